@@ -1,0 +1,1 @@
+"""What people use: the `intake` command and the pages. Starts every process."""

@@ -1,0 +1,178 @@
+"""One IMAP connection: verified, logged in, and what a reader asks of the server."""
+
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from imapclient import IMAPClient, SocketTimeout
+from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, IMAPClientReadOnlyError, LoginError
+
+from ingest.oauth2 import TokenRefusedError, Tokens
+from workflow.settings import Mailbox
+
+WINDOW = 50_000  # UIDs searched in one command: imaplib gives up on an answer line of 1 MB
+PLAIN = re.compile(r"[A-Za-z0-9@._+=/:!#$&'-]+")  # what imaplib may put on a LOGIN line unquoted (RFC 3501 §9, atom)
+
+
+class RefusedError(Exception):
+    """The mail server will not let us in with these credentials."""
+
+
+class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
+    """IMAPClient that neither sleeps over a notification already read nor spins on a closed connection."""
+
+    _fresh = False  # IDLE has just begun: lines that came with its "+ idling" lie in a buffer that poll cannot see
+    _readable = False
+
+    def idle(self) -> None:
+        """Begin IDLE (RFC 2177)."""
+        super().idle()
+        self._fresh = True
+
+    def _poll_socket(self, sock: Any, timeout: float | None = None) -> Any:
+        events = super()._poll_socket(sock, 0 if self._fresh else timeout)
+        self._readable = bool(events)
+        fresh, self._fresh = self._fresh, False
+        return events or fresh
+
+    def notified(self, seconds: float) -> bool:
+        """In IDLE: whether, within so many seconds, mail was announced or the connection ended."""
+        lines = self.idle_check(timeout=seconds)
+        return any(b"EXISTS" in line[1:2] for line in lines) or (self._readable and not lines)
+
+    def announced(self) -> bool:
+        """Whether mail was announced amid other answers since this was last asked: IDLE will not tell again."""
+        return bool(self._imap.response("EXISTS")[1][0])
+
+
+@contextmanager
+def connected(box: Mailbox, timeout: float) -> Iterator[Client]:
+    """Connect, with the certificate verified; at the end log out and close.
+
+    Raises OSError (ssl.SSLError among them) or IMAPClientError; no step takes longer than `timeout` seconds.
+    """
+    context = ssl.create_default_context() if box.tls else None
+    limits = SocketTimeout(connect=timeout, read=timeout)
+    with Client(box.host, box.port, ssl=box.tls, ssl_context=context, timeout=limits) as client:
+        yield client
+
+
+def login(client: Client, box: Mailbox, tokens: Tokens | None) -> None:
+    """Log in, by token where there is one.
+
+    Raises RefusedError where trying again soon is pointless; LoginError, OSError, httpx.HTTPError otherwise.
+    """
+    if not tokens:
+        return _log_in(lambda: _password(client, box))
+    try:
+        _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
+    except RefusedError:  # revoked before its time: one new token, then the backoff
+        tokens.forget()
+        _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
+    return None
+
+
+def _log_in(attempt: Callable[[], None]) -> None:
+    try:
+        attempt()
+    except TokenRefusedError as error:
+        raise RefusedError from error
+    except LoginError as error:
+        # imapclient makes one LoginError of a lost connection, a server out of order (RFC 5530 §3) and a wrong password
+        passing = any(code in str(error) for code in ("[UNAVAILABLE]", "[INUSE]", "[LIMIT]"))
+        if passing or isinstance(error.__context__, IMAPClientAbortError):
+            raise
+        raise RefusedError from error
+
+
+def _password(client: Client, box: Mailbox) -> None:
+    if client.has_capability("LOGINDISABLED"):  # RFC 3501 §6.2.3: the password must not be sent
+        raise RefusedError
+    password = box.password.get_secret_value()
+    plain = PLAIN.fullmatch(box.user) and password.isascii()
+    (client.login if plain else client.plain_login)(box.user, password)  # LOGIN knows ASCII only; PLAIN is RFC 4616
+
+
+def _xoauth2(client: Client, user: str, token: str) -> None:
+    """XOAUTH2; a challenge after the first says why it failed and wants an empty answer before the NO."""
+    answers = iter([f"user={user}\1auth=Bearer {token}\1\1".encode()])
+    client.sasl_login("XOAUTH2", lambda _challenge: next(answers, b""))
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What SELECT said."""
+
+    uid_validity: int
+    uid_next: int  # 0 = not said
+    read_only: bool
+    markable: bool
+
+
+def select(client: Client, box: Mailbox) -> Folder:
+    """Select the mailbox's folder, writable only where mail is to be marked and the server allows it."""
+    read_only = not (box.flag or box.move_to)
+    try:
+        answer = client.select_folder(box.folder, readonly=read_only)
+    except IMAPClientReadOnlyError:
+        answer, read_only = client.select_folder(box.folder, readonly=True), True
+    allowed = {flag.lower() for flag in answer.get(b"PERMANENTFLAGS", (rb"\*",))}  # none given: all (RFC 3501 §6.3.1)
+    markable = bool(box.move_to) or not allowed.isdisjoint({rb"\*", box.flag.lower().encode()})
+    return Folder(answer.get(b"UIDVALIDITY", 0), answer.get(b"UIDNEXT", 0), read_only, markable and not read_only)
+
+
+def uids_above(client: Client, last: int, uid_next: int) -> list[int]:
+    """List the UIDs above `last`, ascending; of a long range those of the first window that holds any.
+
+    `n:*` finds the last mail even below n (RFC 3501 §6.4.8). `uid_next` 0 = not known.
+    """
+    low = last + 1
+    while uid_next - low > WINDOW:
+        if found := client.search(["UID", f"{low}:{low + WINDOW - 1}"]):
+            return sorted(set(found))
+        low += WINDOW
+    return sorted({uid for uid in client.search(["UID", f"{low}:*"]) if uid >= low})
+
+
+def fetch(client: Client, uid: int, size: int, limit: int) -> tuple[bytes | None, int]:
+    """Fetch the mail and 0; or its header and its size if over `limit` bytes; None if it has vanished. Set no flag.
+
+    Raises IMAPClientError, OSError or ValueError (an answer that cannot be parsed) when the server does not deliver.
+    """
+    if size <= limit:
+        raw = _section(client, uid, "")
+        if raw is None or len(raw) <= limit:
+            return raw, 0
+        size = len(raw)  # some servers only estimate RFC822.SIZE
+    head = _section(client, uid, "HEADER")
+    return head and head[:limit], size
+
+
+def _section(client: Client, uid: int, section: str) -> bytes | None:
+    answer = client.fetch([uid], [f"BODY.PEEK[{section}]"])
+    if uid not in answer:
+        return None
+    raw = answer[uid].get(f"BODY[{section}]".encode())
+    if not (isinstance(raw, bytes) and raw):
+        raise IMAPClientError("no text in the answer")
+    return raw
+
+
+def mark(client: Client, uid: int, box: Mailbox) -> None:
+    """Flag a mail, or move it where the mailbox says so.
+
+    Moves by hand where the server has no MOVE (RFC 6851); without UID EXPUNGE (RFC 4315) the original then stays,
+    marked as deleted: a plain EXPUNGE would take what other people have marked.
+    """
+    if not box.move_to:
+        client.add_flags([uid], [box.flag], silent=True)
+    elif client.has_capability("MOVE"):
+        client.move([uid], box.move_to)
+    else:
+        client.copy([uid], box.move_to)
+        client.add_flags([uid], [rb"\Deleted"], silent=True)
+        if client.has_capability("UIDPLUS"):
+            client.uid_expunge([uid])

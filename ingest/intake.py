@@ -1,0 +1,235 @@
+"""The one door: accept(raw bytes) stores, read(delivery) understands."""
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+import parsers
+from parsers.item import Format, ParseError
+from workflow import audit, journal
+from workflow.blobs import Vault
+from workflow.desk import RULE
+from workflow.house import House
+from workflow.models import Delivery, DeliveryState, Receipt
+from workflow.reception import receive
+from workflow.store import wake
+
+READ = "read"  # what wakes a worker for deliveries
+BATCH = 50  # deliveries claimed at a time
+LEASE = timedelta(seconds=60)  # a claimed delivery is left alone this long, then taken up again
+MOST_ATTEMPTS = 3
+
+
+class Transport(StrEnum):
+    """How bytes came to us."""
+
+    SMTP = "smtp"
+    LMTP = "lmtp"
+    IMAP = "imap"
+    FORMSTACK = "formstack"
+    FOLDER = "folder"
+    CONSOLE = "console"
+    PIPE = "pipe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Bytes as one door hands them over, with what the door knows of them."""
+
+    transport: Transport
+    format: Format
+    raw: bytes = field(repr=False)
+    envelope: dict[str, object] = field(default_factory=dict, repr=False)  # JSON: mail_from, rcpt_to[], tls, name …
+    unreadable: str = ""  # the door saw that it cannot be read, and why: stored as failed
+
+
+class Accept(Protocol):
+    """What a listener needs of the intake."""
+
+    def __call__(self, arrival: Arrival) -> int:
+        """Store durably and return the delivery's id; blocking, safe from any thread, safe to repeat.
+
+        Raises SQLAlchemyError or OSError when it could not be stored: say "try again", never yes.
+        """
+        ...
+
+
+class _Waiting:
+    """One caller of accept, until the commit that holds its bytes."""
+
+    def __init__(self, arrival: Arrival, vault: Vault) -> None:
+        # Sealed and, if large, synced before the shared transaction begins: nobody waits for another's 25 MB.
+        self.arrival = arrival
+        self.digest = hashlib.sha256(arrival.format.encode() + b"\0" + arrival.raw).hexdigest()
+        self.content, self.blob = vault.keep(arrival.raw)
+        self.delivery = 0
+        self.repeated = False
+        self.error: Exception | None = None
+        self.done = False
+
+
+class Intake:
+    """Stores arrivals. Callers that wait at the same time share one synced transaction (group commit)."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._queue: list[_Waiting] = []
+        self._queueing = threading.Lock()
+        self._committing = threading.Lock()
+
+    def accept(self, arrival: Arrival) -> int:
+        """Store durably and return the delivery's id; a repeat of the same bytes gives the id they have.
+
+        Raises SQLAlchemyError or OSError when it could not be stored.
+        """
+        mine = _Waiting(arrival, self._house.vault)
+        with self._queueing:
+            self._queue.append(mine)
+        with self._committing:  # the first one in commits for all who queued meanwhile
+            if not mine.done:
+                with self._queueing:
+                    batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
+                self._commit(batch)
+        if mine.error is not None:
+            journal.not_stored(arrival.transport, mine.error)
+            raise mine.error
+        journal.stored(arrival.transport, mine.delivery, repeated=mine.repeated)
+        return mine.delivery
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            self._together(batch)
+        except (SQLAlchemyError, OSError, ValueError) as error:
+            if len(batch) == 1:
+                batch[0].error, batch[0].done = error, True
+                return
+            for one in batch:  # one bad arrival must not refuse the others
+                self._commit([one])
+
+    def _together(self, batch: list[_Waiting]) -> None:
+        now = self._house.clock()
+        with self._house.store.transaction() as session:
+            for one in batch:
+                one.delivery, one.repeated = _store(session, one, now)
+        for one in batch:
+            one.done = True
+
+
+def _store(session: Session, one: _Waiting, now: datetime) -> tuple[int, bool]:
+    arrival = one.arrival
+    delivery = Delivery(
+        transport=arrival.transport, format=arrival.format, digest=one.digest, content=one.content, blob=one.blob,
+        size=len(arrival.raw), envelope=dict(arrival.envelope), received_at=now, not_before=now,
+        state=DeliveryState.FAILED if arrival.unreadable else DeliveryState.PENDING, reason=arrival.unreadable,
+    )  # fmt: skip
+    try:
+        with session.begin_nested():
+            session.add(delivery)
+    except IntegrityError:
+        known = session.scalars(select(Delivery.id).where(Delivery.digest == one.digest)).one()
+        session.add(Receipt(delivery_id=known, transport=arrival.transport, at=now, repeated=True))
+        return known, True
+    session.add(Receipt(delivery_id=delivery.id, transport=arrival.transport, at=now))
+    wake(session, READ)
+    return delivery.id, False
+
+
+def read_waiting(house: House) -> int:
+    """Read every delivery that waits, oldest first; how many were tried. A batch that fails whole is left for later."""
+    done = 0
+    while batch := _claim(house):
+        for number in batch:
+            read(house, number)
+        done += len(batch)
+    return done
+
+
+def _claim(house: House) -> list[int]:
+    now = house.clock()
+    with house.store.transaction() as session:
+        waiting = select(Delivery.id).where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= now)
+        chosen = waiting.order_by(Delivery.id).limit(BATCH).with_for_update(skip_locked=True)
+        batch = list(session.scalars(chosen))
+        claim = {"not_before": now + LEASE, "attempts": Delivery.attempts + 1}
+        session.execute(update(Delivery).where(Delivery.id.in_(batch)).values(claim))
+    return batch
+
+
+def read(house: House, number: int) -> None:
+    """Read one delivery: its items filed, or the delivery failed with its reason; never neither.
+
+    A fault that is not the delivery's (the database away, a bug) leaves it pending until it has been tried three
+    times; then it is failed too, so that a person sees it.
+    """
+    try:
+        with house.store.transaction() as session:
+            _read(house, session, number)
+    except ParseError as error:
+        _fail(house, number, str(error))
+    except SQLAlchemyError as error:
+        journal.fault("read", error)
+    except Exception as error:  # noqa: BLE001  # top of the worker's loop: one poison item must not stop the others
+        journal.fault("read", error)
+        with house.store.reading() as session:
+            attempts = session.scalar(select(Delivery.attempts).where(Delivery.id == number)) or 0
+        if attempts >= MOST_ATTEMPTS:
+            _fail(
+                house,
+                number,
+                f"could not be processed: an error of ours ({type(error).__name__}); replay it once mended",
+            )
+
+
+def _read(house: House, session: Session, number: int) -> None:
+    delivery = session.scalar(select(Delivery).where(Delivery.id == number).with_for_update())
+    if delivery is None or delivery.state is not DeliveryState.PENDING:
+        return
+    raw = house.vault.open(delivery.content, delivery.blob)
+    items = parsers.parse(delivery.format, raw)
+    now = house.clock()
+    for position, item in enumerate(items):
+        receive(house.desk, session, item, delivery, position, now)
+    delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
+    delivery.items = len(items)
+
+
+def _fail(house: House, number: int, reason: str) -> None:
+    with house.store.transaction() as session:
+        delivery = session.get_one(Delivery, number)
+        delivery.state, delivery.reason, delivery.processed_at = DeliveryState.FAILED, reason, house.clock()
+    journal.failed(number)
+
+
+def replay(house: House, number: int, *, by: str) -> Delivery | None:
+    """Read a failed or dismissed delivery again, now; the delivery as it is afterwards, None if there is none.
+
+    One that has been read before is left as it is: what it opened is there.
+    """
+    now = house.clock()
+    with house.store.transaction() as session:
+        delivery = session.get(Delivery, number)
+        if delivery is None or delivery.state is DeliveryState.PROCESSED:
+            return delivery
+        delivery.state, delivery.not_before, delivery.attempts = DeliveryState.PENDING, now, 0
+        audit.record(session, "replayed", by=by, cause="replay", now=now, delivery=number)
+    read(house, number)
+    with house.store.reading() as session:
+        return session.get(Delivery, number)
+
+
+def dismiss(house: House, number: int, reason: str, *, by: str) -> Delivery | None:
+    """Say that nothing is to come of a failed delivery; it stays stored and can be replayed. None if there is none."""
+    now = house.clock()
+    with house.store.transaction() as session:
+        delivery = session.get(Delivery, number)
+        if delivery is not None and delivery.state is DeliveryState.FAILED:
+            delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
+            audit.record(session, "dismissed", by=by or RULE, cause=reason, now=now, delivery=number)
+    return delivery

@@ -1,0 +1,80 @@
+"""Access tokens of a mailbox: the refresh-token grant, kept until shortly before they expire."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from workflow.settings import OAuth2
+
+EARLY = 60.0  # seconds before expiry at which a token counts as old: clocks differ, logins take time
+LIFETIME = 3600.0  # of a token whose server does not say (RFC 6749 §5.1 only recommends expires_in)
+TIMEOUT = 30.0
+
+
+class TokenRefusedError(Exception):
+    """The token endpoint will not give a token for these credentials: a person has to consent again."""
+
+
+class Tokens:
+    """The access token of one mailbox; used by one thread.
+
+    `token()` raises TokenRefusedError when asking again is pointless, httpx.HTTPError when it is worth a retry.
+    """
+
+    def __init__(self, grant: OAuth2, now: Callable[[], float] = time.monotonic) -> None:
+        self._grant = grant
+        self._now = now
+        self._refresh = grant.refresh_token.get_secret_value()
+        self._token = ""
+        self._old_at = 0.0
+
+    def token(self) -> str:
+        """Return a token with some life left, from memory or from the endpoint."""
+        if not self._token or self._now() >= self._old_at:
+            self._ask()
+        return self._token
+
+    def forget(self) -> None:
+        """Drop a token that the mail server refused: the next one comes from the endpoint."""
+        self._token = ""
+
+    def _ask(self) -> None:
+        asked = self._now()
+        response = httpx.post(self._grant.token_url, data=self._form(), timeout=TIMEOUT)
+        if response.status_code in {400, 401, 403}:  # RFC 6749 §5.2; anything else may pass (429, 5xx, a proxy's page)
+            raise TokenRefusedError
+        response.raise_for_status()
+        answer = _fields(response)
+        self._token = str(answer["access_token"])
+        self._refresh = str(answer.get("refresh_token") or self._refresh)  # some servers rotate it (RFC 6749 §6)
+        self._old_at = asked + _seconds(answer.get("expires_in")) - EARLY
+
+    def _form(self) -> dict[str, str]:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": self._refresh,
+            "client_id": self._grant.client_id,
+            "client_secret": self._grant.client_secret.get_secret_value(),
+            "scope": self._grant.scope,
+        }
+        return {name: value for name, value in form.items() if value}
+
+
+def _fields(response: httpx.Response) -> dict[str, object]:
+    """Read the endpoint's JSON object; a token that could break out of the SASL string counts as no answer."""
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    token = answer.get("access_token") if isinstance(answer, dict) else None
+    if not (isinstance(token, str) and token.isascii() and token.isprintable() and token):
+        raise httpx.DecodingError("no access token in the answer", request=response.request)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _seconds(expires_in: object) -> float:
+    """Seconds of life; some endpoints send the number as text."""
+    text = str(expires_in)
+    return float(text) if text.isdigit() else LIFETIME

@@ -1,0 +1,221 @@
+# ruff: noqa: N802  # aiosmtpd finds a hook by its name
+"""The mail door: SMTP and LMTP listeners that say yes once the intake has stored the message."""
+
+import asyncio
+import signal
+import ssl
+import threading
+from asyncio import Future, Server
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from aiosmtpd.smtp import Envelope, Session
+from sqlalchemy.exc import SQLAlchemyError
+
+from ingest.intake import Accept, Arrival, Transport
+from ingest.smtp_commands import GuardedLMTP, GuardedSMTP
+from ingest.smtp_grammar import Recipients
+from ingest.smtp_session import Crowd
+from parsers.item import Format
+from workflow import journal
+from workflow.settings import Settings
+
+DRAIN_SECONDS = 20.0
+STORE_THREADS = 64  # more wait together for one commit than would ever run at once
+HOPS = 100  # Received fields after which a message is in a loop (RFC 5321 §6.3)
+HEADER = 256 * 1024  # octets looked through for them
+LOOP = "554 5.4.6 too many hops: this message is in a loop"
+LATER = "451 4.3.0 cannot store your message now, try again later"
+
+
+class Storing:
+    """The intake's accept() in a bounded set of threads, out of reach of a client that hangs up."""
+
+    def __init__(self, accept: Accept, settings: Settings) -> None:
+        self._accept = accept
+        self._seconds = settings.smtp_store_seconds
+        self._most = settings.smtp_connections
+        self._pool = ThreadPoolExecutor(min(self._most, STORE_THREADS), thread_name_prefix="accept")
+        self._running: set[Future[int]] = set()
+
+    async def store(self, arrival: Arrival) -> int:
+        """The delivery's id.
+
+        Raises SQLAlchemyError or OSError when it is not stored, or not known to be: too many wait, or it takes too
+        long (TimeoutError). Storing then goes on, and the same message sent again is the same delivery.
+        """
+        if len(self._running) >= self._most:
+            raise BlockingIOError
+        running = asyncio.get_running_loop().run_in_executor(self._pool, self._accept, arrival)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        async with asyncio.timeout(self._seconds):
+            return await asyncio.shield(running)
+
+    async def close(self, seconds: float) -> None:
+        """Wait for what is being stored, at most so long."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Handler:
+    """What aiosmtpd asks us; every reply of ours to RCPT and DATA stands here."""
+
+    def __init__(self, transport: Transport, storing: Storing, recipients: Recipients) -> None:
+        self._transport = transport
+        self._storing = storing
+        self._recipients = recipients
+
+    async def handle_RCPT(
+        self, server: GuardedSMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """250; 550 when nobody here has that address, or it asks us to relay."""
+        if trouble := self._recipients.trouble(address):
+            journal.refused(self._transport, trouble)
+            return trouble
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 go on"
+
+    async def handle_DATA(self, server: GuardedSMTP, session: Session, envelope: Envelope) -> str:
+        """250 once it is stored; 451 when it could not be, 554 when it is in a loop."""
+        raw = envelope.content
+        assert isinstance(raw, bytes)
+        if (b"\r\n" + raw[:HEADER].partition(b"\r\n\r\n")[0]).lower().count(b"\r\nreceived:") > HOPS:
+            journal.refused(self._transport, LOOP)
+            return LOOP
+        arrival = Arrival(
+            transport=self._transport, format=Format.MAIL, raw=raw, envelope=_envelope(server, session, envelope)
+        )
+        try:
+            return f"250 2.0.0 stored as {await self._storing.store(arrival)}"
+        except (SQLAlchemyError, OSError) as error:
+            journal.not_stored(self._transport, error)
+            return LATER
+
+    async def handle_exception(self, error: Exception) -> str:
+        """451 with fixed words, whatever it was: aiosmtpd would show the client its text."""
+        journal.fault(self._transport, error)
+        return LATER
+
+
+class Certificate:
+    """The TLS context of a certificate, read again when its file changes: they are renewed every few weeks."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises OSError (SSLError is one) when the certificate cannot be used."""
+        self._settings = settings
+        self._changed = 0
+        self._context: ssl.SSLContext | None = None
+        self._read()
+
+    def context(self) -> ssl.SSLContext | None:
+        """The context for a new connection, or None without a certificate."""
+        try:
+            self._read()
+        except OSError as error:
+            journal.fault("certificate", error)  # half written, perhaps: the one we have still serves
+        return self._context
+
+    def _read(self) -> None:
+        path = self._settings.tls_certificate
+        if path is None or (changed := path.stat().st_mtime_ns) == self._changed:
+            return
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(path, self._settings.tls_key)
+        self._context, self._changed = context, changed
+
+
+class Listener:
+    """The doors at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
+
+    def __init__(self, settings: Settings, accept: Accept) -> None:
+        self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
+        self._settings = settings
+        self._crowd = Crowd(settings)
+        self._storing = Storing(accept, settings)
+        self._certificate = Certificate(settings)
+        self._servers: list[Server] = []
+
+    async def open(self) -> None:
+        """Open the doors; raises OSError when one cannot be."""
+        await self._listen(Transport.SMTP, GuardedSMTP, self._settings.smtp_listen)
+        if self._settings.lmtp_listen:
+            await self._listen(Transport.LMTP, GuardedLMTP, self._settings.lmtp_listen)
+
+    async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
+        handler = Handler(transport, self._storing, Recipients(self._settings.addresses))
+        name = self._settings.addresses[0].rpartition("@")[2]
+        host, _, port = address.rpartition(":")
+        server = await asyncio.get_running_loop().create_server(
+            lambda: kind(handler, self._crowd, name, self._certificate.context()),
+            host.strip("[]"),
+            int(port),
+            backlog=512,
+        )
+        self._servers.append(server)
+        self.ports[transport] = server.sockets[0].getsockname()[1]
+        journal.listening(transport, f"{host}:{self.ports[transport]}")
+
+    async def close(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Take no more connections, tell idle clients 421, let transactions end, and after `seconds` cut what is left."""
+        latest = asyncio.get_running_loop().time() + seconds
+        for server in self._servers:
+            server.close()
+        self._crowd.closing = True
+        for session in tuple(self._crowd.sessions):
+            session.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(latest):
+                await self._crowd.empty.wait()
+        for session in tuple(self._crowd.sessions):
+            session.abort()
+        await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
+
+
+def serve(settings: Settings, accept: Accept) -> None:
+    """Run the doors until SIGTERM or SIGINT, drain, and return; blocks, and belongs in a main thread.
+
+    Raises OSError when an address or the certificate cannot be used.
+    """
+    asyncio.run(_serve(settings, accept))
+
+
+async def _serve(settings: Settings, accept: Accept) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listener = Listener(settings, accept)
+    await listener.open()
+    await stop.wait()
+    await listener.close()
+
+
+@contextmanager
+def in_thread(settings: Settings, accept: Accept) -> Iterator[Listener]:
+    """Run the doors in a thread while the block lasts: for tests and demonstrations."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        thread = threading.Thread(target=loop.run_forever, name="smtp")
+        thread.start()
+        try:
+            listener = Listener(settings, accept)
+            asyncio.run_coroutine_threadsafe(listener.open(), loop).result()
+            yield listener
+            asyncio.run_coroutine_threadsafe(listener.close(), loop).result()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+
+def _envelope(server: GuardedSMTP, session: Session, envelope: Envelope) -> dict[str, object]:
+    """What the door knows of a message, fit for JSON: strings without control characters and lone surrogates."""
+    tls = server.transport.get_extra_info("ssl_object") if server.transport else None
+    return {
+        "mail_from": envelope.mail_from,
+        "rcpt_to": list({address.casefold(): address for address in reversed(envelope.rcpt_tos)}.values())[::-1],
+        "peer": session.peer[0] if session.peer else "",
+        "helo": session.host_name,
+        "tls": f"{tls.version()} {tls.cipher()[0]}" if tls else "",
+    }

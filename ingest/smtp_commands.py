@@ -1,0 +1,160 @@
+# ruff: noqa: N802  # aiosmtpd finds a command's method by its name
+"""What a guarded session says to each command, in SMTP and in LMTP."""
+
+import asyncio
+from typing import cast
+
+from aiosmtpd.smtp import TLSSetupException
+
+from ingest.intake import Transport
+from ingest.smtp_grammar import argument, mailbox, parameters_trouble
+from ingest.smtp_session import MAIL, Goodbye, GuardedSession
+from workflow import journal
+
+
+class GuardedSMTP(GuardedSession):
+    """SMTP (RFC 5321, 1870, 2034, 2920, 3207, 6152, 6531); `handle_RCPT` and `handle_DATA` of the handler give replies."""
+
+    commands = frozenset({"EHLO", "HELO", "RSET", "NOOP", "VRFY", "HELP", "STARTTLS"}) | MAIL
+
+    async def smtp_HELO(self, hostname: str | None) -> None:
+        """250; 501 without a name."""
+        await self._hello(hostname, [])
+
+    async def smtp_EHLO(self, hostname: str | None) -> None:
+        """250 and what we can; 501 without a name."""
+        offers = ["PIPELINING", f"SIZE {self._settings.mail_limit}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        if self.tls_context and not self._tls_protocol:
+            offers.append("STARTTLS")
+        await self._hello(hostname, offers)
+
+    async def _hello(self, hostname: str | None, offers: list[str]) -> None:
+        if not hostname or len(hostname) > 255:
+            return await self.push("501 5.5.4 tell me your name")
+        self._set_rset_state()  # RFC 5321 §4.1.4
+        self.session.host_name = hostname
+        *first, last = [self.hostname, *offers]
+        await self.push("".join(f"250-{line}\r\n" for line in first) + f"250 {last}")
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        """250; 501, 553 not an address, 552 declared too large, 555 parameter unknown, 503 out of order."""
+        if not self.session.host_name:
+            return await self.push("503 5.5.1 say hello first")
+        if self.envelope.mail_from is not None:
+            return await self.push("503 5.5.1 one MAIL at a time")
+        path, words = argument("FROM:", arg)
+        if path is None:
+            return await self.push("501 5.5.4 syntax: MAIL FROM:<address> [parameters]")
+        if trouble := parameters_trouble(words, self._settings.mail_limit):
+            return await self.push(trouble)
+        utf8 = "SMTPUTF8" in (word.upper() for word in words)
+        sender = mailbox(path, utf8=utf8) if path else ""
+        if sender is None:
+            return await self.push("553 5.1.7 that is not an address")
+        self.envelope.mail_from, self.envelope.smtp_utf8 = sender, utf8
+        return await self.push("250 2.1.0 go on")
+
+    async def smtp_RCPT(self, arg: str | None) -> None:
+        """What the handler says; 452 too many, 501, 553 not an address, 555 parameter unknown, 503 out of order."""
+        if self.envelope.mail_from is None:
+            return await self.push("503 5.5.1 MAIL comes first")
+        path, words = argument("TO:", arg)
+        if not path:
+            return await self.push("501 5.5.4 syntax: RCPT TO:<address>")
+        if words:
+            return await self.push("555 5.5.4 no such parameter here")
+        address = mailbox(path, utf8=self.envelope.smtp_utf8)
+        if address is None:
+            return await self.push("553 5.1.3 that is not an address")
+        if len(self.envelope.rcpt_tos) >= self._settings.smtp_recipients:
+            return await self.push("452 4.5.3 too many recipients, send the others a copy of their own")
+        return await self.push(await self._call_handler_hook("RCPT", address, words))
+
+    async def smtp_DATA(self, arg: str | None) -> None:
+        """354, then what the handler says; 550 bare CR or LF, 552 too large, 452 no memory, 503 out of order."""
+        if arg:
+            return await self.push("501 5.5.4 DATA takes no argument")
+        if not self.envelope.rcpt_tos:
+            return await self.push("503 5.5.1 RCPT comes first")
+        if self._waiting():  # DATA ends a pipelined group (RFC 2920 §3.1): what follows unasked is another protocol's
+            raise Goodbye("554 5.5.0 wait for the answer to DATA")
+        if self._reader.at_eof():
+            raise ConnectionResetError
+        self._owed = self._replies()
+        self._reader.feed_data(b"\r\n")  # so that a dot on the very first line is found like any other
+        await self.push("354 end with <CRLF>.<CRLF>")
+        try:
+            self.envelope.content, status = await self._message()
+            if status:
+                journal.refused(self.door, status)
+            else:
+                status = await self._call_handler_hook("DATA")
+        finally:
+            self._release()
+        self._set_rset_state()
+        if status.startswith("250"):
+            self._errors = self._junk = 0
+        return await self._answer(status)
+
+    async def smtp_RSET(self, arg: str | None) -> None:
+        """250; 501 with an argument."""
+        if arg:
+            return await self.push("501 5.5.4 RSET takes no argument")
+        self._set_rset_state()
+        return await self.push("250 2.0.0 forgotten")
+
+    async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002  # each command is called with one
+        """250."""
+        await self.push("250 2.0.0 nothing done")
+
+    async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: ARG002
+        """252 for everyone: who works here is not for strangers (RFC 5321 §7.3)."""
+        await self.push("252 2.1.5 send mail and see")
+
+    async def smtp_HELP(self, arg: str | None) -> None:  # noqa: ARG002
+        """214."""
+        await self.push("214 2.0.0 see RFC 5321")
+
+    async def smtp_QUIT(self, arg: str | None) -> None:
+        """221 and the end; 501 with an argument."""
+        if arg:
+            return await self.push("501 5.5.4 QUIT takes no argument")
+        raise Goodbye("221 2.0.0 bye")
+
+    async def smtp_STARTTLS(self, arg: str | None) -> None:
+        """220 and a handshake in idle time; 502 without a certificate, 503 when encrypted already (RFC 3207)."""
+        if arg:
+            return await self.push("501 5.5.4 STARTTLS takes no argument")
+        if self._tls_protocol:
+            return await self.push("503 5.5.1 encrypted already")
+        if not self.tls_context:
+            return await self.push("502 5.5.1 no TLS here")
+        try:
+            async with asyncio.timeout(self._settings.smtp_idle_seconds):
+                await super().smtp_STARTTLS("")
+        except (TimeoutError, TLSSetupException):
+            pass
+        if self.session.ssl is not None:
+            return None
+        # asyncio tells a protocol nothing of a handshake that failed: without these the session would stay in the crowd
+        cast("asyncio.Transport", self._original_transport).abort()
+        self.connection_lost(None)
+        raise ConnectionAbortedError
+
+    def _replies(self) -> int:
+        return 1
+
+
+class GuardedLMTP(GuardedSMTP):
+    """LMTP: LHLO instead of EHLO, and one reply for each recipient accepted (RFC 2033)."""
+
+    door = Transport.LMTP
+    greeting = "LMTP"
+    commands = GuardedSMTP.commands - {"EHLO", "HELO"} | {"LHLO"}
+
+    async def smtp_LHLO(self, hostname: str | None) -> None:
+        """250 and what we can; 501 without a name."""
+        await self.smtp_EHLO(hostname)
+
+    def _replies(self) -> int:
+        return len(self.envelope.rcpt_tos)  # one accepted twice is answered twice

@@ -1,0 +1,93 @@
+"""What stands in a command line, and which recipients are ours; pure, and linear in the length of a line."""
+
+import re
+from collections.abc import Iterable
+
+LINE = 1000  # octets of a command line: RFC 5321 §4.5.3.1.4 wants 512, and the extensions add to it
+PATH = 320  # 64 octets of local part, "@", 255 of domain (RFC 5321 §4.5.3.1)
+
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_ARGUMENT = re.compile(rf" *(?:<((?:{_QUOTED}|[^<>\"])*)>|([^\s<>]+))(?: +(.*))?")
+_MAILBOX = re.compile(  # a source route is recognised and ignored (RFC 5321 §4.1.1.3)
+    rf'(?:@[^\s<>:"]+:)?((?:{_QUOTED}|[^\s<>"\\@:,;()\[\]]+)(?:@(?:[^\s<>"\\@:,;()\[\]]+|\[[^\s<>"\\@\[\]]+\]))?)'
+)
+
+
+def command_of(line: bytes) -> tuple[str, str, str | None]:
+    """Return what is wrong with a command line, as a reply, or ""; its verb in capitals; the rest of it or None."""
+    if not line.endswith(b"\r\n"):
+        return "500 5.5.2 a line ends with CR LF", "", None
+    if len(line) > LINE:
+        return "500 5.5.6 line too long", "", None
+    try:
+        text = line[:-2].decode()
+    except UnicodeDecodeError:
+        text = ""
+    verb, _, rest = text.partition(" ")
+    if not (verb and verb.isascii() and text.isprintable()):  # what is stored and logged holds no control characters
+        return "500 5.5.2 not a command", "", None
+    return "", verb.upper(), rest.strip() or None
+
+
+def argument(keyword: str, text: str | None) -> tuple[str | None, list[str]]:
+    """Split "FROM:<path> word word" into the path and its words; the path is None when that is not what stands there.
+
+    Brackets may be missing and blanks may follow the colon: scanners and scripts send mail too.
+    """
+    if text is None or text[: len(keyword)].upper() != keyword:
+        return None, []
+    match = _ARGUMENT.fullmatch(text, len(keyword))
+    if match is None:
+        return None, []
+    path = match[1] if match[1] is not None else match[2]
+    return path, (match[3] or "").split()
+
+
+def mailbox(path: str, *, utf8: bool) -> str | None:
+    """The address in a path, without its source route; None when it is none.
+
+    `utf8` says that the client asked for SMTPUTF8 (RFC 6531 §3.4); without it an address is ASCII.
+    """
+    match = _MAILBOX.fullmatch(path)
+    if match is None or len(path.encode()) > PATH or not (utf8 or path.isascii()):
+        return None
+    return match[1]
+
+
+def parameters_trouble(words: list[str], limit: int) -> str:
+    """What is wrong with the parameters of MAIL, as a reply, or ""; `limit` octets is the largest message we take."""
+    parameters = {word.partition("=")[0].upper(): word.partition("=")[2].upper() for word in words}
+    size = parameters.pop("SIZE", "0")
+    if len(parameters) + ("SIZE" in " ".join(words).upper()) < len(words):
+        return "501 5.5.4 a parameter stands there twice"
+    if not (size.isascii() and size.isdigit()):
+        return "501 5.5.4 SIZE is a number"
+    if len(size) > len(str(limit)) or int(size) > limit:
+        return f"552 5.3.4 message larger than {limit} octets"
+    if parameters.pop("BODY", "8BITMIME") not in {"7BIT", "8BITMIME"}:
+        return "501 5.5.4 BODY is 7BIT or 8BITMIME"
+    if parameters.pop("SMTPUTF8", ""):
+        return "501 5.5.4 SMTPUTF8 takes no value"
+    return "555 5.5.4 no such parameter here" if parameters else ""
+
+
+class Recipients:
+    """Who we take mail for: addresses, "@domain" for everyone there, tags after a plus, and postmaster (RFC 5321 §4.5.1)."""
+
+    def __init__(self, addresses: Iterable[str]) -> None:
+        folded = {address.casefold() for address in addresses}
+        self._exact = {address for address in folded if not address.startswith("@")}
+        self._everyone = {address[1:] for address in folded if address.startswith("@")}
+        self._domains = {address.rpartition("@")[2] for address in folded}
+        self._exact |= {f"postmaster@{domain}" for domain in self._domains} | {"postmaster"}
+
+    def trouble(self, address: str) -> str:
+        """Why mail for `address` is not ours, as a reply, or ""; both parts are compared without regard to case."""
+        local, at, domain = address.casefold().rpartition("@")
+        if not at:
+            return "" if domain in self._exact else "550 5.1.1 no such recipient here"
+        if domain not in self._domains or set(local) & set('%!@"\\'):  # "victim%other@ours" asks us to relay
+            return "550 5.7.1 we relay for nobody"
+        if domain in self._everyone or {f"{local}@{domain}", f"{local.partition('+')[0]}@{domain}"} & self._exact:
+            return ""
+        return "550 5.1.1 no such recipient here"

@@ -1,0 +1,282 @@
+"""A guarded session: aiosmtpd's, with its command loop and its reader of messages replaced by bounded ones.
+
+aiosmtpd 1.4.6 keeps DATA without line ends in memory past its limit, takes a bare LF for a line end, shows a fault's text,
+cancels the handler when a client hangs up, and lets a client hold a connection for ever. Its transport, STARTTLS, envelope
+and hooks are kept; everything that reads from the network is here.
+"""
+
+import asyncio
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
+from ssl import SSLContext
+from typing import AnyStr, cast
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from ingest.intake import Transport
+from ingest.smtp_grammar import command_of
+from workflow import journal
+from workflow.settings import Settings
+
+END = b"\r\n.\r\n"  # the only end of data (RFC 5321 §4.1.1.4); any other is how mail is smuggled past a filter
+CHUNK = 64 * 1024
+ERRORS = 20  # replies 5xx a session may collect without a mail stored in between (Postfix: hard_error_limit)
+JUNK = 100  # commands that move no mail, likewise (Postfix: junk_command_limit)
+GREET = 0.01  # seconds given to a client to show that it talks before it is greeted, as bots and browsers do
+SLOWEST = 500  # octets a second, on average, that a message comes at after the first idle time (Postfix: min_data_rate)
+GIVE_UP = 4  # times the size limit that we read on to be able to tell a sender that its message is too large
+MEMORY = 16  # times the size limit that all messages being received may hold together
+LINGER = 5.0  # seconds a closed session has to read our last words
+WEB = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"})
+MAIL = frozenset({"MAIL", "RCPT", "DATA", "QUIT"})  # the commands that are never junk
+
+
+class Goodbye(Exception):  # noqa: N818  # a way out of a session, not a mistake of ours
+    """The session ends with these words."""
+
+
+class Crowd:
+    """Who is connected, how much they hold, and whether we are closing: what sessions share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.sessions: set[GuardedSession] = set()
+        self.held = 0  # octets of messages being received or stored
+        self.closing = False
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self._hosts: Counter[str] = Counter()
+
+    def enter(self, session: "GuardedSession") -> None:
+        """Count a session in; raises Goodbye when there is no room for it."""
+        if self.closing:
+            raise Goodbye("421 4.3.2 closing, try again later")
+        if len(self.sessions) >= self.settings.smtp_connections:
+            raise Goodbye("421 4.3.2 too many connections, try again later")
+        if self._hosts[session.host] >= self.settings.smtp_connections_per_host:
+            raise Goodbye("421 4.7.0 too many connections from your address, try again later")
+        self._hosts[session.host] += 1
+        self.sessions.add(session)
+        self.empty.clear()
+
+    def leave(self, session: "GuardedSession") -> None:
+        """Count a session out; one that never came in changes nothing."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self._hosts -= Counter({session.host: 1})  # drops a host at zero, so this never outgrows the crowd
+            if not self.sessions:
+                self.empty.set()
+
+
+class GuardedSession(SMTP):
+    """One connection with bounds on memory, time and errors; what it says to each command is its subclasses'."""
+
+    session: Session  # both are there before any method of ours runs
+    envelope: Envelope  # mail_from is None outside a transaction, "" for the null sender
+
+    line_length_limit = CHUNK  # aiosmtpd makes it the stream's limit: a client is paused at twice as much
+    door = Transport.SMTP
+    greeting = "ESMTP"
+    commands: frozenset[str]  # those we know; aiosmtpd would offer AUTH too
+
+    def __init__(self, handler: object, crowd: Crowd, hostname: str, tls: SSLContext | None) -> None:
+        """Serve one connection; `crowd` knows the limits."""
+        self._settings = settings = crowd.settings
+        super().__init__(
+            handler,
+            data_size_limit=settings.mail_limit,
+            enable_SMTPUTF8=True,
+            hostname=hostname,
+            tls_context=tls,
+            # aiosmtpd's one timer is the last resort: it ends what no limit below has ended
+            timeout=2 * settings.smtp_session_seconds + settings.smtp_store_seconds + settings.smtp_idle_seconds,
+            loop=asyncio.get_running_loop(),
+        )
+        self.host = ""
+        self._crowd = crowd
+        self._errors = self._junk = self._received = self._held = 0
+        self._owed = 1  # replies the next answer stands for
+        self._between = False  # waiting for a command, outside a transaction
+
+    async def _handle_client(self) -> None:
+        """Greet and obey until either side has had enough; this replaces aiosmtpd's loop."""
+        self._ends = self.loop.time() + self._settings.smtp_session_seconds
+        try:
+            self.host = _host(self.session.peer)
+            self._crowd.enter(self)
+            await self._greet()
+            while True:
+                await self._obey(await self._command())
+        except Goodbye as words:
+            self._part(str(words))
+        except TimeoutError:
+            self._part("421 4.4.2 too slow, try again later")
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writer.close()
+            if self.transport is not None:
+                self._reset_timeout(LINGER)
+
+    def _part(self, words: str) -> None:
+        if not words.startswith("221"):
+            journal.refused(self.door, words)
+        self._writer.write(f"{words}\r\n".encode())
+
+    async def _greet(self) -> None:
+        await asyncio.sleep(GREET)
+        if self._waiting():
+            raise Goodbye("554 5.5.0 wait for the greeting")
+        await self.push(f"220 {self.hostname} {self.greeting}")
+
+    async def _command(self) -> bytes:
+        """Read a line, up to and with its LF; raises TimeoutError after the idle time and the session's."""
+        self._between = self.envelope.mail_from is None
+        if self._between and self._crowd.closing:
+            raise Goodbye("421 4.3.2 closing, try again later")
+        try:
+            async with asyncio.timeout_at(min(self.loop.time() + self._settings.smtp_idle_seconds, self._ends)):
+                return await self._reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            raise Goodbye("500 5.5.6 line too long") from None
+        finally:
+            self._between = False
+
+    async def _obey(self, line: bytes) -> None:
+        trouble, verb, rest = command_of(line)
+        if trouble:
+            return await self.push(trouble)
+        if verb in WEB:
+            raise Goodbye("521 5.7.0 this is not a web server")
+        if verb not in self.commands:
+            return await self.push("500 5.5.1 no such command")
+        self._junk += verb not in MAIL
+        if self._junk > JUNK:
+            raise Goodbye("421 4.7.0 too many commands without mail")
+        try:
+            await self._smtp_methods[verb](rest)
+        except (Goodbye, TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a session's top: any fault is a 4xx with fixed words
+            self._set_rset_state()
+            await self._answer(await self.handle_exception(error))
+        return None
+
+    async def push(self, status: AnyStr) -> None:
+        """Send a reply; raises TimeoutError at a client that does not read, Goodbye at one that made too many errors."""
+        async with asyncio.timeout(self._settings.smtp_idle_seconds):
+            await super().push(status)
+        if status[:1] in {"5", b"5"}:
+            self._errors += 1
+            if self._errors >= ERRORS:
+                raise Goodbye("421 4.7.0 too many errors")
+
+    async def _answer(self, status: str) -> None:
+        """Answer a message: once for each reply owed (RFC 2033 §4.2)."""
+        owed, self._owed = self._owed, 1
+        await self.push("\r\n".join([status] * owed))
+
+    def drain(self) -> None:
+        """Say 421 now if nothing is under way; otherwise the loop does when the transaction is over."""
+        if self._between:
+            self._writer.write(b"421 4.3.2 closing, try again later\r\n")
+            self._writer.close()
+
+    def abort(self) -> None:
+        """End the connection without another word."""
+        if self.transport is not None:
+            cast("asyncio.Transport", self.transport).abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes: the pace of a message is judged by it."""
+        self._received += len(data)
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """Let what runs finish and answer: a client may send its mail, close its half and wait (aiosmtpd cancels)."""
+        self._reader.feed_eof()
+        return self.session.ssl is None  # asyncio warns of True over TLS
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Count the session out; a store that runs is shielded and goes on."""
+        self._crowd.leave(self)
+        super().connection_lost(error)
+
+    def _timeout_cb(self) -> None:
+        self.abort()  # close() would wait for a client that does not read
+
+    def _set_rset_state(self) -> None:
+        self.envelope = self._create_envelope()
+
+    def _waiting(self) -> bool:
+        """Whether unread input lies in the stream, which has no public way to ask."""
+        return bool(self._reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    async def _message(self) -> tuple[bytes, str]:
+        """Read up to <CRLF>.<CRLF>; return the message without dot stuffing and "", or b"" and why it is refused."""
+        limit, size, trouble = self._settings.mail_limit, 0, ""
+        begun, before = self.loop.time(), self._received
+        parts: list[bytes] = []
+        while not parts or not parts[-1].endswith(END):
+            part = await self._part(begun, before)
+            size += len(part)
+            if size > limit + 2 + 3:  # the CRLF fed above, and the dot's line
+                trouble = f"552 5.3.4 message larger than {limit} octets"
+            elif self._crowd.held + len(part) > MEMORY * limit:
+                trouble = trouble or "452 4.3.1 too much mail at once, try again later"
+            if size > GIVE_UP * limit + CHUNK:
+                raise Goodbye(trouble)
+            parts = self._keep(parts, part, discard=bool(trouble))
+        return (b"", trouble) if trouble else _unstuffed(parts)
+
+    def _keep(self, parts: list[bytes], part: bytes, *, discard: bool) -> list[bytes]:
+        if discard:
+            self._release()
+            return [part]
+        self._held += len(part)
+        self._crowd.held += len(part)
+        parts.append(part)
+        return parts
+
+    def _release(self) -> None:
+        self._crowd.held -= self._held
+        self._held = 0
+
+    async def _part(self, begun: float, before: int) -> bytes:
+        """Read on in a message, to its end or for some 64 KiB; raises TimeoutError at a client that trickles.
+
+        `begun` and `before` are the loop's time and the count of octets received when the message began.
+        """
+        idle = self._settings.smtp_idle_seconds
+        while True:
+            seen = self._received
+            latest = begun + min(idle + (seen - before) / SLOWEST, self._settings.smtp_session_seconds)
+            try:
+                async with asyncio.timeout_at(min(latest, self.loop.time() + idle)):
+                    return await self._reader.readuntil(END)
+            except asyncio.LimitOverrunError as full:
+                return await self._reader.read(full.consumed)
+            except TimeoutError:
+                if self._received == seen:
+                    raise
+
+
+def _unstuffed(parts: list[bytes]) -> tuple[bytes, str]:
+    """Make a message of `parts`, which run from the CRLF before it to the end of data; return it and "", or why not."""
+    parts[-1] = parts[-1][:-3]
+    parts[0] = parts[0][3 if parts[0][2:3] == b"." else 2 :]
+    raw = b"".join(parts)
+    parts.clear()
+    if not raw.count(b"\r\n") == raw.count(b"\n") == raw.count(b"\r"):  # RFC 5321 §2.3.8
+        return b"", "550 5.6.11 a bare CR or LF stands in this message"
+    return raw.replace(b"\r\n.", b"\r\n"), ""
+
+
+def _host(peer: object) -> str:
+    """Name what connections are counted by: an IPv4 address, or the /64 that an IPv6 client has to itself."""
+    if not isinstance(peer, tuple):
+        raise ConnectionResetError  # gone before it was greeted
+    address = ip_address(peer[0].partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return address.exploded[:19]
+    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -1,0 +1,86 @@
+"""A synced local spool for forms that arrive while the database is away; drained into it later."""
+
+import json
+import os
+from base64 import b64decode, b64encode
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ingest.intake import Arrival, Intake, Transport
+from parsers.item import Format
+from workflow import journal
+from workflow.house import House
+from workflow.keys import Sealer, load
+
+SPOOL = "spool"
+
+
+class Spool:
+    """A folder of sealed arrivals, one file each."""
+
+    def __init__(self, folder: Path, sealer: Sealer) -> None:
+        self._folder = folder
+        self._sealer = sealer
+
+    def put(self, arrival: Arrival) -> None:
+        """Store an arrival so that it survives a crash of the machine. Raises OSError when it cannot."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{os.urandom(16).hex()}.sealed"
+        new = self._folder / f"{name}.new"
+        with new.open("xb") as file:
+            file.write(self._sealer.seal(_dump(arrival)))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._folder / name)
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        journal.spooled(name)
+
+    def waiting(self) -> list[Path]:
+        """The files that wait, oldest first."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(self._folder.glob("*.sealed"), key=lambda p: p.stat().st_mtime)
+
+    def take(self, path: Path) -> Arrival:
+        """Read a file of the spool."""
+        return _load(self._sealer.open(path.read_bytes()))
+
+
+def drain(house: House) -> int:
+    """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored."""
+    spool = Spool(house.settings.home / SPOOL, Sealer(load(house.settings)))
+    intake = Intake(house)
+    done = 0
+    for path in spool.waiting():
+        try:
+            intake.accept(spool.take(path))
+        except (SQLAlchemyError, OSError):
+            break
+        path.unlink()
+        done += 1
+    return done
+
+
+def _dump(arrival: Arrival) -> bytes:
+    return json.dumps(
+        {
+            "transport": arrival.transport,
+            "format": arrival.format,
+            "raw": b64encode(arrival.raw).decode(),
+            "envelope": arrival.envelope,
+            "unreadable": arrival.unreadable,
+        }
+    ).encode()
+
+
+def _load(data: bytes) -> Arrival:
+    told = json.loads(data)
+    return Arrival(
+        transport=Transport(told["transport"]), format=Format(told["format"]), raw=b64decode(told["raw"]),
+        envelope=told["envelope"], unreadable=told["unreadable"],
+    )  # fmt: skip

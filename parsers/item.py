@@ -1,0 +1,115 @@
+"""InboundItem: the one shape every door's bytes are read into, and the words around it."""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """What the bytes are, whichever way they came."""
+
+    MAIL = "mail"  # RFC 5322
+    FORMSTACK = "formstack"  # body of a Formstack webhook, JSON or urlencoded
+    SECURE_MESSAGE = "secure-message"  # Excel export of Kareo secure messages
+    PHONE = "phone"  # a call written down by staff, JSON of ours
+
+
+class ParseError(ValueError):
+    """The bytes are not of the format they were delivered as.
+
+    Permanent: reading them again with the same parser gives the same answer. The message is shown to staff, so it
+    says what is wrong and what to do, and never quotes customer text.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A person as a message names them; `email` is as written, `name` decoded, either may be empty."""
+
+    name: str = ""
+    email: str = ""
+
+    @property
+    def key(self) -> str:
+        """The address as an identity: case folded, empty if there is none."""
+        return self.email.strip().casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with an item; `name` is safe to show and save, `content` is decoded."""
+
+    name: str
+    mime: str
+    content: bytes = field(repr=False)
+    inline: bool = False
+    content_id: str = ""  # without angle brackets, as `cid:` names it
+
+    @property
+    def size(self) -> int:
+        """Bytes after decoding."""
+        return len(self.content)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the decoded bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def sha256_nl(self) -> str:
+        """Hex digest of the bytes with line ends as LF and the outer white space gone (for text parts)."""
+        text = self.content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").strip()
+        return hashlib.sha256(text).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundItem:
+    """One customer request, normalised.
+
+    Text fields are never None; what is missing is empty and, where a consultant has to ask for it, named in
+    `caveats`. `sent_at` is the sender's claim and aware, or None. Fields marked PHI may hold patient data: they are
+    shown on the ticket and nowhere else.
+    """
+
+    format: Format
+    external_id: str  # the sender's own id of it, unique within the format; "" if it has none
+    sender: Address = Address()
+    reply_to: tuple[Address, ...] = ()
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    company: str = ""  # the practice's name
+    company_number: str = ""  # the practice's number in Kareo
+    phone: str = ""
+    category: str = ""
+    subject: str = ""  # PHI
+    text: str = field(default="", repr=False)  # PHI; what the ticket shows
+    reply_text: str = field(default="", repr=False)  # PHI; the newest part of `text`, quotes and signature folded away
+    plain: str = field(default="", repr=False)  # PHI; the text/plain alternative, if any
+    html: str = field(default="", repr=False)  # PHI; the HTML alternative as received, not safe to show
+    details: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; further (label, value) as received
+    link: str = ""  # where the original can be seen, if it came with one
+    submission_id: str = ""  # Formstack's id; the link is made from it by a template in the settings
+    thread_id: str = ""  # secure message thread
+    sent_at: datetime | None = None
+    message_id: str = ""  # with angle brackets
+    in_reply_to: str = ""
+    references: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    is_auto_reply: bool = False
+    is_bounce: bool = False
+    is_automated: bool = False  # machine-made: no automatic answer, ever
+    telemedicine: bool = False
+    caveats: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would break arithmetic later: a time without a zone."""
+        if self.sent_at is not None and self.sent_at.tzinfo is None:
+            raise ValueError("sent_at must be aware")
+
+    @property
+    def contact(self) -> Address:
+        """Whom to answer: the sender, or the Reply-To where the sender has no address."""
+        if self.sender.email or not self.reply_to:
+            return self.sender
+        return self.reply_to[0]

@@ -1,0 +1,249 @@
+"""The parts of a message: mail-parser walks a skeleton of headers and delimiters, the bodies stay where they are.
+
+Every body is left out of the bytes mail-parser sees: it reads line by line, and one large attachment would cost it a
+hundred times what its decoding costs. Each part carries the number of its body in a field of ours.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from email import message_from_bytes
+from email.message import Message
+
+import mailparser
+from mailparser.exceptions import MailParserError
+
+from parsers import charsets, headers, transfer
+from parsers.headers import Fields
+
+MAX_DEPTH = 60  # multiparts in multiparts; deeper ones are kept whole
+MAX_PREAMBLE = 1_048_576  # bytes before the first delimiter; also what a search for a boundary that is not there costs
+MAX_PARTS = 1000
+PIECE = "content-piece"  # our field: the number of the part's body
+TOP_FIELDS = frozenset({"date", "mime-version"})  # what mail-parser reads of the message itself
+
+_DELIMITER = re.compile(rb"--([^\r\n]{1,200}?)[ \t]*(?:\r?\n|\Z)")
+_GUESS = re.compile(rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE)
+_PART_HEADER = re.compile(rb"content-[\w-]+[ \t]*:", re.IGNORECASE)
+_LATER = re.compile(rb"(?:\A|\n)--([^\r\n\s]{3,200})[ \t]*\r?\ncontent-(?:type|transfer-encoding|disposition)[ \t]*:", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a message: a multipart has children, a leaf has a body."""
+
+    fields: Fields
+    mime: str  # type/subtype in lower case; "" where none is given
+    parameters: dict[str, str]
+    body: bytes = field(default=b"", repr=False)  # as it was sent, still encoded
+    children: tuple["Part", ...] = ()
+
+    @property
+    def disposition(self) -> tuple[str, dict[str, str]]:
+        """`attachment`, `inline` or "", and the parameters of the field (RFC 2183)."""
+        return headers.parameters(self.fields.first("content-disposition"))
+
+    @property
+    def content(self) -> bytes:
+        """The body decoded."""
+        return transfer.decode(self.body, self.fields.text("content-transfer-encoding"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A message taken apart."""
+
+    fields: Fields
+    root: Part
+    sent_at: datetime | None
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What one pass over the bytes finds: the skeleton, and where the bodies are."""
+
+    raw: bytes
+    skeleton: list[bytes] = field(default_factory=list)
+    pieces: list[tuple[Fields, int, int]] = field(default_factory=list)
+    depth: dict[bytes, int] = field(default_factory=dict)  # of each boundary in force
+    caveats: list[str] = field(default_factory=list)
+
+
+def read(raw: bytes) -> Tree:
+    """Take a message apart. Bytes that are no message make one part of plain text without fields."""
+    head = headers.split(raw)
+    scan = _Scan(raw, caveats=["the header is longer than we read"] if head.cut else [])
+    _scan_parts(scan, head)
+    message, sent_at = _walk(b"".join(scan.skeleton))
+    seen: set[int] = set()
+    root = _part(message, scan, seen)
+    lost = [_leaf(scan, number) for number in range(len(scan.pieces)) if number not in seen]
+    if lost:
+        root = Part(Fields([]), "multipart/mixed", {}, children=(root, *lost))
+    return Tree(head.fields, root, sent_at, tuple(dict.fromkeys(scan.caveats)))
+
+
+def _walk(skeleton: bytes) -> tuple[Message, datetime | None]:
+    """Let mail-parser walk the skeleton; the standard library where it stumbles."""
+    try:
+        parsed = mailparser.parse_from_bytes(skeleton)
+    except (MailParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
+        return message_from_bytes(skeleton), None
+    return parsed.message, parsed.date
+
+
+def _scan_parts(scan: _Scan, head: headers.Head) -> None:
+    """Write the skeleton and note the bodies, in one pass from delimiter to delimiter."""
+    position = _open(scan, head.fields, head.body, 0)
+    while (found := _next_delimiter(scan, position)) is not None:
+        after, boundary, closing = found
+        if closing:
+            position = after
+            continue
+        if len(scan.pieces) >= MAX_PARTS:
+            scan.caveats.append(f"more than {MAX_PARTS} parts: the rest is in the original")
+            break
+        part = headers.split(scan.raw, after) if _has_header(scan.raw, after) else headers.Head(Fields([]), _body_at(scan.raw, after))
+        scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
+        position = _open(scan, part.fields, part.body, scan.depth[boundary])
+        if part.cut:
+            scan.caveats.append("the header of a part is longer than we read")
+
+
+def _has_header(raw: bytes, position: int) -> bool:
+    return raw[position : position + 1] not in {b"\r", b"\n", b""}
+
+
+def _body_at(raw: bytes, position: int) -> int:
+    """Position behind the blank line that stands for an empty header (RFC 2046 §5.1)."""
+    return position + (2 if raw.startswith(b"\r\n", position) else 1)
+
+
+def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
+    """Begin a part: a multipart puts its boundary in force, a leaf notes its body. Position to go on from."""
+    boundary = _boundary(scan, fields, start) if depth < MAX_DEPTH else b""
+    if boundary:
+        scan.depth[boundary] = depth + 1
+        scan.skeleton.append(_skeleton_header(fields, None, boundary))
+        return start
+    if depth >= MAX_DEPTH:
+        scan.caveats.append("parts nested too deep: kept as one attachment")
+    end = _end_of_leaf(scan, start)
+    scan.skeleton.append(_skeleton_header(fields, len(scan.pieces), b""))
+    scan.pieces.append((fields, start, end))
+    return end
+
+
+def _boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
+    """Boundary of a multipart, taken from the body where the header names none or a wrong one; b"" for a leaf."""
+    mime, parameters = headers.parameters(fields.first("content-type"))
+    named = parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
+    multipart = mime.startswith("multipart/") or (not mime and bool(named))
+    if multipart and named and _occurs(scan.raw, named, start):
+        return named
+    if not multipart and mime not in {"", "text/plain"}:
+        return b""
+    return _guessed_boundary(scan.raw, start, multipart=multipart)
+
+
+def _guessed_boundary(raw: bytes, start: int, *, multipart: bool) -> bytes:
+    """First line of a body that looks like a delimiter: of a multipart, or with a part's header right behind it."""
+    found = _GUESS.match(raw, start)
+    if found is not None and (multipart or _PART_HEADER.match(raw, raw.find(b"\n", found.start(1)) + 1)):
+        return found[1]
+    found = _LATER.search(raw, start, start + 65_536) if multipart else None
+    return found[1] if found is not None else b""
+
+
+def _occurs(raw: bytes, boundary: bytes, start: int) -> bool:
+    line = b"--" + boundary
+    return raw.startswith(line, start) or raw.find(b"\n" + line, max(0, start - 1), start + MAX_PREAMBLE) >= 0
+
+
+def _next_delimiter(scan: _Scan, position: int) -> tuple[int, bytes, bool] | None:
+    """Next delimiter line of a boundary in force: position behind it, its boundary, whether it closes."""
+    found = _find_delimiter(scan, position)
+    return found[1:] if found is not None else None
+
+
+def _find_delimiter(scan: _Scan, position: int) -> tuple[int, int, bytes, bool] | None:
+    raw = scan.raw
+    if not scan.depth:
+        return None
+    at = position if raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""} else _next_dashes(raw, position)
+    while at >= 0:
+        line = _DELIMITER.match(raw, at)
+        if line is not None:
+            name = line[1]
+            if name in scan.depth:
+                return at, line.end(), name, False
+            if name.endswith(b"--") and name[:-2].rstrip() in scan.depth:
+                return at, line.end(), name[:-2].rstrip(), True
+        at = _next_dashes(raw, at + 2)
+    return None
+
+
+def _next_dashes(raw: bytes, position: int) -> int:
+    """Position of the next line that begins with two dashes, or -1."""
+    found = raw.find(b"\n--", max(0, position - 1))
+    return found + 1 if found >= 0 else -1
+
+
+def _end_of_leaf(scan: _Scan, start: int) -> int:
+    found = _find_delimiter(scan, start)
+    return len(scan.raw) if found is None else max(start, found[0])
+
+
+def _skeleton_header(fields: Fields, piece: int | None, boundary: bytes) -> bytes:
+    """Header of a part for mail-parser: what it needs for the walk, on one line each."""
+    lines = [
+        name.encode("ascii", "replace") + b": " + _flat(value)
+        for name, value in fields.items
+        if (name.startswith("content-") or name in TOP_FIELDS) and name not in {PIECE, "content-type"}
+    ]
+    mime, parameters = headers.parameters(fields.first("content-type"))
+    if boundary and parameters.get("boundary", "").encode("utf-8", "replace") != boundary:
+        lines.append(b"Content-Type: multipart/" + (mime.partition("/")[2] or "mixed").encode("ascii", "replace") + b'; boundary="' + boundary.replace(b'"', b'\\"') + b'"')
+    elif boundary or not mime.startswith(("multipart/", "message/")):
+        lines += [b"Content-Type: " + _flat(value) for value in fields.every("content-type")[:1]]
+    else:
+        lines.append(b"Content-Type: application/octet-stream")  # kept whole: the walk must not look inside
+    if piece is not None:
+        lines.append(PIECE.encode() + b": " + str(piece).encode())
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _flat(value: bytes) -> bytes:
+    return value[:2000].translate(None, b"\r\n\0")
+
+
+def _part(message: Message, scan: _Scan, seen: set[int]) -> Part:
+    """The walk's tree with our fields and bodies; what the walk leaves out is added by the caller."""
+    number = message.get(PIECE)
+    if number is not None:
+        seen.add(int(str(number)))
+        return _leaf(scan, int(str(number)))
+    children = message.get_payload()
+    parts = tuple(_part(child, scan, seen) for child in children) if isinstance(children, list) else ()
+    fields = Fields([(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()])
+    return Part(fields, message.get_content_type(), {}, children=parts)
+
+
+def _leaf(scan: _Scan, number: int) -> Part:
+    fields, start, end = scan.pieces[number]
+    mime, parameters = headers.parameters(fields.first("content-type"))
+    return Part(fields, mime, parameters, _without_last_line_end(scan.raw, start, end))
+
+
+def _without_last_line_end(raw: bytes, start: int, end: int) -> bytes:
+    """The line end before a delimiter belongs to the delimiter (RFC 2046 §5.1.1)."""
+    if end < len(raw) and raw.endswith(b"\n", start, end):
+        end -= 2 if raw.endswith(b"\r\n", start, end) else 1
+    return raw[start:end]
+
+
+def charset(part: Part) -> str:
+    """Return the charset a part is labelled with, "" if none."""
+    label = part.parameters.get("charset", "")
+    return label if charsets.codec(label) else ""

@@ -1,0 +1,78 @@
+"""File names that are safe to show, to save and to put into a header, for files that came with or without one."""
+
+import re
+import unicodedata
+
+MAX_LENGTH = 180  # characters; file systems take 255 bytes
+
+# Controls, zero-width and bidirectional marks (they make `exe.pdf` of `fdp.exe`), and what file systems refuse.
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ue000-\uf8ff]+",
+)
+_PATH = re.compile(r"[/\\]+")
+
+# Types of files that come without a name -> the ending that opens them.
+ENDINGS = {
+    "application/msword": ".doc",
+    "application/octet-stream": ".bin",
+    "application/pdf": ".pdf",
+    "application/pgp-encrypted": ".pgp",
+    "application/pgp-signature": ".asc",
+    "application/pgp-keys": ".asc",
+    "application/pkcs7-mime": ".p7m",
+    "application/x-pkcs7-mime": ".p7m",
+    "application/pkcs7-signature": ".p7s",
+    "application/x-pkcs7-signature": ".p7s",
+    "application/ms-tnef": ".dat",
+    "application/rtf": ".rtf",
+    "application/vnd.ms-excel": ".xls",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+    "application/zip": ".zip",
+    "audio/mpeg": ".mp3",
+    "audio/wav": ".wav",
+    "image/bmp": ".bmp",
+    "image/gif": ".gif",
+    "image/heic": ".heic",
+    "image/jpeg": ".jpg",
+    "image/jpg": ".jpg",
+    "image/pjpeg": ".jpg",
+    "image/png": ".png",
+    "image/svg+xml": ".svg",
+    "image/tiff": ".tiff",
+    "image/webp": ".webp",
+    "message/delivery-status": ".txt",
+    "message/disposition-notification": ".txt",
+    "message/feedback-report": ".txt",
+    "message/rfc822": ".eml",
+    "message/partial": ".eml",
+    "text/calendar": ".ics",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/plain": ".txt",
+    "text/rfc822-headers": ".txt",
+    "text/rtf": ".rtf",
+    "text/vcard": ".vcf",
+    "text/x-vcard": ".vcf",
+    "text/xml": ".xml",
+    "video/mp4": ".mp4",
+}
+
+
+def safe(name: str) -> str:
+    """Return the name's last path component without anything that could mislead a reader or a file system, "" if nothing is left."""
+    text = _UNSAFE.sub("", unicodedata.normalize("NFC", name[:4000]))
+    parts = [part.strip(" \t\"'<>") for part in _PATH.split(text)]
+    last = next((part for part in reversed(parts) if part.strip(". ")), "")
+    last = last.rstrip(". ")
+    if len(last) <= MAX_LENGTH:
+        return last
+    stem, dot, ending = last.rpartition(".")
+    if not dot or len(ending) > 10:  # noqa: PLR2004 - no file ending is longer
+        return last[:MAX_LENGTH]
+    return stem[: MAX_LENGTH - len(ending) - 1] + dot + ending
+
+
+def made_up(mime: str, number: int) -> str:
+    """Name of a file that came without one: the same for the same message each time it is read."""
+    return f"attachment-{number}{ENDINGS.get(mime, '.bin')}"

@@ -1,0 +1,119 @@
+"""A call written down by staff: the console composes it, the same door and parser as everything else reads it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from parsers import fields, json_body
+from parsers.item import Address, Format, InboundItem, ParseError
+from parsers.json_body import Json
+
+NOT_SHARED = "Activity not shown on"  # label in `details`, one a contact whose record is not to show the ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact a person chose; `share_activity` is the box that shows the ticket's activity on their record."""
+
+    name: str = ""
+    email: str = ""
+    share_activity: bool = True
+
+
+def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
+    *,
+    call_id: str,
+    company: str = "",
+    name: str = "",
+    email: str = "",
+    phone: str = "",
+    subject: str = "",
+    text: str = "",
+    contacts: Iterable[Contact] = (),
+    created_by: str = "",
+    telemedicine: bool = False,
+) -> bytes:
+    """Write the bytes `parse` reads. `call_id` makes the call the same one however often it is sent in."""
+    people = [{"name": one.name, "email": one.email, "share_activity": one.share_activity} for one in contacts]
+    call = {
+        "id": call_id, "company": company, "name": name, "email": email, "phone": phone, "subject": subject,
+        "text": text, "contacts": people, "created_by": created_by, "telemedicine": telemedicine,
+    }  # fmt: skip
+    return json.dumps(call).encode()
+
+
+def parse(raw: bytes) -> list[InboundItem]:
+    """Read one item: the caller, or else the first contact, is the sender; the other contacts stand in `to`.
+
+    `external_id` is the `id`. Who wrote it down and which contacts' records are not to show it are in `details`.
+    Raises ParseError when the bytes are not such an object.
+    """
+    call = dict(json_body.pairs(raw))
+    people = _people(call)
+    sender = people[0] if people else Address()
+    return [
+        InboundItem(
+            format=Format.PHONE,
+            external_id=_external_id(call),
+            sender=sender,
+            to=people[1:],
+            company=fields.one_line(_string(call, "company")),
+            phone=fields.one_line(_string(call, "phone")),
+            subject=fields.one_line(_string(call, "subject")),
+            text=fields.clean(_string(call, "text")),
+            details=tuple(_details(call)),
+            telemedicine=call.get("telemedicine") is True,
+            caveats=tuple(_caveats(call, sender)),
+        )
+    ]
+
+
+def _string(call: dict[str, Json], key: str) -> str:
+    value = call.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ParseError(f"a call whose '{key}' is not text: write it down again in the console")
+    return value
+
+
+def _external_id(call: dict[str, Json]) -> str:
+    found = fields.one_line(_string(call, "id"))
+    if not found:
+        raise ParseError("a call without an 'id': write it down again in the console")
+    return found
+
+
+def _people(call: dict[str, Json]) -> tuple[Address, ...]:
+    caller = _person(_string(call, "name"), _string(call, "email"))
+    chosen = [_person(_string(one, "name"), _string(one, "email")) for one in _contacts(call)]
+    known = {one.key or one.name: one for one in reversed([caller, *chosen]) if one.name or one.email}
+    return tuple(reversed(known.values()))
+
+
+def _person(name: str, email: str) -> Address:
+    found = fields.emails(email)
+    return Address(name=fields.one_line(name), email=found[0] if found else "")
+
+
+def _contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
+    listed = call.get("contacts") or []
+    if not isinstance(listed, list):
+        raise ParseError("a call whose 'contacts' is not a list: write it down again in the console")
+    return [dict(one) for one in listed if isinstance(one, tuple)]
+
+
+def _details(call: dict[str, Json]) -> list[tuple[str, str]]:
+    by = fields.one_line(_string(call, "created_by"))
+    hidden = [one for one in _contacts(call) if one.get("share_activity") is False]
+    named = (fields.one_line(_string(one, "email") or _string(one, "name")) for one in hidden)
+    return [*([("Written down by", by)] if by else []), *((NOT_SHARED, one) for one in named if one)]
+
+
+def _caveats(call: dict[str, Json], sender: Address) -> list[str]:
+    missing = {
+        "no e-mail address given": not sender.email,
+        "no phone number given": not _string(call, "phone").strip(),
+        "practice not given": not _string(call, "company").strip(),
+    }
+    return [caveat for caveat, is_missing in missing.items() if is_missing]

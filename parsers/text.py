@@ -1,0 +1,239 @@
+"""HTML of strangers: made safe to show, and read as text."""
+
+import re
+
+import nh3
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from parsers import charsets
+
+MAX_HTML = 2_000_000  # characters that are read; more is no letter
+MAX_NODES = 400_000
+
+BLOCKS = frozenset(
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
+    "footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu nav ol optgroup option p pre section select "
+    "summary table tbody tfoot thead tr ul".split(),
+)
+SPACED = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote".split())  # a blank line before and after
+HIDDEN = frozenset("head script style title template noscript object applet audio video canvas svg math -comment".split())
+CELLS = frozenset({"td", "th"})
+
+TAGS = frozenset(
+    "a abbr address article aside b bdi bdo big blockquote br caption center cite code col colgroup dd del details dfn "
+    "div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark ol p pre q s "
+    "samp section small span strike strong sub summary sup table tbody td tfoot th thead time tr tt u ul var wbr".split(),
+)
+DROPPED = frozenset("script style title head template noscript iframe object embed applet svg math textarea xmp".split())
+STYLES = frozenset(
+    "color background-color font-weight font-style font-size text-decoration text-align vertical-align "
+    "white-space margin-left padding-left border border-collapse width".split(),
+)
+ATTRIBUTES = {
+    "*": {"dir", "lang", "title", "style", "align"},
+    "a": {"href"},
+    "img": {"src", "alt", "width", "height", "data-remote-src"},
+    "td": {"colspan", "rowspan", "width", "valign", "bgcolor"},
+    "th": {"colspan", "rowspan", "width", "valign", "bgcolor"},
+    "table": {"border", "cellpadding", "cellspacing", "width", "bgcolor"},
+    "font": {"color", "size"},
+    "ol": {"start", "type"},
+    "blockquote": {"type"},
+}
+_LOCAL_IMAGE = re.compile(r"cid:|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE)
+_REMOTE = re.compile(r"https?://", re.IGNORECASE)
+_LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)  # style words that fetch, and ways to hide them
+_BLANKS = re.compile(r"[ \t\r\n\f]+")
+_GAPS = re.compile(r"\n{3,}")
+_LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x85\x0b\x0c]")
+_QUOTED = re.compile(r"(>[> ]*)?(.*)", re.DOTALL)
+
+
+def sanitise(html: str) -> str:
+    """HTML that is safe inside a page: no script, no form, and nothing that loads from another server.
+
+    Images of other servers keep their address in `data-remote-src`, so that a click can load them.
+    """
+    tree = LexborHTMLParser(html[:MAX_HTML])
+    for image in tree.css("img"):
+        source = (image.attributes.get("src") or "").strip()
+        if not _LOCAL_IMAGE.match(source):
+            image.attrs["src"] = ""
+        if _REMOTE.match(source):
+            image.attrs["data-remote-src"] = source
+    return nh3.clean(
+        tree.html or "",
+        tags=set(TAGS),
+        clean_content_tags=set(DROPPED),
+        attributes=ATTRIBUTES,
+        attribute_filter=_attribute,
+        filter_style_properties=set(STYLES),
+        url_schemes={"http", "https", "mailto", "tel", "cid", "data"},
+        link_rel="noopener noreferrer nofollow",
+        strip_comments=True,
+    )
+
+
+def _attribute(tag: str, name: str, value: str) -> str | None:
+    """Value an attribute may have, None to drop it."""
+    if name == "src":
+        return value if tag == "img" and _LOCAL_IMAGE.match(value.strip()) else None
+    if name == "data-remote-src":
+        return value if _REMOTE.match(value) else None
+    if name == "style":
+        return None if _LOADS.search(value) else value
+    if name == "href":
+        return None if value.strip().lower().startswith(("data:", "cid:")) else value
+    return value
+
+
+def from_html(html: str) -> str:
+    """Visible text of HTML, one line a block, quotes marked `> `, list items `- `; "" for HTML without text."""
+    tree = LexborHTMLParser(html[:MAX_HTML])
+    return charsets.clean(of_node(tree.body or tree.root))
+
+
+def of_node(node: LexborNode | None) -> str:
+    """Visible text of a node and what is in it."""
+    writer = _Writer()
+    current, seen = node, 0
+    while current is not None and seen < MAX_NODES:
+        seen += 1
+        tag = current.tag or ""
+        child = None if tag in HIDDEN else _entered(writer, current, tag)
+        if child is not None:
+            current = child
+            continue
+        current = _next(writer, current, node)
+    return writer.text()
+
+
+def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None:
+    if tag == "-text":
+        writer.write(node.text_content or "")
+        return None
+    writer.open(tag)
+    child = node.child
+    if child is None:
+        writer.close(tag)
+    return child
+
+
+def _next(writer: "_Writer", node: LexborNode, top: LexborNode | None) -> LexborNode | None:
+    """Node that follows in the order of the document, closing the ones that end."""
+    current: LexborNode | None = node
+    while current is not None and current != top:
+        if current.next is not None:
+            return current.next
+        current = current.parent
+        if current is not None:
+            writer.close(current.tag or "")
+    return None
+
+
+class _Writer:
+    """Collects text as a browser would lay it out: blanks folded, blocks on their own lines."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._line = ""
+        self._quote = 0
+        self._pre = 0
+        self._gap = 0  # line ends owed before the next text: 1 a new line, 2 a blank line
+
+    def open(self, tag: str) -> None:
+        """Begin an element."""
+        if tag == "br":
+            self._break()
+        elif tag in BLOCKS:
+            self._block(tag)
+            self._pre += tag == "pre"
+            self._quote += tag == "blockquote"
+            if tag == "li":
+                self.write("- ")
+            elif tag == "hr":
+                self.write("---")
+                self._block(tag)
+        elif tag in CELLS and self._line.strip():
+            self._line = self._line.rstrip() + "  "
+
+    def close(self, tag: str) -> None:
+        """End an element."""
+        if tag in BLOCKS:
+            self._block(tag)
+            self._pre -= tag == "pre"
+            self._quote -= tag == "blockquote"
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        if self._pre:
+            for i, line in enumerate(text.split("\n")):
+                if i:
+                    self._break()
+                self._add(line)
+            return
+        text = _BLANKS.sub(" ", text)
+        if not self._line or self._line.endswith(" "):
+            text = text.lstrip(" ")
+        if text:
+            self._add(text)
+
+    def text(self) -> str:
+        """Return what was collected."""
+        self._end_line()
+        return _GAPS.sub("\n\n", "\n".join(self._lines)).strip("\n")
+
+    def _add(self, text: str) -> None:
+        if self._gap > 1 and self._lines:
+            self._lines.append("> " * self._quote if self._quote else "")
+        self._gap = 0
+        self._line += text
+
+    def _block(self, tag: str) -> None:
+        self._end_line()
+        self._gap = max(self._gap, 2 if tag in SPACED else 1)
+
+    def _break(self) -> None:
+        if self._line:
+            self._end_line()
+        else:
+            self._add("")
+            self._lines.append(("> " * self._quote).rstrip())
+        self._gap = 0
+
+    def _end_line(self) -> None:
+        if self._line.strip():
+            self._lines.append("> " * min(self._quote, 20) + self._line.rstrip())
+        self._line = ""
+
+
+def to_html(text: str) -> str:
+    """Plain text as HTML, lines kept."""
+    return f'<div style="white-space: pre-wrap">{nh3.clean_text(text).replace("&#10;", chr(10)).replace("&#32;", " ")}</div>'
+
+
+def lines(text: str) -> str:
+    """Text with line feeds as its only line ends."""
+    return _LINE_ENDS.sub("\n", text)
+
+
+def unflow(text: str, *, delete_space: bool) -> str:
+    """Undo format=flowed: soft line ends are joined within one quote depth (RFC 3676 §4)."""
+    flowed: list[str] = []
+    depth, soft = 0, False
+    for line in text.split("\n"):
+        quote, content = _quote_depth(line)
+        if soft and quote == depth and content != "-- ":
+            flowed[-1] += content
+        else:
+            flowed.append(">" * quote + (" " if quote else "") + content)
+        depth, soft = quote, content.endswith(" ") and content != "-- "
+        if soft and delete_space:
+            flowed[-1] = flowed[-1][:-1]
+    return "\n".join(flowed)
+
+
+def _quote_depth(line: str) -> tuple[int, str]:
+    bare = line.lstrip(">")
+    depth = len(line) - len(bare)
+    return depth, bare.removeprefix(" ")

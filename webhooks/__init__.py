@@ -1,0 +1,1 @@
+"""Public HTTP: signed webhooks. Faces the internet and shows nothing."""

@@ -1,0 +1,1 @@
+"""Tickets and the process they walk through."""

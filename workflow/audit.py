@@ -1,0 +1,15 @@
+"""The audit trail: who did what, when and why. Ids and fixed words only."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from workflow.models import Audit
+
+
+def record(
+    session: Session, action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
+) -> None:
+    """Add a row for a change, in the transaction that makes it."""
+    session.add(Audit(at=now, actor=by, cause=cause, action=action, ticket_id=ticket, detail=detail))

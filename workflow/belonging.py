@@ -1,0 +1,144 @@
+"""Which ticket an item belongs to: by our signed token or a message it answers, for a sender who belongs there."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from parsers.item import Format, InboundItem
+from workflow import people
+from workflow.keys import Signer
+from workflow.models import Message, Outgoing, Status, Ticket
+
+TICKET = "t"
+BOUNCE = "bounce"
+OUTBOX = "outbox"
+_PLUS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-fA-F]{32})@")
+_OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{32})@")
+_MOST = 200  # addresses or references looked at
+_KEY = 300  # characters of an id kept as they are
+
+
+@dataclass(frozen=True)
+class Match:
+    """The ticket an item joins, or the one it is possibly about, or neither."""
+
+    ticket: Ticket | None = None
+    possibly: Ticket | None = None
+
+
+def identity(item: InboundItem) -> str:
+    """The sender's own id of an item, bounded; "" if it has none."""
+    if len(item.external_id) <= _KEY:
+        return item.external_id
+    return hashlib.sha256(item.external_id.encode()).hexdigest()
+
+
+def message_key(item: InboundItem) -> str | None:
+    """What makes a timeline message the same one whichever way it came: id and content.
+
+    The id alone is not enough (a reused Message-ID must not swallow a new mail), the content alone neither. None when
+    there is nothing to tell two apart by: then only the bytes themselves are compared, at the door.
+    """
+    if not item.external_id and (item.format is not Format.MAIL or item.sent_at is None):
+        return None
+    parts = [item.sender.key, item.subject, item.plain or item.text, *(a.sha256 for a in item.attachments)]
+    if item.sent_at is not None:
+        parts.append(item.sent_at.isoformat())
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"{identity(item)}#{digest[:32]}"
+
+
+def origin(item: InboundItem) -> str | None:
+    """What a ticket is opened by at most once."""
+    return f"{item.format}:{identity(item)}:{item.sender.key[:400]}" if item.external_id else None
+
+
+def bounced_mail(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Outgoing | None:
+    """The mail of ours that a bounce or report is about."""
+    numbers = [signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE]
+    text = " ".join((item.in_reply_to, *item.references[:_MOST], item.text[:100_000]))
+    names = [
+        item.text,
+        *(a.content.decode("latin-1") for a in item.attachments if a.mime.startswith(("message/", "text/"))),
+    ]
+    for part in (text, *(n[:100_000] for n in names)):
+        numbers += [signer.number(OUTBOX, token) for token in _OURS.findall(part)[:_MOST]]
+    known = next((n for n in numbers if n is not None), None)
+    return session.get(Outgoing, known) if known else None
+
+
+def to_return_path(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> bool:
+    """Whether this came to the return path of a mail of ours, which never opens tickets (RFC 3834 §4)."""
+    return any(kind == BOUNCE and signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope))
+
+
+def is_our_mail(item: InboundItem, signer: Signer) -> bool:
+    """Whether this is a mail of ours come back: its Message-ID carries our signature."""
+    return any(signer.number(OUTBOX, token) for token in _OURS.findall(item.message_id))
+
+
+def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Match:
+    """Which open or finished ticket this item belongs to (PROCESS, mail rules)."""
+    ticket = _same_item(session, item)
+    if ticket is not None:
+        return Match(ticket=ticket)
+    ticket = _secure_thread(session, item)
+    if ticket is not None:
+        return Match(ticket=ticket)
+    ticket = _by_token(session, item, envelope, signer) or _by_reference(session, item)
+    while ticket is not None and ticket.status is Status.MERGED and ticket.merged_into_id:
+        ticket = session.get(Ticket, ticket.merged_into_id)
+    if ticket is None:
+        return Match()
+    return Match(ticket=ticket) if people.belongs(session, item.contact.key, ticket) else Match(possibly=ticket)
+
+
+def _same_item(session: Session, item: InboundItem) -> Ticket | None:
+    made_by = origin(item)
+    return session.scalar(select(Ticket).where(Ticket.origin == made_by)) if made_by else None
+
+
+def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
+    if not item.thread_id:
+        return None
+    company = people.company_key(item.company)
+    open_ones = select(Ticket).where(Ticket.thread_id == item.thread_id[:200], Ticket.status == Status.OPEN)
+    same = [t for t in session.scalars(open_ones.order_by(Ticket.id)) if not t.company or t.company.key == company]
+    return same[0] if same else None
+
+
+def _by_token(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Ticket | None:
+    for kind, token in _tokens(item, envelope):
+        number = signer.number(TICKET, token) if kind == TICKET else None
+        if number is not None:
+            return session.get(Ticket, number)
+    for name in (item.in_reply_to, *reversed(item.references[-_MOST:])):
+        for token in _OURS.findall(name):
+            number = signer.number(OUTBOX, token)
+            mail = session.get(Outgoing, number) if number is not None else None
+            if mail is not None:
+                return mail.ticket
+    return None
+
+
+def _by_reference(session: Session, item: InboundItem) -> Ticket | None:
+    names = [n.strip().strip("<>") for n in (item.in_reply_to, *reversed(item.references[-_MOST:]))]
+    names = [n for n in names if "@" in n and len(n) <= _KEY]
+    if not names:
+        return None
+    rows = session.execute(select(Message.message_id, Message.ticket_id).where(Message.message_id.in_(names)))
+    found = dict(rows.tuples().all())
+    first = next((found[n] for n in names if n in found), None)
+    return session.get(Ticket, first) if first else None
+
+
+def _tokens(item: InboundItem, envelope: dict[str, Any]) -> list[tuple[str, str]]:
+    given = envelope.get("rcpt_to")
+    heard = [str(a) for a in given] if isinstance(given, list) else []
+    written = [a.email for a in (*item.to[:_MOST], *item.cc[:_MOST])]
+    found = (_PLUS.search(address) for address in [*heard[:_MOST], *written])
+    return [(m[1], m[2]) for m in found if m]

@@ -1,0 +1,12 @@
+"""The edge's clock: the only place that asks what time it is. Everything else takes `now`."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], datetime]
+
+
+def wall(offset_seconds: float = 0) -> Clock:
+    """A clock of aware UTC times, put forward by INTAKE_CLOCK_OFFSET to try deadlines on a test system."""
+    ahead = timedelta(seconds=offset_seconds)
+    return lambda: datetime.now(UTC) + ahead

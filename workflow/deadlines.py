@@ -1,0 +1,33 @@
+"""When a deadline falls: elapsed hours from our receipt, or business days by setting. Pure."""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import holidays
+
+from workflow.process import Deadline
+from workflow.settings import Settings
+
+
+def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> datetime:
+    """The moment a deadline falls, as aware UTC.
+
+    By default 2 days are 48 elapsed hours, whatever the wall clock does in between. With INTAKE_BUSINESS_DAYS the
+    days are working days of the holiday country, at the same time of day in the time zone of the desk.
+    """
+    if not settings.business_days:
+        return started_at + deadline.within
+    zone = ZoneInfo(settings.time_zone)
+    calendar = _calendar(settings.holiday_country)
+    day = started_at.astimezone(zone)
+    left = deadline.within.days
+    while left:
+        day += timedelta(days=1)
+        left -= calendar.is_working_day(day.date())
+    return day.astimezone(started_at.tzinfo)
+
+
+@lru_cache(maxsize=4)
+def _calendar(country: str) -> holidays.HolidayBase:
+    return holidays.country_holidays(country)

@@ -1,0 +1,338 @@
+"""What can happen to a ticket: every change to one is made here, decided by process.py, with its audit row."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from workflow import audit, journal, people, process, promise
+from workflow.blobs import Vault
+from workflow.deadlines import due_at
+from workflow.keys import Signer
+from workflow.models import (
+    Contact,
+    OutboxState,
+    Outgoing,
+    Reached,
+    Staff,
+    Status,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
+from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
+from workflow.settings import Settings
+
+RULE = "rule"  # the actor of what no person did
+YES, NO = "Yes", "No"
+
+
+class Missing(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
+    """The step cannot be taken; the text says what is missing."""
+
+
+class Desk:
+    """The desk under its settings. Every function takes the caller's session and never commits."""
+
+    def __init__(self, settings: Settings, signer: Signer, vault: Vault) -> None:
+        self.settings = settings
+        self.signer = signer
+        self.vault = vault
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def open(self, session: Session, ticket: Ticket, *, cause: str, now: datetime, oversized: bool = False) -> None:
+        """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
+        session.flush()
+        audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
+        first = process.STEPS[0]
+        self._enter(session, ticket, first, Template.OVERSIZED if oversized else first.on_entry, RULE, cause, now)
+
+    def add_contact(self, session: Session, ticket: Ticket, contact: Contact, *, share_activity: bool = True) -> None:
+        """Put a contact on the ticket, once."""
+        if all(link.contact is not contact for link in ticket.contacts):
+            ticket.contacts.append(TicketContact(contact=contact, share_activity=share_activity))
+            session.flush()
+
+    # -- what staff do ------------------------------------------------------------------------------------------
+
+    def assign(self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime) -> None:
+        """Give the ticket to its owner, and the owner's tasks with it. It leaves the unassigned queue."""
+        ticket.owner = owner
+        for task in ticket.tasks:
+            if task.follows_owner and task.done_at is None:
+                task.assignee = owner.name
+        audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, owner=owner.id)
+
+    def reach(
+        self,
+        session: Session,
+        ticket: Ticket,
+        milestone: Milestone,
+        *,
+        by: str,
+        now: datetime,
+        note: str = "",
+        cause: str = "",
+    ) -> bool:
+        """Record a milestone, once a period, and let the table say what follows. False if it was recorded before."""
+        if milestone in reached(ticket):
+            return False
+        ticket.milestones.append(Reached(period=ticket.period, milestone=milestone, at=now, by=by, note=note))
+        if milestone is Milestone.RESOLVED:
+            ticket.resolution = YES
+        session.flush()
+        said = cause or str(milestone)
+        audit.record(session, "reached", by=by, cause=said, now=now, ticket=ticket.id, milestone=milestone.name)
+        self._move_on(session, ticket, by, f"reached {milestone}", now)
+        return True
+
+    def resolve(self, session: Session, ticket: Ticket, *, yes: bool, by: str, now: datetime) -> None:
+        """Set the property Resolution. No takes an earlier Yes back, and never moves the ticket back."""
+        if yes:
+            self.reach(session, ticket, Milestone.RESOLVED, by=by, now=now)
+            return
+        ticket.resolution = NO
+        self._retract(session, ticket, {Milestone.RESOLVED})
+        audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
+
+    def recap(self, session: Session, ticket: Ticket, text: str, *, by: str, now: datetime) -> list[Outgoing]:
+        """Promise the recap mail to every contact that has an address; the box is ticked once it is sent.
+
+        Raises Missing when there is nobody to write to.
+        """
+        able = [link.contact for link in ticket.contacts if not link.contact.unreachable]
+        mails = [promise.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text) for c in able]
+        if not able:
+            raise Missing(
+                "no contact with a working address: tell the customer otherwise, and tick the box with a note how"
+            )
+        audit.record(session, "recap promised", by=by, cause="recap", now=now, ticket=ticket.id)
+        return [m for m in mails if m is not None]
+
+    def reopen(self, session: Session, ticket: Ticket, *, by: str, cause: str, now: datetime) -> None:
+        """Take a completed ticket back to 4-In Progress with new deadlines, or a side end back to where it was.
+
+        Raises Missing when it is open already.
+        """
+        if ticket.status is Status.OPEN:
+            raise Missing("the ticket is open already")
+        if ticket.status is Status.COMPLETED:
+            self._new_period(session, ticket, now)
+        ticket.status, ticket.completed_at, ticket.merged_into_id = Status.OPEN, None, None
+        audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
+        self._move_on(session, ticket, by, cause, now)
+
+    def merge(self, session: Session, ticket: Ticket, into: Ticket, *, by: str, now: datetime) -> None:
+        """End this ticket as a duplicate of another; answers to it go there. Reopening takes it back.
+
+        Raises Missing when it cannot be: into itself, or into one that is merged.
+        """
+        if ticket is into or into.status is Status.MERGED:
+            raise Missing("merge into another ticket that is not merged itself")
+        ticket.status, ticket.merged_into_id = Status.MERGED, into.id
+        self.relate(session, ticket, into, f"merged into #{into.id}")
+        for link in ticket.contacts:
+            self.add_contact(session, into, link.contact, share_activity=link.share_activity)
+        audit.record(session, "merged", by=by, cause="merge", now=now, ticket=ticket.id, into=into.id)
+
+    def end(self, session: Session, ticket: Ticket, status: Status, *, by: str, reason: str, now: datetime) -> None:
+        """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
+        ticket.status = status
+        audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
+
+    def move_back(self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime) -> None:
+        """Only a person moves a ticket back, with a reason: what this stage and later ones wait for is open again.
+
+        Raises Missing when the stage is not an earlier one.
+        """
+        order = [s.stage for s in process.STEPS]
+        if order.index(stage) >= order.index(ticket.stage):
+            raise Missing(f"{stage} is not before {ticket.stage}")
+        self._retract(session, ticket, {m for s in process.STEPS[order.index(stage) :] for m in s.waits_for})
+        ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
+        audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
+
+    def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
+        """Close a task; only a person does."""
+        if task.done_at is None:
+            task.done_at, task.done_by = now, by
+            audit.record(session, "task done", by=by, cause=task.kind, now=now, ticket=task.ticket_id, task=task.id)
+
+    def relate(self, session: Session, ticket: Ticket, other: Ticket, reason: str) -> None:
+        """Link two tickets, once."""
+        if session.get(TicketRelation, (ticket.id, other.id)) is None:
+            session.add(TicketRelation(ticket_id=ticket.id, other_id=other.id, reason=reason))
+
+    # -- what the rules do --------------------------------------------------------------------------------------
+
+    def raise_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
+        """Raise the task of every deadline this open ticket has missed, one each, however late we look."""
+        if ticket.status is not Status.OPEN:
+            return []
+        missed = [d for d in process.DEADLINES if d.milestone not in reached(ticket)]
+        missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
+        return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
+
+    def task(
+        self,
+        session: Session,
+        ticket: Ticket,
+        kind: str,
+        text: str,
+        *,
+        now: datetime,
+        cause: str,
+        milestone: Milestone | None = None,
+        assignee: str | None = None,
+    ) -> Task | None:
+        """Give the owner (the desk lead until there is one), or who is named, a task. None if it was given before."""
+        owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
+        task = Task(
+            ticket_id=ticket.id, period=ticket.period, kind=kind, milestone=milestone, text=text, cause=cause,
+            created_at=now, assignee=owner if assignee is None else assignee, follows_owner=assignee is None,
+        )  # fmt: skip
+        try:
+            with session.begin_nested():
+                session.add(task)
+        except IntegrityError:
+            return None
+        session.expire(ticket, ["tasks"])
+        audit.record(session, "task", by=RULE, cause=cause, now=now, ticket=ticket.id, task=task.id)
+        journal.task_raised(ticket.id, task.id, kind)
+        return task
+
+    def mail_sent(self, session: Session, mail: Outgoing, *, now: datetime) -> None:
+        """What follows from a mail that the relay has taken."""
+        if mail.period != mail.ticket.period:
+            return
+        if mail.template in {Template.NOTICE, Template.OVERSIZED}:
+            self.reach(
+                session, mail.ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, cause=f"mail {mail.id} sent"
+            )
+        elif mail.template is Template.RECAP and self.settings.recap_ticks_box:
+            self.reach(session, mail.ticket, Milestone.RECAP_SENT, by=mail.by, now=now, cause=f"mail {mail.id} sent")
+
+    def mail_failed(self, session: Session, mail: Outgoing, reason: str, *, now: datetime) -> None:
+        """What follows from a mail refused for good or come back: the contact is flagged, a person is told."""
+        if mail.contact is not None:
+            mail.contact.unreachable = True
+        ticket = mail.ticket
+        if mail.template is Template.SURVEY:
+            return
+        self._tell_otherwise(session, ticket, f"mail {mail.id}: {reason}", now)
+        still_waiting = any(m.state is OutboxState.WAITING and m is not mail for m in ticket.outbox)
+        if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
+            self._not_notified(session, ticket, reason, now)
+
+    @staticmethod
+    def deadline_kind(deadline: Deadline) -> str:
+        """How the task of a deadline is told from other tasks of the ticket."""
+        return f"deadline:{deadline.milestone.name}"
+
+    # -- the engine ---------------------------------------------------------------------------------------------
+
+    def _move_on(self, session: Session, ticket: Ticket, by: str, cause: str, now: datetime) -> None:
+        if ticket.status is Status.OPEN:
+            for step in process.onward(ticket.stage, reached(ticket)):
+                self._enter(session, ticket, step, step.on_entry, by, cause, now)
+
+    def _enter(
+        self, session: Session, ticket: Ticket, step: Step, mail: Template | None, by: str, cause: str, now: datetime
+    ) -> None:
+        ticket.stage = step.stage
+        if not step.waits_for:
+            ticket.status, ticket.completed_at = Status.COMPLETED, now
+        audit.record(session, "stage", by=by, cause=cause, now=now, ticket=ticket.id, stage=step.stage.name)
+        journal.moved(ticket.id, step.stage.name)
+        if mail is Template.SURVEY:
+            self._survey(session, ticket, now)
+        elif mail is not None:
+            self._notify(session, ticket, mail, now)
+
+    def _notify(self, session: Session, ticket: Ticket, template: Template, now: datetime) -> None:
+        contacts = [link.contact for link in ticket.contacts]
+        reasons = {c: promise.obstacle(session, ticket, c, self.settings, now) for c in contacts}
+        able = [c for c, reason in reasons.items() if not reason]
+        for contact in able:
+            promise.promise(session, ticket, template, contact, by=RULE, now=now)
+        if not able:
+            why = next(iter(reasons.values()), "no address")
+            self._tell_otherwise(session, ticket, why, now)
+            self._not_notified(session, ticket, why, now)
+
+    def _not_notified(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
+        note = f"not possible: {reason}"
+        self.reach(session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note)
+
+    def _tell_otherwise(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
+        self.task(session, ticket, "tell-customer", "tell the customer by other means", now=now, cause=reason)
+
+    def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
+        for link in ticket.contacts:
+            contact = link.contact
+            if contact.unsubscribed or promise.obstacle(session, ticket, contact, self.settings, now):
+                continue
+            if promise.claim_survey(session, ticket, contact, self.settings, now):
+                promise.promise(session, ticket, Template.SURVEY, contact, by=RULE, now=now)
+            return
+
+    def _raise(self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime) -> Task | None:
+        cause = f"{deadline.milestone} not recorded within {deadline.within.days} days"
+        who = None
+        if deadline.person is Person.MANAGER:
+            manager = ticket.company.manager if ticket.company else None
+            who = manager.name if manager else self.settings.fallback_supervisor
+            if manager is None:
+                self._caveat(ticket, "no manager on the company record: escalated to the fallback supervisor")
+        kind = self.deadline_kind(deadline)
+        return self.task(
+            session, ticket, kind, deadline.task, now=now, cause=cause, milestone=deadline.milestone, assignee=who
+        )
+
+    def _new_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
+        carried = [
+            r for r in ticket.milestones if r.period == ticket.period and r.milestone in process.carried_on_reopening()
+        ]
+        ticket.period += 1
+        ticket.period_started_at = now
+        ticket.stage, ticket.resolution = process.REOPENED_AT, None
+        for r in carried:
+            again = Reached(period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note)
+            ticket.milestones.append(again)
+        session.flush()
+
+    @staticmethod
+    def _retract(session: Session, ticket: Ticket, milestones: set[Milestone]) -> None:
+        for r in [r for r in ticket.milestones if r.period == ticket.period and r.milestone in milestones]:
+            session.delete(r)
+        session.flush()
+        session.expire(ticket, ["milestones"])
+
+    @staticmethod
+    def _caveat(ticket: Ticket, text: str) -> None:
+        if text not in ticket.caveats:
+            ticket.caveats = [*ticket.caveats, text]
+
+
+def reached(ticket: Ticket) -> set[Milestone]:
+    """The milestones recorded in this period."""
+    return {r.milestone for r in ticket.milestones if r.period == ticket.period}
+
+
+def ticket_or_missing(session: Session, number: int) -> Ticket:
+    """The ticket with this number. Raises Missing when there is none."""
+    ticket = session.scalar(select(Ticket).where(Ticket.id == number).with_for_update())
+    if ticket is None:
+        raise Missing(f"no ticket {number}")
+    return ticket
+
+
+def owner_or_missing(session: Session, name: str) -> Staff:
+    """The person on the desk. Raises Missing with the command that puts one on record."""
+    person = people.staff_named(session, name)
+    if person is None:
+        raise Missing(f"nobody on the desk is called {name}: add them with `intake user add {name} --role agent`")
+    return person

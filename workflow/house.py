@@ -1,0 +1,46 @@
+"""What every process needs, opened once from the settings."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from workflow import keys
+from workflow.blobs import Vault
+from workflow.clock import Clock, wall
+from workflow.desk import Desk
+from workflow.settings import Settings
+from workflow.store import Store, Waker
+
+
+@dataclass(frozen=True)
+class House:
+    """Settings, database, sealed bytes, signatures, the desk and the clock, handed down by the process that starts."""
+
+    settings: Settings
+    store: Store
+    vault: Vault
+    signer: keys.Signer
+    clock: Clock
+
+    @cached_property
+    def desk(self) -> Desk:
+        """What can happen to a ticket, under these settings."""
+        return Desk(self.settings, self.signer, self.vault)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.store.close()
+
+
+def open_house(settings: Settings, waker: Waker | None = None, clock: Clock | None = None) -> House:
+    """Open everything a process needs.
+
+    Raises SettingsError when a key is unusable; a database that is away shows at the first transaction.
+    """
+    secret = keys.load(settings)
+    return House(
+        settings=settings,
+        store=Store(settings.database, waker) if waker else Store(settings.database),
+        vault=Vault(settings.blobs, keys.Sealer(secret), settings.inline_limit),
+        signer=keys.Signer(secret),
+        clock=clock or wall(settings.clock_offset),
+    )

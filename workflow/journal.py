@@ -1,0 +1,132 @@
+"""Every line of the log, as functions taking ids and counts: customer text cannot reach it."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+_log: Any = structlog.get_logger()
+
+
+def setup(process: str, *, as_json: bool = False) -> None:
+    """Start the log of a process on standard error; libraries that would write customers' addresses are silenced."""
+    chain: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if as_json:
+        chain.append(structlog.processors.JSONRenderer())
+    else:
+        chain.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22))
+    structlog.configure(processors=chain, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.contextvars.bind_contextvars(process=process)
+    logging.basicConfig(
+        level=logging.ERROR, stream=sys.stderr, format="%(name)s: an error; see the process's own lines"
+    )
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd writes senders and message text
+
+
+def listening(door: str, address: str) -> None:
+    """A door is open."""
+    _log.info("listening", door=door, address=address)
+
+
+def stored(transport: str, delivery: int, *, repeated: bool) -> None:
+    """A delivery is committed; the sender may hear yes."""
+    _log.info("stored", transport=transport, delivery=delivery, repeated=repeated)
+
+
+def not_stored(transport: str, error: BaseException) -> None:
+    """Storing failed; the sender heard try again. The class of the error only: its text may hold parameters."""
+    _log.error("not stored", transport=transport, error=type(error).__name__)
+
+
+def refused(transport: str, reason: str) -> None:
+    """A door said no, for a reason out of our own fixed words."""
+    _log.info("refused", transport=transport, reason=reason)
+
+
+def fault(where: str, error: BaseException) -> None:
+    """Something failed that should not have: its class and the place in our code, never its text."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = f"{at.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{at.tb_lineno}" if at else ""
+    _log.error("fault", where=where, error=type(error).__name__, place=place)
+
+
+def mailbox_failed(mailbox: str, reason: str, retry: float) -> None:
+    """A mailbox cannot be read just now, for a reason out of our own fixed words; `retry` in seconds."""
+    _log.warning("mailbox failed", mailbox=mailbox, reason=reason, retry=round(retry, 1))
+
+
+def mailbox_noted(mailbox: str, fact: str, uid: int = 0) -> None:
+    """Something about a mailbox that its owner should know, in our own fixed words; uid 0 = the whole mailbox."""
+    _log.warning("mailbox", mailbox=mailbox, fact=fact, uid=uid)
+
+
+def filed(delivery: int, outcome: str, ticket: int | None) -> None:
+    """An item of a delivery has found its place."""
+    _log.info("filed", delivery=delivery, outcome=outcome, ticket=ticket)
+
+
+def failed(delivery: int) -> None:
+    """A delivery cannot be read; staff see it in `intake deliveries`."""
+    _log.warning("failed", delivery=delivery)
+
+
+def moved(ticket: int, stage: str) -> None:
+    """A ticket has entered a stage."""
+    _log.info("moved", ticket=ticket, stage=stage)
+
+
+def task_raised(ticket: int, task: int, kind: str) -> None:
+    """Someone has been given a task."""
+    _log.info("task", ticket=ticket, task=task, kind=kind)
+
+
+def sent(mail: int) -> None:
+    """The relay has taken a mail."""
+    _log.info("sent", mail=mail)
+
+
+def not_sent(mail: int, *, attempt: int, code: int) -> None:
+    """The relay did not take a mail; code 0 is no answer at all. It is tried again."""
+    _log.warning("not sent", mail=mail, attempt=attempt, code=code)
+
+
+def mail_refused(mail: int, code: int) -> None:
+    """The relay refused a mail for good; a person has been given a task."""
+    _log.warning("mail refused", mail=mail, code=code)
+
+
+def redis_away() -> None:
+    """Redis does not answer; the clock does the waiting work itself."""
+    _log.warning("redis away: the clock does the work")
+
+
+def swept(*, tasks: int, waiting: int) -> None:
+    """A sweep found missed deadlines or work whose wake-up was lost."""
+    _log.info("swept", tasks=tasks, waiting=waiting)
+
+
+def webhook_without_key() -> None:
+    """The webhook cannot verify anything and answers 503."""
+    _log.error("no INTAKE_FORMSTACK_KEY: the webhook answers 503 until it is set")
+
+
+def spooled(name: str) -> None:
+    """A form is in the local spool because the database is away; name is of our own making."""
+    _log.warning("spooled", file=name)
+
+
+def started(process: str, pid: int) -> None:
+    """A process of `intake up` runs."""
+    _log.info("started", child=process, pid=pid)
+
+
+def died(process: str, code: int, *, again_in: float) -> None:
+    """A process of `intake up` ended by itself and is started again."""
+    _log.error("died", child=process, exit=code, again_in=again_in)

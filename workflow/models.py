@@ -1,0 +1,433 @@
+"""Every table, on one page."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+from parsers.item import Format
+from workflow.process import Milestone, Stage, Template
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC time; refuses a naive one. SQLite keeps no zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC on the way in. Raises ValueError for a naive time."""
+        del dialect
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a naive time cannot be stored")
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back aware UTC."""
+        del dialect
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class DeliveryState(StrEnum):
+    """What has become of the bytes a door handed over."""
+
+    PENDING = "pending"  # stored, not yet read
+    PROCESSED = "processed"  # every item in it is filed
+    FAILED = "failed"  # not readable; shown to staff, can be replayed
+    DISMISSED = "dismissed"  # a person said, with a reason, that nothing is to come of it
+
+
+class Outcome(StrEnum):
+    """What has become of one item of a delivery."""
+
+    OPENED = "opened"  # a new ticket
+    APPENDED = "appended"  # on the ticket it belongs to
+    DUPLICATE = "duplicate"  # it was here before
+    IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
+
+
+class Status(StrEnum):
+    """Open, or which of the ends a ticket has come to."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    SPAM = "spam"
+    MERGED = "merged"
+    WITHDRAWN = "withdrawn"
+
+
+class OutboxState(StrEnum):
+    """How far a promised mail has come."""
+
+    WAITING = "waiting"  # to be sent, or sent again
+    SENT = "sent"  # accepted by the relay
+    REFUSED = "refused"  # refused for good; a person has been given a task
+    WITHHELD = "withheld"  # not to be sent: suppressed or over the sender's budget
+    BOUNCED = "bounced"  # sent, and came back
+
+
+class Role(StrEnum):
+    """What a person on the desk may do."""
+
+    AGENT = "agent"
+    LEAD = "lead"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+
+
+def _words(kind: type[StrEnum]) -> Enum:
+    # Values, not member names, so that the database reads as the manual does; plain strings, so that a new stage
+    # needs no ALTER TYPE.
+    return Enum(kind, native_enum=False, values_callable=lambda e: [m.value for m in e], length=64)
+
+
+class Base(DeclarativeBase):
+    """Naming convention for constraints, so that migrations can name what they change."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own declarative configuration
+        datetime: Moment,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        Format: _words(Format),
+        Stage: _words(Stage),
+        Milestone: _words(Milestone),
+        Template: _words(Template),
+        DeliveryState: _words(DeliveryState),
+        Outcome: _words(Outcome),
+        Status: _words(Status),
+        OutboxState: _words(OutboxState),
+        Role: _words(Role),
+    }
+
+
+class Staff(Base):
+    """A person on the desk, or a group that takes tasks."""
+
+    __tablename__ = "staff"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    email: Mapped[str] = mapped_column(String(320), default="", index=True)
+    role: Mapped[Role]
+    created_at: Mapped[datetime]
+
+
+class Company(Base):
+    """A customer: a medical practice."""
+
+    __tablename__ = "companies"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(String(400), unique=True)  # the name, folded for comparison
+    number: Mapped[str | None] = mapped_column(String(64), unique=True)  # the practice's number in Kareo
+    manager_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
+    consultant_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
+    created_at: Mapped[datetime]
+    manager: Mapped[Staff | None] = relationship(foreign_keys=[manager_id])
+    consultant: Mapped[Staff | None] = relationship(foreign_keys=[consultant_id])
+    domains: Mapped[list["CompanyDomain"]] = relationship(back_populates="company")
+
+
+class CompanyDomain(Base):
+    """A mail domain whose senders belong to a company."""
+
+    __tablename__ = "company_domains"
+    domain: Mapped[str] = mapped_column(String(255), primary_key=True)
+    company_id: Mapped[int] = mapped_column(ForeignKey("companies.id"), index=True)
+    company: Mapped[Company] = relationship(back_populates="domains")
+
+
+class Contact(Base):
+    """A customer's person, one a mail address."""
+
+    __tablename__ = "contacts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(320), unique=True)  # case folded
+    name: Mapped[str] = mapped_column(Text, default="")
+    phone: Mapped[str] = mapped_column(Text, default="")
+    company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"), index=True)
+    unreachable: Mapped[bool] = mapped_column(default=False)  # a mail to it was refused or came back
+    unsubscribed: Mapped[bool] = mapped_column(default=False)  # no surveys
+    created_at: Mapped[datetime]
+    company: Mapped[Company | None] = relationship()
+
+
+class Ticket(Base):
+    """A customer's request on its way through the process."""
+
+    __tablename__ = "tickets"
+    __table_args__ = (Index("ix_tickets_queue", "status", "owner_id", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
+    pipeline: Mapped[str] = mapped_column(Text)
+    type: Mapped[str] = mapped_column(String(64))
+    stage: Mapped[Stage] = mapped_column(index=True)
+    status: Mapped[Status]
+    resolution: Mapped[str | None] = mapped_column(String(8))  # Yes, No or not said
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"), index=True)
+    company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"), index=True)
+    transport: Mapped[str] = mapped_column(String(16))
+    format: Mapped[Format]
+    origin: Mapped[str | None] = mapped_column(String(800), unique=True)  # the item that opened it: no item opens two
+    automated: Mapped[bool] = mapped_column(default=False)  # opened by a machine: no automatic mail, ever
+    link: Mapped[str] = mapped_column(Text, default="")
+    thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
+    telemedicine: Mapped[bool] = mapped_column(default=False)
+    caveats: Mapped[list[Any]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(index=True)  # our durable receipt, not the sender's date
+    period: Mapped[int] = mapped_column(default=1)  # counts reopenings; each rule acts once a period
+    period_started_at: Mapped[datetime] = mapped_column(index=True)
+    completed_at: Mapped[datetime | None]
+    merged_into_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
+    owner: Mapped[Staff | None] = relationship(foreign_keys=[owner_id])
+    company: Mapped[Company | None] = relationship()
+    contacts: Mapped[list["TicketContact"]] = relationship(back_populates="ticket", order_by="TicketContact.id")
+    milestones: Mapped[list["Reached"]] = relationship(back_populates="ticket", order_by="Reached.id")
+    tasks: Mapped[list["Task"]] = relationship(back_populates="ticket", order_by="Task.id")
+    messages: Mapped[list["Message"]] = relationship(back_populates="ticket", order_by="Message.id")
+    outbox: Mapped[list["Outgoing"]] = relationship(back_populates="ticket", order_by="Outgoing.id")
+
+
+class TicketContact(Base):
+    """A contact on a ticket; the box whether the ticket's activity shows on that record's timeline."""
+
+    __tablename__ = "ticket_contacts"
+    __table_args__ = (UniqueConstraint("ticket_id", "contact_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+    contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id"), index=True)
+    share_activity: Mapped[bool] = mapped_column(default=True)
+    ticket: Mapped[Ticket] = relationship(back_populates="contacts")
+    contact: Mapped[Contact] = relationship()
+
+
+class TicketRelation(Base):
+    """Two tickets that may belong together ("possibly about #n", or opened after the reopening window)."""
+
+    __tablename__ = "ticket_relations"
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)
+    other_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class Reached(Base):
+    """A milestone of a ticket, recorded once a period with who and when."""
+
+    __tablename__ = "milestones"
+    __table_args__ = (UniqueConstraint("ticket_id", "period", "milestone"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+    period: Mapped[int]
+    milestone: Mapped[Milestone]
+    at: Mapped[datetime]
+    by: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text, default="")
+    ticket: Mapped[Ticket] = relationship(back_populates="milestones")
+
+
+class Task(Base):
+    """Something a person has to do; one a ticket, period and kind."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("ticket_id", "period", "kind"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+    period: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(100))  # the milestone missed, or what else called for it
+    milestone: Mapped[Milestone | None]
+    text: Mapped[str] = mapped_column(Text)
+    assignee: Mapped[str] = mapped_column(Text, default="")  # a person's or group's name; "" = the desk
+    follows_owner: Mapped[bool] = mapped_column(default=False)
+    cause: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+    done_by: Mapped[str | None] = mapped_column(Text)
+    ticket: Mapped[Ticket] = relationship(back_populates="tasks")
+
+
+class Message(Base):
+    """An item on a ticket's timeline."""
+
+    __tablename__ = "messages"
+    __table_args__ = (UniqueConstraint("format", "external_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
+    delivery_id: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"), index=True)
+    direction: Mapped[str] = mapped_column(String(8))  # in, out or note
+    format: Mapped[Format]
+    external_id: Mapped[str | None] = mapped_column(String(1000))  # None never collides
+    message_id: Mapped[str] = mapped_column(String(1000), default="", index=True)
+    from_name: Mapped[str] = mapped_column(Text, default="")
+    from_email: Mapped[str] = mapped_column(Text, default="")
+    subject: Mapped[str] = mapped_column(Text, default="")
+    text: Mapped[str] = mapped_column(Text, default="")
+    reply_text: Mapped[str] = mapped_column(Text, default="")
+    html: Mapped[str] = mapped_column(Text, default="")
+    details: Mapped[list[Any]] = mapped_column(default=list)  # [label, value] as received
+    sent_at: Mapped[datetime | None]  # the sender's claim
+    at: Mapped[datetime]
+    caveats: Mapped[list[Any]] = mapped_column(default=list)
+    ticket: Mapped[Ticket] = relationship(back_populates="messages")
+    attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")
+
+
+class StoredAttachment(Base):
+    """A file that came with a message; its bytes are sealed, in the row or in blobs."""
+
+    __tablename__ = "attachments"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id"), index=True)
+    name: Mapped[str] = mapped_column(Text)
+    mime: Mapped[str] = mapped_column(String(255))
+    size: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    inline: Mapped[bool] = mapped_column(default=False)
+    content_id: Mapped[str] = mapped_column(Text, default="")
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)
+    blob: Mapped[str | None] = mapped_column(String(64))
+
+
+class Delivery(Base):
+    """Bytes as one door handed them over, sealed; unique by digest."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (Index("ix_deliveries_waiting", "state", "not_before"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transport: Mapped[str] = mapped_column(String(16))
+    format: Mapped[Format]
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)
+    blob: Mapped[str | None] = mapped_column(String(64))
+    size: Mapped[int]
+    envelope: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime]
+    state: Mapped[DeliveryState]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    items: Mapped[int] = mapped_column(default=1)  # what the ledger counts; 1 until it has been read
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]  # when it may be read next; in the future while someone reads it
+    processed_at: Mapped[datetime | None]
+    filings: Mapped[list["Filing"]] = relationship(order_by="Filing.position")
+
+
+class Receipt(Base):
+    """Each time a door handed bytes over, the repeats included: the left side of the ledger."""
+
+    __tablename__ = "receipts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
+    transport: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime] = mapped_column(index=True)
+    repeated: Mapped[bool] = mapped_column(default=False)
+
+
+class Filing(Base):
+    """What has become of one item of a delivery: the right side of the ledger."""
+
+    __tablename__ = "filings"
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    outcome: Mapped[Outcome]
+    ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"), index=True)
+    message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
+    reason: Mapped[str] = mapped_column(Text, default="")
+
+
+class Outgoing(Base):
+    """Mail promised in the same transaction as the change that calls for it."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (UniqueConstraint("rule_key"), Index("ix_outbox_waiting", "state", "not_before"))
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rule_key: Mapped[str] = mapped_column(String(400))  # template, ticket, period, address: a rule acts once
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
+    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
+    template: Mapped[Template]
+    to: Mapped[str] = mapped_column(String(320))
+    period: Mapped[int]
+    text: Mapped[str] = mapped_column(Text, default="")  # free text of the recap, by a person
+    state: Mapped[OutboxState]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    sent_at: Mapped[datetime | None]
+    message_id: Mapped[str] = mapped_column(String(400), default="", index=True)
+    by: Mapped[str] = mapped_column(Text)
+    ticket: Mapped[Ticket] = relationship(back_populates="outbox")
+    contact: Mapped[Contact | None] = relationship()
+
+
+class Survey(Base):
+    """The last survey of a customer, claimed by one conditional update; and what the customer answered."""
+
+    __tablename__ = "surveys"
+    customer: Mapped[str] = mapped_column(String(400), primary_key=True)  # address or company, by setting
+    claimed_at: Mapped[datetime]
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+
+
+class Answer(Base):
+    """A customer's answer to a survey: 1 to 5 and a comment."""
+
+    __tablename__ = "answers"
+    outbox_id: Mapped[int] = mapped_column(ForeignKey("outbox.id"), primary_key=True)
+    score: Mapped[int]
+    comment: Mapped[str] = mapped_column(Text, default="")
+    at: Mapped[datetime]
+
+
+class Audit(Base):
+    """Who did what, when and why: a row for every change. Ids and fixed words, no customer text."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(Text)  # a person, or the rule
+    cause: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"), index=True)
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class MailboxCheckpoint(Base):
+    """How far a mailbox has been read (RFC 9051: UIDs mean something within a UIDVALIDITY only)."""
+
+    __tablename__ = "mailbox_checkpoints"
+    mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
+    uid_validity: Mapped[int] = mapped_column(BigInteger)  # unsigned 32 bits
+    last_uid: Mapped[int] = mapped_column(BigInteger)
+
+
+class Seen(Base):
+    """When a process or door last said it is alive."""
+
+    __tablename__ = "seen"
+    name: Mapped[str] = mapped_column(String(600), primary_key=True)
+    at: Mapped[datetime]
+    detail: Mapped[str] = mapped_column(Text, default="")

@@ -1,0 +1,131 @@
+"""Who a request comes from: staff, companies and contacts, found or put on record."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from parsers.item import Address, Format, InboundItem
+from workflow.models import Company, CompanyDomain, Contact, Staff, Ticket
+from workflow.settings import Settings
+
+_ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}")
+_NO_REPLY = re.compile(r"^(no-?_?reply|do-?_?not-?_?reply|mailer-daemon|postmaster|bounces?)([+-].*)?@", re.IGNORECASE)
+
+
+def usable(email: str) -> bool:
+    """Whether mail can be sent to this address as it stands: one address, nothing that could start a header."""
+    return bool(_ADDRESS.fullmatch(email)) and email.isprintable()
+
+
+def is_machine(email: str) -> bool:
+    """Whether the address says of itself that nobody reads it."""
+    return bool(_NO_REPLY.match(email))
+
+
+def is_ours(email: str, settings: Settings) -> bool:
+    """Whether we take mail for this address ourselves: answering it would be a loop."""
+    local, _, domain = email.casefold().rpartition("@")
+    plain = f"{local.partition('+')[0]}@{domain}"
+    return plain in {*settings.addresses, settings.sender} or f"@{domain}" in settings.addresses
+
+
+def company_key(name: str) -> str:
+    """A company's name folded for comparison: case, accents' form, punctuation and spacing do not matter."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(re.sub(r"[^\w&]+", " ", folded).split())[:400]
+
+
+def company_of(session: Session, item: InboundItem, now: datetime) -> Company | None:
+    """The company a request is for: by number, by name, by its contact, by its mail domain.
+
+    A practice that a form, an export or staff name and that is not on record yet is put on record. Mail never makes
+    one: a display name is not a practice.
+    """
+    found = _by_number(session, item.company_number) or _by_name(session, item.company)
+    if found is None and item.format is not Format.MAIL and company_key(item.company):
+        return _add_company(session, item.company, item.company_number, now)
+    return found or company_of_address(session, item.contact.key)
+
+
+def company_of_address(session: Session, email: str) -> Company | None:
+    """The company an address belongs to, by its contact or its domain."""
+    contact = session.scalar(select(Contact).where(Contact.email == email)) if email else None
+    if contact is not None and contact.company is not None:
+        return contact.company
+    domain = session.get(CompanyDomain, email.rpartition("@")[2])
+    return domain.company if domain else None
+
+
+def _by_number(session: Session, number: str) -> Company | None:
+    return session.scalar(select(Company).where(Company.number == number)) if number else None
+
+
+def _by_name(session: Session, name: str) -> Company | None:
+    key = company_key(name)
+    return session.scalar(select(Company).where(Company.key == key)) if key else None
+
+
+def _add_company(session: Session, name: str, number: str, now: datetime) -> Company:
+    company = Company(name=name.strip()[:400], key=company_key(name), number=number[:64] or None, created_at=now)
+    try:
+        with session.begin_nested():
+            session.add(company)
+    except IntegrityError:  # another worker was first
+        return session.scalars(select(Company).where(Company.key == company.key)).one()
+    return company
+
+
+def contact_for(
+    session: Session, person: Address, phone: str, company: Company | None, now: datetime
+) -> Contact | None:
+    """The contact with this address, put on record if it is new; None without a usable address.
+
+    Only staff and the mail domain tie a contact to a company: what a form claims is not proof.
+    """
+    if not usable(person.email):
+        return None
+    known = session.scalar(select(Contact).where(Contact.email == person.key))
+    if known is not None:
+        known.name = known.name or person.name
+        known.phone = known.phone or phone
+        return known
+    contact = Contact(email=person.key, name=person.name, phone=phone, created_at=now)
+    contact.company = company if company is not None and _domain_of(session, person.key, company) else None
+    try:
+        with session.begin_nested():
+            session.add(contact)
+    except IntegrityError:
+        return session.scalars(select(Contact).where(Contact.email == person.key)).one()
+    return contact
+
+
+def _domain_of(session: Session, email: str, company: Company) -> bool:
+    domain = session.get(CompanyDomain, email.rpartition("@")[2])
+    return domain is not None and domain.company_id == company.id
+
+
+def belongs(session: Session, email: str, ticket: Ticket) -> bool:
+    """Whether mail of this sender may join the ticket: a contact on it, the same company, or staff."""
+    if not email:
+        return False
+    if any(link.contact.email == email for link in ticket.contacts):
+        return True
+    if session.scalar(select(Staff.id).where(Staff.email == email)) is not None:
+        return True
+    company = company_of_address(session, email)
+    return company is not None and company.id == ticket.company_id
+
+
+def staff_named(session: Session, name: str) -> Staff | None:
+    """The person on the desk with this name or address."""
+    return session.scalar(select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1))
+
+
+def distinct(addresses: Iterable[Address]) -> list[Address]:
+    """Each address once, in order, those without one dropped."""
+    return list({a.key: a for a in addresses if a.key}.values())

@@ -1,0 +1,132 @@
+"""The process of a billing support ticket, as a table: stages, milestones, mails, deadlines (operations manual)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from itertools import pairwise
+
+QUEUE = "PMB Support Unassigned/Open Tickets"  # a query: open and no owner
+PIPELINE = "Service Pipeline 2 [Blitz/FTE, Billing Support, WC/Auto]"
+TICKET_TYPE = "Billing Issue"
+NAME = "Support – {company}"
+UNKNOWN_COMPANY = "Unknown"
+
+
+class Stage(StrEnum):
+    """Where a ticket stands. Stages 2 and 3 belong to other ticket types of the shared pipeline."""
+
+    SUBMITTED = "1-Submitted"
+    IN_PROGRESS = "4-In Progress"
+    AUDIT = "5-Audit"
+    COMPLETED = "6-Completed"
+
+
+class Milestone(StrEnum):
+    """A required step, recorded once with who and when."""
+
+    CUSTOMER_NOTIFIED = "Customer notified"
+    FOLLOW_UP_SENT = "4-Support Follow Up Sent"
+    RESOLVED = "Resolution"
+    RECAP_SENT = "5-Recap of Resolution Sent"
+
+
+class Template(StrEnum):
+    """A mail we send; the value is the manual's name, the member name is the file under templates/."""
+
+    NOTICE = "Billing Support New Ticket"
+    RECAP = "Billing Support Recap of Resolution"
+    SURVEY = "Billing Support Survey"
+    OVERSIZED = "Billing Support Message Too Large"
+
+
+class Person(StrEnum):
+    """Whose work a task is."""
+
+    OWNER = "the ticket owner"
+    MANAGER = "the Manager on the Company record"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage: what is sent on entering it, and what it waits for."""
+
+    stage: Stage
+    on_entry: Template | None
+    waits_for: tuple[Milestone, ...]
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A milestone not recorded within this time of the ticket's creation raises a task."""
+
+    milestone: Milestone
+    within: timedelta
+    person: Person
+    task: str
+
+
+STEPS = (
+    Step(Stage.SUBMITTED, Template.NOTICE, (Milestone.CUSTOMER_NOTIFIED,)),
+    Step(Stage.IN_PROGRESS, None, (Milestone.FOLLOW_UP_SENT,)),
+    Step(Stage.AUDIT, None, (Milestone.RESOLVED, Milestone.RECAP_SENT)),
+    Step(Stage.COMPLETED, Template.SURVEY, ()),
+)
+
+DEADLINES = (
+    Deadline(Milestone.FOLLOW_UP_SENT, timedelta(days=2), Person.OWNER, "follow up with the customer"),
+    Deadline(Milestone.RESOLVED, timedelta(days=3), Person.MANAGER, "escalate the ticket"),
+)
+
+REOPENED_AT = Stage.IN_PROGRESS  # a reply to a completed ticket puts it here, with new deadlines
+
+
+def step(stage: Stage) -> Step:
+    """The row of a stage."""
+    return next(s for s in STEPS if s.stage is stage)
+
+
+def missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
+    """What this stage still waits for, in the manual's order."""
+    done = set(reached)
+    return [m for m in step(stage).waits_for if m not in done]
+
+
+def onward(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
+    """The stages a ticket passes into from here, in order: several when milestones came early, or none."""
+    done = set(reached)
+    passed = []
+    for here, after in pairwise(STEPS):
+        if here.stage is stage and not missing(stage, done):
+            passed.append(after)
+            stage = after.stage
+    return passed
+
+
+def carried_on_reopening() -> tuple[Milestone, ...]:
+    """Milestones of the stages before the one a reopened ticket enters: they stay recorded."""
+    before = STEPS[: [s.stage for s in STEPS].index(REOPENED_AT)]
+    return tuple(m for s in before for m in s.waits_for)
+
+
+_WORDS = {
+    Milestone.CUSTOMER_NOTIFIED: "that notice has been sent, or recorded as not possible",
+    Milestone.FOLLOW_UP_SENT: "box **4-Support Follow Up Sent** is ticked",
+    Milestone.RESOLVED: "**Resolution** = Yes",
+    Milestone.RECAP_SENT: "box **5-Recap of Resolution Sent** is ticked",
+}
+
+
+def markdown() -> str:
+    """The process as Markdown tables, as `intake process` prints them and README shows them."""
+    rows = ["| Stage | On entering it | Moves on when |", "|---|---|---|"]
+    for s in STEPS:
+        sends = f"sends *{s.on_entry}*" if s.on_entry else "—"
+        rows.append(f"| {s.stage} | {sends} | {' and '.join(_WORDS[m] for m in s.waits_for) or '—'} |")
+    rows += [
+        "",
+        "| Unless recorded | within (of the ticket's creation) | this person | gets this task |",
+        "|---|---|---|---|",
+    ]
+    rows += [f"| {d.milestone} | {d.within.days} days | {d.person} | {d.task} |" for d in DEADLINES]
+    return "\n".join(rows)

@@ -1,0 +1,82 @@
+"""Promising mail: an outbox row in the transaction that calls for it, or the reason why none may be sent."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from workflow import people
+from workflow.models import Contact, OutboxState, Outgoing, Survey, Ticket
+from workflow.process import Template
+from workflow.settings import Settings
+from workflow.store import wake
+
+SEND = "send"  # what wakes a worker for the outbox
+
+
+def obstacle(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> str:
+    """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules"); "" if it may."""
+    if ticket.automated:
+        return "automatic sender"
+    if people.is_ours(contact.email, settings):
+        return "our own address"
+    if people.is_machine(contact.email):
+        return "an address nobody reads"
+    if contact.unreachable:
+        return "mail to this address came back before"
+    if _lately(session, contact, now) >= settings.notices_per_sender_hour:
+        return "too many automatic mails to this address within an hour"
+    return ""
+
+
+def promise(
+    session: Session, ticket: Ticket, template: Template, contact: Contact, *, by: str, now: datetime, text: str = ""
+) -> Outgoing | None:
+    """Put a mail into the outbox; None if this rule has already acted for ticket, period and address."""
+    nth = _count(session, ticket, template, contact) if text else 0  # a person may send more than one recap
+    mail = Outgoing(
+        rule_key=f"{template.name}:{ticket.id}:{ticket.period}:{contact.id}:{nth}",
+        contact_id=contact.id,
+        template=template,
+        to=contact.email,
+        period=ticket.period,
+        text=text,
+        state=OutboxState.WAITING,
+        not_before=now,
+        created_at=now,
+        by=by,
+        ticket_id=ticket.id,
+    )
+    try:
+        with session.begin_nested():
+            session.add(mail)
+    except IntegrityError:
+        return None
+    session.expire(ticket, ["outbox"])
+    wake(session, SEND)
+    return mail
+
+
+def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> bool:
+    """Whether this customer's survey is ours to send: none in the last 30 × 24 h. One winner, whoever asks at once."""
+    by_company = settings.survey_by == "company" and ticket.company_id
+    customer = f"company:{ticket.company_id}" if by_company else f"contact:{contact.email}"
+    try:
+        with session.begin_nested():
+            session.add(Survey(customer=customer, claimed_at=now, ticket_id=ticket.id))
+    except IntegrityError:
+        due = Survey.claimed_at <= now - timedelta(days=settings.survey_days)
+        claim = update(Survey).where(Survey.customer == customer, due).values(claimed_at=now, ticket_id=ticket.id)
+        return session.connection().execute(claim).rowcount == 1
+    return True
+
+
+def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
+    mine = (Outgoing.ticket_id == ticket.id, Outgoing.template == template, Outgoing.contact_id == contact.id)
+    return session.scalar(select(func.count()).where(*mine)) or 0
+
+
+def _lately(session: Session, contact: Contact, now: datetime) -> int:
+    recent = (Outgoing.contact_id == contact.id, Outgoing.created_at > now - timedelta(hours=1))
+    return session.scalar(select(func.count()).where(*recent, Outgoing.template != Template.RECAP)) or 0

@@ -1,0 +1,186 @@
+"""Filing an inbound item: on the ticket it answers, as a new ticket, as a duplicate, or as no ticket at all."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from parsers.item import InboundItem
+from workflow import audit, belonging, journal, people
+from workflow.desk import RULE, Desk
+from workflow.models import Company, Delivery, Filing, Message, OutboxState, Outcome, Status, StoredAttachment, Ticket
+from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
+
+SUBJECT_LIMIT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
+
+
+def receive(
+    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, position: int, now: datetime
+) -> Filing:
+    """File one item of a delivery, and record what has become of it.
+
+    Safe to repeat and safe to race: the unique indexes on tickets.origin and messages decide, not a question asked
+    before.
+    """
+    filing = _no_ticket(desk, session, item, delivery, now)
+    for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
+        filing = filing or _file(desk, session, item, delivery, now)
+    if filing is None:
+        raise RuntimeError("lost the race for one origin twice")
+    filing.delivery_id, filing.position = delivery.id, position
+    session.add(filing)
+    journal.filed(delivery.id, filing.outcome, filing.ticket_id)
+    return filing
+
+
+def _no_ticket(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
+    if belonging.is_our_mail(item, desk.signer):
+        return Filing(outcome=Outcome.IGNORED, reason="our own mail come back")
+    if not (item.is_bounce or belonging.to_return_path(item, delivery.envelope, desk.signer)):
+        return None
+    mail = belonging.bounced_mail(session, item, delivery.envelope, desk.signer)
+    if mail is None:
+        return Filing(outcome=Outcome.IGNORED, reason="a bounce or report about no mail of ours")
+    if item.is_bounce and mail.state is not OutboxState.BOUNCED:
+        mail.state = OutboxState.BOUNCED
+        audit.record(session, "bounced", by=RULE, cause=f"delivery {delivery.id}", now=now, ticket=mail.ticket_id)
+        desk.mail_failed(session, mail, "came back", now=now)
+    return Filing(outcome=Outcome.IGNORED, ticket_id=mail.ticket_id, reason=f"about mail {mail.id}")
+
+
+def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
+    key = belonging.message_key(item)
+    try:
+        with session.begin_nested():
+            return _append_or_open(desk, session, item, delivery, key, now)
+    except IntegrityError:
+        known = select(Message).where(Message.format == item.format, Message.external_id == key)
+        earlier = session.scalar(known) if key else None
+        if earlier is None:
+            return None
+        return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
+
+
+def _append_or_open(
+    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
+) -> Filing:
+    match = belonging.find(session, item, delivery.envelope, desk.signer)
+    ticket, before = match.ticket, match.possibly
+    if ticket is not None and _past(desk, ticket, now):
+        ticket, before = None, ticket
+    outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
+    oversized = "oversized" in delivery.envelope
+    if ticket is None:
+        ticket = _new_ticket(desk, session, item, delivery, again=before is not None, now=now)
+        if before is not None:
+            about = f"possibly about #{before.id}" if match.possibly else f"follows #{before.id}"
+            desk.relate(session, ticket, before, about)
+    message = _add_message(desk, session, ticket, item, delivery, key)
+    cause = f"delivery {delivery.id}"
+    if outcome is Outcome.OPENED:
+        desk.open(session, ticket, cause=cause, now=now, oversized=oversized)
+    else:
+        audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)
+        if ticket.status is Status.COMPLETED and not item.is_automated:
+            desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
+    return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
+
+
+def _past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
+    """Whether a reply comes too late to go on with this ticket."""
+    if ticket.status is Status.COMPLETED and ticket.completed_at is not None:
+        return now > ticket.completed_at + timedelta(days=desk.settings.reopen_days)
+    return ticket.status in {Status.SPAM, Status.WITHDRAWN}
+
+
+def _new_ticket(
+    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, *, again: bool, now: datetime
+) -> Ticket:
+    company = people.company_of(session, item, now)
+    ticket = Ticket(
+        name=NAME.format(company=company.name if company else UNKNOWN_COMPANY),
+        subject=item.subject[:SUBJECT_LIMIT],
+        pipeline=PIPELINE,
+        type=TICKET_TYPE,
+        stage=Stage.SUBMITTED,
+        status=Status.OPEN,
+        company=company,
+        transport=delivery.transport,
+        format=item.format,
+        origin=None if again else belonging.origin(item),
+        automated=item.is_automated or people.is_machine(item.contact.key),
+        link=_link(desk, item),
+        thread_id=item.thread_id[:200],
+        telemedicine=item.telemedicine,
+        caveats=_caveats(item, company),
+        created_at=delivery.received_at,
+        period_started_at=delivery.received_at,
+    )
+    session.add(ticket)
+    session.flush()
+    _add_people(desk, session, ticket, item, delivery, now)
+    return ticket
+
+
+def _add_people(
+    desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, now: datetime
+) -> None:
+    # Only a call written down by staff names further contacts: a Cc in a mail never gives an address our mails.
+    others = item.to if item.format == "phone" else ()
+    for person in people.distinct([item.contact, *others]):
+        contact = people.contact_for(session, person, item.phone if person is item.contact else "", ticket.company, now)
+        if contact is not None:
+            desk.add_contact(session, ticket, contact)
+    maker = delivery.envelope.get("owner")
+    owner = people.staff_named(session, maker) if isinstance(maker, str) and maker else None
+    if owner is not None:
+        desk.assign(session, ticket, owner, by=owner.name, now=now)
+
+
+def _add_message(
+    desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, key: str | None
+) -> Message:
+    name = belonging.identity(item)
+    reused = bool(name) and session.scalar(select(Message.id).where(Message.message_id == name).limit(1)) is not None
+    caveats = [*item.caveats, *(["an earlier message carries the same id with other content"] if reused else [])]
+    message = Message(
+        ticket_id=ticket.id, delivery_id=delivery.id, direction="in", format=item.format, external_id=key,
+        message_id=name,
+        from_name=item.sender.name, from_email=item.contact.email, subject=item.subject, text=item.text,
+        reply_text=item.reply_text, html=item.html, details=[list(d) for d in item.details], sent_at=item.sent_at,
+        at=delivery.received_at, caveats=caveats,
+    )  # fmt: skip
+    for a in item.attachments:
+        content, blob = desk.vault.keep(a.content)
+        message.attachments.append(
+            StoredAttachment(
+                name=a.name,
+                mime=a.mime[:255],
+                size=a.size,
+                sha256=a.sha256,
+                inline=a.inline,
+                content_id=a.content_id,
+                content=content,
+                blob=blob,
+            )
+        )
+    session.add(message)
+    session.flush()
+    return message
+
+
+def _link(desk: Desk, item: InboundItem) -> str:
+    if item.submission_id:
+        return desk.settings.formstack_link.replace("{id}", item.submission_id)
+    return item.link if item.link.startswith(("https://", "http://")) else ""
+
+
+def _caveats(item: InboundItem, company: Company | None) -> list[str]:
+    """What the consultant has to ask for, from the parser and from our own records."""
+    found = list(item.caveats)
+    if company is None:
+        found.append("company not known: ask which practice this is about")
+    elif company.manager_id is None:
+        found.append("the company record names no manager")
+    return list(dict.fromkeys(found))

@@ -1,0 +1,192 @@
+"""Settings: INTAKE_* variables or intake.toml; every error reported at once, secrets never printed."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MIB = 1024 * 1024
+TOML = "intake.toml"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text lists every fault, one a line."""
+
+
+def _listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isdigit() and int(port) < 2**16):
+        raise ValueError("expected host:port")
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OAuth2(_Strict):
+    """Refresh-token grant of a mailbox (RFC 6749 §6, XOAUTH2)."""
+
+    token_url: str
+    client_id: str
+    client_secret: SecretStr = SecretStr("")
+    refresh_token: SecretStr
+    scope: str = ""
+
+
+class Mailbox(_Strict):
+    """One IMAP mailbox to read; `[[mailbox]]` in intake.toml, or made from INTAKE_IMAP_URLS."""
+
+    host: str
+    port: int = 993
+    tls: bool = True
+    user: str
+    password: SecretStr = SecretStr("")
+    oauth2: OAuth2 | None = None
+    folder: str = "INBOX"
+    move_to: str = ""  # a folder to move mail to once it is stored; "" sets the flag instead
+    flag: str = "$Intake"  # keyword set once stored; "" leaves the mailbox as it is
+
+    @property
+    def key(self) -> str:
+        """How checkpoint and log name this mailbox; holds no secret."""
+        return f"{self.user}@{self.host}/{self.folder}"
+
+
+class Form(_Strict):
+    """One Formstack form; `[form.6606394]` in intake.toml."""
+
+    key: SecretStr = SecretStr("")  # HMAC key; empty = INTAKE_FORMSTACK_KEY
+    header: str = "X-FS-Signature"
+    handshake: SecretStr = SecretStr("")  # HandshakeKey that must stand in the body, if set
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults; see README for what each does."""
+
+    model_config = SettingsConfigDict(env_prefix="INTAKE_", toml_file=TOML, extra="forbid", frozen=True)
+
+    home: Path = Path("var")
+    database_url: str = ""
+    redis_url: str = ""
+    smtp_listen: Listen = "127.0.0.1:2525"
+    lmtp_listen: Listen = ""
+    webhook_listen: Listen = "127.0.0.1:8081"
+    console_listen: Listen = "127.0.0.1:8080"
+    addresses: Annotated[tuple[str, ...], NoDecode] = ("support@localhost",)
+    relay_url: SecretStr = SecretStr("")
+    imap_urls: SecretStr = SecretStr("")
+    mailbox: tuple[Mailbox, ...] = ()
+    folder: Path | None = None
+    formstack_key: SecretStr = SecretStr("")
+    form: dict[str, Form] = Field(default_factory=dict)
+    secret_keys: SecretStr = SecretStr("")
+    public_url: str = "http://127.0.0.1:8080"
+    clock_offset: float = 0.0
+
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    mail_limit: int = 32 * MIB
+    webhook_limit: int = MIB
+    workbook_limit: int = 50 * MIB
+    inline_limit: int = 256 * 1024  # raw bytes up to here lie in the row, larger ones in blobs
+    blobs_url: str = ""
+    smtp_connections: int = 100
+    smtp_connections_per_host: int = 50
+    smtp_recipients: int = 100
+    smtp_idle_seconds: float = 60
+    smtp_session_seconds: float = 600
+    smtp_store_seconds: float = 25
+    imap_idle_seconds: float = 540
+    imap_poll_seconds: float = 60
+    folder_poll_seconds: float = 5
+    folder_settle_seconds: float = 2
+    sweep_seconds: float = 10
+    formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
+    from_name: str = "Billing Support"
+    from_address: str = ""
+    desk_lead: str = ""
+    fallback_supervisor: str = ""
+    telemedicine: str = "CSC Onboarding telemedicine"
+    business_days: bool = False
+    holiday_country: str = "US"
+    time_zone: str = "America/New_York"
+    reopen_days: float = 14
+    survey_days: float = 30
+    survey_by: Annotated[str, Field(pattern="^(contact|company)$")] = "contact"
+    recap_ticks_box: bool = True
+    notices_per_sender_hour: int = 10
+    stale_door_hours: float = 24
+    log_json: bool = False
+
+    @field_validator("addresses", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(a.strip().casefold() for a in value.split(",") if a.strip()) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then intake.toml."""
+        file = os.environ.get("INTAKE_CONFIG", TOML)
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    @property
+    def database(self) -> str:
+        """The database URL, with the default filled in."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'intake.db'}"
+
+    @property
+    def dropbox(self) -> Path:
+        """The watched folder."""
+        return self.folder or self.home / "dropbox"
+
+    @property
+    def blobs(self) -> str:
+        """Where large raw bytes go: a folder or an fsspec URL."""
+        return self.blobs_url or str(self.home.absolute() / "blobs")
+
+    @property
+    def sender(self) -> str:
+        """The address our mail comes from: the setting, or the first full address we take mail for."""
+        full = [a for a in self.addresses if not a.startswith("@")]
+        return self.from_address or (full[0] if full else f"support{self.addresses[0]}")
+
+    def form_of(self, form_id: str) -> Form:
+        """The settings of a form, with the common key where it has none of its own."""
+        form = self.form.get(form_id, Form())
+        return form if form.key.get_secret_value() else form.model_copy(update={"key": self.formstack_key})
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises SettingsError naming every fault at once; values are not repeated, they may be secret.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_fault(e["loc"], e["msg"]) for e in error.errors())) from None
+
+
+def _fault(loc: tuple[int | str, ...], message: str) -> str:
+    name = "INTAKE_" + "__".join(str(part).upper() for part in loc)
+    return f"{name}: {message}"

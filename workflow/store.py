@@ -1,0 +1,94 @@
+"""The database: engine, transactions, and the wake-ups that fire once one has committed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+Waker = Callable[[str], None]
+WAKES = "wakes"
+
+
+def _no_wake(name: str) -> None:
+    del name
+
+
+class Store:
+    """Transactions on the one database.
+
+    `waker` is called with each name passed to `wake`, after the commit; it must not raise. Nothing is lost without it:
+    the sweep finds what waits.
+    """
+
+    def __init__(self, url: str, waker: Waker = _no_wake) -> None:
+        self.engine = _engine(url)
+        self.waker = waker
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Give a session; commit at the end, roll back on any exception, then fire the wake-ups."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            for name in session.info.get(WAKES, ()):
+                self.waker(name)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that changes nothing: it waits for no writer and holds none up."""
+        with Session(self.engine.execution_options(sqlite_begin="DEFERRED"), expire_on_commit=False) as session:
+            yield session
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
+
+
+def wake(session: Session, name: str) -> None:
+    """Have a worker look for `name`'s work as soon as this transaction has committed."""
+    session.info.setdefault(WAKES, {})[name] = True
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest schema, making it if need be."""
+    if (file := make_url(url).database) and url.startswith("sqlite"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    command.upgrade(alembic_config(url), "head")
+
+
+def alembic_config(url: str) -> Config:
+    """Alembic's settings for our migrations against this database."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["url"] = url
+    return config
+
+
+def _engine(url: str) -> Engine:
+    # hide_parameters: a database error's text must not carry a customer's words into a log.
+    options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 10}, **options)
+    engine = create_engine(url, connect_args={"timeout": 20, "check_same_thread": False}, **options)
+    event.listen(engine, "connect", _sqlite_connect)
+    event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def _sqlite_connect(connection: Any, record: object) -> None:
+    del record
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer fails at once when another wrote in between; IMMEDIATE waits.
+    mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+    connection.exec_driver_sql(f"BEGIN {mode}")

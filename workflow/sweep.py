@@ -1,0 +1,80 @@
+"""The clock process: missed deadlines, lost wake-ups, and the waiting work itself when no worker does it."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, selectinload
+
+from workflow import jobs, journal, process, status
+from workflow.desk import Desk
+from workflow.house import House
+from workflow.models import Delivery, DeliveryState, OutboxState, Outgoing, Status, Task, Ticket
+
+GRACE = timedelta(seconds=20)  # what waits longer than this has no worker looking after it
+CHUNK = 500  # tickets a transaction
+
+
+def sweep(house: House, *, redis_away: Callable[[], bool]) -> None:
+    """One round. Whatever Redis has forgotten is found here."""
+    now = house.clock()
+    status.alive(house, "clock")
+    jobs.do("spool", house)
+    tasks = raise_tasks(house, now)
+    late = {name: _waiting(house, name, now) for name in jobs.QUEUES}
+    for name in (n for n, waiting in late.items() if waiting):
+        house.store.waker(name)
+        if redis_away() or _waiting(house, name, now - GRACE):
+            jobs.do(name, house)
+    if tasks or any(late.values()):
+        journal.swept(tasks=tasks, waiting=sum(late.values()))
+
+
+def run(house: House, stop: threading.Event, *, redis_away: Callable[[], bool]) -> None:
+    """Sweep until told to stop; a round that fails is followed by the next."""
+    while not stop.is_set():
+        try:
+            sweep(house, redis_away=redis_away)
+        except (SQLAlchemyError, OSError) as error:
+            journal.fault("sweep", error)
+        stop.wait(house.settings.sweep_seconds)
+
+
+def raise_tasks(house: House, now: datetime) -> int:
+    """Raise the task of every missed deadline; how many. One a ticket, period and deadline, however often it runs."""
+    raised, after = 0, 0
+    while True:
+        with house.store.transaction() as session:
+            tickets = _overdue(session, now, after)
+            raised += sum(len(house.desk.raise_tasks(session, t, now)) for t in tickets)
+        if len(tickets) < CHUNK:
+            return raised
+        after = tickets[-1].id
+
+
+def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
+    """Open tickets old enough for a deadline that has no task yet; loaded with what the desk will look at."""
+    shortest = min(d.within for d in process.DEADLINES)
+    kinds = [Desk.deadline_kind(d) for d in process.DEADLINES]
+    mine = (Task.ticket_id == Ticket.id, Task.period == Ticket.period, Task.kind.in_(kinds))
+    raised = select(func.count()).where(*mine).correlate(Ticket).scalar_subquery()
+    query = (
+        select(Ticket)
+        .where(Ticket.status == Status.OPEN, Ticket.period_started_at <= now - shortest, Ticket.id > after)
+        .where(raised < len(kinds))
+        .options(selectinload(Ticket.milestones), selectinload(Ticket.tasks))
+        .order_by(Ticket.id)
+        .limit(CHUNK)
+    )
+    return list(session.scalars(query))
+
+
+def _waiting(house: House, name: str, before: datetime) -> int:
+    by_name = {
+        "read": select(func.count()).where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= before),
+        "send": select(func.count()).where(Outgoing.state == OutboxState.WAITING, Outgoing.not_before <= before),
+    }
+    with house.store.reading() as session:
+        return session.scalar(by_name[name]) or 0
