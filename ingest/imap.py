@@ -17,8 +17,8 @@ import httpx
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest.intake import Accept, Arrival, Transport
 from ingest.imap_session import Client, Folder, RefusedError, connected, fetch, login, mark, select, uids_above
+from ingest.intake import Accept, Arrival, Transport
 from ingest.oauth2 import Tokens
 from parsers.item import Format
 from workflow import journal
@@ -26,6 +26,7 @@ from workflow.settings import Mailbox, Settings, SettingsError
 
 SIZES = 200  # UIDs asked for their sizes in one command
 PATIENCE = 8  # failures to fetch one mail, spaced by the backoff (about two minutes), before it is put aside
+SLICE = 0.5  # seconds of IDLE between two looks at whether to stop
 GRACE = 45.0  # seconds a stopping reader has for the mail in hand
 FLAG = re.compile(r"(\\?[A-Za-z0-9$_.:+-]+)?")  # none, a keyword or a system flag (RFC 3501 §2.3.2)
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -101,7 +102,7 @@ def mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
             faults.append(f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder")
     keys = [box.key for box in found]
     faults += [f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
-    faults += [f"{box.key}: {fault}" for box in found for fault in _faults(box)]
+    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in found for fault in _faults(box)]
     if faults:
         raise SettingsError("\n".join(faults))
     return tuple(found)
@@ -212,18 +213,18 @@ class Reader:
             self._note("the folder to move mail to cannot be made")
 
     def _wait(self, client: Client) -> None:
-        """Until mail is announced, the next poll is due or the door stops; half a second late at most."""
+        """Until mail is announced, the next poll is due or the door stops."""
         settings, stop = self._door.settings, self._door.stop
         seconds = min(settings.imap_idle_seconds, settings.imap_poll_seconds)
         if client.announced():
-            seconds = min(seconds, 0.5)
+            seconds = min(seconds, SLICE)
         if not client.has_capability("IDLE"):
             stop.wait(seconds)
             return
         until = time.monotonic() + seconds
         client.idle()
         while not stop.is_set() and (left := until - time.monotonic()) > 0:
-            if client.notified(min(left, 0.5)):
+            if client.notified(min(left, SLICE)):
                 break
         client.idle_done()
 
@@ -236,9 +237,11 @@ class Reader:
         checkpoint = self._resume(folder.uid_validity)
         client.announced()  # SELECT's own count
         uids = uids_above(client, checkpoint.last_uid, folder.uid_next)
-        for at in range(0, len(uids), SIZES):
-            some = uids[at : at + SIZES]
-            sizes = client.fetch(some, ["RFC822.SIZE"])
+        step = 1 if self._failures else SIZES  # one by one, a mail that breaks the session is found
+        for at in range(0, len(uids), step):
+            some = uids[at : at + step]
+            with self._fetching(folder.uid_validity, some[0]):
+                sizes = client.fetch(some, ["RFC822.SIZE"])
             for uid in some:
                 if self._door.stop.is_set():
                     return False
@@ -271,17 +274,16 @@ class Reader:
 
     def _take(self, client: Client, folder: Folder, uid: int, size: int) -> None:
         """One mail: fetch, store, only then mark."""
-        envelope: dict[str, object] = {"mailbox": self._box.key, "uid": uid, "uid_validity": folder.uid_validity}
-        try:
+        with self._fetching(folder.uid_validity, uid):
             raw, oversized = fetch(client, uid, size, self._door.settings.mail_limit)
-        except SERVER:
-            self._put_aside(envelope, folder.uid_validity, uid)
-            raise
         if raw is None:
             return
-        self._accept(raw, envelope | ({"oversized": oversized} if oversized else {}))
+        self._accept(raw, self._envelope(folder.uid_validity, uid) | ({"oversized": oversized} if oversized else {}))
         if folder.markable:
             self._mark(client, uid)
+
+    def _envelope(self, uid_validity: int, uid: int) -> dict[str, object]:
+        return {"mailbox": self._box.key, "uid": uid, "uid_validity": uid_validity}
 
     def _accept(self, raw: bytes, envelope: dict[str, object], unreadable: str = "") -> None:
         with _storing():
@@ -289,17 +291,26 @@ class Reader:
                 Arrival(transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope=envelope, unreadable=unreadable)
             )
 
-    def _put_aside(self, envelope: dict[str, object], uid_validity: int, uid: int) -> None:
+    @contextmanager
+    def _fetching(self, uid_validity: int, uid: int) -> Iterator[None]:
+        """Count how often a mail could not be fetched; with patience at an end put it aside."""
+        try:
+            yield
+        except SERVER:
+            last, failures = self._stuck
+            self._stuck = (uid, failures + 1 if last == uid else 1)
+            if self._stuck[1] >= PATIENCE:
+                self._put_aside(uid_validity, uid)
+            raise
+
+    def _put_aside(self, uid_validity: int, uid: int) -> None:
         """Store the URL (RFC 5092) of a mail the server cannot deliver, as failed: it must not hold up those behind it.
 
         The mail stays in the mailbox unmarked, for a person to look at.
         """
-        last, failures = self._stuck
-        self._stuck = (uid, failures + 1 if last == uid else 1)
-        if self._stuck[1] < PATIENCE:
-            return
         box = self._box
         url = f"imap://{quote(box.user)}@{box.host}/{quote(box.folder)};UIDVALIDITY={uid_validity}/;UID={uid}"
+        envelope = self._envelope(uid_validity, uid)
         self._accept(url.encode(), envelope, unreadable="the mail server could not deliver this mail")
         self._save(uid_validity, uid)
         journal.mailbox_noted(box.key, "a mail that the server cannot deliver was put aside", uid)

@@ -69,7 +69,9 @@ def login(client: Client, box: Mailbox, tokens: Tokens | None) -> None:
         return _log_in(lambda: _password(client, box))
     try:
         _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
-    except RefusedError:  # revoked before its time: one new token, then the backoff
+    except RefusedError as error:  # perhaps revoked before its time: one new token, then the backoff
+        if isinstance(error.__cause__, TokenRefusedError):
+            raise
         tokens.forget()
         _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
     return None

@@ -133,9 +133,12 @@ def _store(session: Session, one: _Waiting, now: datetime) -> tuple[int, bool]:
         with session.begin_nested():
             session.add(delivery)
     except IntegrityError:
-        known = session.scalars(select(Delivery.id).where(Delivery.digest == one.digest)).one()
-        session.add(Receipt(delivery_id=known, transport=arrival.transport, at=now, repeated=True))
-        return known, True
+        known = session.scalars(select(Delivery).where(Delivery.digest == one.digest)).one()
+        session.add(Receipt(delivery_id=known.id, transport=arrival.transport, at=now, repeated=True))
+        if known.state is DeliveryState.FAILED and not arrival.unreadable:  # handed over once more: worth another look
+            known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0
+            wake(session, READ)
+        return known.id, True
     session.add(Receipt(delivery_id=delivery.id, transport=arrival.transport, at=now))
     wake(session, READ)
     return delivery.id, False

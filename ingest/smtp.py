@@ -22,7 +22,6 @@ from workflow import journal
 from workflow.settings import Settings
 
 DRAIN_SECONDS = 20.0
-STORE_THREADS = 64  # more wait together for one commit than would ever run at once
 HOPS = 100  # Received fields after which a message is in a loop (RFC 5321 §6.3)
 HEADER = 256 * 1024  # octets looked through for them
 LOOP = "554 5.4.6 too many hops: this message is in a loop"
@@ -30,13 +29,16 @@ LATER = "451 4.3.0 cannot store your message now, try again later"
 
 
 class Storing:
-    """The intake's accept() in a bounded set of threads, out of reach of a client that hangs up."""
+    """The intake's accept() in threads, out of reach of a client that hangs up.
+
+    As many threads as a door has connections: they wait, together, for one commit.
+    """
 
     def __init__(self, accept: Accept, settings: Settings) -> None:
         self._accept = accept
         self._seconds = settings.smtp_store_seconds
-        self._most = settings.smtp_connections
-        self._pool = ThreadPoolExecutor(min(self._most, STORE_THREADS), thread_name_prefix="accept")
+        self._most = 2 * settings.smtp_connections  # two doors; clients that hung up do not pile up behind them
+        self._pool = ThreadPoolExecutor(settings.smtp_connections, thread_name_prefix="accept")
         self._running: set[Future[int]] = set()
 
     async def store(self, arrival: Arrival) -> int:
@@ -69,7 +71,7 @@ class Handler:
         self._recipients = recipients
 
     async def handle_RCPT(
-        self, server: GuardedSMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+        self, _server: GuardedSMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         """250; 550 when nobody here has that address, or it asks us to relay."""
         if trouble := self._recipients.trouble(address):
@@ -133,7 +135,7 @@ class Listener:
     def __init__(self, settings: Settings, accept: Accept) -> None:
         self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
         self._settings = settings
-        self._crowd = Crowd(settings)
+        self._crowds: list[Crowd] = []  # one a door: a crowd at SMTP does not keep our own mail server from LMTP
         self._storing = Storing(accept, settings)
         self._certificate = Certificate(settings)
         self._servers: list[Server] = []
@@ -146,31 +148,33 @@ class Listener:
 
     async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
         handler = Handler(transport, self._storing, Recipients(self._settings.addresses))
-        name = self._settings.addresses[0].rpartition("@")[2]
+        crowd = Crowd(self._settings)
+        name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
         server = await asyncio.get_running_loop().create_server(
-            lambda: kind(handler, self._crowd, name, self._certificate.context()),
+            lambda: kind(handler, crowd, name, self._certificate.context()),
             host.strip("[]"),
             int(port),
             backlog=512,
         )
         self._servers.append(server)
+        self._crowds.append(crowd)
         self.ports[transport] = server.sockets[0].getsockname()[1]
         journal.listening(transport, f"{host}:{self.ports[transport]}")
 
     async def close(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Take no more connections, tell idle clients 421, let transactions end, and after `seconds` cut what is left."""
+        """Take no more connections, tell idle clients 421, let transactions end; after `seconds` cut what is left."""
         latest = asyncio.get_running_loop().time() + seconds
         for server in self._servers:
             server.close()
-        self._crowd.closing = True
-        for session in tuple(self._crowd.sessions):
-            session.drain()
+        for crowd in self._crowds:
+            crowd.close()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(latest):
-                await self._crowd.empty.wait()
-        for session in tuple(self._crowd.sessions):
-            session.abort()
+                for crowd in self._crowds:
+                    await crowd.empty.wait()
+        for crowd in self._crowds:
+            crowd.abort()
         await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
 
 
@@ -195,16 +199,16 @@ async def _serve(settings: Settings, accept: Accept) -> None:
 @contextmanager
 def in_thread(settings: Settings, accept: Accept) -> Iterator[Listener]:
     """Run the doors in a thread while the block lasts: for tests and demonstrations."""
+    listener = Listener(settings, accept)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         thread = threading.Thread(target=loop.run_forever, name="smtp")
         thread.start()
         try:
-            listener = Listener(settings, accept)
             asyncio.run_coroutine_threadsafe(listener.open(), loop).result()
             yield listener
-            asyncio.run_coroutine_threadsafe(listener.close(), loop).result()
         finally:
+            asyncio.run_coroutine_threadsafe(listener.close(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 

@@ -13,7 +13,10 @@ from workflow import journal
 
 
 class GuardedSMTP(GuardedSession):
-    """SMTP (RFC 5321, 1870, 2034, 2920, 3207, 6152, 6531); `handle_RCPT` and `handle_DATA` of the handler give replies."""
+    """SMTP (RFC 5321, 1870, 2034, 2920, 3207, 6152, 6531).
+
+    The handler's `handle_RCPT` and `handle_DATA` return the replies to what is well formed and in order.
+    """
 
     commands = frozenset({"EHLO", "HELO", "RSET", "NOOP", "VRFY", "HELP", "STARTTLS"}) | MAIL
 
@@ -29,12 +32,13 @@ class GuardedSMTP(GuardedSession):
         await self._hello(hostname, offers)
 
     async def _hello(self, hostname: str | None, offers: list[str]) -> None:
-        if not hostname or len(hostname) > 255:
+        if not hostname:
             return await self.push("501 5.5.4 tell me your name")
         self._set_rset_state()  # RFC 5321 §4.1.4
         self.session.host_name = hostname
         *first, last = [self.hostname, *offers]
         await self.push("".join(f"250-{line}\r\n" for line in first) + f"250 {last}")
+        return None
 
     async def smtp_MAIL(self, arg: str | None) -> None:
         """250; 501, 553 not an address, 552 declared too large, 555 parameter unknown, 503 out of order."""

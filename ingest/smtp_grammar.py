@@ -56,13 +56,13 @@ def mailbox(path: str, *, utf8: bool) -> str | None:
 
 def parameters_trouble(words: list[str], limit: int) -> str:
     """What is wrong with the parameters of MAIL, as a reply, or ""; `limit` octets is the largest message we take."""
-    parameters = {word.partition("=")[0].upper(): word.partition("=")[2].upper() for word in words}
-    size = parameters.pop("SIZE", "0")
-    if len(parameters) + ("SIZE" in " ".join(words).upper()) < len(words):
+    parameters = {name: value for name, _, value in (word.upper().partition("=") for word in words)}
+    if len(parameters) < len(words):
         return "501 5.5.4 a parameter stands there twice"
+    size = parameters.pop("SIZE", "0")
     if not (size.isascii() and size.isdigit()):
         return "501 5.5.4 SIZE is a number"
-    if len(size) > len(str(limit)) or int(size) > limit:
+    if int(size) > limit:
         return f"552 5.3.4 message larger than {limit} octets"
     if parameters.pop("BODY", "8BITMIME") not in {"7BIT", "8BITMIME"}:
         return "501 5.5.4 BODY is 7BIT or 8BITMIME"
@@ -72,7 +72,7 @@ def parameters_trouble(words: list[str], limit: int) -> str:
 
 
 class Recipients:
-    """Who we take mail for: addresses, "@domain" for everyone there, tags after a plus, and postmaster (RFC 5321 §4.5.1)."""
+    """Who we take mail for: addresses, with any plus-tag; "@domain", everyone there; postmaster (RFC 5321 §4.5.1)."""
 
     def __init__(self, addresses: Iterable[str]) -> None:
         folded = {address.casefold() for address in addresses}

@@ -1,8 +1,8 @@
 """A guarded session: aiosmtpd's, with its command loop and its reader of messages replaced by bounded ones.
 
-aiosmtpd 1.4.6 keeps DATA without line ends in memory past its limit, takes a bare LF for a line end, shows a fault's text,
-cancels the handler when a client hangs up, and lets a client hold a connection for ever. Its transport, STARTTLS, envelope
-and hooks are kept; everything that reads from the network is here.
+aiosmtpd 1.4.6 keeps DATA without line ends in memory past its limit, takes a bare LF for a line end, shows a fault's
+text, cancels the handler when a client hangs up, and lets a client hold a connection for ever. Its transport, STARTTLS,
+envelope and hooks are kept; everything that reads from the network is here.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Crowd:
         self._hosts: Counter[str] = Counter()
 
     def enter(self, session: "GuardedSession") -> None:
-        """Count a session in; raises Goodbye when there is no room for it."""
+        """Count a session in; raises Goodbye when there is no room."""
         if self.closing:
             raise Goodbye("421 4.3.2 closing, try again later")
         if len(self.sessions) >= self.settings.smtp_connections:
@@ -58,6 +58,17 @@ class Crowd:
         self._hosts[session.host] += 1
         self.sessions.add(session)
         self.empty.clear()
+
+    def close(self) -> None:
+        """Let nobody in any more, and send away who has nothing under way."""
+        self.closing = True
+        for session in tuple(self.sessions):
+            session.drain()
+
+    def abort(self) -> None:
+        """Cut who is left."""
+        for session in tuple(self.sessions):
+            session.abort()
 
     def leave(self, session: "GuardedSession") -> None:
         """Count a session out; one that never came in changes nothing."""
@@ -108,9 +119,9 @@ class GuardedSession(SMTP):
             while True:
                 await self._obey(await self._command())
         except Goodbye as words:
-            self._part(str(words))
+            self._leave(str(words))
         except TimeoutError:
-            self._part("421 4.4.2 too slow, try again later")
+            self._leave("421 4.4.2 too slow, try again later")
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -118,7 +129,7 @@ class GuardedSession(SMTP):
             if self.transport is not None:
                 self._reset_timeout(LINGER)
 
-    def _part(self, words: str) -> None:
+    def _leave(self, words: str) -> None:
         if not words.startswith("221"):
             journal.refused(self.door, words)
         self._writer.write(f"{words}\r\n".encode())
@@ -163,7 +174,7 @@ class GuardedSession(SMTP):
         return None
 
     async def push(self, status: AnyStr) -> None:
-        """Send a reply; raises TimeoutError at a client that does not read, Goodbye at one that made too many errors."""
+        """Send a reply; raises TimeoutError at a client that does not read, Goodbye at one too many errors."""
         async with asyncio.timeout(self._settings.smtp_idle_seconds):
             await super().push(status)
         if status[:1] in {"5", b"5"}:

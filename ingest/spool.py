@@ -11,7 +11,7 @@ from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
 from workflow import journal
 from workflow.house import House
-from workflow.keys import Sealer, load
+from workflow.keys import Sealer
 
 SPOOL = "spool"
 
@@ -53,7 +53,7 @@ class Spool:
 
 def drain(house: House) -> int:
     """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored."""
-    spool = Spool(house.settings.home / SPOOL, Sealer(load(house.settings)))
+    spool = Spool(house.settings.home / SPOOL, house.sealer)
     intake = Intake(house)
     done = 0
     for path in spool.waiting():

@@ -107,7 +107,7 @@ def _unbracketed(bare: str, comments: str, hint: str) -> list[Address]:
     decoded = one_line(decode_words(bare.encode("latin-1"), hint))
     if "@" in decoded and "=?" in bare:
         return _mailboxes(decoded.encode("utf-8").decode("latin-1"), "utf-8")
-    return [_made(bare or comments, "", hint)]
+    return [_made(bare, "", hint)]
 
 
 def _made(name: str, email: str, hint: str) -> Address:

@@ -12,21 +12,26 @@ _NEWLINE = re.compile(r"\r\n?")
 _DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")  # turn a name around on the screen; text may need them
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MARKS = re.compile(r"[\u200b-\u200f\u2060\ufeff#:*_?\"'()\[\]]+")
+_NUMBER_SIGN = re.compile(r"(?<=\w)\s?#\s*\Z")  # "Message #" is not the message
 _ATOM = r"[^\s<>(),;:\"\[\]@\\]"
 _ADDRESS = re.compile(rf"(?<!{_ATOM}){_ATOM}++@{_ATOM}++")  # tried once a word, possessive: linear on any input
 TELEMEDICINE = re.compile(r"tele-? ?(?:med|health)", re.IGNORECASE)  # in a category or subject: a hint, not a claim
 _LONGEST_ADDRESS = 254  # RFC 5321 §4.5.3.1.3, less its angle brackets
-_LONGEST_LINE = 500  # names and subjects; what is longer stays whole in `text` and `details`
+LONGEST_LINE = 500  # names and subjects; what is longer stays whole in `text` and `details`
 
 
 def clean(text: str) -> str:
     """Return the text with line ends as LF and nothing a database, a terminal or an encoder chokes on."""
+    if text.isprintable():
+        return text.strip()
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", _NEWLINE.sub("\n", text))).strip()
 
 
 def one_line(text: str) -> str:
     """Return the text as a single line of at most 500 characters, fit for a mail header and a table cell."""
-    return " ".join(_DIRECTION.sub("", clean(text[: 4 * _LONGEST_LINE])).split())[:_LONGEST_LINE].rstrip()
+    if len(text) <= LONGEST_LINE and text.isprintable():
+        return " ".join(text.split())
+    return " ".join(_DIRECTION.sub("", clean(text[: 4 * LONGEST_LINE])).split())[:LONGEST_LINE].rstrip()
 
 
 def label(text: str) -> str:
@@ -34,7 +39,7 @@ def label(text: str) -> str:
 
     `" dAtE:"`, `"Date"` and `"DATE *"` are one; so are `"PracticeName"`, `"practice_name"` and `"Practice Name"`.
     """
-    spaced = _CAMEL.sub(" ", unicodedata.normalize("NFKC", text[:_LONGEST_LINE]))
+    spaced = _CAMEL.sub(" ", _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:LONGEST_LINE])))
     return " ".join(_MARKS.sub(" ", spaced).replace("-", " ").casefold().split())
 
 

@@ -20,9 +20,11 @@ KNOWN = frozenset(
     "errors-to organization importance x-priority thread-index thread-topic resent-from resent-date resent-to "
     "authentication-results arc-seal apparently-to status x-uidl".split(),
 )
-_FIELD = re.compile(rb"([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)", re.DOTALL)
+_FIELD = re.compile(rb"([!-9;-~]{1,2000})[ \t]*:[ \t]*(.*)", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n]*(?:\r\r\n|\r\n|\n|\r|\Z)")
 _MBOX = re.compile(rb">?From [^\r\n]*\r?\n")
+_KNOWN_FIELD = re.compile(rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN)) + rb")[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_TRANSPORT = re.compile(rb"(?:return-path|received|delivered-to|message-id|mime-version)[ \t]*:", re.IGNORECASE)
 _WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?(.*?)\?=", re.DOTALL)
 _CUT_WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\??\Z")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -71,7 +73,8 @@ class Head:
 
 def split(raw: bytes, start: int = 0) -> Head:
     """Find the header block of a message or part that begins at `start`; a block that is none leaves all as body."""
-    begin = _skip_to_first(raw, start)
+    begin = _first_field(raw, start)
+    last = _last_known(raw, begin)
     items: list[tuple[str, bytes]] = []
     position, size = begin, len(raw)
     while position < size:
@@ -79,10 +82,10 @@ def split(raw: bytes, start: int = 0) -> Head:
             return Head(Fields(items), _blank_line(raw, position), cut=True)
         end = _LINE.match(raw, position).end()  # type: ignore[union-attr]  # the pattern matches everywhere
         line = raw[position:end].rstrip(b"\r\n")
-        if not line.strip() and not _goes_on(line, raw, end):
+        if not line.strip() and (not line or position > last):
             position = end
             break
-        if not _take(line, items, raw, end):
+        if not _take(line, items) and position > last:
             break
         position = end
     if not any(name in KNOWN or name.startswith(("x-", "content-")) for name, _ in items):
@@ -90,52 +93,46 @@ def split(raw: bytes, start: int = 0) -> Head:
     return Head(Fields(items), position)
 
 
-def _skip_to_first(raw: bytes, start: int) -> int:
-    """Position of the first field: behind a byte order mark, blank lines and mbox lines."""
+def _first_field(raw: bytes, start: int) -> int:
+    """Position of the first field: behind a byte order mark, blank lines, mbox lines, and a title above a whole header."""
     if raw.startswith(b"\xef\xbb\xbf", start):
         start += 3
     while raw[start : start + 1] in {b"\r", b"\n"}:
         start += 1
     while mbox := _MBOX.match(raw, start):
         start = mbox.end()
+    line = _LINE.match(raw, start)
+    if line is not None and _FIELD.match(line[0]) is None and _TRANSPORT.match(raw, line.end()):
+        return line.end()
     return start
 
 
-def _take(line: bytes, items: list[tuple[str, bytes]], raw: bytes, end: int) -> bool:
-    """Add one line to the fields; False when the body has begun without the blank line before it."""
-    if line[:1] in {b" ", b"\t"} and items:
-        _append(items, line)
-        return True
-    field = _FIELD.match(line)
+def _last_known(raw: bytes, begin: int) -> int:
+    """Position of the last field that mail knows before the first empty line.
+
+    Lines up to there belong to the header even if they have neither a name nor the blank of a folded line.
+    """
+    last = begin - 1
+    for found in _KNOWN_FIELD.finditer(raw, begin, min(_blank_line(raw, begin), begin + MAX_BLOCK)):
+        last = found.start()
+    return last
+
+
+def _take(line: bytes, items: list[tuple[str, bytes]]) -> bool:
+    """Add one line to the fields; False where it is neither a field nor a folded line."""
+    folded = line[:1] in {b" ", b"\t"}
+    field = None if folded else _FIELD.match(line)
     if field is not None:
-        name = field[1].decode("ascii", "replace").lower()
-        items.append((name, field[2].strip(b" \t")[:MAX_VALUE]))
-        return True
-    if items and _field_follows(raw, end):
-        _append(items, line)  # a field folded without the blank at the start of its next line
-        return True
-    return False
-
-
-def _append(items: list[tuple[str, bytes]], line: bytes) -> None:
-    name, value = items[-1]
-    if len(value) < MAX_VALUE:
-        items[-1] = (name, (value + b" " + line.strip(b" \t"))[:MAX_VALUE])
-
-
-def _goes_on(line: bytes, raw: bytes, end: int) -> bool:
-    """Whether a line of blanks is folding (RFC 5322 §4.2), not the end of the header."""
-    return bool(line) and _field_follows(raw, end)
-
-
-def _field_follows(raw: bytes, position: int) -> bool:
-    """Whether the next line is a field that mail knows."""
-    field = _FIELD.match(raw[position : position + 120].split(b"\n")[0])
-    return field is not None and field[1].lower().decode("ascii", "replace") in KNOWN
+        items.append((field[1].decode("ascii", "replace").lower(), field[2].strip(b" \t")[:MAX_VALUE]))
+    elif items:
+        name, value = items[-1]
+        if len(value) < MAX_VALUE:
+            items[-1] = (name, (value + b" " + line.strip(b" \t"))[:MAX_VALUE])
+    return folded or field is not None
 
 
 def _blank_line(raw: bytes, position: int) -> int:
-    """Position behind the next blank line, or the end."""
+    """Position behind the next empty line, or the end."""
     found = [raw.find(gap, position) + len(gap) for gap in (b"\n\r\n", b"\n\n") if raw.find(gap, position) >= 0]
     return min(found, default=len(raw))
 

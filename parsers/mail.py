@@ -1,10 +1,104 @@
-"""RFC 5322 messages: one mail becomes one item."""
+"""RFC 5322 messages: one mail becomes one item, whatever state it is in."""
 
-from parsers.item import Format, InboundItem, ParseError
+from datetime import UTC, datetime
+from email.utils import parsedate_tz
+
+from parsers import addresses, automatic, body, headers, mime, reply
+from parsers.headers import Fields
+from parsers.item import Address, Format, InboundItem, ParseError
+
+MAX_SUBJECT = 2000
+MAX_REFERENCES = 100
 
 
 def parse(raw: bytes) -> list[InboundItem]:
-    """Read one mail: exactly one item. Raises ParseError when there are no bytes, and nothing else."""
+    """Read one mail: exactly one item. Raises ParseError when there are no bytes, and nothing else.
+
+    What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is not a mail's.
+    """
     if not raw.strip():
         raise ParseError("the message is empty")
-    return [InboundItem(format=Format.MAIL, external_id="")]
+    tree = mime.read(raw)
+    content = body.read(tree.root)
+    return [_item(tree, content)]
+
+
+def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
+    fields, hint = tree.fields, _hint(tree.root)
+    ids = headers.message_ids(fields.first("message-id"))
+    sender = _sender(fields, hint)
+    subject = fields.text("subject", hint)[:MAX_SUBJECT]
+    shown = content.text
+    verdict = automatic.judge(fields, subject, sender, tree.root, shown)
+    item = InboundItem(
+        format=Format.MAIL,
+        external_id=ids[0].strip("<>") if ids else "",
+        sender=sender,
+        reply_to=_people(fields, "reply-to", hint),
+        to=_people(fields, "to", hint),
+        cc=_people(fields, "cc", hint),
+        subject=subject,
+        text=shown,
+        reply_text=_newest(content, shown),
+        plain=content.plain,
+        html=content.html,
+        sent_at=tree.sent_at.replace(tzinfo=UTC) if tree.sent_at is not None else _lenient_date(fields),
+        message_id=ids[0] if ids else "",
+        in_reply_to=next(iter(headers.message_ids(fields.first("in-reply-to"))), ""),
+        references=headers.message_ids(fields.first("references"))[-MAX_REFERENCES:],
+        attachments=tuple(content.attachments),
+        is_auto_reply=verdict.is_auto_reply,
+        is_bounce=verdict.is_bounce,
+        is_automated=verdict.is_automated,
+        caveats=(),
+    )
+    return _with_caveats(item, (*tree.caveats, *content.caveats))
+
+
+def _with_caveats(item: InboundItem, found: tuple[str, ...]) -> InboundItem:
+    """Name what a consultant will miss."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    missing = [
+        words
+        for words, absent in (
+            ("no sender address", not item.contact.email),
+            ("no subject", not item.subject),
+            ("no text", not item.text.strip()),
+        )
+        if absent
+    ]
+    return replace(item, caveats=tuple(dict.fromkeys((*missing, *found))))
+
+
+def _hint(part: mime.Part) -> str:
+    """Charset of the first part that names one: headers with bytes above ASCII are mostly in the same."""
+    label = mime.charset(part)
+    return label or next(filter(None, map(_hint, part.children)), "")
+
+
+def _sender(fields: Fields, hint: str) -> Address:
+    """Who wrote: the first From with an address, else the Sender, else a name alone."""
+    candidates = [a for name in ("from", "sender") for value in fields.every(name) for a in addresses.parse(value, hint)]
+    return next((a for a in candidates if a.email), candidates[0] if candidates else Address())
+
+
+def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
+    people = [a for value in fields.every(name) for a in addresses.parse(value, hint)]
+    return tuple(people[: addresses.MAX_ADDRESSES])
+
+
+def _lenient_date(fields: Fields) -> datetime | None:
+    """Dates mail-parser refuses but whose instant is certain; one without a zone stays None, never guessed."""
+    parts = parsedate_tz(fields.text("date")[:200])
+    if parts is None or parts[9] is None:
+        return None
+    try:
+        local = datetime(*parts[:6], tzinfo=UTC)
+        return datetime.fromtimestamp(local.timestamp() - parts[9], UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _newest(content: body.Body, shown: str) -> str:
+    return reply.newest(shown)

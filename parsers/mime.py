@@ -22,7 +22,7 @@ MAX_PARTS = 1000
 PIECE = "content-piece"  # our field: the number of the part's body
 TOP_FIELDS = frozenset({"date", "mime-version"})  # what mail-parser reads of the message itself
 
-_DELIMITER = re.compile(rb"--([^\r\n]{1,200}?)[ \t]*(?:\r?\n|\Z)")
+_LINE = re.compile(rb"--([^\r\n]*)(?:\r?\n|\r|\Z)")
 _GUESS = re.compile(rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE)
 _PART_HEADER = re.compile(rb"content-[\w-]+[ \t]*:", re.IGNORECASE)
 _LATER = re.compile(rb"(?:\A|\n)--([^\r\n\s]{3,200})[ \t]*\r?\ncontent-(?:type|transfer-encoding|disposition)[ \t]*:", re.IGNORECASE)
@@ -173,9 +173,9 @@ def _find_delimiter(scan: _Scan, position: int) -> tuple[int, int, bytes, bool] 
         return None
     at = position if raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""} else _next_dashes(raw, position)
     while at >= 0:
-        line = _DELIMITER.match(raw, at)
+        line = _LINE.match(raw, at)
         if line is not None:
-            name = line[1]
+            name = line[1].rstrip(b" \t")
             if name in scan.depth:
                 return at, line.end(), name, False
             if name.endswith(b"--") and name[:-2].rstrip() in scan.depth:
@@ -218,21 +218,22 @@ def _flat(value: bytes) -> bytes:
     return value[:2000].translate(None, b"\r\n\0")
 
 
-def _part(message: Message, scan: _Scan, seen: set[int]) -> Part:
+def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> Part:
     """The walk's tree with our fields and bodies; what the walk leaves out is added by the caller."""
     number = message.get(PIECE)
     if number is not None:
         seen.add(int(str(number)))
-        return _leaf(scan, int(str(number)))
+        return _leaf(scan, int(str(number)), default)
     children = message.get_payload()
-    parts = tuple(_part(child, scan, seen) for child in children) if isinstance(children, list) else ()
+    default = "message/rfc822" if message.get_content_type() == "multipart/digest" else ""
+    parts = tuple(_part(child, scan, seen, default) for child in children) if isinstance(children, list) else ()
     fields = Fields([(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()])
     return Part(fields, message.get_content_type(), {}, children=parts)
 
 
-def _leaf(scan: _Scan, number: int) -> Part:
+def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
     fields, start, end = scan.pieces[number]
-    mime, parameters = headers.parameters(fields.first("content-type"))
+    mime, parameters = headers.parameters(fields.first("content-type") or default.encode())
     return Part(fields, mime, parameters, _without_last_line_end(scan.raw, start, end))
 
 

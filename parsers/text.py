@@ -9,6 +9,10 @@ from parsers import charsets
 
 MAX_HTML = 2_000_000  # characters that are read; more is no letter
 MAX_NODES = 400_000
+MAX_DEPTH = 1000
+VOID = frozenset(  # elements that never nest in themselves: without content, or closed by their next sibling
+    "area base br col dd dt embed hr img input li link meta option p param source td th tr track wbr".split(),
+)
 
 BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
@@ -43,6 +47,7 @@ ATTRIBUTES = {
 _LOCAL_IMAGE = re.compile(r"cid:|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE)
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
 _LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)  # style words that fetch, and ways to hide them
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>?")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _GAPS = re.compile(r"\n{3,}")
 _LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x85\x0b\x0c]")
@@ -54,7 +59,7 @@ def sanitise(html: str) -> str:
 
     Images of other servers keep their address in `data-remote-src`, so that a click can load them.
     """
-    tree = LexborHTMLParser(html[:MAX_HTML])
+    tree = parsed(html)
     for image in tree.css("img"):
         source = (image.attributes.get("src") or "").strip()
         if not _LOCAL_IMAGE.match(source):
@@ -89,26 +94,51 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 def from_html(html: str) -> str:
     """Visible text of HTML, one line a block, quotes marked `> `, list items `- `; "" for HTML without text."""
-    tree = LexborHTMLParser(html[:MAX_HTML])
+    tree = parsed(html)
     return charsets.clean(of_node(tree.body or tree.root))
+
+
+def parsed(html: str) -> LexborHTMLParser:
+    """Return the document tree of HTML, its size and depth bounded."""
+    return LexborHTMLParser(_shallow(html[:MAX_HTML]))
+
+
+def _shallow(html: str) -> str:
+    """HTML whose elements nest no deeper than any letter: beyond, tags become line ends, as parsers' time is quadratic."""
+    if html.count("<") - 2 * html.count("</") < MAX_DEPTH:
+        return html
+    depth = 0
+
+    def kept(tag: re.Match[str]) -> str:
+        nonlocal depth
+        if tag[2].lower() in VOID:
+            return tag[0]
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        return tag[0] if depth <= MAX_DEPTH else "\n"
+
+    return _TAG.sub(kept, html)
 
 
 def of_node(node: LexborNode | None) -> str:
     """Visible text of a node and what is in it."""
     writer = _Writer()
-    current, seen = node, 0
-    while current is not None and seen < MAX_NODES:
-        seen += 1
+    open_tags: list[tuple[LexborNode, str]] = []
+    current = node
+    for _ in range(MAX_NODES):
+        if current is None:
+            break
         tag = current.tag or ""
         child = None if tag in HIDDEN else _entered(writer, current, tag)
         if child is not None:
+            open_tags.append((current, tag))
             current = child
             continue
-        current = _next(writer, current, node)
+        current = _following(writer, current, open_tags)
     return writer.text()
 
 
 def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None:
+    """Write what a node itself shows, and return its first child."""
     if tag == "-text":
         writer.write(node.text_content or "")
         return None
@@ -119,15 +149,15 @@ def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None
     return child
 
 
-def _next(writer: "_Writer", node: LexborNode, top: LexborNode | None) -> LexborNode | None:
-    """Node that follows in the order of the document, closing the ones that end."""
-    current: LexborNode | None = node
-    while current is not None and current != top:
-        if current.next is not None:
-            return current.next
-        current = current.parent
-        if current is not None:
-            writer.close(current.tag or "")
+def _following(writer: "_Writer", node: LexborNode, open_tags: list[tuple[LexborNode, str]]) -> LexborNode | None:
+    """Node that comes next in the document, closing those that end; the stack is ours because asking parents is slow."""
+    current = node
+    while open_tags:
+        following = current.next
+        if following is not None:
+            return following
+        current, tag = open_tags.pop()
+        writer.close(tag)
     return None
 
 

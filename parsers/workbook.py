@@ -1,11 +1,11 @@
-"""An Excel workbook taken apart within limits: what it is, its visible sheets, their rows; nothing is run or fetched."""
+"""An Excel workbook taken apart within limits: what it is, its visible sheets; nothing is run or fetched."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from urllib.parse import urljoin
-from zlib import error as ZlibError
 
 from openpyxl.styles.numbers import BUILTIN_FORMATS
 
@@ -60,6 +60,7 @@ class Workbook:
     """An opened workbook. `formats` are number formats by style id, `date_1904` is the old Macintosh calendar."""
 
     archive: zipfile.ZipFile = field(repr=False)
+    packed: int  # bytes of the file: no entry can be larger, whatever it says
     names: dict[str, zipfile.ZipInfo] = field(repr=False)  # by folded name: part names ignore case (OPC §6.2)
     sheets: list[Sheet] = field(default_factory=list)
     hidden_sheets: int = 0
@@ -75,7 +76,7 @@ class Workbook:
         info = self.names.get(name.casefold())
         if info is None:
             raise ParseError(_DAMAGED)
-        size, most = 0, min(MAX_PART, max(_SMALL, MAX_RATIO * info.compress_size))
+        size, most = 0, min(MAX_PART, max(_SMALL, MAX_RATIO * min(info.compress_size, self.packed)))
         try:
             with self.archive.open(info) as part:
                 while chunk := part.read(_CHUNK):
@@ -83,7 +84,7 @@ class Workbook:
                     if size > most:
                         raise ParseError("a workbook that unpacks to far more than it may: export fewer messages")
                     yield chunk
-        except (zipfile.BadZipFile, ZlibError, EOFError, OSError, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
             raise error if isinstance(error, ParseError) else ParseError(_DAMAGED) from error
 
     def elements(self, name: str) -> list[xml_part.Element]:
@@ -105,7 +106,9 @@ def open_workbook(raw: bytes) -> Workbook:
         archive = zipfile.ZipFile(BytesIO(raw))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ParseError(_DAMAGED) from error
-    book = Workbook(archive, {info.filename.replace("\\", "/").casefold(): info for info in archive.infolist()})
+    book = Workbook(
+        archive, len(raw), {info.filename.replace("\\", "/").casefold(): info for info in archive.infolist()}
+    )
     _check_kind(book)
     _check_parts(book)
     _read_book(book)

@@ -107,4 +107,6 @@ def _safe_parser() -> expat.XMLParserType:
 
 
 def _refuse(*_: object) -> NoReturn:
-    raise ParseError("a workbook with a document type inside (an attack): do not open it, ask the sender for the original")
+    raise ParseError(
+        "a workbook with a document type inside (an attack): do not open it, ask the sender for the original"
+    )

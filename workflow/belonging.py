@@ -83,18 +83,20 @@ def is_our_mail(item: InboundItem, signer: Signer) -> bool:
 
 def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Match:
     """Which open or finished ticket this item belongs to (PROCESS, mail rules)."""
-    ticket = _same_item(session, item)
-    if ticket is not None:
-        return Match(ticket=ticket)
-    ticket = _secure_thread(session, item)
-    if ticket is not None:
-        return Match(ticket=ticket)
-    ticket = _by_token(session, item, envelope, signer) or _by_reference(session, item)
-    while ticket is not None and ticket.status is Status.MERGED and ticket.merged_into_id:
-        ticket = session.get(Ticket, ticket.merged_into_id)
-    if ticket is None:
+    same = _same_item(session, item) or _secure_thread(session, item)
+    if same is not None:
+        return Match(ticket=_merged_into(session, same))
+    answered = _by_token(session, item, envelope, signer) or _by_reference(session, item)
+    if answered is None:
         return Match()
+    ticket = _merged_into(session, answered)
     return Match(ticket=ticket) if people.belongs(session, item.contact.key, ticket) else Match(possibly=ticket)
+
+
+def _merged_into(session: Session, ticket: Ticket) -> Ticket:
+    while ticket.status is Status.MERGED and ticket.merged_into_id:
+        ticket = session.get_one(Ticket, ticket.merged_into_id)
+    return ticket
 
 
 def _same_item(session: Session, item: InboundItem) -> Ticket | None:
@@ -131,7 +133,7 @@ def _by_reference(session: Session, item: InboundItem) -> Ticket | None:
     if not names:
         return None
     rows = session.execute(select(Message.message_id, Message.ticket_id).where(Message.message_id.in_(names)))
-    found = dict(rows.tuples().all())
+    found = dict(rows.all())
     first = next((found[n] for n in names if n in found), None)
     return session.get(Ticket, first) if first else None
 

@@ -78,6 +78,7 @@ class Desk:
         cause: str = "",
     ) -> bool:
         """Record a milestone, once a period, and let the table say what follows. False if it was recorded before."""
+        hold(session, ticket)
         if milestone in reached(ticket):
             return False
         ticket.milestones.append(Reached(period=ticket.period, milestone=milestone, at=now, by=by, note=note))
@@ -117,11 +118,13 @@ class Desk:
 
         Raises Missing when it is open already.
         """
+        hold(session, ticket)
         if ticket.status is Status.OPEN:
             raise Missing("the ticket is open already")
         if ticket.status is Status.COMPLETED:
             self._new_period(session, ticket, now)
-        ticket.status, ticket.completed_at, ticket.merged_into_id = Status.OPEN, None, None
+        ticket.status = Status.COMPLETED if ticket.completed_at else Status.OPEN
+        ticket.merged_into_id = None
         audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
         self._move_on(session, ticket, by, cause, now)
 
@@ -146,13 +149,18 @@ class Desk:
     def move_back(self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime) -> None:
         """Only a person moves a ticket back, with a reason: what this stage and later ones wait for is open again.
 
-        Raises Missing when the stage is not an earlier one.
+        Raises Missing when the stage is not an earlier one, or the first: its notice is sent once.
         """
+        if stage is process.STEPS[0].stage:
+            raise Missing(f"the customer has been told: move it to {process.STEPS[1].stage} at most")
         order = [s.stage for s in process.STEPS]
         if order.index(stage) >= order.index(ticket.stage):
             raise Missing(f"{stage} is not before {ticket.stage}")
-        self._retract(session, ticket, {m for s in process.STEPS[order.index(stage) :] for m in s.waits_for})
-        ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
+        again = {m for s in process.STEPS[order.index(stage) :] for m in s.waits_for}
+        self._retract(session, ticket, again)
+        if Milestone.RESOLVED in again:
+            ticket.resolution = None
+        ticket.stage, ticket.status, ticket.completed_at, ticket.merged_into_id = stage, Status.OPEN, None, None
         audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
 
     def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
@@ -172,7 +180,9 @@ class Desk:
         """Raise the task of every deadline this open ticket has missed, one each, however late we look."""
         if ticket.status is not Status.OPEN:
             return []
+        given = {t.kind for t in ticket.tasks if t.period == ticket.period}  # spares a write; the index decides
         missed = [d for d in process.DEADLINES if d.milestone not in reached(ticket)]
+        missed = [d for d in missed if self.deadline_kind(d) not in given]
         missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
         return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
 
@@ -189,6 +199,7 @@ class Desk:
         assignee: str | None = None,
     ) -> Task | None:
         """Give the owner (the desk lead until there is one), or who is named, a task. None if it was given before."""
+        hold(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
         task = Task(
             ticket_id=ticket.id, period=ticket.period, kind=kind, milestone=milestone, text=text, cause=cause,
@@ -214,15 +225,23 @@ class Desk:
             )
         elif mail.template is Template.RECAP and self.settings.recap_ticks_box:
             self.reach(session, mail.ticket, Milestone.RECAP_SENT, by=mail.by, now=now, cause=f"mail {mail.id} sent")
+        elif mail.template is Template.SURVEY:
+            promise.survey_sent(session, mail.ticket, now)
 
-    def mail_failed(self, session: Session, mail: Outgoing, reason: str, *, now: datetime) -> None:
-        """What follows from a mail refused for good or come back: the contact is flagged, a person is told."""
-        if mail.contact is not None:
+    def mail_failed(
+        self, session: Session, mail: Outgoing, reason: str, *, now: datetime, unreachable: bool = True
+    ) -> None:
+        """What follows from a mail refused for good or come back: the contact is flagged, a person is told.
+
+        `unreachable` is false where the relay is at fault: that says nothing of the address.
+        """
+        if mail.contact is not None and unreachable:
             mail.contact.unreachable = True
         ticket = mail.ticket
         if mail.template is Template.SURVEY:
+            promise.release_survey(session, ticket)
             return
-        self._tell_otherwise(session, ticket, f"mail {mail.id}: {reason}", now)
+        self._tell_otherwise(session, ticket, f"mail {mail.id}: {reason}", now, kind=f"tell-customer:{mail.id}")
         still_waiting = any(m.state is OutboxState.WAITING and m is not mail for m in ticket.outbox)
         if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
             self._not_notified(session, ticket, reason, now)
@@ -267,8 +286,10 @@ class Desk:
         note = f"not possible: {reason}"
         self.reach(session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note)
 
-    def _tell_otherwise(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
-        self.task(session, ticket, "tell-customer", "tell the customer by other means", now=now, cause=reason)
+    def _tell_otherwise(
+        self, session: Session, ticket: Ticket, reason: str, now: datetime, kind: str = "tell-customer"
+    ) -> None:
+        self.task(session, ticket, kind, "tell the customer by other means", now=now, cause=reason)
 
     def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
         for link in ticket.contacts:
@@ -298,7 +319,7 @@ class Desk:
         ]
         ticket.period += 1
         ticket.period_started_at = now
-        ticket.stage, ticket.resolution = process.REOPENED_AT, None
+        ticket.stage, ticket.resolution, ticket.completed_at = process.REOPENED_AT, None, None
         for r in carried:
             again = Reached(period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note)
             ticket.milestones.append(again)
@@ -315,6 +336,15 @@ class Desk:
     def _caveat(ticket: Ticket, text: str) -> None:
         if text not in ticket.caveats:
             ticket.caveats = [*ticket.caveats, text]
+
+
+def hold(session: Session, ticket: Ticket) -> None:
+    """Keep the ticket to this transaction and look at it as it is now.
+
+    Whoever decides by what a ticket has reached must see what another transaction recorded a moment ago: two
+    milestones at once would each find the other missing, and the ticket would stay where it is.
+    """
+    session.refresh(ticket, with_for_update=True)
 
 
 def reached(ticket: Ticket) -> set[Milestone]:

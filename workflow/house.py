@@ -17,6 +17,7 @@ class House:
 
     settings: Settings
     store: Store
+    sealer: keys.Sealer
     vault: Vault
     signer: keys.Signer
     clock: Clock
@@ -37,10 +38,12 @@ def open_house(settings: Settings, waker: Waker | None = None, clock: Clock | No
     Raises SettingsError when a key is unusable; a database that is away shows at the first transaction.
     """
     secret = keys.load(settings)
+    sealer = keys.Sealer(secret)
     return House(
         settings=settings,
         store=Store(settings.database, waker) if waker else Store(settings.database),
-        vault=Vault(settings.blobs, keys.Sealer(secret), settings.inline_limit),
+        sealer=sealer,
+        vault=Vault(settings.blobs, sealer, settings.inline_limit),
         signer=keys.Signer(secret),
         clock=clock or wall(settings.clock_offset),
     )

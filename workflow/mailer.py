@@ -3,7 +3,6 @@
 import os
 import smtplib
 import ssl
-from email import policy
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +75,7 @@ class EmlFolder:
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         new = self._folder / f".{name}.{os.getpid()}"
         try:
-            new.write_bytes(message.as_bytes(policy=policy.SMTP))
+            new.write_bytes(message.as_bytes())
             new.replace(self._folder / f"{name}.eml")
         except OSError:
             raise Deferred(0) from None

@@ -1,6 +1,7 @@
 """Render and send what was promised."""
 
 from datetime import datetime, timedelta
+from email import policy
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -24,6 +25,8 @@ LEASE = timedelta(seconds=120)  # a claimed mail is left alone this long, then s
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=30)
 GIVE_UP = timedelta(hours=48)
+# Long tokens stay in one piece: at 78 characters the library would wrap them into encoded-words no reader undoes.
+ASCII = policy.SMTP.clone(max_line_length=900)
 SURVEY, STATUS = "survey", "status"  # purposes of links
 
 
@@ -88,6 +91,10 @@ def _plus(settings: Settings, tag: str) -> str:
     return f"{local}+{tag}@{domain}"
 
 
+def _link(settings: Settings, page: str, token: str) -> str:
+    return f"{settings.public_url.rstrip('/')}/{page}/{token}"
+
+
 def _claim(house: House) -> list[int]:
     now = house.clock()
     with house.store.transaction() as session:
@@ -101,7 +108,7 @@ def _claim(house: House) -> list[int]:
 def _build(session: Session, mail: Outgoing, settings: Settings, signer: Signer) -> tuple[EmailMessage, str]:
     """The mail and its envelope sender. Fixed words, number and links; never the customer's subject or text."""
     subject, text = _render(mail, settings, signer)
-    message = EmailMessage()
+    message = EmailMessage(policy=ASCII)
     local, _, domain = settings.sender.rpartition("@")
     message["From"] = Address(settings.from_name, local, domain)
     message["To"] = mail.to
@@ -112,6 +119,9 @@ def _build(session: Session, mail: Outgoing, settings: Settings, signer: Signer)
     if mail.template is not Template.RECAP:  # a recap is written by a person
         message["Auto-Submitted"] = "auto-generated" if mail.template is Template.SURVEY else "auto-replied"
         message["X-Auto-Response-Suppress"] = "All"
+    if mail.template is Template.SURVEY:  # RFC 2369, RFC 8058
+        message["List-Unsubscribe"] = f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     thread = _thread(session, mail)
     if thread:
         message["In-Reply-To"] = thread[-1]
@@ -121,13 +131,12 @@ def _build(session: Session, mail: Outgoing, settings: Settings, signer: Signer)
 
 
 def _render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str]:
-    links = settings.public_url.rstrip("/")
     rendered = _templates().get_template(f"billing-support/{mail.template.name.lower()}.txt").render(
         number=mail.ticket_id,
         text=mail.text,
         from_name=settings.from_name,
-        link=f"{links}/status/{signer.token(STATUS, mail.ticket_id)}",
-        survey_link=f"{links}/survey/{signer.token(SURVEY, mail.id)}",
+        link=_link(settings, "status", signer.token(STATUS, mail.ticket_id)),
+        survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
     )  # fmt: skip
     head, _, text = rendered.partition("\n\n")
     return head.removeprefix("Subject: "), text

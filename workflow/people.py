@@ -31,7 +31,7 @@ def is_ours(email: str, settings: Settings) -> bool:
     """Whether we take mail for this address ourselves: answering it would be a loop."""
     local, _, domain = email.casefold().rpartition("@")
     plain = f"{local.partition('+')[0]}@{domain}"
-    return plain in {*settings.addresses, settings.sender} or f"@{domain}" in settings.addresses
+    return plain in {*settings.addresses, settings.sender.casefold()} or f"@{domain}" in settings.addresses
 
 
 def company_key(name: str) -> str:
@@ -87,7 +87,7 @@ def contact_for(
 
     Only staff and the mail domain tie a contact to a company: what a form claims is not proof.
     """
-    if not usable(person.email):
+    if not usable(person.key):
         return None
     known = session.scalar(select(Contact).where(Contact.email == person.key))
     if known is not None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -70,6 +70,16 @@ def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: S
         claim = update(Survey).where(Survey.customer == customer, due).values(claimed_at=now, ticket_id=ticket.id)
         return session.connection().execute(claim).rowcount == 1
     return True
+
+
+def survey_sent(session: Session, ticket: Ticket, now: datetime) -> None:
+    """Count the days until this customer's next survey from the moment the relay took this one."""
+    session.execute(update(Survey).where(Survey.ticket_id == ticket.id).values(claimed_at=now))
+
+
+def release_survey(session: Session, ticket: Ticket) -> None:
+    """Give the claim back: the customer got none."""
+    session.execute(delete(Survey).where(Survey.ticket_id == ticket.id))
 
 
 def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:

@@ -33,11 +33,11 @@ def report(house: House) -> Report:
     """Look at everything once."""
     pending = Delivery.state == DeliveryState.PENDING
     with house.store.reading() as session:
-        count = dict(session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).tuples().all())
-        mails = dict(session.execute(select(Outgoing.state, func.count()).group_by(Outgoing.state)).tuples().all())
-        seen = dict(session.execute(select(Seen.name, Seen.at).order_by(Seen.name)).tuples().all())
+        count = dict(session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all())
+        mails = dict(session.execute(select(Outgoing.state, func.count()).group_by(Outgoing.state)).all())
+        seen = dict(session.execute(select(Seen.name, Seen.at).order_by(Seen.name)).all())
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
-        doors = dict(session.execute(last).tuples().all())
+        doors = dict(session.execute(last).all())
         oldest = session.scalar(select(func.min(Delivery.received_at)).where(pending))
     found = Report(
         seen=seen,

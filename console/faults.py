@@ -1,0 +1,41 @@
+"""What goes wrong, in words and exit codes that a person and a mail server understand (sysexits.h)."""
+
+import errno
+
+import click
+
+UNREADABLE = 65  # EX_DATAERR
+TRY_AGAIN = 75  # EX_TEMPFAIL
+UNUSABLE = 78  # EX_CONFIG
+
+
+class Fault(click.ClickException):
+    """A message on standard error and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def told(error: Exception) -> Fault | None:
+    """The words for an exception; None for one that is a bug, or click's own."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from workflow.desk import Missing
+    from workflow.settings import SettingsError
+
+    if isinstance(error, SettingsError):
+        return Fault(f"these settings cannot be used:\n{error}", UNUSABLE)
+    if isinstance(error, Missing):
+        return Fault(str(error), 1)
+    if isinstance(error, SQLAlchemyError):
+        return Fault(database(error), TRY_AGAIN)
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:
+        return Fault(f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}", TRY_AGAIN)
+    return None
+
+
+def database(error: Exception) -> str:
+    """One line about a database that does not answer; never its own text, which may hold a password or parameters."""
+    cause = type(getattr(error, "orig", None) or error).__name__
+    return f"the database cannot be used just now ({cause}): is it running, and INTAKE_DATABASE_URL right? Try again."

@@ -1,0 +1,19 @@
+"""A child of `intake up` ends when the supervisor does, even if that was killed with -9."""
+
+import ctypes
+import os
+import signal
+import sys
+
+SUPERVISOR = "INTAKE_SUPERVISOR"  # set by `intake up` for its children: its process id
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def end_with_supervisor() -> None:
+    """Ask Linux to send us SIGTERM when the supervisor ends; does nothing elsewhere, or without a supervisor."""
+    parent = os.environ.get(SUPERVISOR, "")
+    if not parent.isdigit() or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it ended before we could ask
+        raise SystemExit(0)

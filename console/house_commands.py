@@ -1,0 +1,137 @@
+"""Commands that look after the house: status, ledger, migrate, process, backup, restore."""
+
+from pathlib import Path
+
+import click
+
+from console import opening, show
+from console.faults import Fault
+
+
+@click.command()
+def process() -> None:
+    """Print the process: stages, what each sends and waits for, deadlines.
+
+    \b
+    Example:  intake process > process.md
+
+    These are the tables the program works by, in Markdown; the README shows the same.
+    """
+    from workflow.process import markdown
+
+    click.echo(markdown())
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to this program's newest schema.
+
+    \b
+    Example:  intake migrate
+
+    Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it by itself; on
+    servers run it before the processes of a new version start.
+    """
+    from workflow.settings import load
+    from workflow.store import migrate as bring
+
+    settings = load()
+    with opening.locked(settings.home / "migrate.lock"):
+        bring(settings.database)
+    click.echo("The database is up to date. Next: `intake up`, or the processes of the Procfile.", err=True)
+
+
+@click.command()
+@opening.as_json
+@click.pass_context
+def status(ctx: click.Context, *, json_wanted: bool) -> None:
+    """Show doors, processes, backlog and what needs a person.
+
+    \b
+    Example:  intake status
+              intake status --json || page-somebody
+
+    Exit code 1 if something needs a person; the last lines then say what to do.
+    """
+    from console.house_data import status_data
+
+    with opening.house() as house:
+        found = status_data(house)
+    if json_wanted:
+        show.json_object(found)
+    else:
+        show.status(found)
+    ctx.exit(0 if found["ok"] else 1)
+
+
+@click.command()
+@opening.as_json
+@click.pass_context
+def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
+    """Prove that nothing is lost: what was received against what has become of it.
+
+    \b
+    Example:  intake ledger
+
+    received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door. Counted are
+    items: a mail is one, a workbook as many as it has messages (one until it has been read).
+    Exit code 1 if it does not add up.
+    """
+    from workflow.ledger import balance
+
+    with opening.house() as house, house.store.reading() as session:
+        found = balance(session)
+    if json_wanted:
+        show.json_object(found.as_dict())
+    else:
+        show.ledger(found)
+    ctx.exit(0 if found.adds_up else 1)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def backup(file: Path) -> None:
+    """Write database, blobs and settings without secrets into one tar FILE.
+
+    \b
+    Example:  intake backup /backups/intake-monday.tar
+
+    Works while everything runs. What customers sent is sealed in it, and the key that opens it is NOT in it: keep
+    secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try `intake restore` elsewhere.
+    """
+    from workflow.backup import NO_SECRETS, BackupError, write
+    from workflow.settings import load
+
+    settings = load()
+    opening.ensure_migrated(settings)
+    try:
+        with show.progress("blobs") as step:
+            count = write(settings, file, step)
+    except BackupError as error:
+        raise Fault(str(error), 1) from None
+    click.echo(f"{file}: the database and {count} blobs. {NO_SECRETS}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--force", is_flag=True, help="Overwrite a database that holds tickets.")
+def restore(file: Path, *, force: bool) -> None:
+    """Put a backup back: database and blobs, under the settings of this machine.
+
+    \b
+    Example:  INTAKE_HOME=/srv/intake intake restore /backups/intake-monday.tar
+
+    Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes first. Put the key
+    file back too: without it nothing customers sent can be opened.
+    """
+    from workflow.backup import BackupError, read
+    from workflow.settings import load
+
+    try:
+        with show.progress("blobs") as step:
+            done = read(load(), file, step, force=force)
+    except BackupError as error:
+        raise Fault(str(error), 1) from None
+    for line in done:
+        click.echo(line)
+    click.echo("Next: `intake status`, then `intake ledger`.")

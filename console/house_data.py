@@ -1,0 +1,43 @@
+"""The state of the house as plain data, for `intake status` and whoever else asks."""
+
+from datetime import datetime
+from typing import Any
+
+from ingest.spool import SPOOL
+from workflow import status
+from workflow.house import House
+
+STALE_SECONDS = 60  # a process says it is alive every 20 seconds
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC, or None."""
+    return moment.isoformat() if moment else None
+
+
+def status_data(house: House) -> dict[str, Any]:
+    """Doors, processes, backlog and what needs a person; `ok` is true when nothing does."""
+    found = status.report(house)
+    now = house.clock()
+    spool = house.settings.home / SPOOL
+    spooled = len(list(spool.glob("*.sealed"))) if spool.is_dir() else 0
+    ages = {name: (now - at).total_seconds() for name, at in found.seen.items()}
+    return {
+        "ok": not found.needs,
+        "needs": found.needs,
+        "at": iso(now),
+        "doors": {name: {"last": iso(at)} for name, at in found.doors.items()},
+        "processes": {
+            name: {"seen": iso(at), "seconds_ago": round(ages[name], 1), "alive": ages[name] < STALE_SECONDS}
+            for name, at in found.seen.items()
+        },
+        "workers": sum(name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()),
+        "backlog": {
+            "pending": found.pending,
+            "oldest_pending": iso(found.oldest_pending),
+            "failed": found.failed,
+            "spooled": spooled,
+            "mails_waiting": found.mails_waiting,
+            "mails_refused": found.mails_refused,
+        },
+    }

@@ -1,0 +1,105 @@
+"""The `intake` command: which commands there are, and where each of them is."""
+
+from pkgutil import resolve_name
+
+import click
+
+from console import faults
+
+SECTIONS = {  # what `intake --help` shows, in the order in which one comes to need it
+    "Run it": {
+        "up": "console.up_command:up",
+        "demo": "console.demo_command:demo",
+        "smtp": "console.process_commands:smtp",
+        "imap": "console.process_commands:imap",
+        "folder": "console.process_commands:folder",
+        "webhooks": "console.process_commands:webhooks",
+        "console": "console.process_commands:console",
+        "worker": "console.process_commands:worker",
+        "clock": "console.process_commands:clock",
+    },
+    "Put things in": {
+        "parse": "console.parse_command:parse",
+        "deliver": "console.delivery_commands:deliver",
+    },
+    "Work on tickets": {
+        "tickets": "console.ticket_commands:tickets",
+        "ticket": "console.ticket_commands:ticket",
+        "process": "console.house_commands:process",
+    },
+    "Who is who": {
+        "user": "console.people_commands:user",
+        "company": "console.people_commands:company",
+    },
+    "Look after it": {
+        "status": "console.house_commands:status",
+        "deliveries": "console.delivery_commands:deliveries",
+        "replay": "console.delivery_commands:replay",
+        "dismiss": "console.delivery_commands:dismiss",
+        "ledger": "console.house_commands:ledger",
+        "migrate": "console.house_commands:migrate",
+        "backup": "console.house_commands:backup",
+        "restore": "console.house_commands:restore",
+    },
+}
+PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
+
+
+class Intake(click.Group):
+    """Commands are imported when they are called for, and what goes wrong in them is told in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the sections."""
+        del ctx
+        return list(PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now; None if there is none."""
+        del ctx
+        if cmd_name not in PLACES:
+            return None
+        command = resolve_name(PLACES[cmd_name])
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section."""
+        for section, names in SECTIONS.items():
+            found = [(name, command.get_short_help_str(75)) for name in names if (command := self.get_command(ctx, name))]
+            with formatter.section(section):
+                formatter.write_dl(found)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a fault we have words for is told by them, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            told = faults.told(error)
+            if told is None:
+                raise
+            raise told from None
+
+
+@click.group(cls=Intake, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="support-intake", prog_name="intake")
+def cli() -> None:
+    """Customers' mail, forms, secure messages and calls become billing-support tickets.
+
+    \b
+    Try it:   intake up                        everything, on this machine
+              intake demo                      one of each kind, through the real doors
+    Then:     intake tickets                   what waits for an owner
+              intake ticket 1                  one of them
+              intake ticket 1 --help           what can be done with it
+
+    Every command has a --help with an example.
+    """
+
+
+def main() -> None:
+    """The entry point of the `intake` script."""
+    cli(prog_name="intake")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Opening the house for one command: settings, a migrated database, a way to wake the workers."""
+
+import fcntl
+import getpass
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from console.faults import TRY_AGAIN, Fault
+
+if TYPE_CHECKING:  # `intake --help` answers at once: nothing heavy is imported before a command runs
+    from workflow.house import House
+    from workflow.jobs import Waker
+    from workflow.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., object])
+REDIS_FILE = "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
+
+
+def login() -> str:
+    """The name of who is at the keyboard, for the audit trail."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name; Python 3.13 raises OSError
+        return f"uid {os.getuid()}"
+
+
+def acting(command: F) -> F:
+    """Add `--as USER`: who does it, for the audit trail."""
+    said = "Who does it, for the audit trail. Default: INTAKE_USER, else your login name."
+    return click.option("--as", "actor", metavar="USER", envvar="INTAKE_USER", default=login, help=said)(command)
+
+
+def as_json(command: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "json_wanted", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+@contextmanager
+def house() -> Iterator["House"]:
+    """The house under the settings of the environment, its database migrated. Raises what `faults.told` has words for."""
+    from workflow.house import open_house
+    from workflow.settings import load
+
+    settings = load()
+    ensure_migrated(settings)
+    waker = waker_of(settings)
+    opened = open_house(settings, waker=waker)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        if waker is not None:
+            waker.close()
+
+
+def redis_url(settings: "Settings") -> str:
+    """Where to leave wake-ups: the setting, or the embedded Valkey of `intake up`; "" for nowhere."""
+    file = settings.home / REDIS_FILE
+    return settings.redis_url or (file.read_text().strip() if file.is_file() else "")
+
+
+def waker_of(settings: "Settings") -> "Waker | None":
+    """A way to wake the workers; without one the clock finds what waits."""
+    from workflow.jobs import Waker
+
+    url = redis_url(settings)
+    return Waker(url) if url else None
+
+
+def ensure_migrated(settings: "Settings") -> None:
+    """Make the default database on first use; refuse one that is older than the program."""
+    from workflow.store import migrate
+
+    file = settings.home.absolute() / "intake.db"
+    if not settings.database_url and not file.exists():
+        with locked(settings.home / "migrate.lock"):
+            if not file.exists():
+                migrate(settings.database)
+    elif not is_migrated(settings):
+        raise Fault("the database has not this program's tables yet: run `intake migrate`", TRY_AGAIN)
+
+
+def is_migrated(settings: "Settings") -> bool:
+    """Whether the database has the newest schema."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    from workflow.store import Store, alembic_config
+
+    store = Store(settings.database)
+    try:
+        with store.reading() as session:
+            current = MigrationContext.configure(session.connection()).get_current_heads()
+    finally:
+        store.close()
+    return set(current) == set(ScriptDirectory.from_config(alembic_config(settings.database)).get_heads())
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file while the block lasts. Raises BlockingIOError when it is taken and we are not to wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield

@@ -1,0 +1,99 @@
+"""`intake parse`: what the parsers make of files. Stores nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from console import faults, opening, show
+
+KINDS = ("mail", "formstack", "secure-message", "reply")
+Line = dict[str, Any]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--html", is_flag=True, help="With reply: the files are HTML, not text.")
+@opening.as_json
+@click.pass_context
+def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool) -> None:
+    """Show what the parsers make of files; stores nothing.
+
+    \b
+    Example:  intake parse mail *.eml --json | jq -r .subject
+              intake parse secure-message export.xlsx
+              intake parse reply --html body.html --json
+
+    With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file could not be
+    read; its line has `error`. Next: `intake deliver` puts a file through the door.
+    """
+    if html and kind != "reply":
+        raise click.UsageError("--html goes with `parse reply` only")
+    reader = _reply_reader(html=html) if kind == "reply" else _item_reader(kind)
+    bad = 0
+    with show.progress("files") as step:
+        for done, file in enumerate(files, 1):
+            for line in _lines(file, reader):
+                bad += bool(line.get("error"))
+                show.json_line(line) if json_wanted else _readable(line)
+            step(done, len(files))
+    ctx.exit(faults.UNREADABLE if bad else 0)
+
+
+Reader = Callable[[bytes], list[Line]]
+
+
+def _lines(file: Path, reader: Reader) -> Iterator[Line]:
+    """The lines of a file, or the one that says why there are none. One bad file never stops the others."""
+    from parsers.item import ParseError
+
+    try:
+        found = reader(file.read_bytes())
+    except ParseError as error:
+        yield {"file": str(file), "error": str(error)}
+    except OSError as error:
+        yield {"file": str(file), "error": error.strerror or type(error).__name__}
+    except Exception as error:  # noqa: BLE001  # a bug of the parser must cost the one file, and be seen
+        yield {"file": str(file), "error": f"an error of ours ({type(error).__name__}): please report it"}
+    else:
+        yield from ({"file": str(file), **line} for line in found)
+
+
+def _item_reader(kind: str) -> Reader:
+    import parsers
+    from parsers import lines
+    from parsers.item import Format
+
+    as_line = lines.mail_line if kind == "mail" else lines.item_line
+    return lambda raw: [as_line(item) for item in parsers.parse(Format(kind), raw)]
+
+
+def _reply_reader(*, html: bool) -> Reader:
+    from parsers import reply
+
+    newest = reply.from_html if html else reply.from_text
+    return lambda raw: [{"reply_text": newest(raw.decode("utf-8-sig", errors="replace"))}]
+
+
+def _readable(line: Line) -> None:
+    """Print an item for a person: what is there, a line a field, the text last."""
+    if line.get("error"):
+        click.echo(f"{line['file']}: {line['error']}", err=True)
+        return
+    out = show.screen()
+    out.print(f"[bold]{show.safe(line['file'])}[/bold]")
+    texts = ("text", "body_text", "reply_text")
+    for key, value in line.items():
+        if value and key not in {"file", "html", "plain", "body_html", "body_plain", *texts}:
+            out.print(f"  {key}: {show.safe(_told(value))}")
+    for key in texts:
+        if line.get(key):
+            out.print(f"  [dim]{key}[/dim]\n{show.safe(line[key])}", soft_wrap=True)
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k}={v}" for k, v in value.items() if v not in {None, "", False})
+    return ", ".join(_told(v) for v in value) if isinstance(value, list | tuple) else str(value)

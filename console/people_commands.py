@@ -1,0 +1,187 @@
+"""Commands that put people and companies on record."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from console import opening, show
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from workflow.models import Company
+
+ROLES = ("agent", "lead", "admin", "auditor")
+
+
+@click.group()
+def user() -> None:
+    """The people on the desk, who own tickets and get tasks.
+
+    \b
+    Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
+              intake user list
+    """
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What they may do.")
+@click.option("--email", default="", help="Where mail reaches them; mail from it may join any ticket.")
+@opening.acting
+def user_add(name: str, role: str, email: str, actor: str) -> None:
+    """Put NAME on the desk, or change the role and address of who is on it.
+
+    \b
+    Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
+
+    Next: `intake ticket 12 assign "Ann Lee"`.
+    """
+    from sqlalchemy import select
+
+    from workflow import audit
+    from workflow.models import Role, Staff
+
+    with opening.house() as house, house.store.transaction() as session:
+        now = house.clock()
+        person = session.scalar(select(Staff).where(Staff.name == name))
+        if person is None:
+            person = Staff(name=name, role=Role(role), email="", created_at=now)
+            session.add(person)
+        person.role, person.email = Role(role), email.strip().casefold() or person.email
+        session.flush()
+        audit.record(session, "user", by=actor, cause="user add", now=now, staff=person.id, role=role)
+    click.echo(f"{name} is on the desk as {role}.")
+
+
+@user.command("list")
+@opening.as_json
+def user_list(*, json_wanted: bool) -> None:
+    """List who is on the desk.
+
+    \b
+    Example:  intake user list
+    """
+    from sqlalchemy import select
+
+    from workflow.models import Staff
+
+    with opening.house() as house, house.store.reading() as session:
+        people = session.scalars(select(Staff).order_by(Staff.name))
+        found = [{"id": p.id, "name": p.name, "role": p.role, "email": p.email} for p in people]
+    if json_wanted:
+        show.json_object(found)
+    elif found:
+        show.screen().print(show.table(("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found)))
+    else:
+        click.echo('Nobody is on the desk yet. Add someone: intake user add "Ann Lee" --role agent')
+
+
+@click.group()
+def company() -> None:
+    """The customers' practices: who manages them, whose mail belongs to them.
+
+    \b
+    Example:  intake company add "Acme Clinic" --domain acme.test --manager "Max Berg"
+              intake company list
+    """
+
+
+@company.command("add")
+@click.argument("name")
+@click.option("--number", default="", help="The practice's number in Kareo.")
+@click.option("--domain", "domains", multiple=True, help="A mail domain whose senders belong to it; repeat for more.")
+@click.option("--manager", default="", metavar="USER", help="Who gets its escalated tickets.")
+@click.option("--consultant", default="", metavar="USER", help="Its operations consultant.")
+@opening.acting
+def company_add(  # noqa: PLR0913 - one a field of the record
+    name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str
+) -> None:
+    """Put the practice NAME on record, or add to what is on record of it.
+
+    \b
+    Example:  intake company add "Acme Clinic" --number 4711 --domain acme.test --manager "Max Berg"
+
+    USERs are people on the desk: `intake user add`. A ticket not resolved in 3 days escalates to the manager.
+    """
+    from workflow import audit
+    from workflow.desk import owner_or_missing
+
+    with opening.house() as house, house.store.transaction() as session:
+        now = house.clock()
+        found = _company(session, name, now)
+        found.number = number or found.number
+        if manager:
+            found.manager = owner_or_missing(session, manager)
+        if consultant:
+            found.consultant = owner_or_missing(session, consultant)
+        session.flush()
+        for domain in domains:
+            _own(session, domain.strip().casefold().removeprefix("@"), found)
+        audit.record(session, "company", by=actor, cause="company add", now=now, company=found.id)
+    click.echo(f"{name} is on record.")
+
+
+def _company(session: "Session", name: str, now: datetime) -> "Company":
+    from sqlalchemy import select
+
+    from workflow import people
+    from workflow.models import Company
+
+    key = people.company_key(name)
+    found = session.scalar(select(Company).where(Company.key == key))
+    if found is None:
+        found = Company(name=name.strip(), key=key, created_at=now)
+        session.add(found)
+    return found
+
+
+def _own(session: "Session", domain: str, company: "Company") -> None:
+    """Give a domain to a company. Raises Missing when another has it: a sender belongs to one practice."""
+    from workflow.desk import Missing
+    from workflow.models import CompanyDomain
+
+    known = session.get(CompanyDomain, domain)
+    if known is not None and known.company_id != company.id:
+        raise Missing(f"{domain} belongs to {known.company.name}")
+    if known is None:
+        session.add(CompanyDomain(domain=domain, company_id=company.id))
+
+
+@company.command("list")
+@opening.as_json
+def company_list(*, json_wanted: bool) -> None:
+    """List the practices on record.
+
+    \b
+    Example:  intake company list --json
+    """
+    from sqlalchemy import select
+    from sqlalchemy.orm import joinedload, selectinload
+
+    from workflow.models import Company
+
+    people = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
+    with opening.house() as house, house.store.reading() as session:
+        rows = session.scalars(select(Company).options(*people).order_by(Company.name))
+        found = [_record(c) for c in rows]
+    if json_wanted:
+        show.json_object(found)
+    elif found:
+        columns = ("name", "number", "manager", "consultant", "domains")
+        lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in found)
+        show.screen().print(show.table(columns, lines))
+    else:
+        click.echo('No practice is on record yet. Add one: intake company add "Acme Clinic" --domain acme.test')
+
+
+def _record(company: "Company") -> show.Data:
+    return {
+        "id": company.id,
+        "name": company.name,
+        "number": company.number,
+        "manager": company.manager.name if company.manager else None,
+        "consultant": company.consultant.name if company.consultant else None,
+        "domains": sorted(d.domain for d in company.domains),
+    }

@@ -1,0 +1,196 @@
+"""The processes, one function each: the Procfile is the diagram, this is what stands behind its lines."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.faults import UNUSABLE, Fault
+from console.opening import ensure_migrated, waker_of
+from ingest.intake import Intake
+from workflow import journal, status
+from workflow.house import House, open_house
+from workflow.settings import Settings, load
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from workflow.jobs import Waker
+
+BEAT_SECONDS = 20.0
+CONNECTIONS = 1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
+CHANNEL_SECONDS = 30  # an idle connection is cut after this long
+THREADS = 8
+HEADER_LIMIT = 32 * 1024
+DRAIN_SECONDS = 20.0
+NO_MAILBOX = (
+    "no mailbox is configured, so there is nothing to read: set INTAKE_IMAP_URLS=imaps://user:password@host/INBOX, "
+    "or [[mailbox]] in intake.toml"
+)
+
+
+def run(name: str) -> None:
+    """Run a process of the table until SIGTERM or SIGINT, then drain and return.
+
+    Raises SettingsError or Fault when it cannot start, OSError when its address is taken.
+    """
+    settings = load()
+    journal.setup(name, as_json=settings.log_json)
+    ensure_migrated(settings)
+    PROCESSES[name](settings)
+
+
+@contextmanager
+def _opened(settings: Settings, name: str) -> Iterator[tuple[House, "Waker | None"]]:
+    """Open the house of a process; a small thread says every 20 seconds that it is alive."""
+    waker = waker_of(settings)
+    house = open_house(settings, waker=waker)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(house, name, stop), name="alive", daemon=True)
+    beat.start()
+    try:
+        yield house, waker
+    finally:
+        stop.set()
+        beat.join(timeout=5)
+        house.close()
+        if waker is not None:
+            waker.close()
+
+
+def _beat(house: House, name: str, stop: threading.Event) -> None:
+    while True:
+        try:
+            status.alive(house, name)
+        except (SQLAlchemyError, OSError) as error:
+            journal.fault("alive", error)
+        if stop.wait(BEAT_SECONDS):
+            return
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, while the block lasts."""
+    event = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: event.set()) for number in numbers]
+    try:
+        yield event
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def smtp(settings: Settings) -> None:
+    """SMTP, and LMTP where an address is set."""
+    from ingest.smtp import serve
+
+    with _opened(settings, "smtp") as (house, _):
+        serve(settings, Intake(house).accept)
+
+
+def imap(settings: Settings) -> None:
+    """One reader a mailbox. Raises Fault when there is none."""
+    from ingest.checkpoints import StoredCheckpoints
+    from ingest.imap import mailboxes, serve
+
+    if not mailboxes(settings):
+        raise Fault(NO_MAILBOX, UNUSABLE)
+    with _opened(settings, "imap") as (house, _):
+        serve(settings, Intake(house).accept, StoredCheckpoints(house.store), partial(_seen, house))
+
+
+def _seen(house: House, mailbox: str) -> None:
+    try:
+        status.alive(house, mailbox)
+    except (SQLAlchemyError, OSError) as error:
+        journal.fault("alive", error)
+
+
+def folder(settings: Settings) -> None:
+    """The watched folder."""
+    from ingest.folder import serve
+
+    with _opened(settings, "folder") as (house, _), stopping() as stop:
+        serve(house, Intake(house).accept, stop)
+
+
+def webhooks(settings: Settings) -> None:
+    """The public HTTP door: forms."""
+    from webhooks.app import create
+
+    with _opened(settings, "webhooks") as (house, _):
+        _serve_http(create(house, Intake(house).accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
+
+
+def console(settings: Settings) -> None:
+    """The pages and API that people use."""
+    from console.pages import create
+
+    with _opened(settings, "console") as (house, _):
+        _serve_http(create(house), "console", settings.console_listen, settings.mail_limit)
+
+
+def _serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
+    from waitress.server import create_server
+
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
+    host, _, port = listen.rpartition(":")
+    server = create_server(
+        app,
+        host=host.strip("[]"),
+        port=int(port),
+        threads=THREADS,
+        connection_limit=CONNECTIONS,
+        channel_timeout=CHANNEL_SECONDS,
+        cleanup_interval=10,
+        max_request_header_size=HEADER_LIMIT,
+        max_request_body_size=limit + 1,  # the app itself says 413 to anything over its limit
+        asyncore_use_poll=True,
+        clear_untrusted_proxy_headers=True,
+        ident=None,
+    )
+    journal.listening(name, listen)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        server.run()  # ends on SystemExit, then waits for the threads
+    finally:
+        server.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    del number, frame
+    raise SystemExit(0)
+
+
+def worker(settings: Settings) -> None:
+    """RQ worker on our queues; without Redis it looks into the database each second."""
+    from console.worker import work
+
+    work(settings)
+
+
+def clock(settings: Settings) -> None:
+    """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
+    from workflow.sweep import run as sweep
+
+    with _opened(settings, "clock") as (house, waker), stopping() as stop:
+        sweep(house, stop, redis_away=lambda: waker is None or waker.away)
+
+
+PROCESSES: dict[str, Callable[[Settings], None]] = {
+    "smtp": smtp,
+    "imap": imap,
+    "folder": folder,
+    "webhooks": webhooks,
+    "console": console,
+    "worker": worker,
+    "clock": clock,
+}

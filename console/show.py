@@ -1,0 +1,186 @@
+"""What people see: tables, panels and progress on a terminal, plain lines elsewhere, JSON for scripts."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from workflow.ledger import Balance
+
+Data = dict[str, Any]
+WIDE = 160  # columns for output that goes into a file or pipe
+
+
+def json_object(value: object) -> None:
+    """Print a value as JSON; everything outside ASCII escaped, so that no terminal or pipe can fail on it."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def json_line(value: object) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(json.dumps(value))
+
+
+def screen() -> "Console":
+    """A rich console on standard output as it is now."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+
+def safe(text: object) -> str:
+    """Text from outside, for a terminal: control characters visible, rich's markup switched off."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() or c == "\n" else "�" for c in str(text)))
+
+
+def when(moment: str | None) -> str:
+    """An ISO time as a person reads it, in this machine's time zone; a dash for none."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M") if moment else "–"
+
+
+def ago(moment: str | None, at: str) -> str:
+    """How long ago, roughly."""
+    if not moment:
+        return "–"
+    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{int(seconds // unit)} {name} ago"
+    return f"{max(0, int(seconds))} s ago"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
+    """A table of text; the last column takes the room that is left."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    names = list(columns)
+    for name in names:
+        made.add_column(name, overflow="fold", ratio=1 if name == names[-1] else None)
+    for row in rows:
+        made.add_row(*(safe(cell) for cell in row))
+    return made
+
+
+def tickets(found: list[Data], title: str) -> "Table":
+    """A list of tickets."""
+    rows = (
+        (t["id"], t["stage"], t["owner"] or "–", t["company"] or "–", t["format"], when(t["created_at"]), t["subject"])
+        for t in found
+    )
+    return table(("#", "stage", "owner", "company", "came as", "created", "subject"), rows, title)
+
+
+def ticket(found: Data, hint: str) -> None:
+    """One ticket, as a person reads it."""
+    out = screen()
+    out.print(f"[bold]#{found['id']} {safe(found['name'])}[/bold]  {safe(found['subject'])}")
+    out.print(f"{found['stage']} · {found['status']} · owner: {safe(found['owner'] or 'none yet')}")
+    waits = ", ".join(found["missing"]) if found["status"] == "open" else ""
+    out.print(f"[yellow]waits for: {waits}[/yellow]" if waits else "waits for nothing")
+    for line in _facts(found):
+        out.print(line)
+    for heading, rows in _sections(found):
+        if rows:
+            out.print(f"\n[bold]{heading}[/bold]")
+            for row in rows:
+                out.print(f"  {row}")
+    for message in found["messages"]:
+        way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
+        out.print(f"\n[bold]{way}[/bold] {when(message['at'])}  {safe(message['from'])}  {safe(message['subject'])}")
+        out.print(safe(message["text"].strip()), soft_wrap=True)
+        for file in message["attachments"]:
+            out.print(f"  [dim]file: {safe(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]")
+    out.print(f"\n[dim]{hint}[/dim]")
+
+
+def _facts(found: Data) -> Iterator[str]:
+    company = found["company"]
+    yield f"company: {safe(company['name'])}, manager: {safe(company['manager'] or 'none')}" if company else "company: –"
+    people = (f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in found["contacts"])
+    yield f"contacts: {safe(', '.join(people) or '–')}"
+    yield f"came by {found['source']} as {found['format']}, {when(found['created_at'])}"
+    if found["link"]:
+        yield f"original: {safe(found['link'])}"
+    yield from (f"[yellow]! {safe(caveat)}[/yellow]" for caveat in found["caveats"])
+
+
+def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
+    reached = ((k, v["at"], v["by"], v["note"]) for k, v in found["milestones"].items())
+    yield "done", [safe(f"{k} – {when(at)} by {by}{f': {note}' if note else ''}") for k, at, by, note in reached]
+    due = (f"{d['milestone']} by {when(d['due_at'])}{' – task raised' if d['raised'] else ''}" for d in found["deadlines"])
+    yield "deadlines", list(due) if found["status"] == "open" else []
+    marks = {True: "done", False: "open"}
+    tasks = (f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})" for t in found["tasks"])
+    yield "tasks", [safe(t) for t in tasks]
+    mails = ((m["template"], m["to"], m["state"], m["reason"], m["sent_at"]) for m in found["outbox"])
+    yield "mails", [safe(f"{t} to {to}: {s} {when(at) if at else why}") for t, to, s, why, at in mails]
+    yield "related", [safe(f"#{r['id']}: {r['reason']}") for r in found["related"]]
+
+
+def deliveries(found: list[Data]) -> None:
+    """A list of deliveries."""
+    columns = ("#", "received", "door", "as", "bytes", "state", "tickets", "reason")
+    rows = (
+        (d["id"], when(d["received_at"]), d["transport"], d["format"], d["size"], d["state"],
+         " ".join(map(str, d["tickets"])) or "–", d["reason"])
+        for d in found
+    )  # fmt: skip
+    screen().print(table(columns, rows))
+
+
+def ledger(found: "Balance") -> None:
+    """Both sides of the ledger, a line a door."""
+    lines = {**found.doors, "together": found.total}
+    words = list(found.total.as_dict())
+    rows = ((name, *line.as_dict().values(), "yes" if line.adds_up else "NO") for name, line in lines.items())
+    screen().print(table(("door", *words, "adds up"), rows))
+    if not found.doors:
+        click.echo("Nothing has been received yet. Send one of each: intake demo")
+    if not found.adds_up:
+        click.echo("It does not add up: something was lost or counted twice. Keep the database and report this.", err=True)
+
+
+def status(found: Data) -> None:
+    """The state of the house."""
+    out = screen()
+    at = found["at"]
+    alive = {True: "alive", False: "not seen lately"}
+    rows = ((n, alive[p["alive"]], ago(p["seen"], at)) for n, p in found["processes"].items())
+    out.print(table(("process", "state", "seen"), rows))
+    if found["doors"]:
+        out.print(table(("door", "last item"), ((n, ago(d["last"], at)) for n, d in found["doors"].items())))
+    backlog = found["backlog"]
+    out.print(f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})")
+    out.print(f"forms in the spool: {backlog['spooled']} · failed deliveries: {backlog['failed']}")
+    out.print(f"mails waiting: {backlog['mails_waiting']} · refused: {backlog['mails_refused']}")
+    for need in found["needs"]:
+        out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
+    if found["ok"]:
+        out.print("[green]nobody is needed[/green]")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+

@@ -1,0 +1,431 @@
+"""Commands on tickets: the lists, one ticket, and what its buttons do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import click
+
+from console import opening, show
+from console.faults import Fault
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from workflow.house import House
+    from workflow.models import Ticket
+
+VIEWS = ("unassigned", "mine", "open", "overdue", "escalated", "completed")
+RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
+
+
+@click.command()
+@click.option("--view", type=click.Choice(VIEWS), default="unassigned", show_default=True, help="Which tickets.")
+@opening.acting
+@opening.as_json
+def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
+    """List tickets: the unassigned queue, or another view.
+
+    \b
+    Example:  intake tickets
+              intake tickets --view overdue --json
+
+    unassigned  the queue "PMB Support Unassigned/Open Tickets": open, no owner
+    mine        open tickets of USER (--as)          open       every open ticket
+    overdue     a deadline passed                    escalated  given to the manager, still open
+    completed   at 6-Completed
+
+    Next: `intake ticket ID`, `intake ticket ID assign USER`.
+    """
+    from console import ticket_data
+
+    with opening.house() as house, house.store.reading() as session:
+        listed = ticket_data.view(session, view, house.settings, actor=actor, now=house.clock())
+        found = [ticket_data.short(t) for t in listed]
+    if json_wanted:
+        show.json_object(found)
+    elif found:
+        show.screen().print(show.tickets(found, f"{len(found)} · {_view_name(view, actor)}"))
+    else:
+        click.echo(_empty(view, actor))
+
+
+def _view_name(view: str, actor: str) -> str:
+    from workflow.process import QUEUE
+
+    return {"unassigned": QUEUE, "mine": f"open tickets of {actor}"}.get(view, f"{view} tickets")
+
+
+def _empty(view: str, actor: str) -> str:
+    others = "Others: intake tickets --view open"
+    says = {
+        "unassigned": f'No ticket waits in "{_view_name(view, actor)}". Send one: intake demo. {others}',
+        "mine": f"{actor} owns no open ticket. The queue: intake tickets",
+        "open": "No ticket is open. Send one: intake demo. Those that are done: intake tickets --view completed",
+        "overdue": f"No deadline has passed. {others}",
+        "escalated": f"No ticket is escalated. {others}",
+        "completed": f"No ticket is completed yet. {others}",
+    }
+    return says[view]
+
+
+class Numbered(click.Group):
+    """A group that takes the ticket's number before its command: `intake ticket 12 follow-up`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep a leading number as the context's object; a number alone shows the ticket."""
+        first = args[0].removeprefix("#") if args else ""
+        if first.isascii() and first.isdigit():
+            ctx.obj, ctx.info_name = int(first), f"ticket {first}"
+            args = args[1:] if len(args) > 1 and not args[1].startswith("-") else ["show", *args[1:]]
+        elif first in self.commands and first != "new":
+            ctx.fail(f"which ticket? For example: intake ticket 12 {first}")
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Numbered, subcommand_metavar="[ID] COMMAND [ARGS]...")
+def ticket() -> None:
+    """Show a ticket, work on it, or write a call down as a new one.
+
+    \b
+    Example:  intake ticket 12                     show it
+              intake ticket 12 assign "Ann Lee"    give it to its owner
+              intake ticket 12 follow-up           tick 4-Support Follow Up Sent
+              intake ticket 12 resolve yes         set Resolution
+              intake ticket 12 recap --text "…"    send the recap, which ticks its box
+              intake ticket new --company "Acme Clinic" --contact jo@acme.test --text "…"
+    """
+
+
+@dataclass
+class Work:
+    """A ticket being worked on, in a transaction that ends with the block."""
+
+    house: "House"
+    session: "Session"
+    ticket: "Ticket"
+    now: datetime
+    actor: str
+
+    def require_open_or_completed(self) -> None:
+        """Raise Missing when the ticket has come to a side end: nothing moves it on until it is reopened."""
+        from workflow.desk import Missing
+        from workflow.models import Status
+
+        if self.ticket.status not in {Status.OPEN, Status.COMPLETED}:
+            number = self.ticket.id
+            raise Missing(f"ticket {number} is {self.ticket.status}: first `intake ticket {number} reopen`")
+
+
+@contextmanager
+def working(number: int, actor: str, *, json_wanted: bool) -> Iterator[Work]:
+    """Open a ticket for a change, and print how it stands once that is committed."""
+    from workflow.desk import ticket_or_missing
+
+    with opening.house() as house:
+        with house.store.transaction() as session:
+            yield Work(house, session, ticket_or_missing(session, number), house.clock(), actor)
+        _print(house, number, json_wanted=json_wanted, whole=False)
+
+
+def _print(house: "House", number: int, *, json_wanted: bool, whole: bool) -> None:
+    from console import ticket_data
+
+    with house.store.reading() as session:
+        found = ticket_data.full(session, number, house.settings)
+    if json_wanted:
+        show.json_object(found)
+    elif whole:
+        show.ticket(found, f"What can be done with it: intake ticket {number} --help")
+    else:
+        waits = f" · waits for: {', '.join(found['missing'])}" if found["missing"] and found["status"] == "open" else ""
+        click.echo(f"#{number} · {found['stage']} · {found['status']} · owner: {found['owner'] or 'none yet'}{waits}")
+
+
+@ticket.command("show")
+@opening.as_json
+@click.pass_obj
+def show_ticket(number: int, *, json_wanted: bool) -> None:
+    """Show everything about the ticket (the same as `intake ticket ID`)."""
+    with opening.house() as house:
+        _print(house, number, json_wanted=json_wanted, whole=True)
+
+
+@ticket.command()
+@click.argument("user")
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
+    """Give the ticket to USER, who owns it through completion.
+
+    \b
+    Example:  intake ticket 12 assign "Ann Lee"
+
+    It leaves the unassigned queue; open tasks of the owner move with it. Next: `intake ticket 12 follow-up`.
+    """
+    from workflow.desk import owner_or_missing
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        owner = owner_or_missing(work.session, user)
+        work.house.desk.assign(work.session, work.ticket, owner, by=actor, now=work.now)
+
+
+@ticket.command("follow-up")
+@click.option("--note", default="", help="How, for the record: phone, e-mail.")
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def follow_up(number: int, *, note: str, actor: str, json_wanted: bool) -> None:
+    """Tick the box 4-Support Follow Up Sent.
+
+    \b
+    Example:  intake ticket 12 follow-up --note "called, left a message"
+
+    Takes the ticket from 4-In Progress to 5-Audit. Next: `resolve yes` and `recap`, in any order.
+    """
+    from workflow.process import Milestone
+
+    _tick(number, Milestone.FOLLOW_UP_SENT, note, actor, json_wanted=json_wanted)
+
+
+def _tick(number: int, milestone: str, note: str, actor: str, *, json_wanted: bool) -> None:
+    from workflow.process import Milestone
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.require_open_or_completed()
+        desk, kind = work.house.desk, Milestone(milestone)
+        if not desk.reach(work.session, work.ticket, kind, by=actor, now=work.now, note=note, cause=note):
+            click.echo(f"{kind} was recorded before; nothing changed.", err=True)
+
+
+@ticket.command()
+@click.argument("answer", type=click.Choice(["yes", "no"]))
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
+    """Set the property Resolution to yes or no.
+
+    \b
+    Example:  intake ticket 12 resolve yes
+
+    Yes, with the recap sent, takes the ticket from 5-Audit to 6-Completed. No takes an earlier Yes back.
+    """
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.require_open_or_completed()
+        work.house.desk.resolve(work.session, work.ticket, yes=answer == "yes", by=actor, now=work.now)
+
+
+@ticket.command()
+@click.option("--text", default=RECAP, help="What was done, in your words: the middle of the recap mail.")
+@click.option("--note", default="", help="Send nothing; tick the box with a note how it was sent (phone, letter).")
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def recap(number: int, *, text: str, note: str, actor: str, json_wanted: bool) -> None:
+    """Send the Billing Support Recap of Resolution; its box is ticked once it is sent.
+
+    \b
+    Example:  intake ticket 12 recap --text "The claim of 3 May was filed again."
+              intake ticket 12 recap --note "told her on the phone"
+
+    The mail goes to every contact of the ticket. Patient names do not belong in it.
+    """
+    from workflow.process import Milestone
+
+    if note:
+        _tick(number, Milestone.RECAP_SENT, note, actor, json_wanted=json_wanted)
+        return
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.require_open_or_completed()
+        mails = work.house.desk.recap(work.session, work.ticket, text, by=actor, now=work.now)
+        click.echo(f"The recap goes to {', '.join(m.to for m in mails)}; the box is ticked once it is sent.", err=True)
+
+
+@ticket.command()
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
+    """Take a completed ticket back to 4-In Progress with new deadlines, or undo spam, merge or withdraw.
+
+    \b
+    Example:  intake ticket 12 reopen
+    """
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.house.desk.reopen(work.session, work.ticket, by=actor, cause="reopened by hand", now=work.now)
+
+
+@ticket.command()
+@click.argument("other", type=int)
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def merge(number: int, other: int, *, actor: str, json_wanted: bool) -> None:
+    """End this ticket as a duplicate of the ticket OTHER; answers to it then go there.
+
+    \b
+    Example:  intake ticket 12 merge 7       12 ends, 7 goes on
+    """
+    from workflow.desk import ticket_or_missing
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        into = ticket_or_missing(work.session, other)
+        work.house.desk.merge(work.session, work.ticket, into, by=actor, now=work.now)
+
+
+@ticket.command()
+@click.option("--reason", default="spam", show_default=True, help="For the record.")
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
+    """Close the ticket as spam: no deadlines, no survey. `reopen` undoes it.
+
+    \b
+    Example:  intake ticket 12 spam
+    """
+    from workflow.models import Status
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.house.desk.end(work.session, work.ticket, Status.SPAM, by=actor, reason=reason, now=work.now)
+
+
+@ticket.command()
+@click.option("--reason", required=True, help="Why, for the record.")
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
+    """Close the ticket as withdrawn by the customer: no deadlines, no survey. `reopen` undoes it.
+
+    \b
+    Example:  intake ticket 12 withdraw --reason "customer found the payment"
+    """
+    from workflow.models import Status
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.house.desk.end(work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now)
+
+
+@ticket.command("task-done")
+@click.argument("task", type=int)
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
+    """Close the task TASK of the ticket; `intake ticket ID` lists them with their numbers.
+
+    \b
+    Example:  intake ticket 12 task-done 3
+    """
+    from workflow.desk import Missing
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        chosen = next((t for t in work.ticket.tasks if t.id == task), None)
+        if chosen is None:
+            listed = ", ".join(str(t.id) for t in work.ticket.tasks) or "none"
+            raise Missing(f"ticket {number} has no task {task}; its tasks: {listed}")
+        work.house.desk.finish_task(work.session, chosen, by=actor, now=work.now)
+
+
+@ticket.command("move-back")
+@click.argument("stage")
+@click.option("--reason", required=True, help="Why, for the record.")
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: bool) -> None:
+    """Move the ticket back to an earlier STAGE (1, 4 or 5); its boxes from there on are open again.
+
+    \b
+    Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
+    """
+    from workflow.desk import Missing
+    from workflow.process import Stage
+
+    chosen = next((s for s in Stage if stage in {str(s), s.partition("-")[0]}), None)
+    if chosen is None:
+        raise Missing(f"no stage is called {stage}; the stages: {', '.join(Stage)}")
+    with working(number, actor, json_wanted=json_wanted) as work:
+        work.house.desk.move_back(work.session, work.ticket, chosen, by=actor, reason=reason, now=work.now)
+
+
+@ticket.command()
+@click.option("--company", default="", help="The practice's name; put on record if it is new.")
+@click.option("--contact", "contacts", metavar="EMAIL", multiple=True, help="Whom to notify; the first is the caller.")
+@click.option("--text", required=True, help="What they called about.")
+@click.option("--name", default="", help="The caller's name.")
+@click.option("--phone", default="", help="Where to call back.")
+@click.option("--subject", default="", help="A few words for lists.")
+@click.option("--telemedicine", is_flag=True, help="It is about telemedicine.")
+@click.option("--as", "actor", metavar="USER", envvar="INTAKE_USER", default="", help="Who took the call.")
+def new(*, actor: str, contacts: tuple[str, ...], **told: str | bool) -> None:
+    """Write a call down: makes a ticket and prints its number.
+
+    \b
+    Example:  intake ticket new --company "Acme Clinic" --contact jo@acme.test --text "Claim 7 was denied."
+
+    If USER (--as, or INTAKE_USER) is a person on the desk, the ticket is theirs; else it waits in the unassigned
+    queue. Its contacts are notified as for any other ticket. Next: `intake ticket ID`.
+    """
+    with opening.house() as house:
+        click.echo(write_down(house, actor=actor, contacts=contacts, **told))
+
+
+def write_down(house: "House", *, actor: str, contacts: tuple[str, ...], **told: str | bool) -> int:
+    """Put a call through the one door, read it at once, and give the number of its ticket.
+
+    `told` are the fields of `parsers.phone.compose`. Raises Fault when the call cannot be read.
+    """
+    from ingest.intake import Arrival, Intake, Transport, read
+    from parsers import phone
+    from parsers.item import Format
+    from workflow import people
+
+    emails = [e for one in contacts for e in one.replace(",", " ").split()]
+    for email in emails:
+        if not people.usable(email):
+            raise Fault(f"not a mail address: {email}", 2)
+    owner = _owner(house, actor)
+    raw = phone.compose(
+        call_id=uuid4().hex,
+        email=emails[0] if emails else "",
+        contacts=[phone.Contact(email=e) for e in emails],
+        created_by=actor or opening.login(),
+        **told,  # type: ignore[arg-type]  # click hands over text for text and a flag for the flag
+    )
+    envelope: dict[str, object] = {"owner": owner} if owner else {}
+    arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
+    delivery = Intake(house).accept(arrival)
+    read(house, delivery)
+    return _opened(house, delivery)
+
+
+def _owner(house: "House", actor: str) -> str:
+    from workflow import people
+
+    if not actor:
+        return ""
+    with house.store.reading() as session:
+        person = people.staff_named(session, actor)
+    if person is None:
+        click.echo(f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.", err=True)
+    return person.name if person else ""
+
+
+def _opened(house: "House", delivery: int) -> int:
+    from sqlalchemy import select
+
+    from workflow.models import Delivery, Filing
+
+    with house.store.reading() as session:
+        number = session.scalar(select(Filing.ticket_id).where(Filing.delivery_id == delivery))
+        reason = session.get_one(Delivery, delivery).reason
+    if number is None:
+        raise Fault(f"the call is stored as delivery {delivery} but is no ticket yet: {reason or 'it waits'}", 1)
+    return number

@@ -1,0 +1,201 @@
+"""Tickets as plain data: the views of the desk, and the JSON shapes of CLI and API."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from console.house_data import iso
+from workflow import process
+from workflow.deadlines import due_at
+from workflow.desk import Desk, Missing, reached
+from workflow.models import (
+    Filing,
+    Message,
+    Outgoing,
+    Staff,
+    Status,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
+from workflow.process import Milestone, Person
+from workflow.settings import Settings
+
+Data = dict[str, Any]
+ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
+SHORTEST = min(d.within for d in process.DEADLINES)
+
+
+def _mine(actor: str) -> ColumnElement[bool]:
+    return Ticket.owner.has(or_(Staff.name == actor, Staff.email == actor.casefold()))
+
+
+VIEWS: dict[str, Callable[[str, datetime], list[ColumnElement[bool]]]] = {
+    "unassigned": lambda _actor, _now: [Ticket.status == Status.OPEN, Ticket.owner_id.is_(None)],
+    "mine": lambda actor, _now: [Ticket.status == Status.OPEN, _mine(actor)],
+    "open": lambda _actor, _now: [Ticket.status == Status.OPEN],
+    "overdue": lambda _actor, now: [Ticket.status == Status.OPEN, Ticket.period_started_at <= now - SHORTEST],
+    "escalated": lambda _actor, _now: [
+        Ticket.status == Status.OPEN,
+        Ticket.tasks.any((Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None)),
+    ],
+    "completed": lambda _actor, _now: [Ticket.status == Status.COMPLETED],
+}
+
+
+def view(session: Session, name: str, settings: Settings, *, actor: str, now: datetime) -> list[Ticket]:
+    """The tickets of a view, oldest first."""
+    query = select(Ticket).where(*VIEWS[name](actor, now)).order_by(Ticket.id)
+    tickets = list(session.scalars(_with_people(query).options(selectinload(Ticket.milestones))))
+    if name == "overdue":  # business days are not SQL's: the query is a first sieve
+        tickets = [t for t in tickets if any(_missed(t, settings, now))]
+    return tickets
+
+
+def _missed(ticket: Ticket, settings: Settings, now: datetime) -> list[Milestone]:
+    done = reached(ticket)
+    open_ones = [d for d in process.DEADLINES if d.milestone not in done]
+    return [d.milestone for d in open_ones if due_at(d, ticket.period_started_at, settings) <= now]
+
+
+def _with_people(query: Select[tuple[Ticket]]) -> Select[tuple[Ticket]]:
+    return query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
+
+
+def short(ticket: Ticket) -> Data:
+    """A ticket as a row of a list."""
+    return {
+        "id": ticket.id,
+        "name": ticket.name,
+        "subject": ticket.subject,
+        "stage": ticket.stage,
+        "status": ticket.status,
+        "owner": ticket.owner.name if ticket.owner else None,
+        "company": ticket.company.name if ticket.company else None,
+        "source": ticket.transport,
+        "format": ticket.format,
+        "created_at": iso(ticket.created_at),
+        "caveats": list(ticket.caveats),
+    }
+
+
+def load(session: Session, number: int) -> Ticket:
+    """A ticket with everything `full` shows, in a handful of queries. Raises Missing when there is none."""
+    query = _with_people(select(Ticket).where(Ticket.id == number)).options(
+        selectinload(Ticket.contacts).joinedload(TicketContact.contact),
+        selectinload(Ticket.milestones),
+        selectinload(Ticket.tasks),
+        selectinload(Ticket.messages).selectinload(Message.attachments),
+        selectinload(Ticket.outbox),
+    )
+    ticket = session.scalar(query)
+    if ticket is None:
+        raise Missing(f"there is no ticket {number}: see `intake tickets --view open`")
+    return ticket
+
+
+def full(session: Session, number: int, settings: Settings) -> Data:
+    """A ticket as `intake ticket ID --json` prints it. Raises Missing when there is none."""
+    ticket = load(session, number)
+    company = ticket.company
+    return {
+        "id": ticket.id,
+        "name": ticket.name,
+        "subject": ticket.subject,
+        "pipeline": ticket.pipeline,
+        "type": ticket.type,
+        "stage": ticket.stage,
+        "status": ticket.status,
+        "resolution": ticket.resolution,
+        "owner": ticket.owner.name if ticket.owner else None,
+        "company": company
+        and {"id": company.id, "name": company.name, "manager": company.manager.name if company.manager else None},
+        "contacts": [_contact(link) for link in ticket.contacts],
+        "source": ticket.transport,
+        "format": ticket.format,
+        "link": ticket.link,
+        "telemedicine": ticket.telemedicine,
+        "created_at": iso(ticket.created_at),
+        "completed_at": iso(ticket.completed_at),
+        "period": ticket.period,
+        "milestones": _milestones(ticket),
+        "missing": process.missing(ticket.stage, reached(ticket)),
+        "deadlines": _deadlines(ticket, settings),
+        "tasks": [_task(t) for t in ticket.tasks],
+        "messages": [_message(m) for m in ticket.messages],
+        "outbox": [_mail(m) for m in ticket.outbox],
+        "deliveries": _deliveries(session, ticket),
+        "caveats": list(ticket.caveats),
+        "related": _related(session, ticket),
+        "merged_into": ticket.merged_into_id,
+    }
+
+
+def _contact(link: TicketContact) -> Data:
+    contact = link.contact
+    return {"name": contact.name, "email": contact.email, "share_activity": link.share_activity}
+
+
+def _milestones(ticket: Ticket) -> Data:
+    now = [r for r in ticket.milestones if r.period == ticket.period]
+    return {str(r.milestone): {"at": iso(r.at), "by": r.by, "note": r.note} for r in now}
+
+
+def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
+    raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
+    return [
+        {
+            "milestone": d.milestone,
+            "due_at": iso(due_at(d, ticket.period_started_at, settings)),
+            "raised": Desk.deadline_kind(d) in raised,
+        }
+        for d in process.DEADLINES
+    ]
+
+
+def _task(task: Task) -> Data:
+    return {
+        "id": task.id, "text": task.text, "assignee": task.assignee, "milestone": task.milestone,
+        "done": task.done_at is not None, "cause": task.cause, "created_at": iso(task.created_at),
+    }  # fmt: skip
+
+
+def _message(message: Message) -> Data:
+    sender = f"{message.from_name} <{message.from_email}>" if message.from_name else message.from_email
+    return {
+        "id": message.id,
+        "at": iso(message.at),
+        "direction": message.direction,
+        "from": sender,
+        "subject": message.subject,
+        "text": message.text,
+        "reply_text": message.reply_text,
+        "details": message.details,
+        "caveats": message.caveats,
+        "attachments": [
+            {"id": a.id, "name": a.name, "mime": a.mime, "size": a.size, "sha256": a.sha256, "inline": a.inline}
+            for a in message.attachments
+        ],
+    }
+
+
+def _mail(mail: Outgoing) -> Data:
+    return {
+        "id": mail.id, "template": mail.template, "to": mail.to, "state": mail.state, "reason": mail.reason,
+        "sent_at": iso(mail.sent_at), "message_id": mail.message_id,
+    }  # fmt: skip
+
+
+def _deliveries(session: Session, ticket: Ticket) -> list[int]:
+    filed = session.scalars(select(Filing.delivery_id).where(Filing.ticket_id == ticket.id).distinct())
+    return sorted(filed)
+
+
+def _related(session: Session, ticket: Ticket) -> list[Data]:
+    either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
+    rows = session.scalars(select(TicketRelation).where(either).order_by(TicketRelation.ticket_id))
+    return [{"id": r.other_id if r.ticket_id == ticket.id else r.ticket_id, "reason": r.reason} for r in rows]

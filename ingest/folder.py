@@ -1,0 +1,161 @@
+"""The watched folder: finished files are stored, read and moved to done/, or to rejected/ beside the reason."""
+
+import io
+import stat
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+from watchfiles import watch
+
+from ingest.intake import Accept, Arrival, Transport, read
+from parsers.item import Format
+from workflow import journal, status
+from workflow.house import House
+from workflow.models import Delivery, DeliveryState
+
+DONE, REJECTED = "done", "rejected"
+UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
+NAME_BYTES = 255  # what file systems take
+_LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
+_LEFT_ALONE_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
+_LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A file as one look found it, and since when it has been so (monotonic seconds: a share's clock may be wrong)."""
+
+    size: int
+    mtime_ns: int
+    since: float
+
+
+class Folder:
+    """One watched folder. `scan` is one round: everything that has been finished for a while is taken."""
+
+    def __init__(self, house: House, accept: Accept) -> None:
+        self.path = house.settings.dropbox
+        self._house = house
+        self._accept = accept
+        self._looks: dict[Path, _Look] = {}
+        self._stored: dict[Path, tuple[_Look, int]] = {}  # taken, but not yet read or moved
+        for folder in (self.path, self.path / DONE, self.path / REJECTED):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def scan(self) -> None:
+        """Look at every file once; take those that have not changed for the settling time."""
+        before, self._looks = self._looks, {}
+        for path in self._files():
+            look = _look(path, before.get(path))
+            if look is None:
+                continue
+            self._looks[path] = look
+            if time.monotonic() - look.since >= self._house.settings.folder_settle_seconds:
+                self._take(path, look)
+        self._stored = {p: s for p, s in self._stored.items() if p in self._looks}
+
+    def _files(self) -> Iterator[Path]:
+        for path in sorted(self.path.iterdir()):
+            name = path.name.casefold()
+            alone = name.startswith(_LEFT_ALONE) or name.endswith(_LEFT_ALONE_ENDS) or name in _LEFT_ALONE_NAMES
+            if not alone:
+                yield path
+
+    def _take(self, path: Path, look: _Look) -> None:
+        try:
+            number = self._store(path, look)
+            if number is not None:
+                self._settle(path, look, number)
+        except (SQLAlchemyError, OSError) as error:  # the file stays where it is; the next round tries again
+            journal.fault("folder", error)
+
+    def _store(self, path: Path, look: _Look) -> int | None:
+        """The delivery of this file as it stands, stored if it is not yet; None while it is not to be taken."""
+        kept = self._stored.get(path)
+        if kept is not None and kept[0] == look:
+            return kept[1]
+        limit = self._house.settings.workbook_limit
+        if look.size > limit:
+            self._reject(path, f"the file is larger than {limit // 2**20} MiB: split the export")
+            return None
+        raw = path.read_bytes()
+        if _look(path, look) != look or (_cut_short(raw) and time.monotonic() - look.since < UNFINISHED_SECONDS):
+            return None
+        name = "".join(c if c.isprintable() else "?" for c in path.name)
+        arrival = Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw, envelope={"name": name})
+        number = self._accept(arrival)
+        self._stored[path] = (look, number)
+        return number
+
+    def _settle(self, path: Path, look: _Look, number: int) -> None:
+        """Read the delivery and move its file to where it now belongs; a file changed meanwhile is another one."""
+        read(self._house, number)
+        with self._house.store.reading() as session:
+            delivery = session.get_one(Delivery, number)
+        if delivery.state is DeliveryState.PENDING or _look(path, look) != look:
+            return
+        if delivery.state is DeliveryState.PROCESSED:
+            path.rename(_free(self.path / DONE, path.name))
+        else:
+            self._reject(path, delivery.reason, number)
+
+    def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
+        moved = _free(self.path / REJECTED, path.name)
+        again = "Mend it and drop it again." if number is None else (
+            f"Mend it and drop it again, or `intake replay {number}` once the program was mended."
+        )  # fmt: skip
+        why = _free(self.path / REJECTED, f"{moved.name}.txt")
+        why.write_text(f"This file could not be read.\n\n{reason}\n\n{again}\n", encoding="utf-8")
+        path.rename(moved)
+
+
+def serve(house: House, accept: Accept, stop: threading.Event) -> None:
+    """Watch until told to stop: by events where the kernel gives them, and by looking every few seconds anyway."""
+    folder = Folder(house, accept)
+    journal.listening("folder", "watched")
+    pause = int(1000 * min(house.settings.folder_poll_seconds, max(house.settings.folder_settle_seconds, 0.2)))
+    rounds = watch(
+        folder.path, stop_event=stop, rust_timeout=pause, yield_on_timeout=True, recursive=False, debounce=200
+    )
+    for _ in rounds:
+        try:
+            folder.scan()
+            status.alive(house, "folder")
+        except (SQLAlchemyError, OSError) as error:
+            journal.fault("folder", error)
+
+
+def _look(path: Path, before: _Look | None) -> _Look | None:
+    """How the file stands now: the same look while nothing changed, None if it is no regular file (any more)."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    if before is not None and (before.size, before.mtime_ns) == (found.st_size, found.st_mtime_ns):
+        return before
+    return _Look(found.st_size, found.st_mtime_ns, time.monotonic())
+
+
+def _cut_short(raw: bytes) -> bool:
+    """Whether the file looks as if more of it were to come: empty, or a zip without its closing directory."""
+    return not raw or (raw.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(raw)))
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A path in the folder that nothing stands on yet, with a name no longer than file systems take."""
+    stem, dot, end = name.rpartition(".")
+    stem, end = (stem, dot + end) if stem else (name, "")
+    for n in range(1, 10_000):
+        mark = f" ({n})" if n > 1 else ""
+        short = stem.encode()[: NAME_BYTES - len((mark + end).encode())].decode(errors="ignore")
+        path = folder / f"{short}{mark}{end}"
+        if not path.exists():
+            return path
+    raise FileExistsError(folder)

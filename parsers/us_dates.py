@@ -1,0 +1,79 @@
+"""Dates and times as people in the United States type them, and as ISO 8601 writes them."""
+
+import re
+from datetime import datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = {name: number for number, name in enumerate(_NAMES, start=1)}
+# Only names that mean one thing in the United States; what is not here leaves the time in the default zone.
+_ZONES = {
+    "z": "UTC", "utc": "UTC", "gmt": "UTC",
+    "est": "America/New_York", "edt": "America/New_York", "et": "America/New_York",
+    "cst": "America/Chicago", "cdt": "America/Chicago", "ct": "America/Chicago",
+    "mst": "America/Denver", "mdt": "America/Denver", "mt": "America/Denver",
+    "pst": "America/Los_Angeles", "pdt": "America/Los_Angeles", "pt": "America/Los_Angeles",
+}  # fmt: skip
+_LONGEST = 80
+_DATE = re.compile(
+    r"""(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?
+    (?: (?P<y1>\d{4})[-/.](?P<m1>\d{1,2})[-/.](?P<d1>\d{1,2})
+      | (?P<m2>\d{1,2})[-/.](?P<d2>\d{1,2})[-/.](?P<y2>\d{4}|\d{2})
+      | (?P<m3>[a-z]{3})[a-z]*\.?\s+(?P<d3>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<y3>\d{4})
+      | (?P<d4>\d{1,2})[-\s](?P<m4>[a-z]{3})[a-z]*\.?,?[-\s](?P<y4>\d{4}|\d{2})
+    )""",
+    re.VERBOSE,
+)
+_TIME = re.compile(
+    r"""(?P<h>\d{1,2}) (?: :(?P<min>\d{2}) (?: :(?P<s>\d{2})(?:\.\d{1,9})? )? )?
+    \s* (?P<half>[ap]\.?m\.?)? \s* \(?(?P<zone>[a-z]{1,3}|[+-]\d{2}:?\d{2})?\)?""",
+    re.VERBOSE,
+)
+
+
+def moment(text: str) -> datetime | time | None:
+    """Read a date, with or without time and zone, or a time of day alone; None where it is neither for certain.
+
+    Month first, unless that month does not exist; naive where no zone is named.
+    """
+    plain = " ".join(text[: _LONGEST + 1].casefold().split())
+    if len(plain) > _LONGEST:
+        return None
+    match = _DATE.match(plain)
+    try:
+        if not match:
+            return _clock(plain)
+        rest = plain[match.end() :].removeprefix(",").removeprefix("t").removeprefix(" at ").strip(" -")
+        clock = _clock(rest) if rest else time(0)
+        return None if clock is None else datetime.combine(_day(match), clock)
+    except ValueError:
+        return None
+
+
+def _day(match: re.Match[str]) -> datetime:
+    groups = {key[0]: value for key, value in match.groupdict().items() if value}
+    year = int(groups["y"]) + (2000 if len(groups["y"]) == len("yy") else 0)
+    month = _MONTHS[groups["m"]] if groups["m"] in _MONTHS else int(groups["m"])
+    day = int(groups["d"])
+    if month > 12 >= day and match["m2"]:  # noqa: PLR2004 - months of a year
+        month, day = day, month
+    return datetime(year, month, day)  # noqa: DTZ001 - the zone comes with the time
+
+
+def _clock(text: str) -> time | None:
+    match = _TIME.fullmatch(text)
+    if not match or not (match["min"] or match["half"]):
+        return None
+    hour = int(match["h"])
+    if match["half"]:
+        if not 1 <= hour <= 12:  # noqa: PLR2004 - hours of half a day
+            return None
+        hour = hour % 12 + (12 if match["half"][0] == "p" else 0)
+    return time(hour, int(match["min"] or 0), int(match["s"] or 0), tzinfo=_zone(match["zone"] or ""))
+
+
+def _zone(name: str) -> timezone | ZoneInfo | None:
+    if name[:1] in {"+", "-"} and name:
+        offset = timedelta(hours=int(name[1:3]), minutes=int(name[-2:]))
+        return timezone(offset if name[0] == "+" else -offset)
+    return ZoneInfo(_ZONES[name]) if name in _ZONES else None

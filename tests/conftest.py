@@ -1,0 +1,144 @@
+"""Fixtures of the whole suite: databases, the house, Valkey and an SMTP relay."""
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.house import HandClock, Woken
+from tests.servers import TEMPLATE, Postgres, Relay, Unavailable, Valkey, memory_folder
+from workflow.house import House, open_house
+from workflow.settings import Settings
+from workflow.store import migrate
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def fast_folder() -> Iterator[Path]:
+    """A folder in memory where the machine has a memory disk: a disk's fsync is not what most tests are about."""
+    with memory_folder("intake-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(fast_folder: Path) -> Path:
+    """A migrated SQLite file to copy: migrating takes longer than most tests."""
+    path = fast_folder / "template.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[Postgres | str]:
+    try:
+        server = Postgres()
+    except Unavailable as reason:
+        yield str(reason)
+        return
+    server.run(f"CREATE DATABASE {TEMPLATE}")
+    migrate(server.url(TEMPLATE))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres(_postgres: Postgres | str) -> Postgres:
+    """The PostgreSQL server of this session, its database `migrated` the template; skips where none can run."""
+    if isinstance(_postgres, str):
+        pytest.skip(f"PostgreSQL left out: {_postgres}")
+    return _postgres
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, fast_folder: Path) -> Iterator[str]:
+    """A fresh, migrated SQLite database."""
+    path = fast_folder / f"test{next(_numbers)}.db"
+    shutil.copy(sqlite_template, path)
+    yield f"sqlite:///{path}"
+    for file in fast_folder.glob(f"{path.name}*"):
+        file.unlink()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database."""
+    name = f"test{next(_numbers)}"
+    yield postgres.copy(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database; a test that takes it runs on SQLite and on PostgreSQL."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    url: str = request.getfixturevalue(name)
+    return url
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """The clock of the house, to be turned by hand."""
+    return HandClock()
+
+
+@pytest.fixture
+def woken() -> Woken:
+    """The names the house has woken workers for."""
+    return Woken()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a house with its home in a temporary folder; a test module may override it."""
+    return Settings(home=tmp_path / "home", desk_lead="Lena", fallback_supervisor="Sam")
+
+
+@pytest.fixture
+def house(settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
+    """An open house on SQLite: hand-turned clock, recording waker, .eml files for mail."""
+    opened = open_house(settings.model_copy(update={"database_url": sqlite_url}), waker=woken, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def any_house(settings: Settings, database_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
+    """The same on SQLite and on PostgreSQL: for what the database decides, such as races and bounds."""
+    opened = open_house(settings.model_copy(update={"database_url": database_url}), waker=woken, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def postgres_house(settings: Settings, postgres_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
+    """The same on PostgreSQL only: for transactions that overlap, which SQLite does not have."""
+    opened = open_house(settings.model_copy(update={"database_url": postgres_url}), waker=woken, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """A real SMTP server on 127.0.0.1 that answers as told."""
+    server = Relay()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(_valkey: Valkey) -> Iterator[Valkey]:
+    """A real Valkey, empty."""
+    with Redis.from_url(_valkey.url) as client:
+        client.flushall()
+    return _valkey

@@ -1,0 +1,199 @@
+"""What the tests of the house share: a clock turned by hand, items and arrivals, and words for what a test does."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import count
+from threading import Thread
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from ingest.intake import Arrival, Transport
+from parsers import phone
+from parsers.item import Address, Format, InboundItem
+from workflow.house import House
+from workflow.mailer import Deferred, Refused
+from workflow.models import Audit, Company, Contact, Delivery, DeliveryState, Filing, Role, Staff, Ticket
+from workflow.people import company_key
+from workflow.process import Milestone
+from workflow.reception import receive
+
+START = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday, 10:00 in New York
+ANN = Address("Ann Example", "ann@practice.example")
+
+_numbers = count(1)
+
+
+class HandClock:
+    """A clock that stands still until a test turns it."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def turn(self, **amount: float) -> datetime:
+        self.now += timedelta(**amount)
+        return self.now
+
+
+class Woken(list[str]):
+    """A waker that only remembers the names it was called with."""
+
+    def __call__(self, name: str) -> None:
+        self.append(name)
+
+
+@dataclass
+class Posts:
+    """A relay of ours in memory; `answers` are reply codes to give first, 0 for no answer, then it takes everything."""
+
+    answers: list[int] = field(default_factory=list)
+    taken: list[tuple[Any, str, str]] = field(default_factory=list)
+
+    def __enter__(self) -> "Posts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def post(self, message: Any, sender: str, to: str) -> None:
+        code = self.answers.pop(0) if self.answers else 250
+        if code >= 500:
+            raise Refused(code)
+        if code != 250:
+            raise Deferred(code)
+        self.taken.append((message, sender, to))
+
+
+def mail(text: str = "please help", *, name: str = "", sender: Address = ANN, **more: Any) -> InboundItem:
+    """A customer's mail as the parser gives it; `name` is its Message-ID without brackets, made up if empty."""
+    name = name or f"m{next(_numbers)}@practice.example"
+    given: dict[str, Any] = {
+        "subject": "a question", "sent_at": START - timedelta(minutes=1), "to": (Address("", "support@localhost"),),
+        "plain": text, "reply_text": text, **more,
+    }  # fmt: skip
+    return InboundItem(format=Format.MAIL, external_id=name, message_id=f"<{name}>", sender=sender, text=text, **given)
+
+
+def phoned(*others: Address, **more: Any) -> InboundItem:
+    """A call as its parser gives it, with Ann as the caller and further contacts."""
+    return InboundItem(format=Format.PHONE, external_id=f"p{next(_numbers)}", sender=ANN, to=others, text="t", **more)
+
+
+def row(text: str = "please help", **more: Any) -> InboundItem:
+    """A row of a secure-message export as the parser gives it."""
+    given: dict[str, Any] = {"external_id": f"s{next(_numbers)}", "company": "Sunrise Family Practice", **more}
+    return InboundItem(format=Format.SECURE_MESSAGE, text=text, **given)
+
+
+def deliver(
+    house: House, item: InboundItem, envelope: dict[str, Any] | None = None, *, transport: str = "smtp"
+) -> Filing:
+    """File an item through the desk, as the intake does for one it has read; what has become of it."""
+    with house.store.transaction() as session:
+        return file_in(house, session, item, envelope, transport=transport)
+
+
+def file_in(
+    house: House,
+    session: Session,
+    item: InboundItem,
+    envelope: dict[str, Any] | None = None,
+    *,
+    transport: str = "smtp",
+) -> Filing:
+    now = house.clock()
+    content, _ = house.vault.keep(b"raw")
+    delivery = Delivery(
+        transport=transport, format=item.format, digest=sha256(f"{next(_numbers)}".encode()).hexdigest(),
+        content=content, size=3, envelope=envelope or {}, received_at=now, not_before=now,
+        state=DeliveryState.PROCESSED,
+    )  # fmt: skip
+    session.add(delivery)
+    session.flush()
+    return receive(house.desk, session, item, delivery, 0, now)
+
+
+def ticket_of(house: House, item: InboundItem | None = None, envelope: dict[str, Any] | None = None) -> int:
+    """Open a ticket from a mail; its number."""
+    number = deliver(house, item or mail(), envelope).ticket_id
+    assert number is not None
+    return number
+
+
+def call(text: str = "please call back", **more: Any) -> Arrival:
+    """A call written down by staff, as bytes: the format whose parser is all ours."""
+    given = {"call_id": f"c{next(_numbers)}", "email": "ann@practice.example", "company": "Sunrise", **more}
+    raw = phone.compose(text=text, **given)
+    return Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw)
+
+
+def staff(session: Session, name: str, role: Role = Role.AGENT) -> Staff:
+    person = Staff(name=name, email=f"{name.casefold()}@desk.example", role=role, created_at=START)
+    session.add(person)
+    session.flush()
+    return person
+
+
+def company(session: Session, name: str, *, manager: Staff | None = None, **more: Any) -> Company:
+    made = Company(name=name, key=company_key(name), manager=manager, created_at=START, **more)
+    session.add(made)
+    session.flush()
+    return made
+
+
+def reach(house: House, number: int, *milestones: Milestone, by: str = "Olga") -> None:
+    """Record milestones one after the other, each in its own transaction, as people do."""
+    for milestone in milestones:
+        with house.store.transaction() as session:
+            house.desk.reach(session, session.get_one(Ticket, number), milestone, by=by, now=house.clock())
+
+
+def complete(house: House, number: int) -> None:
+    reach(house, number, *Milestone)
+
+
+def audited(house: House, number: int, action: str) -> list[Audit]:
+    with house.store.reading() as session:
+        rows = select(Audit).where(Audit.ticket_id == number, Audit.action == action)
+        return list(session.scalars(rows.order_by(Audit.id)))
+
+
+def stages_passed(house: House, number: int) -> list[str]:
+    """The stages a ticket has entered, as the audit rows say, in order."""
+    return [row.detail["stage"] for row in audited(house, number, "stage")]
+
+
+def counted(house: House, *of: Any) -> int:
+    """How many rows there are of a model, under conditions."""
+    with house.store.reading() as session:
+        model, *where = of
+        return session.scalar(select(func.count()).select_from(model).where(*where)) or 0
+
+
+def contact(house: House, email: str) -> Contact:
+    with house.store.reading() as session:
+        return session.scalars(select(Contact).where(Contact.email == email)).one()
+
+
+def together(*work: Any) -> list[BaseException]:
+    """Run each in its own thread, all at once; what any of them raised."""
+    raised: list[BaseException] = []
+
+    def kept(one: Any) -> None:
+        try:
+            one()
+        except BaseException as error:  # noqa: BLE001  # handed to the test
+            raised.append(error)
+
+    threads = [Thread(target=kept, args=(one,)) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a thread hangs"
+    return raised

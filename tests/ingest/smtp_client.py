@@ -1,0 +1,147 @@
+"""A client that says exactly what it is told to, octet by octet, and a door for it on a loopback port."""
+
+import contextlib
+import datetime as dt
+import queue
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ingest.intake import Accept, Arrival, Transport
+from ingest.smtp import Listener, in_thread
+from workflow.settings import Settings
+
+DESK = "support@billing.example"
+MAIL = b"From: a@clinic.example\r\nSubject: claim\r\n\r\nhello\r\n"
+
+
+class Stored:
+    """An intake that remembers: called as accept(), it numbers the deliveries from 1."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self._new: queue.Queue[Arrival] = queue.Queue()
+
+    def __call__(self, arrival: Arrival) -> int:
+        self.arrivals.append(arrival)
+        self._new.put(arrival)
+        return len(self.arrivals)
+
+    def next(self) -> Arrival:
+        return self._new.get(timeout=3)
+
+    @property
+    def raw(self) -> list[bytes]:
+        return [arrival.raw for arrival in self.arrivals]
+
+
+@contextmanager
+def doors(accept: Accept, **settings: Any) -> Iterator[Listener]:
+    defaults = {"smtp_listen": "127.0.0.1:0", "lmtp_listen": "127.0.0.1:0", "addresses": (DESK,)}
+    with in_thread(Settings(**(defaults | settings)), accept) as listener:
+        yield listener
+
+
+class Client:
+    """One connection. A reply is its whole text, without the last CRLF; "" when the door has closed."""
+
+    def __init__(self, listener: Listener, transport: Transport = Transport.SMTP, *, greeted: bool = True) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", listener.ports[transport]), 3)
+        self._buffer = b""
+        self.greeting = self.reply() if greeted else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, octets: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(octets)
+
+    def reply(self) -> str:
+        lines = [self._line()]
+        while lines[-1][3:4] == "-":
+            lines.append(self._line())
+        return "\r\n".join(lines)
+
+    def say(self, *commands: str | bytes) -> list[str]:
+        """Send each, wait for its reply; returns the codes."""
+        return [self.ask(command)[:3] for command in commands]
+
+    def ask(self, command: str | bytes) -> str:
+        self.send((command if isinstance(command, bytes) else command.encode()) + b"\r\n")
+        return self.reply()
+
+    def envelope(self, *recipients: str, hello: str = "EHLO clinic.example") -> Self:
+        """Say everything up to DATA."""
+        to = [f"RCPT TO:<{recipient}>" for recipient in recipients or (DESK,)]
+        replies = self.say(hello, "MAIL FROM:<a@clinic.example>", *to, "DATA")
+        assert replies == ["250"] * (len(to) + 2) + ["354"]
+        return self
+
+    def silent(self, seconds: float) -> bool:
+        """Whether nothing comes for so long; the end of the connection is not nothing."""
+        self.socket.settimeout(seconds)
+        try:
+            self._buffer += self._buffer or self.socket.recv(65536)
+        except TimeoutError:
+            return True
+        except ConnectionError:
+            return False
+        finally:
+            self.socket.settimeout(3)
+        return False
+
+    def closed(self) -> bool:
+        """Whether the door has closed: nothing more, then the end."""
+        return self.reply() == ""
+
+    def hang_up(self) -> None:
+        """Vanish: a reset instead of a goodbye."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def start_tls(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.socket, self._buffer = context.wrap_socket(self.socket), b""
+
+    def _line(self) -> str:
+        while b"\r\n" not in self._buffer:
+            try:
+                octets = self.socket.recv(65536)
+            except ConnectionError:
+                octets = b""
+            if not octets:
+                return ""
+            self._buffer += octets
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line.decode("ascii")
+
+
+def certificate(folder: Path, name: str = "mx.billing.example") -> dict[str, Path]:
+    """A self-signed certificate in `folder`, as the settings that name it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    signed = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(day)
+        .not_valid_after(day + dt.timedelta(days=36500))
+        .sign(key, hashes.SHA256())
+    )
+    pem, nothing = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing))
+    return {"tls_certificate": folder / "cert.pem", "tls_key": folder / "key.pem"}

@@ -1,0 +1,80 @@
+"""Calls written down by staff, composed and read again."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parsers import phone
+from parsers.item import Address, Format, ParseError
+from parsers.phone import Contact
+
+
+def test_what_the_console_composes_is_read_back() -> None:
+    raw = phone.compose(
+        call_id="c-1",
+        company="Sunrise Clinic",
+        name="Pat Doe",
+        email="pat@clinic.example",
+        phone="234-555-6789",
+        subject="Denied claim",
+        text="Called about claim 1001.\nCall back.",
+        contacts=[Contact("Sam Roe", "sam@clinic.example", share_activity=False)],
+        created_by="alice",
+        telemedicine=True,
+    )
+    (item,) = phone.parse(raw)
+    assert item.format is Format.PHONE
+    assert item.external_id == "c-1"
+    assert item.sender == Address("Pat Doe", "pat@clinic.example")
+    assert item.to == (Address("Sam Roe", "sam@clinic.example"),)
+    assert item.text == "Called about claim 1001.\nCall back."
+    assert item.details == (("Written down by", "alice"), (phone.NOT_SHARED, "sam@clinic.example"))
+    assert item.telemedicine
+    assert item.caveats == ()
+
+
+def test_without_a_caller_the_first_contact_is_the_sender() -> None:
+    contacts = [Contact("A", "a@x.example"), Contact("B", "b@x.example"), Contact("A", "A@X.example")]
+    (item,) = phone.parse(phone.compose(call_id="c", contacts=contacts))
+    assert item.sender == Address("A", "a@x.example")
+    assert item.to == (Address("B", "b@x.example"),)
+
+
+def test_a_call_that_says_nothing_says_what_to_ask() -> None:
+    (item,) = phone.parse(phone.compose(call_id="c"))
+    assert item.sender == Address()
+    assert item.caveats == ("no e-mail address given", "no phone number given", "practice not given")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{}", b"[]", b'{"id":""}', b'{"id":{}}', b'{"id":"1","text":[]}', b'{"id":"1","contacts":{"a":1}}', b"\xff"],
+)
+def test_what_is_no_call_is_refused(raw: bytes) -> None:
+    with pytest.raises(ParseError):
+        phone.parse(raw)
+
+
+json_values = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
+keys = st.sampled_from(["id", "company", "name", "email", "contacts", "text", "telemedicine", "created_by"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary() | st.dictionaries(keys, json_values | st.lists(st.dictionaries(keys, json_values))).map(lambda d: json.dumps(d).encode()))
+def test_nothing_but_parse_error(raw: bytes) -> None:
+    try:
+        (item,) = phone.parse(raw)
+    except ParseError:
+        return
+    assert item.external_id
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(), st.text())
+def test_no_text_breaks_a_line_or_the_database(subject: str, text: str) -> None:
+    (item,) = phone.parse(phone.compose(call_id="c", subject=subject, text=text))
+    assert item.subject == "" or item.subject.isprintable()
+    assert "\x00" not in item.text
+    item.text.encode()

@@ -1,0 +1,239 @@
+"""The webhook over real HTTP: signatures, every status, the spool, and what the ticket says."""
+
+import hmac
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+from werkzeug.serving import make_server
+
+from ingest import spool
+from ingest.intake import Arrival, Intake, read_waiting
+from parsers.item import Format
+from tests.house import counted
+from webhooks.app import create
+from workflow.house import House
+from workflow.models import Delivery, DeliveryState, Message, Receipt, Ticket
+from workflow.settings import Form, Settings
+
+KEY = "test1"
+FORM = {"FormID": "6606394", "UniqueID": "1500878955", "Practice": "Sunrise Clinic", "Email": "pat@clinic.example",
+        "Phone": "555-0100", "Subject": "Denials", "Message": "Please help"}  # fmt: skip
+# The one signature that was captured from a live delivery: key test1.
+CAPTURED = b"FormID=6606394&UniqueID=1500878955&HandshakeKey=test"
+CAPTURED_SIGNATURE = "sha256=30dff7f180b6d69eab397a5d51719474df490b730514c253e8b5832d3b51b970"
+
+
+def sign(body: bytes, key: str = KEY) -> str:
+    return "sha256=" + hmac.new(key.encode(), body, sha256).hexdigest()
+
+
+@dataclass
+class Door:
+    """The webhook as a sender sees it."""
+
+    house: House
+    url: str
+
+    def post(self, body: bytes, *, signature: str | None = None, kind: str = "application/x-www-form-urlencoded",
+             header: str = "X-FS-Signature") -> httpx.Response:  # fmt: skip
+        headers = {"Content-Type": kind, header: sign(body) if signature is None else signature}
+        return httpx.post(f"{self.url}/formstack", content=body, headers={k: v for k, v in headers.items() if v})
+
+    def form(self, **more: str) -> httpx.Response:
+        return self.post(urlencode({**FORM, **more}).encode())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    own = Form(key=SecretStr("its own"), header="X-Own", handshake=SecretStr("shake"))
+    return Settings(home=tmp_path / "home", formstack_key=SecretStr(KEY), form={"77": own}, webhook_limit=10_000)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Door]]:
+    running = []
+
+    def start(house: House, accept: Callable[[Arrival], int] | None = None) -> Door:
+        server = make_server("127.0.0.1", 0, create(house, accept or Intake(house).accept), threaded=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((server, thread))
+        return Door(house, f"http://127.0.0.1:{server.port}")
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def door(house: House, serve: Callable[..., Door]) -> Door:
+    return serve(house)
+
+
+def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_link(door: Door) -> None:
+    assert door.form().status_code == 202
+    assert counted(door.house, Delivery) == 1
+    read_waiting(door.house)
+    with door.house.store.reading() as session:
+        ticket = session.scalars(select(Ticket)).one()
+        message = session.scalars(select(Message)).one()
+    assert ticket.name == "Support – Sunrise Clinic"
+    assert ticket.link == "https://www.formstack.com/admin/submission/view/1500878955"
+    assert "Please help" in message.text
+
+
+def test_the_signature_captured_from_a_live_delivery_is_right(door: Door) -> None:
+    assert door.post(CAPTURED, signature=CAPTURED_SIGNATURE).status_code == 202
+
+
+def test_json_is_taken_like_a_form(door: Door) -> None:
+    body = json.dumps(FORM).encode()
+    assert door.post(body, kind="application/json; charset=utf-8").status_code == 202
+    read_waiting(door.house)
+    assert counted(door.house, Ticket) == 1
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", "sha256=", "sha256=" + "0" * 64, sign(b"another body"), sign(urlencode(FORM).encode(), "other"), "é"],
+)
+def test_a_form_without_the_right_signature_is_401_and_nothing_is_stored(door: Door, signature: str) -> None:
+    body = urlencode(FORM).encode()
+    headers = {"X-FS-Signature": signature.encode()} if signature else {}
+    answer = httpx.post(f"{door.url}/formstack", content=body, headers=headers)
+    assert answer.status_code == 401
+    assert counted(door.house, Delivery) == 0
+
+
+def test_the_raw_bytes_are_verified_not_what_they_mean(door: Door) -> None:
+    body = urlencode(FORM).encode()
+    assert door.post(body.replace(b"+", b"%20"), signature=sign(body)).status_code == 401
+
+
+def test_a_form_with_a_key_of_its_own_needs_that_key_and_its_handshake(door: Door) -> None:
+    body = urlencode({**FORM, "FormID": "77", "HandshakeKey": "shake"}).encode()
+    assert door.post(body).status_code == 401, "signed with the common key"
+    assert door.post(body, header="X-Own", signature=sign(body, "its own")).status_code == 202
+    wrong = body.replace(b"shake", b"other")
+    assert door.post(wrong, header="X-Own", signature=sign(wrong, "its own")).status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
+def test_the_handshake_key_is_never_stored(door: Door, kind: str) -> None:
+    told = {**FORM, "HandshakeKey": "hush-hush"}
+    body = json.dumps(told).encode() if kind.endswith("json") else urlencode(told).encode()
+    assert door.post(body, kind=kind).status_code == 202
+    with door.house.store.reading() as session:
+        delivery = session.scalars(select(Delivery)).one()
+    assert b"hush-hush" not in door.house.vault.open(delivery.content, delivery.blob)
+    read_waiting(door.house)
+    with door.house.store.reading() as session:
+        assert "hush" not in str([(m.text, m.details) for m in session.scalars(select(Message))])
+
+
+def test_a_form_over_the_limit_is_413(door: Door) -> None:
+    assert door.form(Message="M" * 11_000).status_code == 413
+    assert counted(door.house, Delivery) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"{", "application/json"), (b"[]", "application/json"), (urlencode(FORM).encode(), "application/json"),
+     (urlencode(FORM).encode(), "text/plain"), (b"justtext", "application/x-www-form-urlencoded")],
+)  # fmt: skip
+def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(door: Door, body: bytes, kind: str) -> None:
+    assert door.post(body, kind=kind).status_code == 415
+    read_waiting(door.house)
+    assert counted(door.house, Ticket) == 0
+    with door.house.store.reading() as session:
+        delivery = session.scalars(select(Delivery)).one()
+    assert delivery.state is DeliveryState.FAILED
+    assert delivery.reason
+
+
+def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again_rightly(door: Door) -> None:
+    body = urlencode(FORM).encode()
+    door.post(body, kind="text/plain")
+    assert door.post(body).status_code == 202
+    read_waiting(door.house)
+    assert counted(door.house, Ticket) == 1
+
+
+def test_without_a_key_the_webhook_answers_503_to_everybody(house: House, serve: Callable[..., Door]) -> None:
+    bare = house.settings.model_copy(update={"formstack_key": SecretStr(""), "form": {}})
+    door = serve(House(bare, house.store, house.sealer, house.vault, house.signer, house.clock))
+    assert door.form().status_code == 503
+    assert httpx.get(f"{door.url}/health").status_code == 503
+
+
+def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_ticket(
+    any_house: House, serve: Callable[..., Door]
+) -> None:
+    door = serve(any_house)
+    threads = [threading.Thread(target=door.form) for _ in range(5)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert door.post(json.dumps(FORM).encode(), kind="application/json").status_code == 202
+    read_waiting(any_house)
+    assert counted(any_house, Ticket) == 1
+    assert counted(any_house, Delivery) == 2
+    assert counted(any_house, Receipt) == 6
+
+
+def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_home(
+    house: House, serve: Callable[..., Door]
+) -> None:
+    def away(arrival: Arrival) -> int:
+        del arrival
+        raise OperationalError("", {}, Exception())
+
+    assert serve(house, away).form(Message="secret words").status_code == 202
+    files = list((house.settings.home / "spool").iterdir())
+    assert len(files) == 1
+    assert b"secret" not in files[0].read_bytes()
+    assert spool.drain(house) == 1
+    read_waiting(house)
+    assert counted(house, Ticket, Ticket.format == Format.FORMSTACK) == 1
+    assert not list((house.settings.home / "spool").iterdir())
+
+
+def test_with_neither_database_nor_spool_it_is_503(house: House, serve: Callable[..., Door]) -> None:
+    house.settings.home.mkdir(exist_ok=True)
+    (house.settings.home / "spool").write_text("in the way")
+
+    def away(arrival: Arrival) -> int:
+        del arrival
+        raise OperationalError("", {}, Exception())
+
+    assert serve(house, away).form().status_code == 503
+
+
+def test_an_answer_repeats_nothing_and_sets_nothing(door: Door) -> None:
+    answer = door.form()
+    assert "Sunrise" not in answer.text
+    assert "set-cookie" not in answer.headers
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_only_post_is_taken(door: Door, method: str) -> None:
+    assert httpx.request(method, f"{door.url}/formstack").status_code == 405
+
+
+def test_health_says_what_is_there(door: Door) -> None:
+    answer = httpx.get(f"{door.url}/health")
+    assert (answer.status_code, answer.json()) == (200, {"database": True, "key": True})
