@@ -20,7 +20,9 @@ STATES = ("pending", "processed", "failed", "dismissed")
 @click.option("--sender", default="", help="Envelope sender of a mail, as the mail server knows it.")
 @click.option("--recipient", "recipients", multiple=True, help="Envelope recipient of a mail; repeat for more.")
 def deliver(kind: str, file: BinaryIO, sender: str, recipients: tuple[str, ...]) -> None:
-    """Store FILE (or - for standard input) as a delivery, as the listeners do, and print its number.
+    r"""Store a file as the listeners do (for MTA pipes, backfill).
+
+    Prints the delivery's number; FILE may be - for standard input.
 
     \b
     Example:  intake deliver mail message.eml
@@ -45,9 +47,7 @@ def _store(house: "House", kind: str, raw: bytes, sender: str, recipients: tuple
     from parsers.item import Format
 
     envelope: dict[str, object] = {"mail_from": sender, "rcpt_to": list(recipients)} if sender or recipients else {}
-    return Intake(house).accept(
-        Arrival(transport=Transport.PIPE, format=Format(kind), raw=raw, envelope=envelope)
-    )
+    return Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format(kind), raw=raw, envelope=envelope))
 
 
 @click.command()
@@ -55,7 +55,7 @@ def _store(house: "House", kind: str, raw: bytes, sender: str, recipients: tuple
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest; 0 for all.")
 @opening.as_json
 def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
-    """List what came in, and what has become of it.
+    r"""List what came in, and what has become of it.
 
     \b
     Example:  intake deliveries --state failed
@@ -81,7 +81,7 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
 @opening.acting
 @click.pass_context
 def replay(ctx: click.Context, numbers: tuple[int, ...], *, every: bool, actor: str) -> None:
-    """Read failed or dismissed deliveries again.
+    r"""Read failed or dismissed deliveries again.
 
     \b
     Example:  intake replay 42 43
@@ -113,7 +113,7 @@ def replay(ctx: click.Context, numbers: tuple[int, ...], *, every: bool, actor: 
 @click.option("--reason", required=True, help="Why nothing is to come of it, for the record.")
 @opening.acting
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
-    """Say that nothing is to come of failed deliveries; they stay stored and can be replayed.
+    r"""Say that nothing is to come of failed deliveries; they stay stored and can be replayed.
 
     \b
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer, selectinload
 
-from console.house_data import iso
+from console.times import iso
 from workflow.house import House
 from workflow.models import Delivery, DeliveryState, Filing
 

@@ -14,7 +14,7 @@ class Fault(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class and reads it here
 
 
 def told(error: Exception) -> Fault | None:

@@ -9,6 +9,11 @@ SUPERVISOR = "INTAKE_SUPERVISOR"  # set by `intake up` for its children: its pro
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
+def under_supervisor() -> bool:
+    """Whether `intake up` started this process."""
+    return os.environ.get(SUPERVISOR) == str(os.getppid())
+
+
 def end_with_supervisor() -> None:
     """Ask Linux to send us SIGTERM when the supervisor ends; does nothing elsewhere, or without a supervisor."""
     parent = os.environ.get(SUPERVISOR, "")

@@ -10,7 +10,7 @@ from console.faults import Fault
 
 @click.command()
 def process() -> None:
-    """Print the process: stages, what each sends and waits for, deadlines.
+    r"""Print the process: stages, mails, deadlines.
 
     \b
     Example:  intake process > process.md
@@ -24,7 +24,7 @@ def process() -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database to this program's newest schema.
+    r"""Bring the database to this program's newest schema.
 
     \b
     Example:  intake migrate
@@ -45,7 +45,7 @@ def migrate() -> None:
 @opening.as_json
 @click.pass_context
 def status(ctx: click.Context, *, json_wanted: bool) -> None:
-    """Show doors, processes, backlog and what needs a person.
+    r"""Show doors, processes, backlog and what needs a person.
 
     \b
     Example:  intake status
@@ -68,7 +68,9 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_context
 def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
-    """Prove that nothing is lost: what was received against what has become of it.
+    r"""Prove that nothing is lost.
+
+    What was received against what has become of it.
 
     \b
     Example:  intake ledger
@@ -91,7 +93,7 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def backup(file: Path) -> None:
-    """Write database, blobs and settings without secrets into one tar FILE.
+    r"""Write everything but secrets into one tar FILE.
 
     \b
     Example:  intake backup /backups/intake-monday.tar
@@ -116,7 +118,7 @@ def backup(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--force", is_flag=True, help="Overwrite a database that holds tickets.")
 def restore(file: Path, *, force: bool) -> None:
-    """Put a backup back: database and blobs, under the settings of this machine.
+    r"""Put a backup back: database and blobs.
 
     \b
     Example:  INTAKE_HOME=/srv/intake intake restore /backups/intake-monday.tar

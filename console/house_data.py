@@ -1,18 +1,13 @@
 """The state of the house as plain data, for `intake status` and whoever else asks."""
 
-from datetime import datetime
 from typing import Any
 
+from console.times import iso
 from ingest.spool import SPOOL
 from workflow import status
 from workflow.house import House
 
 STALE_SECONDS = 60  # a process says it is alive every 20 seconds
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC, or None."""
-    return moment.isoformat() if moment else None
 
 
 def status_data(house: House) -> dict[str, Any]:

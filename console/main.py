@@ -45,6 +45,14 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
 PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
 
 
+def verbatim(command: click.Command) -> click.Command:
+    r"""Have click keep the lines of examples: docstrings say `\b` in two characters, click wants the one."""
+    command.help = (command.help or "").replace("\\b", "\b")
+    for sub in command.commands.values() if isinstance(command, click.Group) else ():
+        verbatim(sub)
+    return command
+
+
 class Intake(click.Group):
     """Commands are imported when they are called for, and what goes wrong in them is told in one line."""
 
@@ -60,12 +68,14 @@ class Intake(click.Group):
             return None
         command = resolve_name(PLACES[cmd_name])
         assert isinstance(command, click.Command)
-        return command
+        return verbatim(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by section."""
         for section, names in SECTIONS.items():
-            found = [(name, command.get_short_help_str(75)) for name in names if (command := self.get_command(ctx, name))]
+            found = [
+                (name, command.get_short_help_str(90)) for name in names if (command := self.get_command(ctx, name))
+            ]
             with formatter.section(section):
                 formatter.write_dl(found)
 
@@ -80,20 +90,23 @@ class Intake(click.Group):
             raise told from None
 
 
-@click.group(cls=Intake, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+HELP = """Customers' mail, forms, secure messages and calls become billing-support tickets.
+
+\b
+Try it:   intake up               everything, on this machine
+          intake demo             one of each kind, through the real doors
+Then:     intake tickets          what waits for an owner
+          intake ticket 1         one of them
+          intake ticket 1 --help  what can be done with it
+
+Every command has a --help with an example.
+"""
+
+
+@click.group(cls=Intake, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="support-intake", prog_name="intake")
 def cli() -> None:
-    """Customers' mail, forms, secure messages and calls become billing-support tickets.
-
-    \b
-    Try it:   intake up                        everything, on this machine
-              intake demo                      one of each kind, through the real doors
-    Then:     intake tickets                   what waits for an owner
-              intake ticket 1                  one of them
-              intake ticket 1 --help           what can be done with it
-
-    Every command has a --help with an example.
-    """
+    """The group; its help is above, where click sees the control character that keeps lines as they are."""
 
 
 def main() -> None:

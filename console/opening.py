@@ -42,10 +42,11 @@ def as_json(command: F) -> F:
 
 @contextmanager
 def house() -> Iterator["House"]:
-    """The house under the settings of the environment, its database migrated. Raises what `faults.told` has words for."""
+    """The house under the settings of the environment, migrated. Raises what `faults.told` has words for."""
     from workflow.house import open_house
     from workflow.settings import load
 
+    quiet_log()
     settings = load()
     ensure_migrated(settings)
     waker = waker_of(settings)
@@ -56,6 +57,18 @@ def house() -> Iterator["House"]:
         opened.close()
         if waker is not None:
             waker.close()
+
+
+def quiet_log() -> None:
+    """Standard output is the command's answer: the log goes to standard error, and only what is wrong."""
+    import logging
+
+    import structlog
+
+    from workflow import journal
+
+    journal.setup("intake")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 def redis_url(settings: "Settings") -> str:

@@ -1,15 +1,14 @@
 """`intake parse`: what the parsers make of files. Stores nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from console import faults, opening, show
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
-Line = dict[str, Any]
+Line = dict[str, object]
 
 
 @click.command()
@@ -19,7 +18,7 @@ Line = dict[str, Any]
 @opening.as_json
 @click.pass_context
 def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool) -> None:
-    """Show what the parsers make of files; stores nothing.
+    r"""Show what the parsers make of files; stores nothing.
 
     \b
     Example:  intake parse mail *.eml --json | jq -r .subject
@@ -42,23 +41,22 @@ def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool,
     ctx.exit(faults.UNREADABLE if bad else 0)
 
 
-Reader = Callable[[bytes], list[Line]]
+Reader = Callable[[str, bytes], list[Line]]
 
 
-def _lines(file: Path, reader: Reader) -> Iterator[Line]:
+def _lines(file: Path, reader: Reader) -> list[Line]:
     """The lines of a file, or the one that says why there are none. One bad file never stops the others."""
     from parsers.item import ParseError
+    from parsers.lines import error_line
 
     try:
-        found = reader(file.read_bytes())
+        return reader(str(file), file.read_bytes())
     except ParseError as error:
-        yield {"file": str(file), "error": str(error)}
+        return [error_line(str(file), str(error))]
     except OSError as error:
-        yield {"file": str(file), "error": error.strerror or type(error).__name__}
+        return [error_line(str(file), error.strerror or type(error).__name__)]
     except Exception as error:  # noqa: BLE001  # a bug of the parser must cost the one file, and be seen
-        yield {"file": str(file), "error": f"an error of ours ({type(error).__name__}): please report it"}
-    else:
-        yield from ({"file": str(file), **line} for line in found)
+        return [error_line(str(file), f"an error of ours ({type(error).__name__}): please report it")]
 
 
 def _item_reader(kind: str) -> Reader:
@@ -67,14 +65,14 @@ def _item_reader(kind: str) -> Reader:
     from parsers.item import Format
 
     as_line = lines.mail_line if kind == "mail" else lines.item_line
-    return lambda raw: [as_line(item) for item in parsers.parse(Format(kind), raw)]
+    return lambda file, raw: [as_line(file, item) for item in parsers.parse(Format(kind), raw)]
 
 
 def _reply_reader(*, html: bool) -> Reader:
-    from parsers import reply
+    from parsers import lines, reply
 
-    newest = reply.from_html if html else reply.from_text
-    return lambda raw: [{"reply_text": newest(raw.decode("utf-8-sig", errors="replace"))}]
+    newest = reply.newest_html if html else reply.newest
+    return lambda file, raw: [lines.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
 
 
 def _readable(line: Line) -> None:

@@ -17,7 +17,7 @@ ROLES = ("agent", "lead", "admin", "auditor")
 
 @click.group()
 def user() -> None:
-    """The people on the desk, who own tickets and get tasks.
+    r"""People on the desk, who own tickets and get tasks.
 
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
@@ -31,7 +31,7 @@ def user() -> None:
 @click.option("--email", default="", help="Where mail reaches them; mail from it may join any ticket.")
 @opening.acting
 def user_add(name: str, role: str, email: str, actor: str) -> None:
-    """Put NAME on the desk, or change the role and address of who is on it.
+    r"""Put NAME on the desk, or change the role and address of who is on it.
 
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
@@ -58,7 +58,7 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
 @user.command("list")
 @opening.as_json
 def user_list(*, json_wanted: bool) -> None:
-    """List who is on the desk.
+    r"""List who is on the desk.
 
     \b
     Example:  intake user list
@@ -80,7 +80,7 @@ def user_list(*, json_wanted: bool) -> None:
 
 @click.group()
 def company() -> None:
-    """The customers' practices: who manages them, whose mail belongs to them.
+    r"""Practices: who manages them, whose mail is theirs.
 
     \b
     Example:  intake company add "Acme Clinic" --domain acme.test --manager "Max Berg"
@@ -95,10 +95,8 @@ def company() -> None:
 @click.option("--manager", default="", metavar="USER", help="Who gets its escalated tickets.")
 @click.option("--consultant", default="", metavar="USER", help="Its operations consultant.")
 @opening.acting
-def company_add(  # noqa: PLR0913 - one a field of the record
-    name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str
-) -> None:
-    """Put the practice NAME on record, or add to what is on record of it.
+def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str) -> None:
+    r"""Put the practice NAME on record, or add to what is on record of it.
 
     \b
     Example:  intake company add "Acme Clinic" --number 4711 --domain acme.test --manager "Max Berg"
@@ -152,7 +150,7 @@ def _own(session: "Session", domain: str, company: "Company") -> None:
 @company.command("list")
 @opening.as_json
 def company_list(*, json_wanted: bool) -> None:
-    """List the practices on record.
+    r"""List the practices on record.
 
     \b
     Example:  intake company list --json

@@ -4,26 +4,43 @@ import click
 
 from console.guard import end_with_supervisor
 
-AFTER = "\n\n\\b\nExample:  intake {name}\n\nSIGTERM or Ctrl-C ends it: what it has in hand is finished first. `intake up` runs all of them."
+AFTER = """
+
+    \b
+    Example:  intake {name}
+
+    SIGTERM or Ctrl-C ends it: what it has in hand is finished first. `intake up` runs all of them."""
 SAYS = {
-    "smtp": """Take mail by SMTP, and by LMTP where INTAKE_LMTP_LISTEN is set.
+    "smtp": """Take mail by SMTP and LMTP.
+
+    At INTAKE_SMTP_LISTEN, and at INTAKE_LMTP_LISTEN where it is set.
 
     A mail gets its 250 once it is stored for good; while it cannot be stored the sender hears 451 and tries again.
     Recipients outside INTAKE_ADDRESSES hear 550.""",
-    "imap": """Read the mailboxes of INTAKE_IMAP_URLS, or of [[mailbox]] in intake.toml.
+    "imap": """Read IMAP mailboxes.
+
+    Those of INTAKE_IMAP_URLS, or of [[mailbox]] in intake.toml.
 
     A mail is marked or moved once it is stored for good. Without a mailbox it says so and exits with 78.""",
     "folder": """Take Excel files out of the watched folder (INTAKE_FOLDER).
 
     Read ones move to done/, others to rejected/ beside a text file that says why.""",
-    "webhooks": """Take Formstack forms over HTTP (INTAKE_WEBHOOK_LISTEN); this door faces the internet.
+    "webhooks": """Take Formstack forms over HTTP.
+
+    At INTAKE_WEBHOOK_LISTEN; this door faces the internet.
 
     POST /formstack is answered 202 once it is stored for good, 401 unless it is signed with INTAKE_FORMSTACK_KEY.""",
-    "console": """Serve the pages that people work with (INTAKE_CONSOLE_LISTEN); this door faces the inside.""",
-    "worker": """Read deliveries and send mail, on hints from Redis (INTAKE_REDIS_URL).
+    "console": """Serve the pages that people work with.
+
+    At INTAKE_CONSOLE_LISTEN; this door faces the inside.""",
+    "worker": """Read deliveries and send mail.
+
+    On hints from Redis (INTAKE_REDIS_URL).
 
     Without Redis it looks into the database every second instead. Start as many as you like.""",
-    "clock": """Find missed deadlines and lost wake-ups, and do the waiting work when no worker does.
+    "clock": """Find missed deadlines and lost wake-ups.
+
+    Does the waiting work, too, when no worker does.
 
     One is enough; two do no harm.""",
 }

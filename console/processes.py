@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from console.faults import UNUSABLE, Fault
+from console.guard import under_supervisor
 from console.opening import ensure_migrated, waker_of
 from ingest.intake import Intake
 from workflow import journal, status
@@ -41,7 +42,8 @@ def run(name: str) -> None:
     """
     settings = load()
     journal.setup(name, as_json=settings.log_json)
-    ensure_migrated(settings)
+    if not under_supervisor():  # which has migrated
+        ensure_migrated(settings)
     PROCESSES[name](settings)
 
 
@@ -138,7 +140,7 @@ def console(settings: Settings) -> None:
 
 def _serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
     """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
-    from waitress.server import create_server
+    from waitress.server import create_server  # type: ignore[import-untyped]  # it ships no types
 
     logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
     host, _, port = listen.rpartition(":")

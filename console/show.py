@@ -4,10 +4,11 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from console.times import ago, when
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,22 +42,6 @@ def safe(text: object) -> str:
     from rich.markup import escape
 
     return escape("".join(c if c.isprintable() or c == "\n" else "�" for c in str(text)))
-
-
-def when(moment: str | None) -> str:
-    """An ISO time as a person reads it, in this machine's time zone; a dash for none."""
-    return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M") if moment else "–"
-
-
-def ago(moment: str | None, at: str) -> str:
-    """How long ago, roughly."""
-    if not moment:
-        return "–"
-    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(moment)).total_seconds()
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{int(seconds // unit)} {name} ago"
-    return f"{max(0, int(seconds))} s ago"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
@@ -107,7 +92,9 @@ def ticket(found: Data, hint: str) -> None:
 
 def _facts(found: Data) -> Iterator[str]:
     company = found["company"]
-    yield f"company: {safe(company['name'])}, manager: {safe(company['manager'] or 'none')}" if company else "company: –"
+    yield (
+        f"company: {safe(company['name'])}, manager: {safe(company['manager'] or 'none')}" if company else "company: –"
+    )
     people = (f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in found["contacts"])
     yield f"contacts: {safe(', '.join(people) or '–')}"
     yield f"came by {found['source']} as {found['format']}, {when(found['created_at'])}"
@@ -119,7 +106,9 @@ def _facts(found: Data) -> Iterator[str]:
 def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
     reached = ((k, v["at"], v["by"], v["note"]) for k, v in found["milestones"].items())
     yield "done", [safe(f"{k} – {when(at)} by {by}{f': {note}' if note else ''}") for k, at, by, note in reached]
-    due = (f"{d['milestone']} by {when(d['due_at'])}{' – task raised' if d['raised'] else ''}" for d in found["deadlines"])
+    due = (
+        f"{d['milestone']} by {when(d['due_at'])}{' – task raised' if d['raised'] else ''}" for d in found["deadlines"]
+    )
     yield "deadlines", list(due) if found["status"] == "open" else []
     marks = {True: "done", False: "open"}
     tasks = (f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})" for t in found["tasks"])
@@ -149,7 +138,9 @@ def ledger(found: "Balance") -> None:
     if not found.doors:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
     if not found.adds_up:
-        click.echo("It does not add up: something was lost or counted twice. Keep the database and report this.", err=True)
+        click.echo(
+            "It does not add up: something was lost or counted twice. Keep the database and report this.", err=True
+        )
 
 
 def status(found: Data) -> None:
@@ -183,4 +174,3 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
-

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workflow.house import House
     from workflow.models import Ticket
 
+HELP = ("-h", "--help")
 VIEWS = ("unassigned", "mine", "open", "overdue", "escalated", "completed")
 RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
 
@@ -27,7 +28,7 @@ RECAP = "We have dealt with the billing issue you reported."  # unless --text sa
 @opening.acting
 @opening.as_json
 def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
-    """List tickets: the unassigned queue, or another view.
+    r"""List tickets: the unassigned queue, or another view.
 
     \b
     Example:  intake tickets
@@ -80,7 +81,8 @@ class Numbered(click.Group):
         first = args[0].removeprefix("#") if args else ""
         if first.isascii() and first.isdigit():
             ctx.obj, ctx.info_name = int(first), f"ticket {first}"
-            args = args[1:] if len(args) > 1 and not args[1].startswith("-") else ["show", *args[1:]]
+            rest = args[1:]
+            args = rest if rest and (rest[0] in HELP or not rest[0].startswith("-")) else ["show", *rest]
         elif first in self.commands and first != "new":
             ctx.fail(f"which ticket? For example: intake ticket 12 {first}")
         return super().parse_args(ctx, args)
@@ -88,7 +90,7 @@ class Numbered(click.Group):
 
 @click.group(cls=Numbered, subcommand_metavar="[ID] COMMAND [ARGS]...")
 def ticket() -> None:
-    """Show a ticket, work on it, or write a call down as a new one.
+    r"""Show or change a ticket, or write a call down as one.
 
     \b
     Example:  intake ticket 12                     show it
@@ -149,7 +151,7 @@ def _print(house: "House", number: int, *, json_wanted: bool, whole: bool) -> No
 @opening.as_json
 @click.pass_obj
 def show_ticket(number: int, *, json_wanted: bool) -> None:
-    """Show everything about the ticket (the same as `intake ticket ID`)."""
+    """Show everything about it, as `intake ticket ID`."""
     with opening.house() as house:
         _print(house, number, json_wanted=json_wanted, whole=True)
 
@@ -160,7 +162,7 @@ def show_ticket(number: int, *, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
-    """Give the ticket to USER, who owns it through completion.
+    r"""Give the ticket to USER, who owns it through completion.
 
     \b
     Example:  intake ticket 12 assign "Ann Lee"
@@ -180,7 +182,7 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def follow_up(number: int, *, note: str, actor: str, json_wanted: bool) -> None:
-    """Tick the box 4-Support Follow Up Sent.
+    r"""Tick the box 4-Support Follow Up Sent.
 
     \b
     Example:  intake ticket 12 follow-up --note "called, left a message"
@@ -208,7 +210,7 @@ def _tick(number: int, milestone: str, note: str, actor: str, *, json_wanted: bo
 @opening.as_json
 @click.pass_obj
 def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
-    """Set the property Resolution to yes or no.
+    r"""Set the property Resolution to yes or no.
 
     \b
     Example:  intake ticket 12 resolve yes
@@ -227,7 +229,9 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def recap(number: int, *, text: str, note: str, actor: str, json_wanted: bool) -> None:
-    """Send the Billing Support Recap of Resolution; its box is ticked once it is sent.
+    r"""Send the recap, which ticks its box.
+
+    The mail is Billing Support Recap of Resolution; 5-Recap of Resolution Sent is ticked once it is sent.
 
     \b
     Example:  intake ticket 12 recap --text "The claim of 3 May was filed again."
@@ -251,7 +255,9 @@ def recap(number: int, *, text: str, note: str, actor: str, json_wanted: bool) -
 @opening.as_json
 @click.pass_obj
 def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
-    """Take a completed ticket back to 4-In Progress with new deadlines, or undo spam, merge or withdraw.
+    r"""Take the ticket up again.
+
+    A completed one goes back to 4-In Progress with new deadlines; spam, merge and withdraw are undone.
 
     \b
     Example:  intake ticket 12 reopen
@@ -266,7 +272,9 @@ def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def merge(number: int, other: int, *, actor: str, json_wanted: bool) -> None:
-    """End this ticket as a duplicate of the ticket OTHER; answers to it then go there.
+    r"""End this ticket as a duplicate of OTHER.
+
+    Answers to it then go there.
 
     \b
     Example:  intake ticket 12 merge 7       12 ends, 7 goes on
@@ -284,7 +292,9 @@ def merge(number: int, other: int, *, actor: str, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
-    """Close the ticket as spam: no deadlines, no survey. `reopen` undoes it.
+    r"""Close the ticket as spam.
+
+    No deadlines, no survey; `reopen` undoes it.
 
     \b
     Example:  intake ticket 12 spam
@@ -301,7 +311,9 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
-    """Close the ticket as withdrawn by the customer: no deadlines, no survey. `reopen` undoes it.
+    r"""Close the ticket as withdrawn by the customer.
+
+    No deadlines, no survey; `reopen` undoes it.
 
     \b
     Example:  intake ticket 12 withdraw --reason "customer found the payment"
@@ -318,7 +330,9 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
 @opening.as_json
 @click.pass_obj
 def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
-    """Close the task TASK of the ticket; `intake ticket ID` lists them with their numbers.
+    r"""Close a task of the ticket.
+
+    `intake ticket ID` lists them with their numbers.
 
     \b
     Example:  intake ticket 12 task-done 3
@@ -340,7 +354,9 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
 @opening.as_json
 @click.pass_obj
 def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: bool) -> None:
-    """Move the ticket back to an earlier STAGE (1, 4 or 5); its boxes from there on are open again.
+    r"""Move the ticket back to an earlier STAGE.
+
+    STAGE is 1, 4 or 5; what is waited for from there on is open again.
 
     \b
     Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
@@ -365,7 +381,7 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
 @click.option("--telemedicine", is_flag=True, help="It is about telemedicine.")
 @click.option("--as", "actor", metavar="USER", envvar="INTAKE_USER", default="", help="Who took the call.")
 def new(*, actor: str, contacts: tuple[str, ...], **told: str | bool) -> None:
-    """Write a call down: makes a ticket and prints its number.
+    r"""Write a call down: makes a ticket and prints its number.
 
     \b
     Example:  intake ticket new --company "Acme Clinic" --contact jo@acme.test --text "Claim 7 was denied."

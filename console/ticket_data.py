@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from console.house_data import iso
+from console.times import iso
 from workflow import process
 from workflow.deadlines import due_at
 from workflow.desk import Desk, Missing, reached
@@ -62,7 +62,7 @@ def _missed(ticket: Ticket, settings: Settings, now: datetime) -> list[Milestone
     return [d.milestone for d in open_ones if due_at(d, ticket.period_started_at, settings) <= now]
 
 
-def _with_people(query: Select[tuple[Ticket]]) -> Select[tuple[Ticket]]:
+def _with_people(query: Select[Ticket]) -> Select[Ticket]:
     return query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
 
 

@@ -20,7 +20,7 @@ dir "{folder}"
 save ""
 appendonly no
 daemonize no
-logfile ""
+logfile "valkey.log"
 loglevel warning
 maxmemory 64mb
 maxmemory-policy noeviction
@@ -31,7 +31,7 @@ class Valkey:
     """Where the embedded Valkey of this home listens, and how it is started."""
 
     def __init__(self, home: Path) -> None:
-        """Write its configuration. Raises OSError when it cannot, ValkeyServerError where no binary fits this machine."""
+        """Write its configuration. Raises ValkeyServerError where no binary fits this machine, OSError otherwise."""
         get_binary_path()
         folder = home.absolute() / "valkey"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

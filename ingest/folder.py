@@ -14,7 +14,7 @@ from watchfiles import watch
 
 from ingest.intake import Accept, Arrival, Transport, read
 from parsers.item import Format
-from workflow import journal, status
+from workflow import journal
 from workflow.house import House
 from workflow.models import Delivery, DeliveryState
 
@@ -125,7 +125,6 @@ def serve(house: House, accept: Accept, stop: threading.Event) -> None:
     for _ in rounds:
         try:
             folder.scan()
-            status.alive(house, "folder")
         except (SQLAlchemyError, OSError) as error:
             journal.fault("folder", error)
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Container
 
 from parsers.item import Address
 
@@ -34,13 +35,18 @@ def one_line(text: str) -> str:
     return " ".join(_DIRECTION.sub("", clean(text[: 4 * LONGEST_LINE])).split())[:LONGEST_LINE].rstrip()
 
 
-def label(text: str) -> str:
-    """Turn a heading or form label into a key: folded, without marks, camelCase split, spaces collapsed.
+def label(text: str, known: Container[str] = ()) -> str:
+    """Turn a heading or form label into a key: folded, without marks, spaces collapsed, camelCase split if unknown.
 
     `" dAtE:"`, `"Date"` and `"DATE *"` are one; so are `"PracticeName"`, `"practice_name"` and `"Practice Name"`.
     """
-    spaced = _CAMEL.sub(" ", _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:LONGEST_LINE])))
-    return " ".join(_MARKS.sub(" ", spaced).replace("-", " ").casefold().split())
+    plain = _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:LONGEST_LINE]))
+    folded = _folded(plain)
+    return folded if folded in known else _folded(_CAMEL.sub(" ", plain))
+
+
+def _folded(text: str) -> str:
+    return " ".join(_MARKS.sub(" ", text).replace("-", " ").casefold().split())
 
 
 def emails(text: str) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _meant(answers: list[Answer]) -> Meant:
 
 
 def _by_label(label: str) -> str:
-    folded = fields.label(label)
+    folded = fields.label(label, LABELS)
     return LABELS.get(folded) or LABELS.get(_LEADING.sub("", folded), "")
 
 

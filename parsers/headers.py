@@ -31,7 +31,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BLANKS = re.compile(r"\s+")
 _ID = re.compile(r"<([^<>\s]{1,900})>")
 _PARAMETER = re.compile(
-    rb"""[;\s]*([^\s=;"]{1,80})\s*=\s*(?:"(.*?)"(?=\s*(?:;|\Z)|\s+[\w*-]+=)|"([^"]*)"|"([^"]*)\Z|([^;]*))""",
+    rb"""([^\s=;"]{1,80})\s*=\s*(?:"(.*?)"(?=\s*(?:;|\Z)|\s+[\w*-]+=)|"([^"]*)"|"([^"]*)\Z|([^;]*))""",
     re.DOTALL,
 )
 _SPACED = frozenset({"name", "filename"})  # parameters whose unquoted values people write with blanks in them
@@ -85,7 +85,7 @@ def split(raw: bytes, start: int = 0) -> Head:
         if not line.strip() and (not line or position > last):
             position = end
             break
-        if not _take(line, items) and position > last:
+        if not _take(line, items) and (position > last or not items):
             break
         position = end
     if not any(name in KNOWN or name.startswith(("x-", "content-")) for name, _ in items):
@@ -208,9 +208,14 @@ def parameters(value: bytes) -> tuple[str, dict[str, str]]:
     raw: dict[str, bytes] = {}
     position, rest = head.end(), value[:MAX_PARAMETER_BYTES]
     for _ in range(MAX_PARAMETERS):
-        found = _PARAMETER.search(rest, position)
+        while position < len(rest) and rest[position] in b"; \t\r\n":
+            position += 1
+        found = _PARAMETER.match(rest, position)
         if found is None:
-            break
+            position = rest.find(b";", position)
+            if position < 0:
+                break
+            continue
         position = found.end()
         name = found[1].decode("ascii", "replace").lower()
         raw.setdefault(name, _parameter_value(name, found))

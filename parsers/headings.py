@@ -57,7 +57,7 @@ class Heading:
         """Tell a heading row repeated among the messages, as on every page of a printed report."""
         if not row or max(map(len, row.values())) > _LONGEST_HEADING:
             return False
-        return all(self.keys.get(column) == fields.label(text) for column, text in row.items())
+        return all(self.keys.get(column) == fields.label(text, _RANKS) for column, text in row.items())
 
 
 def find(rows: Sequence[dict[int, str]]) -> Heading | None:
@@ -93,7 +93,7 @@ def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
 
 def _heading(upper: dict[int, str], lower: dict[int, str], rows: int) -> Heading:
     labels = {column: _label(upper.get(column, ""), lower.get(column, "")) for column in sorted(upper.keys() | lower)}
-    keys = {column: fields.label(text) for column, text in labels.items() if text}
+    keys = {column: fields.label(text, _RANKS) for column, text in labels.items() if text}
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
         if key in _RANKS and len(labels[column]) <= _LONGEST_HEADING:
@@ -107,4 +107,4 @@ def _heading(upper: dict[int, str], lower: dict[int, str], rows: int) -> Heading
 def _label(upper: str, lower: str) -> str:
     """The heading of a column under two rows: both together where we know that, else the lower, else the upper."""
     both = f"{upper} {lower}".strip()
-    return both if not lower or fields.label(both) in _RANKS else lower
+    return both if not lower or fields.label(both, _RANKS) in _RANKS else lower

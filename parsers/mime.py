@@ -228,7 +228,7 @@ def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> P
     default = "message/rfc822" if message.get_content_type() == "multipart/digest" else ""
     parts = tuple(_part(child, scan, seen, default) for child in children) if isinstance(children, list) else ()
     fields = Fields([(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()])
-    return Part(fields, message.get_content_type(), {}, children=parts)
+    return Part(fields, message.get_content_type(), headers.parameters(fields.first("content-type"))[1], children=parts)
 
 
 def _leaf(scan: _Scan, number: int, default: str = "") -> Part:

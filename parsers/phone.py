@@ -87,8 +87,11 @@ def _external_id(call: dict[str, Json]) -> str:
 def _people(call: dict[str, Json]) -> tuple[Address, ...]:
     caller = _person(_string(call, "name"), _string(call, "email"))
     chosen = [_person(_string(one, "name"), _string(one, "email")) for one in _contacts(call)]
-    known = {one.key or one.name: one for one in reversed([caller, *chosen]) if one.name or one.email}
-    return tuple(reversed(known.values()))
+    known: dict[str, Address] = {}
+    for one in (caller, *chosen):
+        if one.name or one.email:
+            known.setdefault(one.key or one.name, one)
+    return tuple(known.values())
 
 
 def _person(name: str, email: str) -> Address:

@@ -15,7 +15,7 @@ from parsers.message_row import Line
 from parsers.workbook import open_workbook, what_else
 from parsers.worksheet import Row
 
-MAX_ROWS = 200_000  # messages in one file; an export of a year has fewer
+MAX_ROWS = 150_000  # in one file, repeated ones too; an export of a year has fewer
 
 _FOOTER = re.compile(r"(?:grand )?totals?\b|page \d+ of \d+|(?:report )?generated\b|end of report", re.IGNORECASE)
 _FOOTER_CELLS = 3  # "Total", a count and perhaps a date
@@ -116,7 +116,7 @@ class _Items:
             item = replace(item, external_id=key, caveats=(*item.caveats, caveat))
         self.by_id.setdefault(key, item)
         self._counts[key] += 1
-        if len(self.by_id) > MAX_ROWS:
+        if self._counts.total() > MAX_ROWS:
             raise ParseError(f"more than {MAX_ROWS} messages: export fewer at a time")
 
     def listed(self, notes: list[str]) -> list[InboundItem]:

@@ -50,7 +50,7 @@ _LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)  # sty
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>?")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _GAPS = re.compile(r"\n{3,}")
-_LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x85\x0b\x0c]")
+_LINE_ENDS = re.compile(r"\r\n?")
 _QUOTED = re.compile(r"(>[> ]*)?(.*)", re.DOTALL)
 
 

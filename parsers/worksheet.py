@@ -15,7 +15,7 @@ from parsers.xml_part import Reader
 LAST_ROW = 1_048_576
 LAST_COLUMN = 16_384
 MAX_TEXT = 1_000_000  # characters of one cell; Excel stops at 32,767
-MAX_STRINGS = 3_000_000
+MAX_STRINGS = 2_000_000
 
 _DAMAGED = "a damaged workbook: open it in Excel and save it as .xlsx, or export the messages again"
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})[0-9]{1,7}")

@@ -7,7 +7,7 @@ from xml.parsers import expat
 from parsers.item import ParseError
 
 MAX_DEPTH = 64
-MAX_ELEMENTS = 1_000_000  # of a part read whole: a workbook's list of names and styles
+MAX_ELEMENTS = 500_000  # of a part read whole: a workbook's list of names and styles
 MAX_TOKEN = 2**20  # bytes of one tag, attribute or comment
 
 Element = tuple[str, str, dict[str, str]]  # parent's name, name, attributes; names without prefix

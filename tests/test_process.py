@@ -98,9 +98,7 @@ def test_every_ordering_completes_a_ticket_on_the_desk(house: House, ordering: t
 
 
 @pytest.mark.parametrize("ordering", SAMPLE, ids=lambda o: "-".join(m.name for m in o))
-def test_orderings_complete_a_ticket_on_postgresql_too(
-    postgres_house: House, ordering: tuple[Milestone, ...]
-) -> None:
+def test_orderings_complete_a_ticket_on_postgresql_too(postgres_house: House, ordering: tuple[Milestone, ...]) -> None:
     run_on_the_desk(postgres_house, ordering)
 
 

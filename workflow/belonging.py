@@ -16,8 +16,8 @@ from workflow.models import Message, Outgoing, Status, Ticket
 TICKET = "t"
 BOUNCE = "bounce"
 OUTBOX = "outbox"
-_PLUS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-fA-F]{32})@")
-_OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{32})@")
+_PLUS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE)  # some systems write capitals
+_OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{24})@")
 _MOST = 200  # addresses or references looked at
 _KEY = 300  # characters of an id kept as they are
 
@@ -143,4 +143,4 @@ def _tokens(item: InboundItem, envelope: dict[str, Any]) -> list[tuple[str, str]
     heard = [str(a) for a in given] if isinstance(given, list) else []
     written = [a.email for a in (*item.to[:_MOST], *item.cc[:_MOST])]
     found = (_PLUS.search(address) for address in [*heard[:_MOST], *written])
-    return [(m[1], m[2]) for m in found if m]
+    return [(m[1].lower(), m[2]) for m in found if m]

@@ -344,7 +344,8 @@ def hold(session: Session, ticket: Ticket) -> None:
     Whoever decides by what a ticket has reached must see what another transaction recorded a moment ago: two
     milestones at once would each find the other missing, and the ticket would stay where it is.
     """
-    session.refresh(ticket, with_for_update=True)
+    session.flush()  # a refresh forgets what is not written yet
+    session.refresh(ticket, with_for_update={"key_share": True})  # rows that only refer to the ticket need not wait
 
 
 def reached(ticket: Ticket) -> set[Milestone]:

@@ -77,3 +77,10 @@ def _house_of(pid: int) -> House:
     del pid
     settings = load()
     return open_house(settings, waker=Waker(settings.redis_url) if settings.redis_url else None)
+
+
+def forget_house() -> None:
+    """Close what this process has open for its jobs; the next job reads the settings anew."""
+    if _house_of.cache_info().currsize:
+        _house_of(os.getpid()).close()
+    _house_of.cache_clear()

@@ -76,9 +76,9 @@ def balance(session: Session) -> Balance:
     """
     found = Balance()
     for word, rows in (
-        ("received", session.execute(_received(repeated=False)).tuples()),
-        ("received", session.execute(_received(repeated=True)).tuples()),
-        ("duplicate", session.execute(_received(repeated=True)).tuples()),
+        ("received", session.execute(_received(repeated=False))),
+        ("received", session.execute(_received(repeated=True))),
+        ("duplicate", session.execute(_received(repeated=True))),
     ):
         _count(found, ((door, word, count) for door, count in rows))
     filed = (
@@ -86,13 +86,13 @@ def balance(session: Session) -> Balance:
         .join(Delivery, Delivery.id == Filing.delivery_id)
         .group_by(Delivery.transport, Filing.outcome)
     )
-    _count(found, session.execute(filed).tuples())
+    _count(found, session.execute(filed))
     unfiled = (
         select(Delivery.transport, Delivery.state, func.sum(Delivery.items))
         .where(Delivery.state.in_(UNFILED))
         .group_by(Delivery.transport, Delivery.state)
     )
-    _count(found, session.execute(unfiled).tuples())
+    _count(found, session.execute(unfiled))
     return Balance(dict(sorted(found.doors.items())))
 
 

@@ -14,6 +14,7 @@ from workflow.models import Company, CompanyDomain, Contact, Staff, Ticket
 from workflow.settings import Settings
 
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}")
+_NUMBER = 64  # characters kept of a practice's number
 _NO_REPLY = re.compile(r"^(no-?_?reply|do-?_?not-?_?reply|mailer-daemon|postmaster|bounces?)([+-].*)?@", re.IGNORECASE)
 
 
@@ -62,7 +63,7 @@ def company_of_address(session: Session, email: str) -> Company | None:
 
 
 def _by_number(session: Session, number: str) -> Company | None:
-    return session.scalar(select(Company).where(Company.number == number)) if number else None
+    return session.scalar(select(Company).where(Company.number == number[:_NUMBER])) if number else None
 
 
 def _by_name(session: Session, name: str) -> Company | None:
@@ -70,13 +71,13 @@ def _by_name(session: Session, name: str) -> Company | None:
     return session.scalar(select(Company).where(Company.key == key)) if key else None
 
 
-def _add_company(session: Session, name: str, number: str, now: datetime) -> Company:
-    company = Company(name=name.strip()[:400], key=company_key(name), number=number[:64] or None, created_at=now)
+def _add_company(session: Session, name: str, number: str, now: datetime) -> Company | None:
+    company = Company(name=name.strip()[:400], key=company_key(name), number=number[:_NUMBER] or None, created_at=now)
     try:
         with session.begin_nested():
             session.add(company)
     except IntegrityError:  # another worker was first
-        return session.scalars(select(Company).where(Company.key == company.key)).one()
+        return _by_number(session, number) or _by_name(session, name)
     return company
 
 

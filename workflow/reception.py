@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from parsers.item import InboundItem
 from workflow import audit, belonging, journal, people
-from workflow.desk import RULE, Desk
+from workflow.desk import RULE, Desk, hold
 from workflow.models import Company, Delivery, Filing, Message, OutboxState, Outcome, Status, StoredAttachment, Ticket
 from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
+from workflow.storable import storable
 
 SUBJECT_LIMIT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
 
@@ -23,6 +24,7 @@ def receive(
     Safe to repeat and safe to race: the unique indexes on tickets.origin and messages decide, not a question asked
     before.
     """
+    item = storable(item)
     filing = _no_ticket(desk, session, item, delivery, now)
     for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
         filing = filing or _file(desk, session, item, delivery, now)
@@ -67,6 +69,8 @@ def _append_or_open(
 ) -> Filing:
     match = belonging.find(session, item, delivery.envelope, desk.signer)
     ticket, before = match.ticket, match.possibly
+    if ticket is not None:
+        hold(session, ticket)  # another answer may have reopened it a moment ago
     if ticket is not None and _past(desk, ticket, now):
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED

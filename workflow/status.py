@@ -1,12 +1,17 @@
 """What is alive, what waits and what needs a person."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
 from workflow.house import House
 from workflow.models import Delivery, DeliveryState, OutboxState, Outgoing, Receipt, Seen
+from workflow.settings import Settings
+
+QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
+FORGOTTEN = timedelta(days=7)  # one not seen for so long was taken out of service on purpose
+PUBLIC_DOORS = ("smtp", "lmtp", "imap", "formstack")  # customers are never silent here for days
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,22 @@ def report(house: House) -> Report:
         mails_refused=mails.get(OutboxState.REFUSED, 0),
         needs=[],
     )
-    found.needs.extend(_needs(found, house.clock()))
+    found.needs.extend(_needs(found, house.settings, house.clock()))
     return found
 
 
-def _needs(found: Report, now: datetime) -> list[str]:
+def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
     needs = []
     if found.failed:
         needs.append(f"{found.failed} failed deliveries: see `intake deliveries --state failed`")
-    clock = found.seen.get("clock")
-    if clock is None or (now - clock).total_seconds() > 60:  # noqa: PLR2004  # six sweeps
-        needs.append("the clock process has not been seen for a minute: start `intake clock`, or `intake up`")
-    if found.oldest_pending and (now - found.oldest_pending).total_seconds() > 120:  # noqa: PLR2004
+    if "clock" not in found.seen:
+        needs.append("the clock process has never been seen: start `intake clock`, or `intake up`")
+    for name, at in found.seen.items():
+        if QUIET < now - at < FORGOTTEN:
+            needs.append(f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake up` runs all")
+    if found.oldest_pending and now - found.oldest_pending > QUIET:
         needs.append("a delivery has waited for more than two minutes: is a worker running? start `intake worker`")
+    for door, last in found.doors.items():
+        if door in PUBLIC_DOORS and now - last > timedelta(hours=settings.stale_door_hours):
+            needs.append(f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?")
     return needs

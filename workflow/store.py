@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 Waker = Callable[[str], None]
 WAKES = "wakes"
@@ -59,11 +60,15 @@ def migrate(url: str) -> None:
     """Bring the database to the newest schema, making it if need be."""
     if (file := make_url(url).database) and url.startswith("sqlite"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
+    from alembic import command  # noqa: PLC0415  # a third of a second that only migrating has to wait for
+
     command.upgrade(alembic_config(url), "head")
 
 
-def alembic_config(url: str) -> Config:
+def alembic_config(url: str) -> "Config":
     """Alembic's settings for our migrations against this database."""
+    from alembic.config import Config  # noqa: PLC0415  # as above
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.attributes["url"] = url

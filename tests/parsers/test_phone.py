@@ -57,12 +57,19 @@ def test_what_is_no_call_is_refused(raw: bytes) -> None:
         phone.parse(raw)
 
 
-json_values = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
+json_values = (
+    st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
+)
 keys = st.sampled_from(["id", "company", "name", "email", "contacts", "text", "telemedicine", "created_by"])
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.binary() | st.dictionaries(keys, json_values | st.lists(st.dictionaries(keys, json_values))).map(lambda d: json.dumps(d).encode()))
+@settings(deadline=None, max_examples=50)
+@given(
+    st.binary()
+    | st.dictionaries(keys, json_values | st.lists(st.dictionaries(keys, json_values))).map(
+        lambda d: json.dumps(d).encode()
+    )
+)
 def test_nothing_but_parse_error(raw: bytes) -> None:
     try:
         (item,) = phone.parse(raw)
@@ -71,10 +78,11 @@ def test_nothing_but_parse_error(raw: bytes) -> None:
     assert item.external_id
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.text(), st.text())
 def test_no_text_breaks_a_line_or_the_database(subject: str, text: str) -> None:
     (item,) = phone.parse(phone.compose(call_id="c", subject=subject, text=text))
-    assert item.subject == "" or item.subject.isprintable()
+    assert len(item.subject.splitlines()) <= 1
+    item.subject.encode()
     assert "\x00" not in item.text
     item.text.encode()

@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make run` and `make test`. `make help` lists the others.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SOURCES := parsers ingest workflow webhooks console tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench debian clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: $(VENV)/.run ## everything on this machine: doors, workers, clock, console; Ctrl-C stops it
+	@exec $(BIN)/intake up
+
+demo: $(VENV)/.run ## one of each through the real doors of a running (or its own) system
+	@$(BIN)/intake demo
+
+test: $(VENV)/.test debian ## the whole suite
+	$(BIN)/pytest -n auto $(ARGS)
+
+check: $(VENV)/.test ## ruff and mypy
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+bench: $(VENV)/.test ## the benchmarks, one after the other
+	@for file in benchmarks/*.py; do \
+		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; else echo "no benchmark yet"; fi; \
+	done
+
+debian: # what the tests need from Debian, where it may be installed
+	@tests/install-debian
+
+clean: ## the virtual environment and caches; never your data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "On Debian: apt-get install python3-venv"; exit 1; }
+
+# The stamps make a second `make` start at once, and install again when pyproject.toml has changed.
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) …"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), with what the tests need …"
+	@$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,24 @@
+"""Times: ISO 8601 for scripts, short ones for people."""
+
+from datetime import datetime
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC, or None."""
+    return moment.isoformat() if moment else None
+
+
+def when(moment: str | None) -> str:
+    """An ISO time as a person reads it, in this machine's time zone; a dash for none."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M") if moment else "–"
+
+
+def ago(moment: str | None, at: str) -> str:
+    """How long before `at`, roughly."""
+    if not moment:
+        return "–"
+    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{int(seconds // unit)} {name} ago"
+    return f"{max(0, int(seconds))} s ago"
