@@ -9,7 +9,7 @@ import socket
 from email.message import EmailMessage
 from email.utils import make_msgid
 
-from console.ticket_commands import write_down
+from console.calls import write_down
 from workflow.house import House
 from workflow.settings import Settings
 

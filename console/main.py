@@ -23,7 +23,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "deliver": "console.delivery_commands:deliver",
     },
     "Work on tickets": {
-        "tickets": "console.ticket_commands:tickets",
+        "tickets": "console.tickets_command:tickets",
         "ticket": "console.ticket_commands:ticket",
         "process": "console.house_commands:process",
     },

@@ -80,7 +80,8 @@ def stopping() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set, while the block lasts."""
     event = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: event.set()) for number in numbers]
+    # Set by a thread: the handler may interrupt this very event while it holds its own lock.
+    before = [signal.signal(number, lambda *_: threading.Thread(target=event.set).start()) for number in numbers]
     try:
         yield event
     finally:

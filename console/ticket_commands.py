@@ -5,12 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import click
 
 from console import opening, show
-from console.faults import Fault
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -19,58 +17,7 @@ if TYPE_CHECKING:
     from workflow.models import Ticket
 
 HELP = ("-h", "--help")
-VIEWS = ("unassigned", "mine", "open", "overdue", "escalated", "completed")
 RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
-
-
-@click.command()
-@click.option("--view", type=click.Choice(VIEWS), default="unassigned", show_default=True, help="Which tickets.")
-@opening.acting
-@opening.as_json
-def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
-    r"""List tickets: the unassigned queue, or another view.
-
-    \b
-    Example:  intake tickets
-              intake tickets --view overdue --json
-
-    unassigned  the queue "PMB Support Unassigned/Open Tickets": open, no owner
-    mine        open tickets of USER (--as)          open       every open ticket
-    overdue     a deadline passed                    escalated  given to the manager, still open
-    completed   at 6-Completed
-
-    Next: `intake ticket ID`, `intake ticket ID assign USER`.
-    """
-    from console import ticket_data
-
-    with opening.house() as house, house.store.reading() as session:
-        listed = ticket_data.view(session, view, house.settings, actor=actor, now=house.clock())
-        found = [ticket_data.short(t) for t in listed]
-    if json_wanted:
-        show.json_object(found)
-    elif found:
-        show.screen().print(show.tickets(found, f"{len(found)} · {_view_name(view, actor)}"))
-    else:
-        click.echo(_empty(view, actor))
-
-
-def _view_name(view: str, actor: str) -> str:
-    from workflow.process import QUEUE
-
-    return {"unassigned": QUEUE, "mine": f"open tickets of {actor}"}.get(view, f"{view} tickets")
-
-
-def _empty(view: str, actor: str) -> str:
-    others = "Others: intake tickets --view open"
-    says = {
-        "unassigned": f'No ticket waits in "{_view_name(view, actor)}". Send one: intake demo. {others}',
-        "mine": f"{actor} owns no open ticket. The queue: intake tickets",
-        "open": "No ticket is open. Send one: intake demo. Those that are done: intake tickets --view completed",
-        "overdue": f"No deadline has passed. {others}",
-        "escalated": f"No ticket is escalated. {others}",
-        "completed": f"No ticket is completed yet. {others}",
-    }
-    return says[view]
 
 
 class Numbered(click.Group):
@@ -389,59 +336,7 @@ def new(*, actor: str, contacts: tuple[str, ...], **told: str | bool) -> None:
     If USER (--as, or INTAKE_USER) is a person on the desk, the ticket is theirs; else it waits in the unassigned
     queue. Its contacts are notified as for any other ticket. Next: `intake ticket ID`.
     """
+    from console.calls import write_down
+
     with opening.house() as house:
         click.echo(write_down(house, actor=actor, contacts=contacts, **told))
-
-
-def write_down(house: "House", *, actor: str, contacts: tuple[str, ...], **told: str | bool) -> int:
-    """Put a call through the one door, read it at once, and give the number of its ticket.
-
-    `told` are the fields of `parsers.phone.compose`. Raises Fault when the call cannot be read.
-    """
-    from ingest.intake import Arrival, Intake, Transport, read
-    from parsers import phone
-    from parsers.item import Format
-    from workflow import people
-
-    emails = [e for one in contacts for e in one.replace(",", " ").split()]
-    for email in emails:
-        if not people.usable(email):
-            raise Fault(f"not a mail address: {email}", 2)
-    owner = _owner(house, actor)
-    raw = phone.compose(
-        call_id=uuid4().hex,
-        email=emails[0] if emails else "",
-        contacts=[phone.Contact(email=e) for e in emails],
-        created_by=actor or opening.login(),
-        **told,  # type: ignore[arg-type]  # click hands over text for text and a flag for the flag
-    )
-    envelope: dict[str, object] = {"owner": owner} if owner else {}
-    arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
-    delivery = Intake(house).accept(arrival)
-    read(house, delivery)
-    return _opened(house, delivery)
-
-
-def _owner(house: "House", actor: str) -> str:
-    from workflow import people
-
-    if not actor:
-        return ""
-    with house.store.reading() as session:
-        person = people.staff_named(session, actor)
-    if person is None:
-        click.echo(f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.", err=True)
-    return person.name if person else ""
-
-
-def _opened(house: "House", delivery: int) -> int:
-    from sqlalchemy import select
-
-    from workflow.models import Delivery, Filing
-
-    with house.store.reading() as session:
-        number = session.scalar(select(Filing.ticket_id).where(Filing.delivery_id == delivery))
-        reason = session.get_one(Delivery, delivery).reason
-    if number is None:
-        raise Fault(f"the call is stored as delivery {delivery} but is no ticket yet: {reason or 'it waits'}", 1)
-    return number

@@ -5,10 +5,11 @@ import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 import parsers
@@ -48,6 +49,7 @@ class Arrival:
     raw: bytes = field(repr=False)
     envelope: dict[str, object] = field(default_factory=dict, repr=False)  # JSON: mail_from, rcpt_to[], tls, name …
     unreadable: str = ""  # the door saw that it cannot be read, and why: stored as failed
+    received_at: datetime | None = None  # when the sender heard yes, if that was before it came to the intake
 
 
 class Accept(Protocol):
@@ -93,9 +95,11 @@ class Intake:
         with self._queueing:
             self._queue.append(mine)
         with self._committing:  # the first one in commits for all who queued meanwhile
-            if not mine.done:
+            while not mine.done:  # more than one batch may stand before mine
                 with self._queueing:
                     batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
+                if not batch:
+                    raise OSError("the commit this arrival was part of was interrupted")
                 self._commit(batch)
         if mine.error is not None:
             journal.not_stored(arrival.transport, mine.error)
@@ -106,42 +110,67 @@ class Intake:
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
             self._together(batch)
-        except (SQLAlchemyError, OSError, ValueError) as error:
-            if len(batch) == 1:
-                batch[0].error, batch[0].done = error, True
+        except Exception as error:  # noqa: BLE001  # whatever it was, everyone who waits here must hear of it
+            if len(batch) > 1 and not isinstance(error, OperationalError):
+                for one in batch:  # one bad arrival must not refuse the others
+                    self._commit([one])
                 return
-            for one in batch:  # one bad arrival must not refuse the others
-                self._commit([one])
+            for one in batch:  # the database is away: asking once for each would keep them waiting as many times
+                one.error, one.done = error, True
 
     def _together(self, batch: list[_Waiting]) -> None:
         now = self._house.clock()
         with self._house.store.transaction() as session:
-            for one in batch:
-                one.delivery, one.repeated = _store(session, one, now)
+            _store(session, batch, now)
         for one in batch:
             one.done = True
 
 
-def _store(session: Session, one: _Waiting, now: datetime) -> tuple[int, bool]:
-    arrival = one.arrival
-    delivery = Delivery(
-        transport=arrival.transport, format=arrival.format, digest=one.digest, content=one.content, blob=one.blob,
-        size=len(arrival.raw), envelope=dict(arrival.envelope), received_at=now, not_before=now,
-        state=DeliveryState.FAILED if arrival.unreadable else DeliveryState.PENDING, reason=arrival.unreadable,
-    )  # fmt: skip
-    try:
-        with session.begin_nested():
-            session.add(delivery)
-    except IntegrityError:
-        known = session.scalars(select(Delivery).where(Delivery.digest == one.digest)).one()
-        session.add(Receipt(delivery_id=known.id, transport=arrival.transport, at=now, repeated=True))
-        if known.state is DeliveryState.FAILED and not arrival.unreadable:  # handed over once more: worth another look
-            known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0
-            wake(session, READ)
-        return known.id, True
-    session.add(Receipt(delivery_id=delivery.id, transport=arrival.transport, at=now))
+def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
+    """Write a batch in three statements, however many wait; the unique digest says which bytes were here before."""
+    firsts = {one.digest: one for one in reversed(batch)}
+    fresh = _insert_new(session, list(firsts.values()), now)
+    again = [one for one in batch if one is not firsts[one.digest] or one.digest not in fresh]
+    known = {}
+    if again:
+        rows = session.scalars(select(Delivery).where(Delivery.digest.in_([one.digest for one in again])))
+        known = {d.digest: d for d in rows}
+    for one in batch:
+        one.repeated = one in again
+        one.delivery = known[one.digest].id if one.repeated else fresh[one.digest]
+    for one in again:
+        _look_again(known[one.digest], one.arrival, now)
+    session.execute(
+        insert(Receipt),
+        [
+            {"delivery_id": one.delivery, "transport": one.arrival.transport, "at": now, "repeated": one.repeated}
+            for one in batch
+        ],
+    )
     wake(session, READ)
-    return delivery.id, False
+
+
+def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[str, int]:
+    """Insert what is not there yet: the digests that were new, with the number each delivery got."""
+    rows = [
+        {
+            "transport": one.arrival.transport, "format": one.arrival.format, "digest": one.digest,
+            "content": one.content, "blob": one.blob, "size": len(one.arrival.raw),
+            "envelope": dict(one.arrival.envelope), "received_at": one.arrival.received_at or now, "not_before": now,
+            "state": DeliveryState.FAILED if one.arrival.unreadable else DeliveryState.PENDING,
+            "reason": one.arrival.unreadable, "items": 1, "attempts": 0,
+        }
+        for one in ones
+    ]  # fmt: skip
+    into: Any = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql  # one clause, two classes
+    new = into.insert(Delivery).values(rows).on_conflict_do_nothing(index_elements=["digest"])
+    return {digest: number for number, digest in session.execute(new.returning(Delivery.id, Delivery.digest))}
+
+
+def _look_again(known: Delivery, arrival: Arrival, now: datetime) -> None:
+    """Have failed bytes read once more when they are handed over once more: someone took the trouble."""
+    if known.state is DeliveryState.FAILED and not arrival.unreadable:
+        known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0
 
 
 def read_waiting(house: House) -> int:
@@ -176,7 +205,7 @@ def read(house: House, number: int) -> None:
             _read(house, session, number)
     except ParseError as error:
         _fail(house, number, str(error))
-    except SQLAlchemyError as error:
+    except (OperationalError, InterfaceError) as error:
         journal.fault("read", error)
     except Exception as error:  # noqa: BLE001  # top of the worker's loop: one poison item must not stop the others
         journal.fault("read", error)

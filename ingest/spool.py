@@ -3,6 +3,7 @@
 import json
 import os
 from base64 import b64decode, b64encode
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,11 +29,14 @@ class Spool:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{os.urandom(16).hex()}.sealed"
         new = self._folder / f"{name}.new"
-        with new.open("xb") as file:
-            file.write(self._sealer.seal(_dump(arrival)))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._folder / name)
+        try:
+            with new.open("xb") as file:
+                file.write(self._sealer.seal(_dump(arrival)))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._folder / name)
+        finally:
+            new.unlink(missing_ok=True)
         descriptor = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -47,21 +51,32 @@ class Spool:
         return sorted(self._folder.glob("*.sealed"), key=lambda p: p.stat().st_mtime)
 
     def take(self, path: Path) -> Arrival:
-        """Read a file of the spool."""
+        """Read a file of the spool. Raises ValueError when it does not open: damaged, or sealed with another key."""
         return _load(self._sealer.open(path.read_bytes()))
+
+    def set_aside(self, path: Path) -> None:
+        """Keep a file that does not open out of the way of the others, for a person to look at."""
+        path.replace(path.with_suffix(".damaged"))
 
 
 def drain(house: House) -> int:
-    """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored."""
+    """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored.
+
+    A file that does not open is set aside: it must not keep the others waiting.
+    """
     spool = Spool(house.settings.home / SPOOL, house.sealer)
     intake = Intake(house)
     done = 0
     for path in spool.waiting():
         try:
             intake.accept(spool.take(path))
+        except ValueError as error:
+            journal.fault("spool", error)
+            spool.set_aside(path)
+            continue
         except (SQLAlchemyError, OSError):
             break
-        path.unlink()
+        path.unlink(missing_ok=True)
         done += 1
     return done
 
@@ -74,6 +89,7 @@ def _dump(arrival: Arrival) -> bytes:
             "raw": b64encode(arrival.raw).decode(),
             "envelope": arrival.envelope,
             "unreadable": arrival.unreadable,
+            "received_at": arrival.received_at.isoformat() if arrival.received_at else "",
         }
     ).encode()
 
@@ -83,4 +99,5 @@ def _load(data: bytes) -> Arrival:
     return Arrival(
         transport=Transport(told["transport"]), format=Format(told["format"]), raw=b64decode(told["raw"]),
         envelope=told["envelope"], unreadable=told["unreadable"],
+        received_at=datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None,
     )  # fmt: skip

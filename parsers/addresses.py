@@ -18,7 +18,7 @@ _OPENING = {"(": 1, ")": -1}
 
 
 def parse(value: bytes, hint: str = "") -> tuple[Address, ...]:
-    """Return the mailboxes of a field in their order, groups opened, names decoded; those without name or address fall away.
+    """Return the mailboxes of a field in their order, groups opened, names decoded.
 
     `hint` is the charset to try for bytes above ASCII.
     """
@@ -148,7 +148,9 @@ def _without_comments(text: str) -> tuple[str, str]:
     """Text outside and inside of comments (RFC 5322 §3.2.2); nested ones are kept with their brackets."""
     if "(" not in text:
         return text, ""
-    outside, inside, depth, quoted, escaped = [], [], 0, False, False
+    outside: list[str] = []
+    inside: list[str] = []
+    depth, quoted, escaped = 0, False, False
     for char in text:
         if escaped or (char == "\\" and (quoted or depth)):
             escaped = not escaped

@@ -11,12 +11,24 @@ MAX_TEXT = 1_000_000  # characters of a text that are shown; all of it is in the
 MAX_ATTACHMENTS = 1000
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
-TEXTS = {"": "plain", "text/plain": "plain", "text": "plain", "plain/text": "plain", "text/html": "html"}
+# Types that are the text of a message -> in which of its forms.
+TEXTS = {
+    "": "plain",
+    "plain/text": "plain",
+    "text": "plain",
+    "text/enriched": "enriched",
+    "text/html": "html",
+    "text/markdown": "plain",
+    "text/plain": "plain",
+    "text/richtext": "enriched",
+    "text/x-markdown": "plain",
+}
 ENCRYPTED = frozenset({"multipart/encrypted", "application/pgp-encrypted"})
 TNEF = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
 _MARKUP = re.compile(r"\s*(?:<!doctype html|<html|<head|<body)\b", re.IGNORECASE)
+_ENRICHED = re.compile(r"<param>.{0,200}?</param>|(?<!<)</?\w{1,60}>", re.DOTALL)
 _STUB = re.compile(
     r"(?:html|multi-?part|mime).{0,80}(?:view|read|display|client|support|program|reader)"
     r"|(?:view|read|display|support).{0,80}\bhtml\b|no plain.?text",
@@ -57,6 +69,11 @@ class Body:
         return "\n\n".join(filter(str.strip, (segment.best.strip("\n") for segment in self.segments)))[:MAX_TEXT]
 
     @property
+    def has_plain(self) -> bool:
+        """Whether some of the text came as plain text that says something."""
+        return any(segment.plain is not None and segment.best == segment.plain for segment in self.segments)
+
+    @property
     def plain(self) -> str:
         """The text/plain alternative of the whole, "" where there is none."""
         if all(segment.plain is None for segment in self.segments):
@@ -84,11 +101,13 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
         body.caveats.append("encrypted: cannot be read here")
     if part.mime == "multipart/alternative":
         return _alternative(part, body)
-    if part.children or part.mime.startswith("multipart/"):
+    if part.children:
         return [segment for child in part.children for segment in _collect(child, body)]
-    kind = TEXTS.get(part.mime)
+    kind = "plain" if alone and part.mime.startswith("multipart/") else TEXTS.get(part.mime)
     disposition, parameters = part.disposition
     named = parameters.get("filename") or part.parameters.get("name")
+    if part.mime.startswith("multipart/") and not part.body.strip():
+        return []
     if kind is None or (disposition == "attachment") or (named and not alone):
         return _attach(part, body)
     return _text(part, body, kind)
@@ -113,8 +132,10 @@ def _text(part: Part, body: Body, kind: str) -> list[Segment]:
     if kind == "html":
         return [Segment(html=_html_text(part, content))]
     decoded = text.lines(charsets.decode(content, mime.charset(part)))
-    if part.mime != "text/plain" and _MARKUP.match(decoded):
+    if part.mime == "" and _MARKUP.match(decoded):
         return [Segment(html=decoded)]
+    if kind == "enriched":
+        decoded = _ENRICHED.sub("", decoded).replace("<<", "<")
     if part.parameters.get("format", "").lower() == "flowed":
         decoded = text.unflow(decoded, delete_space=part.parameters.get("delsp", "").lower() == "yes")
     if decoded.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):

@@ -57,16 +57,16 @@ def _lines(value: str) -> Pairs:
 
 def _typed_lines(value: str, *, any_key: bool) -> Pairs:
     """Sub-fields before a field type: a line that opens with no key continues the value before it; else ()."""
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, list[str]]] = []
     for line in value.splitlines():
         match = _LINE.fullmatch(line)
         if match and (any_key or match[1] in SUB_KEYS):
-            found.append((match[1], match[2]))
+            found.append((match[1], [match[2]]))
         elif found:
-            found[-1] = (found[-1][0], f"{found[-1][1]}\n{line}")
+            found[-1][1].append(line)
         else:
             return ()
-    return tuple(found)
+    return tuple((key, "\n".join(lines)) for key, lines in found)
 
 
 def _typed(value: Json) -> tuple[str, Json]:

@@ -14,16 +14,21 @@ MAX_PARAMETER_BYTES = 20_000
 
 # A block of `Word: text` lines is a header only if it names one of these: people write "Note: ..." too.
 KNOWN = frozenset(
-    "from to cc bcc subject date message-id received return-path reply-to sender mime-version content-type "
-    "content-transfer-encoding content-disposition content-id content-description in-reply-to references delivered-to "
-    "envelope-to x-original-to dkim-signature x-mailer user-agent precedence auto-submitted list-id list-unsubscribe "
-    "errors-to organization importance x-priority thread-index thread-topic resent-from resent-date resent-to "
-    "authentication-results arc-seal apparently-to status x-uidl".split(),
+    str.split(
+        "from to cc bcc subject date message-id received return-path reply-to sender mime-version content-type "
+        "content-transfer-encoding content-disposition content-id content-description in-reply-to references "
+        "delivered-to envelope-to x-original-to dkim-signature x-mailer user-agent precedence auto-submitted list-id "
+        "list-unsubscribe errors-to organization importance x-priority thread-index thread-topic resent-from resent- "
+        "date resent-to authentication-results arc-seal apparently-to status x-uidl",
+    ),
 )
 _FIELD = re.compile(rb"([!-9;-~]{1,2000})[ \t]*:[ \t]*(.*)", re.DOTALL)
 _LINE = re.compile(rb"[^\r\n]*(?:\r\r\n|\r\n|\n|\r|\Z)")
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _MBOX = re.compile(rb">?From [^\r\n]*\r?\n")
-_KNOWN_FIELD = re.compile(rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN)) + rb")[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_KNOWN_FIELD = re.compile(
+    rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN)) + rb")[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
 _TRANSPORT = re.compile(rb"(?:return-path|received|delivered-to|message-id|mime-version)[ \t]*:", re.IGNORECASE)
 _WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?(.*?)\?=", re.DOTALL)
 _CUT_WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\??\Z")
@@ -94,7 +99,7 @@ def split(raw: bytes, start: int = 0) -> Head:
 
 
 def _first_field(raw: bytes, start: int) -> int:
-    """Position of the first field: behind a byte order mark, blank lines, mbox lines, and a title above a whole header."""
+    """Position of the first field: behind a byte order mark, blank lines, mbox lines, a title."""
     if raw.startswith(b"\xef\xbb\xbf", start):
         start += 3
     while raw[start : start + 1] in {b"\r", b"\n"}:
@@ -133,8 +138,8 @@ def _take(line: bytes, items: list[tuple[str, bytes]]) -> bool:
 
 def _blank_line(raw: bytes, position: int) -> int:
     """Position behind the next empty line, or the end."""
-    found = [raw.find(gap, position) + len(gap) for gap in (b"\n\r\n", b"\n\n") if raw.find(gap, position) >= 0]
-    return min(found, default=len(raw))
+    found = _EMPTY_LINE.search(raw, position)
+    return found.end() if found is not None else len(raw)
 
 
 def one_line(text: str) -> str:
@@ -182,7 +187,7 @@ def _decoded_word(encoding: bytes, content: bytes) -> bytes:
 
 
 def base64_bytes(data: bytes) -> bytes:
-    """Decode base64 of any alphabet error: strange characters are passed over, missing padding is added (RFC 2045 §6.8)."""
+    """Decode base64: strange characters are passed over, missing padding is added (RFC 2045 §6.8)."""
     try:
         return binascii.a2b_base64(data)
     except binascii.Error:
@@ -202,7 +207,7 @@ def message_ids(value: bytes) -> tuple[str, ...]:
 
 
 def parameters(value: bytes) -> tuple[str, dict[str, str]]:
-    """Split `type/subtype; name=value` into its value, in lower case, and the decoded parameters (RFC 2045, RFC 2231)."""
+    """Split `type/subtype; name=value`: value in lower case, parameters decoded (RFC 2045, RFC 2231)."""
     head = re.match(rb"\s*\"?([^\s;\"]*)", value[:MAX_PARAMETER_BYTES])
     assert head is not None  # the pattern matches the empty string
     raw: dict[str, bytes] = {}
@@ -227,7 +232,7 @@ def _parameter_value(name: str, found: re.Match[bytes]) -> bytes:
     if quoted is not None:
         return re.sub(rb"\\([\"\\])", rb"\1", quoted)
     bare = found[5].strip()
-    return bare if name.split("*")[0] in _SPACED else (bare.split() or [b""])[0]
+    return bare if name.split("*", maxsplit=1)[0] in _SPACED else (bare.split() or [b""])[0]
 
 
 def _joined(raw: dict[str, bytes]) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """RFC 5322 messages: one mail becomes one item, whatever state it is in."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
 
-from parsers import addresses, automatic, body, headers, mime, reply
+from parsers import addresses, automatic, body, headers, mime, reply, reply_html
 from parsers.headers import Fields
 from parsers.item import Address, Format, InboundItem, ParseError
 
@@ -57,8 +58,6 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
 
 def _with_caveats(item: InboundItem, found: tuple[str, ...]) -> InboundItem:
     """Name what a consultant will miss."""
-    from dataclasses import replace  # noqa: PLC0415
-
     missing = [
         words
         for words, absent in (
@@ -79,7 +78,9 @@ def _hint(part: mime.Part) -> str:
 
 def _sender(fields: Fields, hint: str) -> Address:
     """Who wrote: the first From with an address, else the Sender, else a name alone."""
-    candidates = [a for name in ("from", "sender") for value in fields.every(name) for a in addresses.parse(value, hint)]
+    candidates = [
+        a for name in ("from", "sender") for value in fields.every(name) for a in addresses.parse(value, hint)
+    ]
     return next((a for a in candidates if a.email), candidates[0] if candidates else Address())
 
 
@@ -101,4 +102,11 @@ def _lenient_date(fields: Fields) -> datetime | None:
 
 
 def _newest(content: body.Body, shown: str) -> str:
-    return reply.newest(shown)
+    """Newest text: HTML marks quotes best, so it decides where the plain form is missing or shows no quote."""
+    html = content.html
+    if html and not content.has_plain:
+        return reply.newest_html(html)
+    found = reply.newest(shown)
+    if html and reply_html.has_marks(html) and len(found) >= len(shown.strip()):
+        return reply.newest_html(html) or found
+    return found

@@ -16,6 +16,9 @@ from mailparser.exceptions import MailParserError
 from parsers import charsets, headers, transfer
 from parsers.headers import Fields
 
+for _module in (mailparser.core, mailparser.utils):
+    _module.log.disabled = True  # it quotes what it reads, and customers' text belongs into no log
+
 MAX_DEPTH = 60  # multiparts in multiparts; deeper ones are kept whole
 MAX_PREAMBLE = 1_048_576  # bytes before the first delimiter; also what a search for a boundary that is not there costs
 MAX_PARTS = 1000
@@ -25,7 +28,9 @@ TOP_FIELDS = frozenset({"date", "mime-version"})  # what mail-parser reads of th
 _LINE = re.compile(rb"--([^\r\n]*)(?:\r?\n|\r|\Z)")
 _GUESS = re.compile(rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE)
 _PART_HEADER = re.compile(rb"content-[\w-]+[ \t]*:", re.IGNORECASE)
-_LATER = re.compile(rb"(?:\A|\n)--([^\r\n\s]{3,200})[ \t]*\r?\ncontent-(?:type|transfer-encoding|disposition)[ \t]*:", re.IGNORECASE)
+_LATER = re.compile(
+    rb"(?:\A|\n)--([^\r\n\s]{3,200})[ \t]*\r?\ncontent-(?:type|transfer-encoding|disposition)[ \t]*:", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,11 @@ def _scan_parts(scan: _Scan, head: headers.Head) -> None:
         if len(scan.pieces) >= MAX_PARTS:
             scan.caveats.append(f"more than {MAX_PARTS} parts: the rest is in the original")
             break
-        part = headers.split(scan.raw, after) if _has_header(scan.raw, after) else headers.Head(Fields([]), _body_at(scan.raw, after))
+        part = (
+            headers.split(scan.raw, after)
+            if _has_header(scan.raw, after)
+            else headers.Head(Fields([]), _body_at(scan.raw, after))
+        )
         scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
         position = _open(scan, part.fields, part.body, scan.depth[boundary])
         if part.cut:
@@ -171,7 +180,11 @@ def _find_delimiter(scan: _Scan, position: int) -> tuple[int, int, bytes, bool] 
     raw = scan.raw
     if not scan.depth:
         return None
-    at = position if raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""} else _next_dashes(raw, position)
+    at = (
+        position
+        if raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""}
+        else _next_dashes(raw, position)
+    )
     while at >= 0:
         line = _LINE.match(raw, at)
         if line is not None:
@@ -204,7 +217,13 @@ def _skeleton_header(fields: Fields, piece: int | None, boundary: bytes) -> byte
     ]
     mime, parameters = headers.parameters(fields.first("content-type"))
     if boundary and parameters.get("boundary", "").encode("utf-8", "replace") != boundary:
-        lines.append(b"Content-Type: multipart/" + (mime.partition("/")[2] or "mixed").encode("ascii", "replace") + b'; boundary="' + boundary.replace(b'"', b'\\"') + b'"')
+        lines.append(
+            b"Content-Type: multipart/"
+            + (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
+            + b'; boundary="'
+            + boundary.replace(b'"', b'\\"')
+            + b'"'
+        )
     elif boundary or not mime.startswith(("multipart/", "message/")):
         lines += [b"Content-Type: " + _flat(value) for value in fields.every("content-type")[:1]]
     else:
@@ -226,7 +245,11 @@ def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> P
         return _leaf(scan, int(str(number)), default)
     children = message.get_payload()
     default = "message/rfc822" if message.get_content_type() == "multipart/digest" else ""
-    parts = tuple(_part(child, scan, seen, default) for child in children) if isinstance(children, list) else ()
+    parts = (
+        tuple(_part(child, scan, seen, default) for child in children if isinstance(child, Message))
+        if isinstance(children, list)
+        else ()
+    )
     fields = Fields([(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()])
     return Part(fields, message.get_content_type(), headers.parameters(fields.first("content-type"))[1], children=parts)
 

@@ -60,7 +60,7 @@ ENDINGS = {
 
 
 def safe(name: str) -> str:
-    """Return the name's last path component without anything that could mislead a reader or a file system, "" if nothing is left."""
+    """Return the last path component without what could mislead a reader or a file system, "" if nothing is left."""
     text = _UNSAFE.sub("", unicodedata.normalize("NFC", name[:4000]))
     parts = [part.strip(" \t\"'<>") for part in _PATH.split(text)]
     last = next((part for part in reversed(parts) if part.strip(". ")), "")

@@ -1,5 +1,7 @@
 """Words by which automatic mail gives itself away in its subject, in the languages mail programs speak."""
 
+# ruff: noqa: RUF001 - words of many languages look like letters of others
+
 import re
 
 # Beginnings nobody writes by hand.
@@ -24,7 +26,8 @@ AUTO_REPLY = (
     r"автоответ|автоматический ответ|автоматична відповідь|автовідповідь|автоматичен отговор",
     r"automātiskā atbilde|automatinis atsakymas|automaat(?:ne )?vastus",
     # Hungarian, Turkish, Greek, Hebrew, Arabic, Vietnamese, Indonesian, Thai
-    r"automatikus válasz|otomatik (?:yanıt|cevap)|αυτόματη απάντηση|מענה אוטומטי|תשובה אוטומטית|رد تلقائي|الرد التلقائي",
+    r"automatikus válasz|otomatik (?:yanıt|cevap)|αυτόματη απάντηση|מענה אוטומטי|תשובה אוטומטית|رد تلقائي",
+    r"الرد التلقائي",
     r"trả lời tự động|balasan otomatis|ตอบกลับอัตโนมัติ",
     # Chinese, Japanese, Korean
     r"自[动動](?:回复|回覆|答复|答覆|應答|応答|返信|配信)|不在通知|不在のお知らせ|자동 ?(?:회신|응답)",
@@ -32,7 +35,8 @@ AUTO_REPLY = (
 
 # Beginnings that people write too: only where nothing but a colon, a date, a name in brackets or the end follows.
 ABSENCE = (
-    r"out[ -]of[ -](?:the[ -])?office|away from (?:my |the )?(?:mail|e-?mail|office|desk)|on (?:vacation|annual leave|leave)",
+    r"out[ -]of[ -](?:the[ -])?office|away from (?:my |the )?(?:mail|e-?mail|office|desk)",
+    r"on (?:vacation|annual leave|leave)",
     r"i am (?:currently )?(?:out of (?:the )?office|away|on vacation|on leave)",
     r"abwesenheit|abwesend|(?:bin )?nicht im (?:büro|buero|haus)|au(?:ß|ss)er haus|im urlaub",
     r"absen(?:ce|t|te)|en congés?|hors du bureau|fuera de (?:la )?oficina|ausencia|ausente|ausência|fora do escritório",
@@ -45,25 +49,46 @@ ABSENCE = (
 BOUNCE = (
     # English
     r"undeliver(?:able|ed)(?: mail| message| e-?mail)?(?: returned to sender|:|,|\b)",
-    r"(?:mail|message|e-?mail|delivery)?[ -]?(?:delivery|deliver) (?:status )?(?:notification|report|failure|error|problem|has failed|failed)",
+    (
+        r"(?:mail|message|e-?mail|delivery)?[ -]?(?:delivery|deliver) (?:status )?"
+        r"(?:notification|report|failure|error|problem|has failed|failed)"
+    ),
     r"delivery (?:status|failure|failed|problems?|delayed|incomplete|has failed|final failure|unsuccessful|report)\b",
     r"(?:permanent|temporary|transient)?(?: mail| message)?\s*(?:delivery )(?:failure|error|delay)",
-    r"(?:mail|message|e-?mail) (?:could not be|not|was not|cannot be|can't be|undeliverable|delivery)\b.{0,30}(?:deliver|fail|status)",
-    r"(?:mail|message|e-?mail) (?:system error|delivery|failed|failure|undeliverable|returned|rejected|status|could not be delivered)",
-    r"returned (?:mail|e-?mail|message|to sender)|failure notice|failed (?:mail|delivery|recipient)|non[ -]?delivery|nondeliverable",
-    r"(?:warning|notice): (?:could not send|mail delivery|message|e-?mail|unable)|postmaster notify|bounced? (?:mail|message|e-?mail)",
-    r"your (?:message|mail|e-?mail).{0,60}(?:could not be delivered|not delivered|undeliverable|bounced|rejected|delayed)",
+    (
+        r"(?:mail|message|e-?mail) (?:could not be|not|was not|cannot be|can't be|undeliverable|delivery)\b"
+        r".{0,30}(?:deliver|fail|status)"
+    ),
+    (
+        r"(?:mail|message|e-?mail) (?:system error|delivery|failed|failure|undeliverable|returned|rejected|status"
+        r"|could not be delivered)"
+    ),
+    r"returned (?:mail|e-?mail|message|to sender)|failure notice|failed (?:mail|delivery|recipient)",
+    r"non[ -]?delivery|nondeliverable",
+    r"(?:warning|notice): (?:could not send|mail delivery|message|e-?mail|unable)|postmaster notify",
+    r"bounced? (?:mail|message|e-?mail)",
+    (
+        r"your (?:message|mail|e-?mail).{0,60}(?:could not be delivered|not delivered|undeliverable"
+        r"|bounced|rejected|delayed)"
+    ),
     r"there was an error sending your mail|sorry, your message could not be delivered|unable to deliver|rejected mail",
     r"postfix smtp server: errors|couldn't deliver|can't deliver|message status - undeliverable|\[postmaster\]",
     # German, Dutch, the Nordic languages
-    r"(?:unzustellbar|nicht zustellbar|zustellung (?:fehlgeschlagen|nicht möglich|der nachricht)|fehler bei der zustellung)",
-    r"mail(?:zustellung)? fehlgeschlagen|rückläufer|onbestelbaar|niet bezorgd|kan (?:inte|ikke) levereres?|olevererbart|uleverbar",
+    (
+        r"(?:unzustellbar|nicht zustellbar|zustellung (?:fehlgeschlagen|nicht möglich|der nachricht)"
+        r"|fehler bei der zustellung)"
+    ),
+    r"mail(?:zustellung)? fehlgeschlagen|rückläufer|onbestelbaar|niet bezorgd|kan (?:inte|ikke) levereres?",
+    r"olevererbart|uleverbar",
     # Romance languages
     r"non remis|échec de (?:la )?(?:remise|livraison)|notification d['’]échec|message non distribué|non distribuable",
-    r"no se (?:puede|pudo) entregar|no entregado|error (?:de|en la) entrega|devuelto|correo devuelto|notificación de (?:error|estado)",
-    r"mancato recapito|non recapitabile|notifica di mancato|não (?:foi possível entregar|entregue|é possível entregar)|falha na entrega",
+    r"no se (?:puede|pudo) entregar|no entregado|error (?:de|en la) entrega|devuelto|correo devuelto",
+    r"notificación de (?:error|estado)",
+    r"mancato recapito|non recapitabile|notifica di mancato",
+    r"não (?:foi possível entregar|entregue|é possível entregar)|falha na entrega",
     # Slavic languages, Turkish
-    r"niedostarczon|nie można dostarczyć|nedoručiteln|недоставлен|не удается доставить|ваше сообщение не доставлено|teslim edilemedi",
+    r"niedostarczon|nie można dostarczyć|nedoručiteln|недоставлен|не удается доставить",
+    r"ваше сообщение не доставлено|teslim edilemedi",
     # Chinese, Japanese, Korean
     r"无法(?:送达|投递)|無法(?:傳遞|投遞)|(?:系统)?退信|未送达|未送達|投递失败|配信不能|未配信|配信(?:エラー|失敗)|配送(?:エラー|不能)|送信エラー",
     r"メール(?:が|は)?(?:配信|送信|送達)|배달되지|배달할 수|(?:전송|발송|배달) ?실패|반송",
@@ -72,10 +97,14 @@ BOUNCE = (
 # What the text of a bounce says, for those of which nothing else is certain.
 BOUNCE_TEXT = (
     r"this is the (?:mail|postfix|mail delivery|qmail-send|exim)",
-    r"(?:was|were|is|has) ?(?:not|n't|unable to) ?(?:be|been)? deliver|(?:could|can|may) ?not (?:be )?deliver|couldn't be delivered",
-    r"the following (?:address|recipient|user|message|destination)|did not reach|wasn't delivered|unable to deliver|delivery (?:has )?failed",
-    r"permanent(?:ly)? (?:fatal )?(?:error|failure|failed)|undeliver|returned (?:to|mail)|returning (?:message|mail) to sender",
-    r"user unknown|unknown (?:user|recipient|address)|no such (?:user|recipient)|mailbox (?:is )?(?:full|unavailable|not found)",
+    r"(?:was|were|is|has) ?(?:not|n't|unable to) ?(?:be|been)? deliver",
+    r"(?:could|can|may) ?not (?:be )?deliver|couldn't be delivered",
+    r"the following (?:address|recipient|user|message|destination)|did not reach|wasn't delivered",
+    r"unable to deliver|delivery (?:has )?failed",
+    r"permanent(?:ly)? (?:fatal )?(?:error|failure|failed)|undeliver|returned (?:to|mail)",
+    r"returning (?:message|mail) to sender",
+    r"user unknown|unknown (?:user|recipient|address)|no such (?:user|recipient)",
+    r"mailbox (?:is )?(?:full|unavailable|not found)",
     r"(?:address|recipient|user|mailbox|account) .{0,40}(?:not exist|rejected|disabled|unknown|not found)",
     r"\b[45]\d\d[ -](?:\#?[45]\.\d{1,3}\.\d{1,3}|[A-Za-z<])|\b[45]\.\d\.\d{1,3}\b",
     r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar|не доставлено|投递",

@@ -1,9 +1,13 @@
 """How mail programs announce what they quote: the marks of a reply, in the languages people answer in."""
 
+# ruff: noqa: RUF001 - words of many languages look like letters of others
+
 import re
 from enum import StrEnum
 
 MAX_LINE = 500  # characters of a line that are looked at; no announcement is longer
+LONGEST_MARK = 130  # characters; marks that begin with a letter are shorter
+LONGEST_FIELD = 40  # characters of a field's name in any language
 MAX_SPAN = 6  # lines an announcement may be wrapped into
 
 
@@ -38,56 +42,84 @@ ON = (
     r"|в|kl|tarihinde|pada|u|dana|ons|tor|fre|lør|søn|man|tir|בתאריך|ב-|在|于|於"
 )
 _EMAIL = r"[^\s@<>]{1,80}@[^\s@<>]{1,120}"
-_DATE = r"(?:\d{1,4}[-/.年]\s?\d{1,2}[-/.月]\s?\d{1,4}|\d{1,2}\.? [^\W\d]{3,12}\.? \d{4}|\d{1,2}[.:]\d{2}|\b(?:19|20)\d\d\b)"
+_DATE = (
+    r"(?:\d{1,4}[-/.年]\s?\d{1,2}[-/.月]\s?\d{1,4}|\d{1,2}\.? [^\W\d]{3,12}\.? \d{4}"
+    r"|\d{1,2}[.:]\d{2}|\b(?:19|20)\d\d\b)"
+)
 
 wrote = re.compile(rf"(?:\b|(?<=[^\x00-\x7f]))(?:{WROTE})(?!\w).{{0,160}}?[:：]?[\s\-–—_*]*$", re.IGNORECASE)
 begins = re.compile(rf"[>\s*_\-–—]*(?:(?:{ON})\b|{_DATE})", re.IGNORECASE)
 dated = re.compile(rf"{_EMAIL}|{_DATE}|\b\d{{1,2}}\b")
-ends = re.compile(r"[:：][\s\-–—_*]*$|[-–—_]{3,}\s*$")
+ends = re.compile(r"[:：][\s\-–—_*]*$|[-–—_]{3,}\s*$|\bwrote\s*$")
 # Gmail without a verb (`2014-10-17 11:28 GMT+03:00 Jane <jane@example.org>:`), Yandex, Chinese and Japanese Gmail.
-signed = re.compile(rf"[>\s]*{_DATE}.{{0,160}}(?:<|&lt;|\(|\[mailto:)\s*(?:mailto:)?{_EMAIL}\s*(?:>|&gt;|\)|\])\s*[:：]?\s*$", re.IGNORECASE)
+signed = re.compile(
+    rf"[>\s]*(?:[^\W\d]{{2,12}}\.?,\s*)?{_DATE}.{{0,160}}(?:<|&lt;|\(|\[mailto:)\s*(?:mailto:)?{_EMAIL}\s*(?:>|&gt;|\)|\])\s*[:：]?\s*$",
+    re.IGNORECASE,
+)
 # Without a date: `---- Jane wrote ----`, `Quoting Jane <…>:`, `Jane <…> schrieb:`.
 dashed = re.compile(rf"-{{2,}}\s*(?:.{{0,200}}\s)?(?:{WROTE})[:：]?\s*-{{2,}}\s*$", re.IGNORECASE)
 quoting = re.compile(r"(?:quoting|zitat von|citando|citat|en réponse à)\b.{1,160}[:：]\s*$", re.IGNORECASE)
 
 _ORIGINAL_WORDS = (
-    r"original[ -](?:message|appointment|e-?mail|nachricht)|reply message|message d['’]origine|message original|mensaje original"
-    r"|mensagem original|messaggio originale|(?:ur)?spr(?:ü|ue)ngliche (?:nachricht|e-?mail)|urspr\.? nachricht|originalnachricht"
-    r"|oorspronkelijk bericht|original(?:t)? ?meddelande|ursprungligt meddelande|opprinnelig melding|original ?(?:meddelelse|besked)"
-    r"|oprindelig(?: meddelelse| besked)?|alkuperäinen viesti|wiadomość oryginalna|oryginalna wiadomość|původní (?:zpráva|e-?mail)"
-    r"|pôvodná správa|eredeti üzenet|исходное сообщение|оригинальное сообщение|початкове повідомлення|özgün (?:ileti|mesaj)|orijinal mesaj"
-    r"|mesaj original|αρχικό μήνυμα|原始邮件|原始郵件|原邮件|元のメッセージ|원본 메[시세]지|הודעה מקורית|الرسالة الأصلية|thư gốc|pesan asli"
+    r"original[ -](?:message|appointment|e-?mail|nachricht)|reply message|message d['’]origine"
+    r"|message original|mensaje original"
+    r"|mensagem original|messaggio originale|(?:ur)?spr(?:ü|ue)ngliche (?:nachricht|e-?mail)"
+    r"|urspr\.? nachricht|originalnachricht"
+    r"|oorspronkelijk bericht|original(?:t)? ?meddelande|ursprungligt meddelande|opprinnelig melding"
+    r"|original ?(?:meddelelse|besked)"
+    r"|oprindelig(?: meddelelse| besked)?|alkuperäinen viesti|wiadomość oryginalna|oryginalna wiadomość"
+    r"|původní (?:zpráva|e-?mail)"
+    r"|pôvodná správa|eredeti üzenet|исходное сообщение|оригинальное сообщение|початкове повідомлення"
+    r"|özgün (?:ileti|mesaj)|orijinal mesaj"
+    r"|mesaj original|αρχικό μήνυμα|原始邮件|原始郵件|原邮件|元のメッセージ"
+    r"|원본 메[시세]지|הודעה מקורית|الرسالة الأصلية|thư gốc|pesan asli"
 )
 original = re.compile(
     rf"[>\s]*(?:[-–—_*=]{{2,}}\s*(?:{_ORIGINAL_WORDS})\s*[-–—_*=:]*|[-–—_*=]*\s*(?:{_ORIGINAL_WORDS})\s*[-–—_*=]{{2,}})\s*$",
     re.IGNORECASE,
 )
 forward = re.compile(
-    r"[\s*_]*(?:[-–—_=]{2,}\s*(?:forwarded(?: message| by .{1,80})?|weitergeleitete nachricht|message (?:transféré|transmis|réexpédié)|mensaje reenviado"
-    r"|messaggio inoltrato|mensagem (?:encaminhada|reencaminhada)|doorgestuurd bericht|vidarebefordrat meddelande|videresendt (?:melding|meddelelse|besked)"
-    r"|välitetty viesti|wiadomość przekazana|przekazana wiadomość|přeposlaná zpráva|továbbított üzenet|пересылаемое сообщение|переслане повідомлення"
+    r"[\s*_]*(?:[-–—_=]{2,}\s*(?:forwarded(?: message| by .{1,80})?|weitergeleitete nachricht"
+    r"|message (?:transféré|transmis|réexpédié)|mensaje reenviado"
+    r"|messaggio inoltrato|mensagem (?:encaminhada|reencaminhada)|doorgestuurd bericht"
+    r"|vidarebefordrat meddelande|videresendt (?:melding|meddelelse|besked)"
+    r"|välitetty viesti|wiadomość przekazana|przekazana wiadomość|přeposlaná zpráva|továbbított üzenet"
+    r"|пересылаемое сообщение|переслане повідомлення"
     r"|iletilen mesaj|转发邮件|转发的邮件|轉寄郵件|転送メッセージ|전달된 메시지)\s*[-–—_=:]*"
-    r"|(?:begin forwarded message|anfang der weitergeleiteten (?:nachricht|e-?mail)|début du message (?:réexpédié|transféré)|inicio del mensaje reenviado"
-    r"|inizio messaggio inoltrato|início da mensagem (?:encaminhada|reencaminhada)|begin doorgestuurd bericht|vidarebefordrat brev|start på videresendt"
-    r"|początek przekazywanej wiadomości|начало переадресованного (?:письма|сообщения)|下に転送します|下記は転送|开始转发的邮件)\s*[:：])\s*$",
+    r"|(?:begin forwarded message|anfang der weitergeleiteten (?:nachricht|e-?mail)"
+    r"|début du message (?:réexpédié|transféré)|inicio del mensaje reenviado"
+    r"|inizio messaggio inoltrato|início da mensagem (?:encaminhada|reencaminhada)"
+    r"|begin doorgestuurd bericht|vidarebefordrat brev|start på videresendt"
+    r"|początek przekazywanej wiadomości|начало переадресованного (?:письма|сообщения)|下に転送します|下記は転送"
+    r"|开始转发的邮件)\s*[:：])\s*$",
     re.IGNORECASE,
 )
 
 # Names of the fields in a quoted header -> which one it is.
 FIELDS = {
-    "from": r"from|von|de|da|van|från|fra|frá|lähettäjä|od|от|від|kimden|gönderen|发件人|寄件者|寄件人|差出人|送信者|보낸 ?사람|feladó|από|מאת|من|từ|dari|จาก"
+    "from": r"from|von|de|da|van|från|fra|frá|lähettäjä|od|от|від|kimden|gönderen|发件人|寄件者|寄件人|差出人|送信者"
+    "|보낸 ?사람|feladó|από|מאת|من|từ|dari|จาก"
     r"|expéditeur|remitente|mittente|avsändare|de la|expeditor|pošiljatelj|saatja|nuo|no",
-    "date": r"sent(?: at)?|date|gesendet(?: am)?|datum|envoyé(?: le)?|enviado(?: el| em| a)?|fecha|data|inviato(?: il)?|verzonden|skickat|sendt|dato|lähetetty"
-    r"|päivämäärä|päiväys|wysłano|wysłane|odesláno|odoslané|отправлено|дата|надіслано|gönderildi|gönderme tarihi|tarih|发送时间|发送日期|日期|时间|寄件日期"
-    r"|送信日時|日時|日付|보낸 ?날짜|날짜|elküldve|dátum|ημερομηνία|στάλθηκε|נשלח|תאריך|التاريخ|تاريخ|ngày|terkirim|tanggal|trimis|poslano|saadetud|fwd",
-    "to": r"to|an|à|a|para|aan|till|til|vastaanottaja|kenelle|do|komu|pre|кому|до|kime|alıcı|收件人|收件者|宛先|받는 ?사람|címzett|προς|אל|إلى|đến|kepada"
-    r"|destinataire|destinatario|către|za|cc|bcc|kopie|copie|copia|cópia|kopi|kopia|kopio|dw|копия|копія|bilgi|抄送|副本|참조|másolatot kap|κοιν\.?",
-    "subject": r"subject|betreff|betrifft|objet|sujet|asunto|assunto|oggetto|onderwerp|ämne|emne|aihe|temat|předmět|predmet|тема|konu|主题|主題|主旨|件名|제목"
+    "date": r"sent(?: at)?|date|gesendet(?: am)?|datum|envoyé(?: le)?|enviado(?: el| em| a)?|fecha|data"
+    "|inviato(?: il)?|verzonden|skickat|sendt|dato|lähetetty"
+    r"|päivämäärä|päiväys|wysłano|wysłane|odesláno|odoslané|отправлено|дата|надіслано|gönderildi"
+    r"|gönderme tarihi|tarih|发送时间|发送日期|日期|时间|寄件日期"
+    r"|送信日時|日時|日付|보낸 ?날짜|날짜|elküldve|dátum|ημερομηνία|στάλθηκε|נשלח|תאריך|التاريخ|تاريخ|ngày|terkirim"
+    r"|tanggal|trimis|poslano|saadetud|fwd",
+    "to": r"to|an|à|a|para|aan|till|til|vastaanottaja|kenelle|do|komu|pre|кому|до|kime|alıcı|收件人|收件者|宛先"
+    "|받는 ?사람|címzett|προς|אל|إلى|đến|kepada"
+    r"|destinataire|destinatario|către|za|cc|bcc|kopie|copie|copia|cópia|kopi|kopia|kopio|dw|копия|копія"
+    r"|bilgi|抄送|副本|참조|másolatot kap|κοιν\.?",
+    "subject": r"subject|betreff|betrifft|objet|sujet|asunto|assunto|oggetto|onderwerp|ämne|emne|aihe"
+    "|temat|předmět|predmet|тема|konu|主题|主題|主旨|件名|제목"
     r"|tárgy|θέμα|נושא|الموضوع|chủ đề|perihal|subjek|subiect|zadeva|teema",
-    "other": r"reply-to|antwort an|répondre à|responder a|importance|wichtigkeit|priority|priorität|attachments?|anlagen?|organization|message-id",
+    "other": r"reply-to|antwort an|répondre à|responder a|importance|wichtigkeit|priority|priorität"
+    "|attachments?|anlagen?|organization|message-id",
 }
 header = re.compile(
-    r"[>\s*_|]*(?:" + "|".join(f"(?P<{role}>{words})" for role, words in FIELDS.items()) + r")[\s*_]*[:：][*_]*(?:\s|$|(?=\S))",
+    r"[>\s*_|]*(?:"
+    + "|".join(f"(?P<{role}>{words})" for role, words in FIELDS.items())
+    + r")[\s*_]*[:：][*_]*(?:\s|$|(?=\S))",
     re.IGNORECASE,
 )
 
@@ -95,14 +127,27 @@ rule = re.compile(r"\s*(?:[-–—_=~#*+─━]{2,}|ᐧ)[ \t\u00a0]*$")
 signature = re.compile(r"(?:--|—|––|__)[ \u00a0]?$")
 device = re.compile(
     r"[\s*_\[(>]*(?:"
-    r"(?:sent|send) (?:from|via|with|using|by) (?:my|the|a|an|yahoo|outlook|mail|gmail|samsung|proton|sparrow|windows|blue|i?phone|ipad|mobile|huawei|aol|air|mailbox|nine|k-9|airmail|spark|superhuman|front|zoho|boxer|android|blackberry|cloud|workspace|type|edison|fairphone|mozilla|my|verizon|at&t|t-mobile)\b.{0,100}"
+    r"(?:sent|send) (?:wirelessly )?(?:from|via|with|using|by) (?:my|the|a|an|yahoo|outlook|mail|gmail"
+    r"|samsung|proton|sparrow|windows|blue|iphone|ipad|mobile|huawei|aol|air|mailbox|nine|k-9|spark"
+    r"|superhuman|front|zoho|boxer|android|blackberry|cloud|workspace|type|edison|fairphone|mozilla"
+    r"|verizon|at&t|t-mobile)\b(?:[^\s,]*)(?:\s+\S+){0,6}"
+    r"|sent wirelessly .{1,80}|envoyé sans fil .{1,80}"
     r"|get outlook for (?:ios|android).{0,60}|download.{0,30}outlook.{0,60}"
-    r"|(?:von|aus) (?:meinem|meiner|mein) .{1,60}gesendet.{0,20}|gesendet (?:von|mit|über|aus) .{1,60}|diese nachricht wurde von mein.{1,80}|von unterwegs gesendet.{0,20}|outlook für (?:ios|android).{0,60}"
-    r"|envoyé (?:de|depuis|à partir de|avec) .{1,60}|télécharg.{1,20}outlook.{0,40}|enviado (?:desde|do|de|a partir|via|con) .{1,60}|obtener outlook.{0,40}|inviato (?:da|dal|con) .{1,60}"
-    r"|verzonden (?:vanaf|met|vanuit|via) .{1,60}|verstuurd (?:vanaf|met|vanuit) .{1,60}|skickat från .{1,60}|sendt fra .{1,60}|sendt med .{1,60}|lähetetty .{1,40}(?:sta|stä|lla|llä)\b.{0,20}"
-    r"|wysłan[eoay] z .{1,60}|odesláno z .{1,60}|odoslané z .{1,60}|отправлено (?:с|из|от) .{1,60}|відправлено з .{1,60}|надіслано з .{1,60}|küldve .{1,40}|.{1,40}gönderildi\.?|στάλθηκε από .{1,60}"
-    r"|iphoneから送信.{0,20}|.{0,20}から送信|发自我的.{1,30}|從我的.{1,30}傳送|从我的.{1,30}发送|나의 .{1,30}에서 보냄|.{1,20}에서 보냄|trimis de pe .{1,40}|poslano s? ?.{1,40}"
-    r"|this message was sent from my .{1,60}|please excuse (?:any )?(?:typos|brevity|my brevity).{0,80}|typed with thumbs.{0,40}|отправлено мобильн.{1,40}"
+    r"|(?:von|aus) (?:meinem|meiner|mein) .{1,60}gesendet.{0,20}|gesendet (?:von|mit|über|aus) .{1,60}"
+    r"|diese nachricht wurde von mein.{1,80}|von unterwegs gesendet.{0,20}|outlook für (?:ios"
+    r"|android).{0,60}"
+    r"|envoyé (?:de|depuis|à partir de|avec) .{1,60}|télécharg.{1,20}outlook.{0,40}|enviado (?:desde|do|de"
+    r"|a partir|via|con) .{1,60}|obtener outlook.{0,40}|inviato (?:da|dal|con) .{1,60}"
+    r"|verzonden (?:vanaf|met|vanuit|via) .{1,60}|verstuurd (?:vanaf|met|vanuit) .{1,60}"
+    r"|skickat från .{1,60}|sendt fra .{1,60}|sendt med .{1,60}|lähetetty .{1,40}(?:sta|stä|lla"
+    r"|llä)\b.{0,20}"
+    r"|wysłan[eoay] z .{1,60}|odesláno z .{1,60}|odoslané z .{1,60}|отправлено (?:с|из|от) .{1,60}"
+    r"|відправлено з .{1,60}|надіслано з .{1,60}|küldve .{1,40}|.{1,40}gönderildi\.?|στάλθηκε από .{1,60}"
+    r"|iphoneから送信.{0,20}|.{0,20}から送信|发自我的.{1,30}|從我的.{1,30}傳送|从我的.{1,30}发送"
+    r"|나의 .{1,30}에서 보냄|.{1,20}에서 보냄"
+    r"|trimis de pe .{1,40}|poslano s? ?.{1,40}"
+    r"|this message was sent from my .{1,60}|please excuse (?:any )?(?:typos|brevity|my brevity).{0,80}"
+    r"|typed with thumbs.{0,40}|отправлено мобильн.{1,40}"
     r")[\s*_\])]*$",
     re.IGNORECASE,
 )
@@ -124,20 +169,19 @@ def _kind(line: str) -> Kind:
     bare = line.strip()
     if not bare:
         return Kind.EMPTY
+    if bare[0] == ">" and not (forward.match(line) or original.match(line)):
+        return Kind.QUOTE
+    if (":" in bare[:LONGEST_FIELD] or "：" in bare[:LONGEST_FIELD]) and header.match(line):
+        return Kind.HEADER if not forward.match(line) else Kind.FORWARD
+    if bare[0].isalnum() and len(bare) > LONGEST_MARK:
+        return Kind.TEXT
     for pattern, kind in _ALONE:
         if pattern.match(line):
             return kind
     return Kind.TEXT
 
 
-_ALONE = (
-    (forward, Kind.FORWARD),
-    (original, Kind.ORIGINAL),
-    (re.compile(r"\s*>"), Kind.QUOTE),
-    (rule, Kind.RULE),
-    (device, Kind.DEVICE),
-    (header, Kind.HEADER),
-)
+_ALONE = ((forward, Kind.FORWARD), (original, Kind.ORIGINAL), (rule, Kind.RULE), (device, Kind.DEVICE))
 
 
 def _mark_code(lines: list[str], found: list[Kind]) -> None:
@@ -174,7 +218,7 @@ _APART = frozenset({Kind.INTRO, Kind.ORIGINAL, Kind.FORWARD, Kind.DEVICE})
 
 
 def _goes_up(lines: list[str], found: list[Kind], index: int) -> bool:
-    """Whether an announcement that is one already may have begun on this line: with a date if an empty line is between."""
+    """Whether an announcement may have begun on this line; across an empty line only with a date."""
     below = found[index + 1] is Kind.EMPTY
     return begins.match(lines[index]) is not None and (not below or re.search(_DATE, lines[index]) is not None)
 
@@ -184,6 +228,8 @@ def _announces(text: str, *, quoted_below: bool) -> bool:
         return quoted_below or text.rstrip().endswith((":", "："))
     if not (wrote.search(text) and ends.search(text) and dated.search(text)):
         return False
+    if text.endswith("wrote"):
+        return begins.match(text) is not None and re.search(_EMAIL, text) is not None
     return begins.match(text) is not None or (re.search(_EMAIL, text) is not None) or quoted_below
 
 

@@ -2,8 +2,7 @@
 
 import re
 
-from parsers import quoting, text
-from parsers.quoting import Kind
+from parsers import quoting, reply_html, text
 
 MAX_LINES = 3000  # lines that are judged; of a longer text the rest is old or an attachment pasted in
 MAX_CHARACTERS = 300_000
@@ -34,11 +33,13 @@ def _kept(lines: list[str]) -> list[str]:
 
 
 def _headers_as_block(lines: list[str], pattern: str) -> str:
-    """Single lines like `To: Jane` are text; three fields or more with a sender among them are a quoted header (`H`)."""
+    """Single lines like `To: Jane` are text; three with a sender among them are a quoted header (`H`)."""
     marks = list(pattern)
     for block in re.finditer(r"h(?:[e]?[ht]{0,2}?h)*", pattern):
         names = _roles(lines[block.start() : block.end()])
-        enough = len(names) >= BLOCK or (len(names) == BLOCK - 1 and "d" in pattern[max(0, block.start() - 2) : block.start()])
+        enough = len(names) >= BLOCK or (
+            len(names) == BLOCK - 1 and "d" in pattern[max(0, block.start() - 2) : block.start()]
+        )
         whole = "from" in names and names & {"date", "subject", "to"} and enough
         for i in range(block.start(), block.end()):
             marks[i] = "H" if whole else marks[i].replace("h", "t")
@@ -56,9 +57,21 @@ def _end(pattern: str, lines: list[str]) -> int:
     text_before = pattern.find("t")
     if text_before < 0:
         return len(pattern)
-    ends += [found.start() for found in re.finditer("[oH]", pattern) if found.start() > text_before and not _passed_on(pattern, found.start())]
-    ends += [found.start() for found in re.finditer("b+", pattern) if found.start() > text_before and _rest_is_old(pattern, found.end())]
-    ends += [i for i in (found.start() for found in re.finditer("d", pattern)) if i > text_before and _is_signature(pattern, lines, i)]
+    ends += [
+        found.start()
+        for found in re.finditer("[oH]", pattern)
+        if found.start() > text_before and not _passed_on(pattern, found.start())
+    ]
+    ends += [
+        found.start()
+        for found in re.finditer("b+", pattern)
+        if found.start() > text_before and _rest_is_old(pattern, found.end())
+    ]
+    ends += [
+        i
+        for i in (found.start() for found in re.finditer("d", pattern))
+        if i > text_before and _is_signature(pattern, lines, i)
+    ]
     return min(ends)
 
 
@@ -90,15 +103,15 @@ def _without_old(pattern: str) -> list[bool]:
     for i, kind in enumerate(pattern):
         if kind == "q" and (announced or i >= tail):
             use[i] = "t" not in pattern
-        elif kind == "H" and "t" in pattern and "f" not in pattern:
-            use[i] = False
-        elif (announced and i in wrapped) or (kind == "d" and i >= tail):
+        elif (
+            (kind == "H" and "t" in pattern and "f" not in pattern)
+            or (announced and i in wrapped)
+            or (kind == "d" and i >= tail)
+        ):
             use[i] = False
     return use
 
 
 def newest_html(html: str) -> str:
-    """Return what was newly written in a reply's HTML, as text."""
-    from parsers import reply_html  # noqa: PLC0415
-
-    return reply_html.newest(html)
+    """Return what was newly written in a reply's HTML, as text: quotes go by their marks, then by their words."""
+    return newest(reply_html.without_quotes(html))

@@ -1,8 +1,10 @@
-"""Newest text of a reply in HTML: quotes by the marks mail programs put on them, then by their words."""
+"""Quotes in the HTML of a reply, by the marks mail programs put on them."""
+
+import re
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from parsers import charsets, reply, text
+from parsers import charsets, text
 
 # Elements that hold what is quoted, whole.
 QUOTES = (
@@ -34,61 +36,69 @@ QUOTES = (
     ".freescout-reply",
 )
 # Elements from which on everything is quoted.
-CUTS = ("#divRplyFwdMsg", "#divTaggedContent", "#appendonsend", "[id$=appendonsend]", "[id$=divRplyFwdMsg]", "#stopSpelling", "[name=replySplit]")
+CUTS = (
+    "#divRplyFwdMsg",
+    "#divTaggedContent",
+    "#appendonsend",
+    "[id$=appendonsend]",
+    "[id$=divRplyFwdMsg]",
+    "#stopSpelling",
+    "[name=replySplit]",
+)
 # Outlook draws a line above the quoted header.
-BORDERS = ("border-top:solid #b5c4df", "border-top:solid #e1e1e1", "border-top:solid #b5c4df 1.0pt", "border-top: 1px solid rgb(229, 229, 229)")
+BORDERS = (
+    "border-top:solid #b5c4df",
+    "border-top:solid #e1e1e1",
+    "border-top:solid #b5c4df 1.0pt",
+    "border-top: 1px solid rgb(229, 229, 229)",
+)
 SIGNATURES = (".gmail_signature", ".moz-signature", "#Signature", "[id$=_Signature]", ".protonmail_signature_block")
-FORWARD = ("forwarded message", "begin forwarded message", "weitergeleitete nachricht", "message transféré", "mensaje reenviado")
+FORWARD = (
+    "forwarded message",
+    "begin forwarded message",
+    "weitergeleitete nachricht",
+    "message transféré",
+    "mensaje reenviado",
+)
 
 
-def newest(html: str) -> str:
-    """Return what was newly written, as text; the whole text where nothing else is there."""
+NODES_OF_A_BEGINNING = 40
+_SKIPPED = ", ".join((*QUOTES, *SIGNATURES, "blockquote"))
+_MARKS = re.compile(
+    r"gmail_quote|<blockquote|moz-cite|yahoo_quoted|protonmail_quote|divRplyFwdMsg|appendonsend|OLK_SRC"
+    r"|border-top:solid|quoted|stopSpelling",
+    re.IGNORECASE,
+)
+
+
+def has_marks(html: str) -> bool:
+    """Whether HTML has any of the marks mail programs put on quotes."""
+    return _MARKS.search(html) is not None
+
+
+def without_quotes(html: str) -> str:
+    """Return the text of a reply without the quotes that are marked; the whole text where nothing else is there."""
     tree = text.parsed(html)
     body = tree.body or tree.root
-    if body is None:
-        return ""
-    whole = charsets.clean(text.of_node(body))
-    _drop_quotes(tree, whole)
-    left = charsets.clean(text.of_node(tree.body or tree.root))
+    without = frozenset(node.mem_id for node in tree.css(_SKIPPED) if not _passed_on(node))
+    left = text.of_node(body, without=without, until=_first_of_old(tree))
     if not left.strip():
-        return reply.newest(whole)
-    return reply.newest(left)
+        left = text.of_node(body)
+    return charsets.clean(left)
 
 
-def _drop_quotes(tree: LexborHTMLParser, whole: str) -> None:
-    for selector in QUOTES:
-        for node in tree.css(selector):
-            if not _passed_on(node):
-                node.decompose()
-    for selector in SIGNATURES:
-        for node in tree.css(selector):
-            node.decompose()
-    for selector in CUTS:
-        for node in tree.css(selector):
-            _drop_from(node)
-    for node in tree.css("div[style]"):
-        style = (node.attributes.get("style") or "").lower().replace("  ", " ")
-        if any(border in style for border in BORDERS):
-            _drop_from(node)
-    for node in tree.css("blockquote"):
-        if not _passed_on(node):
-            node.decompose()
+def _first_of_old(tree: LexborHTMLParser) -> frozenset[int]:
+    """Nodes from the first of which on all is quoted."""
+    bordered = (node for node in tree.css("div[style]") if _has_border(node.attributes.get("style") or ""))
+    return frozenset(node.mem_id for node in (*tree.css(", ".join(CUTS)), *bordered))
+
+
+def _has_border(style: str) -> bool:
+    plain = style.lower().replace("  ", " ")
+    return any(border in plain for border in BORDERS)
 
 
 def _passed_on(node: LexborNode) -> bool:
     """Whether a quote is a message passed on, which is news."""
-    beginning = (node.text(deep=True) or "")[:200].lower()
+    beginning = text.of_node(node, limit=NODES_OF_A_BEGINNING)[:200].lower()
     return any(words in beginning for words in FORWARD)
-
-
-def _drop_from(node: LexborNode) -> None:
-    """Drop a node and everything behind it in the document."""
-    current: LexborNode | None = node
-    while current is not None and current.tag not in {"body", "html"}:
-        following = current.next
-        while following is not None:
-            after = following.next
-            following.decompose()
-            following = after
-        current = current.parent
-    node.decompose()

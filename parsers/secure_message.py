@@ -105,6 +105,7 @@ class _Items:
     def __init__(self) -> None:
         self.by_id: dict[str, InboundItem] = {}
         self._counts: Counter[str] = Counter()
+        self._rows = 0
 
     def add(self, item: InboundItem) -> None:
         """Take an item. Raises ParseError beyond MAX_ROWS."""
@@ -116,7 +117,8 @@ class _Items:
             item = replace(item, external_id=key, caveats=(*item.caveats, caveat))
         self.by_id.setdefault(key, item)
         self._counts[key] += 1
-        if self._counts.total() > MAX_ROWS:
+        self._rows += 1
+        if self._rows > MAX_ROWS:
             raise ParseError(f"more than {MAX_ROWS} messages: export fewer at a time")
 
     def listed(self, notes: list[str]) -> list[InboundItem]:

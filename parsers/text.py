@@ -1,6 +1,7 @@
 """HTML of strangers: made safe to show, and read as text."""
 
 import re
+from html import escape
 
 import nh3
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -11,27 +12,69 @@ MAX_HTML = 2_000_000  # characters that are read; more is no letter
 MAX_NODES = 400_000
 MAX_DEPTH = 1000
 VOID = frozenset(  # elements that never nest in themselves: without content, or closed by their next sibling
-    "area base br col dd dt embed hr img input li link meta option p param source td th tr track wbr".split(),
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "dd",
+        "dt",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "li",
+        "link",
+        "meta",
+        "option",
+        "p",
+        "param",
+        "source",
+        "td",
+        "th",
+        "tr",
+        "track",
+        "wbr",
+    ],
 )
 
 BLOCKS = frozenset(
-    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
-    "footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu nav ol optgroup option p pre section select "
-    "summary table tbody tfoot thead tr ul".split(),
+    str.split(
+        "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption "
+        "figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu nav ol optgroup option p pre section "
+        "select summary table tbody tfoot thead tr ul",
+    ),
 )
-SPACED = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote".split())  # a blank line before and after
-HIDDEN = frozenset("head script style title template noscript object applet audio video canvas svg math -comment".split())
+SPACED = frozenset(
+    str.split(
+        "p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote",
+    ),
+)  # a blank line before and after
+HIDDEN = frozenset(
+    str.split(
+        "head script style title template noscript object applet audio video canvas svg math -comment",
+    ),
+)
 CELLS = frozenset({"td", "th"})
 
 TAGS = frozenset(
-    "a abbr address article aside b bdi bdo big blockquote br caption center cite code col colgroup dd del details dfn "
-    "div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark ol p pre q s "
-    "samp section small span strike strong sub summary sup table tbody td tfoot th thead time tr tt u ul var wbr".split(),
+    str.split(
+        "a abbr address article aside b bdi bdo big blockquote br caption center cite code col colgroup dd del "
+        "details dfn div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main "
+        "mark ol p pre q s samp section small span strike strong sub summary sup table tbody td tfoot th thead time "
+        "tr tt u ul var wbr",
+    ),
 )
-DROPPED = frozenset("script style title head template noscript iframe object embed applet svg math textarea xmp".split())
+DROPPED = frozenset(
+    str.split(
+        "script style title head template noscript iframe object embed applet svg math textarea xmp",
+    ),
+)
 STYLES = frozenset(
-    "color background-color font-weight font-style font-size text-decoration text-align vertical-align "
-    "white-space margin-left padding-left border border-collapse width".split(),
+    str.split(
+        "color background-color font-weight font-style font-size text-decoration text-align vertical-align white- "
+        "space margin-left padding-left border border-collapse width",
+    ),
 )
 ATTRIBUTES = {
     "*": {"dir", "lang", "title", "style", "align"},
@@ -46,7 +89,9 @@ ATTRIBUTES = {
 }
 _LOCAL_IMAGE = re.compile(r"cid:|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE)
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
-_LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)  # style words that fetch, and ways to hide them
+_LOADS = re.compile(
+    r"url|image|expression|import|\\|/\*", re.IGNORECASE
+)  # style words that fetch, and ways to hide them
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>?")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _GAPS = re.compile(r"\n{3,}")
@@ -104,7 +149,7 @@ def parsed(html: str) -> LexborHTMLParser:
 
 
 def _shallow(html: str) -> str:
-    """HTML whose elements nest no deeper than any letter: beyond, tags become line ends, as parsers' time is quadratic."""
+    """HTML that nests no deeper than any letter: beyond, tags become line ends, as parsers' time is quadratic."""
     if html.count("<") - 2 * html.count("</") < MAX_DEPTH:
         return html
     depth = 0
@@ -119,16 +164,23 @@ def _shallow(html: str) -> str:
     return _TAG.sub(kept, html)
 
 
-def of_node(node: LexborNode | None) -> str:
-    """Visible text of a node and what is in it."""
+def of_node(
+    node: LexborNode | None,
+    *,
+    without: frozenset[int] = frozenset(),
+    until: frozenset[int] = frozenset(),
+    limit: int = MAX_NODES,
+) -> str:
+    """Visible text of a node and what is in it: `without` some nodes, and only `until` one of others (by `mem_id`)."""
     writer = _Writer()
     open_tags: list[tuple[LexborNode, str]] = []
     current = node
-    for _ in range(MAX_NODES):
-        if current is None:
+    for _ in range(limit):
+        if current is None or (until and current.mem_id in until):
             break
         tag = current.tag or ""
-        child = None if tag in HIDDEN else _entered(writer, current, tag)
+        hidden = tag in HIDDEN or (without and current.mem_id in without)
+        child = None if hidden else _entered(writer, current, tag)
         if child is not None:
             open_tags.append((current, tag))
             current = child
@@ -150,7 +202,7 @@ def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None
 
 
 def _following(writer: "_Writer", node: LexborNode, open_tags: list[tuple[LexborNode, str]]) -> LexborNode | None:
-    """Node that comes next in the document, closing those that end; the stack is ours because asking parents is slow."""
+    """Node that comes next in the document, closing those that end."""
     current = node
     while open_tags:
         following = current.next
@@ -239,7 +291,7 @@ class _Writer:
 
 def to_html(text: str) -> str:
     """Plain text as HTML, lines kept."""
-    return f'<div style="white-space: pre-wrap">{nh3.clean_text(text).replace("&#10;", chr(10)).replace("&#32;", " ")}</div>'
+    return f'<div style="white-space: pre-wrap">{escape(text)}</div>'
 
 
 def lines(text: str) -> str:

@@ -28,7 +28,16 @@ def read(content: bytes) -> Opened | None:
         parsed = TNEF(content)
         files = [(_text(a.long_filename() or a.name), bytes(a.data)) for a in parsed.attachments if a.data is not None]
         return Opened(_text(parsed.body), _text(parsed.htmlbody), files)
-    except (ValueError, TypeError, LookupError, AttributeError, struct.error, ArithmeticError, OSError, NotImplementedError):
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        struct.error,
+        ArithmeticError,
+        OSError,
+        NotImplementedError,
+    ):
         return None
 
 

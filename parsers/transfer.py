@@ -13,7 +13,7 @@ MAX_UU_FILES = 100
 
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
-_UU_LINE = re.compile(rb"[ -`]{1,90}\r?\n?")
+_UU_LINE = re.compile(rb"(?:[ -`]{1,90}|end|====)(?:\r?\n|\Z)")
 
 # What the field says, in lower case -> which decoding it means; all else is identity.
 ENCODINGS = {
@@ -49,7 +49,10 @@ def decode(data: bytes, label: str) -> bytes:
         return binascii.a2b_qp(_TRAILING.sub(b"", data))
     if encoding == "uu":
         text, files = uu_files(data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data)
-        return files[0].content if files else text
+        if not files:
+            return text
+        first, rest = files[0].content, text.strip()
+        return first + b"\n" + rest if rest and first.isascii() else first  # words behind an encoded text are text too
     return data
 
 
@@ -104,7 +107,7 @@ def uu_files(text: bytes) -> tuple[bytes, list[UuFile]]:
 
 def _uu_content(text: bytes, position: int) -> tuple[bytes, int]:
     """Content of an encoded file and the position behind its `end`; -1 where the lines are none of uuencode."""
-    content = []
+    content: list[bytes] = []
     while line := _UU_LINE.match(text, position):
         position = line.end()
         bare = line[0].rstrip(b"\r\n")

@@ -83,7 +83,7 @@ def read(settings: Settings, source: Path, step: Step, *, force: bool) -> list[s
     url = make_url(settings.database)
     held = _tickets(settings)
     if held and not force:
-        raise BackupError(f"the database holds {held} tickets: restore elsewhere, or overwrite them with --force")
+        raise BackupError(f"the database holds tickets ({held}): restore elsewhere, or overwrite them with --force")
     with _unpacked(source) as folder:
         manifest = _manifest(folder)
         wanted = DATABASES[_kind(url)]

@@ -163,6 +163,12 @@ class Desk:
         ticket.stage, ticket.status, ticket.completed_at, ticket.merged_into_id = stage, Status.OPEN, None, None
         audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
 
+    def task_telemedicine(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> Task | None:
+        """Task the telemedicine specialist or group; the consultant stays owner. None if it was done before."""
+        who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
+        text = "telemedicine: help with this ticket"
+        return self.task(session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who)
+
     def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
         """Close a task; only a person does."""
         if task.done_at is None:

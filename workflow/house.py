@@ -41,7 +41,7 @@ def open_house(settings: Settings, waker: Waker | None = None, clock: Clock | No
     sealer = keys.Sealer(secret)
     return House(
         settings=settings,
-        store=Store(settings.database, waker) if waker else Store(settings.database),
+        store=Store(settings.database) if waker is None else Store(settings.database, waker),
         sealer=sealer,
         vault=Vault(settings.blobs, sealer, settings.inline_limit),
         signer=keys.Signer(secret),

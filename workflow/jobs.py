@@ -27,8 +27,15 @@ _QUIET_SECONDS = 5.0  # Redis that did not answer is left alone this long, so th
 
 
 def run(name: str) -> int:
-    """Do everything that waits under a name; how many. This is the job: it carries no more than the name."""
-    return do(name, _house_of(os.getpid()))
+    """Do everything that waits under a name; how many. This is the job: it carries no more than the name.
+
+    Never raises: RQ would keep the exception's text in Redis, and what is left undone the sweep finds.
+    """
+    try:
+        return do(name, _house_of(os.getpid()))
+    except Exception as error:  # noqa: BLE001  # top of a job: see above
+        journal.fault(name, error)
+        return 0
 
 
 def do(name: str, house: House) -> int:

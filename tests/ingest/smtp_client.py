@@ -6,7 +6,8 @@ import queue
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from ingest.smtp import Listener, in_thread
 from workflow.settings import Settings
 
 DESK = "support@billing.example"
+HELLO, FROM, TO = "EHLO clinic.example", "MAIL FROM:<a@clinic.example>", f"RCPT TO:<{DESK}>"
 MAIL = b"From: a@clinic.example\r\nSubject: claim\r\n\r\nhello\r\n"
 
 
@@ -145,3 +147,11 @@ def certificate(folder: Path, name: str = "mx.billing.example") -> dict[str, Pat
     (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
     (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing))
     return {"tls_certificate": folder / "cert.pem", "tls_key": folder / "key.pem"}
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait, up to 3 seconds, for what another thread is about to do."""
+    latest = time.monotonic() + 3
+    while not true():
+        assert time.monotonic() < latest
+        time.sleep(0.002)

@@ -83,8 +83,8 @@ def test_a_row_is_an_item() -> None:
 def test_every_column_has_its_place() -> None:
     header = ["Message ID", "Thread ID", "Received", "Time", "Practice ID", "From", "To", "Patient Name", "MRN", "Text",
               "Callback #", "Issue Type", "Link", "Attachments", "Provider"]  # fmt: skip
-    row: list[object] = ["M-1", "T-9", date(2026, 7, 1), time(14, 30), 42, "Pat Doe <pat@x.example>", "Billing", "Jo Roe",
-                         7, "Help", "555", "Telemedicine", "https://k.example/1", "eob.pdf", "Dr. Who"]  # fmt: skip
+    row: list[object] = ["M-1", "T-9", date(2026, 7, 1), time(14, 30), 42, "Pat Doe <pat@x.example>", "Billing"]
+    row += ["Jo Roe", 7, "Help", "555", "Telemedicine", "https://k.example/1", "eob.pdf", "Dr. Who"]
     item = one(header, row)
     assert (item.external_id, item.thread_id, item.company_number) == ("M-1", "T-9", "42")
     assert item.sender == Address("Pat Doe", "pat@x.example")

@@ -278,9 +278,7 @@ def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(house: Ho
     again = deliver(house, row(thread_id="T1"))
     assert (again.outcome, again.ticket_id) == (Outcome.APPENDED, first)
     with house.store.transaction() as session:
-        house.desk.end(
-            session, session.get_one(Ticket, first), Status.WITHDRAWN, by="O", reason="r", now=house.clock()
-        )
+        house.desk.end(session, session.get_one(Ticket, first), Status.WITHDRAWN, by="O", reason="r", now=house.clock())
     assert deliver(house, row(thread_id="T1")).outcome is Outcome.OPENED
 
 

@@ -251,9 +251,7 @@ def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(house: House, cl
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
-def test_side_ends_have_no_deadlines_until_they_are_taken_back(
-    house: House, clock: HandClock, status: Status
-) -> None:
+def test_side_ends_have_no_deadlines_until_they_are_taken_back(house: House, clock: HandClock, status: Status) -> None:
     number = ticket_of(house)
     with house.store.transaction() as session:
         house.desk.end(session, session.get_one(Ticket, number), status, by="Olga", reason="seen", now=clock())

@@ -182,7 +182,12 @@ def test_the_box_of_the_recap_can_be_left_to_people(house: House) -> None:
     assert Milestone.RECAP_SENT not in reached(ticket(house, number))
     with house.store.transaction() as session:
         house.desk.reach(
-            session, session.get_one(Ticket, number), Milestone.RECAP_SENT, by="Olga", now=house.clock(), note="by phone"
+            session,
+            session.get_one(Ticket, number),
+            Milestone.RECAP_SENT,
+            by="Olga",
+            now=house.clock(),
+            note="by phone",
         )
     assert [m.note for m in ticket(house, number).milestones if m.milestone is Milestone.RECAP_SENT] == ["by phone"]
 
@@ -264,7 +269,9 @@ def test_reopening_an_open_ticket_is_refused(house: House) -> None:
 def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_taken_back(house: House) -> None:
     old, into = ticket_of(house, mail(sender=Address("", "bob@b.example"))), ticket_of(house)
     with house.store.transaction() as session:
-        house.desk.merge(session, session.get_one(Ticket, old), session.get_one(Ticket, into), by="O", now=house.clock())
+        house.desk.merge(
+            session, session.get_one(Ticket, old), session.get_one(Ticket, into), by="O", now=house.clock()
+        )
     assert reply(house, old, sender=Address("", "bob@b.example")) == into
     assert {link.contact_id for link in ticket(house, into).contacts} >= {contact(house, "bob@b.example").id}
     complete(house, old)
@@ -290,7 +297,9 @@ def test_answers_follow_a_chain_of_merges_to_its_end(house: House) -> None:
 def test_a_reused_id_on_a_merged_ticket_reaches_the_ticket_it_was_merged_into(house: House) -> None:
     old, into = ticket_of(house, mail(name="same@practice.example")), ticket_of(house)
     with house.store.transaction() as session:
-        house.desk.merge(session, session.get_one(Ticket, old), session.get_one(Ticket, into), by="O", now=house.clock())
+        house.desk.merge(
+            session, session.get_one(Ticket, old), session.get_one(Ticket, into), by="O", now=house.clock()
+        )
     assert deliver(house, mail("other words", name="same@practice.example")).ticket_id == into
 
 
@@ -423,9 +432,7 @@ def test_what_is_not_there_says_so_with_the_command_that_helps(house: House) -> 
 def test_the_queue_is_open_and_without_owner(house: House) -> None:
     taken, left, gone = (ticket_of(house) for _ in range(3))
     with house.store.transaction() as session:
-        house.desk.assign(
-            session, session.get_one(Ticket, taken), staff(session, "Olga"), by="Olga", now=house.clock()
-        )
+        house.desk.assign(session, session.get_one(Ticket, taken), staff(session, "Olga"), by="Olga", now=house.clock())
     desk_of(house, gone, "end", status=Status.SPAM, reason="seen")
     with house.store.reading() as session:
         queue = session.scalars(select(Ticket.id).where(Ticket.status == Status.OPEN, Ticket.owner_id.is_(None)))

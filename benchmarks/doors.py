@@ -1,0 +1,130 @@
+"""What the door costs: accept beside bare commits, and our SMTP listener beside aiosmtpd as it comes, in one run.
+
+    python benchmarks/doors.py [SECONDS]
+
+Ratios are what counts; absolute figures drift with the machine. Everything is on loopback and in a temporary folder.
+"""
+
+import asyncio
+import os
+import smtplib
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aiosmtpd.controller import Controller
+from rich.console import Console
+from rich.table import Table
+
+from ingest import smtp
+from ingest.intake import Arrival, Intake, Transport
+from parsers.item import Format
+from workflow import journal
+from workflow.house import House, open_house
+from workflow.settings import load
+from workflow.store import migrate
+
+SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+SUPPORT = "support@localhost"
+
+
+def mail(size: int) -> bytes:
+    head = f"From: a@clinic.example\r\nTo: {SUPPORT}\r\nSubject: x\r\nMessage-ID: <{os.urandom(8).hex()}@b>\r\n\r\n"
+    return head.encode() + (os.urandom(36).hex().encode() + b"\r\n") * (size // 74)
+
+
+def per_second(work: Callable[[], object], threads: int) -> float:
+    """How often `work` runs a second with so many threads at it."""
+    done, until = [0] * threads, time.perf_counter() + SECONDS
+
+    def go(n: int) -> None:
+        while time.perf_counter() < until:
+            work()
+            done[n] += 1
+
+    crowd = [threading.Thread(target=go, args=(n,)) for n in range(threads)]
+    started = time.perf_counter()
+    for one in crowd:
+        one.start()
+    for one in crowd:
+        one.join()
+    return sum(done) / (time.perf_counter() - started)
+
+
+def bare_commits(folder: Path) -> float:
+    """One row of 4 KB a commit, synchronous=FULL: what SQLite gives on this disk."""
+    base = sqlite3.connect(folder / "bare.db", isolation_level=None, check_same_thread=False)
+    base.executescript(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (digest TEXT UNIQUE, raw BLOB)"
+    )
+    row = os.urandom(4096)
+    rate = per_second(lambda: base.execute("INSERT INTO t VALUES (?, ?)", (os.urandom(16).hex(), row)), 1)
+    base.close()
+    return rate
+
+
+def accepting(house: House, threads: int) -> float:
+    intake = Intake(house)
+    made = lambda: Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=mail(4096))  # noqa: E731
+    return per_second(lambda: intake.accept(made()), threads)
+
+
+def sending(port: int, size: int, threads: int) -> float:
+    """Mails a second over kept connections, each answered after it was stored."""
+    local = threading.local()
+
+    def send() -> None:
+        if not hasattr(local, "client"):
+            local.client = smtplib.SMTP("127.0.0.1", port)
+        local.client.sendmail("a@clinic.example", [SUPPORT], mail(size))
+
+    return per_second(send, threads)
+
+
+class Stock:
+    """aiosmtpd as it comes, storing through the same accept in a thread."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
+
+    async def handle_DATA(self, server: object, session: object, envelope: object) -> str:  # noqa: N802
+        del server, session
+        raw = envelope.original_content  # type: ignore[attr-defined]
+        arrival = Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw)
+        await asyncio.to_thread(self.intake.accept, arrival)
+        return "250 OK"
+
+
+def main() -> None:
+    table = Table("what", "a second", "ratio", "to")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = load(home=folder, smtp_listen="127.0.0.1:0")
+        migrate(settings.database)
+        house = open_house(settings)
+        journal.silence()
+        bare = bare_commits(folder)
+        table.add_row("bare SQLite commits of 4 KB", f"{bare:,.0f}", "1.0", "")
+        for threads in (1, 50):
+            rate = accepting(house, threads)
+            table.add_row(f"accept, {threads} waiting at once", f"{rate:,.0f}", f"{rate / bare:.2f}", "bare commits")
+        for size in (4096, 200_000):
+            with smtp.in_thread(settings, Intake(house).accept) as listener:
+                ours = sending(listener.ports[Transport.SMTP], size, 20)
+            controller = Controller(Stock(Intake(house)), hostname="127.0.0.1", port=8026)
+            controller.start()
+            stock = sending(8026, size, 20)
+            controller.stop()
+            table.add_row(
+                f"SMTP {size // 1000} KB, ours", f"{ours:,.0f}", f"{ours / stock:.2f}", "aiosmtpd as it comes"
+            )
+        house.close()
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
