@@ -147,6 +147,8 @@ def _follow(house: House, customer: str, title: str, done: Callable[[list[Data]]
             return done(found)
 
         good = _wait(look, MOVE_SECONDS)
+    if not out.is_terminal:
+        out.print()
     if not good:
         raise Fault("the tickets did not get there in a minute: see `intake status` and the log", 1)
 

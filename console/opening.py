@@ -100,18 +100,13 @@ def ensure_migrated(settings: "Settings") -> None:
 
 def is_migrated(settings: "Settings") -> bool:
     """Whether the database has the newest schema."""
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    from workflow.store import Store, alembic_config
+    from workflow.store import Store, is_current
 
     store = Store(settings.database)
     try:
-        with store.reading() as session:
-            current = MigrationContext.configure(session.connection()).get_current_heads()
+        return is_current(store)
     finally:
         store.close()
-    return set(current) == set(ScriptDirectory.from_config(alembic_config(settings.database)).get_heads())
 
 
 @contextmanager

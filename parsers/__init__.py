@@ -1,15 +1,28 @@
 """Bytes in, InboundItems out. Pure: no socket, file, database, log or clock."""
 
 from collections.abc import Callable
+from pkgutil import resolve_name
 
-from parsers import formstack, mail, phone, secure_message
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
 
-PARSERS: dict[Format, Callable[[bytes], list[InboundItem]]] = {
-    Format.MAIL: mail.parse,
-    Format.FORMSTACK: formstack.parse,
-    Format.SECURE_MESSAGE: secure_message.parse,
-    Format.PHONE: phone.parse,
+Parser = Callable[[bytes], list[InboundItem]]
+
+
+def _at(place: str) -> Parser:
+    """The parser at a place, imported when it is first needed: a door that only stores carries none of them."""
+
+    def parser(raw: bytes) -> list[InboundItem]:
+        found: Parser = resolve_name(place)
+        return found(raw)
+
+    return parser
+
+
+PARSERS: dict[Format, Parser] = {
+    Format.MAIL: _at("parsers.mail:parse"),
+    Format.FORMSTACK: _at("parsers.formstack:parse"),
+    Format.SECURE_MESSAGE: _at("parsers.secure_message:parse"),
+    Format.PHONE: _at("parsers.phone:parse"),
 }
 
 

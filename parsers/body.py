@@ -8,6 +8,8 @@ from parsers.item import Attachment
 from parsers.mime import Part
 
 MAX_TEXT = 1_000_000  # characters of a text that are shown; all of it is in the original
+MAX_TEXT_BYTES = 4_000_000  # longer texts are files
+SMALLEST_PART = 5  # bytes; a multipart without parts and with less than this is empty
 MAX_ATTACHMENTS = 1000
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
@@ -99,16 +101,19 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
     """Text of a part, its files added to the body's."""
     if part.mime in ENCRYPTED:
         body.caveats.append("encrypted: cannot be read here")
-    if part.mime == "multipart/alternative":
+    if part.mime == "multipart/alternative" and part.children:
         return _alternative(part, body)
     if part.children:
         return [segment for child in part.children for segment in _collect(child, body)]
     kind = "plain" if alone and part.mime.startswith("multipart/") else TEXTS.get(part.mime)
     disposition, parameters = part.disposition
     named = parameters.get("filename") or part.parameters.get("name")
-    if part.mime.startswith("multipart/") and not part.body.strip():
+    if part.mime.startswith("multipart/") and part.size < SMALLEST_PART:
         return []
     if kind is None or (disposition == "attachment") or (named and not alone):
+        return _attach(part, body)
+    if part.size > MAX_TEXT_BYTES:
+        body.caveats.append("a text too long to show: attached")
         return _attach(part, body)
     return _text(part, body, kind)
 

@@ -78,6 +78,7 @@ class InboundItem:
     reply_to: tuple[Address, ...] = ()
     to: tuple[Address, ...] = ()
     cc: tuple[Address, ...] = ()
+    not_shared: tuple[str, ...] = ()  # addresses of contacts on whose record the ticket's activity is not to show
     company: str = ""  # the practice's name
     company_number: str = ""  # the practice's number in Kareo
     phone: str = ""

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_tz
+from email.utils import parsedate_to_datetime
 
 from parsers import addresses, automatic, body, headers, mime, reply, reply_html
 from parsers.headers import Fields
 from parsers.item import Address, Format, InboundItem, ParseError
 
 MAX_SUBJECT = 2000
+MAX_DATE = 200  # characters
 MAX_REFERENCES = 100
 
 
@@ -17,7 +18,7 @@ def parse(raw: bytes) -> list[InboundItem]:
 
     What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is not a mail's.
     """
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise ParseError("the message is empty")
     tree = mime.read(raw)
     content = body.read(tree.root)
@@ -91,13 +92,10 @@ def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
 
 def _lenient_date(fields: Fields) -> datetime | None:
     """Dates mail-parser refuses but whose instant is certain; one without a zone stays None, never guessed."""
-    parts = parsedate_tz(fields.text("date")[:200])
-    if parts is None or parts[9] is None:
-        return None
     try:
-        local = datetime(*parts[:6], tzinfo=UTC)
-        return datetime.fromtimestamp(local.timestamp() - parts[9], UTC)
-    except (ValueError, OverflowError, OSError):
+        found = parsedate_to_datetime(fields.text("date")[:MAX_DATE])
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 

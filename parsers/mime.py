@@ -40,7 +40,9 @@ class Part:
     fields: Fields
     mime: str  # type/subtype in lower case; "" where none is given
     parameters: dict[str, str]
-    body: bytes = field(default=b"", repr=False)  # as it was sent, still encoded
+    source: bytes = field(default=b"", repr=False)  # the message the body lies in; large bodies are not copied
+    start: int = 0
+    end: int = 0
     children: tuple["Part", ...] = ()
 
     @property
@@ -49,9 +51,15 @@ class Part:
         return headers.parameters(self.fields.first("content-disposition"))
 
     @property
+    def size(self) -> int:
+        """Bytes of the body as it was sent, still encoded."""
+        return self.end - self.start
+
+    @property
     def content(self) -> bytes:
         """The body decoded."""
-        return transfer.decode(self.body, self.fields.text("content-transfer-encoding"))
+        label = self.fields.text("content-transfer-encoding")
+        return transfer.decode_span(self.source, self.start, self.end, label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +265,14 @@ def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> P
 def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
     fields, start, end = scan.pieces[number]
     mime, parameters = headers.parameters(fields.first("content-type") or default.encode())
-    return Part(fields, mime, parameters, _without_last_line_end(scan.raw, start, end))
+    return Part(fields, mime, parameters, scan.raw, start, _without_last_line_end(scan.raw, start, end))
 
 
-def _without_last_line_end(raw: bytes, start: int, end: int) -> bytes:
+def _without_last_line_end(raw: bytes, start: int, end: int) -> int:
     """The line end before a delimiter belongs to the delimiter (RFC 2046 §5.1.1)."""
     if end < len(raw) and raw.endswith(b"\n", start, end):
-        end -= 2 if raw.endswith(b"\r\n", start, end) else 1
-    return raw[start:end]
+        return end - (2 if raw.endswith(b"\r\n", start, end) else 1)
+    return end
 
 
 def charset(part: Part) -> str:

@@ -8,8 +8,6 @@ from parsers import fields, json_body
 from parsers.item import Address, Format, InboundItem, ParseError
 from parsers.json_body import Json
 
-NOT_SHARED = "Activity not shown on"  # label in `details`, one a contact whose record is not to show the ticket
-
 
 @dataclass(frozen=True, slots=True)
 class Contact:
@@ -61,6 +59,7 @@ def parse(raw: bytes) -> list[InboundItem]:
             phone=fields.one_line(_string(call, "phone")),
             subject=fields.one_line(_string(call, "subject")),
             text=fields.clean(_string(call, "text")),
+            not_shared=tuple(_not_shared(call)),
             details=tuple(_details(call)),
             telemedicine=call.get("telemedicine") is True,
             caveats=tuple(_caveats(call, sender)),
@@ -108,9 +107,12 @@ def _contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
 
 def _details(call: dict[str, Json]) -> list[tuple[str, str]]:
     by = fields.one_line(_string(call, "created_by"))
+    return [("Written down by", by)] if by else []
+
+
+def _not_shared(call: dict[str, Json]) -> list[str]:
     hidden = [one for one in _contacts(call) if one.get("share_activity") is False]
-    named = (fields.one_line(_string(one, "email") or _string(one, "name")) for one in hidden)
-    return [*([("Written down by", by)] if by else []), *((NOT_SHARED, one) for one in named if one)]
+    return [address.key for one in hidden if (address := _person("", _string(one, "email"))).key]
 
 
 def _caveats(call: dict[str, Json], sender: Address) -> list[str]:

@@ -6,6 +6,13 @@ import re
 from enum import StrEnum
 
 MAX_LINE = 500  # characters of a line that are looked at; no announcement is longer
+LAST_OF_MARKS = frozenset(":：-–—_*=>)")
+DEVICE_HINTS = tuple(
+    str.split(
+        "sent send outlook brevity typos thumbs mein envoy envia inviat verzond verstuur skickat trimis poslano "
+        "obtener unterwegs",
+    ),
+)
 LONGEST_MARK = 130  # characters; marks that begin with a letter are shorter
 LONGEST_FIELD = 40  # characters of a field's name in any language
 MAX_SPAN = 6  # lines an announcement may be wrapped into
@@ -166,22 +173,32 @@ def kinds(lines: list[str]) -> list[Kind]:
 
 
 def _kind(line: str) -> Kind:
+    """Name a line by itself. Cheap looks at its ends come first: nearly all lines are text."""
     bare = line.strip()
     if not bare:
         return Kind.EMPTY
-    if bare[0] == ">" and not (forward.match(line) or original.match(line)):
-        return Kind.QUOTE
+    if not bare[0].isalnum() or bare[-1] in LAST_OF_MARKS or len(bare) == 1:
+        marked = next((kind for pattern, kind in _MARKED if pattern.match(line)), None)
+        if marked is not None:
+            return marked
+    if len(bare) <= LONGEST_MARK and _hints_at_device(bare) and device.match(line):
+        return Kind.DEVICE
     if (":" in bare[:LONGEST_FIELD] or "：" in bare[:LONGEST_FIELD]) and header.match(line):
-        return Kind.HEADER if not forward.match(line) else Kind.FORWARD
-    if bare[0].isalnum() and len(bare) > LONGEST_MARK:
-        return Kind.TEXT
-    for pattern, kind in _ALONE:
-        if pattern.match(line):
-            return kind
+        return Kind.HEADER
     return Kind.TEXT
 
 
-_ALONE = ((forward, Kind.FORWARD), (original, Kind.ORIGINAL), (rule, Kind.RULE), (device, Kind.DEVICE))
+_MARKED = (
+    (forward, Kind.FORWARD),
+    (original, Kind.ORIGINAL),
+    (re.compile(r"\s*>"), Kind.QUOTE),
+    (rule, Kind.RULE),
+)
+
+
+def _hints_at_device(line: str) -> bool:
+    lower = line.lower()
+    return not lower.isascii() or any(hint in lower for hint in DEVICE_HINTS)
 
 
 def _mark_code(lines: list[str], found: list[Kind]) -> None:
@@ -196,10 +213,10 @@ def _mark_code(lines: list[str], found: list[Kind]) -> None:
 def _announcement(lines: list[str], found: list[Kind], last: int) -> int:
     """Index of the first line of an announcement that ends at `last`, -1 if none does."""
     line = lines[last].strip()
+    if not line or (line[-1] not in LAST_OF_MARKS and not line.endswith("wrote")):
+        return -1
     if dashed.match(line) or quoting.match(line):
         return last
-    if not (ends.search(line) or signed.match(line) or line.endswith(">")):
-        return -1
     best, joined = -1, ""
     for k in range(last, max(-1, last - MAX_SPAN), -1):
         if k < last and found[k] in _APART:

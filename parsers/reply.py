@@ -16,7 +16,8 @@ _GLUED = re.compile(r"(?<=\S)(-{2,5} ?On [^\n]{5,200} wrote:)$", re.MULTILINE)
 def newest(body: str) -> str:
     """Return what was newly written in a reply's text, line ends as LF; the whole text where no quote is found."""
     whole = text.lines(body)[:MAX_CHARACTERS]
-    lines = _GLUED.sub(r"\n\1", whole.translate(_MARKS)).split("\n")[:MAX_LINES]
+    plain = whole.translate(_MARKS) if not whole.isascii() else whole
+    lines = (_GLUED.sub(r"\n\1", plain) if "-- On " in plain else plain).split("\n")[:MAX_LINES]
     kept = _kept(lines)
     return "\n".join(kept).strip("\n ") or whole.strip()
 

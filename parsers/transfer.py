@@ -1,6 +1,7 @@
 """Content transfer encodings undone (RFC 2045 §6), also where the label is wrong or the data is damaged."""
 
 import binascii
+import io
 import re
 from dataclasses import dataclass
 
@@ -8,10 +9,15 @@ from parsers.headers import base64_bytes
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 BLANKS = b" \t\r\n"
+NOT_ALPHABET = bytes(set(range(256)) - set(ALPHABET) | {ord("=")})
 SAMPLE = 4096
+STEP = 262_144  # bytes of base64 decoded at a time
 MAX_UU_FILES = 100
 
+_BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
+_FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
+_RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
 _UU_LINE = re.compile(rb"(?:[ -`]{1,90}|end|====)(?:\r?\n|\Z)")
 
@@ -46,7 +52,7 @@ def decode(data: bytes, label: str) -> bytes:
     if encoding == "base64":
         return _base64(data)
     if encoding == "qp":
-        return binascii.a2b_qp(_TRAILING.sub(b"", data))
+        return binascii.a2b_qp(_TRAILING.sub(b"", data) if any(end in data for end in _BLANK_ENDS) else data)
     if encoding == "uu":
         text, files = uu_files(data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data)
         if not files:
@@ -56,33 +62,50 @@ def decode(data: bytes, label: str) -> bytes:
     return data
 
 
-def _base64(data: bytes) -> bytes:
-    """Decode in one pass; text that is no base64 stays as it is, and what a mailing list added behind it is kept."""
-    sample = data[:SAMPLE]
-    strange = len(sample.translate(None, ALPHABET + BLANKS))
-    if sample.strip() and (strange * 10 > len(sample) or _reads_as_words(sample)):
-        return data
-    bare = data.translate(None, b"\r\n")
-    end = bare.find(b"=")
-    if end < 0 or not bare[end:].strip(b"= \t"):
-        return base64_bytes(bare)
-    return _segments(data)
+def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
+    """Decode what lies between two positions: large base64 in small steps, without a copy of the encoded bytes."""
+    large = end - start > STEP and ENCODINGS.get(label.strip().strip("\"';").lower()) == "base64"
+    if large and not _is_no_base64(raw[start : start + SAMPLE]):
+        padding = raw.find(b"=", start, end)
+        if padding < 0 or (end - padding < SAMPLE and not raw[padding:end].strip(b"= \t\r\n")):
+            return _in_steps(raw, start, end)
+    return decode(raw[start:end], label)
 
 
-def _reads_as_words(sample: bytes) -> bool:
-    """Whether the first line has blanks between words, which base64 never has."""
+def _in_steps(raw: bytes, start: int, end: int) -> bytes:
+    decoded, rest = io.BytesIO(), b""
+    for position in range(start, end, STEP):
+        bare = rest + raw[position : min(position + STEP, end)].translate(None, NOT_ALPHABET)
+        whole = len(bare) & ~3
+        decoded.write(binascii.a2b_base64(bare[:whole]))
+        rest = bare[whole:]
+    decoded.write(base64_bytes(rest))
+    return decoded.getvalue()
+
+
+def _is_no_base64(sample: bytes) -> bool:
+    """Whether the first line has what base64 never has: blanks between words, or many strange characters."""
     first = sample.strip().split(b"\n", 1)[0].strip()
-    return len(first.split()) > 2 and len(first) < 100  # noqa: PLR2004 - three words make a line of text
+    words = len(first.split()) > 2 and len(first) < 100  # noqa: PLR2004 - three words make a line of text
+    return words or len(first.translate(None, ALPHABET)) * 10 > len(first)
 
 
-def _segments(data: bytes) -> bytes:
-    """Base64 with padding in its middle: several encoded runs one after the other, or a plain footer behind."""
-    decoded = b""
-    for run in re.findall(rb"[^=]+=*", data):
-        if run.translate(None, ALPHABET + BLANKS):
-            return decoded + run.lstrip(b"=") + data.partition(run)[2] if decoded else base64_bytes(data)
-        decoded += base64_bytes(run)
-    return decoded
+def _base64(data: bytes) -> bytes:
+    """Decode; text that is no base64 stays as it is, and the footer a mailing list put behind it is kept."""
+    if _is_no_base64(data[:SAMPLE]):
+        return data
+    footer = _FOOTER.search(data)
+    if footer is not None:
+        return _runs(data[: footer.start()]) + b"\n" + data[footer.start() :].lstrip()
+    return _runs(data)
+
+
+def _runs(data: bytes) -> bytes:
+    """Decode base64 that may be several encoded runs one after the other, each with its own padding."""
+    padding = data.find(b"=")
+    if padding < 0 or not data[padding:].strip(b"=" + BLANKS):
+        return base64_bytes(data)
+    return b"".join(base64_bytes(run) for run in _RUN.findall(data))
 
 
 def uu_files(text: bytes) -> tuple[bytes, list[UuFile]]:

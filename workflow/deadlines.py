@@ -2,12 +2,14 @@
 
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
-
-import holidays
 
 from workflow.process import Deadline
 from workflow.settings import Settings
+
+if TYPE_CHECKING:
+    from holidays import HolidayBase
 
 
 def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> datetime:
@@ -29,5 +31,7 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
 
 
 @lru_cache(maxsize=4)
-def _calendar(country: str) -> holidays.HolidayBase:
+def _calendar(country: str) -> "HolidayBase":
+    import holidays  # noqa: PLC0415  # a tenth of a second that only business days have to wait for
+
     return holidays.country_holidays(country)

@@ -135,7 +135,8 @@ def _add_people(
     for person in people.distinct([item.contact, *others]):
         contact = people.contact_for(session, person, item.phone if person is item.contact else "", ticket.company, now)
         if contact is not None:
-            desk.add_contact(session, ticket, contact)
+            shared = contact.email not in item.not_shared
+            desk.add_contact(session, ticket, contact, share_activity=shared)
     maker = delivery.envelope.get("owner")
     owner = people.staff_named(session, maker) if isinstance(maker, str) and maker else None
     if owner is not None:

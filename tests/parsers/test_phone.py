@@ -30,7 +30,8 @@ def test_what_the_console_composes_is_read_back() -> None:
     assert item.sender == Address("Pat Doe", "pat@clinic.example")
     assert item.to == (Address("Sam Roe", "sam@clinic.example"),)
     assert item.text == "Called about claim 1001.\nCall back."
-    assert item.details == (("Written down by", "alice"), (phone.NOT_SHARED, "sam@clinic.example"))
+    assert item.details == (("Written down by", "alice"),)
+    assert item.not_shared == ("sam@clinic.example",)
     assert item.telemedicine
     assert item.caveats == ()
 
