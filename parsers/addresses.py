@@ -11,6 +11,9 @@ MAX_LENGTH = 65_536
 
 _BARE = re.compile(r"[^\s<>,;:()\[\]\"']{1,200}@[^\s<>,;:()\[\]\"']{1,255}")
 _QUOTED_LOCAL = re.compile(r'"(?:[^"\\]|\\.){1,100}"@[^\s<>,;:()"]{1,255}')
+_QUOTED = re.compile(
+    r'"(?:[^"\\]|\\.){0,400}+"(?!@)', re.DOTALL
+)  # bounded: a quote never closed is tried from each mark
 _MAILTO = re.compile(r"[\[<(]?mailto:", re.IGNORECASE)
 _ANGLE = re.compile(r"<([^<>]*)>?")
 _ESCAPED = re.compile(r"\\(.)")
@@ -105,7 +108,7 @@ def _unbracketed(bare: str, comments: str, hint: str) -> list[Address]:
         name = (bare[: found.start()] + " " + bare[found.end() :]).strip(" []<>'")
         return [_made(name or comments, found[0], hint)]
     decoded = one_line(decode_words(bare.encode("latin-1"), hint))
-    if "@" in decoded and "=?" in bare:
+    if "@" in decoded and "=?" in bare and decoded != bare and "=?" not in decoded:
         return _mailboxes(decoded.encode("utf-8").decode("latin-1"), "utf-8")
     return [_made(bare, "", hint)]
 
@@ -141,7 +144,7 @@ def _clean_name(text: str, hint: str) -> str:
 
 def _masked(text: str) -> str:
     """The same length with quoted strings blanked, so that brackets inside a name are no address."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"(?!@)', lambda found: " " * len(found[0]), text)
+    return _QUOTED.sub(lambda found: " " * len(found[0]), text)
 
 
 def _without_comments(text: str) -> tuple[str, str]:

@@ -177,7 +177,7 @@ def _attach(part: Part, body: Body) -> list[Segment]:
 
 def _opened_tnef(content: bytes, body: Body) -> list[Segment]:
     opened = tnef.read(content)
-    if opened is None:
+    if opened is None or not (opened.files or opened.plain or opened.html):
         body.caveats.append("winmail.dat cannot be opened")
         return []
     for name, data in opened.files:

@@ -192,7 +192,7 @@ def _mostly_utf8(data: bytes) -> bool:
     """Whether damaged UTF-8 is still best read as such: more whole characters than broken ones."""
     broken = data.decode("utf-8", "replace").count("\ufffd")
     whole = sum(1 for c in data.decode("utf-8", "ignore")[:SNIFF_BYTES] if c > "\x7f")
-    return whole > broken
+    return whole >= max(broken, 1)
 
 
 def _looks_latin(data: bytes) -> bool:

@@ -101,7 +101,7 @@ def _walk(skeleton: bytes) -> tuple[Message, datetime | None]:
     """Let mail-parser walk the skeleton; the standard library where it stumbles."""
     try:
         parsed = mailparser.parse_from_bytes(skeleton)
-    except (MailParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
+    except (MailParserError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return message_from_bytes(skeleton), None
     return parsed.message, parsed.date
 

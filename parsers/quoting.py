@@ -15,6 +15,8 @@ DEVICE_HINTS = tuple(
 )
 LONGEST_MARK = 130  # characters; marks that begin with a letter are shorter
 LONGEST_FIELD = 40  # characters of a field's name in any language
+MAX_REST = 160  # characters behind the verb of an announcement
+MAX_ATTEMPTS = 400  # lines that are tried as the end of an announcement; each costs some 0.1 ms
 MAX_SPAN = 6  # lines an announcement may be wrapped into
 
 
@@ -54,7 +56,7 @@ _DATE = (
     r"|\d{1,2}[.:]\d{2}|\b(?:19|20)\d\d\b)"
 )
 
-wrote = re.compile(rf"(?:\b|(?<=[^\x00-\x7f]))(?:{WROTE})(?!\w).{{0,160}}?[:：]?[\s\-–—_*]*$", re.IGNORECASE)
+wrote = re.compile(rf"(?:\b|(?<=[^\x00-\x7f]))(?:{WROTE})(?!\w)", re.IGNORECASE)
 begins = re.compile(rf"[>\s*_\-–—]*(?:(?:{ON})\b|{_DATE})", re.IGNORECASE)
 dated = re.compile(rf"{_EMAIL}|{_DATE}|\b\d{{1,2}}\b")
 ends = re.compile(r"[:：][\s\-–—_*]*$|[-–—_]{3,}\s*$|\bwrote\s*$")
@@ -164,8 +166,10 @@ def kinds(lines: list[str]) -> list[Kind]:
     """Name each line. Announcements wrapped over several lines name all of them."""
     found = [_kind(line[:MAX_LINE]) for line in lines]
     _mark_code(lines, found)
+    attempts = 0
     for i, line in enumerate(lines):
-        if found[i] in {Kind.TEXT, Kind.QUOTE, Kind.RULE} and len(line) <= MAX_LINE:
+        if attempts < MAX_ATTEMPTS and found[i] in _MAY_ANNOUNCE and len(line) <= MAX_LINE and _may_end(line):
+            attempts += 1
             first = _announcement(lines, found, i)
             for k in range(first, i + 1) if first >= 0 else ():
                 found[k] = Kind.INTRO
@@ -213,8 +217,6 @@ def _mark_code(lines: list[str], found: list[Kind]) -> None:
 def _announcement(lines: list[str], found: list[Kind], last: int) -> int:
     """Index of the first line of an announcement that ends at `last`, -1 if none does."""
     line = lines[last].strip()
-    if not line or (line[-1] not in LAST_OF_MARKS and not line.endswith("wrote")):
-        return -1
     if dashed.match(line) or quoting.match(line):
         return last
     best, joined = -1, ""
@@ -231,7 +233,13 @@ def _announcement(lines: list[str], found: list[Kind], last: int) -> int:
     return best
 
 
+_MAY_ANNOUNCE = frozenset({Kind.TEXT, Kind.QUOTE, Kind.RULE})
 _APART = frozenset({Kind.INTRO, Kind.ORIGINAL, Kind.FORWARD, Kind.DEVICE})
+
+
+def _may_end(line: str) -> bool:
+    bare = line.rstrip()
+    return bare != "" and (bare[-1] in LAST_OF_MARKS or bare.endswith("wrote"))
 
 
 def _goes_up(lines: list[str], found: list[Kind], index: int) -> bool:
@@ -243,11 +251,18 @@ def _goes_up(lines: list[str], found: list[Kind], index: int) -> bool:
 def _announces(text: str, *, quoted_below: bool) -> bool:
     if signed.match(text):
         return quoted_below or text.rstrip().endswith((":", "："))
-    if not (wrote.search(text) and ends.search(text) and dated.search(text)):
+    if not (ends.search(text) and dated.search(text) and _tells_who_wrote(text)):
         return False
     if text.endswith("wrote"):
         return begins.match(text) is not None and re.search(_EMAIL, text) is not None
     return begins.match(text) is not None or (re.search(_EMAIL, text) is not None) or quoted_below
+
+
+def _tells_who_wrote(text: str) -> bool:
+    """Whether nothing but a name, an address or a date stands behind the verb: else it is a sentence of someone."""
+    verbs = list(wrote.finditer(text))
+    rests = [text[verb.end() :] for verb in (verbs[0], verbs[-1])] if verbs else []
+    return any(len(rest) <= MAX_REST and (". " not in rest or re.search(_EMAIL, text)) for rest in rests)
 
 
 def _quote_follows(lines: list[str], found: list[Kind], last: int) -> bool:

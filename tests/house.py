@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
 from threading import Thread
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -54,7 +54,7 @@ class Posts:
     answers: list[int] = field(default_factory=list)
     taken: list[tuple[Any, str, str]] = field(default_factory=list)
 
-    def __enter__(self) -> "Posts":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

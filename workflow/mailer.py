@@ -63,7 +63,6 @@ class EmlFolder:
         self._folder = folder
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -75,6 +74,7 @@ class EmlFolder:
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         new = self._folder / f".{name}.{os.getpid()}"
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             new.write_bytes(message.as_bytes())
             new.replace(self._folder / f"{name}.eml")
         except OSError:
@@ -104,9 +104,11 @@ class Relay:
             raise _told(next(iter(error.recipients.values()))[0]) from None
         except smtplib.SMTPResponseException as error:
             self._drop()
-            # Only what is said of this mail can refuse it: a 5yz on greeting or login is a relay set up wrongly.
-            of_mail = isinstance(error, smtplib.SMTPDataError | smtplib.SMTPSenderRefused)
+            # Only what is said of this mail can refuse it: a 5yz on greeting, login or MAIL is a relay set up wrongly.
+            of_mail = isinstance(error, smtplib.SMTPDataError)
             raise (_told(error.smtp_code) if of_mail else Deferred(error.smtp_code)) from None
+        except smtplib.SMTPNotSupportedError:  # an address that is not ASCII, and a relay without SMTPUTF8
+            raise Refused(553) from None
         except (smtplib.SMTPException, OSError):
             self._drop()
             raise Deferred(0) from None

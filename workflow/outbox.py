@@ -33,10 +33,12 @@ SURVEY, STATUS = "survey", "status"  # purposes of links
 def send_waiting(house: House) -> int:
     """Send every promised mail that is due, over one connection; how many were tried."""
     done = 0
-    while batch := _claim(house):
+    while batch := _claim(house, claimed_at := house.clock()):
         settings = house.settings
         with mailer(settings.relay_url.get_secret_value(), settings.home / "outbox") as relay:
             for number in batch:
+                if house.clock() - claimed_at > LEASE / 2:
+                    break  # a slow relay: what is left is taken up when its lease ends, by us or another, once
                 send(house, relay, number)
         done += len(batch)
     return done
@@ -95,8 +97,7 @@ def _link(settings: Settings, page: str, token: str) -> str:
     return f"{settings.public_url.rstrip('/')}/{page}/{token}"
 
 
-def _claim(house: House) -> list[int]:
-    now = house.clock()
+def _claim(house: House, now: datetime) -> list[int]:
     with house.store.transaction() as session:
         due = select(Outgoing.id).where(Outgoing.state == OutboxState.WAITING, Outgoing.not_before <= now)
         batch = list(session.scalars(due.order_by(Outgoing.id).limit(BATCH).with_for_update(skip_locked=True)))
@@ -160,7 +161,9 @@ def _thread(session: Session, mail: Outgoing) -> list[str]:
 def _sent(house: House, number: int, name: str, text: str) -> None:
     now = house.clock()
     with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number)
+        mail = session.get_one(Outgoing, number, with_for_update=True)
+        if mail.state is not OutboxState.WAITING:  # its bounce was faster, or another worker
+            return
         mail.state, mail.sent_at, mail.message_id, mail.reason = OutboxState.SENT, now, name, ""
         session.add(_on_timeline(mail, text, house.settings, now))
         audit.record(session, "mail sent", by=RULE, cause=mail.rule_key, now=now, ticket=mail.ticket_id, mail=number)
@@ -185,16 +188,18 @@ def _deferred(house: House, number: int, code: int) -> None:
             mail.not_before, mail.reason = now + pause, f"not taken by the relay ({code or 'no answer'}): tried again"
             journal.not_sent(number, attempt=mail.attempts, code=code)
             return
-    _refused(house, number, "not taken by the relay for two days", code)
+    _refused(house, number, "not taken by the relay for two days", code, unreachable=False)
 
 
-def _refused(house: House, number: int, reason: str, code: int) -> None:
+def _refused(house: House, number: int, reason: str, code: int, *, unreachable: bool = True) -> None:
     now = house.clock()
     with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number)
+        mail = session.get_one(Outgoing, number, with_for_update=True)
+        if mail.state is not OutboxState.WAITING:
+            return
         mail.state, mail.reason = OutboxState.REFUSED, reason
         audit.record(session, "mail refused", by=RULE, cause=reason, now=now, ticket=mail.ticket_id, mail=number)
-        house.desk.mail_failed(session, mail, reason, now=now)
+        house.desk.mail_failed(session, mail, reason, now=now, unreachable=unreachable)
     journal.mail_refused(number, code)
 
 

@@ -9,7 +9,18 @@ from sqlalchemy.orm import Session
 from parsers.item import InboundItem
 from workflow import audit, belonging, journal, people
 from workflow.desk import RULE, Desk, hold
-from workflow.models import Company, Delivery, Filing, Message, OutboxState, Outcome, Status, StoredAttachment, Ticket
+from workflow.models import (
+    Company,
+    Delivery,
+    Filing,
+    Message,
+    OutboxState,
+    Outcome,
+    Outgoing,
+    Status,
+    StoredAttachment,
+    Ticket,
+)
 from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.storable import storable
 
@@ -39,16 +50,37 @@ def receive(
 def _no_ticket(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
     if belonging.is_our_mail(item, desk.signer):
         return Filing(outcome=Outcome.IGNORED, reason="our own mail come back")
-    if not (item.is_bounce or belonging.to_return_path(item, delivery.envelope, desk.signer)):
+    complaint = _has_part(item, "message/feedback-report")
+    returned = belonging.to_return_path(item, delivery.envelope, desk.signer)
+    if not (item.is_bounce or complaint or returned):
         return None
     mail = belonging.bounced_mail(session, item, delivery.envelope, desk.signer)
     if mail is None:
-        return Filing(outcome=Outcome.IGNORED, reason="a bounce or report about no mail of ours")
-    if item.is_bounce and mail.state is not OutboxState.BOUNCED:
+        # A report by the standard about mail that is not ours is backscatter. What only looks like one may be the one
+        # word a person ever gets of a mail they sent by hand: it becomes a ticket that nobody answers automatically.
+        backscatter = returned or _has_part(item, "message/delivery-status")
+        return Filing(outcome=Outcome.IGNORED, reason="a bounce about no mail of ours") if backscatter else None
+    said = "complaint" if complaint else "bounced" if item.is_bounce else "automatic answer"
+    if _mark(desk, session, mail, said, now):
+        cause = f"delivery {delivery.id}"
+        audit.record(session, said, by=RULE, cause=cause, now=now, ticket=mail.ticket_id, mail=mail.id)
+    return Filing(outcome=Outcome.IGNORED, ticket_id=mail.ticket_id, reason=f"{said} about mail {mail.id}")
+
+
+def _mark(desk: Desk, session: Session, mail: Outgoing, said: str, now: datetime) -> bool:
+    """Put down what a report says of a mail of ours; whether that changed anything."""
+    if said == "complaint" and mail.contact is not None and not mail.contact.unsubscribed:
+        mail.contact.unsubscribed = True
+        return True
+    if said == "bounced" and mail.state is not OutboxState.BOUNCED:
         mail.state = OutboxState.BOUNCED
-        audit.record(session, "bounced", by=RULE, cause=f"delivery {delivery.id}", now=now, ticket=mail.ticket_id)
         desk.mail_failed(session, mail, "came back", now=now)
-    return Filing(outcome=Outcome.IGNORED, ticket_id=mail.ticket_id, reason=f"about mail {mail.id}")
+        return True
+    return False
+
+
+def _has_part(item: InboundItem, mime: str) -> bool:
+    return any(a.mime == mime for a in item.attachments)
 
 
 def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:

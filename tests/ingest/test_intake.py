@@ -29,7 +29,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, fmt: Format, parser: Any) -> None:
     monkeypatch.setitem(parsers.PARSERS, fmt, parser)
 
 
-def unreadable(raw: bytes) -> list[InboundItem]:
+def unreadable(_: bytes) -> list[InboundItem]:
     raise ParseError("not a message: ask for it once more")
 
 
@@ -209,7 +209,7 @@ def test_a_postgresql_that_goes_away_raises_and_takes_it_when_it_is_back(
 
 def test_a_blob_store_that_is_away_raises_and_stores_nothing(house: House, settings: Any) -> None:
     settings.home.joinpath("blobs").write_text("not a folder")
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x" * 300_000))
     assert counted(house, Delivery) == 0
 
@@ -220,7 +220,7 @@ def test_a_blob_store_that_is_away_raises_and_stores_nothing(house: House, setti
 def test_reading_files_each_item_and_is_done_once(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house = any_house
     items = [mail(str(n)) for n in range(3)]
-    reading(monkeypatch, Format.MAIL, lambda raw: items)
+    reading(monkeypatch, Format.MAIL, lambda _: items)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three"))
     assert read_waiting(house) == 1
     assert read_waiting(house) == 0
@@ -271,7 +271,7 @@ def test_a_replay_reads_with_the_mended_parser_and_is_audited(
     still = replay(house, number, by="Olga")
     assert still is not None
     assert still.state is DeliveryState.FAILED
-    reading(monkeypatch, Format.MAIL, lambda raw: [mail()])
+    reading(monkeypatch, Format.MAIL, lambda _: [mail()])
     again = replay(house, number, by="Olga")
     assert again is not None
     assert (again.state, again.reason) == (DeliveryState.PROCESSED, "")
@@ -287,7 +287,7 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     house = any_house
     bad = mail(sent_at=None)
     object.__setattr__(bad, "details", (1, 2))  # not what a parser may give
-    reading(monkeypatch, Format.MAIL, lambda raw: [mail(), bad])
+    reading(monkeypatch, Format.MAIL, lambda _: [mail(), bad])
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PENDING
@@ -307,7 +307,7 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
     assert (delivery(house, number).state, delivery(house, number).reason) == ("dismissed", "an empty test")
     assert counted(house, Audit, Audit.action == "dismissed", Audit.cause == "an empty test") == 1
     assert dismiss(house, 999, "r", by="Olga") is None
-    reading(monkeypatch, Format.MAIL, lambda raw: [mail()])
+    reading(monkeypatch, Format.MAIL, lambda _: [mail()])
     replay(house, number, by="Olga")
     assert delivery(house, number).state is DeliveryState.PROCESSED
 
@@ -319,7 +319,7 @@ def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
     door, arrival = Intake(house), Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?")
     number = door.accept(arrival)
     read_waiting(house)
-    reading(monkeypatch, Format.MAIL, lambda raw: [mail()])
+    reading(monkeypatch, Format.MAIL, lambda _: [mail()])
     assert door.accept(arrival) == number
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PROCESSED
@@ -350,7 +350,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     house = postgres_house
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
-    reading(monkeypatch, Format.MAIL, lambda raw: [item])
+    reading(monkeypatch, Format.MAIL, lambda _: [item])
     monkeypatch.setattr("workflow.reception.storable", lambda one: one)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):

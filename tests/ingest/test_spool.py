@@ -121,5 +121,5 @@ def test_two_who_drain_at_once_store_everything_once(house: House, spool: Spool)
 
 def test_a_spool_that_cannot_be_written_says_so(house: House) -> None:
     (house.settings.home / SPOOL).write_text("not a folder")
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         Spool(house.settings.home / SPOOL, house.sealer).put(FORM)

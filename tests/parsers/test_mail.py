@@ -1,5 +1,6 @@
 """Mail: every fixture is read as its item says, and no input breaks the parser."""
 
+import base64
 import json
 import time
 from datetime import UTC, datetime
@@ -123,8 +124,8 @@ def test_a_customers_boundary_in_another_mail_is_no_boundary() -> None:
 
 
 def test_our_number_in_a_part_is_not_believed() -> None:
-    raw = "From: a@b.example\nContent-Type: multipart/mixed; boundary=z\n\n--z\nContent-Piece: 7\n\none\n--z\n\ntwo\n--z--\n"
-    assert read(raw).text == "one\n\ntwo"
+    parts = "--z\nContent-Piece: 7\n\none\n--z\n\ntwo\n--z--\n"
+    assert with_field("Content-Type: multipart/mixed; boundary=z", parts).text == "one\n\ntwo"
 
 
 @pytest.mark.parametrize(
@@ -193,3 +194,20 @@ def test_a_mutated_message_is_an_item(raw: bytes, data: st.DataObject) -> None:
     changed = raw[:start] + patch + raw[end:]
     if changed.strip():
         check(read(changed))
+
+
+@pytest.mark.parametrize("content", [b"\x78\x9f\x3e\x22", b"\x78\x9f\x3e\x22\x01\x00" + b"\x01" * 90, b"no TNEF"])
+def test_a_broken_winmail_is_kept_and_named(content: bytes) -> None:
+    raw = b"From: a@b.example\nContent-Type: application/ms-tnef; name=winmail.dat\n\n" + content
+    item = read(raw)
+    assert item.attachments[0].content == content
+    assert "winmail.dat cannot be opened" in item.caveats
+
+
+def test_large_base64_is_decoded_without_a_copy_of_it() -> None:
+    content = bytes(range(256)) * 4000
+    encoded = base64.encodebytes(content).replace(b"\n", b"\r\n")
+    header = b"From: a@b.example\r\nContent-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: BASE64\r\n"
+    raw = header + b"\r\n" + encoded
+    assert read(raw).attachments[0].content == content
+    assert read(raw.rstrip(b"=\r\n")).attachments[0].content == content

@@ -27,8 +27,8 @@ from workflow.models import (
     CompanyDomain,
     Filing,
     Message,
-    Outcome,
     OutboxState,
+    Outcome,
     Outgoing,
     Status,
     StoredAttachment,
@@ -328,15 +328,34 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(house: Hous
     assert len(audited(house, number, "bounced")) == len(audited(house, number, "task")) == 1
 
 
-def test_a_bounce_about_no_mail_of_ours_opens_no_ticket(house: House) -> None:
-    assert deliver(house, mail(is_bounce=True, is_automated=True)).outcome is Outcome.IGNORED
+REPORT = Attachment("report", "message/delivery-status", b"Action: failed")
+
+
+def test_a_report_about_no_mail_of_ours_is_backscatter_and_opens_no_ticket(house: House) -> None:
+    assert deliver(house, mail(is_bounce=True, is_automated=True, attachments=(REPORT,))).outcome is Outcome.IGNORED
     assert counted(house, Ticket) == 0
+
+
+def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(house: House) -> None:
+    filing = deliver(house, mail("your mail to Dr. Who did not arrive", is_bounce=True, is_automated=True))
+    assert filing.outcome is Outcome.OPENED
+    assert counted(house, Outgoing) == 0
+
+
+def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(house: House) -> None:
+    sent = notice_of(house, ticket_of(house))
+    part = Attachment("report", "message/feedback-report", b"Feedback-Type: abuse")
+    original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
+    assert deliver(house, mail(is_automated=True, attachments=(part, original))).outcome is Outcome.IGNORED
+    assert contact(house, ANN.email).unsubscribed
+    assert not contact(house, ANN.email).unreachable
+    assert counted(house, Ticket) == 1
 
 
 def test_a_forged_bounce_flags_nobody(house: House) -> None:
     sent = notice_of(house, ticket_of(house))
     forged = sent.message_id.replace("-1-", "-2-") + sent.message_id.replace("a", "b").replace("0", "1")
-    assert deliver(house, mail(forged, is_bounce=True)).outcome is Outcome.IGNORED
+    assert deliver(house, mail(forged, is_bounce=True, attachments=(REPORT,))).outcome is Outcome.IGNORED
     assert not contact(house, ANN.email).unreachable
 
 

@@ -5,6 +5,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select
 
+from parsers.item import Address
 from tests.house import (
     ANN,
     HandClock,
@@ -17,16 +18,15 @@ from tests.house import (
     phoned,
     reach,
     row,
-    stages_passed,
     staff,
+    stages_passed,
     ticket_of,
     together,
 )
-from parsers.item import Address
 from workflow import outbox, process
 from workflow.desk import Missing, owner_or_missing, reached, ticket_or_missing
 from workflow.house import House
-from workflow.models import Audit, Outgoing, OutboxState, Status, Ticket, TicketRelation
+from workflow.models import Audit, OutboxState, Outgoing, Status, Ticket, TicketRelation
 from workflow.process import Milestone, Stage, Template
 
 

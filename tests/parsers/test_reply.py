@@ -1,0 +1,150 @@
+"""Replies: what is new stays, what is quoted goes, and in doubt it stays."""
+
+# ruff: noqa: RUF001 - words of many languages look like letters of others
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parsers import reply
+
+ANNOUNCEMENTS = [
+    "On Mon, Jun 30, 2025 at 9:00 AM Support <support@billing.example> wrote:",
+    "On Mon, Jun 30, 2025 at 9:00 AM Support\n<support@billing.example> wrote:",
+    "Am 30.06.2025 um 09:00 schrieb Support <support@billing.example>:",
+    "Le lun. 30 juin 2025 à 09:00, Support <support@billing.example> a écrit :",
+    "El lun, 30 jun 2025 a las 9:00, Support (<support@billing.example>) escribió:",
+    "Il giorno lun 30 giu 2025 alle ore 09:00 Support <support@billing.example> ha scritto:",
+    "Em seg., 30 de jun. de 2025 às 09:00, Support <support@billing.example> escreveu:",
+    "Op ma 30 jun 2025 om 09:00 schreef Support <support@billing.example>:",
+    "Den mån 30 juni 2025 kl 09:00 skrev Support <support@billing.example>:",
+    "W dniu 30.06.2025 o 09:00, Support pisze:",
+    "30.06.2025 09:00, Support <support@billing.example> пишет:",
+    "2025年6月30日(月) 9:00 Support <support@billing.example>:",
+    "在 2025年6月30日，09:00，Support <support@billing.example> 写道：",
+    "---- On Mon, 30 Jun 2025 09:00:00 -0500 Support wrote ----",
+]
+OUTLOOK = [
+    "From: Support <support@billing.example>\nSent: Monday, June 30, 2025 9:00 AM\nTo: Jane\nSubject: Ticket\n",
+    "Von: Support\nGesendet: Montag, 30. Juni 2025 09:00\nAn: Jane\nBetreff: Ticket\n",
+    "De : Support\nEnvoyé : lundi 30 juin 2025 09:00\nÀ : Jane\nObjet : Ticket\n",
+    "*De:* Support\n*Enviado:* lunes, 30 de junio de 2025\n*Para:* Jane\n*Asunto:* Ticket\n",
+    "-----Original Message-----\nFrom: Support\n",
+    "-----Ursprüngliche Nachricht-----\n",
+    "________________________________\nFrom: Support\nDate: Monday\nTo: Jane\nSubject: Ticket\n",
+]
+DEVICES = [
+    "Sent from my iPhone",
+    "Get Outlook for iOS<https://aka.ms/x>",
+    "Von meinem iPhone gesendet",
+    "Envoyé de mon iPhone",
+    "Enviado desde mi iPhone",
+    "Verzonden vanaf mijn iPhone",
+]
+
+
+@pytest.mark.parametrize("announcement", ANNOUNCEMENTS)
+@pytest.mark.parametrize("mark", ["> ", ""])
+def test_an_answer_on_top_is_all_that_is_new(announcement: str, mark: str) -> None:
+    body = f"Yes, please.\n\nJane\n\n{announcement}\n\n{mark}Shall we?\n{mark}Support\n"
+    assert reply.newest(body) == "Yes, please.\n\nJane"
+
+
+@pytest.mark.parametrize("header", OUTLOOK)
+def test_outlooks_headers_end_what_is_new(header: str) -> None:
+    assert reply.newest(f"Yes, please.\n\n{header}\nShall we?\n") == "Yes, please."
+
+
+@pytest.mark.parametrize("line", DEVICES)
+def test_a_devices_greeting_is_no_news(line: str) -> None:
+    assert reply.newest(f"Yes, please.\n\n{line}\n") == "Yes, please."
+
+
+def test_an_answer_below_its_quote_is_found() -> None:
+    body = "On 30 Jun 2025 at 09:00, Support <s@billing.example> wrote:\n> Shall we?\n\nYes, please.\n"
+    assert reply.newest(body) == "Yes, please."
+
+
+def test_answers_between_quotes_are_all_found() -> None:
+    body = "On 30 Jun 2025, Support <s@billing.example> wrote:\n> One?\n\nFirst.\n\n> Two?\n\nSecond.\n"
+    assert reply.newest(body) == "First.\n\n\nSecond."
+
+
+def test_the_usual_signature_is_folded_away() -> None:
+    assert reply.newest("Yes.\n\n-- \nJane Doe\nClinic\n") == "Yes."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Only text.",
+        "To: the point. The claim failed.",
+        "Sent from my desk, it is easier than writing on the phone all day long.",
+        "On 30 June we wrote to the payer. They never answered:\nplease help.",
+        "> Only a quote.",
+        "> A quote.\n\nAnd text without an announcement.",
+        "Steps:\n1. open\n2. wrote a note\n",
+        "```\n-----\nFrom: x\n```\nEnd.",
+        "",
+    ],
+)
+def test_in_doubt_all_is_shown(body: str) -> None:
+    assert reply.newest(body) == body.strip()
+
+
+def test_a_message_passed_on_is_news() -> None:
+    header = "From: Payer <p@payer.example>\nDate: Monday\nSubject: Denial"
+    body = f"FYI\n\n---------- Forwarded message ----------\n{header}\n\nDenied."
+    assert reply.newest(body) == body
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        '<div class="gmail_quote">On Monday Support wrote:<blockquote>Shall we?</blockquote></div>',
+        '<blockquote type="cite">Shall we?</blockquote>',
+        '<div class="moz-cite-prefix">Am 30.06. schrieb S.:</div><blockquote type="cite">Shall we?</blockquote>',
+        '<hr><div id="divRplyFwdMsg"><b>From:</b> Support</div><div>Shall we?</div>',
+        '<div style="border:none;border-top:solid #E1E1E1 1.0pt"><b>From:</b> Support</div><p>Shall we?</p>',
+        '<div class="yahoo_quoted">Shall we?</div>',
+        '<div class="protonmail_quote">Shall we?</div>',
+        '<div id="appendonsend"></div><p>Shall we?</p>',
+        "<p>On Jun 30, 2025, at 9:00 AM, Support &lt;s@b.example&gt; wrote:</p><p>Shall we?</p>",
+    ],
+)
+def test_quotes_in_html_go_by_their_marks(quote: str) -> None:
+    assert reply.newest_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>") == "Yes, please."
+
+
+def test_gmails_forward_is_news() -> None:
+    passed_on = "---------- Forwarded message ---------<br>From: Payer<br><p>Denied.</p>"
+    html = f'<p>FYI</p><div class="gmail_quote">{passed_on}</div>'
+    assert "Denied." in reply.newest_html(html)
+
+
+def test_html_that_is_all_quote_is_shown() -> None:
+    assert "Shall we?" in reply.newest_html("<blockquote>Shall we?</blockquote>")
+
+
+@pytest.mark.parametrize(
+    "line", ["On 1.1.2025 a@b.example wrote", "> x\ny", "From: a", "-----", "On " * 150, ">" * 200, "wrote:" * 80]
+)
+def test_hostile_replies_cost_bounded_time(line: str) -> None:
+    started = time.process_time()
+    reply.newest((line + "\n") * 5000)
+    assert time.process_time() - started < 4
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(
+        st.sampled_from([*ANNOUNCEMENTS, *OUTLOOK, *DEVICES, "text", "> quote", "", "-- ", "---", "|"]), max_size=12
+    )
+)
+def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
+    body = "\n".join(lines)
+    newest = reply.newest(body)
+    assert bool(newest) == bool(body.strip())
+    assert len(newest) <= len(body)

@@ -1,0 +1,121 @@
+"""What a customer wrote is on the ticket and nowhere else: not in a log, a queue, an audit row or a mail of ours."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from pydantic import SecretStr
+from sqlalchemy import inspect, select
+
+import parsers
+from ingest.intake import Arrival, Intake, Transport, read_waiting
+from parsers.item import Address, Attachment, Format, InboundItem, ParseError
+from tests.house import HandClock, call, complete, counted, mail
+from tests.servers import Relay
+from workflow import journal, outbox, sweep
+from workflow.house import House, open_house
+from workflow.models import Audit, Delivery, DeliveryState, Outgoing, Task, Ticket
+
+MARKERS = ("Zebulon", "Quackenbush", "4711-0815", "wombat.pdf", "ann.zq@practice.example")
+NAME, FAMILY, CLAIM, FILE, EMAIL = MARKERS
+TOLD = f"{NAME} {FAMILY}"
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[None]:
+    """The log as a process has it."""
+    journal.setup("test", as_json=True)
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def marked() -> InboundItem:
+    file = Attachment(FILE, "application/pdf", f"{TOLD}".encode())
+    return mail(
+        f"{TOLD} {CLAIM}", subject=f"about {TOLD}", sender=Address(TOLD, EMAIL), html=f"<p>{TOLD}", attachments=(file,),
+        details=(("Patient", TOLD),), company=f"{FAMILY} Practice", phone=CLAIM,
+    )  # fmt: skip
+
+
+def parser(raw: bytes) -> list[InboundItem]:
+    if raw.startswith(b"unreadable"):
+        raise ParseError("not a message: ask for it once more") from ValueError(TOLD)
+    if raw.startswith(b"broken"):
+        raise RuntimeError(f"cannot read {raw!r}")
+    return [marked()]
+
+
+def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
+    any_house: House,
+    relay: Relay,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parser)
+    house = open_house(
+        any_house.settings.model_copy(update={"relay_url": SecretStr(relay.url)}), waker=any_house.store.waker,
+        clock=clock,
+    )  # fmt: skip
+    journal.setup("test", as_json=True)  # again: standard error is the test's now
+    door = Intake(house)
+    for start in (b"good ", b"unreadable ", b"broken "):
+        door.accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=start + TOLD.encode() + CLAIM.encode(),
+                            envelope={"mail_from": EMAIL}))  # fmt: skip
+    door.accept(call(f"{TOLD} {CLAIM}", name=TOLD, email=EMAIL))
+    relay.answers = [f"450 4.2.0 <{EMAIL}> greylisted {TOLD}", f"550 5.1.1 <{EMAIL}> unknown {TOLD}"]
+    for _ in range(4):
+        read_waiting(house)
+        outbox.send_waiting(house)
+        clock.turn(minutes=2)
+    clock.turn(days=4)
+    sweep.sweep(house, redis_away=lambda: True)
+    with house.store.reading() as session:
+        tickets = list(session.scalars(select(Ticket.id)))
+    for number in tickets:
+        complete(house, number)
+    outbox.send_waiting(house)
+
+    assert len(tickets) == 2
+    assert counted(house, Delivery, Delivery.state == DeliveryState.FAILED) == 2
+    assert counted(house, Outgoing) >= 2
+    with house.store.reading() as session:
+        for model in (Audit, Task):
+            for kept in session.scalars(select(model)):
+                shown = " ".join(str(getattr(kept, c.key)) for c in inspect(model).columns)
+                assert not [m for m in MARKERS if m in shown], shown
+        for delivery in session.scalars(select(Delivery)):
+            assert not [m for m in MARKERS if m in delivery.reason]
+    house.close()
+    said = capfd.readouterr()
+    log = said.out + said.err + caplog.text
+    assert '"event": "filed"' in log
+    assert '"event": "fault"' in log
+    assert not [m for m in MARKERS if m in log], log
+    for taken in relay.taken:
+        body = bytes(taken.content or b"").decode().replace(EMAIL, "")  # the address it goes to
+        assert not [m for m in MARKERS if m in body]
+    assert relay.taken
+
+
+def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[str]) -> None:
+    journal.setup("test", as_json=True)
+    try:
+        parser(b"broken" + TOLD.encode())
+    except RuntimeError as error:
+        journal.fault("here", error)
+    said = capfd.readouterr().err
+    assert "RuntimeError" in said
+    assert "test_privacy.py:" in said
+    assert NAME not in said
+
+
+def test_an_item_and_an_arrival_do_not_show_their_text_when_printed() -> None:
+    arrival = call(TOLD)
+    assert NAME not in repr(arrival)
+    item = mail(TOLD, html=TOLD, details=(("Patient", TOLD),), attachments=(Attachment("a", "b/c", TOLD.encode()),))
+    assert NAME not in repr(item)
