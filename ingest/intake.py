@@ -129,7 +129,8 @@ class Intake:
 def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
     """Write a batch in three statements, however many wait; the unique digest says which bytes were here before."""
     firsts = {one.digest: one for one in reversed(batch)}
-    fresh = _insert_new(session, list(firsts.values()), now)
+    # In one order whoever inserts: two doors with the same bytes in two orders would wait for each other.
+    fresh = _insert_new(session, sorted(firsts.values(), key=lambda one: one.digest), now)
     again = [one for one in batch if one is not firsts[one.digest] or one.digest not in fresh]
     known = {}
     if again:

@@ -253,19 +253,26 @@ def test_a_relay_that_refuses_us_as_the_sender_says_nothing_of_the_customer(
 def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_customer(
     house: House, clock: HandClock
 ) -> None:
-    given = house.settings.model_copy(update={"relay_url": SecretStr(f"smtp://127.0.0.1:{free_port()}")})
-    away = open_house(given, waker=Woken(), clock=clock)
-    number = ticket_of(away)
-    while outgoing(away).state is OutboxState.WAITING:
-        assert outbox.send_waiting(away) == 1
-        clock.now = max(clock.now, outgoing(away).not_before)
-    lost = outgoing(away)
+    number = ticket_of(house)
+    (house.settings.home / "outbox").write_text("nothing can be handed over here")
+    while outgoing(house).state is OutboxState.WAITING:
+        assert outbox.send_waiting(house) == 1
+        clock.now = max(clock.now, outgoing(house).not_before)
+    lost = outgoing(house)
     assert lost.reason == "not taken by the relay for two days"
     assert (clock() - lost.created_at).days == 2
     assert lost.attempts < 120
-    assert not contact(away, ANN.email).unreachable
-    with away.store.reading() as session:
+    assert not contact(house, ANN.email).unreachable
+    with house.store.reading() as session:
         assert len(session.get_one(Ticket, number).tasks) == 1
+
+
+def test_a_relay_nobody_listens_at_is_waited_out(house: House, clock: HandClock) -> None:
+    given = house.settings.model_copy(update={"relay_url": SecretStr(f"smtp://127.0.0.1:{free_port()}")})
+    away = open_house(given, waker=Woken(), clock=clock)
+    ticket_of(away)
+    outbox.send_waiting(away)
+    assert outgoing(away).reason == "not taken by the relay (no answer): tried again"
     away.close()
 
 
