@@ -271,6 +271,23 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
         work.house.desk.end(work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now)
 
 
+@ticket.command()
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
+    r"""Task the telemedicine specialist or group; the owner stays owner.
+
+    Who that is stands in INTAKE_TELEMEDICINE.
+
+    \b
+    Example:  intake ticket 12 telemedicine
+    """
+    with working(number, actor, json_wanted=json_wanted) as work:
+        if work.house.desk.task_telemedicine(work.session, work.ticket, by=actor, now=work.now) is None:
+            click.echo("They have that task already; nothing changed.", err=True)
+
+
 @ticket.command("task-done")
 @click.argument("task", type=int)
 @opening.acting
@@ -321,13 +338,14 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
 @ticket.command()
 @click.option("--company", default="", help="The practice's name; put on record if it is new.")
 @click.option("--contact", "contacts", metavar="EMAIL", multiple=True, help="Whom to notify; the first is the caller.")
+@click.argument("more_contacts", metavar="[EMAIL]...", nargs=-1)
 @click.option("--text", required=True, help="What they called about.")
 @click.option("--name", default="", help="The caller's name.")
 @click.option("--phone", default="", help="Where to call back.")
 @click.option("--subject", default="", help="A few words for lists.")
 @click.option("--telemedicine", is_flag=True, help="It is about telemedicine.")
 @click.option("--as", "actor", metavar="USER", envvar="INTAKE_USER", default="", help="Who took the call.")
-def new(*, actor: str, contacts: tuple[str, ...], **told: str | bool) -> None:
+def new(*, actor: str, contacts: tuple[str, ...], more_contacts: tuple[str, ...], **told: str | bool) -> None:
     r"""Write a call down: makes a ticket and prints its number.
 
     \b
@@ -339,4 +357,4 @@ def new(*, actor: str, contacts: tuple[str, ...], **told: str | bool) -> None:
     from console.calls import write_down
 
     with opening.house() as house:
-        click.echo(write_down(house, actor=actor, contacts=contacts, **told))
+        click.echo(write_down(house, actor=actor, contacts=(*contacts, *more_contacts), **told))

@@ -73,7 +73,7 @@ def load(settings: Settings) -> list[bytes]:
 
 def _key_file(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{KEY_FILE}.{os.getpid()}.new")
+    new = path.with_name(f"{KEY_FILE}.{os.getpid()}.{os.urandom(4).hex()}.new")
     if not path.exists():
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:

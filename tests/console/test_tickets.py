@@ -172,3 +172,18 @@ def test_control_characters_of_a_customer_do_not_reach_the_terminal(intake: Inta
     assert "\x1b" not in said
     assert "\x07" not in said
     assert "[red]" in said
+
+
+def test_several_contacts_may_follow_one_option(intake: Intake, shown: Shown) -> None:
+    call = ("--contact", "jo@acme.test", "li@acme.test", "--text", "It is denied")
+    found = shown(int(intake("ticket", "new", *call).stdout))
+    assert [c["email"] for c in found["contacts"]] == ["jo@acme.test", "li@acme.test"]
+
+
+def test_the_telemedicine_group_gets_one_task_and_the_owner_stays(intake: Intake, new: New, shown: Shown) -> None:
+    intake("user", "add", "dana", "--role", "agent")
+    number = new("--as", "dana")
+    intake("ticket", number, "telemedicine")
+    assert "nothing changed" in intake("ticket", number, "telemedicine").output
+    assert [t["assignee"] for t in shown(number)["tasks"]] == ["CSC Onboarding telemedicine"]
+    assert shown(number)["owner"] == "dana"
