@@ -2,9 +2,7 @@
 
 import logging
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,18 +10,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from console.faults import UNUSABLE, Fault
 from console.guard import under_supervisor
-from console.opening import ensure_migrated, waker_of
+from console.opening import ensure_migrated
+from console.running import opened, stopping
 from ingest.intake import Intake
 from workflow import journal, status
-from workflow.house import House, open_house
+from workflow.house import House
 from workflow.settings import Settings, load
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from workflow.jobs import Waker
 
-BEAT_SECONDS = 20.0
 CONNECTIONS = 1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
 CHANNEL_SECONDS = 30  # an idle connection is cut after this long
 THREADS = 8
@@ -47,53 +44,11 @@ def run(name: str) -> None:
     PROCESSES[name](settings)
 
 
-@contextmanager
-def _opened(settings: Settings, name: str) -> Iterator[tuple[House, "Waker | None"]]:
-    """Open the house of a process; a small thread says every 20 seconds that it is alive."""
-    waker = waker_of(settings)
-    house = open_house(settings, waker=waker)
-    stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(house, name, stop), name="alive", daemon=True)
-    beat.start()
-    try:
-        yield house, waker
-    finally:
-        stop.set()
-        beat.join(timeout=5)
-        house.close()
-        if waker is not None:
-            waker.close()
-
-
-def _beat(house: House, name: str, stop: threading.Event) -> None:
-    while True:
-        try:
-            status.alive(house, name)
-        except (SQLAlchemyError, OSError) as error:
-            journal.fault("alive", error)
-        if stop.wait(BEAT_SECONDS):
-            return
-
-
-@contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, while the block lasts."""
-    event = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    # Set by a thread: the handler may interrupt this very event while it holds its own lock.
-    before = [signal.signal(number, lambda *_: threading.Thread(target=event.set).start()) for number in numbers]
-    try:
-        yield event
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
 def smtp(settings: Settings) -> None:
     """SMTP, and LMTP where an address is set."""
     from ingest.smtp import serve
 
-    with _opened(settings, "smtp") as (house, _):
+    with opened(settings, "smtp") as (house, _):
         serve(settings, Intake(house).accept)
 
 
@@ -104,8 +59,8 @@ def imap(settings: Settings) -> None:
 
     if not mailboxes(settings):
         raise Fault(NO_MAILBOX, UNUSABLE)
-    with _opened(settings, "imap") as (house, _):
-        serve(settings, Intake(house).accept, StoredCheckpoints(house.store), partial(_seen, house))
+    with opened(settings, "imap") as (house, _), stopping() as stop:
+        serve(settings, Intake(house).accept, StoredCheckpoints(house.store), partial(_seen, house), stop)
 
 
 def _seen(house: House, mailbox: str) -> None:
@@ -119,7 +74,7 @@ def folder(settings: Settings) -> None:
     """The watched folder."""
     from ingest.folder import serve
 
-    with _opened(settings, "folder") as (house, _), stopping() as stop:
+    with opened(settings, "folder") as (house, _), stopping() as stop:
         serve(house, Intake(house).accept, stop)
 
 
@@ -127,7 +82,7 @@ def webhooks(settings: Settings) -> None:
     """The public HTTP door: forms."""
     from webhooks.app import create
 
-    with _opened(settings, "webhooks") as (house, _):
+    with opened(settings, "webhooks") as (house, _):
         _serve_http(create(house, Intake(house).accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
 
 
@@ -135,7 +90,7 @@ def console(settings: Settings) -> None:
     """The pages and API that people use."""
     from console.pages import create
 
-    with _opened(settings, "console") as (house, _):
+    with opened(settings, "console") as (house, _):
         _serve_http(create(house), "console", settings.console_listen, settings.mail_limit)
 
 
@@ -184,7 +139,7 @@ def clock(settings: Settings) -> None:
     """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
     from workflow.sweep import run as sweep
 
-    with _opened(settings, "clock") as (house, waker), stopping() as stop:
+    with opened(settings, "clock") as (house, waker), stopping() as stop:
         sweep(house, stop, redis_away=lambda: waker is None or waker.away)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import ingest.intake  # noqa: F401  # warm: a job forks off a process that has everything imported
 import workflow.outbox  # noqa: F401  # warm, as above
 from console.opening import redis_url, waker_of
-from console.processes import BEAT_SECONDS, stopping
+from console.running import BEAT_SECONDS, stopping
 from workflow import jobs, journal, status
 from workflow.house import House, open_house
 from workflow.settings import Settings

@@ -259,6 +259,7 @@ def test_side_ends_have_no_deadlines_until_they_are_taken_back(house: House, clo
     assert swept(house) == 0
     with house.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
+        assert house.desk.raise_tasks(session, ticket, clock()) == []
         house.desk.reopen(session, ticket, by="Olga", cause="a mistake", now=clock())
         assert (ticket.status, ticket.stage, ticket.period) == (Status.OPEN, Stage.SUBMITTED, 1)
     assert swept(house) == 2

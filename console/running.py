@@ -1,0 +1,61 @@
+"""What every process does while it runs: says that it is alive, and ends well when it is told to."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.opening import waker_of
+from workflow import journal, status
+from workflow.house import House, open_house
+from workflow.settings import Settings
+
+if TYPE_CHECKING:
+    from workflow.jobs import Waker
+
+BEAT_SECONDS = 20.0
+
+
+@contextmanager
+def opened(settings: Settings, name: str) -> Iterator[tuple[House, "Waker | None"]]:
+    """Open the house of a process; a small thread says every 20 seconds that it is alive."""
+    waker = waker_of(settings)
+    house = open_house(settings, waker=waker)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(house, name, stop), name="alive", daemon=True)
+    beat.start()
+    try:
+        yield house, waker
+    finally:
+        stop.set()
+        beat.join(timeout=5)
+        house.close()
+        if waker is not None:
+            waker.close()
+
+
+def _beat(house: House, name: str, stop: threading.Event) -> None:
+    while True:
+        try:
+            status.alive(house, name)
+        except (SQLAlchemyError, OSError) as error:
+            journal.fault("alive", error)
+        if stop.wait(BEAT_SECONDS):
+            return
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, while the block lasts."""
+    event = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    # Set by a thread: the handler may interrupt this very event while it holds its own lock.
+    before = [signal.signal(number, lambda *_: threading.Thread(target=event.set).start()) for number in numbers]
+    try:
+        yield event
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
