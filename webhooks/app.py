@@ -47,6 +47,7 @@ def create(house: House, accept: Accept) -> Flask:
                 Arrival(
                     transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=kept, envelope=envelope,
                     unreadable=unreadable,
+                    received_at=house.clock(),
                 )
             )  # fmt: skip
         if unreadable:

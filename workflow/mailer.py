@@ -97,7 +97,7 @@ class Relay:
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
         """Submit one mail. Raises Refused or Deferred."""
         try:
-            smtp = self._smtp = self._smtp or self._connect()
+            smtp = self._smtp = self._smtp or self._connect(sender.rpartition("@")[2])
             smtp.send_message(message, sender, [to])
         except smtplib.SMTPRecipientsRefused as error:
             self._drop()
@@ -113,14 +113,14 @@ class Relay:
             self._drop()
             raise Deferred(0) from None
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self, name: str) -> smtplib.SMTP:
         url = self._url
         host, port = url.hostname or "", url.port or _PORTS[url.scheme]
         context = ssl.create_default_context()
         if url.scheme == "smtps":
-            smtp: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
+            smtp: smtplib.SMTP = smtplib.SMTP_SSL(host, port, name, timeout=TIMEOUT, context=context)
         else:
-            smtp = smtplib.SMTP(host, port, timeout=TIMEOUT)
+            smtp = smtplib.SMTP(host, port, name, timeout=TIMEOUT)
         try:
             if url.scheme == "smtp+starttls":
                 smtp.starttls(context=context)

@@ -48,6 +48,8 @@ def company_of(session: Session, item: InboundItem, now: datetime) -> Company | 
     one: a display name is not a practice.
     """
     found = _by_number(session, item.company_number) or _by_name(session, item.company)
+    if found is not None and item.company_number and found.number not in {None, item.company_number[:_NUMBER]}:
+        found = None  # another practice of the same name: what it writes is not the first one's to read
     if found is None and item.format is not Format.MAIL and company_key(item.company):
         return _add_company(session, item.company, item.company_number, now)
     return found or company_of_address(session, item.contact.key)
@@ -72,7 +74,10 @@ def _by_name(session: Session, name: str) -> Company | None:
 
 
 def _add_company(session: Session, name: str, number: str, now: datetime) -> Company | None:
-    company = Company(name=name.strip()[:400], key=company_key(name), number=number[:_NUMBER] or None, created_at=now)
+    key = company_key(name)
+    if number and _by_name(session, name) is not None:
+        key = f"{key[:300]} #{number[:_NUMBER]}"
+    company = Company(name=name.strip()[:400], key=key, number=number[:_NUMBER] or None, created_at=now)
     try:
         with session.begin_nested():
             session.add(company)
@@ -82,11 +87,11 @@ def _add_company(session: Session, name: str, number: str, now: datetime) -> Com
 
 
 def contact_for(
-    session: Session, person: Address, phone: str, company: Company | None, now: datetime
+    session: Session, person: Address, phone: str, company: Company | None, *, vouched: bool, now: datetime
 ) -> Contact | None:
     """The contact with this address, put on record if it is new; None without a usable address.
 
-    Only staff and the mail domain tie a contact to a company: what a form claims is not proof.
+    Only staff (`vouched`) and the mail domain tie a contact to a company: what a form claims is not proof.
     """
     if not usable(person.key):
         return None
@@ -94,9 +99,12 @@ def contact_for(
     if known is not None:
         known.name = known.name or person.name
         known.phone = known.phone or phone
+        if vouched and known.company is None:
+            known.company = company
         return known
     contact = Contact(email=person.key, name=person.name, phone=phone, created_at=now)
-    contact.company = company if company is not None and _domain_of(session, person.key, company) else None
+    ours = company is not None and (vouched or _domain_of(session, person.key, company))
+    contact.company = company if ours else None
     try:
         with session.begin_nested():
             session.add(contact)

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import InboundItem
+from parsers.item import Format, InboundItem
 from workflow import audit, belonging, journal, people
 from workflow.desk import RULE, Desk, hold
 from workflow.models import (
@@ -163,10 +163,14 @@ def _add_people(
     desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, now: datetime
 ) -> None:
     # Only a call written down by staff names further contacts: a Cc in a mail never gives an address our mails.
-    others = item.to if item.format == "phone" else ()
+    others = item.to if item.format is Format.PHONE else ()
     for person in people.distinct([item.contact, *others]):
-        contact = people.contact_for(session, person, item.phone if person is item.contact else "", ticket.company, now)
+        phone = item.phone if person is item.contact else ""
+        by_staff = item.format is Format.PHONE  # a secure message may be a patient's, a form anybody's
+        contact = people.contact_for(session, person, phone, ticket.company, vouched=by_staff, now=now)
         if contact is not None:
+            if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
+                contact.unreachable = False  # a person writes from there: mail may reach them again
             shared = contact.email not in item.not_shared
             desk.add_contact(session, ticket, contact, share_activity=shared)
     maker = delivery.envelope.get("owner")

@@ -116,6 +116,20 @@ def test_a_practice_named_in_a_form_does_not_make_its_sender_belong(house: House
     assert filing.outcome is Outcome.OPENED
 
 
+def test_two_practices_of_one_name_stay_apart_by_their_numbers(house: House) -> None:
+    numbers = [ticket_of(house, row(company="Sunrise", company_number=n)) for n in ("1", "2", "1")]
+    with house.store.reading() as session:
+        one, two, again = (session.get_one(Ticket, n).company_id for n in numbers)
+    assert one == again != two
+
+
+def test_a_caller_whom_staff_put_down_for_a_practice_belongs_to_it(house: House) -> None:
+    ticket_of(house, InboundItem(format=Format.PHONE, external_id="c1", sender=STRANGER, company="Practice", text="x"))
+    number = ticket_of(house, mail(sender=STRANGER))
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, number).name == "Support – Practice"
+
+
 @pytest.mark.parametrize("subject", ["Re: [#{n}]", "Re: Your Billing Support Ticket #{n} has been created", "#{n}"])
 def test_a_subject_tag_alone_never_attaches_anything(house: House, subject: str) -> None:
     number = ticket_of(house)

@@ -455,9 +455,20 @@ def test_a_contact_that_came_back_is_not_written_to_again(house: House) -> None:
     ticket_of(house)
     with house.store.transaction() as session:
         session.get_one(Outgoing, 1).contact.unreachable = True  # type: ignore[union-attr]
+    by_form = ticket_of(house, row(sender=ANN))
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, by_form).outbox == []
+
+
+def test_a_contact_who_writes_again_by_mail_can_be_written_to_again(house: House) -> None:
+    ticket_of(house)
+    with house.store.transaction() as session:
+        session.get_one(Outgoing, 1).contact.unreachable = True  # type: ignore[union-attr]
+    ticket_of(house, mail("vacation", is_automated=True))
+    assert contact(house, ANN.email).unreachable
     number = ticket_of(house)
     with house.store.reading() as session:
-        assert session.get_one(Ticket, number).outbox == []
+        assert len(session.get_one(Ticket, number).outbox) == 1
 
 
 def test_one_sender_gets_no_more_than_the_budget_of_an_hour(house: House, clock: HandClock) -> None:
