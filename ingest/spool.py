@@ -3,6 +3,7 @@
 import json
 import os
 from base64 import b64decode, b64encode
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Spool:
         """The files that wait, oldest first."""
         if not self._folder.is_dir():
             return []
-        return sorted(self._folder.glob("*.sealed"), key=lambda p: p.stat().st_mtime)
+        return [path for _, path in sorted(_dated(self._folder))]
 
     def take(self, path: Path) -> Arrival:
         """Read a file of the spool. Raises ValueError when it does not open: damaged, or sealed with another key."""
@@ -74,11 +75,21 @@ def drain(house: House) -> int:
             journal.fault("spool", error)
             spool.set_aside(path)
             continue
+        except FileNotFoundError:  # another process drains too, and was first
+            continue
         except (SQLAlchemyError, OSError):
             break
         path.unlink(missing_ok=True)
         done += 1
     return done
+
+
+def _dated(folder: Path) -> Iterator[tuple[float, Path]]:
+    for path in folder.glob("*.sealed"):
+        try:
+            yield path.stat().st_mtime, path
+        except FileNotFoundError:  # drained meanwhile
+            continue
 
 
 def _dump(arrival: Arrival) -> bytes:
