@@ -64,6 +64,16 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bounce:
+    """What a delivery report says of a mail that was sent; fields it does not say are empty."""
+
+    action: str = "failed"  # failed, delayed, delivered, relayed or expanded (RFC 3464 §2.3.3)
+    status: str = ""  # as 5.1.1 (RFC 3463)
+    failed: tuple[str, ...] = ()  # the addresses it is about, case folded
+    reason: str = field(default="", repr=False)  # PHI; the other system's words, one line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InboundItem:
     """One customer request, normalised.
 
@@ -97,6 +107,8 @@ class InboundItem:
     in_reply_to: str = ""
     references: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    bounce: Bounce | None = None  # set where `is_bounce`
+    authentication: tuple[str, ...] = ()  # Authentication-Results as received, topmost first (RFC 8601); may be forged
     is_auto_reply: bool = False
     is_bounce: bool = False
     is_automated: bool = False  # machine-made: no automatic answer, ever
