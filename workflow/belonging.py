@@ -81,16 +81,17 @@ def is_our_mail(item: InboundItem, signer: Signer) -> bool:
     return any(signer.number(OUTBOX, token) for token in _OURS.findall(item.message_id))
 
 
-def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Match:
-    """Which open or finished ticket this item belongs to (PROCESS, mail rules)."""
-    same = _same_item(session, item) or _secure_thread(session, item)
+def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool) -> Match:
+    """Which open or finished ticket this item belongs to (mail rules); a forged sender belongs nowhere."""
+    same = None if forged else _same_item(session, item) or _secure_thread(session, item)
     if same is not None:
         return Match(ticket=_merged_into(session, same))
     answered = _by_token(session, item, envelope, signer) or _by_reference(session, item)
     if answered is None:
         return Match()
     ticket = _merged_into(session, answered)
-    return Match(ticket=ticket) if people.belongs(session, item.contact.key, ticket) else Match(possibly=ticket)
+    known = not forged and people.belongs(session, item.contact.key, ticket)
+    return Match(ticket=ticket) if known else Match(possibly=ticket)
 
 
 def _merged_into(session: Session, ticket: Ticket) -> Ticket:

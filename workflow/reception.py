@@ -1,5 +1,6 @@
 """Filing an inbound item: on the ticket it answers, as a new ticket, as a duplicate, or as no ticket at all."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -7,16 +8,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem
-from workflow import audit, belonging, journal, people
+from workflow import audit, belonging, journal, people, reports, trust
 from workflow.desk import RULE, Desk, hold
 from workflow.models import (
     Company,
     Delivery,
     Filing,
     Message,
-    OutboxState,
     Outcome,
-    Outgoing,
     Status,
     StoredAttachment,
     Ticket,
@@ -36,7 +35,7 @@ def receive(
     before.
     """
     item = storable(item)
-    filing = _no_ticket(desk, session, item, delivery, now)
+    filing = reports.filed(desk, session, item, delivery, now)
     for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
         filing = filing or _file(desk, session, item, delivery, now)
     if filing is None:
@@ -45,42 +44,6 @@ def receive(
     session.add(filing)
     journal.filed(delivery.id, filing.outcome, filing.ticket_id)
     return filing
-
-
-def _no_ticket(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
-    if belonging.is_our_mail(item, desk.signer):
-        return Filing(outcome=Outcome.IGNORED, reason="our own mail come back")
-    complaint = _has_part(item, "message/feedback-report")
-    returned = belonging.to_return_path(item, delivery.envelope, desk.signer)
-    if not (item.is_bounce or complaint or returned):
-        return None
-    mail = belonging.bounced_mail(session, item, delivery.envelope, desk.signer)
-    if mail is None:
-        # A report by the standard about mail that is not ours is backscatter. What only looks like one may be the one
-        # word a person ever gets of a mail they sent by hand: it becomes a ticket that nobody answers automatically.
-        backscatter = returned or _has_part(item, "message/delivery-status")
-        return Filing(outcome=Outcome.IGNORED, reason="a bounce about no mail of ours") if backscatter else None
-    said = "complaint" if complaint else "bounced" if item.is_bounce else "automatic answer"
-    if _mark(desk, session, mail, said, now):
-        cause = f"delivery {delivery.id}"
-        audit.record(session, said, by=RULE, cause=cause, now=now, ticket=mail.ticket_id, mail=mail.id)
-    return Filing(outcome=Outcome.IGNORED, ticket_id=mail.ticket_id, reason=f"{said} about mail {mail.id}")
-
-
-def _mark(desk: Desk, session: Session, mail: Outgoing, said: str, now: datetime) -> bool:
-    """Put down what a report says of a mail of ours; whether that changed anything."""
-    if said == "complaint" and mail.contact is not None and not mail.contact.unsubscribed:
-        mail.contact.unsubscribed = True
-        return True
-    if said == "bounced" and mail.state is not OutboxState.BOUNCED:
-        mail.state = OutboxState.BOUNCED
-        desk.mail_failed(session, mail, "came back", now=now)
-        return True
-    return False
-
-
-def _has_part(item: InboundItem, mime: str) -> bool:
-    return any(a.mime == mime for a in item.attachments)
 
 
 def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
@@ -99,7 +62,10 @@ def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, n
 def _append_or_open(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
 ) -> Filing:
-    match = belonging.find(session, item, delivery.envelope, desk.signer)
+    forged = trust.failed_dmarc(item, desk.settings.authserv_id)
+    if forged:
+        item = replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED))
+    match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
         hold(session, ticket)  # another answer may have reopened it a moment ago
@@ -108,7 +74,7 @@ def _append_or_open(
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
     oversized = "oversized" in delivery.envelope
     if ticket is None:
-        ticket = _new_ticket(desk, session, item, delivery, again=before is not None, now=now)
+        ticket = _new_ticket(desk, session, item, delivery, again=before is not None or forged, now=now)
         if before is not None:
             about = f"possibly about #{before.id}" if match.possibly else f"follows #{before.id}"
             desk.relate(session, ticket, before, about)

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     folder_settle_seconds: float = 2
     sweep_seconds: float = 10
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
+    authserv_id: str = ""
     from_name: str = "Billing Support"
     from_address: str = ""
     desk_lead: str = ""
