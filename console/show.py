@@ -84,10 +84,20 @@ def ticket(found: Data, hint: str) -> None:
     for message in found["messages"]:
         way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
         out.print(f"\n[bold]{way}[/bold] {when(message['at'])}  {safe(message['from'])}  {safe(message['subject'])}")
-        out.print(safe(message["text"].strip()), soft_wrap=True)
+        shown, folded = _newest(message)
+        out.print(safe(shown), soft_wrap=True)
+        if folded:
+            out.print(f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]")
         for file in message["attachments"]:
             out.print(f"  [dim]file: {safe(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]")
     out.print(f"\n[dim]{hint}[/dim]")
+
+
+def _newest(message: Data) -> tuple[str, int]:
+    """What is new in a message, and how many lines are folded away."""
+    whole, newest = message["text"].strip(), message["reply_text"].strip()
+    folded = len(whole.splitlines()) - len(newest.splitlines())
+    return (newest, folded) if newest and folded > 0 else (whole, 0)
 
 
 def _facts(found: Data) -> Iterator[str]:

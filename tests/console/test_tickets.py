@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -187,3 +188,19 @@ def test_the_telemedicine_group_gets_one_task_and_the_owner_stays(intake: Intake
     assert "nothing changed" in intake("ticket", number, "telemedicine").output
     assert [t["assignee"] for t in shown(number)["tasks"]] == ["CSC Onboarding telemedicine"]
     assert shown(number)["owner"] == "dana"
+
+
+def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
+    intake: Intake, at_home: House, shown: Shown, tmp_path: Path
+) -> None:
+    answer = (
+        "From: jo@acme.test\n\nYes, please.\n\nOn Mon, 2 Mar 2026 at 10:00, Us <us@desk.test> wrote:\n> May we?\n> Us\n"
+    )
+    (tmp_path / "answer.eml").write_text(answer)
+    intake("deliver", "mail", tmp_path / "answer.eml")
+    read_waiting(at_home)
+    output = intake("ticket", 1).output
+    assert "Yes, please." in output
+    assert "May we?" not in output
+    assert "lines of quotes and signature folded" in output
+    assert "May we?" in shown(1)["messages"][0]["text"]
