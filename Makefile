@@ -26,10 +26,14 @@ check: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-bench: $(VENV)/.test ## the benchmarks, one after the other
+bench: $(VENV)/.bench ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do \
 		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; else echo "no benchmark yet"; fi; \
 	done
+
+$(VENV)/.bench: $(VENV)/.test
+	@$(PIP) install --editable '.[bench]' || echo "without the parser in Rust: there is no wheel of it for this machine"
+	@touch $@
 
 debian: # what the tests need from Debian, where it may be installed
 	@tests/install-debian

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from parsers import phrases
+from parsers import bounces, phrases
 from parsers.headers import Fields
 from parsers.item import Address
 from parsers.mime import Part
@@ -82,7 +82,8 @@ def judge(fields: Fields, subject: str, sender: Address, root: Part, shown: str)
     local = sender.email.partition("@")[0] or sender.name
     daemon = bool(_DAEMON.match(local) or _DAEMON_NAME.match(sender.name))
     null_sender = _null_sender(fields)
-    if "bounce" in signs or _reads_as_bounce(subject, shown, root, certain=daemon, likely=null_sender):
+    notice = bool(_ROBOT.match(local)) and bounces.is_notice(shown)
+    if notice or "bounce" in signs or _reads_as_bounce(subject, shown, root, certain=daemon, likely=null_sender):
         return Verdict(is_bounce=True, is_automated=True)
     answer = "answer" in signs or phrases.auto_reply_subject.match(subject) is not None
     machine = answer or bool(signs) or daemon or null_sender or _ROBOT.match(local) is not None

@@ -45,6 +45,7 @@ class Segment:
 
     plain: str | None = None
     html: str | None = None
+    spare: bool = False  # out of winmail.dat: counts only where the mail itself says nothing
 
     @property
     def best(self) -> str:
@@ -93,7 +94,9 @@ class Body:
 def read(root: Part) -> Body:
     """Sort the parts of a message."""
     body = Body()
-    body.segments = _collect(root, body, alone=not root.children)
+    found = _collect(root, body, alone=not root.children)
+    own = [segment for segment in found if not segment.spare]
+    body.segments = own if any(segment.best.strip() for segment in own) else found
     return body
 
 
@@ -182,9 +185,9 @@ def _opened_tnef(content: bytes, body: Body) -> list[Segment]:
         return []
     for name, data in opened.files:
         _add(body, data, name, "application/octet-stream")
-    if body.segments or not (opened.plain or opened.html):
+    if not (opened.plain or opened.html):
         return []
-    return [Segment(opened.plain or None, opened.html or None)]
+    return [Segment(opened.plain or None, opened.html or None, spare=True)]
 
 
 def _add(body: Body, content: bytes, name: str, kind: str, *, inline: bool = False, content_id: str = "") -> None:

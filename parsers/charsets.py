@@ -88,16 +88,16 @@ def decode(data: bytes, label: str = "", hint: str = "") -> str:
     `label` is what the message says of these bytes, `hint` what it says of others (for headers: the body's charset).
     """
     named = codec(label) if label else ""
-    text = _marked(data)
-    if text is None:
-        text = _seven_bit(data, named) if data.isascii() else _eight_bit(data, named, codec(hint) if hint else "")
-    return clean(text)
+    text = _seven_bit(data, named) if data.isascii() else _marked(data)
+    return clean(text if text is not None else _eight_bit(data, named, codec(hint) if hint else ""))
 
 
 def clean(text: str) -> str:
     """Text any database and JSON writer takes: without NULs and lone surrogates."""
     if "\0" in text:
         text = text.replace("\0", "")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -3,6 +3,7 @@
 import binascii
 import re
 from dataclasses import dataclass
+from functools import cache, partial
 
 from parsers import charsets
 
@@ -48,6 +49,7 @@ class Fields:
     def __init__(self, items: list[tuple[str, bytes]]) -> None:
         self.items = items
         self._index: dict[str, list[bytes]] = {}
+        self._parameters: dict[str, tuple[str, dict[str, str]]] = {}
         for name, value in items:
             self._index.setdefault(name, []).append(value)
 
@@ -66,6 +68,13 @@ class Fields:
         """Return the first value decoded to one line, or ""."""
         return one_line(decode_words(self.first(name), hint))
 
+    def parameters(self, name: str) -> tuple[str, dict[str, str]]:
+        """Return a field split into its value in lower case and its parameters, read once however often asked."""
+        found = self._parameters.get(name)
+        if found is None:
+            found = self._parameters[name] = parameters(self.first(name))
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -79,7 +88,7 @@ class Head:
 def split(raw: bytes, start: int = 0) -> Head:
     """Find the header block of a message or part that begins at `start`; a block that is none leaves all as body."""
     begin = _first_field(raw, start)
-    last = _last_known(raw, begin)
+    last_known = cache(partial(_last_known, raw, begin))  # only headers that are broken ask
     items: list[tuple[str, bytes]] = []
     position, size = begin, len(raw)
     while position < size:
@@ -87,10 +96,10 @@ def split(raw: bytes, start: int = 0) -> Head:
             return Head(Fields(items), _blank_line(raw, position), cut=True)
         end = _LINE.match(raw, position).end()  # type: ignore[union-attr]  # the pattern matches everywhere
         line = raw[position:end].rstrip(b"\r\n")
-        if not line.strip() and (not line or position > last):
+        if not line.strip() and (not line or position > last_known()):
             position = end
             break
-        if not _take(line, items) and (position > last or not items):
+        if not _take(line, items) and (not items or position > last_known()):
             break
         position = end
     if not any(name in KNOWN or name.startswith(("x-", "content-")) for name, _ in items):

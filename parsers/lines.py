@@ -1,6 +1,6 @@
 """Items as the lines `intake parse … --json` prints: the shapes scripts can rely on."""
 
-from parsers.item import Address, Attachment, InboundItem
+from parsers.item import Address, Attachment, Bounce, InboundItem
 
 
 def mail_line(file: str, item: InboundItem) -> dict[str, object]:
@@ -26,6 +26,7 @@ def mail_line(file: str, item: InboundItem) -> dict[str, object]:
         "is_auto_reply": item.is_auto_reply,
         "is_bounce": item.is_bounce,
         "is_automated": item.is_automated,
+        "bounce": _bounce(item.bounce),
         "caveats": list(item.caveats),
         "error": None,
     }
@@ -73,6 +74,12 @@ def _emails(people: tuple[Address, ...]) -> list[str]:
 
 def _date(item: InboundItem) -> str | None:
     return item.sent_at.isoformat() if item.sent_at is not None else None
+
+
+def _bounce(bounce: Bounce | None) -> dict[str, object] | None:
+    if bounce is None:
+        return None
+    return {"action": bounce.action, "status": bounce.status, "failed": list(bounce.failed), "reason": bounce.reason}
 
 
 def _attachment(attachment: Attachment) -> dict[str, object]:

@@ -4,13 +4,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from parsers import addresses, automatic, body, headers, mime, reply, reply_html
+from parsers import addresses, automatic, body, bounces, charsets, headers, mime, reply, reply_html
 from parsers.headers import Fields
 from parsers.item import Address, Format, InboundItem, ParseError
 
 MAX_SUBJECT = 2000
 MAX_DATE = 200  # characters
 MAX_REFERENCES = 100
+SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})  # S/MIME, encrypted or signed opaquely
+MAX_RESULTS = 10  # Authentication-Results that are kept
+MAX_RESULT = 4000  # characters of one
 
 
 def parse(raw: bytes) -> list[InboundItem]:
@@ -49,6 +52,8 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         in_reply_to=next(iter(headers.message_ids(fields.first("in-reply-to"))), ""),
         references=headers.message_ids(fields.first("references"))[-MAX_REFERENCES:],
         attachments=tuple(content.attachments),
+        bounce=bounces.read(fields, tree.root, subject, shown) if verdict.is_bounce else None,
+        authentication=_authentication(fields),
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
@@ -65,10 +70,11 @@ def _with_caveats(item: InboundItem, found: tuple[str, ...]) -> InboundItem:
             ("no sender address", not item.contact.email),
             ("no subject", not item.subject),
             ("no text", not item.text.strip()),
+            ("in one sealed block: cannot be read here", any(a.mime in SEALED for a in item.attachments)),
         )
         if absent
     ]
-    return replace(item, caveats=tuple(dict.fromkeys((*missing, *found))))
+    return replace(item, caveats=tuple(dict.fromkeys((*missing, *found)))) if missing or found else item
 
 
 def _hint(part: mime.Part) -> str:
@@ -88,6 +94,12 @@ def _sender(fields: Fields, hint: str) -> Address:
 def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
     people = [a for value in fields.every(name) for a in addresses.parse(value, hint)]
     return tuple(people[: addresses.MAX_ADDRESSES])
+
+
+def _authentication(fields: Fields) -> tuple[str, ...]:
+    """Every Authentication-Results, topmost first, on one line each (RFC 8601 §2.2); whom to believe is not ours."""
+    values = [headers.one_line(charsets.decode(value[:MAX_RESULT])) for value in fields.every("authentication-results")]
+    return tuple(filter(None, values))[:MAX_RESULTS]
 
 
 def _lenient_date(fields: Fields) -> datetime | None:

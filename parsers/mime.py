@@ -1,7 +1,9 @@
-"""The parts of a message: mail-parser walks a skeleton of headers and delimiters, the bodies stay where they are.
+"""The parts of a message: mail-parser walks a skeleton of types and delimiters, the bodies stay where they are.
 
 Every body is left out of the bytes mail-parser sees: it reads line by line, and one large attachment would cost it a
-hundred times what its decoding costs. Each part carries the number of its body in a field of ours.
+hundred times what its decoding costs. Each part carries the number of its body in a field of ours. Of the fields only
+the types of multiparts stand in the skeleton: all others are read where they lie. A message without parts has nothing
+to walk; mail-parser reads its date like any other's.
 """
 
 import re
@@ -11,6 +13,7 @@ from email import message_from_bytes
 from email.message import Message
 
 import mailparser
+from mailparser.dates import parse_mail_date
 from mailparser.exceptions import MailParserError
 
 from parsers import charsets, headers, transfer
@@ -23,7 +26,7 @@ MAX_DEPTH = 60  # multiparts in multiparts; deeper ones are kept whole
 MAX_PREAMBLE = 1_048_576  # bytes before the first delimiter; also what a search for a boundary that is not there costs
 MAX_PARTS = 1000
 PIECE = "content-piece"  # our field: the number of the part's body
-TOP_FIELDS = frozenset({"date", "mime-version"})  # what mail-parser reads of the message itself
+MAX_FIELD = 2000  # bytes of a type or date that mail-parser sees
 
 _LINE = re.compile(rb"--([^\r\n]*)(?:\r?\n|\r|\Z)")
 _GUESS = re.compile(rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE)
@@ -48,7 +51,7 @@ class Part:
     @property
     def disposition(self) -> tuple[str, dict[str, str]]:
         """`attachment`, `inline` or "", and the parameters of the field (RFC 2183)."""
-        return headers.parameters(self.fields.first("content-disposition"))
+        return self.fields.parameters("content-disposition")
 
     @property
     def size(self) -> int:
@@ -88,22 +91,35 @@ def read(raw: bytes) -> Tree:
     head = headers.split(raw)
     scan = _Scan(raw, caveats=["the header is longer than we read"] if head.cut else [])
     _scan_parts(scan, head)
-    message, sent_at = _walk(b"".join(scan.skeleton))
+    root = _tree(scan) if scan.depth else _leaf(scan, 0)
+    return Tree(head.fields, root, _sent_at(head.fields), tuple(dict.fromkeys(scan.caveats)))
+
+
+def _tree(scan: _Scan) -> Part:
+    """The parts as mail-parser finds them in the skeleton; what it leaves out comes last."""
     seen: set[int] = set()
-    root = _part(message, scan, seen)
+    root = _part(_walk(b"".join(scan.skeleton)), scan, seen)
     lost = [_leaf(scan, number) for number in range(len(scan.pieces)) if number not in seen]
-    if lost:
-        root = Part(Fields([]), "multipart/mixed", {}, children=(root, *lost))
-    return Tree(head.fields, root, sent_at, tuple(dict.fromkeys(scan.caveats)))
+    return Part(Fields([]), "multipart/mixed", {}, children=(root, *lost)) if lost else root
 
 
-def _walk(skeleton: bytes) -> tuple[Message, datetime | None]:
+def _walk(skeleton: bytes) -> Message:
     """Let mail-parser walk the skeleton; the standard library where it stumbles."""
     try:
-        parsed = mailparser.parse_from_bytes(skeleton)
+        message: Message = mailparser.parse_from_bytes(skeleton).message
     except (MailParserError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return message_from_bytes(skeleton), None
-    return parsed.message, parsed.date
+        return message_from_bytes(skeleton)
+    return message
+
+
+def _sent_at(fields: Fields) -> datetime | None:
+    """The first Date as mail-parser reads it."""
+    written = _flat(next(iter(fields.every("date")), b"")).decode("ascii", "surrogateescape")
+    try:
+        found: datetime | None = parse_mail_date(written).value
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return None
+    return found
 
 
 def _scan_parts(scan: _Scan, head: headers.Head) -> None:
@@ -142,19 +158,19 @@ def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
     boundary = _boundary(scan, fields, start) if depth < MAX_DEPTH else b""
     if boundary:
         scan.depth[boundary] = depth + 1
-        scan.skeleton.append(_skeleton_header(fields, None, boundary))
+        scan.skeleton.append(_multipart_header(fields, boundary))
         return start
     if depth >= MAX_DEPTH:
         scan.caveats.append("parts nested too deep: kept as one attachment")
     end = _end_of_leaf(scan, start)
-    scan.skeleton.append(_skeleton_header(fields, len(scan.pieces), b""))
+    scan.skeleton.append(b"%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces)))
     scan.pieces.append((fields, start, end))
     return end
 
 
 def _boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
     """Boundary of a multipart, taken from the body where the header names none or a wrong one; b"" for a leaf."""
-    mime, parameters = headers.parameters(fields.first("content-type"))
+    mime, parameters = fields.parameters("content-type")
     named = parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
     multipart = mime.startswith("multipart/") or (not mime and bool(named))
     if multipart and named and _occurs(scan.raw, named, start):
@@ -206,8 +222,9 @@ def _find_delimiter(scan: _Scan, position: int) -> tuple[int, int, bytes, bool] 
 
 
 def _next_dashes(raw: bytes, position: int) -> int:
-    """Position of the next line that begins with two dashes, or -1."""
-    found = raw.find(b"\n--", max(0, position - 1))
+    """Position of the next line that begins with two dashes, or -1: one dash, which base64 lacks, is found faster."""
+    first = raw.find(b"-", max(0, position))
+    found = raw.find(b"\n--", max(0, first - 1)) if first >= 0 else -1
     return found + 1 if found >= 0 else -1
 
 
@@ -216,33 +233,18 @@ def _end_of_leaf(scan: _Scan, start: int) -> int:
     return len(scan.raw) if found is None else max(start, found[0])
 
 
-def _skeleton_header(fields: Fields, piece: int | None, boundary: bytes) -> bytes:
-    """Header of a part for mail-parser: what it needs for the walk, on one line each."""
-    lines = [
-        name.encode("ascii", "replace") + b": " + _flat(value)
-        for name, value in fields.items
-        if (name.startswith("content-") or name in TOP_FIELDS) and name not in {PIECE, "content-type"}
-    ]
-    mime, parameters = headers.parameters(fields.first("content-type"))
-    if boundary and parameters.get("boundary", "").encode("utf-8", "replace") != boundary:
-        lines.append(
-            b"Content-Type: multipart/"
-            + (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
-            + b'; boundary="'
-            + boundary.replace(b'"', b'\\"')
-            + b'"'
-        )
-    elif boundary or not mime.startswith(("multipart/", "message/")):
-        lines += [b"Content-Type: " + _flat(value) for value in fields.every("content-type")[:1]]
-    else:
-        lines.append(b"Content-Type: application/octet-stream")  # kept whole: the walk must not look inside
-    if piece is not None:
-        lines.append(PIECE.encode() + b": " + str(piece).encode())
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
+    """Header of a multipart for mail-parser: its type, with the boundary that is in force."""
+    mime, parameters = fields.parameters("content-type")
+    if parameters.get("boundary", "").encode("utf-8", "replace") == boundary:
+        return b"Content-Type: " + _flat(next(iter(fields.every("content-type")), b"")) + b"\r\n\r\n"
+    subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
+    quoted = boundary.replace(b'"', b'\\"')
+    return b"Content-Type: multipart/" + subtype + b'; boundary="' + quoted + b'"\r\n\r\n'
 
 
 def _flat(value: bytes) -> bytes:
-    return value[:2000].translate(None, b"\r\n\0")
+    return value[:MAX_FIELD].translate(None, b"\r\n\0")
 
 
 def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> Part:
@@ -259,12 +261,14 @@ def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> P
         else ()
     )
     fields = Fields([(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()])
-    return Part(fields, message.get_content_type(), headers.parameters(fields.first("content-type"))[1], children=parts)
+    return Part(fields, message.get_content_type(), fields.parameters("content-type")[1], children=parts)
 
 
 def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
     fields, start, end = scan.pieces[number]
-    mime, parameters = headers.parameters(fields.first("content-type") or default.encode())
+    mime, parameters = fields.parameters("content-type")
+    if not mime and default and not fields.first("content-type"):
+        mime = default
     return Part(fields, mime, parameters, scan.raw, start, _without_last_line_end(scan.raw, start, end))
 
 

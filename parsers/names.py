@@ -58,6 +58,17 @@ ENDINGS = {
     "video/mp4": ".mp4",
 }
 
+# Types whose files programs name alike, where they name them at all.
+USUAL = {
+    "application/ms-tnef": "winmail.dat",
+    "application/pkcs7-mime": "smime.p7m",
+    "application/pkcs7-signature": "smime.p7s",
+    "application/x-pkcs7-mime": "smime.p7m",
+    "application/x-pkcs7-signature": "smime.p7s",
+    "application/pgp-signature": "signature.asc",
+    "text/calendar": "invite.ics",
+}
+
 
 def safe(name: str) -> str:
     """Return the last path component without what could mislead a reader or a file system, "" if nothing is left."""
@@ -75,4 +86,4 @@ def safe(name: str) -> str:
 
 def made_up(mime: str, number: int) -> str:
     """Name of a file that came without one: the same for the same message each time it is read."""
-    return f"attachment-{number}{ENDINGS.get(mime, '.bin')}"
+    return USUAL.get(mime) or f"attachment-{number}{ENDINGS.get(mime, '.bin')}"

@@ -164,11 +164,13 @@ device = re.compile(
 
 def kinds(lines: list[str]) -> list[Kind]:
     """Name each line. Announcements wrapped over several lines name all of them."""
-    found = [_kind(line[:MAX_LINE]) for line in lines]
+    lower = "\n".join(lines).lower()
+    hints = tuple(hint for hint in DEVICE_HINTS if hint in lower)
+    found = [_kind(line[:MAX_LINE], hints) for line in lines]
     _mark_code(lines, found)
     attempts = 0
     for i, line in enumerate(lines):
-        if attempts < MAX_ATTEMPTS and found[i] in _MAY_ANNOUNCE and len(line) <= MAX_LINE and _may_end(line):
+        if _may_end(line) and attempts < MAX_ATTEMPTS and found[i] in _MAY_ANNOUNCE and len(line) <= MAX_LINE:
             attempts += 1
             first = _announcement(lines, found, i)
             for k in range(first, i + 1) if first >= 0 else ():
@@ -176,7 +178,7 @@ def kinds(lines: list[str]) -> list[Kind]:
     return found
 
 
-def _kind(line: str) -> Kind:
+def _kind(line: str, hints: tuple[str, ...]) -> Kind:
     """Name a line by itself. Cheap looks at its ends come first: nearly all lines are text."""
     bare = line.strip()
     if not bare:
@@ -185,7 +187,7 @@ def _kind(line: str) -> Kind:
         marked = next((kind for pattern, kind in _MARKED if pattern.match(line)), None)
         if marked is not None:
             return marked
-    if len(bare) <= LONGEST_MARK and _hints_at_device(bare) and device.match(line):
+    if len(bare) <= LONGEST_MARK and _hints_at_device(bare, hints) and device.match(line):
         return Kind.DEVICE
     if (":" in bare[:LONGEST_FIELD] or "：" in bare[:LONGEST_FIELD]) and header.match(line):
         return Kind.HEADER
@@ -200,9 +202,11 @@ _MARKED = (
 )
 
 
-def _hints_at_device(line: str) -> bool:
-    lower = line.lower()
-    return not lower.isascii() or any(hint in lower for hint in DEVICE_HINTS)
+def _hints_at_device(line: str, hints: tuple[str, ...]) -> bool:
+    if not line.isascii():
+        return True
+    lower = line.lower() if hints else ""
+    return any(hint in lower for hint in hints)
 
 
 def _mark_code(lines: list[str], found: list[Kind]) -> None:

@@ -7,16 +7,19 @@ from parsers import quoting, reply_html, text
 MAX_LINES = 3000  # lines that are judged; of a longer text the rest is old or an attachment pasted in
 MAX_CHARACTERS = 300_000
 SHORT = 12  # lines of text behind a rule that may still be a signature
+LEAST_UNDERLINE = 8  # characters; shorter rules part a name from a text
 BLOCK = 3  # fields that make a quoted header
 
-_MARKS = str.maketrans(dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff\u2060") | {"\u00a0": " "})
+_MARKS = dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff\u2060", "") | {"\u00a0": " "}
 _GLUED = re.compile(r"(?<=\S)(-{2,5} ?On [^\n]{5,200} wrote:)$", re.MULTILINE)
 
 
 def newest(body: str) -> str:
     """Return what was newly written in a reply's text, line ends as LF; the whole text where no quote is found."""
     whole = text.lines(body)[:MAX_CHARACTERS]
-    plain = whole.translate(_MARKS) if not whole.isascii() else whole
+    plain = whole
+    for mark, meant in _MARKS.items() if not whole.isascii() else ():
+        plain = plain.replace(mark, meant)
     lines = (_GLUED.sub(r"\n\1", plain) if "-- On " in plain else plain).split("\n")[:MAX_LINES]
     kept = _kept(lines)
     return "\n".join(kept).strip("\n ") or whole.strip()
@@ -92,7 +95,15 @@ def _is_signature(pattern: str, lines: list[str], index: int) -> bool:
     rest = pattern[index + 1 :]
     if quoting.signature.match(lines[index]):
         return True
+    if _underlines(pattern, lines, index):
+        return False
     return rest.count("t") <= SHORT or re.match(r"e*[Hbo]", rest) is not None
+
+
+def _underlines(pattern: str, lines: list[str], index: int) -> bool:
+    """Whether a rule stands under the heading of a table or a list: text close above and below, and as long as it."""
+    close = pattern[max(0, index - 1) : index + 2] == "tdt"
+    return close and len(lines[index].strip()) >= max(LEAST_UNDERLINE, len(lines[index - 1].strip()))
 
 
 def _without_old(pattern: str) -> list[bool]:

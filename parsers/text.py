@@ -87,7 +87,8 @@ ATTRIBUTES = {
     "ol": {"start", "type"},
     "blockquote": {"type"},
 }
-_LOCAL_IMAGE = re.compile(r"cid:|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE)
+_LOCAL_IMAGE = re.compile(r"cid:(?!.*\.\.)|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE)
+_LINK = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)  # what is relative would lead into our own pages
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
 _LOADS = re.compile(
     r"url|image|expression|import|\\|/\*", re.IGNORECASE
@@ -133,7 +134,7 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
     if name == "style":
         return None if _LOADS.search(value) else value
     if name == "href":
-        return None if value.strip().lower().startswith(("data:", "cid:")) else value
+        return value if _LINK.match(value.strip()) else None
     return value
 
 

@@ -5,17 +5,21 @@ import io
 import re
 from dataclasses import dataclass
 
+import pybase64
+
 from parsers.headers import base64_bytes
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 BLANKS = b" \t\r\n"
 NOT_ALPHABET = bytes(set(range(256)) - set(ALPHABET) | {ord("=")})
 SAMPLE = 4096
-STEP = 262_144  # bytes of base64 decoded at a time
+LARGE = 16_384  # bytes of a body from which on it is decoded where it lies, not as a copy
+STEP = 262_144  # bytes of damaged base64 decoded at a time
 MAX_UU_FILES = 100
 
 _BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
+_FOOTER_MARKS = (b"_____", b"--", b"=====")
 _FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
 _RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
@@ -63,13 +67,22 @@ def decode(data: bytes, label: str) -> bytes:
 
 
 def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
-    """Decode what lies between two positions: large base64 in small steps, without a copy of the encoded bytes."""
-    large = end - start > STEP and ENCODINGS.get(label.strip().strip("\"';").lower()) == "base64"
-    if large and not _is_no_base64(raw[start : start + SAMPLE]):
-        padding = raw.find(b"=", start, end)
-        if padding < 0 or (end - padding < SAMPLE and not raw[padding:end].strip(b"= \t\r\n")):
+    """Decode what lies between two positions: large base64 in one pass, without a copy of the encoded bytes."""
+    large = end - start > LARGE and ENCODINGS.get(label.strip().strip("\"';").lower()) == "base64"
+    if large and _ends_clean(raw, start, end) and not _is_no_base64(raw[start : start + SAMPLE]):
+        try:
+            return pybase64.b64decode(memoryview(raw)[start:end])
+        except binascii.Error:  # padding is missing
             return _in_steps(raw, start, end)
     return decode(raw[start:end], label)
+
+
+def _ends_clean(raw: bytes, start: int, end: int) -> bool:
+    """Whether base64 is one run to its end: padding nowhere else, and no mailing list's footer behind it."""
+    padding = raw.find(b"=", start, end)
+    if padding >= 0 and (end - padding >= SAMPLE or raw[padding:end].strip(b"=" + BLANKS)):
+        return False
+    return padding >= 0 or _FOOTER.search(raw, max(start, end - SAMPLE), end) is None
 
 
 def _in_steps(raw: bytes, start: int, end: int) -> bytes:
@@ -94,7 +107,7 @@ def _base64(data: bytes) -> bytes:
     """Decode; text that is no base64 stays as it is, and the footer a mailing list put behind it is kept."""
     if _is_no_base64(data[:SAMPLE]):
         return data
-    footer = _FOOTER.search(data)
+    footer = _FOOTER.search(data) if any(mark in data for mark in _FOOTER_MARKS) else None
     if footer is not None:
         return _runs(data[: footer.start()]) + b"\n" + data[footer.start() :].lstrip()
     return _runs(data)
@@ -104,7 +117,10 @@ def _runs(data: bytes) -> bytes:
     """Decode base64 that may be several encoded runs one after the other, each with its own padding."""
     padding = data.find(b"=")
     if padding < 0 or not data[padding:].strip(b"=" + BLANKS):
-        return base64_bytes(data)
+        try:
+            return pybase64.b64decode(data)
+        except binascii.Error:
+            return base64_bytes(data)
     return b"".join(base64_bytes(run) for run in _RUN.findall(data))
 
 

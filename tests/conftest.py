@@ -17,6 +17,15 @@ from workflow.store import migrate
 _numbers = count(1)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured, whether they passed or not: the figures are why they run."""
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, figures in getattr(report, "user_properties", ()):
+            if name == "figures":
+                terminalreporter.section(report.nodeid.rpartition("::")[2].replace("_", " ").removeprefix("test "))
+                terminalreporter.write_line(str(figures))
+
+
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
     """A folder in memory where the machine has a memory disk: a disk's fsync is not what most tests are about."""

@@ -1,5 +1,6 @@
 """What README, docs and Procfile say is what the program does."""
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -75,3 +76,11 @@ def test_the_example_of_a_mailbox_is_one() -> None:
     example = README.partition("```toml\n")[2].partition("```")[0]
     told = tomllib.loads(example)
     assert Mailbox.model_validate(told["mailbox"][0]).oauth2 is not None
+
+
+def test_the_bounds_of_mail_are_those_in_the_docs() -> None:
+    page = (ROOT / "docs" / "mail-fidelity.md").read_text()
+    bounds = re.findall(r"^\| `(\w+)\.(MAX_\w+)` \| ([\d,]+) \|", page, re.MULTILINE)
+    assert len(bounds) > 15
+    for module, name, number in bounds:
+        assert getattr(importlib.import_module(f"parsers.{module}"), name) == int(number.replace(",", "")), name

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from parsers import lines, mail
+from parsers import lines, mail, transfer
 from parsers.item import Address, InboundItem, ParseError
 
 FIXTURES = sorted(Path(__file__).parent.joinpath("fixtures", "mail").glob("*.eml"))
@@ -211,3 +211,43 @@ def test_large_base64_is_decoded_without_a_copy_of_it() -> None:
     raw = header + b"\r\n" + encoded
     assert read(raw).attachments[0].content == content
     assert read(raw.rstrip(b"=\r\n")).attachments[0].content == content
+
+
+def test_a_lists_footer_behind_large_base64_is_no_base64() -> None:
+    content = bytes(range(256)) * 300  # without padding: only the footer tells where it ends
+    encoded = base64.encodebytes(content)
+    header = b"From: a@b.example\nContent-Type: image/png; name=a.png\nContent-Transfer-Encoding: base64\n\n"
+    found = read(header + encoded + b"_______________________________________________\nOur list\n").attachments[0]
+    assert found.content == content + b"\n_______________________________________________\nOur list\n"
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.binary(min_size=1, max_size=900),
+    st.integers(1, 90),
+    st.sampled_from([b"", b" ", b"\xff", b"\r", b"=", b"A", b"AB"]),
+    st.integers(0, 100_000),
+    st.sampled_from([b"\r\n", b"\n", b""]),
+)
+def test_base64_is_decoded_alike_where_it_lies_and_apart(
+    piece: bytes, times: int, noise: bytes, at: int, end: bytes
+) -> None:
+    encoded = base64.encodebytes(piece * times).replace(b"\n", end)
+    damaged = encoded[:at] + noise + encoded[at:]
+    whole = transfer.decode_span(b"#" + damaged + b"#", 1, len(damaged) + 1, "base64")
+    assert whole == transfer.decode(damaged, "base64")
+    if not noise:
+        assert whole == piece * times
+
+
+def test_parts_of_a_digest_are_messages_unless_they_say_else() -> None:
+    head = "From: a@b.example\nContent-Type: multipart/digest; boundary=z\n\n"
+    inner = "Subject: inside\n\nText.\n"
+    item = read(f"{head}--z\n\n{inner}--z\nContent-Type: text/plain\n\nShown.\n--z--\n")
+    assert [a.mime for a in item.attachments] == ["message/rfc822"]
+    assert item.text == "Shown."
+
+
+def test_of_two_dates_the_first_counts() -> None:
+    item = with_field("Date: Tue, 01 Jul 2025 10:00:00 +0000\nDate: Wed, 02 Jul 2025 10:00:00 +0000")
+    assert item.sent_at == datetime(2025, 7, 1, 10, tzinfo=UTC)

@@ -94,6 +94,20 @@ def test_in_doubt_all_is_shown(body: str) -> None:
     assert reply.newest(body) == body.strip()
 
 
+@pytest.mark.parametrize("rule", ["=" * 29, "-" * 40])
+def test_a_rule_under_a_heading_begins_no_signature(rule: str) -> None:
+    body = f"Call me back, please.\n\nNew request from the website\n{rule}\nName: Jane Doe\nPhone: 555 0100"
+    assert reply.newest(body) == body
+
+
+@pytest.mark.parametrize("rule", ["-----", "_" * 20])
+def test_a_rule_apart_or_short_begins_one(rule: str) -> None:
+    assert reply.newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic") == (
+        "Call me back, please, about my claim."
+    )
+    assert reply.newest("Call me back, please.\n-----\nJane Doe") == "Call me back, please."
+
+
 def test_a_message_passed_on_is_news() -> None:
     header = "From: Payer <p@payer.example>\nDate: Monday\nSubject: Denial"
     body = f"FYI\n\n---------- Forwarded message ----------\n{header}\n\nDenied."

@@ -2,11 +2,13 @@
 
 # ruff: noqa: RUF001 - words of many languages look like letters of others
 
+import re
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selectolax.lexbor import LexborHTMLParser
 
 from parsers import charsets, names, text
 
@@ -46,7 +48,61 @@ def test_images_of_others_wait_for_a_click_and_our_own_are_shown() -> None:
 
 
 def test_links_open_without_telling_where_they_stood() -> None:
-    assert "noreferrer" in text.sanitise('<a href="https://x.example">x</a>')
+    safe = text.sanitise('<a href="https://x.example" target=_blank id=config name=attributes>x</a>')
+    assert safe == '<a href="https://x.example" rel="noopener noreferrer nofollow">x</a>'
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="/tickets/4711/close">kept</a>',
+        '<a href="//evil.example">kept</a>',
+        '<a href="?delete=1">kept</a>',
+        '<a href="#top">kept</a>',
+        '<a href="java&#x09;script:alert(1)">kept</a>',
+        '<a href="\x01javascript:alert(1)">kept</a>',
+        '<a href="vbscript:msgbox(1)">kept</a>',
+        '<a href="data:text/html;base64,PHNjcmlwdD4=">kept</a>',
+        '<a href="cid:page@x">kept</a>',
+        '<a href="file:///etc/passwd">kept</a>',
+    ],
+)
+def test_only_links_to_the_world_are_links(html: str) -> None:
+    assert text.sanitise(html) == '<a rel="noopener noreferrer nofollow">kept</a>'
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<!-- --!><img src=x onerror=alert(1)> -->",
+        "<imgsrc=xonerror=alert(1)><img/src=x/onerror=alert(1)>",
+        '<svg></p><style><a id="</style><img src=1 onerror=alert(1)>">',
+        '<noscript><p title="</noscript><img src=x onerror=alert(1)>">',
+        "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+        "<![CDATA[<img src=x onerror=alert(1)>]]>",
+        "<template><img src=x onerror=alert(1)></template>",
+        "<scr\0ipt>alert(1)</scr\0ipt>",
+        '<img src="cid:../../../../etc/passwd">',
+        '<img data-remote-src="javascript:alert(1)">',
+        '<img src="https://x.example/?leak=',
+        '<div style="position:fixed;top:0;left:0;width:100%;height:100%">',
+        '<div style="background-image:image-set(https://x.example/a 1x)">',
+        '<div style="width:expression(alert(1));behavior:url(x.htc);-moz-binding:url(x)">',
+        "<form id=csrf_token><input name=attributes autofocus onfocus=alert(1)></form>",
+    ],
+)
+def test_what_browsers_make_of_broken_html_is_harmless(html: str) -> None:
+    nodes = LexborHTMLParser(text.sanitise(html)).css("body *")
+    assert {node.tag for node in nodes} <= {"a", "div", "img", "p"}
+    assert {name for node in nodes for name in node.attributes} <= {"data-remote-src", "rel", "style", "title"}
+    written = " ".join(value or "" for node in nodes for name, value in node.attributes.items() if name != "title")
+    assert not re.search(r"javascript|position|url\(|expression|image-set", written)
+
+
+def test_a_linked_image_waits_for_a_click_whatever_it_is_called() -> None:
+    address = "https://x.example/a.png?b=1&amp;c=&quot;"
+    safe = text.sanitise(f'<img src=" {address} " srcset="https://x.example/b 2x" alt="Logo" onload=x width=10>')
+    assert safe == f'<img data-remote-src="{address}" alt="Logo" width="10">'
 
 
 @pytest.mark.parametrize(
