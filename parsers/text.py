@@ -302,18 +302,18 @@ def lines(text: str) -> str:
 
 def unflow(text: str, *, delete_space: bool) -> str:
     """Undo format=flowed: soft line ends are joined within one quote depth (RFC 3676 §4)."""
-    flowed: list[str] = []
+    flowed: list[list[str]] = []  # pieces of each paragraph: adding to one long string would copy it every time
     depth, soft = 0, False
     for line in text.split("\n"):
         quote, content = _quote_depth(line)
-        if soft and quote == depth and content != "-- ":
-            flowed[-1] += content
-        else:
-            flowed.append(">" * quote + (" " if quote else "") + content)
+        joined = soft and quote == depth and content != "-- "
         depth, soft = quote, content.endswith(" ") and content != "-- "
-        if soft and delete_space:
-            flowed[-1] = flowed[-1][:-1]
-    return "\n".join(flowed)
+        piece = content[:-1] if soft and delete_space else content
+        if joined:
+            flowed[-1].append(piece)
+        else:
+            flowed.append([">" * quote + (" " if quote else "") + piece])
+    return "\n".join(map("".join, flowed))
 
 
 def _quote_depth(line: str) -> tuple[int, str]:
