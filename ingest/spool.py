@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
 from workflow import journal
+from workflow.blobs import write_synced
 from workflow.house import House
 from workflow.keys import Sealer
 
@@ -27,22 +28,8 @@ class Spool:
 
     def put(self, arrival: Arrival) -> None:
         """Store an arrival so that it survives a crash of the machine. Raises OSError when it cannot."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{os.urandom(16).hex()}.sealed"
-        new = self._folder / f"{name}.new"
-        try:
-            with new.open("xb") as file:
-                file.write(self._sealer.seal(_dump(arrival)))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._folder / name)
-        finally:
-            new.unlink(missing_ok=True)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_synced(self._folder / name, self._sealer.seal(_dump(arrival)))
         journal.spooled(name)
 
     def waiting(self) -> list[Path]:

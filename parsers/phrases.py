@@ -110,7 +110,6 @@ BOUNCE_TEXT = (
     r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar|не доставлено|投递",
 )
 
-REPLY_PREFIX = r"(?:re|aw|antw|sv|vs|ref|rif|fwd?|wg|tr|rv|enc|odp|回复|答复|转发)\s*(?:\[\d+\])?\s*[:：]"
 
 _END = r"(?=\s*(?:$|[:：;,.!(\[\-–—|/]|\d|bis\b|until\b|from\b|von\b|re\b))"
 _OPENING = r"\s*[\[(*\"'«„“]*\s*"

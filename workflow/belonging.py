@@ -19,6 +19,7 @@ OUTBOX = "outbox"
 _PLUS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE)  # some systems write capitals
 _OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{24})@")
 _MOST = 200  # addresses or references looked at
+_READ = 100_000  # characters of a report searched for the mail it is about
 _KEY = 300  # characters of an id kept as they are
 
 
@@ -60,12 +61,8 @@ def origin(item: InboundItem) -> str | None:
 def bounced_mail(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Outgoing | None:
     """The mail of ours that a bounce or report is about."""
     numbers = [signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE]
-    text = " ".join((item.in_reply_to, *item.references[:_MOST], item.text[:100_000]))
-    names = [
-        item.text,
-        *(a.content.decode("latin-1") for a in item.attachments if a.mime.startswith(("message/", "text/"))),
-    ]
-    for part in (text, *(n[:100_000] for n in names)):
+    parts = [a.content[:_READ].decode("latin-1") for a in item.attachments if a.mime.startswith(("message/", "text/"))]
+    for part in (" ".join((item.in_reply_to, *item.references[:_MOST])), item.text[:_READ], *parts):
         numbers += [signer.number(OUTBOX, token) for token in _OURS.findall(part)[:_MOST]]
     known = next((n for n in numbers if n is not None), None)
     return session.get(Outgoing, known) if known else None

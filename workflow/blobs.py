@@ -43,12 +43,13 @@ class Vault:
 
     def _write(self, path: str, sealed: bytes) -> None:
         if self._local:
-            _write_synced(Path(path), sealed)
+            write_synced(Path(path), sealed)
         else:  # an object store's put is whole and durable, or fails
             self._files.pipe_file(path, sealed)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, name and all on stable storage on return. Raises OSError when it cannot."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
     try:

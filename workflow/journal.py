@@ -122,16 +122,6 @@ def spooled(name: str) -> None:
     _log.warning("spooled", file=name)
 
 
-def started(process: str, pid: int) -> None:
-    """A process of `intake up` runs."""
-    _log.info("started", child=process, pid=pid)
-
-
-def died(process: str, code: int, *, again_in: float) -> None:
-    """A process of `intake up` ended by itself and is started again."""
-    _log.error("died", child=process, exit=code, again_in=again_in)
-
-
 def silence() -> None:
     """Write nothing: for measuring."""
     structlog.configure(processors=[_drop])

@@ -1,7 +1,5 @@
 """The mail door spoken to in LMTP."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from ingest.intake import Arrival, Transport
@@ -9,17 +7,6 @@ from ingest.smtp import Listener
 from tests.ingest.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors
 
 LMTP = Transport.LMTP
-
-
-@pytest.fixture
-def stored() -> Stored:
-    return Stored()
-
-
-@pytest.fixture
-def door(stored: Stored) -> Iterator[Listener]:
-    with doors(stored) as listener:
-        yield listener
 
 
 def test_lmtp_answers_for_each_recipient_it_accepted(door: Listener, stored: Stored) -> None:

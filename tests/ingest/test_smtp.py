@@ -5,7 +5,6 @@ import random
 import smtplib
 import threading
 import time
-from collections.abc import Iterator
 from email.message import EmailMessage
 from functools import partial
 
@@ -19,23 +18,6 @@ from ingest.smtp import HOPS, LATER, Listener
 from ingest.smtp_session import CHUNK
 from parsers.item import Format
 from tests.ingest.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
-
-
-@pytest.fixture
-def stored() -> Stored:
-    return Stored()
-
-
-@pytest.fixture
-def door(stored: Stored) -> Iterator[Listener]:
-    with doors(stored) as listener:
-        yield listener
-
-
-@pytest.fixture
-def client(door: Listener) -> Iterator[Client]:
-    with Client(door) as connected:
-        yield connected
 
 
 def test_a_mail_arrives_with_its_envelope(door: Listener, stored: Stored) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,6 @@ from ingest.smtp_session import CHUNK, ERRORS, GIVE_UP, JUNK, MEMORY
 from tests.ingest.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
 
 LMTP = Transport.LMTP
-
-
-@pytest.fixture
-def stored() -> Stored:
-    return Stored()
-
-
-@pytest.fixture
-def door(stored: Stored) -> Iterator[Listener]:
-    with doors(stored) as listener:
-        yield listener
-
-
-@pytest.fixture
-def client(door: Listener) -> Iterator[Client]:
-    with Client(door) as connected:
-        yield connected
 
 
 def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(stored: Stored) -> None:

@@ -11,11 +11,6 @@ from tests.ingest.smtp_client import FROM, HELLO, TO, Client, Stored, certificat
 
 
 @pytest.fixture
-def stored() -> Stored:
-    return Stored()
-
-
-@pytest.fixture
 def secure(stored: Stored, tmp_path: Path) -> Iterator[Listener]:
     with doors(stored, smtp_idle_seconds=0.3, smtp_connections_per_host=1, **certificate(tmp_path)) as listener:
         yield listener
