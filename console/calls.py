@@ -7,7 +7,8 @@ from sqlalchemy import select
 
 from console.faults import Fault
 from console.opening import login
-from ingest.intake import Arrival, Intake, Transport, read
+from ingest.intake import Arrival, Intake, Transport
+from ingest.reading import read
 from parsers import phone
 from parsers.item import Format
 from workflow import people

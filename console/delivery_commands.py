@@ -90,7 +90,7 @@ def replay(ctx: click.Context, numbers: tuple[int, ...], *, every: bool, actor: 
     One that was read before is left as it is. Exit code 1 if any of them still cannot be read.
     """
     from console.delivery_data import failed, outcome
-    from ingest.intake import replay as again
+    from ingest.replay import replay as again
 
     if not numbers and not every:
         raise click.UsageError("which? For example: intake replay 42, or intake replay --all")
@@ -118,8 +118,8 @@ def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
     \b
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"
     """
-    from ingest.intake import dismiss as end
-    from workflow.models import DeliveryState
+    from ingest.replay import dismiss as end
+    from workflow.states import DeliveryState
 
     with opening.house() as house:
         for number in numbers:

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session, defer, selectinload
 
 from console.times import iso
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState, Filing
+from workflow.models import Delivery, Filing
+from workflow.states import DeliveryState
 
 
 def listed(session: Session, state: str | None, limit: int) -> list[dict[str, Any]]:

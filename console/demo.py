@@ -21,9 +21,10 @@ from console.up_command import answers, formstack_key
 from workflow import people, status
 from workflow.desk import ticket_or_missing
 from workflow.house import House
-from workflow.models import Contact, Outgoing, Role, Staff, Status, Ticket, TicketContact
+from workflow.models import Contact, Outgoing, Staff, Ticket, TicketContact
 from workflow.process import Milestone, Stage, Template
 from workflow.settings import Settings, load
+from workflow.states import Role, Status
 
 START_SECONDS = 60.0
 MOVE_SECONDS = 60.0

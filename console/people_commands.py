@@ -41,7 +41,8 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
     from sqlalchemy import select
 
     from workflow import audit
-    from workflow.models import Role, Staff
+    from workflow.models import Staff
+    from workflow.states import Role
 
     with opening.house() as house, house.store.transaction() as session:
         now = house.clock()

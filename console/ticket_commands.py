@@ -62,7 +62,7 @@ class Work:
     def require_open_or_completed(self) -> None:
         """Raise Missing when the ticket has come to a side end: nothing moves it on until it is reopened."""
         from workflow.desk import Missing
-        from workflow.models import Status
+        from workflow.states import Status
 
         if self.ticket.status not in {Status.OPEN, Status.COMPLETED}:
             number = self.ticket.id
@@ -246,7 +246,7 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 spam
     """
-    from workflow.models import Status
+    from workflow.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
         work.house.desk.end(work.session, work.ticket, Status.SPAM, by=actor, reason=reason, now=work.now)
@@ -265,7 +265,7 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
     \b
     Example:  intake ticket 12 withdraw --reason "customer found the payment"
     """
-    from workflow.models import Status
+    from workflow.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
         work.house.desk.end(work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now)

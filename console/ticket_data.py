@@ -11,19 +11,10 @@ from console.times import iso
 from workflow import process
 from workflow.deadlines import due_at
 from workflow.desk import Desk, Missing, reached
-from workflow.models import (
-    Filing,
-    Message,
-    Outgoing,
-    Staff,
-    Status,
-    Task,
-    Ticket,
-    TicketContact,
-    TicketRelation,
-)
+from workflow.models import Filing, Message, Outgoing, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Milestone, Person
 from workflow.settings import Settings
+from workflow.states import Status
 
 Data = dict[str, Any]
 ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]

@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
-import ingest.intake  # noqa: F401  # warm: a job forks off a process that has everything imported
+import ingest.reading  # noqa: F401  # warm: a job forks off a process that has everything imported
 import workflow.outbox  # noqa: F401  # warm, as above
 from console.opening import redis_url, waker_of
 from console.running import BEAT_SECONDS, stopping

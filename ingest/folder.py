@@ -12,11 +12,13 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import watch
 
-from ingest.intake import Accept, Arrival, Transport, read
+from ingest.intake import Accept, Arrival, Transport
+from ingest.reading import read
 from parsers.item import Format
 from workflow import journal
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState
+from workflow.models import Delivery
+from workflow.states import DeliveryState
 
 DONE, REJECTED = "done", "rejected"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share

@@ -1,31 +1,27 @@
-"""The one door: accept(raw bytes) stores, read(delivery) understands."""
+"""The one door: accept(raw bytes) stores what a listener hands over. Reading it is another act (reading.py)."""
 
 import hashlib
 import threading
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-import parsers
-from parsers.item import Format, ParseError
-from workflow import audit, journal
+from parsers.item import Format
+from workflow import journal
 from workflow.blobs import Vault
-from workflow.desk import RULE
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState, Receipt
-from workflow.reception import receive
+from workflow.models import Delivery, Receipt
+from workflow.states import DeliveryState
 from workflow.store import wake
 
 READ = "read"  # what wakes a worker for deliveries
-BATCH = 50  # deliveries claimed at a time
-LEASE = timedelta(seconds=60)  # a claimed delivery is left alone this long, then taken up again
-MOST_ATTEMPTS = 3
+BATCH = 50  # arrivals that share one commit at most
 
 
 class Transport(StrEnum):
@@ -172,97 +168,3 @@ def _look_again(known: Delivery, arrival: Arrival, now: datetime) -> None:
     """Have failed bytes read once more when they are handed over once more: someone took the trouble."""
     if known.state is DeliveryState.FAILED and not arrival.unreadable:
         known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0
-
-
-def read_waiting(house: House) -> int:
-    """Read every delivery that waits, oldest first; how many were tried. A batch that fails whole is left for later."""
-    done = 0
-    while batch := _claim(house):
-        for number in batch:
-            read(house, number)
-        done += len(batch)
-    return done
-
-
-def _claim(house: House) -> list[int]:
-    now = house.clock()
-    with house.store.transaction() as session:
-        waiting = select(Delivery.id).where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= now)
-        chosen = waiting.order_by(Delivery.id).limit(BATCH).with_for_update(skip_locked=True)
-        batch = list(session.scalars(chosen))
-        claim = {"not_before": now + LEASE, "attempts": Delivery.attempts + 1}
-        session.execute(update(Delivery).where(Delivery.id.in_(batch)).values(claim))
-    return batch
-
-
-def read(house: House, number: int) -> None:
-    """Read one delivery: its items filed, or the delivery failed with its reason; never neither.
-
-    A fault that is not the delivery's (the database away, a bug) leaves it pending until it has been tried three
-    times; then it is failed too, so that a person sees it.
-    """
-    try:
-        with house.store.transaction() as session:
-            _read(house, session, number)
-    except ParseError as error:
-        _fail(house, number, str(error))
-    except (OperationalError, InterfaceError) as error:
-        journal.fault("read", error)
-    except Exception as error:  # noqa: BLE001  # top of the worker's loop: one poison item must not stop the others
-        journal.fault("read", error)
-        with house.store.reading() as session:
-            attempts = session.scalar(select(Delivery.attempts).where(Delivery.id == number)) or 0
-        if attempts >= MOST_ATTEMPTS:
-            _fail(
-                house,
-                number,
-                f"could not be processed: an error of ours ({type(error).__name__}); replay it once mended",
-            )
-
-
-def _read(house: House, session: Session, number: int) -> None:
-    delivery = session.scalar(select(Delivery).where(Delivery.id == number).with_for_update())
-    if delivery is None or delivery.state is not DeliveryState.PENDING:
-        return
-    raw = house.vault.open(delivery.content, delivery.blob)
-    items = parsers.parse(delivery.format, raw)
-    now = house.clock()
-    for position, item in enumerate(items):
-        receive(house.desk, session, item, delivery, position, now)
-    delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
-    delivery.items = len(items)
-
-
-def _fail(house: House, number: int, reason: str) -> None:
-    with house.store.transaction() as session:
-        delivery = session.get_one(Delivery, number)
-        delivery.state, delivery.reason, delivery.processed_at = DeliveryState.FAILED, reason, house.clock()
-    journal.failed(number)
-
-
-def replay(house: House, number: int, *, by: str) -> Delivery | None:
-    """Read a failed or dismissed delivery again, now; the delivery as it is afterwards, None if there is none.
-
-    One that has been read before is left as it is: what it opened is there.
-    """
-    now = house.clock()
-    with house.store.transaction() as session:
-        delivery = session.get(Delivery, number)
-        if delivery is None or delivery.state is DeliveryState.PROCESSED:
-            return delivery
-        delivery.state, delivery.not_before, delivery.attempts = DeliveryState.PENDING, now, 0
-        audit.record(session, "replayed", by=by, cause="replay", now=now, delivery=number)
-    read(house, number)
-    with house.store.reading() as session:
-        return session.get(Delivery, number)
-
-
-def dismiss(house: House, number: int, reason: str, *, by: str) -> Delivery | None:
-    """Say that nothing is to come of a failed delivery; it stays stored and can be replayed. None if there is none."""
-    now = house.clock()
-    with house.store.transaction() as session:
-        delivery = session.get(Delivery, number)
-        if delivery is not None and delivery.state is DeliveryState.FAILED:
-            delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
-            audit.record(session, "dismissed", by=by or RULE, cause=reason, now=now, delivery=number)
-    return delivery

@@ -199,6 +199,6 @@ def _weight(row: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return a reason as one line without controls, bounded."""
-    line = headers.one_line(text)
+    """Return a reason as one line of printable characters, bounded: it goes onto a ticket and a terminal."""
+    line = "".join(c for c in headers.one_line(text) if c.isprintable())
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"

@@ -15,10 +15,11 @@ from parsers import phone
 from parsers.item import Address, Format, InboundItem
 from workflow.house import House
 from workflow.mailer import Deferred, Refused
-from workflow.models import Audit, Company, Contact, Delivery, DeliveryState, Filing, Role, Staff, Ticket
+from workflow.models import Audit, Company, Contact, Delivery, Filing, Staff, Ticket
 from workflow.people import company_key
 from workflow.process import Milestone
 from workflow.reception import receive
+from workflow.states import DeliveryState, Role
 
 START = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday, 10:00 in New York
 ANN = Address("Ann Example", "ann@practice.example")

@@ -8,8 +8,9 @@ from tests.house import HandClock, audited, complete, file_in, mail, reach, stag
 from workflow import process
 from workflow.desk import reached
 from workflow.house import House
-from workflow.models import Status, Task, Ticket
+from workflow.models import Task, Ticket
 from workflow.process import DEADLINES, STEPS, Milestone, Person, Stage, Template
+from workflow.states import Status
 
 ORDERINGS = list(permutations(Milestone))
 INCOMPLETE = [o for size in range(len(Milestone)) for some in combinations(Milestone, size) for o in permutations(some)]

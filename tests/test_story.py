@@ -35,9 +35,10 @@ from tests.servers import Relay, Valkey
 from webhooks.app import create
 from workflow import jobs
 from workflow.house import House, open_house
-from workflow.models import Audit, Delivery, OutboxState, Outgoing, Receipt, Ticket
+from workflow.models import Audit, Delivery, Outgoing, Receipt, Ticket
 from workflow.process import STEPS, Milestone, Stage, Template
 from workflow.settings import Mailbox, load
+from workflow.states import OutboxState
 
 KEY = "the key of the story"
 SUPPORT = "support@localhost"

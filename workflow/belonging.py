@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from parsers.item import Format, InboundItem
 from workflow import people
 from workflow.keys import Signer
-from workflow.models import Message, Outgoing, Status, Ticket
+from workflow.models import Message, Outgoing, Ticket
+from workflow.states import Status
 
 TICKET = "t"
 BOUNCE = "bounce"

@@ -10,20 +10,10 @@ from workflow import audit, journal, people, process, promise
 from workflow.blobs import Vault
 from workflow.deadlines import due_at
 from workflow.keys import Signer
-from workflow.models import (
-    Contact,
-    OutboxState,
-    Outgoing,
-    Reached,
-    Staff,
-    Status,
-    Task,
-    Ticket,
-    TicketContact,
-    TicketRelation,
-)
+from workflow.models import Contact, Outgoing, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.settings import Settings
+from workflow.states import OutboxState, Status
 
 RULE = "rule"  # the actor of what no person did
 YES, NO = "Yes", "No"

@@ -17,7 +17,7 @@ from workflow.house import House, open_house
 from workflow.settings import load
 
 WORK = {  # what waits under a name, by string: workflow imports no door
-    "read": "ingest.intake:read_waiting",
+    "read": "ingest.reading:read_waiting",
     "send": "workflow.outbox:send_waiting",
     "spool": "ingest.spool:drain",
 }

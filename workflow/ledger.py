@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, fields
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from workflow.models import Delivery, DeliveryState, Filing, Outcome, Receipt
+from workflow.models import Delivery, Filing, Receipt
+from workflow.states import DeliveryState, Outcome
 
 UNFILED = (DeliveryState.FAILED, DeliveryState.DISMISSED, DeliveryState.PENDING)
 

@@ -17,12 +17,14 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
 from parsers.item import Format
 from workflow.process import Milestone, Stage, Template
+from workflow.states import DeliveryState, OutboxState, Outcome, Role, Status
 
 
 class Moment(TypeDecorator[datetime]):
@@ -44,57 +46,16 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-class DeliveryState(StrEnum):
-    """What has become of the bytes a door handed over."""
-
-    PENDING = "pending"  # stored, not yet read
-    PROCESSED = "processed"  # every item in it is filed
-    FAILED = "failed"  # not readable; shown to staff, can be replayed
-    DISMISSED = "dismissed"  # a person said, with a reason, that nothing is to come of it
-
-
-class Outcome(StrEnum):
-    """What has become of one item of a delivery."""
-
-    OPENED = "opened"  # a new ticket
-    APPENDED = "appended"  # on the ticket it belongs to
-    DUPLICATE = "duplicate"  # it was here before
-    IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
-
-
-class Status(StrEnum):
-    """Open, or which of the ends a ticket has come to."""
-
-    OPEN = "open"
-    COMPLETED = "completed"
-    SPAM = "spam"
-    MERGED = "merged"
-    WITHDRAWN = "withdrawn"
-
-
-class OutboxState(StrEnum):
-    """How far a promised mail has come."""
-
-    WAITING = "waiting"  # to be sent, or sent again
-    SENT = "sent"  # accepted by the relay
-    REFUSED = "refused"  # refused for good; a person has been given a task
-    WITHHELD = "withheld"  # not to be sent: suppressed or over the sender's budget
-    BOUNCED = "bounced"  # sent, and came back
-
-
-class Role(StrEnum):
-    """What a person on the desk may do."""
-
-    AGENT = "agent"
-    LEAD = "lead"
-    ADMIN = "admin"
-    AUDITOR = "auditor"
-
-
 def _words(kind: type[StrEnum]) -> Enum:
     # Values, not member names, so that the database reads as the manual does; plain strings, so that a new stage
     # needs no ALTER TYPE.
     return Enum(kind, native_enum=False, values_callable=lambda e: [m.value for m in e], length=64)
+
+
+def _owned_blobs(table: str) -> Index:
+    """Finds whose a blob is; partial, because most rows hold their bytes themselves."""
+    where = text("blob IS NOT NULL")
+    return Index(f"ix_{table}_blob", "blob", sqlite_where=where, postgresql_where=where)
 
 
 class Base(DeclarativeBase):
@@ -300,6 +261,7 @@ class StoredAttachment(Base):
     """A file that came with a message; its bytes are sealed, in the row or in blobs."""
 
     __tablename__ = "attachments"
+    __table_args__ = (_owned_blobs("attachments"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     message_id: Mapped[int] = mapped_column(ForeignKey("messages.id"), index=True)
     name: Mapped[str] = mapped_column(Text)
@@ -316,7 +278,7 @@ class Delivery(Base):
     """Bytes as one door handed them over, sealed; unique by digest."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (Index("ix_deliveries_waiting", "state", "not_before"),)
+    __table_args__ = (Index("ix_deliveries_waiting", "state", "not_before"), _owned_blobs("deliveries"))
     id: Mapped[int] = mapped_column(primary_key=True)
     transport: Mapped[str] = mapped_column(String(16))
     format: Mapped[Format]
@@ -344,6 +306,8 @@ class Receipt(Base):
     transport: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime] = mapped_column(index=True)
     repeated: Mapped[bool] = mapped_column(default=False)
+    # The door's own name for it: mailbox, UIDVALIDITY and UID; form and submission; a file's digest. Never its words.
+    reference: Mapped[str] = mapped_column(String(800), default="", server_default="", index=True)
 
 
 class Filing(Base):
@@ -422,6 +386,25 @@ class MailboxCheckpoint(Base):
     mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
     uid_validity: Mapped[int] = mapped_column(BigInteger)  # unsigned 32 bits
     last_uid: Mapped[int] = mapped_column(BigInteger)
+
+
+class Lease(Base):
+    """Who alone does a thing now: reads a mailbox, watches a folder, is the clock (workflow/leases.py)."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(String(600), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))
+    beats: Mapped[int] = mapped_column(BigInteger)  # counts up while the holder lives; no clock of any host matters
+    since: Mapped[datetime]
+
+
+class Check(Base):
+    """What a look of the house at itself has found last, and when."""
+
+    __tablename__ = "checks"
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    at: Mapped[datetime]
+    fault: Mapped[str] = mapped_column(Text, default="")  # what is wrong and what to do; "" when nothing is
 
 
 class Seen(Base):

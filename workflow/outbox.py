@@ -16,9 +16,10 @@ from workflow.desk import RULE
 from workflow.house import House
 from workflow.keys import Signer
 from workflow.mailer import Deferred, Mailer, Refused, mailer
-from workflow.models import Message, OutboxState, Outgoing
+from workflow.models import Message, Outgoing
 from workflow.process import Template
 from workflow.settings import Settings
+from workflow.states import OutboxState
 
 BATCH = 50
 LEASE = timedelta(seconds=120)  # a claimed mail is left alone this long, then sent again under the same Message-ID

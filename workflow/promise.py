@@ -7,9 +7,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import people
-from workflow.models import Contact, OutboxState, Outgoing, Survey, Ticket
+from workflow.models import Contact, Outgoing, Survey, Ticket
 from workflow.process import Template
 from workflow.settings import Settings
+from workflow.states import OutboxState
 from workflow.store import wake
 
 SEND = "send"  # what wakes a worker for the outbox

@@ -10,17 +10,9 @@ from sqlalchemy.orm import Session
 from parsers.item import Format, InboundItem
 from workflow import audit, belonging, journal, people, reports, trust
 from workflow.desk import RULE, Desk, hold
-from workflow.models import (
-    Company,
-    Delivery,
-    Filing,
-    Message,
-    Outcome,
-    Status,
-    StoredAttachment,
-    Ticket,
-)
+from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
+from workflow.states import Outcome, Status
 from workflow.storable import storable
 
 SUBJECT_LIMIT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 from parsers.item import Bounce, InboundItem
 from workflow import audit, belonging
 from workflow.desk import RULE, Desk
-from workflow.models import Delivery, Filing, Message, OutboxState, Outcome, Outgoing
+from workflow.models import Delivery, Filing, Message, Outgoing
+from workflow.states import OutboxState, Outcome
 
 COMPLAINT_PART = "message/feedback-report"  # RFC 5965
 REPORT_PART = "message/delivery-status"  # RFC 3464

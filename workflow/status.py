@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState, OutboxState, Outgoing, Receipt, Seen
+from workflow.models import Delivery, Outgoing, Receipt, Seen
 from workflow.settings import Settings
+from workflow.states import DeliveryState, OutboxState
 
 QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
 FORGOTTEN = timedelta(days=7)  # one not seen for so long was taken out of service on purpose

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session, selectinload
 from workflow import jobs, journal, process, status
 from workflow.desk import Desk
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState, OutboxState, Outgoing, Status, Task, Ticket
+from workflow.models import Delivery, Outgoing, Task, Ticket
+from workflow.states import DeliveryState, OutboxState, Status
 
 GRACE = timedelta(seconds=20)  # what waits longer than this has no worker looking after it
 CHUNK = 500  # tickets a transaction

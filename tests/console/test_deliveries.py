@@ -8,10 +8,12 @@ from sqlalchemy import update
 
 import parsers
 from ingest import intake as door
+from ingest.reading import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState, Receipt
+from workflow.models import Delivery, Receipt
+from workflow.states import DeliveryState
 
 MAIL = (
     b"From: Jo <jo@acme.test>\r\nTo: support@localhost\r\nSubject: Claim\r\nMessage-ID: <1@acme.test>\r\n\r\nHello\r\n"
@@ -105,7 +107,7 @@ def test_failed_deliveries_are_seen_replayed_and_dismissed(
     intake: Intake, broken: Path, at_home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake("deliver", "secure-message", broken)
-    door.read_waiting(at_home)
+    read_waiting(at_home)
     [only] = json.loads(intake("deliveries", "--state", "failed", "--json").stdout)
     assert only["reason"]
     assert "failed" in intake("status", code=1).output
@@ -127,7 +129,7 @@ def test_the_ledger_adds_up_at_every_door(intake: Intake, mail: Path, broken: Pa
     intake("ticket", "new", "--text", "hello")
     found = json.loads(intake("ledger", "--json").stdout)
     assert (found["received"], found["duplicate"], found["pending"], found["opened"]) == (5, 2, 2, 1)
-    door.read_waiting(at_home)
+    read_waiting(at_home)
     found = json.loads(intake("ledger", "--json").stdout)
     assert (found["pending"], found["opened"], found["failed"]) == (0, 2, 1)
     assert {"pipe", "console"} == set(found["doors"])
@@ -137,7 +139,7 @@ def test_the_ledger_adds_up_at_every_door(intake: Intake, mail: Path, broken: Pa
 @pytest.mark.parametrize("loss", ["receipt", "items"])
 def test_a_loss_shows_in_the_ledger(intake: Intake, mail: Path, at_home: House, loss: str) -> None:
     intake("deliver", "mail", mail)
-    door.read_waiting(at_home)
+    read_waiting(at_home)
     with at_home.store.transaction() as session:
         if loss == "receipt":
             session.delete(session.get_one(Receipt, 1))

@@ -9,13 +9,16 @@ from sqlalchemy import event, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import parsers
-from ingest import intake
-from ingest.intake import Arrival, Intake, Transport, dismiss, read_waiting, replay
+from ingest import intake, reading
+from ingest.intake import Arrival, Intake, Transport
+from ingest.reading import read_waiting
+from ingest.replay import dismiss, replay
 from parsers.item import Format, InboundItem, ParseError
 from tests.house import ANN, HandClock, Woken, call, counted, mail, together
 from tests.servers import Postgres
 from workflow.house import House, open_house
-from workflow.models import Audit, Delivery, DeliveryState, Filing, Receipt, Ticket
+from workflow.models import Audit, Delivery, Filing, Receipt, Ticket
+from workflow.states import DeliveryState
 
 THREADS = 32
 
@@ -25,7 +28,7 @@ def delivery(house: House, number: int) -> Delivery:
         return session.get_one(Delivery, number)
 
 
-def reading(monkeypatch: pytest.MonkeyPatch, fmt: Format, parser: Any) -> None:
+def parsed_by(monkeypatch: pytest.MonkeyPatch, fmt: Format, parser: Any) -> None:
     monkeypatch.setitem(parsers.PARSERS, fmt, parser)
 
 
@@ -206,11 +209,11 @@ def test_a_blob_store_that_is_away_raises_and_stores_nothing(house: House, setti
 def test_reading_files_each_item_and_is_done_once(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house = any_house
     items = [mail(str(n)) for n in range(3)]
-    reading(monkeypatch, Format.MAIL, lambda _: items)
+    parsed_by(monkeypatch, Format.MAIL, lambda _: items)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three"))
     assert read_waiting(house) == 1
     assert read_waiting(house) == 0
-    intake.read(house, number)
+    reading.read(house, number)
     read = delivery(house, number)
     assert (read.state, read.items, read.reason, read.processed_at) == (DeliveryState.PROCESSED, 3, "", house.clock())
     assert (counted(house, Filing), counted(house, Ticket)) == (3, 3)
@@ -230,7 +233,7 @@ def test_a_real_call_goes_from_the_door_to_a_ticket(any_house: House) -> None:
 def test_what_cannot_be_read_is_failed_with_its_reason_and_never_disappears(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading(monkeypatch, Format.MAIL, unreadable)
+    parsed_by(monkeypatch, Format.MAIL, unreadable)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     read_waiting(house)
     failed = delivery(house, number)
@@ -251,13 +254,13 @@ def test_a_replay_reads_with_the_mended_parser_and_is_audited(
     any_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house = any_house
-    reading(monkeypatch, Format.MAIL, unreadable)
+    parsed_by(monkeypatch, Format.MAIL, unreadable)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     read_waiting(house)
     still = replay(house, number, by="Olga")
     assert still is not None
     assert still.state is DeliveryState.FAILED
-    reading(monkeypatch, Format.MAIL, lambda _: [mail()])
+    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail()])
     again = replay(house, number, by="Olga")
     assert again is not None
     assert (again.state, again.reason) == (DeliveryState.PROCESSED, "")
@@ -273,7 +276,7 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     house = any_house
     bad = mail(sent_at=None)
     object.__setattr__(bad, "details", (1, 2))  # not what a parser may give
-    reading(monkeypatch, Format.MAIL, lambda _: [mail(), bad])
+    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail(), bad])
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PENDING
@@ -283,7 +286,7 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
 def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading(monkeypatch, Format.MAIL, unreadable)
+    parsed_by(monkeypatch, Format.MAIL, unreadable)
     door = Intake(house)
     number = door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     dismiss(house, number, "too early", by="Olga")
@@ -293,7 +296,7 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
     assert (delivery(house, number).state, delivery(house, number).reason) == ("dismissed", "an empty test")
     assert counted(house, Audit, Audit.action == "dismissed", Audit.cause == "an empty test") == 1
     assert dismiss(house, 999, "r", by="Olga") is None
-    reading(monkeypatch, Format.MAIL, lambda _: [mail()])
+    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail()])
     replay(house, number, by="Olga")
     assert delivery(house, number).state is DeliveryState.PROCESSED
 
@@ -301,11 +304,11 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
 def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading(monkeypatch, Format.MAIL, unreadable)
+    parsed_by(monkeypatch, Format.MAIL, unreadable)
     door, arrival = Intake(house), Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?")
     number = door.accept(arrival)
     read_waiting(house)
-    reading(monkeypatch, Format.MAIL, lambda _: [mail()])
+    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail()])
     assert door.accept(arrival) == number
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PROCESSED
@@ -315,7 +318,7 @@ def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
     any_house: House, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     house = any_house
-    reading(monkeypatch, Format.MAIL, broken)
+    parsed_by(monkeypatch, Format.MAIL, broken)
     door = Intake(house)
     number = door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     good = door.accept(call())
@@ -336,7 +339,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     house = postgres_house
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
-    reading(monkeypatch, Format.MAIL, lambda _: [item])
+    parsed_by(monkeypatch, Format.MAIL, lambda _: [item])
     monkeypatch.setattr("workflow.reception.storable", lambda one: one)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):
@@ -347,7 +350,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
 
 def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(house: House, clock: HandClock) -> None:
     number = Intake(house).accept(call())
-    assert intake._claim(house) == [number]  # and then it died
+    assert reading._claim(house) == [number]  # and then it died
     assert read_waiting(house) == 0
     clock.turn(seconds=60)
     assert read_waiting(house) == 1
@@ -366,7 +369,7 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(postgres_house: H
 
 
 def test_a_backlog_larger_than_a_batch_is_read_to_its_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "BATCH", 3)
+    monkeypatch.setattr(reading, "BATCH", 3)
     door = Intake(house)
     for _ in range(7):
         door.accept(call())

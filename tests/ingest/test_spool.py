@@ -13,7 +13,8 @@ from parsers.item import Format
 from tests.house import HandClock, counted, together
 from workflow.house import House, open_house
 from workflow.keys import Sealer
-from workflow.models import Delivery, DeliveryState, Receipt
+from workflow.models import Delivery, Receipt
+from workflow.states import DeliveryState
 
 FORM = Arrival(
     transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=b"FormID=1&name=Jane+Roe\xff", envelope={"form": "1"}

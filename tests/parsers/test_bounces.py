@@ -234,3 +234,9 @@ def test_a_mutated_bounce_is_an_item(raw: bytes, data: st.DataObject) -> None:
         assert all("@" in address and address == address.casefold() for address in item.bounce.failed)
         assert len(item.bounce.reason) <= 300
         assert item.bounce.reason.isprintable()
+
+
+def test_a_reason_with_an_invisible_character_is_printable() -> None:
+    soft = bounce("This is the mail system.\n\n<jane@clinic.example>: user un\u00adknown in virtual mailbox table\n")
+    assert "unknown in virtual" in soft.reason
+    assert soft.reason.isprintable()

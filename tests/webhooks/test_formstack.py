@@ -17,13 +17,15 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.serving import make_server
 
 from ingest import spool
-from ingest.intake import Arrival, Intake, read_waiting
+from ingest.intake import Arrival, Intake
+from ingest.reading import read_waiting
 from parsers.item import Format
 from tests.house import counted
 from webhooks.app import create
 from workflow.house import House
-from workflow.models import Delivery, DeliveryState, Message, Receipt, Ticket
+from workflow.models import Delivery, Message, Receipt, Ticket
 from workflow.settings import Form, Settings
+from workflow.states import DeliveryState
 
 KEY = "test1"
 FORM = {"FormID": "6606394", "UniqueID": "1500878955", "Practice": "Sunrise Clinic", "Email": "pat@clinic.example",

@@ -23,18 +23,8 @@ from tests.house import (
 )
 from workflow import belonging, outbox
 from workflow.house import House
-from workflow.models import (
-    CompanyDomain,
-    Filing,
-    Message,
-    OutboxState,
-    Outcome,
-    Outgoing,
-    Status,
-    StoredAttachment,
-    Ticket,
-    TicketRelation,
-)
+from workflow.models import CompanyDomain, Filing, Message, Outgoing, StoredAttachment, Ticket, TicketRelation
+from workflow.states import OutboxState, Outcome, Status
 
 STRANGER = Address("Mallory", "mallory@elsewhere.example")
 

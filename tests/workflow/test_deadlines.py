@@ -9,9 +9,10 @@ from tests.house import HandClock, audited, company, complete, deliver, mail, re
 from workflow import sweep
 from workflow.deadlines import due_at
 from workflow.house import House
-from workflow.models import Status, Task, Ticket
+from workflow.models import Task, Ticket
 from workflow.process import DEADLINES, Milestone, Stage
 from workflow.settings import Settings
+from workflow.states import Status
 
 FOLLOW_UP, ESCALATION = DEADLINES
 NEW_YORK = ZoneInfo("America/New_York")

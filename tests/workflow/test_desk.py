@@ -26,8 +26,9 @@ from tests.house import (
 from workflow import outbox, process
 from workflow.desk import Missing, owner_or_missing, reached, ticket_or_missing
 from workflow.house import House
-from workflow.models import Audit, OutboxState, Outgoing, Status, Ticket, TicketRelation
+from workflow.models import Audit, Outgoing, Ticket, TicketRelation
 from workflow.process import Milestone, Stage, Template
+from workflow.states import OutboxState, Status
 
 
 def desk_of(house: House, number: int, what: str, **given: object) -> None:

@@ -20,8 +20,9 @@ from tests.servers import Valkey, free_port
 from workflow import jobs, sweep
 from workflow.house import House, open_house
 from workflow.jobs import Waker
-from workflow.models import Delivery, DeliveryState, OutboxState, Outgoing, Seen, Task, Ticket
+from workflow.models import Delivery, Outgoing, Seen, Task, Ticket
 from workflow.settings import Settings
+from workflow.states import DeliveryState, OutboxState
 
 WORDS = "Jane Roe, born 1970"
 

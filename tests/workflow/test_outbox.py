@@ -31,9 +31,10 @@ from tests.house import (
 from tests.servers import Relay, free_port
 from workflow import outbox
 from workflow.house import House, open_house
-from workflow.models import Message, OutboxState, Outgoing, Ticket
+from workflow.models import Message, Outgoing, Ticket
 from workflow.process import Milestone, Stage, Template
 from workflow.settings import Settings
+from workflow.states import OutboxState
 
 WORDS = ("Jane Roe", "born 1970-01-01", "claim 4711")
 PATIENT = mail(f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}</b>", reply_text=WORDS[1])

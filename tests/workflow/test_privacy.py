@@ -9,13 +9,15 @@ from pydantic import SecretStr
 from sqlalchemy import inspect, select
 
 import parsers
-from ingest.intake import Arrival, Intake, Transport, read_waiting
+from ingest.intake import Arrival, Intake, Transport
+from ingest.reading import read_waiting
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
 from tests.house import HandClock, call, complete, counted, mail
 from tests.servers import Relay
 from workflow import journal, outbox, sweep
 from workflow.house import House, open_house
-from workflow.models import Audit, Delivery, DeliveryState, Outgoing, Task, Ticket
+from workflow.models import Audit, Delivery, Outgoing, Task, Ticket
+from workflow.states import DeliveryState
 
 MARKERS = ("Zebulon", "Quackenbush", "4711-0815", "wombat.pdf", "ann.zq@practice.example")
 NAME, FAMILY, CLAIM, FILE, EMAIL = MARKERS

@@ -9,7 +9,8 @@ from parsers.item import Address, Attachment, Bounce
 from tests.house import ANN, audited, contact, counted, deliver, mail, ticket_of
 from workflow import outbox
 from workflow.house import House, open_house
-from workflow.models import Message, OutboxState, Outcome, Outgoing, Task, Ticket, TicketRelation
+from workflow.models import Message, Outgoing, Task, Ticket, TicketRelation
+from workflow.states import OutboxState, Outcome
 from workflow.trust import FORGED, failed_dmarc
 
 EDGE = "mx.desk.example"

@@ -1,0 +1,50 @@
+"""The words for where a delivery, an item, a ticket, a mail and a person stand."""
+
+from enum import StrEnum
+
+
+class DeliveryState(StrEnum):
+    """What has become of the bytes a door handed over."""
+
+    PENDING = "pending"  # stored, not yet read
+    PROCESSED = "processed"  # every item in it is filed
+    FAILED = "failed"  # not readable; shown to staff, can be replayed
+    DISMISSED = "dismissed"  # a person said, with a reason, that nothing is to come of it
+
+
+class Outcome(StrEnum):
+    """What has become of one item of a delivery."""
+
+    OPENED = "opened"  # a new ticket
+    APPENDED = "appended"  # on the ticket it belongs to
+    DUPLICATE = "duplicate"  # it was here before
+    IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
+
+
+class Status(StrEnum):
+    """Open, or which of the ends a ticket has come to."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    SPAM = "spam"
+    MERGED = "merged"
+    WITHDRAWN = "withdrawn"
+
+
+class OutboxState(StrEnum):
+    """How far a promised mail has come."""
+
+    WAITING = "waiting"  # to be sent, or sent again
+    SENT = "sent"  # accepted by the relay
+    REFUSED = "refused"  # refused for good; a person has been given a task
+    WITHHELD = "withheld"  # not to be sent: suppressed or over the sender's budget
+    BOUNCED = "bounced"  # sent, and came back
+
+
+class Role(StrEnum):
+    """What a person on the desk may do."""
+
+    AGENT = "agent"
+    LEAD = "lead"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
