@@ -77,6 +77,11 @@ def failed(delivery: int) -> None:
     _log.warning("failed", delivery=delivery)
 
 
+def broken(delivery: int, error: str, place: str) -> None:
+    """A parser's bug: the class of its fault and the place in our code."""
+    _log.error("parser broken", delivery=delivery, error=error, place=place)
+
+
 def moved(ticket: int, stage: str) -> None:
     """A ticket has entered a stage."""
     _log.info("moved", ticket=ticket, stage=stage)

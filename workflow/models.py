@@ -278,7 +278,7 @@ class Delivery(Base):
     """Bytes as one door handed them over, sealed; unique by digest."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (Index("ix_deliveries_waiting", "state", "not_before"), _owned_blobs("deliveries"))
+    __table_args__ = (Index("ix_deliveries_waiting", "state", "attempts", "id"), _owned_blobs("deliveries"))
     id: Mapped[int] = mapped_column(primary_key=True)
     transport: Mapped[str] = mapped_column(String(16))
     format: Mapped[Format]

@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     folder_poll_seconds: float = 5
     folder_settle_seconds: float = 2
     sweep_seconds: float = 10
+    parse_seconds: float = 40  # one item, in a process of its own
+    parse_memory: int = 1024 * MIB
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""
     from_name: str = "Billing Support"

@@ -350,7 +350,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
 
 def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(house: House, clock: HandClock) -> None:
     number = Intake(house).accept(call())
-    assert reading._claim(house) == [number]  # and then it died
+    assert [one.number for one in reading._claim(house, 1)] == [number]  # and then it died
     assert read_waiting(house) == 0
     clock.turn(seconds=60)
     assert read_waiting(house) == 1
@@ -369,7 +369,7 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(postgres_house: H
 
 
 def test_a_backlog_larger_than_a_batch_is_read_to_its_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BATCH", 3)
+    monkeypatch.setattr(reading, "AT_ONCE", 3)
     door = Intake(house)
     for _ in range(7):
         door.accept(call())

@@ -30,6 +30,9 @@ def upgrade() -> None:
     # Adding a column with a default and indexes copies no table, on either database.
     op.add_column("receipts", sa.Column("reference", sa.String(length=800), nullable=False, server_default=""))
     op.create_index(op.f("ix_receipts_reference"), "receipts", ["reference"])
+    # Waiting deliveries are taken up in this order: the first found are the first wanted, however many wait.
+    op.drop_index("ix_deliveries_waiting", table_name="deliveries")
+    op.create_index("ix_deliveries_waiting", "deliveries", ["state", "attempts", "id"])
     for table in ("deliveries", "attachments"):
         op.create_index(f"ix_{table}_blob", table, ["blob"], sqlite_where=OWNED, postgresql_where=OWNED)
 
@@ -37,6 +40,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("attachments", "deliveries"):
         op.drop_index(f"ix_{table}_blob", table_name=table)
+    op.drop_index("ix_deliveries_waiting", table_name="deliveries")
+    op.create_index("ix_deliveries_waiting", "deliveries", ["state", "not_before"])
     op.drop_index(op.f("ix_receipts_reference"), table_name="receipts")
     op.drop_column("receipts", "reference")
     op.drop_table("checks")

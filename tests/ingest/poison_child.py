@@ -1,0 +1,55 @@
+"""A parser process whose mail parser does what the mail says: for test_parsing."""
+
+import ctypes
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import parsers
+from ingest import parse_child
+from parsers import mail
+from parsers.item import Format, InboundItem
+
+
+def hoard() -> None:
+    held = []
+    while True:
+        held.append(bytearray(16 * 1024 * 1024))
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def noisy() -> None:
+    os.write(1, b"a library's warning")
+    sys.stdout.write("another")
+
+
+DEEDS: dict[bytes, Any] = {
+    b"crash": lambda: ctypes.string_at(0),
+    b"hoard": hoard,
+    b"spin": spin,
+    b"sleep": lambda: time.sleep(3600),
+    b"exit": lambda: os._exit(0),
+    b"noisy": noisy,
+}
+
+
+def poisoned(raw: bytes) -> list[InboundItem]:
+    for word, deed in DEEDS.items():
+        if b"poison: " + word in raw:
+            deed()
+    if b"poison: bug" in raw:
+        raise RuntimeError("Jane Roe, born 1970")
+    return mail.parse(raw)
+
+
+if __name__ == "__main__":
+    parsers.PARSERS[Format.MAIL] = poisoned  # type: ignore[index]  # as a test's monkeypatch does
+    parse_child.main()

@@ -1,0 +1,16 @@
+"""When waiting work may be taken up: once its time has come, and also after the clock has jumped back."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, or_
+from sqlalchemy.orm import InstrumentedAttribute
+
+READING = timedelta(seconds=60)  # a delivery being read is left alone this long, then taken up again
+
+
+def due(not_before: InstrumentedAttribute[datetime], now: datetime, longest: timedelta) -> ColumnElement[bool]:
+    """Whether a row may be taken up now; `longest` is the longest wait anybody ever writes into it.
+
+    What claims to wait longer was written while the clock was ahead, and would wait for it to come there again.
+    """
+    return or_(not_before <= now, not_before > now + longest)
