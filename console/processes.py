@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from console.faults import UNUSABLE, Fault
 from console.guard import under_supervisor
 from console.opening import ensure_migrated
-from console.running import opened, stopping
+from console.running import leasing, opened, stopping
 from ingest.intake import Intake
 from workflow import journal, status
 from workflow.house import House
@@ -55,12 +55,21 @@ def smtp(settings: Settings) -> None:
 def imap(settings: Settings) -> None:
     """One reader a mailbox. Raises Fault when there is none."""
     from ingest.checkpoints import StoredCheckpoints
-    from ingest.imap import mailboxes, serve
+    from ingest.imap import serve
+    from ingest.mailboxes import mailboxes
 
     if not mailboxes(settings):
         raise Fault(NO_MAILBOX, UNUSABLE)
-    with opened(settings, "imap") as (house, _), stopping() as stop:
-        serve(settings, Intake(house).accept, StoredCheckpoints(house.store), partial(_seen, house), stop)
+    names = [f"imap {box.key}" for box in mailboxes(settings)]
+    with opened(settings, "imap") as (house, _), leasing(house, *names) as leases, stopping() as stop:
+        serve(
+            settings,
+            Intake(house).accept,
+            StoredCheckpoints(house.store),
+            partial(_seen, house),
+            stop,
+            lambda key: leases.held(f"imap {key}"),
+        )
 
 
 def _seen(house: House, mailbox: str) -> None:
@@ -72,10 +81,17 @@ def _seen(house: House, mailbox: str) -> None:
 
 def folder(settings: Settings) -> None:
     """The watched folder."""
-    from ingest.folder import serve
+    from ingest.folder import identity, serve
+    from ingest.parsing import isolated
 
-    with opened(settings, "folder") as (house, _), stopping() as stop:
-        serve(house, Intake(house).accept, stop)
+    name = f"folder {identity(settings.dropbox)}"
+    with (
+        opened(settings, "folder") as (house, _),
+        leasing(house, name) as leases,
+        isolated(settings),
+        stopping() as stop,
+    ):
+        serve(house, Intake(house).accept, stop, lambda: leases.held(name))
 
 
 def webhooks(settings: Settings) -> None:
@@ -137,10 +153,16 @@ def worker(settings: Settings) -> None:
 
 def clock(settings: Settings) -> None:
     """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
+    from ingest.parsing import isolated
     from workflow.sweep import run as sweep
 
-    with opened(settings, "clock") as (house, waker), stopping() as stop:
-        sweep(house, stop, redis_away=lambda: waker is None or waker.away)
+    with (
+        opened(settings, "clock") as (house, waker),
+        leasing(house, "clock") as leases,
+        isolated(settings),
+        stopping() as stop,
+    ):
+        sweep(house, stop, redis_away=lambda: waker is None or waker.away, mine=lambda: leases.held("clock"))
 
 
 PROCESSES: dict[str, Callable[[Settings], None]] = {

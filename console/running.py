@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from console.opening import waker_of
 from workflow import journal, status
 from workflow.house import House, open_house
+from workflow.leases import Leases
 from workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,21 @@ def _beat(house: House, name: str, stop: threading.Event) -> None:
             journal.fault("alive", error)
         if stop.wait(BEAT_SECONDS):
             return
+
+
+@contextmanager
+def leasing(house: House, *names: str) -> Iterator[Leases]:
+    """Leases on these names, held and renewed by a small thread while the block lasts, then let go of."""
+    leases, stop = Leases(house.store, house.clock), threading.Event()
+    for name in names:
+        leases.want(name)
+    keeper = threading.Thread(target=leases.keep, args=(stop,), name="leases", daemon=True)
+    keeper.start()
+    try:
+        yield leases
+    finally:
+        stop.set()
+        keeper.join(timeout=5)
 
 
 @contextmanager

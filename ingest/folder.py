@@ -5,9 +5,10 @@ import stat
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import watch
@@ -21,6 +22,7 @@ from workflow.models import Delivery
 from workflow.states import DeliveryState
 
 DONE, REJECTED = "done", "rejected"
+IDENTITY = ".intake-folder"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
 NAME_BYTES = 255  # what file systems take
 _LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
@@ -116,8 +118,31 @@ class Folder:
         path.rename(moved)
 
 
-def serve(house: House, accept: Accept, stop: threading.Event) -> None:
-    """Watch until told to stop: by events where the kernel gives them, and by looking every few seconds anyway."""
+def identity(folder: Path) -> str:
+    """What tells this folder from others, the same for every host that shares it: a number kept in a hidden file.
+
+    Paths would not do: the same one may be a share here and a disk of its own there. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, number = folder / IDENTITY, uuid4().hex
+    if not path.exists():
+        new = folder / f"{IDENTITY}.{number}"
+        new.write_text(number, encoding="ascii")
+        try:
+            path.hardlink_to(new)  # whole, and the first one's: two hosts may be starting
+        except FileExistsError:
+            pass
+        except OSError:  # a share without hard links
+            new.replace(path)
+        new.unlink(missing_ok=True)
+    return path.read_text(encoding="ascii").strip()
+
+
+def serve(house: House, accept: Accept, stop: threading.Event, mine: Callable[[], bool] = lambda: True) -> None:
+    """Watch until told to stop: by events where the kernel gives them, and by looking every few seconds anyway.
+
+    Looks only while the folder is `mine`: several hosts may share one.
+    """
     folder = Folder(house, accept)
     journal.listening("folder", "watched")
     pause = int(1000 * min(house.settings.folder_poll_seconds, max(house.settings.folder_settle_seconds, 0.2)))
@@ -126,7 +151,8 @@ def serve(house: House, accept: Accept, stop: threading.Event) -> None:
     )
     for _ in rounds:
         try:
-            folder.scan()
+            if mine():
+                folder.scan()
         except (SQLAlchemyError, OSError) as error:
             journal.fault("folder", error)
 

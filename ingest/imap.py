@@ -1,7 +1,6 @@
 """The IMAP door: one thread a mailbox hands every mail to the intake and marks it only once it is stored."""
 
 import random
-import re
 import signal
 import socket
 import ssl
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import httpx
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
@@ -19,17 +18,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.imap_session import Client, Folder, RefusedError, connected, fetch, login, mark, select, uids_above
 from ingest.intake import Accept, Arrival, Transport
+from ingest.mailboxes import mailboxes
 from ingest.oauth2 import Tokens
 from parsers.item import Format
 from workflow import journal
-from workflow.settings import Mailbox, Settings, SettingsError
+from workflow.settings import Mailbox, Settings
 
 SIZES = 200  # UIDs asked for their sizes in one command
 PATIENCE = 8  # failures to fetch one mail, spaced by the backoff (about two minutes), before it is put aside
 SLICE = 0.5  # seconds of IDLE between two looks at whether to stop
 GRACE = 45.0  # seconds a stopping reader has for the mail in hand
-FLAG = re.compile(r"(\\?[A-Za-z0-9$_.:+-]+)?")  # none, a keyword or a system flag (RFC 3501 §2.3.2)
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """What all readers of a process share. `seen` hears a mailbox's key after each complete look at it."""
+    """What all readers of a process share.
+
+    `seen` hears a mailbox's key after each complete look at it; `mine` says whether this process is the one that reads
+    the mailbox of a key now.
+    """
 
     settings: Settings
     accept: Accept
@@ -79,66 +81,11 @@ class Door:
     seen: Callable[[str], None]
     stop: Event
     pace: Pace = Pace()
+    mine: Callable[[str], bool] = lambda _key: True
 
 
 class NotStoredError(Exception):
     """The intake or its ledger could not take what we read; the mail stays as it is."""
-
-
-# ---------------------------------------------------------------------------------------------------- which mailboxes
-
-
-def mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
-    """Every mailbox to read: those of intake.toml, then those of INTAKE_IMAP_URLS.
-
-    Raises SettingsError naming every fault, one a line, never a password.
-    """
-    faults: list[str] = []
-    found = list(settings.mailbox)
-    for at, url in enumerate(settings.imap_urls.get_secret_value().split(), 1):
-        try:
-            found.append(_from_url(url))
-        except ValueError:
-            faults.append(f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder")
-    keys = [box.key for box in found]
-    faults += [f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
-    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in found for fault in _faults(box)]
-    if faults:
-        raise SettingsError("\n".join(faults))
-    return tuple(found)
-
-
-def _from_url(url: str) -> Mailbox:
-    parts = urlsplit(url)
-    if not (parts.scheme in {"imap", "imaps"} and parts.hostname and parts.username and parts.password):
-        raise ValueError
-    if parts.query or parts.fragment:  # a password with an unescaped ? or # ends up here
-        raise ValueError
-    tls = parts.scheme == "imaps"
-    return Mailbox(
-        host=parts.hostname,
-        port=parts.port or (993 if tls else 143),
-        tls=tls,
-        user=unquote(parts.username, errors="strict"),
-        password=unquote(parts.password, errors="strict"),
-        folder=unquote(parts.path[1:], errors="strict") or "INBOX",
-    )
-
-
-def _faults(box: Mailbox) -> Iterator[str]:
-    password = box.password.get_secret_value()
-    if not (password or box.oauth2):
-        yield "neither password nor oauth2"
-    if not all(text.isprintable() for text in (box.user, password, box.folder, box.move_to)):
-        yield "control characters in user, password or folder"
-    if not FLAG.fullmatch(box.flag):
-        yield "flag is not a keyword (letters, digits, $ and -)"
-    if box.move_to and box.move_to == box.folder:
-        yield "move_to is the folder being read"
-    if box.oauth2:
-        url = urlsplit(box.oauth2.token_url)
-        if url.scheme != "https" and url.hostname not in LOOPBACK:
-            yield "oauth2.token_url is not https: the refresh token would travel in the clear"
 
 
 # ---------------------------------------------------------------------------------------------------- one mailbox
@@ -168,8 +115,11 @@ class Reader:
         self._noted: set[str] = set()
 
     def run(self) -> None:
-        """Connect and read, again and again, until the door stops."""
+        """Connect and read, again and again, until the door stops; wait while another process is the one to read."""
         while not self._door.stop.is_set():
+            if not self._door.mine(self._box.key):
+                self._door.stop.wait(SLICE)
+                continue
             try:
                 self._session()
             except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader of a mailbox
@@ -194,14 +144,18 @@ class Reader:
             login(client, self._box, self._tokens)
             self._make_target(client)
             journal.listening("imap", key)
-            while not door.stop.is_set():
+            while self._going():
                 while self._scan(client):
                     pass
-                if not door.stop.is_set():
+                if self._going():
                     with _storing():
                         door.seen(key)
                     self._failures = 0
                     self._wait(client)
+
+    def _going(self) -> bool:
+        """Whether to go on: not told to stop, and still the one that reads this mailbox."""
+        return not self._door.stop.is_set() and self._door.mine(self._box.key)
 
     def _make_target(self, client: Client) -> None:
         try:
@@ -223,7 +177,7 @@ class Reader:
             return
         until = time.monotonic() + seconds
         client.idle()
-        while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        while self._going() and (left := until - time.monotonic()) > 0:
             if client.notified(min(left, SLICE)):
                 break
         client.idle_done()
@@ -243,7 +197,7 @@ class Reader:
             with self._fetching(folder.uid_validity, some[0]):
                 sizes = client.fetch(some, ["RFC822.SIZE"])
             for uid in some:
-                if self._door.stop.is_set():
+                if not self._going():
                     return False
                 if uid in sizes:  # else it vanished, and so will a checkpoint below it
                     self._take(client, folder, uid, int(sizes[uid].get(b"RFC822.SIZE", 0)))
@@ -349,14 +303,15 @@ def serve(
     checkpoints: Checkpoints,
     seen: Callable[[str], None],
     stop: Event | None = None,
+    mine: Callable[[str], bool] = lambda _key: True,
 ) -> None:
-    """Read every mailbox until `stop` is set, by default by SIGTERM or SIGINT; at once if there is none.
+    """Read every mailbox that is `mine` until `stop` is set, by default by SIGTERM or SIGINT; at once if there is none.
 
     Each reader finishes the mail in hand and logs out. Raises SettingsError as `mailboxes` does.
     """
     boxes = mailboxes(settings)
     with _stopping(stop) as stopping:
-        door = Door(settings=settings, accept=accept, checkpoints=checkpoints, seen=seen, stop=stopping)
+        door = Door(settings=settings, accept=accept, checkpoints=checkpoints, seen=seen, stop=stopping, mine=mine)
         read_all(boxes, door)
 
 

@@ -127,6 +127,11 @@ def spooled(name: str) -> None:
     _log.warning("spooled", file=name)
 
 
+def lease(name: str, *, held: bool) -> None:
+    """This process is now the one that does a thing, or no longer; the name is of our own making."""
+    _log.info("lease", name=name, held=held)
+
+
 def silence() -> None:
     """Write nothing: for measuring."""
     structlog.configure(processors=[_drop])

@@ -33,11 +33,18 @@ def sweep(house: House, *, redis_away: Callable[[], bool]) -> None:
         journal.swept(tasks=tasks, waiting=sum(late.values()))
 
 
-def run(house: House, stop: threading.Event, *, redis_away: Callable[[], bool]) -> None:
-    """Sweep until told to stop; a round that fails is followed by the next."""
+def run(
+    house: House,
+    stop: threading.Event,
+    *,
+    redis_away: Callable[[], bool],
+    mine: Callable[[], bool] = lambda: True,
+) -> None:
+    """Sweep until told to stop, while this is `mine` to do; a round that fails is followed by the next."""
     while not stop.is_set():
         try:
-            sweep(house, redis_away=redis_away)
+            if mine():
+                sweep(house, redis_away=redis_away)
         except (SQLAlchemyError, OSError) as error:
             journal.fault("sweep", error)
         stop.wait(house.settings.sweep_seconds)

@@ -10,9 +10,9 @@ import openpyxl
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from ingest.folder import Folder, serve
+from ingest.folder import Folder, identity, serve
 from ingest.intake import Arrival, Intake, Transport
-from tests.house import counted
+from tests.house import counted, together
 from workflow.house import House
 from workflow.models import Delivery, Receipt, Ticket
 from workflow.settings import Settings
@@ -188,3 +188,33 @@ def test_a_dropped_file_is_noticed_by_itself(house: House, watching: Path) -> No
 def _with(house: House, **settings: object) -> House:
     changed = house.settings.model_copy(update=settings)
     return House(changed, house.store, house.sealer, house.vault, house.signer, house.clock)
+
+
+# -- several hosts --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_the_same_for_every_host_that_shares_it_and_no_other_is(tmp_path: Path) -> None:
+    shared, other = tmp_path / "shared", tmp_path / "other"
+    seen = set[str]()
+    assert together(*[lambda: seen.add(identity(shared))] * 8) == []
+    assert len(seen) == 1
+    assert identity(other) not in seen
+    assert [p.name for p in shared.iterdir()] == [".intake-folder"]
+
+
+def test_only_the_one_whose_folder_it_is_takes_files(house: House, folder: Folder) -> None:
+    stop, mine = threading.Event(), threading.Event()
+    (folder.path / "export.xlsx").write_bytes(workbook("one"))
+    thread = threading.Thread(target=serve, args=(house, Intake(house).accept, stop, mine.is_set))
+    thread.start()
+    try:
+        time.sleep(0.7)  # some rounds
+        assert counted(house, Delivery) == 0
+        mine.set()
+        until = time.monotonic() + 20
+        while counted(house, Ticket) != 1:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        thread.join(20)

@@ -20,9 +20,10 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from ingest import imap, imap_session
-from ingest.imap import Checkpoint, Door, Pace, mailboxes, read_all, serve
+from ingest.imap import Checkpoint, Door, Pace, read_all, serve
 from ingest.imap_session import RefusedError
 from ingest.intake import Arrival, Transport
+from ingest.mailboxes import mailboxes
 from ingest.oauth2 import TokenRefusedError, Tokens
 from parsers.item import Format
 from tests.ingest import dovecot
@@ -108,12 +109,20 @@ def intake() -> Intake:
 
 
 @contextmanager
-def reading(intake: Intake, *boxes: Mailbox, poll: float = LONG, pace: Pace = QUICK, **more: object) -> Iterator[None]:
+def reading(
+    intake: Intake,
+    *boxes: Mailbox,
+    poll: float = LONG,
+    pace: Pace = QUICK,
+    mine: Callable[[str], bool] = lambda _: True,
+    **more: object,
+) -> Iterator[None]:
     stop = threading.Event()
     settings = Settings(mailbox=boxes, imap_poll_seconds=poll, **more)  # type: ignore[arg-type]
     door = Door(
-        settings=settings, accept=intake.accept, checkpoints=intake, seen=intake.looks.append, stop=stop, pace=pace
-    )
+        settings=settings, accept=intake.accept, checkpoints=intake, seen=intake.looks.append, stop=stop, pace=pace,
+        mine=mine,
+    )  # fmt: skip
     thread = threading.Thread(target=read_all, args=(mailboxes(settings), door))
     thread.start()
     try:
@@ -817,3 +826,31 @@ def test_a_token_endpoint_that_refuses_is_told_from_one_that_is_ill(endpoint: En
         endpoint.answers = [answer]
         with pytest.raises(httpx.HTTPError):
             tokens.token()
+
+
+def test_a_mailbox_is_read_by_the_one_whose_it_is_and_by_the_next_one_from_where_that_was(
+    server: Dovecot, user: str, box: Mailbox, intake: Intake
+) -> None:
+    turn = {"first": threading.Event(), "second": threading.Event()}
+    taken_by: list[str] = []
+
+    def mine(name: str) -> Callable[[str], bool]:
+        return lambda key: key == box.key and turn[name].is_set()
+
+    def noting(name: str) -> Intake:
+        return Intake(saved=intake.saved, meanwhile=lambda _: taken_by.append(name))
+
+    server.deliver(user, mail("one"))
+    first, second = noting("first"), noting("second")
+    with reading(first, box, poll=0.1, mine=mine("first")), reading(second, box, poll=0.1, mine=mine("second")):
+        time.sleep(0.3)
+        assert taken_by == []
+        turn["first"].set()
+        until(lambda: taken_by == ["first"])
+        turn["first"].clear()
+        turn["second"].set()
+        second.idle(looks=1)
+        server.deliver(user, mail("two"))
+        until(lambda: len(taken_by) == 2)
+        second.idle(looks=2)
+    assert taken_by == ["first", "second"]

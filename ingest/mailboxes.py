@@ -1,0 +1,63 @@
+"""Which mailboxes are read: those of intake.toml and those of INTAKE_IMAP_URLS, and what is wrong with them."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from workflow.settings import Mailbox, Settings, SettingsError
+
+FLAG = re.compile(r"(\\?[A-Za-z0-9$_.:+-]+)?")  # none, a keyword or a system flag (RFC 3501 §2.3.2)
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
+    """Every mailbox to read: those of intake.toml, then those of INTAKE_IMAP_URLS.
+
+    Raises SettingsError naming every fault, one a line, never a password.
+    """
+    faults: list[str] = []
+    found = list(settings.mailbox)
+    for at, url in enumerate(settings.imap_urls.get_secret_value().split(), 1):
+        try:
+            found.append(_from_url(url))
+        except ValueError:
+            faults.append(f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder")
+    keys = [box.key for box in found]
+    faults += [f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in found for fault in _faults(box)]
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return tuple(found)
+
+
+def _from_url(url: str) -> Mailbox:
+    parts = urlsplit(url)
+    if not (parts.scheme in {"imap", "imaps"} and parts.hostname and parts.username and parts.password):
+        raise ValueError
+    if parts.query or parts.fragment:  # a password with an unescaped ? or # ends up here
+        raise ValueError
+    tls = parts.scheme == "imaps"
+    return Mailbox(
+        host=parts.hostname,
+        port=parts.port or (993 if tls else 143),
+        tls=tls,
+        user=unquote(parts.username, errors="strict"),
+        password=unquote(parts.password, errors="strict"),
+        folder=unquote(parts.path[1:], errors="strict") or "INBOX",
+    )
+
+
+def _faults(box: Mailbox) -> Iterator[str]:
+    password = box.password.get_secret_value()
+    if not (password or box.oauth2):
+        yield "neither password nor oauth2"
+    if not all(text.isprintable() for text in (box.user, password, box.folder, box.move_to)):
+        yield "control characters in user, password or folder"
+    if not FLAG.fullmatch(box.flag):
+        yield "flag is not a keyword (letters, digits, $ and -)"
+    if box.move_to and box.move_to == box.folder:
+        yield "move_to is the folder being read"
+    if box.oauth2:
+        url = urlsplit(box.oauth2.token_url)
+        if url.scheme != "https" and url.hostname not in LOOPBACK:
+            yield "oauth2.token_url is not https: the refresh token would travel in the clear"
