@@ -147,6 +147,8 @@ def ledger(found: "Balance") -> None:
     screen().print(table(("door", *words, "adds up"), rows))
     if not found.doors:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
+    if found.broken:
+        click.echo(f"Deliveries whose items do not add up: {', '.join(map(str, found.broken))}", err=True)
     if not found.adds_up:
         click.echo(
             "It does not add up: something was lost or counted twice. Keep the database and report this.", err=True

@@ -122,9 +122,19 @@ def webhook_without_key() -> None:
     _log.error("no INTAKE_FORMSTACK_KEY: the webhook answers 503 until it is set")
 
 
+def database_away(error: BaseException) -> None:
+    """The database does not answer while a process starts; it starts all the same."""
+    _log.error("database away: started all the same", error=type(error).__name__)
+
+
 def spooled(name: str) -> None:
     """A form is in the local spool because the database is away; name is of our own making."""
     _log.warning("spooled", file=name)
+
+
+def checked(name: str, *, good: bool) -> None:
+    """The house has looked at itself; what is wrong stands in `intake status`."""
+    (_log.info if good else _log.error)("checked", name=name, good=good)
 
 
 def lease(name: str, *, held: bool) -> None:

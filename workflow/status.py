@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from workflow.house import House
-from workflow.models import Delivery, Outgoing, Receipt, Seen
+from workflow.models import Check, Delivery, Outgoing, Receipt, Seen
 from workflow.settings import Settings
 from workflow.states import DeliveryState, OutboxState
 
 QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
+UNSENT = timedelta(hours=1)
 FORGOTTEN = timedelta(days=7)  # one not seen for so long was taken out of service on purpose
 PUBLIC_DOORS = ("smtp", "lmtp", "imap", "formstack")  # customers are never silent here for days
 
@@ -26,6 +27,8 @@ class Report:
     oldest_pending: datetime | None
     mails_waiting: int
     mails_refused: int
+    oldest_mail: datetime | None  # when the mail that waits longest was promised
+    faults: list[str]  # what the house has found wrong with itself
     needs: list[str]
 
 
@@ -45,6 +48,9 @@ def report(house: House) -> Report:
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
         doors = dict(session.execute(last).all())
         oldest = session.scalar(select(func.min(Delivery.received_at)).where(pending))
+        waiting = Outgoing.state == OutboxState.WAITING
+        oldest_mail = session.scalar(select(func.min(Outgoing.created_at)).where(waiting))
+        faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
     found = Report(
         seen=seen,
         doors=doors,
@@ -53,6 +59,8 @@ def report(house: House) -> Report:
         oldest_pending=oldest,
         mails_waiting=mails.get(OutboxState.WAITING, 0),
         mails_refused=mails.get(OutboxState.REFUSED, 0),
+        oldest_mail=oldest_mail,
+        faults=faults,
         needs=[],
     )
     found.needs.extend(_needs(found, house.settings, house.clock()))
@@ -60,7 +68,7 @@ def report(house: House) -> Report:
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
-    needs = []
+    needs = list(found.faults)
     if found.failed:
         needs.append(f"{found.failed} failed deliveries: see `intake deliveries --state failed`")
     if "clock" not in found.seen:
@@ -70,6 +78,8 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
             needs.append(f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake up` runs all")
     if found.oldest_pending and now - found.oldest_pending > QUIET:
         needs.append("a delivery has waited for more than two minutes: is a worker running? start `intake worker`")
+    if found.oldest_mail and now - found.oldest_mail > UNSENT:
+        needs.append("a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?")
     for door, last in found.doors.items():
         if door in PUBLIC_DOORS and now - last > timedelta(hours=settings.stale_door_hours):
             needs.append(f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?")

@@ -9,7 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
 from workflow import jobs, journal, process, status
+from workflow.checks import Checks
 from workflow.desk import Desk
+from workflow.due import READING, due
 from workflow.house import House
 from workflow.models import Delivery, Outgoing, Task, Ticket
 from workflow.states import DeliveryState, OutboxState, Status
@@ -27,7 +29,7 @@ def sweep(house: House, *, redis_away: Callable[[], bool]) -> None:
     late = {name: _waiting(house, name, now) for name in jobs.QUEUES}
     for name in (n for n, waiting in late.items() if waiting):
         house.store.waker(name)
-        if redis_away() or _waiting(house, name, now - GRACE):
+        if redis_away() or _waiting(house, name, now, GRACE):
             jobs.do(name, house)
     if tasks or any(late.values()):
         journal.swept(tasks=tasks, waiting=sum(late.values()))
@@ -41,10 +43,12 @@ def run(
     mine: Callable[[], bool] = lambda: True,
 ) -> None:
     """Sweep until told to stop, while this is `mine` to do; a round that fails is followed by the next."""
+    checks = Checks(house)
     while not stop.is_set():
         try:
             if mine():
                 sweep(house, redis_away=redis_away)
+                checks.round()
         except (SQLAlchemyError, OSError) as error:
             journal.fault("sweep", error)
         stop.wait(house.settings.sweep_seconds)
@@ -79,9 +83,13 @@ def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
     return list(session.scalars(query))
 
 
-def _waiting(house: House, name: str, before: datetime) -> int:
+def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelta()) -> int:
+    """How much of a name's work has been due for so long."""
+    before = now - since
     by_name = {
-        "read": select(func.count()).where(Delivery.state == DeliveryState.PENDING, Delivery.not_before <= before),
+        "read": select(func.count()).where(
+            Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, before, READING + since)
+        ),
         "send": select(func.count()).where(Outgoing.state == OutboxState.WAITING, Outgoing.not_before <= before),
     }
     with house.store.reading() as session:

@@ -1,0 +1,54 @@
+"""The house looks at itself: whether the ledger adds up, whether every blob has its row and every row its blob."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from workflow import journal
+from workflow.house import House
+from workflow.ledger import balance
+from workflow.models import Check
+from workflow.orphans import Orphans
+
+LEDGER = (
+    "the ledger does not add up: something was lost or counted twice. "
+    "See `intake ledger`, keep the database and report it"
+)
+
+
+class Checks:
+    """What the clock looks at once in a while. What it finds stands in `intake status` until the next look."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._looks: dict[str, tuple[timedelta, Callable[[], str]]] = {
+            "ledger": (timedelta(days=1), self._ledger),
+            "blobs": (timedelta(hours=1), Orphans(house).look),
+        }
+
+    def round(self) -> None:
+        """Look at everything whose time has come. One that cannot be looked at is looked at in the next round."""
+        now = self._house.clock()
+        for name, (every, look) in self._looks.items():
+            if not self._due(name, now, every):
+                continue
+            try:
+                self._record(name, look(), now)
+            except (SQLAlchemyError, OSError) as error:
+                journal.fault(name, error)
+
+    def _ledger(self) -> str:
+        with self._house.store.reading() as session:
+            return "" if balance(session).adds_up else LEDGER
+
+    def _due(self, name: str, now: datetime, every: timedelta) -> bool:
+        with self._house.store.reading() as session:
+            at = session.scalar(select(Check.at).where(Check.name == name))
+        return at is None or not now - every < at <= now  # in the future: the clock has jumped back
+
+    def _record(self, name: str, fault: str, now: datetime) -> None:
+        with self._house.store.transaction() as session:
+            session.merge(Check(name=name, at=now, fault=fault))
+        journal.checked(name, good=not fault)
