@@ -3,6 +3,7 @@
 import fcntl
 import getpass
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from console.faults import TRY_AGAIN, Fault
+from console.faults import TRY_AGAIN, Fault, database
 
 if TYPE_CHECKING:  # `intake --help` answers at once: nothing heavy is imported before a command runs
     from workflow.house import House
     from workflow.jobs import Waker
     from workflow.settings import Settings
 
+RETRY_SECONDS = 3.0
 F = TypeVar("F", bound=Callable[..., object])
 REDIS_FILE = "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
 
@@ -86,16 +88,54 @@ def waker_of(settings: "Settings") -> "Waker | None":
 
 
 def ensure_migrated(settings: "Settings") -> None:
-    """Make the default database on first use; refuse one that is older than the program."""
-    from workflow.store import migrate
+    """Make the default database on first use; refuse one that is older than the program.
+
+    Raises one of `store.AWAY` when a database that was made before does not answer.
+    """
+    from workflow.store import AWAY, migrate
 
     file = settings.home.absolute() / "intake.db"
-    if not settings.database_url and not file.exists():
+    if settings.database_url or file.exists():
+        if not is_migrated(settings):
+            raise Fault("the database has not this program's tables yet: run `intake migrate`", TRY_AGAIN)
+        return
+    with locked(settings.home / "migrate.lock"):
+        if file.exists():
+            return
+        try:
+            migrate(settings.database)
+        except AWAY as error:  # a full disk, most likely: what is half made must not stand for a database next time
+            for half in settings.home.glob("intake.db*"):
+                half.unlink()
+            raise Fault(database(error), TRY_AGAIN) from None
+
+
+def migrated(settings: "Settings") -> bool:
+    """Bring the database to the newest schema; False when it does not answer. The default one answers, or raises."""
+    from workflow.store import AWAY, migrate
+
+    try:
         with locked(settings.home / "migrate.lock"):
-            if not file.exists():
-                migrate(settings.database)
-    elif not is_migrated(settings):
-        raise Fault("the database has not this program's tables yet: run `intake migrate`", TRY_AGAIN)
+            migrate(settings.database)
+    except AWAY:
+        if not settings.database_url:
+            raise
+        return False
+    return True
+
+
+def migrate_later(settings: "Settings", say: Callable[[str], None]) -> None:
+    """Bring a database that was away to the newest schema once it answers; for a thread of its own."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    while True:
+        time.sleep(RETRY_SECONDS)
+        try:
+            if migrated(settings):
+                break
+        except (SQLAlchemyError, OSError) as error:
+            say(database(error))
+    say("the database answers, and has the newest schema")
 
 
 def is_migrated(settings: "Settings") -> bool:

@@ -4,6 +4,7 @@ import logging
 import signal
 from collections.abc import Callable
 from functools import partial
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +17,7 @@ from ingest.intake import Intake
 from workflow import journal, status
 from workflow.house import House
 from workflow.settings import Settings, load
+from workflow.store import AWAY
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -35,12 +37,16 @@ NO_MAILBOX = (
 def run(name: str) -> None:
     """Run a process of the table until SIGTERM or SIGINT, then drain and return.
 
+    A database that is away keeps none from starting: what a door is for then is to say "try again".
     Raises SettingsError or Fault when it cannot start, OSError when its address is taken.
     """
     settings = load()
     journal.setup(name, as_json=settings.log_json)
-    if not under_supervisor():  # which has migrated
-        ensure_migrated(settings)
+    if not under_supervisor():  # which migrates
+        try:
+            ensure_migrated(settings)
+        except AWAY as error:
+            journal.database_away(error)
     PROCESSES[name](settings)
 
 
@@ -95,11 +101,19 @@ def folder(settings: Settings) -> None:
 
 
 def webhooks(settings: Settings) -> None:
-    """The public HTTP door: forms."""
+    """The public HTTP door: forms; and the spool of this host, which nobody else may see."""
+    from ingest.spool import Drainer
     from webhooks.app import create
 
     with opened(settings, "webhooks") as (house, _):
-        _serve_http(create(house, Intake(house).accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
+        accept, stop = Intake(house).accept, Event()
+        drainer = Thread(target=Drainer(house, accept).run, args=(stop,), name="spool", daemon=True)
+        drainer.start()
+        try:
+            _serve_http(create(house, accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
+        finally:
+            stop.set()
+            drainer.join(timeout=5)
 
 
 def console(settings: Settings) -> None:

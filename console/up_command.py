@@ -9,7 +9,9 @@ import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from workflow.settings import Settings
 
 READY_SECONDS = 30.0
+AWAY = (
+    "the database does not answer: the doors open all the same, mail hears 451 and forms wait in the spool. "
+    "It is brought to the newest schema once it does"
+)
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 EXAMPLE = {
     "FormID": "6606394",
@@ -53,9 +59,12 @@ def up() -> None:
     settings = load()
     _check_ports(settings)
     with _only_one(settings):
+        answered = opening.migrated(settings)
         environment = prepare(settings)
         supervisor = Supervisor(environment)
         supervisor.listen_to_signals()
+        if not answered:
+            _migrate_later(supervisor, settings)
         url_file = None
         try:
             url_file = _start(supervisor, settings, environment)
@@ -119,16 +128,19 @@ def _only_one(settings: "Settings") -> Iterator[None]:
 
 
 def prepare(settings: "Settings") -> dict[str, str]:
-    """Make home, database and keys; the environment of the children."""
+    """Make home and keys; the environment of the children."""
     from workflow.house import open_house
-    from workflow.store import migrate
 
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.dropbox.mkdir(parents=True, exist_ok=True)
-    with opening.locked(settings.home / "migrate.lock"):
-        migrate(settings.database)
     open_house(settings).close()  # makes the key file, so that the children do not race for it
     return {**os.environ, "INTAKE_FORMSTACK_KEY": formstack_key(settings)}
+
+
+def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
+    supervisor.say("up", AWAY, "red")
+    say = partial(supervisor.say, "up")
+    Thread(target=opening.migrate_later, args=(settings, say), name="migrate", daemon=True).start()
 
 
 def formstack_key(settings: "Settings") -> str:

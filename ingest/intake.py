@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format
@@ -18,10 +19,13 @@ from workflow.blobs import Vault
 from workflow.house import House
 from workflow.models import Delivery, Receipt
 from workflow.states import DeliveryState
-from workflow.store import wake
+from workflow.storable import storable
+from workflow.store import AWAY, wake
 
 READ = "read"  # what wakes a worker for deliveries
 BATCH = 50  # arrivals that share one commit at most
+SEALED_AT_ONCE = 2  # large arrivals: sealing one takes seven times its size in memory, and the processors are few
+REFERENCE = 800  # characters; see Receipt.reference
 
 
 class Transport(StrEnum):
@@ -46,6 +50,7 @@ class Arrival:
     envelope: dict[str, object] = field(default_factory=dict, repr=False)  # JSON: mail_from, rcpt_to[], tls, name …
     unreadable: str = ""  # the door saw that it cannot be read, and why: stored as failed
     received_at: datetime | None = None  # when the sender heard yes, if that was before it came to the intake
+    reference: str = ""  # the door's own name for it: mailbox and UID, form and submission, a file's digest
 
 
 class Accept(Protocol):
@@ -72,6 +77,20 @@ class _Waiting:
         self.error: Exception | None = None
         self.done = False
 
+    def fail(self, error: Exception) -> None:
+        self.error, self.done = _bare(error), True
+
+    def outcome(self) -> int:
+        """The delivery's id, or the error raised."""
+        if self.error is None:
+            journal.stored(self.arrival.transport, self.delivery, repeated=self.repeated)
+            return self.delivery
+        journal.not_stored(self.arrival.transport, self.error)
+        try:
+            raise self.error
+        finally:
+            self.error = None  # it leads to this frame now, and must not lead on to itself
+
 
 class Intake:
     """Stores arrivals. Callers that wait at the same time share one synced transaction (group commit)."""
@@ -81,13 +100,16 @@ class Intake:
         self._queue: list[_Waiting] = []
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
+        self._sealing = threading.BoundedSemaphore(SEALED_AT_ONCE)
 
     def accept(self, arrival: Arrival) -> int:
         """Store durably and return the delivery's id; a repeat of the same bytes gives the id they have.
 
-        Raises SQLAlchemyError or OSError when it could not be stored.
+        Raises SQLAlchemyError or OSError when it could not be stored, or when it is not known whether it was.
         """
-        mine = _Waiting(arrival, self._house.vault)
+        large = len(arrival.raw) > self._house.settings.inline_limit
+        with self._sealing if large else nullcontext():
+            mine = _Waiting(arrival, self._house.vault)
         with self._queueing:
             self._queue.append(mine)
         with self._committing:  # the first one in commits for all who queued meanwhile
@@ -97,22 +119,26 @@ class Intake:
                 if not batch:
                     raise OSError("the commit this arrival was part of was interrupted")
                 self._commit(batch)
-        if mine.error is not None:
-            journal.not_stored(arrival.transport, mine.error)
-            raise mine.error
-        journal.stored(arrival.transport, mine.delivery, repeated=mine.repeated)
-        return mine.delivery
+        return mine.outcome()
 
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
             self._together(batch)
         except Exception as error:  # noqa: BLE001  # whatever it was, everyone who waits here must hear of it
-            if len(batch) > 1 and not isinstance(error, OperationalError):
-                for one in batch:  # one bad arrival must not refuse the others
-                    self._commit([one])
+            if len(batch) > 1 and not isinstance(error, AWAY):
+                self._one_by_one(batch)
                 return
             for one in batch:  # the database is away: asking once for each would keep them waiting as many times
-                one.error, one.done = error, True
+                one.fail(error)
+
+    def _one_by_one(self, batch: list[_Waiting]) -> None:
+        """Store each by itself: one bad arrival must not refuse the others."""
+        for at, one in enumerate(batch):
+            self._commit([one])
+            if isinstance(one.error, AWAY):
+                for other in batch[at + 1 :]:
+                    other.fail(one.error)
+                return
 
     def _together(self, batch: list[_Waiting]) -> None:
         now = self._house.clock()
@@ -120,6 +146,20 @@ class Intake:
             _store(session, batch, now)
         for one in batch:
             one.done = True
+
+
+def _bare(error: Exception) -> Exception:
+    """The error without tracebacks and parameters: they hold the bytes of the whole batch, in circles.
+
+    Nothing but the collector undoes those, and it does not count how large they are.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        if isinstance(one, StatementError):
+            one.params = None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
@@ -140,7 +180,13 @@ def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
     session.execute(
         insert(Receipt),
         [
-            {"delivery_id": one.delivery, "transport": one.arrival.transport, "at": now, "repeated": one.repeated}
+            {
+                "delivery_id": one.delivery,
+                "transport": one.arrival.transport,
+                "at": now,
+                "repeated": one.repeated,
+                "reference": storable(one.arrival.reference)[:REFERENCE],
+            }
             for one in batch
         ],
     )

@@ -1,22 +1,35 @@
 """A synced local spool for forms that arrive while the database is away; drained into it later."""
 
+import fcntl
 import json
 import os
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from socket import gethostname
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from ingest.intake import Arrival, Intake, Transport
+from ingest.folder import identity
+from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
 from workflow import journal
 from workflow.blobs import write_synced
 from workflow.house import House
 from workflow.keys import Sealer
+from workflow.models import Check
 
 SPOOL = "spool"
+SEALED, DAMAGED, NEW = ".sealed", ".damaged", ".new"
+DRAIN_SECONDS = 5.0
+DOES_NOT_OPEN = (
+    "{count} forms in the spool of {host} cannot be stored: is a key missing in INTAKE_SECRET_KEYS? Put it back and "
+    "restart `intake webhooks` there"
+)
+LEFT_OVER_SECONDS = 3600.0  # a file half written for so long is one of a process that was killed
 
 
 class Spool:
@@ -28,15 +41,22 @@ class Spool:
 
     def put(self, arrival: Arrival) -> None:
         """Store an arrival so that it survives a crash of the machine. Raises OSError when it cannot."""
-        name = f"{os.urandom(16).hex()}.sealed"
+        name = f"{os.urandom(16).hex()}{SEALED}"
         write_synced(self._folder / name, self._sealer.seal(_dump(arrival)))
         journal.spooled(name)
 
+    def has_room(self, octets: int) -> bool:
+        """Whether so much could be put now, as far as the disk tells: it is neither full nor read-only."""
+        try:
+            folder = self._folder if self._folder.exists() else self._folder.parent
+            disk = os.statvfs(folder)
+        except OSError:
+            return False
+        return folder.is_dir() and os.access(folder, os.W_OK) and disk.f_bavail * disk.f_frsize >= octets
+
     def waiting(self) -> list[Path]:
         """The files that wait, oldest first."""
-        if not self._folder.is_dir():
-            return []
-        return [path for _, path in sorted(_dated(self._folder))]
+        return [path for _, path in sorted(_dated(self._folder, SEALED))]
 
     def take(self, path: Path) -> Arrival:
         """Read a file of the spool. Raises ValueError when it does not open: damaged, or sealed with another key."""
@@ -44,35 +64,124 @@ class Spool:
 
     def set_aside(self, path: Path) -> None:
         """Keep a file that does not open out of the way of the others, for a person to look at."""
-        path.replace(path.with_suffix(".damaged"))
+        path.replace(path.with_suffix(DAMAGED))
+
+    def damaged(self) -> int:
+        """How many files do not open: each is a customer's form, and needs a person."""
+        return sum(1 for _ in _dated(self._folder, DAMAGED))
+
+    def take_back(self) -> None:
+        """Let those set aside wait again that open now: the key they were sealed with may have been put back."""
+        for _, path in sorted(_dated(self._folder, DAMAGED)):
+            try:
+                self.take(path)
+            except ValueError:
+                continue
+            path.replace(path.with_suffix(SEALED))
+
+    def tidy(self) -> None:
+        """Remove what a killed process has left half written: nobody was told yes for it."""
+        if self._folder.is_dir():
+            latest = self._folder.stat().st_mtime  # by the disk's own clock, as the files are
+            for at, path in _dated(self._folder, NEW):
+                if latest - at > LEFT_OVER_SECONDS:
+                    path.unlink(missing_ok=True)
 
 
-def drain(house: House) -> int:
-    """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored.
+def drain(house: House, accept: Accept | None = None) -> int:
+    """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored now.
 
-    A file that does not open is set aside: it must not keep the others waiting.
+    Where somebody else on this host drains it at this moment, nothing is left to do.
     """
-    spool = Spool(house.settings.home / SPOOL, house.sealer)
-    intake = Intake(house)
-    done = 0
-    for path in spool.waiting():
-        try:
-            intake.accept(spool.take(path))
-        except ValueError as error:
-            journal.fault("spool", error)
-            spool.set_aside(path)
-            continue
-        except FileNotFoundError:  # another process drains too, and was first
-            continue
-        except (SQLAlchemyError, OSError):
-            break
-        path.unlink(missing_ok=True)
-        done += 1
+    folder = house.settings.home / SPOOL
+    spool, accept, done = Spool(folder, house.sealer), accept or Intake(house).accept, 0
+    if not spool.waiting() or not os.access(folder, os.W_OK):  # what cannot be removed would be stored again for ever
+        return 0
+    with _alone(folder) as alone:
+        for path in spool.waiting() if alone else ():
+            try:
+                done += _take_home(spool, accept, path)
+            except (SQLAlchemyError, OSError):
+                break
     return done
 
 
-def _dated(folder: Path) -> Iterator[tuple[float, Path]]:
-    for path in folder.glob("*.sealed"):
+def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
+    """Store one file's arrival and remove it. What does not open, or the database will never take, is set aside."""
+    try:
+        arrival = spool.take(path)
+    except FileNotFoundError:  # another host drains it too, and was first
+        return False
+    except ValueError as error:
+        journal.fault("spool", error)
+        spool.set_aside(path)  # it must not keep the others waiting
+        return False
+    try:
+        accept(arrival)
+    except (DataError, IntegrityError, UnicodeError) as error:
+        journal.fault("spool", error)
+        spool.set_aside(path)
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+class Drainer:
+    """Drains the spool of one host beside the door that fills it: the clock may run on another host."""
+
+    def __init__(self, house: House, accept: Accept) -> None:
+        self._house = house
+        self._accept = accept
+        self._folder = house.settings.home / SPOOL
+        self._told: int | None = None  # how many damaged files `intake status` knows of
+
+    def run(self, stop: threading.Event) -> None:
+        """Drain every few seconds until told to stop; a round that fails is followed by the next."""
+        spool, tidied = Spool(self._folder, self._house.sealer), False
+        while not stop.is_set():
+            try:
+                if not tidied:
+                    spool.take_back()
+                    spool.tidy()
+                    tidied = True
+                drain(self._house, self._accept)
+                self._tell(spool.damaged())
+            except Exception as error:  # noqa: BLE001  # top of a thread: nothing may end it
+                journal.fault("spool", error)
+            stop.wait(DRAIN_SECONDS)
+
+    def _tell(self, count: int) -> None:
+        if count == self._told or (not count and not self._folder.is_dir()):
+            return
+        fault = DOES_NOT_OPEN.format(count=count, host=gethostname()) if count else ""
+        with self._house.store.transaction() as session:
+            name = f"spool {identity(self._folder)}"
+            session.merge(Check(name=name, at=self._house.clock(), fault=fault))
+        self._told = count
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether nobody else on this host drains the folder; two at once would do no harm but count repeats."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a share without locks
+        return True
+    return True
+
+
+def _dated(folder: Path, ending: str) -> Iterator[tuple[float, Path]]:
+    for path in folder.glob(f"*{ending}"):
         try:
             yield path.stat().st_mtime, path
         except FileNotFoundError:  # drained meanwhile
@@ -87,6 +196,7 @@ def _dump(arrival: Arrival) -> bytes:
             "raw": b64encode(arrival.raw).decode(),
             "envelope": arrival.envelope,
             "unreadable": arrival.unreadable,
+            "reference": arrival.reference,
             "received_at": arrival.received_at.isoformat() if arrival.received_at else "",
         }
     ).encode()
@@ -94,8 +204,11 @@ def _dump(arrival: Arrival) -> bytes:
 
 def _load(data: bytes) -> Arrival:
     told = json.loads(data)
-    return Arrival(
-        transport=Transport(told["transport"]), format=Format(told["format"]), raw=b64decode(told["raw"]),
-        envelope=told["envelope"], unreadable=told["unreadable"],
-        received_at=datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None,
-    )  # fmt: skip
+    try:
+        return Arrival(
+            transport=Transport(told["transport"]), format=Format(told["format"]), raw=b64decode(told["raw"]),
+            envelope=told["envelope"], unreadable=told["unreadable"], reference=told.get("reference", ""),
+            received_at=datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None,
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise ValueError("not as this program writes it") from error

@@ -1,10 +1,12 @@
 """POST /formstack and GET /health: verify the signature over the raw bytes, store, answer."""
 
 import hmac
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Slow
+from datetime import datetime
 from hashlib import sha256
+from threading import BoundedSemaphore, Lock
 
 from flask import Flask, Request, Response, abort, jsonify, request
 from pydantic import SecretStr
@@ -16,19 +18,23 @@ from ingest.intake import Accept, Arrival, Transport
 from ingest.spool import SPOOL, Spool
 from parsers import formstack
 from parsers.item import Format, ParseError
-from webhooks.body import form_id, handshake_of, without_handshake
+from webhooks.body import form_id, handshake_of, reference, without_handshake
 from workflow import journal
 from workflow.house import House
 from workflow.settings import Form, Settings
 
 PATIENCE = 5.0  # seconds the database may take before the form goes into the local spool
+AWAY_SECONDS = 10.0  # so long after it did not store one, forms go into the spool at once
+STORING = 32  # threads that wait for the database
+HEALTH_SECONDS = 2.0
 
 
 def create(house: House, accept: Accept) -> Flask:
     """The public app. It knows no page, sets no cookie and repeats nothing of what it was sent."""
     app = Flask("webhooks", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = house.settings.webhook_limit
-    keeper = _Keeper(house, accept)
+    spool = Spool(house.settings.home / SPOOL, house.sealer)
+    keeper, pulse = _Keeper(spool, accept), _Pulse(house)
     if not _keys(house.settings):
         journal.webhook_without_key()
 
@@ -39,51 +45,92 @@ def create(house: House, accept: Accept) -> Flask:
         A signed body that cannot be read is 415 and stored all the same, as failed: staff see it and can replay it.
         """
         raw = _verified(request, house.settings)
-        envelope: dict[str, object] = {"form": form_id(raw), "peer": request.remote_addr or ""}
         unreadable = _unreadable(request, raw)
         if raw:
-            kept = without_handshake(raw)
-            keeper.keep(
-                Arrival(
-                    transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=kept, envelope=envelope,
-                    unreadable=unreadable,
-                    received_at=house.clock(),
-                )
-            )  # fmt: skip
+            keeper.keep(_arrival(request, raw, unreadable, house.clock()))
         if unreadable:
             abort(415)
         return jsonify(status="stored"), 202
 
     @app.get("/health", provide_automatic_options=False)
     def health() -> tuple[Response, int]:
-        """200 everything needed is there; 503 no key to verify with, or nowhere to store."""
-        state = {"database": _database_answers(house), "key": bool(_keys(house.settings))}
-        return jsonify(state), 200 if all(state.values()) else 503
+        """200 forms are taken; 503 no key to verify them with, or nowhere to store them."""
+        room = spool.has_room(2 * house.settings.webhook_limit)
+        state = {"key": bool(_keys(house.settings)), "database": pulse.beats(), "spool": room}
+        good = state["key"] and (state["database"] or room)
+        return jsonify(**state, spooled=len(spool.waiting()), damaged=spool.damaged()), 200 if good else 503
 
     app.register_error_handler(Exception, _answer)
     app.after_request(_quiet)
     return app
 
 
+def _arrival(asked: Request, raw: bytes, unreadable: str, now: datetime) -> Arrival:
+    return Arrival(
+        transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=without_handshake(raw), unreadable=unreadable,
+        envelope={"form": form_id(raw), "peer": asked.remote_addr or ""}, received_at=now, reference=reference(raw),
+    )  # fmt: skip
+
+
 class _Keeper:
     """Stores a form in the database, or in the synced local spool while the database is away."""
 
-    def __init__(self, house: House, accept: Accept) -> None:
+    def __init__(self, spool: Spool, accept: Accept) -> None:
         self._accept = accept
-        self._spool = Spool(house.settings.home / SPOOL, house.sealer)
-        self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="store")
+        self._spool = spool
+        self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="store")
+        self._free = BoundedSemaphore(STORING)
+        self._away_until = 0.0  # of the steady clock
 
     def keep(self, arrival: Arrival) -> None:
         # Both may succeed when the database wakes up late: the digest makes them one delivery.
-        try:
-            storing: Future[int] = self._threads.submit(self._accept, arrival)
-            storing.result(timeout=PATIENCE)
-        except (SQLAlchemyError, OSError, Slow):
+        ways = [self._into_database, self._spool.put]
+        if time.monotonic() < self._away_until:
+            ways.reverse()
+        for way in ways:
             try:
-                self._spool.put(arrival)
-            except OSError as error:
+                way(arrival)
+            except (SQLAlchemyError, OSError) as error:
                 journal.not_stored(arrival.transport, error)
-                abort(503)
+            else:
+                return
+        abort(503)
+
+    def _into_database(self, arrival: Arrival) -> None:
+        if not self._free.acquire(blocking=False):  # they all wait for a database that hangs
+            raise BlockingIOError
+        try:
+            self._threads.submit(self._store, arrival).result(timeout=PATIENCE)
+        except (SQLAlchemyError, OSError):
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            raise
+        self._away_until = 0.0
+
+    def _store(self, arrival: Arrival) -> None:
+        try:
+            self._accept(arrival)
+        finally:
+            self._free.release()
+
+
+class _Pulse:
+    """Whether the database answers. One thread asks for all: a health check must not hang because the database does."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pulse")
+        self._asking = Lock()
+        self._asked: Future[bool] | None = None
+
+    def beats(self) -> bool:
+        with self._asking:
+            if self._asked is None or self._asked.done():
+                self._asked = self._thread.submit(_database_answers, self._house)
+            asked = self._asked
+        try:
+            return asked.result(timeout=HEALTH_SECONDS)
+        except TimeoutError:
+            return False
 
 
 def _verified(asked: Request, settings: Settings) -> bytes:

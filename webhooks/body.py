@@ -1,4 +1,4 @@
-"""What the webhook itself needs of a body: which form it is of, and its HandshakeKey, which is never stored."""
+"""What the webhook itself needs of a body: form and submission, and its HandshakeKey, which is never stored."""
 
 import re
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -11,6 +11,12 @@ _LONGEST = 200  # characters of a form's number or key
 def form_id(raw: bytes) -> str:
     """The FormID a body names, "" if none. Read by eye, before anything parses the body in earnest."""
     return _named(raw, "FormID")
+
+
+def reference(raw: bytes) -> str:
+    """The submission's own name at Formstack, "FormID/UniqueID"; "" where the body does not say both."""
+    form, submission = form_id(raw), _named(raw, "UniqueID")
+    return f"{form}/{submission}" if form and submission else ""
 
 
 def handshake_of(raw: bytes) -> str:

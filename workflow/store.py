@@ -1,12 +1,15 @@
 """The database: engine, transactions, and the wake-ups that fire once one has committed."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
 
 Waker = Callable[[str], None]
 WAKES = "wakes"
+AWAY = (OperationalError, InterfaceError, NoConnection)  # the database does not do its work now; try again later
+WRITING_SECONDS = 12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
+READING_SECONDS = 60.0  # for one of those that count whole tables
+LOCKED_SECONDS = 20  # for the one writer that SQLite has at a time
 SCHEMA = "0002"  # the newest migration; a test holds it to the scripts, so that no command has to load Alembic
 
 
@@ -44,7 +51,8 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that changes nothing: it waits for no writer and holds none up."""
-        with Session(self.engine.execution_options(sqlite_begin="DEFERRED"), expire_on_commit=False) as session:
+        engine = self.engine.execution_options(sqlite_begin="DEFERRED", patience=READING_SECONDS)
+        with Session(engine, expire_on_commit=False) as session:
             yield session
 
     def close(self) -> None:
@@ -89,17 +97,21 @@ def _engine(url: str) -> Engine:
     # hide_parameters: a database error's text must not carry a customer's words into a log.
     options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 10}, **options)
-    engine = create_engine(url, connect_args={"timeout": 20, "check_same_thread": False}, **options)
+        from workflow import postgres  # noqa: PLC0415  # its driver is an extra
+
+        return postgres.engine(url, WRITING_SECONDS, **options)
+    engine = create_engine(url, connect_args={"timeout": LOCKED_SECONDS, "check_same_thread": False}, **options)
     event.listen(engine, "connect", _sqlite_connect)
     event.listen(engine, "begin", _sqlite_begin)
+    event.listen(engine, "handle_error", _sqlite_error)
     return engine
 
 
 def _sqlite_connect(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
+    busy = f"busy_timeout={LOCKED_SECONDS * 1000}"
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", busy):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -107,3 +119,13 @@ def _sqlite_begin(connection: Connection) -> None:
     # A deferred transaction that turns into a writer fails at once when another wrote in between; IMMEDIATE waits.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
     connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _sqlite_error(context: ExceptionContext) -> None:
+    # What was opened while the disk was read-only stays so when the disk no longer is: open it anew. A cursor that is
+    # not closed would keep the old connection half open, and SQLite shares what a process has open of a file.
+    code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF  # without its extension
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+        context.is_disconnect = True
+        if context.execution_context is not None:
+            context.execution_context.cursor.close()

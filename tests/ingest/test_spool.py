@@ -1,20 +1,29 @@
 """The spool: what a form's sender was promised while the database was away."""
 
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import select
+from sqlalchemy.exc import DataError, OperationalError
 
-from ingest.intake import Arrival, Transport
-from ingest.spool import SPOOL, Spool, drain
+from ingest import spool as spooling
+from ingest.intake import Accept, Arrival, Intake, Transport
+from ingest.spool import SPOOL, Drainer, Spool, drain
 from parsers.item import Format
 from tests.house import HandClock, counted, together
+from tests.ingest.smtp_client import until
 from workflow.house import House, open_house
 from workflow.keys import Sealer
-from workflow.models import Delivery, Receipt
+from workflow.models import Check, Delivery, Receipt
 from workflow.states import DeliveryState
+from workflow.status import report
 
 FORM = Arrival(
     transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=b"FormID=1&name=Jane+Roe\xff", envelope={"form": "1"}
@@ -43,8 +52,6 @@ def test_an_empty_house_has_nothing_to_drain(house: House) -> None:
 
 
 def test_the_deadline_runs_from_when_the_sender_heard_yes(house: House, spool: Spool, clock: HandClock) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     spool.put(replace(FORM, received_at=clock()))
     clock.turn(hours=5)
     drain(house)
@@ -101,6 +108,96 @@ def test_a_file_that_does_not_open_is_kept_and_holds_up_no_other(house: House, s
     assert drain(house) == 1
     assert drain(house) == 0
     assert [p.read_bytes() for p in (house.settings.home / SPOOL).iterdir()] == [damage]
+
+
+def test_what_the_database_will_never_take_is_set_aside_and_holds_up_no_other(house: House, spool: Spool) -> None:
+    for name in (b"1", b"2", b"3"):
+        spool.put(replace(FORM, raw=name))
+    taken: list[bytes] = []
+
+    def accept(arrival: Arrival) -> int:
+        if arrival.raw == b"2":
+            raise DataError("", {}, Exception())
+        taken.append(arrival.raw)
+        return 1
+
+    assert drain(house, accept) == 2
+    assert (sorted(taken), spool.waiting(), spool.damaged()) == ([b"1", b"3"], [], 1)
+
+
+def test_a_sealed_file_of_another_program_is_set_aside(house: House, spool: Spool) -> None:
+    spool.put(FORM)
+    spool.waiting()[0].write_bytes(house.sealer.seal(b'{"transport": "formstack"}'))
+    assert drain(house) == 0
+    assert spool.damaged() == 1
+
+
+def test_a_spool_that_somebody_else_drains_is_left_to_them(house: House, spool: Spool) -> None:
+    spool.put(FORM)
+    descriptor = os.open(house.settings.home / SPOOL, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert drain(house) == 0
+    os.close(descriptor)
+    assert drain(house) == 1
+
+
+def rounds(house: House, want: Callable[[], bool]) -> None:
+    """Let a drainer go round until it has done what is wanted."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Drainer(house, Intake(house).accept).run, args=(stop,))
+    thread.start()
+    try:
+        until(want)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def faults(house: House) -> list[str]:
+    with house.store.reading() as session:
+        return list(session.scalars(select(Check.fault).where(Check.name.startswith("spool "))))
+
+
+def test_the_door_drains_its_spool_and_tells_a_person_of_what_does_not_open_until_the_key_is_back(
+    house: House, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "DRAIN_SECONDS", 0.01)
+    other = Fernet.generate_key()
+    spool.put(FORM)
+    Spool(house.settings.home / SPOOL, Sealer([other])).put(replace(FORM, raw=b"FormID=2"))
+    rounds(house, lambda: faults(house) != [""] and counted(house, Delivery) == 1)
+    assert [fault[:7] for fault in faults(house)] == ["1 forms"]
+    assert faults(house)[0] in report(house).needs
+    both = replace(house, sealer=Sealer([Fernet.generate_key(), other]))
+    rounds(both, lambda: faults(house) == [""])
+    assert counted(house, Delivery) == 2
+
+
+def test_a_drainer_goes_on_whatever_happens(house: House, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spooling, "DRAIN_SECONDS", 0.01)
+    troubles: list[Exception] = [RuntimeError(), OSError(), OperationalError("", {}, Exception())]
+    really = spooling.drain
+
+    def drain_or_not(house: House, accept: Accept) -> int:
+        if troubles:
+            raise troubles.pop()
+        return really(house, accept)
+
+    monkeypatch.setattr(spooling, "drain", drain_or_not)
+    spool.put(FORM)
+    rounds(house, lambda: counted(house, Delivery) == 1)
+
+
+def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(house: House, spool: Spool) -> None:
+    spool.put(FORM)
+    folder = house.settings.home / SPOOL
+    now = folder.stat().st_mtime
+    for name, age in (("old.sealed.1.2.new", 3700.0), ("young.sealed.1.3.new", 10.0)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (now - age, now - age))
+    os.utime(folder, (now, now))
+    spool.tidy()
+    assert {path.name for path in folder.iterdir()} == {spool.waiting()[0].name, "young.sealed.1.3.new"}
 
 
 def test_a_half_written_file_is_not_taken(house: House, spool: Spool) -> None:

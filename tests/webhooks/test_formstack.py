@@ -19,10 +19,13 @@ from werkzeug.serving import make_server
 from ingest import spool
 from ingest.intake import Arrival, Intake
 from ingest.reading import read_waiting
+from ingest.spool import Spool
 from parsers.item import Format
 from tests.house import counted
+from tests.ingest.smtp_client import until
+from webhooks import app
 from webhooks.app import create
-from workflow.house import House
+from workflow.house import House, open_house
 from workflow.models import Delivery, Message, Receipt, Ticket
 from workflow.settings import Form, Settings
 from workflow.states import DeliveryState
@@ -199,10 +202,6 @@ def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_tick
 def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_home(
     house: House, serve: Callable[..., Door]
 ) -> None:
-    def away(arrival: Arrival) -> int:
-        del arrival
-        raise OperationalError("", {}, Exception())
-
     assert serve(house, away).form(Message="secret words").status_code == 202
     files = list((house.settings.home / "spool").iterdir())
     assert len(files) == 1
@@ -216,10 +215,6 @@ def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_ho
 def test_with_neither_database_nor_spool_it_is_503(house: House, serve: Callable[..., Door]) -> None:
     house.settings.home.mkdir(exist_ok=True)
     (house.settings.home / "spool").write_text("in the way")
-
-    def away(arrival: Arrival) -> int:
-        del arrival
-        raise OperationalError("", {}, Exception())
 
     assert serve(house, away).form().status_code == 503
 
@@ -238,4 +233,87 @@ def test_only_post_is_taken(door: Door, method: str) -> None:
 
 def test_health_says_what_is_there(door: Door) -> None:
     answer = httpx.get(f"{door.url}/health")
-    assert (answer.status_code, answer.json()) == (200, {"database": True, "key": True})
+    good = {"key": True, "database": True, "spool": True, "spooled": 0, "damaged": 0}
+    assert (answer.status_code, answer.json()) == (200, good)
+
+
+def away(arrival: Arrival) -> int:
+    del arrival
+    raise OperationalError("", {}, Exception())
+
+
+def test_health_is_good_while_forms_can_be_kept_somewhere(house: House, serve: Callable[..., Door]) -> None:
+    door = serve(house, away)
+    door.form()
+    gone = house.settings.model_copy(update={"database_url": "sqlite:////no/such/folder/x.db"})
+    spooling = serve(open_house(gone))
+    answer = httpx.get(f"{spooling.url}/health")
+    state = {"key": True, "database": False, "spool": True, "spooled": 1, "damaged": 0}
+    assert (answer.status_code, answer.json()) == (200, state)
+    (house.settings.home / "spool").rename(house.settings.home / "elsewhere")
+    (house.settings.home / "spool").write_text("in the way")
+    answer = httpx.get(f"{spooling.url}/health")
+    assert (answer.status_code, answer.json()["spool"]) == (503, False)
+
+
+def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
+    house: House, serve: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "PATIENCE", 0.1)
+    monkeypatch.setattr(app, "HEALTH_SECONDS", 0.1)
+    monkeypatch.setattr(app, "STORING", 1)
+    answer, asked = threading.Event(), list[Arrival]()
+
+    def hangs(arrival: Arrival) -> int:
+        asked.append(arrival)
+        answer.wait(20)
+        return 1
+
+    def hangs_too(_: House) -> bool:
+        return answer.wait(20)
+
+    monkeypatch.setattr(app, "_database_answers", hangs_too)
+    door = serve(house, hangs)
+    assert [door.form().status_code for _ in range(3)] == [202] * 3
+    assert len(asked) == 1, "while it is known to be away, forms do not wait for it"
+    monkeypatch.setattr(app, "AWAY_SECONDS", 0.0)
+    door = serve(house, hangs)
+    assert [door.form().status_code for _ in range(3)] == [202] * 3
+    assert len(asked) == 2, "and no more threads wait for it than there are"
+    assert [httpx.get(f"{door.url}/health").json()["database"] for _ in range(3)] == [False] * 3
+    assert len(Spool(house.settings.home / "spool", house.sealer).waiting()) == 6
+    answer.set()
+    until(lambda: httpx.get(f"{door.url}/health").json()["database"])
+
+
+def test_with_a_full_spool_the_database_is_asked_again_though_it_was_away(
+    house: House, serve: Callable[..., Door]
+) -> None:
+    failing = [True]
+
+    def accept(arrival: Arrival) -> int:
+        return away(arrival) if failing else Intake(house).accept(arrival)
+
+    door = serve(house, accept)
+    assert door.form().status_code == 202
+    (house.settings.home / "spool").rename(house.settings.home / "elsewhere")
+    (house.settings.home / "spool").write_text("in the way")
+    assert door.form().status_code == 503
+    failing.clear()
+    assert door.form().status_code == 202
+    assert counted(house, Delivery) == 1
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
+def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool(
+    house: House, serve: Callable[..., Door], kind: str
+) -> None:
+    told = [FORM, {**FORM, "UniqueID": "9" * 300}, {"Message": "nameless"}]
+    bodies = [json.dumps(one).encode() if kind.endswith("json") else urlencode(one).encode() for one in told]
+    for accept in (None, away):
+        for body in bodies:
+            assert serve(house, accept).post(body, kind=kind).status_code == 202
+    assert spool.drain(house) == 3
+    with house.store.reading() as session:
+        names = list(session.scalars(select(Receipt.reference)))
+    assert sorted(names) == sorted(["6606394/1500878955", f"6606394/{'9' * 200}", ""] * 2)

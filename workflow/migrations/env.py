@@ -20,7 +20,8 @@ def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[F
 
 
 store = Store(context.config.attributes["url"])
-with store.engine.connect() as connection:
+patient = store.engine.execution_options(patience=None)  # a large table takes its time
+with patient.connect() as connection:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
