@@ -1,5 +1,6 @@
 """The watched folder: finished files are stored, read and moved to done/, or to rejected/ beside the reason."""
 
+import hashlib
 import io
 import stat
 import threading
@@ -91,7 +92,10 @@ class Folder:
         if _look(path, look) != look or (_cut_short(raw) and time.monotonic() - look.since < UNFINISHED_SECONDS):
             return None
         name = "".join(c if c.isprintable() else "?" for c in path.name)
-        arrival = Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw, envelope={"name": name})
+        arrival = Arrival(
+            transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw, envelope={"name": name},
+            reference=f"sha256:{hashlib.sha256(raw).hexdigest()}",
+        )  # fmt: skip
         number = self._accept(arrival)
         self._stored[path] = (look, number)
         return number

@@ -240,10 +240,12 @@ class Reader:
         return {"mailbox": self._box.key, "uid": uid, "uid_validity": uid_validity}
 
     def _accept(self, raw: bytes, envelope: dict[str, object], unreadable: str = "") -> None:
+        arrival = Arrival(
+            transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope=envelope, unreadable=unreadable,
+            reference="{mailbox};{uid_validity}/{uid}".format(**envelope),
+        )  # fmt: skip
         with _storing():
-            self._door.accept(
-                Arrival(transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope=envelope, unreadable=unreadable)
-            )
+            self._door.accept(arrival)
 
     @contextmanager
     def _fetching(self, uid_validity: int, uid: int) -> Iterator[None]:

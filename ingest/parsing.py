@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import parsers
 from ingest.parse_child import BROKEN, END, ITEMS, LENGTH, MEMORY, REFUSED, read_frame
@@ -20,6 +20,8 @@ from workflow.settings import Settings
 LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
 CHILD = ("-m", "ingest.parse_child")
 PIECE = 1024 * 1024
+SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the others'
+YIELDING = 10  # added to the niceness of its process, which then ends with the item: it cannot be taken back
 OURS = "INTAKE_"  # settings, keys among them, are no business of a parser's
 SAFE = {  # what an answer may be made of: its process has read hostile bytes, and pickle could call anything
     "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce"},
@@ -78,9 +80,9 @@ class Lanes:
         try:
             child = self._take()
             items = child.parse(form, raw, self._seconds)
-            alive = True
+            alive = not child.slow
         except (ParseError, BrokenError):
-            alive = True
+            alive = child is not None and not child.slow
             raise
         except EndedError:
             if self._closing:  # our doing, not the item's
@@ -104,6 +106,7 @@ class Lanes:
             if child is not None and alive:
                 self._idle.append(child)
             elif child is not None:
+                child.kill()
                 self._all.discard(child)
 
 
@@ -123,12 +126,15 @@ class _Child:
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
+        self.slow = False
 
     def parse(self, form: Format, raw: bytes, seconds: float) -> list[InboundItem]:
         """Ask and wait. Raises EndedError, the process then being gone, or ParseError or BrokenError as told."""
         until = time.monotonic() + seconds
         try:
             self._ask(form.encode() + b"\0" + raw, until)
+            if not _readable(self._out, min(SLOW_SECONDS, seconds)):
+                self._yield()
             return self._items(until)
         except TimeoutError:
             self.kill()
@@ -148,6 +154,11 @@ class _Child:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def _yield(self) -> None:
+        self.slow = True
+        with suppress(OSError):  # it has just ended
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + YIELDING)
 
     def _how(self) -> str:
         return (
@@ -200,6 +211,10 @@ class _Unpickler(pickle.Unpickler):
         if name not in SAFE.get(module, ()):
             raise pickle.UnpicklingError("an answer holds what no item is made of")
         return super().find_class(module, name)
+
+
+def _readable(pipe: int, seconds: float) -> bool:
+    return bool(select.select([pipe], [], [], seconds)[0])
 
 
 def _ready(until: float, *, reading: int | None = None, writing: int | None = None) -> None:

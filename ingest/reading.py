@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, defer
 
 from ingest import parsing
@@ -22,13 +22,14 @@ from workflow.house import House
 from workflow.models import Delivery, Filing
 from workflow.reception import receive
 from workflow.states import DeliveryState
+from workflow.store import AWAY
 
 MOST_ATTEMPTS = 3  # then it is failed: what a person sees is better than what is tried for ever
 AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until the third
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
-PATIENCE_SECONDS = 1.0  # how long those behind wait for an item, so that they are filed in the order they came
+PATIENCE_SECONDS = 0.5  # how long those behind wait for an item, so that they are filed in the order they came
 AT_ONCE = 100  # items filed in one transaction: nobody waits for a workbook of 100,000 rows
-OURS = (OperationalError, InterfaceError, OSError)  # the database, a blob store or a process is away: not the item
+OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not the item
 
 
 class _Claimed(NamedTuple):
