@@ -47,12 +47,18 @@ def company_of(session: Session, item: InboundItem, now: datetime) -> Company | 
     A practice that a form, an export or staff name and that is not on record yet is put on record. Mail never makes
     one: a display name is not a practice.
     """
-    found = _by_number(session, item.company_number) or _by_name(session, item.company)
-    if found is not None and item.company_number and found.number not in {None, item.company_number[:_NUMBER]}:
-        found = None  # another practice of the same name: what it writes is not the first one's to read
+    found = company_named(session, item)
     if found is None and item.format is not Format.MAIL and company_key(item.company):
         return _add_company(session, item.company, item.company_number, now)
     return found or company_of_address(session, item.contact.key)
+
+
+def company_named(session: Session, item: InboundItem) -> Company | None:
+    """The company on record that a request names, by number or by name."""
+    found = _by_number(session, item.company_number) or _by_name(session, item.company)
+    if found is not None and item.company_number and found.number not in {None, item.company_number[:_NUMBER]}:
+        return None  # another practice of the same name: what it writes is not the first one's to read
+    return found
 
 
 def company_of_address(session: Session, email: str) -> Company | None:

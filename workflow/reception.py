@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import Format, InboundItem
+from parsers.item import Attachment, Format, InboundItem
 from workflow import audit, belonging, journal, people, reports, trust
 from workflow.desk import RULE, Desk, hold
 from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
@@ -16,6 +17,9 @@ from workflow.states import Outcome, Status
 from workflow.storable import storable
 
 SUBJECT_LIMIT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
+REUSED = "an earlier message carries the same id with other content"
+NO_COMPANY = "company not known: ask which practice this is about"
+NO_MANAGER = "the company record names no manager"
 
 
 def receive(
@@ -54,9 +58,7 @@ def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, n
 def _append_or_open(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
 ) -> Filing:
-    forged = trust.failed_dmarc(item, desk.settings.authserv_id)
-    if forged:
-        item = replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED))
+    item, forged = trusted(desk, item)
     match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
@@ -79,6 +81,13 @@ def _append_or_open(
         if ticket.status is Status.COMPLETED and not item.is_automated:
             desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
+
+
+def trusted(desk: Desk, item: InboundItem) -> tuple[InboundItem, bool]:
+    """The item as it is taken, marked where our mail edge says that it is forged; and whether it says so."""
+    if not trust.failed_dmarc(item, desk.settings.authserv_id):
+        return item, False
+    return replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED)), True
 
 
 def _past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
@@ -104,7 +113,7 @@ def _new_ticket(
         format=item.format,
         origin=None if again else belonging.origin(item),
         automated=item.is_automated or people.is_machine(item.contact.key),
-        link=_link(desk, item),
+        link=link(desk, item),
         thread_id=item.thread_id[:200],
         telemedicine=item.telemedicine,
         caveats=_caveats(item, company),
@@ -142,34 +151,42 @@ def _add_message(
 ) -> Message:
     name = belonging.identity(item)
     reused = bool(name) and session.scalar(select(Message.id).where(Message.message_id == name).limit(1)) is not None
-    caveats = [*item.caveats, *(["an earlier message carries the same id with other content"] if reused else [])]
     message = Message(
         ticket_id=ticket.id, delivery_id=delivery.id, direction="in", format=item.format, external_id=key,
-        message_id=name,
-        from_name=item.sender.name, from_email=item.contact.email, subject=item.subject, text=item.text,
-        reply_text=item.reply_text, html=item.html, details=[list(d) for d in item.details], sent_at=item.sent_at,
-        at=delivery.received_at, caveats=caveats,
+        message_id=name, at=delivery.received_at, caveats=[*item.caveats, *([REUSED] if reused else [])],
+        **shown(item),
     )  # fmt: skip
-    for a in item.attachments:
-        content, blob = desk.vault.keep(a.content)
-        message.attachments.append(
-            StoredAttachment(
-                name=a.name,
-                mime=a.mime[:255],
-                size=a.size,
-                sha256=a.sha256,
-                inline=a.inline,
-                content_id=a.content_id,
-                content=content,
-                blob=blob,
-            )
-        )
+    message.attachments += [stored(desk, a) for a in item.attachments]
     session.add(message)
     session.flush()
     return message
 
 
-def _link(desk: Desk, item: InboundItem) -> str:
+def shown(item: InboundItem) -> dict[str, Any]:
+    """What the row of a message shows of an item, by column; caveats and attachments apart."""
+    return {
+        "from_name": item.sender.name, "from_email": item.contact.email, "subject": item.subject, "text": item.text,
+        "reply_text": item.reply_text, "html": item.html, "details": [list(d) for d in item.details],
+        "sent_at": item.sent_at,
+    }  # fmt: skip
+
+
+def facts(attachment: Attachment) -> dict[str, Any]:
+    """What the row of an attachment says of it, by column."""
+    return {
+        "name": attachment.name, "mime": attachment.mime[:255], "size": attachment.size, "sha256": attachment.sha256,
+        "inline": attachment.inline, "content_id": attachment.content_id,
+    }  # fmt: skip
+
+
+def stored(desk: Desk, attachment: Attachment) -> StoredAttachment:
+    """The row of an attachment, its bytes kept. Raises OSError when they cannot be."""
+    content, blob = desk.vault.keep(attachment.content)
+    return StoredAttachment(content=content, blob=blob, **facts(attachment))
+
+
+def link(desk: Desk, item: InboundItem) -> str:
+    """Where the original can be seen; "" where nobody says."""
     if item.submission_id:
         return desk.settings.formstack_link.replace("{id}", item.submission_id)
     return item.link if item.link.startswith(("https://", "http://")) else ""
@@ -179,7 +196,7 @@ def _caveats(item: InboundItem, company: Company | None) -> list[str]:
     """What the consultant has to ask for, from the parser and from our own records."""
     found = list(item.caveats)
     if company is None:
-        found.append("company not known: ask which practice this is about")
+        found.append(NO_COMPANY)
     elif company.manager_id is None:
-        found.append("the company record names no manager")
+        found.append(NO_MANAGER)
     return list(dict.fromkeys(found))
