@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := parsers ingest workflow webhooks console tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench debian clean
+.PHONY: help run demo test check chaos soak bench debian clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -25,6 +25,12 @@ check: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+chaos: $(VENV)/.test debian ## kill real processes for MINUTES=n on DATABASE=sqlite|postgresql, then count what was lost
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite)
+
+soak: $(VENV)/.test debian ## a steady load for MINUTES=n; memory of every process must stay flat
+	$(BIN)/python -m tests.chaos --soak --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),sqlite)
 
 bench: $(VENV)/.bench ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do \
