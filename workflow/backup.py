@@ -18,8 +18,10 @@ from typing import Any
 from sqlalchemy import URL, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from workflow.clock import wall
 from workflow.keys import KEY_FILE
 from workflow.models import Ticket
+from workflow.restored import hold_back
 from workflow.settings import TOML, Settings
 from workflow.store import Store, migrate
 
@@ -94,6 +96,8 @@ def read(settings: Settings, source: Path, step: Step, *, force: bool) -> list[s
         said = [f"the database is back, with {blobs} blobs that were not here"]
         said += _put_settings(settings, folder / SETTINGS)
     migrate(settings.database)
+    if held := hold_back(settings, wall(settings.clock_offset)()):
+        said.append(f"{held} mails that waited were held back, a task each: they may have been sent since the backup")
     return [*said, f"Put {KEY_FILE} back into {settings.home} too: without it what customers sent cannot be opened."]
 
 
@@ -158,7 +162,9 @@ def _postgres(tool: str, url: URL, arguments: list[str]) -> None:
         [found, f"--dbname={where}", *arguments], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise BackupError(f"{tool} failed: {done.stderr.strip()[-500:]}")
+        told = done.stderr.strip()
+        newer = "its version must be the server's or newer: " if "version" in told else ""
+        raise BackupError(f"{tool} failed: {newer}{told[-500:]}")
 
 
 # -- blobs and settings ---------------------------------------------------------------------------------------------

@@ -1,14 +1,27 @@
 """Backup and restore: everything comes back, no secret leaves, nothing is overwritten unasked."""
 
+import os
 import tarfile
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ingest.checkpoints import StoredCheckpoints
+from ingest.imap import Checkpoint
+from ingest.reading import read_waiting
 from tests.console.command import Intake
+from tests.house import counted
+from tests.servers import Postgres
+from workflow import status
 from workflow.backup import as_toml, without_secrets
-from workflow.house import House
+from workflow.house import House, open_house
+from workflow.models import Outgoing, Seen, Task, Ticket
+from workflow.outbox import send_waiting
+from workflow.restored import hold_back
+from workflow.settings import load
+from workflow.states import OutboxState
 
 BIG = b"From: a@b.test\r\nSubject: big\r\n\r\n" + b"a line of a large mail\r\n" * 20_000
 TOML = """
@@ -113,3 +126,65 @@ def test_postgresql_needs_its_tools(
     said = intake("backup", tmp_path / "p.tar", code=1).stderr
     assert "pg_dump is not on PATH" in said
     assert "hunter2" not in said
+
+
+# -- after a restore ------------------------------------------------------------------------------------------------
+
+MAIL = b"From: jo@acme.test\r\nMessage-ID: <1@acme.test>\r\nSubject: one\r\n\r\nplease help\r\n"
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Go on with another, empty database of the same kind; PostgreSQL with the tools of its own version."""
+    del intake
+    if request.param == "sqlite":
+        return lambda: None
+    server: Postgres = request.getfixturevalue("postgres")
+    monkeypatch.setenv("PATH", f"{server.tools}:{os.environ['PATH']}")
+
+    def fresh() -> None:
+        name = f"backup{os.urandom(4).hex()}"
+        request.addfinalizer(lambda: server.drop(name))
+        monkeypatch.setenv("INTAKE_DATABASE_URL", server.copy(name))
+
+    fresh()
+    return fresh
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+def test_a_restored_system_sends_and_imports_nothing_again(
+    intake: Intake, database: Callable[[], None], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake("migrate")
+    intake("deliver", "mail", "-", stdin=MAIL)
+    intake("deliver", "mail", "-", stdin=BIG)
+    first = open_house(load())
+    read_waiting(first)
+    StoredCheckpoints(first.store).save("box", Checkpoint(7, 42))
+    status.alive(first, "clock")
+    promised = counted(first, Outgoing, Outgoing.state == OutboxState.WAITING)
+    intake("backup", tmp_path / "b.tar")
+    assert send_waiting(first) == promised == 2  # the original goes on
+    first.close()
+
+    database()
+    other = tmp_path / "other"
+    monkeypatch.setenv("INTAKE_HOME", str(other))
+    assert "2 mails that waited were held back" in intake("restore", tmp_path / "b.tar").output
+    (other / "secret.keys").write_bytes((home / "secret.keys").read_bytes())
+    again = open_house(load())
+    try:
+        assert send_waiting(again) == 0
+        assert not (other / "outbox").exists()
+        assert counted(again, Ticket, Ticket.stage == "4-In Progress") == 2
+        assert counted(again, Task, Task.text == "tell the customer by other means") == 2
+        assert counted(again, Seen) == 0
+        assert StoredCheckpoints(again.store).load("box") == Checkpoint(7, 42)
+        intake("deliver", "mail", "-", stdin=b"Received: again\r\n" + MAIL)  # the mailbox handed it over once more
+        read_waiting(again)
+        assert (counted(again, Ticket), counted(again, Outgoing)) == (2, 2)
+        assert hold_back(load(), again.clock()) == 0
+        assert len(list((other / "blobs").glob("*/*"))) == 1
+        intake("ledger")
+    finally:
+        again.close()
