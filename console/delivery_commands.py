@@ -1,5 +1,6 @@
-"""Commands on deliveries: put one in, list them, replay and dismiss the failed ones."""
+"""Commands on deliveries: put one in, list them, look at one, dismiss the failed ones."""
 
+import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -52,7 +53,9 @@ def _store(house: "House", kind: str, raw: bytes, sender: str, recipients: tuple
 
 @click.command()
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
-@click.option("--limit", default=100, show_default=True, help="At most so many, the newest; 0 for all.")
+@click.option(
+    "--limit", default=100, show_default=True, help="At most so many, the newest (failed: oldest); 0 for all."
+)
 @opening.as_json
 def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     r"""List what came in, and what has become of it.
@@ -60,72 +63,93 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     \b
     Example:  intake deliveries --state failed
 
-    Failed ones never disappear by themselves. Next: `intake replay ID` once the reader or the file is mended, or
-    `intake dismiss ID --reason "…"`.
+    Failed ones never disappear by themselves: they are listed oldest first, with the reason, and from
+    INTAKE_FAILED_ALARM_HOURS on they are an alarm. Next: `intake delivery ID` to look at one, `intake replay ID` once
+    the reader or the file is mended, or `intake dismiss ID --reason "…"`.
     """
-    from console.delivery_data import listed
+    from console.delivery_data import counted, listed
 
     with opening.house() as house, house.store.reading() as session:
-        found = listed(session, state, limit)
+        found = listed(session, state, limit, house.clock())
+        more = counted(session, state) - len(found)
     if json_wanted:
         show.json_object(found)
     elif found:
         show.deliveries(found)
+        if more:
+            click.echo(f"… and {more} more, {'newer' if state == 'failed' else 'older'}: --limit 0 shows all")
     else:
         click.echo(f"No delivery is {state}." if state else "Nothing has come in yet. Send one of each: intake demo")
 
 
 @click.command()
-@click.argument("numbers", metavar="ID...", type=int, nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every failed delivery.")
+@click.argument("number", metavar="ID", type=int)
+@click.option("--raw", is_flag=True, help="Write the original bytes, as they came, and nothing else.")
+@opening.as_json
 @opening.acting
-@click.pass_context
-def replay(ctx: click.Context, numbers: tuple[int, ...], *, every: bool, actor: str) -> None:
-    r"""Read failed or dismissed deliveries again.
+def delivery(number: int, *, raw: bool, json_wanted: bool, actor: str) -> None:
+    r"""Show one delivery: how it came, how often, and what has become of each item.
 
     \b
-    Example:  intake replay 42 43
-              intake replay --all
+    Example:  intake delivery 42
+              intake delivery 42 --raw > original.eml
 
-    One that was read before is left as it is. Exit code 1 if any of them still cannot be read.
+    --raw opens what is stored sealed: it may hold patient data, and the audit trail says who had it. On a terminal,
+    control characters are made visible. Exit code 1 if there is no such delivery, or its bytes are gone.
     """
-    from console.delivery_data import failed, outcome
-    from ingest.replay import replay as again
+    from console.delivery_data import one
 
-    if not numbers and not every:
-        raise click.UsageError("which? For example: intake replay 42, or intake replay --all")
-    good = True
     with opening.house() as house:
-        chosen = failed(house) if every else list(numbers)
-        with show.progress("deliveries") as step:
-            for done, number in enumerate(chosen, 1):
-                ok, words = outcome(house, again(house, number, by=actor), number)
-                click.echo(words)
-                good = good and ok
-                step(done, len(chosen))
-    if not chosen:
-        click.echo("No delivery is failed.")
-    ctx.exit(0 if good else 1)
+        with house.store.reading() as session:
+            found = one(session, number, house.clock())
+        if found is None:
+            raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1)
+        if raw:
+            _write(_original(house, number, actor))
+        elif json_wanted:
+            show.json_object(found)
+        else:
+            show.delivery(found)
+
+
+def _original(house: "House", number: int, actor: str) -> bytes:
+    """The bytes as they came; that they are looked at is on record before they are."""
+    from ingest.rereading import UnreadableError, original
+    from workflow import audit
+
+    try:
+        _, raw = original(house, number)
+    except UnreadableError as error:
+        raise Fault(f"delivery {number}: {error}", 1) from None
+    with house.store.transaction() as session:
+        now = house.clock()
+        audit.record(session, "original read", by=actor, cause="delivery --raw", now=now, delivery=number)
+    return raw
+
+
+def _write(raw: bytes) -> None:
+    if sys.stdout.isatty():  # what a stranger sent must not drive the terminal
+        click.echo(show.visible(raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs()))
+    else:
+        click.echo(raw, nl=False)
 
 
 @click.command()
 @click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
-@click.option("--reason", required=True, help="Why nothing is to come of it, for the record.")
+@click.option("--reason", required=True, help="Why nothing is to come of it, for the record; no patient data.")
 @opening.acting
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
-    r"""Say that nothing is to come of failed deliveries; they stay stored and can be replayed.
+    r"""Say that nothing is to come of failed deliveries; they stay stored, and `intake replay` takes it back.
 
     \b
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"
+              intake dismiss 42 43 44 --reason "a scanner's test forms"
+
+    All of them, or none: if one is not failed, nothing is changed.
     """
     from ingest.replay import dismiss as end
-    from workflow.states import DeliveryState
 
     with opening.house() as house:
-        for number in numbers:
-            delivery = end(house, number, reason, by=actor)
-            if delivery is None:
-                raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1)
-            if delivery.state is not DeliveryState.DISMISSED:
-                raise Fault(f"delivery {number} is {delivery.state}: only failed ones are dismissed", 1)
-            click.echo(f"{number}: dismissed")
+        end(house, numbers, reason, by=actor)
+    for number in numbers:
+        click.echo(f"{number}: dismissed")

@@ -1,28 +1,61 @@
-"""Deliveries as plain data, and what to say of one that was read again."""
+"""Deliveries as plain data: the list, one of them, and which are to be read again."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from console.times import iso
-from workflow.house import House
-from workflow.models import Delivery, Filing
+from workflow.models import Delivery, Filing, Receipt
 from workflow.states import DeliveryState
 
+Data = dict[str, Any]
 
-def listed(session: Session, state: str | None, limit: int) -> list[dict[str, Any]]:
-    """Deliveries, oldest first; of more than `limit` the newest; 0 for all."""
+
+def listed(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
+    """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest; 0 for all."""
     light = (selectinload(Delivery.filings), defer(Delivery.content))  # the sealed bytes stay where they are
-    query = select(Delivery).options(*light).order_by(Delivery.id.desc())
+    query = select(Delivery).options(*light)
     if state:
         query = query.where(Delivery.state == DeliveryState(state))
+    oldest = state == DeliveryState.FAILED
+    query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
     if limit:
         query = query.limit(limit)
-    return [_data(d) for d in reversed(session.scalars(query).all())]
+    return [_data(d, now) for d in sorted(session.scalars(query), key=lambda d: d.id)]
 
 
-def _data(delivery: Delivery) -> dict[str, Any]:
+def counted(session: Session, state: str | None) -> int:
+    """How many there are."""
+    mine = [Delivery.state == DeliveryState(state)] if state else []
+    return session.scalar(select(func.count()).select_from(Delivery).where(*mine)) or 0
+
+
+def one(session: Session, number: int, now: datetime) -> Data | None:
+    """Everything about a delivery but its bytes; None if there is none."""
+    delivery = session.get(Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)])
+    if delivery is None:
+        return None
+    receipts = session.scalars(select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id))
+    return {
+        **_data(delivery, now),
+        "digest": delivery.digest,
+        "blob": delivery.blob,
+        "envelope": delivery.envelope,
+        "receipts": [
+            {"at": iso(r.at), "transport": r.transport, "repeated": r.repeated, "reference": r.reference}
+            for r in receipts
+        ],
+        "filings": [
+            {"item": f.position + 1, "outcome": f.outcome, "ticket": f.ticket_id, "message": f.message_id,
+             "reason": f.reason}
+            for f in delivery.filings
+        ],
+    }  # fmt: skip
+
+
+def _data(delivery: Delivery, now: datetime) -> Data:
     return {
         "id": delivery.id,
         "transport": delivery.transport,
@@ -31,33 +64,38 @@ def _data(delivery: Delivery) -> dict[str, Any]:
         "state": delivery.state,
         "reason": delivery.reason,
         "received_at": iso(delivery.received_at),
+        "age_seconds": int((now - delivery.received_at).total_seconds()),
         "processed_at": iso(delivery.processed_at),
         "attempts": delivery.attempts,
         "items": delivery.items,
         "name": delivery.envelope.get("name", ""),
-        "tickets": _tickets(delivery),
+        "tickets": sorted({f.ticket_id for f in delivery.filings if f.ticket_id is not None}),
     }
 
 
-def _tickets(delivery: Delivery) -> list[int]:
-    return sorted({f.ticket_id for f in delivery.filings if f.ticket_id is not None})
-
-
-def failed(house: House) -> list[int]:
+def failed(session: Session) -> list[int]:
     """The numbers of every failed delivery, oldest first."""
-    with house.store.reading() as session:
-        query = select(Delivery.id).where(Delivery.state == DeliveryState.FAILED).order_by(Delivery.id)
-        return list(session.scalars(query))
+    query = select(Delivery.id).where(Delivery.state == DeliveryState.FAILED).order_by(Delivery.id)
+    return list(session.scalars(query))
 
 
-def outcome(house: House, delivery: Delivery | None, number: int) -> tuple[bool, str]:
-    """Whether a replayed delivery is read now, and a line that says so."""
-    if delivery is None:
-        return False, f"{number}: there is no such delivery: see `intake deliveries`"
-    if delivery.state is not DeliveryState.PROCESSED:
-        return False, f"{number}: {delivery.state}: {delivery.reason or 'it is read again shortly'}"
-    with house.store.reading() as session:
-        filed = session.scalars(select(Filing).where(Filing.delivery_id == number)).all()
-    tickets = sorted({f.ticket_id for f in filed if f.ticket_id is not None})
-    where = "ticket " + ", ".join(map(str, tickets)) if tickets else "no ticket"
-    return True, f"{number}: processed, {where}"
+def read_before(session: Session, *, since: datetime | None, form: str | None, transport: str | None) -> list[int]:
+    """The numbers of processed deliveries received since then, of that format, by that door; oldest first."""
+    wanted = [Delivery.state == DeliveryState.PROCESSED]
+    wanted += [Delivery.received_at >= since] if since else []
+    wanted += [Delivery.format == form] if form else []
+    wanted += [Delivery.transport == transport] if transport else []
+    return list(session.scalars(select(Delivery.id).where(*wanted).order_by(Delivery.id)))
+
+
+def standing(session: Session, number: int) -> tuple[DeliveryState, int] | None:
+    """The state of a delivery and how many of its items are filed; None if there is none."""
+    state = session.scalar(select(Delivery.state).where(Delivery.id == number))
+    filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
+    return (state, filed) if state is not None else None
+
+
+def tickets(session: Session, number: int) -> list[int]:
+    """The tickets that its items are on."""
+    filed = select(Filing.ticket_id).where(Filing.delivery_id == number, Filing.ticket_id.is_not(None)).distinct()
+    return sorted(number for number in session.scalars(filed) if number is not None)

@@ -34,7 +34,8 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
     "Look after it": {
         "status": "console.house_commands:status",
         "deliveries": "console.delivery_commands:deliveries",
-        "replay": "console.delivery_commands:replay",
+        "delivery": "console.delivery_commands:delivery",
+        "replay": "console.replay_command:replay",
         "dismiss": "console.delivery_commands:dismiss",
         "ledger": "console.house_commands:ledger",
         "migrate": "console.house_commands:migrate",

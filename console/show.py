@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from console.times import ago, when
+from console.times import age, ago, when
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workflow.ledger import Balance
 
 Data = dict[str, Any]
+MOST_ROWS = 100
 WIDE = 160  # columns for output that goes into a file or pipe
 
 
@@ -41,7 +42,12 @@ def safe(text: object) -> str:
     """Text from outside, for a terminal: control characters visible, rich's markup switched off."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() or c == "\n" else "�" for c in str(text)))
+    return escape(visible(text))
+
+
+def visible(text: object) -> str:
+    """Text from outside with its control characters made visible; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
@@ -129,14 +135,42 @@ def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
 
 
 def deliveries(found: list[Data]) -> None:
-    """A list of deliveries."""
-    columns = ("#", "received", "door", "as", "bytes", "state", "tickets", "reason")
+    """A list of deliveries; of those not done it matters how long they have waited."""
+    waiting = all(d["state"] in {"pending", "failed"} for d in found)
+    columns = ("#", "age" if waiting else "received", "door", "as", "bytes", "state", "tickets", "reason")
     rows = (
-        (d["id"], when(d["received_at"]), d["transport"], d["format"], d["size"], d["state"],
-         " ".join(map(str, d["tickets"])) or "–", d["reason"])
+        (d["id"], age(d["age_seconds"]) if waiting else when(d["received_at"]), d["transport"], d["format"], d["size"],
+         d["state"], " ".join(map(str, d["tickets"])) or "–", d["reason"])
         for d in found
     )  # fmt: skip
     screen().print(table(columns, rows))
+
+
+def delivery(found: Data) -> None:
+    """One delivery, as a person reads it."""
+    out = screen()
+    out.print(f"[bold]delivery {found['id']}[/bold]  {found['state']} · {age(found['age_seconds'])} old")
+    where = "in the blobs" if found["blob"] else "in the database"
+    out.print(f"came by {found['transport']} as {found['format']}, {when(found['received_at'])}")
+    out.print(f"{found['size']} bytes {where}, sealed · read {found['attempts']} times · {found['items']} items")
+    if found["reason"]:
+        out.print(f"[yellow]! {safe(found['reason'])}[/yellow]")
+    for name, value in found["envelope"].items():
+        out.print(f"{safe(name)}: {safe(', '.join(map(str, value)) if isinstance(value, list) else value)}")
+    came = (
+        (when(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"]) for r in found["receipts"]
+    )
+    out.print(table(("came", "door", "", "the door's name for it"), came))
+    filed = (
+        (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
+        for f in found["filings"][:MOST_ROWS]
+    )
+    if found["filings"]:
+        out.print(table(("item", "outcome", "ticket", "message", "reason"), filed))
+    if (more := len(found["filings"]) - MOST_ROWS) > 0:
+        out.print(f"… and {more} more items: --json shows all")
+    number = found["id"]
+    out.print(f"[dim]Its original: intake delivery {number} --raw · read it again: intake replay {number}[/dim]")
 
 
 def ledger(found: "Balance") -> None:

@@ -22,3 +22,13 @@ def ago(moment: str | None, at: str) -> str:
         if seconds >= 2 * unit:
             return f"{int(seconds // unit)} {name} ago"
     return f"{max(0, int(seconds))} s ago"
+
+
+def age(seconds: float) -> str:
+    """A time that has passed, as a person says it: the two largest units."""
+    left, said = int(seconds), list[str]()
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, unit)
+        if count or said:
+            said.append(f"{count} {name}")
+    return " ".join(said[:2]) or "0 s"

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -80,6 +82,18 @@ def failed(delivery: int) -> None:
 def broken(delivery: int, error: str, place: str) -> None:
     """A parser's bug: the class of its fault and the place in our code."""
     _log.error("parser broken", delivery=delivery, error=error, place=place)
+
+
+def reread(delivery: int, *, changed: int, received: int) -> None:
+    """A delivery was read again: so many of its messages read otherwise now, so many items were filed."""
+    _log.info("read again", delivery=delivery, changed=changed, received=received)
+
+
+@contextmanager
+def trial() -> Iterator[None]:
+    """Mark the lines written while the block lasts: what they tell is taken back."""
+    with structlog.contextvars.bound_contextvars(trial=True):
+        yield
 
 
 def moved(ticket: int, stage: str) -> None:

@@ -131,6 +131,7 @@ class Settings(BaseSettings):
     recap_ticks_box: bool = True
     notices_per_sender_hour: int = 10
     stale_door_hours: float = 24
+    failed_alarm_hours: float = 24
     log_json: bool = False
 
     @field_validator("addresses", mode="before")

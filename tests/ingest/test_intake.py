@@ -12,12 +12,11 @@ import parsers
 from ingest import intake, reading
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
-from ingest.replay import dismiss, replay
 from parsers.item import Format, InboundItem, ParseError
 from tests.house import ANN, HandClock, Woken, call, counted, mail, together
 from tests.servers import Postgres
 from workflow.house import House, open_house
-from workflow.models import Audit, Delivery, Filing, Receipt, Ticket
+from workflow.models import Delivery, Filing, Receipt, Ticket
 from workflow.states import DeliveryState
 
 THREADS = 32
@@ -250,26 +249,6 @@ def test_what_the_door_saw_as_unreadable_is_stored_as_failed(house: House) -> No
     assert (delivery(house, number).state, delivery(house, number).reason) == (DeliveryState.FAILED, "not a workbook")
 
 
-def test_a_replay_reads_with_the_mended_parser_and_is_audited(
-    any_house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    house = any_house
-    parsed_by(monkeypatch, Format.MAIL, unreadable)
-    number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
-    read_waiting(house)
-    still = replay(house, number, by="Olga")
-    assert still is not None
-    assert still.state is DeliveryState.FAILED
-    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail()])
-    again = replay(house, number, by="Olga")
-    assert again is not None
-    assert (again.state, again.reason) == (DeliveryState.PROCESSED, "")
-    replay(house, number, by="Olga")  # what has been read is left as it is
-    assert counted(house, Ticket) == 1
-    assert counted(house, Audit, Audit.action == "replayed", Audit.actor == "Olga") == 2
-    assert replay(house, 999, by="Olga") is None
-
-
 def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     any_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,24 +260,6 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PENDING
     assert counted(house, Ticket) == counted(house, Filing) == 0
-
-
-def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed_by(monkeypatch, Format.MAIL, unreadable)
-    door = Intake(house)
-    number = door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
-    dismiss(house, number, "too early", by="Olga")
-    assert delivery(house, number).state is DeliveryState.PENDING  # only what has failed
-    read_waiting(house)
-    dismiss(house, number, "an empty test", by="Olga")
-    assert (delivery(house, number).state, delivery(house, number).reason) == ("dismissed", "an empty test")
-    assert counted(house, Audit, Audit.action == "dismissed", Audit.cause == "an empty test") == 1
-    assert dismiss(house, 999, "r", by="Olga") is None
-    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail()])
-    replay(house, number, by="Olga")
-    assert delivery(house, number).state is DeliveryState.PROCESSED
 
 
 def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(

@@ -1,0 +1,68 @@
+"""What reading deliveries again would do or has done, as plain data: a delivery is an object, a line for scripts."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ingest.rereading import Becoming, Reread, Trial
+from workflow.models import Delivery
+from workflow.rereading import Finding, Verdict
+from workflow.states import DeliveryState
+
+Data = dict[str, Any]
+
+
+def unread(number: int, state: str, reason: str) -> Data:
+    """One that cannot be read."""
+    return {"delivery": number, "state": state, "read": False, "reason": reason, "applied": False, "items": []}
+
+
+def of_replay(delivery: Delivery, tickets: list[int]) -> Data:
+    """One that was failed and has been read again."""
+    read = delivery.state is DeliveryState.PROCESSED
+    reason = "" if read else delivery.reason or "it is read again shortly"
+    return {
+        "delivery": delivery.id, "state": delivery.state, "read": read, "reason": reason, "applied": read,
+        "items": [], "tickets": tickets,
+    }  # fmt: skip
+
+
+def of_trial(number: int, state: str, tried: Trial) -> Data:
+    """One that is not processed, read for a trial."""
+    items = enumerate(tried.becoming, tried.filed + 1)
+    return {
+        "delivery": number, "state": state, "read": True, "reason": "", "applied": False, "changes": tried.left,
+        "same": tried.filed,
+        "items": [{"item": at, "verdict": Verdict.RECEIVED, "becomes": _becoming(one)} for at, one in items],
+    }  # fmt: skip
+
+
+def of_reread(found: Reread, *, applied: bool) -> Data:
+    """One that was read before; items of which there is nothing to say are only counted."""
+    told = [f for f in found.findings if f.verdict is not Verdict.SAME or f.notes]
+    return {
+        "delivery": found.number, "state": DeliveryState.PROCESSED, "read": True, "reason": "",
+        "applied": applied, "changes": sum(f.changes for f in found.findings),
+        "same": sum(f.verdict is Verdict.SAME for f in found.findings),
+        "items": list(_items(told, found.becoming)),
+    }  # fmt: skip
+
+
+def _items(told: list[Finding], becoming: list[Becoming]) -> Iterator[Data]:
+    left = iter(becoming)
+    for finding in told:
+        filing = finding.filing
+        becomes = next(left, None) if finding.verdict is Verdict.RECEIVED else None
+        yield {
+            "item": filing.position + 1 if filing else None,
+            "verdict": finding.verdict,
+            "was": filing.outcome if filing else None,
+            "ticket": filing.ticket_id if filing else None,
+            "message": filing.message_id if filing else None,
+            "fields": [{"name": f.name, "before": f.before, "after": f.after} for f in finding.fields],
+            "notes": list(finding.notes),
+            "becomes": _becoming(becomes) if becomes else None,
+        }
+
+
+def _becoming(one: Becoming) -> Data:
+    return {"outcome": one.outcome, "ticket": one.ticket, "reason": one.reason}

@@ -1,0 +1,161 @@
+"""A delivery that was read before, read again: what has become of each item, and making it so."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, defer, selectinload
+
+from parsers.item import InboundItem
+from workflow import audit, belonging, differences, journal, reports
+from workflow.desk import Desk
+from workflow.differences import Field
+from workflow.models import Delivery, Filing, Message, StoredAttachment, Ticket
+from workflow.pairing import Filed, Pairs, pair
+from workflow.reception import receive, trusted
+from workflow.states import Outcome
+from workflow.storable import storable
+
+KeysOf = Callable[[int], set[str] | None]  # what a delivery's messages are told by, read now; None: not known
+
+
+class Verdict(StrEnum):
+    """What reading again means for one item."""
+
+    SAME = "same"
+    CHANGED = "changed"  # its message, or the ticket that it opened, reads otherwise
+    RECEIVED = "received"  # to be filed: not found, ignored or taken for another one until now
+    GONE = "gone"  # filed then, not found now: told, and left as it is
+    NO_REQUEST = "no request"  # filed as a request then, would be ignored now: told, and left as it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One item, then and now."""
+
+    verdict: Verdict
+    filing: Filing | None = None  # None: it is new
+    fields: tuple[Field, ...] = ()
+    notes: tuple[str, ...] = ()  # for a person, in our own words
+    item: InboundItem | None = field(default=None, repr=False)
+
+    @property
+    def changes(self) -> bool:
+        """Whether putting it writes anything."""
+        return self.verdict in {Verdict.CHANGED, Verdict.RECEIVED}
+
+
+def compare(
+    desk: Desk, session: Session, delivery: Delivery, items: Iterable[InboundItem], keys_of: KeysOf
+) -> list[Finding]:
+    """Hold a delivery's items, as they are read now, against what was filed; changes nothing.
+
+    `keys_of` is asked about deliveries whose message an item of this one was taken for.
+    """
+    pairs = pair(_filed(session, delivery), [storable(item) for item in items])
+    found = [_compared(desk, session, delivery, pairs, one, item, keys_of) for one, item in pairs.both]
+    gone = [Finding(verdict=Verdict.GONE, filing=f.filing) for f in pairs.gone]
+    found = sorted([*found, *gone], key=lambda f: f.filing.position if f.filing else 0)
+    return found + [Finding(verdict=Verdict.RECEIVED, item=item) for item in pairs.new]
+
+
+def put(
+    desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], *, by: str, now: datetime
+) -> list[Filing]:
+    """Make it so, in the session that compared; the filings of what was received, in order. Nothing is taken away.
+
+    Safe to repeat: the next comparison finds nothing to change.
+    """
+    changed = [f for f in findings if f.verdict is Verdict.CHANGED]
+    for finding in changed:
+        for one in finding.fields:
+            one.put(session, now)
+        assert finding.filing is not None
+        session.flush()
+        names = [one.name for one in finding.fields]
+        audit.record(
+            session, "re-read", by=by, cause="replay", now=now, ticket=finding.filing.ticket_id,
+            delivery=delivery.id, message=finding.filing.message_id, fields=names,
+        )  # fmt: skip
+    received = take(desk, session, delivery, findings, now)
+    if changed or received:
+        counts = {"changed": len(changed), "received": len(received)}
+        audit.record(session, "re-read", by=by, cause="replay", now=now, delivery=delivery.id, **counts)
+        journal.reread(delivery.id, **counts)
+    return received
+
+
+def take(desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], now: datetime) -> list[Filing]:
+    """File what is to be received, in place of what was filed for it; as many items are counted as are filed."""
+    filings = []
+    for finding in findings:
+        if finding.verdict is not Verdict.RECEIVED:
+            continue
+        assert finding.item is not None
+        position = _counted(session, delivery)
+        if finding.filing is not None:
+            position = finding.filing.position
+            session.delete(session.get_one(Filing, (delivery.id, position)))
+            session.flush()
+        filings.append(receive(desk, session, finding.item, delivery, position, now))
+        session.flush()
+    if filings:
+        delivery.items = _counted(session, delivery)
+    return filings
+
+
+def _counted(session: Session, delivery: Delivery) -> int:
+    return session.scalar(select(func.count()).where(Filing.delivery_id == delivery.id)) or 0
+
+
+def _filed(session: Session, delivery: Delivery) -> list[Filed]:
+    """What was filed, with all that is compared: a handful of queries, however many items."""
+    rows = (
+        select(Filing, Message, Ticket)
+        .outerjoin(Message, Message.id == Filing.message_id)
+        .outerjoin(Ticket, Ticket.id == Filing.ticket_id)
+        .where(Filing.delivery_id == delivery.id)
+        .order_by(Filing.position)
+        .options(
+            selectinload(Message.attachments).options(defer(StoredAttachment.content)),
+            selectinload(Ticket.contacts),
+        )
+    )
+    return [Filed(filing, message, ticket) for filing, message, ticket in session.execute(rows)]
+
+
+def _compared(
+    desk: Desk, session: Session, delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf
+) -> Finding:
+    filing, (taken, _) = filed.filing, trusted(desk, item)
+    ignored = reports.ignored(desk, session, item, delivery)
+    if filing.outcome is Outcome.IGNORED:
+        as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
+        return Finding(verdict=Verdict.SAME if as_before else Verdict.RECEIVED, filing=filing, item=item)
+    if ignored is not None:
+        return Finding(verdict=Verdict.NO_REQUEST, filing=filing, notes=(f"read now, it is {ignored.reason}",))
+    if filing.outcome is Outcome.DUPLICATE:
+        double = _still_double(delivery, pairs, filed, item, keys_of)
+        return Finding(verdict=Verdict.SAME if double else Verdict.RECEIVED, filing=filing, item=item)
+    assert filed.message is not None
+    fields = list(differences.of_message(desk, filed.message, taken))
+    followed, notes = differences.of_identity(session, filed.message, taken)
+    fields += followed
+    if filing.outcome is Outcome.OPENED and filed.ticket is not None:
+        fields += differences.of_ticket(desk, session, filed.ticket, filed.message, taken)
+    verdict = Verdict.CHANGED if fields else Verdict.SAME
+    return Finding(verdict=verdict, filing=filing, fields=tuple(fields), notes=tuple(notes))
+
+
+def _still_double(delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf) -> bool:
+    """Whether an item is still the same as the message that it was taken for, both read by today's parser."""
+    key, message = belonging.message_key(item), filed.message
+    if message is None or key == message.external_id or message.delivery_id is None:
+        return True
+    if message.delivery_id != delivery.id:
+        keys = keys_of(message.delivery_id)
+        return keys is None or key in keys
+    firsts = [i for f, i in pairs.both if f.message is message and f.filing.outcome is not Outcome.DUPLICATE]
+    return not firsts or key in {belonging.message_key(i) for i in firsts}
