@@ -20,7 +20,7 @@ from parsers.item import Address, Attachment, Bounce, Format, InboundItem, Parse
 from tests.house import ANN, START, HandClock, Woken, call, company, counted, mail, phoned, row, staff, together
 from workflow import outbox
 from workflow.desk import Missing
-from workflow.house import House
+from workflow.house import House, open_house
 from workflow.ledger import balance
 from workflow.models import (
     Audit,
@@ -36,7 +36,9 @@ from workflow.models import (
 )
 from workflow.reception import NO_COMPANY, NO_MANAGER, REUSED
 from workflow.rereading import Verdict
+from workflow.settings import Settings
 from workflow.states import DeliveryState, Outcome
+from workflow.trust import FORGED
 
 FORMAT = Format.SECURE_MESSAGE
 _numbers = count(1)
@@ -268,6 +270,19 @@ def test_nor_does_one_that_was_here_before(any_house: House, reads: Reads) -> No
     assert filings(house, second) == [(0, "duplicate", 1)]
     assert not preview(house, first).changes
     assert not preview(house, second).changes
+
+
+def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
+    any_house: House, reads: Reads, settings: Settings
+) -> None:
+    forged = "mx.desk.example; dmarc=fail header.from=practice.example"
+    more = {"database_url": any_house.settings.database, "authserv_id": "mx.desk.example"}
+    house = open_house(settings.model_copy(update=more), clock=any_house.clock)
+    reads(mail("a\0b", subject="\ud800", authentication=(forged,)))
+    number = read_in(house, form=Format.MAIL)
+    assert (message(house).text, message(house).caveats) == ("a\ufffdb", [FORGED])
+    assert told(preview(house, number)) == []
+    house.close()
 
 
 # -- what reads otherwise -------------------------------------------------------------------------------------------
@@ -512,10 +527,11 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(any_house: House, re
     items = [row(t) for t in "abc"]
     reads(items[0], items[2])
     number = read_in(house)
-    reads(*items)
+    reads(items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2])
     before, woken[:] = everything(house), []
     shown = preview(house, number)
     assert told(shown) == [("received", [])]
+    assert not (house.settings.home / "blobs").exists()
     assert shown.becoming == [Becoming(Outcome.OPENED)]
     assert (everything(house), woken) == (before, [])
     [became] = done(house, number).becoming
