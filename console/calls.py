@@ -15,6 +15,8 @@ from workflow import people
 from workflow.house import House
 from workflow.models import Delivery, Filing
 
+PATIENCE = 10.0  # seconds for a worker that was faster to read it
+
 
 def write_down(house: House, *, actor: str, contacts: tuple[str, ...], **told: str | bool) -> int:
     """Put a call through the one door, read it at once, and give the number of its ticket.
@@ -36,7 +38,7 @@ def write_down(house: House, *, actor: str, contacts: tuple[str, ...], **told: s
     envelope: dict[str, object] = {"owner": owner} if owner else {}
     arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
     delivery = Intake(house).accept(arrival)
-    read(house, delivery)
+    read(house, delivery, patience=PATIENCE)
     return _opened(house, delivery)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from console.times import iso
-from ingest.spool import SPOOL
+from ingest.spool import SPOOL, Spool
 from workflow import status
 from workflow.house import House
 
@@ -14,8 +14,10 @@ def status_data(house: House) -> dict[str, Any]:
     """Doors, processes, backlog and what needs a person; `ok` is true when nothing does."""
     found = status.report(house)
     now = house.clock()
-    spool = house.settings.home / SPOOL
-    spooled = len(list(spool.glob("*.sealed"))) if spool.is_dir() else 0
+    spool = Spool(house.settings.home / SPOOL, house.sealer)
+    spooled = len(spool.waiting())
+    if damaged := spool.damaged():
+        found.needs.append(f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?")
     ages = {name: (now - at).total_seconds() for name, at in found.seen.items()}
     return {
         "ok": not found.needs,

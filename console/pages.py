@@ -8,8 +8,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from workflow import audit, journal
 from workflow.house import House
+from workflow.letter import STATUS, SURVEY
 from workflow.models import Answer, Contact, Outgoing, Ticket
-from workflow.outbox import STATUS, SURVEY
 from workflow.process import Template
 
 COMMENT_LIMIT = 4000  # characters

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from console.faults import UNUSABLE, Fault
 from console.guard import under_supervisor
+from console.memory import give_back
 from console.opening import ensure_migrated
 from console.running import leasing, opened, stopping
 from ingest.intake import Intake
@@ -54,6 +55,7 @@ def smtp(settings: Settings) -> None:
     """SMTP, and LMTP where an address is set."""
     from ingest.smtp import serve
 
+    give_back()
     with opened(settings, "smtp") as (house, _):
         serve(settings, Intake(house).accept)
 

@@ -24,7 +24,7 @@ from workflow.store import AWAY, wake
 
 READ = "read"  # what wakes a worker for deliveries
 BATCH = 50  # arrivals that share one commit at most
-SEALED_AT_ONCE = 2  # large arrivals: sealing one takes seven times its size in memory, and the processors are few
+SEALED_AT_ONCE = 1  # large arrivals: sealing one takes seven times its size in memory, and the processors are few
 REFERENCE = 800  # characters; see Receipt.reference
 
 

@@ -28,6 +28,7 @@ MOST_ATTEMPTS = 3  # then it is failed: what a person sees is better than what i
 AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until the third
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 PATIENCE_SECONDS = 0.5  # how long those behind wait for an item, so that they are filed in the order they came
+LOOK_SECONDS = 0.05
 AT_ONCE = 100  # items filed in one transaction: nobody waits for a workbook of 100,000 rows
 OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not the item
 
@@ -71,20 +72,33 @@ def read_waiting(house: House) -> int:
     return done
 
 
-def read(house: House, number: int) -> None:
+def read(house: House, number: int, patience: float = 0.0) -> None:
     """Read one delivery now: its items filed, or the delivery failed with its reason; never neither.
 
-    A fault that is not the delivery's (the database away, a bug) leaves it pending until it has been tried three
-    times; then it is failed too, so that a person sees it.
+    One that somebody else reads is left to them, and waited for up to `patience` seconds. A fault that is not the
+    delivery's (the database away, a bug) leaves it pending until it has been tried three times; then it is failed too,
+    so that a person sees it.
     """
-    with house.store.transaction() as session:
-        mine = select(Delivery).where(Delivery.id == number, Delivery.state == DeliveryState.PENDING)
-        found = session.scalar(mine.with_for_update())
-        claimed = _claimed(house, found) if found is not None else None
+    until = time.monotonic() + patience
+    while (claimed := _claim_one(house, number)) is None and _pends(house, number) and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
     if claimed is not None:
         in_hand = _begin(house, claimed)
         wait([in_hand.parsed])
         _settle(house, in_hand)
+
+
+def _claim_one(house: House, number: int) -> _Claimed | None:
+    mine = (Delivery.id == number, Delivery.state == DeliveryState.PENDING)
+    with house.store.transaction() as session:
+        now = house.clock()
+        found = session.scalar(select(Delivery).where(*mine, due(Delivery.not_before, now, READING)).with_for_update())
+        return _claimed(house, found) if found is not None else None
+
+
+def _pends(house: House, number: int) -> bool:
+    with house.store.reading() as session:
+        return session.scalar(select(Delivery.state).where(Delivery.id == number)) is DeliveryState.PENDING
 
 
 def _claim(house: House, most: int) -> list[_Claimed]:

@@ -2,6 +2,7 @@
 """The mail door: SMTP and LMTP listeners that say yes once the intake has stored the message."""
 
 import asyncio
+import secrets
 import signal
 import ssl
 import threading
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.intake import Accept, Arrival, Transport
 from ingest.smtp_commands import GuardedLMTP, GuardedSMTP
 from ingest.smtp_grammar import Recipients
+from ingest.smtp_room import Room, Share
 from ingest.smtp_session import Crowd
 from parsers.item import Format
 from workflow import journal
@@ -41,19 +43,24 @@ class Storing:
         self._pool = ThreadPoolExecutor(settings.smtp_connections, thread_name_prefix="accept")
         self._running: set[Future[int]] = set()
 
-    async def store(self, arrival: Arrival) -> int:
-        """The delivery's id.
+    async def store(self, arrival: Arrival, share: Share) -> int:
+        """The delivery's id; `share` is closed once nobody needs the arrival any more.
 
         Raises SQLAlchemyError or OSError when it is not stored, or not known to be: too many wait, or it takes too
         long (TimeoutError). Storing then goes on, and the same message sent again is the same delivery.
         """
         if len(self._running) >= self._most:
+            share.close()
             raise BlockingIOError
         running = asyncio.get_running_loop().run_in_executor(self._pool, self._accept, arrival)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
-        async with asyncio.timeout(self._seconds):
-            return await asyncio.shield(running)
+        running.add_done_callback(lambda _: share.close())
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.shield(running)
+        finally:
+            del running  # an error leads to this frame, and would lead on to itself, with the arrival between
 
     async def close(self, seconds: float) -> None:
         """Wait for what is being stored, at most so long."""
@@ -81,20 +88,22 @@ class Handler:
         return "250 2.1.5 go on"
 
     async def handle_DATA(self, server: GuardedSMTP, session: Session, envelope: Envelope) -> str:
-        """250 once it is stored; 451 when it could not be, 554 when it is in a loop."""
+        """250 once it is stored, with the numbers of delivery and receipt; 451 it could not be, 554 it is in a loop."""
         raw = envelope.content
         assert isinstance(raw, bytes)
         if (b"\r\n" + raw[:HEADER].partition(b"\r\n\r\n")[0]).lower().count(b"\r\nreceived:") > HOPS:
             journal.refused(self._transport, LOOP)
             return LOOP
         arrival = Arrival(
-            transport=self._transport, format=Format.MAIL, raw=raw, envelope=_envelope(server, session, envelope)
-        )
+            transport=self._transport, format=Format.MAIL, raw=raw, envelope=_envelope(server, session, envelope),
+            reference=secrets.token_hex(8),
+        )  # fmt: skip
         try:
-            return f"250 2.0.0 stored as {await self._storing.store(arrival)}"
+            number = await self._storing.store(arrival, server.hand_over())
         except (SQLAlchemyError, OSError) as error:
             journal.not_stored(self._transport, error)
             return LATER
+        return f"250 2.0.0 stored as {number}, {arrival.reference}"
 
     async def handle_exception(self, error: Exception) -> str:
         """451 with fixed words, whatever it was: aiosmtpd would show the client its text."""
@@ -135,6 +144,7 @@ class Listener:
     def __init__(self, settings: Settings, accept: Accept) -> None:
         self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
         self._settings = settings
+        self._room = Room(settings.mail_limit)
         self._crowds: list[Crowd] = []  # one a door: a crowd at SMTP does not keep our own mail server from LMTP
         self._storing = Storing(accept, settings)
         self._certificate = Certificate(settings)
@@ -148,7 +158,7 @@ class Listener:
 
     async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
         handler = Handler(transport, self._storing, Recipients(self._settings.addresses))
-        crowd = Crowd(self._settings)
+        crowd = Crowd(self._settings, self._room)
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
         server = await asyncio.get_running_loop().create_server(

@@ -94,7 +94,7 @@ class GuardedSMTP(GuardedSession):
             else:
                 status = await self._call_handler_hook("DATA")
         finally:
-            self._release()
+            self._share.close()
         self._set_rset_state()
         if status.startswith("250"):
             self._errors = self._junk = 0

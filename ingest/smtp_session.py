@@ -15,6 +15,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from ingest.intake import Transport
 from ingest.smtp_grammar import command_of
+from ingest.smtp_room import Room, Share
 from workflow import journal
 from workflow.settings import Settings
 
@@ -25,7 +26,6 @@ JUNK = 100  # commands that move no mail, likewise (Postfix: junk_command_limit)
 GREET = 0.01  # seconds given to a client to show that it talks before it is greeted, as bots and browsers do
 SLOWEST = 500  # octets a second, on average, that a message comes at after the first idle time (Postfix: min_data_rate)
 GIVE_UP = 4  # times the size limit that we read on to be able to tell a sender that its message is too large
-MEMORY = 16  # times the size limit that all messages being received may hold together
 LINGER = 5.0  # seconds a closed session has to read our last words
 WEB = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"})
 MAIL = frozenset({"MAIL", "RCPT", "DATA", "QUIT"})  # the commands that are never junk
@@ -38,10 +38,11 @@ class Goodbye(Exception):  # noqa: N818  # a way out of a session, not a mistake
 class Crowd:
     """Who is connected, how much they hold, and whether we are closing: what sessions share."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, room: Room) -> None:
+        """`room` may be another crowd's too: it is of the process."""
         self.settings = settings
+        self.room = room
         self.sessions: set[GuardedSession] = set()
-        self.held = 0  # octets of messages being received or stored
         self.closing = False
         self.empty = asyncio.Event()
         self.empty.set()
@@ -105,7 +106,8 @@ class GuardedSession(SMTP):
         )
         self.host = ""
         self._crowd = crowd
-        self._errors = self._junk = self._received = self._held = 0
+        self._errors = self._junk = self._received = 0
+        self._share = Share(crowd.room)  # of the message being received
         self._owed = 1  # replies the next answer stands for
         self._between = False  # waiting for a command, outside a transaction
 
@@ -226,6 +228,7 @@ class GuardedSession(SMTP):
     async def _message(self) -> tuple[bytes, str]:
         """Read up to <CRLF>.<CRLF>; return the message without dot stuffing and "", or b"" and why it is refused."""
         limit, size, trouble = self._settings.mail_limit, 0, ""
+        self._share = Share(self._crowd.room)
         begun, before = self.loop.time(), self._received
         parts: list[bytes] = []
         while not parts or not parts[-1].endswith(END):
@@ -233,25 +236,20 @@ class GuardedSession(SMTP):
             size += len(part)
             if size > limit + 2 + 3:  # the CRLF fed above, and the dot's line
                 trouble = f"552 5.3.4 message larger than {limit} octets"
-            elif self._crowd.held + len(part) > MEMORY * limit:
-                trouble = trouble or "452 4.3.1 too much mail at once, try again later"
+            elif not trouble and not await self._share.grow(len(part)):
+                trouble = "452 4.3.1 too much mail at once, try again later"
             if size > GIVE_UP * limit + CHUNK:
                 raise Goodbye(trouble)
-            parts = self._keep(parts, part, discard=bool(trouble))
+            if trouble:
+                parts.clear()
+                self._share.close()
+            parts.append(part)
         return (b"", trouble) if trouble else _unstuffed(parts)
 
-    def _keep(self, parts: list[bytes], part: bytes, *, discard: bool) -> list[bytes]:
-        if discard:
-            self._release()
-            return [part]
-        self._held += len(part)
-        self._crowd.held += len(part)
-        parts.append(part)
-        return parts
-
-    def _release(self) -> None:
-        self._crowd.held -= self._held
-        self._held = 0
+    def hand_over(self) -> Share:
+        """What the message received holds: it is the caller's to close now."""
+        share, self._share = self._share, Share(self._crowd.room)
+        return share
 
     async def _part(self, begun: float, before: int) -> bytes:
         """Read on in a message, to its end or for some 64 KiB; raises TimeoutError at a client that trickles.

@@ -1,175 +1,198 @@
-"""Render and send what was promised."""
+"""Send what was promised, again and again until the relay has said yes or no, and record what came of it."""
 
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from email import policy
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.utils import format_datetime
-from functools import lru_cache
+from enum import Enum
+from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Update, and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from workflow import audit, belonging, journal, people
+from workflow import audit, journal, letter, mailer, people
 from workflow.desk import RULE
+from workflow.due import due
 from workflow.house import House
-from workflow.keys import Signer
-from workflow.mailer import Deferred, Mailer, Refused, mailer
+from workflow.letter import Letter
+from workflow.mailer import Deferred, Mailer, Refused
 from workflow.models import Message, Outgoing
 from workflow.process import Template
-from workflow.settings import Settings
+from workflow.promise import SEND
+from workflow.settings import Settings, SettingsError
 from workflow.states import OutboxState
+from workflow.store import AWAY
 
 BATCH = 50
 LEASE = timedelta(seconds=120)  # a claimed mail is left alone this long, then sent again under the same Message-ID
+RECORD_SECONDS = 15.0  # how long a database that is away is asked again to put down what the relay has said
+RECORD_PAUSE = 0.5
+LAST_SECONDS = 25.0  # how long its last answer may take (store.py)
+# A mail is only started while its lease outlasts the slowest relay and the slowest record: nobody else takes it then.
+IN_HAND = timedelta(seconds=mailer.SECONDS + RECORD_SECONDS + LAST_SECONDS)
+SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=30)
 GIVE_UP = timedelta(hours=48)
-# Long tokens stay in one piece: at 78 characters the library would wrap them into encoded-words no reader undoes.
-ASCII = policy.SMTP.clone(max_line_length=900)
-SURVEY, STATUS = "survey", "status"  # purposes of links
+TRIES = 60  # their pauses are more than 24 hours: time that passed while nothing ran, or by the clock alone, is no try
+NO_ANSWER = "not taken by the relay (no answer)"
+NOT_ASKED = "the relay took no mail"
+AGAIN = ": tried again"
 
 
-def send_waiting(house: House) -> int:
-    """Send every promised mail that is due, over one connection; how many were tried."""
-    done = 0
-    while batch := _claim(house, claimed_at := house.clock()):
-        settings = house.settings
-        with mailer(settings.relay_url.get_secret_value(), settings.home / "outbox") as relay:
-            for number in batch:
-                if house.clock() - claimed_at > LEASE / 2:
-                    break  # a slow relay: what is left is taken up when its lease ends, by us or another, once
-                send(house, relay, number)
-        done += len(batch)
+class Standing(Enum):
+    """How the relay stands to further mail."""
+
+    OPEN = "the next mail may go"
+    CLOSED = "it opens no session now, and would say the same to the next mail"
+    SILENT = "it does not answer, and each mail would find that out the long way"
+
+
+class Claim(NamedTuple):
+    """A mail taken up for sending; whoever takes it up later has another `attempt`."""
+
+    number: int
+    attempt: int
+    alone: bool = False  # nothing, or only silence, came of the last attempt
+
+
+def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
+    """Whether a row of the outbox is to be sent now, and has been for so long."""
+    return and_(Outgoing.state == OutboxState.WAITING, due(Outgoing.not_before, now - since, LONGEST_PAUSE + since))
+
+
+def send_waiting(house: House, seconds: float = mailer.SECONDS) -> int:
+    """Send the promised mail that is due, over one connection, for about five seconds; how many were due.
+
+    What is left wakes a worker again. A relay gets so many seconds for a mail; one that does not answer is asked once,
+    and everything that is due waits for its next turn.
+    """
+    settings, until, done, found = house.settings, time.monotonic() + SLICE_SECONDS, 0, Standing.OPEN
+    try:
+        relay = mailer.mailer(settings.relay_url.get_secret_value(), settings.home / "outbox", seconds)
+    except SettingsError as error:  # nothing is claimed and nothing lost, and the process has other work
+        journal.fault(SEND, error)
+        return 0
+    with relay:
+        while batch := _claim(house):
+            done += len(batch)
+            if found is Standing.SILENT:
+                _put_off(house, batch)
+                continue
+            found = _send_batch(house, relay, batch, until)
+            if found is Standing.CLOSED:  # busy with another worker, perhaps, which goes on with the rest
+                break
+            if found is Standing.OPEN and time.monotonic() >= until:
+                house.store.waker(SEND)
+                break
     return done
 
 
-def send(house: House, relay: Mailer, number: int) -> None:
-    """Send one claimed mail and record what came of it.
+def send(house: House, relay: Mailer, claim: Claim) -> Standing:
+    """Send one claimed mail and record what came of it; what is to be expected of the relay now.
 
     The relay's yes and our commit cannot be one: after a crash in between the mail goes out once more, with the same
     Message-ID; it is never lost.
     """
-    with house.store.reading() as session:
-        mail = session.get_one(Outgoing, number)
-        if mail.state is not OutboxState.WAITING:
-            return
-        contact = mail.contact
-        if mail.template is Template.SURVEY and contact is not None and (contact.unreachable or contact.unsubscribed):
-            _withhold(house, number)
-            return
-        built = _build(session, mail, house.settings, house.signer) if people.usable(mail.to) else None
-    if built is None:
-        _refused(house, number, "the address cannot be used", 553)
-        return
-    message, sender = built
     try:
-        relay.post(message, sender, mail.to)
+        written = _written(house, claim)
+        if written is not None:
+            name, text = str(written.message["Message-ID"]), str(written.message.get_content())
+            relay.post(*written)
+            _sent(house, claim, name, text)
     except Deferred as error:
-        _deferred(house, number, error.code)
+        _deferred(house, claim, f"not taken by the relay ({error.code or 'no answer'})", error.code)
+        if error.of_relay:
+            return Standing.CLOSED if error.code else Standing.SILENT
     except Refused as error:
-        _refused(house, number, f"refused by the relay with {error.code}", error.code)
-    else:
-        _sent(house, number, str(message["Message-ID"]), str(message.get_content()))
+        _refused(house, claim, f"refused by the relay with {error.code}", error.code)
+    except AWAY:
+        raise
+    except Exception as error:  # noqa: BLE001  # top of one mail: what is wrong with it must not stop those behind it
+        journal.fault(SEND, error)
+        _deferred(house, claim, f"not written: an error of ours ({type(error).__name__})", 0)
+    return Standing.OPEN
 
 
-def reply_address(ticket: int, settings: Settings, signer: Signer) -> str:
-    """The address an answer to this ticket's mail goes to: our own with a signed token."""
-    return _plus(settings, f"{belonging.TICKET}-{signer.token(belonging.TICKET, ticket)}")
+def _claim(house: House) -> list[Claim]:
+    """Take up the mails that are due. One of which nothing came, or only silence, goes after all others and alone.
 
-
-def return_path(mail: int, settings: Settings, signer: Signer) -> str:
-    """Where a bounce of this mail goes; never opens a ticket (RFC 3834 §4)."""
-    return _plus(settings, f"{belonging.BOUNCE}-{signer.token(belonging.BOUNCE, mail)}")
-
-
-def message_id(mail: int, settings: Settings, signer: Signer) -> str:
-    """The Message-ID of a mail: made from its row, the same however often it is sent, not to be guessed."""
-    return f"<outbox-{signer.token(belonging.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
-
-
-def _plus(settings: Settings, tag: str) -> str:
-    local, _, domain = settings.sender.rpartition("@")
-    return f"{local}+{tag}@{domain}"
-
-
-def _link(settings: Settings, page: str, token: str) -> str:
-    return f"{settings.public_url.rstrip('/')}/{page}/{token}"
-
-
-def _claim(house: House, now: datetime) -> list[int]:
+    Whatever a mail does to a worker or a relay, it does to no other mail then.
+    """
+    suspect = or_(and_(Outgoing.attempts > 0, Outgoing.reason == ""), Outgoing.reason == f"{NO_ANSWER}{AGAIN}")
+    found = select(Outgoing.id, Outgoing.attempts, suspect.label("suspect")).where(waits(house.clock()))
     with house.store.transaction() as session:
-        due = select(Outgoing.id).where(Outgoing.state == OutboxState.WAITING, Outgoing.not_before <= now)
-        batch = list(session.scalars(due.order_by(Outgoing.id).limit(BATCH).with_for_update(skip_locked=True)))
-        claim = {"not_before": now + LEASE, "attempts": Outgoing.attempts + 1}
-        session.execute(update(Outgoing).where(Outgoing.id.in_(batch)).values(claim))
+        oldest = found.order_by("suspect", Outgoing.id).limit(BATCH).with_for_update(skip_locked=True)
+        rows = session.execute(oldest).all()
+        batch = [Claim(number, n + 1, bool(alone)) for number, n, alone in rows if not alone or number == rows[0].id]
+        claim = {"not_before": house.clock() + LEASE, "attempts": Outgoing.attempts + 1}
+        if batch:
+            session.execute(update(Outgoing).where(Outgoing.id.in_(c.number for c in batch)).values(claim))
     return batch
 
 
-def _build(session: Session, mail: Outgoing, settings: Settings, signer: Signer) -> tuple[EmailMessage, str]:
-    """The mail and its envelope sender. Fixed words, number and links; never the customer's subject or text."""
-    subject, text = _render(mail, settings, signer)
-    message = EmailMessage(policy=ASCII)
-    local, _, domain = settings.sender.rpartition("@")
-    message["From"] = Address(settings.from_name, local, domain)
-    message["To"] = mail.to
-    message["Subject"] = subject
-    message["Date"] = format_datetime(mail.created_at)
-    message["Message-ID"] = message_id(mail.id, settings, signer)
-    message["Reply-To"] = reply_address(mail.ticket_id, settings, signer)
-    if mail.template is not Template.RECAP:  # a recap is written by a person
-        message["Auto-Submitted"] = "auto-generated" if mail.template is Template.SURVEY else "auto-replied"
-        message["X-Auto-Response-Suppress"] = "All"
-    if mail.template is Template.SURVEY:  # RFC 2369, RFC 8058
-        message["List-Unsubscribe"] = f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
-        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    thread = _thread(session, mail)
-    if thread:
-        message["In-Reply-To"] = thread[-1]
-        message["References"] = " ".join(thread)
-    message.set_content(text)
-    return message, return_path(mail.id, settings, signer)
+def _send_batch(house: House, relay: Mailer, batch: list[Claim], until: float) -> Standing:
+    """Send a batch, at least one of it. What there is no time for goes back; what the relay is not asked for waits."""
+    for n, claim in enumerate(batch):
+        if n and time.monotonic() >= until:
+            with house.store.transaction() as session:
+                for _, mine in _claimed(batch[n:]):
+                    session.execute(mine.values(attempts=Outgoing.attempts - 1, not_before=house.clock()))
+            break
+        found = send(house, relay, claim)
+        if found is not Standing.OPEN:
+            _put_off(house, batch[n + 1 :])
+            return found
+    return Standing.OPEN
 
 
-def _render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str]:
-    rendered = _templates().get_template(f"billing-support/{mail.template.name.lower()}.txt").render(
-        number=mail.ticket_id,
-        text=mail.text,
-        from_name=settings.from_name,
-        link=_link(settings, "status", signer.token(STATUS, mail.ticket_id)),
-        survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
-    )  # fmt: skip
-    head, _, text = rendered.partition("\n\n")
-    return head.removeprefix("Subject: "), text
+def _put_off(house: House, claims: list[Claim]) -> None:
+    """Have mails wait for their next turn as if they had been tried: the relay was asked for all of them."""
+    for alone in (False, True):  # what is said of a mail that goes alone stays: it is why
+        waiting = [c for c in claims if c.alone == alone and c.attempt < TRIES]
+        _later(house, waiting, "" if alone else NOT_ASKED, 0)
+    for claim in (c for c in claims if c.attempt >= TRIES):
+        _deferred(house, claim, NOT_ASKED, 0)
 
 
-@lru_cache(maxsize=1)
-def _templates() -> Environment:
-    # Plain text mail: there is nothing to escape, and StrictUndefined leaves no gap unseen.
-    return Environment(loader=PackageLoader("workflow"), undefined=StrictUndefined, autoescape=False)  # noqa: S701
+def _claimed(claims: list[Claim]) -> Iterator[tuple[int, Update]]:
+    """For each number of attempts an UPDATE of those that are still ours."""
+    waiting = update(Outgoing).where(Outgoing.state == OutboxState.WAITING)
+    for attempt in sorted({c.attempt for c in claims}):
+        numbers = [c.number for c in claims if c.attempt == attempt]
+        yield attempt, waiting.where(Outgoing.id.in_(numbers), Outgoing.attempts == attempt)
 
 
-def _thread(session: Session, mail: Outgoing) -> list[str]:
-    """Message-IDs of the customer's mails on the ticket that this mail can answer to, oldest first, bounded."""
-    theirs = (Message.ticket_id == mail.ticket_id, Message.format == "mail", Message.direction == "in")
-    names = session.scalars(
-        select(Message.message_id).where(*theirs, Message.at <= mail.created_at).order_by(Message.id)
-    )
-    return [f"<{name}>" for name in names if "@" in name and name.isascii() and not set(name) & set("<> \t\r\n")][-10:]
+def _written(house: House, claim: Claim) -> Letter | None:
+    """The mail, if it is still ours to send, and will be until the slowest relay has answered."""
+    with house.store.reading() as session:
+        mail = session.get(Outgoing, claim.number)
+        if mail is None or (mail.state, mail.attempts) != (OutboxState.WAITING, claim.attempt):
+            return None
+        contact = mail.contact
+        if mail.template is Template.SURVEY and contact is not None and (contact.unreachable or contact.unsubscribed):
+            _withhold(house, claim)
+            return None
+        if not people.usable(mail.to):
+            _refused(house, claim, "the address cannot be used", 553)
+            return None
+        written = letter.write(session, mail, house.settings, house.signer)
+        # Held up, or the clock was set: what we begin too late might be in two hands, so it is taken up again instead.
+        return written if mail.not_before - house.clock() >= IN_HAND else None
 
 
-def _sent(house: House, number: int, name: str, text: str) -> None:
+def _sent(house: House, claim: Claim, name: str, text: str) -> None:
     now = house.clock()
-    with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number, with_for_update=True)
-        if mail.state is not OutboxState.WAITING:  # its bounce was faster, or another worker
-            return
+
+    def put_down(mail: Outgoing) -> None:
         mail.state, mail.sent_at, mail.message_id, mail.reason = OutboxState.SENT, now, name, ""
+
+    def follow(session: Session, mail: Outgoing) -> None:
         session.add(_on_timeline(mail, text, house.settings, now))
-        audit.record(session, "mail sent", by=RULE, cause=mail.rule_key, now=now, ticket=mail.ticket_id, mail=number)
+        audit.record(session, "mail sent", by=RULE, cause=mail.rule_key, now=now, ticket=mail.ticket_id, mail=mail.id)
         house.desk.mail_sent(session, mail, now=now)
-    journal.sent(number)
+
+    if _record(house, claim, put_down, follow):
+        journal.sent(claim.number)
 
 
 def _on_timeline(mail: Outgoing, text: str, settings: Settings, now: datetime) -> Message:
@@ -180,31 +203,78 @@ def _on_timeline(mail: Outgoing, text: str, settings: Settings, now: datetime) -
     )  # fmt: skip
 
 
-def _deferred(house: House, number: int, code: int) -> None:
+def _refused(house: House, claim: Claim, reason: str, code: int, *, unreachable: bool = True) -> None:
     now = house.clock()
-    with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number)
-        if now - mail.created_at < GIVE_UP:
-            pause = min(FIRST_PAUSE * 2 ** min(mail.attempts - 1, 10), LONGEST_PAUSE)
-            mail.not_before, mail.reason = now + pause, f"not taken by the relay ({code or 'no answer'}): tried again"
-            journal.not_sent(number, attempt=mail.attempts, code=code)
-            return
-    _refused(house, number, "not taken by the relay for two days", code, unreachable=False)
 
-
-def _refused(house: House, number: int, reason: str, code: int, *, unreachable: bool = True) -> None:
-    now = house.clock()
-    with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number, with_for_update=True)
-        if mail.state is not OutboxState.WAITING:
-            return
+    def put_down(mail: Outgoing) -> None:
         mail.state, mail.reason = OutboxState.REFUSED, reason
-        audit.record(session, "mail refused", by=RULE, cause=reason, now=now, ticket=mail.ticket_id, mail=number)
+
+    def follow(session: Session, mail: Outgoing) -> None:
+        audit.record(session, "mail refused", by=RULE, cause=reason, now=now, ticket=mail.ticket_id, mail=mail.id)
         house.desk.mail_failed(session, mail, reason, now=now, unreachable=unreachable)
-    journal.mail_refused(number, code)
+
+    if _record(house, claim, put_down, follow):
+        journal.mail_refused(claim.number, code)
 
 
-def _withhold(house: House, number: int) -> None:
+def _record(
+    house: House, claim: Claim, put_down: Callable[[Outgoing], None], follow: Callable[[Session, Outgoing], None]
+) -> bool:
+    """Put down what the relay has said, and what follows from it; False if its bounce or another worker was faster.
+
+    A database that is away is asked again for a while: giving up means that the mail goes out a second time. So would
+    an error of ours in what follows, each time: then only what the relay has said is put down.
+    """
+    until, only = time.monotonic() + RECORD_SECONDS, False
+    while True:
+        try:
+            with house.store.transaction() as session:
+                mail = session.get(Outgoing, claim.number, with_for_update=True)
+                if mail is None or mail.state is not OutboxState.WAITING:
+                    return False
+                put_down(mail)
+                if not only:
+                    follow(session, mail)
+        except AWAY:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(RECORD_PAUSE)
+        except Exception as error:
+            journal.fault(SEND, error)
+            if only:
+                raise
+            only = True
+        else:
+            return True
+
+
+def _deferred(house: House, claim: Claim, why: str, code: int) -> None:
+    """Have a mail wait for its next turn, or give it up: two days old, and tried for more than one of them."""
+    with house.store.reading() as session:
+        age = house.clock() - session.get_one(Outgoing, claim.number).created_at
+    # A mail from the future was promised before the clock was set back: its age says nothing, the tries do.
+    if claim.attempt >= TRIES and not timedelta() <= age < GIVE_UP:
+        _refused(house, claim, f"{why}: given up after two days", code, unreachable=False)
+    else:
+        _later(house, [claim], why, code)
+
+
+def _later(house: House, claims: list[Claim], why: str, code: int) -> None:
     with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number)
-        mail.state, mail.reason = OutboxState.WITHHELD, "the contact is unreachable or unsubscribed"
+        for attempt, mine in _claimed(claims):
+            reason = f"{why}{AGAIN}" if why else Outgoing.reason
+            session.execute(mine.values(not_before=house.clock() + pause(attempt), reason=reason))
+    for claim in claims:
+        journal.not_sent(claim.number, attempt=claim.attempt, code=code)
+
+
+def pause(attempt: int) -> timedelta:
+    """How long a mail waits after this attempt: 30 seconds, twice as long each time, half an hour at most."""
+    return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
+
+
+def _withhold(house: House, claim: Claim) -> None:
+    values = {"state": OutboxState.WITHHELD, "reason": "the contact is unreachable or unsubscribed"}
+    with house.store.transaction() as session:
+        for _, mine in _claimed([claim]):
+            session.execute(mine.values(values))

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
+from workflow.failed import overdue
 from workflow.house import House
 from workflow.models import Check, Delivery, Outgoing, Receipt, Seen
 from workflow.settings import Settings
@@ -28,6 +29,7 @@ class Report:
     mails_waiting: int
     mails_refused: int
     oldest_mail: datetime | None  # when the mail that waits longest was promised
+    overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
     faults: list[str]  # what the house has found wrong with itself
     needs: list[str]
 
@@ -50,6 +52,8 @@ def report(house: House) -> Report:
         oldest = session.scalar(select(func.min(Delivery.received_at)).where(pending))
         waiting = Outgoing.state == OutboxState.WAITING
         oldest_mail = session.scalar(select(func.min(Outgoing.created_at)).where(waiting))
+        limit = timedelta(hours=house.settings.failed_alarm_hours)
+        late = overdue(session, house.clock(), limit)
         faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
     found = Report(
         seen=seen,
@@ -60,6 +64,7 @@ def report(house: House) -> Report:
         mails_waiting=mails.get(OutboxState.WAITING, 0),
         mails_refused=mails.get(OutboxState.REFUSED, 0),
         oldest_mail=oldest_mail,
+        overdue=late,
         faults=faults,
         needs=[],
     )
@@ -71,6 +76,10 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
     needs = list(found.faults)
     if found.failed:
         needs.append(f"{found.failed} failed deliveries: see `intake deliveries --state failed`")
+    late, oldest = found.overdue
+    if oldest is not None:
+        since = f"{oldest:%Y-%m-%d %H:%M} UTC"
+        needs.append(f"{late} of them have waited too long, the oldest since {since}: replay or dismiss them")
     if "clock" not in found.seen:
         needs.append("the clock process has never been seen: start `intake clock`, or `intake up`")
     for name, at in found.seen.items():

@@ -14,7 +14,8 @@ from workflow.desk import Desk
 from workflow.due import READING, due
 from workflow.house import House
 from workflow.models import Delivery, Outgoing, Task, Ticket
-from workflow.states import DeliveryState, OutboxState, Status
+from workflow.outbox import waits
+from workflow.states import DeliveryState, Status
 
 GRACE = timedelta(seconds=20)  # what waits longer than this has no worker looking after it
 CHUNK = 500  # tickets a transaction
@@ -85,12 +86,11 @@ def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
 
 def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelta()) -> int:
     """How much of a name's work has been due for so long."""
-    before = now - since
     by_name = {
         "read": select(func.count()).where(
-            Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, before, READING + since)
+            Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now - since, READING + since)
         ),
-        "send": select(func.count()).where(Outgoing.state == OutboxState.WAITING, Outgoing.not_before <= before),
+        "send": select(func.count()).select_from(Outgoing).where(waits(now, since)),
     }
     with house.store.reading() as session:
         return session.scalar(by_name[name]) or 0

@@ -3,19 +3,23 @@
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from aiosmtpd.smtp import Envelope
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.chaos.load import Load
+from workflow.desk import Desk
 from workflow.ledger import balance
 from workflow.models import Delivery, Message, Outgoing, Reached, Task, Ticket
-from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, OutboxState
+from workflow.process import DEADLINES, Milestone, Stage, Template
+from workflow.states import DeliveryState, OutboxState, Status
 from workflow.store import Store
 
 MARKER = re.compile(r"mk\d+x[0-9a-f]{8}")
+LONGEST = max(d.within for d in DEADLINES)
+KINDS = [Desk.deadline_kind(d) for d in DEADLINES]
 MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -33,8 +37,8 @@ class Verdict:
             self.broken.append(f"{name}: {value}, at most {most}")
 
 
-def judge(store: Store, load: Load, taken: list[Envelope], kills: int, *, overdue: bool) -> Verdict:
-    """Count everything; `overdue`: every deadline had passed when the clock ran last."""
+def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: datetime) -> Verdict:
+    """Count everything; `now` is what the processes' clocks said when they ended."""
     verdict = Verdict()
     with store.reading() as session:
         if not balance(session).adds_up:
@@ -43,7 +47,7 @@ def judge(store: Store, load: Load, taken: list[Envelope], kills: int, *, overdu
         _doors(session, load, verdict)
         _states(session, verdict)
         _mails(session, verdict, taken, kills)
-        _tasks(session, verdict, overdue=overdue)
+        _tasks(session, verdict, now)
     return verdict
 
 
@@ -74,8 +78,12 @@ def _states(session: Session, verdict: Verdict) -> None:
     verdict.expect("deliveries failed", deliveries(DeliveryState.FAILED))
     failed = select(Delivery.id, Delivery.reason).where(Delivery.state == DeliveryState.FAILED)
     verdict.broken += [f"delivery {number} failed: {reason}" for number, reason in session.execute(failed)]
-    stuck = select(func.count()).where(Ticket.stage == Stage.SUBMITTED)
-    verdict.expect("tickets stuck in 1-Submitted", session.scalar(stuck) or 0)
+    stuck = list(session.scalars(select(Ticket).where(Ticket.stage == Stage.SUBMITTED)))
+    verdict.expect("tickets stuck in 1-Submitted", len(stuck))
+    for ticket in stuck:
+        mails = [(m.state.value, m.reason, m.attempts, m.period) for m in ticket.outbox]
+        done = [m.milestone.name for m in ticket.milestones]
+        verdict.broken.append(f"ticket {ticket.id}, {ticket.status}, period {ticket.period}: {mails} {done}")
 
 
 def _mails(session: Session, verdict: Verdict, taken: list[Envelope], kills: int) -> None:
@@ -96,17 +104,13 @@ def _mails(session: Session, verdict: Verdict, taken: list[Envelope], kills: int
     verdict.expect("customers surveyed twice", sum(n > 1 for n in surveys.values()))
 
 
-def _tasks(session: Session, verdict: Verdict, *, overdue: bool) -> None:
-    raised = Counter(
-        (task.ticket_id, task.period, task.kind)
-        for task in session.scalars(select(Task).where(Task.kind.like("deadline:%")))
-    )
+def _tasks(session: Session, verdict: Verdict, now: datetime) -> None:
+    deadlines = session.scalars(select(Task).where(Task.kind.like("deadline:%")))
+    raised = Counter((task.ticket_id, task.period, task.kind) for task in deadlines)
     verdict.figures["deadline tasks"] = sum(raised.values())
     verdict.expect("deadline tasks raised twice", sum(n - 1 for n in raised.values()))
-    if not overdue:
-        return
     followed = select(Reached.ticket_id).where(Reached.milestone == Milestone.FOLLOW_UP_SENT)
-    late = session.scalars(select(Ticket.id).where(Ticket.status == "open", Ticket.id.not_in(followed)))
-    due = [(t, kind) for t in late for kind in ("deadline:FOLLOW_UP_SENT", "deadline:RESOLVED")]
+    late = (Ticket.status == Status.OPEN, Ticket.id.not_in(followed), Ticket.period_started_at <= now - LONGEST)
+    due = [(t, kind) for t in session.scalars(select(Ticket.id).where(*late)) for kind in KINDS]
     have = {(ticket, kind) for ticket, _, kind in raised}
     verdict.expect("missed deadlines without a task", sum(one not in have for one in due))

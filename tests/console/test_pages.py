@@ -7,8 +7,8 @@ from sqlalchemy import select
 from console.pages import create
 from tests.house import complete, contact, counted, mail, ticket_of
 from workflow.house import House
+from workflow.letter import STATUS, SURVEY
 from workflow.models import Answer, Outgoing
-from workflow.outbox import STATUS, SURVEY
 from workflow.process import Template
 
 

@@ -14,9 +14,10 @@ def test_lmtp_answers_for_each_recipient_it_accepted(door: Listener, stored: Sto
         assert client.say(HELLO, "HELO a", "LHLO mx", FROM) == ["500", "500", "250", "250"]
         assert client.say(TO, "RCPT TO:<nobody@billing.example>", TO, "RCPT TO:<postmaster>", "DATA")[-1] == "354"
         client.send(MAIL + b".\r\n")
-        assert [client.reply() for _ in range(3)] == ["250 2.0.0 stored as 1"] * 3
+        replies = [client.reply() for _ in range(3)]
         assert client.say("NOOP") == ["250"]
     arrival = stored.next()
+    assert replies == [f"250 2.0.0 stored as 1, {arrival.reference}"] * 3
     assert (arrival.transport, arrival.envelope["rcpt_to"]) == (Transport.LMTP, [DESK, "postmaster"])
 
 

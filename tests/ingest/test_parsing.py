@@ -12,13 +12,13 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from ingest import parsing
+from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
 from ingest.parsing import BrokenError, EndedError, isolated, parse
 from ingest.reading import read, read_waiting
 from parsers import PARSERS
 from parsers.item import Format, ParseError
-from tests.house import HandClock, Woken, call, counted
+from tests.house import HandClock, Woken, call, counted, together
 from workflow.due import READING
 from workflow.house import House
 from workflow.models import Delivery, Ticket
@@ -250,13 +250,33 @@ def test_bytes_that_are_gone_are_tried_again_and_then_told(house: House, clock: 
     assert "INTAKE_BLOBS_URL" in delivery(house, number).reason
 
 
-def test_reading_one_now_counts_its_attempts_too(house: House, poison: None) -> None:
+def test_reading_one_now_counts_its_attempts_too(house: House, poison: None, clock: HandClock) -> None:
     """The watched folder reads by itself: what kills it must not kill it for ever."""
     del poison
     number = arrive(house, letter("poison: crash"))
     for _ in range(3):
         read(house, number)
+        read(house, number)  # too early: no attempt, and none counted
+        clock.turn(seconds=30)
     assert delivery(house, number).state is DeliveryState.FAILED
+    assert delivery(house, number).attempts == 3
+
+
+def test_one_that_somebody_else_reads_is_left_to_them(house: House) -> None:
+    """The folder looks every second, and a worker may be faster: looking is no attempt."""
+    number = arrive(house, letter())
+    [claimed] = reading._claim(house, 1)
+    for _ in range(5):
+        read(house, number)
+    assert delivery(house, number).attempts == 1
+    assert (
+        together(
+            lambda: read(house, number, patience=10), lambda: reading._settle(house, reading._begin(house, claimed))
+        )
+        == []
+    )
+    assert delivery(house, number).state is DeliveryState.PROCESSED
+    assert counted(house, Ticket) == 1
 
 
 def test_a_call_is_parsed_without_another_process(house: House, poison: None) -> None:

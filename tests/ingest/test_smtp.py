@@ -49,7 +49,8 @@ def test_yes_is_said_only_once_it_is_stored(stored: Stored) -> None:
         client.envelope().send(MAIL + b".\r\n")
         early = not client.silent(0.1)
         commit.set()
-        assert (early, client.reply()) == (False, "250 2.0.0 stored as 1")
+        reply = client.reply()
+        assert (early, reply) == (False, f"250 2.0.0 stored as 1, {stored.arrivals[0].reference}")
 
 
 @pytest.mark.parametrize(
@@ -69,9 +70,19 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
         assert client.reply() == LATER
         assert client.say(FROM, TO, "DATA") == ["250", "250", "354"]
         client.send(MAIL + b".\r\n")
-        assert client.reply() == "250 2.0.0 stored as 1"
+        assert client.reply().startswith("250 2.0.0 stored as 1, ")
     assert type(error).__name__ in str(log)
     assert "secret" not in str(log)
+
+
+def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(client: Client, stored: Stored) -> None:
+    heard = []
+    for _ in range(2):
+        client.envelope().send(MAIL + b".\r\n")
+        heard.append(client.reply().rpartition(" ")[2])
+    assert heard == [arrival.reference for arrival in stored.arrivals]
+    assert len(set(heard)) == 2
+    assert [len(name) for name in heard] == [16, 16]
 
 
 def test_a_store_that_takes_too_long_is_try_again() -> None:
@@ -122,7 +133,7 @@ def test_a_mail_without_its_end_is_no_mail(door: Listener, stored: Stored, cut: 
     with Client(door) as client:
         client.envelope().send(cut)
     until(door._crowds[0].empty.is_set)
-    assert (stored.arrivals, door._crowds[0].held) == ([], 0)
+    assert (stored.arrivals, door._room.held) == ([], 0)
 
 
 # octets

@@ -21,7 +21,7 @@ from tests.house import (
     ticket_of,
     together,
 )
-from workflow import belonging, outbox
+from workflow import belonging, letter, outbox
 from workflow.house import House
 from workflow.models import CompanyDomain, Filing, Message, Outgoing, StoredAttachment, Ticket, TicketRelation
 from workflow.states import OutboxState, Outcome, Status
@@ -30,7 +30,7 @@ STRANGER = Address("Mallory", "mallory@elsewhere.example")
 
 
 def token_address(house: House, number: int) -> str:
-    return outbox.reply_address(number, house.settings, house.signer)
+    return letter.reply_address(number, house.settings, house.signer)
 
 
 def notice_of(house: House, number: int) -> Outgoing:
@@ -138,7 +138,7 @@ def test_a_forged_token_never_attaches_anything(house: House) -> None:
         good.replace(digits, digits[::-1]),
         good.replace(f"+t-{number}-", f"+t-{other}-"),  # another ticket's number with this one's signature
         good.replace(f"+t-{number}-", f"+t-{9**20}-"),
-        outbox.return_path(number, house.settings, house.signer).replace("+bounce-", "+t-"),  # another purpose
+        letter.return_path(number, house.settings, house.signer).replace("+bounce-", "+t-"),  # another purpose
     ]
     for address in forged:
         filing = deliver(house, mail(), {"rcpt_to": [address]})
@@ -158,7 +158,7 @@ def test_a_token_of_an_earlier_key_still_opens_its_ticket(house: House) -> None:
     address = token_address(house, number)
     rotated = keys.Signer([Fernet.generate_key(), *keys.load(house.settings)])
     assert rotated.number("t", address.partition("+t-")[2].partition("@")[0]) == number
-    assert outbox.reply_address(number, house.settings, rotated) != address
+    assert letter.reply_address(number, house.settings, rotated) != address
 
 
 def test_our_token_counts_more_than_a_reference(house: House) -> None:
@@ -303,7 +303,7 @@ def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(house:
 
 
 def bounce(house: House, sent: Outgoing, way: str) -> Filing:
-    path = outbox.return_path(sent.id, house.settings, house.signer)
+    path = letter.return_path(sent.id, house.settings, house.signer)
     report = f"Reporting-MTA: dns; x\n\nMessage-ID: {sent.message_id}\n"
     given: dict[str, Any] = {
         "return path": {},
@@ -365,7 +365,7 @@ def test_a_forged_bounce_flags_nobody(house: House) -> None:
 
 def test_whatever_comes_to_the_return_path_opens_no_ticket(house: House) -> None:
     number = ticket_of(house)
-    path = outbox.return_path(notice_of(house, number).id, house.settings, house.signer)
+    path = letter.return_path(notice_of(house, number).id, house.settings, house.signer)
     filing = deliver(house, mail("I am on holiday", is_auto_reply=True, is_automated=True), {"rcpt_to": [path]})
     assert filing.outcome is Outcome.IGNORED
     assert not contact(house, ANN.email).unreachable  # away is not gone

@@ -1,35 +1,31 @@
-"""Mail out: against a real SMTP server and the folder, what is sent, sent again, given up, and never said."""
+"""Mail out: against a real SMTP server and the folder, what is written, to whom, and what is never said."""
 
 from collections.abc import Iterator
-from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from parsers.item import Address
 from tests.house import (
     ANN,
     HandClock,
-    Posts,
-    Woken,
     audited,
     complete,
     contact,
     counted,
     deliver,
     mail,
-    phoned,
     reach,
     row,
     ticket_of,
     together,
 )
-from tests.servers import Relay, free_port
-from workflow import outbox
+from tests.servers import Relay
+from tests.workflow.mail_out import outgoing, read, sending_through
+from workflow import letter, outbox
 from workflow.house import House, open_house
 from workflow.models import Message, Outgoing, Ticket
 from workflow.process import Milestone, Stage, Template
@@ -43,21 +39,8 @@ PATIENT = mail(f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}<
 @pytest.fixture
 def relayed(house: House, relay: Relay) -> Iterator[House]:
     """A house that sends through the relay."""
-    given = house.settings.model_copy(update={"relay_url": SecretStr(relay.url)})
-    opened = open_house(given, waker=Woken(), clock=house.clock)
-    yield opened
-    opened.close()
-
-
-def outgoing(house: House, number: int = 1) -> Outgoing:
-    with house.store.reading() as session:
-        return session.get_one(Outgoing, number)
-
-
-def read(raw: bytes) -> EmailMessage:
-    message = message_from_bytes(raw, policy=policy.default)
-    assert isinstance(message, EmailMessage)
-    return message
+    with sending_through(house, relay.url) as opened:
+        yield opened
 
 
 def in_folder(house: House) -> list[EmailMessage]:
@@ -74,9 +57,9 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: House, relay: Rel
     message = read(bytes(taken.content or b""))
     signer, settings = relayed.signer, relayed.settings
     assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == outbox.return_path(1, settings, signer)
-    assert message["Message-ID"] == outbox.message_id(1, settings, signer)
-    assert message["Reply-To"] == outbox.reply_address(first, settings, signer)
+    assert taken.mail_from == letter.return_path(1, settings, signer)
+    assert message["Message-ID"] == letter.message_id(1, settings, signer)
+    assert message["Reply-To"] == letter.reply_address(first, settings, signer)
     assert message["Auto-Submitted"] == "auto-replied"
     assert message["In-Reply-To"] == "<first@practice.example>"
     assert message["References"] == "<first@practice.example>"
@@ -148,7 +131,7 @@ def test_every_template_renders_to_one_subject_and_a_text(house: House) -> None:
     number = ticket_of(house)
     for template in Template:
         waiting = Outgoing(id=9, ticket_id=number, template=template, text="words", to=ANN.email)
-        subject, said = outbox._render(waiting, house.settings, house.signer)
+        subject, said = letter.render(waiting, house.settings, house.signer)
         assert subject
         assert "\n" not in subject
         assert "{" not in subject + said
@@ -166,226 +149,12 @@ def test_the_mail_is_on_the_timeline_once_sent(house: House) -> None:
 
 def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(house: House, tmp_path: Path) -> None:
     signer, settings = house.signer, house.settings
-    ids = {outbox.message_id(n, settings, signer) for n in range(1, 200)}
+    ids = {letter.message_id(n, settings, signer) for n in range(1, 200)}
     assert len(ids) == 199
-    assert ids == {outbox.message_id(n, settings, signer) for n in range(1, 200)}
+    assert ids == {letter.message_id(n, settings, signer) for n in range(1, 200)}
     other = open_house(Settings(home=tmp_path / "other"))
     other.close()
-    assert outbox.message_id(1, settings, other.signer) not in ids
-
-
-# -- sending and sending again --------------------------------------------------------------------------------------
-
-
-def test_many_mails_go_over_one_connection(relayed: House, relay: Relay) -> None:
-    for n in range(5):
-        ticket_of(relayed, mail(sender=Address("", f"c{n}@practice.example")))
-    assert outbox.send_waiting(relayed) == 5
-    assert (len(relay.taken), relay.connections) == (5, 1)
-
-
-def test_a_450_is_tried_again_with_growing_pauses(relayed: House, relay: Relay, clock: HandClock) -> None:
-    number = ticket_of(relayed)
-    relay.answers = ["450 4.2.0 later"] * 4
-    waited = []
-    for _ in range(4):
-        assert outbox.send_waiting(relayed) == 1
-        assert outbox.send_waiting(relayed) == 0
-        waited.append((outgoing(relayed).not_before - clock()).total_seconds())
-        clock.turn(seconds=waited[-1] - 1)
-        assert outbox.send_waiting(relayed) == 0
-        clock.turn(seconds=1)
-    assert waited == [30, 60, 120, 240]
-    assert outgoing(relayed).reason == "not taken by the relay (450): tried again"
-    assert outbox.send_waiting(relayed) == 1
-    sent = outgoing(relayed)
-    assert (sent.state, sent.attempts, sent.reason) == (OutboxState.SENT, 5, "")
-    with relayed.store.reading() as session:
-        assert session.get_one(Ticket, number).tasks == []
-    assert not contact(relayed, ANN.email).unreachable
-
-
-@pytest.mark.parametrize("answer", ["421 4.3.2 closing", "450 4.2.0 busy", "hang up"])
-@pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA"])
-def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
-    relayed: House, relay: Relay, clock: HandClock, at: str, answer: str
-) -> None:
-    relay.at, relay.answers = at, [answer]
-    for n in range(2):
-        ticket_of(relayed, mail(sender=Address("", f"c{n}@practice.example")))
-    outbox.send_waiting(relayed)
-    assert [outgoing(relayed, n).state for n in (1, 2)] == [OutboxState.WAITING, OutboxState.SENT]
-    clock.turn(seconds=30)
-    outbox.send_waiting(relayed)
-    assert [t.rcpt_tos for t in relay.taken] == [["c1@practice.example"], ["c0@practice.example"]]
-
-
-@pytest.mark.parametrize("at", ["RCPT", "DATA"])
-def test_a_550_is_not_tried_again_but_told_to_a_person(relayed: House, relay: Relay, clock: HandClock, at: str) -> None:
-    relay.at, relay.answers = at, ["550 5.1.1 no such mailbox"]
-    number = ticket_of(relayed)
-    outbox.send_waiting(relayed)
-    clock.turn(days=3)
-    assert outbox.send_waiting(relayed) == 0
-    refused = outgoing(relayed)
-    assert (refused.state, refused.attempts) == (OutboxState.REFUSED, 1)
-    assert refused.reason == "refused by the relay with 550"
-    assert contact(relayed, ANN.email).unreachable
-    with relayed.store.reading() as session:
-        ticket = session.get_one(Ticket, number)
-        assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
-        assert ticket.stage is Stage.IN_PROGRESS  # recorded as not possible
-        assert ticket.milestones[0].note == "not possible: refused by the relay with 550"
-
-
-def test_a_relay_that_refuses_us_as_the_sender_says_nothing_of_the_customer(
-    relayed: House, relay: Relay, clock: HandClock
-) -> None:
-    ticket_of(relayed)
-    relay.at, relay.answers = "MAIL", ["530 5.7.0 authentication required"]
-    outbox.send_waiting(relayed)
-    assert outgoing(relayed).state is OutboxState.WAITING
-    assert not contact(relayed, ANN.email).unreachable
-    clock.turn(minutes=1)
-    outbox.send_waiting(relayed)
-    assert outgoing(relayed).state is OutboxState.SENT
-
-
-def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_customer(
-    house: House, clock: HandClock
-) -> None:
-    number = ticket_of(house)
-    (house.settings.home / "outbox").write_text("nothing can be handed over here")
-    while outgoing(house).state is OutboxState.WAITING:
-        assert outbox.send_waiting(house) == 1
-        clock.now = max(clock.now, outgoing(house).not_before)
-    lost = outgoing(house)
-    assert lost.reason == "not taken by the relay for two days"
-    assert (clock() - lost.created_at).days == 2
-    assert lost.attempts < 120
-    assert not contact(house, ANN.email).unreachable
-    with house.store.reading() as session:
-        assert len(session.get_one(Ticket, number).tasks) == 1
-
-
-def test_a_relay_nobody_listens_at_is_waited_out(house: House, clock: HandClock) -> None:
-    given = house.settings.model_copy(update={"relay_url": SecretStr(f"smtp://127.0.0.1:{free_port()}")})
-    away = open_house(given, waker=Woken(), clock=clock)
-    ticket_of(away)
-    outbox.send_waiting(away)
-    assert outgoing(away).reason == "not taken by the relay (no answer): tried again"
-    away.close()
-
-
-@pytest.mark.parametrize("email", ["jörg@practice.example", "x@bücher.example"])
-def test_an_address_the_relay_cannot_write_to_is_told_to_a_person_at_once(
-    relayed: House, relay: Relay, email: str
-) -> None:
-    number = ticket_of(relayed, mail(sender=Address("", email)))
-    outbox.send_waiting(relayed)
-    if relay.taken:  # a domain has an ASCII form
-        assert relay.taken[0].rcpt_tos == ["x@xn--bcher-kva.example"]
-        return
-    assert outgoing(relayed).state is OutboxState.REFUSED
-    with relayed.store.reading() as session:
-        assert [t.kind for t in session.get_one(Ticket, number).tasks] == ["tell-customer:1"]
-
-
-class Crash(BaseException):
-    """The process is gone."""
-
-
-def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_id(
-    relayed: House, relay: Relay, clock: HandClock
-) -> None:
-    number = ticket_of(relayed)
-
-    def die(session: Any, *_: Any) -> None:
-        if any(isinstance(o, Message) and o.direction == "out" for o in session.new):
-            raise Crash
-
-    from sqlalchemy.orm import Session  # noqa: PLC0415
-
-    event.listen(Session, "before_flush", die)
-    try:
-        with pytest.raises(Crash):
-            outbox.send_waiting(relayed)
-    finally:
-        event.remove(Session, "before_flush", die)
-    assert outgoing(relayed).state is OutboxState.WAITING
-    assert outbox.send_waiting(relayed) == 0  # its lease runs
-    clock.turn(seconds=120)
-    assert outbox.send_waiting(relayed) == 1
-    ids = [read(bytes(t.content or b""))["Message-ID"] for t in relay.taken]
-    assert len(ids) == 2
-    assert len(set(ids)) == 1
-    assert bytes(relay.taken[0].content or b"") == bytes(relay.taken[1].content or b"")
-    with relayed.store.reading() as session:
-        assert len(session.get_one(Ticket, number).messages) == 2
-
-
-def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
-    relayed: House, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for n in range(6):
-        ticket_of(relayed, mail(sender=Address("", f"c{n}@practice.example")))
-    other = open_house(relayed.settings, waker=Woken(), clock=clock)
-    posted = relay.handle_DATA
-
-    async def slowly(*given: Any) -> str:
-        clock.turn(seconds=50)
-        return await posted(*given)
-
-    monkeypatch.setattr(relay, "handle_DATA", slowly)
-    outbox.send_waiting(relayed)
-    assert len(relay.taken) == 2  # the third would have come close to the end of its lease
-    clock.turn(seconds=120)
-    outbox.send_waiting(other)
-    clock.turn(seconds=120)
-    outbox.send_waiting(relayed)
-    other.close()
-    sent = sorted(t.rcpt_tos[0] for t in relay.taken)
-    assert sent == [f"c{n}@practice.example" for n in range(6)]
-
-
-def test_two_workers_at_once_send_each_mail_once(postgres_house: House, relay: Relay) -> None:
-    given = postgres_house.settings.model_copy(update={"relay_url": SecretStr(relay.url)})
-    house = open_house(given, waker=Woken(), clock=postgres_house.clock)
-    for n in range(8):
-        ticket_of(house, mail(sender=Address("", f"c{n}@practice.example")))
-    assert together(*[lambda: outbox.send_waiting(house)] * 4) == []
-    assert len(relay.taken) == 8
-    assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 8
-    house.close()
-
-
-def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(postgres_house: House) -> None:
-    house = postgres_house
-    number = ticket_of(house, phoned(Address("", "bob@practice.example")))
-    posts = Posts()
-    assert outbox._claim(house, house.clock()) == [1, 2]
-    assert together(*(lambda n=n: outbox.send(house, posts, n) for n in (1, 2))) == []
-    assert len(posts.taken) == 2
-    assert len(audited(house, number, "reached")) == 1
-    assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 2
-
-
-def test_a_mail_that_was_sent_is_not_sent_by_a_late_worker(house: House) -> None:
-    ticket_of(house)
-    posts = Posts()
-    outbox.send(house, posts, 1)
-    outbox.send(house, posts, 1)
-    assert len(posts.taken) == 1
-
-
-def test_one_mail_that_cannot_be_written_stops_no_other(house: House) -> None:
-    first, second = (ticket_of(house, mail(sender=Address("", f"c{n}@p.example"))) for n in range(2))
-    with house.store.transaction() as session:
-        session.get_one(Outgoing, 1).to = "two@x.example, three@y.example"
-    outbox.send_waiting(house)
-    assert [outgoing(house, n).state for n in (1, 2)] == [OutboxState.REFUSED, OutboxState.SENT]
-    assert outgoing(house).reason == "the address cannot be used"
-    assert {first, second} == {1, 2}
+    assert letter.message_id(1, settings, other.signer) not in ids
 
 
 # -- the folder -----------------------------------------------------------------------------------------------------
@@ -611,6 +380,6 @@ def test_the_cap_holds_for_a_reopened_ticket(house: House, clock: HandClock) -> 
 def test_a_survey_asks_with_a_signed_link_and_a_way_out(house: House) -> None:
     completed(house)
     survey = next(m for m in in_folder(house) if "How did we do" in m["Subject"])
-    link = f"{house.settings.public_url}/survey/{house.signer.token(outbox.SURVEY, surveys(house)[0].id)}"
+    link = f"{house.settings.public_url}/survey/{house.signer.token(letter.SURVEY, surveys(house)[0].id)}"
     assert link in survey.get_content()
     assert survey["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"

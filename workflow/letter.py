@@ -1,0 +1,107 @@
+"""What a promised mail says, and the names it goes by: fixed words, a number and links."""
+
+from email import policy
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from workflow import belonging
+from workflow.keys import Signer
+from workflow.models import Message, Outgoing
+from workflow.process import Template
+from workflow.settings import Settings
+
+# Long tokens stay in one piece: at 78 characters the library would wrap them into encoded-words no reader undoes.
+ASCII = policy.SMTP.clone(max_line_length=900, cte_type="7bit")  # and every relay takes it
+SURVEY, STATUS = "survey", "status"  # purposes of links
+
+
+class Letter(NamedTuple):
+    """A mail as it is handed over."""
+
+    message: EmailMessage
+    sender: str
+    to: str
+
+
+def write(session: Session, mail: Outgoing, settings: Settings, signer: Signer) -> Letter:
+    """The mail: fixed words, number and links; never the customer's subject or text. The same however often."""
+    subject, text = render(mail, settings, signer)
+    message = EmailMessage(policy=ASCII)
+    local, _, domain = settings.sender.rpartition("@")
+    message["From"] = Address(settings.from_name, local, domain)
+    message["To"] = mail.to
+    message["Subject"] = subject
+    message["Date"] = format_datetime(mail.created_at)
+    message["Message-ID"] = message_id(mail.id, settings, signer)
+    message["Reply-To"] = reply_address(mail.ticket_id, settings, signer)
+    if mail.template is not Template.RECAP:  # a recap is written by a person
+        message["Auto-Submitted"] = "auto-generated" if mail.template is Template.SURVEY else "auto-replied"
+        message["X-Auto-Response-Suppress"] = "All"
+    if mail.template is Template.SURVEY:  # RFC 2369, RFC 8058
+        message["List-Unsubscribe"] = f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    thread = _thread(session, mail)
+    if thread:
+        message["In-Reply-To"] = thread[-1]
+        message["References"] = " ".join(thread)
+    message.set_content(text)
+    return Letter(message, return_path(mail.id, settings, signer), mail.to)
+
+
+def render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str]:
+    """Subject and text of a mail."""
+    rendered = _templates().get_template(f"billing-support/{mail.template.name.lower()}.txt").render(
+        number=mail.ticket_id,
+        text=mail.text,
+        from_name=settings.from_name,
+        link=_link(settings, "status", signer.token(STATUS, mail.ticket_id)),
+        survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
+    )  # fmt: skip
+    head, _, text = rendered.partition("\n\n")
+    return head.removeprefix("Subject: "), text
+
+
+def reply_address(ticket: int, settings: Settings, signer: Signer) -> str:
+    """The address an answer to this ticket's mail goes to: our own with a signed token."""
+    return _plus(settings, f"{belonging.TICKET}-{signer.token(belonging.TICKET, ticket)}")
+
+
+def return_path(mail: int, settings: Settings, signer: Signer) -> str:
+    """Where a bounce of this mail goes; never opens a ticket (RFC 3834 §4)."""
+    return _plus(settings, f"{belonging.BOUNCE}-{signer.token(belonging.BOUNCE, mail)}")
+
+
+def message_id(mail: int, settings: Settings, signer: Signer) -> str:
+    """The Message-ID of a mail: made from its row, the same however often it is sent, not to be guessed."""
+    return f"<outbox-{signer.token(belonging.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
+
+
+def _plus(settings: Settings, tag: str) -> str:
+    local, _, domain = settings.sender.rpartition("@")
+    return f"{local}+{tag}@{domain}"
+
+
+def _link(settings: Settings, page: str, token: str) -> str:
+    return f"{settings.public_url.rstrip('/')}/{page}/{token}"
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    # Plain text mail: there is nothing to escape, and StrictUndefined leaves no gap unseen.
+    return Environment(loader=PackageLoader("workflow"), undefined=StrictUndefined, autoescape=False)  # noqa: S701
+
+
+def _thread(session: Session, mail: Outgoing) -> list[str]:
+    """Message-IDs of the customer's mails on the ticket that this mail can answer to, oldest first, bounded."""
+    theirs = (Message.ticket_id == mail.ticket_id, Message.format == "mail", Message.direction == "in")
+    names = session.scalars(
+        select(Message.message_id).where(*theirs, Message.at <= mail.created_at).order_by(Message.id)
+    )
+    return [f"<{name}>" for name in names if "@" in name and name.isascii() and not set(name) & set("<> \t\r\n")][-10:]
