@@ -58,10 +58,23 @@ def _items(told: list[Finding], becoming: list[Becoming]) -> Iterator[Data]:
             "was": filing.outcome if filing else None,
             "ticket": filing.ticket_id if filing else None,
             "message": filing.message_id if filing else None,
-            "fields": [{"name": f.name, "before": f.before, "after": f.after} for f in finding.fields],
+            "fields": _fields(finding),
             "notes": list(finding.notes),
             "becomes": _becoming(becomes) if becomes else None,
         }
+
+
+def _fields(finding: Finding) -> list[Data]:
+    """What reads otherwise; of an item to be filed, what tells a person which one it is."""
+    if finding.verdict is Verdict.RECEIVED and finding.item is not None:
+        item = finding.item
+        said = {
+            "sender": f"{item.sender.name} {item.contact.email}".strip(),
+            "subject": item.subject,
+            "text": item.text,
+        }
+        return [{"name": name, "before": "", "after": value} for name, value in said.items() if value]
+    return [{"name": f.name, "before": f.before, "after": f.after} for f in finding.fields]
 
 
 def _becoming(one: Becoming) -> Data:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workflow.ledger import Balance
 
 Data = dict[str, Any]
-MOST_ROWS = 100
+MOST_ROWS, MOST_NUMBERS = 100, 10
 WIDE = 160  # columns for output that goes into a file or pipe
 
 
@@ -140,10 +140,17 @@ def deliveries(found: list[Data]) -> None:
     columns = ("#", "age" if waiting else "received", "door", "as", "bytes", "state", "tickets", "reason")
     rows = (
         (d["id"], age(d["age_seconds"]) if waiting else when(d["received_at"]), d["transport"], d["format"], d["size"],
-         d["state"], " ".join(map(str, d["tickets"])) or "–", d["reason"])
+         d["state"], numbers(d["tickets"]), d["reason"])
         for d in found
     )  # fmt: skip
     screen().print(table(columns, rows))
+
+
+def numbers(found: list[int]) -> str:
+    """Numbers of tickets, of very many the first, the last and how many; a dash for none."""
+    if len(found) > MOST_NUMBERS:
+        return f"{found[0]} … {found[-1]} ({len(found)})"
+    return ", ".join(map(str, found)) or "–"
 
 
 def delivery(found: Data) -> None:

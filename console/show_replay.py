@@ -34,7 +34,7 @@ def _headline(found: Data) -> str:
         return f"{found['state']}: {found['reason']}"
     if "tickets" in found:
         tickets = found["tickets"]
-        return f"processed, {'ticket ' + ', '.join(map(str, tickets)) if tickets else 'no ticket'}"
+        return f"processed, {f'ticket {show.numbers(tickets)}' if tickets else 'no ticket'}"
     if not found["changes"]:
         return "nothing would change"
     items = f"{found['changes']} of {found['changes'] + found['same']} items"

@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import select, update
 
 import parsers
-from console import show_replay, times
+from console import show, show_replay, times
 from ingest import intake as door
+from ingest import parsing
 from ingest.reading import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
@@ -390,6 +391,26 @@ def test_many_past_ones_are_chosen_by_what_they_are(
     assert "2 deliveries: 1 done, 0 would change" in done
 
 
+def test_a_new_item_is_shown_by_what_it_says(intake: Intake, at_home: House, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(TABLE)
+    intake("deliver", "secure-message", path)
+    with reading(Format.SECURE_MESSAGE, parsers.PARSERS[Format.SECURE_MESSAGE](TABLE)[0]):
+        read_waiting(at_home)
+    shown = intake("replay", 1).stdout
+    assert "1: 1 of 2 items would change" in shown
+    assert "a new item: would open a ticket" in shown
+    assert "+ Al" in shown
+    assert "+ And me" in shown
+    assert "Help me" not in shown
+
+
+def test_of_very_many_tickets_the_first_and_the_last_are_named() -> None:
+    assert show.numbers([]) == "–"
+    assert show.numbers([3, 4]) == "3, 4"
+    assert show.numbers(list(range(1, 2701))) == "1 … 2700 (2700)"
+
+
 @pytest.fixture
 def failed_too(intake: Intake, broken: Path, past: int, at_home: House) -> int:
     del past
@@ -412,6 +433,20 @@ def test_one_that_cannot_be_read_today_is_left_as_it_was(intake: Intake, at_home
     assert text_of(intake) == "as it was"
 
 
+def test_what_ends_its_parser_does_not_end_the_command(
+    intake: Intake, at_home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "poison.eml"
+    path.write_bytes(MAIL.replace(b"Hello", b"poison: crash"))
+    intake("deliver", "mail", path)
+    monkeypatch.setattr(parsing, "CHILD", (str(ROOT / "tests" / "ingest" / "poison_child.py"),))
+    said = intake("replay", 1, "--dry-run", code=1).stdout
+    assert said == "1: pending: its parser was ended by signal 11\n"
+    read_waiting(at_home)
+    said = intake("replay", 1, "--yes", code=1).stdout
+    assert said == "1: processed: cannot be read today: its parser was ended by signal 11\n"
+
+
 def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
     intake: Intake, failed: int, at_home: House
 ) -> None:
@@ -422,6 +457,7 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
     said = intake("replay", failed, "--yes").stdout
     assert "1: processed" in said
     assert "opened ticket 2" in said
+    assert "Help me" not in said
     texts = {json.loads(intake("ticket", n, "--json").stdout)["messages"][0]["text"] for n in (1, 2)}
     assert texts == {"Help me", "And me"}
     intake("ledger")
