@@ -76,8 +76,8 @@ def replay(  # noqa: PLR0913  # a command has the options it has
               intake replay --format mail --since 2026-03-01 --yes
 
     Of one that was read before, messages and tickets take over what today's parser reads, new items are filed as
-    always. Nothing is deleted, closed or sent to the customers of tickets that are there. What is shown may hold
-    patient data. With --json a delivery is an object on a line of its own.
+    always. No ticket, message or original is deleted, none is closed, and customers of tickets that are there get no
+    mail. What is shown may hold patient data. With --json a delivery is an object on a line of its own.
     Exit code 1 if any of them cannot be read.
     """
     since = since.astimezone(UTC) if since else None  # said in this machine's time zone

@@ -64,7 +64,8 @@ def compare(
 def put(
     desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], *, by: str, now: datetime
 ) -> list[Filing]:
-    """Make it so, in the session that compared; the filings of what was received, in order. Nothing is taken away.
+    """Make it so, in the session that compared; the filings of what was received, in order. No message or ticket is taken
+    away; of its files, those that are not found any more.
 
     Safe to repeat: the next comparison finds nothing to change.
     """
