@@ -64,10 +64,10 @@ def compare(
 def put(
     desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], *, by: str, now: datetime
 ) -> list[Filing]:
-    """Make it so, in the session that compared; the filings of what was received, in order. No message or ticket is taken
-    away; of its files, those that are not found any more.
+    """Make it so, in the session that compared; the filings of what was received, in order.
 
-    Safe to repeat: the next comparison finds nothing to change.
+    No message or ticket is taken away; of a message's files, those that are not found any more. Safe to repeat: the
+    next comparison finds nothing to change.
     """
     changed = [f for f in findings if f.verdict is Verdict.CHANGED]
     for finding in changed:
