@@ -17,6 +17,7 @@ from parsers.item import Format, InboundItem, ParseError
 
 LENGTH = 8
 ITEMS, END, REFUSED, BROKEN, MEMORY = "items", "end", "refused", "broken", "memory"  # what an answer begins with
+READY = b"ready"
 MOST_ITEMS = 200  # in one frame
 
 
@@ -28,6 +29,8 @@ def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)  # a dump would be a customer's text on the disk
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
+    _write(answers, READY)  # the time an item may take does not begin while we import
+    answers.flush()
     while (request := read_frame(requests.read)) is not None:
         _limit(resource.RLIMIT_CPU, _used() + seconds)
         name, _, raw = request.partition(b"\0")

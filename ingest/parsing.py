@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import parsers
-from ingest.parse_child import BROKEN, END, ITEMS, LENGTH, MEMORY, REFUSED, read_frame
+from ingest.parse_child import BROKEN, END, ITEMS, LENGTH, MEMORY, READY, REFUSED, read_frame
 from parsers.item import Format, InboundItem, ParseError
 from workflow.settings import Settings
 
 LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
 CHILD = ("-m", "ingest.parse_child")
 PIECE = 1024 * 1024
+START_SECONDS = 60.0  # for a parser to import what it needs, on a machine that has much else to do
 SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the others'
 YIELDING = 10  # added to the niceness of its process, which then ends with the item: it cannot be taken back
 OURS = "INTAKE_"  # settings, keys among them, are no business of a parser's
@@ -60,10 +61,14 @@ class Lanes:
         return LANES - self._busy
 
     def start(self, form: Format, raw: bytes) -> Future[list[InboundItem]]:
-        """Begin to parse. The future raises ParseError, EndedError or BrokenError; OSError if no process can be had."""
+        """Begin to parse; waits for a process that has to be started first.
+
+        The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be had.
+        """
+        child = self._take()
         with self._lock:
             self._busy += 1
-        return self._threads.submit(self._parse, form, raw)
+        return self._threads.submit(self._parse, child, form, raw)
 
     def close(self) -> None:
         """End every parser, whatever it does; what it was asked for raises BlockingIOError."""
@@ -75,14 +80,13 @@ class Lanes:
         for child in self._idle:
             child.kill()
 
-    def _parse(self, form: Format, raw: bytes) -> list[InboundItem]:
-        child, alive = None, False
+    def _parse(self, child: "_Child", form: Format, raw: bytes) -> list[InboundItem]:
+        alive = False
         try:
-            child = self._take()
             items = child.parse(form, raw, self._seconds)
             alive = not child.slow
         except (ParseError, BrokenError):
-            alive = child is not None and not child.slow
+            alive = not child.slow
             raise
         except EndedError:
             if self._closing:  # our doing, not the item's
@@ -98,14 +102,20 @@ class Lanes:
                 return self._idle.pop()
             child = _Child(self._memory, int(self._seconds) + 1)
             self._all.add(child)
-            return child
+        try:
+            child.begin()
+        except OSError:
+            with self._lock:
+                self._all.discard(child)
+            raise
+        return child
 
-    def _give_back(self, child: "_Child | None", *, alive: bool) -> None:
+    def _give_back(self, child: "_Child", *, alive: bool) -> None:
         with self._lock:
             self._busy -= 1
-            if child is not None and alive:
+            if alive:
                 self._idle.append(child)
-            elif child is not None:
+            else:
                 child.kill()
                 self._all.discard(child)
 
@@ -127,6 +137,16 @@ class _Child:
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
         self.slow = False
+
+    def begin(self) -> None:
+        """Wait until it can parse. Raises OSError, the process then being gone."""
+        try:
+            ready = read_frame(lambda size: self._read(size, time.monotonic() + START_SECONDS))
+        except TimeoutError:
+            ready = None
+        if ready != READY:
+            self.kill()
+            raise ChildProcessError("a parser does not start")
 
     def parse(self, form: Format, raw: bytes, seconds: float) -> list[InboundItem]:
         """Ask and wait. Raises EndedError, the process then being gone, or ParseError or BrokenError as told."""
@@ -258,10 +278,10 @@ def start(form: Format, raw: bytes) -> Future[list[InboundItem]]:
 
     A call is what we wrote ourselves: it is parsed here.
     """
-    if _lanes is not None and form is not Format.PHONE:
-        return _lanes.start(form, raw)
     done: Future[list[InboundItem]] = Future()
     try:
+        if _lanes is not None and form is not Format.PHONE:
+            return _lanes.start(form, raw)
         done.set_result(parsers.parse(form, raw))
     except Exception as error:  # noqa: BLE001  # handed to whoever asks for the result
         done.set_exception(error)

@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 from threading import Event, Thread
 
+import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -158,8 +159,9 @@ def staff(house: House, stop: Event) -> None:
 def installed(plan: Plan) -> Iterator[Run]:
     """A fresh installation, nothing of it running yet."""
     random.seed(plan.seed)
-    journal.silence()  # the desk's part runs in this process
     with ExitStack() as stack:
+        stack.callback(structlog.configure, **structlog.get_config())
+        journal.silence()  # the desk's part runs in this process
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
         postgres = None
         url = f"sqlite:///{home / 'intake.db'}"
