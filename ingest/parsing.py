@@ -31,7 +31,7 @@ SAFE = {  # what an answer may be made of: its process has read hostile bytes, a
 
 
 class EndedError(Exception):
-    """The parser did not survive the item; the text says how, in our own words."""
+    """Reading the item came to no end, or to no beginning; the text says how, in our own words."""
 
 
 class BrokenError(Exception):

@@ -126,15 +126,21 @@ def _begin(house: House, claimed: _Claimed) -> _InHand:
         failed.set_exception(EndedError("each time, the worker reading it ended"))
         return _InHand(claimed, failed)
     try:
-        raw = house.vault.open(claimed.content, claimed.blob)
+        raw = opened(house, claimed.content, claimed.blob)
         return _InHand(claimed, parsing.start(claimed.format, raw))
-    except FileNotFoundError:
-        failed.set_exception(EndedError("its stored bytes are gone: is INTAKE_BLOBS_URL right?"))
-    except ValueError:
-        failed.set_exception(EndedError("its stored bytes do not open: is a key missing in INTAKE_SECRET_KEYS?"))
-    except OSError as error:
+    except (EndedError, OSError) as error:
         failed.set_exception(error)
     return _InHand(claimed, failed)
+
+
+def opened(house: House, content: bytes | None, blob: str | None) -> bytes:
+    """The bytes of a delivery as they came. Raises EndedError where they are gone, OSError where they are away."""
+    try:
+        return house.vault.open(content, blob)
+    except FileNotFoundError:
+        raise EndedError("its stored bytes are gone: is INTAKE_BLOBS_URL right?") from None
+    except ValueError:
+        raise EndedError("its stored bytes do not open: is a key missing in INTAKE_SECRET_KEYS?") from None
 
 
 def _file_in_order(house: House, one: _InHand) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, defer
 
 from ingest import parsing
 from ingest.parsing import EndedError
+from ingest.reading import opened
 from parsers.item import Format, InboundItem, ParseError
 from workflow import belonging, journal, rereading
 from workflow.blobs import Vault
@@ -144,11 +145,9 @@ def original(house: House, number: int) -> tuple[Format, bytes]:
             raise LookupError(number)
         form, content, blob = delivery.format, delivery.content, delivery.blob
     try:
-        return form, house.vault.open(content, blob)
-    except FileNotFoundError:
-        raise UnreadableError("its stored bytes are gone: is INTAKE_BLOBS_URL right?") from None
-    except ValueError:
-        raise UnreadableError("its stored bytes do not open: is a key missing in INTAKE_SECRET_KEYS?") from None
+        return form, opened(house, content, blob)
+    except EndedError as error:
+        raise UnreadableError(str(error)) from None
 
 
 def parsed(house: House, number: int) -> list[InboundItem]:

@@ -41,6 +41,16 @@ class HandClock:
         return self.now
 
 
+class Steady:
+    """A monotonic clock turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Woken(list[str]):
     """A waker that only remembers the names it was called with."""
 

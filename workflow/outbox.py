@@ -223,7 +223,8 @@ def _record(
     """Put down what the relay has said, and what follows from it; False if its bounce or another worker was faster.
 
     A database that is away is asked again for a while: giving up means that the mail goes out a second time. So would
-    an error of ours in what follows, each time: then only what the relay has said is put down.
+    an error of ours in what follows, each time: then only what the relay has said is put down, and the clock makes up
+    for the rest (stuck.py).
     """
     until, only = time.monotonic() + RECORD_SECONDS, False
     while True:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
-from workflow import jobs, journal, process, status
+from workflow import jobs, journal, process, status, stuck
 from workflow.checks import Checks
 from workflow.desk import Desk
 from workflow.due import READING, due
@@ -26,6 +26,7 @@ def sweep(house: House, *, redis_away: Callable[[], bool]) -> None:
     now = house.clock()
     status.alive(house, "clock")
     jobs.do("spool", house)
+    stuck.move_on(house)
     tasks = raise_tasks(house, now)
     late = {name: _waiting(house, name, now) for name in jobs.QUEUES}
     for name in (n for n, waiting in late.items() if waiting):

@@ -11,21 +11,11 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.house import HandClock, counted, together
+from tests.house import HandClock, Steady, counted, together
 from workflow import leases
 from workflow.house import House
 from workflow.leases import RENEW_SECONDS, STALE_SECONDS, SURE_SECONDS, Leases
 from workflow.models import Lease
-
-
-class Steady:
-    """A monotonic clock turned by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

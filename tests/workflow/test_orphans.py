@@ -12,7 +12,7 @@ import pytest
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.house import HandClock, counted, together
+from tests.house import HandClock, Steady, counted, together
 from workflow import sweep
 from workflow.blobs import Vault
 from workflow.checks import Checks
@@ -22,14 +22,6 @@ from workflow.orphans import STEADY_SECONDS, Orphans
 from workflow.status import report
 
 LARGE = b"x" * 300_000
-
-
-class Steady:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.house import (
 from tests.servers import Postgres, Relay, free_port
 from tests.workflow.bad_relay import GREETING, BadRelay, Do
 from tests.workflow.mail_out import outgoing, read, sending_through
-from workflow import jobs, letter, mailer, outbox
+from workflow import jobs, letter, mailer, outbox, stuck, sweep
 from workflow.house import House
 from workflow.models import Message, Outgoing, Ticket
 from workflow.process import Stage
@@ -515,6 +515,26 @@ def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
     clock.turn(days=1)
     assert outbox.send_waiting(relayed) == 0
     assert relay.answers == []
+
+
+@pytest.mark.parametrize(("answer", "step"), [("250 OK", "mail_sent"), ("550 no", "mail_failed")])
+def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_the_clock(
+    relayed: House, relay: Relay, monkeypatch: pytest.MonkeyPatch, answer: str, step: str
+) -> None:
+    customers(relayed, 2)
+    copies = 2 - answer.startswith("5")
+    with monkeypatch.context() as patched:
+        patched.setattr(relayed.desk, step, lambda *_, **__: 1 / 0)
+        relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
+        outbox.send_waiting(relayed)
+        assert stuck.move_on(relayed) > 0  # the error is still there, and stops neither clock nor relay
+    assert counted(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
+    sweep.sweep(relayed, redis_away=lambda: False)
+    assert counted(relayed, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
+    assert len(relay.taken) == copies
+    assert contact(relayed, "c0@practice.example").unreachable == answer.startswith("5")
+    assert bool(tasks(relayed, 1)) == answer.startswith("5")
+    assert stuck.move_on(relayed) == 0
 
 
 # -- the database goes away in between ------------------------------------------------------------------------------
