@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import structlog
 from redis import Redis
 
 from tests.house import HandClock, Woken
@@ -24,6 +25,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if name == "figures":
                 terminalreporter.section(report.nodeid.rpartition("::")[2].replace("_", " ").removeprefix("test "))
                 terminalreporter.write_line(str(figures))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """Whatever a test's command or process made of the log ends with the test."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

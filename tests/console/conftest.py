@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.console.command import Intake
 from workflow.house import House, open_house
@@ -29,8 +28,6 @@ def intake(home: Path) -> Iterator[Intake]:
     del home
     handlers = list(logging.getLogger().handlers)
     yield Intake()
-    structlog.reset_defaults()  # it wrote to a standard error that is closed now
-    structlog.contextvars.clear_contextvars()
     logging.getLogger().handlers[:] = handlers
 
 

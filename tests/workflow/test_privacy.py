@@ -1,10 +1,8 @@
 """What a customer wrote is on the ticket and nowhere else: not in a log, a queue, an audit row or a mail of ours."""
 
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 from pydantic import SecretStr
 from sqlalchemy import inspect, select
 
@@ -25,12 +23,9 @@ TOLD = f"{NAME} {FAMILY}"
 
 
 @pytest.fixture(autouse=True)
-def logged() -> Iterator[None]:
+def logged() -> None:
     """The log as a process has it."""
     journal.setup("test", as_json=True)
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def marked() -> InboundItem:
