@@ -4,16 +4,17 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
+from parsers.options import PLAIN, Options
 
-Parser = Callable[[bytes], list[InboundItem]]
+Parser = Callable[[bytes, Options], list[InboundItem]]
 
 
 def _at(place: str) -> Parser:
     """The parser at a place, imported when it is first needed: a door that only stores carries none of them."""
 
-    def parser(raw: bytes) -> list[InboundItem]:
+    def parser(raw: bytes, options: Options) -> list[InboundItem]:
         found: Parser = resolve_name(place)
-        return found(raw)
+        return found(raw, options)
 
     return parser
 
@@ -26,12 +27,12 @@ PARSERS: dict[Format, Parser] = {
 }
 
 
-def parse(fmt: Format, raw: bytes) -> list[InboundItem]:
+def parse(fmt: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     """Read raw bytes as the given format: one item or more, in the order of the original.
 
     Raises ParseError when the bytes are not of that format, and nothing else.
     """
-    return PARSERS[fmt](raw)
+    return PARSERS[fmt](raw, options)
 
 
 __all__ = ["PARSERS", "Address", "Attachment", "Format", "InboundItem", "ParseError", "parse"]

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from parsers import fields, form_values, json_body
 from parsers.form_values import Answer
 from parsers.item import Format, InboundItem, ParseError
+from parsers.options import PLAIN, Options
 
 # A form's label, as `fields.label` folds it -> our field. What is not here is kept in `details`.
 LABELS = {
@@ -66,7 +67,7 @@ def check(raw: bytes, content_type: str) -> None:
     _answers(raw)
 
 
-def parse(raw: bytes) -> list[InboundItem]:
+def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """Read one item from a JSON object or an urlencoded form, told apart by the first byte.
 
     `external_id` is "FormID/UniqueID", or empty where either is missing or odd; the ticket's text has a line

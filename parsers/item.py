@@ -126,3 +126,17 @@ class InboundItem:
         if self.sender.email or not self.reply_to:
             return self.sender
         return self.reply_to[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedRow:
+    """A row that is no request as it stands: the others are read; this one is shown, mended and dropped again."""
+
+    sheet: str
+    row: int  # from 1, as Excel counts
+    cell: str = ""  # as "D7"; "" where it is not one cell's fault
+    reason: str  # what is wrong and what to do, in our own words
+    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; (heading, text), in the sheet's order
+
+
+Parsed = InboundItem | RejectedRow

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from parsers import addresses, automatic, body, bounces, charsets, headers, mime, reply, reply_html
 from parsers.headers import Fields
 from parsers.item import Address, Format, InboundItem, ParseError
+from parsers.options import PLAIN, Options
 
 MAX_SUBJECT = 2000
 MAX_DATE = 200  # characters
@@ -16,7 +17,7 @@ MAX_RESULTS = 10  # Authentication-Results that are kept
 MAX_RESULT = 4000  # characters of one
 
 
-def parse(raw: bytes) -> list[InboundItem]:
+def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """Read one mail: exactly one item. Raises ParseError when there are no bytes, and nothing else.
 
     What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is not a mail's.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from parsers import fields, json_body
 from parsers.item import Address, Format, InboundItem, ParseError
 from parsers.json_body import Json
+from parsers.options import PLAIN, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
     return json.dumps(call).encode()
 
 
-def parse(raw: bytes) -> list[InboundItem]:
+def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """Read one item: the caller, or else the first contact, is the sender; the other contacts stand in `to`.
 
     `external_id` is the `id`. Who wrote it down and which contacts' records are not to show it are in `details`.

@@ -12,6 +12,7 @@ from parsers.cells import Cells
 from parsers.headings import Heading
 from parsers.item import InboundItem, ParseError
 from parsers.message_row import Line
+from parsers.options import PLAIN, Options
 from parsers.workbook import open_workbook, what_else
 from parsers.worksheet import Row
 
@@ -36,7 +37,7 @@ class _Table(NamedTuple):
                 yield Line(row.number, row.hidden, told)
 
 
-def parse(raw: bytes) -> list[InboundItem]:
+def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """Read one item a message from an .xlsx or .xlsm, or from CSV; the file's name plays no part.
 
     `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and text, so overlapping

@@ -65,7 +65,7 @@ def test_one_unreadable_file_costs_itself_only(intake: Intake, broken: Path, tmp
 def test_a_bug_of_a_parser_is_an_error_of_the_one_file(
     intake: Intake, mail: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(raw: bytes) -> list[parsers.InboundItem]:
+    def explode(raw: bytes, *_: object) -> list[parsers.InboundItem]:
         raise RuntimeError(raw.decode())
 
     monkeypatch.setitem(parsers.PARSERS, Format.MAIL, explode)
@@ -125,7 +125,7 @@ TABLE = (
 def reading(form: Format, *items: parsers.InboundItem, error: Exception | None = None) -> Iterator[None]:
     """An earlier parser than the one of the command, which parses in a process of its own."""
 
-    def parser(_: bytes) -> list[parsers.InboundItem]:
+    def parser(*_: object) -> list[parsers.InboundItem]:
         if error is not None:
             raise error
         return list(items)
@@ -275,7 +275,7 @@ def test_an_original_that_is_gone_is_told_and_nobody_has_read_it(
 def past(intake: Intake, at_home: House, mail: Path) -> int:
     """A mail whose text an earlier parser got wrong."""
     intake("deliver", "mail", mail)
-    [item] = parsers.PARSERS[Format.MAIL](MAIL)
+    [item] = parsers.parse(Format.MAIL, MAIL)
     with reading(Format.MAIL, replace(item, subject="Cl?im", text="H?llo\n\x1b[2J", plain="H?llo")):
         read_waiting(at_home)
     return 1
@@ -395,7 +395,7 @@ def test_a_new_item_is_shown_by_what_it_says(intake: Intake, at_home: House, tmp
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
     intake("deliver", "secure-message", path)
-    with reading(Format.SECURE_MESSAGE, parsers.PARSERS[Format.SECURE_MESSAGE](TABLE)[0]):
+    with reading(Format.SECURE_MESSAGE, parsers.parse(Format.SECURE_MESSAGE, TABLE)[0]):
         read_waiting(at_home)
     shown = intake("replay", 1).stdout
     assert "1: 1 of 2 items would change" in shown
@@ -452,7 +452,7 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
 ) -> None:
     """A mended parser may find more before what was filed: going on behind it would lose that."""
     with at_home.store.transaction() as session:
-        second = parsers.PARSERS[Format.SECURE_MESSAGE](TABLE)[1]
+        second = parsers.parse(Format.SECURE_MESSAGE, TABLE)[1]
         receive(at_home.desk, session, second, session.get_one(Delivery, failed), 0, at_home.clock())
     said = intake("replay", failed, "--yes").stdout
     assert "1: processed" in said

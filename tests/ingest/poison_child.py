@@ -41,7 +41,7 @@ DEEDS: dict[bytes, Any] = {
 }
 
 
-def poisoned(raw: bytes) -> list[InboundItem]:
+def poisoned(raw: bytes, *_: object) -> list[InboundItem]:
     for word, deed in DEEDS.items():
         if b"poison: " + word in raw:
             deed()

@@ -31,11 +31,11 @@ def parsed_by(monkeypatch: pytest.MonkeyPatch, fmt: Format, parser: Any) -> None
     monkeypatch.setitem(parsers.PARSERS, fmt, parser)
 
 
-def unreadable(_: bytes) -> list[InboundItem]:
+def unreadable(*_: object) -> list[InboundItem]:
     raise ParseError("not a message: ask for it once more")
 
 
-def broken(raw: bytes) -> list[InboundItem]:
+def broken(raw: bytes, *_: object) -> list[InboundItem]:
     raise RuntimeError(f"a bug of ours, at {raw!r}")
 
 
@@ -208,7 +208,7 @@ def test_a_blob_store_that_is_away_raises_and_stores_nothing(house: House, setti
 def test_reading_files_each_item_and_is_done_once(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house = any_house
     items = [mail(str(n)) for n in range(3)]
-    parsed_by(monkeypatch, Format.MAIL, lambda _: items)
+    parsed_by(monkeypatch, Format.MAIL, lambda *_: items)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three"))
     assert read_waiting(house) == 1
     assert read_waiting(house) == 0
@@ -255,7 +255,7 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     house = any_house
     bad = mail(sent_at=None)
     object.__setattr__(bad, "details", (1, 2))  # not what a parser may give
-    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail(), bad])
+    parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail(), bad])
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PENDING
@@ -269,7 +269,7 @@ def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
     door, arrival = Intake(house), Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?")
     number = door.accept(arrival)
     read_waiting(house)
-    parsed_by(monkeypatch, Format.MAIL, lambda _: [mail()])
+    parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail()])
     assert door.accept(arrival) == number
     read_waiting(house)
     assert delivery(house, number).state is DeliveryState.PROCESSED
@@ -300,7 +300,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     house = postgres_house
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
-    parsed_by(monkeypatch, Format.MAIL, lambda _: [item])
+    parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
     monkeypatch.setattr("workflow.reception.storable", lambda one: one)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from sqlalchemy import select
 
+import parsers
 from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
 from ingest.parsing import BrokenError, EndedError, isolated, parse
 from ingest.reading import read, read_waiting
-from parsers import PARSERS
 from parsers.item import Format, ParseError
 from tests.house import HandClock, Woken, call, counted, together
 from workflow.due import READING
@@ -78,7 +78,7 @@ def poison(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_an_item_is_the_same_wherever_it_is_parsed(path: Path, every_parser: None) -> None:
     del every_parser
     raw = path.read_bytes()
-    assert parse(Format.MAIL, raw) == PARSERS[Format.MAIL](raw)
+    assert parse(Format.MAIL, raw) == parsers.parse(Format.MAIL, raw)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def every_parser() -> Iterator[None]:
 def test_a_form_and_a_workbook_too(every_parser: None) -> None:
     del every_parser
     form = b"FormID=1&UniqueID=2&Email=a%40x.example&Message=help&Date=Jul+4%2C+2026+10%3A00"
-    assert parse(Format.FORMSTACK, form) == PARSERS[Format.FORMSTACK](form)
+    assert parse(Format.FORMSTACK, form) == parsers.parse(Format.FORMSTACK, form)
     table = b"Message ID,Practice Name,From,Date,Message\r\n1,Acme,Jo,7/4/2026 10:00 AM,Help\r\n"
-    assert parse(Format.SECURE_MESSAGE, table) == PARSERS[Format.SECURE_MESSAGE](table)
+    assert parse(Format.SECURE_MESSAGE, table) == parsers.parse(Format.SECURE_MESSAGE, table)
     with pytest.raises(ParseError, match=r"."):
         parse(Format.SECURE_MESSAGE, b"")
 

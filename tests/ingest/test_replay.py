@@ -51,7 +51,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """Have every parser give these items, or raise this error; by the raw bytes where a dict is given."""
 
     def set_parser(*items: Any) -> None:
-        def parser(raw: bytes) -> list[InboundItem]:
+        def parser(raw: bytes, *_: object) -> list[InboundItem]:
             given = items[0][raw] if isinstance(items[0], dict) else list(items)
             if isinstance(given[0], Exception):
                 raise given[0]

@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Column, DateTime, LargeBinary, MetaData, Table, ins
 from sqlalchemy.types import Boolean, Integer
 
 from tests.servers import Postgres
-from workflow.models import Base
+from workflow.models import Ticket
 from workflow.store import Store, alembic_config, migrate
 
 WORDS = {  # columns that hold one of our words; anything else is made up by its type
@@ -27,7 +27,7 @@ RELEASED = [r.revision for r in ScriptDirectory.from_config(alembic_config("sqli
 
 def _real(column: str, kind: str) -> Any:
     """A word the models know, where the column holds one of ours."""
-    model = next((t.c[column] for t in Base.metadata.tables.values() if t.name == kind and column in t.c), None)
+    model = next((t.c[column] for t in Ticket.metadata.tables.values() if t.name == kind and column in t.c), None)
     words = getattr(getattr(model, "type", None), "enums", None)
     return words[0] if words else WORDS.get(column)
 
@@ -93,10 +93,10 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(empty_url
         kept = [{name: row[name] for name in rows[0]} for row in after[table]]
         assert kept == rows, table
     with store.reading() as session:
-        for mapper in Base.registry.mappers:
+        for mapper in Ticket.registry.mappers:
             assert len(session.scalars(select(mapper.class_)).unique().all()) in {0, 2}, mapper
         if empty_url.startswith("sqlite"):
             assert session.execute(text("PRAGMA foreign_key_check")).all() == []
         compared = MigrationContext.configure(session.connection(), opts={"compare_type": True})
-        assert compare_metadata(compared, Base.metadata) == []
+        assert compare_metadata(compared, Ticket.metadata) == []
     store.close()

@@ -36,7 +36,7 @@ def marked() -> InboundItem:
     )  # fmt: skip
 
 
-def parser(raw: bytes) -> list[InboundItem]:
+def parser(raw: bytes, *_: object) -> list[InboundItem]:
     if raw.startswith(b"unreadable"):
         raise ParseError("not a message: ask for it once more") from ValueError(TOLD)
     if raw.startswith(b"broken"):

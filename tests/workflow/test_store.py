@@ -11,14 +11,14 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 
 from tests.house import START, Woken, staff, ticket_of
 from workflow.house import House
-from workflow.models import Base, Seen, Staff, Ticket
+from workflow.models import Seen, Staff, Ticket
 from workflow.store import Store, alembic_config, migrate, wake
 
 
 def differences(store: Store) -> list[object]:
     with store.engine.connect() as connection:
         found: list[object] = compare_metadata(
-            MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata
+            MigrationContext.configure(connection, opts={"compare_type": True}), Ticket.metadata
         )
         return found
 

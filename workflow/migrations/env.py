@@ -5,7 +5,8 @@ from typing import Literal
 from alembic import context
 from sqlalchemy import Enum
 
-from workflow.models import Base, Moment
+from workflow.base import Moment
+from workflow.models import Ticket
 from workflow.store import Store
 
 
@@ -24,7 +25,7 @@ patient = store.engine.execution_options(patience=None)  # a large table takes i
 with patient.connect() as connection:
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=Ticket.metadata,
         render_as_batch=True,
         compare_type=True,
         render_item=as_plain_types,
