@@ -5,16 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
-from typing import NamedTuple
 
-from parsers import delimited, headings, message_row
-from parsers.cells import Cells
+from parsers import headings, message_row
 from parsers.headings import Heading
 from parsers.item import InboundItem, ParseError
 from parsers.message_row import Line
 from parsers.options import PLAIN, Options
-from parsers.workbook import open_workbook, what_else
-from parsers.worksheet import Row
+from parsers.tables import Table, tables
 
 MAX_ROWS = 150_000  # in one file, repeated ones too; an export of a year has fewer
 
@@ -22,33 +19,18 @@ _FOOTER = re.compile(r"(?:grand )?totals?\b|page \d+ of \d+|(?:report )?generate
 _FOOTER_CELLS = 3  # "Total", a count and perhaps a date
 
 
-class _Table(NamedTuple):
-    """A sheet, or a text file: its rows, and how its cells are meant."""
-
-    rows: Iterator[Row]
-    cells: Cells
-
-    def lines(self) -> Iterator[Line]:
-        """Yield the rows with anything in them."""
-        for row in self.rows:
-            values = {column: self.cells.value(cell) for column, cell in row.cells.items()}
-            told = {column: value for column, value in values.items() if value.text or value.flaw}
-            if told:
-                yield Line(row.number, row.hidden, told)
-
-
-def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
+def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     """Read one item a message from an .xlsx or .xlsm, or from CSV; the file's name plays no part.
 
     `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and text, so overlapping
     exports give the same. Rows that stand there twice are one item. Raises ParseError when it is no such file, when
     headings for the message text and for practice or sender are not found ("mapping needed: …"), or without any row.
     """
-    tables, notes = _tables(raw)
+    read, notes = tables(raw, options)
     found: list[Heading] = []
     items = _Items()
-    for table in tables:
-        lines = table.lines()
+    for table in read:
+        lines = _lines(table)
         first = list(islice(lines, headings.SEARCHED))
         heading = headings.find([line.texts for line in first])
         if heading is None or heading.missing:
@@ -63,16 +45,13 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     return items.listed(notes)
 
 
-def _tables(raw: bytes) -> tuple[list[_Table], list[str]]:
-    """The tables to read, and notes on what was left out."""
-    if raw.startswith(b"PK"):
-        book = open_workbook(raw)
-        cells = Cells(book.formats, date_1904=book.date_1904)
-        notes = ["a hidden sheet of the file was not read"] if book.hidden_sheets else []
-        return [_Table(sheet.rows(), cells) for sheet in book.sheets], notes
-    if not delimited.is_text(raw):
-        raise ParseError(what_else(raw))
-    return [_Table(delimited.rows(raw), Cells([]))], []
+def _lines(table: Table) -> Iterator[Line]:
+    """Yield the rows with anything in them."""
+    for row in table.rows():
+        values = {column: table.cells.value(cell) for column, cell in row.cells.items()}
+        told = {column: value for column, value in values.items() if value.text or value.flaw}
+        if told:
+            yield Line(row.number, row.hidden, told)
 
 
 def _messages(lines: Iterator[Line], heading: Heading, notes: list[str]) -> Iterator[Line]:

@@ -45,10 +45,11 @@ _DAMAGED = f"a damaged workbook: {_SAVE_AS}, or export the messages again"
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A visible worksheet; `rows` reads it anew each time it is asked for."""
+    """A visible worksheet by the name on its tab; `rows` reads it anew each time it is asked for."""
 
     book: "Workbook" = field(repr=False)
     part: str
+    name: str = field(repr=False)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows that stand in the file, in order. Raises ParseError when the sheet is damaged."""
@@ -192,7 +193,7 @@ def _add_sheet(book: Workbook, attrs: dict[str, str], related: dict[str, tuple[s
     if attrs.get("state", "visible") != "visible":
         book.hidden_sheets += 1
     elif kind == "worksheet" or not kind:
-        book.sheets.append(Sheet(book, part))
+        book.sheets.append(Sheet(book, part, attrs.get("name", "")))
 
 
 def _targets(book: Workbook, rels: str, base: str) -> dict[str, list[str]]:
