@@ -1,7 +1,7 @@
 """The process that parses for another: bytes on standard input, items on standard output, within limits.
 
 It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length in eight bytes,
-big-endian, and so many bytes.
+big-endian, and so many bytes. A request is two: the format and the options, pickled by us, and the bytes to parse.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import IO
 
 import parsers
 from parsers.item import Format, InboundItem, ParseError
+from parsers.options import Options
 
 LENGTH = 8
 ITEMS, END, REFUSED, BROKEN, MEMORY = "items", "end", "refused", "broken", "memory"  # what an answer begins with
@@ -31,10 +32,10 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get between the answers
     _write(answers, READY)  # the time an item may take does not begin while we import
     answers.flush()
-    while (request := read_frame(requests.read)) is not None:
+    while (how := read_frame(requests.read)) is not None and (raw := read_frame(requests.read)) is not None:
         _limit(resource.RLIMIT_CPU, _used() + seconds)
-        name, _, raw = request.partition(b"\0")
-        for answer in _answers(Format(name.decode()), raw):
+        form, options = pickle.loads(how)  # noqa: S301  # from the process that started this one
+        for answer in _answers(form, raw, options):
             _write(answers, pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
         answers.flush()
 
@@ -49,9 +50,9 @@ def read_frame(read: Callable[[int], bytes]) -> bytes | None:
     return body if len(body) == size else None
 
 
-def _answers(form: Format, raw: bytes) -> Iterator[tuple[str, object]]:
+def _answers(form: Format, raw: bytes, options: Options) -> Iterator[tuple[str, object]]:
     try:
-        items: list[InboundItem] = parsers.parse(form, raw)
+        items: list[InboundItem] = parsers.parse(form, raw, options)
     except ParseError as error:
         yield REFUSED, str(error)
     except MemoryError:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 import parsers
 from ingest.parse_child import BROKEN, END, ITEMS, LENGTH, MEMORY, READY, REFUSED, read_frame
 from parsers.item import Format, InboundItem, ParseError
+from parsers.options import PLAIN, Options
 from workflow.settings import Settings
 
 LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
@@ -60,7 +61,7 @@ class Lanes:
         """How many more items can be parsed at once."""
         return LANES - self._busy
 
-    def start(self, form: Format, raw: bytes) -> Future[list[InboundItem]]:
+    def start(self, form: Format, raw: bytes, options: Options) -> Future[list[InboundItem]]:
         """Begin to parse; waits for a process that has to be started first.
 
         The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be had.
@@ -68,7 +69,7 @@ class Lanes:
         child = self._take()
         with self._lock:
             self._busy += 1
-        return self._threads.submit(self._parse, child, form, raw)
+        return self._threads.submit(self._parse, child, form, raw, options)
 
     def close(self) -> None:
         """End every parser, whatever it does; what it was asked for raises BlockingIOError."""
@@ -80,10 +81,10 @@ class Lanes:
         for child in self._idle:
             child.kill()
 
-    def _parse(self, child: "_Child", form: Format, raw: bytes) -> list[InboundItem]:
+    def _parse(self, child: "_Child", form: Format, raw: bytes, options: Options) -> list[InboundItem]:
         alive = False
         try:
-            items = child.parse(form, raw, self._seconds)
+            items = child.parse(form, raw, options, self._seconds)
             alive = not child.slow
         except (ParseError, BrokenError):
             alive = not child.slow
@@ -148,11 +149,12 @@ class _Child:
             self.kill()
             raise ChildProcessError("a parser does not start")
 
-    def parse(self, form: Format, raw: bytes, seconds: float) -> list[InboundItem]:
+    def parse(self, form: Format, raw: bytes, options: Options, seconds: float) -> list[InboundItem]:
         """Ask and wait. Raises EndedError, the process then being gone, or ParseError or BrokenError as told."""
         until = time.monotonic() + seconds
         try:
-            self._ask(form.encode() + b"\0" + raw, until)
+            self._ask(pickle.dumps((form, options)), until)
+            self._ask(raw, until)
             if not _readable(self._out, min(SLOW_SECONDS, seconds)):
                 self._yield()
             return self._items(until)
@@ -273,7 +275,7 @@ def spare() -> bool:
     return _lanes is None or _lanes.room > 1
 
 
-def start(form: Format, raw: bytes) -> Future[list[InboundItem]]:
+def start(form: Format, raw: bytes, options: Options = PLAIN) -> Future[list[InboundItem]]:
     """Begin to parse; the future raises ParseError, EndedError or BrokenError, or what a parser raised in this process.
 
     A call is what we wrote ourselves: it is parsed here.
@@ -281,13 +283,13 @@ def start(form: Format, raw: bytes) -> Future[list[InboundItem]]:
     done: Future[list[InboundItem]] = Future()
     try:
         if _lanes is not None and form is not Format.PHONE:
-            return _lanes.start(form, raw)
-        done.set_result(parsers.parse(form, raw))
+            return _lanes.start(form, raw, options)
+        done.set_result(parsers.parse(form, raw, options))
     except Exception as error:  # noqa: BLE001  # handed to whoever asks for the result
         done.set_exception(error)
     return done
 
 
-def parse(form: Format, raw: bytes) -> list[InboundItem]:
+def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     """Parse and wait for it. Raises as `start`."""
-    return start(form, raw).result()
+    return start(form, raw, options).result()

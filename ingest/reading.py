@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, defer
 
 from ingest import parsing
 from ingest.intake import READ
+from ingest.options import options
 from ingest.parsing import BrokenError, EndedError
 from parsers.item import Format, InboundItem, ParseError
 from workflow import journal
@@ -127,7 +128,7 @@ def _begin(house: House, claimed: _Claimed) -> _InHand:
         return _InHand(claimed, failed)
     try:
         raw = opened(house, claimed.content, claimed.blob)
-        return _InHand(claimed, parsing.start(claimed.format, raw))
+        return _InHand(claimed, parsing.start(claimed.format, raw, options(house.settings)))
     except (EndedError, OSError) as error:
         failed.set_exception(error)
     return _InHand(claimed, failed)

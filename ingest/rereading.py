@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
 from ingest import parsing
+from ingest.options import options
 from ingest.parsing import EndedError
 from ingest.reading import opened
 from parsers.item import Format, InboundItem, ParseError
@@ -155,7 +156,7 @@ def parsed(house: House, number: int) -> list[InboundItem]:
 
     Raises UnreadableError when they cannot be, LookupError when there is no such delivery.
     """
-    reading = parsing.start(*original(house, number))
+    reading = parsing.start(*original(house, number), options(house.settings))
     error = reading.exception()
     if isinstance(error, ParseError | EndedError):
         raise UnreadableError(str(error))

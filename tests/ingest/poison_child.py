@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import parsers
 from ingest import parse_child
 from parsers import mail
 from parsers.item import Format, InboundItem
+from parsers.options import Options
 
 
 def hoard() -> None:
@@ -41,7 +43,10 @@ DEEDS: dict[bytes, Any] = {
 }
 
 
-def poisoned(raw: bytes, *_: object) -> list[InboundItem]:
+def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
+    if b"poison: told" in raw:
+        said = f"{options.time_zone}, {len(options.passwords)} passwords"
+        return [replace(item, text=said) for item in mail.parse(raw)]
     for word, deed in DEEDS.items():
         if b"poison: " + word in raw:
             deed()

@@ -15,9 +15,11 @@ from sqlalchemy import select
 import parsers
 from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
+from ingest.options import options
 from ingest.parsing import BrokenError, EndedError, isolated, parse
 from ingest.reading import read, read_waiting
 from parsers.item import Format, ParseError
+from parsers.options import Options
 from tests.house import HandClock, Woken, call, counted, together
 from workflow.due import READING
 from workflow.house import House
@@ -105,6 +107,14 @@ def test_a_parser_knows_none_of_our_settings(every_parser: None, monkeypatch: py
         assert not [k for k in psutil.Process(child._process.pid).environ() if k.startswith("INTAKE_")]
     finally:
         child.kill()
+
+
+def test_a_parser_is_told_how_the_house_means_its_sources(poison: None) -> None:
+    del poison
+    told = Options(time_zone="America/Chicago", passwords=("open sesame",))
+    [item] = parse(Format.MAIL, letter("poison: told"), told)
+    assert item.text == "America/Chicago, 1 passwords"
+    assert options(Settings(time_zone="America/Chicago")).time_zone == "America/Chicago"
 
 
 @pytest.mark.parametrize(
