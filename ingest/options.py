@@ -1,9 +1,50 @@
-"""What this house tells its parsers beside the bytes, from the settings."""
+"""What this house tells its parsers beside the bytes: from the settings, and from what staff have saved."""
 
-from parsers.options import Options
-from workflow.settings import Settings
+from parsers import fields
+from parsers.item import Format
+from parsers.options import Options, Profile
+from workflow import profiles, settings
+from workflow.house import House
+from workflow.profiles import SavedProfile
 
 
-def options(settings: Settings) -> Options:
-    """How the house's own sources are meant. Holds passwords: hand it on by memory or pipe, never by a command line."""
-    return Options(time_zone=settings.time_zone)
+def options(house: House, form: Format) -> Options:
+    """How the house's own sources of this format are meant.
+
+    Saved profiles are read each time, so that one saved on any host holds for the next file. Holds passwords: hand it
+    on by memory or pipe, never by a command line. Raises one of `store.AWAY` when the database does not answer.
+    """
+    if form is not Format.SECURE_MESSAGE:
+        return Options(time_zone=house.settings.time_zone)
+    with house.store.reading() as session:
+        saved = [_saved(one) for one in profiles.saved(session)]
+    told = house.settings.profile
+    passwords = (one.password.get_secret_value() for one in told.values())
+    return Options(
+        profiles=(*saved, *(_told(name, one) for name, one in told.items())),
+        passwords=tuple(dict.fromkeys(word for word in passwords if word)),
+        time_zone=house.settings.time_zone,
+    )
+
+
+def _saved(one: SavedProfile) -> Profile:
+    return Profile(
+        name=one.name,
+        columns=tuple((str(heading), str(field)) for heading, field in one.columns),
+        fingerprint=one.fingerprint or "",
+        date_order=one.date_order,
+        time_zone=one.time_zone,
+        defaults=tuple((str(field), str(value)) for field, value in one.defaults),
+    )
+
+
+def _told(name: str, one: settings.Profile) -> Profile:
+    columns = ((fields.label(text), field) for field, listed in one.synonyms.items() for text in listed)
+    return Profile(
+        name=name,
+        columns=tuple(columns),
+        fingerprint=one.fingerprint,
+        date_order=one.date_order,
+        time_zone=one.time_zone,
+        defaults=tuple(one.defaults.items()),
+    )

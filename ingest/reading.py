@@ -128,8 +128,8 @@ def _begin(house: House, claimed: _Claimed) -> _InHand:
         return _InHand(claimed, failed)
     try:
         raw = opened(house, claimed.content, claimed.blob)
-        return _InHand(claimed, parsing.start(claimed.format, raw, options(house.settings)))
-    except (EndedError, OSError) as error:
+        return _InHand(claimed, parsing.start(claimed.format, raw, options(house, claimed.format)))
+    except (EndedError, *OURS) as error:
         failed.set_exception(error)
     return _InHand(claimed, failed)
 

@@ -156,7 +156,8 @@ def parsed(house: House, number: int) -> list[InboundItem]:
 
     Raises UnreadableError when they cannot be, LookupError when there is no such delivery.
     """
-    reading = parsing.start(*original(house, number), options(house.settings))
+    form, raw = original(house, number)
+    reading = parsing.start(form, raw, options(house, form))
     error = reading.exception()
     if isinstance(error, ParseError | EndedError):
         raise UnreadableError(str(error))

@@ -30,8 +30,21 @@ FIELDS: dict[str, list[str]] = {
               "telephone number", "mobile", "cell phone"],
     "category": ["category", "issue type", "message type", "request type", "type"],
     "link": ["link", "url", "message link", "message url"],
+    "provider": ["provider", "provider name", "rendering provider", "rendering provider name", "doctor", "physician"],
+    "attachments": ["attachments", "attachment", "files", "file", "attached files", "documents", "attachment links"],
+    "status": ["status", "message status", "read unread", "read", "state"],
+    "flagged": ["flagged", "flag", "is flagged", "starred", "important"],
+    "patient": ["patient name", "patient", "patient full name"],
+    "patient_id": ["patient id", "mrn", "medical record number", "patient number", "patient no", "chart number",
+                   "chart no", "chart", "chart id", "patient mrn"],
+    "birth_date": ["dob", "date of birth", "birth date", "birthdate", "patient dob", "patient date of birth"],
+    "patient_data": ["patient reference", "ssn", "social security number", "encounter id", "encounter",
+                     "date of service", "dos", "diagnosis", "insurance id", "member id", "subscriber id",
+                     "policy number"],
 }  # fmt: skip
 _RANKS = {synonym: (field, rank) for field, listed in FIELDS.items() for rank, synonym in enumerate(listed)}
+PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")  # shown among a ticket's details, nowhere else
+KEPT_FIELDS = ("provider", "attachments", "status", "flagged", *PATIENT_FIELDS)  # an item has no place of their own
 SENDER_FIELDS = ("company", "company_number", "sender", "email")
 _LONGEST_HEADING = 60
 SEARCHED = 30  # rows: titles and filters above a table are fewer

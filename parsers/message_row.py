@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
-from parsers import fields
+from parsers import fields, headings
 from parsers.cells import NOT_A_DATE, Cells, Value
 from parsers.headings import Heading
 from parsers.item import Address, Format, InboundItem
@@ -114,6 +114,7 @@ def _details(
 ) -> tuple[tuple[str, str], ...]:
     """Every column that is none of our fields, and those of ours that hold more than the item says of them."""
     more = {field for field, value in picked.values.items() if len(value.text) > fields.LONGEST_LINE} - {"body"}
+    more |= picked.columns.keys() & set(headings.KEPT_FIELDS)
     if not said["sent_at"]:
         more |= {"sent_at", "clock"}
     if said["email"] != picked.line("email"):

@@ -2,7 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -72,6 +73,36 @@ class Form(_Strict):
     handshake: SecretStr = SecretStr("")  # HandshakeKey that must stand in the body, if set
 
 
+WorkbookField = Literal[
+    "body", "company", "company_number", "sender", "email", "external_id", "thread_id", "sent_at", "clock", "to",
+    "subject", "phone", "category", "link", "patient", "patient_id", "birth_date", "patient_data", "provider",
+    "attachments", "status", "flagged",
+]  # fmt: skip
+DefaultField = Literal["company", "company_number", "sender", "email", "to", "subject", "phone", "category"]
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("no such time zone: expected a name as America/Chicago") from None
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+class Profile(_Strict):
+    """How the workbooks of one source are meant; `[profile.NAME]` in intake.toml."""
+
+    synonyms: dict[WorkbookField, tuple[str, ...]] = Field(default_factory=dict)  # our field -> headings it goes by
+    fingerprint: str = ""  # only workbooks with these headings, as `intake map` shows; "" = whatever has its headings
+    date_order: Literal["mdy", "dmy", "ymd"] = "mdy"
+    time_zone: Zone = ""  # "" = INTAKE_TIME_ZONE
+    defaults: dict[DefaultField, str] = Field(default_factory=dict)  # used where a row says none
+    password: SecretStr = SecretStr("")  # tried on every locked workbook
+
+
 class Settings(BaseSettings):
     """All settings with their defaults; see README for what each does."""
 
@@ -91,6 +122,7 @@ class Settings(BaseSettings):
     folder: Path | None = None
     formstack_key: SecretStr = SecretStr("")
     form: dict[str, Form] = Field(default_factory=dict)
+    profile: dict[str, Profile] = Field(default_factory=dict)
     secret_keys: SecretStr = SecretStr("")
     public_url: str = "http://127.0.0.1:8080"
     clock_offset: float = 0.0

@@ -15,7 +15,6 @@ from sqlalchemy import select
 import parsers
 from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
-from ingest.options import options
 from ingest.parsing import BrokenError, EndedError, isolated, parse
 from ingest.reading import read, read_waiting
 from parsers.item import Format, ParseError
@@ -114,7 +113,6 @@ def test_a_parser_is_told_how_the_house_means_its_sources(poison: None) -> None:
     told = Options(time_zone="America/Chicago", passwords=("open sesame",))
     [item] = parse(Format.MAIL, letter("poison: told"), told)
     assert item.text == "America/Chicago, 1 passwords"
-    assert options(Settings(time_zone="America/Chicago")).time_zone == "America/Chicago"
 
 
 @pytest.mark.parametrize(

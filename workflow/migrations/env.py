@@ -7,7 +7,10 @@ from sqlalchemy import Enum
 
 from workflow.base import Moment
 from workflow.models import Ticket
+from workflow.profiles import SavedProfile
 from workflow.store import Store
+
+(EVERY_TABLE,) = {model.metadata for model in (Ticket, SavedProfile)}  # a module of tables for each of these
 
 
 def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[False]:
@@ -25,7 +28,7 @@ patient = store.engine.execution_options(patience=None)  # a large table takes i
 with patient.connect() as connection:
     context.configure(
         connection=connection,
-        target_metadata=Ticket.metadata,
+        target_metadata=EVERY_TABLE,
         render_as_batch=True,
         compare_type=True,
         render_item=as_plain_types,
