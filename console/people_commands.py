@@ -21,6 +21,7 @@ def user() -> None:
 
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
+              intake user link "Ann Lee"
               intake user list
     """
 
@@ -36,11 +37,11 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
 
-    Next: `intake ticket 12 assign "Ann Lee"`.
+    Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign "Ann Lee"`.
     """
     from sqlalchemy import select
 
-    from workflow import audit
+    from workflow import audit, invitations
     from workflow.models import Staff
     from workflow.states import Role
 
@@ -53,7 +54,28 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
         person.role, person.email = Role(role), email.strip().casefold() or person.email
         session.flush()
         audit.record(session, "user", by=actor, cause="user add", now=now, staff=person.id, role=role)
-    click.echo(f"{name} is on the desk as {role}.")
+        token = invitations.invite(session, person, person.role, by=actor, now=now)
+    click.echo(f"{name} is on the desk as {role}. To sign in: {house.settings.public_url}/join/{token}")
+
+
+@user.command("link")
+@click.argument("name")
+@opening.acting
+def user_link(name: str, actor: str) -> None:
+    r"""Make a link by which NAME makes an account, or a new password.
+
+    \b
+    Example:  intake user link "Ann Lee"
+
+    It works once, within a day. A new password ends their other sessions and any lock-out.
+    """
+    from workflow import invitations
+    from workflow.desk import owner_or_missing
+
+    with opening.house() as house, house.store.transaction() as session:
+        person = owner_or_missing(session, name)
+        token = invitations.invite(session, person, person.role, by=actor, now=house.clock())
+    click.echo(f"{house.settings.public_url}/join/{token}")
 
 
 @user.command("list")

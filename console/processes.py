@@ -120,10 +120,10 @@ def webhooks(settings: Settings) -> None:
 
 def console(settings: Settings) -> None:
     """The pages and API that people use."""
-    from console.pages import create
+    from console.web.app import FORM_LIMIT, create
 
     with opened(settings, "console") as (house, _):
-        _serve_http(create(house), "console", settings.console_listen, settings.mail_limit)
+        _serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
 
 
 def _serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:

@@ -169,8 +169,23 @@ def _start(supervisor: "Supervisor", settings: "Settings", environment: dict[str
             supervisor.add(name, python(name))
     ready = supervisor.wait_for(lambda: answers(settings), READY_SECONDS)
     if not supervisor.stopping:
-        click.echo("\n".join(banner(settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready)))
+        invited = _first_run(settings) if ready else ""
+        click.echo("\n".join(banner(settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited)))
     return embedded.url_file if embedded else None
+
+
+def _first_run(settings: "Settings") -> str:
+    """The link for the first admin, "" once anybody has an account."""
+    from workflow.house import open_house
+    from workflow.invitations import first_run
+
+    house = open_house(settings)
+    try:
+        with house.store.transaction() as session:
+            token = first_run(session, now=house.clock())
+    finally:
+        house.close()
+    return f"{settings.public_url}/join/{token}" if token else ""
 
 
 def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | None":
@@ -188,7 +203,7 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
     return found
 
 
-def banner(settings: "Settings", key: str, *, ready: bool) -> list[str]:
+def banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
     """Where to point mail, forms, Excel files and a browser."""
     to = settings.sender
     server = settings.smtp_listen
@@ -203,7 +218,8 @@ def banner(settings: "Settings", key: str, *, ready: bool) -> list[str]:
         *([f"           HMAC key: {key}   (made by us, in {settings.home / KEY_FILE})"] if ours else []),
         f"           {signed_curl(settings, key)}",
         f"  Excel    {settings.dropbox.absolute()}",
-        f"  browser  http://{settings.console_listen}",
+        f"  browser  {settings.public_url}",
+        *([f"           first admin, once and within a day: {invited}"] if invited else []),
         f"  mails we send go to {mails}",
         "  tickets  intake tickets · intake status · intake demo",
         "Ctrl-C stops it.",

@@ -156,6 +156,11 @@ def lease(name: str, *, held: bool) -> None:
     _log.info("lease", name=name, held=held)
 
 
+def account_locked(account: int) -> None:
+    """Too many wrong passwords or codes in a row."""
+    _log.warning("account locked", account=account)
+
+
 def silence() -> None:
     """Write nothing: for measuring."""
     structlog.configure(processors=[_drop])

@@ -6,6 +6,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import delete, select
 
 from workflow import audit
+from workflow.account_models import WebSession
 from workflow.blobs import Vault
 from workflow.desk import RULE, Desk
 from workflow.keys import Sealer, Signer
@@ -20,14 +21,15 @@ REASON = "restored from a backup: perhaps sent before"
 def hold_back(settings: Settings, now: datetime) -> int:
     """Take every mail that waited in the backup out of the queue, and tell a person; how many. Safe to repeat.
 
-    Leases and signs of life of the backed-up system go too. A notice held back counts as "not possible", so that its
-    ticket goes on; checkpoints, digests and claimed surveys stay: nothing is imported or asked for again.
+    Leases, signs of life and sign-ins of the backed-up system go too. A notice held back counts as "not possible", so
+    that its ticket goes on; checkpoints, digests and claimed surveys stay: nothing is imported or asked for again.
     """
     store = Store(settings.database)
     try:
         with store.transaction() as session:
             session.execute(delete(Lease))
             session.execute(delete(Seen))
+            session.execute(delete(WebSession))
             waiting = list(session.scalars(select(Outgoing).where(Outgoing.state == OutboxState.WAITING)))
             for mail in waiting:
                 mail.state, mail.reason = OutboxState.WITHHELD, REASON

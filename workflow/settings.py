@@ -103,6 +103,15 @@ class Profile(_Strict):
     password: SecretStr = SecretStr("")  # tried on every locked workbook
 
 
+class Oidc(_Strict):
+    """Single sign-on (OpenID Connect); `[oidc]` in intake.toml. Only people who have an account come in."""
+
+    name: str = "single sign-on"
+    issuer: str
+    client_id: str
+    client_secret: SecretStr
+
+
 class Settings(BaseSettings):
     """All settings with their defaults; see README for what each does."""
 
@@ -165,6 +174,9 @@ class Settings(BaseSettings):
     stale_door_hours: float = 24
     failed_alarm_hours: float = 24
     log_json: bool = False
+    idle_minutes: float = 15  # then whoever has signed in must do so again
+    second_factor: bool = False  # everybody has to have one
+    oidc: Oidc | None = None
 
     @field_validator("addresses", mode="before")
     @classmethod

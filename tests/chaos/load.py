@@ -42,6 +42,7 @@ class Load:
     sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     acknowledged: dict[str, str] = field(default_factory=dict)  # marker -> door
     stop: Event = field(default_factory=Event)
+    broken: list[str] = field(default_factory=list)
     _numbers: "count[int]" = field(default_factory=count)
     _lock: Lock = field(default_factory=Lock)
     _threads: list[Thread] = field(default_factory=list)
@@ -59,11 +60,21 @@ class Load:
             self._threads.append(thread)
 
     def join(self) -> None:
+        """Stop; a client that broke has sent too little for too long: that is told, not passed over."""
         self.stop.set()
         for thread in self._threads:
             thread.join(60)
+        if self.broken:
+            raise RuntimeError(f"clients of the load broke: {', '.join(self.broken)}")
 
     def _again(self, client: Callable[[], None], pause: float) -> None:
+        try:
+            self._send(client, pause)
+        except BaseException:
+            self.broken.append(client.__name__)
+            raise
+
+    def _send(self, client: Callable[[], None], pause: float) -> None:
         while not self.stop.wait(pause * self.pace * random.uniform(0.5, 1.5)):  # noqa: S311
             client()
 
@@ -118,7 +129,9 @@ class Load:
 
     def _workbook(self) -> None:
         markers = [self._marker("folder") for _ in range(4)]
-        kept = [m for m, door in self.acknowledged.items() if door == "folder"][-1:]  # overlaps with the last export
+        kept = [m for m, door in list(self.acknowledged.items()) if door == "folder"][
+            -1:
+        ]  # overlaps with the last export
         raw, name = workbook([*kept, *markers]), os.urandom(4).hex()
         names = [name, f"{name} again"] if random.random() < 0.3 else [name]  # noqa: S311
         for one in names:

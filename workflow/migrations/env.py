@@ -5,12 +5,13 @@ from typing import Literal
 from alembic import context
 from sqlalchemy import Enum
 
+from workflow.account_models import Account
 from workflow.base import Moment
 from workflow.models import Ticket
 from workflow.profiles import SavedProfile
 from workflow.store import Store
 
-(EVERY_TABLE,) = {model.metadata for model in (Ticket, SavedProfile)}  # a module of tables for each of these
+(EVERY_TABLE,) = {model.metadata for model in (Ticket, Account, SavedProfile)}  # a module of tables for each of these
 
 
 def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[False]:

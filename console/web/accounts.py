@@ -1,0 +1,135 @@
+"""Accounts as the sign-in library sees them: found, changed and locked in our database."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask_security import RoleMixin, UserDatastore, UserMixin
+from sqlalchemy import select, update
+from sqlalchemy.orm import joinedload
+
+from workflow import audit, journal
+from workflow.account_models import Account
+from workflow.house import House
+from workflow.models import Staff
+
+MOST_FAILURES = 5  # in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an hour
+LOCKED = timedelta(minutes=15)
+LOCKED_WORDS = "Sign-in does not work now. Wait a quarter of an hour, or ask an admin for a new link."
+
+
+@dataclass
+class Group(RoleMixin):
+    """A role, as the library wants one."""
+
+    name: str
+    permissions: list[str] | None = None
+
+
+@dataclass(eq=False)
+class User(UserMixin):
+    """An account for the length of a request; names are the library's."""
+
+    house: House = field(repr=False)
+    id: int = 0
+    email: str = ""
+    password: str | None = field(default=None, repr=False)
+    active: bool = True
+    fs_uniquifier: str = field(default="", repr=False)
+    tf_primary_method: str | None = None
+    tf_totp_secret: str | None = field(default=None, repr=False)
+    tf_phone_number: str | None = None
+    mf_recovery_codes: list[str] = field(default_factory=list, repr=False)
+    locked_until: datetime | None = None
+    staff: Staff | None = None
+    time_zone: str = ""
+
+    @property
+    def roles(self) -> list[RoleMixin]:  # type: ignore[override]  # a person has one, which is on the desk's record
+        """The one role of the person."""
+        return [Group(self.staff.role)] if self.staff else []
+
+    def track_failed_authn(self, auth_type: str, tfa: bool = False) -> None:  # noqa: FBT001, FBT002  # the library's
+        """Count a wrong password or code; the fifth in a row locks the account."""
+        del auth_type, tfa
+        now = self.house.clock()
+        with self.house.store.transaction() as session:
+            row = session.get_one(Account, self.id, with_for_update=True)
+            row.failures += 1
+            if row.failures >= MOST_FAILURES:
+                row.failures, row.locked_until = 0, now + LOCKED
+                audit.record(session, "account locked", by="rule", cause="wrong passwords", now=now, account=row.id)
+                journal.account_locked(row.id)
+
+    def is_locked(self, form_error: list[str] | None = None) -> bool:
+        """Whether sign-in is refused for now, even with the right password."""
+        locked = self.locked_until is not None and self.house.clock() < self.locked_until
+        if locked and form_error is not None:
+            form_error.append(LOCKED_WORDS)
+        return locked
+
+
+class Accounts(UserDatastore):
+    """The library's datastore over our table: what was put is written by `commit`."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(User, Group)
+        self._house = house
+
+    def find_user(self, case_insensitive: bool = False, **kwargs: Any) -> User | None:  # noqa: FBT001, FBT002
+        """Find by `fs_uniquifier`, `email` or `id`; None where there is none."""
+        del case_insensitive  # addresses are kept case folded
+        (name, value), *_ = kwargs.items()
+        column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[name]
+        wanted = value.strip().casefold() if name == "email" else value
+        query = select(Account).where(column == wanted).options(joinedload(Account.staff))
+        with self._house.store.reading() as session:
+            row = session.scalar(query)
+        return _user(self._house, row) if row is not None else None
+
+    def find_role(self, role: str) -> Group:
+        """Every role is known: they are an enumeration of ours."""
+        return Group(role)
+
+    def put(self, model: User) -> User:
+        """Write what the library may have changed, at once: its `commit` has nothing left to do."""
+        values = {
+            "password": model.password or "", "active": model.active, "uniquifier": model.fs_uniquifier,
+            "second_factor": model.tf_primary_method, "totp_secret": model.tf_totp_secret,
+            "recovery_codes": list(model.mf_recovery_codes or ()),
+        }  # fmt: skip
+        with self._house.store.transaction() as session:
+            session.execute(update(Account).where(Account.id == model.id).values(values))
+        return model
+
+    def delete(self, model: User) -> None:
+        """Accounts are made inactive, never deleted: the audit trail names them."""
+        model.active = False
+        self.put(model)
+
+    def commit(self) -> None:
+        """Nothing is left to do."""
+
+
+def signed_in(house: House, user: User) -> None:
+    """Note a sign-in that succeeded, and forget the failures before it."""
+    now = house.clock()
+    with house.store.transaction() as session:
+        row = session.get_one(Account, user.id)
+        row.failures, row.locked_until, row.signed_in_at = 0, None, now
+        audit.record(session, "signed in", by=row.staff.name, cause="sign-in", now=now, account=row.id)
+
+
+def new_uniquifier() -> str:
+    """A new name for an account's sessions: those under the old one are over."""
+    return secrets.token_hex(32)
+
+
+def _user(house: House, row: Account) -> User:
+    return User(
+        house=house, id=row.id, email=row.email, password=row.password or None, active=row.active,
+        fs_uniquifier=row.uniquifier, tf_primary_method=row.second_factor, tf_totp_secret=row.totp_secret,
+        mf_recovery_codes=list(row.recovery_codes), locked_until=row.locked_until, staff=row.staff,
+        time_zone=row.time_zone,
+    )  # fmt: skip

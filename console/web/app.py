@@ -1,0 +1,86 @@
+"""The app that faces people: the desk behind sign-in, and the customers' pages behind signed links."""
+
+from pathlib import Path
+from typing import cast
+
+from flask import Flask, Response, render_template, request
+from flask_bootstrap import Bootstrap5
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+
+from console.pages import customers, queue
+from console.web import asking, sign_in, writing
+from workflow import journal
+from workflow.house import House
+
+FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+WORDS = {
+    400: ("That cannot be", "Something in what was sent does not fit. Go back, look at the form and send it again."),
+    401: ("Sign in first", "You have been signed out. What you typed is still there if you go back after signing in."),
+    403: ("Not allowed", "Your role does not have this right. An admin can change that."),
+    404: ("Not found", "There is nothing here, or no longer. If a link in our mail brought you here, copy all of it."),
+    405: ("Not this way", "This address takes another kind of request."),
+    413: ("Too large", "What was sent is larger than a mail can be."),
+    429: ("Too often", "Wait a minute, then try again."),
+}
+
+
+def create(house: House) -> Flask:
+    """The app over a house. Nothing is shown without a right or a signed link; nothing is changed by GET."""
+    console = Path(__file__).parent.parent
+    app = Flask("console", root_path=str(console))
+    app.config.update(
+        MAX_CONTENT_LENGTH=FORM_LIMIT,
+        MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,
+        BOOTSTRAP_SERVE_LOCAL=True,
+        SEND_FILE_MAX_AGE_DEFAULT=3600,
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    Bootstrap5(app)
+    asking.attach(app, house)
+    writing.attach(app)
+    sign_in.attach(app, house)
+    for pages in (customers.pages, queue.pages):
+        app.register_blueprint(pages)
+    sign_in.csrf.exempt(customers.pages)
+    app.register_error_handler(CSRFError, _answer)
+    app.register_error_handler(Exception, _answer)
+    app.after_request(_guarded)
+    return app
+
+
+def _answer(error: Exception) -> Response | tuple[str, int]:
+    """Fixed words for every fault: nothing of the inside."""
+    if isinstance(error, HTTPException):
+        if error.response is not None:
+            return cast("Response", error.response)
+        code = error.code or 500
+        if code < 400:  # noqa: PLR2004  # redirects come as exceptions, too
+            return cast("Response", error.get_response())
+        title, text = WORDS.get(code, ("That did not work", "Go back and try once more."))
+        return render_template("error.html", title=title, text=text), code
+    journal.fault("console", error)
+    text = "Something went wrong on our side. Nothing was changed. Please try again."
+    return render_template("error.html", title="An error of ours", text=text), 500
+
+
+def _guarded(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", POLICY)
+    for name, value in HEADERS.items():
+        if not (name == "Cache-Control" and request.endpoint in {"static", "bootstrap.static"}):
+            response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    return response

@@ -1,0 +1,86 @@
+"""What one request needs: the house, a database session that reads, and who is asking."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar, cast
+from zoneinfo import ZoneInfo
+
+from flask import Flask, current_app, g
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import Forbidden
+
+from workflow.house import House
+from workflow.models import Staff
+from workflow.rights import Right, may
+
+HOUSE = "intake.house"
+RIGHT, PUBLIC = "intake_right", "public"
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def attach(app: Flask, house: House) -> None:
+    """Give the app its house; what a request opened is closed at its end."""
+    app.extensions[HOUSE] = house
+    app.teardown_appcontext(_close)
+
+
+def house() -> House:
+    """The house this app serves."""
+    return cast("House", current_app.extensions[HOUSE])
+
+
+def now() -> datetime:
+    """The moment of this request: the same wherever it is asked for."""
+    if "now" not in g:
+        g.now = house().clock()
+    return cast("datetime", g.now)
+
+
+def db() -> Session:
+    """The request's session for reading; changes are made in `house().store.transaction()`."""
+    if "reading" not in g:
+        g.reading = house().store.reading()
+        g.session = g.reading.__enter__()
+    return cast("Session", g.session)
+
+
+def staff() -> Staff:
+    """Who is asking. Raises Forbidden where nobody has signed in: a page that needs a right never sees that."""
+    found = cast("Staff | None", g.get("staff"))
+    if found is None:
+        raise Forbidden
+    return found
+
+
+def zone() -> ZoneInfo:
+    """The zone in which this viewer reads times."""
+    return ZoneInfo(g.get("time_zone") or house().settings.time_zone)
+
+
+def allowed(right: Right) -> bool:
+    """Whether who is asking may do this."""
+    found = cast("Staff | None", g.get("staff"))
+    return found is not None and may(found.role, right)
+
+
+def needs(right: Right) -> Callable[[F], F]:
+    """Say which right a view needs. A view that says nothing is nobody's."""
+
+    def mark(view: F) -> F:
+        setattr(view, RIGHT, right)
+        return view
+
+    return mark
+
+
+def public(view: F) -> F:
+    """Say that a view is for everybody: it shows nothing without a signed link of ours."""
+    setattr(view, RIGHT, PUBLIC)
+    return view
+
+
+def _close(error: BaseException | None) -> None:
+    reading = g.pop("reading", None)
+    g.pop("session", None)
+    if reading is not None:
+        reading.__exit__(type(error) if error else None, error, None)

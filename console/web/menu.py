@@ -1,0 +1,16 @@
+"""The main menu: words, address, and the right it takes."""
+
+from workflow.rights import Right
+
+MENU = (
+    ("Tickets", "/", Right.READ),
+    ("Tasks", "/tasks", Right.READ),
+    ("Companies", "/companies", Right.READ),
+    ("Dashboard", "/dashboard", Right.READ),
+    ("Operations", "/operations", Right.AUDIT),
+)
+
+
+def menu() -> tuple[tuple[str, str, Right], ...]:
+    """The entries in order; pages are added here and nowhere else."""
+    return MENU

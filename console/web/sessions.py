@@ -1,0 +1,108 @@
+"""Sessions kept on the server: the cookie holds a random name, the database what it stands for."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Flask, Request, Response
+from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import SessionInterface, SessionMixin
+from sqlalchemy import delete
+from werkzeug.datastructures import CallbackDict
+
+from workflow.account_models import WebSession
+from workflow.house import House
+
+SEEN_EVERY = timedelta(seconds=60)  # how exactly we know when a session was used last
+LONGEST = timedelta(hours=16)  # a working day, whatever is done in it
+ACCOUNT = "_account"  # where sign-in leaves the account's number
+_TAGS = TaggedJSONSerializer()
+
+
+class Session(CallbackDict[str, Any], SessionMixin):
+    """What a browser's cookie stands for; remembers whether it has to be written."""
+
+    def __init__(self, initial: dict[str, Any] | None, token: str, row: WebSession | None) -> None:
+        def changed(session: "Session") -> None:
+            session.modified = True
+
+        super().__init__(initial, changed)
+        self.token, self.row = token, row
+        self.modified = False
+        self.new = row is None
+
+    def renew(self) -> None:
+        """Go on under another name: what somebody planted or saw before sign-in is worth nothing after it."""
+        self.token, self.modified = secrets.token_urlsafe(32), True
+
+
+class Sessions(SessionInterface):
+    """Opens and keeps sessions. Idle ones end after the setting's minutes, every one after a working day."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._idle = timedelta(minutes=house.settings.idle_minutes)
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """`__Host-` behind TLS: then no other host and no plain connection can set or see it."""
+        return "__Host-session" if self.get_cookie_secure(app) else "session"
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Whether people reach us by TLS."""
+        del app
+        return self._house.settings.public_url.startswith("https://")
+
+    def open_session(self, app: Flask, request: Request) -> Session:
+        """What the cookie stands for; an empty session where that is nothing (any more)."""
+        token = request.cookies.get(self.get_cookie_name(app), "")
+        if token and request.endpoint != "static":
+            with self._house.store.reading() as session:
+                row = session.get(WebSession, key_of(token))
+            if row is not None and self._alive(row, self._house.clock()):
+                return Session(_TAGS.loads(row.data), token, row)
+        return Session(None, secrets.token_urlsafe(32), None)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Write what changed; an emptied session is forgotten here and in the browser."""
+        assert isinstance(session, Session)
+        now = self._house.clock()
+        if not session:
+            self._forget(app, session, response)
+        elif session.modified or (session.row and now - session.row.seen_at > SEEN_EVERY):
+            self._write(session, now)
+            response.set_cookie(
+                self.get_cookie_name(app), session.token, httponly=True, secure=self.get_cookie_secure(app),
+                samesite="Lax", path="/",
+            )  # fmt: skip
+        response.vary.add("Cookie")
+
+    def _forget(self, app: Flask, session: Session, response: Response) -> None:
+        if session.row is None:
+            return
+        with self._house.store.transaction() as writing:
+            writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
+        response.delete_cookie(
+            self.get_cookie_name(app), path="/", secure=self.get_cookie_secure(app), httponly=True, samesite="Lax"
+        )
+
+    def _write(self, session: Session, now: datetime) -> None:
+        key, began = key_of(session.token), session.row.created_at if session.row else now
+        with self._house.store.transaction() as writing:
+            if session.row is not None and session.row.key != key:
+                writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
+                began = now
+            if session.row is None:  # a good moment to sweep: as often as new ones are made
+                writing.execute(delete(WebSession).where(WebSession.seen_at < now - self._idle))
+            row = WebSession(
+                key=key, account_id=session.get(ACCOUNT), data=_TAGS.dumps(dict(session)), created_at=began, seen_at=now
+            )
+            writing.merge(row)
+
+    def _alive(self, row: WebSession, now: datetime) -> bool:
+        return now - row.seen_at < self._idle and now - row.created_at < LONGEST
+
+
+def key_of(token: str) -> str:
+    """Under what name the database knows a secret token: a copy of the database signs nobody in."""
+    return hashlib.sha256(token.encode()).hexdigest()

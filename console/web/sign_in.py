@@ -1,0 +1,222 @@
+"""Sign-in by Flask-Security: passwords, lock-out, second factor, single sign-on; and the links that make accounts."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any, cast
+
+from flask import Blueprint, Flask, Response, abort, flash, g, redirect, render_template, request, session, url_for
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_security import FsOAuthProvider, Security, current_user, hash_password
+from flask_security.signals import user_authenticated
+from flask_wtf import CSRFProtect
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from werkzeug.wrappers import Response as AnyResponse
+
+from console.web.accounts import Accounts, User, new_uniquifier, signed_in
+from console.web.asking import RIGHT, allowed, house, now, public
+from console.web.sessions import ACCOUNT, Session, Sessions
+from workflow import audit, invitations, keys, people
+from workflow.account_models import Account, Invitation
+from workflow.house import House
+from workflow.models import Staff
+from workflow.rights import Right
+from workflow.settings import Oidc
+
+SHORTEST_PASSWORD = 12
+SIGN_INS = "20 per minute"  # from one address
+LIBRARY = "security"  # the library's blueprint; its views look after themselves
+csrf = CSRFProtect()
+pages = Blueprint("accounts", __name__)
+
+
+def attach(app: Flask, house: House) -> None:
+    """Give the app sessions, accounts and the guard before every view."""
+    app.session_interface = Sessions(house)
+    app.config.update(_configuration(house))
+    csrf.init_app(app)
+    security = Security(app, Accounts(house), register_blueprint=True)
+    if house.settings.oidc is not None and security.oauthglue is not None:
+        security.oauthglue.register_provider_ext(_Provider(house.settings.oidc))
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
+    for view in ("login", "verify", "two_factor_token_validation"):
+        name = f"{LIBRARY}.{view}"
+        app.view_functions[name] = limiter.limit(SIGN_INS, methods=["POST"])(cast("Any", app.view_functions[name]))
+    app.register_blueprint(pages)
+    app.before_request(_guard)
+    app.jinja_env.globals["oidc_name"] = house.settings.oidc.name if house.settings.oidc else ""
+    user_authenticated.connect(_on_sign_in, app)
+
+
+def _configuration(house: House) -> dict[str, Any]:
+    secret = [hashlib.sha256(b"support-intake console\0" + k).hexdigest() for k in keys.load(house.settings)]
+    return {
+        "SECRET_KEY": secret[0],
+        "SECRET_KEY_FALLBACKS": secret[1:],
+        "SECURITY_PASSWORD_SALT": secret[0],
+        "SECURITY_PASSWORD_LENGTH_MIN": SHORTEST_PASSWORD,
+        "SECURITY_RETURN_GENERIC_RESPONSES": True,
+        "SECURITY_CHANGEABLE": True,
+        "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
+        "SECURITY_TWO_FACTOR": True,
+        "SECURITY_TWO_FACTOR_REQUIRED": house.settings.second_factor,
+        "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
+        "SECURITY_TWO_FACTOR_RESCUE_EMAIL": False,
+        "SECURITY_MULTI_FACTOR_RECOVERY_CODES": True,
+        "SECURITY_TOTP_SECRETS": {str(len(secret) - n): s for n, s in enumerate(secret)},
+        "SECURITY_TOTP_ISSUER": "support-intake",
+        "SECURITY_OAUTH_ENABLE": house.settings.oidc is not None,
+        "SECURITY_OAUTH_BUILTIN_PROVIDERS": [],
+        "SECURITY_FRESHNESS": timedelta(minutes=house.settings.idle_minutes),
+        "SECURITY_EMAIL_VALIDATOR_ARGS": {"check_deliverability": False, "test_environment": True},
+        "SECURITY_JOIN_USER_ROLES": False,
+        "SECURITY_DEFAULT_REMEMBER_ME": False,
+        "SECURITY_STATIC_FOLDER_URL": "/sign-in-static",
+        "REMEMBER_COOKIE_HTTPONLY": True,
+        "WTF_CSRF_TIME_LIMIT": None,
+        "WTF_CSRF_SSL_STRICT": house.settings.public_url.startswith("https://"),
+        "RATELIMIT_HEADERS_ENABLED": False,
+    }
+
+
+class _Provider(FsOAuthProvider):
+    """Any OpenID Connect issuer, found by its discovery document."""
+
+    def __init__(self, settings: Oidc) -> None:
+        found_at = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+        registration = {
+            "client_id": settings.client_id,
+            "client_secret": settings.client_secret.get_secret_value(),
+            "server_metadata_url": found_at,
+            "client_kwargs": {"scope": "openid email"},
+        }
+        super().__init__("oidc", registration)
+
+    def fetch_identity_cb(self, oauth: Any, token: Any) -> tuple[str, str]:
+        """The address the issuer vouches for; an unverified one is nobody's."""
+        del oauth
+        profile = token.get("userinfo") or {}
+        return "email", str(profile.get("email", "")) if profile.get("email_verified", True) else ""
+
+
+def _on_sign_in(app: Flask, user: User, **_: object) -> None:
+    """A new session for whoever signs in, and a line in the audit trail."""
+    del app
+    cast("Session", session).renew()
+    session[ACCOUNT] = user.id
+    signed_in(house(), user)
+
+
+def _guard() -> AnyResponse | None:
+    """Let a request through whose view says which right it needs, if who is asking has it; nothing else."""
+    endpoint = request.endpoint or ""
+    if endpoint in {"", "static", "bootstrap.static", "security.static"}:
+        return None
+    if current_user and current_user.is_authenticated:
+        g.staff, g.time_zone = current_user.staff, current_user.time_zone
+    elif ACCOUNT in session:  # signed out, or every session of the account was ended
+        session.clear()
+    right = getattr(_view(endpoint), RIGHT, None)
+    if right == "public" or endpoint.startswith(f"{LIBRARY}."):
+        return None
+    if g.get("staff") is None:
+        return _to_sign_in()
+    if right is None or not allowed(Right(right)):
+        abort(403)
+    return None
+
+
+def _view(endpoint: str) -> object:
+    from flask import current_app  # one line of use
+
+    return current_app.view_functions.get(endpoint)
+
+
+def _to_sign_in() -> AnyResponse:
+    if request.method != "GET" or request.path.startswith("/api/"):
+        abort(401)
+    back = request.full_path.rstrip("?")
+    return redirect(url_for("security.login", next=back if back != "/" else None))
+
+
+# -- links that make accounts ---------------------------------------------------------------------------------------
+
+
+@pages.get("/join/<token>")
+@public
+def join(token: str) -> str:
+    """The form of an invitation."""
+    with house().store.transaction() as session:
+        found = invitations.valid(session, token, now())
+        if found is None:
+            abort(404)
+        name, email = _known(session, found)
+    return render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault="")
+
+
+@pages.post("/join/<token>")
+@public
+def joined(token: str) -> AnyResponse | tuple[str, int]:
+    """Make the account, or the new password; the link is used up."""
+    name, email = request.form.get("name", "").strip()[:200], request.form.get("email", "").strip().casefold()
+    password = request.form.get("password", "")
+    fault = _fault(name, email, password, request.form.get("again", ""))
+    if not fault:
+        try:
+            _make(token, name, email, password)
+        except IntegrityError:
+            fault = "There is an account with this name or address already: sign in, or ask an admin for a link."
+    if fault:
+        page = render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=fault)
+        return page, 400
+    flash("Your account is ready. Sign in with it.", "success")
+    return redirect(url_for("security.login"))
+
+
+def _known(session: Any, found: Invitation) -> tuple[str, str]:
+    person = session.get(Staff, found.staff_id) if found.staff_id else None
+    return (person.name, person.email) if person is not None else ("", "")
+
+
+def _fault(name: str, email: str, password: str, again: str) -> str:
+    faults = {
+        "Say your name.": not name or not name.isprintable(),
+        "That is no mail address.": not people.usable(email),
+        f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": len(password) < SHORTEST_PASSWORD,
+        "The two passwords are not the same.": password != again,
+    }
+    return next((words for words, wrong in faults.items() if wrong), "")
+
+
+def _make(token: str, name: str, email: str, password: str) -> None:
+    when = now()
+    with house().store.transaction() as session:
+        found = invitations.valid(session, token, when)
+        if found is None:
+            abort(404)
+        found.used_at = when
+        person = session.get(Staff, found.staff_id) if found.staff_id else None
+        if person is None:
+            person = session.scalar(select(Staff).where(Staff.name == name))  # put on the desk before the first run
+        if person is None:
+            person = Staff(name=name, email=email, role=found.role, created_at=when)
+            session.add(person)
+        person.role, person.email = found.role, person.email or email
+        session.flush()
+        account = session.scalar(select(Account).where(Account.staff_id == person.id))
+        if account is None:
+            account = Account(staff_id=person.id, created_at=when)
+            session.add(account)
+        account.email, account.password, account.uniquifier = email, hash_password(password), new_uniquifier()
+        account.active, account.failures, account.locked_until = True, 0, None
+        session.flush()
+        audit.record(session, "account", by=person.name, cause="invitation", now=when, account=account.id)
+
+
+@pages.post("/sign-out")
+@public
+def sign_out() -> Response:
+    """End the session here, whoever has a copy of its cookie."""
+    session.clear()
+    return cast("Response", redirect(url_for("security.login")))

@@ -1,0 +1,61 @@
+"""How the pages write: moments in the viewer's zone, sizes, ages; and what every template knows."""
+
+from datetime import datetime, timedelta
+
+from flask import Flask, g
+from markupsafe import Markup, escape
+
+from console.web.asking import allowed, house, now, zone
+from console.web.menu import menu
+from workflow.process import QUEUE
+from workflow.rights import Right
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def attach(app: Flask) -> None:
+    """Teach the templates our words."""
+    app.jinja_env.filters |= {"moment": moment, "day": day, "age": age, "size": size}
+    app.jinja_env.globals |= {"allowed": allowed, "Right": Right, "QUEUE": QUEUE, "menu": menu}
+    app.context_processor(lambda: {"me": g.get("staff"), "idle_minutes": house().settings.idle_minutes})
+
+
+def moment(at: datetime | None) -> Markup:
+    """`25 Nov 2026, 08:49 EST`, in the viewer's zone, with the exact moment for machines."""
+    if at is None:
+        return Markup("–")
+    local = at.astimezone(zone())
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{local:%-d %b %Y, %H:%M %Z}")
+
+
+def day(at: datetime | None) -> str:
+    """`25 Nov 2026`: no order of digits to be mistaken."""
+    return f"{at.astimezone(zone()):%-d %b %Y}" if at else "–"
+
+
+def age(at: datetime | None) -> Markup:
+    """`3 h ago`, or `in 2 d`; the moment itself when pointed at."""
+    if at is None:
+        return Markup("–")
+    passed = now() - at
+    words = span(abs(passed))
+    said = f"{words} ago" if passed >= timedelta() else f"in {words}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        at.isoformat(), escape(f"{at.astimezone(zone()):%-d %b %Y, %H:%M %Z}"), said
+    )
+
+
+def span(length: timedelta) -> str:
+    """`5 min`, `3 h`, `12 d`: as exact as anybody needs."""
+    if length < HOUR:
+        return f"{length // MINUTE} min"
+    return f"{length // HOUR} h" if length < 2 * DAY else f"{length // DAY} d"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000 or unit == "MB":  # noqa: PLR2004  # as file managers count
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count = count / 1000  # type: ignore[assignment]
+    raise AssertionError

@@ -1,0 +1,64 @@
+"""A signed-in person at the desk, through the app as a browser would use it."""
+
+import re
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from console.web.app import create
+from workflow import invitations
+from workflow.house import House
+from workflow.models import Staff
+from workflow.states import Role
+
+PASSWORD = "a few plain words"
+_TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
+
+
+class Desk:
+    """One browser; `post` carries the CSRF token of the page that was seen last."""
+
+    def __init__(self, house: House, client: FlaskClient | None = None) -> None:
+        self.house = house
+        self.client = client or create(house).test_client()
+        self.token = ""
+
+    def get(self, path: str, **more: Any) -> TestResponse:
+        return self._seen(self.client.get(path, **more))
+
+    def post(self, path: str, data: dict[str, Any] | None = None, **more: Any) -> TestResponse:
+        return self._seen(self.client.post(path, data={"csrf_token": self.token, **(data or {})}, **more))
+
+    def join(self, token: str, name: str, email: str) -> TestResponse:
+        self.get(f"/join/{token}")
+        return self.post(
+            f"/join/{token}", {"name": name, "email": email, "password": PASSWORD, "again": PASSWORD}
+        )  # fmt: skip
+
+    def sign_in(self, email: str, password: str = PASSWORD) -> TestResponse:
+        self.get("/login")
+        return self.post("/login", {"email": email, "password": password})
+
+    def _seen(self, answer: TestResponse) -> TestResponse:
+        if answer.mimetype == "text/html" and (found := _TOKEN.search(answer.text)):
+            self.token = found[1]
+        return answer
+
+
+def invited(house: House, name: str = "Ann Lee", role: Role = Role.AGENT, email: str = "") -> str:
+    """The token of an invitation for this person, who is put on the desk."""
+    with house.store.transaction() as session:
+        person = Staff(name=name, email=email, role=role, created_at=house.clock())
+        session.add(person)
+        session.flush()
+        return invitations.invite(session, person, role, by="test", now=house.clock())
+
+
+def at_desk(house: House, role: Role = Role.AGENT, name: str = "Ann Lee") -> Desk:
+    """A person of this role, signed in."""
+    desk, email = Desk(house), f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
+    assert desk.join(invited(house, name, role), name, email).status_code == 302
+    assert desk.sign_in(email).status_code == 302
+    assert desk.get("/").status_code == 200
+    return desk
