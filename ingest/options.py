@@ -1,5 +1,6 @@
 """What this house tells its parsers beside the bytes: from the settings, and from what staff have saved."""
 
+from ingest.form_maps import form_maps
 from parsers import fields
 from parsers.item import Format
 from parsers.options import Options, Profile
@@ -15,7 +16,7 @@ def options(house: House, form: Format) -> Options:
     on by memory or pipe, never by a command line. Raises one of `store.AWAY` when the database does not answer.
     """
     if form is not Format.SECURE_MESSAGE:
-        return Options(time_zone=house.settings.time_zone)
+        return Options(time_zone=house.settings.time_zone, forms=form_maps(house.settings))
     with house.store.reading() as session:
         saved = [_saved(one) for one in profiles.saved(session)]
     told = house.settings.profile

@@ -14,7 +14,11 @@ SUB_KEYS = {*NAME_PARTS, *ADDRESS_PARTS, *PRODUCT_PARTS, "value"}
 TYPE_KEYS = ("field_type", "type")
 
 _LINE = re.compile(r"([\w .-]{1,60}?) = ?(.*)", re.DOTALL)
-_TYPE_AT_END = re.compile(r"\s(?:field_type|type) = ?(\w{1,40})\s*\Z")
+_TYPE_AT_END = re.compile(r"(?:\A(?=field_)|\s)(?:field_type|type) = ?(\w{1,40})\s*\Z")
+_PARTS = {"name": NAME_PARTS, "address": ADDRESS_PARTS, "product": PRODUCT_PARTS}  # field types made of sub-fields
+_ON_ONE_LINE = {
+    kind: re.compile(rf"(?:\A|\s)({'|'.join(parts)}) = ?") for kind, parts in _PARTS.items()
+}  # fmt: skip
 _ANY_KEY = {"matrix"}  # its rows are what the form's author called them
 _BOOLEANS = {True: "yes", False: "no"}
 
@@ -28,24 +32,37 @@ class Answer:
     kind: str = ""
 
 
-def answer(label: str, value: Json) -> Answer:
-    """Write the field as people read it: "John Smith", "1234 Test Drive, Test, IN, 12345", "" for null."""
-    shaped = _split(value) if isinstance(value, str) else value
+def answer(label: str, value: Json, *, means_name: bool = False) -> Answer:
+    """Write the field as people read it: "John Smith", "1234 Test Drive, Test, IN, 12345", "" for null.
+
+    `means_name` says that the field is somebody's name, where its value does not.
+    """
+    shaped = _split(value, "name" if means_name else "") if isinstance(value, str) else value
     kind, inner = _typed(shaped)
     return Answer(label=fields.one_line(label) or "(unnamed)", text=fields.clean(_text(inner, kind)), kind=kind)
 
 
-def _split(value: str) -> Json:
+def _split(value: str, kind: str) -> Json:
     """Split an urlencoded value into its sub-fields, or return it where it is plain text.
 
-    Sub-fields are lines `key = value`; a field type comes last, on the same line or the next.
+    Sub-fields are lines `key = value`; a field type comes last, on the same line or the next. All on one line they
+    are told apart only where the kind of the field is known: in a sentence they may be anything.
     """
     typed = _TYPE_AT_END.search(value[-100:])
     if not typed:
-        return _lines(value) or value
+        return _lines(value) or _one_line(value, kind) or value
     body = value[: len(value) - len(typed[0])]
-    found = _typed_lines(body, any_key=typed[1] in _ANY_KEY)
-    return (*found, ("field_type", typed[1])) if found else value
+    told = ("field_type", typed[1])
+    found = _one_line(body, typed[1].casefold()) or _typed_lines(body, any_key=typed[1] in _ANY_KEY)
+    return (*found, told) if found or not body.strip() else value
+
+
+def _one_line(value: str, kind: str) -> Pairs:
+    """Sub-fields of a known kind that stand on one line, the first at its beginning; else ()."""
+    if kind not in _ON_ONE_LINE or len(value.splitlines()) != 1:
+        return ()
+    before, *found = _ON_ONE_LINE[kind].split(value)
+    return () if before.strip() else tuple(zip(found[::2], map(str.strip, found[1::2]), strict=True))
 
 
 def _lines(value: str) -> Pairs:

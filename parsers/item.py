@@ -99,6 +99,7 @@ class InboundItem:
     plain: str = field(default="", repr=False)  # PHI; the text/plain alternative, if any
     html: str = field(default="", repr=False)  # PHI; the HTML alternative as received, not safe to show
     details: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; further (label, value) as received
+    linked: tuple[str, ...] = field(default=(), repr=False)  # https URLs where files that belong to it can be fetched
     link: str = ""  # where the original can be seen, if it came with one
     submission_id: str = ""  # Formstack's id; the link is made from it by a template in the settings
     thread_id: str = ""  # secure message thread

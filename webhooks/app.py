@@ -1,27 +1,24 @@
 """POST /formstack and GET /health: verify the signature over the raw bytes, store, answer."""
 
-import hmac
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from hashlib import sha256
 from threading import BoundedSemaphore, Lock
 
 from flask import Flask, Request, Response, abort, jsonify, request
-from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from ingest.intake import Accept, Arrival, Transport
 from ingest.spool import SPOOL, Spool
-from parsers import formstack
-from parsers.item import Format, ParseError
-from webhooks.body import form_id, handshake_of, reference, without_handshake
+from parsers.formstack import Envelope
+from parsers.item import Format
+from webhooks import body
+from webhooks.body import Body
+from webhooks.signature import Keys
 from workflow import journal
 from workflow.house import House
-from workflow.settings import Form, Settings
 
 PATIENCE = 5.0  # seconds the database may take before the form goes into the local spool
 AWAY_SECONDS = 10.0  # so long after it did not store one, forms go into the spool at once
@@ -34,8 +31,8 @@ def create(house: House, accept: Accept) -> Flask:
     app = Flask("webhooks", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = house.settings.webhook_limit
     spool = Spool(house.settings.home / SPOOL, house.sealer)
-    keeper, pulse = _Keeper(spool, accept), _Pulse(house)
-    if not _keys(house.settings):
+    keeper, pulse, keys = _Keeper(spool, accept), _Pulse(house), Keys(house.settings)
+    if not keys:
         journal.webhook_without_key()
 
     @app.post("/formstack", provide_automatic_options=False)
@@ -44,11 +41,10 @@ def create(house: House, accept: Accept) -> Flask:
 
         A signed body that cannot be read is 415 and stored all the same, as failed: staff see it and can replay it.
         """
-        raw = _verified(request, house.settings)
-        unreadable = _unreadable(request, raw)
+        raw, said = _verified(request, keys)
         if raw:
-            keeper.keep(_arrival(request, raw, unreadable, house.clock()))
-        if unreadable:
+            keeper.keep(_arrival(request, raw, said, house.clock()))
+        if said.unreadable:
             abort(415)
         return jsonify(status="stored"), 202
 
@@ -56,7 +52,7 @@ def create(house: House, accept: Accept) -> Flask:
     def health() -> tuple[Response, int]:
         """200 forms are taken; 503 no key to verify them with, or nowhere to store them."""
         room = spool.has_room(2 * house.settings.webhook_limit)
-        state = {"key": bool(_keys(house.settings)), "database": pulse.beats(), "spool": room}
+        state = {"key": bool(keys), "database": pulse.beats(), "spool": room}
         good = state["key"] and (state["database"] or room)
         return jsonify(**state, spooled=len(spool.waiting()), damaged=spool.damaged()), 200 if good else 503
 
@@ -65,10 +61,11 @@ def create(house: House, accept: Accept) -> Flask:
     return app
 
 
-def _arrival(asked: Request, raw: bytes, unreadable: str, now: datetime) -> Arrival:
+def _arrival(asked: Request, raw: bytes, said: Body, now: datetime) -> Arrival:
     return Arrival(
-        transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=without_handshake(raw), unreadable=unreadable,
-        envelope={"form": form_id(raw), "peer": asked.remote_addr or ""}, received_at=now, reference=reference(raw),
+        transport=Transport.FORMSTACK, format=Format.FORMSTACK, unreadable=said.unreadable,
+        raw=body.without_handshake(raw) if said.unreadable or said.said.secrets else raw,
+        envelope={"form": said.said.form, "peer": asked.remote_addr or ""}, received_at=now, reference=said.reference,
     )  # fmt: skip
 
 
@@ -133,54 +130,26 @@ class _Pulse:
             return False
 
 
-def _verified(asked: Request, settings: Settings) -> bytes:
-    """The raw body, once signature and (where one is set) HandshakeKey are right; else 401, or 503 without a key."""
+def _verified(asked: Request, keys: Keys) -> tuple[bytes, Body]:
+    """The raw body and what it says, once signature and HandshakeKey are right; else 401, or 503 without a key."""
     raw = asked.get_data(cache=True)  # before anything touches request.form, which would leave 0 bytes to verify
-    keys = _keys(settings)
     if not keys:
         abort(503)
-    forms = {name: settings.form_of(name) for name in settings.form}
-    headers = {"X-FS-Signature", *(f.header for f in forms.values())}
-    given = [value for name in headers if (value := asked.headers.get(name))]
-    signed_with = [k for k in keys if any(_matches(raw, k, value) for value in given)]
+    signed_with = keys.signed_with(asked.headers, raw)
     if not signed_with:
         journal.refused(Transport.FORMSTACK, "signature")
         abort(401)
-    form = forms.get(form_id(raw))
-    if form is not None and not _form_agrees(form, raw, signed_with):
+    said = _read(asked, raw)
+    if not keys.agree(said.said, signed_with):
         journal.refused(Transport.FORMSTACK, "key of this form")
         abort(401)
-    return raw
+    return raw, said
 
 
-def _form_agrees(form: Form, raw: bytes, signed_with: Iterable[str]) -> bool:
-    """Whether a form with a key or HandshakeKey of its own was signed with that, not with another form's."""
-    shake = form.handshake.get_secret_value()
-    agreed = not shake or hmac.compare_digest(handshake_of(raw).encode(), shake.encode())
-    return agreed and form.key.get_secret_value() in signed_with
-
-
-def _keys(settings: Settings) -> list[str]:
-    every: list[SecretStr] = [settings.formstack_key, *(f.key for f in settings.form.values())]
-    return [key for s in every if (key := s.get_secret_value())]
-
-
-def _matches(raw: bytes, key: str, given: str) -> bool:
-    """Compare in constant time, as bytes: text would raise on non-ASCII. The prefix may be left out."""
-    expected = hmac.new(key.encode(), raw, sha256).hexdigest()
-    said = given.strip().lower().removeprefix("sha256=")
-    return hmac.compare_digest(expected.encode(), said.encode(errors="replace"))
-
-
-def _unreadable(asked: Request, raw: bytes) -> str:
-    """Why the body is not what its content type says; "" if it is."""
+def _read(asked: Request, raw: bytes) -> Body:
     if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
-        return "the body is compressed: switch that off at the sender"
-    try:
-        formstack.check(raw, asked.headers.get("Content-Type", ""))
-    except ParseError as error:
-        return str(error)
-    return ""
+        return Body(Envelope(), "the body is compressed: switch that off at the sender")
+    return body.read(raw, asked.headers.get("Content-Type", ""))
 
 
 def _database_answers(house: House) -> bool:

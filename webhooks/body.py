@@ -1,46 +1,91 @@
-"""What the webhook itself needs of a body: form and submission, and its HandshakeKey, which is never stored."""
+"""What the webhook itself needs of a body: which form it is, and its HandshakeKey, which is never stored."""
 
+import json
 import re
-from urllib.parse import parse_qsl, unquote_to_bytes
+from dataclasses import dataclass, field
+from urllib.parse import unquote_plus
 
-_JSON_VALUE = rb'"%s"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([0-9]{1,30}))'
-_JSON_SHAKE = re.compile(rb'("HandshakeKey"\s*:\s*)"(?:[^"\\]|\\.)*"')
-_LONGEST = 200  # characters of a form's number or key
+from parsers import formstack
+from parsers.formstack import Envelope
+from parsers.item import ParseError
 
-
-def form_id(raw: bytes) -> str:
-    """The FormID a body names, "" if none. Read by eye, before anything parses the body in earnest."""
-    return _named(raw, "FormID")
-
-
-def reference(raw: bytes) -> str:
-    """The submission's own name at Formstack, "FormID/UniqueID"; "" where the body does not say both."""
-    form, submission = form_id(raw), _named(raw, "UniqueID")
-    return f"{form}/{submission}" if form and submission else ""
+HANDSHAKE = "secret"  # as the parser calls it
+_MEMBER = re.compile(r'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?+', re.DOTALL)  # a string, and whether it names something
+_TO_THE_END = re.compile(r"[^,}]*")
 
 
-def handshake_of(raw: bytes) -> str:
-    """The HandshakeKey a body carries, "" if none."""
-    return _named(raw, "HandshakeKey")
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as the door sees it, once it is known to be signed; `unreadable` says why it cannot be read, or ""."""
+
+    said: Envelope = field(repr=False)
+    unreadable: str
+
+    @property
+    def reference(self) -> str:
+        """The submission's own name at Formstack, "FormID/UniqueID"; "" where the body does not say both."""
+        form, submission = self.said.form, self.said.submission
+        return f"{form}/{submission}" if form and submission else ""
+
+
+def read(raw: bytes, content_type: str) -> Body:
+    """What a body says of itself; one parse, whatever is asked of it afterwards."""
+    try:
+        said = formstack.envelope(formstack.named(raw))
+    except ParseError as error:
+        return Body(Envelope(), str(error))
+    try:
+        formstack.declared(raw, content_type)
+    except ParseError as error:
+        return Body(said, str(error))
+    return Body(said, "")
 
 
 def without_handshake(raw: bytes) -> bytes:
-    """The body with its HandshakeKey taken out, every other byte as it was."""
-    if _is_json(raw):
-        return _JSON_SHAKE.sub(rb'\1""', raw)
-    pairs = raw.split(b"&")
-    return b"&".join(p for p in pairs if unquote_to_bytes(p.partition(b"=")[0]) != b"HandshakeKey")
+    """The body with its HandshakeKey taken out, every other byte as it was; also where it cannot be read."""
+    if formstack.is_json(raw):
+        return _json_without(raw)
+    return b"&".join(pair for pair in raw.split(b"&") if not _is_secret(pair))
 
 
-def _named(raw: bytes, name: str) -> str:
-    if _is_json(raw):
-        found = re.search(_JSON_VALUE % name.encode(), raw)
-        return (found[1] or found[2] or b"").decode(errors="replace")[:_LONGEST] if found else ""
-    for pair in raw.split(b"&"):
-        if pair.startswith(name.encode() + b"="):
-            return dict(parse_qsl(pair.decode("latin-1"), encoding="utf-8")).get(name, "")[:_LONGEST]
-    return ""
+def _is_secret(pair: bytes) -> bool:
+    name = pair.partition(b"=")[0].decode("utf-8", errors="replace")
+    return formstack.meaning(unquote_plus(name)) == HANDSHAKE
 
 
-def _is_json(raw: bytes) -> bool:
-    return raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in {b"{", b"["}
+def _json_without(raw: bytes) -> bytes:
+    encoding: str = json.detect_encoding(raw)
+    if encoding in {"utf-8", "utf-8-sig"}:
+        encoding = "latin-1"  # a letter a byte, whatever they are
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        encoding, text = "latin-1", raw.decode("latin-1")
+    return _cut(text).encode(encoding)
+
+
+def _cut(text: str) -> str:
+    """JSON with the value of each HandshakeKey made empty, whatever it is made of."""
+    kept, at = [], 0
+    while (member := _MEMBER.search(text, at)) is not None:
+        kept.append(text[at : member.end()])
+        at = member.end()
+        if member[2] and formstack.meaning(_unescaped(member[1])) == HANDSHAKE:
+            kept.append('""')
+            at = _end_of_value(text, at)
+    return "".join((*kept, text[at:]))
+
+
+def _unescaped(letters: str) -> str:
+    try:
+        return str(json.loads(f'"{letters}"', strict=False))
+    except ValueError:
+        return letters
+
+
+def _end_of_value(text: str, at: int) -> int:
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, at)[1]
+    except (ValueError, RecursionError):  # it is not JSON: the secret must go, whatever goes with it
+        cut = _TO_THE_END.match(text, at)
+        return cut.end() if cut else len(text)

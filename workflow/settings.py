@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -13,6 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from workflow.form_settings import Form, Places, places
 
 MIB = 1024 * 1024
 TOML = "intake.toml"
@@ -63,14 +74,6 @@ class Mailbox(_Strict):
     def key(self) -> str:
         """How checkpoint and log name this mailbox; holds no secret."""
         return f"{self.user}@{self.host}/{self.folder}"
-
-
-class Form(_Strict):
-    """One Formstack form; `[form.6606394]` in intake.toml."""
-
-    key: SecretStr = SecretStr("")  # HMAC key; empty = INTAKE_FORMSTACK_KEY
-    header: str = "X-FS-Signature"
-    handshake: SecretStr = SecretStr("")  # HandshakeKey that must stand in the body, if set
 
 
 WorkbookField = Literal[
@@ -130,7 +133,8 @@ class Settings(BaseSettings):
     mailbox: tuple[Mailbox, ...] = ()
     folder: Path | None = None
     formstack_key: SecretStr = SecretStr("")
-    form: dict[str, Form] = Field(default_factory=dict)
+    formstack_key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
+    form: dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], Form] = Field(default_factory=dict)
     profile: dict[str, Profile] = Field(default_factory=dict)
     secret_keys: SecretStr = SecretStr("")
     public_url: str = "http://127.0.0.1:8080"
@@ -156,6 +160,9 @@ class Settings(BaseSettings):
     sweep_seconds: float = 10
     parse_seconds: float = 40  # one item, in a process of its own
     parse_memory: int = 1024 * MIB
+    file_hosts: Annotated[Places, NoDecode] = ()  # where files that a form links to are fetched from; none = nowhere
+    file_limit: int = 25 * MIB
+    file_seconds: float = 20
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""
     from_name: str = "Billing Support"
@@ -182,6 +189,19 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(a.strip().casefold() for a in value.split(",") if a.strip()) if isinstance(value, str) else value
+
+    @field_validator("file_hosts", mode="before")
+    @classmethod
+    def _places(cls, value: object) -> object:
+        return places(value)
+
+    @field_validator("formstack_key_previous")
+    @classmethod
+    def _follows(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        now = info.data.get("formstack_key")
+        if value.get_secret_value() and now is not None and not now.get_secret_value():
+            raise ValueError("there is no INTAKE_FORMSTACK_KEY that it was replaced by")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -218,10 +238,11 @@ class Settings(BaseSettings):
         full = [a for a in self.addresses if not a.startswith("@")]
         return self.from_address or (full[0] if full else f"support{self.addresses[0]}")
 
-    def form_of(self, form_id: str) -> Form:
-        """The settings of a form, with the common key where it has none of its own."""
-        form = self.form.get(form_id, Form())
-        return form if form.key.get_secret_value() else form.model_copy(update={"key": self.formstack_key})
+    @property
+    def formstack_keys(self) -> tuple[str, ...]:
+        """The common HMAC keys of forms that are valid now."""
+        both = (self.formstack_key, self.formstack_key_previous)
+        return tuple(key for secret in both if (key := secret.get_secret_value()))
 
 
 def load(**overrides: Any) -> Settings:

@@ -128,7 +128,7 @@ def test_the_environment_counts_more_than_the_file(monkeypatch: pytest.MonkeyPat
     assert (settings.reopen_days, settings.survey_days) == (7, 5)
     assert settings.addresses == ("support@x.example", "@desk.example")
     assert settings.sender == "support@x.example"
-    assert settings.form_of("77").key.get_secret_value() == "k"
+    assert settings.form["77"].keys(("common",)) == ("k",)
 
 
 def test_secrets_are_not_in_what_settings_print(tmp_path: Path) -> None:

@@ -1,0 +1,17 @@
+"""What the house says of its forms, as the parser wants it."""
+
+from parsers import fields
+from parsers.options import FormMap
+from workflow.settings import Settings
+
+
+def form_maps(settings: Settings) -> tuple[FormMap, ...]:
+    """One for every form in the settings: also those without a word about their fields are known."""
+    return tuple(
+        FormMap(
+            form=number,
+            fields=tuple((fields.label(name), meaning.value) for name, meaning in form.fields.items()),
+            defaults=tuple((ours.value, value) for ours, value in form.defaults.items()),
+        )
+        for number, form in settings.form.items()
+    )

@@ -1,0 +1,112 @@
+"""The settings of one Formstack form: its keys, what its fields mean, and what its tickets say by default."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+
+from parsers.item import InboundItem
+
+COMMON_HEADER = "X-FS-Signature"
+
+# Host, port and the beginning of a path: a bucket of a shared store is a part of its path.
+_PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*)?")
+
+
+class FormField(StrEnum):
+    """What a field of a form can mean to us; the parser has the same words (a test holds them together)."""
+
+    COMPANY = "company"
+    COMPANY_NUMBER = "company_number"
+    NAME = "name"
+    FIRST_NAME = "first_name"
+    LAST_NAME = "last_name"
+    EMAIL = "email"
+    PHONE = "phone"
+    SUBJECT = "subject"
+    DESCRIPTION = "description"
+    CATEGORY = "category"
+    TELEMEDICINE = "telemedicine"
+    FILE = "file"  # links to files, or the files themselves
+    IGNORE = "ignore"  # not shown on the ticket; the stored original keeps it
+
+
+class FormDefault(StrEnum):
+    """What the tickets of a form can say where the form itself does not."""
+
+    COMPANY = "company"
+    COMPANY_NUMBER = "company_number"
+    PHONE = "phone"
+    SUBJECT = "subject"
+    CATEGORY = "category"
+    TELEMEDICINE = "telemedicine"
+
+
+def places(value: object) -> object:
+    """Hosts out of one text, separated by commas or spaces; anything else as it is."""
+    return tuple(value.replace(",", " ").casefold().split()) if isinstance(value, str) else value
+
+
+def _placed(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_PLACE.fullmatch(place) for place in value):
+        raise ValueError("expected host, host:port or host/beginning-of-a-path, without https://")
+    return value
+
+
+Places = Annotated[tuple[str, ...], AfterValidator(_placed)]
+
+
+class Form(BaseModel):
+    """One Formstack form; `[form.6606394]` in intake.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = ""  # for people
+    key: SecretStr = SecretStr("")  # HMAC key; empty = INTAKE_FORMSTACK_KEY
+    key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
+    header: Annotated[str, Field(pattern=r"^[0-9A-Za-z!#$%&'*+.^_`|~-]{1,100}$")] = COMMON_HEADER
+    handshake: SecretStr = SecretStr("")  # HandshakeKey that must stand in the body, if set
+    handshake_previous: SecretStr = SecretStr("")
+    fields: dict[str, FormField] = Field(default_factory=dict)  # label or field id -> what it means
+    defaults: dict[FormDefault, str] = Field(default_factory=dict)
+    file_hosts: Places | None = None  # None = INTAKE_FILE_HOSTS
+
+    @field_validator("handshake_previous")
+    @classmethod
+    def _follows(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        now = info.data.get("handshake")
+        if value.get_secret_value() and now is not None and not now.get_secret_value():
+            raise ValueError("there is no handshake that it was replaced by")
+        return value
+
+    @field_validator("file_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return places(value)
+
+    @property
+    def handshakes(self) -> tuple[str, ...]:
+        """Every HandshakeKey that is valid now; none = it is not looked at."""
+        return _told(self.handshake, self.handshake_previous)
+
+    def keys(self, common: tuple[str, ...]) -> tuple[str, ...]:
+        """Every HMAC key that is valid for this form now, given the common ones."""
+        own = _told(self.key)
+        return (*(own or common), *_told(self.key_previous))
+
+
+def _told(*secrets: SecretStr) -> tuple[str, ...]:
+    return tuple(text for secret in secrets if (text := secret.get_secret_value()))
+
+
+def form_of(item: InboundItem) -> str:
+    """Which form an item came from; "" if it names none or is no form."""
+    return item.external_id.partition("/")[0]
+
+
+def file_hosts(forms: Mapping[str, Form], common: tuple[str, ...], form: str) -> tuple[str, ...]:
+    """Where the linked files of a form may be fetched from."""
+    own = forms[form].file_hosts if form in forms else None
+    return common if own is None else own
