@@ -112,7 +112,7 @@ def webhooks(settings: Settings) -> None:
         drainer = Thread(target=Drainer(house, accept).run, args=(stop,), name="spool", daemon=True)
         drainer.start()
         try:
-            _serve_http(create(house, accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
+            serve_http(create(house, accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
         finally:
             stop.set()
             drainer.join(timeout=5)
@@ -123,10 +123,10 @@ def console(settings: Settings) -> None:
     from console.web.app import FORM_LIMIT, create
 
     with opened(settings, "console") as (house, _):
-        _serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
+        serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
 
 
-def _serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
+def serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
     """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
     from waitress.server import create_server  # type: ignore[import-untyped]  # it ships no types
 

@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from sqlalchemy import insert, select
+from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
@@ -20,12 +20,23 @@ from workflow.house import House
 from workflow.models import Delivery, Receipt
 from workflow.states import DeliveryState
 from workflow.storable import storable
-from workflow.store import AWAY, wake
+from workflow.store import AWAY
 
 READ = "read"  # what wakes a worker for deliveries
 BATCH = 50  # arrivals that share one commit at most
 SEALED_AT_ONCE = 1  # large arrivals: sealing one takes seven times its size in memory, and the processors are few
 REFERENCE = 800  # characters; see Receipt.reference
+
+
+DELIVERIES, RECEIPTS = cast("Table", Delivery.__table__), cast("Table", Receipt.__table__)
+
+
+def _insert(into: Any) -> Any:  # one clause, two classes
+    fresh = into.insert(DELIVERIES).on_conflict_do_nothing(index_elements=["digest"])
+    return fresh.returning(DELIVERIES.c.id, DELIVERIES.c.digest)
+
+
+INSERT = {"sqlite": _insert(sqlite), "postgresql": _insert(postgresql)}
 
 
 class Transport(StrEnum):
@@ -100,6 +111,8 @@ class Intake:
         self._queue: list[_Waiting] = []
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
+        self._waking = threading.Lock()
+        self._unwoken = False
         self._sealing = threading.BoundedSemaphore(SEALED_AT_ONCE)
 
     def accept(self, arrival: Arrival) -> int:
@@ -119,7 +132,17 @@ class Intake:
                 if not batch:
                     raise OSError("the commit this arrival was part of was interrupted")
                 self._commit(batch)
+        self._wake()
         return mine.outcome()
+
+    def _wake(self) -> None:
+        """Hint that something was stored, once for all who did meanwhile; nobody who still stores waits for it."""
+        while self._unwoken and self._waking.acquire(blocking=False):
+            try:
+                self._unwoken = False
+                self._house.store.waker(READ)
+            finally:
+                self._waking.release()
 
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
@@ -144,6 +167,7 @@ class Intake:
         now = self._house.clock()
         with self._house.store.transaction() as session:
             _store(session, batch, now)
+        self._unwoken = True
         for one in batch:
             one.done = True
 
@@ -177,20 +201,17 @@ def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
         one.delivery = known[one.digest].id if one.repeated else fresh[one.digest]
     for one in again:
         _look_again(known[one.digest], one.arrival, now)
-    session.execute(
-        insert(Receipt),
-        [
-            {
-                "delivery_id": one.delivery,
-                "transport": one.arrival.transport,
-                "at": now,
-                "repeated": one.repeated,
-                "reference": storable(one.arrival.reference)[:REFERENCE],
-            }
-            for one in batch
-        ],
-    )
-    wake(session, READ)
+    receipts = [
+        {
+            "delivery_id": one.delivery,
+            "transport": one.arrival.transport,
+            "at": now,
+            "repeated": one.repeated,
+            "reference": storable(one.arrival.reference)[:REFERENCE],
+        }
+        for one in batch
+    ]
+    session.connection().execute(RECEIPTS.insert(), receipts)
 
 
 def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[str, int]:
@@ -205,9 +226,9 @@ def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[s
         }
         for one in ones
     ]  # fmt: skip
-    into: Any = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql  # one clause, two classes
-    new = into.insert(Delivery).values(rows).on_conflict_do_nothing(index_elements=["digest"])
-    return {digest: number for number, digest in session.execute(new.returning(Delivery.id, Delivery.digest))}
+    # Rows beside the statement, not in it: it is written once then, and not anew for each number of rows.
+    found = session.connection().execute(INSERT[session.get_bind().dialect.name], rows)
+    return {digest: number for number, digest in found}
 
 
 def _look_again(known: Delivery, arrival: Arrival, now: datetime) -> None:
