@@ -1,0 +1,93 @@
+"""A seat at the desk: a real browser in front of a real server, watched for what no page may do."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from flask import Flask
+from playwright.sync_api import Browser, BrowserContext, Page, Request
+from waitress.server import create_server
+
+from tests.web import PASSWORD, invited
+from workflow.house import House
+from workflow.states import Role
+
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+MOST_BYTES = 300 * 1000  # of a page with everything it loads the first time, Bootstrap's files apart
+IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """The app on a port of its own; its address."""
+    server = create_server(app, host="127.0.0.1", port=0, threads=4)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.close()
+        server.task_dispatcher.shutdown()
+        thread.join(5)
+
+
+class Seat:
+    """One person's browser. `faults` is what went wrong in it: script errors, policy, other hosts."""
+
+    def __init__(self, browser: Browser, address: str, house: House, **context: Any) -> None:
+        self.house, self.address = house, address
+        self.context: BrowserContext = browser.new_context(base_url=address, viewport=WIDE, **context)
+        self.context.set_default_timeout(10_000)
+        self.faults: list[str] = []
+        self.page = self.open()
+
+    def open(self) -> Page:
+        """Another tab."""
+        page = self.context.new_page()
+        page.on("console", lambda m: self.faults.append(f"console: {m.text}") if m.type == "error" else None)
+        page.on("pageerror", lambda e: self.faults.append(f"script: {e}"))
+        page.on("request", self._is_ours)
+        return page
+
+    def _is_ours(self, request: Request) -> None:
+        split = urlsplit(request.url)
+        if split.scheme not in {"data", "blob", "about"} and f"{split.scheme}://{split.netloc}" != self.address:
+            self.faults.append(f"loads from elsewhere: {split.scheme}://{split.netloc}")
+
+    def sign_in(self, role: Role = Role.AGENT, name: str = "Ann Lee") -> "Seat":
+        """Come in as a new person: by the link, then by address and password."""
+        email = f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
+        self.page.goto(f"/join/{invited(self.house, name, role)}")
+        self.page.get_by_label("Your name").fill(name)
+        self.page.get_by_label("Mail address").fill(email)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_label("The same once more").fill(PASSWORD)
+        self.page.get_by_role("button", name="Make the account").click()
+        self.page.get_by_label("Email").fill(email)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self.address}/")
+        return self
+
+    def check(self) -> None:
+        """What holds on every page: no accessibility violation, no scrolling sideways, no fault."""
+        found = Axe().run(self.page, options={"runOnly": {"type": "tag", "values": RULES}})
+        told = [
+            f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in found.response["violations"]
+        ]
+        assert not told, f"{self.page.url}: {told}"
+        wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{self.page.url} is {wide} pixels wider than the window"
+        assert not self.faults, self.faults
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot for the README, where that is asked for (INTAKE_PICTURES=1)."""
+        if os.environ.get("INTAKE_PICTURES"):
+            IMAGES.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=str(IMAGES / f"{name}.png"))
