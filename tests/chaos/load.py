@@ -84,7 +84,8 @@ class Load:
             return f"mk{next(self._numbers)}x{os.urandom(4).hex()}"
 
     def _yes(self, marker: str, door: str) -> None:
-        self.acknowledged[marker] = door
+        with self._lock:
+            self.acknowledged[marker] = door
 
     def _until_yes(self, attempt: Callable[[], bool], marker: str, door: str) -> None:
         """The same bytes until they are taken, or everything ends."""
@@ -129,9 +130,8 @@ class Load:
 
     def _workbook(self) -> None:
         markers = [self._marker("folder") for _ in range(4)]
-        kept = [m for m, door in list(self.acknowledged.items()) if door == "folder"][
-            -1:
-        ]  # overlaps with the last export
+        with self._lock:
+            kept = [m for m, door in self.acknowledged.items() if door == "folder"][-1:]  # exports overlap
         raw, name = workbook([*kept, *markers]), os.urandom(4).hex()
         names = [name, f"{name} again"] if random.random() < 0.3 else [name]  # noqa: S311
         for one in names:
