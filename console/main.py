@@ -21,10 +21,12 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
     "Put things in": {
         "parse": "console.parse_command:parse",
         "deliver": "console.delivery_commands:deliver",
+        "import": "console.import_command:import_",
     },
     "Work on tickets": {
         "tickets": "console.tickets_command:tickets",
         "ticket": "console.ticket_commands:ticket",
+        "export": "console.export_command:export",
         "process": "console.house_commands:process",
     },
     "Who is who": {

@@ -43,11 +43,12 @@ def view(session: Session, name: str, settings: Settings, *, actor: str, now: da
     query = select(Ticket).where(*VIEWS[name](actor, now)).order_by(Ticket.id)
     tickets = list(session.scalars(_with_people(query).options(selectinload(Ticket.milestones))))
     if name == "overdue":  # business days are not SQL's: the query is a first sieve
-        tickets = [t for t in tickets if any(_missed(t, settings, now))]
+        tickets = [t for t in tickets if any(missed(t, settings, now))]
     return tickets
 
 
-def _missed(ticket: Ticket, settings: Settings, now: datetime) -> list[Milestone]:
+def missed(ticket: Ticket, settings: Settings, now: datetime) -> list[Milestone]:
+    """The milestones of a ticket whose deadline has passed."""
     done = reached(ticket)
     open_ones = [d for d in process.DEADLINES if d.milestone not in done]
     return [d.milestone for d in open_ones if due_at(d, ticket.period_started_at, settings) <= now]

@@ -13,6 +13,7 @@ class Format(StrEnum):
     FORMSTACK = "formstack"  # body of a Formstack webhook, JSON or urlencoded
     SECURE_MESSAGE = "secure-message"  # Excel export of Kareo secure messages
     PHONE = "phone"  # a call written down by staff, JSON of ours
+    CRM = "crm"  # a ticket that was in another system before; imported, never delivered
 
 
 class ParseError(ValueError):

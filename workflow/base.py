@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 from parsers.item import Format
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, OutboxState, Outcome, Role, Status
+from workflow.states import DeliveryState, OutboxState, Outcome, Role, RowOutcome, Status
 
 
 class Moment(TypeDecorator[datetime]):
@@ -66,6 +66,7 @@ class Base(DeclarativeBase):
         Template: _words(Template),
         DeliveryState: _words(DeliveryState),
         Outcome: _words(Outcome),
+        RowOutcome: _words(RowOutcome),
         Status: _words(Status),
         OutboxState: _words(OutboxState),
         Role: _words(Role),

@@ -141,6 +141,11 @@ def database_away(error: BaseException) -> None:
     _log.error("database away: started all the same", error=type(error).__name__)
 
 
+def imported(number: int, *, done: int, of: int) -> None:
+    """A batch of an import is committed."""
+    _log.info("imported", number=number, done=done, of=of)
+
+
 def spooled(name: str) -> None:
     """A form is in the local spool because the database is away; name is of our own making."""
     _log.warning("spooled", file=name)

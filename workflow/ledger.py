@@ -1,15 +1,19 @@
 """The ledger: received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 
 from sqlalchemy import ScalarSelect, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from workflow.import_models import Import, ImportRow
 from workflow.models import Delivery, Filing, Receipt
-from workflow.states import DeliveryState, Outcome
+from workflow.moving_in import TRANSPORT as IMPORT
+from workflow.states import DeliveryState, Outcome, RowOutcome
 
 MOST_BROKEN = 20  # named; the first ones are enough to look into
+# A row of a file of tickets is an item too; one that cannot be imported is failed: it is in the file, and not here.
+ROWS = {RowOutcome.ADDED: "opened", RowOutcome.KNOWN: "duplicate", RowOutcome.REFUSED: "failed"}
 UNFILED = (DeliveryState.FAILED, DeliveryState.DISMISSED, DeliveryState.PENDING)
 
 
@@ -98,6 +102,7 @@ def balance(session: Session) -> Balance:
         .group_by(Delivery.transport, Delivery.state)
     )
     _count(found, session.execute(unfiled))
+    _count(found, _imported(session))
     found.doors = dict(sorted(found.doors.items()))
     return found
 
@@ -106,6 +111,27 @@ def _one_view(session: Session) -> None:
     """PostgreSQL shows each statement what has been committed meanwhile, unless told not to: a ledger must not move."""
     if session.get_bind().dialect.name == "postgresql":
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+
+
+def _imported(session: Session) -> Iterator[tuple[str, str, int]]:
+    """The rows of imported tickets; of an import that was interrupted, the rest is pending."""
+    mine = Import.kind == "tickets"
+    received = session.scalar(select(func.sum(Import.rows)).where(mine)) or 0
+    grouped = select(ImportRow.outcome, func.count()).join(Import, Import.id == ImportRow.import_id).where(mine)
+    done = dict(session.execute(grouped.group_by(ImportRow.outcome)).all())
+    lost = _unaccounted(session)
+    if received:
+        yield IMPORT, "received", received
+        yield IMPORT, "pending", received - sum(done.values()) - lost
+    yield from ((IMPORT, ROWS[outcome], count) for outcome, count in done.items())
+
+
+def _unaccounted(session: Session) -> int:
+    """Rows of finished imports of which nothing says what they have become: there must be none."""
+    written = select(func.count()).select_from(ImportRow).where(ImportRow.import_id == Import.id)
+    lacking = Import.rows - written.correlate(Import).scalar_subquery()
+    finished = (Import.kind == "tickets", Import.finished_at.is_not(None))
+    return session.scalar(select(func.sum(lacking)).where(*finished)) or 0
 
 
 def _filed() -> ScalarSelect[int]:

@@ -49,14 +49,19 @@ def company_of(session: Session, item: InboundItem, now: datetime) -> Company | 
     """
     found = company_named(session, item)
     if found is None and item.format is not Format.MAIL and company_key(item.company):
-        return _add_company(session, item.company, item.company_number, now)
+        return add_company(session, item.company, item.company_number, now)
     return found or company_of_address(session, item.contact.key)
 
 
 def company_named(session: Session, item: InboundItem) -> Company | None:
     """The company on record that a request names, by number or by name."""
-    found = _by_number(session, item.company_number) or _by_name(session, item.company)
-    if found is not None and item.company_number and found.number not in {None, item.company_number[:_NUMBER]}:
+    return company_on_record(session, item.company, item.company_number)
+
+
+def company_on_record(session: Session, name: str, number: str = "") -> Company | None:
+    """The company with this number, else with this name."""
+    found = _by_number(session, number) or _by_name(session, name)
+    if found is not None and number and found.number not in {None, number[:_NUMBER]}:
         return None  # another practice of the same name: what it writes is not the first one's to read
     return found
 
@@ -79,7 +84,8 @@ def _by_name(session: Session, name: str) -> Company | None:
     return session.scalar(select(Company).where(Company.key == key)) if key else None
 
 
-def _add_company(session: Session, name: str, number: str, now: datetime) -> Company | None:
+def add_company(session: Session, name: str, number: str, now: datetime) -> Company | None:
+    """Put a practice on record; the one that another worker has put there a moment ago, if it was first."""
     key = company_key(name)
     if number and _by_name(session, name) is not None:
         key = f"{key[:300]} #{number[:_NUMBER]}"

@@ -103,10 +103,15 @@ def onward(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
     return passed
 
 
+def implied(stage: Stage) -> tuple[Milestone, ...]:
+    """Milestones of the stages before this one: whatever stands here has them."""
+    before = STEPS[: [s.stage for s in STEPS].index(stage)]
+    return tuple(m for s in before for m in s.waits_for)
+
+
 def carried_on_reopening() -> tuple[Milestone, ...]:
     """Milestones of the stages before the one a reopened ticket enters: they stay recorded."""
-    before = STEPS[: [s.stage for s in STEPS].index(REOPENED_AT)]
-    return tuple(m for s in before for m in s.waits_for)
+    return implied(REOPENED_AT)
 
 
 _WORDS = {

@@ -21,6 +21,15 @@ class Outcome(StrEnum):
     IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
 
 
+class RowOutcome(StrEnum):
+    """What has become of one row of an imported file."""
+
+    ADDED = "added"  # a new ticket, company or contact
+    CHANGED = "changed"  # what was on record had a gap that the row fills
+    KNOWN = "known"  # it was here before
+    REFUSED = "refused"  # it cannot be imported, for the reason that stands beside
+
+
 class Status(StrEnum):
     """Open, or which of the ends a ticket has come to."""
 

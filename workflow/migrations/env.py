@@ -7,11 +7,13 @@ from sqlalchemy import Enum
 
 from workflow.account_models import Account
 from workflow.base import Moment
+from workflow.import_models import Import
 from workflow.models import Ticket
 from workflow.profiles import SavedProfile
 from workflow.store import Store
 
-(EVERY_TABLE,) = {model.metadata for model in (Ticket, Account, SavedProfile)}  # a module of tables for each of these
+TABLES = (Ticket, Account, SavedProfile, Import)  # one of each module of tables
+(EVERY_TABLE,) = {model.metadata for model in TABLES}
 
 
 def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[False]:

@@ -1,0 +1,189 @@
+"""Rows of a CRM's export as what they were there: tickets, companies and contacts; a row that is none says why."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta, tzinfo
+
+from parsers import fields, us_dates
+from parsers.cells import Value
+from parsers.crm_table import Record
+from parsers.item import Address
+from workflow import people, process
+from workflow.moving_in import PastTicket
+from workflow.moving_in_people import PastCompany, PastContact
+from workflow.process import Milestone, Stage
+from workflow.states import Status
+
+NO = frozenset({"", "no", "false", "0", "n", "off", "none", "unchecked"})
+TYPES = {"billing issue": process.TICKET_TYPE}
+MILESTONES = {  # property -> the box it is; the property's value says when, or only that
+    "customer_notified": Milestone.CUSTOMER_NOTIFIED,
+    "follow_up_sent": Milestone.FOLLOW_UP_SENT,
+    "resolved": Milestone.RESOLVED,
+    "recap_sent": Milestone.RECAP_SENT,
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECONDS = re.compile(r"1\d{12}")  # 2001 to 2033
+_TRAILING = re.compile(r"\s*\([^()]*\)\s*\Z")  # "4-In Progress (Service Pipeline 2)"
+_LIST = re.compile(r"[;\n]")
+_STATES = {str(s): s for s in Status}
+
+
+class Unfit(ValueError):  # noqa: N818  # the row is at fault, not the program
+    """A row that cannot be imported; the text says why and what to do, and quotes no patient's data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the person who imports has said of the other system's words."""
+
+    stages: Mapping[str, Stage] = field(default_factory=dict)  # their status, folded by `folded`
+    owners: Mapping[str, str] = field(default_factory=dict)  # their owner, folded -> a person on the desk
+    zone: tzinfo = UTC  # where a time names none
+
+
+def folded(word: str) -> str:
+    """A status or owner's name for comparison."""
+    return " ".join(word.casefold().split())
+
+
+def stage_of(status: str, terms: Terms) -> Stage | None:
+    """The stage their status is: as told, or by the manual's label, a pipeline's name in brackets after it or not."""
+    known = {folded(s): s for s in Stage} | dict(terms.stages)
+    word = folded(status)
+    return known.get(word) or known.get(_TRAILING.sub("", word))
+
+
+def ticket(record: Record, terms: Terms) -> PastTicket:
+    """A row as the ticket it was. Raises Unfit."""
+    record_id = record.text("record_id")
+    if not record_id:
+        raise Unfit("no Record ID: by it a ticket is known again")
+    said = record.text("stage")
+    stage = stage_of(said, terms)
+    if stage is None:
+        raise Unfit(f'status {said or "(none)"} is no stage of ours: say which, as in --stage "{said}=4-In Progress"')
+    caveats: list[str] = []
+    created, closed = (_moment(record, name, terms, caveats) for name in ("created", "closed"))
+    completed = closed or _moment(record, "modified", terms, []) if stage is Stage.COMPLETED else None
+    owner = record.text("owner")
+    return PastTicket(
+        record_id=record_id, stage=stage, status=_status(record, stage, caveats),
+        subject=fields.one_line(record.text("subject") or record.text("name")), text=record.text("text"),
+        details=record.cells, pipeline=_pipeline(record), type=_type(record.text("type")),
+        owner=terms.owners.get(folded(owner), owner), company=_company(record, caveats),
+        company_number=record.text("company_number"), contacts=_contacts(record), phone=record.text("phone"),
+        link=_link(record), created_at=created, completed_at=completed, milestones=_milestones(record, terms),
+        unresolved=folded(record.text("resolution")) == "no", caveats=tuple(caveats),
+    )  # fmt: skip
+
+
+def company(record: Record, _: Terms) -> PastCompany:
+    """A row as a company. Raises Unfit."""
+    name = fields.one_line(record.text("name"))
+    if not people.company_key(name):
+        raise Unfit("no company name")
+    words = re.split(r"[;,\s]+", record.text("domains").casefold())
+    domains = dict.fromkeys(w.removeprefix("@").removeprefix("www.") for w in words if "." in w)
+    return PastCompany(
+        name=name, number=record.text("number"), domains=tuple(d for d in domains if people.usable(f"x@{d}")),
+        manager=record.text("manager"), consultant=record.text("consultant"),
+    )  # fmt: skip
+
+
+def contact(record: Record, _: Terms) -> PastContact:
+    """A row as a contact. Raises Unfit."""
+    found = fields.emails(record.text("email"))
+    if not found or not people.usable(found[0].casefold()):
+        raise Unfit("no e-mail address that mail can be sent to: by it a contact is known")
+    names = (record.text("first_name"), record.text("last_name"))
+    name = record.text("name") or " ".join(n for n in names if n)
+    return PastContact(
+        email=found[0], name=fields.one_line(name), phone=record.text("phone"),
+        company=_first(record.text("company")), company_number=record.text("company_number"),
+    )  # fmt: skip
+
+
+def _moment(record: Record, name: str, terms: Terms, caveats: list[str]) -> datetime | None:
+    value = record.value(name)
+    found = as_moment(value, terms.zone)
+    if found is None and value.text:
+        caveats.append(f"its {name} date cannot be read: {fields.one_line(value.text)[:40]}")
+    return found
+
+
+def as_moment(value: Value, zone: tzinfo) -> datetime | None:
+    """A cell as an aware moment: a date, a time in ISO 8601, or milliseconds since 1970; None if it is none."""
+    if _MILLISECONDS.fullmatch(value.text):
+        return _EPOCH + timedelta(milliseconds=int(value.text))
+    found = value.moment if value.moment is not None else us_dates.moment(value.text)
+    if found is None or isinstance(found, time):
+        return None
+    try:
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+    except OverflowError:
+        return None
+
+
+def _status(record: Record, stage: Stage, caveats: list[str]) -> Status:
+    said = _STATES.get(folded(record.text("state")))
+    if said is Status.MERGED:
+        caveats.append("merged into another ticket where it came from")
+        return Status.WITHDRAWN
+    if said in {Status.SPAM, Status.WITHDRAWN}:
+        return said
+    return Status.COMPLETED if stage is Stage.COMPLETED else Status.OPEN
+
+
+def _pipeline(record: Record) -> str:
+    said = fields.one_line(record.text("pipeline"))
+    return process.PIPELINE if not said or said.isdigit() else said  # an internal id says nothing to anybody
+
+
+def _type(said: str) -> str:
+    word = folded(said.replace("_", " "))
+    return TYPES.get(word, fields.one_line(said) or process.TICKET_TYPE)
+
+
+def _first(listed: str) -> str:
+    return next((fields.one_line(one) for one in _LIST.split(listed) if one.strip()), "")
+
+
+def _company(record: Record, caveats: list[str]) -> str:
+    listed = record.text("company")
+    first = _first(listed)
+    if sum(bool(one.strip()) for one in _LIST.split(listed)) > 1:
+        caveats.append("it belonged to several companies: the first is used")
+    return first
+
+
+def _contacts(record: Record) -> tuple[Address, ...]:
+    """The contacts with their names where both are listed alike, `Pat Doe (pat@clinic.example)` or one beside it."""
+    names = [one for one in _LIST.split(record.text("contact")) if one.strip()]
+    emails = [e for one in (record.text("contact_emails"), record.text("contact")) for e in fields.emails(one)]
+    emails = list({e.casefold(): e for e in emails}.values())
+    beside = {e.casefold(): one for one in names for e in fields.emails(one)}
+    paired = dict(zip(map(str.casefold, emails), names, strict=False)) if len(names) == len(emails) else {}
+    named = paired | beside
+    return tuple(fields.sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails)
+
+
+def _link(record: Record) -> str:
+    said = record.text("link")
+    return said if said.startswith(("https://", "http://")) and said.isprintable() else ""
+
+
+def _milestones(record: Record, terms: Terms) -> tuple[tuple[Milestone, datetime | None], ...]:
+    """The boxes ticked: in columns of their own, in the list of actions, or as the property Resolution."""
+    found: dict[Milestone, datetime | None] = {}
+    actions = {fields.label(one) for one in _LIST.split(record.text("actions")) if one.strip()}
+    for milestone in Milestone:
+        if fields.label(milestone) in actions:
+            found[milestone] = None
+    if folded(record.text("resolution")) in {"yes", "true"}:
+        found[Milestone.RESOLVED] = None
+    for name, milestone in MILESTONES.items():
+        if folded(record.text(name)) not in NO:
+            found[milestone] = as_moment(record.value(name), terms.zone)
+    return tuple(found.items())

@@ -1,0 +1,260 @@
+"""Moving a file in: every row ends as added, changed, known or refused, once, whatever is killed in between."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from itertools import islice
+from typing import Protocol
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from ingest import crm_rows
+from ingest.crm_rows import Terms, Unfit
+from ingest.options import options
+from parsers import crm_table, crm_words
+from parsers.crm_table import Column, Export, Record
+from parsers.item import Format, ParseError
+from workflow import audit, journal, moving_in, moving_in_people
+from workflow.desk import Desk, Missing
+from workflow.house import House
+from workflow.import_models import Import, ImportRow
+from workflow.moving_in import Brought, PastTicket, Roster
+from workflow.moving_in_people import PastCompany, PastContact
+from workflow.process import Stage
+from workflow.states import RowOutcome
+
+BATCH = 100  # rows a transaction: a second of the database's one writer, at most
+Step = Callable[[int, int], None]
+Past = PastTicket | PastCompany | PastContact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """Who moves something in, by what and when."""
+
+    by: str
+    cause: str
+    now: datetime
+
+
+class _Bring(Protocol):
+    def __call__(self, desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file: its words, what it has to have, how a row is read, and how it is brought or only looked at."""
+
+    words: crm_words.Words
+    needed: tuple[str, ...]
+    read: Callable[[Record, Terms], Past]
+    bring: _Bring
+
+
+def _ticket(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
+    assert isinstance(past, PastTicket)
+    if stamp is None:
+        return moving_in.look_ticket(desk, session, past, roster)
+    return moving_in.bring_ticket(desk, session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
+
+
+def _company(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
+    del desk
+    assert isinstance(past, PastCompany)
+    if stamp is None:
+        return moving_in_people.look_company(session, past, roster)
+    return moving_in_people.bring_company(session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
+
+
+def _contact(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
+    del desk, roster
+    assert isinstance(past, PastContact)
+    if stamp is None:
+        return moving_in_people.look_contact(session, past)
+    return moving_in_people.bring_contact(session, past, cause=stamp.cause, by=stamp.by, now=stamp.now)
+
+
+KINDS: dict[str, Kind] = {
+    "tickets": Kind(crm_words.TICKETS, ("record_id", "stage"), crm_rows.ticket, _ticket),
+    "companies": Kind(crm_words.COMPANIES, ("name",), crm_rows.company, _company),
+    "contacts": Kind(crm_words.CONTACTS, ("email",), crm_rows.contact, _contact),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file to move in, and what a person has said of its words."""
+
+    kind: str
+    raw: bytes = field(repr=False)
+    columns: Mapping[str, str] = field(default_factory=dict)  # their heading -> our property, "" for none of ours
+    terms: Terms = field(default_factory=Terms)
+
+
+@dataclass
+class Told:
+    """What would come of a file, or has: counts by outcome, and every row that cannot be, with its reason."""
+
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...]
+    rows: int = 0
+    number: int | None = None  # of the import; None for a dry run
+    went_on: bool = False  # with an import that was interrupted
+    outcomes: Counter[RowOutcome] = field(default_factory=Counter)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    remarks: list[tuple[int, str]] = field(default_factory=list)  # rows that are in, and what of them was left
+    statuses: Counter[str] = field(default_factory=Counter)  # tickets by their status
+    stages: dict[str, Stage | None] = field(default_factory=dict)  # what each status becomes
+    unknown_people: Counter[str] = field(default_factory=Counter)
+    new_companies: dict[str, str] = field(default_factory=dict)  # by folded name
+    new_contacts: set[str] = field(default_factory=set)
+    moved_on: int = 0
+
+    def add(self, row: int, brought: Brought) -> None:
+        """Count what has become of a row."""
+        self.outcomes[brought.outcome] += 1
+        if brought.reason:
+            (self.refused if brought.outcome is RowOutcome.REFUSED else self.remarks).append((row, brought.reason))
+        self.unknown_people.update(brought.unknown_people)
+        self.new_contacts.update(brought.new_contacts)
+        if brought.new_company:
+            self.new_companies.setdefault(brought.new_company.casefold(), brought.new_company)
+        self.moved_on += brought.moved_on
+
+
+def plan(house: House, wanted: Wanted, step: Step = lambda _done, _of: None) -> Told:
+    """A dry run: read every row and look what it would become; writes nothing.
+
+    Raises ParseError when the file cannot be read, or its columns are not known.
+    """
+    run = _Run(house, wanted)
+    with house.store.reading() as session:
+        run.roster = Roster(session)
+        for done, record in enumerate(run.export.records(), start=1):
+            run.told.add(record.number, run.of_row(session, record, None))
+            if done % BATCH == 0:
+                step(done, run.told.rows)
+    return run.told
+
+
+def apply(house: House, wanted: Wanted, *, by: str, step: Step = lambda _done, _of: None) -> Told:
+    """Move the file in, a hundred rows a transaction; an import of it that was interrupted is gone on with.
+
+    Raises ParseError before anything is written, and Missing when it was undone meanwhile.
+    """
+    run = _Run(house, wanted)
+    told = run.told
+    with house.store.transaction() as session:
+        told.number, told.went_on = _begin(session, wanted, told.rows, by, house.clock())
+    done, records = 0, run.export.records()
+    while batch := list(islice(records, BATCH)):
+        with house.store.transaction() as session:
+            _hold(session, told.number)
+            run.roster = Roster(session)
+            for number, brought in run.bring(session, batch, told.number, by):
+                told.add(number, brought)
+        done += len(batch)
+        step(done, told.rows)
+        journal.imported(told.number, done=done, of=told.rows)
+    with house.store.transaction() as session:
+        made = _hold(session, told.number)
+        made.finished_at = made.finished_at or house.clock()
+        counts = {str(o): told.outcomes[o] for o in RowOutcome}
+        cause = f"import {made.id}"
+        audit.record(session, "import finished", by=by, cause=cause, now=made.finished_at, rows=told.rows, **counts)
+    return told
+
+
+class _Run:
+    """A file being gone through: what its rows are, none of them twice."""
+
+    def __init__(self, house: House, wanted: Wanted) -> None:
+        self._house = house
+        self._kind = KINDS[wanted.kind]
+        self._terms = wanted.terms
+        self._seen: dict[str, int] = {}  # keys of rows -> the first row with it
+        how = options(house, Format.SECURE_MESSAGE)  # a locked workbook opens with what opens the house's other ones
+        self.export: Export = crm_table.read(wanted.raw, self._kind.words, self._kind.needed, wanted.columns, how)
+        rows = sum(1 for _ in self.export.records())  # a damaged end shows before anything is written
+        if not rows:
+            raise ParseError("no rows found under the heading: export again")
+        self.told = Told(self.export.columns, self.export.notes, rows)
+        self.roster: Roster
+
+    def of_row(self, session: Session, record: Record, stamp: Stamp | None) -> Brought:
+        """What becomes of a row, or would."""
+        self._count_status(record)
+        try:
+            past = self._kind.read(record, self._terms)
+        except Unfit as error:
+            return Brought(outcome=RowOutcome.REFUSED, reason=str(error))
+        first = self._seen.setdefault(past.key, record.number)
+        if first != record.number:
+            return Brought(outcome=RowOutcome.KNOWN, reason=f"it stands in row {first} too")
+        return self._kind.bring(self._house.desk, session, past, self.roster, stamp)
+
+    def bring(self, session: Session, batch: list[Record], number: int, by: str) -> Iterator[tuple[int, Brought]]:
+        """Bring what of a batch has not been brought, each with its row's record."""
+        rows = [record.number for record in batch]
+        mine = select(ImportRow).where(ImportRow.import_id == number, ImportRow.row.in_(rows))
+        before = {row.row: row for row in session.scalars(mine)}
+        stamp = Stamp(by=by, cause=f"import {number}", now=self._house.clock())
+        for record in batch:
+            if (there := before.get(record.number)) is not None:
+                self._count_status(record)
+                yield record.number, Brought(outcome=there.outcome, reason=there.reason, ticket_id=there.ticket_id)
+                continue
+            brought = self.of_row(session, record, stamp)
+            session.add(ImportRow(
+                import_id=number, row=record.number, outcome=brought.outcome, reason=brought.reason,
+                ticket_id=brought.ticket_id,
+            ))  # fmt: skip
+            yield record.number, brought
+
+    def _count_status(self, record: Record) -> None:
+        if "stage" in self._kind.words:
+            said = record.text("stage")
+            self.told.statuses[said] += 1
+            self.told.stages.setdefault(said, crm_rows.stage_of(said, self._terms))
+
+
+def _begin(session: Session, wanted: Wanted, rows: int, by: str, now: datetime) -> tuple[int, bool]:
+    """The number of the import: a new one, or that of the same file's which was interrupted."""
+    digest = sha256(wanted.raw).hexdigest()
+    same = (Import.kind == wanted.kind, Import.digest == digest, Import.finished_at.is_(None))
+    known = session.scalar(select(Import.id).where(*same, Import.undone_at.is_(None)).order_by(Import.id).limit(1))
+    if known is not None:
+        return known, True
+    made = Import(kind=wanted.kind, digest=digest, rows=rows, by=by, started_at=now)
+    session.add(made)
+    session.flush()
+    audit.record(session, "import", by=by, cause=f"import {wanted.kind}", now=now, number=made.id, rows=rows)
+    return made.id, False
+
+
+def _hold(session: Session, number: int) -> Import:
+    """The import, kept to this transaction. Raises Missing when it was undone."""
+    made = session.get_one(Import, number, with_for_update=True)
+    if made.undone_at is not None:
+        raise Missing(f"import {number} was undone meanwhile")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An import as a list shows it."""
+
+    made: Import
+    outcomes: dict[RowOutcome, int]
+
+
+def imports(session: Session) -> list[Listed]:
+    """Every import there was, oldest first."""
+    counts: dict[int, dict[RowOutcome, int]] = {}
+    grouped = select(ImportRow.import_id, ImportRow.outcome, func.count())
+    for number, outcome, count in session.execute(grouped.group_by(ImportRow.import_id, ImportRow.outcome)):
+        counts.setdefault(number, {})[outcome] = count
+    return [Listed(made, counts.get(made.id, {})) for made in session.scalars(select(Import).order_by(Import.id))]
