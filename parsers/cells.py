@@ -60,26 +60,31 @@ class Cells:
             case _:
                 return Value(fields.clean(cell.text), "", us_dates.moment(cell.text))
 
-    def sent_at(self, day: Value, clock: Value | None = None) -> datetime | None:
-        """Make the moment out of a date column and perhaps a time column: aware, in UTC; None if unreadable."""
-        found = self._moment(day)
+    def sent_at(
+        self, day: Value, clock: Value | None = None, *, zone: ZoneInfo = DEFAULT_ZONE, order: str = "mdy"
+    ) -> datetime | None:
+        """Make the moment out of a date column and perhaps a time column: aware, in UTC; None if unreadable.
+
+        `zone` is where a moment names none, `order` how a date in text is meant that can be read two ways.
+        """
+        found = self._moment(day, order)
         if isinstance(found, time) or found is None:
             return None
-        of_day = self._moment(clock) if clock else None
+        of_day = self._moment(clock, order) if clock else None
         if isinstance(of_day, datetime):
             of_day = of_day.time()
         if of_day and found.time() == time(0):
             found = datetime.combine(found.date(), of_day, found.tzinfo or of_day.tzinfo)
         if not _FIRST_YEAR <= found.year < _LAST_YEAR:
             return None
-        return (found if found.tzinfo else found.replace(tzinfo=DEFAULT_ZONE)).astimezone(UTC)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
 
-    def _moment(self, value: Value) -> datetime | time | None:
+    def _moment(self, value: Value, order: str) -> datetime | time | None:
         if value.moment is not None:
             return value.moment
         if _NUMBER.fullmatch(value.text) and (0 < float(value.text) < 1 or _is_recent(float(value.text))):
             return self._from_serial(float(value.text))
-        return us_dates.moment(value.text)
+        return us_dates.moment(value.text, order)
 
     def _number(self, cell: Cell) -> Value:
         text = cell.text.strip()

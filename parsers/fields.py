@@ -31,7 +31,7 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """Return the text as a single line of at most 500 characters, fit for a mail header and a table cell."""
     if len(text) <= LONGEST_LINE and text.isprintable():
-        return " ".join(text.split())
+        return " ".join(text.split()) if "  " in text else text.strip()
     return " ".join(_DIRECTION.sub("", clean(text[: 4 * LONGEST_LINE])).split())[:LONGEST_LINE].rstrip()
 
 

@@ -1,9 +1,12 @@
 """Which column of a table holds what, told by its headings alone: never by what the rows look like."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from parsers import fields
+from parsers.options import Profile
 
 # Our field -> headings it goes by, as `fields.label` folds them, the most telling first.
 FIELDS: dict[str, list[str]] = {
@@ -42,10 +45,17 @@ FIELDS: dict[str, list[str]] = {
                      "date of service", "dos", "diagnosis", "insurance id", "member id", "subscriber id",
                      "policy number"],
 }  # fmt: skip
-_RANKS = {synonym: (field, rank) for field, listed in FIELDS.items() for rank, synonym in enumerate(listed)}
+_RANKS = {synonym: (name, rank) for name, listed in FIELDS.items() for rank, synonym in enumerate(listed)}
 PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")  # shown among a ticket's details, nowhere else
 KEPT_FIELDS = ("provider", "attachments", "status", "flagged", *PATIENT_FIELDS)  # an item has no place of their own
 SENDER_FIELDS = ("company", "company_number", "sender", "email")
+# What staff call our fields.
+WORDS = {
+    "body": "message text", "company": "practice", "company_number": "practice number", "email": "e-mail address",
+    "external_id": "message id", "thread_id": "thread id", "sent_at": "date", "clock": "time", "to": "recipient",
+    "patient": "patient name", "patient_id": "patient number", "birth_date": "date of birth",
+    "patient_data": "other patient data",
+}  # fmt: skip
 _LONGEST_HEADING = 60
 SEARCHED = 30  # rows: titles and filters above a table are fewer
 
@@ -58,41 +68,106 @@ class Heading:
     labels: dict[int, str]
     keys: dict[int, str]
     rows: int  # how many rows of the table are above its first message, titles included
+    fingerprint: str  # of the heading's own rows: 32 hexadecimal digits, whatever is above or below
+    profile: Profile | None = None  # by which it was read
+    own: int = 0  # columns the profile names
+    joined: int = 0  # columns whose label is that of two rows together
+    of_two: bool = False
+    known: "_Known" = field(repr=False, default_factory=lambda: _Known(None))
 
     @property
     def missing(self) -> list[str]:
         """What has to be there and is not, in words for staff."""
-        found = self.columns.keys()
-        who = [] if found & set(SENDER_FIELDS) else ["the practice or the sender"]
-        return [*([] if "body" in found else ["the message text"]), *who]
+        given = {name for name, _ in self.profile.defaults} if self.profile and self.own else set()
+        who = [] if (self.columns.keys() | given) & set(SENDER_FIELDS) else ["the practice or the sender"]
+        return [*([] if "body" in self.columns else ["the message text"]), *who]
 
     def repeats(self, row: dict[int, str]) -> bool:
         """Tell a heading row repeated among the messages, as on every page of a printed report."""
         if not row or max(map(len, row.values())) > _LONGEST_HEADING:
             return False
-        return all(self.keys.get(column) == fields.label(text, _RANKS) for column, text in row.items())
+        return all(self.keys.get(column) == self.known.key(text) for column, text in row.items())
 
 
-def find(rows: Sequence[dict[int, str]]) -> Heading | None:
+class _Known:
+    """What headings mean: what a profile says of them first, then what we know ourselves."""
+
+    def __init__(self, profile: Profile | None) -> None:
+        self.profile = profile
+        self._own = dict(profile.columns) if profile else {}
+        self._ranks = {key: rank for rank, key in enumerate(self._own, start=-len(self._own))}
+
+    def key(self, text: str) -> str:
+        """A heading, folded."""
+        split = fields.label(text)
+        return split if split in self._own else fields.label(text, _RANKS)
+
+    def meaning(self, key: str) -> tuple[str, int] | None:
+        """The field of a folded heading, and how telling it is, the lower the better; None where it is none of ours."""
+        if key in self._own:
+            return (self._own[key], self._ranks[key]) if self._own[key] else None
+        return _RANKS.get(key)
+
+    def names(self, key: str) -> bool:
+        """Whether the profile itself says what this heading means."""
+        return key in self._own
+
+
+def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> Heading | None:
     """Find the heading among a sheet's first rows (texts by column); None where no row has a heading of ours.
 
-    What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the upper one merged.
+    What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the upper one merged. A
+    profile for exactly these headings goes before one that names some of them, and that before what we know ourselves.
     """
-    candidates = [
-        heading for at in range(min(len(rows), SEARCHED)) for heading in _readings(rows, at) if heading.columns
-    ]
-    return min(candidates, key=lambda one: (len(one.missing), -len(one.columns)), default=None)
+    places = fingerprints(rows)
+    for profile in profiles:
+        if profile.fingerprint in places:
+            at, of_two = places[profile.fingerprint]
+            heading = reading(rows, at, profile, of_two=of_two)
+            if not heading.missing:
+                return heading
+    known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
+    candidates = [heading for one in known for heading in _readings(rows, one) if heading.columns and _serves(heading)]
+    return min(candidates, key=_merit, default=None)
 
 
-def _readings(rows: Sequence[dict[int, str]], at: int) -> list[Heading]:
-    """The row as a heading by itself, and together with the next where all of that one's texts are headings too."""
-    alone = _heading(rows[at], {}, at + 1)
-    if at + 1 == len(rows):
-        return [alone]
-    both = _heading(_spread(rows[at], rows[at + 1]), rows[at + 1], at + 2)
-    known = {column for columns in both.columns.values() for column in columns}
-    is_heading = bool(rows[at + 1]) and rows[at + 1].keys() <= known and not alone.repeats(rows[at + 1])
-    return [both, alone] if is_heading else [alone]
+def fingerprints(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
+    """What a sheet's first rows are told by, each taken as a heading: which row that is, and whether with the next."""
+    alone = {_fingerprint(row): (at, False) for at, row in enumerate(rows[:SEARCHED])}
+    pairs = enumerate(pairwise(rows[: SEARCHED + 1]))
+    return {_fingerprint(upper, lower): (at, True) for at, (upper, lower) in pairs} | alone
+
+
+def reading(rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *, of_two: bool = False) -> Heading:
+    """Take the row at this place for the heading, with the next one or alone, whatever it says."""
+    known = _Known(profile)
+    if not of_two or at + 1 == len(rows):
+        return _heading(rows[at], {}, at + 1, known)
+    return _heading(rows[at], rows[at + 1], at + 2, known)
+
+
+def _serves(heading: Heading) -> bool:
+    """Whether a profile without a fingerprint is meant for this: it names a heading that is there, or none at all."""
+    return heading.profile is None or heading.own > 0 or not heading.profile.columns
+
+
+def _merit(heading: Heading) -> tuple[int, int, int, int, bool]:
+    # Of two readings that say as much, two rows are one heading only where they make up a label together.
+    return len(heading.missing), -heading.own, -len(heading.columns), -heading.joined, heading.of_two
+
+
+def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading]:
+    """Each row as a heading by itself, and together with the next where all of that one's texts are headings too."""
+    for at in range(min(len(rows), SEARCHED)):
+        alone = _heading(rows[at], {}, at + 1, known)
+        yield alone
+        if at + 1 == len(rows) or not rows[at + 1]:
+            continue
+        both = _heading(rows[at], rows[at + 1], at + 2, known)
+        meant = {column for columns in both.columns.values() for column in columns}
+        meant |= {column for column, key in both.keys.items() if known.names(key)}
+        if rows[at + 1].keys() <= meant and not alone.repeats(rows[at + 1]):
+            yield both
 
 
 def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
@@ -104,20 +179,37 @@ def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
     return spread
 
 
-def _heading(upper: dict[int, str], lower: dict[int, str], rows: int) -> Heading:
-    labels = {column: _label(upper.get(column, ""), lower.get(column, "")) for column in sorted(upper.keys() | lower)}
-    keys = {column: fields.label(text, _RANKS) for column, text in labels.items() if text}
+def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Known) -> Heading:
+    spread = _spread(upper, lower) if lower else upper
+    both = {column: f"{spread.get(column, '')} {text}".strip() for column, text in lower.items() if column in spread}
+    joined = {column: text for column, text in both.items() if _is_told(known, text) and text != lower[column]}
+    labels = {column: joined.get(column) or lower.get(column) or spread[column] for column in sorted({*spread, *lower})}
+    keys = {column: known.key(text) for column, text in labels.items() if text}
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
-        if key in _RANKS and len(labels[column]) <= _LONGEST_HEADING:
-            field, rank = _RANKS[key]
-            ranked.setdefault(field, []).append((rank, column))
+        meaning = known.meaning(key) if len(labels[column]) <= _LONGEST_HEADING else None
+        if meaning:
+            ranked.setdefault(meaning[0], []).append((meaning[1], column))
     return Heading(
-        {field: [column for _, column in sorted(found)] for field, found in ranked.items()}, labels, keys, rows
+        columns={name: [column for _, column in sorted(found)] for name, found in ranked.items()},
+        labels=labels,
+        keys=keys,
+        rows=rows,
+        fingerprint=_fingerprint(upper, lower),
+        profile=known.profile,
+        own=sum(map(known.names, keys.values())),
+        joined=len(joined),
+        of_two=bool(lower),
+        known=known,
     )
 
 
-def _label(upper: str, lower: str) -> str:
-    """The heading of a column under two rows: both together where we know that, else the lower, else the upper."""
-    both = f"{upper} {lower}".strip()
-    return both if not lower or fields.label(both, _RANKS) in _RANKS else lower
+def _is_told(known: _Known, text: str) -> bool:
+    key = known.key(text)
+    return known.names(key) or known.meaning(key) is not None
+
+
+def _fingerprint(*rows: dict[int, str]) -> str:
+    """A digest of what the headings say, in their order: not of how they are written, nor of the columns between."""
+    told = ("\x1f".join(fields.label(row[column]) for column in sorted(row)) for row in rows if row)
+    return hashlib.sha256("\x1e".join(told).encode()).hexdigest()[:32]

@@ -1,28 +1,29 @@
-"""One row of a table of secure messages, under its heading, as an item."""
+"""One row of a table of secure messages, under its heading, as an item, or as a row that is no request."""
 
 import hashlib
+import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from parsers import fields, headings
-from parsers.cells import NOT_A_DATE, Cells, Value
-from parsers.headings import Heading
-from parsers.item import Address, Format, InboundItem
+from parsers.cells import ERROR, NOT_A_DATE, UNSOLVED, Cells, Value
+from parsers.headings import WORDS, Heading
+from parsers.item import Address, Format, InboundItem, Parsed, RejectedRow
+from parsers.options import PLAIN, Options
 
-# What staff call our fields, for caveats.
-WORDS = {
-    "body": "message text",
-    "company": "practice",
-    "company_number": "practice number",
-    "email": "e-mail address",
-    "external_id": "message id",
-    "thread_id": "thread id",
-    "sent_at": "date",
-    "clock": "time",
-    "to": "recipient",
-}
+NOTHING_SAID = "neither message text nor subject: write the message into this row"
+NOBODY = "neither practice nor sender nor e-mail address: write into this row who asks"
+NO_VALUE = "the message text is {flaw}; and there is no subject"
+PATIENT = "{label} (patient data)"
+
 _SHORT_ID = 6  # characters: what is shorter under a bare "ID" may count rows, and would hide next week's messages
 _LONGEST_ID = 200
+_MOST_KNOWN = 4096  # senders kept in mind, so that each is taken apart once
+_APART = re.compile(r"[\s;|]+|,(?=\s|https?://|$)")  # between the links of one cell
+_LINK = re.compile(r"https?://\S", re.IGNORECASE)
+_OF_CONTENT = re.compile(r"row-[0-9a-f]{64}")
 _BLANK = Value("")
 
 
@@ -39,52 +40,228 @@ class Line(NamedTuple):
         return {column: value.text for column, value in self.values.items() if value.text}
 
 
-class _Picked(NamedTuple):
-    """A row sorted into our fields: their values, each as one line too, and the columns they were taken from."""
+class _Said(NamedTuple):
+    """What a row says of the fields whose columns may have to be shown as they are."""
 
-    values: dict[str, Value]
-    lines: dict[str, str]
-    columns: dict[str, list[int]]
-
-    def value(self, field: str) -> Value:
-        return self.values.get(field, _BLANK)
-
-    def line(self, field: str) -> str:
-        return self.lines.get(field, "")
+    sent_at: datetime | None
+    sender: Address
+    email: str
+    link: str
 
 
-def item(line: Line, heading: Heading, how: Cells) -> InboundItem:
-    """Make the item of a row; what is missing or damaged becomes a caveat, never an error."""
-    picked = _pick(line, heading)
-    sender, sender_caveats = fields.sender(picked.line("sender"), picked.line("email"))
-    text = picked.value("body").text
-    sent_at = how.sent_at(picked.value("sent_at"), picked.values.get("clock"))
-    category, subject, link = picked.line("category"), picked.line("subject"), picked.line("link")
-    company, number = picked.line("company"), picked.line("company_number").lstrip("'")
-    caveats = (*_caveats(picked, line, sent_at), *sender_caveats, *_flaws(line, heading))
-    return InboundItem(
-        format=Format.SECURE_MESSAGE,
-        external_id=_given_id(picked, heading) or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
-        sender=sender,
-        to=_recipients(picked.line("to")),
-        company=company,
-        company_number=number,
-        phone=picked.line("phone"),
-        category=category,
-        subject=subject,
-        text=text,
-        details=_details(picked, line, heading, said={"sent_at": sent_at, "email": sender.email}),
-        link=link if _is_link(link) else "",
-        thread_id=picked.line("thread_id").lstrip("'"),
-        sent_at=sent_at,
-        telemedicine=bool(fields.TELEMEDICINE.search(f"{category} {subject}")),
-        caveats=tuple(dict.fromkeys(caveats)),
-    )
+class Rows:
+    """The rows under one heading; which columns feed which field is worked out once, so that a row costs little."""
+
+    def __init__(self, heading: Heading, sheet: str, how: Cells, options: Options = PLAIN) -> None:
+        profile = heading.profile
+        self._heading, self._sheet, self._how = heading, sheet, how
+        self._columns = {name: tuple(heading.columns.get(name, ())) for name in headings.FIELDS}
+        self._defaults = dict(profile.defaults) if profile else {}
+        self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
+        self._order = profile.date_order if profile else "mdy"
+        self._senders: dict[tuple[str, str], tuple[Address, tuple[str, ...]]] = {}
+        self._known_recipients: dict[str, tuple[Address, ...]] = {"": ()}
+        patient = {column for name in headings.PATIENT_FIELDS for column in self._columns[name]}
+        one_line = {column: fields.one_line(text) for column, text in heading.labels.items()}
+        self._labels = {c: PATIENT.format(label=text) if c in patient else text for c, text in one_line.items()}
+        kept = {column for name in headings.KEPT_FIELDS for column in self._columns[name]}
+        ours = {column for columns in heading.columns.values() for column in columns}
+        self._quiet = frozenset(ours - kept)  # the item says what they say
+        self._kept = frozenset(kept)
+        self._several = {n: cs for n, cs in self._columns.items() if len(cs) > 1 and n not in headings.KEPT_FIELDS}
+
+    def parsed(self, line: Line) -> Parsed:
+        """Make the item of a row; what is missing or damaged becomes a caveat, unless nothing of a request is left."""
+        values = line.values
+        text, subject = self._text(values), self._line(values, "subject")
+        company, number = self._line(values, "company"), self._line(values, "company_number").lstrip("'")
+        if not (company or number):
+            company, number = self._defaults.get("company", ""), self._defaults.get("company_number", "")
+        email = self._line(values, "email")
+        sender, caveats = self._sender(self._line(values, "sender"), email)
+        somebody = bool(company or number or sender.name or sender.email)
+        wrong = self._wrong(line, text, subject, somebody=somebody)
+        if wrong is not None:
+            return wrong
+        sent_at = self._sent_at(values)
+        category, link = self._or_default(values, "category"), self._line(values, "link")
+        said = _Said(sent_at, sender, email, link)
+        own_id = self._own_id(values)
+        return InboundItem(
+            format=Format.SECURE_MESSAGE,
+            external_id=own_id or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
+            sender=sender,
+            to=self._recipients(self._or_default(values, "to")),
+            company=company,
+            company_number=number,
+            phone=self._or_default(values, "phone"),
+            category=category,
+            subject=subject or self._defaults.get("subject", ""),
+            text=text,
+            details=tuple(self._details(values, said)),
+            link=link if _is_link(link) else "",
+            thread_id=self._line(values, "thread_id").lstrip("'"),
+            sent_at=sent_at,
+            telemedicine=bool(fields.TELEMEDICINE.search(f"{category} {subject}")),
+            caveats=tuple(dict.fromkeys((*self._caveats(line, said, text, company or number), *caveats))),
+        )
+
+    def _wrong(self, line: Line, text: str, subject: str, *, somebody: bool) -> RejectedRow | None:
+        """The row as one that is no request, with what is wrong; None where it is one."""
+        flaw = "" if subject else self._flaw(line)
+        if flaw in {ERROR, UNSOLVED}:
+            return self._rejected(line, NO_VALUE.format(flaw=flaw), "body")
+        if not (text or subject):
+            return self._rejected(line, NOTHING_SAID, "body")
+        return None if somebody else self._rejected(line, NOBODY, *headings.SENDER_FIELDS)
+
+    def _flaw(self, line: Line) -> str:
+        return next((line.values[c].flaw for c in self._columns["body"] if c in line.values), "")
+
+    def _rejected(self, line: Line, reason: str, *names: str) -> RejectedRow:
+        columns = [column for name in names for column in self._columns[name]]
+        cell = f"{letters(columns[0])}{line.number}" if len(columns) == 1 else ""
+        told = ((self._label(column), value.text) for column, value in sorted(line.values.items()))
+        return RejectedRow(sheet=self._sheet, row=line.number, cell=cell, reason=reason, values=tuple(told))
+
+    # -- one field --------------------------------------------------------------------------------------------------
+
+    def _first(self, values: dict[int, Value], name: str) -> Value:
+        """The first answered column of a field; a blank value where none is."""
+        for column in self._columns[name]:
+            value = values.get(column)
+            if value is not None and value.text:
+                return value
+        return _BLANK
+
+    def _line(self, values: dict[int, Value], name: str) -> str:
+        for column in self._columns[name]:
+            value = values.get(column)
+            if value is not None and value.text:
+                return fields.one_line(value.text)
+        return ""
+
+    def _or_default(self, values: dict[int, Value], name: str) -> str:
+        return self._line(values, name) or self._defaults.get(name, "")
+
+    def _text(self, values: dict[int, Value]) -> str:
+        """The first answered column; those of the very same heading are all text."""
+        taken = self._text_columns(values)
+        if len(taken) == 1:
+            return values[taken[0]].text
+        return "\n\n".join(values[column].text for column in taken)
+
+    def _text_columns(self, values: dict[int, Value]) -> list[int]:
+        answered = [c for c in self._columns["body"] if c in values and values[c].text]
+        keys = self._heading.keys
+        return [c for c in answered if keys[c] == keys[answered[0]]] if len(answered) > 1 else answered
+
+    def _sender(self, name: str, email: str) -> tuple[Address, tuple[str, ...]]:
+        known = self._senders.get((name, email))
+        if known is None:
+            known = fields.sender(name or self._defaults.get("sender", ""), email)
+            if not known[0].email and not email and self._defaults.get("email"):
+                known = fields.sender(known[0].name, self._defaults["email"])
+            if len(self._senders) < _MOST_KNOWN:
+                self._senders[name, email] = known
+        return known
+
+    def _recipients(self, text: str) -> tuple[Address, ...]:
+        """The addresses in a recipient column, or else the name or inbox that stands there."""
+        known = self._known_recipients.get(text)
+        if known is None:
+            known = tuple(Address(email=one) for one in fields.emails(text)) or (Address(name=text),)
+            if len(self._known_recipients) < _MOST_KNOWN:
+                self._known_recipients[text] = known
+        return known
+
+    def _sent_at(self, values: dict[int, Value]) -> datetime | None:
+        clock = self._first(values, "clock")
+        return self._how.sent_at(
+            self._first(values, "sent_at"), clock if clock.text else None, zone=self._zone, order=self._order
+        )
+
+    def _own_id(self, values: dict[int, Value]) -> str:
+        """The message's own id, or "" where it has none that tells it from every other message."""
+        for column in self._columns["external_id"]:
+            value = values.get(column)
+            if value is not None and value.text:
+                given = fields.one_line(value.text).lstrip("'")
+                counts = len(given) < _SHORT_ID and self._heading.keys[column] == "id"
+                return "" if value.flaw or counts or len(given) > _LONGEST_ID else given
+        return ""
+
+    # -- what else the row says -------------------------------------------------------------------------------------
+
+    def _details(self, values: dict[int, Value], said: _Said) -> Iterator[tuple[str, str]]:
+        """Every column that is none of our fields, and those of ours that hold more than the item says of them."""
+        told, attached = self._quiet, self._columns["attachments"]
+        more = self._more(values, said)
+        if more or self._several:
+            taken = (self._taken(name, values) for name in self._columns if name not in more)
+            told = frozenset(column for columns in taken for column in columns) - self._kept
+        for column, value in values.items():
+            if column not in told and value.text:
+                label = self._label(column)
+                if column in attached:
+                    yield from _attached(label, value.text)
+                else:
+                    yield label, value.text
+
+    def _label(self, column: int) -> str:
+        return self._labels.get(column) or f"Column {letters(column)}"
+
+    def _taken(self, name: str, values: dict[int, Value]) -> list[int]:
+        """The columns that a field of this row was taken from."""
+        if name == "body":
+            return self._text_columns(values)
+        return [column for column in self._columns[name] if column in values and values[column].text][:1]
+
+    def _more(self, values: dict[int, Value], said: _Said) -> set[str]:
+        more = set()
+        if said.sent_at is None and (self._columns["sent_at"] or self._columns["clock"]):
+            more |= {"sent_at", "clock"}
+        if said.email and said.sender.email != said.email:
+            more.add("email")
+        if said.link and not _is_link(said.link):
+            more.add("link")
+        long = [column for column, value in values.items() if len(value.text) > fields.LONGEST_LINE]
+        if long:
+            more |= {n for n, columns in self._columns.items() if n != "body" and not set(columns).isdisjoint(long)}
+        return more
+
+    def _caveats(self, line: Line, said: _Said, text: str, practice: str) -> list[str]:
+        found = []
+        if not text:
+            found.append("no message text in this row")
+        if not practice:
+            found.append("practice not given")
+        if said.sent_at is None and self._first(line.values, "sent_at").text:
+            found.append(f"date: {NOT_A_DATE}")
+        if line.hidden:
+            found.append("this row is hidden in the sheet")
+        found += [f"{self._word(column)}: {value.flaw}" for column, value in line.values.items() if value.flaw]
+        return found
+
+    def _word(self, column: int) -> str:
+        name = next((name for name, columns in self._columns.items() if column in columns), "")
+        return WORDS.get(name, name) or "another column"
 
 
 def digest(item: InboundItem) -> str:
     """Tell a message by its content, 64 hexadecimal digits: practice, sender, time, subject and text."""
+    if _OF_CONTENT.fullmatch(item.external_id):  # it is the digest
+        return item.external_id[len("row-") :]
     return _digest(item.company_number or item.company, item.sender, item.sent_at, item.subject, item.text)
+
+
+def letters(column: int) -> str:
+    """Name a column, counted from 1, as Excel does."""
+    name = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        name = chr(ord("A") + rest) + name
+    return name
 
 
 def _digest(practice: str, sender: Address, sent_at: datetime | None, subject: str, text: str) -> str:
@@ -92,75 +269,19 @@ def _digest(practice: str, sender: Address, sent_at: datetime | None, subject: s
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-def _pick(line: Line, heading: Heading) -> _Picked:
-    """Take the first answered column of each field; columns of the very same heading as the text's are all text."""
-    picked = _Picked({}, {}, {})
-    for field, columns in heading.columns.items():
-        answered = [column for column in columns if column in line.values]
-        if not answered:
-            continue
-        taken = answered[:1]
-        if field == "body":
-            taken = [column for column in answered if heading.keys[column] == heading.keys[answered[0]]]
-        text = "\n\n".join(line.values[column].text for column in taken)
-        picked.values[field] = line.values[taken[0]] if len(taken) == 1 else Value(text.strip())
-        picked.lines[field] = fields.one_line(picked.values[field].text)
-        picked.columns[field] = taken
-    return picked
-
-
-def _details(
-    picked: _Picked, line: Line, heading: Heading, said: dict[str, datetime | str | None]
-) -> tuple[tuple[str, str], ...]:
-    """Every column that is none of our fields, and those of ours that hold more than the item says of them."""
-    more = {field for field, value in picked.values.items() if len(value.text) > fields.LONGEST_LINE} - {"body"}
-    more |= picked.columns.keys() & set(headings.KEPT_FIELDS)
-    if not said["sent_at"]:
-        more |= {"sent_at", "clock"}
-    if said["email"] != picked.line("email"):
-        more.add("email")
-    if not _is_link(picked.line("link")):
-        more.add("link")
-    told = {column for field, columns in picked.columns.items() if field not in more for column in columns}
-    return tuple(
-        (fields.one_line(heading.labels[column]), value.text)
-        for column, value in line.values.items()
-        if column not in told and value.text and column in heading.labels
-    )
-
-
 def _is_link(text: str) -> bool:
     return text.startswith(("https://", "http://"))
 
 
-def _recipients(text: str) -> tuple[Address, ...]:
-    """The addresses in a recipient column, or else the name or inbox that stands there."""
-    return tuple(Address(email=one) for one in fields.emails(text)) or ((Address(name=text),) if text else ())
-
-
-def _given_id(picked: _Picked, heading: Heading) -> str:
-    """The message's own id, or "" where it has none that tells it from every other message."""
-    given = picked.line("external_id").lstrip("'")
-    if not given or picked.value("external_id").flaw or len(given) > _LONGEST_ID:
-        return ""
-    bare = all(heading.keys[column] == "id" for column in picked.columns["external_id"])
-    return "" if bare and len(given) < _SHORT_ID else given
-
-
-def _caveats(picked: _Picked, line: Line, sent_at: datetime | None) -> list[str]:
-    told = {
-        "no message text in this row": not picked.line("body"),
-        "practice not given": not (picked.line("company") or picked.line("company_number")),
-        f"date: {NOT_A_DATE}": sent_at is None and bool(picked.line("sent_at")),
-        "this row is hidden in the sheet": line.hidden,
-    }
-    return [caveat for caveat, is_so in told.items() if is_so]
-
-
-def _flaws(line: Line, heading: Heading) -> list[str]:
-    flawed = {column: value.flaw for column, value in line.values.items() if value.flaw}
-    if not flawed:
-        return []
-    fields_of = {column: field for field, columns in heading.columns.items() for column in columns}
-    words = {column: WORDS.get(fields_of.get(column, ""), fields_of.get(column, "another column")) for column in flawed}
-    return [f"{words[column]}: {flaw}" for column, flaw in flawed.items()]
+def _attached(label: str, text: str) -> Iterator[tuple[str, str]]:
+    """The links in a cell of attachments, each by itself, and what is no link as it stands."""
+    if text.startswith(("https://", "http://")) and not _APART.search(text):
+        yield label, text
+        return
+    parts = [part.strip("<>\"'(),") for part in _APART.split(text)] if _LINK.search(text) else []
+    links = [part for part in parts if _LINK.match(part)]
+    others = " ".join(part for part in parts if part and not _LINK.match(part)) if links else text
+    for number, link in enumerate(links, start=1):
+        yield (label if len(links) == 1 else f"{label} {number} of {len(links)}"), link
+    if others:
+        yield label, others

@@ -18,7 +18,7 @@ _LONGEST = 80
 _DATE = re.compile(
     r"""(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?
     (?: (?P<y1>\d{4})[-/.](?P<m1>\d{1,2})[-/.](?P<d1>\d{1,2})
-      | (?P<m2>\d{1,2})[-/.](?P<d2>\d{1,2})[-/.](?P<y2>\d{4}|\d{2})
+      | (?P<a>\d{1,2})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{4}|\d{2})
       | (?P<m3>[a-z]{3})[a-z]*\.?\s+(?P<d3>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<y3>\d{4})
       | (?P<d4>\d{1,2})[-\s](?P<m4>[a-z]{3})[a-z]*\.?,?[-\s](?P<y4>\d{4}|\d{2})
     )""",
@@ -31,10 +31,11 @@ _TIME = re.compile(
 )
 
 
-def moment(text: str) -> datetime | time | None:
+def moment(text: str, order: str = "mdy") -> datetime | time | None:
     """Read a date, with or without time and zone, or a time of day alone; None where it is neither for certain.
 
-    Month first, unless that month does not exist; naive where no zone is named.
+    `order` is how a date of numbers is meant that can be read two ways: mdy, dmy, or ymd where the year has two digits
+    and stands first; where that gives no month, the other way round. Naive where no zone is named.
     """
     plain = " ".join(text[: _LONGEST + 1].casefold().split())
     if len(plain) > _LONGEST:
@@ -45,19 +46,30 @@ def moment(text: str) -> datetime | time | None:
             return _clock(plain)
         rest = plain[match.end() :].removeprefix(",").removeprefix("t").removeprefix(" at ").strip(" -")
         clock = _clock(rest) if rest else time(0)
-        return None if clock is None else datetime.combine(_day(match), clock)
+        return None if clock is None else datetime.combine(_day(match, order), clock)
     except ValueError:
         return None
 
 
-def _day(match: re.Match[str]) -> datetime:
+def _day(match: re.Match[str], order: str) -> datetime:
+    if match["a"]:
+        return _of_numbers(match["a"], match["b"], match["c"], order)
     groups = {key[0]: value for key, value in match.groupdict().items() if value}
-    year = int(groups["y"]) + (2000 if len(groups["y"]) == len("yy") else 0)
     month = _MONTHS[groups["m"]] if groups["m"] in _MONTHS else int(groups["m"])
-    day = int(groups["d"])
-    if month > 12 >= day and match["m2"]:  # noqa: PLR2004 - months of a year
+    return datetime(_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001 - the zone comes with the time
+
+
+def _of_numbers(first: str, second: str, last: str, order: str) -> datetime:
+    if order == "ymd" and len(first) == len(last) == len("yy"):
+        return datetime(_year(first), int(second), int(last))  # noqa: DTZ001 - the zone comes with the time
+    month, day = (int(second), int(first)) if order == "dmy" else (int(first), int(second))
+    if month > 12 >= day:  # noqa: PLR2004 - months of a year
         month, day = day, month
-    return datetime(year, month, day)  # noqa: DTZ001 - the zone comes with the time
+    return datetime(_year(last), month, day)  # noqa: DTZ001 - the zone comes with the time
+
+
+def _year(digits: str) -> int:
+    return int(digits) + (2000 if len(digits) == len("yy") else 0)
 
 
 def _clock(text: str) -> time | None:

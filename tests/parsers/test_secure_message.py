@@ -92,7 +92,8 @@ def test_every_column_has_its_place() -> None:
     assert item.sent_at == datetime(2026, 7, 1, 18, 30, tzinfo=UTC)
     assert (item.phone, item.category, item.link) == ("555", "Telemedicine", "https://k.example/1")
     assert item.telemedicine
-    assert dict(item.details) == {"Patient Name": "Jo Roe", "MRN": "7", "Attachments": "eob.pdf", "Provider": "Dr. Who"}
+    patient = {"Patient Name (patient data)": "Jo Roe", "MRN (patient data)": "7"}
+    assert dict(item.details) == {**patient, "Attachments": "eob.pdf", "Provider": "Dr. Who"}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,8 @@ def test_columns_of_the_same_name_are_both_kept() -> None:
 
 def test_no_heading_is_never_guessed() -> None:
     assert why(book(ROW, ROW)).startswith("mapping needed: ")
-    assert why(book(HEADER[:5], ROW[:5])) == "mapping needed: no column found for the message text"
+    message = why(book(HEADER[:5], ROW[:5]))
+    assert message.startswith("mapping needed: no column found for the message text; `intake map FILE`")
     assert "the practice or the sender" in why(book(["Date", "Message"], ["x", "y"]))
 
 
@@ -425,7 +427,7 @@ def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
 def test_a_cell_far_away_costs_nothing_and_is_said() -> None:
     raw = cells(line(1, *HEADER) + line(2, *map(str, ROW)) + '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
     (item,) = secure_message.parse(raw)
-    assert item.caveats == ("something beside or below the table was not read",)
+    assert item.caveats == ("something beside or below the table was not read, first in row 1048576",)
 
 
 def test_strict_workbooks_are_not_read_as_empty() -> None:
