@@ -28,6 +28,15 @@ def status_data(house: House) -> dict[str, Any]:
             name: {"seen": iso(at), "seconds_ago": round(ages[name], 1), "alive": ages[name] < STALE_SECONDS}
             for name, at in found.seen.items()
         },
+        "backfill": {
+            row.form or "all": {
+                "seen_until": iso(row.seen_until),
+                "looked_at": iso(row.looked_at),
+                "fault": row.fault,
+                "failing_since": iso(row.failing_since),
+            }
+            for row in found.forms
+        },
         "workers": sum(name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()),
         "backlog": {
             "pending": found.pending,

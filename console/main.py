@@ -14,6 +14,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "imap": "console.process_commands:imap",
         "folder": "console.process_commands:folder",
         "webhooks": "console.process_commands:webhooks",
+        "backfill": "console.backfill_command:backfill",
         "console": "console.process_commands:console",
         "worker": "console.process_commands:worker",
         "clock": "console.process_commands:clock",

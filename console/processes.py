@@ -102,6 +102,25 @@ def folder(settings: Settings) -> None:
         serve(house, Intake(house).accept, stop, lambda: leases.held(name))
 
 
+def backfill(settings: Settings) -> None:
+    """What no webhook brought, pulled from Formstack; without a token it waits to be stopped."""
+    from ingest.backfill import Backfill
+    from ingest.formstack_api import Api
+
+    if not settings.formstack_token.get_secret_value():
+        journal.backfill_without_token()
+        with stopping() as stop:
+            stop.wait()
+        return
+    with (
+        opened(settings, "backfill") as (house, _),
+        leasing(house, "backfill") as leases,
+        stopping() as stop,
+        Api(settings, house.clock, stop.wait) as api,
+    ):
+        Backfill(house, Intake(house).accept, api, lambda: leases.held("backfill")).run(stop)
+
+
 def webhooks(settings: Settings) -> None:
     """The public HTTP door: forms; and the spool of this host, which nobody else may see."""
     from ingest.spool import Drainer
@@ -186,6 +205,7 @@ PROCESSES: dict[str, Callable[[Settings], None]] = {
     "imap": imap,
     "folder": folder,
     "webhooks": webhooks,
+    "backfill": backfill,
     "console": console,
     "worker": worker,
     "clock": clock,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 FORMATS = ("mail", "formstack", "secure-message", "phone")
-DOORS = ("smtp", "lmtp", "imap", "formstack", "folder", "console", "pipe")
+DOORS = ("smtp", "lmtp", "imap", "formstack", "backfill", "folder", "console", "pipe")
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,9 @@ def status(found: Data) -> None:
     out.print(table(("process", "state", "seen"), rows))
     if found["doors"]:
         out.print(table(("door", "last item"), ((n, ago(d["last"], at)) for n, d in found["doors"].items())))
+    if pulled := found["backfill"]:
+        looks = ((n, ago(f["looked_at"], at), f["fault"] or "none") for n, f in pulled.items())
+        out.print(table(("backfill of form", "last look", "fault"), looks))
     backlog = found["backlog"]
     out.print(f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})")
     out.print(f"forms in the spool: {backlog['spooled']} · failed deliveries: {backlog['failed']}")

@@ -165,6 +165,8 @@ def _start(supervisor: "Supervisor", settings: "Settings", environment: dict[str
     for name in PROCESSES:
         if name == "imap" and not mailboxes(settings):
             supervisor.say("imap", "not started: no mailbox is configured (INTAKE_IMAP_URLS)")
+        elif name == "backfill" and not settings.formstack_token.get_secret_value():
+            supervisor.say("backfill", "not started: nothing to pull with (INTAKE_FORMSTACK_TOKEN)")
         else:
             supervisor.add(name, python(name))
     ready = supervisor.wait_for(lambda: answers(settings), READY_SECONDS)

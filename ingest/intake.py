@@ -46,6 +46,7 @@ class Transport(StrEnum):
     LMTP = "lmtp"
     IMAP = "imap"
     FORMSTACK = "formstack"
+    BACKFILL = "backfill"  # pulled from Formstack's API, because no webhook brought it
     FOLDER = "folder"
     CONSOLE = "console"
     PIPE = "pipe"

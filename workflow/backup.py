@@ -30,7 +30,7 @@ FORMAT = 1  # of the tar file; a later program reads it, or says that it cannot
 MANIFEST, BLOBS, SETTINGS = "manifest.json", "blobs", "intake.toml"
 DATABASES = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
 NO_SECRETS = f"Not in it: keys and passwords. Keep {KEY_FILE} of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place."
-_SECRET = re.compile(r"(^|_)(keys?|password|secret|handshake|refresh_token|relay_url|imap_urls)$")
+_SECRET = re.compile(r"(^|_)(keys?|password|secret|handshake|token|relay_url|imap_urls)(_previous)?$")
 _NO_SECRET = {"tls_key"}  # a path
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 

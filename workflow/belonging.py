@@ -55,8 +55,14 @@ def message_key(item: InboundItem) -> str | None:
 
 
 def origin(item: InboundItem) -> str | None:
-    """What a ticket is opened by at most once."""
-    return f"{item.format}:{identity(item)}:{item.sender.key[:400]}" if item.external_id else None
+    """What a ticket is opened by at most once.
+
+    Formstack numbers its submissions itself: webhook and backfill may read different senders out of one, not two.
+    """
+    if not item.external_id:
+        return None
+    whose = "" if item.format is Format.FORMSTACK else item.sender.key[:400]
+    return f"{item.format}:{identity(item)}:{whose}"
 
 
 def bounced_mail(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Outgoing | None:
@@ -99,6 +105,10 @@ def _merged_into(session: Session, ticket: Ticket) -> Ticket:
 
 
 def _same_item(session: Session, item: InboundItem) -> Ticket | None:
+    if item.format is Format.FORMSTACK and item.external_id:
+        one = select(Message.ticket_id).where(Message.format == item.format, Message.message_id == identity(item))
+        number = session.scalar(one.order_by(Message.id).limit(1))
+        return session.get(Ticket, number) if number else None
     made_by = origin(item)
     return session.scalar(select(Ticket).where(Ticket.origin == made_by)) if made_by else None
 

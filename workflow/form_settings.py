@@ -1,9 +1,10 @@
-"""The settings of one Formstack form: its keys, what its fields mean, and what its tickets say by default."""
+"""The settings of one Formstack form: its keys, what its fields mean, its tickets' defaults; and of Formstack's API."""
 
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
@@ -58,6 +59,24 @@ def _placed(value: tuple[str, ...]) -> tuple[str, ...]:
 Places = Annotated[tuple[str, ...], AfterValidator(_placed)]
 
 
+def _api(value: str) -> str:
+    url = urlsplit(value)
+    if not url.hostname or (url.scheme != "https" and url.hostname not in {"localhost", "127.0.0.1", "::1"}):
+        raise ValueError("expected https://…: the token would travel in the clear")
+    return value.rstrip("/")
+
+
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("control characters or letters outside ASCII in a token")
+    return SecretStr(text)
+
+
+Api = Annotated[str, AfterValidator(_api)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+
+
 class Form(BaseModel):
     """One Formstack form; `[form.6606394]` in intake.toml."""
 
@@ -72,6 +91,8 @@ class Form(BaseModel):
     fields: dict[str, FormField] = Field(default_factory=dict)  # label or field id -> what it means
     defaults: dict[FormDefault, str] = Field(default_factory=dict)
     file_hosts: Places | None = None  # None = INTAKE_FILE_HOSTS
+    backfill: bool = True  # whether its submissions are pulled, too
+    encryption_password: SecretStr = SecretStr("")  # of a form whose submissions Formstack keeps encrypted
 
     @field_validator("handshake_previous")
     @classmethod

@@ -69,6 +69,26 @@ def mailbox_noted(mailbox: str, fact: str, uid: int = 0) -> None:
     _log.warning("mailbox", mailbox=mailbox, fact=fact, uid=uid)
 
 
+def backfilled(form: str, *, looked: int, new: int) -> None:
+    """Submissions of a form were looked at; `new` of them no webhook had brought."""
+    _log.info("backfilled", form=form, looked=looked, new=new)
+
+
+def backfill_failed(form: str, reason: str) -> None:
+    """Submissions of a form cannot be pulled just now, for a reason out of our own fixed words; "" = all forms."""
+    _log.warning("backfill failed", form=form, reason=reason)
+
+
+def backfill_without_token() -> None:
+    """There is nothing to pull with; the process waits to be stopped."""
+    _log.info("no INTAKE_FORMSTACK_TOKEN: nothing is pulled until it is set")
+
+
+def formstack_busy(seconds: float) -> None:
+    """Formstack asks us to wait before the next call."""
+    _log.info("formstack busy", wait=round(seconds, 1))
+
+
 def filed(delivery: int, outcome: str, ticket: int | None) -> None:
     """An item of a delivery has found its place."""
     _log.info("filed", delivery=delivery, outcome=outcome, ticket=ticket)

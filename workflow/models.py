@@ -314,6 +314,18 @@ class MailboxCheckpoint(Base):
     last_uid: Mapped[int] = mapped_column(BigInteger)
 
 
+class FormCheckpoint(Base):
+    """How far a form's submissions have been pulled, and what was in the way at the last look; "" is every form."""
+
+    __tablename__ = "form_checkpoints"
+    form: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seen_until: Mapped[datetime]  # everything that was sent before is here
+    looked_at: Mapped[datetime | None]  # when a look came to its end last
+    fault: Mapped[str] = mapped_column(Text, default="")  # in our own words; "" when nothing is wrong
+    failing_since: Mapped[datetime | None]
+    lasting: Mapped[bool] = mapped_column(default=False)  # the fault does not pass by itself
+
+
 class Lease(Base):
     """Who alone does a thing now: reads a mailbox, watches a folder, is the clock (workflow/leases.py)."""
 

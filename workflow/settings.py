@@ -23,7 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from workflow.form_settings import Form, Places, places
+from workflow.form_settings import Api, Form, Places, Token, places
 
 MIB = 1024 * 1024
 TOML = "intake.toml"
@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     folder: Path | None = None
     formstack_key: SecretStr = SecretStr("")
     formstack_key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
+    formstack_token: Token = SecretStr("")  # of the REST API, for backfill
+    formstack_api: Api = "https://www.formstack.com/api/v2"
+    backfill_seconds: Annotated[float, Field(ge=1)] = 900
     form: dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], Form] = Field(default_factory=dict)
     profile: dict[str, Profile] = Field(default_factory=dict)
     secret_keys: SecretStr = SecretStr("")

@@ -7,12 +7,13 @@ from sqlalchemy import func, select
 
 from workflow.failed import overdue
 from workflow.house import House
-from workflow.models import Check, Delivery, Outgoing, Receipt, Seen
+from workflow.models import Check, Delivery, FormCheckpoint, Outgoing, Receipt, Seen
 from workflow.settings import Settings
 from workflow.states import DeliveryState, OutboxState
 
 QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
 UNSENT = timedelta(hours=1)
+UNPULLED = timedelta(hours=1)  # a fault at Formstack that may pass is nobody's concern before
 FORGOTTEN = timedelta(days=7)  # one not seen for so long was taken out of service on purpose
 PUBLIC_DOORS = ("smtp", "lmtp", "imap", "formstack")  # customers are never silent here for days
 
@@ -31,6 +32,7 @@ class Report:
     oldest_mail: datetime | None  # when the mail that waits longest was promised
     overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
     faults: list[str]  # what the house has found wrong with itself
+    forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
     needs: list[str]
 
 
@@ -54,6 +56,7 @@ def report(house: House) -> Report:
         oldest_mail = session.scalar(select(func.min(Outgoing.created_at)).where(waiting))
         limit = timedelta(hours=house.settings.failed_alarm_hours)
         late = overdue(session, house.clock(), limit)
+        forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
         faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
     found = Report(
         seen=seen,
@@ -66,6 +69,7 @@ def report(house: House) -> Report:
         oldest_mail=oldest_mail,
         overdue=late,
         faults=faults,
+        forms=forms if house.settings.formstack_token.get_secret_value() else [],
         needs=[],
     )
     found.needs.extend(_needs(found, house.settings, house.clock()))
@@ -80,6 +84,9 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
     if oldest is not None:
         since = f"{oldest:%Y-%m-%d %H:%M} UTC"
         needs.append(f"{late} of them have waited too long, the oldest since {since}: replay or dismiss them")
+    needs += [
+        f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
+    ]
     if "clock" not in found.seen:
         needs.append("the clock process has never been seen: start `intake clock`, or `intake up`")
     for name, at in found.seen.items():
@@ -93,3 +100,7 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
         if door in PUBLIC_DOORS and now - last > timedelta(hours=settings.stale_door_hours):
             needs.append(f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?")
     return needs
+
+
+def _is_alarm(row: FormCheckpoint, now: datetime) -> bool:
+    return row.lasting or (row.failing_since is not None and now - row.failing_since > UNPULLED)

@@ -79,7 +79,7 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
     assert "Using the system that runs" in done.stdout
 
     children = {c.cmdline()[-1]: c for c in psutil.Process(up.pid).children()}
-    assert set(PROCESSES) - {"imap"} <= set(children)
+    assert set(PROCESSES) - {"imap", "backfill"} <= set(children)
     server = next(c for c in children.values() if "valkey" in c.name())
     children["worker"].kill()
     server.kill()

@@ -1,0 +1,215 @@
+"""Submissions that no webhook brought: pulled from Formstack's API, compared by number, handed to the one door."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Event
+
+from ingest.form_checkpoints import EVERY, FormCheckpoints, Here
+from ingest.formstack_api import NUMBERLESS, SIZES, Api, ApiError, Page, StoppedError, TooLargeError
+from ingest.intake import Accept, Arrival, Transport
+from ingest.submission import NUMBER, Field, Submission, webhook_body
+from parsers.item import Format
+from workflow import journal
+from workflow.form_settings import Form
+from workflow.house import House
+
+OVERLAP = timedelta(hours=24)  # looked at again each time: what shows late at Formstack is found all the same
+AGAIN = 3  # times a list is read that shrinks while it is read: what slipped to an earlier page is found
+RETRY_SECONDS = 60.0  # after a fault that may pass, doubling up to the usual pause
+STANDBY_SECONDS = 1.0
+NO_FORM = "no form is known to pull: list them as [form.ID] in intake.toml, or send one by the webhook"
+
+
+@dataclass
+class Tally:
+    """Submissions looked at, and those that were not here."""
+
+    looked: int = 0
+    new: int = 0
+
+
+def _silent(done: int, of: int) -> None:
+    del done, of
+
+
+class Backfill:
+    """Pulls forms into the intake; `mine` says whether this process is the one that does so now."""
+
+    def __init__(self, house: House, accept: Accept, api: Api, mine: Callable[[], bool] = lambda: True) -> None:
+        self._house, self._accept, self._api, self._mine = house, accept, api, mine
+        self._marks, self._here = FormCheckpoints(house.store), Here(house.store)
+
+    def forms(self) -> list[str]:
+        """Those of the settings, and those that the webhook has brought something from; not those switched off.
+
+        Never all that the token may see: an account holds forms of other desks, whose senders must hear nothing of us.
+        """
+        told = self._house.settings.form
+        found = {*told, *self._here.forms()}
+        return sorted(f for f in found if NUMBER.fullmatch(f) and (f not in told or told[f].backfill))
+
+    def run(self, stop: Event) -> None:
+        """Pull every form each INTAKE_BACKFILL_SECONDS, sooner after a fault that may pass, until told to stop."""
+        failures = 0
+        while not stop.is_set():
+            if not self._mine():
+                stop.wait(STANDBY_SECONDS)
+                continue
+            try:
+                failures = 0 if self.round() else failures + 1
+            except StoppedError:
+                continue
+            except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader
+                failures += 1
+                journal.fault("backfill", error)
+            usual = self._house.settings.backfill_seconds
+            stop.wait(min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual)
+
+    def round(self) -> bool:
+        """Pull every form once; whether all went well, or it is for a person to mend what did not."""
+        forms, well = self.forms(), True
+        self._marks.forget_faults(but=forms)
+        if not forms:
+            self._marks.failed(EVERY, NO_FORM, self._house.clock(), lasting=True)
+        for form in forms:
+            try:
+                self.pull(form)
+            except ApiError as error:
+                well = well and error.lasting
+        return well
+
+    def pull(self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent) -> Tally:
+        """Have everything of a form here that was sent since the last one seen minus a day, or at or after `since`.
+
+        `step` hears how many submissions were looked at, and of how many. Raises ApiError, which stands in the form's
+        row then; StoppedError; SQLAlchemyError or OSError when something cannot be stored: it is pulled again.
+        """
+        seen = self._marks.seen_until(form, self._house.clock())
+        look = _Look(form, since or seen - OVERLAP, step)
+        look.whole = look.since <= seen  # else there is a gap between what was seen and what is looked at
+        try:
+            self._look(look)
+        except ApiError as error:
+            self._marks.failed(form, error.words, self._house.clock(), lasting=error.lasting)
+            journal.backfill_failed(form, error.words)
+            raise
+        if look.whole:
+            self._advance(look, look.newest)
+        self._marks.looked(form, self._house.clock())
+        journal.backfilled(form, looked=look.tally.looked, new=look.tally.new)
+        return look.tally
+
+    def _look(self, look: "_Look") -> None:
+        """Read the whole list, again while it shrinks meanwhile; in smaller pages where one is too large."""
+        sizes = iter(SIZES)
+        size = next(sizes)
+        for _ in range(AGAIN + len(SIZES)):
+            try:
+                if not self._through(look, size):
+                    break
+            except TooLargeError:
+                size = next(sizes, 0)
+                if not size:
+                    raise
+        if look.numberless:
+            raise ApiError(NUMBERLESS, lasting=True)
+
+    def _through(self, look: "_Look", size: int) -> bool:
+        """Read every page once; whether the list became shorter meanwhile, so that something may have slipped by."""
+        total, shrank = 0, False
+        look.in_order, look.last = look.whole, None
+        for page in self._pages(look, size):
+            shrank, total = shrank or page.total < total, page.total
+            self._take(look, page)
+            look.step(look.tally.looked, max(page.total, look.tally.looked))
+        return shrank
+
+    def _pages(self, look: "_Look", size: int) -> Iterator[Page]:
+        """Pages until the last one; one that repeats what went before is the end of a list without page numbers."""
+        seen, number = set[str](), 0
+        while True:
+            number += 1
+            page = self._api.page(look.form, look.since, number, size, self._password(look.form))
+            fresh = {one.number for one in page.found} - seen
+            look.numberless += page.numberless
+            if fresh:
+                yield page
+            seen |= fresh
+            if not fresh or number == page.pages:
+                return
+
+    def _take(self, look: "_Look", page: Page) -> None:
+        """Store what is not here, then put down how far that is."""
+        if not self._mine():
+            raise StoppedError
+        references = [f"{look.form}/{one.number}" for one in page.found]
+        known = self._here.known(references)
+        for one, reference in zip(page.found, references, strict=True):
+            if one.number not in look.seen:
+                look.seen.add(one.number)
+                look.tally.looked += 1
+                if reference not in known:
+                    self._store(look, one, reference)
+                    look.tally.new += 1
+        self._progress(look, page)
+
+    def _progress(self, look: "_Look", page: Page) -> None:
+        """Put down the page before this one, once this one has shown that the list is in the order of time."""
+        times = [one.at for one in page.found if one.at]
+        before = look.last
+        chain = [*([before] if before else []), *times]
+        look.in_order = look.in_order and chain == sorted(chain) and len(times) == len(page.found)
+        if look.in_order and before:
+            self._advance(look, before)
+        if times:
+            look.last, look.newest = times[-1], max([*times, *([look.newest] if look.newest else [])])
+
+    def _advance(self, look: "_Look", until: datetime | None) -> None:
+        if until is not None:  # a time in the future is an odd clock's: it must not make us skip what comes
+            self._marks.advance(look.form, min(until, self._house.clock()))
+
+    def _store(self, look: "_Look", one: Submission, reference: str) -> None:
+        if one.answers is None:
+            one = self._api.submission(one.number, self._password(look.form))
+        if look.fields is None and any(not own.label for own, _ in one.answers or ()):
+            look.fields = self._fields(look.form)
+        told: dict[str, object] = {"form": look.form, "submission": one.number}
+        if one.at is not None:
+            told["submitted_at"] = one.at.isoformat()
+        body = webhook_body(look.form, one, look.fields or {}, by_number=self._told(look.form).fields)
+        self._accept(
+            Arrival(transport=Transport.BACKFILL, format=Format.FORMSTACK, raw=body, envelope=told, reference=reference)
+        )
+
+    def _fields(self, form: str) -> dict[str, Field]:
+        """The form's fields; none where the token may not read them: a ticket with numbers for labels is a ticket."""
+        try:
+            return self._api.fields(form)
+        except ApiError as error:
+            if not error.lasting:
+                raise
+            return {}
+
+    def _password(self, form: str) -> str:
+        return self._told(form).encryption_password.get_secret_value()
+
+    def _told(self, form: str) -> Form:
+        return self._house.settings.form.get(form, Form())
+
+
+@dataclass
+class _Look:
+    """One look at a form: where it begins, and what it has come to."""
+
+    form: str
+    since: datetime
+    step: Callable[[int, int], None]
+    tally: Tally = field(default_factory=Tally)
+    seen: set[str] = field(default_factory=set)
+    fields: dict[str, Field] | None = None  # asked for once, where answers come without their labels
+    numberless: int = 0
+    whole: bool = True  # nothing lies between what was seen before and where this look begins
+    in_order: bool = True  # as far as the pages tell
+    last: datetime | None = None  # of the page before
+    newest: datetime | None = None

@@ -1,0 +1,201 @@
+"""A Formstack of our own on loopback: the REST API as it is documented, and as it fails."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import Flask, Response, request
+from werkzeug.serving import make_server
+
+EASTERN = ZoneInfo("America/New_York")
+WALL = "%Y-%m-%d %H:%M:%S"
+FIELDS = {  # number: label, type, the answer as the API has it
+    "11": ("Your Name", "name", {"first": "Pat", "last": "Doe"}),
+    "12": ("Email", "email", "pat@clinic.example"),
+    "13": ("Practice Name", "text", "Sunrise Clinic"),
+    "14": ("Issue Type", "checkbox", ["Denial", "Other"]),
+    "15": ("Message", "textarea", "A claim was denied.\nx = y, twice."),
+    "16": ("Practice Address", "address", {"address": "1 Road", "city": "Town", "state": "IN", "zip": "12345"}),
+    "17": ("Phone", "phone", None),
+}
+
+
+def wall(moment: datetime) -> str:
+    return moment.astimezone(EASTERN).strftime(WALL)
+
+
+def moment(asked: str, fold: int) -> datetime:
+    return datetime.strptime(asked, WALL).replace(tzinfo=EASTERN, fold=fold).astimezone(UTC)
+
+
+def by_text(asked: str, sent: datetime) -> bool:
+    """A server that keeps wall times and compares them as they stand."""
+    return wall(sent) >= asked
+
+
+def first_of_two(asked: str, sent: datetime) -> bool:
+    return sent >= moment(asked, 0)
+
+
+def second_of_two(asked: str, sent: datetime) -> bool:
+    return sent >= moment(asked, 1)
+
+
+@dataclass
+class Sent:
+    """A submission as Formstack keeps it."""
+
+    number: str
+    at: datetime
+    message: str
+
+
+@dataclass
+class Formstack:
+    """Forms, their submissions, and how the next calls are to fail."""
+
+    url: str = ""
+    token: str = "right"
+    password: str = ""
+    forms: dict[str, list[Sent]] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    later: Callable[[str, datetime], bool] = by_text
+    labels: bool = True  # whether a list tells them
+    data: bool = True  # whether a list tells the answers
+    newest_first: bool = False  # whatever is asked
+    answers: list[Response | None] = field(default_factory=list)  # to give first; None is none out of order
+    asked: list[dict[str, str]] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None  # called at each list of submissions
+
+    def send(self, number: str, at: datetime, message: str = "Please help", form: str = "77") -> Sent:
+        sent = Sent(number, at, message)
+        self.forms.setdefault(form, []).append(sent)
+        return sent
+
+    @property
+    def pages(self) -> list[str]:
+        """The page numbers asked for, in order."""
+        return [a.get("page") or a.get("pageNumber") or "" for a in self.asked if "/submission" in a["path"]]
+
+
+def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resources
+    made = Flask("formstack")
+
+    @made.before_request
+    def gate() -> Response | None:
+        formstack.asked.append({"path": request.path, **request.args.to_dict()})
+        if formstack.answers and (fault := formstack.answers.pop(0)) is not None:
+            return fault
+        if request.headers.get("Authorization") != f"Bearer {formstack.token}":
+            return said({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
+        given = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
+        if "submission" in request.path and given != formstack.password:
+            return said({"status": "error", "error": "An error occurred while decrypting the submissions"}, 400)
+        return None
+
+    @made.get("/api/v2/form.json")
+    @made.get("/api/v2025/forms")
+    def forms() -> Response:
+        listed = [{"id": form, "name": f"Form {form}"} for form in formstack.forms]
+        first = request.args.get("page") == "1" or request.args.get("pageNumber") == "1"
+        return said({"forms": listed if first else [], "total": len(listed)})
+
+    @made.get("/api/v2/form/<form>/field.json")
+    def fields(form: str) -> Response:
+        del form
+        return said([{"id": n, "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()])
+
+    @made.get("/api/v2025/forms/<form>")
+    def dated_form(form: str) -> Response:
+        listed = [{"id": int(n), "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()]
+        return said({"id": int(form), "fields": listed if request.args.get("withFields") == "true" else None})
+
+    @made.get("/api/v2/form/<form>/submission.json")
+    def submissions(form: str) -> Response:
+        return page(form, "min_time", "page", "per_page", "sort", answered)
+
+    @made.get("/api/v2025/forms/<form>/submissions")
+    def dated_submissions(form: str) -> Response:
+        return page(form, "minTime", "pageNumber", "pageSize", "order", dated_answered)
+
+    @made.get("/api/v2/submission/<number>.json")
+    def submission(number: str) -> Response:
+        one = next(s for sent in formstack.forms.values() for s in sent if s.number == number)
+        return said({"id": number, "timestamp": wall(one.at), "data": list(answered(one).values())})
+
+    def page(form: str, since: str, number: str, size: str, order: str, shape: Callable[[Sent], Any]) -> Response:
+        formstack.before()
+        if form in formstack.forbidden:
+            return said({"error": "You do not have access to this form"}, 403)
+        if form not in formstack.forms:
+            return said({"error": "The form was not found"}, 404)
+        asked = request.args
+        assert moment(asked[since], 0), "not a wall time"
+        found = [s for s in formstack.forms[form] if formstack.later(asked[since], s.at)]
+        found.sort(key=lambda s: s.at, reverse=formstack.newest_first or asked.get(order) != "ASC")
+        step = min(int(asked[size]), 100)
+        part = found[(int(asked[number]) - 1) * step :][:step]
+        listed = [{"id": s.number, "timestamp": wall(s.at), **({"data": shape(s)} if formstack.data else {})}
+                  for s in part]  # fmt: skip
+        return said({"submissions": listed, "total": len(found), "pages": -(-len(found) // step)})
+
+    def answered(one: Sent) -> dict[str, Any]:
+        told = {n: {"field": n, "value": value} for n, (_, _, value) in FIELDS.items()}
+        told["15"]["value"] = one.message
+        if formstack.labels:
+            for n, (label, kind, _) in FIELDS.items():
+                told[n] |= {"label": label, "type": kind}
+        return told
+
+    def dated_answered(one: Sent) -> list[dict[str, Any]]:
+        told = [
+            {"field": int(n), "label": label, "type": kind, "parsedValue": value, "displayValue": _shown(value)}
+            for n, (label, kind, value) in FIELDS.items()
+        ]
+        told[4] |= {"parsedValue": one.message, "displayValue": one.message}
+        return told
+
+    return made
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(value.values())
+    return "\n".join(value) if isinstance(value, list) else value or ""
+
+
+def said(told: Any, status: int = 200, **headers: str) -> Response:
+    return Response(json.dumps(told), status, {"Content-Type": "application/json", **headers})
+
+
+def webhook_says(one: Sent, form: str = "77") -> bytes:
+    """What the webhook sends of the same submission: JSON with field types (webhook-examples)."""
+    body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
+    for label, kind, value in FIELDS.values():
+        said = one.message if label == "Message" else value
+        body[label] = {**(said if isinstance(said, dict) else {"value": said}), "field_type": kind}
+    return json.dumps(body).encode()
+
+
+@contextmanager
+def running(base: str = "/api/v2") -> Iterator[Formstack]:
+    formstack = Formstack()
+    server = make_server("127.0.0.1", 0, app(formstack), threaded=True)
+    formstack.url = f"http://127.0.0.1:{server.port}{base}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield formstack
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def utc(*when: int) -> datetime:
+    return datetime(*when, tzinfo=UTC)  # type: ignore[misc]
