@@ -12,4 +12,9 @@ def record(
     session: Session, action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
 ) -> None:
     """Add a row for a change, in the transaction that makes it."""
-    session.add(Audit(at=now, actor=by, cause=cause, action=action, ticket_id=ticket, detail=detail))
+    session.add(Audit(**row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)))
+
+
+def row(action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any) -> dict[str, Any]:
+    """What the row of a change says, by column."""
+    return {"at": now, "actor": by, "cause": cause, "action": action, "ticket_id": ticket, "detail": detail}

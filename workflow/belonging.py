@@ -65,6 +65,22 @@ def origin(item: InboundItem) -> str | None:
     return f"{item.format}:{identity(item)}:{whose}"
 
 
+def thread(item: InboundItem) -> str:
+    """The secure-message thread of an item, as a ticket keeps it; "" for none."""
+    return item.thread_id[:200]
+
+
+def in_thread(item: InboundItem, company: str | None) -> bool:
+    """Whether an item whose thread a ticket has is for the ticket's company too, by its key; None: it has none."""
+    return company is None or company == people.company_key(item.company)
+
+
+def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
+    """Whether an item names no mail or ticket of ours: only its own id and its thread say where it belongs."""
+    names = item.message_id or item.in_reply_to or item.references
+    return not (names or item.is_bounce or item.attachments or _tokens(item, envelope))
+
+
 def bounced_mail(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Outgoing | None:
     """The mail of ours that a bounce or report is about."""
     numbers = [signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE]
@@ -116,10 +132,9 @@ def _same_item(session: Session, item: InboundItem) -> Ticket | None:
 def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
     if not item.thread_id:
         return None
-    company = people.company_key(item.company)
-    open_ones = select(Ticket).where(Ticket.thread_id == item.thread_id[:200], Ticket.status == Status.OPEN)
-    same = [t for t in session.scalars(open_ones.order_by(Ticket.id)) if not t.company or t.company.key == company]
-    return same[0] if same else None
+    open_ones = select(Ticket).where(Ticket.thread_id == thread(item), Ticket.status == Status.OPEN)
+    found = session.scalars(open_ones.order_by(Ticket.id))
+    return next((t for t in found if in_thread(item, t.company.key if t.company else None)), None)
 
 
 def _by_token(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Ticket | None:

@@ -1,6 +1,7 @@
 """What can happen to a ticket: every change to one is made here, decided by process.py, with its audit row."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +17,8 @@ from workflow.settings import Settings
 from workflow.states import OutboxState, Status
 
 RULE = "rule"  # the actor of what no person did
+NO_ADDRESS = "no address"
+TELL, TELL_KIND = "tell the customer by other means", "tell-customer"  # the task where no mail can tell them
 YES, NO = "Yes", "No"
 
 
@@ -197,10 +200,9 @@ class Desk:
         """Give the owner (the desk lead until there is one), or who is named, a task. None if it was given before."""
         hold(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
-        task = Task(
-            ticket_id=ticket.id, period=ticket.period, kind=kind, milestone=milestone, text=text, cause=cause,
-            created_at=now, assignee=owner if assignee is None else assignee, follows_owner=assignee is None,
-        )  # fmt: skip
+        to = owner if assignee is None else assignee
+        values = tasked(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
+        task = Task(milestone=milestone, follows_owner=assignee is None, **values)
         try:
             with session.begin_nested():
                 session.add(task)
@@ -274,18 +276,18 @@ class Desk:
         for contact in able:
             promise.promise(session, ticket, template, contact, by=RULE, now=now)
         if not able:
-            why = next(iter(reasons.values()), "no address")
+            why = next(iter(reasons.values()), NO_ADDRESS)
             self._tell_otherwise(session, ticket, why, now)
             self._not_notified(session, ticket, why, now)
 
     def _not_notified(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
-        note = f"not possible: {reason}"
+        note = not_possible(reason)
         self.reach(session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note)
 
     def _tell_otherwise(
-        self, session: Session, ticket: Ticket, reason: str, now: datetime, kind: str = "tell-customer"
+        self, session: Session, ticket: Ticket, reason: str, now: datetime, kind: str = TELL_KIND
     ) -> None:
-        self.task(session, ticket, kind, "tell the customer by other means", now=now, cause=reason)
+        self.task(session, ticket, kind, TELL, now=now, cause=reason)
 
     def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
         for link in ticket.contacts:
@@ -332,6 +334,21 @@ class Desk:
     def _caveat(ticket: Ticket, text: str) -> None:
         if text not in ticket.caveats:
             ticket.caveats = [*ticket.caveats, text]
+
+
+def tasked(
+    ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
+) -> dict[str, Any]:
+    """What the row of a task says, by column."""
+    return {
+        "ticket_id": ticket, "period": period, "kind": kind, "text": text, "cause": cause, "created_at": now,
+        "assignee": assignee,
+    }  # fmt: skip
+
+
+def not_possible(reason: str) -> str:
+    """What is recorded in place of a notice that cannot be sent."""
+    return f"not possible: {reason}"
 
 
 def hold(session: Session, ticket: Ticket) -> None:

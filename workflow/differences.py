@@ -105,7 +105,7 @@ def _company(session: Session, ticket: Ticket, item: InboundItem) -> Company | N
     """The practice that the item names and the ticket lacks: as it is on record, or as it would be put there."""
     if ticket.company_id is not None:
         return None
-    known = people.company_named(session, item)
+    known = people.company_named(people.Records(session), item)
     fresh = item.format is not Format.MAIL and people.company_key(item.company)
     return known or (Company(name=item.company.strip()) if fresh else None)
 
@@ -166,14 +166,14 @@ def _put_key(message: Message, key: str, session: Session, now: datetime) -> Non
 
 
 def _put_company(ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
-    ticket.company = people.company_of(session, item, now)
+    ticket.company = people.company_of(people.Records(session), item, now)
     if ticket.company is not None and ticket.name == NAME.format(company=UNKNOWN_COMPANY):
         ticket.name = NAME.format(company=ticket.company.name)
 
 
 def _put_contact(desk: Desk, ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
-    by_staff = item.format is Format.PHONE
-    contact = people.contact_for(session, item.contact, item.phone, ticket.company, vouched=by_staff, now=now)
+    by_staff, records = item.format is Format.PHONE, people.Records(session)
+    contact = people.contact_for(records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now)
     if contact is not None:
         desk.add_contact(session, ticket, contact, share_activity=contact.email not in item.not_shared)
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,6 +92,11 @@ def formstack_busy(seconds: float) -> None:
 def filed(delivery: int, outcome: str, ticket: int | None) -> None:
     """An item of a delivery has found its place."""
     _log.info("filed", delivery=delivery, outcome=outcome, ticket=ticket)
+
+
+def filed_together(delivery: int, first: int, outcomes: Mapping[str, int]) -> None:
+    """Items of a delivery, from this position on, have found their places; so many of each outcome."""
+    _log.info("filed", delivery=delivery, first=first, **{str(k): n for k, n in outcomes.items()})
 
 
 def failed(delivery: int) -> None:

@@ -130,7 +130,7 @@ def look_ticket(desk: Desk, session: Session, past: PastTicket, roster: Roster) 
     known = _known(desk, session, past)
     if known is not None:
         return Brought(outcome=RowOutcome.KNOWN, ticket_id=known)
-    company = people.company_on_record(session, past.company, past.company_number)
+    company = people.company_on_record(people.Records(session), past.company, past.company_number)
     emails = [a.key for a in past.contacts if people.usable(a.key)]
     there = set(session.scalars(select(Contact.email).where(Contact.email.in_(emails)))) if emails else set()
     return Brought(
@@ -172,16 +172,16 @@ def _known(desk: Desk, session: Session, past: PastTicket) -> int | None:
 
 
 def _open(desk: Desk, session: Session, past: PastTicket, roster: Roster, *, cause: str, by: str, now: datetime) -> int:
-    company = people.company_on_record(session, past.company, past.company_number)
+    company = people.company_on_record(people.Records(session), past.company, past.company_number)
     if company is None and people.company_key(past.company):
-        company = people.add_company(session, past.company, past.company_number, now)
+        company = people.add_company(people.Records(session), past.company, past.company_number, now)
     owner = roster.find(past.owner) if past.owner else None
     stands = standing(past)
     ticket = _ticket(past, stands, company, owner, now)
     session.add(ticket)
     session.flush()
     for person in people.distinct(past.contacts):
-        contact = people.contact_for(session, person, past.phone, company, vouched=True, now=now)
+        contact = people.contact_for(people.Records(session), person, past.phone, company, vouched=True, now=now)
         if contact is not None:
             desk.add_contact(session, ticket, contact)
     _tell(session, ticket, past)

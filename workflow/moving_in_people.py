@@ -58,7 +58,7 @@ class PastContact:
 def look_company(session: Session, past: PastCompany, roster: Roster) -> Brought:
     """What `bring_company` would do; changes nothing."""
     past = storable(past)
-    found = people.company_on_record(session, past.name, past.number)
+    found = people.company_on_record(people.Records(session), past.name, past.number)
     changes = _changes(session, past, found, roster)
     named = (past.manager, past.consultant)
     unknown = tuple(dict.fromkeys(n for n in named if n and roster.find(n) is None))
@@ -73,10 +73,10 @@ def bring_company(
     """Put a practice on record, or fill what its record lacks; `reason` says what was left as it is."""
     past = storable(past)
     brought = look_company(session, past, roster)
-    company = people.company_on_record(session, past.name, past.number)
+    company = people.company_on_record(people.Records(session), past.name, past.number)
     changes = _changes(session, past, company, roster)
     if company is None:
-        company = people.add_company(session, past.name, past.number, now)
+        company = people.add_company(people.Records(session), past.name, past.number, now)
     if company is None or brought.outcome is RowOutcome.KNOWN:
         return brought
     company.number = company.number or changes.number or None
@@ -93,7 +93,7 @@ def look_contact(session: Session, past: PastContact) -> Brought:
     """What `bring_contact` would do; changes nothing."""
     past = storable(past)
     known = session.scalar(select(Contact).where(Contact.email == past.key))
-    company = people.company_on_record(session, past.company, past.company_number)
+    company = people.company_on_record(people.Records(session), past.company, past.company_number)
     new = past.company if company is None and people.company_key(past.company) else ""
     if known is None:
         return Brought(outcome=RowOutcome.ADDED, new_company=new, new_contacts=(past.key,))
@@ -112,11 +112,11 @@ def bring_contact(session: Session, past: PastContact, *, cause: str, by: str, n
     brought = look_contact(session, past)
     if brought.outcome is RowOutcome.KNOWN:
         return brought
-    company = people.company_on_record(session, past.company, past.company_number)
+    company = people.company_on_record(people.Records(session), past.company, past.company_number)
     if company is None and brought.new_company:
-        company = people.add_company(session, past.company, past.company_number, now)
+        company = people.add_company(people.Records(session), past.company, past.company_number, now)
     person = Address(past.name, past.email)
-    contact = people.contact_for(session, person, past.phone, company, vouched=True, now=now)
+    contact = people.contact_for(people.Records(session), person, past.phone, company, vouched=True, now=now)
     assert contact is not None  # rows without a usable address are refused before
     session.flush()
     audit.record(session, "contact", by=by, cause=cause, now=now, contact=contact.id)

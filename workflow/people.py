@@ -41,65 +41,106 @@ def company_key(name: str) -> str:
     return " ".join(re.sub(r"[^\w&]+", " ", folded).split())[:400]
 
 
-def company_of(session: Session, item: InboundItem, now: datetime) -> Company | None:
+class Records:
+    """Companies and contacts on record, each looked up when it is asked for; bulk.py looks up many at once."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def company_numbered(self, number: str) -> Company | None:
+        """The company with this number, as it is kept."""
+        return self.session.scalar(select(Company).where(Company.number == number))
+
+    def company_keyed(self, key: str) -> Company | None:
+        """The company with this name, folded."""
+        return self.session.scalar(select(Company).where(Company.key == key))
+
+    def contact(self, email: str) -> Contact | None:
+        """The contact with this address, folded."""
+        return self.session.scalar(select(Contact).where(Contact.email == email))
+
+    def domain(self, name: str) -> CompanyDomain | None:
+        """Whose mail domain it is."""
+        return self.session.get(CompanyDomain, name)
+
+    def put(self, new: Company | Contact) -> bool:
+        """Put a new one on record; False where another worker was first."""
+        try:
+            with self.session.begin_nested():
+                self.session.add(new)
+        except IntegrityError:
+            return False
+        return True
+
+
+def company_of(records: Records, item: InboundItem, now: datetime) -> Company | None:
     """The company a request is for: by number, by name, by its contact, by its mail domain.
 
     A practice that a form, an export or staff name and that is not on record yet is put on record. Mail never makes
     one: a display name is not a practice.
     """
-    found = company_named(session, item)
+    found = company_named(records, item)
     if found is None and item.format is not Format.MAIL and company_key(item.company):
-        return add_company(session, item.company, item.company_number, now)
-    return found or company_of_address(session, item.contact.key)
+        return add_company(records, item.company, item.company_number, now)
+    return found or company_of_address(records, item.contact.key)
 
 
-def company_named(session: Session, item: InboundItem) -> Company | None:
+def company_named(records: Records, item: InboundItem) -> Company | None:
     """The company on record that a request names, by number or by name."""
-    return company_on_record(session, item.company, item.company_number)
+    return company_on_record(records, item.company, item.company_number)
 
 
-def company_on_record(session: Session, name: str, number: str = "") -> Company | None:
+def company_on_record(records: Records, name: str, number: str = "") -> Company | None:
     """The company with this number, else with this name."""
-    found = _by_number(session, number) or _by_name(session, name)
-    if found is not None and number and found.number not in {None, number[:_NUMBER]}:
+    found = _by_number(records, number) or _by_name(records, name)
+    if found is not None and number and found.number not in {None, kept_number(number)}:
         return None  # another practice of the same name: what it writes is not the first one's to read
     return found
 
 
-def company_of_address(session: Session, email: str) -> Company | None:
+def company_of_address(records: Records, email: str) -> Company | None:
     """The company an address belongs to, by its contact or its domain."""
-    contact = session.scalar(select(Contact).where(Contact.email == email)) if email else None
+    contact = records.contact(email) if email else None
     if contact is not None and contact.company is not None:
         return contact.company
-    domain = session.get(CompanyDomain, email.rpartition("@")[2])
+    domain = records.domain(domain_of(email))
     return domain.company if domain else None
 
 
-def _by_number(session: Session, number: str) -> Company | None:
-    return session.scalar(select(Company).where(Company.number == number[:_NUMBER])) if number else None
+def domain_of(email: str) -> str:
+    """The part of an address behind the @."""
+    return email.rpartition("@")[2]
 
 
-def _by_name(session: Session, name: str) -> Company | None:
+def kept_number(number: str) -> str:
+    """A practice's number as it is kept: a column has its bounds."""
+    return number[:_NUMBER]
+
+
+def key_beside(name: str, number: str) -> str:
+    """The key of a practice whose name another one has already: the number tells them apart."""
+    return f"{company_key(name)[:300]} #{kept_number(number)}"
+
+
+def _by_number(records: Records, number: str) -> Company | None:
+    return records.company_numbered(kept_number(number)) if number else None
+
+
+def _by_name(records: Records, name: str) -> Company | None:
     key = company_key(name)
-    return session.scalar(select(Company).where(Company.key == key)) if key else None
+    return records.company_keyed(key) if key else None
 
 
-def add_company(session: Session, name: str, number: str, now: datetime) -> Company | None:
+def add_company(records: Records, name: str, number: str, now: datetime) -> Company | None:
     """Put a practice on record; the one that another worker has put there a moment ago, if it was first."""
-    key = company_key(name)
-    if number and _by_name(session, name) is not None:
-        key = f"{key[:300]} #{number[:_NUMBER]}"
-    company = Company(name=name.strip()[:400], key=key, number=number[:_NUMBER] or None, created_at=now)
-    try:
-        with session.begin_nested():
-            session.add(company)
-    except IntegrityError:  # another worker was first
-        return _by_number(session, number) or _by_name(session, name)
-    return company
+    taken = number and _by_name(records, name) is not None
+    key = key_beside(name, number) if taken else company_key(name)
+    company = Company(name=name.strip()[:400], key=key, number=kept_number(number) or None, created_at=now)
+    return company if records.put(company) else _by_number(records, number) or _by_name(records, name)
 
 
 def contact_for(
-    session: Session, person: Address, phone: str, company: Company | None, *, vouched: bool, now: datetime
+    records: Records, person: Address, phone: str, company: Company | None, *, vouched: bool, now: datetime
 ) -> Contact | None:
     """The contact with this address, put on record if it is new; None without a usable address.
 
@@ -107,7 +148,7 @@ def contact_for(
     """
     if not usable(person.key):
         return None
-    known = session.scalar(select(Contact).where(Contact.email == person.key))
+    known = records.contact(person.key)
     if known is not None:
         known.name = known.name or person.name
         known.phone = known.phone or phone
@@ -115,18 +156,13 @@ def contact_for(
             known.company = company
         return known
     contact = Contact(email=person.key, name=person.name, phone=phone, created_at=now)
-    ours = company is not None and (vouched or _domain_of(session, person.key, company))
+    ours = company is not None and (vouched or _is_domain_of(records, person.key, company))
     contact.company = company if ours else None
-    try:
-        with session.begin_nested():
-            session.add(contact)
-    except IntegrityError:
-        return session.scalars(select(Contact).where(Contact.email == person.key)).one()
-    return contact
+    return contact if records.put(contact) else records.contact(person.key)
 
 
-def _domain_of(session: Session, email: str, company: Company) -> bool:
-    domain = session.get(CompanyDomain, email.rpartition("@")[2])
+def _is_domain_of(records: Records, email: str, company: Company) -> bool:
+    domain = records.domain(domain_of(email))
     return domain is not None and domain.company_id == company.id
 
 
@@ -138,7 +174,7 @@ def belongs(session: Session, email: str, ticket: Ticket) -> bool:
         return True
     if session.scalar(select(Staff.id).where(Staff.email == email)) is not None:
         return True
-    company = company_of_address(session, email)
+    company = company_of_address(Records(session), email)
     return company is not None and company.id == ticket.company_id
 
 

@@ -1,6 +1,8 @@
 """Promising mail: an outbox row in the transaction that calls for it, or the reason why none may be sent."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -18,7 +20,13 @@ SEND = "send"  # what wakes a worker for the outbox
 
 def obstacle(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> str:
     """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules"); "" if it may."""
-    if ticket.automated:
+    found = unfit(contact, settings, automated=ticket.automated)
+    return found or spent(lately(session, [contact.id], now).get(contact.id, 0), settings)
+
+
+def unfit(contact: Contact, settings: Settings, *, automated: bool) -> str:
+    """Why no automatic mail may go to this contact, whatever went to it lately; "" if it may."""
+    if automated:
         return "automatic sender"
     if people.is_ours(contact.email, settings):
         return "our own address"
@@ -26,9 +34,13 @@ def obstacle(session: Session, ticket: Ticket, contact: Contact, settings: Setti
         return "an address nobody reads"
     if contact.unreachable:
         return "mail to this address came back before"
-    if _lately(session, contact, now) >= settings.notices_per_sender_hour:
-        return "too many automatic mails to this address within an hour"
     return ""
+
+
+def spent(lately: int, settings: Settings) -> str:
+    """Why one who was written to so often within the hour gets no further automatic mail; "" if they may."""
+    over = lately >= settings.notices_per_sender_hour
+    return "too many automatic mails to this address within an hour" if over else ""
 
 
 def promise(
@@ -36,19 +48,7 @@ def promise(
 ) -> Outgoing | None:
     """Put a mail into the outbox; None if this rule has already acted for ticket, period and address."""
     nth = _count(session, ticket, template, contact) if text else 0  # a person may send more than one recap
-    mail = Outgoing(
-        rule_key=f"{template.name}:{ticket.id}:{ticket.period}:{contact.id}:{nth}",
-        contact_id=contact.id,
-        template=template,
-        to=contact.email,
-        period=ticket.period,
-        text=text,
-        state=OutboxState.WAITING,
-        not_before=now,
-        created_at=now,
-        by=by,
-        ticket_id=ticket.id,
-    )
+    mail = Outgoing(text=text, **promised(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth))
     try:
         with session.begin_nested():
             session.add(mail)
@@ -57,6 +57,17 @@ def promise(
     session.expire(ticket, ["outbox"])
     wake(session, SEND)
     return mail
+
+
+def promised(
+    ticket: int, period: int, template: Template, contact: Contact, *, by: str, now: datetime, nth: int = 0
+) -> dict[str, Any]:
+    """What the outbox row of a mail says, by column; its text apart."""
+    return {
+        "rule_key": f"{template.name}:{ticket}:{period}:{contact.id}:{nth}", "ticket_id": ticket,
+        "contact_id": contact.id, "template": template, "to": contact.email, "period": period,
+        "state": OutboxState.WAITING, "not_before": now, "created_at": now, "by": by,
+    }  # fmt: skip
 
 
 def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> bool:
@@ -88,6 +99,8 @@ def _count(session: Session, ticket: Ticket, template: Template, contact: Contac
     return session.scalar(select(func.count()).where(*mine)) or 0
 
 
-def _lately(session: Session, contact: Contact, now: datetime) -> int:
-    recent = (Outgoing.contact_id == contact.id, Outgoing.created_at > now - timedelta(hours=1))
-    return session.scalar(select(func.count()).where(*recent, Outgoing.template != Template.RECAP)) or 0
+def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
+    """How many automatic mails were promised to each of these contacts within the hour; those without are left out."""
+    recent = (Outgoing.contact_id.in_(contacts), Outgoing.created_at > now - timedelta(hours=1))
+    counted = select(Outgoing.contact_id, func.count()).where(*recent, Outgoing.template != Template.RECAP)
+    return {n: count for n, count in session.execute(counted.group_by(Outgoing.contact_id)) if n is not None}

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import Attachment, Format, InboundItem
+from parsers.item import Attachment, Format, InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, journal, people, reports, trust
 from workflow.desk import RULE, Desk, hold
 from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
@@ -22,23 +22,35 @@ NO_COMPANY = "company not known: ask which practice this is about"
 NO_MANAGER = "the company record names no manager"
 
 
-def receive(
-    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, position: int, now: datetime
-) -> Filing:
+def receive(desk: Desk, session: Session, item: Parsed, delivery: Delivery, position: int, now: datetime) -> Filing:
     """File one item of a delivery, and record what has become of it.
 
     Safe to repeat and safe to race: the unique indexes on tickets.origin and messages decide, not a question asked
-    before.
+    before. A row that is none is put down with its reason, so that somebody mends it.
     """
     item = storable(item)
+    if isinstance(item, RejectedRow):
+        filing = Filing(outcome=Outcome.REJECTED, reason=why_rejected(item))
+    else:
+        filing = _received(desk, session, item, delivery, now)
+    filing.delivery_id, filing.position = delivery.id, position
+    session.add(filing)
+    journal.filed(delivery.id, filing.outcome, filing.ticket_id)
+    return filing
+
+
+def why_rejected(row: RejectedRow) -> str:
+    """Where a rejected row stands in the file, and what is wrong with it; none of what it says."""
+    cell = f", cell {row.cell}" if row.cell else ""
+    return f"{row.sheet}, row {row.row}{cell}: {row.reason}"
+
+
+def _received(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing:
     filing = reports.filed(desk, session, item, delivery, now)
     for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
         filing = filing or _file(desk, session, item, delivery, now)
     if filing is None:
         raise RuntimeError("lost the race for one origin twice")
-    filing.delivery_id, filing.position = delivery.id, position
-    session.add(filing)
-    journal.filed(delivery.id, filing.outcome, filing.ticket_id)
     return filing
 
 
@@ -100,30 +112,26 @@ def _past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
 def _new_ticket(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, *, again: bool, now: datetime
 ) -> Ticket:
-    company = people.company_of(session, item, now)
-    ticket = Ticket(
-        name=NAME.format(company=company.name if company else UNKNOWN_COMPANY),
-        subject=item.subject[:SUBJECT_LIMIT],
-        pipeline=PIPELINE,
-        type=TICKET_TYPE,
-        stage=Stage.SUBMITTED,
-        status=Status.OPEN,
-        company=company,
-        transport=delivery.transport,
-        format=item.format,
-        origin=None if again else belonging.origin(item),
-        automated=item.is_automated or people.is_machine(item.contact.key),
-        link=link(desk, item),
-        thread_id=item.thread_id[:200],
-        telemedicine=item.telemedicine,
-        caveats=_caveats(item, company),
-        created_at=delivery.received_at,
-        period_started_at=delivery.received_at,
-    )
+    company = people.company_of(people.Records(session), item, now)
+    values = told(desk, item, delivery, company)
+    ticket = Ticket(company=company, **(values | {"origin": None} if again else values))
     session.add(ticket)
     session.flush()
     _add_people(desk, session, ticket, item, delivery, now)
     return ticket
+
+
+def told(desk: Desk, item: InboundItem, delivery: Delivery, company: Company | None) -> dict[str, Any]:
+    """What the row of a new ticket says, by column; people apart."""
+    return {
+        "name": NAME.format(company=company.name if company else UNKNOWN_COMPANY),
+        "subject": item.subject[:SUBJECT_LIMIT], "pipeline": PIPELINE, "type": TICKET_TYPE, "stage": Stage.SUBMITTED,
+        "status": Status.OPEN, "transport": delivery.transport, "format": item.format,
+        "origin": belonging.origin(item), "automated": item.is_automated or people.is_machine(item.contact.key),
+        "link": link(desk, item), "thread_id": belonging.thread(item), "telemedicine": item.telemedicine,
+        "caveats": _caveats(item, company), "created_at": delivery.received_at,
+        "period_started_at": delivery.received_at,
+    }  # fmt: skip
 
 
 def _add_people(
@@ -131,10 +139,11 @@ def _add_people(
 ) -> None:
     # Only a call written down by staff names further contacts: a Cc in a mail never gives an address our mails.
     others = item.to if item.format is Format.PHONE else ()
+    records = people.Records(session)
     for person in people.distinct([item.contact, *others]):
         phone = item.phone if person is item.contact else ""
         by_staff = item.format is Format.PHONE  # a secure message may be a patient's, a form anybody's
-        contact = people.contact_for(session, person, phone, ticket.company, vouched=by_staff, now=now)
+        contact = people.contact_for(records, person, phone, ticket.company, vouched=by_staff, now=now)
         if contact is not None:
             if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
                 contact.unreachable = False  # a person writes from there: mail may reach them again
@@ -151,15 +160,20 @@ def _add_message(
 ) -> Message:
     name = belonging.identity(item)
     reused = bool(name) and session.scalar(select(Message.id).where(Message.message_id == name).limit(1)) is not None
-    message = Message(
-        ticket_id=ticket.id, delivery_id=delivery.id, direction="in", format=item.format, external_id=key,
-        message_id=name, at=delivery.received_at, caveats=[*item.caveats, *([REUSED] if reused else [])],
-        **shown(item),
-    )  # fmt: skip
+    message = Message(ticket_id=ticket.id, **placed(item, delivery, key, reused=reused))
     message.attachments += [stored(desk, a) for a in item.attachments]
     session.add(message)
     session.flush()
     return message
+
+
+def placed(item: InboundItem, delivery: Delivery, key: str | None, *, reused: bool) -> dict[str, Any]:
+    """What the row of a new message says, by column; its ticket and attachments apart."""
+    return {
+        "delivery_id": delivery.id, "direction": "in", "format": item.format, "external_id": key,
+        "message_id": belonging.identity(item), "at": delivery.received_at,
+        "caveats": [*item.caveats, *([REUSED] if reused else [])], **shown(item),
+    }  # fmt: skip
 
 
 def shown(item: InboundItem) -> dict[str, Any]:
