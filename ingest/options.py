@@ -20,7 +20,8 @@ def options(house: House, form: Format) -> Options:
     with house.store.reading() as session:
         saved = [_saved(one) for one in profiles.saved(session)]
     told = house.settings.profile
-    passwords = (one.password.get_secret_value() for one in told.values())
+    secrets = (house.settings.workbook_password, *(one.password for one in told.values()))
+    passwords = (one.get_secret_value() for one in secrets)
     return Options(
         profiles=(*saved, *(_told(name, one) for name, one in told.items())),
         passwords=tuple(dict.fromkeys(word for word in passwords if word)),

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from openpyxl.styles.numbers import is_date_format
 
-from parsers import fields, us_dates
+from parsers import fields, number_formats, us_dates
 from parsers.worksheet import Cell
 
 DEFAULT_ZONE = ZoneInfo("America/New_York")  # exports name none; the desk and most practices keep this one
@@ -25,16 +25,19 @@ _MAX_SERIAL = 2_958_466  # 10000-01-01
 _FIRST_SERIAL, _LAST_SERIAL = 32_874, 73_051  # 1990 to 2099: where a bare number in a date column is a date
 _FIRST_YEAR, _LAST_YEAR = 1990, 2100
 _LEAP_BUG = 60  # Excel's 29 February 1900, a day that never was
-_ZEROS = re.compile(r"0{2,15}")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 
 
 class Value(NamedTuple):
-    """A cell's text as people see it, what is wrong with it, and the moment it stands for: naive, or a time of day."""
+    """A cell's text as people see it, what is wrong with it, and the moment it stands for: naive, or a time of day.
+
+    `link` is the web or mail address the cell leads to, where it has one: its text may say anything else.
+    """
 
     text: str
     flaw: str = ""
     moment: datetime | time | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class Cells:
 
     def value(self, cell: Cell) -> Value:
         """Read a cell; blank text for a blank one. Nothing is refused: what is wrong is a `flaw`."""
+        if not (cell.flaw or cell.link):
+            return self._meant(cell)
+        value = self._meant(cell)
+        return value._replace(flaw=cell.flaw or value.flaw, link=cell.link)
+
+    def _meant(self, cell: Cell) -> Value:
         match cell.kind:
             case "s":
                 return Value(fields.clean(cell.text))
@@ -58,7 +67,7 @@ class Cells:
             case "b":
                 return Value("yes" if cell.text.strip() in {"1", "true"} else "no")
             case _:
-                return Value(fields.clean(cell.text), "", us_dates.moment(cell.text))
+                return _iso(cell.text)
 
     def sent_at(
         self, day: Value, clock: Value | None = None, *, zone: ZoneInfo = DEFAULT_ZONE, order: str = "mdy"
@@ -95,17 +104,13 @@ class Cells:
         if _is_date(code):
             return self._date(number)
         shown = _plain(text, number)
-        if _ZEROS.fullmatch(code) and shown.isdigit():
-            shown = shown.zfill(len(code))
+        if code != "General" and shown.isdigit():
+            shown = number_formats.shown(shown, code)
         return Value(shown, LONG_NUMBER if abs(number) >= _MAX_EXACT else "")
 
     def _date(self, serial: float) -> Value:
         moment = self._from_serial(serial)
-        if moment is None:
-            return Value(_plain(str(serial), serial), NOT_A_DATE)
-        if isinstance(moment, time):
-            return Value(f"{moment:%H:%M:%S}".removesuffix(":00"), "", moment)
-        return Value(f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00").removesuffix(" 00:00"), "", moment)
+        return Value(_plain(str(serial), serial), NOT_A_DATE) if moment is None else Value(_shown(moment), "", moment)
 
     def _from_serial(self, serial: float) -> datetime | time | None:
         """Turn days since the calendar's start into a moment; below one day it is a time of day (ECMA-376 §18.17.4)."""
@@ -115,6 +120,23 @@ class Cells:
         epoch = datetime(*((1904, 1, 1) if self.date_1904 else windows))  # noqa: DTZ001 - a workbook's days are local
         moment = epoch + timedelta(seconds=round(serial * 86_400))
         return moment.time() if serial < 1 else moment
+
+
+def _iso(text: str) -> Value:
+    """A date stored as such (ISO 8601), as newer workbooks and OpenDocument have them."""
+    for read in (datetime.fromisoformat, time.fromisoformat):
+        try:
+            moment = read(text.strip())
+        except ValueError:
+            continue
+        return Value(_shown(moment), "", moment)
+    return Value(fields.clean(text), NOT_A_DATE)
+
+
+def _shown(moment: datetime | time) -> str:
+    if isinstance(moment, time):
+        return f"{moment:%H:%M:%S}".removesuffix(":00")
+    return f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00").removesuffix(" 00:00")
 
 
 def _is_recent(serial: float) -> bool:

@@ -217,12 +217,18 @@ def _guess(data: bytes, hint: str) -> str:
         text = _strict(data, hint)
         if text is not None:
             return text
+    name = likeliest(data)
+    return _latin(data) if name == "cp1252" else data.decode(name, "replace")
+
+
+def likeliest(data: bytes) -> str:
+    """The codec that bytes which are no UTF-8 are likeliest in: Windows-1252, unless their letters say otherwise."""
     if len(data) >= SNIFF_LEAST and not _looks_latin(data):
         best = from_bytes(data[:SNIFF_BYTES]).best()
         name = codec(best.encoding) if best is not None else ""
         if name and name not in {"utf-8", "ascii"}:
-            return data.decode(name, "replace")
-    return _latin(data)
+            return name
+    return "cp1252"
 
 
 def _latin(data: bytes) -> str:

@@ -3,12 +3,30 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from parsers import delimited
+from parsers import (
+    biff,
+    binary_workbook,
+    compound,
+    delimited,
+    kinds,
+    markup_table,
+    open_document,
+    spreadsheet_xml,
+    workbook,
+)
+from parsers.book import Book
 from parsers.cells import Cells
 from parsers.item import ParseError
+from parsers.kinds import Packed
 from parsers.options import Options
-from parsers.workbook import open_workbook, what_else
+from parsers.package import open_package
 from parsers.worksheet import Row
+
+_PACKED = {
+    Packed.WORKBOOK: workbook.open_workbook,
+    Packed.BINARY: binary_workbook.open_workbook,
+    Packed.OPEN_DOCUMENT: open_document.open_document,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +41,33 @@ class Table:
     cells: Cells
 
 
-def tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:  # noqa: ARG001
+def tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
     """Find the tables to read in a file, and caveats on what was left out; the file's name plays no part.
 
-    Raises ParseError, saying what the file is and what to do, where it is none of these kinds or damaged.
+    Raises ParseError, saying what the file is and what to do, where it is none of these kinds, or damaged as a whole:
+    once rows are yielded, they go on to the end, and what is wrong with a cell is a flaw of that cell.
     """
-    if raw.startswith(b"PK"):
-        book = open_workbook(raw)
-        cells = Cells(book.formats, date_1904=book.date_1904)
-        notes = ["a hidden sheet of the file was not read"] if book.hidden_sheets else []
-        return [Table(sheet.name, sheet.rows, cells) for sheet in book.sheets], notes
-    if not delimited.is_text(raw):
-        raise ParseError(what_else(raw))
-    return [Table("", lambda: delimited.rows(raw), Cells([]))], []
+    book = _book(raw, options)
+    cells = Cells(book.formats, date_1904=book.date_1904)
+    notes = ["a hidden sheet of the file was not read"] if book.hidden_sheets else []
+    return [Table(sheet.name, sheet.rows, cells) for sheet in book.sheets], notes
+
+
+def _book(raw: bytes, options: Options) -> Book:
+    if raw.startswith(kinds.OLE):
+        held = compound.opened(raw, options.passwords)
+        return _packed(held) if held.startswith(kinds.ZIP) else biff.open_workbook(held)
+    if raw.startswith(kinds.ZIP):
+        return _packed(raw)
+    if spreadsheet_xml.is_spreadsheet(raw):
+        return spreadsheet_xml.open_spreadsheet(raw)
+    if markup_table.is_page(raw):
+        return markup_table.open_page(raw)
+    if delimited.is_text(raw):
+        return delimited.open_text(raw)
+    raise ParseError(kinds.what_else(raw))
+
+
+def _packed(raw: bytes) -> Book:
+    package = open_package(raw)
+    return _PACKED[kinds.packed(package)](package)

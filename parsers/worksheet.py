@@ -1,34 +1,52 @@
 """Cells of a worksheet part, streamed: one row in memory at a time, whatever the sheet claims of its size.
 
 Why not openpyxl's read-only sheets: they keep a node a row, read a sheet twice where its dimension is missing, fill a
-row up to any column a cell claims to be in, and tell neither hidden rows nor formulas without a value. The tests hold
-the cells read here against openpyxl's.
+row up to any column a cell claims to be in, tell neither hidden rows nor formulas without a value nor links, and take
+two to three times as long. The tests hold the cells read here against openpyxl's.
+
+Handlers stand directly on expat, and text is gathered by a list's own `append`: every call saved is a second in a
+hundred thousand rows.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from parsers.item import ParseError
-from parsers.xml_part import Reader
+from parsers.xml_part import Feed, local
 
 LAST_ROW = 1_048_576
 LAST_COLUMN = 16_384
 MAX_TEXT = 1_000_000  # characters of one cell; Excel stops at 32,767
 MAX_STRINGS = 2_000_000
 
-_DAMAGED = "a damaged workbook: open it in Excel and save it as .xlsx, or export the messages again"
-_REFERENCE = re.compile(r"([A-Za-z]{1,3})[0-9]{1,7}")
+MISPLACED = "a cell whose place in the sheet cannot be told"
+MISNUMBERED = "a row whose number cannot be right"
+NO_SUCH_TEXT = "a text that is missing in the file: open it in Excel and save it"
+TOO_LONG = f"a text of more than {MAX_TEXT:,} characters, of which the rest was not read"
+
+_LETTERS = re.compile(r"[A-Za-z]{1,3}")
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_HYPERLINK = re.compile(r'\s*(?:_xlfn\.)?HYPERLINK\(\s*"((?:https?://|mailto:)[^"]{1,2000})"', re.IGNORECASE)
+_DIGITS = "0123456789"
 _TRUE = {"1", "true"}
+_INDEX = 9  # digits of the number of a shared text
+_PIECES = 1_000  # of text, each some kilobytes: more than any cell may hold
+
+Links = Mapping[int, Mapping[int, str]]  # row -> column -> the address a cell leads to
 
 
 class Cell(NamedTuple):
-    """A cell as stored: `kind` is "n" number, "s" text, "b" boolean, "e" error, "d" ISO date, "f" formula unsolved."""
+    """A cell as stored: `kind` is "n" number, "s" text, "b" boolean, "e" error, "d" ISO date, "f" formula unsolved.
+
+    `flaw` says what is wrong with how it is stored, `link` is the address it leads to where its text may be another.
+    """
 
     kind: str
     text: str
     style: int = 0
+    flaw: str = ""
+    link: str = ""
 
 
 class Row(NamedTuple):
@@ -39,26 +57,26 @@ class Row(NamedTuple):
     cells: dict[int, Cell]
 
 
-def rows(chunks: Iterable[bytes], strings: list[str]) -> Iterator[Row]:
-    """Yield the rows of a worksheet part. Raises ParseError when it is damaged or no worksheet at all."""
-    sheet = _Sheet(strings)
-    reader = Reader(sheet.start, sheet.end, sheet.text)
+def rows(chunks: Iterable[bytes], strings: list[str], links: Links | None = None) -> Iterator[Row]:
+    """Yield the rows of a worksheet part, those without cells left out.
+
+    What is wrong with one cell is a flaw of that cell. Raises ParseError where the part is not well-formed.
+    """
+    sheet = _Sheet(strings, links or {})
     for chunk in chunks:
-        reader.feed(chunk)
+        sheet.feed.feed(chunk)
         yield from sheet.take()
-    reader.feed(b"", last=True)
+    sheet.feed.feed(b"", last=True)
     yield from sheet.take()
-    if not sheet.seen:
-        raise ParseError(_DAMAGED)
 
 
 def shared_strings(chunks: Iterable[bytes]) -> list[str]:
     """Read the texts that cells point to by number; rich text is flattened, phonetic guides are left out."""
     table = _Strings()
-    reader = Reader(table.start, table.end, table.text)
     for chunk in chunks:
-        reader.feed(chunk)
-    reader.feed(b"", last=True)
+        table.feed.feed(chunk)
+        table.trim()
+    table.feed.feed(b"", last=True)
     return table.found
 
 
@@ -68,152 +86,211 @@ def unescape(text: str) -> str:
 
 
 class _Texts:
-    """Collect character data of `t` and `v` elements, but not of phonetic guides."""
+    """Gather the character data of `t` and `v` elements, but not of phonetic guides.
+
+    At most one character more than a cell may hold is kept, which tells those that held more.
+    """
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._length = 0
-        self._wanted = self._phonetic = False
+        self.feed = Feed()
+        self.pieces: list[str] = []  # since the last tag that begins a text
+        self.phonetic = False
+        self.feed.expat.buffer_text = True
+        self.feed.expat.CharacterDataHandler = self.pieces.append
 
-    def text(self, data: str) -> None:
-        if not self._wanted:
-            return
-        self._length += len(data)
-        if self._length > MAX_TEXT:
-            raise ParseError("a cell longer than Excel allows: export the messages again")
-        self._pieces.append(data)
+    def trim(self) -> None:
+        """Let go of what no cell may hold; call it between pieces of the part."""
+        if len(self.pieces) > _PIECES:
+            self.pieces[:] = [self.joined("")]
 
-    def _joined(self) -> str:
-        joined = "".join(self._pieces)
-        self._pieces.clear()
-        self._length = 0
-        return joined
+    def joined(self, before: str) -> str:
+        """The text gathered, after what the cell held before."""
+        return (before + "".join(self.pieces))[: MAX_TEXT + 1]
 
 
 class _Strings(_Texts):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+        self._text = ""
+        self.feed.expat.StartElementHandler = self._start
+        self.feed.expat.EndElementHandler = self._end
 
-    def start(self, tag: str, _: dict[str, str]) -> None:
+    def _start(self, tag: str, _: dict[str, str]) -> None:
         if tag == "t":
-            self._wanted = not self._phonetic
+            self.pieces.clear()
         elif tag == "rPh":
-            self._phonetic = True
+            self.phonetic = True
+        elif ":" in tag:
+            self._start(local(tag), _)
 
-    def end(self, tag: str) -> None:
+    def _end(self, tag: str) -> None:
         if tag == "t":
-            self._wanted = False
-        elif tag == "rPh":
-            self._phonetic = False
+            if not self.phonetic:
+                self._text = self.joined(self._text)
         elif tag == "si":
-            self.found.append(unescape(self._joined()))
+            self.found.append(unescape(self._text))
+            self._text = ""
             if len(self.found) > MAX_STRINGS:
                 raise ParseError("a workbook with more texts than it may have: export fewer messages")
+        elif tag == "rPh":
+            self.phonetic = False
+        elif ":" in tag:
+            self._end(local(tag))
 
 
 class _Sheet(_Texts):
-    """The state between expat's calls; `take` hands over the rows completed since."""
+    """The state between expat's calls; `take` hands over the rows completed since.
 
-    def __init__(self, strings: list[str]) -> None:
+    While a row goes by, its cells are the dicts of their attributes, with the text under "" and the formula under "=",
+    which are no names of attributes. They are made into cells together at its end, in one loop.
+    """
+
+    def __init__(self, strings: list[str], links: Links) -> None:
         super().__init__()
-        self.seen = False
-        self._strings = strings
-        self._inside = self._formula = False
+        self._links = links
         self._rows: list[Row] = []
-        self._row = Row(0, hidden=False, cells={})
-        self._column = self._style = 0
-        self._kind = "n"
-        self._columns: dict[str, int] = {}
+        self._number, self._hidden, self._flaw = 0, False, ""
+        self._stored: list[dict[str, str]] = []
+        self._cells = _Cells(strings)
+        self.feed.expat.StartElementHandler = self._before
 
     def take(self) -> list[Row]:
+        self.trim()
         taken, self._rows = self._rows, []
         return taken
 
-    def start(self, tag: str, attrs: dict[str, str]) -> None:
-        if not self._inside:
-            self._inside = tag == "sheetData"
-            self.seen = self.seen or tag in {"sheetData", "chartsheet", "dialogsheet"}
-        elif tag == "c":
-            self._start_cell(attrs)
-        elif tag in {"v", "t"}:
-            self._wanted = not self._phonetic
-        elif tag == "f":
-            self._formula = True
+    def _before(self, tag: str, _: dict[str, str]) -> None:
+        if local(tag) == "sheetData":
+            self.feed.expat.StartElementHandler = self._start
+            self.feed.expat.EndElementHandler = self._end
+
+    def _start(self, tag: str, attrs: dict[str, str]) -> None:
+        if tag == "c":
+            self._stored.append(attrs)
+        elif tag in {"v", "t", "f"}:
+            self.pieces.clear()
         elif tag == "row":
             self._start_row(attrs)
         elif tag == "rPh":
-            self._phonetic = True
+            self.phonetic = True
+        elif ":" in tag:
+            self._start(local(tag), attrs)
 
-    def end(self, tag: str) -> None:
-        if not self._inside:
+    def _end(self, tag: str) -> None:
+        if tag == "c":
             return
         if tag in {"v", "t"}:
-            self._wanted = False
-        elif tag == "c":
-            self._end_cell()
+            if self._stored and not self.phonetic:
+                cell, pieces = self._stored[-1], self.pieces
+                cell[""] = pieces[0] if len(pieces) == 1 and "" not in cell else self.joined(cell.get("", ""))
         elif tag == "row":
-            if self._row.cells:
-                self._rows.append(self._row)
+            self._end_row()
+        elif tag == "f":
+            if self._stored:
+                self._stored[-1]["="] = self.joined("")
         elif tag == "rPh":
-            self._phonetic = False
+            self.phonetic = False
         elif tag == "sheetData":
-            self._inside = False
+            self.feed.expat.StartElementHandler = self.feed.expat.EndElementHandler = None
+        elif ":" in tag:
+            self._end(local(tag))
 
     def _start_row(self, attrs: dict[str, str]) -> None:
-        number = _whole(attrs["r"]) if "r" in attrs else self._row.number + 1
-        if not self._row.number < number <= LAST_ROW:
-            raise ParseError(_DAMAGED)
-        self._row = Row(number, attrs.get("hidden") in _TRUE, {})
-        self._column = 0
+        number = _whole(attrs["r"]) if "r" in attrs else self._number + 1
+        self._flaw = "" if self._number < number <= LAST_ROW else MISNUMBERED
+        if not self._flaw:  # one wrong number must not make the rows below it wrong
+            self._number = number
+        self._hidden = attrs.get("hidden") in _TRUE
+        self._stored.clear()
 
-    def _start_cell(self, attrs: dict[str, str]) -> None:
-        column = self._column_of(attrs["r"]) if "r" in attrs else self._column + 1
-        if not self._column < column <= LAST_COLUMN:
-            raise ParseError(_DAMAGED)
-        self._column = column
-        self._kind = attrs.get("t", "n")
-        self._style = _whole(attrs["s"]) if "s" in attrs else 0
-        self._formula = False
-        self._joined()
-
-    def _end_cell(self) -> None:
-        text = self._joined()
-        if text:
-            self._row.cells[self._column] = self._cell(text)
-        elif self._formula and self._kind != "str":
-            self._row.cells[self._column] = Cell("f", "")
-
-    def _cell(self, text: str) -> Cell:
-        match self._kind:
-            case "n" | "b" | "e" | "d":
-                return Cell(self._kind, text, self._style)
-            case "s":
-                index = _whole(text.strip())
-                if index >= len(self._strings):
-                    raise ParseError(_DAMAGED)
-                return Cell("s", self._strings[index])
-            case _:
-                return Cell("s", unescape(text))
-
-    def _column_of(self, reference: str) -> int:
-        match = _REFERENCE.fullmatch(reference)
-        if not match:
-            raise ParseError(_DAMAGED)
-        letters = match[1]
-        if letters not in self._columns:
-            self._columns[letters] = _column(letters)
-        return self._columns[letters]
+    def _end_row(self) -> None:
+        cells = self._cells.made(self._stored)
+        self._stored.clear()
+        if not cells:
+            return
+        if self._flaw:
+            first = min(cells)
+            cells[first] = cells[first]._replace(flaw=self._flaw)
+        if self._links:
+            for column, link in self._links.get(self._number, {}).items():
+                if column in cells:
+                    cells[column] = cells[column]._replace(link=link)
+        self._rows.append(Row(self._number, self._hidden, cells))
 
 
-def _column(letters: str) -> int:
+class _Cells:
+    """Makes the cells of a row out of what is stored of them."""
+
+    def __init__(self, strings: list[str]) -> None:
+        self._strings = strings
+        self._columns: dict[str, int] = {}  # by their letters
+        self._styles = {"0": 0}
+
+    def made(self, row: list[dict[str, str]]) -> dict[int, Cell]:
+        """The cells by column, blank ones left out. What most cells are like is made here, the others apart."""
+        cells: dict[int, Cell] = {}
+        columns, styles, strings, new, last = self._columns, self._styles, self._strings, tuple.__new__, 0
+        for stored in row:
+            column = columns.get(stored["r"].rstrip(_DIGITS), 0) if "r" in stored else last + 1
+            style = styles.get(stored.get("s", "0"), -1)
+            text, kind = stored.get("", ""), stored.get("t", "n")
+            if not 0 < column <= LAST_COLUMN or column in cells or style < 0 or "=" in stored:
+                last = self._unusual(stored, last, cells)
+                continue
+            last = column
+            if kind == "s" and text.isdecimal() and len(text) <= _INDEX and int(text) < len(strings):
+                text = strings[int(text)]
+            elif kind != "n" and text:
+                cells[column] = self._cell(kind, text, style)
+                continue
+            if text:
+                cells[column] = new(Cell, (kind, text, style, "", "")) if len(text) <= MAX_TEXT else _cut(text, style)
+        return cells
+
+    def _unusual(self, stored: dict[str, str], last: int, cells: dict[int, Cell]) -> int:
+        """Add a cell that is a formula, or the first of its column or style, or damaged; its column."""
+        letters = stored.get("r", "").rstrip(_DIGITS)
+        column = self._columns.setdefault(letters, column_of(letters)) if letters else last + 1
+        style = self._styles.setdefault(stored.get("s", "0"), max(_whole(stored.get("s", "0")), 0))
+        misplaced = not 0 < column <= LAST_COLUMN or column in cells
+        if misplaced:
+            column = max(cells, default=0) + 1
+        text, kind = stored.get("", ""), stored.get("t", "n")
+        cell = self._cell(kind, text, style) if text else None
+        if "=" in stored:
+            match = _HYPERLINK.match(stored["="])
+            cell = (cell or Cell("s" if kind == "str" else "f", ""))._replace(link=match[1] if match else "")
+        if cell:
+            cells[column] = cell._replace(flaw=MISPLACED) if misplaced else cell
+        return column
+
+    def _cell(self, kind: str, text: str, style: int) -> Cell:
+        if kind == "s":
+            index = int(text) if text.isdecimal() and len(text) <= _INDEX else -1
+            if not 0 <= index < len(self._strings):
+                return Cell("s", "", style, NO_SUCH_TEXT)
+            text = self._strings[index]
+        elif kind not in {"n", "b", "e", "d"}:
+            kind, text = "s", unescape(text)
+        return Cell(kind, text, style) if len(text) <= MAX_TEXT else _cut(text, style)
+
+
+def _cut(text: str, style: int) -> Cell:
+    return Cell("s", text[:MAX_TEXT], style, TOO_LONG)
+
+
+def column_of(reference: str) -> int:
+    """The number of the column in a reference as "AB12", 0 for what is none."""
+    letters = reference.rstrip(_DIGITS).upper()
+    if not _LETTERS.fullmatch(letters):
+        return 0
     number = 0
-    for letter in letters.upper():
+    for letter in letters:
         number = number * 26 + ord(letter) - ord("A") + 1
-    return number
+    return number if number <= LAST_COLUMN else 0
 
 
 def _whole(digits: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):  # noqa: PLR2004 - fits any count in Excel
-        raise ParseError(_DAMAGED)
-    return int(digits)
+    """A count as a number, -1 for what is none."""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else -1  # noqa: PLR2004 - fits any count in Excel

@@ -11,13 +11,39 @@ MAX_ELEMENTS = 500_000  # of a part read whole: a workbook's list of names and s
 MAX_TOKEN = 2**20  # bytes of one tag, attribute or comment
 
 Element = tuple[str, str, dict[str, str]]  # parent's name, name, attributes; names without prefix
-_DAMAGED = "a damaged workbook: open it in Excel and save it as .xlsx, or export the messages again"
+DAMAGED = "a damaged workbook: open it in Excel and save it as .xlsx, or export the messages again"
 
 
-class Reader:
-    """An expat parser that raises ParseError for what is malformed, nested deeper than 64 or declares a type.
+class Feed:
+    """An expat parser that raises ParseError for what is malformed or declares a type; set handlers on `expat`."""
 
-    Handlers get names without prefix, so transitional and strict workbooks read alike.
+    def __init__(self) -> None:
+        self.expat = expat.ParserCreate()
+        self.expat.StartDoctypeDeclHandler = _refuse
+        self.expat.EntityDeclHandler = _refuse
+        self._fed = 0
+
+    def feed(self, chunk: bytes, *, last: bool = False) -> None:
+        """Parse a piece; `last` closes the document."""
+        self._fed += len(chunk)
+        try:
+            self.expat.Parse(chunk, last)
+        except (expat.ExpatError, LookupError, ValueError) as error:
+            raise error if isinstance(error, ParseError) else ParseError(DAMAGED) from error
+        if self._fed - self.expat.CurrentByteIndex > MAX_TOKEN:
+            raise ParseError(DAMAGED)
+
+    def whole(self, chunks: Iterable[bytes]) -> None:
+        """Parse a part from its beginning to its end."""
+        for chunk in chunks:
+            self.feed(chunk)
+        self.feed(b"", last=True)
+
+
+class Reader(Feed):
+    """A feed that also refuses what is nested deeper than 64, and takes the prefix off the names of elements.
+
+    So transitional and strict workbooks, and those with other prefixes, read alike.
     """
 
     def __init__(
@@ -26,55 +52,61 @@ class Reader:
         end: Callable[[str], None],
         text: Callable[[str], None] | None = None,
     ) -> None:
-        self._start, self._end, self._depth, self._fed = start, end, 0, 0
-        self._expat = _safe_parser()
-        self._expat.StartElementHandler = self._open
-        self._expat.EndElementHandler = self._close
+        super().__init__()
+        self._start, self._end, self._depth = start, end, 0
+        self.expat.StartElementHandler = self._open
+        self.expat.EndElementHandler = self._close
         if text:
-            self._expat.buffer_text = True
-            self._expat.CharacterDataHandler = text
-
-    def feed(self, chunk: bytes, *, last: bool = False) -> None:
-        """Parse a piece; `last` closes the document."""
-        self._fed += len(chunk)
-        try:
-            self._expat.Parse(chunk, last)
-        except (expat.ExpatError, LookupError, ValueError) as error:
-            raise error if isinstance(error, ParseError) else ParseError(_DAMAGED) from error
-        if self._fed - self._expat.CurrentByteIndex > MAX_TOKEN:
-            raise ParseError(_DAMAGED)
+            self.expat.buffer_text = True
+            self.expat.CharacterDataHandler = text
 
     def _open(self, tag: str, attrs: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ParseError(_DAMAGED)
-        self._start(tag.rpartition(":")[2] if ":" in tag else tag, attrs)
+            raise ParseError(DAMAGED)
+        self._start(local(tag), attrs)
 
     def _close(self, tag: str) -> None:
         self._depth -= 1
-        self._end(tag.rpartition(":")[2] if ":" in tag else tag)
+        self._end(local(tag))
 
 
-class DoctypeProbe:
-    """Feed it a part to have a document type refused, in whatever encoding; malformed parts are the reader's matter."""
+class Probe:
+    """Feed it a part to learn what can be known without reading it: its root, and whether it is damaged.
+
+    A document type is refused at once, in whatever encoding; what is malformed is only noted, since not every part is
+    read. Nesting is counted in bytes, which costs next to nothing and may say too much, never too little for long.
+    """
 
     def __init__(self) -> None:
-        self._expat: expat.XMLParserType | None = _safe_parser()
-        self._fed = 0
+        self._feed = Feed()
+        self._feed.expat.StartElementHandler = self._first
+        self._balance = 0
+        self.root = ""
+        self.damaged = False
+        self.deep = False
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes, *, last: bool = False) -> None:
         """Parse a piece. Raises ParseError at a document type."""
-        if self._expat is None:
+        if self.damaged:
             return
-        self._fed += len(chunk)
+        self._balance += chunk.count(b"<") - 2 * chunk.count(b"</") - chunk.count(b"/>")
+        self.deep = self.deep or self._balance > MAX_DEPTH
         try:
-            self._expat.Parse(chunk, False)
-            if self._fed - self._expat.CurrentByteIndex > MAX_TOKEN:
-                self._expat = None
-        except ParseError:
-            raise
-        except (expat.ExpatError, LookupError, ValueError):
-            self._expat = None
+            self._feed.feed(chunk, last=last)
+        except ParseError as error:
+            if str(error) != DAMAGED:
+                raise
+            self.damaged = True
+
+    def _first(self, tag: str, _: dict[str, str]) -> None:
+        self.root = local(tag)
+        self._feed.expat.StartElementHandler = None
+
+
+def local(name: str) -> str:
+    """The name of an element or attribute without its prefix."""
+    return name.rpartition(":")[2] if ":" in name else name
 
 
 def elements(chunks: Iterable[bytes]) -> list[Element]:
@@ -84,26 +116,24 @@ def elements(chunks: Iterable[bytes]) -> list[Element]:
 
     def start(tag: str, attrs: dict[str, str]) -> None:
         if len(found) >= MAX_ELEMENTS:
-            raise ParseError(_DAMAGED)
+            raise ParseError(DAMAGED)
         found.append((path[-1], tag, attrs))
         path.append(tag)
 
-    reader = Reader(start, lambda _: _pop(path))
-    for chunk in chunks:
-        reader.feed(chunk)
-    reader.feed(b"", last=True)
+    def end(_: str) -> None:
+        path.pop()
+
+    Reader(start, end).whole(chunks)
     return found
 
 
-def _pop(path: list[str]) -> None:
-    path.pop()
-
-
-def _safe_parser() -> expat.XMLParserType:
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = _refuse
-    parser.EntityDeclHandler = _refuse
-    return parser
+def shallow(chunks: Iterable[bytes]) -> bool:
+    """Tell exactly whether a part is nested no deeper than it may be."""
+    try:
+        Reader(lambda _tag, _attrs: None, lambda _: None).whole(chunks)
+    except ParseError:
+        return False
+    return True
 
 
 def _refuse(*_: object) -> NoReturn:

@@ -18,7 +18,8 @@ MAY_IMPORT = {
 }
 PURE = {"os", "socket", "sqlalchemy", "logging", "structlog", "time", "pathlib", "subprocess", "threading", "asyncio"}
 PARSER_LIBRARIES = {
-    "charset_normalizer", "defusedxml", "inscriptis", "lxml", "mailparser", "nh3", "openpyxl", "pybase64", "selectolax",
+    "charset_normalizer", "defusedxml", "inscriptis", "lxml", "mailparser", "msoffcrypto", "nh3", "olefile", "openpyxl",
+    "pybase64", "selectolax",
 }  # fmt: skip
 STANDARD = __import__("sys").stdlib_module_names
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("time", "time")}

@@ -132,6 +132,7 @@ class Settings(BaseSettings):
     imap_urls: SecretStr = SecretStr("")
     mailbox: tuple[Mailbox, ...] = ()
     folder: Path | None = None
+    workbook_password: SecretStr = SecretStr("")  # tried on every locked workbook
     formstack_key: SecretStr = SecretStr("")
     formstack_key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
     formstack_token: Token = SecretStr("")  # of the REST API, for backfill

@@ -1,0 +1,154 @@
+"""Workbooks of every kind, made by the programs that make them: openpyxl, XlsxWriter, LibreOffice, msoffcrypto."""
+
+import io
+import shutil
+import struct
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msoffcrypto.format.ooxml
+import openpyxl
+import pytest
+import xlsxwriter
+
+from parsers.cells import Value
+from parsers.options import PLAIN, Options
+from parsers.tables import tables
+
+LIBREOFFICE = shutil.which("soffice")
+needs_libreoffice = pytest.mark.skipif(
+    LIBREOFFICE is None, reason="no LibreOffice: apt-get install libreoffice-calc-nogui"
+)
+Edit = Callable[[openpyxl.Workbook], object]
+Change = Callable[[bytes], bytes | None]
+
+
+def book(*rows: list[object], edit: Edit | None = None) -> bytes:
+    made = openpyxl.Workbook()
+    for row in rows:
+        made.worksheets[0].append(row)
+    if edit:
+        edit(made)
+    out = io.BytesIO()
+    made.save(out)
+    return out.getvalue()
+
+
+def by_xlsxwriter(*headers: list[str]) -> bytes:
+    """A workbook with shared texts, a sheet for each of these first rows."""
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out) as made:
+        for header in headers:
+            made.add_worksheet().write_row(0, 0, header)
+    return out.getvalue()
+
+
+def rewritten(raw: bytes, part: str, change: Change) -> bytes:
+    """The zip with one part changed, or left out where `change` returns None."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            content = change(old.read(name)) if name == part else old.read(name)
+            if content is not None:
+                new.writestr(name, content)
+    return out.getvalue()
+
+
+def saved_as(kind: str, raw: bytes, folder: Path) -> bytes:
+    """What LibreOffice makes of a workbook."""
+    (folder / "made.xlsx").write_bytes(raw)
+    home = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    out = folder / "out"
+    command = [LIBREOFFICE or "soffice", "--headless", home, "--convert-to", kind, "--outdir", str(out), "made.xlsx"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=180)
+    return next(out.glob("made.*")).read_bytes()
+
+
+def locked(raw: bytes, password: str) -> bytes:
+    """The workbook as Excel saves it with a password (ECMA-376 agile encryption)."""
+    out = io.BytesIO()
+    msoffcrypto.format.ooxml.OOXMLFile(io.BytesIO(raw)).encrypt(password, out)
+    return out.getvalue()
+
+
+def read(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[dict[int, Value]]:
+    """The values of a table, row by row."""
+    found, _ = tables(raw, options)
+    return [{at: found[table].cells.value(cell) for at, cell in row.cells.items()} for row in found[table].rows()]
+
+
+def texts(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[list[str]]:
+    """The texts of a table, row by row, blank ones left out."""
+    return [[value.text for value in row.values()] for row in read(raw, options, table)]
+
+
+# -- .xlsb, which nothing we have can write ---------------------------------------------------------------------------
+
+
+def record(kind: int, data: bytes = b"") -> bytes:
+    head = bytes([kind]) if kind < 0x80 else bytes([kind & 0x7F | 0x80, kind >> 7])
+    size, count = b"", len(data)
+    while True:
+        size += bytes([count & 0x7F | (0x80 if count > 0x7F else 0)])
+        count >>= 7
+        if not count:
+            return head + size + data
+
+
+def wide(text: str) -> bytes:
+    return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+
+def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
+    return record(kind, struct.pack("<II", column, style) + data)
+
+
+def row(number: int, *cells: bytes, hidden: bool = False) -> bytes:
+    return record(0, struct.pack("<IIHBBBI", number, 0, 300, 0, 0x10 if hidden else 0, 0, 0)) + b"".join(cells)
+
+
+TYPE = "application/vnd.ms-excel"
+RELATED = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGED = "http://schemas.openxmlformats.org/package/2006"
+
+
+def related(**to: str) -> str:
+    inner = "".join(f'<Relationship Id="{key}" Type="{RELATED}/{key[:-1]}" Target="{at}"/>' for key, at in to.items())
+    return f'<Relationships xmlns="{PACKAGED}/relationships">{inner}</Relationships>'
+
+
+def xlsb(rows: bytes, strings: list[str], formats: list[str], *, after: bytes = b"", states: tuple[int, ...] = (0,),
+         sheet_rels: str = "") -> bytes:  # fmt: skip
+    """A binary workbook whose first sheet has these rows; style n+1 has the n-th format."""
+    names = [f"Sheet{number + 1}" for number in range(len(states))]
+    sheets = b"".join(
+        record(156, struct.pack("<II", state, at + 1) + wide("worksheet1") + wide(name))
+        for at, (name, state) in enumerate(zip(names, states, strict=True))
+    )
+    codes = b"".join(record(44, struct.pack("<H", 164 + at) + wide(code)) for at, code in enumerate(formats))
+    xfs = b"".join(record(47, struct.pack("<HH12x", 0, code)) for code in (0, *range(164, 164 + len(formats))))
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{PACKAGED}/content-types"><Default Extension="bin" '
+        f'ContentType="{TYPE}.sheet.binary.macroEnabled.main"/></Types>',
+        "_rels/.rels": related(officeDocument1="xl/workbook.bin"),
+        "xl/_rels/workbook.bin.rels": related(
+            worksheet1="worksheets/sheet1.bin", sharedStrings1="sharedStrings.bin", styles1="styles.bin"
+        ),
+        "xl/workbook.bin": record(131) + record(153, struct.pack("<II", 0, 0)) + record(143) + sheets + record(144)
+        + record(132),
+        "xl/styles.bin": record(278) + record(615, struct.pack("<I", len(formats))) + codes + record(616)
+        + record(617, struct.pack("<I", len(formats) + 1)) + xfs + record(618) + record(279),
+        "xl/sharedStrings.bin": record(159, struct.pack("<II", len(strings), len(strings)))
+        + b"".join(record(19, b"\0" + wide(text)) for text in strings) + record(160),
+        "xl/worksheets/sheet1.bin": record(129) + record(148, struct.pack("<IIII", 0, 9, 0, 9)) + record(145) + rows
+        + record(146) + after + record(130),
+    }  # fmt: skip
+    if sheet_rels:
+        parts["xl/worksheets/_rels/sheet1.bin.rels"] = sheet_rels
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in parts.items():
+            made.writestr(name, content)
+    return out.getvalue()
