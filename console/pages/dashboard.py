@@ -1,0 +1,55 @@
+"""The dashboard: each figure as a chart, a table and a CSV file."""
+
+from flask import Blueprint, Response, abort, render_template, request
+
+from console import charts
+from console.exporting import csv_bytes
+from console.web.asking import db, needs, now, zone
+from workflow import figures
+from workflow.figures import FIGURES, Figure
+from workflow.rights import Right
+
+pages = Blueprint("dashboard", __name__)
+DAYS = (7, 30, 90, 365)
+USUAL = 30
+
+
+@pages.get("/dashboard")
+@needs(Right.READ)
+def dashboard() -> str:
+    """Every figure of the last so many days."""
+    found = [_figure(name) for name in FIGURES]
+    oldest = figures.oldest(db())
+    return render_template("dashboard.html", figures=found, oldest=oldest, days=_days(), choices=DAYS)
+
+
+@pages.get("/dashboard/<name>.svg")
+@needs(Right.READ)
+def chart(name: str) -> Response:
+    """A figure drawn."""
+    answer = Response(charts.svg(_figure(name)), mimetype="image/svg+xml")
+    # Opened by itself it may do nothing but look as it does; in a page it is an image.
+    answer.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    return answer
+
+
+@pages.get("/dashboard/<name>.csv")
+@needs(Right.READ)
+def table(name: str) -> Response:
+    """A figure's numbers, for a spreadsheet."""
+    figure = _figure(name)
+    lines = [list(figure.heads), *(["" if v is None else str(v) for v in row] for row in figure.rows)]
+    answer = Response(b"".join(csv_bytes(lines)), mimetype="text/csv")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}-{_days()}-days.csv"'
+    return answer
+
+
+def _days() -> int:
+    said = request.args.get("days", str(USUAL))
+    return int(said) if said in {str(d) for d in DAYS} else USUAL
+
+
+def _figure(name: str) -> Figure:
+    if name not in FIGURES:
+        abort(404)
+    return FIGURES[name](db(), figures.window(now(), zone(), _days()))
