@@ -1,12 +1,12 @@
-"""The desk in figures: what came, how far it got, how long it took, how content customers are. Counted by the database."""
+"""The desk in figures, counted by the database: what came, how far it got, how long it took, how content people are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Float, Select, and_, case, extract, func, literal, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Float, Select, and_, case, cast, extract, func, literal, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from workflow import process
 from workflow.desk import Desk
@@ -17,6 +17,8 @@ from workflow.states import Status
 NOBODY, NO_COMPANY = "nobody", "company not known"
 LONGEST_LIST = 20  # rows of a list by person or company: the rest is in the export
 HOUR = 3600.0
+Row = list[str | float | int | None]
+When = ColumnElement[datetime] | InstrumentedAttribute[datetime]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Figure:
     name: str
     title: str
     heads: tuple[str, ...]
-    rows: list[list[str | float | int | None]] = field(repr=False)
+    rows: list[Row] = field(repr=False)
     unit: str = "tickets"
     stacked: bool = False
 
@@ -65,7 +67,7 @@ def arrivals(session: Session, over: Window) -> Figure:
     counted = [func.count().filter(_within(Ticket.created_at, begin, end)) for _, begin, end in bounds]
     query = select(Ticket.transport, *counted).where(Ticket.created_at >= over.begin).group_by(Ticket.transport)
     by_door = {str(row[0]): list(row[1:]) for row in session.execute(query.order_by(Ticket.transport))}
-    rows: list[list[str | float | int | None]] = [
+    rows: list[Row] = [
         [day.isoformat(), *(counts[n] for counts in by_door.values())] for n, (day, _, _) in enumerate(bounds)
     ]
     return Figure("arrivals", "What came in", ("day", *by_door), rows, stacked=True)
@@ -78,7 +80,7 @@ def funnel(session: Session, over: Window) -> Figure:
     )
     at = {stage: int(count) for stage, count in session.execute(query.group_by(Ticket.stage))}
     stages = [s.stage for s in process.STEPS]
-    rows: list[list[str | float | int | None]] = [
+    rows: list[Row] = [
         [str(stage), sum(at.get(later, 0) for later in stages[n:]), at.get(stage, 0)] for n, stage in enumerate(stages)
     ]
     return Figure("funnel", "How far they got", ("stage", "reached", "stand there now"), rows)
@@ -86,9 +88,7 @@ def funnel(session: Session, over: Window) -> Figure:
 
 def durations(session: Session, over: Window) -> Figure:
     """Hours from receipt to each milestone of a deadline: median and nine in ten, with how many were counted."""
-    rows: list[list[str | float | int | None]] = []
-    for milestone in (d.milestone for d in process.DEADLINES):
-        rows.append([str(milestone), *_percentiles(session, milestone, over)])
+    rows: list[Row] = [[str(d.milestone), *_percentiles(session, d.milestone, over)] for d in process.DEADLINES]
     return Figure("durations", "How long it took", ("until", "median", "9 of 10 within", "tickets"), rows, unit="hours")
 
 
@@ -101,7 +101,7 @@ def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[f
         .subquery()
     )
     at = [func.min(taken.c.s).filter(taken.c.n * 10 >= taken.c.of * tenths) for tenths in (5, 9)]
-    median, most, count = session.execute(select(*at, func.count()).select_from(taken)).one()
+    median, most, count = tuple(session.execute(select(*at, func.count()).select_from(taken)).one())
     return [_hours(median), _hours(most), int(count)]
 
 
@@ -112,7 +112,7 @@ def misses(session: Session, over: Window) -> Figure:
     counted = [func.count().filter(_within(Task.created_at, begin, end)) for _, begin, end in bounds]
     query = select(Task.kind, *counted).where(Task.kind.in_(kinds), Task.created_at >= over.begin).group_by(Task.kind)
     by_kind = {str(row[0]): list(row[1:]) for row in session.execute(query)}
-    rows: list[list[str | float | int | None]] = [
+    rows: list[Row] = [
         [day.isoformat(), *(by_kind.get(kind, [0] * len(bounds))[n] for kind in kinds)]
         for n, (day, _, _) in enumerate(bounds)
     ]
@@ -122,7 +122,7 @@ def misses(session: Session, over: Window) -> Figure:
 def satisfaction(session: Session, over: Window) -> Figure:
     """Survey scores (1 to 5) by month, with how many answered."""
     months = sorted({day.replace(day=1) for day in over.days})
-    rows: list[list[str | float | int | None]] = []
+    rows: list[Row] = []
     firsts = [datetime.combine(m, time(0), over.zone) for m in months]
     ends = [*firsts[1:], datetime.combine(over.days[-1] + timedelta(days=1), time(0), over.zone)]
     within = [_within(Answer.at, begin, end) for begin, end in zip(firsts, ends, strict=True)]
@@ -164,21 +164,19 @@ def _scores(who: ColumnElement[str], over: Window) -> Select[str, float, int]:
     return grouped.order_by(func.count().desc(), "who").limit(LONGEST_LIST)
 
 
-def _scored(session: Session, query: Select[str, float, int]) -> list[list[str | float | int | None]]:
+def _scored(session: Session, query: Select[str, float, int]) -> list[Row]:
     return [[str(who), round(float(mean), 2), int(count)] for who, mean, count in session.execute(query)]
 
 
-def _within(moment: ColumnElement[datetime], begin: datetime, end: datetime) -> ColumnElement[bool]:
+def _within(moment: When, begin: datetime, end: datetime) -> ColumnElement[bool]:
     return and_(moment >= begin, moment < end)
 
 
-def _seconds(
-    session: Session, begin: ColumnElement[datetime], end: ColumnElement[datetime]
-) -> ColumnElement[float]:
+def _seconds(session: Session, begin: When, end: When) -> ColumnElement[float]:
     if session.get_bind().dialect.name == "sqlite":
         days = func.julianday(end, type_=Float) - func.julianday(begin, type_=Float)
         return days * literal(24 * HOUR)
-    return extract("epoch", end - begin)
+    return cast(extract("epoch", end - begin), Float)
 
 
 def _hours(seconds: float | None) -> float | None:
