@@ -31,7 +31,7 @@ def svg(figure: Figure) -> bytes:
     for parent in list(root.iter()):
         for script in [child for child in parent if child.tag == "script"]:  # its tooltips: a browser refuses them here
             parent.remove(script)
-    return ET.tostring(root, encoding="utf-8")
+    return bytes(ET.tostring(root, encoding="utf-8"))
 
 
 def _series(figure: Figure) -> list[int]:
