@@ -77,6 +77,8 @@ def ticket(found: Data, hint: str) -> None:
     """One ticket, as a person reads it."""
     out = screen()
     out.print(f"[bold]#{found['id']} {safe(found['name'])}[/bold]  {safe(found['subject'])}")
+    if found["link"]:
+        out.print(f"original: {safe(found['link'])}", soft_wrap=True)
     out.print(f"{found['stage']} · {found['status']} · owner: {safe(found['owner'] or 'none yet')}")
     waits = ", ".join(found["missing"]) if found["status"] == "open" else ""
     out.print(f"[yellow]waits for: {waits}[/yellow]" if waits else "waits for nothing")
@@ -96,6 +98,9 @@ def ticket(found: Data, hint: str) -> None:
             out.print(f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]")
         for file in message["attachments"]:
             out.print(f"  [dim]file: {safe(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]")
+        for link in (one for one in message["linked_files"] if not one["attachment"]):
+            why = f": {link['reason']}" if link["reason"] else ""
+            out.print(f"  [dim]linked file {link['state']}{why}: {safe(link['url'])}[/dim]", soft_wrap=True)
     out.print(f"\n[dim]{hint}[/dim]")
 
 
@@ -114,8 +119,6 @@ def _facts(found: Data) -> Iterator[str]:
     people = (f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in found["contacts"])
     yield f"contacts: {safe(', '.join(people) or '–')}"
     yield f"came by {found['source']} as {found['format']}, {when(found['created_at'])}"
-    if found["link"]:
-        yield f"original: {safe(found['link'])}"
     yield from (f"[yellow]! {safe(caveat)}[/yellow]" for caveat in found["caveats"])
 
 

@@ -11,6 +11,7 @@ from console.times import iso
 from workflow import process
 from workflow.deadlines import due_at
 from workflow.desk import Desk, Missing, reached
+from workflow.linked import LinkedFile
 from workflow.models import Filing, Message, Outgoing, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Milestone, Person
 from workflow.settings import Settings
@@ -118,7 +119,7 @@ def full(session: Session, number: int, settings: Settings) -> Data:
         "missing": process.missing(ticket.stage, reached(ticket)),
         "deadlines": _deadlines(ticket, settings),
         "tasks": [_task(t) for t in ticket.tasks],
-        "messages": [_message(m) for m in ticket.messages],
+        "messages": _messages(session, ticket),
         "outbox": [_mail(m) for m in ticket.outbox],
         "deliveries": _deliveries(session, ticket),
         "caveats": list(ticket.caveats),
@@ -154,6 +155,15 @@ def _task(task: Task) -> Data:
         "id": task.id, "text": task.text, "assignee": task.assignee, "milestone": task.milestone,
         "done": task.done_at is not None, "cause": task.cause, "created_at": iso(task.created_at),
     }  # fmt: skip
+
+
+def _messages(session: Session, ticket: Ticket) -> list[Data]:
+    mine = select(LinkedFile).join(Message, Message.id == LinkedFile.message_id).where(Message.ticket_id == ticket.id)
+    links: dict[int, list[Data]] = {}
+    for link in session.scalars(mine.order_by(LinkedFile.id)):
+        told = {"url": link.url, "state": link.state, "reason": link.reason, "attachment": link.attachment_id}
+        links.setdefault(link.message_id, []).append(told)
+    return [{**_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
 
 
 def _message(message: Message) -> Data:

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 from parsers.item import Format
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, OutboxState, Outcome, Role, RowOutcome, Status
+from workflow.states import DeliveryState, LinkState, OutboxState, Outcome, Role, RowOutcome, Status
 
 
 class Moment(TypeDecorator[datetime]):
@@ -68,6 +68,7 @@ class Base(DeclarativeBase):
         Outcome: _words(Outcome),
         RowOutcome: _words(RowOutcome),
         Status: _words(Status),
+        LinkState: _words(LinkState),
         OutboxState: _words(OutboxState),
         Role: _words(Role),
     }

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from parsers.item import Attachment, Format, InboundItem
-from workflow import belonging, people
+from workflow import belonging, linked, people
 from workflow.desk import Desk, hold
 from workflow.models import Company, Message, StoredAttachment, Ticket
 from workflow.process import NAME, UNKNOWN_COMPANY
@@ -47,7 +47,7 @@ def of_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[Fiel
         before = getattr(message, column)
         if before != value:
             yield Field(NAMES.get(column, column), _words(before), _words(value), partial(_set, message, column, value))
-    had, has = _files(message.attachments), _files(item.attachments)
+    had, has = _files(_came_with(message)), _files(item.attachments)
     if had != has:
         yield Field("attachments", _words(had), _words(has), partial(_put_files, desk, message, item))
 
@@ -140,7 +140,7 @@ def _set(row: Message | Ticket, column: str, value: object, session: Session, no
 def _put_files(desk: Desk, message: Message, item: InboundItem, session: Session, now: datetime) -> None:
     """Keep the rows of files that are still in it: their numbers may stand in links."""
     del now
-    left = list(message.attachments)
+    left = _came_with(message)
     for attachment in item.attachments:
         same = next((row for row in left if row.sha256 == attachment.sha256), None)
         if same is None:
@@ -176,6 +176,13 @@ def _put_contact(desk: Desk, ticket: Ticket, item: InboundItem, session: Session
     contact = people.contact_for(records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now)
     if contact is not None:
         desk.add_contact(session, ticket, contact, share_activity=contact.email not in item.not_shared)
+
+
+def _came_with(message: Message) -> list[StoredAttachment]:
+    """The files that came with the bytes of a message; those fetched by its links are not in them, and stay."""
+    session = object_session(message)
+    others = linked.fetched(session, message) if session is not None and message.attachments else set()
+    return [one for one in message.attachments if one.id not in others]
 
 
 # -- in words -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from parsers.item import InboundItem
 COMMON_HEADER = "X-FS-Signature"
 
 # Host, port and the beginning of a path: a bucket of a shared store is a part of its path.
-_PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*)?")
+_PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*)?", re.IGNORECASE)
 
 
 class FormField(StrEnum):
@@ -47,7 +47,7 @@ class FormDefault(StrEnum):
 
 def places(value: object) -> object:
     """Hosts out of one text, separated by commas or spaces; anything else as it is."""
-    return tuple(value.replace(",", " ").casefold().split()) if isinstance(value, str) else value
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def _placed(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -146,6 +146,16 @@ def mail_refused(mail: int, code: int) -> None:
     _log.warning("mail refused", mail=mail, code=code)
 
 
+def fetched(link: int, size: int) -> None:
+    """A file that a message links to is an attachment now."""
+    _log.info("fetched", link=link, size=size)
+
+
+def not_fetched(link: int, reason: str, *, attempt: int, final: bool) -> None:
+    """A file could not be fetched, for a reason out of our own fixed words; it is tried again unless that is final."""
+    _log.warning("not fetched", link=link, reason=reason, attempt=attempt, final=final)
+
+
 def redis_away() -> None:
     """Redis does not answer; the clock does the waiting work itself."""
     _log.warning("redis away: the clock does the work")

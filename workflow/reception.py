@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Attachment, Format, InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, journal, people, reports, trust
+from workflow import audit, belonging, journal, linked, people, reports, trust
 from workflow.desk import RULE, Desk, hold
 from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
@@ -84,7 +84,7 @@ def _append_or_open(
         if before is not None:
             about = f"possibly about #{before.id}" if match.possibly else f"follows #{before.id}"
             desk.relate(session, ticket, before, about)
-    message = _add_message(desk, session, ticket, item, delivery, key)
+    message = _add_message(desk, session, ticket, item, delivery, key, now)
     cause = f"delivery {delivery.id}"
     if outcome is Outcome.OPENED:
         desk.open(session, ticket, cause=cause, now=now, oversized=oversized)
@@ -156,7 +156,7 @@ def _add_people(
 
 
 def _add_message(
-    desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, key: str | None
+    desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
 ) -> Message:
     name = belonging.identity(item)
     reused = bool(name) and session.scalar(select(Message.id).where(Message.message_id == name).limit(1)) is not None
@@ -164,6 +164,8 @@ def _add_message(
     message.attachments += [stored(desk, a) for a in item.attachments]
     session.add(message)
     session.flush()
+    if item.linked:
+        linked.promise(session, message, item, desk.settings, now)
     return message
 
 

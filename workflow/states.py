@@ -52,6 +52,14 @@ class OutboxState(StrEnum):
     BOUNCED = "bounced"  # sent, and came back
 
 
+class LinkState(StrEnum):
+    """How far a file has come that a message links to."""
+
+    WAITING = "waiting"  # to be fetched, or fetched again
+    FETCHED = "fetched"  # an attachment of the message
+    FAILED = "failed"  # not to be had; its link stays on the ticket, which says so
+
+
 class Role(StrEnum):
     """What a person on the desk may do."""
 

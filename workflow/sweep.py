@@ -8,11 +8,12 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
-from workflow import jobs, journal, process, status, stuck
+from workflow import jobs, journal, linked, process, status, stuck
 from workflow.checks import Checks
 from workflow.desk import Desk
 from workflow.due import READING, due
 from workflow.house import House
+from workflow.linked import LinkedFile
 from workflow.models import Delivery, Outgoing, Task, Ticket
 from workflow.outbox import waits
 from workflow.states import DeliveryState, Status
@@ -92,6 +93,7 @@ def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelt
             Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now - since, READING + since)
         ),
         "send": select(func.count()).select_from(Outgoing).where(waits(now, since)),
+        "fetch": select(func.count()).select_from(LinkedFile).where(linked.waits(now, since)),
     }
     with house.store.reading() as session:
         return session.scalar(by_name[name]) or 0

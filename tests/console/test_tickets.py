@@ -10,9 +10,10 @@ from sqlalchemy import select
 from ingest.reading import read_waiting
 from tests.console.command import Intake, New, Shown
 from workflow import outbox, sweep
-from workflow.house import House
+from workflow.house import House, open_house
 from workflow.models import Audit
 from workflow.process import QUEUE
+from workflow.settings import load
 
 KEYS = (
     "id name subject pipeline type stage status owner company contacts source format link created_at milestones "
@@ -204,3 +205,22 @@ def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
     assert "May we?" not in output
     assert "lines of quotes and signature folded" in output
     assert "May we?" in shown(1)["messages"][0]["text"]
+
+
+def test_the_submission_stands_first_and_its_linked_files_say_how_far_they_are(
+    intake: Intake, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTAKE_FILE_HOSTS", "files.example.test")
+    intake("migrate")
+    body = b'{"FormID":"7","UniqueID":"150","Scan":{"value":"https://files.example.test/a.pdf","type":"file"}}'
+    intake("deliver", "formstack", "-", stdin=body)
+    told = open_house(load())
+    read_waiting(told)
+    told.close()
+    lines = intake("ticket", 1).stdout.splitlines()
+    assert lines[1] == "original: https://www.formstack.com/admin/submission/view/150"
+    assert any("linked file waiting: https://files.example.test/a.pdf" in line for line in lines)
+    found = shown(1)
+    assert found["link"] == "https://www.formstack.com/admin/submission/view/150"
+    (file,) = found["messages"][0]["linked_files"]
+    assert (file["url"], file["state"], file["attachment"]) == ("https://files.example.test/a.pdf", "waiting", None)
