@@ -86,7 +86,7 @@ def _together(
 def _is_plain(item: Parsed, delivery: Delivery) -> bool:
     if isinstance(item, RejectedRow):
         return True
-    alone = item.format is Format.SECURE_MESSAGE and not item.authentication
+    alone = item.format is Format.SECURE_MESSAGE and not (item.authentication or item.linked)
     return (
         alone
         and delivery.envelope.keys().isdisjoint({"owner", "oversized"})
