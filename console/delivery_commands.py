@@ -105,25 +105,29 @@ def delivery(number: int, *, raw: bool, json_wanted: bool, actor: str) -> None:
         if found is None:
             raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1)
         if raw:
-            _write(_original(house, number, actor))
+            _write(original_bytes(house, number, actor, cause="delivery --raw"))
         elif json_wanted:
             show.json_object(found)
         else:
             show.delivery(found)
 
 
-def _original(house: "House", number: int, actor: str) -> bytes:
-    """The bytes as they came; that they are looked at is on record before they are."""
+def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> bytes:
+    """The bytes as they came; that they are looked at is on record before they are.
+
+    Raises Fault when there is no such delivery or its bytes cannot be had.
+    """
     from ingest.rereading import UnreadableError, original
     from workflow import audit
 
     try:
         _, raw = original(house, number)
+    except LookupError:
+        raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1) from None
     except UnreadableError as error:
         raise Fault(f"delivery {number}: {error}", 1) from None
     with house.store.transaction() as session:
-        now = house.clock()
-        audit.record(session, "original read", by=actor, cause="delivery --raw", now=now, delivery=number)
+        audit.record(session, "original read", by=actor, cause=cause, now=house.clock(), delivery=number)
     return raw
 
 

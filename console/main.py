@@ -40,6 +40,8 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "delivery": "console.delivery_commands:delivery",
         "replay": "console.replay_command:replay",
         "dismiss": "console.delivery_commands:dismiss",
+        "map": "console.map_command:map_",
+        "profiles": "console.map_command:profiles",
         "ledger": "console.house_commands:ledger",
         "migrate": "console.house_commands:migrate",
         "backup": "console.house_commands:backup",

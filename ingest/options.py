@@ -19,14 +19,18 @@ def options(house: House, form: Format) -> Options:
         return Options(time_zone=house.settings.time_zone, forms=form_maps(house.settings))
     with house.store.reading() as session:
         saved = [_saved(one) for one in profiles.saved(session)]
-    told = house.settings.profile
-    secrets = (house.settings.workbook_password, *(one.password for one in told.values()))
+    secrets = (house.settings.workbook_password, *(one.password for one in house.settings.profile.values()))
     passwords = (one.get_secret_value() for one in secrets)
     return Options(
-        profiles=(*saved, *(_told(name, one) for name, one in told.items())),
+        profiles=(*saved, *told(house.settings).values()),
         passwords=tuple(dict.fromkeys(word for word in passwords if word)),
         time_zone=house.settings.time_zone,
     )
+
+
+def told(given: settings.Settings) -> dict[str, Profile]:
+    """The profiles of intake.toml, by name."""
+    return {name: _told(name, one) for name, one in given.profile.items()}
 
 
 def _saved(one: SavedProfile) -> Profile:

@@ -84,7 +84,8 @@ WorkbookField = Literal[
 DefaultField = Literal["company", "company_number", "sender", "email", "to", "subject", "phone", "category"]
 
 
-def _zone(value: str) -> str:
+def known_zone(value: str) -> str:
+    """The name of a time zone, "" for none said. Raises ValueError where there is no such zone."""
     try:
         ZoneInfo(value or "UTC")
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -92,7 +93,7 @@ def _zone(value: str) -> str:
     return value
 
 
-Zone = Annotated[str, AfterValidator(_zone)]
+Zone = Annotated[str, AfterValidator(known_zone)]
 
 
 class Profile(_Strict):

@@ -1,0 +1,214 @@
+"""What the columns of a workbook are taken for, and what a person says of them. Pure: files in, proposals out."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from parsers import fields, headings, us_dates
+from parsers.headings import FIELDS, SEARCHED, SENDER_FIELDS, WORDS, Heading
+from parsers.message_row import letters
+from parsers.options import Options, Profile
+from parsers.tables import Table, tables
+
+NONE_OF_OURS = "ignore"
+_SAMPLES, _SAMPLE = 3, 60  # rows, and characters of a cell
+_LONGEST_LABEL = 60
+_TEXTS = 40  # characters on average: columns of such are messages, or comments
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, the field it is taken for, and how that is known."""
+
+    letter: str
+    heading: str
+    key: str  # the heading, folded
+    ours: str  # the field, or ""
+    why: str  # "a heading we know", "the profile north", "as you say", or "" where it is none of ours
+    perhaps: str  # the field it may be: for a person to say, never taken by itself
+    rank: int  # among the columns of its field, of which the first answered one counts
+    samples: tuple[str, ...] = field(repr=False)  # PHI
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A visible sheet: where its heading is, what the columns are taken for, and what is missing."""
+
+    name: str
+    heading_rows: tuple[int, ...]  # as Excel numbers them
+    fingerprint: str
+    profile: Profile | None  # by which it is read today; None = by what we know ourselves
+    missing: tuple[str, ...]  # in words for staff; () = it can be read
+    columns: tuple[Column, ...]
+    date_order: str
+    time_zone: str  # "" = the house's
+    defaults: tuple[tuple[str, str], ...] = field(repr=False)
+
+    def meant(self, name: str) -> Profile:
+        """What is shown, as a profile for exactly these headings."""
+        return Profile(
+            name=name,
+            columns=tuple((c.key, c.ours) for c in sorted(self.columns, key=lambda c: c.rank)),
+            fingerprint=self.fingerprint,
+            date_order=self.date_order,
+            time_zone=self.time_zone,
+            defaults=self.defaults,
+        )
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person says of a sheet."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)  # heading -> field of ours or what it goes by, or ignore
+    heading_row: int = 0  # as Excel numbers it; 0 = found by itself
+    defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    date_order: str | None = None  # None: as it was, or mdy
+    time_zone: str | None = None  # None: as it was, or the house's
+
+
+def field_named(text: str) -> str:
+    """Our field by its name, or by what it goes by, as "practice"; "" for `ignore`. Raises LookupError for others."""
+    key = fields.label(text)
+    if key in {"", NONE_OF_OURS}:
+        return ""
+    by_word = {listed: name for name, all_of in FIELDS.items() for listed in all_of}
+    by_word |= {fields.label(word): name for name, word in WORDS.items()}
+    name = text.strip() if text.strip() in FIELDS else by_word.get(key)
+    if name is None:
+        raise LookupError(text)
+    return name
+
+
+def sheets(raw: bytes, told: Options, said: Said | None = None) -> list[Sheet]:
+    """Every visible sheet with anything in it, as it would be read with what was said.
+
+    Raises ParseError where the file is none of ours, LookupError for a heading or a field that there is not: its
+    argument is what was named.
+    """
+    read, _ = tables(raw, told)
+    found = [(table.name, list(first_rows(table))) for table in read]
+    filled = [(name, rows) for name, rows in found if rows]
+    said = said or Said()
+    meant = {fields.label(heading): field_named(name) for heading, name in said.columns.items()}
+    there = {fields.label(text) for _, rows in filled for _, row in rows for text in row.values()}
+    for heading in said.columns:
+        if fields.label(heading) not in there and not _of_two(heading, there):
+            raise LookupError(heading)
+    return [_sheet(name, rows, told, meant, said) for name, rows in filled]
+
+
+def _of_two(heading: str, there: set[str]) -> bool:
+    """Whether a heading is made up of two that are there, one above the other."""
+    key = fields.label(heading)
+    return any(key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one)
+
+
+Numbered = tuple[int, dict[int, str]]
+
+
+def first_rows(table: Table) -> Iterator[Numbered]:
+    """The rows among which the heading is looked for, and a few more: number and texts."""
+    read = (({c: table.cells.value(cell).text for c, cell in row.cells.items()}, row.number) for row in table.rows())
+    filled = ((number, {c: text for c, text in row.items() if text}) for row, number in read)
+    return islice(((number, row) for number, row in filled if row), SEARCHED + _SAMPLES)
+
+
+def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str], said: Said) -> Sheet:
+    texts = [row for _, row in rows]
+    found = _found(rows, texts, told, meant, said)
+    before = found.profile if found.profile and found.profile.name else None
+    at = found.rows - (2 if found.of_two else 1)
+    columns = {**dict(before.columns if before else ()), **meant}
+    defaults = {**dict(before.defaults if before else ()), **dict(said.defaults)}
+    merged = Profile(
+        name=before.name if before else "", columns=tuple(columns.items()), defaults=tuple(defaults.items())
+    )
+    heading = headings.reading(texts, at, merged, of_two=found.of_two)
+    below = texts[heading.rows : heading.rows + _SAMPLES]
+    return Sheet(
+        name=name,
+        heading_rows=tuple(number for number, _ in rows[at : heading.rows]),
+        fingerprint=heading.fingerprint,
+        profile=before,
+        missing=tuple(heading.missing),
+        columns=tuple(_columns(heading, below, meant)),
+        date_order=said.date_order or (before.date_order if before else "mdy"),
+        time_zone=said.time_zone if said.time_zone is not None else (before.time_zone if before else ""),
+        defaults=merged.defaults,
+    )
+
+
+def _found(
+    rows: list[Numbered], texts: list[dict[int, str]], told: Options, meant: dict[str, str], said: Said
+) -> Heading:
+    """The heading under what was said, or else the row that looks most like one."""
+    numbers = [number for number, _ in rows[:SEARCHED]]
+    if said.heading_row:
+        if said.heading_row not in numbers:
+            raise LookupError(f"row {said.heading_row}")
+        return headings.reading(texts, numbers.index(said.heading_row), None)
+    mine = Profile(name="", columns=tuple(meant.items()), defaults=said.defaults)
+    found = headings.find(texts, (*told.profiles, mine) if meant else told.profiles)
+    return found or headings.reading(texts, _likeliest(texts), None)
+
+
+def _likeliest(texts: list[dict[int, str]]) -> int:
+    """The row that looks most like a heading: the one with the most short texts that are all different."""
+    short = [{text for text in row.values() if len(text) <= _LONGEST_LABEL and not _is_value(text)} for row in texts]
+    return max(range(min(len(texts), SEARCHED)), key=lambda at: (len(short[at]), -at))
+
+
+def _is_value(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit() or us_dates.moment(text) is not None or bool(fields.emails(text))
+
+
+def _columns(heading: Heading, below: list[dict[int, str]], meant: dict[str, str]) -> Iterator[Column]:
+    """The columns as they stand in the sheet."""
+    places = {column: (name, rank) for name, of_it in heading.columns.items() for rank, column in enumerate(of_it)}
+    free = [name for name in FIELDS if name not in heading.columns]
+    for column, key in heading.keys.items():
+        name, rank = places.get(column, ("", 0))
+        samples = tuple(row[column][:_SAMPLE] for row in below if column in row)
+        perhaps = "" if name or key in meant else _perhaps(key, samples, free)
+        if perhaps:
+            free.remove(perhaps)
+        why = _why(key, name, heading, meant)
+        yield Column(letters(column), heading.labels[column], key, name, why, perhaps, rank, samples)
+
+
+def _why(key: str, name: str, heading: Heading, meant: dict[str, str]) -> str:
+    if key in meant:
+        return "as you say"
+    if heading.profile and heading.known.names(key):
+        return f"the profile {heading.profile.name}"
+    return "a heading we know" if name else ""
+
+
+def _perhaps(key: str, samples: Iterable[str], free: list[str]) -> str:
+    """The free field that a column's heading or contents hint at; "" where nothing does."""
+    words = f" {key} "
+    by_word = (name for name in free for known in FIELDS[name] if f" {known} " in words)
+    return next(by_word, "") or next((name for name in _by_contents(list(samples)) if name in free), "")
+
+
+def _by_contents(samples: list[str]) -> Iterator[str]:
+    if not samples:
+        return
+    if all(fields.emails(text) for text in samples):
+        yield "email"
+    if all(us_dates.moment(text) is not None for text in samples):
+        yield "sent_at"
+    if all(re.match(r"https?://", text) for text in samples):
+        yield "link"
+    if sum(map(len, samples)) / len(samples) >= _TEXTS:
+        yield "body"
+
+
+def wanting(sheet: Sheet) -> list[str]:
+    """What to say so that the sheet can be read: a `--column` for each thing that is missing, guessed where we can."""
+    wanted = ["body"] if not any(c.ours == "body" for c in sheet.columns) else []
+    wanted += ["company"] if sheet.missing and not any(c.ours in SENDER_FIELDS for c in sheet.columns) else []
+    guess = {c.perhaps: c.heading for c in sheet.columns if c.perhaps}
+    return [f'--column "{guess.get(name, "HEADING")}={name}"' for name in wanted]
