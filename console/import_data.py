@@ -30,6 +30,7 @@ def told(kind: str, found: "Told") -> Data:
         **{str(outcome): found.outcomes[outcome] for outcome in RowOutcome},
         "columns": [{"column": c.label, "property": c.property or None} for c in found.columns],
         "statuses": [{"status": s, "stage": found.stages[s], "rows": n} for s, n in found.statuses.most_common()],
+        "untold": found.untold,
         "moved_on": found.moved_on,
         "refusals": [{"row": row, "reason": reason} for row, reason in found.refused],
         "remarks": [{"row": row, "reason": reason} for row, reason in found.remarks],
@@ -75,14 +76,14 @@ def show_told(found: Data) -> None:
         click.echo(show.visible(line))
     for heading, key in (("Rows that cannot be imported", "refusals"), ("Left as it is", "remarks")):
         if found[key]:
-            shown = ((r["row"], r["reason"]) for r in found[key][:MOST])
-            out.print(show.table(("row", "why"), shown, heading))
-            _and_more(found[key])
+            out.print(show.table(("rows", "which", "why"), _by_reason(found[key]), heading))
     click.echo(_next(found, done=done))
 
 
 def _facts(found: Data) -> Iterator[str]:
     yield from found["notes"]
+    if found["untold"]:
+        yield f"{found['untold']} in 1-Submitted go on: an import mails nobody, each gets a task to tell the customer."
     if found["moved_on"]:
         yield f"{found['moved_on']} stand further on than their status: everything it waits for is there."
     if found["unknown_people"]:
@@ -98,9 +99,15 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:MOST]) + (" …" if len(names) > MOST else "")
 
 
-def _and_more(rows: list[Data]) -> None:
-    if (more := len(rows) - MOST) > 0:
-        click.echo(f"… and {more} more: --json shows all")
+def _by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
+    """Reasons with how many rows they are of and which, the most frequent first; one status is often many rows'."""
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(row["reason"], []).append(row["row"])
+    most = sorted(found.items(), key=lambda one: -len(one[1]))
+    lines = [(len(which), show.numbers(which), why) for why, which in most[:MOST]]
+    more = sum(len(which) for _, which in most[MOST:])
+    return [*lines, *([(more, "", "for other reasons: --json shows all")] if more else [])]
 
 
 def _next(found: Data, *, done: bool) -> str:

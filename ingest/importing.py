@@ -1,7 +1,7 @@
 """Moving a file in: every row ends as added, changed, known or refused, once, whatever is killed in between."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -26,7 +26,7 @@ from workflow.moving_in_people import PastCompany, PastContact
 from workflow.process import Stage
 from workflow.states import RowOutcome
 
-BATCH = 100  # rows a transaction: a second of the database's one writer, at most
+BATCH = 25  # rows a transaction: a door waits no longer for its turn than these take
 Step = Callable[[int, int], None]
 Past = PastTicket | PastCompany | PastContact
 
@@ -111,6 +111,7 @@ class Told:
     unknown_people: Counter[str] = field(default_factory=Counter)
     new_companies: dict[str, str] = field(default_factory=dict)  # by folded name
     new_contacts: set[str] = field(default_factory=set)
+    untold: int = 0  # in 1-Submitted, whose customers nobody has told
     moved_on: int = 0
 
     def add(self, row: int, brought: Brought) -> None:
@@ -122,6 +123,7 @@ class Told:
         self.new_contacts.update(brought.new_contacts)
         if brought.new_company:
             self.new_companies.setdefault(brought.new_company.casefold(), brought.new_company)
+        self.untold += brought.untold
         self.moved_on += brought.moved_on
 
 
@@ -141,7 +143,7 @@ def plan(house: House, wanted: Wanted, step: Step = lambda _done, _of: None) -> 
 
 
 def apply(house: House, wanted: Wanted, *, by: str, step: Step = lambda _done, _of: None) -> Told:
-    """Move the file in, a hundred rows a transaction; an import of it that was interrupted is gone on with.
+    """Move the file in, a few rows a transaction; an import of it that was interrupted is gone on with.
 
     Raises ParseError before anything is written, and Missing when it was undone meanwhile.
     """
@@ -154,9 +156,10 @@ def apply(house: House, wanted: Wanted, *, by: str, step: Step = lambda _done, _
         with house.store.transaction() as session:
             _hold(session, told.number)
             run.roster = Roster(session)
-            for number, brought in run.bring(session, batch, told.number, by):
-                told.add(number, brought)
+            written = run.bring(session, batch, told.number, by)
         done += len(batch)
+        if written:
+            house.store.rest()
         step(done, told.rows)
         journal.imported(told.number, done=done, of=told.rows)
     with house.store.transaction() as session:
@@ -196,8 +199,8 @@ class _Run:
             return Brought(outcome=RowOutcome.KNOWN, reason=f"it stands in row {first} too")
         return self._kind.bring(self._house.desk, session, past, self.roster, stamp)
 
-    def bring(self, session: Session, batch: list[Record], number: int, by: str) -> Iterator[tuple[int, Brought]]:
-        """Bring what of a batch has not been brought, each with its row's record."""
+    def bring(self, session: Session, batch: list[Record], number: int, by: str) -> int:
+        """Bring and count the rows of a batch, those of an interrupted run as it left them; how many are new."""
         rows = [record.number for record in batch]
         mine = select(ImportRow).where(ImportRow.import_id == number, ImportRow.row.in_(rows))
         before = {row.row: row for row in session.scalars(mine)}
@@ -205,14 +208,15 @@ class _Run:
         for record in batch:
             if (there := before.get(record.number)) is not None:
                 self._count_status(record)
-                yield record.number, Brought(outcome=there.outcome, reason=there.reason, ticket_id=there.ticket_id)
+                self.told.add(record.number, Brought(outcome=there.outcome, reason=there.reason))
                 continue
             brought = self.of_row(session, record, stamp)
             session.add(ImportRow(
                 import_id=number, row=record.number, outcome=brought.outcome, reason=brought.reason,
                 ticket_id=brought.ticket_id,
             ))  # fmt: skip
-            yield record.number, brought
+            self.told.add(record.number, brought)
+        return len(batch) - len(before)
 
     def _count_status(self, record: Record) -> None:
         if "stage" in self._kind.words:

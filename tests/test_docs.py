@@ -9,6 +9,7 @@ import click
 import pytest
 
 from console.main import PLACES, cli
+from parsers import crm_words
 from workflow import process
 from workflow.settings import Mailbox, Settings
 
@@ -76,6 +77,12 @@ def test_the_example_of_a_mailbox_is_one() -> None:
     example = README.partition("```toml\n")[2].partition("```")[0]
     told = tomllib.loads(example)
     assert Mailbox.model_validate(told["mailbox"][0]).oauth2 is not None
+
+
+def test_every_property_of_an_imported_ticket_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "moving-in.md").read_text()
+    for name, labels in crm_words.TICKETS.items():
+        assert f"| `{name}` | {', '.join(labels)} |" in page, name
 
 
 def test_the_bounds_of_mail_are_those_in_the_docs() -> None:

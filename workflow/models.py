@@ -86,7 +86,7 @@ class Ticket(Base):
     thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
     telemedicine: Mapped[bool] = mapped_column(default=False)
     caveats: Mapped[list[Any]] = mapped_column(default=list)
-    created_at: Mapped[datetime] = mapped_column(index=True)  # our durable receipt, not the sender's date
+    created_at: Mapped[datetime] = mapped_column(index=True)  # our durable receipt; moved in: as it was
     period: Mapped[int] = mapped_column(default=1)  # counts reopenings; each rule acts once a period
     period_started_at: Mapped[datetime] = mapped_column(index=True)
     completed_at: Mapped[datetime | None]

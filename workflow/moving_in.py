@@ -5,7 +5,7 @@ were told there: no notice, no survey and no reminder follows from an import, an
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import select
@@ -73,7 +73,8 @@ class Brought:
     unknown_people: tuple[str, ...] = ()
     new_company: str = ""
     new_contacts: tuple[str, ...] = ()
-    moved_on: bool = False  # the stage is not the one that came with it
+    untold: bool = False  # nobody has told the customer: somebody gets the task to
+    moved_on: bool = False  # everything that the stage which came with it waits for is recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Standing:
     stage: Stage
     done: tuple[Milestone, ...]
     untold: bool  # in 1-Submitted nobody has told the customer, and an import does not
+    further: bool  # beyond the stage that came with it, because of what is recorded
 
 
 def standing(past: PastTicket) -> Standing:
@@ -97,7 +99,9 @@ def standing(past: PastTicket) -> Standing:
     stage = past.stage
     for step in process.onward(stage, done):
         stage = step.stage
-    return Standing(stage, tuple(m for m in Milestone if m in done), untold and past.status is Status.OPEN)
+    done_in_order = tuple(m for m in Milestone if m in done)
+    further = stage is not past.stage and not (untold and stage is process.REOPENED_AT)
+    return Standing(stage, done_in_order, untold and past.status is Status.OPEN, further)
 
 
 class Roster:
@@ -132,13 +136,15 @@ def look_ticket(desk: Desk, session: Session, past: PastTicket, roster: Roster) 
         return Brought(outcome=RowOutcome.KNOWN, ticket_id=known)
     company = people.company_on_record(people.Records(session), past.company, past.company_number)
     emails = [a.key for a in past.contacts if people.usable(a.key)]
+    stands = standing(past)
     there = set(session.scalars(select(Contact.email).where(Contact.email.in_(emails)))) if emails else set()
     return Brought(
         outcome=RowOutcome.ADDED,
         unknown_people=(past.owner,) if past.owner and roster.find(past.owner) is None else (),
         new_company=past.company if company is None and people.company_key(past.company) else "",
         new_contacts=tuple(e for e in emails if e not in there),
-        moved_on=standing(past).stage is not past.stage,
+        untold=stands.untold,
+        moved_on=stands.further,
     )
 
 
@@ -158,10 +164,7 @@ def bring_ticket(
         if known is None:
             raise
         return Brought(outcome=RowOutcome.KNOWN, ticket_id=known)
-    return Brought(
-        outcome=RowOutcome.ADDED, ticket_id=number, unknown_people=found.unknown_people,
-        new_company=found.new_company, new_contacts=found.new_contacts, moved_on=found.moved_on,
-    )  # fmt: skip
+    return replace(found, ticket_id=number)
 
 
 def _known(desk: Desk, session: Session, past: PastTicket) -> int | None:
@@ -230,7 +233,8 @@ def _caveats(past: PastTicket, stands: Standing, company: Company | None, owner:
         (company is not None and company.manager_id is None, NO_MANAGER),
         (bool(past.owner) and owner is None, NO_OWNER.format(past.owner)),
         (not any(people.usable(a.key) for a in past.contacts), NO_ADDRESS),
-        (stands.stage is not past.stage, MOVED_ON.format(past.stage)),
+        (stands.further, MOVED_ON.format(past.stage)),
+        (stands.untold, UNTOLD),
         (stands.stage is Stage.COMPLETED and past.completed_at is None, NO_CLOSING),
     )
     return [*said, *(text for holds, text in wrong if holds)]

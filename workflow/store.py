@@ -1,6 +1,7 @@
 """The database: engine, transactions, and the wake-ups that fire once one has committed."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ AWAY = (OperationalError, InterfaceError, NoConnection)  # the database does not
 WRITING_SECONDS = 12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
 READING_SECONDS = 60.0  # for one of those that count whole tables
 LOCKED_SECONDS = 20  # for the one writer that SQLite has at a time
+TURN_SECONDS = 0.12  # whoever waits for SQLite's one writer asks again every tenth of a second
 SCHEMA = "0007"  # the newest migration; a test holds it to the scripts, so that no command has to load Alembic
 
 
@@ -54,6 +56,11 @@ class Store:
         engine = self.engine.execution_options(sqlite_begin="DEFERRED", patience=READING_SECONDS)
         with Session(engine, expire_on_commit=False) as session:
             yield session
+
+    def rest(self) -> None:
+        """Let others write between two batches of long work: without it they would wait for all of it on SQLite."""
+        if self.engine.dialect.name == "sqlite":
+            time.sleep(TURN_SECONDS)
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -13,7 +13,7 @@ from workflow.import_models import Import, ImportRow
 from workflow.models import Audit, Message, Ticket, TicketRelation
 from workflow.states import RowOutcome, Status
 
-BATCH = 100  # tickets a transaction
+BATCH = 50  # tickets a transaction
 ACTION = "import undone"
 
 
@@ -38,6 +38,7 @@ def undo(house: House, number: int, *, by: str) -> Undone:
     withdrawn = 0
     while count := _batch(house, number, by):
         withdrawn += count
+        house.store.rest()
     with house.store.reading() as session:
         touched = list(session.scalars(_mine(number).where(Ticket.origin.is_not(None))))
     return Undone(withdrawn, touched)

@@ -141,6 +141,19 @@ def test_every_page_of_a_view_is_in_the_file(house: House, monkeypatch: pytest.M
     assert len(table(exported(house, "open"))) == 4
 
 
+def test_so_many_tickets_are_in_memory_as_fill_a_page(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "PAGE", 2)
+    for _ in range(7):
+        ticket_of(house)
+    with house.store.reading() as session:
+        held = [
+            sum(isinstance(one, Ticket) for one in session.identity_map.values())
+            for _ in rows(house, session, "all", chosen((), with_text=True), actor="")
+        ]
+    assert len(held) == 8
+    assert max(held) <= 2
+
+
 def test_the_overdue_view_is_sieved_as_on_the_screen(house: House, clock: HandClock) -> None:
     first, second = ticket_of(house), ticket_of(house)
     reach(house, second, Milestone.FOLLOW_UP_SENT)

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from openpyxl import Workbook
 from sqlalchemy import select
 
 from ingest.crm_rows import Terms
-from ingest.importing import Told, Wanted, apply, plan
+from ingest.importing import BATCH, Told, Wanted, apply, plan
+from ingest.intake import Intake
 from parsers.item import ParseError
-from tests.house import START, HandClock, company, counted, deliver, mail, reach, staff
+from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, together
 from tests.servers import Relay
 from tests.workflow.mail_out import sending_through
 from workflow import outbox, sweep
@@ -149,12 +151,12 @@ def test_a_dry_run_says_what_applying_then_does(any_house: House) -> None:
     assert counts(planned) == counts(done) == (3, 1, 2)
     assert [row for row, _ in planned.refused] == [5, 6]
     assert "on hold" in planned.refused[0][1]
-    for name in ("outcomes", "refused", "remarks", "statuses", "stages", "unknown_people", "new_contacts", "moved_on"):
+    for name in ("outcomes", "refused", "remarks", "statuses", "stages", "unknown_people", "new_contacts", "untold"):
         assert getattr(planned, name) == getattr(done, name), name
     assert planned.new_companies == done.new_companies == {"acme clinic": "Acme Clinic"}
     assert planned.stages["on hold"] is None
     assert planned.unknown_people == {"Nobody Known": 1}
-    assert planned.moved_on == 1
+    assert (planned.untold, planned.moved_on) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +240,21 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_house: House)
     assert counted(house, ImportRow) == 250
 
 
+def test_doors_have_their_turn_while_a_large_file_is_imported(house: House) -> None:
+    door, stop, taken = Intake(house), Event(), list[int]()
+
+    def deliveries() -> None:
+        while not stop.is_set():
+            taken.append(door.accept(call()))
+
+    def importing() -> None:
+        brought(house, [line(n) for n in range(8 * BATCH)])
+        stop.set()
+
+    assert together(deliveries, importing) == []
+    assert len(taken) >= 4  # one for each of most pauses; without them one at the end
+
+
 def test_the_import_stands_in_audit_and_ledger(any_house: House) -> None:
     house = any_house
     brought(house, [line(1), line(1), line(2, "on hold")])
@@ -307,6 +324,8 @@ def test_a_mapping_told_comes_before_what_is_known(house: House) -> None:
         plan(house, wanted(raw, columns={"Phase": "phase"}))
     assert counts(plan(house, wanted(raw))) == (0, 0, 1)  # the column Status is blank
     assert counts(plan(house, wanted(raw, columns={"phase": "stage"}))) == (1, 0, 0)
+    told = plan(house, wanted(raw, columns={"phase": "stage", "Associated Company": ""}))
+    assert told.new_companies == {}
 
 
 @pytest.mark.parametrize("raw", [b"", b"hello", b"a,b\n1,2\n", as_csv([]), b"Record ID,Ticket name\n1,x\n"])
