@@ -22,7 +22,7 @@ AWAY = (OperationalError, InterfaceError, NoConnection)  # the database does not
 WRITING_SECONDS = 12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
 READING_SECONDS = 60.0  # for one of those that count whole tables
 LOCKED_SECONDS = 20  # for the one writer that SQLite has at a time
-TURN_SECONDS = 0.12  # whoever waits for SQLite's one writer asks again every tenth of a second
+TURN_SECONDS = 0.15  # whoever waits for SQLite's one writer asks again every tenth of a second
 SCHEMA = "0007"  # the newest migration; a test holds it to the scripts, so that no command has to load Alembic
 
 

@@ -11,8 +11,9 @@ import pytest
 from openpyxl import Workbook
 from sqlalchemy import select
 
+from ingest import importing
 from ingest.crm_rows import Terms
-from ingest.importing import BATCH, Told, Wanted, apply, plan
+from ingest.importing import Told, Wanted, apply, plan
 from ingest.intake import Intake
 from parsers.item import ParseError
 from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, together
@@ -240,19 +241,31 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_house: House)
     assert counted(house, ImportRow) == 250
 
 
-def test_doors_have_their_turn_while_a_large_file_is_imported(house: House) -> None:
-    door, stop, taken = Intake(house), Event(), list[int]()
+def test_doors_have_their_turn_while_a_large_file_is_imported(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "BATCH", 100)  # long enough for a waiting door to ask every tenth of a second only
+    door, stop, taken, at = Intake(house), Event(), list[int](), list[int]()
 
     def deliveries() -> None:
         while not stop.is_set():
             taken.append(door.accept(call()))
 
-    def importing() -> None:
-        brought(house, [line(n) for n in range(8 * BATCH)])
+    def moving_in() -> None:
+        raw = as_csv([line(n) for n in range(400)])
+        importing.apply(house, wanted(raw), by="Olga", step=lambda _done, _of: at.append(len(taken)))
         stop.set()
 
-    assert together(deliveries, importing) == []
-    assert len(taken) >= 4  # one for each of most pauses; without them one at the end
+    assert together(deliveries, moving_in) == []
+    assert len(set(at)) >= 3, "nobody else had a turn between two batches"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("spam", Status.SPAM), ("withdrawn", Status.WITHDRAWN), ("merged", Status.WITHDRAWN), ("open", Status.OPEN)],
+)
+def test_side_ends_stay_what_they_are(house: House, state: str, status: Status) -> None:
+    raw = as_csv([line(1, priority=state)]).replace(b"Priority", b"State")
+    apply(house, wanted(raw), by="Olga")
+    assert tickets(house)[0].status is status
 
 
 def test_the_import_stands_in_audit_and_ledger(any_house: House) -> None:
