@@ -108,8 +108,8 @@ def backfill(settings: Settings) -> None:
     from ingest.formstack_api import Api
 
     if not settings.formstack_token.get_secret_value():
-        journal.backfill_without_token()
         with stopping() as stop:
+            journal.backfill_without_token()
             stop.wait()
         return
     with (

@@ -1,5 +1,8 @@
 """intake backfill --once and --forms, against a Formstack of our own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +12,7 @@ import pytest
 from tests.console.command import Intake
 from tests.ingest.formstack_server import Formstack, running, said
 
+INTAKE = [sys.executable, "-m", "console.main"]
 NOW = datetime.now(UTC)  # the command asks the wall clock
 
 
@@ -52,6 +56,39 @@ def test_what_is_in_the_way_is_said_with_an_exit_code(
     assert formstack.token not in output
     if code == 78:
         assert "backfill of form 77: Formstack refuses the token" in intake("status", code=1).output
+
+
+def _process() -> subprocess.Popen[str]:
+    return subprocess.Popen([*INTAKE, "backfill"], env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+
+
+def _ended(process: subprocess.Popen[str], said: str) -> str:
+    """Tell the process to stop once its log says so; everything it said."""
+    assert process.stderr is not None
+    heard = ""
+    try:
+        for line in process.stderr:
+            heard += line
+            if said in line:
+                break
+    finally:
+        process.terminate()
+        heard += process.communicate(timeout=20)[1]
+    assert process.returncode == 0
+    return heard
+
+
+def test_the_process_pulls_and_ends_when_told(intake: Intake, formstack: Formstack) -> None:
+    intake("migrate")
+    heard = _ended(_process(), "backfilled")
+    assert "new=1" in heard
+    assert formstack.token not in heard
+    assert "form 77: 1 looked at, 0 new" in intake("backfill", "--once").output
+
+
+@pytest.mark.usefixtures("intake")
+def test_the_process_waits_without_a_token_until_told_to_end() -> None:
+    assert "INTAKE_FORMSTACK_TOKEN" in _ended(_process(), "nothing is pulled")
 
 
 def test_without_a_token_once_says_so(intake: Intake) -> None:

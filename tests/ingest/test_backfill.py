@@ -1,5 +1,6 @@
 """Backfill against a Formstack of our own: what no webhook brought is found, once, whatever fails."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Response
 from pydantic import SecretStr, ValidationError
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from ingest.backfill import NO_FORM, Backfill
@@ -38,7 +39,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
 from ingest.submission import Field, Submission, submission, webhook_body
 from parsers import formstack as parser
-from parsers.item import Format
+from parsers.item import Address, Format, InboundItem
 from tests.house import START, HandClock, Steady, counted, together
 from tests.ingest.formstack_server import (
     Formstack,
@@ -52,6 +53,7 @@ from tests.ingest.formstack_server import (
 )  # fmt: skip
 from webhooks.body import read
 from workflow import status
+from workflow.belonging import origin
 from workflow.form_settings import Form, FormField
 from workflow.house import House
 from workflow.ledger import balance
@@ -169,6 +171,46 @@ def test_by_both_ways_at_once_it_is_one_ticket(any_house: House, formstack: Form
     assert (counted(house, Ticket), counted(house, Message)) == (20, 20)
     with house.store.reading() as session:
         assert balance(session).adds_up
+
+
+def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(any_house: House, formstack: Formstack) -> None:
+    house = any_house
+    for n in range(20):
+        formstack.send(str(n), START - MINUTE)
+        webhook(house, json.dumps({"FormID": "77", "UniqueID": str(n), "Email": f"other{n}@clinic.example"}).encode())
+        with house.store.transaction() as session:  # as if the webhook's had not been there when backfill looked
+            session.execute(update(Receipt).values(reference=""))
+    made = Pull(house)
+    with made.api:
+        assert made() == (20, 20)
+    assert together(*[lambda: read_waiting(house) and None] * 4) == []
+    read_waiting(house)
+    assert (counted(house, Ticket), counted(house, Message)) == (20, 40)
+
+
+def test_two_readings_of_one_submission_are_of_one_origin() -> None:
+    one, other = (
+        InboundItem(format=Format.FORMSTACK, external_id="77/1", sender=Address("", email))
+        for email in ("a@b.example", "c@d.example")
+    )
+    assert origin(one) == origin(other)
+    assert origin(one) != origin(replace(one, external_id="77/2"))
+
+
+def test_a_ticket_of_an_older_version_is_found_by_its_submission(
+    house: House, formstack: Formstack, pull: Pull
+) -> None:
+    webhook(house, b'{"FormID": "77", "UniqueID": "9001", "Email": "other@clinic.example"}')
+    read_waiting(house)
+    with house.store.transaction() as session:
+        session.execute(update(Ticket).values(origin="formstack:77/9001:other@clinic.example"))
+        session.execute(update(Receipt).values(reference=""))
+    formstack.send("9001", START)
+    assert pull() == (1, 0), "it stands on a ticket"
+    raw = webhook_says(formstack.forms["77"][0])
+    webhook(house, raw)
+    read_waiting(house)
+    assert counted(house, Ticket) == 1
 
 
 @pytest.mark.parametrize("base", ["/api/v2", "/api/v2025"])
