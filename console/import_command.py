@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ingest.importing import Told, Wanted
 
 F = TypeVar("F", bound=Callable[..., object])
-MAP = 'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it in the details only.'
+MAP = 'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it as a detail.'
 
 
 @click.group("import")
