@@ -35,8 +35,10 @@ def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], list
               intake backfill --forms
 
     Pulled are the forms of intake.toml ([form.ID]) and those the webhook has brought something from. What is here
-    already is looked at and left alone; what is new becomes a ticket like any other, with its notice. Without a token the process waits; --once then exits with 78. Exit code 75:
-    not everything could be pulled just now, try again. Next: `intake tickets`.
+    already is looked at and left alone; what is new becomes a ticket like any other, with its notice.
+
+    Without a token the process waits; --once then exits with 78. Exit code 75: not everything could be pulled just now,
+    try again. Next: `intake tickets`.
     """
     if not once and (since or forms):
         raise click.UsageError("--since and --form go with --once")
