@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ingest.rereading import Becoming, Reread, Trial
+from parsers.item import InboundItem
 from workflow.models import Delivery
 from workflow.rereading import Finding, Verdict
 from workflow.states import DeliveryState
@@ -66,7 +67,7 @@ def _items(told: list[Finding], becoming: list[Becoming]) -> Iterator[Data]:
 
 def _fields(finding: Finding) -> list[Data]:
     """What reads otherwise; of an item to be filed, what tells a person which one it is."""
-    if finding.verdict is Verdict.RECEIVED and finding.item is not None:
+    if finding.verdict is Verdict.RECEIVED and isinstance(finding.item, InboundItem):
         item = finding.item
         said = {
             "sender": f"{item.sender.name} {item.contact.email}".strip(),

@@ -1,7 +1,8 @@
 """The process that parses for another: bytes on standard input, items on standard output, within limits.
 
 It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length in eight bytes,
-big-endian, and so many bytes. A request is two: the format and the options, pickled by us, and the bytes to parse.
+big-endian, and so many bytes. A request is two: the format, the options and how many items to leave out, pickled by us;
+and the bytes to parse. The answer is frames of items as they are read: whoever takes them sets the pace, by the pipe.
 """
 
 import os
@@ -10,16 +11,19 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO
+from itertools import islice
+from operator import length_hint
+from typing import IO, Any
 
 import parsers
-from parsers.item import Format, InboundItem, ParseError
+from parsers.item import Format, Parsed, ParseError
 from parsers.options import Options
 
 LENGTH = 8
 ITEMS, END, REFUSED, BROKEN, MEMORY = "items", "end", "refused", "broken", "memory"  # what an answer begins with
 READY = b"ready"
 MOST_ITEMS = 200  # in one frame
+ITEM_SECONDS = 0.01  # that each item read adds to the time its file may take: a hundredth of what reading one costs
 
 
 def main() -> None:
@@ -33,11 +37,14 @@ def main() -> None:
     _write(answers, READY)  # the time an item may take does not begin while we import
     answers.flush()
     while (how := read_frame(requests.read)) is not None and (raw := read_frame(requests.read)) is not None:
-        _limit(resource.RLIMIT_CPU, _used() + seconds)
-        form, options = pickle.loads(how)  # noqa: S301  # from the process that started this one
-        for answer in _answers(form, raw, options):
-            _write(answers, pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
-        answers.flush()
+        began, read = _used(), 0
+        _limit(resource.RLIMIT_CPU, began + seconds)
+        for kind, told in _answers(raw, *pickle.loads(how)):  # noqa: S301  # from the process that started this one
+            read += len(told[0]) if kind == ITEMS else 0
+            _limit(resource.RLIMIT_CPU, began + seconds + int(read * ITEM_SECONDS))
+            _write(answers, pickle.dumps((kind, told), pickle.HIGHEST_PROTOCOL))
+            if kind != ITEMS or read >= MOST_ITEMS:  # of a few, the end comes at once
+                answers.flush()
 
 
 def read_frame(read: Callable[[int], bytes]) -> bytes | None:
@@ -50,19 +57,31 @@ def read_frame(read: Callable[[int], bytes]) -> bytes | None:
     return body if len(body) == size else None
 
 
-def _answers(form: Format, raw: bytes, options: Options) -> Iterator[tuple[str, object]]:
+def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[tuple[list[Parsed], int]]:
+    """The items as they are read, some at a time, the first ones left out; and how many there are, 0 if not known.
+
+    Raises what `parsers.stream` does.
+    """
+    stream, read = parsers.stream(form, raw, options), skip
+    left = islice(stream, skip, None)
+    while items := list(islice(left, MOST_ITEMS)):
+        read += len(items)
+        more = length_hint(stream)
+        yield items, read + more if more else 0
+
+
+def _answers(raw: bytes, form: Format, options: Options, skip: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
     try:
-        items: list[InboundItem] = parsers.parse(form, raw, options)
+        for items, of in frames(form, raw, options, skip):
+            yield ITEMS, (items, of)
     except ParseError as error:
-        yield REFUSED, str(error)
+        yield REFUSED, (str(error),)
     except MemoryError:
-        yield MEMORY, ""
+        yield MEMORY, ()
     except Exception as error:  # noqa: BLE001  # top of this process's loop: a bug of a parser costs its item only
         yield BROKEN, (type(error).__name__, _place(error))
     else:
-        for at in range(0, len(items), MOST_ITEMS):
-            yield ITEMS, items[at : at + MOST_ITEMS]
-        yield END, ""
+        yield END, ()
 
 
 def _place(error: BaseException) -> str:

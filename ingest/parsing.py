@@ -8,13 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from typing import NamedTuple
 
-import parsers
-from ingest.parse_child import BROKEN, END, ITEMS, LENGTH, MEMORY, READY, REFUSED, read_frame
-from parsers.item import Format, InboundItem, ParseError
+from ingest.parse_child import (
+    BROKEN,
+    END,
+    ITEM_SECONDS,
+    ITEMS,
+    LENGTH,
+    MEMORY,
+    READY,
+    REFUSED,
+    frames,
+    read_frame,
+)
+from parsers.item import Format, Parsed, ParseError
 from parsers.options import PLAIN, Options
 from workflow.settings import Settings
 
@@ -26,7 +38,7 @@ SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the othe
 YIELDING = 10  # added to the niceness of its process, which then ends with the item: it cannot be taken back
 OURS = "INTAKE_"  # settings, keys among them, are no business of a parser's
 SAFE = {  # what an answer may be made of: its process has read hostile bytes, and pickle could call anything
-    "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce"},
+    "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce", "RejectedRow"},
     "datetime": {"datetime", "timezone", "timedelta"},
 }
 
@@ -41,6 +53,34 @@ class BrokenError(Exception):
     def __init__(self, kind: str, place: str) -> None:
         super().__init__(f"{kind} at {place}")
         self.kind, self.place = kind, place
+
+
+class Frame(NamedTuple):
+    """Some items in a row, and how many there are in all; 0 if that is not known."""
+
+    items: list[Parsed]
+    of: int = 0
+
+
+class Answer:
+    """What reading an item gives, frame by frame as its parser gets on: whoever takes them sets the pace.
+
+    To be taken by one thread, once, to its end or closed. Raises ParseError, EndedError or BrokenError on the way.
+    """
+
+    def __init__(self, first: list[Frame], rest: Iterator[Frame], *, more: bool) -> None:
+        self.more = more  # is to come: taking them all may last
+        self._rest = rest
+        self._frames = chain(first, rest)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames; there is always one."""
+        return self._frames
+
+    def close(self) -> None:
+        """Let go of the parser, wherever it is."""
+        if isinstance(self._rest, Generator):
+            self._rest.close()
 
 
 class Lanes:
@@ -61,7 +101,7 @@ class Lanes:
         """How many more items can be parsed at once."""
         return LANES - self._busy
 
-    def start(self, form: Format, raw: bytes, options: Options) -> Future[list[InboundItem]]:
+    def start(self, form: Format, raw: bytes, options: Options, skip: int) -> Future[Answer]:
         """Begin to parse; waits for a process that has to be started first.
 
         The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be had.
@@ -69,7 +109,11 @@ class Lanes:
         child = self._take()
         with self._lock:
             self._busy += 1
-        return self._threads.submit(self._parse, child, form, raw, options)
+        return self._threads.submit(self._begin, child, (form, options, skip), raw)
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Have a thread of a parser's do the work."""
+        self._threads.submit(work)
 
     def close(self) -> None:
         """End every parser, whatever it does; what it was asked for raises BlockingIOError."""
@@ -81,10 +125,16 @@ class Lanes:
         for child in self._idle:
             child.kill()
 
-    def _parse(self, child: "_Child", form: Format, raw: bytes, options: Options) -> list[InboundItem]:
+    def _begin(self, child: "_Child", how: tuple[Format, Options, int], raw: bytes) -> Answer:
+        """Ask, and wait for what shows whether it is a long answer: its end, or a second frame."""
+        answer = self._frames(child, how, raw)
+        first = list(islice(answer, 2))
+        return Answer(first, answer if len(first) > 1 else iter(()), more=len(first) > 1)
+
+    def _frames(self, child: "_Child", how: tuple[Format, Options, int], raw: bytes) -> Iterator[Frame]:
         alive = False
         try:
-            items = child.parse(form, raw, options, self._seconds)
+            yield from child.parse(how, raw, self._seconds)
             alive = not child.slow
         except (ParseError, BrokenError):
             alive = not child.slow
@@ -93,9 +143,8 @@ class Lanes:
             if self._closing:  # our doing, not the item's
                 raise BlockingIOError from None
             raise
-        finally:
+        finally:  # also where whoever takes the frames has had enough of them
             self._give_back(child, alive=alive)
-        return items
 
     def _take(self) -> "_Child":
         with self._lock:
@@ -138,26 +187,35 @@ class _Child:
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
         self.slow = False
+        self._left = 0.0  # seconds that it may still keep us waiting
+        self._before_slow = float("inf")  # and until it is called slow
 
     def begin(self) -> None:
         """Wait until it can parse. Raises OSError, the process then being gone."""
+        self._left = START_SECONDS
         try:
-            ready = read_frame(lambda size: self._read(size, time.monotonic() + START_SECONDS))
+            ready = read_frame(self._read)
         except TimeoutError:
             ready = None
         if ready != READY:
             self.kill()
             raise ChildProcessError("a parser does not start")
 
-    def parse(self, form: Format, raw: bytes, options: Options, seconds: float) -> list[InboundItem]:
-        """Ask and wait. Raises EndedError, the process then being gone, or ParseError or BrokenError as told."""
-        until = time.monotonic() + seconds
+    def parse(self, how: tuple[Format, Options, int], raw: bytes, seconds: float) -> Iterator[Frame]:
+        """Ask, and yield the answer. Raises EndedError, the process then being gone, or ParseError or BrokenError.
+
+        The time counts while we wait for it, not while what it has told is filed; each item told adds a little.
+        """
+        self._left, self._before_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
         try:
-            self._ask(pickle.dumps((form, options)), until)
-            self._ask(raw, until)
-            if not _readable(self._out, min(SLOW_SECONDS, seconds)):
-                self._yield()
-            return self._items(until)
+            for part in (pickle.dumps(how), raw):
+                self._ask(part)
+            while (frame := self._frame()) is not None:
+                yield frame
+                read += len(frame.items)
+                self._left = min(seconds, self._left + ITEM_SECONDS * len(frame.items))
+            if not read:
+                yield Frame([])
         except TimeoutError:
             self.kill()
             raise EndedError(f"reading it took more than {seconds:.0f} seconds") from None
@@ -187,39 +245,37 @@ class _Child:
             f"its parser was ended by signal {-code}" if (code := self._process.returncode) < 0 else "its parser ended"
         )
 
-    def _ask(self, body: bytes, until: float) -> None:
+    def _ask(self, body: bytes) -> None:
         left = memoryview(len(body).to_bytes(LENGTH) + body)
         while left:
-            _ready(until, writing=self._in)
+            self._wait(writing=True)
             left = left[os.write(self._in, left[:PIECE]) :]
 
-    def _items(self, until: float) -> list[InboundItem]:
-        items: list[InboundItem] = []
-        while True:
-            frame = read_frame(lambda size: self._read(size, until))
-            if frame is None:
-                raise EOFError
-            kind, told = _Unpickler(io.BytesIO(frame)).load()
-            if kind == ITEMS:
-                items += told
-            elif kind == END:
-                return items
-            else:
-                raise self._refusal(kind, told)
+    def _frame(self) -> Frame | None:
+        """The next frame; None at the end of the answer."""
+        body = read_frame(self._read)
+        if body is None:
+            raise EOFError
+        kind, told = _Unpickler(io.BytesIO(body)).load()
+        if kind == ITEMS:
+            return Frame(*told)
+        if kind == END:
+            return None
+        raise self._refusal(kind, told)
 
-    def _refusal(self, kind: str, told: tuple[str, str]) -> Exception:
+    def _refusal(self, kind: str, told: tuple[str, ...]) -> Exception:
         if kind == REFUSED:
-            return ParseError(told)
+            return ParseError(*told)
         if kind == BROKEN:
             return BrokenError(*told)
         assert kind == MEMORY
         self.kill()  # what it holds may be all there is
         return EndedError("reading it takes more memory than one item may have")
 
-    def _read(self, size: int, until: float) -> bytes:
+    def _read(self, size: int) -> bytes:
         parts, left = [], size
         while left:
-            _ready(until, reading=self._out)
+            self._wait()
             part = os.read(self._out, min(left, PIECE))
             if not part:
                 break
@@ -227,24 +283,29 @@ class _Child:
             left -= len(part)
         return b"".join(parts)
 
+    def _wait(self, *, writing: bool = False) -> None:
+        """Wait for a pipe, having it yield to others once it has kept us waiting. Raises TimeoutError."""
+        began = time.monotonic()
+        ready = self._is_ready(min(self._before_slow, self._left), writing=writing)
+        if not ready and self._before_slow < self._left:
+            self._yield()
+            ready = self._is_ready(self._left - self._before_slow, writing=writing)
+        waited = time.monotonic() - began
+        self._left = max(0.0, self._left - waited)
+        self._before_slow = float("inf") if self.slow else max(0.0, self._before_slow - waited)
+        if not ready:
+            raise TimeoutError
+
+    def _is_ready(self, seconds: float, *, writing: bool) -> bool:
+        wanted = ([], [self._in]) if writing else ([self._out], [])
+        return any(select.select(*wanted, [], seconds))
+
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if name not in SAFE.get(module, ()):
             raise pickle.UnpicklingError("an answer holds what no item is made of")
         return super().find_class(module, name)
-
-
-def _readable(pipe: int, seconds: float) -> bool:
-    return bool(select.select([pipe], [], [], seconds)[0])
-
-
-def _ready(until: float, *, reading: int | None = None, writing: int | None = None) -> None:
-    """Wait for a pipe. Raises TimeoutError."""
-    left = max(0.0, until - time.monotonic())
-    wanted = ([reading] if reading is not None else [], [writing] if writing is not None else [])
-    if not any(select.select(*wanted, [], left)):
-        raise TimeoutError
 
 
 # -- what this process uses -----------------------------------------------------------------------------------------
@@ -275,21 +336,32 @@ def spare() -> bool:
     return _lanes is None or _lanes.room > 1
 
 
-def start(form: Format, raw: bytes, options: Options = PLAIN) -> Future[list[InboundItem]]:
-    """Begin to parse; the future raises ParseError, EndedError or BrokenError, or what a parser raised in this process.
+def start(form: Format, raw: bytes, options: Options = PLAIN, skip: int = 0) -> Future[Answer]:
+    """Begin to parse, leaving out the first items.
 
-    A call is what we wrote ourselves: it is parsed here.
+    The future, or its answer, raises ParseError, EndedError or BrokenError, or what a parser raised in this process. A
+    call is what we wrote ourselves: it is parsed here.
     """
-    done: Future[list[InboundItem]] = Future()
+    done: Future[Answer] = Future()
     try:
         if _lanes is not None and form is not Format.PHONE:
-            return _lanes.start(form, raw, options)
-        done.set_result(parsers.parse(form, raw, options))
+            return _lanes.start(form, raw, options, skip)
+        read = frames(form, raw, options, skip)
+        first = Frame(*next(read, ([], 0)))
+        done.set_result(Answer([first], (Frame(*told) for told in read), more=False))
     except Exception as error:  # noqa: BLE001  # handed to whoever asks for the result
         done.set_exception(error)
     return done
 
 
-def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
-    """Parse and wait for it. Raises as `start`."""
-    return start(form, raw, options).result()
+def aside(work: Callable[[], None]) -> None:
+    """Have it done beside what this thread does, if there are parsers beside it."""
+    if _lanes is None:
+        work()
+    else:
+        _lanes.aside(work)
+
+
+def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[Parsed]:
+    """Parse and wait for all of it, rejected rows among the items. Raises as `start`."""
+    return [parsed for frame in start(form, raw, options).result() for parsed in frame.items]

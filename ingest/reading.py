@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
@@ -15,13 +16,13 @@ from sqlalchemy.orm import Session, defer
 from ingest import parsing
 from ingest.intake import READ
 from ingest.options import options
-from ingest.parsing import BrokenError, EndedError
-from parsers.item import Format, InboundItem, ParseError
+from ingest.parsing import Answer, BrokenError, EndedError, Frame
+from parsers.item import Format, ParseError
 from workflow import journal
+from workflow.bulk import receive_all
 from workflow.due import READING, due
 from workflow.house import House
 from workflow.models import Delivery, Filing
-from workflow.reception import receive
 from workflow.states import DeliveryState
 from workflow.store import AWAY
 
@@ -30,7 +31,7 @@ AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until t
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 PATIENCE_SECONDS = 0.5  # how long those behind wait for an item, so that they are filed in the order they came
 LOOK_SECONDS = 0.05
-AT_ONCE = 100  # items filed in one transaction: nobody waits for a workbook of 100,000 rows
+PROGRESS_SECONDS = 5.0  # between two lines of the log about one that takes long
 OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not the item
 
 
@@ -40,6 +41,7 @@ class _Claimed(NamedTuple):
     format: Format
     content: bytes | None
     blob: str | None
+    filed: int  # items that whoever read it before has filed
 
     @property
     def suspect(self) -> bool:
@@ -50,7 +52,7 @@ class _Claimed(NamedTuple):
 @dataclass
 class _InHand:
     claimed: _Claimed
-    parsed: Future[list[InboundItem]] = field(repr=False)
+    parsed: Future[Answer] = field(repr=False)
 
 
 def read_waiting(house: House) -> int:
@@ -94,7 +96,7 @@ def _claim_one(house: House, number: int) -> _Claimed | None:
     with house.store.transaction() as session:
         now = house.clock()
         found = session.scalar(select(Delivery).where(*mine, due(Delivery.not_before, now, READING)).with_for_update())
-        return _claimed(house, found) if found is not None else None
+        return _claimed(house, session, found) if found is not None else None
 
 
 def _pends(house: House, number: int) -> bool:
@@ -112,23 +114,25 @@ def _claim(house: House, most: int) -> list[_Claimed]:
     with house.store.transaction() as session:
         found = list(session.scalars(oldest.limit(most)))
         again = [d for d in found if d.attempts]
-        return [_claimed(house, d) for d in found if d not in again[suspects:]]
+        return [_claimed(house, session, d) for d in found if d not in again[suspects:]]
 
 
-def _claimed(house: House, delivery: Delivery) -> _Claimed:
+def _claimed(house: House, session: Session, delivery: Delivery) -> _Claimed:
     """Count the attempt before it is made: whatever the item does to us then is remembered."""
     delivery.attempts, delivery.not_before = delivery.attempts + 1, house.clock() + READING
-    return _Claimed(delivery.id, delivery.attempts, delivery.format, delivery.content, delivery.blob)
+    filed = 0 if delivery.format is Format.MAIL else _filed(session, delivery.id)
+    return _Claimed(delivery.id, delivery.attempts, delivery.format, delivery.content, delivery.blob, filed)
 
 
 def _begin(house: House, claimed: _Claimed) -> _InHand:
-    failed: Future[list[InboundItem]] = Future()
+    failed: Future[Answer] = Future()
     if claimed.attempts > MOST_ATTEMPTS:
         failed.set_exception(EndedError("each time, the worker reading it ended"))
         return _InHand(claimed, failed)
     try:
         raw = opened(house, claimed.content, claimed.blob)
-        return _InHand(claimed, parsing.start(claimed.format, raw, options(house, claimed.format)))
+        how = options(house, claimed.format)
+        return _InHand(claimed, parsing.start(claimed.format, raw, how, claimed.filed))
     except (EndedError, *OURS) as error:
         failed.set_exception(error)
     return _InHand(claimed, failed)
@@ -147,10 +151,12 @@ def opened(house: House, content: bytes | None, blob: str | None) -> bytes:
 def _file_in_order(house: House, one: _InHand) -> None:
     """File it as soon as it is parsed; one that takes its time, or did before, is filed by its own thread then."""
     wait([one.parsed], timeout=0 if one.claimed.suspect else PATIENCE_SECONDS)
-    if one.parsed.done():
-        _settle(house, one)
-    else:
+    if not one.parsed.done():
         one.parsed.add_done_callback(lambda _: _settle_late(house, one))
+    elif one.parsed.exception() is None and one.parsed.result().more:
+        parsing.aside(lambda: _settle_late(house, one))
+    else:
+        _settle(house, one)
 
 
 def _settle_late(house: House, one: _InHand) -> None:
@@ -169,7 +175,7 @@ def _settle(house: House, one: _InHand) -> None:
 def _settled(house: House, one: _InHand) -> None:
     claimed = one.claimed
     try:
-        _file(house, claimed.number, one.parsed.result())
+        _file(house, claimed, one.parsed.result())
     except ParseError as error:
         _fail(house, claimed.number, str(error))
     except EndedError as error:
@@ -189,29 +195,52 @@ def _bug(kind: str) -> str:
     return f"could not be processed: an error of ours ({kind}); replay it once mended"
 
 
-def _file(house: House, number: int, items: Sequence[InboundItem]) -> None:
-    """File all items, a transaction for some at a time; after a crash the next reader goes on where this one was."""
-    done = False
-    while not done:
-        with house.store.transaction() as session:
-            done = _file_some(house, session, number, items)
+def _file(house: House, claimed: _Claimed, answer: Answer) -> None:
+    """File all items as they are read, a transaction a frame; after a crash the next reader goes on where this was."""
+    at, told = claimed.filed, time.monotonic()
+    with closing(answer):
+        for frame, last in _marked(answer):
+            with house.store.transaction() as session:
+                done = _file_some(house, session, claimed.number, at, frame, last=last)
+            if done:
+                break
+            at += len(frame.items)
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                journal.reading(claimed.number, at, frame.of)
 
 
-def _file_some(house: House, session: Session, number: int, items: Sequence[InboundItem]) -> bool:
-    """File the next items; whether the delivery is done, by us or by somebody else."""
+def _marked(answer: Answer) -> Iterator[tuple[Frame, bool]]:
+    """Yield each frame, and whether it is the last one."""
+    frames = iter(answer)
+    one = next(frames)
+    for after in frames:
+        yield one, False
+        one = after
+    yield one, True
+
+
+def _file_some(house: House, session: Session, number: int, first: int, frame: Frame, *, last: bool) -> bool:
+    """File the items of a frame that are not filed yet; whether the delivery is done, by us or by somebody else."""
     whose = select(Delivery).where(Delivery.id == number).options(defer(Delivery.content)).with_for_update()
     delivery = session.scalar(whose)
     if delivery is None or delivery.state is not DeliveryState.PENDING:
         return True
-    now = house.clock()
-    filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
-    for position in range(filed, min(filed + AT_ONCE, len(items))):
-        receive(house.desk, session, items[position], delivery, position, now)
-    delivery.items, delivery.not_before = len(items), now + READING
-    if filed + AT_ONCE < len(items):
-        return False
-    delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
-    return True
+    now, filed = house.clock(), max(first, _filed(session, number))  # somebody else may have got further
+    receive_all(house.desk, session, frame.items[filed - first :], delivery, filed, now)
+    filed = max(filed, first + len(frame.items))
+    delivery.items, delivery.not_before = filed if last else max(frame.of, filed + 1), now + READING
+    if last:
+        delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
+    elif frame.items:
+        delivery.attempts = 1  # it gets on: what ends its reader now has not ended it here before
+    return last
+
+
+def _filed(session: Session, number: int) -> int:
+    """How many items are filed; they are filed in order."""
+    last = session.scalar(select(func.max(Filing.position)).where(Filing.delivery_id == number))
+    return 0 if last is None else last + 1
 
 
 def _again(house: House, claimed: _Claimed, reason: str) -> None:

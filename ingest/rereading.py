@@ -12,7 +12,7 @@ from ingest import parsing
 from ingest.options import options
 from ingest.parsing import EndedError
 from ingest.reading import opened
-from parsers.item import Format, InboundItem, ParseError
+from parsers.item import Format, InboundItem, Parsed, ParseError
 from workflow import belonging, journal, rereading
 from workflow.blobs import Vault
 from workflow.desk import Desk
@@ -45,7 +45,7 @@ class Reread:
     number: int
     findings: list[Finding]
     becoming: list[Becoming]  # of those to be received, in their order; of a preview the first MOST_TRIED
-    items: list[InboundItem] = field(repr=False)
+    items: list[Parsed] = field(repr=False)
     others: "_Others" = field(repr=False)
 
     @property
@@ -86,7 +86,8 @@ class _Others:
         for number in wanted:
             try:
                 items = parsed(self._house, number)
-                self._known[number] = {key for i in items if (key := belonging.message_key(storable(i)))}
+                requests = [storable(i) for i in items if isinstance(i, InboundItem)]
+                self._known[number] = {key for i in requests if (key := belonging.message_key(i))}
             except UnreadableError:
                 self._known[number] = None
         return bool(wanted)
@@ -105,7 +106,7 @@ def preview(house: House, number: int) -> Reread:
     return Reread(number, findings, _tried(house, number, received), items, others)
 
 
-def _compared(house: House, number: int, items: list[InboundItem], others: _Others) -> list[Finding]:
+def _compared(house: House, number: int, items: list[Parsed], others: _Others) -> list[Finding]:
     with house.store.reading() as session:
         return rereading.compare(house.desk, session, _delivery(session, number), items, others)
 
@@ -151,21 +152,21 @@ def original(house: House, number: int) -> tuple[Format, bytes]:
         raise UnreadableError(str(error)) from None
 
 
-def parsed(house: House, number: int) -> list[InboundItem]:
+def parsed(house: House, number: int) -> list[Parsed]:
     """The items of a delivery, as its stored bytes are read today.
 
     Raises UnreadableError when they cannot be, LookupError when there is no such delivery.
     """
     form, raw = original(house, number)
-    reading = parsing.start(form, raw, options(house, form))
-    error = reading.exception()
-    if isinstance(error, ParseError | EndedError):
-        raise UnreadableError(str(error))
-    if isinstance(error, OSError):  # no process can be had
-        raise error
-    if error is not None:  # its text may be a customer's
-        raise UnreadableError(f"an error of ours ({getattr(error, 'kind', type(error).__name__)})")
-    return reading.result()
+    how = options(house, form)
+    try:
+        return parsing.parse(form, raw, how)
+    except (ParseError, EndedError) as error:
+        raise UnreadableError(str(error)) from None
+    except OSError:  # no process can be had
+        raise
+    except Exception as error:  # noqa: BLE001  # a parser's bug, whose text may be a customer's
+        raise UnreadableError(f"an error of ours ({getattr(error, 'kind', type(error).__name__)})") from None
 
 
 def _delivery(session: Session, number: int, *, hold: bool = False) -> Delivery:

@@ -1,18 +1,18 @@
 """Bytes in, InboundItems out. Pure: no socket, file, database, log or clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pkgutil import resolve_name
 
-from parsers.item import Address, Attachment, Format, InboundItem, ParseError
+from parsers.item import Address, Attachment, Format, InboundItem, Parsed, ParseError, RejectedRow
 from parsers.options import PLAIN, Options
 
-Parser = Callable[[bytes, Options], list[InboundItem]]
+Parser = Callable[[bytes, Options], Iterable[Parsed]]
 
 
 def _at(place: str) -> Parser:
     """The parser at a place, imported when it is first needed: a door that only stores carries none of them."""
 
-    def parser(raw: bytes, options: Options) -> list[InboundItem]:
+    def parser(raw: bytes, options: Options) -> Iterable[Parsed]:
         found: Parser = resolve_name(place)
         return found(raw, options)
 
@@ -22,17 +22,38 @@ def _at(place: str) -> Parser:
 PARSERS: dict[Format, Parser] = {
     Format.MAIL: _at("parsers.mail:parse"),
     Format.FORMSTACK: _at("parsers.formstack:parse"),
-    Format.SECURE_MESSAGE: _at("parsers.secure_message:parse"),
+    Format.SECURE_MESSAGE: _at("parsers.secure_message:stream"),
     Format.PHONE: _at("parsers.phone:parse"),
 }
 
 
+def stream(fmt: Format, raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
+    """Read raw bytes as the given format, each item as soon as it is read; rejected rows stand between them.
+
+    The same bytes and options give the same items in the same order. Raises ParseError when the bytes are not of that
+    format, and nothing else; as a rule before the first item: later only where a file is damaged far behind its
+    beginning. An iterator that knows how many are to come says so by `__length_hint__`.
+    """
+    return iter(PARSERS[fmt](raw, options))
+
+
 def parse(fmt: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
-    """Read raw bytes as the given format: one item or more, in the order of the original.
+    """Read raw bytes as the given format: its items in the order of the original, rejected rows left out.
 
     Raises ParseError when the bytes are not of that format, and nothing else.
     """
-    return PARSERS[fmt](raw, options)
+    return [item for item in stream(fmt, raw, options) if isinstance(item, InboundItem)]
 
 
-__all__ = ["PARSERS", "Address", "Attachment", "Format", "InboundItem", "ParseError", "parse"]
+__all__ = [
+    "PARSERS",
+    "Address",
+    "Attachment",
+    "Format",
+    "InboundItem",
+    "ParseError",
+    "Parsed",
+    "RejectedRow",
+    "parse",
+    "stream",
+]

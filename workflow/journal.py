@@ -99,6 +99,11 @@ def filed_together(delivery: int, first: int, outcomes: Mapping[str, int]) -> No
     _log.info("filed", delivery=delivery, first=first, **{str(k): n for k, n in outcomes.items()})
 
 
+def reading(delivery: int, rows: int, of: int) -> None:
+    """A delivery that takes long is being read: so many rows are filed, of so many; 0 if that is not known."""
+    _log.info("reading", delivery=delivery, rows=f"{rows} of {of}" if of else rows)
+
+
 def failed(delivery: int) -> None:
     """A delivery cannot be read; staff see it in `intake deliveries`."""
     _log.warning("failed", delivery=delivery)

@@ -42,7 +42,12 @@ def receive(desk: Desk, session: Session, item: Parsed, delivery: Delivery, posi
 def why_rejected(row: RejectedRow) -> str:
     """Where a rejected row stands in the file, and what is wrong with it; none of what it says."""
     cell = f", cell {row.cell}" if row.cell else ""
-    return f"{row.sheet}, row {row.row}{cell}: {row.reason}"
+    return f"{place(row)}{cell}: {row.reason}"
+
+
+def place(row: RejectedRow) -> str:
+    """Where a row stands in its file."""
+    return f"{row.sheet}, row {row.row}" if row.sheet else f"row {row.row}"
 
 
 def _received(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing:

@@ -1,6 +1,6 @@
 """A delivery that was read before, read again: what has become of each item, and making it so."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -8,16 +8,17 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
-from parsers.item import InboundItem
+from parsers.item import InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, differences, journal, reports
 from workflow.desk import Desk
 from workflow.differences import Field
 from workflow.models import Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.pairing import Filed, Pairs, pair
-from workflow.reception import receive, trusted
+from workflow.reception import place, receive, trusted, why_rejected
 from workflow.states import Outcome
 from workflow.storable import storable
 
+REJECTED = {Outcome.REJECTED, Outcome.DISMISSED}
 KeysOf = Callable[[int], set[str] | None]  # what a delivery's messages are told by, read now; None: not known
 
 
@@ -39,7 +40,7 @@ class Finding:
     filing: Filing | None = None  # None: it is new
     fields: tuple[Field, ...] = ()
     notes: tuple[str, ...] = ()  # for a person, in our own words
-    item: InboundItem | None = field(default=None, repr=False)
+    item: Parsed | None = field(default=None, repr=False)
 
     @property
     def changes(self) -> bool:
@@ -48,17 +49,49 @@ class Finding:
 
 
 def compare(
-    desk: Desk, session: Session, delivery: Delivery, items: Iterable[InboundItem], keys_of: KeysOf
+    desk: Desk, session: Session, delivery: Delivery, items: Iterable[Parsed], keys_of: KeysOf
 ) -> list[Finding]:
     """Hold a delivery's items, as they are read now, against what was filed; changes nothing.
 
     `keys_of` is asked about deliveries whose message an item of this one was taken for.
     """
-    pairs = pair(_filed(session, delivery), [storable(item) for item in items])
+    read, filed = [storable(item) for item in items], _filed(session, delivery)
+    requests = [f for f in filed if f.filing.outcome not in REJECTED]
+    pairs = pair(requests, [item for item in read if isinstance(item, InboundItem)])
+    rejected = [f.filing for f in filed if f.filing.outcome in REJECTED]
+    rows, new = _rejected(rejected, [row for row in read if isinstance(row, RejectedRow)], pairs.new)
     found = [_compared(desk, session, delivery, pairs, one, item, keys_of) for one, item in pairs.both]
     gone = [Finding(verdict=Verdict.GONE, filing=f.filing) for f in pairs.gone]
-    found = sorted([*found, *gone], key=lambda f: f.filing.position if f.filing else 0)
-    return found + [Finding(verdict=Verdict.RECEIVED, item=item) for item in pairs.new]
+    found = sorted([*found, *gone, *rows], key=lambda f: f.filing.position if f.filing else 0)
+    return found + [Finding(verdict=Verdict.RECEIVED, item=item) for item in new]
+
+
+def _rejected(
+    filings: Sequence[Filing], rows: Sequence[RejectedRow], requests: Sequence[InboundItem]
+) -> tuple[list[Finding], list[Parsed]]:
+    """What has become of rows that were rejected; and what is left of rejected rows and requests that are new.
+
+    A row is told by where it stands in the file. One that is rejected no more is one of the new requests: they are
+    taken in order, because a request does not say which row it was.
+    """
+    by_place = {place(row): row for row in rows}
+    found, mended = [], []
+    for filing in filings:
+        row = by_place.pop(next((p for p in _beginnings(filing.reason) if p in by_place), ""), None)
+        if row is None:
+            mended.append(filing)
+            continue
+        same = filing.outcome is Outcome.DISMISSED or filing.reason == why_rejected(row)
+        found.append(Finding(verdict=Verdict.SAME if same else Verdict.RECEIVED, filing=filing, item=row))
+    for at, filing in enumerate(mended):
+        taken = requests[at] if at < len(requests) else None
+        verdict = Verdict.GONE if taken is None else Verdict.RECEIVED
+        found.append(Finding(verdict=verdict, filing=filing, item=taken))
+    return found, [*requests[len(mended) :], *by_place.values()]
+
+
+def _beginnings(reason: str) -> Iterator[str]:
+    return (reason[:at] for at, c in enumerate(reason) if c in ",:")
 
 
 def put(

@@ -329,8 +329,7 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(postgres_house: H
     assert counted(house, Delivery, Delivery.attempts == 1) == counted(house, Ticket) == 12
 
 
-def test_a_backlog_larger_than_a_batch_is_read_to_its_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "AT_ONCE", 3)
+def test_a_backlog_larger_than_a_batch_is_read_to_its_end(house: House) -> None:
     door = Intake(house)
     for _ in range(7):
         door.accept(call())
