@@ -15,7 +15,7 @@ from workflow.linked import LinkedFile
 from workflow.models import Filing, Message, Outgoing, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Milestone, Person
 from workflow.settings import Settings
-from workflow.states import Status
+from workflow.states import Status, Verdict
 
 Data = dict[str, Any]
 ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
@@ -199,5 +199,6 @@ def _deliveries(session: Session, ticket: Ticket) -> list[int]:
 
 def _related(session: Session, ticket: Ticket) -> list[Data]:
     either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
+    either &= TicketRelation.verdict != Verdict.UNRELATED
     rows = session.scalars(select(TicketRelation).where(either).order_by(TicketRelation.ticket_id))
     return [{"id": r.other_id if r.ticket_id == ticket.id else r.ticket_id, "reason": r.reason} for r in rows]

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 from parsers.item import Format
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, LinkState, OutboxState, Outcome, Role, RowOutcome, Status
+from workflow.states import DeliveryState, LinkState, OutboxState, Outcome, Role, RowOutcome, Status, Verdict
 
 
 class Moment(TypeDecorator[datetime]):
@@ -71,4 +71,5 @@ class Base(DeclarativeBase):
         LinkState: _words(LinkState),
         OutboxState: _words(OutboxState),
         Role: _words(Role),
+        Verdict: _words(Verdict),
     }

@@ -92,6 +92,14 @@ class Desk:
         self._retract(session, ticket, {Milestone.RESOLVED})
         audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
 
+    def untick(self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime) -> None:
+        """Take a box back. The ticket stays where it is: only a person moves it back, with a reason."""
+        hold(session, ticket)
+        if milestone in reached(ticket):
+            self._retract(session, ticket, {milestone})
+            cause = f"untick {milestone}"
+            audit.record(session, "unticked", by=by, cause=cause, now=now, ticket=ticket.id, milestone=milestone.name)
+
     def recap(self, session: Session, ticket: Ticket, text: str, *, by: str, now: datetime) -> list[Outgoing]:
         """Promise the recap mail to every contact that has an address; the box is ticked once it is sent.
 

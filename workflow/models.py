@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from parsers.item import Format
 from workflow.base import Base, owned_blobs
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, OutboxState, Outcome, Role, Status
+from workflow.states import DeliveryState, OutboxState, Outcome, Role, Status, Verdict
 
 
 class Staff(Base):
@@ -120,6 +120,7 @@ class TicketRelation(Base):
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)
     other_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)
     reason: Mapped[str] = mapped_column(Text)
+    verdict: Mapped[Verdict] = mapped_column(default=Verdict.OPEN, server_default="")  # a person's
 
 
 class Reached(Base):

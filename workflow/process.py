@@ -78,6 +78,9 @@ DEADLINES = (
     Deadline(Milestone.RESOLVED, timedelta(days=3), Person.MANAGER, "escalate the ticket"),
 )
 
+BY_RULE = frozenset({Milestone.CUSTOMER_NOTIFIED})  # recorded with the mail of its stage: no box for it
+PROPERTIES = frozenset({Milestone.RESOLVED})  # a property, Yes or No; every other milestone is a box to tick
+
 REOPENED_AT = Stage.IN_PROGRESS  # a reply to a completed ticket puts it here, with new deadlines
 
 
@@ -120,6 +123,11 @@ _WORDS = {
     Milestone.RESOLVED: "**Resolution** = Yes",
     Milestone.RECAP_SENT: "box **5-Recap of Resolution Sent** is ticked",
 }
+
+
+def words(milestone: Milestone) -> str:
+    """What the ticket waits for until this milestone is there, for people."""
+    return _WORDS.get(milestone, f"box **{milestone}** is ticked").replace("**", "")
 
 
 def markdown() -> str:

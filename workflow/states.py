@@ -67,3 +67,11 @@ class Role(StrEnum):
     LEAD = "lead"
     ADMIN = "admin"
     AUDITOR = "auditor"
+
+
+class Verdict(StrEnum):
+    """What a person said of two tickets that may belong together."""
+
+    OPEN = ""  # nothing yet
+    LINKED = "linked"
+    UNRELATED = "not related"

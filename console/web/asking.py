@@ -79,6 +79,11 @@ def public(view: F) -> F:
     return view
 
 
+def background() -> None:
+    """Say that no person asked this: the page did by itself, and that must not keep an idle session alive."""
+    g.background = True
+
+
 def _close(error: BaseException | None) -> None:
     reading = g.pop("reading", None)
     g.pop("session", None)

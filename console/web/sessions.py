@@ -5,7 +5,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, g
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 from sqlalchemy import delete
@@ -69,7 +69,9 @@ class Sessions(SessionInterface):
         now = self._house.clock()
         if not session:
             self._forget(app, session, response)
-        elif session.modified or (session.row and now - session.row.seen_at > SEEN_EVERY):
+        elif session.modified or (
+            session.row and now - session.row.seen_at > SEEN_EVERY and not g.get("background")  # asking.background
+        ):
             self._write(session, now)
             response.set_cookie(
                 self.get_cookie_name(app), session.token, httponly=True, secure=self.get_cookie_secure(app),

@@ -1,0 +1,76 @@
+"""The audit trail in words for people: "Moved to 5-Audit", "Assigned to Ann Lee"."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflow.desk import RULE
+from workflow.models import Audit
+from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
+from workflow.states import Status
+
+# Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
+UNTOLD = (
+    "viewed", "file opened", "original read", "appended", "note", "mail sent", "mail refused", "mail withheld",
+    "recap promised", "re-read",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an audit row's ids stand for."""
+
+    staff: Mapping[int, str]
+    tasks: Mapping[int, str]  # "escalate the ticket, for Sam"
+
+
+def sentence(row: Audit, known: Known) -> str:
+    """What was done, without who did it. An action that has no words of its own here is told as it is called."""
+    told = _TOLD.get(row.action)
+    return told(row.detail, known) if told else row.action.capitalize()
+
+
+def why(row: Audit) -> str:
+    """The cause, where it says more than the sentence; "" where it does not."""
+    reasoned = {"moved back", "reopened", str(Status.SPAM), str(Status.WITHDRAWN), "task", "undone", "relation"}
+    return row.cause if row.action in reasoned else ""
+
+
+def actor(name: str) -> str:
+    """Who did it: a person's name, or the process."""
+    return "the process" if name == RULE else name
+
+
+def _reached(detail: dict[str, Any], known: Known) -> str:
+    del known
+    milestone = _member(Milestone, detail.get("milestone"))
+    if milestone in PROPERTIES:
+        return f"{milestone} set to Yes"
+    return f"{milestone}" if milestone in BY_RULE else f"Ticked {milestone}"
+
+
+def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
+    """The manual's words for a stage or milestone of ours, by the name the audit row has; the name if it is gone."""
+    return kind.__members__.get(str(name), str(name))
+
+
+_TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
+    "opened": lambda _, __: "Ticket opened",
+    "assigned": lambda d, known: f"Assigned to {known.staff.get(d.get('owner', 0), 'somebody')}",
+    "reached": _reached,
+    "unticked": lambda d, _: f"Unticked {_member(Milestone, d.get('milestone'))}",
+    "stage": lambda d, _: f"Moved to {_member(Stage, d.get('stage'))}",
+    "moved back": lambda d, _: f"Moved back to {_member(Stage, d.get('stage'))}",
+    "resolution no": lambda _, __: f"{Milestone.RESOLVED} set to No",
+    "reopened": lambda _, __: "Reopened",
+    "merged": lambda d, _: f"Merged into #{d.get('into')}",
+    str(Status.SPAM): lambda _, __: "Closed as spam",
+    str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",
+    "task": lambda d, known: f"Task: {known.tasks.get(d.get('task', 0), 'gone')}",
+    "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
+    "settled": lambda _, __: "Settled a question of the list",
+    "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
+    "undone": lambda _, __: "Took back what was done last",
+    "survey answered": lambda _, __: "Survey answered",
+    "unsubscribed": lambda _, __: "Wants no more surveys",
+}

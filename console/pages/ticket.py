@@ -1,0 +1,128 @@
+"""The page of a ticket, and what its buttons do."""
+
+from flask import Blueprint, Response, abort, flash, jsonify, redirect, render_template, request, url_for
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response as AnyResponse
+
+from console import ticket_page_data
+from console.audit_words import UNTOLD, Known, actor, sentence, why
+from console.ticket_actions import ACTIONS, Action, Asked, act
+from console.timeline_data import Happened
+from console.web.asking import background, db, house, needs, now, staff
+from workflow import presence
+from workflow.desk import Missing, ticket_or_missing
+from workflow.models import Audit, Message, Staff, Ticket
+from workflow.rights import Right
+from workflow.states import Status, Verdict
+
+NUMBER = "<int(max=2147483647):number>"  # as wide as the database's
+SHOWN = 12  # changes told before somebody is asked again
+
+pages = Blueprint("ticket", __name__)
+
+
+@pages.get(f"/tickets/{NUMBER}")
+@needs(Right.READ)
+def show(number: int) -> str:
+    """Everything about a ticket; that it was looked at is on record."""
+    return _page(number)
+
+
+@pages.post(f"/tickets/{NUMBER}/do/<name>")
+@needs(Right.WORK)
+def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
+    """Do one of the actions. 409 and the question again when others did something since the page was seen.
+
+    422 and the page with what was typed when it cannot be done.
+    """
+    action = ACTIONS.get(name) or abort(404)
+    try:
+        with house().store.transaction() as session:
+            ticket = _held(session, number)
+            changed = _changes(session, number) if action.asks else []
+            if not changed:
+                asked = Asked(house(), session, ticket, session.merge(staff(), load=False), now(), request.form)
+                said = act(asked, action)
+    except Missing as missing:
+        return _page(number, fault=str(missing)), 422
+    if changed:
+        return _ask_again(number, action, changed), 409
+    if not action.reversible:  # what can be taken back says so itself, with its button
+        flash(said, "success")
+    return redirect(url_for("ticket.show", number=number))
+
+
+@pages.post(f"/tickets/{NUMBER}/pulse")
+@needs(Right.READ)
+def pulse(number: int) -> Response:
+    """JSON for the page that is open: who else looks at the ticket, what others did since it was loaded."""
+    background()
+    with house().store.transaction() as session:
+        if session.get(Ticket, number) is None:
+            abort(404)
+        presence.look(session, number, staff(), now())
+    others = [name for name, at in presence.others(db(), number, staff(), now()) if now() - at < presence.WATCHING]
+    changed = [f"{c.words} ({c.by})" for c in _told(_changes(db(), number))]
+    return jsonify(watching=others, changed=changed)
+
+
+def _held(session: Session, number: int) -> Ticket:
+    try:
+        return ticket_or_missing(session, number)
+    except Missing:
+        abort(404)
+
+
+def _page(number: int, fault: str = "") -> str:
+    with house().store.transaction() as session:
+        if session.get(Ticket, number) is None:
+            abort(404)
+        presence.look(session, number, staff(), now())
+    ticket = ticket_page_data.load(db(), number) or abort(404)
+    nth = min(request.args.get("older", 0, type=int), 1000)
+    page = ticket_page_data.page(db(), ticket, house().settings, me=staff(), now=now(), nth=max(0, nth))
+    return render_template(
+        "ticket/page.html", page=page, ticket=ticket, nth=max(0, nth), fault=fault, typed=request.form, now=now(),
+        Status=Status, Verdict=Verdict, watching=presence.WATCHING, specialist=house().settings.telemedicine,
+    )  # fmt: skip
+
+
+def _changes(session: Session, number: int) -> list[Audit]:
+    seen = request.form.get("seen", 0, type=int)
+    return presence.changes(session, number, max(0, min(seen, 2**31 - 1)), staff().name)
+
+
+def _ask_again(number: int, action: Action, changed: list[Audit]) -> str:
+    kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", "seen"}}
+    return render_template(
+        "ticket/changed.html", number=number, label=action.label, changes=_told(changed[-SHOWN:]), kept=kept,
+        seen=max(c.id for c in changed), written=_written_since(changed),
+    )  # fmt: skip
+
+
+def _written_since(changed: list[Audit]) -> list[Message]:
+    """The messages among the changes, to be read before going on."""
+    numbers = [c.detail["message"] for c in changed if "message" in c.detail]
+    found = [db().get(Message, n) for n in numbers[-SHOWN:]]
+    return [m for m in found if m is not None]
+
+
+def _told(changed: list[Audit]) -> list[Happened]:
+    owners = {c.detail["owner"] for c in changed if "owner" in c.detail}
+    names = {s.id: s.name for n in owners if (s := db().get(Staff, n)) is not None}
+    known = Known(names, {})
+    return [
+        Happened(
+            at=c.at, number=c.id, words=_MESSAGE.get(c.action) or sentence(c, known), why=why(c), by=actor(c.actor)
+        )
+        for c in changed
+    ]
+
+
+_MESSAGE = {
+    "appended": "A message came from the customer",
+    "note": "A note was added",
+    "mail refused": "A mail of ours was refused",
+    "recap promised": "The recap was sent",
+}
+assert set(_MESSAGE) <= set(UNTOLD)

@@ -1,0 +1,194 @@
+"""A ticket's timeline: messages, mails, moves and tasks in one order, the newest first, within bounds.
+
+Newest first, because who opens a ticket asks what came last: the customer's latest words stand beside the boxes to
+tick and the answer to write, and nobody scrolls past a month to reach them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import escape
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session
+
+from console import audit_words
+from console.audit_words import Known
+from workflow.models import Audit, Message, Outgoing, StoredAttachment, Ticket
+from workflow.states import OutboxState
+
+ENTRIES = 60  # on a page of the timeline
+READ = 20_000  # characters of a message fetched: a page shows no more
+WHOLE = 12_000  # bytes of one message's text; the rest is a click away
+BUDGET = 110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
+EXCERPT = 300  # characters of a message that there is no more room for
+DETAILS = 40  # rows of a form's table
+PICTURES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
+PREVIEWED = PICTURES | {"application/pdf"}  # as they say of themselves; their bytes decide when they are asked for
+
+
+@dataclass(frozen=True)
+class File:
+    """An attachment, without its bytes."""
+
+    number: int
+    name: str
+    mime: str
+    size: int
+    inline: bool
+
+    @property
+    def picture(self) -> bool:
+        """Whether it claims to be a picture we show."""
+        return self.mime.lower() in PICTURES
+
+    @property
+    def previewed(self) -> bool:
+        """Whether it claims to be something we show."""
+        return self.mime.lower() in PREVIEWED
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message: from the customer (in), by us (out), or a note of the desk."""
+
+    at: datetime
+    number: int
+    direction: str
+    sender: str
+    email: str
+    subject: str
+    text: str  # the newest words
+    quoted: str  # what follows them: quotes, signature; "" if nothing
+    cut: bool  # whether there is more than the two show
+    html: bool
+    details: Sequence[tuple[str, str]]
+    caveats: Sequence[str]
+    files: Sequence[File]
+    sent_at: datetime | None
+    mail: Outgoing | None  # the mail of ours it is
+    kind: str = "said"
+
+
+@dataclass(frozen=True)
+class Mailed:
+    """A mail of ours that is not a message yet, or never will be: waiting, refused, withheld."""
+
+    at: datetime
+    number: int
+    mail: Outgoing
+    kind: str = "mailed"
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A move, a milestone, a task: a line of the audit trail in words."""
+
+    at: datetime
+    number: int
+    words: str
+    why: str
+    by: str
+    kind: str = "happened"
+
+
+Entry = Said | Mailed | Happened
+Source = Row[Any] | Outgoing | Audit
+
+
+class _Room:
+    """How much text the page still has room for."""
+
+    def __init__(self) -> None:
+        self._left = BUDGET
+
+    def fit(self, text: str) -> str:
+        """As much of the beginning of a text as there is room for; an excerpt at least."""
+        size, most = _written(text), min(WHOLE, self._left)
+        if size > most:  # by its share: exact enough, and never in the middle of a letter
+            text = text[: max(EXCERPT, len(text) * most // size)]
+        self._left = max(0, self._left - _written(text))
+        return text
+
+
+def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> tuple[list[Entry], bool]:
+    """A page of the timeline, newest first, and whether there is an older one. `ticket.outbox` should be loaded."""
+    first = page * ENTRIES
+    most = first + ENTRIES + 1  # of each kind: enough, whatever their order is
+    mails = {f"outbox:{m.id}": m for m in ticket.outbox}
+    rows = _messages(session, ticket, most)
+    found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
+    found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]
+    found += [(m.created_at, 2, m.id, m) for m in mails.values() if m.state not in _SENT]
+    found.sort(key=lambda f: f[:3], reverse=True)
+    shown = found[first : first + ENTRIES]
+    files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
+    room = _Room()
+    entries = [_entry(thing, mails, files, known, room) for *_, thing in shown]
+    return entries, len(found) > first + ENTRIES
+
+
+_SENT = frozenset({OutboxState.SENT, OutboxState.BOUNCED})  # these are messages of the timeline
+
+
+def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
+    """Messages, as much of each as is shown: HTML and text may be megabytes."""
+    columns = (
+        Message.id, Message.at, Message.direction, Message.external_id, Message.from_name, Message.from_email,
+        Message.subject, Message.details, Message.caveats, Message.sent_at,
+        func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
+        func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
+    )  # fmt: skip
+    rows = select(*columns).where(Message.ticket_id == ticket.id)
+    return session.execute(rows.order_by(Message.at.desc(), Message.id.desc()).limit(most)).all()
+
+
+def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:
+    a = StoredAttachment
+    rows = select(a.message_id, a.id, a.name, a.mime, a.size, a.inline).where(a.message_id.in_(list(messages)))
+    found: dict[int, list[File]] = {}
+    for message, number, name, mime, size, inline in session.execute(rows.order_by(a.id)):
+        found.setdefault(message, []).append(File(number, name, mime, size, inline))
+    return found
+
+
+def _audit(session: Session, ticket: Ticket, most: int) -> list[Audit]:
+    rows = select(Audit).where(Audit.ticket_id == ticket.id, Audit.action.not_in(audit_words.UNTOLD))
+    return list(session.scalars(rows.order_by(Audit.id.desc()).limit(most)))
+
+
+def _entry(
+    thing: Source, mails: Mapping[str, Outgoing], files: Mapping[int, list[File]], known: Known, room: _Room
+) -> Entry:
+    if isinstance(thing, Audit):
+        words, by = audit_words.sentence(thing, known), audit_words.actor(thing.actor)
+        return Happened(at=thing.at, number=thing.id, words=words, why=audit_words.why(thing), by=by)
+    if isinstance(thing, Outgoing):
+        return Mailed(at=thing.created_at, number=thing.id, mail=thing)
+    return _said(thing, mails.get(thing.external_id or ""), files.get(thing.id, []), room)
+
+
+def _said(row: Row[Any], mail: Outgoing | None, files: list[File], room: _Room) -> Said:
+    newest, quoted = _folded(row.text, row.reply_text)
+    text, rest = room.fit(newest), room.fit(quoted)
+    details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
+    cut = len(text) < len(newest) or len(rest) < len(quoted) or row.length > READ or len(row.details) > DETAILS
+    return Said(
+        at=row.at, number=row.id, direction=row.direction, sender=row.from_name[:200], email=row.from_email[:320],
+        subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html), details=details,
+        caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mail=mail,
+    )  # fmt: skip
+
+
+def _folded(text: str, reply: str) -> tuple[str, str]:
+    """The newest words of a message, and what follows them; the whole where nobody could tell them apart."""
+    if not reply.strip():
+        return text, ""
+    if text.startswith(reply):
+        return reply, text[len(reply) :].strip("\n")
+    return reply, text if reply.strip() != text.strip() else ""
+
+
+def _written(text: str) -> int:
+    return len(str(escape(text)).encode())

@@ -1,0 +1,199 @@
+"""Taking back what was just done to a ticket: a picture of it before, put back while nothing else has happened."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Enum, Table, delete, inspect, or_, select, update
+from sqlalchemy.orm import Session
+
+from workflow import audit, promise
+from workflow.base import Base, Moment
+from workflow.desk import Missing, hold
+from workflow.desk_models import Undo
+from workflow.models import Audit, Outgoing, Reached, Ticket, TicketContact, TicketRelation
+from workflow.presence import READING, version
+from workflow.process import Template
+from workflow.states import OutboxState
+
+VALID = timedelta(minutes=10)
+DELAY = timedelta(seconds=10)  # mails promised by a person's action wait so long: they can be taken back unsent
+KEPT = timedelta(days=1)
+HARMLESS = (*READING, "note", "appended")  # an undo touches neither notes nor what came in meanwhile
+
+Values = dict[str, Any]
+_TICKET = (
+    "stage", "status", "resolution", "owner_id", "period", "period_started_at", "completed_at", "merged_into_id",
+    "caveats",
+)  # fmt: skip
+_TASK = ("assignee", "done_at", "done_by")
+_REACHED = ("period", "milestone", "at", "by", "note")
+_RELATION = ("ticket_id", "other_id", "reason", "verdict")
+
+
+@dataclass
+class Doing:
+    """What is being done; `words` say what, as the page tells it and the offer to take it back."""
+
+    words: str
+
+
+@contextmanager
+def reversible(
+    session: Session, ticket: Ticket, words: str, *, by: str, now: datetime, other: Ticket | None = None
+) -> Iterator[Doing]:
+    """Make what is done in the block one thing that `by` can take back for ten minutes.
+
+    `other` is a second ticket it touches, as a merge does. Mails promised in the block are held up for ten seconds.
+    Nothing is kept where the block changed nothing.
+    """
+    doing = Doing(words)
+    hold(session, ticket)
+    tickets = [ticket, *([other] if other else [])]
+    before, seen = _picture(session, tickets), version(session, ticket.id)
+    yield doing
+    session.flush()
+    fresh = _new_mails(session, ticket, before)
+    if fresh:
+        session.execute(update(Outgoing).where(Outgoing.id.in_(fresh)).values(not_before=now + DELAY))
+    last = version(session, ticket.id)
+    if last > seen:
+        session.execute(delete(Undo).where(Undo.ticket_id == ticket.id, Undo.at < now - KEPT))
+        session.add(Undo(ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before))
+
+
+def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
+    """What this person can take back on the ticket now, if anything."""
+    rows = select(Undo).where(Undo.ticket_id == ticket, Undo.undone_at.is_(None)).order_by(Undo.id.desc())
+    found = session.scalar(rows.limit(1))
+    return found if found is not None and not _obstacle(session, found, by, now) else None
+
+
+def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
+    """Put the ticket back to where it was before the undo with this number; what was taken back, in words.
+
+    Raises Missing when that is not possible any more, and says why.
+    """
+    hold(session, ticket)
+    undo = session.get(Undo, number)
+    if undo is None or undo.ticket_id != ticket.id:
+        raise Missing("there is nothing to take back")
+    if fault := _obstacle(session, undo, by, now):
+        raise Missing(fault)
+    _withhold(session, ticket, undo)
+    _restore_rows(session, ticket, undo, by, now)
+    _put(ticket, undo.before["ticket"])
+    undo.undone_at = now
+    audit.record(session, "undone", by=by, cause=undo.words, now=now, ticket=ticket.id, undo=undo.id)
+    session.flush()
+    session.expire(ticket)
+    return undo.words
+
+
+def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
+    if undo.by != by:
+        return f"only {undo.by} can take this back"
+    if undo.undone_at is not None:
+        return "it is taken back already"
+    if now - undo.at > VALID:
+        return "it can be taken back for ten minutes; now move the ticket back, or reopen it"
+    rows = select(Audit.action, Audit.actor).where(
+        Audit.ticket_id == undo.ticket_id, Audit.id > undo.audit_id, Audit.action.not_in(HARMLESS)
+    )
+    since = session.execute(rows.order_by(Audit.id).limit(1)).first()
+    return f"since then: {since.action}, by {since.actor}. Move the ticket back, or reopen it" if since else ""
+
+
+# -- the picture ----------------------------------------------------------------------------------------------------
+
+
+def _picture(session: Session, tickets: list[Ticket]) -> Values:
+    ticket, numbers = tickets[0], [t.id for t in tickets]
+    links = select(TicketContact.id).where(TicketContact.ticket_id.in_(numbers))
+    return {
+        "ticket": _values(ticket, _TICKET),
+        "milestones": [_values(r, _REACHED) for r in ticket.milestones],
+        "tasks": {str(t.id): _values(t, _TASK) for t in ticket.tasks},
+        "mails": [m.id for m in ticket.outbox],
+        "relations": [_values(r, _RELATION) for r in _relations(session, ticket)],
+        "tickets": numbers,
+        "contacts": list(session.scalars(links)),
+    }
+
+
+def _relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
+    either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
+    return list(session.scalars(select(TicketRelation).where(either)))
+
+
+def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
+    rows = select(Outgoing.id).where(Outgoing.ticket_id == ticket.id, Outgoing.id.not_in(before["mails"]))
+    return list(session.scalars(rows))
+
+
+def _withhold(session: Session, ticket: Ticket, undo: Undo) -> None:
+    """Take back the mails that were promised, every one, or none and raise Missing.
+
+    Their rule keys become free: doing it again promises them again.
+    """
+    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, undo.before))).with_for_update()
+    mails = list(session.scalars(rows))
+    for mail in mails:
+        if mail.state is not OutboxState.WAITING or mail.attempts:  # claimed: it may be with the relay right now
+            raise Missing("its mail is on the way to the customer")
+        mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {undo.by} before it was sent"
+        mail.rule_key = f"{mail.rule_key[:360]}:undone:{undo.id}"
+    if any(m.template is Template.SURVEY for m in mails):
+        promise.release_survey(session, ticket)
+
+
+def _restore_rows(session: Session, ticket: Ticket, undo: Undo, by: str, now: datetime) -> None:
+    before = undo.before
+    _restore_milestones(session, ticket, before["milestones"])
+    for task in ticket.tasks:
+        if (was := before["tasks"].get(str(task.id))) is not None:
+            _put(task, was)
+        else:  # closed, not removed: somebody may have read of it
+            task.kind, task.done_at, task.done_by = f"{task.kind[:80]}:undone:{undo.id}", now, by
+    links = TicketContact.ticket_id.in_(before["tickets"]), TicketContact.id.not_in(before["contacts"])
+    session.execute(delete(TicketContact).where(*links))
+    were = {(r["ticket_id"], r["other_id"]): r for r in before["relations"]}
+    for relation in _relations(session, ticket):
+        was = were.get((relation.ticket_id, relation.other_id))
+        if was is None:
+            session.delete(relation)
+        else:
+            _put(relation, was)
+
+
+def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) -> None:
+    were = {(r["period"], r["milestone"]): r for r in before}
+    there = {(r.period, r.milestone.value): r for r in ticket.milestones}
+    for key in there.keys() - were.keys():
+        session.delete(there[key])
+    session.flush()
+    for key in were.keys() - there.keys():
+        again = Reached(ticket_id=ticket.id)
+        _put(again, were[key])
+        session.add(again)
+
+
+def _values(row: Base, names: tuple[str, ...]) -> Values:
+    """Columns of a row as JSON can hold them."""
+    values = {name: getattr(row, name) for name in names}
+    return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
+
+
+def _put(row: Base, values: Values) -> None:
+    """Put columns back, each as its type has it."""
+    table = inspect(type(row)).local_table
+    assert isinstance(table, Table)
+    for name, value in values.items():
+        kind = table.c[name].type
+        if isinstance(kind, Moment) and value is not None:
+            value = datetime.fromisoformat(value)  # noqa: PLW2901  # the same value, as Python has it
+        elif isinstance(kind, Enum) and kind.enum_class is not None:
+            value = kind.enum_class(value)  # noqa: PLW2901  # as above
+        setattr(row, name, value)
