@@ -56,7 +56,7 @@ WORDS = {
     "patient": "patient name", "patient_id": "patient number", "birth_date": "date of birth",
     "patient_data": "other patient data",
 }  # fmt: skip
-_LONGEST_HEADING = 60
+LONGEST = 60  # characters of a heading
 SEARCHED = 30  # rows: titles and filters above a table are fewer
 
 
@@ -84,7 +84,7 @@ class Heading:
 
     def repeats(self, row: dict[int, str]) -> bool:
         """Tell a heading row repeated among the messages, as on every page of a printed report."""
-        if not row or max(map(len, row.values())) > _LONGEST_HEADING:
+        if not row or max(map(len, row.values())) > LONGEST:
             return False
         return all(self.keys.get(column) == self.known.key(text) for column, text in row.items())
 
@@ -187,7 +187,7 @@ def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Kn
     keys = {column: known.key(text) for column, text in labels.items() if text}
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
-        meaning = known.meaning(key) if len(labels[column]) <= _LONGEST_HEADING else None
+        meaning = known.meaning(key) if len(labels[column]) <= LONGEST else None
         if meaning:
             ranked.setdefault(meaning[0], []).append((meaning[1], column))
     return Heading(

@@ -2,20 +2,23 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from parsers import fields, headings
 from parsers.cells import ERROR, NOT_A_DATE, UNSOLVED, Cells, Value
+from parsers.delimited import QUOTES
 from parsers.headings import WORDS, Heading
 from parsers.item import Address, Format, InboundItem, Parsed, RejectedRow
 from parsers.options import PLAIN, Options
+from parsers.worksheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
 
 NOTHING_SAID = "neither message text nor subject: write the message into this row"
 NOBODY = "neither practice nor sender nor e-mail address: write into this row who asks"
 NO_VALUE = "the message text is {flaw}; and there is no subject"
+DAMAGED = "{flaw}: export the messages again, or write this row anew"
 PATIENT = "{label} (patient data)"
 
 _SHORT_ID = 6  # characters: what is shorter under a bare "ID" may count rows, and would hide next week's messages
@@ -24,6 +27,9 @@ _MOST_KNOWN = 4096  # senders kept in mind, so that each is taken apart once
 _APART = re.compile(r"[\s;|]+|,(?=\s|https?://|$)")  # between the links of one cell
 _LINK = re.compile(r"https?://\S", re.IGNORECASE)
 _OF_CONTENT = re.compile(r"row-[0-9a-f]{64}")
+_NO_TEXT = {ERROR, UNSOLVED, NO_SUCH_TEXT}
+_DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # which column says what cannot be known
+_LINKED = ("external_id", "subject", "thread_id")  # a link behind one of these leads to the message itself
 _BLANK = Value("")
 
 
@@ -47,6 +53,7 @@ class _Said(NamedTuple):
     sender: Address
     email: str
     link: str
+    behind: str  # the address that a cell leads to, where the link is taken from there
 
 
 class Rows:
@@ -73,19 +80,21 @@ class Rows:
     def parsed(self, line: Line) -> Parsed:
         """Make the item of a row; what is missing or damaged becomes a caveat, unless nothing of a request is left."""
         values = line.values
+        odd = [c for c, v in values.items() if v.flaw or v.link or len(v.text) > fields.LONGEST_LINE]
         text, subject = self._text(values), self._line(values, "subject")
         company, number = self._line(values, "company"), self._line(values, "company_number").lstrip("'")
         if not (company or number):
             company, number = self._defaults.get("company", ""), self._defaults.get("company_number", "")
-        email = self._line(values, "email")
+        email = self._line(values, "email") or (self._behind(values, "mailto:", "email", "sender") if odd else "")
         sender, caveats = self._sender(self._line(values, "sender"), email)
         somebody = bool(company or number or sender.name or sender.email)
-        wrong = self._wrong(line, text, subject, somebody=somebody)
+        wrong = self._wrong(line, odd, text, subject, somebody=somebody)
         if wrong is not None:
             return wrong
         sent_at = self._sent_at(values)
         category, link = self._or_default(values, "category"), self._line(values, "link")
-        said = _Said(sent_at, sender, email, link)
+        behind = self._behind(values, "http", "link", *_LINKED) if odd and not _is_link(link) else ""
+        said = _Said(sent_at, sender, email, link, behind)
         own_id = self._own_id(values)
         return InboundItem(
             format=Format.SECURE_MESSAGE,
@@ -98,28 +107,32 @@ class Rows:
             category=category,
             subject=subject or self._defaults.get("subject", ""),
             text=text,
-            details=tuple(self._details(values, said)),
-            link=link if _is_link(link) else "",
+            details=tuple(self._details(values, odd, said)),
+            link=link if _is_link(link) else behind,
             thread_id=self._line(values, "thread_id").lstrip("'"),
             sent_at=sent_at,
             telemedicine=bool(fields.TELEMEDICINE.search(f"{category} {subject}")),
-            caveats=tuple(dict.fromkeys((*self._caveats(line, said, text, company or number), *caveats))),
+            caveats=tuple(dict.fromkeys((*self._caveats(line, odd, said, text, company or number), *caveats))),
         )
 
-    def _wrong(self, line: Line, text: str, subject: str, *, somebody: bool) -> RejectedRow | None:
+    def _wrong(self, line: Line, odd: list[int], text: str, subject: str, *, somebody: bool) -> RejectedRow | None:
         """The row as one that is no request, with what is wrong; None where it is one."""
-        flaw = "" if subject else self._flaw(line)
-        if flaw in {ERROR, UNSOLVED}:
-            return self._rejected(line, NO_VALUE.format(flaw=flaw), "body")
+        flaws = {column: line.values[column].flaw for column in odd}
+        damaged = [column for column, flaw in flaws.items() if flaw in _DAMAGE]
+        if damaged:
+            return self._rejected(line, DAMAGED.format(flaw=flaws[damaged[0]]), damaged[:1])
+        bodies = self._columns["body"]
+        lost = [column for column in bodies if flaws.get(column) in _NO_TEXT and not subject]
+        if lost:
+            return self._rejected(line, NO_VALUE.format(flaw=flaws[lost[0]]), lost[:1])
         if not (text or subject):
-            return self._rejected(line, NOTHING_SAID, "body")
-        return None if somebody else self._rejected(line, NOBODY, *headings.SENDER_FIELDS)
+            return self._rejected(line, NOTHING_SAID, bodies)
+        return None if somebody else self._rejected(line, NOBODY, self._of(*headings.SENDER_FIELDS))
 
-    def _flaw(self, line: Line) -> str:
-        return next((line.values[c].flaw for c in self._columns["body"] if c in line.values), "")
+    def _of(self, *names: str) -> list[int]:
+        return [column for name in names for column in self._columns[name]]
 
-    def _rejected(self, line: Line, reason: str, *names: str) -> RejectedRow:
-        columns = [column for name in names for column in self._columns[name]]
+    def _rejected(self, line: Line, reason: str, columns: Sequence[int]) -> RejectedRow:
         cell = f"{letters(columns[0])}{line.number}" if len(columns) == 1 else ""
         told = ((self._label(column), value.text) for column, value in sorted(line.values.items()))
         return RejectedRow(sheet=self._sheet, row=line.number, cell=cell, reason=reason, values=tuple(told))
@@ -175,6 +188,12 @@ class Rows:
                 self._known_recipients[text] = known
         return known
 
+    def _behind(self, values: dict[int, Value], kind: str, *names: str) -> str:
+        """The first address of a kind that a cell of these fields leads to."""
+        links = (values[column].link for column in self._of(*names) if column in values)
+        found = next((link for link in links if link.startswith(kind)), "")
+        return found.removeprefix("mailto:").partition("?")[0] if kind == "mailto:" else found
+
     def _sent_at(self, values: dict[int, Value]) -> datetime | None:
         clock = self._first(values, "clock")
         return self._how.sent_at(
@@ -193,10 +212,10 @@ class Rows:
 
     # -- what else the row says -------------------------------------------------------------------------------------
 
-    def _details(self, values: dict[int, Value], said: _Said) -> Iterator[tuple[str, str]]:
+    def _details(self, values: dict[int, Value], odd: list[int], said: _Said) -> Iterator[tuple[str, str]]:
         """Every column that is none of our fields, and those of ours that hold more than the item says of them."""
         told, attached = self._quiet, self._columns["attachments"]
-        more = self._more(values, said)
+        more = self._more(values, odd, said)
         if more or self._several:
             taken = (self._taken(name, values) for name in self._columns if name not in more)
             told = frozenset(column for columns in taken for column in columns) - self._kept
@@ -207,6 +226,14 @@ class Rows:
                     yield from _attached(label, value.text)
                 else:
                     yield label, value.text
+        for column in odd:  # where a cell leads to, unless the item or its own text says so
+            address = values[column].link
+            if (
+                address
+                and address not in {said.link, said.behind, values[column].text}
+                and not address.startswith("mailto:")
+            ):
+                yield f"{self._label(column)}: leads to", address
 
     def _label(self, column: int) -> str:
         return self._labels.get(column) or f"Column {letters(column)}"
@@ -217,7 +244,8 @@ class Rows:
             return self._text_columns(values)
         return [column for column in self._columns[name] if column in values and values[column].text][:1]
 
-    def _more(self, values: dict[int, Value], said: _Said) -> set[str]:
+    def _more(self, values: dict[int, Value], odd: list[int], said: _Said) -> set[str]:
+        """Fields whose columns hold more than the item says of them."""
         more = set()
         if said.sent_at is None and (self._columns["sent_at"] or self._columns["clock"]):
             more |= {"sent_at", "clock"}
@@ -225,12 +253,12 @@ class Rows:
             more.add("email")
         if said.link and not _is_link(said.link):
             more.add("link")
-        long = [column for column, value in values.items() if len(value.text) > fields.LONGEST_LINE]
+        long = [column for column in odd if len(values[column].text) > fields.LONGEST_LINE]
         if long:
             more |= {n for n, columns in self._columns.items() if n != "body" and not set(columns).isdisjoint(long)}
         return more
 
-    def _caveats(self, line: Line, said: _Said, text: str, practice: str) -> list[str]:
+    def _caveats(self, line: Line, odd: list[int], said: _Said, text: str, practice: str) -> list[str]:
         found = []
         if not text:
             found.append("no message text in this row")
@@ -240,7 +268,7 @@ class Rows:
             found.append(f"date: {NOT_A_DATE}")
         if line.hidden:
             found.append("this row is hidden in the sheet")
-        found += [f"{self._word(column)}: {value.flaw}" for column, value in line.values.items() if value.flaw]
+        found += [f"{self._word(column)}: {flaw}" for column in odd if (flaw := line.values[column].flaw)]
         return found
 
     def _word(self, column: int) -> str:

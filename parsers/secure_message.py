@@ -13,7 +13,6 @@ from parsers.options import PLAIN, Options
 from parsers.tables import Table, tables
 
 MAX_ROWS = 1_000_000  # in one file: what tells them apart is kept until its end, some 200 bytes of each
-WHOLE = 1_000  # rows read before the first is handed on: damage among them refuses the file, and not a part of it
 
 _FOOTER = re.compile(r"(?:grand )?totals?\b|page \d+ of \d+|(?:report )?generated\b|end of report", re.IGNORECASE)
 _FOOTER_CELLS = 3  # "Total", a count and perhaps a date
@@ -42,15 +41,15 @@ def stream(raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
     stops no other; it may come before the item above it. The same bytes and options give the same, in the same order.
 
     Raises ParseError when it is no such file, when headings for the message text and for practice or sender are not
-    found ("mapping needed: …"), or without any row: all before anything is yielded. Later it is raised only where a
-    file is damaged, or larger than it may be, below its first thousand rows.
+    found ("mapping needed: …"), or without any row: all before anything is yielded. Later it is raised only beyond
+    MAX_ROWS messages.
     """
     sheets, notes = _sheets(raw, options)
     rows = _told(sheets, notes)
-    first = list(islice(rows, WHOLE))
-    if not first:
+    first = next(rows, None)
+    if first is None:
         raise ParseError("no rows found under the heading: export the messages again")
-    yield from first
+    yield first
     yield from rows
 
 
@@ -177,7 +176,9 @@ def _messages(sheet: _Sheet, notes: list[str]) -> Iterator[Line]:
     heading, texts = sheet.heading, sheet.heading.columns["body"]
     ended = aside = False
     for line in sheet.lines():
-        if heading.repeats(line.texts):
+        text = line.values.get(texts[0])
+        is_long = text is not None and len(text.text) > headings.LONGEST  # as most messages are: no heading repeated
+        if not is_long and heading.repeats(line.texts):
             ended = False
         elif _is_footer(line, texts):
             ended = True

@@ -10,7 +10,7 @@ import pytest
 
 from parsers import headings, secure_message, us_dates, worksheet
 from parsers.cells import Cells
-from parsers.item import InboundItem, ParseError, RejectedRow
+from parsers.item import Address, InboundItem, ParseError, RejectedRow
 from parsers.message_row import NOBODY, NOTHING_SAID, letters
 from parsers.options import Options, Profile
 from parsers.tables import Table
@@ -259,6 +259,54 @@ def test_rows_repeated_further_down_are_counted_at_the_end() -> None:
     assert last.caveats == ("rows of the file that repeat an earlier one and were not read again: 3",)
 
 
+# -- damaged and linked cells ----------------------------------------------------------------------------------------
+
+
+def test_a_damaged_cell_costs_its_row_and_says_which() -> None:
+    bad = '<row r="3"><c r="ZZZZ3" t="inlineStr"><is><t>x</t></is></c></row>'
+    raw = cells(line(1, "From", "Message") + line(2, "Pat", "one") + bad + line(4, "Pat", "two"))
+    rows = list(secure_message.stream(raw))
+    [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
+    assert (wrong.row, wrong.reason.partition(":")[0]) == (3, "a cell whose place in the sheet cannot be told")
+    assert [row.text for row in rows if isinstance(row, InboundItem)] == ["one", "two"]
+
+
+def test_quotes_that_do_not_match_cost_one_line() -> None:
+    raw = b'From,Message\nPat,one\n"Pat"x,two\nPat,three\n'
+    rows = list(secure_message.stream(raw))
+    assert [row.row for row in rows if isinstance(row, RejectedRow)] == [3]
+    assert len(rows) == 3
+
+
+def linked(places: dict[str, str], *rows: list[object]) -> InboundItem:
+    def link(made: openpyxl.Workbook) -> None:
+        for cell, address in places.items():
+            made.worksheets[0][cell].hyperlink = address
+
+    return one(*rows, edit=link)
+
+
+def test_a_message_id_that_leads_somewhere_is_the_link_to_the_original() -> None:
+    item = linked({"A2": "https://k.example/1"}, ["Message ID", "From", "Message"], ["M-1", "Pat", "x"])
+    assert (item.external_id, item.link, item.details) == ("M-1", "https://k.example/1", ())
+
+
+def test_an_address_behind_a_name_is_whom_to_answer() -> None:
+    item = linked({"A2": "mailto:pat@x.example?subject=x"}, ["From", "Message"], ["Pat Doe", "x"])
+    assert item.sender == Address("Pat Doe", "pat@x.example")
+
+
+def test_where_any_other_cell_leads_is_a_detail() -> None:
+    item = linked({"B2": "https://e.example/a", "C2": "https://e.example/b"}, ["From", "Message", "Attachments"],
+                  ["Pat", "x", "eob.pdf"])  # fmt: skip
+    assert item.link == ""
+    assert item.details == (
+        ("Attachments", "eob.pdf"),
+        ("Message: leads to", "https://e.example/a"),
+        ("Attachments: leads to", "https://e.example/b"),
+    )
+
+
 # -- large files ----------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +332,7 @@ def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.Monke
     rows = (row(n, "Pat", f"{n} {long}") for n in range(2, 6_000))
     endless(monkeypatch, itertools.chain([row(1, "From", "Message")], rows))
     told = secure_message.stream(b"")
-    next(told)  # and with it the first thousand
+    next(told)
     tracemalloc.start()
     try:
         assert sum(1 for _ in told) == 5_997
@@ -294,11 +342,10 @@ def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.Monke
     assert peak < 5_000_000  # of 50 MB
 
 
-def test_damage_at_the_start_refuses_the_file_and_further_down_the_rest_of_it() -> None:
-    rows = [line(n, f"Pat {n}", "Text") for n in range(2, secure_message.WHOLE)]
-    short = cells(line(1, "From", "Message") + "".join(rows[:50]) + "<row><c>")
-    with pytest.raises(ParseError):
-        next(secure_message.stream(short))
+def test_a_damaged_file_is_refused_before_its_first_row() -> None:
+    rows = "".join(line(n, f"Pat {n}", "Text") for n in range(2, 3_000))
+    with pytest.raises(ParseError, match="damaged"):
+        next(secure_message.stream(cells(f"{line(1, 'From', 'Message')}{rows}<row><c>")))
 
 
 def test_no_more_rows_than_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
