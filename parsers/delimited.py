@@ -10,7 +10,7 @@ from itertools import islice
 from parsers import charsets
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
-from parsers.worksheet import Cell, Row
+from parsers.worksheet import MAX_TEXT, Cell, Row
 
 QUOTES = "a line whose quotes do not match: its columns cannot be told"
 
@@ -40,10 +40,13 @@ def open_text(raw: bytes) -> Book:
 
 def _rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[Row]:
     """Yield the lines as rows of text cells, numbered from 1 as Excel does, blank ones left out."""
-    reader = csv.reader(TextIOWrapper(BytesIO(raw), encoding, "replace", newline=""), delimiter=delimiter, strict=True)
+    lines: list[str] = []  # of the record at hand
+    source = TextIOWrapper(BytesIO(raw), encoding, "replace", newline="")
+    reader = csv.reader((lines.append(line) or line for line in source), delimiter=delimiter, strict=True)  # type: ignore[func-returns-value]
     number = 0
     while True:
         number += 1
+        lines.clear()
         try:
             fields = next(reader, None)
         except csv.Error as error:
@@ -51,7 +54,7 @@ def _rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[R
                 raise ParseError(
                     "a text file in which a quote is never closed: export the messages as .xlsx"
                 ) from error
-            yield Row(number, hidden=False, cells={1: Cell("s", "", flaw=QUOTES)})
+            yield Row(number, hidden=False, cells={1: Cell("s", "".join(lines)[:MAX_TEXT], flaw=QUOTES)})
             continue
         if fields is None:
             return

@@ -1,5 +1,6 @@
 """Workbooks of every kind, made by the programs that make them: openpyxl, XlsxWriter, LibreOffice, msoffcrypto."""
 
+import hashlib
 import io
 import shutil
 import struct
@@ -9,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msoffcrypto.format.ooxml
+import olefile
 import openpyxl
 import pytest
 import xlsxwriter
+from msoffcrypto.method.rc4 import DocumentRC4
 
+from parsers import binary_cells
 from parsers.cells import Value
 from parsers.options import PLAIN, Options
 from parsers.tables import tables
@@ -71,6 +75,25 @@ def locked(raw: bytes, password: str) -> bytes:
     out = io.BytesIO()
     msoffcrypto.format.ooxml.OOXMLFile(io.BytesIO(raw)).encrypt(password, out)
     return out.getvalue()
+
+
+def locked_old(raw: bytes, password: str) -> bytes:
+    """An .xls with its records encrypted (RC4, MS-XLS §2.2.10), its record of who saved it made the one on the lock."""
+    container = io.BytesIO(raw)
+    with olefile.OleFileIO(container, write_mode=True) as file:
+        stream = bytearray(file.openstream("Workbook").read())
+        at = stream.index(b"\x5c\x00\x70\x00")
+        salt, verifier = bytes(range(16)), bytes(range(16, 32))
+        proof = DocumentRC4.decrypt(password, salt, io.BytesIO(verifier + hashlib.md5(verifier).digest())).read()  # noqa: S324 - the format's
+        clear = bytearray(stream)
+        clear[at : at + 2] = b"\x2f\x00"
+        clear[at + 4 : at + 58] = struct.pack("<HHH", 1, 1, 1) + salt + proof
+        out = bytearray(DocumentRC4.decrypt(password, salt, io.BytesIO(bytes(stream)), 1024).read())
+        for kind, start, end in binary_cells.records(bytes(clear), 0):
+            plain = end if kind in {0x809, 0x2F, 0xE1} else start + 4 if kind == 0x85 else start
+            out[start - 4 : plain] = clear[start - 4 : plain]
+        file.write_stream("Workbook", bytes(out))
+    return container.getvalue()
 
 
 def read(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[dict[int, Value]]:

@@ -109,6 +109,18 @@ def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str)
     assert "INTAKE_WORKBOOK_PASSWORD" in compound.LOCKED
 
 
+@needs_libreoffice
+def test_an_old_workbook_that_is_locked_opens_with_its_password(tmp_path: Path) -> None:
+    raw = workbooks.locked_old(saved_as("xls", book(["From", "Message"], ["Pat", "Help"]), tmp_path), "dogs")
+    assert b"F\0r\0o\0m" not in raw
+    assert b"From" not in raw
+    assert texts(raw, Options(passwords=("cats", "dogs"))) == [["From", "Message"], ["Pat", "Help"]]
+    for passwords, why in (((), compound.LOCKED), (("cats",), compound.WRONG)):
+        with pytest.raises(ParseError) as refused:
+            tables(raw, Options(passwords=passwords))
+        assert str(refused.value) == why
+
+
 def test_a_workbook_excel_opens_without_asking_needs_no_password() -> None:
     assert texts(locked(book(["From"]), "VelvetSweatshop")) == [["From"]]
 
