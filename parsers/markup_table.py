@@ -12,7 +12,7 @@ from parsers.item import ParseError
 from parsers.package import LINK
 from parsers.worksheet import LAST_COLUMN, MAX_TEXT, TOO_LONG, Cell, Row
 
-MAX_BYTES = 48 * 2**20  # a page is held as a whole, at some ten times its size
+MAX_BYTES = 24 * 2**20  # a page is held as a whole, at some twenty times its size
 _MOST_ACROSS, _MOST_DOWN = 1_000, 65_534  # what browsers count of a span (HTML Standard §4.9.11)
 _SNIFF = 4096
 _MARKS = re.compile(r"<(?:!doctype html|html|head|meta|body|table|div|style|center|font|title)[\s>]", re.IGNORECASE)

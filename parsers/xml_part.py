@@ -81,7 +81,7 @@ class Probe:
     def __init__(self) -> None:
         self._feed = Feed()
         self._feed.expat.StartElementHandler = self._first
-        self._balance = 0
+        self._balance, self._last = 0, b""
         self.root = ""
         self.damaged = False
         self.deep = False
@@ -90,7 +90,11 @@ class Probe:
         """Parse a piece. Raises ParseError at a document type."""
         if self.damaged:
             return
-        self._balance += chunk.count(b"<") - 2 * chunk.count(b"</") - chunk.count(b"/>")
+        seam = self._last + chunk[:1]  # a tag may begin in one piece and go on in the next
+        self._last = chunk[-1:]
+        self._balance += chunk.count(b"<")
+        for piece in (chunk, seam):
+            self._balance -= 2 * piece.count(b"</") + piece.count(b"/>")
         self.deep = self.deep or self._balance > MAX_DEPTH
         try:
             self._feed.feed(chunk, last=last)

@@ -15,6 +15,7 @@ from parsers.item import ParseError
 from parsers.options import PLAIN, Options
 from parsers.tables import tables
 from parsers.worksheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
+from parsers.xml_part import Probe
 from tests import workbooks
 from tests.workbooks import book, locked, needs_libreoffice, read, saved_as, texts
 
@@ -254,6 +255,17 @@ def test_links_behind_cells_and_in_formulas_are_kept() -> None:
         r.values() for r in read(sheet('<row><c t="str"><f>HYPERLINK("file:///etc","x")</f><v>x</v></c></row>'))
     )
     assert cell.link == ""
+
+
+def test_nesting_is_counted_right_wherever_a_part_is_cut() -> None:
+    probe = Probe()
+    part = b"<a>" + b"<b><c/>x > y</b>" * 500 + b"</a>"
+    for byte in part:
+        probe.feed(bytes([byte]))
+    probe.feed(b"", last=True)
+    assert (probe.root, probe.damaged, probe.deep) == ("a", False, False)
+    with pytest.raises(ParseError):
+        tables(sheet("<a>" * 10_000 + "</a>" * 10_000), PLAIN)
 
 
 def test_a_million_empty_rows_cost_little() -> None:
