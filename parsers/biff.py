@@ -17,7 +17,6 @@ from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import LINK
 from parsers.worksheet import MAX_STRINGS, MISNUMBERED, MISPLACED, NO_SUCH_TEXT, Cell, Row
-from parsers.xml_part import DAMAGED
 
 _BOF_8 = 0x0600
 _WORKSHEET = 0
@@ -51,7 +50,7 @@ def open_workbook(stream: bytes) -> Book:
     try:
         told = _globals(stream)
     except (struct.error, IndexError) as error:
-        raise ParseError(DAMAGED) from error
+        raise ParseError(kinds.OLD_DAMAGED) from error
     book = Book(date_1904=told.date_1904, formats=[told.codes.get(code, "General") for code in told.styles])
     for place, state, kind, name in told.sheets:
         if kind == _WORKSHEET and state == 0:
@@ -59,6 +58,8 @@ def open_workbook(stream: bytes) -> Book:
             book.sheets.append(Sheet(name, partial(_rows, stream, place, told.strings, links)))
         elif kind == _WORKSHEET:
             book.hidden_sheets += 1
+    if not told.sheets:
+        raise ParseError(kinds.OLD_DAMAGED)
     return book
 
 

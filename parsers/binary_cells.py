@@ -4,8 +4,8 @@ import struct
 from collections.abc import Iterator
 
 from parsers.item import ParseError
+from parsers.kinds import OLD_DAMAGED
 from parsers.worksheet import MAX_TEXT, TOO_LONG, Cell
-from parsers.xml_part import DAMAGED
 
 DAMAGED_CELL = "a cell that is damaged in the file"
 _EOF, _BOF, _ANY = 0x0A, 0x809, 0
@@ -60,4 +60,4 @@ def records(stream: bytes, start: int, *, whole: bool = True) -> Iterator[tuple[
             return
         yield kind, begin, at
     if not whole:
-        raise ParseError(DAMAGED)
+        raise ParseError(OLD_DAMAGED)

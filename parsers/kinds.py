@@ -9,6 +9,7 @@ SAVE_AS = "open it in Excel and save it as .xlsx"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ZIP = b"PK"
 OLD_FORMAT = f"old Excel format: {SAVE_AS}"
+OLD_DAMAGED = f"a damaged workbook in the old Excel format: {SAVE_AS}, or export the messages again"
 
 # Part of a main content type ([Content_Types].xml) -> what it is that is not a workbook.
 _OTHER_TYPES = {

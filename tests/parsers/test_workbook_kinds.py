@@ -9,7 +9,8 @@ import openpyxl
 import pytest
 import python_calamine
 
-from parsers import compound
+from parsers import biff, compound
+from parsers.binary_cells import records
 from parsers.cells import ERROR, UNSOLVED
 from parsers.item import ParseError
 from parsers.options import PLAIN, Options
@@ -273,6 +274,19 @@ def test_a_million_empty_rows_cost_little() -> None:
     raw = sheet(f'<row r="1"><c><v>1</v></c></row>{rows}<row r="1048576"><c><v>2</v></c></row>')
     (table,), _ = tables(raw, PLAIN)
     assert [row.number for row in table.rows()] == [1, 1_048_576]
+
+
+@needs_libreoffice
+def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(tmp_path: Path) -> None:
+    raw = saved_as("xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path)
+    stream = compound.opened(raw, ())
+    starts = [start - 4 for kind, start, _ in records(stream, 0) if kind == 0x809]
+    assert len(starts) == 3
+    for cut in (stream[: starts[2] + 30], stream[: starts[1] - 20], stream[: starts[0] + 20] + b"\x0a\0\0\0"):
+        with pytest.raises(ParseError, match="old Excel format"):
+            biff.open_workbook(cut)
+    with pytest.raises(ParseError, match="old Excel format"):
+        tables(raw[:1024], PLAIN)
 
 
 @needs_libreoffice
