@@ -47,7 +47,10 @@ FIELDS: dict[str, list[str]] = {
 }  # fmt: skip
 _RANKS = {synonym: (name, rank) for name, listed in FIELDS.items() for rank, synonym in enumerate(listed)}
 PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")  # shown among a ticket's details, nowhere else
-KEPT_FIELDS = ("provider", "attachments", "status", "flagged", *PATIENT_FIELDS)  # an item has no place of their own
+# What a ticket shows among its details: an item has no place of their own for it, or a ticket none for the item's.
+KEPT_FIELDS = (
+    "to", "phone", "category", "provider", "attachments", "status", "flagged", *PATIENT_FIELDS,
+)  # fmt: skip
 SENDER_FIELDS = ("company", "company_number", "sender", "email")
 # What staff call our fields.
 WORDS = {

@@ -53,6 +53,7 @@ class _Said(NamedTuple):
     sender: Address
     email: str
     link: str
+    company: str
     behind: str  # the address that a cell leads to, where the link is taken from there
 
 
@@ -94,7 +95,7 @@ class Rows:
         sent_at = self._sent_at(values)
         category, link = self._or_default(values, "category"), self._line(values, "link")
         behind = self._behind(values, "http", "link", *_LINKED) if odd and not _is_link(link) else ""
-        said = _Said(sent_at, sender, email, link, behind)
+        said = _Said(sent_at, sender, email, link, company, behind)
         own_id = self._own_id(values)
         return InboundItem(
             format=Format.SECURE_MESSAGE,
@@ -253,6 +254,8 @@ class Rows:
             more.add("email")
         if said.link and not _is_link(said.link):
             more.add("link")
+        if not said.company:  # the number may be on no record
+            more.add("company_number")
         long = [column for column in odd if len(values[column].text) > fields.LONGEST_LINE]
         if long:
             more |= {n for n, columns in self._columns.items() if n != "body" and not set(columns).isdisjoint(long)}

@@ -70,9 +70,17 @@ def thread(item: InboundItem) -> str:
     return item.thread_id[:200]
 
 
-def in_thread(item: InboundItem, company: str | None) -> bool:
-    """Whether an item whose thread a ticket has is for the ticket's company too, by its key; None: it has none."""
-    return company is None or company == people.company_key(item.company)
+def in_thread(records: people.Records, item: InboundItem, company: str | None) -> bool:
+    """Whether an item whose thread a ticket has is for the ticket's company too, by its key; None: it has none.
+
+    The practice is the one its number says, else its name; where a row names none, that of its sender.
+    """
+    if company is None:
+        return True
+    named = people.company_named(records, item)
+    if not (item.company or item.company_number):
+        named = people.company_of_address(records, item.contact.key)
+    return named is not None and named.key == company
 
 
 def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
@@ -134,7 +142,8 @@ def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
         return None
     open_ones = select(Ticket).where(Ticket.thread_id == thread(item), Ticket.status == Status.OPEN)
     found = session.scalars(open_ones.order_by(Ticket.id))
-    return next((t for t in found if in_thread(item, t.company.key if t.company else None)), None)
+    records = people.Records(session)
+    return next((t for t in found if in_thread(records, item, t.company.key if t.company else None)), None)
 
 
 def _by_token(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Ticket | None:

@@ -244,7 +244,7 @@ class _Plan:
         if origin and (same := self._known.origins.get(origin)):
             return same
         of_thread = self._known.threads.get(thread, ()) if thread else ()
-        return next((t for t in of_thread if belonging.in_thread(item, t.key)), None)
+        return next((t for t in of_thread if belonging.in_thread(self._known, item, t.key)), None)
 
     def _open(self, item: InboundItem) -> _Ticket:
         known, now = self._known, self._now

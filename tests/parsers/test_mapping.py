@@ -243,6 +243,12 @@ def test_attachments_are_links_each_by_itself() -> None:
     assert one(header, ["Pat", "x", "javascript:alert(1), a b.pdf"]).details[0][1] == "javascript:alert(1), a b.pdf"
 
 
+def test_a_practice_known_by_its_number_alone_is_shown_by_it() -> None:
+    header: list[object] = ["Practice", "Practice ID", "Message"]
+    assert one(header, ["Sunrise", 42, "x"]).details == ()
+    assert one(header, [None, 42, "x"]).details == (("Practice ID", "42"),)
+
+
 def test_a_column_without_a_heading_is_named_by_its_letter() -> None:
     assert one(HEADER, [*ROW, "beside"]).details == (("Column G", "beside"),)
 

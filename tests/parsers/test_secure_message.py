@@ -94,7 +94,8 @@ def test_every_column_has_its_place() -> None:
     assert (item.phone, item.category, item.link) == ("555", "Telemedicine", "https://k.example/1")
     assert item.telemedicine
     patient = {"Patient Name (patient data)": "Jo Roe", "MRN (patient data)": "7"}
-    assert dict(item.details) == {**patient, "Attachments": "eob.pdf", "Provider": "Dr. Who"}
+    shown = {"Practice ID": "42", "To": "Billing", "Callback #": "555", "Issue Type": "Telemedicine"}
+    assert dict(item.details) == {**patient, **shown, "Attachments": "eob.pdf", "Provider": "Dr. Who"}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_numbers_are_shown_as_excel_shows_them() -> None:
     header = ["Practice ID", "Message ID", "From", "Message", "Balance", "Paid"]
     item = one(header, [123, 1234567890123456789, "Pat", "Text", 12.5, True], edit=zeros)
     assert item.company_number == "00123"
-    assert dict(item.details) == {"Balance": "12.5", "Paid": "yes"}
+    assert dict(item.details) == {"Practice ID": "00123", "Balance": "12.5", "Paid": "yes"}
     assert item.external_id.startswith("row-")
     assert any("15 digits" in caveat for caveat in item.caveats)
 

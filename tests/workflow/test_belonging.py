@@ -291,6 +291,23 @@ def test_a_thread_id_of_another_practice_is_another_thread(house: House) -> None
     assert ticket_of(house, row(thread_id="T1", company="Other Practice")) != first
 
 
+def test_a_thread_goes_by_the_practice_number_before_its_name(house: House) -> None:
+    first = ticket_of(house, row(thread_id="T1", company="One Practice", company_number="42"))
+    assert ticket_of(house, row("by number alone", thread_id="T1", company="", company_number="42")) == first
+    assert ticket_of(house, row("renamed", thread_id="T1", company="One Practice LLC", company_number="42")) == first
+    assert ticket_of(house, row("namesake", thread_id="T1", company="One Practice", company_number="43")) != first
+
+
+def test_a_row_that_names_no_practice_is_its_senders(house: House) -> None:
+    with house.store.transaction() as session:
+        made = company(session, "One Practice")
+        session.add(CompanyDomain(domain="one.example", company=made))
+    first = ticket_of(house, row(thread_id="T1", company="One Practice"))
+    nobody = {"company": "", "thread_id": "T1"}
+    assert ticket_of(house, row("a", sender=Address("Pat", "pat@one.example"), **nobody)) == first
+    assert ticket_of(house, row("b", sender=Address("Pat", "pat@two.example"), **nobody)) != first
+
+
 def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(house: House) -> None:
     number = ticket_of(house, row())
     with house.store.reading() as session:
