@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from console.ticket_data import VIEWS, missed
+from console.ticket_data import VIEWS
 from console.times import iso
 from parsers.crm_table import escape
 from workflow import audit, process
@@ -28,8 +28,7 @@ PAGE = 200  # tickets in memory at a time
 MOST_ROWS = 1_048_575  # of one Excel sheet, below its heading
 MOST_TEXT = 32_767  # characters of one Excel cell
 BOM = "\ufeff"  # without it Excel takes UTF-8 for the code page of the machine
-ALL = "all"
-EXPORTED = (*VIEWS, ALL)
+EXPORTED = tuple(VIEWS)
 
 
 class _Shown(NamedTuple):
@@ -175,8 +174,7 @@ def record(
 
 def _tickets(house: House, session: Session, view: str, actor: str, *, with_text: bool) -> Iterator[tuple[Ticket, str]]:
     now, after = house.clock(), 0
-    conditions = VIEWS[view](actor, now) if view != ALL else []
-    query = select(Ticket).where(*conditions).order_by(Ticket.id).limit(PAGE)
+    query = select(Ticket).where(*VIEWS[view](actor, now)).order_by(Ticket.id).limit(PAGE)
     people = (
         joinedload(Ticket.owner),
         joinedload(Ticket.company),
@@ -186,8 +184,7 @@ def _tickets(house: House, session: Session, view: str, actor: str, *, with_text
     while page := list(session.scalars(query.where(Ticket.id > after).options(*people))):
         texts = _texts(session, [t.id for t in page]) if with_text else {}
         for ticket in page:
-            if view != "overdue" or missed(ticket, house.settings, now):
-                yield ticket, texts.get(ticket.id, "")
+            yield ticket, texts.get(ticket.id, "")
         after = page[-1].id
         session.expunge_all()
 

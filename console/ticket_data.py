@@ -1,58 +1,29 @@
 """Tickets as plain data: the views of the desk, and the JSON shapes of CLI and API."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.times import iso
-from workflow import process
+from workflow import process, views
 from workflow.deadlines import due_at
 from workflow.desk import Desk, Missing, reached
 from workflow.linked import LinkedFile
-from workflow.models import Filing, Message, Outgoing, Staff, Task, Ticket, TicketContact, TicketRelation
-from workflow.process import Milestone, Person
+from workflow.models import Filing, Message, Outgoing, Task, Ticket, TicketContact, TicketRelation
 from workflow.settings import Settings
-from workflow.states import Status, Verdict
+from workflow.states import Verdict
 
 Data = dict[str, Any]
-ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
-SHORTEST = min(d.within for d in process.DEADLINES)
+VIEWS = {name: view.where for name, view in views.VIEWS.items()}
 
 
-def _mine(actor: str) -> ColumnElement[bool]:
-    return Ticket.owner.has(or_(Staff.name == actor, Staff.email == actor.casefold()))
-
-
-VIEWS: dict[str, Callable[[str, datetime], list[ColumnElement[bool]]]] = {
-    "unassigned": lambda _actor, _now: [Ticket.status == Status.OPEN, Ticket.owner_id.is_(None)],
-    "mine": lambda actor, _now: [Ticket.status == Status.OPEN, _mine(actor)],
-    "open": lambda _actor, _now: [Ticket.status == Status.OPEN],
-    "overdue": lambda _actor, now: [Ticket.status == Status.OPEN, Ticket.period_started_at <= now - SHORTEST],
-    "escalated": lambda _actor, _now: [
-        Ticket.status == Status.OPEN,
-        Ticket.tasks.any((Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None)),
-    ],
-    "completed": lambda _actor, _now: [Ticket.status == Status.COMPLETED],
-}
-
-
-def view(session: Session, name: str, settings: Settings, *, actor: str, now: datetime) -> list[Ticket]:
+def view(session: Session, name: str, *, actor: str, now: datetime) -> list[Ticket]:
     """The tickets of a view, oldest first."""
-    query = select(Ticket).where(*VIEWS[name](actor, now)).order_by(Ticket.id)
-    tickets = list(session.scalars(_with_people(query).options(selectinload(Ticket.milestones))))
-    if name == "overdue":  # business days are not SQL's: the query is a first sieve
-        tickets = [t for t in tickets if any(missed(t, settings, now))]
-    return tickets
-
-
-def missed(ticket: Ticket, settings: Settings, now: datetime) -> list[Milestone]:
-    """The milestones of a ticket whose deadline has passed."""
-    done = reached(ticket)
-    open_ones = [d for d in process.DEADLINES if d.milestone not in done]
-    return [d.milestone for d in open_ones if due_at(d, ticket.period_started_at, settings) <= now]
+    oldest = views.Asked(name, sort=views.Sort.OLDEST)
+    query = views.query(session, oldest, actor=actor, now=now)
+    return list(session.scalars(query.options(selectinload(Ticket.milestones))))
 
 
 def _with_people(query: Select[Ticket]) -> Select[Ticket]:
@@ -72,6 +43,7 @@ def short(ticket: Ticket) -> Data:
         "source": ticket.transport,
         "format": ticket.format,
         "created_at": iso(ticket.created_at),
+        "due_at": iso(ticket.due_at),
         "caveats": list(ticket.caveats),
     }
 

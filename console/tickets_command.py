@@ -28,7 +28,7 @@ def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
     from console import ticket_data
 
     with opening.house() as house, house.store.reading() as session:
-        listed = ticket_data.view(session, view, house.settings, actor=actor, now=house.clock())
+        listed = ticket_data.view(session, view, actor=actor, now=house.clock())
         found = [ticket_data.short(t) for t in listed]
     if json_wanted:
         show.json_object(found)

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from workflow import journal
+from workflow.dues import reckon_all
 from workflow.house import House
 from workflow.ledger import balance
 from workflow.models import Check
@@ -26,22 +27,30 @@ class Checks:
         self._looks: dict[str, tuple[timedelta, Callable[[], str]]] = {
             "ledger": (timedelta(days=1), self._ledger),
             "blobs": (timedelta(hours=1), Orphans(house).look),
+            "dues": (timedelta(days=1), self._dues),
         }
+        self._first = {"dues"}  # whatever the time: the settings may be others than before the process was started
 
     def round(self) -> None:
         """Look at everything whose time has come. One that cannot be looked at is looked at in the next round."""
         now = self._house.clock()
         for name, (every, look) in self._looks.items():
-            if not self._due(name, now, every):
+            if name not in self._first and not self._due(name, now, every):
                 continue
             try:
                 self._record(name, look(), now)
+                self._first.discard(name)
             except (SQLAlchemyError, OSError) as error:
                 journal.fault(name, error)
 
     def _ledger(self) -> str:
         with self._house.store.reading() as session:
             return "" if balance(session).adds_up else LEDGER
+
+    def _dues(self) -> str:
+        """Nobody has to do anything about it: what is wrong is put right."""
+        journal.reckoned(reckon_all(self._house.store, self._house.settings))
+        return ""
 
     def _due(self, name: str, now: datetime, every: timedelta) -> bool:
         with self._house.store.reading() as session:

@@ -1,11 +1,12 @@
 """When a deadline falls: elapsed hours from our receipt, or business days by setting. Pure."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from workflow.process import Deadline
+from workflow.process import DEADLINES, Deadline, Milestone
 from workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
         day += timedelta(days=1)
         left -= calendar.is_working_day(day.date())
     return day.astimezone(started_at.tzinfo)
+
+
+def next_due(started_at: datetime, reached: Collection[Milestone], settings: Settings) -> datetime | None:
+    """The earliest deadline whose milestone is not recorded; None when there is none left."""
+    open_ones = (d for d in DEADLINES if d.milestone not in reached)
+    return min((due_at(d, started_at, settings) for d in open_ones), default=None)
 
 
 @lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from workflow import audit, journal, people, process, promise
 from workflow.blobs import Vault
 from workflow.deadlines import due_at
+from workflow.dues import reckon
 from workflow.keys import Signer
 from workflow.models import Contact, Outgoing, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
@@ -38,6 +39,7 @@ class Desk:
 
     def open(self, session: Session, ticket: Ticket, *, cause: str, now: datetime, oversized: bool = False) -> None:
         """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
+        reckon(ticket, self.settings)
         session.flush()
         audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
         first = process.STEPS[0]
@@ -53,11 +55,13 @@ class Desk:
 
     def assign(self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime) -> None:
         """Give the ticket to its owner, and the owner's tasks with it. It leaves the unassigned queue."""
+        before = ticket.owner_id
         ticket.owner = owner
         for task in ticket.tasks:
             if task.follows_owner and task.done_at is None:
                 task.assignee = owner.name
-        audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, owner=owner.id)
+        whose = {"owner": owner.id, "before": before}
+        audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **whose)
 
     def reach(
         self,
@@ -81,6 +85,7 @@ class Desk:
         said = cause or str(milestone)
         audit.record(session, "reached", by=by, cause=said, now=now, ticket=ticket.id, milestone=milestone.name)
         self._move_on(session, ticket, by, f"reached {milestone}", now)
+        reckon(ticket, self.settings)
         return True
 
     def resolve(self, session: Session, ticket: Ticket, *, yes: bool, by: str, now: datetime) -> None:
@@ -90,6 +95,7 @@ class Desk:
             return
         ticket.resolution = NO
         self._retract(session, ticket, {Milestone.RESOLVED})
+        reckon(ticket, self.settings)
         audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
 
     def untick(self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime) -> None:
@@ -128,6 +134,7 @@ class Desk:
         ticket.merged_into_id = None
         audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
         self._move_on(session, ticket, by, cause, now)
+        reckon(ticket, self.settings)
 
     def merge(self, session: Session, ticket: Ticket, into: Ticket, *, by: str, now: datetime) -> None:
         """End this ticket as a duplicate of another; answers to it go there. Reopening takes it back.
@@ -137,6 +144,7 @@ class Desk:
         if ticket is into or into.status is Status.MERGED:
             raise Missing("merge into another ticket that is not merged itself")
         ticket.status, ticket.merged_into_id = Status.MERGED, into.id
+        reckon(ticket, self.settings)
         self.relate(session, ticket, into, f"merged into #{into.id}")
         for link in ticket.contacts:
             self.add_contact(session, into, link.contact, share_activity=link.share_activity)
@@ -145,6 +153,7 @@ class Desk:
     def end(self, session: Session, ticket: Ticket, status: Status, *, by: str, reason: str, now: datetime) -> None:
         """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
         ticket.status = status
+        reckon(ticket, self.settings)
         audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
 
     def move_back(self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime) -> None:
@@ -162,6 +171,7 @@ class Desk:
         if Milestone.RESOLVED in again:
             ticket.resolution = None
         ticket.stage, ticket.status, ticket.completed_at, ticket.merged_into_id = stage, Status.OPEN, None, None
+        reckon(ticket, self.settings)
         audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
 
     def task_telemedicine(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> Task | None:

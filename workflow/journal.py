@@ -171,6 +171,11 @@ def swept(*, tasks: int, waiting: int) -> None:
     _log.info("swept", tasks=tasks, waiting=waiting)
 
 
+def reckoned(changed: int) -> None:
+    """When tickets are due was reckoned anew; so many were due at another time."""
+    _log.info("reckoned", changed=changed)
+
+
 def webhook_without_key() -> None:
     """The webhook cannot verify anything and answers 503."""
     _log.error("no INTAKE_FORMSTACK_KEY: the webhook answers 503 until it is set")

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from parsers.item import Format
 from workflow.base import Base, owned_blobs
 from workflow.process import Milestone, Stage, Template
 from workflow.states import DeliveryState, OutboxState, Outcome, Role, Status, Verdict
+
+UNDONE = text("done_at IS NULL")
 
 
 class Staff(Base):
@@ -67,17 +69,25 @@ class Ticket(Base):
     """A customer's request on its way through the process."""
 
     __tablename__ = "tickets"
-    __table_args__ = (Index("ix_tickets_queue", "status", "owner_id", "id"),)
+    __table_args__ = (  # a list of the desk each (views.py), in the order it is shown
+        Index("ix_tickets_status", "status", "id"),
+        Index("ix_tickets_queue", "status", "owner_id", "id"),
+        Index("ix_tickets_by_stage", "status", "stage", "id"),
+        Index("ix_tickets_by_door", "status", "transport", "id"),
+        Index("ix_tickets_by_company", "company_id", "status", "id"),
+        Index("ix_tickets_telemedicine", "status", "telemedicine", "id"),
+        Index("ix_tickets_due", "status", "due_at", "id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     subject: Mapped[str] = mapped_column(Text)
     pipeline: Mapped[str] = mapped_column(Text)
     type: Mapped[str] = mapped_column(String(64))
-    stage: Mapped[Stage] = mapped_column(index=True)
+    stage: Mapped[Stage]
     status: Mapped[Status]
     resolution: Mapped[str | None] = mapped_column(String(8))  # Yes, No or not said
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"), index=True)
-    company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"), index=True)
+    company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"))
     transport: Mapped[str] = mapped_column(String(16))
     format: Mapped[Format]
     origin: Mapped[str | None] = mapped_column(String(800), unique=True)  # the item that opened it: no item opens two
@@ -89,6 +99,7 @@ class Ticket(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)  # our durable receipt; moved in: as it was
     period: Mapped[int] = mapped_column(default=1)  # counts reopenings; each rule acts once a period
     period_started_at: Mapped[datetime] = mapped_column(index=True)
+    due_at: Mapped[datetime | None]  # the earliest deadline not met (dues.py); None when there is none
     completed_at: Mapped[datetime | None]
     merged_into_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
     owner: Mapped[Staff | None] = relationship(foreign_keys=[owner_id])
@@ -142,7 +153,10 @@ class Task(Base):
     """Something a person has to do; one a ticket, period and kind."""
 
     __tablename__ = "tasks"
-    __table_args__ = (UniqueConstraint("ticket_id", "period", "kind"),)
+    __table_args__ = (
+        UniqueConstraint("ticket_id", "period", "kind"),
+        Index("ix_tasks_undone", "kind", "ticket_id", sqlite_where=UNDONE, postgresql_where=UNDONE),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     period: Mapped[int]

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Address, Format
 from workflow import audit, people, process
 from workflow.desk import NO, YES, Desk
+from workflow.dues import reckon
 from workflow.models import Company, Contact, Message, Reached, Staff, Ticket
 from workflow.process import NAME, PIPELINE, UNKNOWN_COMPANY, Milestone, Stage
 from workflow.reception import NO_COMPANY, NO_MANAGER, SUBJECT_LIMIT
@@ -181,6 +182,7 @@ def _open(desk: Desk, session: Session, past: PastTicket, roster: Roster, *, cau
     owner = roster.find(past.owner) if past.owner else None
     stands = standing(past)
     ticket = _ticket(past, stands, company, owner, now)
+    reckon(ticket, desk.settings)
     session.add(ticket)
     session.flush()
     for person in people.distinct(past.contacts):

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Attachment, Format, InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, journal, linked, people, reports, trust
+from workflow.deadlines import next_due
 from workflow.desk import RULE, Desk, hold
 from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
@@ -135,7 +136,7 @@ def told(desk: Desk, item: InboundItem, delivery: Delivery, company: Company | N
         "origin": belonging.origin(item), "automated": item.is_automated or people.is_machine(item.contact.key),
         "link": link(desk, item), "thread_id": belonging.thread(item), "telemedicine": item.telemedicine,
         "caveats": _caveats(item, company), "created_at": delivery.received_at,
-        "period_started_at": delivery.received_at,
+        "period_started_at": delivery.received_at, "due_at": next_due(delivery.received_at, (), desk.settings),
     }  # fmt: skip
 
 

@@ -70,14 +70,13 @@ def raise_tasks(house: House, now: datetime) -> int:
 
 
 def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
-    """Open tickets old enough for a deadline that has no task yet; loaded with what the desk will look at."""
-    shortest = min(d.within for d in process.DEADLINES)
+    """Open tickets past a deadline that has no task yet; loaded with what the desk will look at."""
     kinds = [Desk.deadline_kind(d) for d in process.DEADLINES]
     mine = (Task.ticket_id == Ticket.id, Task.period == Ticket.period, Task.kind.in_(kinds))
     raised = select(func.count()).where(*mine).correlate(Ticket).scalar_subquery()
     query = (
         select(Ticket)
-        .where(Ticket.status == Status.OPEN, Ticket.period_started_at <= now - shortest, Ticket.id > after)
+        .where(Ticket.status == Status.OPEN, Ticket.due_at <= now, Ticket.id > after)
         .where(raised < len(kinds))
         .options(selectinload(Ticket.milestones), selectinload(Ticket.tasks))
         .order_by(Ticket.id)

@@ -26,7 +26,7 @@ HARMLESS = (*READING, "note", "appended")  # an undo touches neither notes nor w
 Values = dict[str, Any]
 _TICKET = (
     "stage", "status", "resolution", "owner_id", "period", "period_started_at", "completed_at", "merged_into_id",
-    "caveats",
+    "caveats", "due_at",
 )  # fmt: skip
 _TASK = ("assignee", "done_at", "done_by")
 _REACHED = ("period", "milestone", "at", "by", "note")

@@ -67,7 +67,7 @@ def _batch(house: House, number: int, by: str) -> int:
 
 def _withdraw(session: Session, ticket: Ticket, cause: str, by: str, now: datetime) -> None:
     """End it, and give the record's id free: the same row may be imported again, as another ticket."""
-    ticket.status, ticket.origin = Status.WITHDRAWN, None
+    ticket.status, ticket.origin, ticket.due_at = Status.WITHDRAWN, None, None
     for message in ticket.messages:
         message.external_id = None
     audit.record(session, ACTION, by=by, cause=cause, now=now, ticket=ticket.id)

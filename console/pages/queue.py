@@ -3,7 +3,7 @@
 from flask import Blueprint, render_template
 
 from console import ticket_data
-from console.web.asking import db, house, needs, now, staff
+from console.web.asking import db, needs, now, staff
 from workflow.rights import Right
 
 pages = Blueprint("queue", __name__)
@@ -13,5 +13,5 @@ pages = Blueprint("queue", __name__)
 @needs(Right.READ)
 def queue() -> str:
     """The tickets that wait for an owner."""
-    found = ticket_data.view(db(), "unassigned", house().settings, actor=staff().name, now=now())
+    found = ticket_data.view(db(), "unassigned", actor=staff().name, now=now())
     return render_template("queue.html", tickets=found)

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Column, DateTime, LargeBinary, MetaData, Table, insert, select, text
+from sqlalchemy import JSON, Column, Connection, DateTime, LargeBinary, MetaData, Table, insert, select, text
 from sqlalchemy.types import Boolean, Integer
 
 from tests.servers import Postgres
@@ -51,19 +51,28 @@ def in_order(tables: MetaData) -> list[Table]:
     return [t for t in tables.sorted_tables if t.name != "alembic_version"]
 
 
+def ours(name: str | None, kind: str = "table", parents: Any = None) -> bool:
+    """Whether somebody writes it: the words of tickets are the database's own."""
+    del parents
+    return kind != "table" or not (name or "").startswith("ticket_words")
+
+
+def reflected(connection: Connection) -> MetaData:
+    tables = MetaData()
+    tables.reflect(connection, only=lambda name, _: ours(name))
+    return tables
+
+
 def everything(store: Store) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table there is."""
     with store.engine.connect() as connection:
-        tables = MetaData()
-        tables.reflect(connection)
-        return {t.name: [dict(r._mapping) for r in connection.execute(select(t))] for t in in_order(tables)}
+        tables = in_order(reflected(connection))
+        return {t.name: [dict(r._mapping) for r in connection.execute(select(t))] for t in tables}
 
 
 def fill(store: Store) -> None:
     with store.engine.begin() as connection:
-        tables = MetaData()
-        tables.reflect(connection)
-        for table in in_order(tables):
+        for table in in_order(reflected(connection)):
             for n in (1, 2):
                 connection.execute(insert(table).values({c.name: value(c, n) for c in table.columns}))
 
@@ -97,6 +106,6 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(empty_url
             assert len(session.scalars(select(mapper.class_)).unique().all()) in {0, 2}, mapper
         if empty_url.startswith("sqlite"):
             assert session.execute(text("PRAGMA foreign_key_check")).all() == []
-        compared = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        compared = MigrationContext.configure(session.connection(), opts={"compare_type": True, "include_name": ours})
         assert compare_metadata(compared, Ticket.metadata) == []
     store.close()

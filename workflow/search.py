@@ -1,0 +1,112 @@
+"""Full-text search over tickets: what people type, as the two databases want it; nothing they type is an error.
+
+The database itself keeps one row of words a ticket, by triggers (migration "views and search"): number, name, subject,
+company, contacts and messages. Words are found by how they begin, "in quotes" in this order; marks and case do not
+matter.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sqlalchemy import ColumnElement, Integer, Select, Text, cast, column, func, literal, select, table
+from sqlalchemy.dialects.postgresql import REGCONFIG, TSVECTOR
+from sqlalchemy.orm import Session
+
+from workflow.models import Ticket
+
+MOST_WORDS, LONGEST_WORD = 12, 60
+SHORTEST_BEGINNING = 2  # letters; half the tickets have a word that begins with "a"
+AROUND = 60  # letters of a snippet on each side of what was found
+_WORD = re.compile(r"[^\W_]+")
+_PART = re.compile(r'"([^"]*)"?|([^"\s]+)')
+_NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
+_documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words that follow one another; the last may be only how a word begins."""
+
+    words: tuple[str, ...]
+    beginning: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a snippet, and whether it is what was looked for."""
+
+    text: str
+    found: bool
+
+
+def number(said: str) -> int | None:
+    """The ticket number that somebody typed as `123` or `#123`; None for anything else."""
+    match = _NUMBER.fullmatch(said)
+    return int(match[1]) if match and match[1].isascii() else None
+
+
+def phrases(said: str) -> list[Phrase]:
+    """What somebody looks for. Quotes keep words together; every other sign parts words, as in what is searched."""
+    found: list[Phrase] = []
+    for quoted, plain in _PART.findall(said):
+        words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(folded(quoted or plain)))
+        if words:
+            found.append(Phrase(words, beginning=not quoted and len(words[-1]) >= SHORTEST_BEGINNING))
+    return found[:MOST_WORDS]
+
+
+def folded(said: str) -> str:
+    """Lower case without the marks on letters: José is found by jose."""
+    letters = unicodedata.normalize("NFKD", said)
+    bare = "".join(c for c in letters if not unicodedata.combining(c))
+    return unicodedata.normalize("NFC", bare).lower()
+
+
+def narrow(query: Select[Ticket], wanted: list[Phrase], dialect: str) -> Select[Ticket]:
+    """Only the tickets that have all of this in them."""
+    if dialect == "postgresql":
+        words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
+        asked = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), _postgres(wanted))
+        return query.join(words, words.c.ticket_id == Ticket.id).where(words.c.words.bool_op("@@")(asked))
+    words = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
+    has: ColumnElement[bool] = words.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))
+    return query.join(words, words.c.rowid == Ticket.id).where(has)
+
+
+def _postgres(wanted: list[Phrase]) -> str:
+    # Letters and digits only, so nothing in it is an operator or a quote.
+    return " & ".join(" <-> ".join(p.words) + (":*" if p.beginning else "") for p in wanted)
+
+
+def _sqlite(wanted: list[Phrase]) -> str:
+    return " ".join(f'"{" ".join(p.words)}"{"*" if p.beginning else ""}' for p in wanted)
+
+
+def snippets(session: Session, numbers: Iterable[int], wanted: list[Phrase]) -> dict[int, list[Piece]]:
+    """Of each ticket what stands around the first thing found; patient data like the message it is from."""
+    rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
+    return {ticket: _snippet(words, wanted) for ticket, words in rows}
+
+
+def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
+    spots = sorted(_spots(text, {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}))
+    if not spots:
+        return []
+    begin = max(0, spots[0][0] - AROUND)
+    end = min(len(text), spots[0][1] + 2 * AROUND)
+    near = [(a, b) for a, b in spots if b <= end]
+    pieces = [Piece(("…" if begin else "") + text[begin : near[0][0]], found=False)]
+    for (a, b), (after, _) in pairwise([*near, (end, end)]):
+        pieces += [Piece(text[a:b], found=True), Piece(text[b:after], found=False)]
+    return [*pieces, Piece("…" if end < len(text) else "", found=False)]
+
+
+def _spots(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
+    """Where words of the text are wanted, or begin as is wanted."""
+    for match in _WORD.finditer(text):
+        word = folded(match[0])
+        if any(word.startswith(w) if beginning else word == w for w, beginning in wanted.items()):
+            yield match.span()

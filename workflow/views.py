@@ -1,0 +1,197 @@
+"""The lists a desk works by: which tickets, in which order, page by page; for pages, commands, API and exports."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true
+from sqlalchemy.orm import Session, joinedload
+
+from workflow import process, search
+from workflow.desk import Desk
+from workflow.models import Company, Staff, Task, Ticket
+from workflow.people import company_key
+from workflow.process import Person, Stage
+from workflow.states import Status
+
+PAGE = 50  # tickets
+MOST = 1000  # that are counted and can be paged through: nobody reads more, a filter finds them
+NOBODY = 0  # as an owner
+ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
+Where = tuple[ColumnElement[bool], ...]
+
+
+class Sort(StrEnum):
+    """The order of a list."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+    DUE = "due"  # what is due first
+
+
+@dataclass(frozen=True)
+class View:
+    """A list: its title, which tickets are on it for whom and when, and the order it comes in."""
+
+    title: str
+    where: Callable[[str, datetime], Where]
+    sort: Sort = Sort.OLDEST
+    empty: str = "No ticket is here."
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What of a list is wanted; what is not said does not matter."""
+
+    company: str = ""  # how its name begins
+    door: str = ""
+    owner: int | None = None  # a person's id, or NOBODY
+    telemedicine: bool = False
+    stage: Stage | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which tickets somebody wants to see."""
+
+    view: str = "unassigned"
+    filters: Filters = field(default_factory=Filters)
+    sort: Sort | None = None  # the view's own
+    words: str = ""  # looked for in all of a ticket
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many there are; beyond MOST nobody counts."""
+
+    number: int
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more than were counted."""
+        return self.number > MOST
+
+    def __str__(self) -> str:
+        """`17`, or `1,000+`."""
+        return f"{MOST:,}+" if self.more else f"{self.number:,}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list."""
+
+    tickets: list[Ticket]
+    first: int  # the place of its first ticket in the list, from 1
+    further: bool  # whether there is a next page
+
+
+def _open(*more: ColumnElement[bool]) -> Where:
+    return (Ticket.status == Status.OPEN, *more)
+
+
+def _mine(actor: str) -> ColumnElement[bool]:
+    me = select(Staff.id).where(or_(Staff.name == actor, Staff.email == actor.casefold()))
+    return Ticket.owner_id.in_(me)
+
+
+def _escalated() -> ColumnElement[bool]:
+    return Ticket.tasks.any((Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None))
+
+
+def _at(stage: Stage) -> View:
+    return View(str(stage), lambda _actor, _now: _open(Ticket.stage == stage))
+
+
+def _ended(status: Status, title: str) -> View:
+    return View(title, lambda _actor, _now: (Ticket.status == status,), Sort.NEWEST)
+
+
+def stage_name(stage: Stage) -> str:
+    """What the view of a stage is called: `4-in-progress`."""
+    return stage.lower().replace(" ", "-")
+
+
+VIEWS: dict[str, View] = {
+    "unassigned": View(
+        process.QUEUE, lambda _actor, _now: _open(Ticket.owner_id.is_(None)), empty="No ticket waits for an owner."
+    ),
+    "mine": View("My tickets", lambda actor, _now: _open(_mine(actor)), empty="You own no open ticket."),
+    "open": View("All open", lambda _actor, _now: _open(), empty="No ticket is open."),
+    "overdue": View(
+        "Overdue", lambda _actor, now: _open(Ticket.due_at <= now), Sort.DUE, empty="No deadline has passed."
+    ),
+    "escalated": View("Escalated", lambda _actor, _now: _open(_escalated()), empty="No ticket is escalated."),
+    **{stage_name(s.stage): _at(s.stage) for s in process.STEPS if s.waits_for},
+    "completed": _ended(Status.COMPLETED, "Completed"),
+    "spam": _ended(Status.SPAM, "Spam"),
+    "merged": _ended(Status.MERGED, "Merged"),
+    "withdrawn": _ended(Status.WITHDRAWN, "Withdrawn"),
+    "all": View("Every ticket", lambda _actor, _now: (), Sort.NEWEST),
+}
+GROUPS = (  # as a menu shows them; `all` is what a search looks through
+    ("", ("unassigned", "mine", "open", "overdue", "escalated")),
+    ("By stage", tuple(stage_name(s.stage) for s in process.STEPS if s.waits_for)),
+    ("Ended", ("completed", "spam", "merged", "withdrawn")),
+)
+
+
+def query(session: Session, asked: Asked, *, actor: str, now: datetime) -> Select[Ticket]:
+    """Every ticket that is asked for, in order and without its page; the owner and company come with each."""
+    found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
+    if asked.words:
+        wanted = search.phrases(asked.words)
+        dialect = session.get_bind().dialect.name
+        found = search.narrow(found, wanted, dialect) if wanted else found.where(literal(value=False))
+    return found.order_by(*_order(asked)).options(joinedload(Ticket.owner), joinedload(Ticket.company))
+
+
+def page(session: Session, asked: Asked, *, actor: str, now: datetime) -> Page:
+    """The page that is asked for; of a list that is longer than MOST, the first MOST can be paged through."""
+    at = min(max(asked.page, 1), MOST // PAGE)
+    rows = query(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
+    tickets = list(session.scalars(rows))
+    return Page(tickets[:PAGE], (at - 1) * PAGE + 1, further=len(tickets) > PAGE and at < MOST // PAGE)
+
+
+def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count:
+    """How many tickets are asked for, up to MOST."""
+    return Count(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
+
+
+def counts(session: Session, names: Iterable[str], *, actor: str, now: datetime) -> dict[str, Count]:
+    """How many tickets are on each of these views, in one query."""
+    each = [_bounded(session, Asked(name), actor, now).label(name) for name in names]
+    return {name: Count(number) for name, number in session.execute(select(*each)).one()._mapping.items()}  # noqa: SLF001  # the public way to a row's names
+
+
+def _bounded(session: Session, asked: Asked, actor: str, now: datetime) -> ColumnElement[int]:
+    few = query(session, asked, actor=actor, now=now).with_only_columns(Ticket.id).order_by(None).limit(MOST + 1)
+    return select(func.count()).select_from(few.subquery()).scalar_subquery()
+
+
+def _wanted(filters: Filters) -> Where:
+    found: list[ColumnElement[bool]] = []
+    if key := company_key(filters.company):
+        found.append(Ticket.company_id.in_(select(Company.id).where(Company.key.startswith(key, autoescape=True))))
+    if filters.door:
+        found.append(Ticket.transport == filters.door)
+    if filters.owner is not None:
+        found.append(Ticket.owner_id == filters.owner if filters.owner else Ticket.owner_id.is_(None))
+    if filters.telemedicine:
+        found.append(Ticket.telemedicine == true())
+    if filters.stage is not None:
+        found.append(Ticket.stage == filters.stage)
+    return tuple(found)
+
+
+def _order(asked: Asked) -> tuple[ColumnElement[Any], ...]:
+    match asked.sort or VIEWS[asked.view].sort:
+        case Sort.DUE:
+            return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())
+        case Sort.NEWEST:
+            return (Ticket.id.desc(),)
+        case _:
+            return (Ticket.id.asc(),)
