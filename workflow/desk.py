@@ -95,7 +95,6 @@ class Desk:
             return
         ticket.resolution = NO
         self._retract(session, ticket, {Milestone.RESOLVED})
-        reckon(ticket, self.settings)
         audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
 
     def untick(self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime) -> None:
@@ -341,12 +340,12 @@ class Desk:
             ticket.milestones.append(again)
         session.flush()
 
-    @staticmethod
-    def _retract(session: Session, ticket: Ticket, milestones: set[Milestone]) -> None:
+    def _retract(self, session: Session, ticket: Ticket, milestones: set[Milestone]) -> None:
         for r in [r for r in ticket.milestones if r.period == ticket.period and r.milestone in milestones]:
             session.delete(r)
         session.flush()
         session.expire(ticket, ["milestones"])
+        reckon(ticket, self.settings)
 
     @staticmethod
     def _caveat(ticket: Ticket, text: str) -> None:

@@ -11,11 +11,12 @@ from workflow.process import QUEUE
 from workflow.rights import Right
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SOON = timedelta(hours=12)  # what is due within them is to be done today
 
 
 def attach(app: Flask) -> None:
     """Teach the templates our words."""
-    app.jinja_env.filters |= {"moment": moment, "day": day, "age": age, "size": size}
+    app.jinja_env.filters |= {"moment": moment, "day": day, "age": age, "due": due, "size": size}
     app.jinja_env.globals |= {"allowed": allowed, "Right": Right, "QUEUE": QUEUE, "menu": menu}
     app.context_processor(lambda: {"me": g.get("staff"), "idle_minutes": house().settings.idle_minutes})
 
@@ -42,6 +43,18 @@ def age(at: datetime | None) -> Markup:
     said = f"{words} ago" if passed >= timedelta() else f"in {words}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         at.isoformat(), escape(f"{at.astimezone(zone()):%-d %b %Y, %H:%M %Z}"), said
+    )
+
+
+def due(at: datetime | None) -> Markup:
+    """`due in 5 h` or `1 d overdue`, in a colour that says the same."""
+    if at is None:
+        return Markup("–")
+    left = at - now()
+    colour = "danger" if left <= timedelta() else "warning" if left < SOON else "secondary"
+    words = f"{span(-left)} overdue" if left <= timedelta() else f"due in {span(left)}"
+    return Markup('<time class="badge text-bg-{}" datetime="{}" title="{}">{}</time>').format(
+        colour, at.isoformat(), f"{at.astimezone(zone()):%-d %b %Y, %H:%M %Z}", words
     )
 
 
