@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from console import audit_words
 from console.audit_words import Known
 from workflow.models import Audit, Message, Outgoing, StoredAttachment, Ticket
-from workflow.states import OutboxState
 
 ENTRIES = 60  # on a page of the timeline
 READ = 20_000  # characters of a message fetched: a page shows no more
@@ -120,16 +119,14 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
     rows = _messages(session, ticket, most)
     found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
     found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]
-    found += [(m.created_at, 2, m.id, m) for m in mails.values() if m.state not in _SENT]
+    told = _told(session, ticket)
+    found += [(m.created_at, 2, m.id, m) for key, m in mails.items() if key not in told]
     found.sort(key=lambda f: f[:3], reverse=True)
     shown = found[first : first + ENTRIES]
     files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
     room = _Room()
     entries = [_entry(thing, mails, files, known, room) for *_, thing in shown]
     return entries, len(found) > first + ENTRIES
-
-
-_SENT = frozenset({OutboxState.SENT, OutboxState.BOUNCED})  # these are messages of the timeline
 
 
 def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
@@ -142,6 +139,12 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
     )  # fmt: skip
     rows = select(*columns).where(Message.ticket_id == ticket.id)
     return session.execute(rows.order_by(Message.at.desc(), Message.id.desc()).limit(most)).all()
+
+
+def _told(session: Session, ticket: Ticket) -> set[str | None]:
+    """Which mails of ours are messages: those that were sent, but for a crash right after."""
+    rows = select(Message.external_id).where(Message.ticket_id == ticket.id, Message.direction == "out")
+    return set(session.scalars(rows))
 
 
 def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:

@@ -25,9 +25,7 @@ PICTURES_LIMIT = 8_000_000  # bytes of the pictures in one mail
 HTML_LIMIT = 4_000_000  # characters of HTML; beyond, the text has to do
 SANDBOX = "sandbox; default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 HTML_POLICY = f"{SANDBOX}; img-src data:; style-src 'unsafe-inline'"  # the sender's cleaned style attributes
-FILE_POLICY = f"{SANDBOX}; img-src 'self'; style-src 'unsafe-inline'"  # a browser's own page around a picture
-# A browser shows no PDF inside a sandbox; its viewer is one, and without scripts and sources it has nothing of ours.
-PDF_POLICY = FILE_POLICY.removeprefix("sandbox; ")
+FILE_POLICY = f"{SANDBOX}; img-src 'self'; style-src 'unsafe-inline'"  # the browser's own page around picture or PDF
 SIGNATURES = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
@@ -35,7 +33,6 @@ SIGNATURES = (
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
     (re.compile(rb"%PDF-[12]\."), "application/pdf"),
 )
-PDF = "application/pdf"
 
 pages = Blueprint("files", __name__)
 
@@ -80,7 +77,7 @@ def view(number: int) -> Response:
     kind = kind_of(content)
     if not kind:
         abort(404)
-    return _answer(content, kind, file.name, policy=PDF_POLICY if kind == PDF else FILE_POLICY, save=False)
+    return _answer(content, kind, file.name, policy=FILE_POLICY, save=False)
 
 
 def kind_of(content: bytes) -> str:

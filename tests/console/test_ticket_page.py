@@ -9,7 +9,20 @@ import pytest
 from sqlalchemy import event
 
 from parsers.item import Address, Format, InboundItem
-from tests.house import HandClock, audited, company, complete, counted, deliver, file_in, mail, reach, staff, ticket_of
+from tests.house import (
+    HandClock,
+    audited,
+    company,
+    complete,
+    counted,
+    deliver,
+    file_in,
+    mail,
+    reach,
+    staff,
+    ticket_of,
+    together,
+)
 from tests.web import Desk, at_desk
 from workflow import process
 from workflow.desk_models import Presence
@@ -283,6 +296,37 @@ def test_acting_on_what_another_has_changed_asks_again(house: House, desk: Desk,
     assert again["note"] == "by mail"
     assert desk.post(f"/tickets/{ticket}/do/tick", again).status_code == 302
     assert now_at(house, ticket).stage is Stage.AUDIT
+
+
+def test_of_two_who_do_the_same_at_once_one_is_asked(any_house: House) -> None:
+    number = ticket_of(any_house)
+    desks = [at_desk(any_house, name=name) for name in ("Ann Lee", "Bob Ray")]
+    forms = [seen(desk, number) | {"milestone": "FOLLOW_UP_SENT"} for desk in desks]
+    codes: list[int] = []
+    path = f"/tickets/{number}/do/tick"
+    assert not together(
+        *(lambda d=d, f=f: codes.append(d.post(path, f).status_code) for d, f in zip(desks, forms, strict=True))
+    )
+    assert sorted(codes) == [302, 409]
+    assert len(audited(any_house, number, "reached")) == 1
+
+
+def test_a_mail_on_its_way_waits_ten_seconds_and_undo_takes_it_back(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
+    reach(house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    do(desk, ticket, "tick", milestone="RECAP_SENT")
+    page = desk.get(f"/tickets/{ticket}").text
+    assert "now at 6-Completed" in page
+    number = re.search(r'name="undo" value="(\d+)"', page)
+    assert number
+    clock.turn(seconds=8)
+    assert do(desk, ticket, "undo", undo=number[1]).status_code == 302
+    page = desk.get(f"/tickets/{ticket}").text
+    assert "Taken back: Ticked 5-Recap of Resolution Sent" in page
+    assert "taken back by Ann Lee before it was sent" in page
+    assert now_at(house, ticket).stage is Stage.AUDIT
+    assert do(desk, ticket, "undo", undo=number[1]).status_code == 422
 
 
 def test_what_the_customer_writes_asks_again_what_rules_do_does_not(house: House, desk: Desk) -> None:
