@@ -70,7 +70,10 @@ def act(asked: Asked, action: Action) -> str:
         return action.run(asked)
     other = asked.session.get(Ticket, asked.number(action.touches)) if action.touches else None
     with undo.reversible(asked.session, asked.ticket, action.label, by=asked.me.name, now=asked.now, other=other) as it:
+        stage = asked.ticket.stage
         it.words = action.run(asked)
+        if asked.ticket.stage is not stage:
+            it.words += f" – now at {asked.ticket.stage}"
     return it.words
 
 
@@ -90,7 +93,7 @@ def _tick(asked: Asked) -> str:
     milestone, note = asked.milestone(), asked.said("note")
     desk = asked.house.desk
     new = desk.reach(asked.session, asked.ticket, milestone, by=asked.me.name, now=asked.now, note=note)
-    return f"{'Ticked' if new else 'Already ticked:'} {milestone}{_stands(asked.ticket)}"
+    return f"{'Ticked' if new else 'Already ticked:'} {milestone}"
 
 
 def _untick(asked: Asked) -> str:
@@ -105,7 +108,7 @@ def _resolve(asked: Asked) -> str:
         raise Missing("say Yes or No")
     desk, yes = asked.house.desk, answer == "yes"
     desk.resolve(asked.session, asked.ticket, yes=yes, by=asked.me.name, now=asked.now)
-    return f"{Milestone.RESOLVED} set to {'Yes' if yes else 'No'}{_stands(asked.ticket)}"
+    return f"{Milestone.RESOLVED} set to {'Yes' if yes else 'No'}"
 
 
 def _move_back(asked: Asked) -> str:
@@ -114,12 +117,12 @@ def _move_back(asked: Asked) -> str:
         raise Missing("choose the stage to move it back to")
     desk = asked.house.desk
     desk.move_back(asked.session, asked.ticket, stage, by=asked.me.name, reason=asked.reason(), now=asked.now)
-    return f"Moved back to {stage}"
+    return "Moved back"
 
 
 def _reopen(asked: Asked) -> str:
     asked.house.desk.reopen(asked.session, asked.ticket, by=asked.me.name, cause=asked.reason(), now=asked.now)
-    return f"Reopened{_stands(asked.ticket)}"
+    return "Reopened"
 
 
 def _end(asked: Asked) -> str:
@@ -179,10 +182,6 @@ def _link(asked: Asked) -> str:
 def _undo(asked: Asked) -> str:
     words = undo.take_back(asked.session, asked.ticket, asked.number("undo"), by=asked.me.name, now=asked.now)
     return f"Taken back: {words}"
-
-
-def _stands(ticket: Ticket) -> str:
-    return f" – now at {ticket.stage}"
 
 
 ACTIONS: dict[str, Action] = {
