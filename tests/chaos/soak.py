@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 
 import psutil
@@ -30,7 +32,8 @@ def soak(plan: Plan) -> tuple[str, bool]:
         began = time.monotonic()
         while (at := time.monotonic() - began) < plan.seconds:
             for name, pid in run.keeper.pids().items():
-                samples.setdefault(name, []).append((at, _resident(pid)))
+                for which, resident in _resident(name, pid):
+                    samples.setdefault(which, []).append((at, resident))
             time.sleep(SAMPLE)
         run.load.join()
         run.keeper.stop()
@@ -39,13 +42,14 @@ def soak(plan: Plan) -> tuple[str, bool]:
     return _table(samples, plan.seconds, sent, odd)
 
 
-def _resident(pid: int) -> float:
-    """MiB of a process and its parsers."""
-    try:
+def _resident(name: str, pid: int) -> Iterator[tuple[str, float]]:
+    """MiB of a process, and of the largest of its parsers: how many it has is a matter of load."""
+    with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        return sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 2**20
-    except psutil.NoSuchProcess:
-        return 0.0
+        yield name, process.memory_info().rss / 2**20
+        parsers = [p.memory_info().rss / 2**20 for p in process.children(recursive=True)]
+        if parsers:
+            yield f"{name}, its largest parser", max(parsers)
 
 
 def _table(samples: Samples, seconds: float, sent: int, odd: list[str]) -> tuple[str, bool]:
