@@ -59,11 +59,14 @@ def _table(samples: Samples, seconds: float, sent: int, odd: list[str]) -> tuple
     table = Table("process", "MiB when warm", "MiB at the end", "growth")
     good = not odd
     for name, found in samples.items():
-        early = statistics.median(m for at, m in found if warm <= at < warm + window)
-        late = statistics.median(m for at, m in found if at >= seconds - window)
-        growth = late / early - 1
+        early = [m for at, m in found if warm <= at < warm + window]
+        late = [m for at, m in found if at >= seconds - window]
+        if not early or not late:  # a parser that was not there then, or is not there now
+            table.add_row(name, "–", f"{max(m for _, m in found):.1f}", "–")
+            continue
+        growth = statistics.median(late) / statistics.median(early) - 1
         good = good and (growth < MOST or name == VALKEY)
-        table.add_row(name, f"{early:.1f}", f"{late:.1f}", f"{growth:+.1%}")
+        table.add_row(name, f"{statistics.median(early):.1f}", f"{statistics.median(late):.1f}", f"{growth:+.1%}")
     out.print(table)
     ended = odd or "nothing ended by itself"
     out.print(f"{sent} items in {seconds / 60:.0f} minutes; warm after {warm / 60:.0f}; {ended}")
