@@ -1,11 +1,17 @@
 """`intake parse`: what the parsers make of files. Stores nothing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from console import faults, opening, show
+
+if TYPE_CHECKING:
+    from parsers.item import Format
+    from parsers.options import Options
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
 Line = dict[str, object]
@@ -26,7 +32,8 @@ def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool,
               intake parse reply --html body.html --json
 
     With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file could not be
-    read; its line has `error`. Next: `intake deliver` puts a file through the door.
+    read; its line has `error`. Workbooks are read by the profiles there are (`intake profiles`).
+    Next: `intake deliver` puts a file through the door.
     """
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
@@ -65,7 +72,31 @@ def _item_reader(kind: str) -> Reader:
     from parsers.item import Format
 
     as_line = lines.mail_line if kind == "mail" else lines.item_line
-    return lambda file, raw: [as_line(file, item) for item in parsers.parse(Format(kind), raw)]
+    told = _options(Format(kind))
+    return lambda file, raw: [as_line(file, item) for item in parsers.parse(Format(kind), raw, told)]
+
+
+def _options(form: "Format") -> "Options":
+    """What the house says of its workbooks, as far as it can be had: this command needs no house and makes none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ingest.options import of_settings, options
+    from parsers.item import Format
+    from parsers.options import PLAIN
+    from workflow.settings import SettingsError, load
+
+    if form is not Format.SECURE_MESSAGE:
+        return PLAIN
+    try:
+        settings = load()
+    except SettingsError:
+        return PLAIN
+    url = make_url(settings.database)
+    if not url.drivername.startswith("sqlite") or Path(url.database or "").is_file():  # asking SQLite makes a file
+        with suppress(SQLAlchemyError, faults.Fault, OSError), opening.house() as house:
+            return options(house, form)
+    return of_settings(settings)
 
 
 def _reply_reader(*, html: bool) -> Reader:

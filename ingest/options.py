@@ -1,5 +1,7 @@
 """What this house tells its parsers beside the bytes: from the settings, and from what staff have saved."""
 
+from collections.abc import Sequence
+
 from ingest.form_maps import form_maps
 from parsers import fields
 from parsers.item import Format
@@ -19,12 +21,17 @@ def options(house: House, form: Format) -> Options:
         return Options(time_zone=house.settings.time_zone, forms=form_maps(house.settings))
     with house.store.reading() as session:
         saved = [_saved(one) for one in profiles.saved(session)]
-    secrets = (house.settings.workbook_password, *(one.password for one in house.settings.profile.values()))
+    return of_settings(house.settings, saved)
+
+
+def of_settings(given: settings.Settings, saved: Sequence[Profile] = ()) -> Options:
+    """How workbooks are meant: by these saved profiles, then by what the settings say."""
+    secrets = (given.workbook_password, *(one.password for one in given.profile.values()))
     passwords = (one.get_secret_value() for one in secrets)
     return Options(
-        profiles=(*saved, *told(house.settings).values()),
+        profiles=(*saved, *told(given).values()),
         passwords=tuple(dict.fromkeys(word for word in passwords if word)),
-        time_zone=house.settings.time_zone,
+        time_zone=given.time_zone,
     )
 
 

@@ -102,6 +102,13 @@ def test_a_saved_profile_is_shown_changed_and_taken_back(at_home: House, export:
     assert state(at_home, number) is DeliveryState.FAILED
 
 
+def test_parse_reads_a_workbook_as_the_house_does(at_home: House, export: Path, intake: Intake) -> None:
+    del at_home
+    assert "mapping needed" in intake("parse", "secure-message", export, "--json", code=65).stdout
+    intake("map", export, *SAY, "--save", "north")
+    assert json.loads(intake("parse", "secure-message", export, "--json").stdout)["body_text"] == "Bitte helfen."
+
+
 def test_nothing_is_saved_while_something_is_missing(at_home: House, export: Path, intake: Intake) -> None:
     del at_home
     said = intake("map", export, "--column", "Anliegen=body", "--save", "north", code=1)
