@@ -1,6 +1,7 @@
 """Commands on deliveries: put one in, list them, look at one, dismiss the failed ones."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from workflow.house import House
 
 FORMATS = ("mail", "formstack", "secure-message")
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 STATES = ("pending", "processed", "failed", "dismissed")
 
 
@@ -63,9 +65,9 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     \b
     Example:  intake deliveries --state failed
 
-    Failed ones never disappear by themselves: they are listed oldest first, with the reason, and from
-    INTAKE_FAILED_ALARM_HOURS on they are an alarm. Next: `intake delivery ID` to look at one, `intake replay ID` once
-    the reader or the file is mended, or `intake dismiss ID --reason "…"`.
+    Failed ones never disappear by themselves, nor do those of which rows were rejected: they are listed oldest first,
+    with the reason, and from INTAKE_FAILED_ALARM_HOURS on they are an alarm. Next: `intake delivery ID` to look at
+    one, `intake replay ID` once the reader or the file is mended, or `intake dismiss ID --reason "…"`.
     """
     from console.delivery_data import counted, listed
 
@@ -85,17 +87,20 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
 @click.command()
 @click.argument("number", metavar="ID", type=int)
 @click.option("--raw", is_flag=True, help="Write the original bytes, as they came, and nothing else.")
+@click.option("--rejected", metavar="FILE", type=NEW_FILE, help="Write its rejected rows into an Excel file, to mend.")
 @opening.as_json
 @opening.acting
-def delivery(number: int, *, raw: bool, json_wanted: bool, actor: str) -> None:
+def delivery(number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str) -> None:
     r"""Show one delivery: how it came, how often, and what has become of each item.
 
     \b
     Example:  intake delivery 42
               intake delivery 42 --raw > original.eml
+              intake delivery 42 --rejected mend.xlsx
 
-    --raw opens what is stored sealed: it may hold patient data, and the audit trail says who had it. On a terminal,
-    control characters are made visible. Exit code 1 if there is no such delivery, or its bytes are gone.
+    --raw and --rejected open what is stored sealed: it may hold patient data, and the audit trail says who had it. On
+    a terminal, control characters are made visible. What was mended in the Excel file is dropped like any other; the
+    column with the reasons may stay. Exit code 1 if there is no such delivery, no rejected row, or its bytes are gone.
     """
     from console.delivery_data import one
 
@@ -106,6 +111,8 @@ def delivery(number: int, *, raw: bool, json_wanted: bool, actor: str) -> None:
             raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1)
         if raw:
             _write(original_bytes(house, number, actor, cause="delivery --raw"))
+        elif rejected is not None:
+            _write_rejected(house, number, rejected, actor)
         elif json_wanted:
             show.json_object(found)
         else:
@@ -131,6 +138,24 @@ def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> by
     return raw
 
 
+def _write_rejected(house: "House", number: int, file: Path, actor: str) -> None:
+    from ingest.rejected import rejected_rows, workbook
+    from ingest.rereading import UnreadableError
+    from workflow import audit
+
+    try:
+        rows = rejected_rows(house, number)
+    except UnreadableError as error:
+        raise Fault(f"delivery {number}: {error}", 1) from None
+    if not rows:
+        raise Fault(f"delivery {number} has no rejected rows", 1)
+    with house.store.transaction() as session:
+        now, cause = house.clock(), "delivery --rejected"
+        audit.record(session, "original read", by=actor, cause=cause, now=now, delivery=number)
+    file.write_bytes(workbook(rows))
+    click.echo(f"{len(rows)} rejected rows written to {file}")
+
+
 def _write(raw: bytes) -> None:
     if sys.stdout.isatty():  # what a stranger sent must not drive the terminal
         click.echo(show.visible(raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs()))
@@ -143,17 +168,20 @@ def _write(raw: bytes) -> None:
 @click.option("--reason", required=True, help="Why nothing is to come of it, for the record; no patient data.")
 @opening.acting
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
-    r"""Say that nothing is to come of failed deliveries; they stay stored, and `intake replay` takes it back.
+    r"""Say that nothing is to come of failed deliveries, or of rejected rows.
+
+    They stay stored, and `intake replay` takes it back for whole deliveries.
 
     \b
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"
               intake dismiss 42 43 44 --reason "a scanner's test forms"
 
-    All of them, or none: if one is not failed, nothing is changed.
+    Of a delivery of which only some rows were rejected, these are dismissed; what was read stays. All deliveries named,
+    or none: if nothing of one failed, nothing is changed.
     """
     from ingest.replay import dismiss as end
 
     with opening.house() as house:
-        end(house, numbers, reason, by=actor)
+        rows = end(house, numbers, reason, by=actor)
     for number in numbers:
-        click.echo(f"{number}: dismissed")
+        click.echo(f"{number}: {rows[number]} rejected rows dismissed" if rows[number] else f"{number}: dismissed")

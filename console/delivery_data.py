@@ -1,35 +1,66 @@
 """Deliveries as plain data: the list, one of them, and which are to be read again."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from console.times import iso
+from workflow.failed import needs_a_person
 from workflow.models import Delivery, Filing, Receipt
-from workflow.states import DeliveryState
+from workflow.states import DeliveryState, Outcome
 
 Data = dict[str, Any]
 
 
 def listed(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
     """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest; 0 for all."""
-    light = (selectinload(Delivery.filings), defer(Delivery.content))  # the sealed bytes stay where they are
-    query = select(Delivery).options(*light)
-    if state:
-        query = query.where(Delivery.state == DeliveryState(state))
+    query = select(Delivery).where(*_in(state)).options(defer(Delivery.content))  # the sealed bytes stay where they are
     oldest = state == DeliveryState.FAILED
     query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
     if limit:
         query = query.limit(limit)
-    return [_data(d, now) for d in sorted(session.scalars(query), key=lambda d: d.id)]
+    found = sorted(session.scalars(query), key=lambda d: d.id)
+    filed = _filed(session, [d.id for d in found])
+    return [_data(d, filed[d.id], now) for d in found]
 
 
 def counted(session: Session, state: str | None) -> int:
     """How many there are."""
-    mine = [Delivery.state == DeliveryState(state)] if state else []
-    return session.scalar(select(func.count()).select_from(Delivery).where(*mine)) or 0
+    return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
+
+
+def _in(state: str | None) -> list[ColumnElement[bool]]:
+    """Those in a state; among the failed ones, those of which rows were rejected."""
+    if state == DeliveryState.FAILED:
+        return [needs_a_person()]
+    return [Delivery.state == DeliveryState(state)] if state else []
+
+
+@dataclass(slots=True)
+class _Filed:
+    """What has become of the items of a delivery."""
+
+    count: int = 0
+    rejected: int = 0
+    tickets: set[int] = field(default_factory=set)
+
+
+def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
+    """Of each of these deliveries; a workbook may have a hundred thousand rows, so they are counted and not loaded."""
+    found = {number: _Filed() for number in numbers}
+    mine = Filing.delivery_id.in_(numbers)
+    counted = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
+    for number, outcome, count in session.execute(counted.group_by(Filing.delivery_id, Filing.outcome)):
+        found[number].count += count
+        found[number].rejected += count if outcome is Outcome.REJECTED else 0
+    for number, ticket in session.execute(select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()):
+        if ticket is not None:
+            found[number].tickets.add(ticket)
+    return found
 
 
 def one(session: Session, number: int, now: datetime) -> Data | None:
@@ -39,7 +70,7 @@ def one(session: Session, number: int, now: datetime) -> Data | None:
         return None
     receipts = session.scalars(select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id))
     return {
-        **_data(delivery, now),
+        **_data(delivery, _filed(session, [number])[number], now),
         "digest": delivery.digest,
         "blob": delivery.blob,
         "envelope": delivery.envelope,
@@ -55,7 +86,7 @@ def one(session: Session, number: int, now: datetime) -> Data | None:
     }  # fmt: skip
 
 
-def _data(delivery: Delivery, now: datetime) -> Data:
+def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
     return {
         "id": delivery.id,
         "transport": delivery.transport,
@@ -68,8 +99,10 @@ def _data(delivery: Delivery, now: datetime) -> Data:
         "processed_at": iso(delivery.processed_at),
         "attempts": delivery.attempts,
         "items": delivery.items,
+        "filed": filed.count,
+        "rejected": filed.rejected,
         "name": delivery.envelope.get("name", ""),
-        "tickets": sorted({f.ticket_id for f in delivery.filings if f.ticket_id is not None}),
+        "tickets": sorted(filed.tickets),
     }
 
 

@@ -42,6 +42,8 @@ def status_data(house: House) -> dict[str, Any]:
             "pending": found.pending,
             "oldest_pending": iso(found.oldest_pending),
             "failed": found.failed,
+            "rejected": found.rejected,
+            "reading": [{"delivery": p.delivery, "rows": p.filed, "of": p.of} for p in found.reading],
             "spooled": spooled,
             "mails_waiting": found.mails_waiting,
             "mails_refused": found.mails_refused,

@@ -1,6 +1,6 @@
 """`intake parse`: what the parsers make of files. Stores nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from parsers.options import Options
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
+STEP = 100  # items between two moves of the bar
 Line = dict[str, object]
 
 
@@ -31,49 +32,56 @@ def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool,
               intake parse secure-message export.xlsx
               intake parse reply --html body.html --json
 
-    With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file could not be
-    read; its line has `error`. Workbooks are read by the profiles there are (`intake profiles`).
+    With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file, or a row of
+    one, could not be read; its line has `error`. Workbooks are read by the profiles there are (`intake profiles`).
     Next: `intake deliver` puts a file through the door.
     """
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
     reader = _reply_reader(html=html) if kind == "reply" else _item_reader(kind)
     bad = 0
-    with show.progress("files") as step:
-        for done, file in enumerate(files, 1):
-            for line in _lines(file, reader):
+    with show.progress("files" if len(files) > 1 else "items") as step:
+        for number, file in enumerate(files, 1):
+            for done, line in enumerate(_lines(file, reader), 1):
                 bad += bool(line.get("error"))
                 show.json_line(line) if json_wanted else _readable(line)
-            step(done, len(files))
+                if len(files) == 1 and done % STEP == 0:
+                    step(done, None)
+            step(number, len(files))
     ctx.exit(faults.UNREADABLE if bad else 0)
 
 
-Reader = Callable[[str, bytes], list[Line]]
+Reader = Callable[[str, bytes], Iterator[Line]]
 
 
-def _lines(file: Path, reader: Reader) -> list[Line]:
-    """The lines of a file, or the one that says why there are none. One bad file never stops the others."""
+def _lines(file: Path, reader: Reader) -> Iterator[Line]:
+    """The lines of a file as it is read, or the one that says why not. One bad file never stops the others."""
     from parsers.item import ParseError
     from parsers.lines import error_line
 
     try:
-        return reader(str(file), file.read_bytes())
+        yield from reader(str(file), file.read_bytes())
     except ParseError as error:
-        return [error_line(str(file), str(error))]
+        yield error_line(str(file), str(error))
     except OSError as error:
-        return [error_line(str(file), error.strerror or type(error).__name__)]
+        yield error_line(str(file), error.strerror or type(error).__name__)
     except Exception as error:  # noqa: BLE001  # a bug of the parser must cost the one file, and be seen
-        return [error_line(str(file), f"an error of ours ({type(error).__name__}): please report it")]
+        yield error_line(str(file), f"an error of ours ({type(error).__name__}): please report it")
 
 
 def _item_reader(kind: str) -> Reader:
     import parsers
     from parsers import lines
-    from parsers.item import Format
+    from parsers.item import Format, RejectedRow
 
     as_line = lines.mail_line if kind == "mail" else lines.item_line
     told = _options(Format(kind))
-    return lambda file, raw: [as_line(file, item) for item in parsers.parse(Format(kind), raw, told)]
+
+    def reader(file: str, raw: bytes) -> Iterator[Line]:
+        for one in parsers.stream(Format(kind), raw, told):
+            yield lines.rejected_line(file, one) if isinstance(one, RejectedRow) else as_line(file, one)
+
+    return reader
 
 
 def _options(form: "Format") -> "Options":
@@ -103,13 +111,14 @@ def _reply_reader(*, html: bool) -> Reader:
     from parsers import lines, reply
 
     newest = reply.newest_html if html else reply.newest
-    return lambda file, raw: [lines.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
+    return lambda file, raw: iter([lines.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))])
 
 
 def _readable(line: Line) -> None:
     """Print an item for a person: what is there, a line a field, the text last."""
     if line.get("error"):
-        click.echo(f"{line['file']}: {line['error']}", err=True)
+        where = f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""
+        click.echo(show.visible(f"{line['file']}{where}: {line['error']}"), err=True)
         return
     out = show.screen()
     out.print(f"[bold]{show.safe(line['file'])}[/bold]")

@@ -143,10 +143,20 @@ def deliveries(found: list[Data]) -> None:
     columns = ("#", "age" if waiting else "received", "door", "as", "bytes", "state", "tickets", "reason")
     rows = (
         (d["id"], age(d["age_seconds"]) if waiting else when(d["received_at"]), d["transport"], d["format"], d["size"],
-         d["state"], numbers(d["tickets"]), d["reason"])
+         d["state"], numbers(d["tickets"]), d["reason"] or rows_of(d))
         for d in found
     )  # fmt: skip
     screen().print(table(columns, rows))
+
+
+def rows_of(found: Data) -> str:
+    """How far a delivery with many rows has been read, or how many of them were rejected."""
+    if found["state"] == "pending" and found["filed"]:
+        known = found["items"] > found["filed"] + 1  # while it is not known how many there are, one more is expected
+        return (
+            f"being read: {found['filed']} of {found['items']} rows" if known else f"being read: {found['filed']} rows"
+        )
+    return f"{found['rejected']} of {found['items']} rows rejected" if found["rejected"] else ""
 
 
 def numbers(found: list[int]) -> str:
@@ -171,15 +181,17 @@ def delivery(found: Data) -> None:
         (when(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"]) for r in found["receipts"]
     )
     out.print(table(("came", "door", "", "the door's name for it"), came))
-    filed = (
-        (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
-        for f in found["filings"][:MOST_ROWS]
-    )
+    if said := rows_of(found):
+        out.print(f"[yellow]! {said}[/yellow]")
+    first = sorted(found["filings"], key=lambda f: f["outcome"] != "rejected")[:MOST_ROWS]  # those to be looked at
+    filed = ((f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"]) for f in first)
     if found["filings"]:
         out.print(table(("item", "outcome", "ticket", "message", "reason"), filed))
     if (more := len(found["filings"]) - MOST_ROWS) > 0:
         out.print(f"… and {more} more items: --json shows all")
     number = found["id"]
+    if found["rejected"]:
+        out.print(f"[dim]The rejected rows to mend: intake delivery {number} --rejected FILE.xlsx[/dim]")
     out.print(f"[dim]Its original: intake delivery {number} --raw · read it again: intake replay {number}[/dim]")
 
 
@@ -213,7 +225,13 @@ def status(found: Data) -> None:
         out.print(table(("backfill of form", "last look", "fault"), looks))
     backlog = found["backlog"]
     out.print(f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})")
-    out.print(f"forms in the spool: {backlog['spooled']} · failed deliveries: {backlog['failed']}")
+    for one in backlog["reading"]:
+        of = f"of {one['of']} " if one["of"] else ""
+        out.print(f"being read: delivery {one['delivery']}, {one['rows']} {of}rows")
+    out.print(
+        f"forms in the spool: {backlog['spooled']} · failed deliveries: {backlog['failed']}"
+        f" · with rejected rows: {backlog['rejected']}"
+    )
     out.print(f"mails waiting: {backlog['mails_waiting']} · refused: {backlog['mails_refused']}")
     for need in found["needs"]:
         out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
@@ -222,8 +240,8 @@ def status(found: Data) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere."""
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere; `of` None: not known."""
     if not sys.stderr.isatty():
         yield lambda _done, _of: None
         return

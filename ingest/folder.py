@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,16 +17,21 @@ from watchfiles import watch
 
 from ingest.intake import Accept, Arrival, Transport
 from ingest.reading import read
+from ingest.rejected import rejected_rows, workbook
+from ingest.rereading import UnreadableError
 from parsers.item import Format
 from workflow import journal
+from workflow.blobs import write_synced
 from workflow.house import House
 from workflow.models import Delivery
 from workflow.states import DeliveryState
 
 DONE, REJECTED = "done", "rejected"
+REJECTED_ROWS = " - rejected rows.xlsx"
 IDENTITY = ".intake-folder"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
 NAME_BYTES = 255  # what file systems take
+STEM_BYTES = 160  # of a file's own name, before what is added to it
 _LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
 _LEFT_ALONE_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
 _LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
@@ -108,9 +114,21 @@ class Folder:
         if delivery.state is DeliveryState.PENDING or _look(path, look) != look:
             return
         if delivery.state is DeliveryState.PROCESSED:
+            self._put_rejected(path, number)
             path.rename(_free(self.path / DONE, path.name))
         else:
             self._reject(path, delivery.reason, number)
+
+    def _put_rejected(self, path: Path, number: int) -> None:
+        """Lay the rejected rows of a file that was read into rejected/, to be mended and dropped again."""
+        try:
+            rows = rejected_rows(self._house, number)
+        except UnreadableError:  # read by now with other profiles: `intake delivery` lists the rows all the same
+            return
+        if rows:
+            stem = path.stem.encode()[:STEM_BYTES].decode(errors="ignore")
+            name = f"{stem}{REJECTED_ROWS}"
+            _put(self.path / REJECTED, name, workbook(rows))
 
     def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
         moved = _free(self.path / REJECTED, path.name)
@@ -179,14 +197,30 @@ def _cut_short(raw: bytes) -> bool:
     return not raw or (raw.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(raw)))
 
 
+def _put(folder: Path, name: str, data: bytes) -> None:
+    """Write a file whole, under a name that is free; none where it lies there already: we were interrupted then."""
+    if any(path.read_bytes() == data for path in _taken(folder, name)):
+        return
+    write_synced(_free(folder, name), data)
+
+
+def _taken(folder: Path, name: str) -> Iterator[Path]:
+    return takewhile(Path.exists, _names(folder, name))
+
+
 def _free(folder: Path, name: str) -> Path:
-    """A path in the folder that nothing stands on yet, with a name no longer than file systems take."""
+    """A path in the folder that nothing stands on yet."""
+    for path in _names(folder, name):
+        if not path.exists():
+            return path
+    raise FileExistsError(folder)
+
+
+def _names(folder: Path, name: str) -> Iterator[Path]:
+    """Paths in the folder for this name, numbered from the second on, no longer than file systems take."""
     stem, dot, end = name.rpartition(".")
     stem, end = (stem, dot + end) if stem else (name, "")
     for n in range(1, 10_000):
         mark = f" ({n})" if n > 1 else ""
         short = stem.encode()[: NAME_BYTES - len((mark + end).encode())].decode(errors="ignore")
-        path = folder / f"{short}{mark}{end}"
-        if not path.exists():
-            return path
-    raise FileExistsError(folder)
+        yield folder / f"{short}{mark}{end}"

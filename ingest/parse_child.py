@@ -62,12 +62,21 @@ def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[tu
 
     Raises what `parsers.stream` does.
     """
-    stream, read = parsers.stream(form, raw, options), skip
+    stream, read, damage = parsers.stream(form, raw, options), skip, None
     left = islice(stream, skip, None)
-    while items := list(islice(left, MOST_ITEMS)):
+    while damage is None:
+        items: list[Parsed] = []
+        try:
+            items.extend(islice(left, MOST_ITEMS))
+        except ParseError as error:  # what was read before goes first
+            damage = error
+        if not items:
+            break
         read += len(items)
         more = length_hint(stream)
         yield items, read + more if more else 0
+    if damage is not None:
+        raise damage
 
 
 def _answers(raw: bytes, form: Format, options: Options, skip: int) -> Iterator[tuple[str, tuple[Any, ...]]]:

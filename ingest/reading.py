@@ -211,13 +211,17 @@ def _file(house: House, claimed: _Claimed, answer: Answer) -> None:
 
 
 def _marked(answer: Answer) -> Iterator[tuple[Frame, bool]]:
-    """Yield each frame, and whether it is the last one."""
+    """Yield each frame, and whether it is the last one. Raises what the answer does, after what was read until then."""
     frames = iter(answer)
-    one = next(frames)
-    for after in frames:
-        yield one, False
+    one: Frame | None = next(frames)
+    while one is not None:
+        try:
+            after = next(frames, None)
+        except (ParseError, EndedError, BrokenError):
+            yield one, False
+            raise
+        yield one, after is None
         one = after
-    yield one, True
 
 
 def _file_some(house: House, session: Session, number: int, first: int, frame: Frame, *, last: bool) -> bool:

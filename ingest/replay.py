@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
-from sqlalchemy.orm import defer
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session, defer
 
 from ingest.reading import read
 from workflow import audit
 from workflow.desk import RULE, Missing
 from workflow.house import House
-from workflow.models import Delivery
-from workflow.states import DeliveryState
+from workflow.models import Delivery, Filing
+from workflow.states import DeliveryState, Outcome
 
 
 def replay(house: House, number: int, *, by: str) -> Delivery | None:
@@ -30,20 +30,31 @@ def replay(house: House, number: int, *, by: str) -> Delivery | None:
         return session.get(Delivery, number)
 
 
-def dismiss(house: House, numbers: Sequence[int], reason: str, *, by: str) -> None:
-    """Say that nothing is to come of failed deliveries; they stay stored and can be replayed.
+def dismiss(house: House, numbers: Sequence[int], reason: str, *, by: str) -> dict[int, int]:
+    """Say that nothing is to come of failed deliveries, or of rejected rows; they stay stored and can be replayed.
 
-    Raises Missing when one of them is not there or not failed; then none is dismissed.
+    Gives, by delivery, how many rows that were. Raises Missing when one of them is not there, or nothing of it failed;
+    then none is dismissed.
     """
     now, wanted = house.clock(), sorted(set(numbers))
     chosen = select(Delivery).where(Delivery.id.in_(wanted)).order_by(Delivery.id).options(defer(Delivery.content))
     with house.store.transaction() as session:
         found = {d.id: d for d in session.scalars(chosen.with_for_update())}
-        if wrong := [_not_failed(found.get(n), n) for n in wanted if not _is_failed(found.get(n))]:
+        rows = {n: _dismiss_rows(session, d) for n, d in found.items() if d.state is not DeliveryState.PENDING}
+        if wrong := [_not_failed(found.get(n), n) for n in wanted if not (rows.get(n) or _is_failed(found.get(n)))]:
             raise Missing("\n".join([*wrong, "none was dismissed"]))
         for delivery in found.values():
-            delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
-            audit.record(session, "dismissed", by=by or RULE, cause=reason, now=now, delivery=delivery.id)
+            if _is_failed(delivery):
+                delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
+            told = {"rows": rows[delivery.id]} if rows.get(delivery.id) else {}
+            audit.record(session, "dismissed", by=by or RULE, cause=reason, now=now, delivery=delivery.id, **told)
+    return rows
+
+
+def _dismiss_rows(session: Session, delivery: Delivery) -> int:
+    """Dismiss the rejected rows of a delivery; how many there were."""
+    rejected = update(Filing).where(Filing.delivery_id == delivery.id, Filing.outcome == Outcome.REJECTED)
+    return session.connection().execute(rejected.values(outcome=Outcome.DISMISSED)).rowcount
 
 
 def _is_failed(delivery: Delivery | None) -> bool:
@@ -53,4 +64,4 @@ def _is_failed(delivery: Delivery | None) -> bool:
 def _not_failed(delivery: Delivery | None, number: int) -> str:
     if delivery is None:
         return f"there is no delivery {number}: see `intake deliveries`"
-    return f"delivery {number} is {delivery.state}: only failed ones are dismissed"
+    return f"delivery {number} is {delivery.state}: only failed ones, and rejected rows, are dismissed"

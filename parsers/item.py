@@ -130,6 +130,9 @@ class InboundItem:
         return self.reply_to[0]
 
 
+WHY = "Why it was rejected"  # heads the column of ours beside rejected rows; whoever reads it again leaves it out
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRow:
     """A row that is no request as it stands: the others are read; this one is shown, mended and dropped again."""
@@ -138,7 +141,7 @@ class RejectedRow:
     row: int  # from 1, as Excel counts
     cell: str = ""  # as "D7"; "" where it is not one cell's fault
     reason: str  # what is wrong and what to do, in our own words
-    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; (heading, text), in the sheet's order
+    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; (heading, text) of every column
 
 
 Parsed = InboundItem | RejectedRow

@@ -1,6 +1,6 @@
 """Items as the lines `intake parse … --json` prints: the shapes scripts can rely on."""
 
-from parsers.item import Address, Attachment, Bounce, InboundItem
+from parsers.item import Address, Attachment, Bounce, InboundItem, RejectedRow
 
 
 def mail_line(file: str, item: InboundItem) -> dict[str, object]:
@@ -66,6 +66,11 @@ def reply_line(file: str, newest: str) -> dict[str, object]:
 def error_line(file: str, reason: str) -> dict[str, object]:
     """Keys of a file that could not be read."""
     return {"file": file, "error": reason}
+
+
+def rejected_line(file: str, row: RejectedRow) -> dict[str, object]:
+    """Keys of a row that is no request; `row` counts from 1, `cell` may be ""."""
+    return {"file": file, "sheet": row.sheet, "row": row.row, "cell": row.cell, "error": row.reason}
 
 
 def _emails(people: tuple[Address, ...]) -> list[str]:

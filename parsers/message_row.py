@@ -135,7 +135,8 @@ class Rows:
 
     def _rejected(self, line: Line, reason: str, columns: Sequence[int]) -> RejectedRow:
         cell = f"{letters(columns[0])}{line.number}" if len(columns) == 1 else ""
-        told = ((self._label(column), value.text) for column, value in sorted(line.values.items()))
+        everywhere = sorted({*self._heading.labels, *line.values})  # what is missing has to be written somewhere
+        told = ((self._heading_of(column), line.values.get(column, _BLANK).text) for column in everywhere)
         return RejectedRow(sheet=self._sheet, row=line.number, cell=cell, reason=reason, values=tuple(told))
 
     # -- one field --------------------------------------------------------------------------------------------------
@@ -238,6 +239,9 @@ class Rows:
 
     def _label(self, column: int) -> str:
         return self._labels.get(column) or f"Column {letters(column)}"
+
+    def _heading_of(self, column: int) -> str:
+        return fields.one_line(self._heading.labels.get(column, "")) or f"Column {letters(column)}"
 
     def _taken(self, name: str, values: dict[int, Value]) -> list[int]:
         """The columns that a field of this row was taken from."""

@@ -7,7 +7,7 @@ from itertools import chain, islice
 
 from parsers import headings, message_row
 from parsers.headings import Heading
-from parsers.item import InboundItem, Parsed, ParseError, RejectedRow
+from parsers.item import WHY, InboundItem, Parsed, ParseError, RejectedRow
 from parsers.message_row import Line, Rows
 from parsers.options import PLAIN, Options
 from parsers.tables import Table, tables
@@ -90,13 +90,17 @@ def _sheets(raw: bytes, options: Options) -> tuple[list[_Sheet], list[str]]:
 
 def _lines(table: Table) -> Iterator[Line]:
     """Yield the rows with anything in them."""
-    read = table.cells.value
-    for row in table.rows():
+    read, ours = table.cells.value, set[int]()
+    for at, row in enumerate(table.rows()):
         told = {}
         for column, cell in row.cells.items():
             value = read(cell)
             if value.text or value.flaw:
                 told[column] = value
+        if at < headings.SEARCHED:
+            ours |= {column for column, value in told.items() if value.text == WHY}
+        if ours:
+            told = {column: value for column, value in told.items() if column not in ours}
         if told:
             yield Line(row.number, row.hidden, told)
 

@@ -14,6 +14,8 @@ from workflow.states import DeliveryState, Outcome, RowOutcome
 MOST_BROKEN = 20  # named; the first ones are enough to look into
 # A row of a file of tickets is an item too; one that cannot be imported is failed: it is in the file, and not here.
 ROWS = {RowOutcome.ADDED: "opened", RowOutcome.KNOWN: "duplicate", RowOutcome.REFUSED: "failed"}
+# A row that was rejected has not been read; what a person has said of it counts as that.
+WORDS = {Outcome.REJECTED: "failed", Outcome.DISMISSED: "dismissed"}
 UNFILED = (DeliveryState.FAILED, DeliveryState.DISMISSED, DeliveryState.PENDING)
 
 
@@ -158,4 +160,5 @@ def _received(*, repeated: bool):  # type: ignore[no-untyped-def]  # noqa: ANN20
 
 def _count(found: Balance, rows: Iterable[tuple[str, str | Outcome | DeliveryState, int]]) -> None:
     for door, word, count in rows:
-        found.doors.setdefault(door, Line()).add(str(word), int(count))
+        told = WORDS.get(word, word) if isinstance(word, Outcome) else word
+        found.doors.setdefault(door, Line()).add(str(told), int(count))

@@ -251,10 +251,15 @@ class Receipt(Base):
     reference: Mapped[str] = mapped_column(String(800), default="", server_default="", index=True)
 
 
+REJECTED_ROW = text("filings.outcome = 'rejected'")  # as it stands: bound to a value it would not find the index
+_REJECTED = text("outcome = 'rejected'")
+
+
 class Filing(Base):
     """What has become of one item of a delivery: the right side of the ledger."""
 
     __tablename__ = "filings"
+    __table_args__ = (Index("ix_filings_rejected", "delivery_id", sqlite_where=_REJECTED, postgresql_where=_REJECTED),)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     outcome: Mapped[Outcome]

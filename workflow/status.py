@@ -1,13 +1,15 @@
 """What is alive, what waits and what needs a person."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from workflow.failed import overdue
+from workflow.failed import overdue, rejected
 from workflow.house import House
-from workflow.models import Check, Delivery, FormCheckpoint, Outgoing, Receipt, Seen
+from workflow.models import Check, Delivery, Filing, FormCheckpoint, Outgoing, Receipt, Seen
 from workflow.settings import Settings
 from workflow.states import DeliveryState, OutboxState
 
@@ -19,6 +21,15 @@ PUBLIC_DOORS = ("smtp", "lmtp", "imap", "formstack")  # customers are never sile
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a delivery with many items has been read."""
+
+    delivery: int
+    filed: int
+    of: int | None  # None where its parser does not know before the end
+
+
+@dataclass(frozen=True)
 class Report:
     """The state of the house; `needs` is empty when no person is needed."""
 
@@ -26,7 +37,10 @@ class Report:
     doors: dict[str, datetime]  # transports, when something last came through
     pending: int
     failed: int
+    rejected: int  # deliveries that were read but for some rows
+    reading: list[Progress]  # those with many items that are being read
     oldest_pending: datetime | None
+    oldest_untouched: datetime | None  # of those that nobody reads just now: a large workbook takes its time
     mails_waiting: int
     mails_refused: int
     oldest_mail: datetime | None  # when the mail that waits longest was promised
@@ -52,9 +66,12 @@ def report(house: House) -> Report:
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
         doors = dict(session.execute(last).all())
         oldest = session.scalar(select(func.min(Delivery.received_at)).where(pending))
+        free = (pending, Delivery.not_before <= house.clock())
+        untouched = session.scalar(select(func.min(Delivery.received_at)).where(*free))
         waiting = Outgoing.state == OutboxState.WAITING
         oldest_mail = session.scalar(select(func.min(Outgoing.created_at)).where(waiting))
         limit = timedelta(hours=house.settings.failed_alarm_hours)
+        with_rejected, progress = rejected(session), reading(session)
         late = overdue(session, house.clock(), limit)
         forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
         faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
@@ -63,7 +80,10 @@ def report(house: House) -> Report:
         doors=doors,
         pending=count.get(DeliveryState.PENDING, 0),
         failed=count.get(DeliveryState.FAILED, 0),
+        rejected=with_rejected,
+        reading=progress,
         oldest_pending=oldest,
+        oldest_untouched=untouched,
         mails_waiting=mails.get(OutboxState.WAITING, 0),
         mails_refused=mails.get(OutboxState.REFUSED, 0),
         oldest_mail=oldest_mail,
@@ -76,14 +96,32 @@ def report(house: House) -> Report:
     return found
 
 
-def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
-    needs = list(found.faults)
+def reading(session: Session) -> list[Progress]:
+    """The deliveries of which some items are filed and others are yet to come, oldest first."""
+    rows = (
+        select(Delivery.id, Delivery.items, func.count())
+        .join(Filing, Filing.delivery_id == Delivery.id)
+        .where(Delivery.state == DeliveryState.PENDING)
+        .group_by(Delivery.id, Delivery.items)
+        .order_by(Delivery.id)
+    )
+    # While it is not known how many there are, one more is expected.
+    return [Progress(n, filed, of if of > filed + 1 else None) for n, of, filed in session.execute(rows)]
+
+
+def _unread(found: Report) -> Iterator[str]:
     if found.failed:
-        needs.append(f"{found.failed} failed deliveries: see `intake deliveries --state failed`")
+        yield f"{found.failed} failed deliveries: see `intake deliveries --state failed`"
+    if found.rejected:
+        yield f"rows of {found.rejected} deliveries were rejected: see `intake deliveries --state failed`"
     late, oldest = found.overdue
     if oldest is not None:
         since = f"{oldest:%Y-%m-%d %H:%M} UTC"
-        needs.append(f"{late} of them have waited too long, the oldest since {since}: replay or dismiss them")
+        yield f"{late} of them have waited too long, the oldest since {since}: replay or dismiss them"
+
+
+def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
+    needs = [*found.faults, *_unread(found)]
     needs += [
         f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
     ]
@@ -92,7 +130,7 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
     for name, at in found.seen.items():
         if QUIET < now - at < FORGOTTEN:
             needs.append(f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake up` runs all")
-    if found.oldest_pending and now - found.oldest_pending > QUIET:
+    if found.oldest_untouched and now - found.oldest_untouched > QUIET:
         needs.append("a delivery has waited for more than two minutes: is a worker running? start `intake worker`")
     if found.oldest_mail and now - found.oldest_mail > UNSENT:
         needs.append("a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?")

@@ -158,7 +158,8 @@ def test_a_row_that_is_no_request_is_told_with_its_place_and_stops_no_other() ->
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert items == ["Please look.", "Second."]
     assert (wrong.sheet, wrong.row, wrong.cell, wrong.reason) == ("Sheet", 3, "F3", NOTHING_SAID)
-    assert wrong.values == (("Practice", "Sunrise"),)
+    assert dict(wrong.values)["Practice"] == "Sunrise"
+    assert dict(wrong.values)["Message"] == ""  # what is missing has a place to be written
     assert "Sunrise" not in repr(wrong)
 
 

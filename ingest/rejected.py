@@ -1,0 +1,88 @@
+"""The rows of a delivery that were rejected, as a workbook: to be mended there, and dropped again as it is."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from io import BytesIO
+
+import xlsxwriter
+from sqlalchemy import select
+
+from ingest import parsing
+from ingest.options import options
+from ingest.parsing import BrokenError, EndedError
+from ingest.rereading import UnreadableError, original
+from parsers.item import WHY, ParseError, RejectedRow
+from workflow.house import House
+from workflow.models import REJECTED_ROW, Filing
+from workflow.reception import why_rejected
+from workflow.storable import storable
+
+AS_TEXT = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+MOST_TEXT = 32_767  # characters of one Excel cell
+CUT = " … (cut here: Excel takes no longer text)"
+ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)  # the same rows give the same bytes
+
+Heading = tuple[str, int]  # a heading, and which of several that read the same
+
+
+def rejected_rows(house: House, number: int) -> list[RejectedRow]:
+    """The rejected rows of a delivery that nobody has dismissed, read anew from its stored bytes.
+
+    Raises UnreadableError when these cannot be read today, LookupError when there is no such delivery.
+    """
+    with house.store.reading() as session:
+        filed = select(Filing.reason).where(Filing.delivery_id == number, REJECTED_ROW)
+        reasons = set(session.scalars(filed))
+    return [row for row in _read(house, number) if why_rejected(row) in reasons] if reasons else []
+
+
+def workbook(rows: Iterable[RejectedRow]) -> bytes:
+    """The rows as an .xlsx of text cells, a sheet for each they were on; the last column says why.
+
+    Headings and values are as in the file they came from, so that it is read by the same profile.
+    """
+    sheets: dict[str, list[RejectedRow]] = {}
+    for row in rows:
+        sheets.setdefault(row.sheet, []).append(row)
+    out = BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True, **AS_TEXT}) as book:
+        book.set_properties({"created": ALWAYS})
+        for found in sheets.values():  # under Excel's own names: theirs may not be allowed
+            sheet = book.add_worksheet()
+            sheet.freeze_panes(1, 0)
+            for at, line in enumerate(_lines(found)):
+                for column, text in enumerate(line):
+                    if text:
+                        sheet.write_string(at, column, _fitting(text))
+    return out.getvalue()
+
+
+def _read(house: House, number: int) -> Iterator[RejectedRow]:
+    form, raw = original(house, number)
+    try:
+        with closing(parsing.start(form, raw, options(house, form)).result()) as answer:
+            for frame in answer:
+                yield from (storable(row) for row in frame.items if isinstance(row, RejectedRow))
+    except (ParseError, EndedError, BrokenError) as error:
+        raise UnreadableError(str(error)) from None
+
+
+def _lines(rows: Sequence[RejectedRow]) -> Iterator[list[str]]:
+    told = [dict(_counted(row)) for row in rows]
+    headings = list(dict.fromkeys(heading for row in told for heading in row))
+    yield [*(label for label, _ in headings), WHY]
+    for row, values in zip(rows, told, strict=True):
+        yield [*(values.get(heading, "") for heading in headings), why_rejected(row)]
+
+
+def _counted(row: RejectedRow) -> Iterator[tuple[Heading, str]]:
+    """Each value with its heading, those that read the same told apart by their order."""
+    seen: dict[str, int] = {}
+    for label, text in row.values:
+        seen[label] = seen.get(label, 0) + 1
+        yield (label, seen[label]), text
+
+
+def _fitting(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - len(CUT)] + CUT
