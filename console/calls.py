@@ -1,5 +1,6 @@
 """A call written down by staff: through the one door like everything else, and read at once."""
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 import click
@@ -18,10 +19,14 @@ from workflow.models import Delivery, Filing
 PATIENCE = 10.0  # seconds for a worker that was faster to read it
 
 
-def write_down(house: House, *, actor: str, contacts: tuple[str, ...], **told: str | bool) -> int:
+def write_down(
+    house: House, *, actor: str, contacts: tuple[str, ...] = (), chosen: Sequence[phone.Contact] = (),
+    call_id: str = "", **told: str | bool,
+) -> int:  # fmt: skip
     """Put a call through the one door, read it at once, and give the number of its ticket.
 
-    `told` are the fields of `parsers.phone.compose`. Raises Fault when the call cannot be read.
+    `contacts` are addresses, `chosen` come with their boxes; the same `call_id` is the same call, however often it is
+    sent. `told` are the fields of `parsers.phone.compose`. Raises Fault when the call cannot be read.
     """
     emails = [e for one in contacts for e in one.replace(",", " ").split()]
     for email in emails:
@@ -29,9 +34,9 @@ def write_down(house: House, *, actor: str, contacts: tuple[str, ...], **told: s
             raise Fault(f"not a mail address: {email}", 2)
     owner = _owner(house, actor)
     raw = phone.compose(
-        call_id=uuid4().hex,
+        call_id=call_id or uuid4().hex,
         email=emails[0] if emails else "",
-        contacts=[phone.Contact(email=e) for e in emails],
+        contacts=[*(phone.Contact(email=e) for e in emails), *chosen],
         created_by=actor or login(),
         **told,  # type: ignore[arg-type]  # click hands over text for text and a flag for the flag
     )

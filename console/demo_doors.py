@@ -8,6 +8,7 @@ import smtplib
 import socket
 from email.message import EmailMessage
 from email.utils import make_msgid
+from typing import Any
 
 from console.calls import write_down
 from workflow.house import House
@@ -68,7 +69,13 @@ def workbook(settings: Settings, customer: str) -> None:
 
 def call(house: House, customer: str) -> int:
     """A call, through the same door as `intake ticket new`."""
-    told = {"company": PRACTICE, "name": NAME, "phone": "555-0100", "subject": "A call", "text": "Please call back."}
+    told: dict[str, Any] = {
+        "company": PRACTICE,
+        "name": NAME,
+        "phone": "555-0100",
+        "subject": "A call",
+        "text": "Please call back.",
+    }
     return write_down(house, actor="", contacts=(customer,), **told)
 
 

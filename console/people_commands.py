@@ -128,6 +128,7 @@ def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, 
     """
     from workflow import audit
     from workflow.desk import owner_or_missing
+    from workflow.records import own
 
     with opening.house() as house, house.store.transaction() as session:
         now = house.clock()
@@ -139,7 +140,7 @@ def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, 
             found.consultant = owner_or_missing(session, consultant)
         session.flush()
         for domain in domains:
-            _own(session, domain.strip().casefold().removeprefix("@"), found)
+            own(session, domain.strip().casefold().removeprefix("@"), found)
         audit.record(session, "company", by=actor, cause="company add", now=now, company=found.id)
     click.echo(f"{name} is on record.")
 
@@ -156,18 +157,6 @@ def _company(session: "Session", name: str, now: datetime) -> "Company":
         found = Company(name=name.strip(), key=key, created_at=now)
         session.add(found)
     return found
-
-
-def _own(session: "Session", domain: str, company: "Company") -> None:
-    """Give a domain to a company. Raises Missing when another has it: a sender belongs to one practice."""
-    from workflow.desk import Missing
-    from workflow.models import CompanyDomain
-
-    known = session.get(CompanyDomain, domain)
-    if known is not None and known.company_id != company.id:
-        raise Missing(f"{domain} belongs to {known.company.name}")
-    if known is None:
-        session.add(CompanyDomain(domain=domain, company_id=company.id))
 
 
 @company.command("list")

@@ -357,4 +357,4 @@ def new(*, actor: str, contacts: tuple[str, ...], more_contacts: tuple[str, ...]
     from console.calls import write_down
 
     with opening.house() as house:
-        click.echo(write_down(house, actor=actor, contacts=(*contacts, *more_contacts), **told))
+        click.echo(write_down(house, actor=actor, contacts=(*contacts, *more_contacts), **told))  # type: ignore[arg-type]  # click's options

@@ -90,6 +90,7 @@ class InboundItem:
     to: tuple[Address, ...] = ()
     cc: tuple[Address, ...] = ()
     not_shared: tuple[str, ...] = ()  # addresses of contacts on whose record the ticket's activity is not to show
+    on_company: bool = True  # whether the ticket's activity shows on the company's record
     company: str = ""  # the practice's name
     company_number: str = ""  # the practice's number in Kareo
     phone: str = ""

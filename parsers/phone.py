@@ -31,12 +31,14 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
     contacts: Iterable[Contact] = (),
     created_by: str = "",
     telemedicine: bool = False,
+    on_company: bool = True,
 ) -> bytes:
     """Write the bytes `parse` reads. `call_id` makes the call the same one however often it is sent in."""
     people = [{"name": one.name, "email": one.email, "share_activity": one.share_activity} for one in contacts]
     call = {
         "id": call_id, "company": company, "name": name, "email": email, "phone": phone, "subject": subject,
         "text": text, "contacts": people, "created_by": created_by, "telemedicine": telemedicine,
+        "on_company": on_company,
     }  # fmt: skip
     return json.dumps(call).encode()
 
@@ -56,6 +58,7 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
             external_id=_external_id(call),
             sender=sender,
             to=people[1:],
+            on_company=call.get("on_company") is not False,
             company=fields.one_line(_string(call, "company")),
             phone=fields.one_line(_string(call, "phone")),
             subject=fields.one_line(_string(call, "subject")),

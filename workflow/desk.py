@@ -177,7 +177,10 @@ class Desk:
         """Task the telemedicine specialist or group; the consultant stays owner. None if it was done before."""
         who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
         text = "telemedicine: help with this ticket"
-        return self.task(session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who)
+        task = self.task(session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who)
+        if task is not None:
+            promise.tell_staff(session, task, people.staff_named(session, who), now=now)
+        return task
 
     def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
         """Close a task; only a person does."""
@@ -253,6 +256,8 @@ class Desk:
         if mail.contact is not None and unreachable:
             mail.contact.unreachable = True
         ticket = mail.ticket
+        if mail.template is Template.TASK:  # the task itself stands in the console
+            return
         if mail.template is Template.SURVEY:
             promise.release_survey(session, ticket)
             return
@@ -317,16 +322,22 @@ class Desk:
 
     def _raise(self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime) -> Task | None:
         cause = f"{deadline.milestone} not recorded within {deadline.within.days} days"
-        who = None
-        if deadline.person is Person.MANAGER:
-            manager = ticket.company.manager if ticket.company else None
-            who = manager.name if manager else self.settings.fallback_supervisor
-            if manager is None:
-                self._caveat(ticket, "no manager on the company record: escalated to the fallback supervisor")
-        kind = self.deadline_kind(deadline)
-        return self.task(
-            session, ticket, kind, deadline.task, now=now, cause=cause, milestone=deadline.milestone, assignee=who
-        )
+        hold(session, ticket)  # an owner found a moment ago is the one to be told
+        manager = ticket.company.manager if ticket.company else None
+        escalates = deadline.person is Person.MANAGER
+        if escalates and manager is None:
+            self._caveat(ticket, "no manager on the company record: escalated to the fallback supervisor")
+        named = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
+        person = manager if escalates else ticket.owner
+        doer = people.standing_in(person or people.staff_named(session, named), now)
+        task = self.task(
+            session, ticket, self.deadline_kind(deadline), deadline.task, now=now, cause=cause,
+            milestone=deadline.milestone, assignee=doer.name if doer else named,
+        )  # fmt: skip
+        if task is not None:
+            task.follows_owner = not escalates
+            promise.tell_staff(session, task, doer, now=now)
+        return task
 
     def _new_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
         carried = [

@@ -42,12 +42,14 @@ def write(session: Session, mail: Outgoing, settings: Settings, signer: Signer) 
     message["Message-ID"] = message_id(mail.id, settings, signer)
     message["Reply-To"] = reply_address(mail.ticket_id, settings, signer)
     if mail.template is not Template.RECAP:  # a recap is written by a person
-        message["Auto-Submitted"] = "auto-generated" if mail.template is Template.SURVEY else "auto-replied"
+        message["Auto-Submitted"] = (
+            "auto-generated" if mail.template in {Template.SURVEY, Template.TASK} else "auto-replied"
+        )
         message["X-Auto-Response-Suppress"] = "All"
     if mail.template is Template.SURVEY:  # RFC 2369, RFC 8058
         message["List-Unsubscribe"] = f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    thread = _thread(session, mail)
+    thread = _thread(session, mail) if mail.template is not Template.TASK else []
     if thread:
         message["In-Reply-To"] = thread[-1]
         message["References"] = " ".join(thread)
@@ -60,6 +62,8 @@ def render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str
     rendered = _templates().get_template(f"billing-support/{mail.template.name.lower()}.txt").render(
         number=mail.ticket_id,
         text=mail.text,
+        stage=mail.ticket.stage,
+        desk_link=_link(settings, "tickets", str(mail.ticket_id)),
         from_name=settings.from_name,
         link=_link(settings, "status", signer.token(STATUS, mail.ticket_id)),
         survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),

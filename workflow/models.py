@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from parsers.item import Format
@@ -23,6 +23,10 @@ class Staff(Base):
     email: Mapped[str] = mapped_column(String(320), default="", index=True)
     role: Mapped[Role]
     created_at: Mapped[datetime]
+    away_since: Mapped[datetime | None]
+    away_until: Mapped[datetime | None]
+    cover_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))  # who does their work meanwhile
+    cover: Mapped["Staff | None"] = relationship(remote_side="Staff.id")
 
 
 class Company(Base):
@@ -95,6 +99,7 @@ class Ticket(Base):
     link: Mapped[str] = mapped_column(Text, default="")
     thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
     telemedicine: Mapped[bool] = mapped_column(default=False)
+    share_activity: Mapped[bool] = mapped_column(default=True, server_default=true())  # on the company's timeline
     caveats: Mapped[list[Any]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(index=True)  # our durable receipt; moved in: as it was
     period: Mapped[int] = mapped_column(default=1)  # counts reopenings; each rule acts once a period

@@ -187,7 +187,8 @@ def _sent(house: House, claim: Claim, name: str, text: str) -> None:
         mail.state, mail.sent_at, mail.message_id, mail.reason = OutboxState.SENT, now, name, ""
 
     def follow(session: Session, mail: Outgoing) -> None:
-        session.add(_on_timeline(mail, text, house.settings, now))
+        if mail.template is not Template.TASK:  # what the desk tells its own people is no part of the conversation
+            session.add(_on_timeline(mail, text, house.settings, now))
         audit.record(session, "mail sent", by=RULE, cause=mail.rule_key, now=now, ticket=mail.ticket_id, mail=mail.id)
         house.desk.mail_sent(session, mail, now=now)
 

@@ -183,6 +183,15 @@ def staff_named(session: Session, name: str) -> Staff | None:
     return session.scalar(select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1))
 
 
+def standing_in(person: Staff | None, now: datetime) -> Staff | None:
+    """Who does this person's work now: they themselves, or their cover while they are away (one step, no chains)."""
+    if person is None or person.cover is None:
+        return person
+    away = person.away_since is not None and person.away_since <= now
+    back = person.away_until is not None and now >= person.away_until
+    return person.cover if away and not back else person
+
+
 def distinct(addresses: Iterable[Address]) -> list[Address]:
     """Each address once, in order, those without one dropped."""
     return list({a.key: a for a in addresses if a.key}.values())

@@ -38,6 +38,7 @@ class Template(StrEnum):
     RECAP = "Billing Support Recap of Resolution"
     SURVEY = "Billing Support Survey"
     OVERSIZED = "Billing Support Message Too Large"
+    TASK = "Billing Support Task"  # to a person of the desk
 
 
 class Person(StrEnum):

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import people
-from workflow.models import Contact, Outgoing, Survey, Ticket
+from workflow.models import Contact, Outgoing, Staff, Survey, Task, Ticket
 from workflow.process import Template
 from workflow.settings import Settings
 from workflow.states import OutboxState
@@ -68,6 +68,27 @@ def promised(
         "contact_id": contact.id, "template": template, "to": contact.email, "period": period,
         "state": OutboxState.WAITING, "not_before": now, "created_at": now, "by": by,
     }  # fmt: skip
+
+
+def tell_staff(session: Session, task: Task, person: Staff | None, *, now: datetime) -> None:
+    """Have a task told to whose it is by mail: number, stage and link; not where they have no address."""
+    if person is None or not people.usable(person.email):
+        return
+    session.add(
+        Outgoing(
+            rule_key=f"{Template.TASK.name}:{task.id}",
+            template=Template.TASK,
+            to=person.email,
+            period=task.period,
+            text="",
+            state=OutboxState.WAITING,
+            not_before=now,
+            created_at=now,
+            by="rule",
+            ticket_id=task.ticket_id,
+        )
+    )
+    wake(session, SEND)
 
 
 def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> bool:

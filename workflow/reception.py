@@ -135,6 +135,7 @@ def told(desk: Desk, item: InboundItem, delivery: Delivery, company: Company | N
         "status": Status.OPEN, "transport": delivery.transport, "format": item.format,
         "origin": belonging.origin(item), "automated": item.is_automated or people.is_machine(item.contact.key),
         "link": link(desk, item), "thread_id": belonging.thread(item), "telemedicine": item.telemedicine,
+        "share_activity": item.on_company,
         "caveats": _caveats(item, company), "created_at": delivery.received_at,
         "period_started_at": delivery.received_at, "due_at": next_due(delivery.received_at, (), desk.settings),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from console.pages import account, customers, dashboard, files, queue, saved_views, ticket
+from console.pages import account, customers, dashboard, files, people, queue, saved_views, tasks, ticket
 from console.web import asking, sign_in, writing
 from workflow import journal
 from workflow.house import House
@@ -52,7 +52,7 @@ def create(house: House) -> Flask:
     asking.attach(app, house)
     writing.attach(app)
     sign_in.attach(app, house)
-    for part in (customers, queue, saved_views, account, dashboard, ticket, files):
+    for part in (customers, queue, saved_views, account, dashboard, ticket, files, people, tasks):
         app.register_blueprint(part.pages)
     sign_in.csrf.exempt(customers.pages)
     app.register_error_handler(CSRFError, _answer)

@@ -1,0 +1,256 @@
+"""Companies and contacts: their records, what has happened on them, and "+ Add ticket" for who telephones."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import uuid4
+
+from flask import Blueprint, abort, flash, redirect, render_template, request
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+from werkzeug.wrappers import Response
+
+from console.calls import write_down
+from console.faults import Fault
+from console.web.asking import db, house, needs, now, staff
+from parsers.phone import Contact as Chosen
+from workflow import people, records
+from workflow.desk import Missing
+from workflow.models import Company, Contact, Message, Staff, Ticket, TicketContact
+from workflow.process import NAME, PIPELINE, STEPS, TICKET_TYPE
+from workflow.records import CompanySays
+from workflow.rights import Right
+from workflow.states import Status
+
+pages = Blueprint("people", __name__)
+RECENT = 50  # entries of a timeline
+Answer = Response | str | tuple[str, int]
+
+
+@pages.get("/companies")
+@needs(Right.READ)
+def companies() -> str:
+    """Companies by name, a page of fifty; those whose name or number is asked for."""
+    words, after = request.args.get("q", "")[:200], request.args.get("after", "")
+    found = records.found_companies(db(), words, after)
+    open_ones = _open_tickets(db(), [c.id for c in found])
+    unknown = records.unknown_senders(db())
+    return render_template(
+        "people/companies.html", companies=found, words=words, open_ones=open_ones, unknown=len(unknown)
+    )
+
+
+@pages.get("/companies/new")
+@needs(Right.WORK)
+def new_company() -> str:
+    """The form of a company that is not on record yet."""
+    return render_template("people/company_form.html", company=None, says={}, desk=_desk(db()), fault="")
+
+
+@pages.get("/companies/<int:number>/edit")
+@needs(Right.WORK)
+def edit_company(number: int) -> str:
+    """The form of a company's record."""
+    company = _company(db(), number)
+    says = {
+        "name": company.name, "number": company.number or "", "domains": " ".join(d.domain for d in company.domains),
+        "manager": company.manager_id, "consultant": company.consultant_id,
+    }  # fmt: skip
+    return render_template("people/company_form.html", company=company, says=says, desk=_desk(db()), fault="")
+
+
+@pages.post("/companies/new")
+@pages.post("/companies/<int:number>/edit")
+@needs(Right.WORK)
+def keep_company(number: int | None = None) -> Answer:
+    """Put it on record, or say what is in the way and keep what was typed."""
+    said = request.form
+    try:
+        with house().store.transaction() as session:
+            company = _company(session, number) if number is not None else None
+            says = CompanySays(
+                name=said.get("name", ""), number=said.get("number", ""),
+                domains=said.get("domains", "").replace(",", " ").split(),
+                manager=_person(session, "manager"), consultant=_person(session, "consultant"),
+            )  # fmt: skip
+            kept = records.keep_company(session, company, says, by=staff().name, now=now()).id
+    except Missing as fault:
+        company = _company(db(), number) if number is not None else None
+        page = render_template(
+            "people/company_form.html", company=company, says=said, desk=_desk(db()), fault=str(fault)
+        )
+        return page, 409
+    flash("The company is on record.", "success")
+    return redirect(f"/companies/{kept}")
+
+
+@pages.get("/companies/<int:number>")
+@needs(Right.READ)
+def company(number: int) -> str:
+    """A company: who manages it, its contacts, its tickets, and the activity its record is to show."""
+    found = _company(db(), number)
+    contacts = db().scalars(select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200))
+    tickets = select(Ticket).where(Ticket.company_id == number).options(joinedload(Ticket.owner))
+    listed = db().scalars(tickets.order_by(Ticket.id.desc()).limit(RECENT)).all()
+    shown = and_(Ticket.company_id == number, Ticket.share_activity)
+    return render_template(
+        "people/company.html", company=found, contacts=list(contacts), tickets=listed, activity=_activity(db(), shown)
+    )
+
+
+@pages.get("/contacts/<int:number>")
+@needs(Right.READ)
+def contact(number: int) -> str:
+    """A contact: how to reach them, their tickets, and the activity their record is to show."""
+    found = db().get(Contact, number) or abort(404)
+    links = select(TicketContact).where(TicketContact.contact_id == number)
+    tickets = db().scalars(
+        select(Ticket)
+        .where(Ticket.id.in_(links.with_only_columns(TicketContact.ticket_id)))
+        .options(joinedload(Ticket.owner))
+        .order_by(Ticket.id.desc())
+        .limit(RECENT)
+    )
+    shown = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
+    choices = records.found_companies(db(), request.args.get("q", "")[:200])
+    return render_template(
+        "people/contact.html", contact=found, tickets=list(tickets), activity=_activity(db(), Ticket.id.in_(shown)),
+        companies=choices, fault="",
+    )  # fmt: skip
+
+
+@pages.post("/contacts/<int:number>")
+@needs(Right.WORK)
+def keep_contact(number: int) -> Answer:
+    """Change a contact's record."""
+    said = request.form
+    try:
+        with house().store.transaction() as session:
+            found = session.get(Contact, number) or abort(404)
+            records.keep_contact(
+                session, found, email=said.get("email", ""), name=said.get("name", ""), phone=said.get("phone", ""),
+                company=_chosen_company(session), by=staff().name, now=now(),
+            )  # fmt: skip
+    except Missing as fault:
+        flash(f"Nothing was changed: {fault}.", "error")
+        return redirect(f"/contacts/{number}")
+    flash("The contact is on record.", "success")
+    return redirect(f"/contacts/{number}")
+
+
+@pages.get("/senders")
+@needs(Right.READ)
+def senders() -> str:
+    """People who have written and belong to no company yet."""
+    found = records.unknown_senders(db())
+    choices = records.found_companies(db(), request.args.get("q", "")[:200])
+    return render_template("people/senders.html", senders=found, companies=choices)
+
+
+@pages.post("/senders/<int:number>")
+@needs(Right.WORK)
+def claim(number: int) -> Response:
+    """One click: this sender, or everybody of their mail domain, belongs to the company."""
+    try:
+        with house().store.transaction() as session:
+            person = session.get(Contact, number) or abort(404)
+            company = _chosen_company(session)
+            moved = _claim(session, person, company, whole=request.form.get("domain") == "yes")
+    except Missing as fault:
+        flash(f"Nothing was changed: {fault}.", "error")
+    else:
+        flash(f"Associated; with it {moved} open ticket{'' if moved == 1 else 's'}.", "success")
+    return redirect("/senders")
+
+
+def _claim(session: Session, person: Contact, company: Company | None, *, whole: bool) -> int:
+    if company is None:
+        raise Missing("choose a company")
+    alike = [person]
+    if whole:
+        domain = person.email.rpartition("@")[2]
+        records.own(session, domain, company)
+        theirs = Contact.email.endswith(f"@{domain}", autoescape=True)
+        alike = list(session.scalars(select(Contact).where(Contact.company_id.is_(None), theirs)))
+    return sum(records.claim(session, one, company, by=staff().name, now=now()) for one in alike)
+
+
+@pages.get("/companies/<int:number>/add-ticket")
+@needs(Right.WORK)
+def add_ticket(number: int) -> str:
+    """The manual's form of a ticket made by hand, with its defaults."""
+    return _call_form(number, {}, "")
+
+
+@pages.post("/companies/<int:number>/add-ticket")
+@needs(Right.WORK)
+def added_ticket(number: int) -> Answer:
+    """Write the call down, by the one door every request comes through."""
+    said = request.form
+    company = _company(db(), number)
+    try:
+        contacts = _chosen_contacts(db(), company)
+        ticket = write_down(
+            house(), actor=staff().name, chosen=contacts, company=company.name, call_id=said.get("call_id", "")[:64],
+            subject=said.get("subject", ""), text=said.get("text", ""), phone=said.get("phone", ""),
+            telemedicine=said.get("telemedicine") == "yes", on_company=said.get("on_company") == "yes",
+        )  # fmt: skip
+    except Fault as fault:
+        return _call_form(number, said, fault.message), 409
+    flash(f"Ticket #{ticket} is yours.", "success")
+    return redirect(f"/tickets/{ticket}")
+
+
+def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
+    company = _company(db(), number)
+    contacts = db().scalars(select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200))
+    return render_template(
+        "people/add_ticket.html", company=company, contacts=list(contacts), said=said, fault=fault,
+        call_id=said.get("call_id") or uuid4().hex, pipeline=PIPELINE, stage=STEPS[0].stage, type=TICKET_TYPE,
+        name=NAME.format(company=company.name),
+    )  # fmt: skip
+
+
+def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
+    """The contacts ticked, each with its own box, and a new address. Raises Fault for one that is none."""
+    ids = [int(n) for n in request.form.getlist("contact") if n.isascii() and n.isdigit() and len(n) < 19]  # noqa: PLR2004
+    known = session.scalars(select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id))
+    shared = set(request.form.getlist("share"))
+    chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
+    new = request.form.get("new_email", "").strip().casefold()
+    if new and not people.usable(new):
+        raise Fault(f"not a mail address: {new}", 2)
+    if new:
+        chosen.append(Chosen(request.form.get("new_name", ""), new, share_activity="new" in shared))
+    return chosen
+
+
+def _company(session: Session, number: int) -> Company:
+    people_of = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
+    return session.scalar(select(Company).where(Company.id == number).options(*people_of)) or abort(404)
+
+
+def _person(session: Session, field: str) -> Staff | None:
+    said = request.form.get(field, "")
+    return session.get(Staff, int(said)) if said.isascii() and said.isdigit() and len(said) < 19 else None  # noqa: PLR2004
+
+
+def _chosen_company(session: Session) -> Company | None:
+    said = request.form.get("company", "")
+    return session.get(Company, int(said)) if said.isascii() and said.isdigit() and len(said) < 19 else None  # noqa: PLR2004
+
+
+def _desk(session: Session) -> list[Staff]:
+    return list(session.scalars(select(Staff).order_by(Staff.name)))
+
+
+def _open_tickets(session: Session, companies: list[int]) -> dict[int, int]:
+    counted = select(Ticket.company_id, func.count()).where(
+        Ticket.company_id.in_(companies), Ticket.status == Status.OPEN
+    )
+    return {int(c): int(n) for c, n in session.execute(counted.group_by(Ticket.company_id)) if c is not None}
+
+
+def _activity(session: Session, which: object) -> list[tuple[datetime, Message, Ticket]]:
+    """The latest messages on tickets whose box allows it, newest first: who, when and which ticket, never the text."""
+    query = select(Message.at, Message, Ticket).join(Ticket, Ticket.id == Message.ticket_id).where(or_(which))  # type: ignore[arg-type]
+    return [tuple(row) for row in session.execute(query.order_by(Message.id.desc()).limit(RECENT))]  # type: ignore[misc]
