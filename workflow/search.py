@@ -26,6 +26,11 @@ _NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
 _documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
 
 
+def keeps(table_name: str) -> bool:
+    """Whether a table is one in which the database keeps the words of tickets: made by a migration, not by a model."""
+    return table_name.startswith(("ticket_words", "ticket_documents"))
+
+
 @dataclass(frozen=True)
 class Phrase:
     """Words that follow one another; the last may be only how a word begins."""

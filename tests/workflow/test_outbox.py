@@ -129,8 +129,10 @@ def test_no_mail_of_ours_repeats_what_the_customer_wrote(house: House) -> None:
 
 def test_every_template_renders_to_one_subject_and_a_text(house: House) -> None:
     number = ticket_of(house)
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
     for template in Template:
-        waiting = Outgoing(id=9, ticket_id=number, template=template, text="words", to=ANN.email)
+        waiting = Outgoing(id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email)
         subject, said = letter.render(waiting, house.settings, house.signer)
         assert subject
         assert "\n" not in subject

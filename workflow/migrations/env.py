@@ -5,6 +5,7 @@ from typing import Literal
 from alembic import context
 from sqlalchemy import Enum
 
+from workflow import search
 from workflow.account_models import Account
 from workflow.base import Moment
 from workflow.desk_models import Undo
@@ -31,7 +32,7 @@ def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[F
 def written_by_us(name: str | None, kind: str, parents: object) -> bool:
     """The words of tickets and what SQLite keeps of them are the database's own."""
     del parents
-    return kind != "table" or not (name or "").startswith("ticket_words")
+    return kind != "table" or not search.keeps(name or "")
 
 
 store = Store(context.config.attributes["url"])

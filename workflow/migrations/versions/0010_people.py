@@ -19,7 +19,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     with op.batch_alter_table("staff") as staff:
-        staff.drop_constraint(op.f("fk_staff_cover_id_staff"), type_="foreignkey")
         staff.drop_column("cover_id")
         staff.drop_column("away_until")
         staff.drop_column("away_since")
