@@ -19,7 +19,7 @@ def svg(figure: Figure) -> bytes:
         style=_style(), width=720, height=320, js=(), show_legend=len(_series(figure)) > 1, legend_at_bottom=True,
         x_label_rotation=30 if len(figure.rows) > _FEW else 0, y_title=figure.unit, min_scale=3, max_scale=8,
         no_data_text="nothing yet", disable_xml_declaration=False, include_x_axis=True, pretty_print=False,
-        truncate_legend=-1, truncate_label=24,
+        truncate_legend=-1, truncate_label=24, order_min=0,
     )  # fmt: skip
     labels = [str(row[0]) for row in figure.rows]
     chart.x_labels = labels

@@ -54,6 +54,11 @@ class Figure:
     unit: str = "tickets"
     stacked: bool = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not any(value for row in self.rows for value in row[1:])
+
 
 def window(now: datetime, zone: ZoneInfo, days: int) -> Window:
     """The last so many days, today included."""

@@ -41,6 +41,7 @@ def age(at: datetime | None) -> Markup:
     passed = now() - at
     words = span(abs(passed))
     said = f"{words} ago" if passed >= timedelta() else f"in {words}"
+    said = "just now" if abs(passed) < MINUTE else said
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         at.isoformat(), escape(f"{at.astimezone(zone()):%-d %b %Y, %H:%M %Z}"), said
     )
