@@ -140,8 +140,9 @@ def webhooks(settings: Settings) -> None:
 def console(settings: Settings) -> None:
     """The pages and API that people use."""
     from console.web.app import FORM_LIMIT, create
+    from ingest.parsing import isolated
 
-    with opened(settings, "console") as (house, _):
+    with opened(settings, "console") as (house, _), isolated(settings):
         serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
 
 

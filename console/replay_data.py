@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ingest.rereading import Becoming, Reread, Trial
+from ingest.rereading import Becoming, Reread, Trial, UnreadableError, preview, trial
 from parsers.item import InboundItem
+from workflow.house import House
 from workflow.models import Delivery
 from workflow.rereading import Finding, Verdict
 from workflow.states import DeliveryState
@@ -15,6 +16,16 @@ Data = dict[str, Any]
 def unread(number: int, state: str, reason: str) -> Data:
     """One that cannot be read."""
     return {"delivery": number, "state": state, "read": False, "reason": reason, "applied": False, "items": []}
+
+
+def tried(house: House, number: int, state: DeliveryState) -> Data:
+    """What reading a delivery again would do, whatever its state; nothing is changed."""
+    try:
+        if state is DeliveryState.PROCESSED:
+            return of_reread(preview(house, number), applied=False)
+        return of_trial(number, state, trial(house, number))
+    except UnreadableError as error:
+        return unread(number, state, str(error))
 
 
 def of_replay(delivery: Delivery, tickets: list[int]) -> Data:

@@ -18,18 +18,19 @@ MOST_ITEMS = 100  # of one delivery
 def told(found: Data) -> None:
     """A delivery: a line on the whole, then its items, with what they would say where nothing has been changed yet."""
     out = show.screen()
-    click.echo(f"{found['delivery']}: {_headline(found)}")
+    click.echo(f"{found['delivery']}: {headline(found)}")
     for item in found["items"][:MOST_ITEMS]:
-        out.print(show.safe(f"  {_item(item, applied=found['applied'])}"), soft_wrap=True)
+        out.print(show.safe(f"  {words(item, applied=found['applied'])}"), soft_wrap=True)
         for field in [] if found["applied"] else item.get("fields", ()):
             out.print(f"    [bold]{show.safe(field['name'])}[/bold]")
-            for line in _lines(field["before"], field["after"]):
+            for line in lines(field["before"], field["after"]):
                 out.print(f"      {show.safe(line)}", soft_wrap=True)
     if (more := len(found["items"]) - MOST_ITEMS) > 0:
         click.echo(f"  … and {more} more items: --json shows all")
 
 
-def _headline(found: Data) -> str:
+def headline(found: Data) -> str:
+    """What is to be said of the delivery as a whole."""
     if not found["read"]:
         return f"{found['state']}: {found['reason']}"
     if "tickets" in found:
@@ -43,18 +44,19 @@ def _headline(found: Data) -> str:
     return f"{items} {'read again' if found['applied'] else 'would change'}"
 
 
-def _item(item: Data, *, applied: bool) -> str:
+def words(item: Data, *, applied: bool) -> str:
+    """What would become, or has become, of an item."""
     which = f"item {item['item']}" if item["item"] else "a new item"
     if item.get("message"):
         which += f" (message {item['message']} on ticket {item['ticket']})"
-    words = {
+    said = {
         "same": "as it is",
         "changed": f"changed: {_names(item)}" if applied else "would read otherwise",
         "received": f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_becomes(item, applied=applied)}",
         "gone": "is not found any more; it stays as it is",
         "no request": "would be no request; it stays as it is",
     }[item["verdict"]]
-    return "; ".join([f"{which}: {words}", *item.get("notes", ())])
+    return "; ".join([f"{which}: {said}", *item.get("notes", ())])
 
 
 def _names(item: Data) -> str:
@@ -75,7 +77,7 @@ def _becomes(item: Data, *, applied: bool) -> str:
     }[one["outcome"]]
 
 
-def _lines(before: str, after: str) -> Iterator[str]:
+def lines(before: str, after: str) -> Iterator[str]:
     """The lines that differ, with one around them for the eye."""
     found = islice(difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None)
     shown = [f"{line[0]} {line[1 : LONGEST_LINE + 1]}" for line in found if not line.startswith("@@")]

@@ -13,7 +13,7 @@ from ingest.options import options
 from ingest.parsing import EndedError
 from ingest.reading import opened
 from parsers.item import Format, InboundItem, Parsed, ParseError
-from workflow import belonging, journal, rereading
+from workflow import audit, belonging, journal, rereading
 from workflow.blobs import Vault
 from workflow.desk import Desk
 from workflow.house import House
@@ -22,6 +22,7 @@ from workflow.rereading import Finding, Verdict
 from workflow.states import DeliveryState, Outcome
 from workflow.storable import storable
 
+LOOKED = "original read"  # in the audit trail
 MOST_TRIED = 1000  # items filed for a trial: while it lasts, SQLite lets nobody else write
 
 
@@ -150,6 +151,17 @@ def original(house: House, number: int) -> tuple[Format, bytes]:
         return form, opened(house, content, blob)
     except EndedError as error:
         raise UnreadableError(str(error)) from None
+
+
+def shown_to(house: House, number: int, *, by: str, cause: str) -> tuple[Format, bytes]:
+    """What a delivery is, and its bytes, for a person: that they are looked at is on record before they are.
+
+    Raises UnreadableError when they cannot be had, LookupError when there is no such delivery.
+    """
+    found = original(house, number)
+    with house.store.transaction() as session:
+        audit.record(session, LOOKED, by=by, cause=cause, now=house.clock(), delivery=number)
+    return found
 
 
 def parsed(house: House, number: int) -> list[Parsed]:

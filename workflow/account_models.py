@@ -1,5 +1,6 @@
 """Tables of those who sign in: accounts, sessions, invitations, API tokens, saved views."""
 
+import secrets
 from datetime import datetime
 from typing import Any
 
@@ -80,3 +81,8 @@ class SavedView(Base):
     name: Mapped[str] = mapped_column(String(100))
     query: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+
+
+def new_uniquifier() -> str:
+    """A new name for an account's sessions: those under the old one are over."""
+    return secrets.token_hex(32)

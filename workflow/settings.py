@@ -186,6 +186,7 @@ class Settings(BaseSettings):
     stale_door_hours: float = 24
     failed_alarm_hours: float = 24
     log_json: bool = False
+    metrics_token: SecretStr = SecretStr("")  # without one only this machine may ask for /metrics
     idle_minutes: float = 15  # then whoever has signed in must do so again
     second_factor: bool = False  # everybody has to have one
     oidc: Oidc | None = None

@@ -1,6 +1,5 @@
 """Accounts as the sign-in library sees them: found, changed and locked in our database."""
 
-import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -119,11 +118,6 @@ def signed_in(house: House, user: User) -> None:
         row = session.get_one(Account, user.id)
         row.failures, row.locked_until, row.signed_in_at = 0, None, now
         audit.record(session, "signed in", by=row.staff.name, cause="sign-in", now=now, account=row.id)
-
-
-def new_uniquifier() -> str:
-    """A new name for an account's sessions: those under the old one are over."""
-    return secrets.token_hex(32)
 
 
 def _user(house: House, row: Account) -> User:

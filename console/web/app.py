@@ -8,11 +8,29 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from console.pages import account, customers, dashboard, files, people, queue, saved_views, tasks, ticket
+from console.pages import (
+    account,
+    customers,
+    dashboard,
+    deliveries,
+    files,
+    mapping,
+    operations,
+    people,
+    queue,
+    saved_views,
+    staff,
+    tasks,
+    ticket,
+)
 from console.web import asking, sign_in, writing
 from workflow import journal
 from workflow.house import House
 
+PARTS = (
+    customers, queue, saved_views, account, dashboard, ticket, files, people, tasks,
+    operations, deliveries, mapping, staff,
+)  # fmt: skip
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
 POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -52,7 +70,7 @@ def create(house: House) -> Flask:
     asking.attach(app, house)
     writing.attach(app)
     sign_in.attach(app, house)
-    for part in (customers, queue, saved_views, account, dashboard, ticket, files, people, tasks):
+    for part in PARTS:
         app.register_blueprint(part.pages)
     sign_in.csrf.exempt(customers.pages)
     app.register_error_handler(CSRFError, _answer)

@@ -8,6 +8,7 @@ MENU = (
     ("Companies", "/companies", Right.READ),
     ("Dashboard", "/dashboard", Right.READ),
     ("Operations", "/operations", Right.AUDIT),
+    ("People", "/people", Right.ADMIN),
 )
 
 

@@ -14,11 +14,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.web.accounts import Accounts, User, new_uniquifier, signed_in
+from console.web.accounts import Accounts, User, signed_in
 from console.web.asking import RIGHT, allowed, house, now, public
 from console.web.sessions import ACCOUNT, Session, Sessions
 from workflow import audit, invitations, keys, people
-from workflow.account_models import Account, Invitation
+from workflow.account_models import Account, Invitation, new_uniquifier
 from workflow.house import House
 from workflow.models import Staff
 from workflow.rights import Right

@@ -16,9 +16,15 @@ SOON = timedelta(hours=12)  # what is due within them is to be done today
 
 def attach(app: Flask) -> None:
     """Teach the templates our words."""
-    app.jinja_env.filters |= {"moment": moment, "day": day, "age": age, "due": due, "size": size}
+    shown = {"moment": moment, "day": day, "age": age, "due": due, "size": size, "from_iso": from_iso}
+    app.jinja_env.filters |= shown
     app.jinja_env.globals |= {"allowed": allowed, "Right": Right, "QUEUE": QUEUE, "menu": menu}
     app.context_processor(lambda: {"me": g.get("staff"), "idle_minutes": house().settings.idle_minutes})
+
+
+def from_iso(text: str | None) -> datetime | None:
+    """The moment of one of our JSON shapes."""
+    return datetime.fromisoformat(text) if text else None
 
 
 def moment(at: datetime | None) -> Markup:

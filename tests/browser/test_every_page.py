@@ -9,7 +9,11 @@ from tests.house import mail, ticket_of
 from workflow.house import House
 from workflow.states import Role
 
-PAGES = ("/", "/nothing-here", "/account", "/change", "/tf-setup", "/mf-recovery-codes")
+OPERATIONS = ("", "/ledger", "/deliveries", "/outbox", "/next-week", "/audit", "/profiles", "/settings")
+PAGES = (
+    "/", "/nothing-here", "/account", "/change", "/tf-setup", "/mf-recovery-codes", "/people",
+    *(f"/operations{page}" for page in OPERATIONS),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,0 +1,137 @@
+"""What a Prometheus server may know: counts and ages, looked up in the database when it asks; nothing of customers."""
+
+import hmac
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from workflow import process
+from workflow.desk import Desk
+from workflow.house import House
+from workflow.models import Check, Delivery, Outgoing, Reached, Receipt, Seen, Task, Ticket
+from workflow.settings import Settings
+from workflow.states import DeliveryState, OutboxState, Status
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+LEDGER = "ledger"  # the check that holds it
+
+
+def text(house: House) -> bytes:
+    """Everything in Prometheus' text format, as it is now."""
+    registry = CollectorRegistry(auto_describe=False)
+    with house.store.reading() as session:
+        registry.register(_Desk(session, house.clock()))
+        return generate_latest(registry)
+
+
+def may_ask(settings: Settings, peer: str, host: str, authorization: str) -> bool:
+    """Whether somebody may have them: with the token where one is set, else only this machine itself.
+
+    Behind a proxy every peer is this machine. Who runs one has told us the address that people use, and it is another.
+    """
+    if token := settings.metrics_token.get_secret_value():
+        scheme, _, given = authorization.partition(" ")
+        return scheme.casefold() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    outside = urlsplit(settings.public_url).hostname or ""
+    return all(map(_is_here, (peer, urlsplit(f"//{host}").hostname or "", outside)))
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+class _Desk(Collector):
+    """Asks the database as often as it is asked."""
+
+    def __init__(self, session: Session, now: datetime) -> None:
+        self._session, self._now = session, now
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: it would take the same queries."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure."""
+        yield from self._deliveries()
+        yield from self._mails()
+        yield self._counted(
+            "tickets", "Tickets, by stage and state.", ("stage", "status"), (Ticket.stage, Ticket.status)
+        )
+        yield self._overdue()
+        yield from self._house()
+
+    def _deliveries(self) -> Iterator[Metric]:
+        yield self._counted(
+            "deliveries", "Deliveries, by door and state.", ("door", "state"), (Delivery.transport, Delivery.state)
+        )
+        yield self._oldest("oldest_pending_delivery", Delivery.received_at, Delivery.state == DeliveryState.PENDING)
+        yield self._oldest("oldest_failed_delivery", Delivery.received_at, Delivery.state == DeliveryState.FAILED)
+        last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport)
+        yield self._ages("door_last", "Seconds since something came by a door.", "door", self._session.execute(last))
+
+    def _mails(self) -> Iterator[Metric]:
+        yield self._counted("outbox", "Promised mails, by state.", ("state",), (Outgoing.state,))
+        yield self._oldest("oldest_waiting_mail", Outgoing.created_at, Outgoing.state == OutboxState.WAITING)
+
+    def _overdue(self) -> Metric:
+        """Deadlines passed and still open; the clock gives each a task, so business days are counted as it counts."""
+        family = GaugeMetricFamily(
+            "intake_deadlines_overdue", "Missed deadlines whose milestone is still not there.", labels=["milestone"]
+        )
+        for deadline in process.DEADLINES:
+            there = select(Reached.id).where(
+                Reached.ticket_id == Ticket.id, Reached.period == Ticket.period, Reached.milestone == deadline.milestone
+            )
+            query = select(func.count()).select_from(Task).join(Ticket, Ticket.id == Task.ticket_id)
+            mine = (Task.kind == Desk.deadline_kind(deadline), Task.period == Ticket.period)
+            count = self._session.scalar(query.where(*mine, Ticket.status == Status.OPEN, ~there.exists()))
+            family.add_metric([deadline.milestone], count or 0)
+        return family
+
+    def _house(self) -> Iterator[Metric]:
+        """Who is alive; what the house found when it looked at itself. The ledger is added up once a day, not here."""
+        seen = self._session.execute(select(Seen.name, Seen.at))
+        yield self._ages("seen", "Seconds since a process or mailbox said it is alive.", "name", seen)
+        checks = list(self._session.scalars(select(Check)))
+        good = GaugeMetricFamily("intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"])
+        for check in checks:
+            good.add_metric([check.name], not check.fault)
+        yield good
+        ages = ((check.name, check.at) for check in checks)
+        yield self._ages("check", "Seconds since the house looked at itself.", "check", ages)
+        ledger = GaugeMetricFamily("intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily look.")
+        for check in checks:
+            if check.name == LEDGER:
+                ledger.add_metric([], not check.fault)
+        yield ledger
+
+    def _counted(self, name: str, words: str, labels: tuple[str, ...], columns: tuple[Any, ...]) -> Metric:
+        family = GaugeMetricFamily(f"intake_{name}", words, labels=labels)
+        for *values, count in self._session.execute(select(*columns, func.count()).group_by(*columns)):
+            family.add_metric([str(value) for value in values], count)
+        return family
+
+    def _oldest(self, name: str, column: Any, where: Any) -> Metric:
+        at = self._session.scalar(select(func.min(column)).where(where))
+        words = "Age of the one that waits longest; 0 when none does."
+        return GaugeMetricFamily(f"intake_{name}_seconds", words, value=self._age(at) if at else 0)
+
+    def _ages(self, name: str, words: str, label: str, rows: Iterable[Any]) -> Metric:
+        family = GaugeMetricFamily(f"intake_{name}_seconds", words, labels=[label])
+        for value, at in rows:
+            family.add_metric([value], self._age(at))
+        return family
+
+    def _age(self, at: datetime) -> float:
+        return max(0.0, (self._now - at).total_seconds())

@@ -1,0 +1,62 @@
+"""Shapes for the operations pages: doors as a list, rows of the audit trail in words."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from console.audit_words import Known, actor, sentence
+from workflow.models import Audit, Staff, Task
+from workflow.settings import Settings
+from workflow.status import PUBLIC_DOORS
+
+Data = dict[str, Any]
+DOOR_WORDS = {
+    "smtp": "mail (SMTP)", "lmtp": "mail (LMTP)", "imap": "mail (mailbox)", "formstack": "forms (webhook)",
+    "backfill": "forms (pulled)", "folder": "Excel folder", "console": "written down", "pipe": "command",
+    "import": "moved in",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Door:
+    """A way in: when something came last, and whether that is too long ago."""
+
+    name: str
+    last: datetime
+    silent: bool
+
+
+@dataclass(frozen=True)
+class Told:
+    """A row of the audit trail as a person reads it."""
+
+    row: Audit
+    words: str
+    by: str
+    detail: str
+
+
+def doors(found: Data, settings: Settings, now: datetime) -> list[Door]:
+    """The doors that anything has come by; silence is an alarm where customers never keep it for so long."""
+    longest = timedelta(hours=settings.stale_door_hours)
+    last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
+    return [Door(name, at, name in PUBLIC_DOORS and now - at > longest) for name, at in last.items()]
+
+
+def trail_data(session: Session, rows: list[Audit]) -> list[Told]:
+    """The rows in words; whom and what their numbers stand for is looked up in two queries."""
+    staff = {n for r in rows for key in ("owner", "staff") if isinstance(n := r.detail.get(key), int)}
+    tasks = {n for r in rows if isinstance(n := r.detail.get("task"), int)}
+    names = dict(session.execute(select(Staff.id, Staff.name).where(Staff.id.in_(staff))).all())
+    texts = select(Task.id, Task.text, Task.assignee).where(Task.id.in_(tasks))
+    known = Known(names, {n: f"{text}, for {to or 'the desk'}" for n, text, to in session.execute(texts)})
+    return [Told(row, sentence(row, known), actor(row.actor), _detail(row, known)) for row in rows]
+
+
+def _detail(row: Audit, known: Known) -> str:
+    """The numbers of a row, with the name of a person beside theirs."""
+    said = {k: known.staff.get(v, v) if k in {"staff", "owner"} else v for k, v in row.detail.items()}
+    return ", ".join(f"{name} {value}" for name, value in said.items() if value not in ("", None, []))

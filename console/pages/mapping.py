@@ -1,0 +1,170 @@
+"""What the columns of a workbook mean: shown with its first rows, said by a person, kept as a profile, taken back."""
+
+from zoneinfo import available_timezones
+
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from console import delivery_data, show_map
+from console.pages.account import COMMON
+from console.pages.deliveries import NUMBER, asks_for_mapping
+from console.web.asking import db, house, needs, now, staff
+from ingest import mapped, mapping, rereading
+from ingest.mapping import NONE_OF_OURS, Column, Said, Sheet
+from ingest.options import options, told
+from ingest.rereading import UnreadableError
+from parsers.headings import FIELDS, WORDS
+from parsers.item import Format, ParseError
+from workflow import profiles as kept
+from workflow.desk import Missing
+from workflow.profiles import TakenError
+from workflow.rights import Right
+from workflow.settings import known_zone
+from workflow.states import DeliveryState
+
+ORDERS = {"mdy": "month/day/year", "dmy": "day/month/year", "ymd": "year/month/day"}
+LONGEST_NAME = 100
+
+pages = Blueprint("mapping", __name__)
+
+
+@pages.get(f"/operations/deliveries/{NUMBER}/map")
+@needs(Right.LEAD)
+def ask(number: int) -> str:
+    """The first rows of a sheet, and for each column what it may be. That they were shown is on record.
+
+    404 for all but failed deliveries that ask for it: those were opened before, within bounds, up to their headings.
+    """
+    return _page(number, _content(number))
+
+
+@pages.post(f"/operations/deliveries/{NUMBER}/map")
+@needs(Right.LEAD)
+def answer(number: int) -> AnyResponse | str | tuple[str, int]:
+    """Show the sheet as it would be read with what was said; or keep that, and read what waited for it.
+
+    422 with what was said where it cannot be kept.
+    """
+    content = _content(number)
+    if "save" not in request.form:
+        return _page(number, content)
+    try:
+        name = _name()
+        sheet = _sheet(content)
+        mapped.keep(house(), sheet, name, by=staff().name)
+    except (Missing, ValueError) as fault:  # TakenError is one: the words are for staff
+        return _page(number, content, fault=str(fault)), 422
+    read = mapped.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
+    done = sum(one.state is DeliveryState.PROCESSED for one in read)
+    flash(f"Saved as {name}. It holds for every file with these headings. Deliveries read with it: {done}.", "success")
+    return redirect(url_for("deliveries.one", number=number))
+
+
+@pages.get("/operations/profiles")
+@needs(Right.AUDIT)
+def profiles() -> str:
+    """How the workbooks of which source are meant."""
+    found = show_map.listed(kept.saved(db()), told(house().settings))
+    return render_template("operations/profiles.html", found=found, word=show_map.word)
+
+
+@pages.post("/operations/profiles/forget")
+@needs(Right.LEAD)
+def forget() -> AnyResponse:
+    """Take a saved profile back; what was read by it stays as it is."""
+    name = request.form.get("name", "")
+    with house().store.transaction() as session:
+        found = kept.forget(session, name, by=staff().name, now=now())
+    flash(f"{name} is forgotten." if found else "There is no such saved profile.", "success" if found else "error")
+    return redirect(url_for("mapping.profiles"))
+
+
+def _content(number: int) -> bytes:
+    found = delivery_data.one(db(), number, now())
+    if found is None or not asks_for_mapping(found):
+        abort(404)
+    try:
+        return rereading.shown_to(house(), number, by=staff().name, cause="map")[1]
+    except UnreadableError:
+        abort(404)
+
+
+def _page(number: int, content: bytes, fault: str = "") -> str:
+    found = _read(content, Said())
+    try:
+        found = _read(content, Said(heading_row=_heading_row()))
+        shown = _sheet(content)
+    except Missing as missing:
+        shown, fault = found[_nth(found)], fault or str(missing)
+    nth = _nth(found)
+    fields = [(name, WORDS.get(name, name)) for name in FIELDS]
+    return render_template(
+        "operations/map.html", number=number, sheet=shown, chosen=_chosen(found[nth]), sheets=found, nth=nth,
+        fields=fields, orders=ORDERS, zones=[*COMMON, *sorted(available_timezones() - set(COMMON))], fault=fault,
+        typed=request.form, heading_row=_heading_row(), word=show_map.word,
+    )  # fmt: skip
+
+
+def _sheet(content: bytes) -> Sheet:
+    """The sheet as it would be read with what was said. Raises Missing for what cannot be."""
+    found = _read(content, Said(heading_row=_heading_row()))
+    plain = found[_nth(found)]
+    chosen = _chosen(plain)
+    changed = {c.heading: chosen[c.letter] or NONE_OF_OURS for c in plain.columns if chosen[c.letter] != c.ours}
+    company = request.form.get("company", "").strip()
+    said = Said(
+        columns=changed,
+        heading_row=_heading_row(),
+        defaults=(("company", company),) if company else (),
+        date_order=request.form.get("order") if request.form.get("order") in ORDERS else None,
+        time_zone=_zone(),
+    )
+    return _read(content, said)[_nth(found)]
+
+
+def _read(content: bytes, said: Said) -> list[Sheet]:
+    try:
+        found = mapping.sheets(content, options(house(), Format.SECURE_MESSAGE), said)
+    except LookupError as error:
+        raise Missing(f"The sheet has no {error.args[0]} in its first rows.") from None
+    except ParseError:
+        found = []
+    return found or abort(404)
+
+
+def _chosen(sheet: Sheet) -> dict[str, str]:
+    """What each column is, by its letter: as was said, or else as it is known or guessed."""
+    return {c.letter: _said(c) for c in sheet.columns}
+
+
+def _said(column: Column) -> str:
+    said = request.form.get(f"column-{column.letter}")
+    return said if said == "" or said in FIELDS else column.ours or column.perhaps
+
+
+def _nth(found: list[Sheet]) -> int:
+    """Which sheet is meant: the one that was said, else the first that cannot be read."""
+    said = request.values.get("sheet", -1, type=int)
+    usual = next((n for n, sheet in enumerate(found) if sheet.missing), 0)
+    return said if 0 <= said < len(found) else usual
+
+
+def _heading_row() -> int:
+    return max(0, min(request.values.get("row", 0, type=int), 10**6))
+
+
+def _zone() -> str | None:
+    try:
+        return known_zone(request.form.get("zone", "")) or None
+    except ValueError:
+        raise Missing("There is no such time zone.") from None
+
+
+def _name() -> str:
+    name = " ".join(request.form.get("name", "").split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise Missing(f"Give it a name of one to {LONGEST_NAME} characters, as that of the place the files come from.")
+    return name
+
+
+assert issubclass(TakenError, ValueError)

@@ -1,0 +1,39 @@
+"""Many failed deliveries at once: they wait again, and the workers read them like those that have just come."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import defer
+
+from workflow import audit
+from workflow.house import House
+from workflow.models import Delivery
+from workflow.states import DeliveryState
+from workflow.store import wake
+
+BATCH = 200  # deliveries a transaction
+READ = "read"  # the workers' queue
+
+
+def replay_soon(house: House, numbers: Sequence[int], *, by: str) -> int:
+    """Have failed and dismissed deliveries read again as soon as a worker comes to them; how many that are.
+
+    Whatever of them is processed or pending is left alone. The lists may be long: nobody waits for the reading.
+    """
+    wanted, done = sorted(set(numbers)), 0
+    for start in range(0, len(wanted), BATCH):
+        done += _batch(house, wanted[start : start + BATCH], by)
+    return done
+
+
+def _batch(house: House, numbers: Sequence[int], by: str) -> int:
+    now = house.clock()
+    ended = Delivery.state.in_([DeliveryState.FAILED, DeliveryState.DISMISSED])
+    query = select(Delivery).where(Delivery.id.in_(numbers), ended).options(defer(Delivery.content))
+    with house.store.transaction() as session:
+        found = list(session.scalars(query.order_by(Delivery.id).with_for_update()))
+        for delivery in found:
+            delivery.state, delivery.not_before, delivery.attempts = DeliveryState.PENDING, now, 0
+            audit.record(session, "replayed", by=by, cause="replay", now=now, delivery=delivery.id)
+        wake(session, READ)
+    return len(found)
