@@ -8,8 +8,7 @@ import click
 
 from console import opening, show
 from console.faults import Fault
-
-VIEWS = ("unassigned", "mine", "open", "overdue", "escalated", "completed", "all")
+from console.tickets_command import VIEWS
 
 
 @click.command()

@@ -88,7 +88,14 @@ def load(session: Session, asked: Asked, *, actor: str, now: datetime) -> List:
     page = views.page(session, asked, actor=actor, now=now)
     wanted = search.phrases(asked.words)
     snippets = search.snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
-    return List(asked, page, views.count(session, asked, actor=actor, now=now), snippets)
+    return List(asked, page, _count(session, asked, page, actor, now), snippets)
+
+
+def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime) -> Count:
+    """How many there are: where the list ends on this page, its place says so."""
+    if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
+        return Count(page.first - 1 + len(page.tickets))
+    return views.count(session, asked, actor=actor, now=now)
 
 
 def workers(session: Session) -> list[Staff]:

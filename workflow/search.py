@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, cast, column, func, literal, select, table
+from sqlalchemy import ColumnElement, Integer, Text, cast, column, func, literal, select, table
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Session
 
 from workflow.models import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
-SHORTEST_BEGINNING = 2  # letters; half the tickets have a word that begins with "a"
+SHORTEST_BEGINNING = 3  # letters; half the tickets have a word that begins with "a"
 AROUND = 60  # letters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"\s]+)')
@@ -70,15 +70,15 @@ def folded(said: str) -> str:
     return unicodedata.normalize("NFC", bare).lower()
 
 
-def narrow(query: Select[Ticket], wanted: list[Phrase], dialect: str) -> Select[Ticket]:
-    """Only the tickets that have all of this in them."""
+def having(wanted: list[Phrase], dialect: str) -> ColumnElement[bool]:
+    """That a ticket has all of this in it."""
     if dialect == "postgresql":
         words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
         asked = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), _postgres(wanted))
-        return query.join(words, words.c.ticket_id == Ticket.id).where(words.c.words.bool_op("@@")(asked))
-    words = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
-    has: ColumnElement[bool] = words.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))
-    return query.join(words, words.c.rowid == Ticket.id).where(has)
+        return Ticket.id.in_(select(words.c.ticket_id).where(words.c.words.bool_op("@@")(asked)))
+    indexed = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
+    # As a list of numbers: joined, SQLite may ask the index anew for each ticket.
+    return Ticket.id.in_(select(indexed.c.rowid).where(indexed.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))))
 
 
 def _postgres(wanted: list[Phrase]) -> str:

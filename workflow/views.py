@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Select, false, func, or_, select, true
 from sqlalchemy.orm import Session, joinedload
 
 from workflow import process, search
@@ -144,7 +144,7 @@ def query(session: Session, asked: Asked, *, actor: str, now: datetime) -> Selec
     if asked.words:
         wanted = search.phrases(asked.words)
         dialect = session.get_bind().dialect.name
-        found = search.narrow(found, wanted, dialect) if wanted else found.where(literal(value=False))
+        found = found.where(search.having(wanted, dialect) if wanted else false())
     return found.order_by(*_order(asked)).options(joinedload(Ticket.owner), joinedload(Ticket.company))
 
 

@@ -7,6 +7,9 @@
   const all = () => [...rows.querySelectorAll("tr")];
   const say = words => { document.getElementById("told").textContent = words; };
 
+  const lists = document.querySelector("details.views");  // on a small screen they would come before the tickets
+  if (matchMedia("(max-width: 61.99rem)").matches) lists.removeAttribute("open");
+
   // -- what is new ----------------------------------------------------------------------------------------------
   const EVERY = 15000;
   let digest = list.dataset.digest;
@@ -39,6 +42,7 @@
     for (const row of old.values()) {  // somebody took it: no jump under the hand of who is about to click
       row.classList.add("gone");
       row.querySelectorAll("input, button").forEach(one => { one.disabled = true; if (one.checked) one.checked = false; });
+      row.querySelector("[data-label=Owner]").textContent = "no longer here";
     }
     const some = rows.children.length > 0;
     rows.closest(".cards").hidden = !some;
@@ -59,6 +63,8 @@
         const news = merge(told.rows);
         document.title = `(${told.count}) ${title}`;
         document.getElementById("count").textContent = `(${told.count})`;
+        const badge = document.querySelector("details.views .active .badge");
+        if (badge) badge.textContent = told.count;
         if (news) say(news === 1 ? "One new ticket" : `${news} new tickets`);
       }
     } catch { /* the network is away: the next look finds it */ }

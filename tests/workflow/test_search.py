@@ -20,7 +20,7 @@ def found(house: House, words: str, **more: Any) -> list[int]:
 
 @pytest.mark.parametrize(
     "words",
-    ["denied", "DENI", "claim denied", '"claim was denied"', "practice.example", "ann@practice.example", "Ann", "jose",
+    ["denied", "DENI", "claim denied", '"claim was denied"', "practice.example", "ann@practice.example", "Ann", "jos",
      "josé", "den ann", "o'brien", "4711"],
 )  # fmt: skip
 def test_a_ticket_is_found_by_subject_text_and_contact(any_house: House, words: str) -> None:
@@ -140,5 +140,5 @@ def test_no_migration_has_taken_away_what_keeps_the_words(any_house: House, kind
     }
     with any_house.store.reading() as session:
         dialect = session.get_bind().dialect.name
-        many = {("sqlite", "trigger"): 11, ("postgresql", "trigger"): 10}
+        many = {("sqlite", "trigger"): 10, ("postgresql", "trigger"): 9}
         assert session.scalar(text(by_database[dialect, kind])) == many.get((dialect, kind), 1)

@@ -1,0 +1,262 @@
+"""How long each list of the desk takes with very many tickets: whole pages, signed in, as a browser asks for them.
+
+    python benchmarks/views.py [TICKETS ON SQLITE] [TICKETS ON POSTGRESQL]
+
+By default 100,000 and 1,000,000; 0 leaves a database out. Exit 1 where the median of a list is 100 ms or more.
+Also what the triggers of the search cost whoever files tickets.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
+
+from parsers.item import Format
+from tests.servers import Postgres
+from tests.web import at_desk
+from workflow import journal
+from workflow.house import House, open_house
+from workflow.models import Company, Contact, Message, Staff, Task, Ticket, TicketContact
+from workflow.process import STEPS, Stage
+from workflow.settings import load
+from workflow.states import Role, Status
+from workflow.store import migrate
+
+LIMIT = 0.1  # seconds, at the median
+ROUNDS = 15
+CHUNK = 10_000
+NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
+OPEN, UNOWNED, ESCALATED = 0.05, 0.4, 0.1  # of all tickets; of the open ones; of those owned
+COMPANIES, STAFF = 2000, 40
+DOORS = ("smtp", "smtp", "smtp", "imap", "formstack", "folder", "console")
+_SOUNDS = [c + v for c in "bcdfgklmnprstv" for v in "aeiou"]
+WORDS = ["".join(random.Random(n).choices(_SOUNDS, k=2 + n % 3)) for n in range(5000)]
+PAGES = {
+    "unassigned": "/",
+    "mine": "/?view=mine",
+    "all open": "/?view=open",
+    "all open, due first": "/?view=open&sort=due",
+    "all open, page 20": "/?view=open&page=20",
+    "overdue": "/?view=overdue",
+    "escalated": "/?view=escalated",
+    **{f"at {s.stage}": f"/?view={s.stage.lower().replace(' ', '-')}" for s in STEPS if s.waits_for},
+    "completed": "/?view=completed",
+    "spam": "/?view=spam",
+    "completed, of a company": "/?view=completed&company=practice+77",
+    "open, of a company": "/?view=open&company=practice+77",
+    "completed, by a door": "/?view=completed&door=folder",
+    "completed, by a door nobody uses": "/?view=completed&door=lmtp",
+    "completed, of a consultant": "/?view=completed&owner=7",
+    "completed, telemedicine": "/?view=completed&telemedicine=1",
+    "search: a rare word": "/search?q=claim4711",
+    "search: a common word": f"/search?q={WORDS[0]}",
+    "search: two letters": f"/search?q={WORDS[0][:2]}",
+    "search: three letters": f"/search?q={WORDS[1][:3]}",
+    "search: two words": f"/search?q={WORDS[12]}+{WORDS[40]}",
+    "search: a common and a rare word": f"/search?q={WORDS[0]}+claim4711",
+    "search: a company": "/search?q=practice+77",
+    "search: an address": "/search?q=pat77%40clinic.example",
+    "search: words in quotes": f"/search?q=%22{WORDS[2]}+{WORDS[3]}%22",
+    "search among the open": f"/search?q={WORDS[40]}&view=open",
+    "a common word among the open": f"/search?q={WORDS[0]}&view=open",
+    "search: nothing": "/search?q=nosuchword",
+    "news": "/queue/news?view=unassigned",
+}
+
+
+def texts(dice: random.Random) -> list[str]:
+    """Texts of forty words, the first of which are in most of them and the last in few."""
+    weights = [1 / (n + 1) for n in range(len(WORDS))]
+    return [" ".join(dice.choices(WORDS, weights, k=40)) for _ in range(2000)]
+
+
+def ticket(number: int, dice: random.Random) -> dict[str, Any]:
+    is_open = dice.random() < OPEN
+    age = timedelta(hours=dice.randrange(96)) if is_open else timedelta(days=dice.randrange(4, 700))
+    owned = not is_open or dice.random() > UNOWNED
+    ended = dice.choices([Status.COMPLETED, Status.SPAM, Status.WITHDRAWN], [97, 2, 1])[0]
+    stage = dice.choice([s.stage for s in STEPS if s.waits_for]) if is_open else Stage.COMPLETED
+    company = dice.randrange(1, COMPANIES + 1)
+    return {
+        "id": number, "name": f"Support \N{EN DASH} Practice {company}", "subject": f"about claim{number}",
+        "pipeline": "p", "type": "Billing Issue", "stage": stage, "status": Status.OPEN if is_open else ended,
+        "owner_id": dice.randrange(1, STAFF + 1) if owned else None, "company_id": company,
+        "transport": dice.choice(DOORS), "format": Format.MAIL, "automated": False, "link": "", "thread_id": "",
+        "telemedicine": dice.random() < 0.02, "caveats": [], "created_at": NOW - age, "period": 1,
+        "period_started_at": NOW - age, "due_at": NOW - age + timedelta(days=2) if is_open else None,
+    }  # fmt: skip
+
+
+def task(of: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ticket_id": of["id"], "period": 1, "kind": "deadline:RESOLVED", "text": "escalate", "assignee": "Sam",
+        "follows_owner": False, "cause": "late", "created_at": NOW,
+    }  # fmt: skip
+
+
+def message(of: dict[str, Any], said: str) -> dict[str, Any]:
+    return {
+        "ticket_id": of["id"], "direction": "in", "format": Format.MAIL, "message_id": "", "from_name": "",
+        "from_email": "", "subject": of["subject"], "text": said, "reply_text": "", "html": "", "details": [],
+        "at": NOW, "caveats": [],
+    }  # fmt: skip
+
+
+def people(session: Session) -> None:
+    staff = [{"name": f"Agent {n}", "email": "", "role": Role.AGENT, "created_at": NOW} for n in range(1, STAFF + 1)]
+    session.execute(insert(Staff), staff)
+    numbers = range(1, COMPANIES + 1)
+    session.execute(
+        insert(Company), [{"name": f"Practice {n}", "key": f"practice {n}", "created_at": NOW} for n in numbers]
+    )
+    contacts = [
+        {"email": f"pat{n}@clinic.example", "name": f"Pat {n}", "phone": "", "created_at": NOW} for n in numbers
+    ]
+    session.execute(insert(Contact), contacts)
+
+
+def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
+    """Rows by table, so many tickets at a time; the same ones in every run."""
+    dice = random.Random(first)
+    said = texts(dice)
+    for start in range(first, first + count, CHUNK):
+        tickets = [ticket(n, dice) for n in range(start, min(start + CHUNK, first + count))]
+        late = [t for t in tickets if dice.random() < (ESCALATED if t["status"] is Status.OPEN else 0.01)]
+        links = [{"ticket_id": t["id"], "contact_id": t["company_id"], "share_activity": True} for t in tickets]
+        yield {
+            Ticket: tickets, TicketContact: links, Message: [message(t, dice.choice(said)) for t in tickets],
+            Task: [task(t) for t in late],
+        }  # fmt: skip
+
+
+def fill(house: House, first: int, count: int) -> float:
+    """File tickets in statements of many rows; seconds."""
+    spent = 0.0
+    for rows in chunks(first, count):
+        began = time.perf_counter()
+        with house.store.transaction() as session:
+            for model, values in rows.items():
+                session.connection().execute(insert(model.__table__), values)
+        spent += time.perf_counter() - began
+    return spent
+
+
+def without_triggers(house: House, work: Callable[[], object]) -> None:
+    """Do work that the words of tickets do not follow, and have them follow at once at the end."""
+    postgres = house.store.engine.dialect.name == "postgresql"
+    with house.store.engine.connect() as connection:
+        found = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'search%'"
+        kept = [] if postgres else connection.execute(text(found)).all()
+    tables = ("tickets", "ticket_contacts", "messages")
+    off = (
+        [f"ALTER TABLE {t} DISABLE TRIGGER USER" for t in tables]
+        if postgres
+        else [f"DROP TRIGGER {n}" for n, _ in kept]
+    )
+    on = [f"ALTER TABLE {t} ENABLE TRIGGER USER" for t in tables] if postgres else [sql for _, sql in kept]
+    run(house, *off)
+    work()
+    words = (
+        "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
+        if postgres
+        else "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents"
+    )
+    missing = "ticket_id NOT IN (SELECT ticket_id FROM ticket_words)" if postgres else "ticket_id > 0"
+    before = "DROP INDEX ix_ticket_words_words" if postgres else "DELETE FROM ticket_words"
+    after = ["CREATE INDEX ix_ticket_words_words ON ticket_words USING gin (words)"] if postgres else []
+    run(house, before, f"{words} WHERE {missing}", *after, *on)
+
+
+def run(house: House, *statements: str) -> None:
+    with house.store.engine.execution_options(patience=None).begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def measure(house: House, name: str, count: int) -> bool:
+    """Fill a database, ask for each list, print how long it took. Whether all were quick enough."""
+    with house.store.transaction() as session:
+        people(session)
+    tried = min(count, 10_000)
+    bare: list[float] = []
+    without_triggers(house, lambda: bare.append(fill(house, 1, tried)))
+    followed = fill(house, 1 + tried, tried)
+    cost = (followed - bare[0]) / tried * 1e6
+    Console().print(f"{name}: filing {tried / bare[0]:,.0f} tickets/s without the search's triggers, "
+                    f"{tried / followed:,.0f} with them: {cost:,.0f} \N{MICRO SIGN}s a ticket")  # fmt: skip
+    without_triggers(house, lambda: fill(house, 1 + 2 * tried, count - 2 * tried))
+    postgres = house.store.engine.dialect.name == "postgresql"
+    with house.store.engine.execution_options(patience=None, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE" if postgres else "ANALYZE")
+    return asked(house, f"{name}, {count:,} tickets")
+
+
+def asked(house: House, title: str) -> bool:
+    desk = at_desk(house, Role.LEAD, "Agent Zero")
+    with house.store.transaction() as session:  # as much as somebody can own
+        run_mine = text(
+            "UPDATE tickets SET owner_id = (SELECT max(id) FROM staff) WHERE owner_id = 3 AND status = 'open'"
+        )
+        session.execute(run_mine)
+    table = Table("list", "median, ms", "slowest, ms", "KB", title=title)
+    quick = True
+    for name, path in PAGES.items():
+        took, size = [], 0
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            answer = desk.get(path)
+            took.append(time.perf_counter() - began)
+            assert answer.status_code == 200, (path, answer.status_code)
+            size = len(answer.data)
+        median = statistics.median(took)
+        quick &= median < LIMIT
+        table.add_row(
+            name,
+            f"{median * 1e3:.0f}",
+            f"{max(took) * 1e3:.0f}",
+            f"{size / 1000:.0f}",
+            style="" if median < LIMIT else "red",
+        )
+    Console().print(table)
+    return quick
+
+
+def at(url: str, name: str, count: int) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        migrate(url)
+        house = open_house(load(home=Path(folder), database_url=url, log_json=False), clock=lambda: NOW)
+        journal.silence()
+        try:
+            return measure(house, name, count)
+        finally:
+            house.close()
+
+
+def main() -> int:
+    sqlite, postgres = (int(sys.argv[n]) if len(sys.argv) > n else many for n, many in ((1, 100_000), (2, 1_000_000)))
+    quick = True
+    if sqlite:
+        with tempfile.TemporaryDirectory() as folder:
+            quick &= at(f"sqlite:///{folder}/views.db", "SQLite", sqlite)
+    if postgres:
+        server = Postgres()
+        try:
+            server.run("CREATE DATABASE views")
+            quick &= at(server.url("views"), "PostgreSQL", postgres)
+        finally:
+            server.stop()
+    return 0 if quick else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
