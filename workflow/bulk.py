@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, joinedload
 from parsers.item import Format, InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, journal, people, process, promise, reception
 from workflow.base import Base
-from workflow.desk import NO_ADDRESS, RULE, TELL, TELL_KIND, Desk, not_possible, tasked
+from workflow.desk import RULE, Desk
 from workflow.models import (
     Audit,
     Company,
@@ -37,6 +37,7 @@ from workflow.process import Milestone, Template
 from workflow.states import Outcome, Status
 from workflow.storable import storable
 from workflow.store import wake
+from workflow.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
 Row = dict[str, Any]
 FIRST = process.STEPS[0]

@@ -1,7 +1,6 @@
 """What can happen to a ticket: every change to one is made here, decided by process.py, with its audit row."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -16,10 +15,9 @@ from workflow.models import Contact, Outgoing, Reached, Staff, Task, Ticket, Tic
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.settings import Settings
 from workflow.states import OutboxState, Status
+from workflow.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
 RULE = "rule"  # the actor of what no person did
-NO_ADDRESS = "no address"
-TELL, TELL_KIND = "tell the customer by other means", "tell-customer"  # the task where no mail can tell them
 YES, NO = "Yes", "No"
 
 
@@ -362,21 +360,6 @@ class Desk:
     def _caveat(ticket: Ticket, text: str) -> None:
         if text not in ticket.caveats:
             ticket.caveats = [*ticket.caveats, text]
-
-
-def tasked(
-    ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
-) -> dict[str, Any]:
-    """What the row of a task says, by column."""
-    return {
-        "ticket_id": ticket, "period": period, "kind": kind, "text": text, "cause": cause, "created_at": now,
-        "assignee": assignee,
-    }  # fmt: skip
-
-
-def not_possible(reason: str) -> str:
-    """What is recorded in place of a notice that cannot be sent."""
-    return f"not possible: {reason}"
 
 
 def hold(session: Session, ticket: Ticket) -> None:

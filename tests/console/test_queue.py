@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, select
 
 from tests.house import HandClock, mail, row, ticket_of
 from tests.web import Desk, at_desk
 from workflow import views
 from workflow.account_models import WebSession
 from workflow.house import House
-from workflow.models import Company, Staff, Ticket
+from workflow.models import Company, Message, Staff, Ticket
 from workflow.process import QUEUE
 from workflow.states import Role, Status
 
@@ -58,6 +58,8 @@ def many(house: House, count: int) -> None:
         made["name"] = "Support \N{EN DASH} " + "&" * 300
         rows = [{**made, "company_id": first + n} for n in range(count)]
         session.execute(insert(Ticket), rows)
+        said = {"direction": "in", "format": "mail", "text": "help " * 1000, "details": [], "caveats": [], "at": now}
+        session.execute(insert(Message), [{**said, "ticket_id": n} for n in session.scalars(select(Ticket.id))])
 
 
 def test_the_queue_comes_first_with_how_many_wait_in_its_title(any_house: House) -> None:
