@@ -34,6 +34,9 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "user": "console.people_commands:user",
         "company": "console.people_commands:company",
     },
+    "Programs": {
+        "hook": "console.program_commands:hook",
+    },
     "Look after it": {
         "status": "console.house_commands:status",
         "deliveries": "console.delivery_commands:deliveries",

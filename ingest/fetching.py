@@ -2,28 +2,24 @@
 
 import asyncio
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 
 from parsers import names
+from workflow import pinned
 from workflow.linked import HTTPS, allowed
 
 HOPS = 4  # places asked on the way to a file, the first included
-ADDRESSES = 4  # of one host, tried one after the other
 _AGAIN = {408, 425, 429}  # and whatever the server says of itself (5xx)
 _MIME = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}", re.ASCII)
 _UNKNOWN = "application/octet-stream"
 _PAGES = {"text/html", "application/xhtml+xml"}
-_EMBEDDING = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last four bytes
 
 
 class NotFetchedError(Exception):
@@ -52,12 +48,6 @@ class Bounds:
     tls: ssl.SSLContext
 
 
-@lru_cache(maxsize=1)
-def public_tls() -> ssl.SSLContext:
-    """Believes the authorities that browsers believe, or those in SSL_CERT_FILE."""
-    return httpx.create_ssl_context()
-
-
 async def fetch(url: str, hosts: Sequence[str], bounds: Bounds) -> Fetched:
     """Get a file. Raises NotFetchedError, and nothing else, when that does not work."""
     try:
@@ -82,53 +72,21 @@ async def _follow(url: str, hosts: Sequence[str], bounds: Bounds) -> Fetched:
 
 @asynccontextmanager
 async def _asked(url: str, bounds: Bounds) -> AsyncIterator[httpx.Response]:
-    """The answer of the server, at an address that was looked at: what the name means to others later is no matter."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or HTTPS
-    addresses = await _addresses(host, port)
-    # No proxy and no password file of this machine: what is asked goes where it was looked up, and bare.
-    async with httpx.AsyncClient(verify=bounds.tls, trust_env=False, timeout=bounds.seconds) as client:
-        for at, address in enumerate(addresses, 1):
-            request = client.build_request(
-                "GET", httpx.URL(url).copy_with(host=address),
-                headers={"Host": parts.netloc, "Accept-Encoding": "identity", "User-Agent": "support-intake"},
-                extensions={"sni_hostname": host},
-            )  # fmt: skip
-            try:
-                answer = await client.send(request, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                if at == len(addresses):
-                    raise
-                continue
-            try:
-                yield answer
-            finally:
-                await answer.aclose()
-            return
+    addresses = await _addresses(parts.hostname or "", parts.port or HTTPS)
+    headers = {"Accept-Encoding": "identity"}
+    async with pinned.asked("GET", url, addresses, headers=headers, tls=bounds.tls, seconds=bounds.seconds) as answer:
+        yield answer
 
 
 async def _addresses(host: str, port: int) -> list[str]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = await pinned.looked_up(host, port)
     except OSError:
         raise NotFetchedError("its host is not known", final=False) from None
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-    if addresses != [host] and not all(map(is_public, addresses)):  # a bare address was allowed as such, by the list
+    if addresses != [host] and not all(map(pinned.is_public, addresses)):  # a bare address was allowed by the list
         raise NotFetchedError("its host is one of an inner network", final=True)
-    return addresses[:ADDRESSES]
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet, and not of this machine or network in whatever writing."""
-    ip = ip_address(address.partition("%")[0])
-    inner = _inner(ip) if isinstance(ip, IPv6Address) else None
-    return ip.is_global and not ip.is_multicast and (inner is None or is_public(str(inner)))
-
-
-def _inner(ip: IPv6Address) -> IPv4Address | None:
-    if ip in _EMBEDDING:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    return addresses
 
 
 async def _file(url: str, answer: httpx.Response, bounds: Bounds) -> Fetched:

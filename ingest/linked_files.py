@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch, public_tls
+from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch
 from parsers import names
 from parsers.item import Attachment
 from workflow import audit, journal
@@ -17,6 +17,7 @@ from workflow.desk import RULE, hold
 from workflow.house import House
 from workflow.linked import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, pause, waits
 from workflow.models import Message, Ticket
+from workflow.pinned import public_tls
 from workflow.reception import stored
 from workflow.states import LinkState
 

@@ -5,14 +5,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from workflow import events
 from workflow.models import Audit
 
 
 def record(
     session: Session, action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
 ) -> None:
-    """Add a row for a change, in the transaction that makes it."""
-    session.add(Audit(**row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)))
+    """Add a row for a change, in the transaction that makes it; with it goes what webhooks are to be told."""
+    change = row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)
+    session.add(Audit(**change))
+    events.promise(session, change)
 
 
 def row(action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any) -> dict[str, Any]:

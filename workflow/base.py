@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 from parsers.item import Format
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, LinkState, OutboxState, Outcome, Role, RowOutcome, Status, Verdict
+from workflow.states import DeliveryState, LinkState, OutboxState, Outcome, Role, RowOutcome, Status, TellState, Verdict
 
 
 class Moment(TypeDecorator[datetime]):
@@ -71,5 +71,6 @@ class Base(DeclarativeBase):
         LinkState: _words(LinkState),
         OutboxState: _words(OutboxState),
         Role: _words(Role),
+        TellState: _words(TellState),
         Verdict: _words(Verdict),
     }

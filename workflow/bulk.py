@@ -16,9 +16,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from parsers.item import Format, InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, journal, people, process, promise, reception
+from workflow import audit, belonging, events, journal, people, process, promise, reception
 from workflow.base import Base
 from workflow.desk import RULE, Desk
+from workflow.hook_models import HookEvent
 from workflow.models import (
     Audit,
     Company,
@@ -296,11 +297,13 @@ class _Plan:
         for filing in self.filings:
             self._file(filing)
         connection = session.connection()
-        for model in (Ticket, TicketContact, Message, Filing, Outgoing, Task, Reached, Audit):
+        for model in (Ticket, TicketContact, Message, Filing, Outgoing, Task, Reached, Audit, HookEvent):
             if rows := self._rows.get(model):
                 connection.execute(insert(_table(model)), rows)
         if Outgoing in self._rows:
             wake(session, promise.SEND)
+        if HookEvent in self._rows:
+            wake(session, events.HOOK)
 
     def _number(self) -> None:
         session, new = self._known.session, {Outcome.OPENED, Outcome.APPENDED}
@@ -364,7 +367,10 @@ class _Plan:
         return UNTOLD[-1].stage if UNTOLD else FIRST.stage
 
     def _audit(self, action: str, cause: str, ticket: _Ticket, **detail: Any) -> None:
-        self._add(Audit, audit.row(action, by=RULE, cause=cause, now=self._now, ticket=ticket.id, **detail))
+        change = audit.row(action, by=RULE, cause=cause, now=self._now, ticket=ticket.id, **detail)
+        self._add(Audit, change)
+        for told in events.promised(self._known.session, change):
+            self._add(HookEvent, told)
 
     def _add(self, model: type[Base], row: Row) -> None:
         self._rows.setdefault(model, []).append(row)

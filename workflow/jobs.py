@@ -20,9 +20,10 @@ WORK = {  # what waits under a name, by string: workflow imports no door
     "read": "ingest.reading:read_waiting",
     "send": "workflow.outbox:send_waiting",
     "fetch": "ingest.linked_files:fetch_waiting",
+    "hook": "workflow.hooks:tell_waiting",
     "spool": "ingest.spool:drain",
 }
-QUEUES = ("read", "send", "fetch")
+QUEUES = ("read", "send", "fetch", "hook")
 JOB_SECONDS = 600
 _QUIET_SECONDS = 5.0  # Redis that did not answer is left alone this long, so that it holds up no door
 

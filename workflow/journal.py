@@ -161,6 +161,16 @@ def not_fetched(link: int, reason: str, *, attempt: int, final: bool) -> None:
     _log.warning("not fetched", link=link, reason=reason, attempt=attempt, final=final)
 
 
+def told(hook: int, event: int) -> None:
+    """A webhook has taken an event."""
+    _log.info("told", hook=hook, event_row=event)
+
+
+def not_told(hook: int, event: int, reason: str, *, attempt: int) -> None:
+    """A webhook has not taken an event, for a reason out of our own fixed words."""
+    _log.warning("not told", hook=hook, event_row=event, reason=reason, attempt=attempt)
+
+
 def redis_away() -> None:
     """Redis does not answer; the clock does the waiting work itself."""
     _log.warning("redis away: the clock does the work")

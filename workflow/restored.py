@@ -3,16 +3,17 @@
 from datetime import datetime
 
 from cryptography.fernet import Fernet
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from workflow import audit
 from workflow.account_models import WebSession
 from workflow.blobs import Vault
 from workflow.desk import RULE, Desk
+from workflow.hook_models import HookEvent
 from workflow.keys import Sealer, Signer
 from workflow.models import Lease, Outgoing, Seen
 from workflow.settings import Settings
-from workflow.states import OutboxState
+from workflow.states import OutboxState, TellState
 from workflow.store import Store
 
 REASON = "restored from a backup: perhaps sent before"
@@ -20,6 +21,8 @@ REASON = "restored from a backup: perhaps sent before"
 
 def hold_back(settings: Settings, now: datetime) -> int:
     """Take every mail that waited in the backup out of the queue, and tell a person; how many. Safe to repeat.
+
+    What webhooks had yet to be told counts as given up: `intake hook again` tells them, if that is wanted.
 
     Leases, signs of life and sign-ins of the backed-up system go too. A notice held back counts as "not possible", so
     that its ticket goes on; checkpoints, digests and claimed surveys stay: nothing is imported or asked for again.
@@ -37,6 +40,9 @@ def hold_back(settings: Settings, now: datetime) -> int:
                 what = {"ticket": mail.ticket_id, "mail": mail.id}
                 audit.record(session, "mail withheld", by=RULE, cause=REASON, now=now, **what)
                 _desk(settings).mail_failed(session, mail, REASON, now=now, unreachable=False)
+            session.flush()  # what was just decided is no news either
+            untold = update(HookEvent).where(HookEvent.state == TellState.WAITING)
+            session.execute(untold.values(state=TellState.GIVEN_UP, reason=REASON))
     finally:
         store.close()
     return len(waiting)

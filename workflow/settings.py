@@ -168,6 +168,7 @@ class Settings(BaseSettings):
     file_hosts: Annotated[Places, NoDecode] = ()  # where files that a form links to are fetched from; none = nowhere
     file_limit: int = 25 * MIB
     file_seconds: float = 20
+    hook_hosts: Annotated[Places, NoDecode] = ()  # hosts of the inner network that webhooks may go to
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""
     from_name: str = "Billing Support"
@@ -196,7 +197,7 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(a.strip().casefold() for a in value.split(",") if a.strip()) if isinstance(value, str) else value
 
-    @field_validator("file_hosts", mode="before")
+    @field_validator("file_hosts", "hook_hosts", mode="before")
     @classmethod
     def _places(cls, value: object) -> object:
         return places(value)

@@ -60,6 +60,14 @@ class LinkState(StrEnum):
     FAILED = "failed"  # not to be had; its link stays on the ticket, which says so
 
 
+class TellState(StrEnum):
+    """How far an event has come that a webhook is to be told."""
+
+    WAITING = "waiting"  # to be told, or told again
+    TOLD = "told"  # the webhook said yes
+    GIVEN_UP = "given up"  # it did not, for two days; shown to staff, can be tried again
+
+
 class Role(StrEnum):
     """What a person on the desk may do."""
 

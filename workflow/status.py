@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from workflow import hooks
 from workflow.failed import overdue, rejected
 from workflow.house import House
 from workflow.models import Check, Delivery, Filing, FormCheckpoint, Outgoing, Receipt, Seen
@@ -45,6 +46,7 @@ class Report:
     mails_refused: int
     oldest_mail: datetime | None  # when the mail that waits longest was promised
     overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
+    untold: int  # events that webhooks were not told, and are not any more
     faults: list[str]  # what the house has found wrong with itself
     forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
     needs: list[str]
@@ -74,6 +76,7 @@ def report(house: House) -> Report:
         with_rejected, progress = rejected(session), reading(session)
         late = overdue(session, house.clock(), limit)
         forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
+        untold = hooks.lost(session)
         faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
     found = Report(
         seen=seen,
@@ -88,6 +91,7 @@ def report(house: House) -> Report:
         mails_refused=mails.get(OutboxState.REFUSED, 0),
         oldest_mail=oldest_mail,
         overdue=late,
+        untold=untold,
         faults=faults,
         forms=forms if house.settings.formstack_token.get_secret_value() else [],
         needs=[],
@@ -121,7 +125,7 @@ def _unread(found: Report) -> Iterator[str]:
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
-    needs = [*found.faults, *_unread(found)]
+    needs = [*found.faults, *_unread(found), *_untold(found.untold)]
     needs += [
         f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
     ]
@@ -138,6 +142,10 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
         if door in PUBLIC_DOORS and now - last > timedelta(hours=settings.stale_door_hours):
             needs.append(f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?")
     return needs
+
+
+def _untold(count: int) -> list[str]:
+    return [f"{count} events that webhooks did not take were given up: see `intake hook list`"] if count else []
 
 
 def _is_alarm(row: FormCheckpoint, now: datetime) -> bool:

@@ -8,10 +8,11 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
-from workflow import jobs, journal, linked, process, status, stuck
+from workflow import hooks, jobs, journal, linked, process, status, stuck
 from workflow.checks import Checks
 from workflow.desk import Desk
 from workflow.due import READING, due
+from workflow.hook_models import HookEvent
 from workflow.house import House
 from workflow.linked import LinkedFile
 from workflow.models import Delivery, Outgoing, Task, Ticket
@@ -93,6 +94,7 @@ def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelt
         ),
         "send": select(func.count()).select_from(Outgoing).where(waits(now, since)),
         "fetch": select(func.count()).select_from(LinkedFile).where(linked.waits(now, since)),
+        "hook": select(func.count()).select_from(HookEvent).where(hooks.waits(now, since)),
     }
     with house.store.reading() as session:
         return session.scalar(by_name[name]) or 0

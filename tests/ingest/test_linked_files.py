@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from ingest import linked_files
-from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch, is_public
+from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch
 from ingest.intake import Arrival, Intake, Transport
 from ingest.linked_files import fetch_waiting
 from ingest.reading import read_waiting
@@ -24,6 +24,7 @@ from tests.ingest.file_server import FileServer, gives, status, trickles
 from workflow.house import House, open_house
 from workflow.linked import NOT_FETCHED, TRIES, LinkedFile, allowed, pause
 from workflow.models import Message, StoredAttachment, Ticket
+from workflow.pinned import is_public
 from workflow.settings import Settings
 from workflow.states import LinkState
 from workflow.sweep import sweep

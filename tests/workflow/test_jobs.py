@@ -104,7 +104,7 @@ def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> Non
     for _ in range(50):
         waker("read")
         waker("send")
-    assert [redis.llen(f"rq:queue:{n}") for n in jobs.QUEUES] == [1, 1, 0]
+    assert [redis.llen(f"rq:queue:{n}") for n in jobs.QUEUES] == [1, 1, 0, 0]
 
 
 def test_a_wake_fires_after_the_commit_and_not_without_one(woken_house: House, redis: Redis) -> None:

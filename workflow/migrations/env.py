@@ -9,13 +9,14 @@ from workflow import search
 from workflow.account_models import Account
 from workflow.base import Moment
 from workflow.desk_models import Undo
+from workflow.hook_models import Hook
 from workflow.import_models import Import
 from workflow.linked import LinkedFile
 from workflow.models import Ticket
 from workflow.profiles import SavedProfile
 from workflow.store import Store
 
-TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo)  # one of each module of tables
+TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook)  # one of each module of tables
 (EVERY_TABLE,) = {model.metadata for model in TABLES}
 
 
