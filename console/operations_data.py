@@ -19,6 +19,8 @@ DOOR_WORDS = {
     "import": "moved in",
 }  # fmt: skip
 
+SAID = {"milestone", "stage", "task", "owner"}  # the sentence of the row has them in words
+
 
 @dataclass(frozen=True)
 class Door:
@@ -57,6 +59,6 @@ def trail_data(session: Session, rows: list[Audit]) -> list[Told]:
 
 
 def _detail(row: Audit, known: Known) -> str:
-    """The numbers of a row, with the name of a person beside theirs."""
-    said = {k: known.staff.get(v, v) if k in {"staff", "owner"} else v for k, v in row.detail.items()}
+    """What else a row says, with the name of a person beside theirs."""
+    said = {k: known.staff.get(v, v) if k == "staff" else v for k, v in row.detail.items() if k not in SAID}
     return ", ".join(f"{name} {value}" for name, value in said.items() if value not in ("", None, []))

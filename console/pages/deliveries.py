@@ -14,6 +14,7 @@ from console.exporting import csv_bytes
 from console.pages.files import SANDBOX
 from console.web.asking import allowed, db, house, needs, now, staff
 from ingest import replay, rereading
+from ingest.rejected import rejected_rows, workbook
 from ingest.replay_many import replay_soon
 from ingest.rereading import UnreadableError
 from parsers.item import Format
@@ -31,6 +32,7 @@ MOST_LINES = 200  # of items and filings on a page
 LONGEST_REASON = 500
 SUFFIXES = {Format.MAIL: "eml", Format.FORMSTACK: "txt", Format.PHONE: "txt"}  # others: what the file was called
 HEADS = ("id", "received_at", "age_seconds", "transport", "format", "size", "state", "reason", "attempts", "items")
+EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ASKING = "mapping needed"  # how the reason of a workbook begins whose headings nobody knows
 Data = dict[str, Any]
 
@@ -83,6 +85,20 @@ def original(number: int) -> Response:
     form, content = _original(number, cause="download")
     name = f"delivery-{number}.{SUFFIXES.get(form, 'bin')}"
     answer = send_file(BytesIO(content), "application/octet-stream", as_attachment=True, download_name=name)
+    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = SANDBOX, "no-store"
+    return answer
+
+
+@pages.get(f"/operations/deliveries/{NUMBER}/rejected.xlsx")
+@needs(Right.LEAD)
+def rejected(number: int) -> Response:
+    """The rows that were rejected, to be mended and dropped again. That they were taken is on record."""
+    try:
+        rows = rejected_rows(house(), number) or abort(404)
+    except (LookupError, UnreadableError):
+        abort(404)
+    _looked(number, "rejected rows")
+    answer = send_file(BytesIO(workbook(rows)), EXCEL, as_attachment=True, download_name=f"rejected-{number}.xlsx")
     answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = SANDBOX, "no-store"
     return answer
 
@@ -169,10 +185,14 @@ def _show(numbers: list[int]) -> str:
 
 def _tried(number: int) -> Data:
     standing = delivery_data.standing(db(), number) or abort(404)
-    with house().store.transaction() as session:
-        cause = "replay preview"
-        audit.record(session, rereading.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number)
+    _looked(number, "replay preview")
     return replay_data.tried(house(), number, standing[0])
+
+
+def _looked(number: int, cause: str) -> None:
+    """Put on record who has had what a customer sent."""
+    with house().store.transaction() as session:
+        audit.record(session, rereading.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number)
 
 
 def _changes(tried: Data) -> bool:

@@ -99,8 +99,9 @@ def _page(number: int, content: bytes, fault: str = "") -> str:
     nth = _nth(found)
     fields = [(name, WORDS.get(name, name)) for name in FIELDS]
     return render_template(
-        "operations/map.html", number=number, sheet=shown, chosen=_chosen(found[nth]), sheets=found, nth=nth,
-        fields=fields, orders=ORDERS, zones=[*COMMON, *sorted(available_timezones() - set(COMMON))], fault=fault,
+        "operations/map.html", number=number, sheet=shown, chosen=_chosen(found[nth]), why=_why(found[nth]),
+        sheets=found, nth=nth, fields=fields, orders=ORDERS,
+        zones=[*COMMON, *sorted(available_timezones() - set(COMMON))], fault=fault,
         typed=request.form, heading_row=_heading_row(), word=show_map.word,
     )  # fmt: skip
 
@@ -135,6 +136,16 @@ def _read(content: bytes, said: Said) -> list[Sheet]:
 def _chosen(sheet: Sheet) -> dict[str, str]:
     """What each column is, by its letter: as was said, or else as it is known or guessed."""
     return {c.letter: _said(c) for c in sheet.columns}
+
+
+def _why(sheet: Sheet) -> dict[str, str]:
+    """How that is known, by its letter: a guess of ours is told from what a person has said."""
+    found = {}
+    for c in sheet.columns:
+        said, usual = _said(c), c.ours or c.perhaps
+        guessed = "a guess: check it" if c.perhaps and not c.ours else ""
+        found[c.letter] = "as you say" if said != usual else c.why or guessed or "–"
+    return found
 
 
 def _said(column: Column) -> str:

@@ -65,7 +65,7 @@ def outbox() -> str:
     found, more = outbox_desk.page(db(), state, _before())
     return render_template(
         "operations/outbox.html", found=found, more=more, state=state, states=outbox_desk.UNSENT,
-        counts=outbox_desk.counts(db()), may_retry=lambda mail: outbox_desk.may_retry(mail, now()),
+        counts=outbox_desk.counts(db()), may_retry=lambda mail: outbox_desk.may_retry(mail, now()), now=now(),
     )  # fmt: skip
 
 

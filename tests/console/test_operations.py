@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import openpyxl
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import event, select, update
@@ -38,7 +39,7 @@ PAGES = (
     "/operations/next-week", "/operations/next-week.csv", "/operations/audit", "/operations/audit.csv",
     "/operations/profiles", "/operations/settings",
 )  # fmt: skip
-LEADS = ("/operations/deliveries/1/raw", "/operations/deliveries/1/original", "/operations/deliveries/1/map")
+LEADS = tuple(f"/operations/deliveries/1/{what}" for what in ("raw", "original", "map", "rejected.xlsx"))
 CHANGES = (
     "/operations/deliveries/look", "/operations/deliveries/replay", "/operations/deliveries/dismiss",
     "/operations/deliveries/1/map", "/operations/profiles/forget", "/operations/outbox/1/retry",
@@ -344,6 +345,8 @@ def test_a_workbook_is_mapped_and_read(any_house: House) -> None:
     assert desk.get("/operations/deliveries/3/map").status_code == 404
     page = desk.get("/operations/deliveries/1/map").text
     assert "Bitte helfen." in page
+    assert page.count("a guess: check it") == 1  # the date
+    assert "as you say" not in page
     assert "Still missing: the message text" in page
     assert actions(any_house, "original read") == [("Ann Lee", "map")]
     said = {"column-A": "sent_at", "column-B": "company", "column-C": "body", "column-D": "", "order": "dmy"}
@@ -368,6 +371,23 @@ def test_a_workbook_is_mapped_and_read(any_house: House) -> None:
     assert "Anliegen: message text" in desk.get("/operations/profiles").text.replace("anliegen", "Anliegen")
     desk.post("/operations/profiles/forget", {"name": "north"})
     assert "None yet" in desk.get("/operations/profiles").text
+
+
+def test_rejected_rows_are_shown_mended_and_dismissed(any_house: House) -> None:
+    heads = ["Practice Name", "Message"]
+    arrive(any_house, book(heads, ["Sunrise", "help"], ["Sunrise", ""], ["Dawn", "please"]))
+    assert state(any_house, 1) is DeliveryState.PROCESSED
+    desk = at_desk(any_house, Role.LEAD)
+    assert "1 of 3 rows were rejected" in desk.get("/operations/deliveries").text
+    assert "1 of them rejected" in desk.get("/operations/deliveries/1").text
+    answer = desk.get("/operations/deliveries/1/rejected.xlsx")
+    sheet = openpyxl.load_workbook(io.BytesIO(answer.data)).worksheets[0]
+    assert [cell.value for cell in sheet[2]][:1] == ["Sunrise"]
+    assert actions(any_house, "original read") == [("Ann Lee", "rejected rows")]
+    desk.post("/operations/deliveries/dismiss", {"id": "1", "reason": "an empty line"})
+    assert "No delivery is failed" in desk.get("/operations/deliveries").text
+    assert counted(any_house, Ticket) == 2
+    assert desk.get("/operations/deliveries/1/rejected.xlsx").status_code == 404
 
 
 def test_a_heading_row_that_is_not_there_is_said(house: House) -> None:
