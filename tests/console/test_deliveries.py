@@ -314,11 +314,11 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(intake:
     ids=["lines", "line end", "nothing before", "long"],
 )
 def test_lines_that_differ_are_shown(before: str, after: str, shown: list[str]) -> None:
-    assert list(show_replay._lines(before, after)) == shown
+    assert list(show_replay.lines(before, after)) == shown
 
 
 def test_of_very_many_lines_the_first_ones_are_shown() -> None:
-    shown = list(show_replay._lines("", "\n".join(map(str, range(100)))))
+    shown = list(show_replay.lines("", "\n".join(map(str, range(100)))))
     assert (len(shown), shown[-1]) == (41, "… 60 more lines: --json shows all")
 
 
