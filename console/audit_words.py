@@ -12,7 +12,7 @@ from workflow.states import Status
 # Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
 UNTOLD = (
     "viewed", "file opened", "original read", "appended", "note", "mail sent", "mail refused", "mail withheld",
-    "recap promised", "re-read",
+    "recap promised", "answer promised", "re-read",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
+    "answer taken back": lambda _, __: "Took back an answer before it was sent",
     "undone": lambda _, __: "Took back what was done last",
     "survey answered": lambda _, __: "Survey answered",
     "unsubscribed": lambda _, __: "Wants no more surveys",

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from console import audit_words
 from console.audit_words import Known
+from workflow import letter
 from workflow.models import Audit, Message, Outgoing, StoredAttachment, Ticket
 
 ENTRIES = 60  # on a page of the timeline
@@ -66,7 +67,7 @@ class Said:
     caveats: Sequence[str]
     files: Sequence[File]
     sent_at: datetime | None
-    mail: Outgoing | None  # the mail of ours it is
+    mails: Sequence[Outgoing]  # what of the outbox it is: one for each who gets it
     kind: str = "said"
 
 
@@ -115,12 +116,15 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
     """A page of the timeline, newest first, and whether there is an older one. `ticket.outbox` should be loaded."""
     first = page * ENTRIES
     most = first + ENTRIES + 1  # of each kind: enough, whatever their order is
-    mails = {f"outbox:{m.id}": m for m in ticket.outbox}
+    mails: dict[str, list[Outgoing]] = {}
+    for mail in ticket.outbox:
+        mails.setdefault(letter.timeline_key(mail), []).append(mail)
     rows = _messages(session, ticket, most)
     found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
     found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]
     told = _told(session, ticket)
-    found += [(m.created_at, 2, m.id, m) for key, m in mails.items() if key not in told]
+    waiting = (m for key, group in mails.items() if key not in told for m in group)
+    found += [(m.created_at, 2, m.id, m) for m in waiting]
     found.sort(key=lambda f: f[:3], reverse=True)
     shown = found[first : first + ENTRIES]
     files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
@@ -162,17 +166,17 @@ def _audit(session: Session, ticket: Ticket, most: int) -> list[Audit]:
 
 
 def _entry(
-    thing: Source, mails: Mapping[str, Outgoing], files: Mapping[int, list[File]], known: Known, room: _Room
+    thing: Source, mails: Mapping[str, list[Outgoing]], files: Mapping[int, list[File]], known: Known, room: _Room
 ) -> Entry:
     if isinstance(thing, Audit):
         words, by = audit_words.sentence(thing, known), audit_words.actor(thing.actor)
         return Happened(at=thing.at, number=thing.id, words=words, why=audit_words.why(thing), by=by)
     if isinstance(thing, Outgoing):
         return Mailed(at=thing.created_at, number=thing.id, mail=thing)
-    return _said(thing, mails.get(thing.external_id or ""), files.get(thing.id, []), room)
+    return _said(thing, mails.get(thing.external_id or "", []), files.get(thing.id, []), room)
 
 
-def _said(row: Row[Any], mail: Outgoing | None, files: list[File], room: _Room) -> Said:
+def _said(row: Row[Any], mails: list[Outgoing], files: list[File], room: _Room) -> Said:
     newest, quoted = _folded(row.text, row.reply_text)
     text, rest = room.fit(newest), room.fit(quoted)
     details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
@@ -180,7 +184,7 @@ def _said(row: Row[Any], mail: Outgoing | None, files: list[File], room: _Room) 
     return Said(
         at=row.at, number=row.id, direction=row.direction, sender=row.from_name[:200], email=row.from_email[:320],
         subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html), details=details,
-        caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mail=mail,
+        caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
     )  # fmt: skip
 
 

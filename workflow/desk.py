@@ -239,10 +239,10 @@ class Desk:
             self.reach(
                 session, mail.ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, cause=f"mail {mail.id} sent"
             )
-        elif mail.template is Template.RECAP and self.settings.recap_ticks_box:
-            self.reach(session, mail.ticket, Milestone.RECAP_SENT, by=mail.by, now=now, cause=f"mail {mail.id} sent")
         elif mail.template is Template.SURVEY:
             promise.survey_sent(session, mail.ticket, now)
+        for milestone in promise.ticks(mail, self.settings):
+            self.reach(session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent")
 
     def mail_failed(
         self, session: Session, mail: Outgoing, reason: str, *, now: datetime, unreachable: bool = True

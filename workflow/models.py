@@ -294,8 +294,45 @@ class Outgoing(Base):
     sent_at: Mapped[datetime | None]
     message_id: Mapped[str] = mapped_column(String(400), default="", index=True)
     by: Mapped[str] = mapped_column(Text)
+    written_id: Mapped[int | None] = mapped_column(ForeignKey("written_mails.id"), index=True)
     ticket: Mapped[Ticket] = relationship(back_populates="outbox")
     contact: Mapped[Contact | None] = relationship()
+    written: Mapped["Written | None"] = relationship(back_populates="mails")
+
+
+class Written(Base):
+    """A mail that a person writes: a draft until it is promised, then one outbox row for each who gets it."""
+
+    __tablename__ = "written_mails"
+    __table_args__ = (Index("ix_written_mails_drafts", "ticket_id", "staff_id", "promised_at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True)  # of the form it was typed into: sent once, kept once
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+    staff_id: Mapped[int] = mapped_column(ForeignKey("staff.id"))
+    to: Mapped[list[Any]] = mapped_column(default=list)  # addresses, as cc
+    cc: Mapped[list[Any]] = mapped_column(default=list)
+    subject: Mapped[str] = mapped_column(Text, default="")
+    text: Mapped[str] = mapped_column(Text, default="")
+    ticks: Mapped[list[Any]] = mapped_column(default=list)  # names of the milestones it records once it is sent
+    changed_at: Mapped[datetime]
+    promised_at: Mapped[datetime | None]
+    files: Mapped[list["WrittenFile"]] = relationship(order_by="WrittenFile.id", cascade="all, delete-orphan")
+    mails: Mapped[list[Outgoing]] = relationship(back_populates="written", order_by="Outgoing.id")
+
+
+class WrittenFile(Base):
+    """A file that goes with a mail that a person writes; sealed as an attachment is."""
+
+    __tablename__ = "written_files"
+    __table_args__ = (owned_blobs("written_files"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    written_id: Mapped[int] = mapped_column(ForeignKey("written_mails.id"), index=True)
+    name: Mapped[str] = mapped_column(Text)
+    mime: Mapped[str] = mapped_column(String(255))
+    size: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)
+    blob: Mapped[str | None] = mapped_column(String(64))
 
 
 class Survey(Base):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Select, select
 
 from workflow.house import House
-from workflow.models import Delivery, StoredAttachment
+from workflow.models import Delivery, StoredAttachment, WrittenFile
 
 KEPT = timedelta(hours=22)  # a blob lies there before its row commits; looked at each hour, it is gone within a day
 STEADY_SECONDS = 1800.0  # and it was seen without an owner so long ago, by a clock that does not jump
@@ -48,10 +48,10 @@ class Orphans:
 
     def _owned(self, shard: str) -> Iterator[str]:
         with self._house.store.reading() as session:
-            for query in (_blobs(Delivery, shard), _blobs(StoredAttachment, shard)):
+            for query in [_blobs(table, shard) for table in (Delivery, StoredAttachment, WrittenFile)]:
                 yield from (digest for digest in session.scalars(query) if digest)
 
 
-def _blobs(table: type[Delivery] | type[StoredAttachment], shard: str) -> Select[str | None]:
+def _blobs(table: type[Delivery | StoredAttachment | WrittenFile], shard: str) -> Select[str | None]:
     # A range, which finds them by the index; no digest is as long as the shard and 64 z's.
     return select(table.blob).where(table.blob.is_not(None), table.blob >= shard, table.blob < shard + "z").distinct()

@@ -7,9 +7,10 @@ from enum import Enum
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Update, and_, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from workflow import audit, journal, letter, mailer, people
+from workflow import answering, audit, journal, letter, mailer, people
 from workflow.desk import RULE
 from workflow.due import due
 from workflow.house import House
@@ -96,9 +97,8 @@ def send(house: House, relay: Mailer, claim: Claim) -> Standing:
     try:
         written = _written(house, claim)
         if written is not None:
-            name, text = str(written.message["Message-ID"]), str(written.message.get_content())
             relay.post(*written)
-            _sent(house, claim, name, text)
+            _sent(house, claim, written)
     except Deferred as error:
         _deferred(house, claim, f"not taken by the relay ({error.code or 'no answer'})", error.code)
         if error.of_relay:
@@ -175,20 +175,20 @@ def _written(house: House, claim: Claim) -> Letter | None:
         if not people.usable(mail.to):
             _refused(house, claim, "the address cannot be used", 553)
             return None
-        written = letter.write(session, mail, house.settings, house.signer)
+        written = letter.write(session, mail, house.settings, house.signer, answering.enclosed(house.vault, mail))
         # Held up, or the clock was set: what we begin too late might be in two hands, so it is taken up again instead.
         return written if mail.not_before - house.clock() >= IN_HAND else None
 
 
-def _sent(house: House, claim: Claim, name: str, text: str) -> None:
-    now = house.clock()
+def _sent(house: House, claim: Claim, written: Letter) -> None:
+    now, name, text = house.clock(), str(written.message["Message-ID"]), written.text
 
     def put_down(mail: Outgoing) -> None:
         mail.state, mail.sent_at, mail.message_id, mail.reason = OutboxState.SENT, now, name, ""
 
     def follow(session: Session, mail: Outgoing) -> None:
         if mail.template is not Template.TASK:  # what the desk tells its own people is no part of the conversation
-            session.add(_on_timeline(mail, text, house.settings, now))
+            _on_timeline(session, mail, text, house.settings, now)
         audit.record(session, "mail sent", by=RULE, cause=mail.rule_key, now=now, ticket=mail.ticket_id, mail=mail.id)
         house.desk.mail_sent(session, mail, now=now)
 
@@ -196,12 +196,21 @@ def _sent(house: House, claim: Claim, name: str, text: str) -> None:
         journal.sent(claim.number)
 
 
-def _on_timeline(mail: Outgoing, text: str, settings: Settings, now: datetime) -> Message:
-    return Message(
-        ticket_id=mail.ticket_id, direction="out", format="mail", external_id=f"outbox:{mail.id}",
+def _on_timeline(session: Session, mail: Outgoing, text: str, settings: Settings, now: datetime) -> None:
+    """Keep what was sent; of a letter to several, what was sent to the first of them."""
+    said = Message(
+        ticket_id=mail.ticket_id, direction="out", format="mail", external_id=letter.timeline_key(mail),
         message_id=mail.message_id.strip("<>"), from_name=settings.from_name, from_email=settings.sender,
         subject=mail.template, text=text, at=now,
     )  # fmt: skip
+    if mail.written is not None:
+        said.from_name, said.subject = mail.by, mail.written.subject
+        said.attachments = answering.kept(mail.written)
+    try:
+        with session.begin_nested():
+            session.add(said)
+    except IntegrityError:  # another worker has sent it to another of them
+        return
 
 
 def _refused(house: House, claim: Claim, reason: str, code: int, *, unreachable: bool = True) -> None:

@@ -39,6 +39,7 @@ class Template(StrEnum):
     SURVEY = "Billing Support Survey"
     OVERSIZED = "Billing Support Message Too Large"
     TASK = "Billing Support Task"  # to a person of the desk
+    ANSWER = "Billing Support Answer"
 
 
 class Person(StrEnum):
@@ -82,6 +83,8 @@ DEADLINES = (
 BY_RULE = frozenset({Milestone.CUSTOMER_NOTIFIED})  # recorded with the mail of its stage: no box for it
 PROPERTIES = frozenset({Milestone.RESOLVED})  # a property, Yes or No; every other milestone is a box to tick
 
+BY_PERSON = frozenset({Template.ANSWER, Template.RECAP})  # written by somebody: no automatic mail
+
 REOPENED_AT = Stage.IN_PROGRESS  # a reply to a completed ticket puts it here, with new deadlines
 
 
@@ -105,6 +108,11 @@ def onward(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
             passed.append(after)
             stage = after.stage
     return passed
+
+
+def boxes() -> list[Milestone]:
+    """The milestones that a person ticks, in the manual's order."""
+    return [m for s in STEPS for m in s.waits_for if m not in BY_RULE | PROPERTIES]
 
 
 def implied(stage: Stage) -> tuple[Milestone, ...]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from workflow import people
 from workflow.models import Contact, Outgoing, Staff, Survey, Task, Ticket
-from workflow.process import Template
+from workflow.process import BY_PERSON, Milestone, Template
 from workflow.settings import Settings
 from workflow.states import OutboxState
 from workflow.store import wake
@@ -91,6 +91,15 @@ def tell_staff(session: Session, task: Task, person: Staff | None, *, now: datet
     wake(session, SEND)
 
 
+def ticks(mail: Outgoing, settings: Settings) -> list[Milestone]:
+    """The boxes that a mail written by a person ticks once it is sent; a copy ticks none."""
+    if mail.written is not None:
+        names = mail.written.ticks if mail.to in mail.written.to else []
+        return [m for name in names if (m := Milestone.__members__.get(name)) is not None]
+    by_itself = mail.template is Template.RECAP and settings.recap_ticks_box
+    return [Milestone.RECAP_SENT] if by_itself else []
+
+
 def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> bool:
     """Whether this customer's survey is ours to send: none in the last 30 × 24 h. One winner, whoever asks at once."""
     by_company = settings.survey_by == "company" and ticket.company_id
@@ -123,5 +132,5 @@ def _count(session: Session, ticket: Ticket, template: Template, contact: Contac
 def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
     """How many automatic mails were promised to each of these contacts within the hour; those without are left out."""
     recent = (Outgoing.contact_id.in_(contacts), Outgoing.created_at > now - timedelta(hours=1))
-    counted = select(Outgoing.contact_id, func.count()).where(*recent, Outgoing.template != Template.RECAP)
+    counted = select(Outgoing.contact_id, func.count()).where(*recent, Outgoing.template.not_in(BY_PERSON))
     return {n: count for n, count in session.execute(counted.group_by(Outgoing.contact_id)) if n is not None}

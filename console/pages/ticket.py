@@ -124,5 +124,6 @@ _MESSAGE = {
     "note": "A note was added",
     "mail refused": "A mail of ours was refused",
     "recap promised": "The recap was sent",
+    "answer promised": "The customer was answered",
 }
 assert set(_MESSAGE) <= set(UNTOLD)

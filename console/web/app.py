@@ -10,10 +10,12 @@ from werkzeug.exceptions import HTTPException
 
 from console.pages import (
     account,
+    answer,
     customers,
     dashboard,
     deliveries,
     files,
+    mail_texts,
     mapping,
     operations,
     people,
@@ -29,7 +31,7 @@ from workflow.house import House
 
 PARTS = (
     customers, queue, saved_views, account, dashboard, ticket, files, people, tasks,
-    operations, deliveries, mapping, staff,
+    operations, deliveries, mapping, staff, answer, mail_texts,
 )  # fmt: skip
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
 POLICY = (

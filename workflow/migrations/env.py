@@ -12,11 +12,12 @@ from workflow.desk_models import Undo
 from workflow.hook_models import Hook
 from workflow.import_models import Import
 from workflow.linked import LinkedFile
+from workflow.mail_texts import MailText
 from workflow.models import Ticket
 from workflow.profiles import SavedProfile
 from workflow.store import Store
 
-TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook)  # one of each module of tables
+TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook, MailText)  # one of each module of tables
 (EVERY_TABLE,) = {model.metadata for model in TABLES}
 
 

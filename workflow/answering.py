@@ -1,0 +1,201 @@
+"""A person's mail to a customer: promised once, held up so that it can be taken back, sent with its files."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from workflow import audit, drafts, patient_data, people
+from workflow.blobs import Vault
+from workflow.desk import Desk, Missing, hold
+from workflow.letter import Enclosed
+from workflow.models import Message, Outgoing, StoredAttachment, Ticket, Written
+from workflow.patient_data import Known
+from workflow.process import Milestone, Template
+from workflow.promise import SEND
+from workflow.settings import Settings
+from workflow.states import OutboxState, Status
+from workflow.store import wake
+
+HELD_UP = timedelta(seconds=10)  # so long a mail can be taken back
+MOST_RECIPIENTS = 20
+LONGEST = 100_000  # characters of a text
+TOO_LATE = "too late: the mail is on its way to the customer. Write another one"
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Somebody on the ticket that the mail can go to, and why it perhaps should not."""
+
+    email: str
+    name: str
+    obstacle: str
+
+    @property
+    def usual(self) -> bool:
+        """Whether they get it unless somebody says otherwise."""
+        return not self.obstacle
+
+
+def recipients(ticket: Ticket, settings: Settings) -> list[Recipient]:
+    """The contacts of a ticket that have an address of theirs."""
+    return [
+        Recipient(c.email, c.name, _obstacle(c.email, settings, unreachable=c.unreachable))
+        for c in (link.contact for link in ticket.contacts)
+        if people.usable(c.email) and not people.is_ours(c.email, settings)
+    ]
+
+
+def _obstacle(email: str, settings: Settings, *, unreachable: bool) -> str:
+    del settings
+    if unreachable:
+        return "mail to this address came back before"
+    return "an address nobody reads" if people.is_machine(email) else ""
+
+
+def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
+    """Everything that is in the way of sending a mail as it stands, in words that say what to do."""
+    if ticket.status is Status.MERGED:
+        return [f"the ticket is merged into #{ticket.merged_into_id}: answer there"]
+    if ticket.status not in {Status.OPEN, Status.COMPLETED}:
+        return [f"the ticket is closed as {ticket.status}: reopen it first"]
+    return [words for words, wrong in _rules(written, settings) if wrong]
+
+
+def _rules(written: Written, settings: Settings) -> Iterable[tuple[str, bool]]:
+    everybody = [*written.to, *written.cc]
+    unusable = [a for a in everybody if not people.usable(a)]
+    ours = [a for a in everybody if people.is_ours(a, settings)]
+    beyond = [a for a in everybody if not a.isascii()]
+    size = sum(f.size for f in written.files)
+    return (
+        ("choose who gets it", not written.to),
+        (f"this is no mail address: {', '.join(unusable)[:200]}", bool(unusable)),
+        (f"{', '.join(ours)[:200]} is the desk's own address: what is sent there becomes a ticket", bool(ours)),
+        (f"it goes to more than {MOST_RECIPIENTS} addresses: leave some out", len(everybody) > MOST_RECIPIENTS),
+        (
+            f"{', '.join(beyond)[:200]} needs a mail of its own: not every server knows such addresses",
+            bool(beyond) and len(everybody) > 1,
+        ),
+        ("the subject is empty", not written.subject),
+        ("the text is empty: write what the customer should know", not written.text.strip()),
+        (f"the text is longer than {LONGEST:,} characters: attach a file instead", len(written.text) > LONGEST),
+        (f"all files together may be {drafts.MOST_BYTES // 1_000_000} MB: leave some out", size > drafts.MOST_BYTES),
+    )
+
+
+def promise(
+    session: Session,
+    desk: Desk,
+    ticket: Ticket,
+    written: Written,
+    *,
+    by: str,
+    now: datetime,
+    warned: Sequence[str] = (),
+) -> list[Outgoing]:
+    """Promise the mail to each who is to get it, once, to go in ten seconds.
+
+    `warned` are the kinds of patient data that its writer was told of.
+    Raises Missing when it cannot be sent as it stands, or was promised before.
+    """  # fmt: skip
+    hold(session, ticket)
+    if written.promised_at is not None:
+        raise Missing("it was sent already")
+    for fault in faults(ticket, written, desk.settings):
+        raise Missing(fault)
+    written.promised_at = now
+    records = people.Records(session)
+    everybody = [*written.to, *(a for a in written.cc if a not in written.to)]
+    whose = {email: contact.id for email in everybody if (contact := records.contact(email)) is not None}
+    mails = [
+        Outgoing(
+            rule_key=f"written:{written.id}:{nth}", ticket_id=ticket.id, contact_id=whose.get(email), to=email,
+            template=template(written), period=ticket.period, state=OutboxState.WAITING, not_before=now + HELD_UP,
+            created_at=now, by=by, written_id=written.id,
+        )
+        for nth, email in enumerate(everybody)
+    ]  # fmt: skip
+    session.add_all(mails)
+    session.flush()
+    told: dict[str, Any] = {"written": written.id, "mails": len(mails), **({"warned": list(warned)} if warned else {})}
+    audit.record(session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **told)
+    wake(session, SEND)
+    return mails
+
+
+def template(written: Written) -> Template:
+    """Which of our mails it is: the recap where it ticks the recap's box."""
+    return Template.RECAP if Milestone.RECAP_SENT.name in written.ticks else Template.ANSWER
+
+
+def take_back(session: Session, written: Written, *, by: str, now: datetime) -> Written:
+    """Withhold a promised mail that nobody has begun to send, from everybody; its words as a draft again.
+
+    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held first, as a sender holds
+    them, and the ticket not at all: whoever records what the relay said holds them in this order.
+    """
+    rows = select(Outgoing).where(Outgoing.written_id == written.id).order_by(Outgoing.id)
+    mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
+    if not mails or any(m.by != by for m in mails):
+        raise Missing("only who sent it can take it back")
+    if all(m.state is OutboxState.WITHHELD for m in mails):
+        raise Missing("it is taken back already")
+    if any(m.state is not OutboxState.WAITING or m.attempts for m in mails):  # claimed: it may be with the relay
+        raise Missing(TOO_LATE)
+    for mail in mails:
+        mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {by}"
+    told = {"written": written.id, "mails": len(mails)}
+    audit.record(session, "answer taken back", by=by, cause="answer", now=now, ticket=written.ticket_id, **told)
+    return drafts.again(session, written, now=now)
+
+
+def on_the_way(ticket: Ticket, by: str) -> list[Outgoing]:
+    """The first row of each mail that this person has sent and can still take back; `ticket.outbox` is looked at."""
+    first: dict[int, Outgoing] = {}
+    for mail in ticket.outbox:
+        if mail.written_id and mail.by == by and mail.state is OutboxState.WAITING and not mail.attempts:
+            first.setdefault(mail.written_id, mail)
+    return list(first.values())
+
+
+# -- what it must not say -------------------------------------------------------------------------------------------
+
+
+def known_of(session: Session, ticket: Ticket) -> Known:
+    """What the ticket says of its patients: fields of its forms and exports, and the subjects customers wrote."""
+    theirs = select(Message.details, Message.subject).where(Message.ticket_id == ticket.id, Message.direction == "in")
+    rows = session.execute(theirs.order_by(Message.id.desc()).limit(100)).all()
+    details = [(str(d[0]), str(d[1])) for row in rows for d in row.details if len(d) == 2]  # noqa: PLR2004  # as stored
+    besides = [name for link in ticket.contacts for name in (link.contact.name,) if name]
+    if ticket.company:
+        besides.append(ticket.company.name)
+    return patient_data.known_from(details, [ticket.subject, *(row.subject for row in rows)], besides)
+
+
+# -- what the outbox asks of it -------------------------------------------------------------------------------------
+
+
+def enclosed(vault: Vault, mail: Outgoing) -> list[Enclosed]:
+    """The files of a mail, opened. Raises OSError where one is gone."""
+    files = mail.written.files if mail.written else []
+    return [Enclosed(f.name, f.mime, vault.open(f.content, f.blob)) for f in files]
+
+
+def kept(written: Written) -> list[StoredAttachment]:
+    """The files of a mail as attachments of its message on the timeline: the same sealed bytes."""
+    return [
+        StoredAttachment(name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob)
+        for f in written.files
+    ]
+
+
+def addresses(typed: str) -> list[str]:
+    """The addresses of a line as people write them, `Ann <ann@x.example>; bob@x.example`, what is none as it stands."""
+    parts = re.split(r"[;\n]" if ";" in typed else r"[,\n]", typed)
+    found = [(m[1] if (m := re.search(r"<([^<>]*)>\s*$", part)) else part).strip().casefold() for part in parts]
+    return list(dict.fromkeys(a for a in found if a))
