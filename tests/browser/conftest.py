@@ -1,15 +1,21 @@
-"""Chromium once a session, the desk's server once a test."""
+"""Chromium once a session, the desk's server once a test; and a desk after a fortnight, to look at, once a session."""
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from console.web.app import create
+from tests.browser import awkward, fortnight
 from tests.browser.seat import Seat, served
-from workflow.house import House
+from tests.house import HandClock, Woken
+from workflow.house import House, open_house
+from workflow.settings import Settings
+from workflow.states import Role
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SWITCHES = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # as root and in containers
@@ -47,3 +53,30 @@ def seat(browser: Browser, address: str, house: House) -> Iterator[Callable[...,
     for one in seats:
         one.context.close()
     assert not faults
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A desk after a fortnight, its server, and the cookies of an admin. Only to look at."""
+
+    house: House
+    address: str
+    numbers: dict[str, Any]
+    signed_in: Any
+
+
+@pytest.fixture(scope="session")
+def busy(browser: Browser, sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
+    """What every page is looked at with: made once, because nobody changes it."""
+    database = fast_folder / "busy.db"
+    shutil.copy(sqlite_template, database)
+    settings = Settings(home=fast_folder / "busy", database_url=f"sqlite:///{database}",
+                        desk_lead="Priya Nair", fallback_supervisor="Marcus Webb")  # fmt: skip
+    house = open_house(settings, waker=Woken(), clock=(clock := HandClock()))
+    numbers = vars(fortnight.fill(house, clock)) | vars(awkward.add(house, clock))
+    with served(create(house)) as address:
+        first = Seat(browser, address, house).sign_in(Role.ADMIN)
+        signed_in = first.context.storage_state()
+        first.context.close()
+        yield Busy(house, address, numbers, signed_in)
+    house.close()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
-from playwright.sync_api import Browser, BrowserContext, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
 from waitress.server import create_server
 
 from tests.web import PASSWORD, invited
@@ -18,9 +18,22 @@ from workflow.house import House
 from workflow.states import Role
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
-MOST_BYTES = 300 * 1000  # of a page with everything it loads the first time, Bootstrap's files apart
+MOST_BYTES = 300 * 1000  # of a page with everything it loads, Bootstrap's files apart: they are cached
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+_SIDEWAYS = """() => {
+  const root = document.documentElement;
+  const over = root.scrollWidth - root.clientWidth;
+  const clipped = (e) => e.closest(".table-responsive, dialog:not([open])");
+  const wide = over <= 0 ? [] : [...document.querySelectorAll("body *")].filter(
+    (e) => e.getBoundingClientRect().right > root.clientWidth + 1 && !clipped(e));
+  return [over, wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 200)).join(" | ")];
+}"""
+_FOCUSED = """() => {
+  const e = document.activeElement;
+  if (!e || e === document.body) return "";
+  return e.labels?.[0]?.textContent.trim() || e.ariaLabel || e.textContent.trim() || e.name || e.tagName;
+}"""
 
 
 @contextmanager
@@ -42,18 +55,38 @@ class Seat:
 
     def __init__(self, browser: Browser, address: str, house: House, **context: Any) -> None:
         self.house, self.address = house, address
-        self.context: BrowserContext = browser.new_context(base_url=address, viewport=WIDE, **context)
+        # Nothing moves: colours are measured, and a button is where it was a moment ago.
+        usual = {"base_url": address, "viewport": WIDE, "reduced_motion": "reduce"}
+        self.context: BrowserContext = browser.new_context(**usual | context)
         self.context.set_default_timeout(10_000)
         self.faults: list[str] = []
+        self._answers: list[Response] = []
         self.page = self.open()
 
     def open(self) -> Page:
         """Another tab."""
         page = self.context.new_page()
-        page.on("console", lambda m: self.faults.append(f"console: {m.text}") if m.type == "error" else None)
+        page.on("console", self._says)
         page.on("pageerror", lambda e: self.faults.append(f"script: {e}"))
         page.on("request", self._is_ours)
+        page.on("response", self._has)
         return page
+
+    def goto(self, path: str) -> int:
+        """Go to a page; how many bytes it took. What is there once it has loaded counts."""
+        self._answers.clear()
+        self.page.goto(path)
+        ours = [a for a in self._answers if "/bootstrap/" not in a.url and not a.url.startswith("data:")]
+        return sum(a.request.sizes()["responseBodySize"] for a in ours)
+
+    def _says(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):  # _has knows better
+            self.faults.append(f"console: {message.text}")
+
+    def _has(self, answer: Response) -> None:
+        self._answers.append(answer)
+        if answer.status >= 500 or (answer.status >= 400 and not answer.request.is_navigation_request()):
+            self.faults.append(f"{answer.status}: {urlsplit(answer.url).path}")
 
     def _is_ours(self, request: Request) -> None:
         split = urlsplit(request.url)
@@ -75,16 +108,29 @@ class Seat:
         self.page.wait_for_url(f"{self.address}/")
         return self
 
-    def check(self) -> None:
-        """What holds on every page: no accessibility violation, no scrolling sideways, no fault."""
-        found = Axe().run(self.page, options={"runOnly": {"type": "tag", "values": RULES}})
+    def check(self, *, rules: list[str] | None = None) -> None:
+        """What holds on every page: no accessibility violation, no scrolling sideways, no fault; or some rules only."""
+        only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": RULES}
+        found = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
         told = [
             f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in found.response["violations"]
         ]
         assert not told, f"{self.page.url}: {told}"
-        wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, f"{self.page.url} is {wide} pixels wider than the window"
+        self.fits()
         assert not self.faults, self.faults
+
+    def fits(self) -> None:
+        """No scrolling sideways."""
+        wide, cause = self.page.evaluate(_SIDEWAYS)
+        assert wide <= 0, f"{self.page.url} is {wide} pixels wider than the window: {cause}"
+
+    def open_everything(self) -> None:
+        """Unfold what the page keeps folded: it has to be as good as the rest."""
+        self.page.evaluate("document.querySelectorAll('details:not([open])').forEach(d => { d.open = true })")
+
+    def focused(self) -> str:
+        """What has the keyboard: its words, label or name; "" where nothing has."""
+        return str(self.page.evaluate(_FOCUSED))
 
     def picture(self, name: str) -> None:
         """Keep a screenshot for the README, where that is asked for (INTAKE_PICTURES=1)."""

