@@ -14,7 +14,7 @@ from workflow.desk import reached
 from workflow.house import House
 from workflow.mail_texts import Wording
 from workflow.models import Audit, Message, Outgoing, Staff, Ticket, Written
-from workflow.process import Milestone
+from workflow.process import BY_PERSON, Milestone, Template
 from workflow.settings import Settings
 
 NEWEST = 4  # messages shown beside the form
@@ -65,7 +65,9 @@ def page(session: Session, ticket: Ticket, written: Written, house: House, *, me
     seen = presence.version(session, ticket.id)
     done = reached(ticket)
     offered = mail_texts.offered(session)
-    rows = select(Message).where(Message.ticket_id == ticket.id).order_by(Message.at.desc(), Message.id.desc())
+    by_itself = [t.value for t in Template if t not in BY_PERSON]  # fixed words: nobody answers to them
+    said = (Message.direction != "out") | Message.subject.not_in(by_itself)
+    rows = select(Message).where(Message.ticket_id == ticket.id, said).order_by(Message.at.desc(), Message.id.desc())
     return Page(
         recipients=_recipients(ticket, written, house.settings),
         boxes=[(m, m.name in written.ticks) for m in process.boxes() if m not in done],

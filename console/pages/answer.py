@@ -195,7 +195,7 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
     if changed or not agreed:
         said.changed, said.warned, said.code = changed, [] if agreed else warned, 409
         said.seen = max([said.seen, *(c.id for c in changed)])
-        said.preview = True
+        said.preview = agreed  # what was found is shown in the text as it is
         return
     kinds = sorted({Kind(k).name for w in warned for k in w.kinds})
     answering.promise(session, house().desk, ticket, written, by=staff().name, now=now(), warned=kinds)
