@@ -15,6 +15,7 @@ from parsers.item import Format
 from workflow import people
 from workflow.house import House
 from workflow.models import Delivery, Filing
+from workflow.states import Outcome
 
 PATIENCE = 10.0  # seconds for a worker that was faster to read it
 
@@ -33,18 +34,33 @@ def write_down(
         if not people.usable(email):
             raise Fault(f"not a mail address: {email}", 2)
     owner = _owner(house, actor)
-    raw = phone.compose(
-        call_id=call_id or uuid4().hex,
-        email=emails[0] if emails else "",
-        contacts=[*(phone.Contact(email=e) for e in emails), *chosen],
-        created_by=actor or login(),
-        **told,  # type: ignore[arg-type]  # click hands over text for text and a flag for the flag
-    )
+    everybody = [*(phone.Contact(email=e) for e in emails), *chosen]
+    first = emails[0] if emails else ""
+    call = {"call_id": call_id, "email": first, "created_by": actor or login(), **told}
+    number, _ = opened(house, put_in(house, owner, everybody, **call))
+    return number
+
+
+def put_in(house: House, owner: str, contacts: Sequence[phone.Contact], **told: str | bool) -> int:
+    """Put a call through the one door and read it at once; the number of its delivery. `owner` "": the queue."""
+    call_id = told.pop("call_id", "") or uuid4().hex
+    raw = phone.compose(call_id=str(call_id), contacts=contacts, **told)  # type: ignore[arg-type]  # text for text
     envelope: dict[str, object] = {"owner": owner} if owner else {}
     arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
     delivery = Intake(house).accept(arrival)
     read(house, delivery, patience=PATIENCE)
-    return _opened(house, delivery)
+    return delivery
+
+
+def opened(house: House, delivery: int) -> tuple[int, Outcome]:
+    """The ticket of a call, and whether it was opened by it. Raises Fault when there is none yet."""
+    with house.store.reading() as session:
+        filed = select(Filing.ticket_id, Filing.outcome).where(Filing.delivery_id == delivery)
+        row = session.execute(filed.where(Filing.ticket_id.is_not(None))).first()
+        reason = session.get_one(Delivery, delivery).reason
+    if row is None:
+        raise Fault(f"the call is stored as delivery {delivery} but is no ticket yet: {reason or 'it waits'}", 1)
+    return row.ticket_id, row.outcome
 
 
 def _owner(house: House, actor: str) -> str:
@@ -55,12 +71,3 @@ def _owner(house: House, actor: str) -> str:
     if person is None:
         click.echo(f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.", err=True)
     return person.name if person else ""
-
-
-def _opened(house: House, delivery: int) -> int:
-    with house.store.reading() as session:
-        number = session.scalar(select(Filing.ticket_id).where(Filing.delivery_id == delivery))
-        reason = session.get_one(Delivery, delivery).reason
-    if number is None:
-        raise Fault(f"the call is stored as delivery {delivery} but is no ticket yet: {reason or 'it waits'}", 1)
-    return number

@@ -28,6 +28,15 @@ def listed(session: Session, state: str | None, limit: int, now: datetime) -> li
     return [_data(d, filed[d.id], now) for d in found]
 
 
+def page(session: Session, state: str | None, before: int | None, limit: int, now: datetime) -> list[Data]:
+    """So many deliveries, newest first, older than the delivery `before`."""
+    query = select(Delivery).where(*_in(state)).options(defer(Delivery.content)).order_by(Delivery.id.desc())
+    query = query.where(Delivery.id < before) if before is not None else query
+    found = list(session.scalars(query.limit(limit)))
+    filed = _filed(session, [d.id for d in found])
+    return [_data(d, filed[d.id], now) for d in found]
+
+
 def counted(session: Session, state: str | None) -> int:
     """How many there are."""
     return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0

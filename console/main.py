@@ -35,6 +35,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "company": "console.people_commands:company",
     },
     "Programs": {
+        "token": "console.program_commands:token",
         "hook": "console.program_commands:hook",
     },
     "Look after it": {

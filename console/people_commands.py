@@ -88,11 +88,12 @@ def user_list(*, json_wanted: bool) -> None:
     """
     from sqlalchemy import select
 
+    from console import records_data
     from workflow.models import Staff
 
     with opening.house() as house, house.store.reading() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
-        found = [{"id": p.id, "name": p.name, "role": p.role, "email": p.email} for p in people]
+        found = [records_data.person(p) for p in people]
     if json_wanted:
         show.json_object(found)
     elif found:
@@ -170,12 +171,13 @@ def company_list(*, json_wanted: bool) -> None:
     from sqlalchemy import select
     from sqlalchemy.orm import joinedload, selectinload
 
+    from console import records_data
     from workflow.models import Company
 
     people = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
     with opening.house() as house, house.store.reading() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
-        found = [_record(c) for c in rows]
+        found = [records_data.company(c) for c in rows]
     if json_wanted:
         show.json_object(found)
     elif found:
@@ -184,14 +186,3 @@ def company_list(*, json_wanted: bool) -> None:
         show.screen().print(show.table(columns, lines))
     else:
         click.echo('No practice is on record yet. Add one: intake company add "Acme Clinic" --domain acme.test')
-
-
-def _record(company: "Company") -> show.Data:
-    return {
-        "id": company.id,
-        "name": company.name,
-        "number": company.number,
-        "manager": company.manager.name if company.manager else None,
-        "consultant": company.consultant.name if company.consultant else None,
-        "domains": sorted(d.domain for d in company.domains),
-    }

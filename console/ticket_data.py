@@ -90,7 +90,7 @@ def full(session: Session, number: int, settings: Settings) -> Data:
         "milestones": _milestones(ticket),
         "missing": process.missing(ticket.stage, reached(ticket)),
         "deadlines": _deadlines(ticket, settings),
-        "tasks": [_task(t) for t in ticket.tasks],
+        "tasks": [task(t) for t in ticket.tasks],
         "messages": _messages(session, ticket),
         "outbox": [_mail(m) for m in ticket.outbox],
         "deliveries": _deliveries(session, ticket),
@@ -122,10 +122,11 @@ def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
     ]
 
 
-def _task(task: Task) -> Data:
+def task(row: Task) -> Data:
+    """A task, as its ticket shows it."""
     return {
-        "id": task.id, "text": task.text, "assignee": task.assignee, "milestone": task.milestone,
-        "done": task.done_at is not None, "cause": task.cause, "created_at": iso(task.created_at),
+        "id": row.id, "text": row.text, "assignee": row.assignee, "milestone": row.milestone,
+        "done": row.done_at is not None, "cause": row.cause, "created_at": iso(row.created_at),
     }  # fmt: skip
 
 

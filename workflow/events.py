@@ -35,6 +35,8 @@ class Event(StrEnum):
     UNDONE = "ticket.undone"  # somebody took back what they had just done: look at the ticket again
     APPENDED = "message.appended"
     NOTED = "note.added"
+    MAILED = "mail.sent"  # the relay has taken it
+    MAIL_REFUSED = "mail.refused"
     TASK = "task.raised"
     TASK_DONE = "task.done"
     SURVEYED = "survey.answered"
@@ -54,11 +56,13 @@ OF_ACTION = {  # the words of the audit trail
     "undone": Event.UNDONE,
     "appended": Event.APPENDED,
     "note": Event.NOTED,
+    "mail sent": Event.MAILED,
+    "mail refused": Event.MAIL_REFUSED,
     "task": Event.TASK,
     "task done": Event.TASK_DONE,
     "survey answered": Event.SURVEYED,
 }
-TOLD = ("owner", "company", "into", "message", "task", "period")  # numbers that a row may have; nothing else leaves
+TOLD = ("owner", "company", "into", "message", "mail", "task", "period")  # of the numbers a row has; no others leave
 
 
 def promise(session: Session, change: Mapping[str, Any]) -> None:

@@ -168,6 +168,7 @@ class Settings(BaseSettings):
     file_hosts: Annotated[Places, NoDecode] = ()  # where files that a form links to are fetched from; none = nowhere
     file_limit: int = 25 * MIB
     file_seconds: float = 20
+    api_calls_per_minute: Annotated[int, Field(ge=1)] = 600  # of one token
     hook_hosts: Annotated[Places, NoDecode] = ()  # hosts of the inner network that webhooks may go to
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""

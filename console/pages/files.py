@@ -10,7 +10,7 @@ import re
 from io import BytesIO
 from urllib.parse import unquote
 
-from flask import Blueprint, Response, abort, render_template, send_file
+from flask import Blueprint, Response, abort, render_template, request, send_file
 from selectolax.lexbor import LexborHTMLParser
 from sqlalchemy import func, select
 
@@ -104,9 +104,16 @@ def _answer(content: bytes, kind: str, name: str, *, policy: str, save: bool) ->
 
 def _opened(of: Message, **what: int) -> None:
     """Put on record who has looked at what, by number (45 CFR 164.312(b))."""
+    cause = "API" if request.path.startswith("/api/") else "ticket page"
     with house().store.transaction() as session:
         audit.record(
-            session, "file opened", by=staff().name, cause="ticket page", now=now(), ticket=of.ticket_id, **what
+            session,
+            "file opened",
+            by=staff().name,
+            cause=cause,
+            now=now(),
+            ticket=of.ticket_id,
+            **what,
         )
 
 

@@ -8,6 +8,8 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
+from console.api import door as api
+from console.api import errors
 from console.pages import (
     account,
     answer,
@@ -24,6 +26,7 @@ from console.pages import (
     staff,
     tasks,
     ticket,
+    tokens,
 )
 from console.web import asking, sign_in, writing
 from workflow import journal
@@ -31,7 +34,7 @@ from workflow.house import House
 
 PARTS = (
     customers, queue, saved_views, account, dashboard, ticket, files, people, tasks,
-    operations, deliveries, mapping, staff, answer, mail_texts,
+    operations, deliveries, mapping, staff, answer, mail_texts, tokens,
 )  # fmt: skip
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
 POLICY = (
@@ -75,6 +78,8 @@ def create(house: House) -> Flask:
     for part in PARTS:
         app.register_blueprint(part.pages)
     sign_in.csrf.exempt(customers.pages)
+    api.attach(app)
+    sign_in.csrf.exempt(api.part)  # no cookie opens it, so no other site can use one
     app.register_error_handler(CSRFError, _answer)
     app.register_error_handler(Exception, _answer)
     app.after_request(_guarded)
@@ -83,6 +88,8 @@ def create(house: House) -> Flask:
 
 def _answer(error: Exception) -> Response | tuple[str, int]:
     """Fixed words for every fault: nothing of the inside."""
+    if request.path.startswith("/api/"):
+        return errors.answer(error)
     if isinstance(error, HTTPException):
         if error.response is not None:
             return cast("Response", error.response)

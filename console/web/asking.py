@@ -60,7 +60,8 @@ def zone() -> ZoneInfo:
 def allowed(right: Right) -> bool:
     """Whether who is asking may do this."""
     found = cast("Staff | None", g.get("staff"))
-    return found is not None and may(found.role, right)
+    held = g.get("rights")  # of a token
+    return found is not None and may(found.role, right) and (held is None or right in held)
 
 
 def needs(right: Right) -> Callable[[F], F]:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response as AnyResponse
 
+from console.api import bearer
 from console.web.accounts import Accounts, User, signed_in
 from console.web.asking import RIGHT, allowed, house, now, public
 from console.web.sessions import ACCOUNT, Session, Sessions
@@ -112,6 +113,9 @@ def _guard() -> AnyResponse | None:
     """Let a request through whose view says which right it needs, if who is asking has it; nothing else."""
     endpoint = request.endpoint or ""
     if endpoint in {"", "static", "bootstrap.static", "security.static"}:
+        return None
+    if request.blueprint == bearer.BLUEPRINT:  # programs, by their tokens: a cookie counts for nothing there
+        bearer.admit(_view(endpoint))
         return None
     if current_user and current_user.is_authenticated:
         g.staff, g.time_zone = current_user.staff, current_user.time_zone

@@ -1,0 +1,60 @@
+"""Who calls the API: the bearer of a token, and nobody by a cookie; how often, and for what."""
+
+from flask import Flask, current_app, g, request
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from console.api.errors import Refused
+from console.web.asking import RIGHT, db, house, now
+from workflow import tokens
+from workflow.account_models import ApiToken
+from workflow.rights import Right
+
+BLUEPRINT = "api"
+WRONG = RateLimitItemPerMinute(30)  # tokens that are none, from one address
+WINDOW = "60"  # seconds: whoever waits them out may call again
+REALM = 'Bearer realm="support-intake"'
+COUNTED = "intake.api.calls"
+
+
+def attach(app: Flask) -> None:
+    """Give the app its counters: a process of its own counts for itself."""
+    app.extensions[COUNTED] = MovingWindowRateLimiter(MemoryStorage())
+
+
+def admit(view: object) -> None:
+    """Let the call through if its token may do this. Raises Refused: 401, 403, 429."""
+    token = _presented()
+    g.staff, g.rights = token.staff, tokens.rights(token)
+    most = RateLimitItemPerMinute(house().settings.api_calls_per_minute)
+    if not _counted().hit(most, "token", str(token.id)):
+        raise Refused(429, Retry_After=WINDOW)
+    tokens.seen(house().store, token, now())
+    right = getattr(view, RIGHT, None)
+    if not isinstance(right, Right):
+        raise Refused(403)
+    if right not in g.rights:
+        scope = f'{REALM}, error="insufficient_scope", scope="{right}"'
+        words = f"this token, or the role of its person, lacks the scope {right}"
+        raise Refused(403, words, WWW_Authenticate=scope)
+
+
+def _presented() -> ApiToken:
+    where = request.remote_addr or ""
+    if not _counted().test(WRONG, "wrong", where):
+        raise Refused(429, Retry_After=WINDOW)
+    given = request.authorization
+    if given is None or given.type != "bearer" or not given.token:
+        raise Refused(401, WWW_Authenticate=REALM)
+    token = tokens.presented(db(), given.token)
+    if token is None:
+        _counted().hit(WRONG, "wrong", where)
+        raise Refused(401, WWW_Authenticate=f'{REALM}, error="invalid_token"')
+    return token
+
+
+def _counted() -> MovingWindowRateLimiter:
+    found = current_app.extensions[COUNTED]
+    assert isinstance(found, MovingWindowRateLimiter)
+    return found

@@ -1,0 +1,76 @@
+"""What came in, by the API: deliveries listed, read again, dismissed."""
+
+from flask import Response, jsonify
+
+from console import delivery_data
+from console.api import paging, shapes
+from console.api.door import NUMBER, endpoint
+from console.api.errors import Refused
+from console.api.fields import Paged, Strict, one_of, words
+from console.api.paging import Data
+from console.web.asking import db, house, now, staff
+from ingest import replay as replaying
+from workflow.desk import Missing
+from workflow.models import Delivery
+from workflow.rights import Right
+from workflow.states import DeliveryState
+
+ABOUT = "deliveries"
+
+
+class Deliveries(Paged):
+    """Which deliveries."""
+
+    state = one_of(DeliveryState, load_default=None)
+
+
+class Reason(Strict):
+    """Why nothing is to come of it; no patient data."""
+
+    reason = words(500, 1, required=True)
+
+
+@endpoint("GET", "/deliveries", Right.AUDIT, shapes.page_of(shapes.Delivery), about=ABOUT, query=Deliveries)
+def deliveries(told: Data) -> Response:
+    """What came in, newest first."""
+    before = paging.number(told["cursor"]) if told["cursor"] else None
+    found = delivery_data.page(db(), told["state"], before, told["limit"] + 1, now())
+    shown = found[: told["limit"]]
+    return paging.answer(shown, str(shown[-1]["id"]) if len(found) > len(shown) else None)
+
+
+@endpoint("GET", f"/deliveries/{NUMBER}", Right.AUDIT, shapes.DeliveryWhole, about=ABOUT)
+def delivery(number: int) -> Response:
+    """How a delivery came, how often, and what has become of each item; not what it says."""
+    with house().store.reading() as session:
+        found = delivery_data.one(session, number, now())
+    if found is None:
+        raise Refused(404, f"There is no delivery {number}.")
+    return jsonify(found)
+
+
+@endpoint("POST", f"/deliveries/{NUMBER}/replay", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, refuses=[409])
+def replay(number: int) -> Response:
+    """Read a failed or dismissed one again, now. 409 for one that is processed or pending."""
+    _settled(number)
+    replaying.replay(house(), number, by=staff().name)
+    return delivery(number)
+
+
+@endpoint(
+    "POST", f"/deliveries/{NUMBER}/dismiss", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, body=Reason, refuses=[409]
+)
+def dismiss(told: Data, number: int) -> Response:
+    """Say that nothing is to come of a failed one; it stays stored. 409 for one that has not failed."""
+    if db().get(Delivery, number) is None:
+        raise Refused(404, f"There is no delivery {number}.")
+    replaying.dismiss(house(), [number], told["reason"], by=staff().name)
+    return delivery(number)
+
+
+def _settled(number: int) -> None:
+    row = db().get(Delivery, number)
+    if row is None:
+        raise Refused(404, f"There is no delivery {number}.")
+    if row.state not in {DeliveryState.FAILED, DeliveryState.DISMISSED}:
+        raise Missing(f"it is {row.state}: only failed and dismissed ones are read again here")

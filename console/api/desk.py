@@ -1,0 +1,104 @@
+"""The desk by the API: tasks, people, the process, figures."""
+
+from flask import Response, jsonify
+from sqlalchemy import select
+
+from console import records_data
+from console.api import shapes
+from console.api.door import NUMBER, endpoint
+from console.api.errors import Refused
+from console.api.fields import Paged, Strict, number, one_of, words
+from console.api.paging import Data, listed
+from console.api.tickets import person
+from console.ticket_data import task as task_shape
+from console.times import iso
+from console.web.asking import db, house, now, staff, zone
+from workflow import figures, process
+from workflow.models import Staff, Task
+from workflow.rights import Right
+
+ABOUT = "the desk"
+
+
+class Tasks(Paged):
+    """Which tasks."""
+
+    state = one_of(("open", "done", "all"), load_default="open")
+    assignee = words(200, load_default="", metadata={"description": "A person's or group's name, or `me`."})
+    ticket = number(load_default=None)
+
+
+class Days(Strict):
+    """Of how many days, up to today."""
+
+    days = number(1, 366, load_default=30)
+
+
+@endpoint("GET", "/tasks", Right.READ, shapes.page_of(shapes.Task), about=ABOUT, query=Tasks)
+def task_list(told: Data) -> Response:
+    """Tasks, oldest first."""
+    query = select(Task)
+    if told["state"] != "all":
+        query = query.where(Task.done_at.is_(None) if told["state"] == "open" else Task.done_at.is_not(None))
+    if told["assignee"]:
+        query = query.where(Task.assignee == (staff().name if told["assignee"] == "me" else told["assignee"]))
+    if told["ticket"] is not None:
+        query = query.where(Task.ticket_id == told["ticket"])
+    return listed(db(), query, Task.id, told, _task)
+
+
+@endpoint("POST", f"/tasks/{NUMBER}/finish", Right.WORK, shapes.Task, about=ABOUT)
+def task_finish(number: int) -> Response:
+    """Say that a task is done."""
+    with house().store.transaction() as session:
+        row = session.get(Task, number, with_for_update=True)
+        if row is None:
+            raise Refused(404, f"There is no task {number}.")
+        house().desk.finish_task(session, row, by=staff().name, now=now())
+        return jsonify(_task(row))
+
+
+@endpoint("GET", "/staff", Right.READ, shapes.page_of(shapes.Person), about=ABOUT, query=Paged)
+def staff_list(told: Data) -> Response:
+    """Who is on the desk."""
+    return listed(db(), select(Staff), Staff.id, told, records_data.person)
+
+
+@endpoint("GET", "/me", Right.READ, shapes.Person, about=ABOUT)
+def me() -> Response:
+    """Whose token this is."""
+    return jsonify(records_data.person(person(db(), "me", "")))
+
+
+@endpoint("GET", "/process", Right.READ, shapes.Anything, about=ABOUT)
+def process_table() -> Response:
+    """The process as data: stages, what each sends and waits for, milestones, deadlines."""
+    stages = [
+        {"stage": s.stage, "sends": s.on_entry, "waits_for": [str(m) for m in s.waits_for]} for s in process.STEPS
+    ]
+    deadlines = [
+        {"milestone": d.milestone, "within_hours": d.within.total_seconds() / 3600, "person": d.person, "task": d.task}
+        for d in process.DEADLINES
+    ]
+    milestones = [str(m) for m in process.Milestone]
+    return jsonify(queue=process.QUEUE, stages=stages, milestones=milestones, deadlines=deadlines)
+
+
+@endpoint("GET", "/figures", Right.READ, shapes.page_of(shapes.FigureName), about=ABOUT)
+def figure_list() -> Response:
+    """Which figures there are: what came in, how far, how long, how content customers are."""
+    return jsonify({"items": [{"name": name} for name in figures.FIGURES], "next": None})
+
+
+_NAMES = ", ".join(f'"{name}"' for name in figures.FIGURES)
+
+
+@endpoint("GET", f"/figures/<any({_NAMES}):name>", Right.READ, shapes.Figure, about=ABOUT, query=Days)
+def figure(told: Data, name: str) -> Response:
+    """A figure of the dashboard."""
+    found = figures.FIGURES[name](db(), figures.window(now(), zone(), told["days"]))
+    return jsonify(name=found.name, title=found.title, heads=list(found.heads), rows=found.rows, unit=found.unit)
+
+
+def _task(row: Task) -> Data:
+    return {**task_shape(row), "ticket": row.ticket_id, "done_at": iso(row.done_at), "done_by": row.done_by}

@@ -1,0 +1,75 @@
+"""What the API says when it says no: a status, a word for programs, a sentence for people, and never the inside."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from workflow import journal
+from workflow.desk import Missing
+from workflow.store import AWAY
+
+WORDS = {
+    400: ("malformed", "That is no request we understand."),
+    401: ("token", "Send a token that is good: Authorization: Bearer intake_…"),
+    403: ("scope", "This token may not do that."),
+    404: ("not-found", "There is no such thing."),
+    405: ("method", "This address takes another method."),
+    406: ("accept", "The answer is JSON."),
+    409: ("conflict", "That cannot be done as things stand."),
+    412: ("changed", "It has changed since you looked."),
+    413: ("too-large", "That is too large."),
+    415: ("content-type", "Send JSON, as application/json."),
+    422: ("invalid", "Something in what was sent does not fit: see fields."),
+    429: ("too-often", "Too many calls: wait as long as Retry-After says."),
+    500: ("ours", "Something went wrong on our side."),
+    503: ("away", "The database does not answer: try again."),
+}
+RETRY_SECONDS = "5"
+
+
+class Refused(Exception):  # noqa: N818  # it is what the answer says, not a fault of the program
+    """A call that is not carried out: the status, the sentence, and what else the answer carries."""
+
+    def __init__(self, code: int, detail: str = "", *, fields: Mapping[str, Any] | None = None, **headers: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail, self.fields = code, detail, fields
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def answer(error: Exception) -> Response:
+    """The answer for whatever went wrong."""
+    if isinstance(error, Refused):
+        return _said(error.code, error.detail, error.fields, error.headers)
+    if isinstance(error, Missing):
+        return _said(HTTPStatus.CONFLICT, str(error))
+    if isinstance(error, AWAY):
+        journal.fault("api", error)
+        return _said(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
+    if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
+        told = _fields(error)
+        heads = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After", "Location"}}
+        return _said(error.code or HTTPStatus.BAD_REQUEST, fields=told, headers=heads)
+    journal.fault("api", error)
+    return _said(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _said(
+    code: int, detail: str = "", fields: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    word, words = WORDS.get(code, ("no", HTTPStatus(code).phrase))
+    body: dict[str, Any] = {"error": word, "detail": detail or words}
+    if fields:
+        body["fields"] = dict(fields)
+    told = jsonify(body)
+    told.status_code = code
+    told.headers.update(headers or {})
+    return told
+
+
+def _fields(error: HTTPException) -> dict[str, Any] | None:
+    """What is wrong with which field, as the parser of arguments found it."""
+    found = getattr(error, "data", {}).get("messages", {})
+    return {str(name): words for place in found.values() if isinstance(place, dict) for name, words in place.items()}

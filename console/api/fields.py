@@ -1,0 +1,81 @@
+"""The kinds of values the API takes and gives."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+MOST = 2**31 - 1  # as wide as the database's numbers
+
+
+def _storable(text: str) -> None:
+    """Characters that no database takes. Raises ValidationError."""
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValidationError("It holds a character that cannot be kept.")
+
+
+def words(most: int = 400, least: int = 0, **more: Any) -> fields.String:
+    """A text of so many characters."""
+    bounds = validate.Length(min=least or None, max=most)
+    return fields.String(validate=[bounds, _storable], **more)
+
+
+def one_of(choices: Iterable[str], **more: Any) -> fields.String:
+    """One of these words."""
+    return fields.String(validate=validate.OneOf([str(c) for c in choices]), **more)
+
+
+def number(least: int = 1, most: int = MOST, **more: Any) -> fields.Integer:
+    """A whole number."""
+    return fields.Integer(strict=False, validate=validate.Range(least, most), **more)
+
+
+def said(**more: Any) -> fields.String:
+    """A text of an answer."""
+    return fields.String(required=True, **more)
+
+
+def maybe(**more: Any) -> fields.String:
+    """A text of an answer, or null."""
+    return fields.String(required=True, allow_none=True, **more)
+
+
+def moment(*, null: bool = False) -> fields.String:
+    """A moment of an answer: ISO 8601, with its zone."""
+    return fields.String(required=True, allow_none=null, metadata={"format": "date-time"})
+
+
+def count() -> fields.Integer:
+    """A number of an answer."""
+    return fields.Integer(required=True)
+
+
+def yes() -> fields.Boolean:
+    """Yes or no, in an answer."""
+    return fields.Boolean(required=True)
+
+
+def texts() -> fields.List[Any]:
+    """Texts of an answer."""
+    return fields.List(fields.String(), required=True)
+
+
+def many(schema: type[Schema]) -> fields.List[Any]:
+    """Things of an answer."""
+    return fields.List(fields.Nested(schema), required=True)
+
+
+class Strict(Schema):
+    """What is sent to us: a name we do not know is said to be one."""
+
+    class Meta:
+        """Marshmallow's own."""
+
+        unknown = RAISE
+
+
+class Paged(Strict):
+    """A page of a list."""
+
+    limit = number(1, 200, load_default=50, metadata={"description": "How many at most."})
+    cursor = words(100, load_default="", metadata={"description": "`next` of the page before."})

@@ -1,0 +1,70 @@
+"""Webhooks by the API: registered, listed, told again, removed."""
+
+from flask import Response, jsonify
+from marshmallow import Schema, fields
+
+from console import program_data
+from console.api import shapes
+from console.api.door import NUMBER, endpoint
+from console.api.errors import Refused
+from console.api.fields import Strict, count, one_of, words
+from console.api.paging import Data
+from console.web.asking import db, house, now, staff
+from workflow import hooks as hooking
+from workflow.events import Event
+from workflow.hook_models import Hook
+from workflow.rights import Right
+
+ABOUT = "webhooks"
+
+
+class HookNew(Strict):
+    """Whom to tell of what."""
+
+    url = words(hooking.LONGEST_URL, 1, required=True)
+    events = fields.List(one_of(Event), load_default=lambda: list(Event))
+
+
+class Again(Schema):
+    """How many events will be told again."""
+
+    events = count()
+
+
+@endpoint("GET", "/hooks", Right.ADMIN, shapes.page_of(shapes.Hook), about=ABOUT)
+def hooks() -> Response:
+    """The webhooks, with what waits for each and what was given up."""
+    return jsonify({"items": [program_data.hook(h, counts) for h, counts in hooking.listed(db())], "next": None})
+
+
+@endpoint("POST", "/hooks", Right.ADMIN, shapes.HookMade, about=ABOUT, body=HookNew, status=201, refuses=[409])
+def hook_new(told: Data) -> Response:
+    """Register an address. The secret that signs is in this answer, and in no other."""
+    with house().store.transaction() as session:
+        row, secret = hooking.add(house(), session, told["url"], told["events"], by=staff().name, now=now())
+        answer = jsonify({**program_data.hook(row, {}), "secret": secret})
+    answer.status_code = 201
+    return answer
+
+
+@endpoint("POST", f"/hooks/{NUMBER}/again", Right.ADMIN, Again, about=ABOUT)
+def hook_again(number: int) -> Response:
+    """Tell once more what was given up."""
+    _there(number)
+    with house().store.transaction() as session:
+        return jsonify(events=hooking.again(session, number, by=staff().name, now=now()))
+
+
+@endpoint("DELETE", f"/hooks/{NUMBER}", Right.ADMIN, None, about=ABOUT, status=204)
+def hook_remove(number: int) -> Response:
+    """Tell it nothing more, not even what waits."""
+    _there(number)
+    with house().store.transaction() as session:
+        hooking.remove(session, number, by=staff().name, now=now())
+    return Response(status=204)
+
+
+def _there(number: int) -> None:
+    row = db().get(Hook, number)
+    if row is None or row.removed_at is not None:
+        raise Refused(404, f"There is no webhook {number}.")

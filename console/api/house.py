@@ -1,0 +1,56 @@
+"""The state of the house by the API: status, ledger, audit trail."""
+
+from datetime import date
+
+from flask import Response, jsonify
+from marshmallow import fields
+
+from console.api import paging, shapes
+from console.api.door import endpoint
+from console.api.fields import Paged, number, words
+from console.api.paging import Data
+from console.house_data import status_data
+from console.times import iso
+from console.web.asking import db, house, zone
+from workflow import trail
+from workflow.ledger import balance
+from workflow.models import Audit
+from workflow.rights import Right
+
+ABOUT = "the house"
+
+
+class Rows(Paged):
+    """Which rows of the audit trail."""
+
+    person = words(200, load_default="")
+    action = words(100, load_default="")
+    ticket = number(load_default=None)
+    day = fields.Date(load_default=None, metadata={"description": "As the desk's calendar has it."})
+
+
+@endpoint("GET", "/status", Right.AUDIT, shapes.Status, about=ABOUT)
+def status() -> Response:
+    """Doors, processes, backlog, and what needs a person."""
+    return jsonify(status_data(house()))
+
+
+@endpoint("GET", "/ledger", Right.AUDIT, shapes.Anything, about=ABOUT)
+def ledger() -> Response:
+    """What was received against what has become of it, for each door."""
+    return jsonify(balance(db()).as_dict())
+
+
+@endpoint("GET", "/audit", Right.AUDIT, shapes.page_of(shapes.Change), about=ABOUT, query=Rows)
+def audit_rows(told: Data) -> Response:
+    """Who did what, when and why, newest first."""
+    day: date | None = told["day"]
+    wanted = trail.Filter(person=told["person"], action=told["action"], ticket=told["ticket"], day=day)
+    return paging.listed(db(), trail.rows(wanted, zone()), Audit.id, told, _change, newest=True)
+
+
+def _change(row: Audit) -> Data:
+    return {
+        "id": row.id, "at": iso(row.at), "actor": row.actor, "action": row.action, "cause": row.cause,
+        "ticket": row.ticket_id, "detail": row.detail,
+    }  # fmt: skip

@@ -1,0 +1,178 @@
+"""Tickets by the API: lists, one, a call written down, exports, files."""
+
+import hashlib
+from datetime import timedelta
+
+from flask import Response, jsonify, stream_with_context
+from marshmallow import Schema, fields
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from console import calls, exporting, ticket_data
+from console.api import paging, shapes
+from console.api.door import NUMBER, endpoint
+from console.api.errors import Refused
+from console.api.fields import Paged, Strict, one_of, words
+from console.faults import Fault
+from console.pages import files
+from console.queue_data import DOORS, STAGES
+from console.web.asking import db, house, now, staff
+from parsers.phone import Contact
+from workflow import audit, people, presence, views
+from workflow.models import Audit, Staff, Ticket
+from workflow.process import Stage
+from workflow.rights import Right
+from workflow.states import Outcome
+from workflow.views import Asked, Filters, Sort
+
+ABOUT = "tickets"
+VIEWED_EVERY = timedelta(hours=1)  # in the audit trail: so often it says who has read a ticket
+
+
+class List(Paged):
+    """Which tickets."""
+
+    view = one_of(views.VIEWS, load_default="open")
+    company = words(200, load_default="", metadata={"description": "How its name begins."})
+    door = one_of(DOORS, load_default="")
+    owner = words(320, load_default="", metadata={"description": "A name or mail address, `me`, or `nobody`."})
+    stage = one_of(STAGES, load_default="")
+    telemedicine = fields.Boolean(load_default=False)
+    q = words(200, load_default="", metadata={"description": "Words, looked for in all of a ticket."})
+    sort = one_of(Sort, load_default="")
+
+
+class Call(Strict):
+    """A call written down."""
+
+    company = words()
+    contacts = fields.List(fields.Email(), load_default=list, metadata={"description": "Mail addresses, caller first."})
+    name = words(metadata={"description": "Of the caller."})
+    phone = words(64)
+    subject = words()
+    text = words(100_000, 1, required=True)
+    telemedicine = fields.Boolean()
+    take = fields.Boolean(load_default=False, metadata={"description": "It is yours; else it waits in the queue."})
+
+
+class Once(Schema):
+    """A name for this call: sent again under the same, it is the same ticket."""
+
+    key = words(255, data_key="Idempotency-Key", load_default="")
+
+
+class Export(Strict):
+    """What of the tickets leaves the house."""
+
+    text = fields.Boolean(load_default=False, metadata={"description": "Subject and text too: patient data."})
+
+
+@endpoint("GET", "/tickets", Right.READ, shapes.page_of(shapes.TicketShort), about=ABOUT, query=List, refuses=[422])
+def tickets(told: paging.Data) -> Response:
+    """The tickets of a view, filtered, in order, page by page."""
+    asked = Asked(
+        view=told["view"], words=told["q"], sort=Sort(told["sort"]) if told["sort"] else None,
+        filters=Filters(
+            company=told["company"], door=told["door"], owner=_owner(db(), told["owner"]),
+            telemedicine=told["telemedicine"], stage=Stage(told["stage"]) if told["stage"] else None,
+        ),
+    )  # fmt: skip
+    sort = asked.sort or views.VIEWS[asked.view].sort
+    query = views.query(db(), asked, actor=staff().name, now=now())
+    if told["cursor"]:
+        query = query.where(paging.beyond(sort, told["cursor"]))
+    rows = list(db().scalars(query.limit(told["limit"] + 1)))
+    shown = rows[: told["limit"]]
+    following = paging.cursor_of(sort, shown[-1]) if len(rows) > len(shown) else None
+    return paging.answer([ticket_data.short(t) for t in shown], following)
+
+
+@endpoint("GET", f"/tickets/{NUMBER}", Right.READ, shapes.Ticket, about=ABOUT)
+def ticket(number: int) -> Response:
+    """A ticket with all that is on it. The ETag says which; an action can insist on it."""
+    if db().get(Ticket, number) is None:
+        raise Refused(404, f"There is no ticket {number}.")
+    _viewed(number)
+    return shown(number)
+
+
+@endpoint(
+    "POST", "/tickets", Right.WORK, shapes.Ticket, about=ABOUT, body=Call, headers=Once, status=201, refuses=[409]
+)
+def write_down(once: paging.Data, told: paging.Data) -> Response:
+    """Write a call down: a new ticket. 202 where it is stored and read later: do not send it again."""
+    take, emails = told.pop("take"), told.pop("contacts")
+    chosen = [Contact(email=e) for e in emails]
+    call = {"call_id": _call_id(once["key"]) if once["key"] else "", "created_by": staff().name, **told}
+    try:
+        made, outcome = calls.opened(house(), calls.put_in(house(), staff().name if take else "", chosen, **call))
+    except Fault as fault:
+        answer = jsonify(detail=f"{fault.message}. Do not send it again.")
+        answer.status_code = 202
+        return answer
+    if outcome is not Outcome.OPENED:  # other words under the same key: nothing is thrown away
+        raise Refused(409, f"This Idempotency-Key was another call's. What you sent now stands on its ticket, {made}.")
+    answer = shown(made)
+    answer.status_code = 201
+    answer.headers["Location"] = f"/api/v1/tickets/{made}"
+    return answer
+
+
+@endpoint(
+    "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exporting.EXPORTED)), Right.LEAD,
+    None, about=ABOUT, query=Export, kind="text/csv",
+)  # fmt: skip
+def export(told: paging.Data, view: str) -> Response:
+    """The tickets of a view as CSV, streamed; that it was taken out is in the audit trail."""
+    columns = exporting.chosen([], with_text=told["text"])
+    wanted = views.VIEWS[view].where(staff().name, now())
+    count = db().scalar(select(func.count()).select_from(Ticket).where(*wanted))
+    with house().store.transaction() as session:
+        exporting.record(session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns)
+    lines = exporting.rows(house(), db(), view, columns, actor=staff().name)
+    answer = Response(stream_with_context(exporting.csv_bytes(lines)), mimetype="text/csv")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{view}.csv"'
+    return answer
+
+
+@endpoint("GET", f"/attachments/{NUMBER}", Right.READ, None, about=ABOUT, kind="application/octet-stream")
+def attachment(number: int) -> Response:
+    """A file, as it came."""
+    return files.download(number)
+
+
+def shown(number: int) -> Response:
+    """A ticket as it is now, with its ETag."""
+    with house().store.reading() as session:
+        answer = jsonify(ticket_data.full(session, number, house().settings))
+        answer.set_etag(str(presence.version(session, number)))
+    return answer
+
+
+def person(session: Session, name: str, field: str) -> Staff:
+    """Somebody on the desk, by name or address, or `me`. Raises Refused when there is nobody."""
+    found = session.get(Staff, staff().id) if name == "me" else people.staff_named(session, name)
+    if found is None:
+        raise Refused(422, fields={field: ["Nobody on the desk has this name or address."]})
+    return found
+
+
+def _owner(session: Session, name: str) -> int | None:
+    if name == "nobody":
+        return views.NOBODY
+    return person(session, name, "owner").id if name else None
+
+
+def _call_id(key: str) -> str:
+    return "api-" + hashlib.sha256(f"{staff().id}:{key}".encode()).hexdigest()[:40]
+
+
+def _viewed(number: int) -> None:
+    """Put on record who has read a ticket, once an hour (45 CFR 164.312(b))."""
+    since = now() - VIEWED_EVERY
+    lately = select(Audit.id).where(
+        Audit.ticket_id == number, Audit.action == "viewed", Audit.actor == staff().name, Audit.at > since
+    )
+    if db().scalar(lately.limit(1)) is None:
+        with house().store.transaction() as session:
+            audit.record(session, "viewed", by=staff().name, cause="API", now=now(), ticket=number)

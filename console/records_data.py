@@ -1,0 +1,37 @@
+"""Companies, contacts and people of the desk as plain data: the JSON shapes of CLI and API."""
+
+from typing import Any
+
+from workflow.models import Company, Contact, Staff
+
+Data = dict[str, Any]
+
+
+def company(row: Company) -> Data:
+    """A practice on record."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "number": row.number,
+        "manager": row.manager.name if row.manager else None,
+        "consultant": row.consultant.name if row.consultant else None,
+        "domains": sorted(d.domain for d in row.domains),
+    }
+
+
+def contact(row: Contact) -> Data:
+    """A customer's person on record."""
+    return {
+        "id": row.id,
+        "email": row.email,
+        "name": row.name,
+        "phone": row.phone,
+        "company": row.company_id,
+        "unreachable": row.unreachable,
+        "unsubscribed": row.unsubscribed,
+    }
+
+
+def person(row: Staff) -> Data:
+    """Somebody on the desk."""
+    return {"id": row.id, "name": row.name, "role": row.role, "email": row.email}

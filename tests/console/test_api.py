@@ -1,0 +1,473 @@
+"""The JSON API: who may do what, the shapes of the commands, actions with their guards, and its own document."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from marshmallow import RAISE
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from console import delivery_data, ticket_data
+from console.api import shapes
+from console.web.app import create
+from ingest.intake import Arrival, Intake, Transport
+from ingest.reading import read_waiting
+from parsers.item import Attachment, Format
+from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of
+from tests.web import at_desk
+from workflow import tokens
+from workflow.account_models import Account, ApiToken
+from workflow.house import House
+from workflow.models import Audit, Delivery, Message, Outgoing, Staff, Ticket
+from workflow.process import STEPS, Milestone
+from workflow.rights import Right, may
+from workflow.states import Role, Status
+
+V1 = "/api/v1"
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+class Program:
+    """A program with a token."""
+
+    def __init__(self, house: House, app: Flask | FlaskClient, *scopes: Right, role: Role = Role.ADMIN) -> None:
+        self.client = app if isinstance(app, FlaskClient) else app.test_client()
+        with house.store.transaction() as session:
+            name = f"{role} {counted(house, Staff)}"
+            self.me = staff(session, name, role)
+            self.row, self.token = tokens.make(
+                session, self.me, "test", scopes or [r for r in Right if may(role, r)], by="test", now=house.clock()
+            )
+
+    def __call__(self, method: str, path: str, body: Any = None, code: int = 200, **headers: str) -> TestResponse:
+        heads = {"Authorization": f"Bearer {self.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        answer = self.client.open(V1 + path, method=method, json=body, headers=heads)
+        assert answer.status_code == code, answer.text
+        return answer
+
+    def get(self, path: str, code: int = 200) -> Any:
+        return self("GET", path, code=code).json
+
+    def post(self, path: str, body: Any = None, code: int = 200, **headers: str) -> Any:
+        return self("POST", path, {} if body is None else body, code, **headers).json
+
+
+@pytest.fixture
+def app(house: House) -> Flask:
+    return create(house)
+
+
+@pytest.fixture
+def program(house: House, app: Flask) -> Program:
+    return Program(house, app)
+
+
+# -- who comes in ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["", "Bearer", "Bearer nothing", "Bearer intake_wrong", "Basic YTpi", "intake_x"])
+def test_without_a_good_token_nothing_is_told(app: Flask, said: str) -> None:
+    answer = app.test_client().get(f"{V1}/tickets", headers={"Authorization": said} if said else {})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
+    assert answer.json is not None
+    assert answer.json["error"] == "token"
+
+
+def test_a_signed_in_browser_is_nobody_to_the_api(house: House) -> None:
+    desk = at_desk(house, Role.ADMIN)
+    assert desk.client.get(f"{V1}/tickets").status_code == 401
+    assert desk.client.post(f"{V1}/tickets", json={"text": "x"}).status_code == 401
+
+
+def test_a_token_opens_no_page(house: House, program: Program) -> None:
+    del house
+    answer = program.client.get("/", headers={"Authorization": f"Bearer {program.token}"})
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("/login")
+
+
+def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
+    house: House, program: Program, clock: HandClock
+) -> None:
+    def used() -> Any:
+        with house.store.reading() as session:
+            return session.get_one(ApiToken, program.row.id).used_at
+
+    first = clock.now
+    program.get("/me")
+    clock.turn(seconds=30)
+    program.get("/me")
+    assert used() == first
+    clock.turn(seconds=31)
+    program.get("/me")
+    assert used() == clock.now
+    with house.store.reading() as session:
+        assert program.token not in str([vars(t) for t in session.scalars(select(ApiToken))])
+
+
+def test_a_revoked_token_ends_at_once(house: House, program: Program) -> None:
+    program.get("/me")
+    with house.store.transaction() as session:
+        tokens.revoke(session, program.row.id, by="Ada", now=house.clock())
+    program.get("/me", code=401)
+
+
+def test_a_token_ends_with_the_account_of_its_person(house: House, program: Program) -> None:
+    with house.store.transaction() as session:
+        session.add(
+            Account(staff_id=program.me.id, active=False, email="a@b.example", uniquifier="u", created_at=house.clock())
+        )
+    program.get("/me", code=401)
+
+
+def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(house: House, app: Flask) -> None:
+    reader = Program(house, app, Right.READ)
+    reader.get("/tickets")
+    answer = reader("POST", "/tickets", {"text": "x"}, 403)
+    assert 'error="insufficient_scope", scope="work"' in answer.headers["WWW-Authenticate"]
+    lead = Program(house, app, role=Role.LEAD)
+    lead.get("/audit")
+    with house.store.transaction() as session:
+        session.get_one(Staff, lead.me.id).role = Role.AGENT
+    lead.get("/audit", code=403)
+
+
+def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(house: House, app: Flask) -> None:
+    paths = app.test_client().get("/api/openapi.json").json["paths"]  # type: ignore[index]
+    program = Program(house, app, Right.READ)
+    told = {(p, m): one["security"] for p, ms in paths.items() for m, one in ms.items() if m != "parameters"}
+    assert len(told) > 45
+    for (path, method), ((scope),) in told.items():
+        (needed,) = scope["token"]
+        if needed != Right.READ:
+            address = re.sub(r"\{\w+\}", "1", path).removeprefix(V1).replace("/tickets.csv/1", "/tickets.csv/open")
+            program(method.upper(), address, {} if method in {"post", "patch"} else None, 403)
+
+
+def test_too_many_calls_are_told_when_to_come_back(house: House) -> None:
+    few = house.settings.model_copy(update={"api_calls_per_minute": 2})
+
+    program = Program(house, create(replace(house, settings=few)))
+    program.get("/me")
+    program.get("/me")
+    assert program("GET", "/me", code=429).headers["Retry-After"] == "60"
+
+
+def test_no_other_site_may_call(program: Program) -> None:
+    answer = program("GET", "/me", Origin="https://evil.example")
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+# -- shapes ---------------------------------------------------------------------------------------------------------
+
+
+def busy_ticket(house: House) -> int:
+    """A ticket with something of everything."""
+    number = ticket_of(
+        house, mail("first", attachments=(Attachment(name="eob.pdf", mime="application/pdf", content=b"%PDF-1.7"),))
+    )
+    complete(house, number)
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        house.desk.reopen(session, ticket, by="Olga", cause="test", now=house.clock())
+        house.desk.assign(session, ticket, staff(session, "Olga"), by="Olga", now=house.clock())
+        house.desk.task_telemedicine(session, ticket, by="Olga", now=house.clock())
+        ticket.company = company(session, "Sunrise")
+    return number
+
+
+def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(house: House, program: Program) -> None:
+    number = busy_ticket(house)
+    told = program.get(f"/tickets/{number}")
+    with house.store.reading() as session:
+        full = json.loads(json.dumps(ticket_data.full(session, number, house.settings)))
+        short = json.loads(json.dumps(ticket_data.short(session.get_one(Ticket, number))))
+    assert told == full
+    assert shapes.Ticket(unknown=RAISE).validate(told) == {}
+    assert program.get("/tickets")["items"] == [short]
+    assert shapes.TicketShort(unknown=RAISE).validate(short) == {}
+    assert [r.cause for r in audited(house, number, "viewed")] == ["API"], "who has read it is on record"
+    program.get(f"/tickets/{number}")
+    assert len(audited(house, number, "viewed")) == 1
+
+
+def test_everything_listed_has_the_shape_of_the_document(house: House, program: Program) -> None:
+    number = busy_ticket(house)
+    Intake(house).accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook"))
+    read_waiting(house)
+    program.post("/hooks", {"url": "https://crm.example/"}, 201)
+    kinds = {
+        "/tasks?state=all": shapes.Task, "/companies": shapes.Company, "/contacts": shapes.Contact,
+        "/staff": shapes.Person, "/deliveries": shapes.Delivery, "/audit": shapes.Change, "/hooks": shapes.Hook,
+        "/figures": shapes.FigureName,
+    }  # fmt: skip
+    for path, kind in kinds.items():
+        items = program.get(path)["items"]
+        assert items, path
+        assert not [faults for one in items if (faults := kind(unknown=RAISE).validate(one))], path
+    with house.store.reading() as session:
+        failed = session.scalars(select(Delivery.id).where(Delivery.state == "failed")).one()
+        told = json.loads(json.dumps(delivery_data.one(session, failed, house.clock())))
+    assert program.get(f"/deliveries/{failed}") == told
+    assert shapes.DeliveryWhole(unknown=RAISE).validate(told) == {}
+    assert program.get("/status")["backlog"]["failed"] == 1
+    assert program.get("/ledger")["adds_up"] in {True, False}
+    assert [s["stage"] for s in program.get("/process")["stages"]] == [s.stage for s in STEPS]
+    assert program.get("/figures/arrivals?days=7")["rows"]
+    assert number
+
+
+def test_files_come_as_they_were_and_it_is_on_record(house: House, program: Program) -> None:
+    number = busy_ticket(house)
+    file = next(m["attachments"] for m in program.get(f"/tickets/{number}")["messages"] if m["attachments"])[0]
+    answer = program("GET", f"/attachments/{file['id']}")
+    assert answer.data == b"%PDF-1.7"
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert [r.cause for r in audited(house, number, "file opened")] == ["API"]
+    program("GET", "/attachments/999", code=404)
+
+
+def test_a_view_is_exported_without_patient_data_unless_asked_for(house: House, program: Program) -> None:
+    deliver(house, mail("Jane Doe, born 1970", subject="=cmd"))
+    plain = program("GET", "/tickets.csv/open")
+    assert plain.mimetype == "text/csv"
+    assert "Jane Doe" not in plain.text
+    assert "Jane Doe" in program("GET", "/tickets.csv/open?text=true").text
+    with house.store.reading() as session:
+        rows = list(session.scalars(select(Audit).where(Audit.action == "exported")))
+    assert [r.detail["tickets"] for r in rows] == [1, 1]
+
+
+# -- lists ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sort", ["oldest", "newest", "due"])
+def test_pages_hold_every_ticket_once_in_order(any_house: House, clock: HandClock, sort: str) -> None:
+    for n in range(7):
+        number = ticket_of(any_house)
+        if n % 3 == 0:
+            complete(any_house, number)
+        clock.turn(minutes=7 if n % 2 else 0)
+    program, seen, cursor = Program(any_house, create(any_house)), list[int](), ""
+    while True:
+        page = program.get(f"/tickets?view=all&sort={sort}&limit=2&cursor={cursor}")
+        seen += [one["id"] for one in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert sorted(seen) == list(range(1, 8))
+    whole = [one["id"] for one in program.get(f"/tickets?view=all&sort={sort}")["items"]]
+    assert seen == whole
+
+
+def test_lists_are_filtered_and_what_means_nothing_is_said_to(house: House, program: Program) -> None:
+    one, other = ticket_of(house, mail("about denials")), ticket_of(house, mail("about payments"))
+    program.post(f"/tickets/{one}/assign", {"owner": "me"})
+
+    def found(query: str) -> list[int]:
+        return [t["id"] for t in program.get(f"/tickets?{query}")["items"]]
+
+    assert found("owner=me") == [one]
+    assert found("owner=nobody") == [other]
+    assert found("view=mine") == [one]
+    assert found("q=denials") == [one]
+    assert found("view=unassigned") == [other]
+    for query, field in (
+        ("vew=open", "vew"), ("view=nonsense", "view"), ("owner=ghost", "owner"), ("cursor=x", "cursor"),
+        ("limit=0", "limit"), ("limit=x", "limit"),
+    ):  # fmt: skip
+        assert field in program.get(f"/tickets?{query}", 422)["fields"], query
+
+
+# -- changes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_written_down_once_however_often_it_is_sent(any_house: House) -> None:
+    program = Program(any_house, create(any_house))
+    call = {"company": "Sunrise", "contacts": ["pat@clinic.example"], "text": "Asks about denials"}
+    first = program("POST", "/tickets", call, 201, Idempotency_Key="call-1")
+    assert first.headers["Location"] == f"{V1}/tickets/{first.json['id']}"  # type: ignore[index]
+    assert program.post("/tickets", call, 201, Idempotency_Key="call-1") == first.json
+    assert program.post("/tickets", {**call, "text": "x"}, 409, Idempotency_Key="call-1")["error"] == "conflict"
+    assert len(program.post("/tickets", call, 201, Idempotency_Key="call-1")["messages"]) == 2, "nothing is thrown away"
+    assert counted(any_house, Ticket) == 1
+    assert first.json["owner"] is None  # type: ignore[index]
+    mine = program.post("/tickets", {**call, "take": True}, 201)
+    assert mine["owner"] == program.me.name
+    assert counted(any_house, Ticket) == 2
+
+
+def test_keys_of_two_programs_do_not_meet(house: House, app: Flask) -> None:
+    one, other = Program(house, app), Program(house, app, role=Role.AGENT)
+    assert one.post("/tickets", {"text": "a"}, 201, Idempotency_Key="1")["id"] == 1
+    assert other.post("/tickets", {"text": "b"}, 201, Idempotency_Key="1")["id"] == 2
+
+
+def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    with house.store.transaction() as session:
+        house.desk.reach(
+            session, session.get_one(Ticket, number), Milestone.CUSTOMER_NOTIFIED, by="rule", now=house.clock()
+        )
+    at = f"/tickets/{number}"
+    assert program.post(f"{at}/assign", {"owner": program.me.email})["owner"] == program.me.name
+    assert program.post(f"{at}/follow-up", {"note": "by phone"})["stage"] == "5-Audit"
+    assert program.post(f"{at}/resolve", {"resolution": "yes"})["missing"] == [str(Milestone.RECAP_SENT)]
+    program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
+    assert counted(house, Outgoing, Outgoing.text == "The claim was resubmitted.") == 1
+    assert program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"] == "6-Completed"
+    assert program.post(f"{at}/reopen", {"reason": "they called again"})["stage"] == "4-In Progress"
+    program.post(f"{at}/note", {"text": "call on Monday"})
+    assert counted(house, Message, Message.direction == "note") == 1
+    (task,) = [t for t in program.post(f"{at}/telemedicine")["tasks"] if not t["done"] and "telemedicine" in t["text"]]
+    assert program.post(f"/tasks/{task['id']}/finish")["done_by"] == program.me.name
+    assert program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
+    assert {r.actor for r in audited(house, number, "reopened")} == {program.me.name}
+
+
+def test_what_cannot_be_is_said_with_what_is_missing(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    said = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
+    assert said["error"] == "conflict"
+    assert "open" in said["detail"]
+    assert program.post(f"/tickets/{number}/resolve", {"resolution": "maybe"}, 422)["fields"].keys() == {"resolution"}
+    assert program.post(f"/tickets/{number}/merge", {"into": number}, 409)
+    assert program.post("/tickets/999/note", {"text": "x"}, 404)["error"] == "not-found"
+    assert program.post("/tickets", {"text": "a\0b"}, 422)["fields"].keys() == {"text"}
+    assert program.post(f"/tickets/{number}/assign", {"owner": "ghost"}, 422)["fields"].keys() == {"owner"}
+    raw = program.client.post(
+        f"{V1}/tickets", data=b"{", content_type="application/json",
+        headers={"Authorization": f"Bearer {program.token}"},
+    )  # fmt: skip
+    assert raw.status_code == 400
+
+
+def test_an_action_can_insist_on_what_was_seen(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    seen = program("GET", f"/tickets/{number}").headers["ETag"]
+    program.post(f"/tickets/{number}/note", {"text": "first"}, If_Match=seen)
+    assert program.post(f"/tickets/{number}/note", {"text": "second"}, 412, If_Match=seen)["error"] == "changed"
+    fresh = program("GET", f"/tickets/{number}").headers["ETag"]
+    program.post(f"/tickets/{number}/note", {"text": "second"}, If_Match=fresh)
+    assert counted(house, Message, Message.direction == "note") == 2
+
+
+def test_companies_and_contacts_are_put_on_record_and_changed(any_house: House) -> None:
+    program = Program(any_house, create(any_house))
+    made = program.post("/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201)
+    changed = program("PATCH", f"/companies/{made['id']}", {"manager": "me"}).json
+    assert changed == {**made, "manager": program.me.name}
+    assert program("PATCH", f"/companies/{made['id']}", {"manager": None, "number": None}).json == {
+        **made, "number": None,
+    }  # fmt: skip
+    program.post("/companies", {"name": "ACME."}, 409)
+    contact = program.post("/contacts", {"email": "Pat@acme.example", "company": made["id"]}, 201)
+    assert contact["email"] == "pat@acme.example"
+    assert program("PATCH", f"/contacts/{contact['id']}", {"phone": "555"}).json == {**contact, "phone": "555"}
+    assert program.get(f"/contacts?company={made['id']}")["items"][0]["phone"] == "555"
+    program.post("/contacts", {"email": "nonsense"}, 409)
+    assert "company" in program.post("/contacts", {"email": "x@y.example", "company": 99}, 422)["fields"]
+    assert program.get("/companies?q=acm")["items"][0]["id"] == made["id"]
+
+
+def test_failed_deliveries_are_dismissed_and_read_again(house: House, program: Program) -> None:
+    Intake(house).accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook"))
+    read_waiting(house)
+    assert program.post("/deliveries/1/dismiss", {"reason": "a test"})["state"] == "dismissed"
+    program.post("/deliveries/1/dismiss", {"reason": "again"}, 409)
+    assert program.post("/deliveries/1/replay")["state"] == "failed"
+    program.post("/deliveries/99/replay", code=404)
+
+
+def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> None:
+    made = program.post("/hooks", {"url": "https://crm.example/x", "events": ["ticket.opened"]}, 201)
+    secret = made.pop("secret")
+    assert secret.startswith("whsec_")
+    assert program.get("/hooks")["items"] == [made]
+    assert program.post("/hooks/1/again") == {"events": 0}
+    program("DELETE", "/hooks/1", code=204)
+    program("DELETE", "/hooks/1", code=404)
+    program.post("/hooks", {"url": "http://169.254.169.254/"}, 409)
+
+
+# -- the page of tokens ---------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> None:
+    desk = at_desk(house)
+    assert "You have no token" in desk.get("/account/tokens").text
+    refused = desk.post("/account/tokens", {"name": "phone system", "scope": ["read", "admin"]})
+    assert refused.status_code == 422
+    assert 'value="phone system"' in refused.text
+    page = desk.post("/account/tokens", {"name": "phone system", "scope": ["read"]}).text
+    (token,) = re.findall(r'value="(intake_[^"]+)"', page)
+    assert token not in desk.get("/account/tokens").text
+    heads = {"Authorization": f"Bearer {token}"}
+    program = create(house).test_client()
+    assert program.get(f"{V1}/me", headers=heads).json["name"] == "Ann Lee"  # type: ignore[index]
+    other = at_desk(house, name="Bo Ray")
+    assert other.post("/account/tokens/1/revoke").status_code == 404
+    assert desk.post("/account/tokens/1/revoke").status_code == 302
+    assert program.get(f"{V1}/me", headers=heads).status_code == 401
+
+
+# -- its document ---------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_docs_work(house: House, program: Program) -> None:
+    script = PAGE.read_text().partition("```sh\nINTAKE=")[2].partition("```")[0]
+    calls = [line for line in script.splitlines() if line.startswith("curl")]
+    assert len(calls) > 10
+    for line in calls:
+        words = shlex.split(line.replace("$INTAKE", V1).replace("$TOKEN", program.token))[1:]
+        sent: dict[str, Any] = {"method": "GET", "headers": {}}
+        while len(words) > 1:
+            option, value, *words = words
+            match option:
+                case "-H":
+                    name, _, said = value.partition(": ")
+                    sent["headers"][name] = said
+                case "-X":
+                    sent["method"] = value
+                case "--json":
+                    sent |= {"data": value, "content_type": "application/json", "method": "POST"}
+                case "-d":
+                    sent["data"] = value
+        answer = program.client.open(words[0], **sent)
+        assert answer.status_code in {200, 201}, (line, answer.text)
+    assert counted(house, Outgoing, Outgoing.text == "The claim was resubmitted.") == 1
+
+
+def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House) -> None:
+    settings = house.settings.model_copy(update={"api_calls_per_minute": 100_000})
+
+    app = create(replace(house, settings=settings))
+    program = Program(house, app)
+    busy_ticket(house)
+    schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
+    checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+    few = examples(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @few
+        @given(case=operation.as_strategy())
+        def call(case: Any) -> None:
+            answer = case.call(headers={"Authorization": f"Bearer {program.token}"})
+            case.validate_response(answer, checks=checks)
+
+        call()
