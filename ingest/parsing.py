@@ -1,5 +1,6 @@
 """Parsing in processes of their own: what a hostile item does to its parser, it does to nobody else."""
 
+import fcntl
 import io
 import os
 import pickle
@@ -186,6 +187,8 @@ class _Child:
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
+        with suppress(OSError):  # so that it reads on while what it has told is filed
+            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIECE)
         self.slow = False
         self._left = 0.0  # seconds that it may still keep us waiting
         self._before_slow = float("inf")  # and until it is called slow

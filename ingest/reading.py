@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy import func, select, update
@@ -31,6 +32,7 @@ AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until t
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 PATIENCE_SECONDS = 0.5  # how long those behind wait for an item, so that they are filed in the order they came
 LOOK_SECONDS = 0.05
+AT_ONCE = 3  # frames filed in one transaction: doors wait for it, but not for a workbook of 100,000 rows
 PROGRESS_SECONDS = 5.0  # between two lines of the log about one that takes long
 OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not the item
 
@@ -212,7 +214,7 @@ def _file(house: House, claimed: _Claimed, answer: Answer) -> None:
 
 def _marked(answer: Answer) -> Iterator[tuple[Frame, bool]]:
     """Yield each frame, and whether it is the last one. Raises what the answer does, after what was read until then."""
-    frames = iter(answer)
+    frames = _joined(answer)
     one: Frame | None = next(frames)
     while one is not None:
         try:
@@ -222,6 +224,20 @@ def _marked(answer: Answer) -> Iterator[tuple[Frame, bool]]:
             raise
         yield one, after is None
         one = after
+
+
+def _joined(answer: Answer) -> Iterator[Frame]:
+    """Yield a few frames as one: what a transaction costs by itself is shared by more rows."""
+    frames = iter(answer)
+    for first in frames:
+        items, of = list(first.items), first.of
+        try:
+            for more in islice(frames, AT_ONCE - 1):
+                items, of = items + more.items, more.of
+        except (ParseError, EndedError, BrokenError):
+            yield Frame(items, of)
+            raise
+        yield Frame(items, of)
 
 
 def _file_some(house: House, session: Session, number: int, first: int, frame: Frame, *, last: bool) -> bool:

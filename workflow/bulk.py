@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, func, insert, or_, select
+from sqlalchemy import Table, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from parsers.item import Format, InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, events, journal, people, process, promise, reception
+from workflow import audit, belonging, events, journal, people, process, promise, reception, rows, search
 from workflow.base import Base
 from workflow.desk import RULE, Desk
 from workflow.hook_models import HookEvent
@@ -35,14 +35,15 @@ from workflow.models import (
     TicketContact,
 )
 from workflow.process import Milestone, Template
+from workflow.rows import Row
 from workflow.states import Outcome, Status
 from workflow.storable import storable
 from workflow.store import wake
 from workflow.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
-Row = dict[str, Any]
 FIRST = process.STEPS[0]
 UNTOLD = process.onward(FIRST.stage, {Milestone.CUSTOMER_NOTIFIED})  # where a ticket goes whose customer has no notice
+TABLES = (Ticket, TicketContact, Message, Filing, Outgoing, Task, Reached, Audit, HookEvent)
 # What the rows written here can say of the process table; should it say more one day, everything is filed one by one.
 SAID = FIRST.on_entry not in {None, Template.SURVEY} and all(s.waits_for and s.on_entry is None for s in UNTOLD)
 
@@ -77,6 +78,7 @@ def _together(
                 if not (_is_plain(item, delivery) and plan.take(first + at, item)):
                     break
             plan.write()
+            search.index(session, *plan.tickets())
     except IntegrityError:  # somebody else was faster with one of them: `receive` looks again
         for at, item in enumerate(items):
             reception.receive(desk, session, item, delivery, first + at, now)
@@ -287,6 +289,12 @@ class _Plan:
             self._known.messages[key] = message
         return message
 
+    def tickets(self) -> tuple[list[int], list[int]]:
+        """The numbers of those opened, and of those of before that have a new message; once they are written."""
+        told = {o: {f.message.ticket.id for f in self.filings if f.message and f.outcome is o} for o in Outcome}
+        opened = told[Outcome.OPENED]
+        return sorted(opened), sorted(told[Outcome.APPENDED] - opened)
+
     # -- writing ------------------------------------------------------------------------------------------------
 
     def write(self) -> None:
@@ -297,9 +305,9 @@ class _Plan:
         for filing in self.filings:
             self._file(filing)
         connection = session.connection()
-        for model in (Ticket, TicketContact, Message, Filing, Outgoing, Task, Reached, Audit, HookEvent):
-            if rows := self._rows.get(model):
-                connection.execute(insert(_table(model)), rows)
+        with search.paused(connection):
+            for model in TABLES:
+                rows.write(connection, _table(model), self._rows.get(model, ()))
         if Outgoing in self._rows:
             wake(session, promise.SEND)
         if HookEvent in self._rows:
@@ -308,12 +316,16 @@ class _Plan:
     def _number(self) -> None:
         session, new = self._known.session, {Outcome.OPENED, Outcome.APPENDED}
         messages = [f.message for f in self.filings if f.message is not None and f.outcome in new]
-        for message, number in zip(messages, _numbers(session, Message, len(messages)), strict=True):
+        for message, number in zip(
+            messages, rows.numbers(session.connection(), _table(Message), len(messages)), strict=True
+        ):
             message.id = number
         tickets = [f.message.ticket for f in self.filings if f.message is not None and f.outcome is Outcome.OPENED]
-        for ticket, number in zip(tickets, _numbers(session, Ticket, len(tickets)), strict=True):
+        for ticket, number in zip(
+            tickets, rows.numbers(session.connection(), _table(Ticket), len(tickets)), strict=True
+        ):
             ticket.id = number
-        self._tasks = iter(_numbers(session, Task, sum(bool(t.untold) for t in tickets)))
+        self._tasks = iter(rows.numbers(session.connection(), _table(Task), sum(bool(t.untold) for t in tickets)))
 
     def _file(self, filing: _Filing) -> None:
         message = filing.message
@@ -380,16 +392,3 @@ def _table(model: type[Base]) -> Table:
     table = model.__table__
     assert isinstance(table, Table)
     return table
-
-
-def _numbers(session: Session, model: type[Base], count: int) -> list[int]:
-    """Take so many new numbers of a table, in order."""
-    table = _table(model)
-    if not count:
-        return []
-    if session.get_bind().dialect.name == "sqlite":  # one writer at a time, and this is it
-        last = session.scalar(select(func.max(table.c.id))) or 0
-        return list(range(last + 1, last + count + 1))
-    sequence = func.pg_get_serial_sequence(table.name, "id")
-    each = select(func.nextval(sequence)).select_from(func.generate_series(1, count))
-    return list(session.scalars(each))

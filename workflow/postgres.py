@@ -1,15 +1,16 @@
 """PostgreSQL connections that give up: a server that is stopped or cut off never answers, and nobody waits for ever."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import capabilities
+from psycopg import capabilities, sql
 from psycopg.abc import PQGen
 from psycopg.waiting import Ready, Wait
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 RV = TypeVar("RV")
 
@@ -113,3 +114,17 @@ def _checked_in(connection: BoundedConnection | None, record: object) -> None:
     del record
     if connection is not None:  # else it was closed
         connection.patience = PING_SECONDS
+
+
+def copy(connection: Connection, table: str, columns: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """Have the server take rows as they come, which costs it a third of as many INSERTs. Raises DBAPIError."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as into:
+            for line in lines:
+                into.write_row(line)
+    except psycopg.Error as error:
+        told = DBAPIError.instance("COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect)
+        raise told from error

@@ -7,11 +7,26 @@ matter.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sqlalchemy import ColumnElement, Integer, Text, cast, column, func, literal, select, table
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Session
 
@@ -24,6 +39,24 @@ _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"\s]+)')
 _NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
 _documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
+
+_INDEX_POSTGRES = text(
+    "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
+    " WHERE ticket_id = ANY(:numbers)"
+)
+_KEEP_POSTGRES = text("SELECT search_keep(id) FROM tickets WHERE id = ANY(:numbers) ORDER BY id")
+_PAUSE = {  # and to go on; for this transaction only
+    "sqlite": ("INSERT INTO ticket_words_paused (one) VALUES (1)", "DELETE FROM ticket_words_paused"),
+    "postgresql": (
+        "SELECT set_config('intake.words_paused', 'on', true)",
+        "SELECT set_config('intake.words_paused', 'off', true)",
+    ),
+}
+_NUMBERS: BindParameter[int] = bindparam("numbers", expanding=True)
+_FORGET_SQLITE = text("DELETE FROM ticket_words WHERE rowid IN :numbers").bindparams(_NUMBERS)
+_INDEX_SQLITE = text(
+    "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents WHERE ticket_id IN :numbers"
+).bindparams(_NUMBERS)
 
 
 def keeps(table_name: str) -> bool:
@@ -79,6 +112,27 @@ def having(wanted: list[Phrase], dialect: str) -> ColumnElement[bool]:
     indexed = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
     # As a list of numbers: joined, SQLite may ask the index anew for each ticket.
     return Ticket.id.in_(select(indexed.c.rowid).where(indexed.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))))
+
+
+@contextmanager
+def paused(connection: Connection) -> Iterator[None]:
+    """Leave the words of tickets as they are while many rows are written: `index` writes them afterwards, in one go."""
+    begin, end = _PAUSE[connection.dialect.name]
+    connection.exec_driver_sql(begin)
+    yield
+    connection.exec_driver_sql(end)
+
+
+def index(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
+    """Write the words of tickets that this transaction has opened, or that have grown, while that was paused."""
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(_INDEX_POSTGRES, {"numbers": list(opened)})
+        if grown:
+            connection.execute(_KEEP_POSTGRES, {"numbers": list(grown)})
+        return
+    connection.execute(_FORGET_SQLITE, {"numbers": list(grown)})
+    connection.execute(_INDEX_SQLITE, {"numbers": [*opened, *grown]})
 
 
 def _postgres(wanted: list[Phrase]) -> str:

@@ -41,11 +41,11 @@ def documents(dialect: str) -> str:
     cut, joined = CUT[dialect], JOINED[dialect]
     text = cut.format(text="m.text", length=10_000)
     message = f"m.from_name || ' ' || m.from_email || ' ' || m.subject || ' ' || {text}"
-    people = joined.format("k.name || ' ' || k.email")
+    # Each looked up by itself: before PostgreSQL knows how many there are, it would read all contacts for each ticket.
+    people = joined.format("(SELECT k.name || ' ' || k.email FROM contacts k WHERE k.id = l.contact_id)")
     words = (
         "t.id || ' ' || t.name || ' ' || t.subject || ' ' || coalesce(c.name, '') || ' ' || coalesce(c.number, '')"
-        f" || ' ' || coalesce((SELECT {people} FROM ticket_contacts l JOIN contacts k ON k.id = l.contact_id"
-        " WHERE l.ticket_id = t.id), '')"
+        f" || ' ' || coalesce((SELECT {people} FROM ticket_contacts l WHERE l.ticket_id = t.id), '')"
         f" || ' ' || coalesce((SELECT {joined.format('newest.said')} FROM (SELECT {message} AS said FROM messages m"
         " WHERE m.ticket_id = t.id ORDER BY m.id DESC LIMIT 50) newest), '')"
     )
@@ -99,14 +99,15 @@ def _sqlite() -> None:
         "CREATE VIRTUAL TABLE ticket_words USING fts5(words, tokenize = 'unicode61 remove_diacritics 2', prefix = '3')"
     )
     op.execute("INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents")
+    op.execute("CREATE TABLE ticket_words_paused (one INTEGER PRIMARY KEY)")  # while many rows are written at once
     for table, event, columns, of in CHANGES:
         when = f" OF {', '.join(columns)}" if columns else ""
-        changed = " OR ".join(f"old.{c} IS NOT new.{c}" for c in columns)
+        changed = " OR ".join(f"old.{c} IS NOT new.{c}" for c in columns) or "true"
         if (table, event) == ("ticket_contacts", "INSERT"):
             changed = "EXISTS (SELECT 1 FROM ticket_words WHERE rowid = new.ticket_id)"
         op.execute(
             f"CREATE TRIGGER search_{table}_{event.lower()} AFTER {event}{when} ON {table}"
-            f"{f' WHEN {changed}' if changed else ''} BEGIN"
+            f" WHEN ({changed}) AND NOT EXISTS (SELECT 1 FROM ticket_words_paused) BEGIN"
             f" DELETE FROM ticket_words WHERE rowid {of};"
             f" INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents"
             f" WHERE ticket_id {of}; END"
@@ -120,15 +121,18 @@ def _sqlite() -> None:
 # Letters without their marks, and no sign that would make PostgreSQL's parser see an address or a number with a point.
 SIGNS = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
 DASHES = "\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u00b7\u00ab\u00bb"
-FOLD = rf"""
+BARE, SPACES = SIGNS + DASHES, " " * len(SIGNS + DASHES)
+MARKLESS = r"normalize(regexp_replace(normalize(said, NFKD), '[\u0300-\u036f]+', '', 'g'), NFC)"
+# Most texts have no letter with a mark once the dash of every ticket's name is out of the way: they need no more.
+FOLD = f"""
 CREATE FUNCTION search_folded(said text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-SELECT translate(
-    CASE WHEN octet_length(said) = char_length(said) THEN said
-    ELSE normalize(regexp_replace(normalize(said, NFKD), '[\u0300-\u036f]+', '', 'g'), NFC) END,
-    $signs${SIGNS}{DASHES}$signs$, '{" " * (len(SIGNS) + len(DASHES))}')
+SELECT CASE WHEN octet_length(bare) = char_length(bare) THEN bare
+    ELSE translate({MARKLESS}, $signs${BARE}$signs$, '{SPACES}') END
+FROM (SELECT translate(said, $signs${BARE}$signs$, '{SPACES}') AS bare) AS told
 $$
 """
 INDEXED = "SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
+GOING_ON = "current_setting('intake.words_paused', true) IS DISTINCT FROM 'on'"  # else many rows are being written
 # At the end of a transaction and once in it, whatever it has changed of a ticket: the row is this transaction's then.
 # Waiting for another that ends at the same time comes first: what it has added must be seen by what is read after.
 # A plan made while the tables are small is kept as long as the connection: it must not be one that reads them whole.
@@ -169,10 +173,10 @@ def _postgres() -> None:
             f" PERFORM search_keep(id) FROM tickets WHERE id {of} ORDER BY id; RETURN NULL; END $$"
         )
         when = f" OF {', '.join(columns)}" if columns else ""
-        changed = " OR ".join(f"old.{c} IS DISTINCT FROM new.{c}" for c in columns)
+        changed = " OR ".join(f"old.{c} IS DISTINCT FROM new.{c}" for c in columns) or "true"
         op.execute(
             f"CREATE CONSTRAINT TRIGGER {name} AFTER {event}{when} ON {table} DEFERRABLE INITIALLY DEFERRED"
-            f" FOR EACH ROW{f' WHEN ({changed})' if changed else ''} EXECUTE FUNCTION {name}()"
+            f" FOR EACH ROW WHEN (({changed}) AND {GOING_ON}) EXECUTE FUNCTION {name}()"
         )
 
 
@@ -185,6 +189,8 @@ def downgrade() -> None:
             op.execute(f"DROP FUNCTION IF EXISTS {name}()")
     if postgres:
         op.execute("DROP FUNCTION search_keep(integer)")
+    else:
+        op.drop_table("ticket_words_paused")
     op.drop_table("ticket_words")
     op.execute("DROP VIEW ticket_documents")
     if postgres:
