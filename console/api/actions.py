@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Response, request
-from marshmallow import Schema
+from marshmallow import Schema, fields
 from sqlalchemy.orm import Session
 
 from console.api import shapes
@@ -15,7 +15,7 @@ from console.api.paging import Data
 from console.api.tickets import ABOUT, person, shown
 from console.ticket_actions import ACTIONS, NOTE, Action, Asked, act
 from console.web.asking import house, now, staff
-from workflow import notes, presence, process
+from workflow import answering, notes, patient_data, presence, process
 from workflow.desk import Missing, ticket_or_missing
 from workflow.process import Milestone
 from workflow.rights import Right
@@ -57,6 +57,9 @@ class Recap(Strict):
     """The recap mail's own words."""
 
     text = words(20_000, 1, required=True)
+    checked = fields.Boolean(
+        load_default=False, metadata={"description": "Somebody has looked: what seems to be patient data is none."}
+    )
 
 
 class Why(Strict):
@@ -119,6 +122,10 @@ class Does:
 
 
 def _recap(asked: Asked) -> str:
+    found = patient_data.find(asked.form["text"], answering.known_of(asked.session, asked.ticket))
+    if found and asked.form["checked"] != str(True):
+        kinds = ", ".join(sorted({str(one.kind) for one in found}))
+        raise Missing(f"the text seems to hold {kinds}: leave it out, or have somebody look and send checked = true")
     promised = asked.house.desk.recap(asked.session, asked.ticket, asked.form["text"], by=asked.me.name, now=asked.now)
     return f"The recap goes to {len(promised)}"
 

@@ -25,6 +25,7 @@ from console.web.app import create
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
 from parsers.item import Attachment, Format
+from tests.console.command import Intake as Intake_
 from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of
 from tests.web import at_desk
 from workflow import tokens
@@ -327,6 +328,8 @@ def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
     assert program.post(f"{at}/assign", {"owner": program.me.email})["owner"] == program.me.name
     assert program.post(f"{at}/follow-up", {"note": "by phone"})["stage"] == "5-Audit"
     assert program.post(f"{at}/resolve", {"resolution": "yes"})["missing"] == [str(Milestone.RECAP_SENT)]
+    assert "date of birth" in program.post(f"{at}/recap", {"text": "Born 1/2/1970."}, 409)["detail"]
+    program.post(f"{at}/recap", {"text": "Born 1/2/1970.", "checked": True})
     program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
     assert counted(house, Outgoing, Outgoing.text == "The claim was resubmitted.") == 1
     assert program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"] == "6-Completed"
@@ -471,3 +474,26 @@ def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House)
             case.validate_response(answer, checks=checks)
 
         call()
+
+
+# -- the commands ---------------------------------------------------------------------------------------------------
+
+
+def test_tokens_and_webhooks_by_command_show_their_secret_once(intake: Intake_) -> None:
+    intake("user", "add", "Ann Lee", "--role", "agent")
+    token = intake("token", "add", "phone system", "--for", "Ann Lee", "--scope", "read").stdout.strip()
+    assert token.startswith("intake_")
+    assert "has not the right" in intake("token", "add", "x", "--for", "Ann Lee", "--scope", "admin", code=1).output
+    listed = intake("token", "list", "--json").stdout
+    assert token not in listed
+    assert json.loads(listed)[0]["scopes"] == ["read"]
+    assert "phone system" in intake("token", "list").stdout
+    intake("token", "revoke", "1")
+    assert "No program has a token" in intake("token", "list").stdout
+    secret = intake("hook", "add", "https://crm.example/x", "--event", "ticket.opened").stdout.strip()
+    assert secret.startswith("whsec_")
+    assert "there is no event x" in intake("hook", "add", "https://crm.example/x", "--event", "x", code=1).output
+    assert "crm.example" in intake("hook", "list").stdout
+    assert "0 events" in intake("hook", "again", "1").stdout
+    intake("hook", "remove", "1")
+    assert "No webhook" in intake("hook", "list").stdout
