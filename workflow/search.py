@@ -145,7 +145,7 @@ def _sqlite(wanted: list[Phrase]) -> str:
 
 
 def snippets(session: Session, numbers: Iterable[int], wanted: list[Phrase]) -> dict[int, list[Piece]]:
-    """Of each ticket what stands around the first thing found; patient data like the message it is from."""
+    """Of each ticket what stands around something found; patient data like the message it is from."""
     rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
     return {ticket: _snippet(words, wanted) for ticket, words in rows}
 
@@ -154,9 +154,10 @@ def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
     spots = sorted(_spots(text, {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}))
     if not spots:
         return []
-    begin = max(0, spots[0][0] - AROUND)
-    end = min(len(text), spots[0][1] + 2 * AROUND)
-    near = [(a, b) for a, b in spots if b <= end]
+    first, last = spots[-1]  # the last one is in a message if any is; name and subject stand before it anyhow
+    begin = text.find(" ", max(0, first - 2 * AROUND), first) + 1 if first > 2 * AROUND else 0
+    end = min(len(text), last + AROUND)
+    near = [(a, b) for a, b in spots if a >= begin]
     pieces = [Piece(("…" if begin else "") + text[begin : near[0][0]], found=False)]
     for (a, b), (after, _) in pairwise([*near, (end, end)]):
         pieces += [Piece(text[a:b], found=True), Piece(text[b:after], found=False)]
