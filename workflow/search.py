@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sqlalchemy import (
+    ARRAY,
     BindParameter,
     ColumnElement,
     Connection,
     Integer,
     Text,
+    any_,
     bindparam,
     cast,
     column,
+    false,
     func,
     literal,
     select,
@@ -34,10 +37,13 @@ from workflow.models import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
 SHORTEST_BEGINNING = 3  # letters; half the tickets have a word that begins with "a"
+SAMPLE, OFTEN, FEW = 1000, 0.1, 5000  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
 AROUND = 60  # letters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"\s]+)')
 _NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
+_words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
+_fts = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
 _documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
 
 _INDEX_POSTGRES = text(
@@ -103,15 +109,35 @@ def folded(said: str) -> str:
     return unicodedata.normalize("NFC", bare).lower()
 
 
-def having(wanted: list[Phrase], dialect: str) -> ColumnElement[bool]:
-    """That a ticket has all of this in it."""
-    if dialect == "postgresql":
-        words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
-        asked = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), _postgres(wanted))
-        return Ticket.id.in_(select(words.c.ticket_id).where(words.c.words.bool_op("@@")(asked)))
-    indexed = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
+def having(session: Session, said: str) -> ColumnElement[bool]:
+    """That a ticket has all of this in it; no ticket has nothing."""
+    wanted = phrases(said)
+    if not wanted:
+        return false()
+    if session.get_bind().dialect.name == "postgresql":
+        return _on_postgres(session, _postgres(wanted))
     # As a list of numbers: joined, SQLite may ask the index anew for each ticket.
-    return Ticket.id.in_(select(indexed.c.rowid).where(indexed.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))))
+    return Ticket.id.in_(select(_fts.c.rowid).where(_fts.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))))
+
+
+def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
+    """The few tickets by their numbers; of many, PostgreSQL looks through the newest until a page is full.
+
+    It cannot tell the two apart itself: what begins like this it takes for frequent, and for a word that nobody has
+    ever written it would read every ticket. So the newest tickets are looked at first, then the index is asked.
+    """
+    known: dict[str, ColumnElement[bool]] = session.info.setdefault("search", {})  # for page and count alike
+    if asked not in known:
+        query = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), asked)
+        matches = _words.c.words.bool_op("@@")(query)
+        known[asked] = Ticket.id.in_(select(_words.c.ticket_id).where(matches))
+        newest = select(_words).order_by(_words.c.ticket_id.desc()).limit(SAMPLE).subquery()
+        often = select(func.count()).select_from(newest).where(newest.c.words.bool_op("@@")(query))
+        if (session.scalar(often) or 0) < SAMPLE * OFTEN:
+            numbers = list(session.scalars(select(func.search_few(query, FEW + 1))))
+            if len(numbers) <= FEW:
+                known[asked] = Ticket.id == any_(cast(literal(numbers), ARRAY(Integer)))
+    return known[asked]
 
 
 @contextmanager

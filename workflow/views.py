@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 from sqlalchemy.orm import Session, joinedload
 
 from workflow import process, search
@@ -93,8 +93,8 @@ def _open(*more: ColumnElement[bool]) -> Where:
 
 
 def _mine(actor: str) -> ColumnElement[bool]:
-    me = select(Staff.id).where(or_(Staff.name == actor, Staff.email == actor.casefold()))
-    return Ticket.owner_id.in_(me)
+    named = or_(Staff.name == actor, and_(Staff.email == actor.casefold(), Staff.email != ""))
+    return Ticket.owner_id == select(Staff.id).where(named).limit(1).scalar_subquery()
 
 
 def _escalated() -> ColumnElement[bool]:
@@ -142,9 +142,7 @@ def query(session: Session, asked: Asked, *, actor: str, now: datetime) -> Selec
     """Every ticket that is asked for, in order and without its page; the owner and company come with each."""
     found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
     if asked.words:
-        wanted = search.phrases(asked.words)
-        dialect = session.get_bind().dialect.name
-        found = found.where(search.having(wanted, dialect) if wanted else false())
+        found = found.where(search.having(session, asked.words))
     return found.order_by(*_order(asked)).options(joinedload(Ticket.owner), joinedload(Ticket.company))
 
 
@@ -193,5 +191,7 @@ def _order(asked: Asked) -> tuple[ColumnElement[Any], ...]:
             return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())
         case Sort.NEWEST:
             return (Ticket.id.desc(),)
+        case _ if asked.view == "unassigned":  # nobody owns any of them: in this order PostgreSQL need not sort
+            return (Ticket.owner_id.asc(), Ticket.id.asc())
         case _:
             return (Ticket.id.asc(),)
