@@ -93,8 +93,11 @@ def load(session: Session, asked: Asked, *, actor: str, now: datetime) -> List:
 
 def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime) -> Count:
     """How many there are: where the list ends on this page, its place says so."""
+    shown = page.first - 1 + len(page.tickets)
     if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
-        return Count(page.first - 1 + len(page.tickets))
+        return Count(shown)
+    if asked.words and search.many(session, asked.words):
+        return Count(shown, more=True)
     return views.count(session, asked, actor=actor, now=now)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -37,7 +38,8 @@ from workflow.models import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
 SHORTEST_BEGINNING = 3  # letters; half the tickets have a word that begins with "a"
-SAMPLE, OFTEN, FEW = 1000, 0.1, 5000  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
+KNOWN, MANY = "search", "search many"  # what a session knows already
+SAMPLE, OFTEN, FEW = 1000, 0.1, 1000  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
 AROUND = 60  # letters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"\s]+)')
@@ -126,18 +128,31 @@ def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
     It cannot tell the two apart itself: what begins like this it takes for frequent, and for a word that nobody has
     ever written it would read every ticket. So the newest tickets are looked at first, then the index is asked.
     """
-    known: dict[str, ColumnElement[bool]] = session.info.setdefault("search", {})  # for page and count alike
+    known: dict[str, ColumnElement[bool]] = session.info.setdefault(KNOWN, {})  # for page and count alike
     if asked not in known:
         query = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), asked)
-        matches = _words.c.words.bool_op("@@")(query)
-        known[asked] = Ticket.id.in_(select(_words.c.ticket_id).where(matches))
-        newest = select(_words).order_by(_words.c.ticket_id.desc()).limit(SAMPLE).subquery()
-        often = select(func.count()).select_from(newest).where(newest.c.words.bool_op("@@")(query))
-        if (session.scalar(often) or 0) < SAMPLE * OFTEN:
-            numbers = list(session.scalars(select(func.search_few(query, FEW + 1))))
-            if len(numbers) <= FEW:
-                known[asked] = Ticket.id == any_(cast(literal(numbers), ARRAY(Integer)))
+        few = _few(session, query)
+        if few is None:
+            known[asked] = Ticket.id.in_(select(_words.c.ticket_id).where(_words.c.words.bool_op("@@")(query)))
+            session.info.setdefault(MANY, set()).add(asked)
+        else:
+            known[asked] = Ticket.id == any_(cast(literal(few), ARRAY(Integer)))
     return known[asked]
+
+
+def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
+    """The numbers of all tickets that have it; None where those are more than FEW."""
+    newest = select(_words).order_by(_words.c.ticket_id.desc()).limit(SAMPLE).subquery()
+    often = select(func.count()).select_from(newest).where(newest.c.words.bool_op("@@")(query))
+    if (session.scalar(often) or 0) > SAMPLE * OFTEN:
+        return None
+    numbers = list(session.scalars(select(func.search_few(query, FEW + 1))))
+    return numbers if len(numbers) <= FEW else None
+
+
+def many(session: Session, said: str) -> bool:
+    """Whether so many tickets have it that counting them would take longer than showing the first."""
+    return bool(session.info.get(MANY)) and _postgres(phrases(said)) in session.info[MANY]
 
 
 @contextmanager

@@ -65,18 +65,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Count:
-    """How many there are; beyond MOST nobody counts."""
+    """How many there are, or at least are: nobody counts beyond MOST."""
 
     number: int
-
-    @property
-    def more(self) -> bool:
-        """Whether there are more than were counted."""
-        return self.number > MOST
+    more: bool = False
 
     def __str__(self) -> str:
         """`17`, or `1,000+`."""
-        return f"{MOST:,}+" if self.more else f"{self.number:,}"
+        return f"{self.number:,}{'+' if self.more else ''}"
 
 
 @dataclass(frozen=True)
@@ -156,13 +152,17 @@ def page(session: Session, asked: Asked, *, actor: str, now: datetime) -> Page:
 
 def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count:
     """How many tickets are asked for, up to MOST."""
-    return Count(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
+    return _counted(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
 
 
 def counts(session: Session, names: Iterable[str], *, actor: str, now: datetime) -> dict[str, Count]:
     """How many tickets are on each of these views, in one query."""
     each = [_bounded(session, Asked(name), actor, now).label(name) for name in names]
-    return {name: Count(number) for name, number in session.execute(select(*each)).one()._mapping.items()}  # noqa: SLF001  # the public way to a row's names
+    return {name: _counted(number) for name, number in session.execute(select(*each)).one()._mapping.items()}  # noqa: SLF001  # the public way to a row's names
+
+
+def _counted(number: int) -> Count:
+    return Count(min(number, MOST), more=number > MOST)
 
 
 def _bounded(session: Session, asked: Asked, actor: str, now: datetime) -> ColumnElement[int]:

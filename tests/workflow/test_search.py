@@ -97,6 +97,21 @@ def test_very_long_and_very_many_messages_are_taken(any_house: House) -> None:
     assert found(any_house, "next59 ann") == [number]
 
 
+def test_few_and_many_are_found_alike(postgres_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [ticket_of(postgres_house, mail(f"denied {n}")) for n in range(4)]
+    for few, often, sample, many in ((1000, 0.1, 2, True), (1000, 2, 1000, False), (3, 2, 1000, True)):
+        monkeypatch.setattr(search, "FEW", few)
+        monkeypatch.setattr(search, "OFTEN", often)
+        monkeypatch.setattr(search, "SAMPLE", sample)
+        assert found(postgres_house, "denied") == numbers[::-1]
+        assert found(postgres_house, "nowhere") == []
+        with postgres_house.store.reading() as session:
+            asked = views.Asked("all", words="denied")
+            assert views.count(session, asked, actor="", now=postgres_house.clock()).number == 4
+            assert search.many(session, "denied") is many
+            assert not search.many(session, "nowhere")
+
+
 def test_two_messages_at_the_same_time_are_both_found(postgres_house: House) -> None:
     number = ticket_of(postgres_house)
 
