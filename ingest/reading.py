@@ -32,7 +32,7 @@ AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until t
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 PATIENCE_SECONDS = 0.5  # how long those behind wait for an item, so that they are filed in the order they came
 LOOK_SECONDS = 0.05
-AT_ONCE = 3  # frames filed in one transaction: doors wait for it, but not for a workbook of 100,000 rows
+AT_ONCE = 5  # frames filed in one transaction: doors wait for it, but not for a workbook of 100,000 rows
 PROGRESS_SECONDS = 5.0  # between two lines of the log about one that takes long
 OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not the item
 

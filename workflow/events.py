@@ -76,7 +76,8 @@ def promise(session: Session, change: Mapping[str, Any]) -> None:
 def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
     """The rows of `promise`, by column; none where nobody asked."""
     happened = of(change)
-    if not happened:
+    hooks = _hooks(session) if happened else []
+    if not hooks:
         return []
     named = [(event, f"evt_{uuid4().hex}") for event in happened]
     return [
@@ -85,7 +86,7 @@ def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
             "not_before": change["at"], "created_at": change["at"], "reason": "", "attempts": 0,
         }
         for event, name in named
-        for number, wanted in _hooks(session)
+        for number, wanted in hooks
         if event in wanted
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -35,6 +36,7 @@ def is_ours(email: str, settings: Settings) -> bool:
     return plain in {*settings.addresses, settings.sender.casefold()} or f"@{domain}" in settings.addresses
 
 
+@lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
 def company_key(name: str) -> str:
     """A company's name folded for comparison: case, accents' form, punctuation and spacing do not matter."""
     folded = unicodedata.normalize("NFKC", name).casefold()
@@ -150,8 +152,10 @@ def contact_for(
         return None
     known = records.contact(person.key)
     if known is not None:
-        known.name = known.name or person.name
-        known.phone = known.phone or phone
+        if person.name and not known.name:
+            known.name = person.name
+        if phone and not known.phone:
+            known.phone = phone
         if vouched and known.company is None:
             known.company = company
         return known

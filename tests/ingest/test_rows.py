@@ -33,7 +33,7 @@ from workflow.states import DeliveryState, Outcome
 from workflow.store import Store, migrate
 
 HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")
-MANY = 1_300
+MANY = 2_100
 
 
 def table(*rows: tuple[str, ...]) -> bytes:
@@ -112,7 +112,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     file, seen = reading._file_some, []
 
     def interrupted(*given: object, last: bool) -> bool:
-        if counted(house, Filing) >= 600:
+        if counted(house, Filing) >= 1_000:
             raise KeyboardInterrupt
         seen.append(given[3])
         return file(*given, last=last)  # type: ignore[arg-type]
@@ -120,10 +120,10 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     monkeypatch.setattr(reading, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read(house, number)
-    assert counted(house, Ticket) == 600
+    assert counted(house, Ticket) == 1_000
     [progress] = status.report(house).reading
-    assert (progress.delivery, progress.filed) == (number, 600)
-    assert adds_up(house)["opened"] == 600
+    assert (progress.delivery, progress.filed) == (number, 1_000)
+    assert adds_up(house)["opened"] == 1_000
 
     monkeypatch.setattr(reading, "_file_some", file)
     skipped = []
@@ -133,7 +133,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     assert skipped == []  # somebody else may still be at it
     clock.turn(seconds=READING.total_seconds() + 1)
     read(house, number)
-    assert skipped == [600]
+    assert skipped == [1_000]
     assert adds_up(house) == {"received": MANY, "opened": MANY}
     assert status.report(house).reading == []
 
@@ -172,7 +172,7 @@ def test_two_that_read_it_at_once_double_nothing(
     number = arrive(house, table(*rows(MANY)))
 
     def overtaken(*given: object, last: bool) -> bool:
-        if counted(house, Filing) == 600:
+        if counted(house, Filing) == 1_000:
             monkeypatch.setattr(reading, "_file_some", file)
             clock.turn(minutes=2)
             read(house, number)
@@ -232,12 +232,12 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
 
     worker = psutil.Popen([*INTAKE, "worker"], env=doors.environment, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        until(lambda: filed() >= 600)
+        until(lambda: filed() >= 1_000)
     finally:
         worker.kill()
         worker.wait()
     killed_at = filed()
-    assert 600 <= killed_at < count
+    assert 1_000 <= killed_at < count
     doors.environment["INTAKE_CLOCK_OFFSET"] = "120"
     with doors.process("worker"):
         until(lambda: filed() == count)

@@ -107,7 +107,7 @@ def _sqlite() -> None:
             changed = "EXISTS (SELECT 1 FROM ticket_words WHERE rowid = new.ticket_id)"
         op.execute(
             f"CREATE TRIGGER search_{table}_{event.lower()} AFTER {event}{when} ON {table}"
-            f" WHEN ({changed}) AND NOT EXISTS (SELECT 1 FROM ticket_words_paused) BEGIN"
+            f" WHEN NOT EXISTS (SELECT 1 FROM ticket_words_paused) AND ({changed}) BEGIN"
             f" DELETE FROM ticket_words WHERE rowid {of};"
             f" INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents"
             f" WHERE ticket_id {of}; END"
