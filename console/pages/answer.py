@@ -75,7 +75,8 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
     if what == "discard":
         flash("The draft is gone.", "success")
     if written.promised_at is not None or what == "discard":
-        return redirect(url_for("ticket.show", number=number))
+        sent = f"sending-{written.id}" if written.promised_at else "main"  # to the button that takes it back
+        return redirect(url_for("ticket.show", number=number, _anchor=sent))
     return _page(number, written, said)
 
 

@@ -49,7 +49,7 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
         return _ask_again(number, action, changed), 409
     if not action.reversible:  # what can be taken back says so itself, with its button
         flash(said, "success")
-    return redirect(url_for("ticket.show", number=number))
+    return redirect(url_for("ticket.show", number=number, _anchor="notices" if action.reversible else "main"))
 
 
 @pages.post(f"/tickets/{NUMBER}/pulse")

@@ -86,12 +86,15 @@
   help.addEventListener("click", () => keys.showModal());
 
   const here = () => rows.querySelector("tr.here");
+  const left = Number(sessionStorage.getItem("here")); // where one was before reading a ticket
+  if (left) rows.querySelector(`tr[data-ticket="${left}"]`)?.classList.add("here");
   const go = step => {
     const each = all();
     const at = Math.min(Math.max(each.indexOf(here()) + step, 0), each.length - 1);
     if (at < 0) return;
     here()?.classList.remove("here");
     each[at].classList.add("here");
+    sessionStorage.setItem("here", each[at].dataset.ticket);
     each[at].querySelector("a.open").focus();
     each[at].scrollIntoView({ block: "nearest" });
   };

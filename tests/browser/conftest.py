@@ -1,4 +1,4 @@
-"""Chromium once a session, the desk's server once a test; and a desk after a fortnight, to look at, once a session."""
+"""Chromium once a module, the desk's server once a test; and a desk after a fortnight, to look at, once a session."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from console.web.app import create
 from tests.browser import awkward, fortnight
 from tests.browser.seat import Seat, served
 from tests.house import HandClock, Woken
+from tests.web import at_desk
 from workflow.house import House, open_house
 from workflow.settings import Settings
 from workflow.states import Role
@@ -21,9 +22,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SWITCHES = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # as root and in containers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real browser; skips where there is none."""
+    """A real browser; skips where there is none.
+
+    Once a module: while Playwright is there, no other event loop runs in this thread, and other modules' tests need one.
+    """
     if CHROMIUM is None:
         pytest.skip("Chromium left out: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -62,11 +66,11 @@ class Busy:
     house: House
     address: str
     numbers: dict[str, Any]
-    signed_in: Any
+    signed_in: dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def busy(browser: Browser, sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
+def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
     """What every page is looked at with: made once, because nobody changes it."""
     database = fast_folder / "busy.db"
     shutil.copy(sqlite_template, database)
@@ -74,9 +78,9 @@ def busy(browser: Browser, sqlite_template: Path, fast_folder: Path) -> Iterator
                         desk_lead="Priya Nair", fallback_supervisor="Marcus Webb")  # fmt: skip
     house = open_house(settings, waker=Woken(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(house, clock)) | vars(awkward.add(house, clock))
+    cookie = at_desk(house, Role.ADMIN).client.get_cookie("session")
+    assert cookie is not None
+    signed_in = {"cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]}
     with served(create(house)) as address:
-        first = Seat(browser, address, house).sign_in(Role.ADMIN)
-        signed_in = first.context.storage_state()
-        first.context.close()
         yield Busy(house, address, numbers, signed_in)
     house.close()

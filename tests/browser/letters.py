@@ -5,6 +5,7 @@ import struct
 import zlib
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTP
 from itertools import count
 
 from tests.workbooks import book
@@ -24,7 +25,7 @@ def letter(
     to: str = SUPPORT,
 ) -> bytes:
     """A mail to the desk; `files` are (name, type, content)."""
-    message = EmailMessage()
+    message = EmailMessage(policy=SMTP)
     local, _, domain = sender[1].partition("@")
     message["From"] = Address(sender[0], local, domain)
     message["To"] = to

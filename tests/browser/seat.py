@@ -34,6 +34,19 @@ _FOCUSED = """() => {
   if (!e || e === document.body) return "";
   return e.labels?.[0]?.textContent.trim() || e.ariaLabel || e.textContent.trim() || e.name || e.tagName;
 }"""
+# Marked by an outline or a shadow, its middle neither outside the window nor under something else.
+_SHOWS_FOCUS = """() => {
+  const e = document.activeElement;
+  if (!e || e === document.body) return false;
+  if (e.tagName === "IFRAME") return true;
+  const style = getComputedStyle(e);
+  const marked = (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none";
+  const box = [...e.getClientRects()].find((r) => r.width && r.height) ?? e.getBoundingClientRect();
+  const at = document.elementFromPoint(
+    Math.min(box.left + box.width / 2, innerWidth - 1), Math.min(Math.max(box.top, 0) + 4, innerHeight - 1));
+  const seen = at && (e.contains(at) || at.contains(e) || [...(e.labels ?? [])].some((l) => l.contains(at)));
+  return Boolean(marked && seen && box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight);
+}"""
 
 
 @contextmanager
@@ -131,6 +144,10 @@ class Seat:
     def focused(self) -> str:
         """What has the keyboard: its words, label or name; "" where nothing has."""
         return str(self.page.evaluate(_FOCUSED))
+
+    def shows_focus(self) -> bool:
+        """Whether somebody who looks can see what has the keyboard."""
+        return bool(self.page.evaluate(_SHOWS_FOCUS))
 
     def picture(self, name: str) -> None:
         """Keep a screenshot for the README, where that is asked for (INTAKE_PICTURES=1)."""
