@@ -26,7 +26,7 @@ SWITCHES = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # as ro
 def browser() -> Iterator[Browser]:
     """A real browser; skips where there is none.
 
-    Once a module: while Playwright is there, no other event loop runs in this thread, and other modules' tests need one.
+    Once a module: while Playwright is there no other event loop runs in this thread, and tests of others need one.
     """
     if CHROMIUM is None:
         pytest.skip("Chromium left out: apt-get install chromium")

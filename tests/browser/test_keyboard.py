@@ -33,7 +33,8 @@ def tab_to(seat: Seat, words: str) -> None:
     while not re.search(words, passed[-1]) and len(passed) < MOST_TABS:
         seat.page.keyboard.press("Tab")
         passed.append(seat.focused())
-        assert seat.shows_focus(), f"nobody sees where the keyboard is: {passed[-1]!r}"
+        last = not passed[-1]  # behind it comes the browser itself, then the first again
+        assert last or seat.shows_focus(), f"nobody sees where the keyboard is: {passed[-1]!r}"
     if re.search(words, passed[-1]):
         return
     raise AssertionError(f"{words!r} is not reached by Tab, but {passed}")
@@ -141,8 +142,11 @@ def test_single_keys_can_be_switched_off(seat: Take, numbers: list[int]) -> None
     assert ann.focused() == ""
 
 
-@pytest.mark.parametrize("path", ["/", "/tickets/1", "/tickets/1/answer", "/tasks", "/companies", "/dashboard", "/account"])
-def test_whatever_tab_reaches_can_be_seen(seat: Take, numbers: list[int], path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/", "/tickets/1", "/tickets/1/answer", "/tasks", "/companies", "/dashboard", "/account"]
+)
+@pytest.mark.usefixtures("numbers")
+def test_whatever_tab_reaches_can_be_seen(seat: Take, path: str) -> None:
     """On a phone's width too: not outside the window, not under something, and marked."""
     ann = seat().sign_in()
     for width in (1280, 360):

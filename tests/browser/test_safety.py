@@ -94,7 +94,7 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
     ann = seat().sign_in()
     frame = unfolded(ann.page)
     assert frame.locator("script").count(), "this test lets scripts through"
-    frame.get_by_role("button", name="Go").click()
+    frame.get_by_role("button", name="Go").press("Enter")
     _unharmed(ann.page, elsewhere)
     refused = [f for f in ann.faults if "sandbox" in f or "Content Security Policy" in f or "elsewhere" in f]
     assert len(refused) == len(ann.faults) > 3
@@ -105,7 +105,8 @@ def _unharmed(page: Page, elsewhere: Elsewhere) -> None:
     page.wait_for_load_state("networkidle")
     assert elsewhere.asked == []
     for frame in page.frames:
-        assert frame.evaluate("window.name") == ""
+        if frame.url.startswith("http"):  # one that is folded away has no page yet to be asked
+            assert frame.evaluate("window.name") == ""
     expect(page.get_by_role("heading", level=1)).to_contain_text("#1")
 
 

@@ -66,7 +66,7 @@ def recap(page: Page, words: str) -> None:
 @pytest.mark.parametrize("script", [True, False], ids=["", "without-javascript"])
 @pytest.mark.parametrize("door", THROUGH)
 def test_a_ticket_walks_from_the_queue_to_completed(
-    house: House, clock: HandClock, relay: Relay, seat: Take, door: str, script: bool
+    house: House, clock: HandClock, relay: Relay, seat: Take, door: str, *, script: bool
 ) -> None:
     ann = seat(java_script_enabled=script).sign_in()
     THROUGH[door](house, ann)
