@@ -17,6 +17,7 @@ from workflow.letter import STATUS
 PAGES = {
     "/": ("/", "/?view=open", "/?view=mine", "/?view=spam", "/?view=withdrawn", "/?view=all&q=claim", "/?sort=due"),
     "/account": ("/account",),
+    "/account/tokens": ("/account/tokens",),
     "/change": ("/change",),
     "/companies": ("/companies", "/companies?q=nobody"),
     "/companies/<int:number>": ("/companies/1",),
