@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := parsers ingest workflow webhooks console tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check chaos soak bench debian clean
+.PHONY: help run demo test check chaos soak bench pictures debian clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -36,6 +36,9 @@ bench: $(VENV)/.bench ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do \
 		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; else echo "no benchmark yet"; fi; \
 	done
+
+pictures: $(VENV)/.test debian ## the README's pictures, into docs/images/
+	INTAKE_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py -n 0
 
 $(VENV)/.bench: $(VENV)/.test
 	@$(PIP) install --editable '.[bench]' || echo "without the parser in Rust: there is no wheel of it for this machine"
