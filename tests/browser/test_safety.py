@@ -13,6 +13,7 @@ from ingest.reading import read_waiting
 from parsers import text
 from parsers.item import Format
 from tests.browser.awkward import PAGE, SVG, hostile_mail
+from tests.browser.conftest import CHROMIUM, SWITCHES
 from tests.browser.seat import Seat
 from tests.house import mail, ticket_of
 from workflow.house import House
@@ -155,14 +156,19 @@ def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(house: House
     assert all(c["httpOnly"] and c["sameSite"] == "Lax" for c in page.context.cookies())
 
 
-def test_going_back_after_signing_out_shows_nothing(house: House, seat: Take) -> None:
+def test_going_back_after_signing_out_shows_nothing(house: House, browser: Browser, address: str) -> None:
+    """In a browser that keeps pages whole for going back, as people's do; Playwright switches that off."""
     ticket_of(house, mail(SECRET))
-    page = seat().sign_in().page
+    as_people_have_it = browser.browser_type.launch(
+        executable_path=CHROMIUM, args=SWITCHES, ignore_default_args=["--disable-back-forward-cache"]
+    )
+    page = Seat(as_people_have_it, address, house).sign_in().page
     page.goto("/tickets/1")
     expect(page.get_by_role("main")).to_contain_text(SECRET)
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/login")
     for _ in range(2):
-        page.go_back()
+        page.evaluate("history.back()")
         expect(page).to_have_url(re.compile("/login"))
         assert SECRET not in page.content()
+    as_people_have_it.close()
