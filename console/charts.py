@@ -1,11 +1,15 @@
 """Figures drawn as SVG, on the server, by pygal."""
 
+import sys
 from xml.etree import ElementTree as ET  # it writes what we drew ourselves
 
 import pygal
 from pygal.style import Style
 
 from workflow.figures import Figure
+
+# pygal leaves a finder for its plugins behind, of a kind that importlib no longer knows how to ask. We have no plugins.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 # Okabe and Ito's colours: told apart by those who see colours otherwise; on white and on the dark page alike.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")

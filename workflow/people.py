@@ -183,7 +183,9 @@ def belongs(session: Session, email: str, ticket: Ticket) -> bool:
 
 
 def staff_named(session: Session, name: str) -> Staff | None:
-    """The person on the desk with this name or address."""
+    """The person on the desk with this name or address; None for no name."""
+    if not name:  # people without an address are many
+        return None
     return session.scalar(select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1))
 
 

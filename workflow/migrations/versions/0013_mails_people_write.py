@@ -71,7 +71,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     with op.batch_alter_table("outbox") as batch:
         batch.drop_index(op.f("ix_outbox_written_id"))
-        batch.drop_constraint(op.f("fk_outbox_written_id_written_mails"), type_="foreignkey")
         batch.drop_column("written_id")
     op.drop_table("mail_texts")
     op.drop_table("written_files")
