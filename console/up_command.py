@@ -178,6 +178,8 @@ def _start(supervisor: "Supervisor", settings: "Settings", environment: dict[str
 
 def _first_run(settings: "Settings") -> str:
     """The link for the first admin, "" once anybody has an account."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from workflow.house import open_house
     from workflow.invitations import first_run
 
@@ -185,6 +187,8 @@ def _first_run(settings: "Settings") -> str:
     try:
         with house.store.transaction() as session:
             token = first_run(session, now=house.clock())
+    except SQLAlchemyError:  # the database is away: `intake up` starts all the same, and gives the link the next time
+        token = None
     finally:
         house.close()
     return f"{settings.public_url}/join/{token}" if token else ""
