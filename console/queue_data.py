@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from console.web.asking import number_of
 from ingest.intake import Transport
 from workflow import rights, search, views
 from workflow.models import Staff, Ticket
@@ -53,7 +54,7 @@ def asked(told: Mapping[str, str], otherwise: str = "unassigned") -> Asked:
     filters = Filters(
         company=told.get("company", "").strip()[:LONGEST],
         door=next((d for d in DOORS if d == told.get("door")), ""),
-        owner=number(owner),
+        owner=number_of(owner),
         telemedicine=told.get("telemedicine") == "1",
         stage=next((s for s in STAGES if s == told.get("stage")), None),
     )
@@ -62,7 +63,7 @@ def asked(told: Mapping[str, str], otherwise: str = "unassigned") -> Asked:
         filters=filters,
         sort=next((s for s in Sort if s == told.get("sort")), None),
         words=told.get("q", "").strip()[:LONGEST],
-        page=number(page) or 1,
+        page=number_of(page) or 1,
     )
 
 
@@ -110,15 +111,10 @@ def workers(session: Session) -> list[Staff]:
 def seen(values: list[str]) -> dict[int, int | None]:
     """What the boxes of a list say: the number of each ticket, and whose it was when it was shown."""
     pairs = [value.partition(":")[::2] for value in values]
-    numbers = ((number(ticket), number(owner)) for ticket, owner in pairs)
+    numbers = ((number_of(ticket), number_of(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}
 
 
 def box(ticket: Ticket) -> str:
     """What the box of a ticket in a list says."""
     return f"{ticket.id}:{ticket.owner_id or 0}"
-
-
-def number(said: str | None) -> int | None:
-    """A number of the database that an address or a form names; None for anything else."""
-    return int(said) if said and said.isascii() and said.isdigit() and len(said) < 10 else None  # noqa: PLR2004  # fits

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from console.web.asking import number_of
 from workflow import notes, process, relations, undo
 from workflow.desk import Missing, ticket_or_missing
 from workflow.house import House
@@ -33,8 +34,7 @@ class Asked:
 
     def number(self, field: str) -> int:
         """A number of the form, as "#12" or "12"; 0, which nothing has, for anything else."""
-        said = self.said(field, 20).removeprefix("#")
-        return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0  # noqa: PLR2004  # 32 bits
+        return number_of(self.said(field, 20).removeprefix("#")) or 0
 
     def reason(self) -> str:
         """Why. Raises Missing where nobody says."""

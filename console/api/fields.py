@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-MOST = 2**31 - 1  # as wide as the database's numbers
+from console.web.asking import MOST
 
 
 def _storable(text: str) -> None:

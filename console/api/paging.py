@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from console.api.errors import Refused
-from console.api.fields import MOST
+from console.web.asking import number_of
 from workflow.models import Ticket
 from workflow.views import Sort
 
@@ -72,9 +72,9 @@ def _moment(said: str) -> datetime:
 
 def number(said: str) -> int:
     """A number of the database in a cursor. Raises Refused for anything else."""
-    if said.isascii() and said.isdigit() and len(said) < 11 and int(said) <= MOST:  # noqa: PLR2004  # 32 bits
-        return int(said)
-    raise _no_cursor()
+    if (found := number_of(said)) is None:
+        raise _no_cursor()
+    return found
 
 
 def _no_cursor() -> Refused:

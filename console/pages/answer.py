@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import answer_data
 from console.answer_data import Warned
-from console.web.asking import db, house, needs, now, staff
+from console.web.asking import db, house, needs, now, number_of, staff
 from parsers import names
 from workflow import answering, drafts, mail_texts, presence
 from workflow.desk import Missing
@@ -172,8 +172,8 @@ def _do(session: Session, ticket: Ticket, written: Written, what: str, which: st
         _send(session, ticket, written, said)
     elif what == "discard":
         drafts.discard(session, written)
-    elif what == "remove" and which.isascii() and which.isdigit():
-        drafts.leave_out(session, written, int(which))
+    elif what == "remove" and (file := number_of(which)):
+        drafts.leave_out(session, written, file)
     elif what == "text":
         _begin_with(ticket, written, request.form.get("name", ""))
     elif what == "save":

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from console import queue_data
 from console.pages.saved_views import DELETED
 from console.queue_data import COUNTED, DOORS, SORTS, STAGES
-from console.web.asking import allowed, background, db, house, needs, now, staff
+from console.web.asking import allowed, background, db, house, needs, now, number_of, staff
 from workflow import assigning, saved_views, search, views
 from workflow.models import Staff, Ticket
 from workflow.rights import Right, may
@@ -55,7 +55,7 @@ def assign() -> AnyResponse:
     """Take tickets nobody owns, or give any to somebody, which a lead may; only those that are still as shown."""
     take = request.form.get("take")
     seen = queue_data.seen([take] if take else request.form.getlist("ticket"))
-    owner = db().get(Staff, staff().id if take or "mine" in request.form else queue_data.number(request.form.get("to")))
+    owner = db().get(Staff, staff().id if take or "mine" in request.form else number_of(request.form.get("to")))
     if not seen or owner is None:
         flash("Choose tickets first, and whom to give them to.", "error")
         return _back()
@@ -75,7 +75,7 @@ def assign() -> AnyResponse:
 @needs(Right.WORK)
 def undo() -> AnyResponse:
     """Give tickets back to whom they belonged to before, where nobody has given them away since."""
-    marks = [mark for said in request.form.getlist("mark") if (mark := queue_data.number(said))]
+    marks = [mark for said in request.form.getlist("mark") if (mark := number_of(said))]
     with house().store.transaction() as writing:
         made = assigning.take_back(house().desk, writing, marks, by=staff().name, now=now())
     _tell(made, "given back")

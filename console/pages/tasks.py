@@ -5,7 +5,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
-from console.web.asking import db, house, needs, now, staff
+from console.web.asking import db, house, needs, now, number_of, staff
 from workflow import audit
 from workflow.models import Staff, Task
 from workflow.rights import Right
@@ -40,8 +40,7 @@ def tick(number: int, what: str) -> Response:
 
 
 def _listed(view: str) -> list[Task]:
-    after = request.args.get("after", "")
-    beyond = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None  # noqa: PLR2004
+    beyond = number_of(request.args.get("after"))
     query = select(Task).options(joinedload(Task.ticket)).limit(PAGE)
     if view == "done":
         query = query.where(Task.done_at.is_not(None)).order_by(Task.id.desc())

@@ -15,6 +15,7 @@ from workflow.rights import Right, may
 
 HOUSE = "intake.house"
 RIGHT, PUBLIC = "intake_right", "public"
+MOST = 2**31 - 1  # as wide as the database's numbers
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -55,6 +56,12 @@ def staff() -> Staff:
 def zone() -> ZoneInfo:
     """The zone in which this viewer reads times."""
     return ZoneInfo(g.get("time_zone") or house().settings.time_zone)
+
+
+def number_of(said: str | None) -> int | None:
+    """A number of the database that an address or a form names; None for anything else."""
+    plain = said and said.isascii() and said.isdigit() and len(said) <= len(str(MOST))
+    return int(said) if said and plain and int(said) <= MOST else None
 
 
 def allowed(right: Right) -> bool:

@@ -169,6 +169,8 @@ def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(house: House, desk
     assert desk.get(f"/answer-files/{file}").data == b"x"
     assert other.get(f"/answer-files/{file}").status_code == 404
     assert other.post(f"/tickets/{ticket}/answer/draft", given).status_code == 400
+    assert do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200  # no number of ours: nothing goes
+    assert counted(house, WrittenFile) == 1
     assert do(desk, ticket, f"remove:{file}", given).status_code == 200
     assert counted(house, WrittenFile) == 0
     assert do(desk, ticket, "discard", given).status_code == 302
