@@ -1,16 +1,8 @@
 """Commands that put people and companies on record."""
 
-from datetime import datetime
-from typing import TYPE_CHECKING
-
 import click
 
 from console import opening, show
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from workflow.models import Company
 
 ROLES = ("agent", "lead", "admin", "auditor")
 
@@ -39,23 +31,17 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
 
     Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign "Ann Lee"`.
     """
-    from sqlalchemy import select
-
-    from workflow import audit, invitations
-    from workflow.models import Staff
+    from workflow import accounts, people
     from workflow.states import Role
 
     with opening.house() as house, house.store.transaction() as session:
-        now = house.clock()
-        person = session.scalar(select(Staff).where(Staff.name == name))
+        now, person = house.clock(), people.staff_named(session, name)
         if person is None:
-            person = Staff(name=name, role=Role(role), email="", created_at=now)
-            session.add(person)
-        person.role, person.email = Role(role), email.strip().casefold() or person.email
-        session.flush()
-        audit.record(session, "user", by=actor, cause="user add", now=now, staff=person.id, role=role)
-        token = invitations.invite(session, person, person.role, by=actor, now=now)
-    click.echo(f"{name} is on the desk as {role}. To sign in: {house.settings.public_url}/join/{token}")
+            person, token = accounts.add(session, name, email, Role(role), by=actor, now=now)
+        else:
+            accounts.change(session, person.id, Role(role), email or person.email, by=actor, now=now)
+            person, token = accounts.link(session, person.id, by=actor, now=now)
+    click.echo(f"{person.name} is on the desk as {role}. To sign in: {house.settings.public_url}/join/{token}")
 
 
 @user.command("link")
@@ -69,12 +55,12 @@ def user_link(name: str, actor: str) -> None:
 
     It works once, within a day. A new password ends their other sessions and any lock-out.
     """
-    from workflow import invitations
+    from workflow import accounts
     from workflow.desk import owner_or_missing
 
     with opening.house() as house, house.store.transaction() as session:
         person = owner_or_missing(session, name)
-        token = invitations.invite(session, person, person.role, by=actor, now=house.clock())
+        _, token = accounts.link(session, person.id, by=actor, now=house.clock())
     click.echo(f"{house.settings.public_url}/join/{token}")
 
 
@@ -127,37 +113,21 @@ def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, 
 
     USERs are people on the desk: `intake user add`. A ticket not resolved in 3 days escalates to the manager.
     """
-    from workflow import audit
+    from workflow import people, records
     from workflow.desk import owner_or_missing
-    from workflow.records import own
 
     with opening.house() as house, house.store.transaction() as session:
-        now = house.clock()
-        found = _company(session, name, now)
-        found.number = number or found.number
-        if manager:
-            found.manager = owner_or_missing(session, manager)
-        if consultant:
-            found.consultant = owner_or_missing(session, consultant)
-        session.flush()
-        for domain in domains:
-            own(session, domain.strip().casefold().removeprefix("@"), found)
-        audit.record(session, "company", by=actor, cause="company add", now=now, company=found.id)
+        found = people.Records(session).company_keyed(people.company_key(name))
+        known = [d.domain for d in found.domains] if found else []
+        says = records.CompanySays(
+            name=found.name if found else name,
+            number=number or (found.number if found else "") or "",
+            domains=[*known, *domains],
+            manager=owner_or_missing(session, manager) if manager else (found.manager if found else None),
+            consultant=owner_or_missing(session, consultant) if consultant else (found.consultant if found else None),
+        )
+        records.keep_company(session, found, says, by=actor, now=house.clock())
     click.echo(f"{name} is on record.")
-
-
-def _company(session: "Session", name: str, now: datetime) -> "Company":
-    from sqlalchemy import select
-
-    from workflow import people
-    from workflow.models import Company
-
-    key = people.company_key(name)
-    found = session.scalar(select(Company).where(Company.key == key))
-    if found is None:
-        found = Company(name=name.strip(), key=key, created_at=now)
-        session.add(found)
-    return found
 
 
 @company.command("list")

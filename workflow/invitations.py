@@ -1,6 +1,5 @@
 """Links by which people make an account or a new password: random, for one use, for a day."""
 
-import hashlib
 import secrets
 from datetime import datetime, timedelta
 
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from workflow import audit
 from workflow.account_models import Account, Invitation
+from workflow.keys import digest
 from workflow.models import Staff
 from workflow.states import Role
 
@@ -20,7 +20,7 @@ def invite(session: Session, staff: Staff | None, role: Role, *, by: str, now: d
     token = secrets.token_urlsafe(24)
     session.add(
         Invitation(
-            key=key_of(token),
+            key=digest(token),
             staff_id=staff.id if staff else None,
             role=role,
             created_at=now,
@@ -43,13 +43,8 @@ def valid(session: Session, token: str, now: datetime) -> Invitation | None:
 
     One for the first admin is void once anybody has an account.
     """
-    found = session.get(Invitation, key_of(token), with_for_update=True)
+    found = session.get(Invitation, digest(token), with_for_update=True)
     if found is None or found.used_at is not None or now >= found.expires_at:
         return None
     void = found.staff_id is None and session.scalar(select(Account.id).limit(1)) is not None
     return None if void else found
-
-
-def key_of(token: str) -> str:
-    """How the database knows a token."""
-    return hashlib.sha256(token.encode()).hexdigest()

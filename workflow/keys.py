@@ -14,6 +14,11 @@ KEY_FILE = "secret.keys"
 SIGNATURE = 24  # hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
 
 
+def digest(secret: str) -> str:
+    """Under what name the database knows a random secret (a cookie, a link, a token): a copy of it opens nothing."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
 class Sealer:
     """Authenticated encryption at rest (Fernet: AES-128-CBC and HMAC-SHA256); the first key seals, all open."""
 

@@ -13,15 +13,6 @@ from workflow.moving_in import Brought, Roster
 from workflow.states import RowOutcome
 from workflow.storable import storable
 
-# Everybody has mail there: such a domain is no practice's, and would let any of its senders join a practice's tickets.
-ANYBODYS = frozenset(
-    """
-    gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com aol.com icloud.com me.com
-    mac.com comcast.net verizon.net att.net sbcglobal.net bellsouth.net cox.net charter.net proton.me protonmail.com
-    gmx.com mail.com zoho.com yandex.com
-    """.split()  # noqa: SIM905  # a list to be read
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastCompany:
@@ -153,12 +144,8 @@ def _changes(session: Session, past: PastCompany, company: Company | None, roste
         fills = fills or (person is not None and here is None)
     domains = []
     for domain in past.domains:
-        if domain in ANYBODYS:
-            left.append(f"{domain} is not taken: anybody can have mail there")
-            continue
-        owner = session.get(CompanyDomain, domain)
-        if owner is None:
+        if fault := people.domain_fault(session, domain, company):
+            left.append(fault)
+        elif session.get(CompanyDomain, domain) is None:
             domains.append(domain)
-        elif company is None or owner.company_id != company.id:
-            left.append(f"{domain} belongs to {owner.company.name}")
     return _Changes(number, domains, fills, left)

@@ -16,6 +16,14 @@ from workflow.settings import Settings
 
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}")
 _NUMBER = 64  # characters kept of a practice's number
+# Everybody has mail there: such a domain is no practice's, and would let any of its senders join a practice's tickets.
+ANYBODYS = frozenset(
+    """
+    gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com aol.com icloud.com me.com
+    mac.com comcast.net verizon.net att.net sbcglobal.net bellsouth.net cox.net charter.net proton.me protonmail.com
+    gmx.com mail.com zoho.com yandex.com
+    """.split()  # noqa: SIM905  # a list to be read
+)
 _NO_REPLY = re.compile(r"^(no-?_?reply|do-?_?not-?_?reply|mailer-daemon|postmaster|bounces?)([+-].*)?@", re.IGNORECASE)
 
 
@@ -122,6 +130,18 @@ def kept_number(number: str) -> str:
 def key_beside(name: str, number: str) -> str:
     """The key of a practice whose name another one has already: the number tells them apart."""
     return f"{company_key(name)[:300]} #{kept_number(number)}"
+
+
+def domain_fault(session: Session, domain: str, company: Company | None) -> str:
+    """Why a mail domain cannot be this company's, whose every sender then belongs to it; "" where it can, or is."""
+    if "." not in domain or not usable(f"x@{domain}"):
+        return f"{domain} is no mail domain"
+    if domain in ANYBODYS:
+        return f"{domain} is not taken: anybody can have mail there"
+    known = session.get(CompanyDomain, domain)
+    if known is not None and (company is None or known.company_id != company.id):
+        return f"{domain} belongs to {known.company.name}"
+    return ""
 
 
 def _by_number(records: Records, number: str) -> Company | None:

@@ -32,16 +32,16 @@ class CompanySays:
 
 def keep_company(session: Session, company: Company | None, says: CompanySays, *, by: str, now: datetime) -> Company:
     """Put a company on record, or change what is. Raises Missing when another one has its name, number or domain."""
-    key = people.company_key(says.name)
-    if not key:
+    if not people.company_key(says.name):
         raise Missing("a company needs a name")
     try:
         with session.begin_nested():
             if company is None:
-                company = Company(name="", key=key, created_at=now)
+                company = Company(name="", key="", created_at=now)
                 session.add(company)
-            company.name, company.key = says.name.strip()[:LONGEST_NAME], key
-            company.number = says.number.strip()[:64] or None
+            company.key = _key(company, says)
+            company.name = says.name.strip()[:LONGEST_NAME]
+            company.number = people.kept_number(says.number.strip()) or None
             company.manager, company.consultant = says.manager, says.consultant
     except IntegrityError:
         raise Missing("another company has this name or number") from None
@@ -50,14 +50,17 @@ def keep_company(session: Session, company: Company | None, says: CompanySays, *
     return company
 
 
+def _key(company: Company, says: CompanySays) -> str:
+    """What the company is found by: its name, and its number where it was told from a namesake by that."""
+    beside = company.key not in {"", people.company_key(company.name)}
+    return people.key_beside(says.name, says.number) if beside and says.number else people.company_key(says.name)
+
+
 def own(session: Session, domain: str, company: Company) -> None:
-    """Give a mail domain to a company. Raises Missing when another has it: a sender belongs to one practice."""
-    known = session.get(CompanyDomain, domain)
-    if known is not None and known.company_id != company.id:
-        raise Missing(f"{domain} belongs to {known.company.name}")
-    if "." not in domain or not people.usable(f"x@{domain}"):
-        raise Missing(f"{domain} is no mail domain")
-    if known is None:
+    """Give a mail domain to a company. Raises Missing when it cannot be: a sender belongs to one practice."""
+    if fault := people.domain_fault(session, domain, company):
+        raise Missing(fault)
+    if session.get(CompanyDomain, domain) is None:
         session.add(CompanyDomain(domain=domain, company_id=company.id))
 
 

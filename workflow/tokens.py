@@ -1,6 +1,5 @@
 """Tokens by which programs come in: for a person, with part of the person's rights, kept as a digest only."""
 
-import hashlib
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session, joinedload
 from workflow import audit
 from workflow.account_models import Account, ApiToken
 from workflow.desk import Missing
+from workflow.keys import digest
 from workflow.models import Staff
 from workflow.rights import Right, may
 from workflow.store import Store
@@ -39,7 +39,7 @@ def make(
     if len(of(session, person)) >= MOST:
         raise Missing(f"{person.name} has {MOST} tokens: revoke some first")
     token = PREFIX + secrets.token_urlsafe(32)
-    row = ApiToken(staff_id=person.id, name=said, key=_key(token), scopes=[str(r) for r in wanted], created_at=now)
+    row = ApiToken(staff_id=person.id, name=said, key=digest(token), scopes=[str(r) for r in wanted], created_at=now)
     session.add(row)
     session.flush()
     audit.record(session, "token made", by=by, cause="token", now=now, token=row.id, staff=person.id)
@@ -71,7 +71,7 @@ def presented(session: Session, token: str) -> ApiToken | None:
     query = (
         select(ApiToken)
         .outerjoin(Account, Account.staff_id == ApiToken.staff_id)
-        .where(ApiToken.key == _key(token), ApiToken.revoked_at.is_(None))
+        .where(ApiToken.key == digest(token), ApiToken.revoked_at.is_(None))
         .where(or_(Account.id.is_(None), Account.active))
         .options(joinedload(ApiToken.staff))
     )
@@ -89,7 +89,3 @@ def seen(store: Store, token: ApiToken, now: datetime) -> None:
         return
     with store.transaction() as session:
         session.execute(update(ApiToken).where(ApiToken.id == token.id).values(used_at=now))
-
-
-def _key(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

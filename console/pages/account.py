@@ -1,15 +1,20 @@
 """One's own account: time zone, password, second factor, and where one is signed in."""
 
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import available_timezones
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session
 from sqlalchemy import delete, select, update
 from werkzeug.wrappers import Response
 
-from console.web.asking import db, house, needs, now, staff
-from console.web.sessions import ACCOUNT, Session, key_of
-from workflow import audit
+from console.web.asking import db, house, needs, now, number_of, staff, zone
+from console.web.sessions import ACCOUNT, Session
+from console.web.writing import day
+from workflow import audit, records
 from workflow.account_models import Account, WebSession
+from workflow.desk import Missing
+from workflow.keys import digest
+from workflow.models import Staff
 from workflow.rights import Right
 
 pages = Blueprint("account", __name__)
@@ -28,8 +33,12 @@ def show() -> str:
         select(WebSession).where(WebSession.account_id == account.id).order_by(WebSession.seen_at.desc())
     )
     zones = [*COMMON, *sorted(available_timezones() - set(COMMON))]
-    here = key_of(_browser().token)
-    return render_template("account.html", account=account, zones=zones, sessions=list(signed_in), here=here)
+    here = digest(_browser().token)
+    others = list(db().scalars(select(Staff).where(Staff.id != account.staff_id).order_by(Staff.name)))
+    return render_template(
+        "account.html", account=account, zones=zones, sessions=list(signed_in), here=here, others=others,
+        away=_away(account.staff),
+    )  # fmt: skip
 
 
 @pages.post("/account/time-zone")
@@ -49,13 +58,48 @@ def time_zone() -> Response:
 @needs(Right.READ)
 def end_sessions() -> Response:
     """Sign out everywhere but here."""
-    here = key_of(_browser().token)
+    here = digest(_browser().token)
     with house().store.transaction() as session:
         others = delete(WebSession).where(WebSession.account_id == _mine(), WebSession.key != here)
         session.execute(others)
         audit.record(session, "sessions ended", by=staff().name, cause="account", now=now(), account=_mine())
     flash("You are signed out everywhere else.", "success")
     return redirect("/account")
+
+
+@pages.post("/account/away")
+@needs(Right.WORK)
+def away() -> Response:
+    """Say from which day to which one is away, and who covers; without a first day one is back."""
+    said = {field: request.form.get(field, "") for field in ("since", "until")}
+    try:
+        since, until = (_midnight(said["since"]), _midnight(said["until"], days=1))
+        with house().store.transaction() as session:
+            person = session.get_one(Staff, staff().id)
+            cover = session.get(Staff, number_of(request.form.get("cover", "")) or 0)
+            if since and cover is None:
+                raise Missing("say who covers, or your tasks wait for you")
+            records.send_away(session, person, since=since, until=until, cover=cover, by=person.name, now=now())
+    except (Missing, ValueError) as fault:
+        flash(f"Nothing was changed: {fault if isinstance(fault, Missing) else 'that is no day'}.", "error")
+    else:
+        flash("New tasks of yours go to your cover meanwhile." if since else "You are here.", "success")
+    return redirect("/account")
+
+
+def _away(person: Staff) -> str:
+    """Whether a person is or will be away, and who covers, in words."""
+    if person.away_since is None or (person.away_until is not None and person.away_until <= now()):
+        return "You are here."
+    last = f" to {day(person.away_until - timedelta(days=1))}" if person.away_until else ""
+    return f"Away from {day(person.away_since)}{last}; {person.cover.name if person.cover else 'nobody'} covers."
+
+
+def _midnight(said: str, days: int = 0) -> datetime | None:
+    """The beginning of a day of the viewer's, so many days later; None for no day. Raises ValueError for what is none."""
+    if not said:
+        return None
+    return datetime.combine(date.fromisoformat(said) + timedelta(days=days), time(0), zone()).astimezone(UTC)
 
 
 def _mine() -> int:

@@ -1,6 +1,5 @@
 """Sessions kept on the server: the cookie holds a random name, the database what it stands for."""
 
-import hashlib
 import secrets
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from werkzeug.datastructures import CallbackDict
 
 from workflow.account_models import WebSession
 from workflow.house import House
+from workflow.keys import digest
 
 SEEN_EVERY = timedelta(seconds=60)  # how exactly we know when a session was used last
 LONGEST = timedelta(hours=16)  # a working day, whatever is done in it
@@ -58,7 +58,7 @@ class Sessions(SessionInterface):
         token = request.cookies.get(self.get_cookie_name(app), "")
         if token and request.endpoint != "static":
             with self._house.store.reading() as session:
-                row = session.get(WebSession, key_of(token))
+                row = session.get(WebSession, digest(token))
             if row is not None and self._alive(row, self._house.clock()):
                 return Session(_TAGS.loads(row.data), token, row)
         return Session(None, secrets.token_urlsafe(32), None)
@@ -89,7 +89,7 @@ class Sessions(SessionInterface):
         )
 
     def _write(self, session: Session, now: datetime) -> None:
-        key, began = key_of(session.token), session.row.created_at if session.row else now
+        key, began = digest(session.token), session.row.created_at if session.row else now
         with self._house.store.transaction() as writing:
             if session.row is not None and session.row.key != key:
                 writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
@@ -103,8 +103,3 @@ class Sessions(SessionInterface):
 
     def _alive(self, row: WebSession, now: datetime) -> bool:
         return now - row.seen_at < self._idle and now - row.created_at < LONGEST
-
-
-def key_of(token: str) -> str:
-    """Under what name the database knows a secret token: a copy of the database signs nobody in."""
-    return hashlib.sha256(token.encode()).hexdigest()

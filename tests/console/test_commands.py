@@ -7,9 +7,14 @@ from pathlib import Path
 
 import click
 import pytest
+from sqlalchemy import select
 
 from console.main import PLACES, SECTIONS, cli
 from tests.console.command import Intake
+from workflow.account_models import Account
+from workflow.house import House
+from workflow.models import Staff
+from workflow.states import Role
 
 
 def every_command() -> list[tuple[str, ...]]:
@@ -112,3 +117,15 @@ def test_people_and_companies(intake: Intake) -> None:
     assert [w for w in ("Acme Clinic", "4711", "Max Berg", "acme.example acme.test") if w not in said] == []
     assert "belongs to Acme" in intake("company", "add", "Other", "--domain", "acme.test", code=1).stderr
     assert "intake user add" in intake("company", "add", "Other", "--manager", "Nobody", code=1).stderr
+
+
+def test_the_last_admin_stays_one_by_command_too(intake: Intake, at_home: House) -> None:
+    intake("user", "add", "Max Berg", "--role", "admin", "--email", "max@pmb.test")
+    with at_home.store.transaction() as session:
+        max_berg = session.scalars(select(Staff)).one()
+        session.add(
+            Account(staff_id=max_berg.id, email="max@pmb.test", uniquifier="u", created_at=at_home.clock())
+        )
+    assert "last admin" in intake("user", "add", "Max Berg", "--role", "agent", code=1).stderr
+    with at_home.store.reading() as session:
+        assert session.scalars(select(Staff.role)).one() is Role.ADMIN

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from parsers.item import Address
 from tests.house import HandClock, contact, counted, mail, ticket_of
 from tests.web import Desk, at_desk
-from workflow import records
+from workflow import people, records
 from workflow.desk import owner_or_missing
 from workflow.house import House
 from workflow.models import Company, Contact, Outgoing, Staff, Task, Ticket
@@ -100,6 +100,52 @@ def test_an_unknown_senders_click_gives_their_tickets_a_company(any_house: House
 def ticket(house: House, number: int) -> Ticket:
     with house.store.reading() as session:
         return session.get_one(Ticket, number)
+
+
+def test_a_domain_where_anybody_has_mail_is_nobodys(any_house: House, desk: Desk) -> None:
+    number = practice(any_house)
+    mine = ticket_of(any_house, mail("hello", sender=Address("Jo", "jo@gmail.com")))
+    other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@gmail.com")))
+    desk.get("/senders")
+    jo = contact(any_house, "jo@gmail.com").id
+    assert "anybody can have mail there" in desk.post(
+        f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True
+    ).text
+    assert {ticket(any_house, n).company_id for n in (mine, other)} == {None}
+    desk.post(f"/senders/{jo}", {"company": number})
+    assert (ticket(any_house, mine).company_id, ticket(any_house, other).company_id) == (number, None)
+
+
+def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(any_house: House, desk: Desk) -> None:
+    practice(any_house, number="1")
+    with any_house.store.transaction() as session:
+        twin = people.add_company(people.Records(session), "Sunrise", "2", any_house.clock())
+        assert twin is not None
+        session.flush()
+        number = twin.id
+    desk.get(f"/companies/{number}/edit")
+    said = {"name": "Sunrise", "number": "2", "domains": "two.example"}
+    assert desk.post(f"/companies/{number}/edit", said).status_code == 302
+    assert [d.domain for d in company(any_house, number).domains] == ["two.example"]
+
+
+def test_who_says_that_they_are_away_has_their_tasks_covered(any_house: House, desk: Desk, clock: HandClock) -> None:
+    eva = person(any_house, "Eva Lind")
+    desk.get("/account")
+    said = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
+    assert "say who covers" in desk.post("/account/away", said, follow_redirects=True).text
+    assert "Eva Lind covers" in desk.post("/account/away", {**said, "cover": eva}, follow_redirects=True).text
+    number = ticket_of(any_house)
+    with any_house.store.transaction() as session:
+        found = session.get_one(Ticket, number)
+        any_house.desk.assign(session, found, owner_or_missing(session, "Ann Lee"), by="Ann Lee", now=clock.now)
+    clock.turn(days=2, hours=1)
+    raise_tasks(any_house, clock.now)
+    with any_house.store.reading() as session:
+        assert session.scalars(select(Task.assignee).where(Task.ticket_id == number)).all() == ["Eva Lind"]
+    desk.sign_in("ann@pmb.example")
+    desk.get("/account")
+    assert "You are here" in desk.post("/account/away", {}, follow_redirects=True).text
 
 
 def called(desk: Desk, number: int, **said: object) -> str:
