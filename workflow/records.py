@@ -158,6 +158,8 @@ def send_away(
     now: datetime,
 ) -> None:  # fmt: skip
     """Say from when to when a person is away, and who covers. Raises Missing when the cover is they themselves."""
+    if since is not None and cover is None:
+        raise Missing("say who covers, or their tasks wait for them")
     if cover is person:
         raise Missing("nobody can stand in for themselves")
     if since and until and until <= since:

@@ -76,9 +76,7 @@ def away() -> Response:
         since, until = (_midnight(said["since"]), _midnight(said["until"], days=1))
         with house().store.transaction() as session:
             person = session.get_one(Staff, staff().id)
-            cover = session.get(Staff, number_of(request.form.get("cover", "")) or 0)
-            if since and cover is None:
-                raise Missing("say who covers, or your tasks wait for you")
+            cover = session.get(Staff, number_of(request.form.get("cover")) or 0)
             records.send_away(session, person, since=since, until=until, cover=cover, by=person.name, now=now())
     except (Missing, ValueError) as fault:
         flash(f"Nothing was changed: {fault if isinstance(fault, Missing) else 'that is no day'}.", "error")
@@ -96,7 +94,7 @@ def _away(person: Staff) -> str:
 
 
 def _midnight(said: str, days: int = 0) -> datetime | None:
-    """The beginning of a day of the viewer's, so many days later; None for no day. Raises ValueError for what is none."""
+    """The beginning of the viewer's day, so many days later; None where none is said. Raises ValueError."""
     if not said:
         return None
     return datetime.combine(date.fromisoformat(said) + timedelta(days=days), time(0), zone()).astimezone(UTC)

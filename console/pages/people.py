@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from console.calls import write_down
 from console.faults import Fault
-from console.web.asking import db, house, needs, now, staff
+from console.web.asking import db, house, needs, now, number_of, staff
 from parsers.phone import Contact as Chosen
 from workflow import people, records
 from workflow.desk import Missing
@@ -212,7 +212,7 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
 
 def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     """The contacts ticked, each with its own box, and a new address. Raises Fault for one that is none."""
-    ids = [int(n) for n in request.form.getlist("contact") if n.isascii() and n.isdigit() and len(n) < 19]  # noqa: PLR2004
+    ids = [number for said in request.form.getlist("contact") if (number := number_of(said)) is not None]
     known = session.scalars(select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id))
     shared = set(request.form.getlist("share"))
     chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
@@ -230,13 +230,13 @@ def _company(session: Session, number: int) -> Company:
 
 
 def _person(session: Session, field: str) -> Staff | None:
-    said = request.form.get(field, "")
-    return session.get(Staff, int(said)) if said.isascii() and said.isdigit() and len(said) < 19 else None  # noqa: PLR2004
+    number = number_of(request.form.get(field))
+    return session.get(Staff, number) if number is not None else None
 
 
 def _chosen_company(session: Session) -> Company | None:
-    said = request.form.get("company", "")
-    return session.get(Company, int(said)) if said.isascii() and said.isdigit() and len(said) < 19 else None  # noqa: PLR2004
+    number = number_of(request.form.get("company"))
+    return session.get(Company, number) if number is not None else None
 
 
 def _desk(session: Session) -> list[Staff]:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from flask import Flask, current_app, g
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import Forbidden
+from werkzeug.routing import IntegerConverter, Map
 
 from workflow.house import House
 from workflow.models import Staff
@@ -19,9 +20,17 @@ MOST = 2**31 - 1  # as wide as the database's numbers
 F = TypeVar("F", bound=Callable[..., object])
 
 
+class Number(IntegerConverter):
+    """`<int:…>` in an address: no wider than the database's numbers, which would fail on it; 404 beyond."""
+
+    def __init__(self, url_map: Map, max: int = MOST) -> None:  # noqa: A002  # werkzeug's name for it
+        super().__init__(url_map, max=min(max, MOST))
+
+
 def attach(app: Flask, house: House) -> None:
     """Give the app its house; what a request opened is closed at its end."""
     app.extensions[HOUSE] = house
+    app.url_map.converters["int"] = Number
     app.teardown_appcontext(_close)
 
 

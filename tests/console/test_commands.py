@@ -123,9 +123,7 @@ def test_the_last_admin_stays_one_by_command_too(intake: Intake, at_home: House)
     intake("user", "add", "Max Berg", "--role", "admin", "--email", "max@pmb.test")
     with at_home.store.transaction() as session:
         max_berg = session.scalars(select(Staff)).one()
-        session.add(
-            Account(staff_id=max_berg.id, email="max@pmb.test", uniquifier="u", created_at=at_home.clock())
-        )
+        session.add(Account(staff_id=max_berg.id, email="max@pmb.test", uniquifier="u", created_at=at_home.clock()))
     assert "last admin" in intake("user", "add", "Max Berg", "--role", "agent", code=1).stderr
     with at_home.store.reading() as session:
         assert session.scalars(select(Staff.role)).one() is Role.ADMIN

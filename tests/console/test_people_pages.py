@@ -108,9 +108,10 @@ def test_a_domain_where_anybody_has_mail_is_nobodys(any_house: House, desk: Desk
     other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@gmail.com")))
     desk.get("/senders")
     jo = contact(any_house, "jo@gmail.com").id
-    assert "anybody can have mail there" in desk.post(
-        f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True
-    ).text
+    assert (
+        "anybody can have mail there"
+        in desk.post(f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True).text
+    )
     assert {ticket(any_house, n).company_id for n in (mine, other)} == {None}
     desk.post(f"/senders/{jo}", {"company": number})
     assert (ticket(any_house, mine).company_id, ticket(any_house, other).company_id) == (number, None)
@@ -233,6 +234,12 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(any_h
         told = session.scalars(select(Outgoing).where(Outgoing.template == Template.TASK)).all()
     assert escalation.assignee == "Eva Lind"
     assert [m.to for m in told] == ["eva@pmb.example"]
+
+
+def test_a_number_wider_than_the_databases_is_nothing(desk: Desk) -> None:
+    for path in ("/companies/{}", "/companies/{}/edit", "/companies/{}/add-ticket", "/contacts/{}"):
+        assert desk.get(path.format(2**63)).status_code == 404
+    assert desk.post(f"/tasks/{2**63}/done").status_code == 404
 
 
 def test_an_auditor_looks_and_changes_nothing(any_house: House) -> None:
