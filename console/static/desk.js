@@ -1,2 +1,0 @@
-// The desk works without this file; with it, it is quicker.
-"use strict";
