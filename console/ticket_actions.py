@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from console.web.asking import number_of
-from workflow import notes, process, relations, undo
+from workflow import assigning, notes, process, relations, undo
 from workflow.desk import Missing, ticket_or_missing
 from workflow.house import House
 from workflow.models import Staff, Task, Ticket
@@ -85,7 +85,7 @@ def _assign(asked: Asked) -> str:
     owner = asked.session.get(Staff, asked.number("owner"))
     if owner is None:
         raise Missing("choose who is to own the ticket")
-    asked.house.desk.assign(asked.session, asked.ticket, owner, by=asked.me.name, now=asked.now)
+    asked.house.desk.assign(asked.session, asked.ticket, assigning.can_own(owner), by=asked.me.name, now=asked.now)
     return f"Assigned to {owner.name}"
 
 

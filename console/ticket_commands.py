@@ -116,10 +116,11 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
 
     It leaves the unassigned queue; open tasks of the owner move with it. Next: `intake ticket 12 follow-up`.
     """
+    from workflow.assigning import can_own
     from workflow.desk import owner_or_missing
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        owner = owner_or_missing(work.session, user)
+        owner = can_own(owner_or_missing(work.session, user))
         work.house.desk.assign(work.session, work.ticket, owner, by=actor, now=work.now)
 
 

@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from workflow import audit
-from workflow.desk import Desk
+from workflow.desk import Desk, Missing
 from workflow.models import Audit, Staff, Ticket
+from workflow.rights import Right, may
 from workflow.states import Status
 
 MOST = 200  # tickets at once
@@ -64,6 +65,13 @@ def take_back(desk: Desk, session: Session, marks: Collection[int], *, by: str, 
             desk.assign(session, ticket, before, by=by, now=now)
         undone.done.append(ticket.id)
     return undone
+
+
+def can_own(person: Staff) -> Staff:
+    """The person, as somebody's owner-to-be. Raises Missing where their role only looks on: nobody would work it."""
+    if not may(person.role, Right.WORK):
+        raise Missing(f"{person.name} only looks on ({person.role}): choose somebody who works tickets")
+    return person
 
 
 def let_go(desk: Desk, session: Session, ticket: Ticket, *, by: str, now: datetime) -> None:
