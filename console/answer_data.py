@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from console.audit_words import Known, actor, sentence
+from console.audit_words import Known, actor, known_to, meanwhile
 from workflow import answering, drafts, letter, mail_texts, patient_data, presence, process
 from workflow.answering import Recipient
 from workflow.desk import reached
@@ -142,13 +142,12 @@ def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]
 
 def told(session: Session, changed: Sequence[Audit]) -> list[Change]:
     """What others did meanwhile, the newest of it, in words."""
-    owners = {c.detail["owner"] for c in changed if "owner" in c.detail}
-    known = Known({n: s.name for n in owners if (s := session.get(Staff, n)) is not None}, {})
-    return [_told(session, c, known) for c in changed[-CHANGES:]]
+    newest = changed[-CHANGES:]
+    known = known_to(session, newest)
+    return [_told(session, c, known) for c in newest]
 
 
 def _told(session: Session, row: Audit, known: Known) -> Change:
-    words = _WORDS.get(row.action) or sentence(row, known)
     subject, text = "", ""
     if (said := session.get(Message, row.detail.get("message", 0))) is not None:
         subject, text = said.subject, said.reply_text or said.text
@@ -157,13 +156,4 @@ def _told(session: Session, row: Audit, known: Known) -> Change:
     elif row.action == "recap promised":
         sent = select(Outgoing.text).where(Outgoing.ticket_id == row.ticket_id, Outgoing.text != "")
         text = session.scalar(sent.order_by(Outgoing.id.desc()).limit(1)) or ""
-    return Change(words, actor(row.actor), row.at, subject, text[:READ])
-
-
-_WORDS = {
-    "appended": "A message came from the customer",
-    "note": "A note was added",
-    "mail refused": "A mail of ours was refused",
-    "recap promised": "The recap was sent",
-    "answer promised": "The customer was answered",
-}
+    return Change(meanwhile(row, known), actor(row.actor), row.at, subject, text[:READ])

@@ -1,11 +1,14 @@
 """The audit trail in words for people: "Moved to 5-Audit", "Assigned to Ann Lee"."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from workflow.desk import RULE
-from workflow.models import Audit
+from workflow.models import Audit, Staff, Task
 from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
 from workflow.states import Status
 
@@ -28,6 +31,26 @@ def sentence(row: Audit, known: Known) -> str:
     """What was done, without who did it. An action that has no words of its own here is told as it is called."""
     told = _TOLD.get(row.action)
     return told(row.detail, known) if told else row.action.capitalize()
+
+
+def meanwhile(row: Audit, known: Known) -> str:
+    """What was done while somebody else looked: there the timeline is not beside it, so it is told all."""
+    return _MEANWHILE.get(row.action) or sentence(row, known)
+
+
+def known_to(session: Session, rows: Iterable[Audit]) -> Known:
+    """Who and what the numbers in these rows stand for, in two queries."""
+    details = [row.detail for row in rows]
+    staff = {n for d in details for key in ("owner", "staff") if isinstance(n := d.get(key), int)}
+    tasks = {n for d in details if isinstance(n := d.get("task"), int)}
+    names = session.execute(select(Staff.id, Staff.name).where(Staff.id.in_(staff)))
+    texts = session.execute(select(Task.id, Task.text, Task.assignee).where(Task.id.in_(tasks)))
+    return Known(dict(names.all()), {n: task_words(text, assignee) for n, text, assignee in texts})
+
+
+def task_words(text: str, assignee: str) -> str:
+    """A task and whose it is."""
+    return f"{text}, for {assignee or 'the desk'}"
 
 
 def why(row: Audit) -> str:
@@ -54,6 +77,14 @@ def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
     return kind.__members__.get(str(name), str(name))
 
 
+_MEANWHILE = {
+    "appended": "A message came from the customer",
+    "note": "A note was added",
+    "mail refused": "A mail of ours was refused",
+    "recap promised": "The recap was sent",
+    "answer promised": "The customer was answered",
+}
+assert set(_MEANWHILE) <= set(UNTOLD)
 _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     "opened": lambda _, __: "Ticket opened",
     "assigned": lambda d, known: f"Assigned to {known.staff.get(d.get('owner', 0), 'somebody')}",

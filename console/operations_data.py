@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from console.audit_words import Known, actor, sentence
-from workflow.models import Audit, Staff, Task
+from console.audit_words import Known, actor, known_to, sentence
+from workflow.models import Audit
 from workflow.settings import Settings
 from workflow.status import PUBLIC_DOORS
 
@@ -49,12 +48,8 @@ def doors(found: Data, settings: Settings, now: datetime) -> list[Door]:
 
 
 def trail_data(session: Session, rows: list[Audit]) -> list[Told]:
-    """The rows in words; whom and what their numbers stand for is looked up in two queries."""
-    staff = {n for r in rows for key in ("owner", "staff") if isinstance(n := r.detail.get(key), int)}
-    tasks = {n for r in rows if isinstance(n := r.detail.get("task"), int)}
-    names = dict(session.execute(select(Staff.id, Staff.name).where(Staff.id.in_(staff))).all())
-    texts = select(Task.id, Task.text, Task.assignee).where(Task.id.in_(tasks))
-    known = Known(names, {n: f"{text}, for {to or 'the desk'}" for n, text, to in session.execute(texts)})
+    """The rows in words."""
+    known = known_to(session, rows)
     return [Told(row, sentence(row, known), actor(row.actor), _detail(row, known)) for row in rows]
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from console.audit_words import Known
+from console.audit_words import Known, task_words
 from console.timeline_data import Entry, timeline
 from workflow import presence, process, undo
 from workflow.deadlines import due_at
@@ -15,6 +15,7 @@ from workflow.desk import reached
 from workflow.desk_models import Undo
 from workflow.models import Company, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Milestone, Stage
+from workflow.rights import Right, may
 from workflow.settings import Settings
 from workflow.states import Status, Verdict
 
@@ -65,7 +66,7 @@ class Page:
     after: Stage | None  # the stage it moves to then
     back: Sequence[Stage]  # the stages it can be moved back to
     related: Sequence[Related]
-    staff: Sequence[Staff]
+    staff: Sequence[Staff]  # who can own it
     entries: Sequence[Entry]
     older: bool
     seen: int  # the version of the ticket this page shows
@@ -96,7 +97,7 @@ def load(session: Session, number: int) -> Ticket | None:
 def page(session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0) -> Page:
     """Everything on the page of a ticket, in about fifteen queries however long it is."""
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
-    tasks = {t.id: f"{t.text}, for {t.assignee or 'the desk'}" for t in ticket.tasks}
+    tasks = {t.id: task_words(t.text, t.assignee) for t in ticket.tasks}
     seen = presence.version(session, ticket.id)  # before the rest: what is newer than it is asked for again
     entries, older = timeline(session, ticket, Known({s.id: s.name for s in staff}, tasks), nth)
     waits = process.missing(ticket.stage, reached(ticket)) if ticket.status is Status.OPEN else []
@@ -105,7 +106,8 @@ def page(session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now
     return Page(
         ticket=ticket, boxes=_boxes(ticket, settings, now), missing=[process.words(m) for m in waits],
         after=order[here + 1] if here + 1 < len(order) else None, back=order[1:here][::-1],
-        related=_related(session, ticket), staff=staff, entries=entries, older=older, seen=seen,
+        related=_related(session, ticket), staff=[s for s in staff if may(s.role, Right.WORK)],
+        entries=entries, older=older, seen=seen,
         undo=undo.latest(session, ticket.id, me.name, now),
         viewers=presence.others(session, ticket.id, me, now),
         telemedicine=next((t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None),

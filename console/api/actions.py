@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from sqlalchemy.orm import Session
 
 from console.api import shapes
-from console.api.door import NUMBER, Conditional, endpoint
+from console.api.door import Conditional, endpoint
 from console.api.errors import Refused
 from console.api.fields import Strict, number, one_of, words
 from console.api.paging import Data
@@ -180,7 +180,7 @@ def _add(name: str, does: Does) -> None:
     view.__name__ = f"ticket_{name.replace('-', '_')}"
     view.__doc__ = does.words
     make = endpoint(
-        "POST", f"/tickets/{NUMBER}/{name}", Right.WORK, shapes.Ticket, about=ABOUT, body=does.body,
+        "POST", f"/tickets/<int:number>/{name}", Right.WORK, shapes.Ticket, about=ABOUT, body=does.body,
         headers=Conditional, refuses=[409, 412],
     )  # fmt: skip
     make(view)

@@ -4,7 +4,7 @@ from flask import Response, jsonify
 
 from console import delivery_data
 from console.api import paging, shapes
-from console.api.door import NUMBER, endpoint
+from console.api.door import endpoint
 from console.api.errors import Refused
 from console.api.fields import Paged, Strict, one_of, words
 from console.api.paging import Data
@@ -39,7 +39,7 @@ def deliveries(told: Data) -> Response:
     return paging.answer(shown, str(shown[-1]["id"]) if len(found) > len(shown) else None)
 
 
-@endpoint("GET", f"/deliveries/{NUMBER}", Right.AUDIT, shapes.DeliveryWhole, about=ABOUT)
+@endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, shapes.DeliveryWhole, about=ABOUT)
 def delivery(number: int) -> Response:
     """How a delivery came, how often, and what has become of each item; not what it says."""
     with house().store.reading() as session:
@@ -49,7 +49,7 @@ def delivery(number: int) -> Response:
     return jsonify(found)
 
 
-@endpoint("POST", f"/deliveries/{NUMBER}/replay", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, refuses=[409])
+@endpoint("POST", "/deliveries/<int:number>/replay", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, refuses=[409])
 def replay(number: int) -> Response:
     """Read a failed or dismissed one again, now. 409 for one that is processed or pending."""
     _settled(number)
@@ -58,7 +58,13 @@ def replay(number: int) -> Response:
 
 
 @endpoint(
-    "POST", f"/deliveries/{NUMBER}/dismiss", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, body=Reason, refuses=[409]
+    "POST",
+    "/deliveries/<int:number>/dismiss",
+    Right.LEAD,
+    shapes.DeliveryWhole,
+    about=ABOUT,
+    refuses=[409],
+    body=Reason,
 )
 def dismiss(told: Data, number: int) -> Response:
     """Say that nothing is to come of a failed one; it stays stored. 409 for one that has not failed."""

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from console import records_data
 from console.api import shapes
-from console.api.door import NUMBER, endpoint
+from console.api.door import endpoint
 from console.api.errors import Refused
 from console.api.fields import Paged, Strict, number, one_of, words
 from console.api.paging import Data, listed
@@ -47,7 +47,7 @@ def task_list(told: Data) -> Response:
     return listed(db(), query, Task.id, told, _task)
 
 
-@endpoint("POST", f"/tasks/{NUMBER}/finish", Right.WORK, shapes.Task, about=ABOUT)
+@endpoint("POST", "/tasks/<int:number>/finish", Right.WORK, shapes.Task, about=ABOUT)
 def task_finish(number: int) -> Response:
     """Say that a task is done."""
     with house().store.transaction() as session:

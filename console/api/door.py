@@ -15,7 +15,6 @@ from console.web import asking
 from workflow.rights import Right
 
 F = TypeVar("F", bound=Callable[..., Any])
-NUMBER = f"<int(max={2**31 - 1}):number>"
 DOCUMENT = "api-docs.openapi_json"
 PARTS = ("tickets", "actions", "records", "desk", "deliveries", "house", "hooks")
 part = flask_smorest.Blueprint(bearer.BLUEPRINT, __name__, url_prefix="/api/v1")

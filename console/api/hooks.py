@@ -5,7 +5,7 @@ from marshmallow import Schema, fields
 
 from console import program_data
 from console.api import shapes
-from console.api.door import NUMBER, endpoint
+from console.api.door import endpoint
 from console.api.errors import Refused
 from console.api.fields import Strict, count, one_of, words
 from console.api.paging import Data
@@ -47,7 +47,7 @@ def hook_new(told: Data) -> Response:
     return answer
 
 
-@endpoint("POST", f"/hooks/{NUMBER}/again", Right.ADMIN, Again, about=ABOUT)
+@endpoint("POST", "/hooks/<int:number>/again", Right.ADMIN, Again, about=ABOUT)
 def hook_again(number: int) -> Response:
     """Tell once more what was given up."""
     _there(number)
@@ -55,7 +55,7 @@ def hook_again(number: int) -> Response:
         return jsonify(events=hooking.again(session, number, by=staff().name, now=now()))
 
 
-@endpoint("DELETE", f"/hooks/{NUMBER}", Right.ADMIN, None, about=ABOUT, status=204)
+@endpoint("DELETE", "/hooks/<int:number>", Right.ADMIN, None, about=ABOUT, status=204)
 def hook_remove(number: int) -> Response:
     """Tell it nothing more, not even what waits."""
     _there(number)

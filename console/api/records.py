@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console import records_data
 from console.api import shapes
-from console.api.door import NUMBER, endpoint
+from console.api.door import endpoint
 from console.api.errors import Refused
 from console.api.fields import Paged, Strict, number, words
 from console.api.paging import Data, listed
@@ -77,7 +77,7 @@ def companies(told: Data) -> Response:
     return listed(db(), query, Company.id, told, records_data.company)
 
 
-@endpoint("GET", f"/companies/{NUMBER}", Right.READ, shapes.Company, about=ABOUT)
+@endpoint("GET", "/companies/<int:number>", Right.READ, shapes.Company, about=ABOUT)
 def company(number: int) -> Response:
     """A company."""
     return jsonify(records_data.company(_company(db(), number)))
@@ -91,7 +91,9 @@ def company_new(told: Data) -> Response:
     return answer
 
 
-@endpoint("PATCH", f"/companies/{NUMBER}", Right.WORK, shapes.Company, about=ABOUT, body=CompanyChange, refuses=[409])
+@endpoint(
+    "PATCH", "/companies/<int:number>", Right.WORK, shapes.Company, about=ABOUT, body=CompanyChange, refuses=[409]
+)
 def company_change(told: Data, number: int) -> Response:
     """Change what is on record of a company."""
     return _keep(number, told)
@@ -108,7 +110,7 @@ def contacts(told: Data) -> Response:
     return listed(db(), query, Contact.id, told, records_data.contact)
 
 
-@endpoint("GET", f"/contacts/{NUMBER}", Right.READ, shapes.Contact, about=ABOUT)
+@endpoint("GET", "/contacts/<int:number>", Right.READ, shapes.Contact, about=ABOUT)
 def contact(number: int) -> Response:
     """A contact."""
     return jsonify(records_data.contact(_contact(db(), number)))
@@ -122,7 +124,7 @@ def contact_new(told: Data) -> Response:
     return answer
 
 
-@endpoint("PATCH", f"/contacts/{NUMBER}", Right.WORK, shapes.Contact, about=ABOUT, body=ContactChange, refuses=[409])
+@endpoint("PATCH", "/contacts/<int:number>", Right.WORK, shapes.Contact, about=ABOUT, body=ContactChange, refuses=[409])
 def contact_change(told: Data, number: int) -> Response:
     """Change what is on record of a contact; their open tickets of no company become the company's."""
     return _keep_contact(number, told)

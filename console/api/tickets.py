@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from console import calls, exporting, ticket_data
 from console.api import paging, shapes
-from console.api.door import NUMBER, endpoint
+from console.api.door import endpoint
 from console.api.errors import Refused
 from console.api.fields import Paged, Strict, one_of, words
 from console.faults import Fault
@@ -87,7 +87,7 @@ def tickets(told: paging.Data) -> Response:
     return paging.answer([ticket_data.short(t) for t in shown], following)
 
 
-@endpoint("GET", f"/tickets/{NUMBER}", Right.READ, shapes.Ticket, about=ABOUT)
+@endpoint("GET", "/tickets/<int:number>", Right.READ, shapes.Ticket, about=ABOUT)
 def ticket(number: int) -> Response:
     """A ticket with all that is on it. The ETag says which; an action can insist on it."""
     if db().get(Ticket, number) is None:
@@ -135,7 +135,7 @@ def export(told: paging.Data, view: str) -> Response:
     return answer
 
 
-@endpoint("GET", f"/attachments/{NUMBER}", Right.READ, None, about=ABOUT, kind="application/octet-stream")
+@endpoint("GET", "/attachments/<int:number>", Right.READ, None, about=ABOUT, kind="application/octet-stream")
 def attachment(number: int) -> Response:
     """A file, as it came."""
     return files.download(number)

@@ -21,9 +21,8 @@ from workflow.patient_data import Kind
 from workflow.rights import Right
 from workflow.states import OutboxState
 
-NUMBER = "<int(max=2147483647):number>"
 ADDRESS = 320  # characters, at most
-PATH = f"/tickets/{NUMBER}/answer"
+PATH = "/tickets/<int:number>/answer"
 
 pages = Blueprint("answer", __name__)
 
@@ -92,7 +91,7 @@ def draft(number: int) -> Response:
     return Response(status=204 if written.promised_at is None else 409)
 
 
-@pages.post(f"{PATH}/<int(max=2147483647):written>/take-back")
+@pages.post(f"{PATH}/<int:written>/take-back")
 @needs(Right.WORK)
 def take_back(number: int, written: int) -> AnyResponse:
     """Withhold a mail before anybody sends it; its words come back into the form."""
@@ -109,7 +108,7 @@ def take_back(number: int, written: int) -> AnyResponse:
     return redirect(url_for("answer.compose", number=number))
 
 
-@pages.get(f"/answer-files/{NUMBER}")
+@pages.get("/answer-files/<int:number>")
 @needs(Right.WORK)
 def file(number: int) -> Response:
     """A file of a mail that one is writing, to be sure that it is the right one."""
@@ -146,7 +145,7 @@ def _key() -> str:
 
 
 def _seen() -> int:
-    return max(0, min(request.form.get("seen", 0, type=int), 2**31 - 1))
+    return number_of(request.form.get("seen")) or 0
 
 
 def _kept(session: Session, ticket: Ticket, said: Said) -> Written:

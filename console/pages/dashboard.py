@@ -3,8 +3,8 @@
 from flask import Blueprint, Response, abort, render_template, request
 
 from console import charts
-from console.exporting import csv_bytes
 from console.web.asking import db, needs, now, zone
+from console.web.writing import csv_file
 from workflow import figures
 from workflow.figures import FIGURES, Figure
 from workflow.rights import Right
@@ -39,9 +39,7 @@ def table(name: str) -> Response:
     """A figure's numbers, for a spreadsheet."""
     figure = _figure(name)
     lines = [list(figure.heads), *(["" if v is None else str(v) for v in row] for row in figure.rows)]
-    answer = Response(b"".join(csv_bytes(lines)), mimetype="text/csv")
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}-{_days()}-days.csv"'
-    return answer
+    return csv_file(f"{name}-{_days()}-days", lines)
 
 
 def _days() -> int:

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, abort, flash, redirect, render_template, 
 from werkzeug.wrappers import Response as AnyResponse
 
 from console import delivery_data, replay_data, show_replay
-from console.exporting import csv_bytes
 from console.pages.files import SANDBOX
-from console.web.asking import allowed, db, house, needs, now, staff
+from console.web.asking import allowed, db, house, needs, now, number_of, staff
+from console.web.writing import csv_file
 from ingest import replay, rereading
 from ingest.rejected import rejected_rows, workbook
 from ingest.replay_many import replay_soon
@@ -23,8 +23,6 @@ from workflow.desk import Missing
 from workflow.rights import Right
 from workflow.states import DeliveryState
 
-NUMBER = "<int(max=2147483647):number>"
-TOO_LARGE = 2**31  # for a number of ours
 LISTED, EXPORTED = 100, 10_000
 MOST_TRIED = 10  # deliveries of which is shown what would come of them
 MOST_TEXT = 200_000  # characters of an original on a page
@@ -52,12 +50,10 @@ def table() -> Response:
     """The same for a spreadsheet."""
     state = _state()
     lines = [[*HEADS], *([str(one[h]) for h in HEADS] for one in delivery_data.listed(db(), state, EXPORTED, now()))]
-    answer = Response(b"".join(csv_bytes(lines)), mimetype="text/csv")
-    answer.headers["Content-Disposition"] = f'attachment; filename="deliveries-{state}.csv"'
-    return answer
+    return csv_file(f"deliveries-{state}", lines)
 
 
-@pages.get(f"/operations/deliveries/{NUMBER}")
+@pages.get("/operations/deliveries/<int:number>")
 @needs(Right.AUDIT)
 def one(number: int) -> str:
     """How a delivery came, how often, and what has become of each item; not what it says."""
@@ -65,7 +61,7 @@ def one(number: int) -> str:
     return render_template("operations/delivery.html", found=found, most=MOST_LINES, asks=asks_for_mapping(found))
 
 
-@pages.get(f"/operations/deliveries/{NUMBER}/raw")
+@pages.get("/operations/deliveries/<int:number>/raw")
 @needs(Right.LEAD)
 def raw(number: int) -> str | tuple[str, int]:
     """The original, as text where it is text. That it was opened is on record."""
@@ -78,7 +74,7 @@ def raw(number: int) -> str | tuple[str, int]:
     )  # fmt: skip
 
 
-@pages.get(f"/operations/deliveries/{NUMBER}/original")
+@pages.get("/operations/deliveries/<int:number>/original")
 @needs(Right.LEAD)
 def original(number: int) -> Response:
     """The original as a file to be saved, never opened in the browser. That it was opened is on record."""
@@ -89,7 +85,7 @@ def original(number: int) -> Response:
     return answer
 
 
-@pages.get(f"/operations/deliveries/{NUMBER}/rejected.xlsx")
+@pages.get("/operations/deliveries/<int:number>/rejected.xlsx")
 @needs(Right.LEAD)
 def rejected(number: int) -> Response:
     """The rows that were rejected, to be mended and dropped again. That they were taken is on record."""
@@ -166,8 +162,7 @@ def _chosen() -> list[int]:
     """The numbers that were ticked, or every failed one."""
     if request.form.get("all"):
         return delivery_data.failed(db())
-    said = request.form.getlist("id", type=int)
-    return sorted({number for number in said if 0 < number < TOO_LARGE})
+    return sorted({number for said in request.form.getlist("id") if (number := number_of(said))})
 
 
 def _nothing_chosen() -> AnyResponse:

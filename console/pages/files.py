@@ -20,7 +20,6 @@ from workflow import audit
 from workflow.models import Message, StoredAttachment
 from workflow.rights import Right
 
-NUMBER = "<int(max=2147483647):number>"
 PICTURES_LIMIT = 8_000_000  # bytes of the pictures in one mail
 HTML_LIMIT = 4_000_000  # characters of HTML; beyond, the text has to do
 SANDBOX = "sandbox; default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -37,7 +36,7 @@ SIGNATURES = (
 pages = Blueprint("files", __name__)
 
 
-@pages.get(f"/messages/{NUMBER}/html")
+@pages.get("/messages/<int:number>/html")
 @needs(Right.READ)
 def html(number: int) -> Response:
     """The HTML of a mail, cleaned, for a frame without rights; 404 without such a message or without HTML."""
@@ -52,7 +51,7 @@ def html(number: int) -> Response:
     return page
 
 
-@pages.get(f"/messages/{NUMBER}/text")
+@pages.get("/messages/<int:number>/text")
 @needs(Right.READ)
 def whole(number: int) -> str:
     """The whole text of a message and every detail of its form, for those too long for the timeline."""
@@ -61,7 +60,7 @@ def whole(number: int) -> str:
     return render_template("ticket/whole.html", message=message)
 
 
-@pages.get(f"/attachments/{NUMBER}")
+@pages.get("/attachments/<int:number>")
 @needs(Right.READ)
 def download(number: int) -> Response:
     """A file to be saved, never opened in the browser, whatever it is."""
@@ -69,7 +68,7 @@ def download(number: int) -> Response:
     return _answer(content, "application/octet-stream", file.name, policy=SANDBOX, save=True)
 
 
-@pages.get(f"/attachments/{NUMBER}/view")
+@pages.get("/attachments/<int:number>/view")
 @needs(Right.READ)
 def view(number: int) -> Response:
     """A picture or PDF to look at: what its first bytes say it is, whatever it is called; 404 for everything else."""

@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import delivery_data, show_map
 from console.pages.account import COMMON
-from console.pages.deliveries import NUMBER, asks_for_mapping
+from console.pages.deliveries import asks_for_mapping
 from console.web.asking import db, house, needs, now, staff
 from ingest import mapped, mapping, rereading
 from ingest.mapping import NONE_OF_OURS, Column, Said, Sheet
@@ -28,7 +28,7 @@ LONGEST_NAME = 100
 pages = Blueprint("mapping", __name__)
 
 
-@pages.get(f"/operations/deliveries/{NUMBER}/map")
+@pages.get("/operations/deliveries/<int:number>/map")
 @needs(Right.LEAD)
 def ask(number: int) -> str:
     """The first rows of a sheet, and for each column what it may be. That they were shown is on record.
@@ -38,7 +38,7 @@ def ask(number: int) -> str:
     return _page(number, _content(number))
 
 
-@pages.post(f"/operations/deliveries/{NUMBER}/map")
+@pages.post("/operations/deliveries/<int:number>/map")
 @needs(Right.LEAD)
 def answer(number: int) -> AnyResponse | str | tuple[str, int]:
     """Show the sheet as it would be read with what was said; or keep that, and read what waited for it.
@@ -50,7 +50,7 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
         return _page(number, content)
     try:
         name = _name()
-        sheet = _sheet(content)
+        sheet = _sheet(content, _read(content, Said(heading_row=_heading_row())))
         mapped.keep(house(), sheet, name, by=staff().name)
     except (Missing, ValueError) as fault:  # TakenError is one: the words are for staff
         return _page(number, content, fault=str(fault)), 422
@@ -90,13 +90,15 @@ def _content(number: int) -> bytes:
 
 
 def _page(number: int, content: bytes, fault: str = "") -> str:
-    found = _read(content, Said())
     try:
         found = _read(content, Said(heading_row=_heading_row()))
-        shown = _sheet(content)
     except Missing as missing:
-        shown, fault = found[_nth(found)], fault or str(missing)
+        found, fault = _read(content, Said()), fault or str(missing)
     nth = _nth(found)
+    try:
+        shown = _sheet(content, found)
+    except Missing as missing:
+        shown, fault = found[nth], fault or str(missing)
     fields = [(name, WORDS.get(name, name)) for name in FIELDS]
     return render_template(
         "operations/map.html", number=number, sheet=shown, chosen=_chosen(found[nth]), why=_why(found[nth]),
@@ -106,12 +108,11 @@ def _page(number: int, content: bytes, fault: str = "") -> str:
     )  # fmt: skip
 
 
-def _sheet(content: bytes) -> Sheet:
+def _sheet(content: bytes, plain: list[Sheet]) -> Sheet:
     """The sheet as it would be read with what was said. Raises Missing for what cannot be."""
-    found = _read(content, Said(heading_row=_heading_row()))
-    plain = found[_nth(found)]
-    chosen = _chosen(plain)
-    changed = {c.heading: chosen[c.letter] or NONE_OF_OURS for c in plain.columns if chosen[c.letter] != c.ours}
+    nth = _nth(plain)
+    chosen = _chosen(plain[nth])
+    changed = {c.heading: chosen[c.letter] or NONE_OF_OURS for c in plain[nth].columns if chosen[c.letter] != c.ours}
     company = request.form.get("company", "").strip()
     said = Said(
         columns=changed,
@@ -120,7 +121,7 @@ def _sheet(content: bytes) -> Sheet:
         date_order=request.form.get("order") if request.form.get("order") in ORDERS else None,
         time_zone=_zone(),
     )
-    return _read(content, said)[_nth(found)]
+    return _read(content, said)[nth]
 
 
 def _read(content: bytes, said: Said) -> list[Sheet]:

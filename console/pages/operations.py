@@ -1,6 +1,5 @@
 """The house itself: what is alive, what waits, what fires next, who did what, and the settings as they are."""
 
-from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import groupby
 
@@ -9,20 +8,17 @@ from sqlalchemy import select
 from werkzeug.wrappers import Response as AnyResponse
 
 from console import metrics
-from console.exporting import csv_bytes
 from console.house_data import status_data
 from console.operations_data import DOOR_WORDS, doors, trail_data
 from console.times import iso
-from console.web.asking import db, house, needs, now, public, staff, zone
+from console.web.asking import db, house, needs, now, number_of, public, staff, zone
+from console.web.writing import csv_file
 from workflow import audit, ledger, outbox_desk, settings_shown, trail, upcoming
 from workflow.desk import Missing
 from workflow.models import Check
 from workflow.rights import Right
 from workflow.states import OutboxState
 from workflow.trail import Filter
-
-TOO_LARGE = 2**31  # for a number of ours
-NUMBER = "<int(max=2147483647):number>"
 
 pages = Blueprint("operations", __name__)
 
@@ -54,7 +50,7 @@ def balance_table() -> Response:
     lines = {**found.doors, "together": found.total}
     heads = ["door", *found.total.as_dict(), "adds up"]
     rows = ([name, *map(str, line.as_dict().values()), _yes(line.adds_up)] for name, line in lines.items())
-    return _csv("ledger", [heads, *rows])
+    return csv_file("ledger", [heads, *rows])
 
 
 @pages.get("/operations/outbox")
@@ -82,10 +78,10 @@ def outbox_table() -> Response:
          (iso(m.not_before) or "") if m.state is waiting else ""]
         for m in found
     )  # fmt: skip
-    return _csv(f"outbox-{state}", [heads, *rows])
+    return csv_file(f"outbox-{state}", [heads, *rows])
 
 
-@pages.post(f"/operations/outbox/{NUMBER}/retry")
+@pages.post("/operations/outbox/<int:number>/retry")
 @needs(Right.LEAD)
 def retry(number: int) -> AnyResponse:
     """Have one mail tried now."""
@@ -123,7 +119,7 @@ def next_week_table() -> Response:
     """The same for a spreadsheet."""
     found, _ = upcoming.upcoming(db(), house().settings, now())
     rows = ([iso(f.at) or "", str(f.ticket.id), f.deadline.milestone, f.deadline.task, f.person] for f in found)
-    return _csv("next-week", [["falls at", "ticket", "unless recorded", "task", "goes to"], *rows])
+    return csv_file("next-week", [["falls at", "ticket", "unless recorded", "task", "goes to"], *rows])
 
 
 @pages.get("/operations/audit")
@@ -152,7 +148,7 @@ def audit_table() -> Response:
          " ".join(f"{k}={v}" for k, v in r.detail.items())]
         for r in found
     )  # fmt: skip
-    return _csv("audit", [heads, *rows])
+    return csv_file("audit", [heads, *rows])
 
 
 @pages.get("/operations/settings")
@@ -185,19 +181,13 @@ def _outbox_state() -> OutboxState:
 
 
 def _before() -> int | None:
-    return request.args.get("before", 0, type=_number) or None
+    return number_of(request.args.get("before")) or None
 
 
 def _filter() -> Filter:
     said = request.args
-    ticket = said.get("ticket", 0, type=_number)
+    ticket = number_of(said.get("ticket", "").strip().removeprefix("#"))  # as people write it
     return Filter(said.get("person", "").strip(), said.get("action", "").strip(), ticket or None, _day())
-
-
-def _number(text: str) -> int:
-    """A ticket's number as people write it. Raises ValueError for none."""
-    number = int(text.strip().removeprefix("#"))
-    return number if 0 < number < TOO_LARGE else 0
 
 
 def _day() -> date | None:
@@ -216,9 +206,3 @@ def _args(wanted: Filter) -> dict[str, str]:
 
 def _yes(value: bool) -> str:  # noqa: FBT001  # a word for a cell
     return "yes" if value else "NO"
-
-
-def _csv(name: str, lines: Iterable[Sequence[str]]) -> Response:
-    answer = Response(b"".join(csv_bytes(lines)), mimetype="text/csv")
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return answer

@@ -14,7 +14,6 @@ from workflow.models import Staff
 from workflow.rights import RIGHTS, Right
 from workflow.states import Role
 
-NUMBER = "<int(max=2147483647):number>"
 # What each button does, and what is said when it is done.
 ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {
     "let-go": (accounts.let_go, "{name} cannot sign in any more, and is signed out everywhere."),
@@ -49,7 +48,7 @@ def add() -> str | tuple[str, int]:
     return _link(person, token)
 
 
-@pages.post(f"/people/{NUMBER}/link")
+@pages.post("/people/<int:number>/link")
 @needs(Right.ADMIN)
 def link(number: int) -> str | tuple[str, int]:
     """A new link, shown this once: the database has only its digest. 409 where there is no use for one."""
@@ -61,7 +60,7 @@ def link(number: int) -> str | tuple[str, int]:
     return _link(person, token)
 
 
-@pages.post(f"/people/{NUMBER}")
+@pages.post("/people/<int:number>")
 @needs(Right.ADMIN)
 def change(number: int) -> AnyResponse | tuple[str, int]:
     """Another role or address. 409 where nobody would be admin any more, 422 for what is no address."""
@@ -76,7 +75,7 @@ def change(number: int) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("staff.everybody"))
 
 
-@pages.post(f"/people/{NUMBER}/do/<name>")
+@pages.post("/people/<int:number>/do/<name>")
 @needs(Right.ADMIN)
 def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     """Let go, let in, unlock, reset the second factor. 409 where that cannot be."""

@@ -5,30 +5,29 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console import ticket_page_data
-from console.audit_words import UNTOLD, Known, actor, sentence, why
+from console.audit_words import actor, known_to, meanwhile, why
 from console.ticket_actions import ACTIONS, Action, Asked, act
 from console.timeline_data import Happened
-from console.web.asking import background, db, house, needs, now, staff
+from console.web.asking import background, db, house, needs, now, number_of, staff
 from workflow import presence
 from workflow.desk import Missing, ticket_or_missing
-from workflow.models import Audit, Message, Staff, Ticket
+from workflow.models import Audit, Message, Ticket
 from workflow.rights import Right
 from workflow.states import Status, Verdict
 
-NUMBER = "<int(max=2147483647):number>"  # as wide as the database's
 SHOWN = 12  # changes told before somebody is asked again
 
 pages = Blueprint("ticket", __name__)
 
 
-@pages.get(f"/tickets/{NUMBER}")
+@pages.get("/tickets/<int:number>")
 @needs(Right.READ)
 def show(number: int) -> str:
     """Everything about a ticket; that it was looked at is on record."""
     return _page(number)
 
 
-@pages.post(f"/tickets/{NUMBER}/do/<name>")
+@pages.post("/tickets/<int:number>/do/<name>")
 @needs(Right.WORK)
 def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     """Do one of the actions. 409 and the question again when others did something since the page was seen.
@@ -52,7 +51,7 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("ticket.show", number=number, _anchor="notices" if action.reversible else "main"))
 
 
-@pages.post(f"/tickets/{NUMBER}/pulse")
+@pages.post("/tickets/<int:number>/pulse")
 @needs(Right.READ)
 def pulse(number: int) -> Response:
     """JSON for the page that is open: who else looks at the ticket, what others did since it was loaded."""
@@ -79,17 +78,16 @@ def _page(number: int, fault: str = "") -> str:
             abort(404)
         presence.look(session, number, staff(), now())
     ticket = ticket_page_data.load(db(), number) or abort(404)
-    nth = min(request.args.get("older", 0, type=int), 1000)
-    page = ticket_page_data.page(db(), ticket, house().settings, me=staff(), now=now(), nth=max(0, nth))
+    nth = min(number_of(request.args.get("older")) or 0, 1000)
+    page = ticket_page_data.page(db(), ticket, house().settings, me=staff(), now=now(), nth=nth)
     return render_template(
-        "ticket/page.html", page=page, ticket=ticket, nth=max(0, nth), fault=fault, typed=request.form, now=now(),
+        "ticket/page.html", page=page, ticket=ticket, nth=nth, fault=fault, typed=request.form, now=now(),
         Status=Status, Verdict=Verdict, watching=presence.WATCHING, specialist=house().settings.telemedicine,
     )  # fmt: skip
 
 
 def _changes(session: Session, number: int) -> list[Audit]:
-    seen = request.form.get("seen", 0, type=int)
-    return presence.changes(session, number, max(0, min(seen, 2**31 - 1)), staff().name)
+    return presence.changes(session, number, number_of(request.form.get("seen")) or 0, staff().name)
 
 
 def _ask_again(number: int, action: Action, changed: list[Audit]) -> str:
@@ -108,22 +106,5 @@ def _written_since(changed: list[Audit]) -> list[Message]:
 
 
 def _told(changed: list[Audit]) -> list[Happened]:
-    owners = {c.detail["owner"] for c in changed if "owner" in c.detail}
-    names = {s.id: s.name for n in owners if (s := db().get(Staff, n)) is not None}
-    known = Known(names, {})
-    return [
-        Happened(
-            at=c.at, number=c.id, words=_MESSAGE.get(c.action) or sentence(c, known), why=why(c), by=actor(c.actor)
-        )
-        for c in changed
-    ]
-
-
-_MESSAGE = {
-    "appended": "A message came from the customer",
-    "note": "A note was added",
-    "mail refused": "A mail of ours was refused",
-    "recap promised": "The recap was sent",
-    "answer promised": "The customer was answered",
-}
-assert set(_MESSAGE) <= set(UNTOLD)
+    known = known_to(db(), changed)
+    return [Happened(at=c.at, number=c.id, words=meanwhile(c, known), why=why(c), by=actor(c.actor)) for c in changed]

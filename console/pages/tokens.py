@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request
 from werkzeug.wrappers import Response
 
-from console.web.asking import house, needs, now, staff
+from console.web.asking import db, house, needs, now, staff
 from workflow import tokens
 from workflow.desk import Missing
 from workflow.models import Staff
@@ -40,7 +40,7 @@ def make() -> str | tuple[str, int]:
     return _page(made=token)
 
 
-@pages.post("/account/tokens/<int(max=2147483647):number>/revoke")
+@pages.post("/account/tokens/<int:number>/revoke")
 @needs(Right.READ)
 def revoke(number: int) -> Response:
     """End one, at once and for good."""
@@ -58,10 +58,5 @@ def _page(fault: str = "", made: str = "") -> str:
     chosen = request.form.getlist("scope") if fault else [str(Right.READ)]
     mine = [(right, MEANING[right]) for right in Right if right in RIGHTS[staff().role]]
     return render_template(
-        "tokens.html", tokens=_listed(), scopes=mine, fault=fault, made=made, typed=typed, chosen=chosen
+        "tokens.html", tokens=tokens.of(db(), staff()), scopes=mine, fault=fault, made=made, typed=typed, chosen=chosen
     )
-
-
-def _listed() -> list[object]:
-    with house().store.reading() as session:
-        return list(tokens.of(session, staff()))

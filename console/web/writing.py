@@ -1,10 +1,12 @@
 """How the pages write: moments in the viewer's zone, sizes, ages; and what every template knows."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from flask import Flask, g
+from flask import Flask, Response, g
 from markupsafe import Markup, escape
 
+from console.exporting import csv_bytes
 from console.web.asking import allowed, house, now, zone
 from console.web.menu import menu
 from workflow.process import QUEUE
@@ -70,6 +72,13 @@ def span(length: timedelta) -> str:
     if length < HOUR:
         return f"{length // MINUTE} min"
     return f"{length // HOUR} h" if length < 2 * DAY else f"{length // DAY} d"
+
+
+def csv_file(name: str, lines: Iterable[Sequence[str]]) -> Response:
+    """The lines as a file for a spreadsheet."""
+    answer = Response(b"".join(csv_bytes(lines)), mimetype="text/csv")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return answer
 
 
 def size(count: int) -> str:

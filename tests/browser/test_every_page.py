@@ -27,16 +27,16 @@ PAGES = {
     "/contacts/<int:number>": ("/contacts/1",),
     "/dashboard": ("/dashboard", "/dashboard?days=7"),
     "/mail-texts": ("/mail-texts",),
-    "/messages/<int(max=2147483647):number>/text": ("/messages/1/text",),
+    "/messages/<int:number>/text": ("/messages/1/text",),
     "/mf-recovery-codes": ("/mf-recovery-codes",),
     "/operations": ("/operations",),
     "/operations/audit": ("/operations/audit",),
     "/operations/deliveries": ("/operations/deliveries", "/operations/deliveries?state=failed"),
-    "/operations/deliveries/<int(max=2147483647):number>": (
+    "/operations/deliveries/<int:number>": (
         "/operations/deliveries/{failed}", "/operations/deliveries/1",
     ),
-    "/operations/deliveries/<int(max=2147483647):number>/map": ("/operations/deliveries/{unmapped}/map",),
-    "/operations/deliveries/<int(max=2147483647):number>/raw": ("/operations/deliveries/{failed}/raw",),
+    "/operations/deliveries/<int:number>/map": ("/operations/deliveries/{unmapped}/map",),
+    "/operations/deliveries/<int:number>/raw": ("/operations/deliveries/{failed}/raw",),
     "/operations/ledger": ("/operations/ledger",),
     "/operations/next-week": ("/operations/next-week",),
     "/operations/outbox": ("/operations/outbox", "/operations/outbox?state=refused"),
@@ -47,11 +47,11 @@ PAGES = {
     "/senders": ("/senders",),
     "/tasks": ("/tasks", "/tasks?view=team", "/tasks?view=done"),
     "/tf-setup": ("/tf-setup",),
-    "/tickets/<int(max=2147483647):number>": (
+    "/tickets/<int:number>": (
         "/tickets/{rich}", "/tickets/{form}", "/tickets/{row}", "/tickets/{called}", "/tickets/{completed}",
         "/tickets/{merged}", "/tickets/{hostile}", "/tickets/{long}", "/nothing-here",
     ),
-    "/tickets/<int(max=2147483647):number>/answer": (
+    "/tickets/<int:number>/answer": (
         "/tickets/{rich}/answer?text=Billing+Support+Recap+of+Resolution", "/tickets/{hostile}/answer",
     ),
 }  # fmt: skip
@@ -65,12 +65,12 @@ PUBLIC = {
 }
 # What answers a GET and is no page, or is one only on the way through a form.
 OTHERS = {
-    "/answer-files/<int(max=2147483647):number>",
-    "/attachments/<int(max=2147483647):number>", "/attachments/<int(max=2147483647):number>/view",
+    "/answer-files/<int:number>",
+    "/attachments/<int:number>", "/attachments/<int:number>/view",
     "/bootstrap/static/<path:filename>", "/dashboard/<name>.csv", "/dashboard/<name>.svg", "/health",
-    "/messages/<int(max=2147483647):number>/html", "/metrics", "/operations/audit.csv", "/operations/deliveries.csv",
-    "/operations/deliveries/<int(max=2147483647):number>/original",
-    "/operations/deliveries/<int(max=2147483647):number>/rejected.xlsx", "/operations/ledger.csv",
+    "/messages/<int:number>/html", "/metrics", "/operations/audit.csv", "/operations/deliveries.csv",
+    "/operations/deliveries/<int:number>/original",
+    "/operations/deliveries/<int:number>/rejected.xlsx", "/operations/ledger.csv",
     "/operations/next-week.csv", "/operations/outbox.csv", "/queue/news", "/sign-in-static/<path:filename>",
     "/static/<path:filename>",
     # the second factor, between password and desk: test_signing_in.py goes there

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from console.web.app import create
 from parsers.item import Address, Format, InboundItem
 from tests.house import (
     HandClock,
@@ -27,7 +28,7 @@ from tests.web import Desk, at_desk
 from workflow import process
 from workflow.desk_models import Presence
 from workflow.house import House
-from workflow.models import Audit, Message, Outgoing, Task, Ticket
+from workflow.models import Audit, Message, Outgoing, Staff, Task, Ticket
 from workflow.process import Milestone, Stage, Step
 from workflow.states import OutboxState, Role, Status
 
@@ -181,6 +182,17 @@ def test_what_is_not_there_is_404(desk: Desk, ticket: int) -> None:
     assert desk.post(f"/tickets/{ticket}/do/explode").status_code == 404
 
 
+def test_a_number_wider_than_the_databases_is_no_address_of_ours(house: House) -> None:
+    admin, wide = at_desk(house, Role.ADMIN), "9" * 20
+    rules = [r for r in create(house).url_map.iter_rules() if "<int" in r.rule and not r.rule.startswith("/api/")]
+    assert len(rules) > 20
+    for rule in rules:
+        path = re.sub(r"<int[^>]*>", wide, re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)).replace("<name>", "note")
+        for method in (rule.methods or set()) & {"GET", "POST"}:
+            answer = admin.get(path) if method == "GET" else admin.post(path)
+            assert answer.status_code in {404, 405}, f"{method} {path}"  # 405: the library, where GET has a rule too
+
+
 # -- the buttons ----------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +293,29 @@ def test_somebody_who_also_looks_is_named(house: House, desk: Desk, ticket: int,
     assert "Bob Ray looked at this ticket" in desk.get(f"/tickets/{ticket}").text
     clock.turn(minutes=6)
     assert "Bob Ray" not in desk.get(f"/tickets/{ticket}").text.partition("Customer")[0].partition("notices")[2][:600]
+
+
+def test_a_task_that_another_has_done_is_told_by_its_words(house: House, desk: Desk, ticket: int) -> None:
+    before = seen(desk, ticket)
+    bob = at_desk(house, name="Bob Ray")
+    do(bob, ticket, "telemedicine")
+    with house.store.reading() as session:
+        task = session.query(Task).filter_by(kind="telemedicine").one()
+    do(bob, ticket, "finish-task", task=task.id)
+    asked = desk.post(f"/tickets/{ticket}/do/tick", before | {"milestone": "FOLLOW_UP_SENT"})
+    assert asked.status_code == 409
+    assert f"Task done: {task.text}" in asked.text
+
+
+def test_whoever_only_looks_on_is_given_no_ticket(house: House, desk: Desk, ticket: int) -> None:
+    at_desk(house, Role.AUDITOR, name="Olga Orr")
+    with house.store.reading() as session:
+        auditor = session.query(Staff).filter_by(name="Olga Orr").one().id
+    assert f'<option value="{auditor}"' not in desk.get(f"/tickets/{ticket}").text
+    answer = do(desk, ticket, "assign", owner=auditor)
+    assert answer.status_code == 422
+    assert "Olga Orr only looks on" in answer.text
+    assert now_at(house, ticket).owner_id is None
 
 
 def test_acting_on_what_another_has_changed_asks_again(house: House, desk: Desk, ticket: int) -> None:
