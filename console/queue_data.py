@@ -1,6 +1,6 @@
 """A list of tickets as its address says it, and as the page shows it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -65,6 +65,16 @@ def asked(told: Mapping[str, str], otherwise: str = "unassigned") -> Asked:
         words=told.get("q", "").strip()[:LONGEST],
         page=number_of(page) or 1,
     )
+
+
+def chosen(asked: Asked, people: Iterable[Staff]) -> list[str]:
+    """The filters and the order of a list in words, for where the form that sets them is folded."""
+    filters = asked.filters
+    names = {person.id: person.name for person in people}
+    owner = "" if filters.owner is None else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
+    order = SORTS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
+    said = (filters.company, filters.door, owner, filters.stage or "", "Telemedicine" * filters.telemedicine, order)
+    return [words for words in said if words]
 
 
 def query_of(asked: Asked, page: int = 1) -> str:

@@ -84,6 +84,7 @@ def undo() -> AnyResponse:
 
 def _page(asked: views.Asked) -> str:
     shown = queue_data.load(db(), asked, actor=staff().name, now=now())
+    workers = queue_data.workers(db())
     return render_template(
         "queue/page.html",
         **_rows(shown),
@@ -91,7 +92,8 @@ def _page(asked: views.Asked) -> str:
         groups=views.GROUPS,
         views=views.VIEWS,
         saved=saved_views.of(db(), staff()),
-        workers=queue_data.workers(db()),
+        workers=workers,
+        chosen=queue_data.chosen(asked, workers),
         doors=DOORS,
         stages=STAGES,
         sorts=SORTS,

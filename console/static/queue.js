@@ -7,9 +7,6 @@
   const all = () => [...rows.querySelectorAll("tr")];
   const say = words => { document.getElementById("told").textContent = words; };
 
-  const lists = document.querySelector("details.views");  // on a small screen they would come before the tickets
-  if (matchMedia("(max-width: 61.99rem)").matches) lists.removeAttribute("open");
-
   // -- what is new ----------------------------------------------------------------------------------------------
   const EVERY = 15000;
   let digest = list.dataset.digest;

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.seat import Seat
+from tests.browser.seat import NARROW, Seat
 from tests.house import HandClock, mail, reach, ticket_of
 from tests.web import PASSWORD
 from workflow.house import House
@@ -109,6 +109,40 @@ def test_the_queue_keeps_its_place(seat: Take, numbers: list[int]) -> None:
     page.go_back()
     press("j")
     assert ann.focused() == f"#{numbers[2]}", "on with the one after the one that was read"
+
+
+@pytest.mark.usefixtures("numbers")
+def test_on_a_phone_the_first_ticket_comes_before_lists_and_filters_and_both_unfold(seat: Take) -> None:
+    ann = seat().sign_in()
+    page = ann.page
+    page.set_viewport_size(NARROW)
+    page.goto("/?stage=4-In+Progress")
+    expect(page.get_by_role("link", name="#1", exact=True)).to_be_in_viewport()
+    expect(page.get_by_label("Consultant")).to_be_hidden()
+    tab_to(ann, "^Lists")
+    ann.page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Overdue")).to_be_visible()
+    tab_to(ann, "^Filtered: 4-In Progress$")
+    ann.page.keyboard.press("Enter")
+    tab_to(ann, "^Consultant")
+    ann.check()
+
+
+@pytest.mark.usefixtures("numbers")
+def test_without_scripts_lists_filters_and_search_are_there_on_any_width(seat: Take) -> None:
+    signed_in = seat().sign_in().context.storage_state()
+    plain = seat(java_script_enabled=False, storage_state=signed_in)
+    page = plain.page
+    page.goto("/")
+    expect(page.get_by_role("link", name="Overdue")).to_be_visible()
+    expect(page.get_by_label("Consultant")).to_be_visible()
+    page.set_viewport_size(NARROW)
+    expect(page.get_by_label("Search tickets")).to_be_visible()
+    for folded, inside in (("Lists", page.get_by_role("link", name="Overdue")),
+                           ("Filter and order", page.get_by_label("Consultant"))):  # fmt: skip
+        expect(inside).to_be_hidden()
+        page.get_by_text(folded, exact=True).click()
+        expect(inside).to_be_visible()
 
 
 def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: list[int]) -> None:

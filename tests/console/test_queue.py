@@ -214,3 +214,17 @@ def test_nobody_touches_the_views_of_others(any_house: House) -> None:
     bob.post("/views/1/delete")
     assert "Mine" in ann.get("/").text
     assert "Mine" not in bob.get("/").text.replace("My tickets", "")
+
+
+def test_the_folded_filters_say_which_are_on(house: House) -> None:
+    desk = at_desk(house)
+    with house.store.reading() as session:
+        mine = session.scalar(select(Staff.id))
+    said = {
+        "/": "Filter and order", "/?view=completed": "Filter and order",
+        "/?owner=0": "Filtered: Nobody", "/?sort=oldest": "Filter and order", "/?sort=newest": "Filtered: Newest first",
+        f"/?company=<Sun>&door=imap&owner={mine}&stage=5-Audit&telemedicine=1":
+            "Filtered: &lt;Sun&gt;, imap, Ann Lee, 5-Audit, Telemedicine",
+    }  # fmt: skip
+    for path, words in said.items():
+        assert f">{words}</summary>" in desk.get(path).text, path
