@@ -15,7 +15,7 @@ from workflow.models import Staff
 
 MOST_FAILURES = 5  # in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an hour
 LOCKED = timedelta(minutes=15)
-LOCKED_WORDS = "Sign-in does not work now. Wait a quarter of an hour, or ask an admin for a new link."
+LOCKED_WORDS = f"Sign-in does not work now. Wait {LOCKED // timedelta(minutes=1)} minutes, or ask an admin."
 
 
 @dataclass

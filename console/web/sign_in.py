@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.api import bearer
-from console.web.accounts import Accounts, User, signed_in
+from console.web.accounts import LOCKED, MOST_FAILURES, Accounts, User, signed_in
 from console.web.asking import RIGHT, allowed, house, now, public
 from console.web.sessions import ACCOUNT, Session, Sessions
 from workflow import audit, invitations, keys, people
@@ -46,6 +46,7 @@ def attach(app: Flask, house: House) -> None:
         app.view_functions[name] = limiter.limit(SIGN_INS, methods=["POST"])(cast("Any", app.view_functions[name]))
     app.register_blueprint(pages)
     app.before_request(_guard)
+    app.jinja_env.globals["lock"] = {"failures": MOST_FAILURES, "minutes": LOCKED // timedelta(minutes=1)}
     app.jinja_env.globals["oidc_name"] = house.settings.oidc.name if house.settings.oidc else ""
     user_authenticated.connect(_on_sign_in, app)
 

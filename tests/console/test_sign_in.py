@@ -1,5 +1,6 @@
 """Who comes in, and who does not: accounts, sessions, rights."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,17 @@ def test_a_wrong_password_and_an_unknown_address_read_alike(ann: Desk, address: 
     assert page.status_code == 200
     assert "Authentication failed" in page.text
     assert "exist" not in page.text
+
+
+def test_the_page_says_to_everybody_alike_what_wrong_passwords_lead_to(ann: Desk) -> None:
+    rest = "After 5 wrong passwords or codes in a row an account rests for 15 minutes"
+    assert rest in ann.client.get("/login").text
+    for _ in range(MOST_FAILURES):
+        ann.sign_in(ANN, "not the password")
+    known, unknown = (ann.sign_in(who, "not the password").text for who in (ANN, "nobody@pmb.example"))
+    token = re.compile(r'value="[^"]*"')
+    assert rest in known
+    assert token.sub("", known) == token.sub("", unknown)
 
 
 def test_five_wrong_passwords_lock_the_account_for_a_while(ann: Desk, clock: HandClock) -> None:
