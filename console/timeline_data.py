@@ -56,6 +56,7 @@ class Said:
     at: datetime
     number: int
     direction: str
+    format: str
     sender: str
     email: str
     subject: str
@@ -136,8 +137,8 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
 def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
     """Messages, as much of each as is shown: HTML and text may be megabytes."""
     columns = (
-        Message.id, Message.at, Message.direction, Message.external_id, Message.from_name, Message.from_email,
-        Message.subject, Message.details, Message.caveats, Message.sent_at,
+        Message.id, Message.at, Message.direction, Message.format, Message.external_id, Message.from_name,
+        Message.from_email, Message.subject, Message.details, Message.caveats, Message.sent_at,
         func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
         func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
     )  # fmt: skip
@@ -182,8 +183,8 @@ def _said(row: Row[Any], mails: list[Outgoing], files: list[File], room: _Room) 
     details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
     cut = len(text) < len(newest) or len(rest) < len(quoted) or row.length > READ or len(row.details) > DETAILS
     return Said(
-        at=row.at, number=row.id, direction=row.direction, sender=row.from_name[:200], email=row.from_email[:320],
-        subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html), details=details,
+        at=row.at, number=row.id, direction=row.direction, format=row.format, sender=row.from_name[:200],
+        email=row.from_email[:320], subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html), details=details,
         caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
     )  # fmt: skip
 

@@ -9,16 +9,23 @@ from markupsafe import Markup, escape
 from console.exporting import csv_bytes
 from console.web.asking import allowed, house, now, zone
 from console.web.menu import menu
+from parsers.item import Format
 from workflow.process import QUEUE
 from workflow.rights import Right
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+DETAILS = {  # what stands in a message beside its text, by what it came as
+    Format.FORMSTACK: "What the form says",
+    Format.SECURE_MESSAGE: "What the message's row says",
+    Format.PHONE: "What was written down",
+}
 SOON = timedelta(hours=12)  # what is due within them is to be done today
 
 
 def attach(app: Flask) -> None:
     """Teach the templates our words."""
-    shown = {"moment": moment, "day": day, "age": age, "due": due, "size": size, "from_iso": from_iso}
+    shown = {"moment": moment, "day": day, "age": age, "due": due, "size": size}
+    shown |= {"from_iso": from_iso, "details_title": details_title}
     app.jinja_env.filters |= shown
     app.jinja_env.globals |= {"allowed": allowed, "Right": Right, "QUEUE": QUEUE, "menu": menu}
     app.context_processor(lambda: {"me": g.get("staff"), "idle_minutes": house().settings.idle_minutes})
@@ -72,6 +79,11 @@ def span(length: timedelta) -> str:
     if length < HOUR:
         return f"{length // MINUTE} min"
     return f"{length // HOUR} h" if length < 2 * DAY else f"{length // DAY} d"
+
+
+def details_title(came_as: str) -> str:
+    """What the table of a message's details is called."""
+    return next((words for known, words in DETAILS.items() if known == came_as), "What else it says")
 
 
 def csv_file(name: str, lines: Iterable[Sequence[str]]) -> Response:

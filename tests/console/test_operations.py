@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -378,7 +379,8 @@ def test_rejected_rows_are_shown_mended_and_dismissed(any_house: House) -> None:
     arrive(any_house, book(heads, ["Sunrise", "help"], ["Sunrise", ""], ["Dawn", "please"]))
     assert state(any_house, 1) is DeliveryState.PROCESSED
     desk = at_desk(any_house, Role.LEAD)
-    assert "1 of 3 rows were rejected" in desk.get("/operations/deliveries").text
+    listed = desk.get("/operations/deliveries").text
+    assert re.search(r'1 of 3 rows were rejected\s*<div><a href="/tickets/\d+">#', listed), "a line of its own"
     assert "1 of them rejected" in desk.get("/operations/deliveries/1").text
     answer = desk.get("/operations/deliveries/1/rejected.xlsx")
     sheet = openpyxl.load_workbook(io.BytesIO(answer.data)).worksheets[0]

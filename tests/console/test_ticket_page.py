@@ -133,6 +133,24 @@ def test_a_form_shows_its_table_and_its_link_first(house: House, desk: Desk) -> 
     assert "no phone number given" in page
 
 
+@pytest.mark.parametrize(
+    ("came_as", "title"),
+    [(Format.FORMSTACK, "What the form says"), (Format.SECURE_MESSAGE, "What the message&#39;s row says"),
+     (Format.PHONE, "What was written down"), (Format.MAIL, "What else it says")],
+)  # fmt: skip
+def test_what_stands_beside_the_text_is_called_after_what_came(
+    house: House, desk: Desk, came_as: Format, title: str
+) -> None:
+    said = InboundItem(format=came_as, external_id="x1", sender=Address("Ann", "ann@practice.example"), text="help",
+                       company="Acme", details=(("Provider", "Dr. Moss"),))  # fmt: skip
+    ticket = ticket_of(house, said)
+    with house.store.reading() as session:
+        message = session.get_one(Ticket, ticket).messages[0].id
+    assert f"<summary>{title} (1)</summary>" in desk.get(f"/tickets/{ticket}").text
+    assert f"<summary>{title}</summary>" in desk.get(f"/tickets/{ticket}/answer").text
+    assert f">{title}</h2>" in desk.get(f"/messages/{message}/text").text
+
+
 def test_mails_show_how_far_they_came(house: House, desk: Desk, ticket: int) -> None:
     with house.store.transaction() as session:
         sent = session.get_one(Ticket, ticket).outbox[0]
