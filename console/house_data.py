@@ -38,14 +38,20 @@ def status_data(house: House) -> dict[str, Any]:
             for row in found.forms
         },
         "workers": sum(name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()),
-        "backlog": {
-            "pending": found.pending,
-            "oldest_pending": iso(found.oldest_pending),
-            "failed": found.failed,
-            "rejected": found.rejected,
-            "reading": [{"delivery": p.delivery, "rows": p.filed, "of": p.of} for p in found.reading],
-            "spooled": spooled,
-            "mails_waiting": found.mails_waiting,
-            "mails_refused": found.mails_refused,
-        },
+        "backlog": {**_backlog(found), "spooled": spooled},
+    }
+
+
+def _backlog(found: status.Report) -> dict[str, Any]:
+    promised = found.backlog
+    return {
+        "pending": found.pending,
+        "oldest_pending": iso(found.oldest_pending),
+        "failed": found.failed,
+        "rejected": found.rejected,
+        "reading": [{"delivery": p.delivery, "rows": p.filed, "of": p.of} for p in found.reading],
+        "mails_waiting": promised.mails.waiting,
+        "mails_refused": promised.mails.failed,
+        "events_waiting": promised.events.waiting,
+        "events_given_up": promised.events.failed,
     }

@@ -14,11 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from workflow import process
+from workflow.backlog import backlog
 from workflow.desk import Desk
 from workflow.house import House
 from workflow.models import Check, Delivery, Outgoing, Reached, Receipt, Seen, Task, Ticket
 from workflow.settings import Settings
-from workflow.states import DeliveryState, OutboxState, Status
+from workflow.states import DeliveryState, OutboxState, Status, TellState
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LEDGER = "ledger"  # the check that holds it
@@ -65,6 +66,7 @@ class _Desk(Collector):
         """Every figure."""
         yield from self._deliveries()
         yield from self._mails()
+        yield from self._events()
         yield self._counted(
             "tickets", "Tickets, by stage and state.", ("stage", "status"), (Ticket.stage, Ticket.status)
         )
@@ -83,6 +85,15 @@ class _Desk(Collector):
     def _mails(self) -> Iterator[Metric]:
         yield self._counted("outbox", "Promised mails, by state.", ("state",), (Outgoing.state,))
         yield self._oldest("oldest_waiting_mail", Outgoing.created_at, Outgoing.state == OutboxState.WAITING)
+
+    def _events(self) -> Iterator[Metric]:
+        """For webhooks. What was told is left out: it is kept for a few days only, so its count means nothing."""
+        found = backlog(self._session).events
+        family = GaugeMetricFamily("intake_hook_events", "Events for webhooks, by state.", labels=["state"])
+        family.add_metric([TellState.WAITING], found.waiting)
+        family.add_metric([TellState.GIVEN_UP], found.failed)
+        yield family
+        yield self._since("oldest_waiting_hook_event", found.oldest)
 
     def _overdue(self) -> Metric:
         """Deadlines passed and still open; the clock gives each a task, so business days are counted as it counts."""
@@ -123,7 +134,9 @@ class _Desk(Collector):
         return family
 
     def _oldest(self, name: str, column: Any, where: Any) -> Metric:
-        at = self._session.scalar(select(func.min(column)).where(where))
+        return self._since(name, self._session.scalar(select(func.min(column)).where(where)))
+
+    def _since(self, name: str, at: datetime | None) -> Metric:
         words = "Age of the one that waits longest; 0 when none does."
         return GaugeMetricFamily(f"intake_{name}_seconds", words, value=self._age(at) if at else 0)
 

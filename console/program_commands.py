@@ -136,7 +136,7 @@ def hook_list(*, json_wanted: bool) -> None:
 @click.argument("number", metavar="ID", type=int)
 @opening.acting
 def hook_again(number: int, actor: str) -> None:
-    r"""Tell the webhook once more what was given up.
+    r"""Tell the webhook now what was given up, or what pauses between two tries.
 
     \b
     Example:  intake hook again 2

@@ -233,6 +233,7 @@ def status(found: Data) -> None:
         f" · with rejected rows: {backlog['rejected']}"
     )
     out.print(f"mails waiting: {backlog['mails_waiting']} · refused: {backlog['mails_refused']}")
+    out.print(f"webhook events waiting: {backlog['events_waiting']} · given up: {backlog['events_given_up']}")
     for need in found["needs"]:
         out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
     if found["ok"]:

@@ -82,13 +82,19 @@ def remove(session: Session, number: int, *, by: str, now: datetime) -> None:
 
 
 def again(session: Session, number: int, *, by: str, now: datetime) -> int:
-    """Try everything once more that was given up; how many. Raises Missing when there is no such hook."""
+    """Try everything now that was given up, or that pauses between two tries: its address was mended. How many.
+
+    Raises Missing when there is no such hook.
+    """
     hook = hook_or_missing(session, number)
     hook.failures, hook.failing_since, hook.not_before = 0, None, now
-    mine = (HookEvent.hook_id == number, HookEvent.state == TellState.GIVEN_UP)
-    count = session.scalar(select(func.count()).select_from(HookEvent).where(*mine)) or 0
+    mine = HookEvent.hook_id == number
     anew = {"state": TellState.WAITING, "attempts": 0, "not_before": now, "created_at": now}
-    session.execute(update(HookEvent).where(*mine).values(anew))
+    given_up = update(HookEvent).where(mine, HookEvent.state == TellState.GIVEN_UP).values(anew)
+    # Nobody who has taken one up keeps it longer than the lease: those beyond it pause for sure.
+    pausing = (HookEvent.state == TellState.WAITING, HookEvent.not_before > now + LEASE)
+    hurried = update(HookEvent).where(mine, *pausing).values(not_before=now)
+    count = sum(len(session.execute(change.returning(HookEvent.id)).all()) for change in (hurried, given_up))
     audit.record(session, "webhook tried again", by=by, cause="webhook", now=now, hook=number, events=count)
     wake(session, HOOK)
     return count
@@ -109,12 +115,6 @@ def listed(session: Session) -> list[tuple[Hook, dict[TellState, int]]]:
     for hook, state, number in session.execute(count):
         counts.setdefault(hook, {})[state] = number
     return [(hook, counts.get(hook.id, {})) for hook in session.scalars(select(Hook).where(live()).order_by(Hook.id))]
-
-
-def lost(session: Session) -> int:
-    """How many events were given up, of the hooks that there are."""
-    given_up = select(func.count(HookEvent.id)).join(Hook).where(HookEvent.state == TellState.GIVEN_UP, live())
-    return session.scalar(given_up) or 0
 
 
 def _address(url: str, settings: Settings) -> str:

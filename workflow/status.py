@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from workflow import hooks
+from workflow.backlog import Backlog, Queue, backlog
 from workflow.failed import overdue, rejected
 from workflow.house import House
-from workflow.models import Check, Delivery, Filing, FormCheckpoint, Outgoing, Receipt, Seen
+from workflow.models import Check, Delivery, Filing, FormCheckpoint, Receipt, Seen
 from workflow.settings import Settings
-from workflow.states import DeliveryState, OutboxState
+from workflow.states import DeliveryState
 
 QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
 UNSENT = timedelta(hours=1)
@@ -42,11 +42,8 @@ class Report:
     reading: list[Progress]  # those with many items that are being read
     oldest_pending: datetime | None
     oldest_untouched: datetime | None  # of those that nobody reads just now: a large workbook takes its time
-    mails_waiting: int
-    mails_refused: int
-    oldest_mail: datetime | None  # when the mail that waits longest was promised
+    backlog: Backlog
     overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
-    untold: int  # events that webhooks were not told, and are not any more
     faults: list[str]  # what the house has found wrong with itself
     forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
     needs: list[str]
@@ -63,20 +60,17 @@ def report(house: House) -> Report:
     pending = Delivery.state == DeliveryState.PENDING
     with house.store.reading() as session:
         count = dict(session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all())
-        mails = dict(session.execute(select(Outgoing.state, func.count()).group_by(Outgoing.state)).all())
+        promised = backlog(session)
         seen = dict(session.execute(select(Seen.name, Seen.at).order_by(Seen.name)).all())
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
         doors = dict(session.execute(last).all())
         oldest = session.scalar(select(func.min(Delivery.received_at)).where(pending))
         free = (pending, Delivery.not_before <= house.clock())
         untouched = session.scalar(select(func.min(Delivery.received_at)).where(*free))
-        waiting = Outgoing.state == OutboxState.WAITING
-        oldest_mail = session.scalar(select(func.min(Outgoing.created_at)).where(waiting))
         limit = timedelta(hours=house.settings.failed_alarm_hours)
         with_rejected, progress = rejected(session), reading(session)
         late = overdue(session, house.clock(), limit)
         forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
-        untold = hooks.lost(session)
         faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
     found = Report(
         seen=seen,
@@ -87,11 +81,8 @@ def report(house: House) -> Report:
         reading=progress,
         oldest_pending=oldest,
         oldest_untouched=untouched,
-        mails_waiting=mails.get(OutboxState.WAITING, 0),
-        mails_refused=mails.get(OutboxState.REFUSED, 0),
-        oldest_mail=oldest_mail,
+        backlog=promised,
         overdue=late,
-        untold=untold,
         faults=faults,
         forms=forms if house.settings.formstack_token.get_secret_value() else [],
         needs=[],
@@ -125,7 +116,7 @@ def _unread(found: Report) -> Iterator[str]:
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
-    needs = [*found.faults, *_unread(found), *_untold(found.untold)]
+    needs = [*found.faults, *_unread(found), *_untold(found.backlog.events, now)]
     needs += [
         f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
     ]
@@ -136,7 +127,7 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
             needs.append(f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake up` runs all")
     if found.oldest_untouched and now - found.oldest_untouched > QUIET:
         needs.append("a delivery has waited for more than two minutes: is a worker running? start `intake worker`")
-    if found.oldest_mail and now - found.oldest_mail > UNSENT:
+    if found.backlog.mails.oldest and now - found.backlog.mails.oldest > UNSENT:
         needs.append("a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?")
     for door, last in found.doors.items():
         if door in PUBLIC_DOORS and now - last > timedelta(hours=settings.stale_door_hours):
@@ -144,8 +135,11 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
     return needs
 
 
-def _untold(count: int) -> list[str]:
-    return [f"{count} events that webhooks did not take were given up: see `intake hook list`"] if count else []
+def _untold(events: Queue, now: datetime) -> Iterator[str]:
+    if events.failed:
+        yield f"{events.failed} events that webhooks did not take were given up: see `intake hook list`"
+    if events.oldest and now - events.oldest > UNSENT:
+        yield "an event has waited for its webhook for more than an hour: see `intake hook list`"
 
 
 def _is_alarm(row: FormCheckpoint, now: datetime) -> bool:

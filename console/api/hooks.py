@@ -49,7 +49,7 @@ def hook_new(told: Data) -> Response:
 
 @endpoint("POST", "/hooks/<int:number>/again", Right.ADMIN, Again, about=ABOUT)
 def hook_again(number: int) -> Response:
-    """Tell once more what was given up."""
+    """Tell now what was given up, or what pauses between two tries."""
     _there(number)
     with house().store.transaction() as session:
         return jsonify(events=hooking.again(session, number, by=staff().name, now=now()))

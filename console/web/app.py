@@ -17,6 +17,7 @@ from console.pages import (
     dashboard,
     deliveries,
     files,
+    hooks,
     mail_texts,
     mapping,
     operations,
@@ -34,7 +35,7 @@ from workflow.house import House
 
 PARTS = (
     customers, queue, saved_views, account, dashboard, ticket, files, people, tasks,
-    operations, deliveries, mapping, staff, answer, mail_texts, tokens,
+    operations, deliveries, hooks, mapping, staff, answer, mail_texts, tokens,
 )  # fmt: skip
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
 POLICY = (

@@ -11,10 +11,12 @@ from tests.browser.fortnight import ME, SUNRISE, Desk
 from tests.browser.letters import HEADINGS, form, letter
 from tests.house import HandClock
 from tests.workbooks import book
-from workflow import saved_views
+from workflow import hooks, saved_views
+from workflow.events import Event
+from workflow.hook_models import HookEvent
 from workflow.house import House
 from workflow.models import Contact, Outgoing, Staff
-from workflow.states import OutboxState
+from workflow.states import OutboxState, TellState
 
 SCRIPT = "<img src=x onerror=\"window.name='owned'\"><script>window.name='owned'</script>"
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 6
@@ -47,6 +49,8 @@ class Awkward:
 def add(house: House, clock: HandClock) -> Awkward:
     """All of it, on the desk that is there."""
     desk = Desk(house, clock)
+    with house.store.transaction() as session:
+        hooks.add(house, session, f"https://crm.example/{'a' * 300}", list(Event), by=ME, now=house.clock())
     hostile = desk.mail(hostile_mail())
     desk.form(form(SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT}))
     taken = desk.form(form(LONG, (LONG[:90], "long@" + "a" * 60 + ".example"), LONG, f"{LONG} " * 30, Phone="5" * 60))
@@ -62,6 +66,9 @@ def add(house: House, clock: HandClock) -> Awkward:
         last = session.scalars(select(Outgoing).order_by(Outgoing.id.desc()).limit(3)).all()
         for mail, state in zip(last, (OutboxState.WAITING, OutboxState.REFUSED, OutboxState.BOUNCED), strict=True):
             mail.state, mail.reason = state, f"550 {LONG}"[:200]
+        event = session.scalars(select(HookEvent).order_by(HookEvent.id)).first()
+        assert event is not None
+        event.state, event.attempts, event.reason = TellState.GIVEN_UP, 52, "no answer within ten seconds"
     return Awkward(hostile, taken, unmapped)
 
 

@@ -42,6 +42,7 @@ PAGES = {
     "/operations/outbox": ("/operations/outbox", "/operations/outbox?state=refused"),
     "/operations/profiles": ("/operations/profiles",),
     "/operations/settings": ("/operations/settings",),
+    "/operations/webhooks": ("/operations/webhooks",),
     "/people": ("/people",),
     "/search": ("/search?q=claim", "/search?q=%3Cimg", "/search?q=nothinglikethis"),
     "/senders": ("/senders",),

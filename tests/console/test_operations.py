@@ -38,7 +38,7 @@ PAGES = (
     "/operations", "/operations/ledger", "/operations/ledger.csv", "/operations/deliveries",
     "/operations/deliveries.csv", "/operations/deliveries/1", "/operations/outbox", "/operations/outbox.csv",
     "/operations/next-week", "/operations/next-week.csv", "/operations/audit", "/operations/audit.csv",
-    "/operations/profiles", "/operations/settings",
+    "/operations/profiles", "/operations/settings", "/operations/webhooks",
 )  # fmt: skip
 LEADS = tuple(f"/operations/deliveries/1/{what}" for what in ("raw", "original", "map", "rejected.xlsx"))
 CHANGES = (
