@@ -41,7 +41,7 @@ def meanwhile(row: Audit, known: Known) -> str:
 def known_to(session: Session, rows: Iterable[Audit]) -> Known:
     """Who and what the numbers in these rows stand for, in two queries."""
     details = [row.detail for row in rows]
-    staff = {n for d in details for key in ("owner", "staff") if isinstance(n := d.get(key), int)}
+    staff = {n for d in details for key in ("owner", "staff", "manager") if isinstance(n := d.get(key), int)}
     tasks = {n for d in details if isinstance(n := d.get("task"), int)}
     names = session.execute(select(Staff.id, Staff.name).where(Staff.id.in_(staff)))
     texts = session.execute(select(Task.id, Task.text, Task.assignee).where(Task.id.in_(tasks)))
@@ -103,6 +103,11 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Took back an answer before it was sent",
     "undone": lambda _, __: "Took back what was done last",
+    "manager": lambda d, known: (
+        f"Its company is managed by {known.staff.get(d['manager'], 'somebody')} now"
+        if "manager" in d
+        else "Its company has no manager any more"
+    ),
     "survey answered": lambda _, __: "Survey answered",
     "unsubscribed": lambda _, __: "Wants no more surveys",
 }

@@ -184,8 +184,8 @@ def _said(row: Row[Any], mails: list[Outgoing], files: list[File], room: _Room) 
     cut = len(text) < len(newest) or len(rest) < len(quoted) or row.length > READ or len(row.details) > DETAILS
     return Said(
         at=row.at, number=row.id, direction=row.direction, format=row.format, sender=row.from_name[:200],
-        email=row.from_email[:320], subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html), details=details,
-        caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
+        email=row.from_email[:320], subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html),
+        details=details, caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
     )  # fmt: skip
 
 

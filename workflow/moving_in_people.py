@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from parsers.item import Address
-from workflow import audit, people
+from workflow import audit, people, records
 from workflow.models import Company, CompanyDomain, Contact
 from workflow.moving_in import Brought, Roster
 from workflow.states import RowOutcome
@@ -71,8 +71,9 @@ def bring_company(
     if company is None or brought.outcome is RowOutcome.KNOWN:
         return brought
     company.number = company.number or changes.number or None
-    company.manager = company.manager or roster.find(past.manager)
     company.consultant = company.consultant or roster.find(past.consultant)
+    if company.manager is None and (manager := roster.find(past.manager)) is not None:
+        records.put_in_charge(session, company, manager, by=by, now=now)
     session.flush()
     session.add_all(CompanyDomain(domain=domain, company_id=company.id) for domain in changes.domains)
     audit.record(session, "company", by=by, cause=cause, now=now, company=company.id)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import audit, people
-from workflow.desk import Missing
+from workflow.desk import Missing, hold
 from workflow.models import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
 from workflow.process import NAME
 from workflow.reception import NO_COMPANY, NO_MANAGER
@@ -42,12 +42,34 @@ def keep_company(session: Session, company: Company | None, says: CompanySays, *
             company.key = _key(company, says)
             company.name = says.name.strip()[:LONGEST_NAME]
             company.number = people.kept_number(says.number.strip()) or None
-            company.manager, company.consultant = says.manager, says.consultant
+            company.consultant = says.consultant
     except IntegrityError:
         raise Missing("another company has this name or number") from None
+    put_in_charge(session, company, says.manager, by=by, now=now)
     _keep_domains(session, company, {d for one in says.domains if (d := one.strip().casefold().removeprefix("@"))})
     audit.record(session, "company", by=by, cause="company kept", now=now, company=company.id)
     return company
+
+
+def put_in_charge(session: Session, company: Company, manager: Staff | None, *, by: str, now: datetime) -> None:
+    """Say who manages a company, or that nobody does: the one place that does, because its open tickets say so too.
+
+    What somebody has settled on a ticket comes back only where a manager was taken away.
+    """
+    named, removed = manager is not None, manager is None and company.manager_id is not None
+    company.manager = manager
+    session.flush()
+    if not named and not removed:
+        return
+    of_it = select(Ticket).where(Ticket.company_id == company.id, Ticket.status == Status.OPEN).order_by(Ticket.id)
+    for ticket in session.scalars(of_it).all():
+        if (NO_MANAGER in ticket.caveats) is not named:
+            continue
+        hold(session, ticket)  # a caveat that somebody else adds or settles meanwhile must not get lost
+        left = [c for c in ticket.caveats if c != NO_MANAGER]
+        ticket.caveats = left if named else [*left, NO_MANAGER]
+        detail = {"manager": company.manager_id} if named else {}
+        audit.record(session, "manager", by=by, cause="company kept", now=now, ticket=ticket.id, **detail)
 
 
 def _key(company: Company, says: CompanySays) -> str:

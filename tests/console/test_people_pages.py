@@ -9,13 +9,14 @@ from sqlalchemy import select
 from parsers.item import Address
 from tests.house import HandClock, contact, counted, mail, ticket_of
 from tests.web import Desk, at_desk
-from workflow import people, records
+from workflow import notes, people, records
 from workflow.desk import owner_or_missing
 from workflow.house import House
 from workflow.models import Company, Contact, Outgoing, Staff, Task, Ticket
 from workflow.process import Template
+from workflow.reception import NO_MANAGER
 from workflow.records import CompanySays
-from workflow.states import Role
+from workflow.states import Role, Status
 from workflow.sweep import raise_tasks
 
 
@@ -234,6 +235,39 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(any_h
         told = session.scalars(select(Outgoing).where(Outgoing.template == Template.TASK)).all()
     assert escalation.assignee == "Eva Lind"
     assert [m.to for m in told] == ["eva@pmb.example"]
+
+
+def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(any_house: House, desk: Desk) -> None:
+    max_berg = person(any_house, "Max Berg")
+    number = practice(any_house, domains=["practice.example"])
+    ended, opened = (ticket_of(any_house, mail("help", subject=subject)) for subject in ("one", "two"))
+    with any_house.store.transaction() as session:
+        any_house.desk.end(session, session.get_one(Ticket, ended), Status.SPAM, by="test", reason="x",
+                           now=any_house.clock())  # fmt: skip
+
+    def says() -> list[bool]:
+        with any_house.store.reading() as session:
+            return [NO_MANAGER in session.get_one(Ticket, n).caveats for n in (ended, opened)]
+
+    assert says() == [True, True]
+    desk.get(f"/companies/{number}/edit")
+    desk.post(f"/companies/{number}/edit", {"name": "Sunrise", "domains": "practice.example", "manager": max_berg})
+    assert says() == [True, False], "what has ended stays as it was"
+    assert "Its company is managed by Max Berg now" in desk.get(f"/tickets/{opened}").text
+    desk.post(f"/companies/{number}/edit", {"name": "Sunrise", "domains": "practice.example", "manager": ""})
+    assert says() == [True, True]
+    assert "Its company has no manager any more" in desk.get(f"/tickets/{opened}").text
+
+
+def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(any_house: House, desk: Desk) -> None:
+    number = practice(any_house, domains=["practice.example"])
+    ticket = ticket_of(any_house, mail("help"))
+    with any_house.store.transaction() as session:
+        notes.settle(session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_house.clock())
+    desk.get(f"/companies/{number}/edit")
+    desk.post(f"/companies/{number}/edit", {"name": "Sunrise & Co", "domains": "practice.example"})
+    with any_house.store.reading() as session:
+        assert NO_MANAGER not in session.get_one(Ticket, ticket).caveats
 
 
 def test_a_number_wider_than_the_databases_is_nothing(desk: Desk) -> None:

@@ -16,7 +16,7 @@ from ingest.crm_rows import Terms
 from ingest.importing import Told, Wanted, apply, plan
 from ingest.intake import Intake
 from parsers.item import ParseError
-from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, together
+from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, ticket_of, together
 from tests.servers import Relay
 from tests.workflow.mail_out import sending_through
 from workflow import outbox, sweep
@@ -26,6 +26,7 @@ from workflow.import_models import Import, ImportRow
 from workflow.ledger import balance
 from workflow.models import Audit, Company, Contact, Outgoing, Survey, Task, Ticket
 from workflow.process import NAME, Milestone, Stage
+from workflow.reception import NO_MANAGER
 from workflow.states import RowOutcome, Status
 from workflow.undoing import undo
 
@@ -395,6 +396,19 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_house: Hous
         assert ([d.domain for d in beta.domains], beta.manager and beta.manager.name) == (["beta.test"], "Max")
         assert (gamma.domains, gamma.manager) == ([], None)
     assert counts(apply(house, wanted(raw, "companies"), by="Olga"))[0] == 0
+
+
+def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(any_house: House) -> None:
+    with any_house.store.transaction() as session:
+        staff(session, "Max")
+        acme = company(session, "Acme Clinic").id
+    number = ticket_of(any_house, call(company="Acme Clinic"))
+    with any_house.store.reading() as session:
+        assert NO_MANAGER in session.get_one(Ticket, number).caveats
+    apply(any_house, wanted(b"Company name,Manager\nAcme Clinic,Max\n", "companies"), by="Olga")
+    with any_house.store.reading() as session:
+        assert session.get_one(Company, acme).manager
+        assert NO_MANAGER not in session.get_one(Ticket, number).caveats
 
 
 def test_contacts_get_what_they_lack(any_house: House) -> None:
