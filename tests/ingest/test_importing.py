@@ -402,7 +402,7 @@ def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(any_house:
     with any_house.store.transaction() as session:
         staff(session, "Max")
         acme = company(session, "Acme Clinic").id
-    number = ticket_of(any_house, call(company="Acme Clinic"))
+    number = ticket_of(any_house, mail(company="Acme Clinic"))
     with any_house.store.reading() as session:
         assert NO_MANAGER in session.get_one(Ticket, number).caveats
     apply(any_house, wanted(b"Company name,Manager\nAcme Clinic,Max\n", "companies"), by="Olga")
