@@ -54,4 +54,6 @@ def _backlog(found: status.Report) -> dict[str, Any]:
         "mails_refused": promised.mails.failed,
         "events_waiting": promised.events.waiting,
         "events_given_up": promised.events.failed,
+        "files_waiting": promised.files.waiting,
+        "files_failed": promised.files.failed,
     }

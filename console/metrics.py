@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from workflow import process
-from workflow.backlog import backlog
+from workflow.backlog import EVENTS, FILES, Queue, backlog
 from workflow.desk import Desk
 from workflow.house import House
 from workflow.models import Check, Delivery, Outgoing, Reached, Receipt, Seen, Task, Ticket
 from workflow.settings import Settings
-from workflow.states import DeliveryState, OutboxState, Status, TellState
+from workflow.states import DeliveryState, OutboxState, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LEDGER = "ledger"  # the check that holds it
@@ -52,6 +52,13 @@ def _is_here(name: str) -> bool:
         return name == "localhost"
 
 
+def _queue(name: str, words: str, found: Queue, states: tuple[str, str]) -> Metric:
+    family = GaugeMetricFamily(f"intake_{name}", words, labels=["state"])
+    for state, count in zip(states, (found.waiting, found.failed), strict=True):
+        family.add_metric([state], count)
+    return family
+
+
 class _Desk(Collector):
     """Asks the database as often as it is asked."""
 
@@ -66,7 +73,7 @@ class _Desk(Collector):
         """Every figure."""
         yield from self._deliveries()
         yield from self._mails()
-        yield from self._events()
+        yield from self._promised()
         yield self._counted(
             "tickets", "Tickets, by stage and state.", ("stage", "status"), (Ticket.stage, Ticket.status)
         )
@@ -86,14 +93,13 @@ class _Desk(Collector):
         yield self._counted("outbox", "Promised mails, by state.", ("state",), (Outgoing.state,))
         yield self._oldest("oldest_waiting_mail", Outgoing.created_at, Outgoing.state == OutboxState.WAITING)
 
-    def _events(self) -> Iterator[Metric]:
-        """For webhooks. What was told is left out: it is kept for a few days only, so its count means nothing."""
-        found = backlog(self._session).events
-        family = GaugeMetricFamily("intake_hook_events", "Events for webhooks, by state.", labels=["state"])
-        family.add_metric([TellState.WAITING], found.waiting)
-        family.add_metric([TellState.GIVEN_UP], found.failed)
-        yield family
-        yield self._since("oldest_waiting_hook_event", found.oldest)
+    def _promised(self) -> Iterator[Metric]:
+        """For webhooks, and files to be fetched. What was told is kept for days only: its count would mean nothing."""
+        found = backlog(self._session)
+        yield _queue("hook_events", "Events for webhooks, by state.", found.events, EVENTS)
+        yield self._since("oldest_waiting_hook_event", found.events.oldest)
+        yield _queue("linked_files", "Files that forms link to, by state.", found.files, FILES)
+        yield self._since("oldest_waiting_linked_file", found.files.oldest)
 
     def _overdue(self) -> Metric:
         """Deadlines passed and still open; the clock gives each a task, so business days are counted as it counts."""

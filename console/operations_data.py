@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
 from console.audit_words import Known, actor, known_to, sentence
+from workflow.linked import LinkedFile, unsettled
 from workflow.models import Audit
 from workflow.settings import Settings
+from workflow.states import LinkState
 from workflow.status import PUBLIC_DOORS
 
 Data = dict[str, Any]
@@ -18,6 +21,7 @@ DOOR_WORDS = {
     "import": "moved in",
 }  # fmt: skip
 
+MOST_FILES = 10
 SAID = {"milestone", "stage", "task", "owner"}  # the sentence of the row has them in words
 
 
@@ -28,6 +32,21 @@ class Door:
     name: str
     last: datetime
     silent: bool
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a message links to. Of its link only the host: the rest may be a key to it, and its ticket has it."""
+
+    host: str
+    ticket: int
+    since: datetime
+    link: LinkedFile
+
+    @property
+    def next_try(self) -> datetime | None:
+        """When it is fetched again; None: not any more."""
+        return self.link.not_before if self.link.state is LinkState.WAITING else None
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,13 @@ def doors(found: Data, settings: Settings, now: datetime) -> list[Door]:
     longest = timedelta(hours=settings.stale_door_hours)
     last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
     return [Door(name, at, name in PUBLIC_DOORS and now - at > longest) for name, at in last.items()]
+
+
+def files(session: Session, backlog: Data) -> list[File]:
+    """The newest files that wait or could not be had; the database is asked only where there are any."""
+    there = backlog["files_waiting"] or backlog["files_failed"]
+    found = unsettled(session, MOST_FILES) if there else []
+    return [File(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link) for link, message in found]
 
 
 def trail_data(session: Session, rows: list[Audit]) -> list[Told]:

@@ -234,6 +234,7 @@ def status(found: Data) -> None:
     )
     out.print(f"mails waiting: {backlog['mails_waiting']} · refused: {backlog['mails_refused']}")
     out.print(f"webhook events waiting: {backlog['events_waiting']} · given up: {backlog['events_given_up']}")
+    out.print(f"linked files to be fetched: {backlog['files_waiting']} · not to be had: {backlog['files_failed']}")
     for need in found["needs"]:
         out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
     if found["ok"]:

@@ -8,8 +8,9 @@ from sqlalchemy import ColumnElement, Select, String, func, literal, select, typ
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from workflow.hook_models import Hook, HookEvent, live
-from workflow.models import Outgoing
-from workflow.states import OutboxState, TellState
+from workflow.linked import LinkedFile
+from workflow.models import Message, Outgoing
+from workflow.states import LinkState, OutboxState, TellState
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,26 @@ class Backlog:
 
     mails: Queue = Queue()  # failed: refused
     events: Queue = Queue()  # for the webhooks that there are; failed: given up
+    files: Queue = Queue()  # that messages link to, since when their message is here
 
 
 MAILS = (OutboxState.WAITING, OutboxState.REFUSED)
 EVENTS = (TellState.WAITING, TellState.GIVEN_UP)
+FILES = (LinkState.WAITING, LinkState.FAILED)
 
 
 def backlog(session: Session) -> Backlog:
     """Count it all, in one query."""
+    files = _by_state("files", LinkedFile.state, FILES, Message.at, Message.id == LinkedFile.message_id)
     mine = HookEvent.hook_id.in_(select(Hook.id).where(live()))
     rows = session.execute(union_all(
         _by_state("mails", Outgoing.state, MAILS, Outgoing.created_at),
         _by_state("events", HookEvent.state, EVENTS, HookEvent.created_at, mine),
+        files,
     )).all()  # fmt: skip
     found = {(name, state): (count, oldest) for name, state, count, oldest in rows}
-    return Backlog(mails=_queue(found, "mails", *MAILS), events=_queue(found, "events", *EVENTS))
+    mails, events = _queue(found, "mails", *MAILS), _queue(found, "events", *EVENTS)
+    return Backlog(mails, events, files=_queue(found, "files", *FILES))
 
 
 def _by_state(

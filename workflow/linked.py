@@ -77,6 +77,18 @@ def fetched(session: Session, message: Message) -> set[int]:
     return {number for number in session.scalars(rows) if number is not None}
 
 
+def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
+    """The files that wait or could not be had, those of the newest messages first, each with its message."""
+    rows = (
+        select(LinkedFile, Message)
+        .join(Message, Message.id == LinkedFile.message_id)
+        .where(LinkedFile.state != LinkState.FETCHED)
+        .order_by(LinkedFile.id.desc())
+        .limit(most)
+    )
+    return [(link, message) for link, message in session.execute(rows)]
+
+
 def hosts_for(settings: Settings, message: Message) -> tuple[str, ...]:
     """Where the files of a message may be fetched from."""
     return file_hosts(settings.form, settings.file_hosts, message.message_id.partition("/")[0])

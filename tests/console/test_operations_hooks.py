@@ -174,4 +174,6 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
 
 def test_the_status_command_tells_them(intake: Intake) -> None:
     intake("migrate")
-    assert "webhook events waiting: 0 · given up: 0" in intake("status", code=1).stdout
+    said = intake("status", code=1).stdout
+    assert "webhook events waiting: 0 · given up: 0" in said
+    assert "linked files to be fetched: 0 · not to be had: 0" in said

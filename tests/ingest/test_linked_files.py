@@ -12,6 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from console import metrics
+from console.house_data import status_data
 from ingest import linked_files
 from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch
 from ingest.intake import Arrival, Intake, Transport
@@ -21,12 +23,13 @@ from ingest.rereading import apply, preview
 from parsers.item import Format
 from tests.house import HandClock, Woken, audited, counted
 from tests.ingest.file_server import FileServer, gives, status, trickles
+from tests.web import at_desk
 from workflow.house import House, open_house
 from workflow.linked import NOT_FETCHED, TRIES, LinkedFile, allowed, pause
 from workflow.models import Message, StoredAttachment, Ticket
 from workflow.pinned import is_public
 from workflow.settings import Settings
-from workflow.states import LinkState
+from workflow.states import LinkState, Role
 from workflow.sweep import sweep
 
 PDF = b"%PDF-1.7 " + b"x" * 100
@@ -193,6 +196,32 @@ def test_the_clock_fetches_when_no_worker_does(
     form(house, f"{files.url}/a.pdf")
     sweep(house, redis_away=lambda: True)
     assert counted(house, StoredAttachment) == 1
+
+
+def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
+    any_house: House, files: FileServer, clock: HandClock
+) -> None:
+    desk = at_desk(any_house, Role.AUDITOR)
+    assert "Files of forms</h2>" not in desk.get("/operations").text
+    form(any_house, *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf")))
+    files.answers.update({"/good.pdf": gives(PDF), "/later.pdf": status(503)})
+    files.answers["/page?key=geheim"] = gives(b"<!doctype html><p>Sign in</p>", Content_Type="text/html")
+    while fetch_waiting(any_house, files.trusting):
+        pass
+    clock.turn(seconds=20)
+    backlog = status_data(any_house)["backlog"]
+    assert (backlog["files_waiting"], backlog["files_failed"]) == (1, 1)
+    lines = metrics.text(any_house).decode().splitlines()
+    assert 'intake_linked_files{state="waiting"} 1.0' in lines
+    assert 'intake_linked_files{state="failed"} 1.0' in lines
+    assert "intake_oldest_waiting_linked_file_seconds 20.0" in lines
+    page = desk.get("/operations").text
+    assert "<dt>Files to be fetched</dt><dd>1, and 1 could not be had</dd>" in page
+    table = page.partition("Files of forms</h2>")[2].partition("</table>")[0]
+    assert [words in table for words in ("it is a page and not a file", "not to be had", "503", "good")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert "geheim" not in page
 
 
 # -- one file -------------------------------------------------------------------------------------------------------
