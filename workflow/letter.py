@@ -96,6 +96,16 @@ def render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str
         link=status_link(mail.ticket_id, settings, signer),
         survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
     )  # fmt: skip
+    return _apart(rendered)
+
+
+def recap_around(words: str, ticket: int, settings: Settings) -> tuple[str, str]:
+    """Subject and text of a recap with the fixed words around these, for a mail that is a person's otherwise."""
+    template = _templates().get_template(f"billing-support/{Template.RECAP.name.lower()}.txt")
+    return _apart(template.render(number=ticket, text=words, from_name=settings.from_name))
+
+
+def _apart(rendered: str) -> tuple[str, str]:
     head, _, text = rendered.partition("\n\n")
     return head.removeprefix("Subject: "), text
 

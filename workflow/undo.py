@@ -66,9 +66,19 @@ def reversible(
 
 def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
     """What this person can take back on the ticket now, if anything."""
-    rows = select(Undo).where(Undo.ticket_id == ticket, Undo.undone_at.is_(None)).order_by(Undo.id.desc())
-    found = session.scalar(rows.limit(1))
+    found = _last(session, ticket)
     return found if found is not None and not _obstacle(session, found, by, now) else None
+
+
+def take_back_latest(session: Session, ticket: Ticket, *, by: str, now: datetime) -> str:
+    """Take back what was done to the ticket last; in words. Raises Missing as `take_back` does."""
+    found = _last(session, ticket.id)
+    return take_back(session, ticket, found.id if found else 0, by=by, now=now)
+
+
+def _last(session: Session, ticket: int) -> Undo | None:
+    rows = select(Undo).where(Undo.ticket_id == ticket, Undo.undone_at.is_(None)).order_by(Undo.id.desc())
+    return session.scalar(rows.limit(1))
 
 
 def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:

@@ -1,13 +1,13 @@
 """What can be done to a ticket by the API: the actions of its page, each an address of its own."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flask import Response, request
-from marshmallow import Schema, fields
+from marshmallow import Schema
 from sqlalchemy.orm import Session
 
-from console.api import shapes
+from console.api import recap, shapes
 from console.api.door import Conditional, endpoint
 from console.api.errors import Refused
 from console.api.fields import Strict, number, one_of, words
@@ -15,7 +15,7 @@ from console.api.paging import Data
 from console.api.tickets import ABOUT, person, shown
 from console.ticket_actions import ACTIONS, NOTE, Action, Asked, act
 from console.web.asking import house, now, staff
-from workflow import answering, notes, patient_data, presence, process
+from workflow import notes, presence, process, undo
 from workflow.desk import Missing, ticket_or_missing
 from workflow.process import Milestone
 from workflow.rights import Right
@@ -51,15 +51,6 @@ class Resolution(Strict):
     """The property Resolution."""
 
     resolution = one_of(("yes", "no"), required=True)
-
-
-class Recap(Strict):
-    """The recap mail's own words."""
-
-    text = words(20_000, 1, required=True)
-    checked = fields.Boolean(
-        load_default=False, metadata={"description": "Somebody has looked: what seems to be patient data is none."}
-    )
 
 
 class Why(Strict):
@@ -115,19 +106,15 @@ class TaskDone(Strict):
 class Does:
     """An action by its address: what the page calls it, what is said, and what that is in the page's form."""
 
-    action: Action
+    action: Action | Callable[[Data, Data], Action]  # or what makes one of the headers and the body
     body: type[Schema] = Empty
     form: Callable[[Session, Data], Data] = lambda _session, told: told
     words: str = ""
+    headers: type[Schema] = Conditional
 
 
-def _recap(asked: Asked) -> str:
-    found = patient_data.find(asked.form["text"], answering.known_of(asked.session, asked.ticket))
-    if found and asked.form["checked"] != str(True):
-        kinds = ", ".join(sorted({str(one.kind) for one in found}))
-        raise Missing(f"the text seems to hold {kinds}: leave it out, or have somebody look and send checked = true")
-    promised = asked.house.desk.recap(asked.session, asked.ticket, asked.form["text"], by=asked.me.name, now=asked.now)
-    return f"The recap goes to {len(promised)}"
+def _undo(asked: Asked) -> str:
+    return undo.take_back_latest(asked.session, asked.ticket, by=asked.me.name, now=asked.now)
 
 
 def _assignment(session: Session, told: Data) -> Data:
@@ -148,8 +135,12 @@ TABLE = {
     "untick": Does(ACTIONS["untick"], Box, _box, "Take a box back; the ticket stays where it is."),
     "resolve": Does(ACTIONS["resolve"], Resolution, words="Set the property Resolution."),
     "recap": Does(
-        Action("send the recap", _recap), Recap,
+        recap.sending, recap.Recap, headers=recap.OnceIfUnchanged,
         words="Send the recap to its contacts, in ten seconds; its box is ticked once it is sent.",
+    ),
+    "undo": Does(
+        replace(ACTIONS["undo"], run=_undo),
+        words="Take back what you did to it last, within ten minutes; a mail while it is held up.",
     ),
     "reopen": Does(ACTIONS["reopen"], Why, words="Reopen it, with new deadlines."),
     "move-back": Does(
@@ -173,15 +164,19 @@ def _add(name: str, does: Does) -> None:
             except Missing:
                 raise Refused(404, f"There is no ticket {number}.") from None
             _unchanged(session, number, seen["if_match"])
-            form = {field: str(value) for field, value in does.form(session, told).items()}
-            act(Asked(house(), session, ticket, session.merge(staff(), load=False), now(), form), does.action)
+            asked = Asked(house(), session, ticket, session.merge(staff(), load=False), now(), {})
+            if isinstance(does.action, Action):
+                form = {field: str(value) for field, value in does.form(session, told).items()}
+                act(replace(asked, form=form), does.action)
+            else:
+                act(asked, does.action(seen, told))
         return shown(number)
 
     view.__name__ = f"ticket_{name.replace('-', '_')}"
     view.__doc__ = does.words
     make = endpoint(
         "POST", f"/tickets/<int:number>/{name}", Right.WORK, shapes.Ticket, about=ABOUT, body=does.body,
-        headers=Conditional, refuses=[409, 412],
+        headers=does.headers, refuses=[409, 412],
     )  # fmt: skip
     make(view)
 

@@ -1,9 +1,11 @@
 """The JSON API: who may do what, the shapes of the commands, actions with their guards, and its own document."""
 
+import base64
 import json
 import re
 import shlex
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,13 @@ from parsers.item import Attachment, Format
 from tests.console.command import Intake as Intake_
 from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of
 from tests.web import at_desk
-from workflow import tokens
+from workflow import outbox, tokens
 from workflow.account_models import Account, ApiToken
 from workflow.house import House
-from workflow.models import Audit, Delivery, Message, Outgoing, Staff, Ticket
-from workflow.process import STEPS, Milestone
+from workflow.models import Audit, Delivery, Message, Outgoing, Staff, Ticket, Written
+from workflow.process import STEPS, Milestone, Template
 from workflow.rights import Right, may
-from workflow.states import Role, Status
+from workflow.states import OutboxState, Role, Status
 
 V1 = "/api/v1"
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -331,7 +333,7 @@ def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
     assert "date of birth" in program.post(f"{at}/recap", {"text": "Born 1/2/1970."}, 409)["detail"]
     program.post(f"{at}/recap", {"text": "Born 1/2/1970.", "checked": True})
     program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
-    assert counted(house, Outgoing, Outgoing.text == "The claim was resubmitted.") == 1
+    assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
     assert program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"] == "6-Completed"
     assert program.post(f"{at}/reopen", {"reason": "they called again"})["stage"] == "4-In Progress"
     program.post(f"{at}/note", {"text": "call on Monday"})
@@ -340,6 +342,62 @@ def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
     assert program.post(f"/tasks/{task['id']}/finish")["done_by"] == program.me.name
     assert program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
     assert {r.actor for r in audited(house, number, "reopened")} == {program.me.name}
+
+
+def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: House) -> None:
+    program, number = Program(any_house, create(any_house)), ticket_of(any_house)
+    recap = {
+        "text": "We sent it again.", "template": str(Template.RECAP), "cc": ["Office@clinic.example"],
+        "attachments": [{"name": "../letter.pdf", "content": base64.b64encode(b"%PDF-1.7").decode()}],
+    }  # fmt: skip
+    for _ in range(2):
+        program.post(f"/tickets/{number}/recap", recap, Idempotency_Key="recap-1")
+    with any_house.store.reading() as session:
+        (written,) = session.scalars(select(Written))
+        (file,) = written.files
+        to, mails = written.to, written.mails
+        assert [m.to for m in mails] == [*to, "office@clinic.example"]
+        assert {m.state for m in mails} == {OutboxState.WAITING}
+        assert {m.not_before for m in mails} == {any_house.clock() + timedelta(seconds=10)}
+        assert written.subject == f"Recap of Resolution: Billing Support Ticket #{number}"
+        assert written.text.startswith("We sent it again.\n\nHello")
+        assert (file.name, file.mime, file.size) == ("letter.pdf", "application/pdf", 8)
+        assert written.ticks == [Milestone.RECAP_SENT.name]
+
+
+def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    at = f"/tickets/{number}/recap"
+    assert "no text of this name" in program.post(at, {"text": "x", "template": "Nonsense"}, 409)["detail"]
+    assert "empty" in program.post(at, {"text": " "}, 409)["detail"]
+    wrong = {"text": "x", "attachments": [{"name": "a.pdf", "content": "no base64!"}]}
+    assert program.post(at, wrong, 422)["fields"].keys() == {"attachments"}
+    named = {"text": "x", "attachments": [{"name": "Jane_Doe_born_1-2-1970.pdf", "content": "YQ=="}]}
+    assert "the name of the file" in program.post(at, named, 409)["detail"]
+    assert "cc" in program.post(at, {"text": "x", "cc": ["nobody"]}, 422)["fields"]
+    assert counted(house, Written) == counted(house, Outgoing, Outgoing.written_id.is_not(None)) == 0
+
+
+def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) -> None:
+    program, number = Program(any_house, create(any_house)), ticket_of(any_house)
+    at = f"/tickets/{number}"
+    assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to take back"
+    program.post(f"{at}/assign", {"owner": "me"})
+    program.post(f"{at}/recap", {"text": "We sent it again."}, Idempotency_Key="1")
+    program.post(f"{at}/undo")
+    assert "taken back" in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
+    with any_house.store.reading() as session:
+        assert {m.state for m in session.scalars(select(Written)).one().mails} == {OutboxState.WITHHELD}
+    assert program.post(f"{at}/recap", {"text": "We sent it again."})["owner"] == program.me.name
+    clock.turn(seconds=11)
+    outbox.send_waiting(any_house)
+    said = program.post(f"{at}/undo", {}, 409)["detail"]
+    assert said.startswith("since then: mail sent")
+    other = Program(any_house, program.client)
+    program.post(f"{at}/resolve", {"resolution": "yes"})
+    assert "only" in other.post(f"{at}/undo", {}, 409)["detail"]
+    assert program.post(f"{at}/undo")["resolution"] is None
+    assert audited(any_house, number, "undone")
 
 
 def test_what_cannot_be_is_said_with_what_is_missing(house: House, program: Program) -> None:
@@ -452,7 +510,7 @@ def test_the_examples_of_the_docs_work(house: House, program: Program) -> None:
                     sent["data"] = value
         answer = program.client.open(words[0], **sent)
         assert answer.status_code in {200, 201}, (line, answer.text)
-    assert counted(house, Outgoing, Outgoing.text == "The claim was resubmitted.") == 1
+    assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
 
 
 def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House) -> None:
