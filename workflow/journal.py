@@ -176,6 +176,11 @@ def redis_away() -> None:
     _log.warning("redis away: the clock does the work")
 
 
+def counting_alone() -> None:
+    """Redis does not answer; this process counts API calls for itself alone."""
+    _log.warning("redis away: API calls are counted by each process")
+
+
 def swept(*, tasks: int, waiting: int) -> None:
     """A sweep found missed deadlines or work whose wake-up was lost."""
     _log.info("swept", tasks=tasks, waiting=waiting)

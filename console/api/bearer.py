@@ -2,13 +2,15 @@
 
 from flask import Flask, current_app, g, request
 from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
+from console.api.counting import Counter
 from console.api.errors import Refused
-from console.web.asking import RIGHT, db, house, now
+from console.opening import redis_url
+from console.web import asking
+from console.web.asking import RIGHT, db, now
 from workflow import tokens
 from workflow.account_models import ApiToken
+from workflow.house import House
 from workflow.rights import Right
 
 BLUEPRINT = "api"
@@ -18,19 +20,19 @@ REALM = 'Bearer realm="support-intake"'
 COUNTED = "intake.api.calls"
 
 
-def attach(app: Flask) -> None:
-    """Give the app its counters: a process of its own counts for itself."""
-    app.extensions[COUNTED] = MovingWindowRateLimiter(MemoryStorage())
+def attach(app: Flask, house: House) -> None:
+    """Give the app its counters, shared with other processes of the house where there is Redis."""
+    app.extensions[COUNTED] = Counter(redis_url(house.settings))
 
 
 def admit(view: object) -> None:
     """Let the call through if its token may do this. Raises Refused: 401, 403, 429."""
     token = _presented()
     g.staff, g.rights = token.staff, tokens.rights(token)
-    most = RateLimitItemPerMinute(house().settings.api_calls_per_minute)
+    most = RateLimitItemPerMinute(asking.house().settings.api_calls_per_minute)
     if not _counted().hit(most, "token", str(token.id)):
         raise Refused(429, Retry_After=WINDOW)
-    tokens.seen(house().store, token, now())
+    tokens.seen(asking.house().store, token, now())
     right = getattr(view, RIGHT, None)
     if not isinstance(right, Right):
         raise Refused(403)
@@ -54,7 +56,7 @@ def _presented() -> ApiToken:
     return token
 
 
-def _counted() -> MovingWindowRateLimiter:
+def _counted() -> Counter:
     found = current_app.extensions[COUNTED]
-    assert isinstance(found, MovingWindowRateLimiter)
+    assert isinstance(found, Counter)
     return found

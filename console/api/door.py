@@ -12,6 +12,7 @@ from marshmallow import EXCLUDE, RAISE, Schema, fields
 from console.api import bearer
 from console.api.fields import said
 from console.web import asking
+from workflow.house import House
 from workflow.rights import Right
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,9 +44,9 @@ class _Api(flask_smorest.Api):
         return
 
 
-def attach(app: Flask) -> None:
+def attach(app: Flask, house: House) -> None:
     """Serve the API, and its OpenAPI document at /api/openapi.json."""
-    bearer.attach(app)
+    bearer.attach(app, house)
     for name in PARTS:  # each adds its endpoints when it is imported
         import_module(f"console.api.{name}")
     app.config.update(

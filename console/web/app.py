@@ -79,7 +79,7 @@ def create(house: House) -> Flask:
     for part in PARTS:
         app.register_blueprint(part.pages)
     sign_in.csrf.exempt(customers.pages)
-    api.attach(app)
+    api.attach(app, house)
     sign_in.csrf.exempt(api.part)  # no cookie opens it, so no other site can use one
     app.register_error_handler(CSRFError, _answer)
     app.register_error_handler(Exception, _answer)

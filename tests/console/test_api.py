@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from marshmallow import RAISE
+from redis import Redis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from sqlalchemy import select
@@ -29,6 +30,7 @@ from ingest.reading import read_waiting
 from parsers.item import Attachment, Format
 from tests.console.command import Intake as Intake_
 from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of
+from tests.servers import Valkey
 from tests.web import at_desk
 from workflow import outbox, tokens
 from workflow.account_models import Account, ApiToken
@@ -167,6 +169,31 @@ def test_too_many_calls_are_told_when_to_come_back(house: House) -> None:
     program.get("/me")
     program.get("/me")
     assert program("GET", "/me", code=429).headers["Retry-After"] == "60"
+
+
+def test_processes_count_together_in_redis_and_each_for_itself_without(
+    house: House, valkey: Valkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = house.settings.model_copy(update={"api_calls_per_minute": 3, "redis_url": valkey.url})
+    one, other = (create(replace(house, settings=few)) for _ in range(2))
+    program = Program(house, one)
+    program.get("/me")
+    program.client = other.test_client()
+    program.get("/me")
+    with Redis.from_url(valkey.url) as redis:
+        assert not [key for key in redis.scan_iter() if program.token.encode() in key]
+        assert all(0 < redis.ttl(key) <= 60 for key in redis.scan_iter())
+    program.get("/me")
+    program.client = one.test_client()
+    program.get("/me", code=429)
+    valkey.stop()
+    try:
+        for _ in range(3):
+            program.get("/me")
+        program.get("/me", code=429)
+    finally:
+        valkey.start()
+    assert capsys.readouterr().out.count("API calls are counted by each process") == 1
 
 
 def test_no_other_site_may_call(program: Program) -> None:

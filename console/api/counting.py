@@ -1,0 +1,57 @@
+"""How often somebody called: counted in Redis for all processes at once, or by each for itself while Redis is away."""
+
+import time
+from collections.abc import Callable
+
+from limits import RateLimitItem
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from workflow import journal
+
+PREFIX = "intake-calls"  # of the keys in Redis: beside RQ's own
+PATIENCE = 0.5  # seconds that a call waits for its count, or for a connection, at most
+QUIET_SECONDS = 10.0  # Redis that is away is not asked again so long: no call waits for it then
+
+
+class Counter:
+    """Counts within a moving window; what counts is lost with Redis, and that is all that is.
+
+    `url` is that of Redis, "" for none. A process that counts for itself allows as much as all would together: a
+    caller is let through too often rather than turned away by a house that has lost a helper.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._own = MovingWindowRateLimiter(MemoryStorage())
+        self._shared = MovingWindowRateLimiter(_in_redis(url)) if url else None
+        self._quiet_until = 0.0
+        self._away = False
+
+    def hit(self, most: RateLimitItem, *whose: str) -> bool:
+        """Count one more, unless there were too many; whether there were not."""
+        return self._asked(lambda counted: counted.hit(most, *whose))
+
+    def test(self, most: RateLimitItem, *whose: str) -> bool:
+        """Whether one more would be let through; nothing is counted."""
+        return self._asked(lambda counted: counted.test(most, *whose))
+
+    def _asked(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:
+        if self._shared is None or time.monotonic() < self._quiet_until:
+            return question(self._own)
+        try:
+            answer = question(self._shared)
+        except StorageError:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            if not self._away:
+                journal.counting_alone()
+            self._away = True
+            return question(self._own)
+        self._away = False
+        return answer
+
+
+def _in_redis(url: str) -> RedisStorage:
+    return RedisStorage(
+        url, key_prefix=PREFIX, wrap_exceptions=True, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+    )
