@@ -37,6 +37,15 @@ def status_data(house: House) -> dict[str, Any]:
             }
             for row in found.forms
         },
+        "oauth": {
+            one.mailbox: {
+                "since": iso(one.since),
+                "refreshed_at": iso(one.refreshed_at),
+                "refused_at": iso(one.refused_at),
+                "days_left": one.days(now),
+            }
+            for one in found.grants
+        },
         "workers": sum(name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()),
         "backlog": {**_backlog(found), "spooled": spooled},
     }

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from workflow import process
+from workflow import grants, process
 from workflow.backlog import EVENTS, FILES, Queue, backlog
 from workflow.desk import Desk
 from workflow.house import House
@@ -29,7 +29,7 @@ def text(house: House) -> bytes:
     """Everything in Prometheus' text format, as it is now."""
     registry = CollectorRegistry(auto_describe=False)
     with house.store.reading() as session:
-        registry.register(_Desk(session, house.clock()))
+        registry.register(_Desk(session, house.settings, house.clock()))
         return generate_latest(registry)
 
 
@@ -62,8 +62,8 @@ def _queue(name: str, words: str, found: Queue, states: tuple[str, str]) -> Metr
 class _Desk(Collector):
     """Asks the database as often as it is asked."""
 
-    def __init__(self, session: Session, now: datetime) -> None:
-        self._session, self._now = session, now
+    def __init__(self, session: Session, settings: Settings, now: datetime) -> None:
+        self._session, self._settings, self._now = session, settings, now
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: it would take the same queries."""
@@ -119,6 +119,7 @@ class _Desk(Collector):
     def _house(self) -> Iterator[Metric]:
         """Who is alive; what the house found when it looked at itself. The ledger is added up once a day, not here."""
         seen = self._session.execute(select(Seen.name, Seen.at))
+        yield from self._tokens()
         yield self._ages("seen", "Seconds since a process or mailbox said it is alive.", "name", seen)
         checks = list(self._session.scalars(select(Check)))
         good = GaugeMetricFamily("intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"])
@@ -132,6 +133,15 @@ class _Desk(Collector):
             if check.name == LEDGER:
                 ledger.add_metric([], not check.fault)
         yield ledger
+
+    def _tokens(self) -> Iterator[Metric]:
+        words = "Days that the OAuth token of a mailbox lives; 0 where it is refused, none where it has no limit."
+        family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
+        for one in grants.left(self._session, self._settings):
+            days = 0 if one.refused_at else one.days(self._now)
+            if days is not None:
+                family.add_metric([one.mailbox], days)
+        yield family
 
     def _counted(self, name: str, words: str, labels: tuple[str, ...], columns: tuple[Any, ...]) -> Metric:
         family = GaugeMetricFamily(f"intake_{name}", words, labels=labels)

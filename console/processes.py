@@ -63,6 +63,7 @@ def smtp(settings: Settings) -> None:
 def imap(settings: Settings) -> None:
     """One reader a mailbox. Raises Fault when there is none."""
     from ingest.checkpoints import StoredCheckpoints
+    from ingest.grants import StoredGrant
     from ingest.imap import serve
     from ingest.mailboxes import mailboxes
 
@@ -77,6 +78,7 @@ def imap(settings: Settings) -> None:
             partial(_seen, house),
             stop,
             lambda key: leases.held(f"imap {key}"),
+            partial(StoredGrant, house),
         )
 
 

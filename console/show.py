@@ -223,6 +223,9 @@ def status(found: Data) -> None:
     if pulled := found["backfill"]:
         looks = ((n, ago(f["looked_at"], at), f["fault"] or "none") for n, f in pulled.items())
         out.print(table(("backfill of form", "last look", "fault"), looks))
+    if tokens := found["oauth"]:
+        lines = ((n, ago(t["refreshed_at"], at), left(t)) for n, t in tokens.items())
+        out.print(table(("OAuth of mailbox", "last good", "days left"), lines))
     backlog = found["backlog"]
     out.print(f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})")
     for one in backlog["reading"]:
@@ -239,6 +242,15 @@ def status(found: Data) -> None:
         out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
     if found["ok"]:
         out.print("[green]nobody is needed[/green]")
+
+
+def left(token: Data) -> str:
+    """How long a mailbox's OAuth token lives, in words."""
+    if token["refused_at"]:
+        return "refused"
+    if token["since"] is None:
+        return "not used yet"
+    return "no limit" if token["days_left"] is None else str(token["days_left"])
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.imap_session import Client, Folder, RefusedError, connected, fetch, login, mark, select, uids_above
 from ingest.intake import Accept, Arrival, Transport
 from ingest.mailboxes import mailboxes
-from ingest.oauth2 import Tokens
+from ingest.oauth2 import Kept, Tokens
 from parsers.item import Format
 from workflow import journal
 from workflow.settings import Mailbox, Settings
@@ -82,6 +82,7 @@ class Door:
     stop: Event
     pace: Pace = Pace()
     mine: Callable[[str], bool] = lambda _key: True
+    kept: Callable[[Mailbox], Kept | None] = lambda _box: None  # where its OAuth token is remembered
 
 
 class NotStoredError(Exception):
@@ -109,7 +110,7 @@ class Reader:
     def __init__(self, box: Mailbox, door: Door) -> None:
         self._box = box
         self._door = door
-        self._tokens = Tokens(box.oauth2) if box.oauth2 else None
+        self._tokens = Tokens(box.oauth2, door.kept(box)) if box.oauth2 else None
         self._failures = 0  # in a row
         self._stuck = (0, 0)  # a UID that could not be fetched, and how often
         self._noted: set[str] = set()
@@ -141,7 +142,7 @@ class Reader:
     def _session(self) -> None:
         door, key = self._door, self._box.key
         with connected(self._box, door.pace.timeout) as client:
-            login(client, self._box, self._tokens)
+            self._log_in(client)
             self._make_target(client)
             journal.listening("imap", key)
             while self._going():
@@ -152,6 +153,12 @@ class Reader:
                         door.seen(key)
                     self._failures = 0
                     self._wait(client)
+
+    def _log_in(self, client: Client) -> None:
+        try:
+            login(client, self._box, self._tokens)
+        except SQLAlchemyError as error:  # a token that was rotated could not be remembered
+            raise NotStoredError from error
 
     def _going(self) -> bool:
         """Whether to go on: not told to stop, and still the one that reads this mailbox."""
@@ -306,6 +313,7 @@ def serve(
     seen: Callable[[str], None],
     stop: Event | None = None,
     mine: Callable[[str], bool] = lambda _key: True,
+    kept: Callable[[Mailbox], Kept | None] = lambda _box: None,
 ) -> None:
     """Read every mailbox that is `mine` until `stop` is set, by default by SIGTERM or SIGINT; at once if there is none.
 
@@ -313,7 +321,9 @@ def serve(
     """
     boxes = mailboxes(settings)
     with _stopping(stop) as stopping:
-        door = Door(settings=settings, accept=accept, checkpoints=checkpoints, seen=seen, stop=stopping, mine=mine)
+        door = Door(
+            settings=settings, accept=accept, checkpoints=checkpoints, seen=seen, stop=stopping, mine=mine, kept=kept
+        )  # fmt: skip
         read_all(boxes, door)
 
 

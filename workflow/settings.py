@@ -43,6 +43,9 @@ def _listen(value: str) -> str:
 Listen = Annotated[str, AfterValidator(_listen)]
 
 
+Days = Annotated[float, Field(ge=0)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,6 +58,7 @@ class OAuth2(_Strict):
     client_secret: SecretStr = SecretStr("")
     refresh_token: SecretStr
     scope: str = ""
+    token_days: Days | None = None  # how long its refresh tokens live; None = INTAKE_OAUTH_DAYS
 
 
 class Mailbox(_Strict):
@@ -160,6 +164,7 @@ class Settings(BaseSettings):
     smtp_store_seconds: float = 25
     imap_idle_seconds: float = 540
     imap_poll_seconds: float = 60
+    oauth_days: Days = 90  # how long refresh tokens of mailboxes live, where their server does not say; 0 = for ever
     folder_poll_seconds: float = 5
     folder_settle_seconds: float = 2
     sweep_seconds: float = 10

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from workflow import grants
 from workflow.backlog import Backlog, Queue, backlog
 from workflow.failed import overdue, rejected
 from workflow.house import House
@@ -44,6 +45,7 @@ class Report:
     oldest_untouched: datetime | None  # of those that nobody reads just now: a large workbook takes its time
     backlog: Backlog
     overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
+    grants: list[grants.Left]  # mailboxes with OAuth
     faults: list[str]  # what the house has found wrong with itself
     forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
     needs: list[str]
@@ -60,7 +62,7 @@ def report(house: House) -> Report:
     pending = Delivery.state == DeliveryState.PENDING
     with house.store.reading() as session:
         count = dict(session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all())
-        promised = backlog(session)
+        promised, tokens = backlog(session), grants.left(session, house.settings)
         seen = dict(session.execute(select(Seen.name, Seen.at).order_by(Seen.name)).all())
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
         doors = dict(session.execute(last).all())
@@ -82,6 +84,7 @@ def report(house: House) -> Report:
         oldest_pending=oldest,
         oldest_untouched=untouched,
         backlog=promised,
+        grants=tokens,
         overdue=late,
         faults=faults,
         forms=forms if house.settings.formstack_token.get_secret_value() else [],
@@ -116,7 +119,7 @@ def _unread(found: Report) -> Iterator[str]:
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
-    needs = [*found.faults, *_unread(found), *_untold(found.backlog.events, now)]
+    needs = [*found.faults, *_unread(found), *_untold(found.backlog.events, now), *grants.needs(found.grants, now)]
     needs += [
         f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
     ]

@@ -13,7 +13,7 @@ from console.operations_data import DOOR_WORDS, doors, files, trail_data
 from console.times import iso
 from console.web.asking import db, house, needs, now, number_of, public, staff, zone
 from console.web.writing import csv_file
-from workflow import audit, ledger, outbox_desk, settings_shown, trail, upcoming
+from workflow import audit, grants, ledger, outbox_desk, settings_shown, trail, upcoming
 from workflow.desk import Missing
 from workflow.models import Check
 from workflow.rights import Right
@@ -32,6 +32,7 @@ def overview() -> str:
     return render_template(
         "operations/overview.html", found=found, checks=checks, doors=doors(found, house().settings, now()),
         at=datetime.fromisoformat, words=DOOR_WORDS, files=files(db(), found["backlog"]), now=now(),
+        alarm=grants.ALARM,
     )  # fmt: skip
 
 

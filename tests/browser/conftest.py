@@ -15,7 +15,7 @@ from tests.browser.seat import Seat, served
 from tests.house import HandClock, Woken
 from tests.web import at_desk
 from workflow.house import House, open_house
-from workflow.settings import Settings
+from workflow.settings import Mailbox, OAuth2, Settings
 from workflow.states import Role
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -74,8 +74,10 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
     """What every page is looked at with: made once, because nobody changes it."""
     database = fast_folder / "busy.db"
     shutil.copy(sqlite_template, database)
+    grant = OAuth2(token_url="https://login.example/token", client_id="us", refresh_token="r")
     settings = Settings(home=fast_folder / "busy", database_url=f"sqlite:///{database}",
-                        desk_lead="Priya Nair", fallback_supervisor="Marcus Webb")  # fmt: skip
+                        desk_lead="Priya Nair", fallback_supervisor="Marcus Webb",
+                        mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),))  # fmt: skip
     house = open_house(settings, waker=Woken(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(house, clock)) | vars(awkward.add(house, clock))
     cookie = at_desk(house, Role.ADMIN).client.get_cookie("session")

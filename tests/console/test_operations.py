@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import openpyxl
@@ -20,17 +21,18 @@ from ingest.mapping import Said, sheets
 from ingest.options import options
 from ingest.reading import read_waiting
 from parsers.item import Format
-from tests.house import HandClock, Woken, call, company, counted, mail, reach, staff, ticket_of
+from tests.house import START, HandClock, Woken, call, company, counted, mail, reach, staff, ticket_of
 from tests.web import at_desk
 from tests.workbooks import book
 from workflow import outbox_desk, settings_shown, upcoming
 from workflow.account_models import Account
 from workflow.checks import Checks
 from workflow.house import House
+from workflow.linked import LinkedFile
 from workflow.models import Audit, Delivery, Message, Outgoing, Reached, Ticket
 from workflow.process import Milestone, Template
 from workflow.settings import Mailbox, OAuth2, Settings
-from workflow.states import DeliveryState, OutboxState, Role
+from workflow.states import DeliveryState, LinkState, OutboxState, Role
 from workflow.status import alive
 from workflow.sweep import raise_tasks
 
@@ -128,7 +130,12 @@ def test_no_page_takes_more_than_twenty_queries(any_house: House) -> None:
     for n in range(12):
         ticket_of(any_house, mail(f"claim {n}"))
     arrive(any_house, JUNK)
-    desk = at_desk(any_house, Role.LEAD)
+    with any_house.store.transaction() as session:
+        link = {"digest": "0" * 64, "url": "https://f.example/", "state": LinkState.FAILED, "not_before": START}
+        session.add(LinkedFile(message_id=1, **link))
+    grant = OAuth2(token_url="https://t.example/", client_id="c", refresh_token="r")
+    read = {"mailbox": (Mailbox(host="imap.example", user="u", oauth2=grant),)}
+    desk = at_desk(replace(any_house, settings=any_house.settings.model_copy(update=read)), Role.LEAD)
     for path in PAGES:
         with queries(any_house) as asked:
             assert desk.get(path).status_code == 200

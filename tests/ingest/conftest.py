@@ -1,11 +1,13 @@
-"""The mail door that the tests of SMTP and LMTP speak to."""
+"""The mail door that the tests of SMTP and LMTP speak to; the token endpoint of a mail provider."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from ingest.smtp import Listener
+from tests.ingest import token_endpoint
 from tests.ingest.smtp_client import Client, Stored, doors
+from tests.ingest.token_endpoint import Endpoint
 
 
 @pytest.fixture
@@ -26,3 +28,10 @@ def client(door: Listener) -> Iterator[Client]:
     """A connection to it."""
     with Client(door) as connected:
         yield connected
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A token endpoint that answers as it is told to."""
+    with token_endpoint.running() as state:
+        yield state

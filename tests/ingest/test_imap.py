@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -28,6 +26,7 @@ from ingest.oauth2 import TokenRefusedError, Tokens
 from parsers.item import Format
 from tests.ingest import dovecot
 from tests.ingest.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
+from tests.ingest.token_endpoint import Endpoint
 from workflow.settings import Mailbox, OAuth2, Settings, SettingsError
 
 FLAG = b"$Intake"
@@ -691,45 +690,6 @@ def test_serve_ends_at_once_without_mailboxes_and_by_the_event_given(box: Mailbo
 
 
 # ---------------------------------------------------------------------------------------------------------- OAuth2
-
-
-@dataclass
-class Endpoint:
-    """A token endpoint: gives the answers it has, the last one again and again."""
-
-    url: str = ""
-    answers: list[tuple[int, object]] = field(default_factory=list)
-    asked: list[dict[str, list[str]]] = field(default_factory=list)
-
-    def grant(self, **more: str) -> OAuth2:
-        return OAuth2(token_url=self.url, client_id="us", refresh_token="refresh-1", **more)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    state = Endpoint()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
-            state.asked.append(parse_qs(self.rfile.read(length).decode()))
-            status, answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
-            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    with HTTPServer((ALL, 0), Handler) as http:
-        state.url = f"http://{ALL}:{http.server_port}/token"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield state
-        http.shutdown()
-        thread.join()
 
 
 def test_xoauth2_logs_in_and_asks_once_for_a_token(

@@ -9,6 +9,7 @@ from workflow import search
 from workflow.account_models import Account
 from workflow.base import Moment
 from workflow.desk_models import Undo
+from workflow.grants import MailboxGrant
 from workflow.hook_models import Hook
 from workflow.import_models import Import
 from workflow.linked import LinkedFile
@@ -17,7 +18,8 @@ from workflow.models import Ticket
 from workflow.profiles import SavedProfile
 from workflow.store import Store
 
-TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook, MailText)  # one of each module of tables
+# One of each module of tables.
+TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook, MailText, MailboxGrant)
 (EVERY_TABLE,) = {model.metadata for model in TABLES}
 
 
