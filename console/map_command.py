@@ -56,11 +56,12 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     """Show a sheet as it would be read with what was said, or keep that and read what waited for it."""
     from console import show_map
     from ingest.mapping import Said
+    from ingest.parsing import isolated
 
     if (file is None) == (number is None):
         raise click.UsageError("which file? For example: intake map export.xlsx, or intake map --delivery 42")
     said = Said(_pairs(columns), heading_row, _defaults(defaults), date_order, _zone(time_zone))
-    with opening.house() as house:
+    with opening.house() as house, isolated(house.settings):
         found = _sheets(house, _raw(house, file, number, actor), said)
         chosen = _chosen(found, wanted)
         done = _save(house, chosen, name, actor) if name else []
@@ -123,13 +124,15 @@ def _raw(house: "House", file: Path | None, number: int | None, actor: str) -> b
 
 
 def _sheets(house: "House", raw: bytes, how: "Said") -> "list[Sheet]":
+    from ingest.mapped import opened
     from ingest.mapping import sheets
     from ingest.options import options
-    from parsers.item import Format, ParseError
+    from ingest.rereading import UnreadableError
+    from parsers.item import Format
 
     try:
-        found = sheets(raw, options(house, Format.SECURE_MESSAGE), how)
-    except ParseError as error:
+        found = sheets(opened(house, raw), options(house, Format.SECURE_MESSAGE), how)
+    except UnreadableError as error:
         raise Fault(str(error), faults.UNREADABLE) from None
     except LookupError as error:
         said = f"{error.args[0]!r}: no such heading or row among the first of the file, or no such field"
@@ -154,7 +157,6 @@ def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
     from console import replay_data, show_map
     from console.delivery_data import tickets
     from ingest.mapped import keep, read_waiting_for
-    from ingest.parsing import isolated
     from workflow.profiles import TakenError
 
     if sheet.missing:
@@ -164,8 +166,7 @@ def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
         keep(house, sheet, name, by=actor)
     except TakenError as error:
         raise Fault(f"not saved: {error}", 1) from None
-    with isolated(house.settings):
-        read = read_waiting_for(house, sheet.fingerprint, by=actor)
+    read = read_waiting_for(house, sheet.fingerprint, by=actor)
     with house.store.reading() as session:
         return [replay_data.of_replay(one, tickets(session, one.id)) for one in read]
 

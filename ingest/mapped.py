@@ -2,20 +2,31 @@
 
 from sqlalchemy import select
 
-from ingest.mapping import Sheet, first_rows
+from ingest import parsing
+from ingest.mapping import Sheet
 from ingest.options import options
 from ingest.replay import replay
-from ingest.rereading import UnreadableError, original
+from ingest.rereading import UnreadableError, in_our_words, original
 from parsers import headings
-from parsers.item import Format, ParseError
+from parsers.item import Format
 from parsers.options import Options
-from parsers.tables import tables
+from parsers.tops import Top
 from workflow.house import House
 from workflow.models import Delivery
 from workflow.profiles import SavedProfile, save
 from workflow.states import DeliveryState
 
 _ASKING = "mapping needed"  # how the parser's reason begins
+
+
+def opened(house: House, raw: bytes) -> list[Top]:
+    """The first rows of a workbook, read where a hostile one harms nobody. Raises UnreadableError, which says why."""
+    return _opened(raw, options(house, Format.SECURE_MESSAGE))
+
+
+def _opened(raw: bytes, told: Options) -> list[Top]:
+    with in_our_words():
+        return parsing.top(raw, told)
 
 
 def keep(house: House, sheet: Sheet, name: str, *, by: str) -> None:
@@ -56,7 +67,7 @@ def waiting(house: House, fingerprint: str) -> list[int]:
 
 def _has(house: House, number: int, fingerprint: str, told: Options) -> bool:
     try:
-        read, _ = tables(original(house, number)[1], told)
-        return any(fingerprint in headings.fingerprints([row for _, row in first_rows(one)]) for one in read)
-    except (ParseError, UnreadableError):
+        read = _opened(original(house, number)[1], told)
+    except UnreadableError:
         return False
+    return any(fingerprint in headings.fingerprints([row for _, row in rows]) for _, rows in read)

@@ -1,18 +1,17 @@
-"""What the columns of a workbook are taken for, and what a person says of them. Pure: files in, proposals out."""
+"""What the columns of a workbook are taken for, and what a person says of them. Pure: first rows in, proposals out."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from parsers import fields, headings, us_dates
 from parsers.headings import FIELDS, SEARCHED, SENDER_FIELDS, WORDS, Heading
 from parsers.message_row import letters
 from parsers.options import Options, Profile
-from parsers.tables import Table, tables
+from parsers.tops import SAMPLES, Numbered, Top
 
 NONE_OF_OURS = "ignore"
-_SAMPLES, _SAMPLE = 3, 60  # rows, and characters of a cell
+_SAMPLE = 60  # characters of a cell
 _LONGEST_LABEL = 60
 _TEXTS = 40  # characters on average: columns of such are messages, or comments
 
@@ -81,38 +80,24 @@ def field_named(text: str) -> str:
     return name
 
 
-def sheets(raw: bytes, told: Options, said: Said | None = None) -> list[Sheet]:
+def sheets(read: Sequence[Top], told: Options, said: Said | None = None) -> list[Sheet]:
     """Every visible sheet with anything in it, as it would be read with what was said.
 
-    Raises ParseError where the file is none of ours, LookupError for a heading or a field that there is not: its
-    argument is what was named.
+    Raises LookupError for a heading or a field that there is not: its argument is what was named.
     """
-    read, _ = tables(raw, told)
-    found = [(table.name, list(first_rows(table))) for table in read]
-    filled = [(name, rows) for name, rows in found if rows]
     said = said or Said()
     meant = {fields.label(heading): field_named(name) for heading, name in said.columns.items()}
-    there = {fields.label(text) for _, rows in filled for _, row in rows for text in row.values()}
+    there = {fields.label(text) for _, rows in read for _, row in rows for text in row.values()}
     for heading in said.columns:
         if fields.label(heading) not in there and not _of_two(heading, there):
             raise LookupError(heading)
-    return [_sheet(name, rows, told, meant, said) for name, rows in filled]
+    return [_sheet(name, rows, told, meant, said) for name, rows in read]
 
 
 def _of_two(heading: str, there: set[str]) -> bool:
     """Whether a heading is made up of two that are there, one above the other."""
     key = fields.label(heading)
     return any(key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one)
-
-
-Numbered = tuple[int, dict[int, str]]
-
-
-def first_rows(table: Table) -> Iterator[Numbered]:
-    """The rows among which the heading is looked for, and a few more: number and texts."""
-    read = (({c: table.cells.value(cell).text for c, cell in row.cells.items()}, row.number) for row in table.rows())
-    filled = ((number, {c: text for c, text in row.items() if text}) for row, number in read)
-    return islice(((number, row) for number, row in filled if row), SEARCHED + _SAMPLES)
 
 
 def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str], said: Said) -> Sheet:
@@ -126,7 +111,7 @@ def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str]
         name=before.name if before else "", columns=tuple(columns.items()), defaults=tuple(defaults.items())
     )
     heading = headings.reading(texts, at, merged, of_two=found.of_two)
-    below = texts[heading.rows : heading.rows + _SAMPLES]
+    below = texts[heading.rows : heading.rows + SAMPLES]
     return Sheet(
         name=name,
         heading_rows=tuple(number for number, _ in rows[at : heading.rows]),

@@ -3,6 +3,7 @@
 It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length in eight bytes,
 big-endian, and so many bytes. A request is two: the format, the options and how many items to leave out, pickled by us;
 and the bytes to parse. The answer is frames of items as they are read: whoever takes them sets the pace, by the pipe.
+Without a format it is the first rows of the tables in a file, in plain words and numbers.
 """
 
 import os
@@ -20,7 +21,8 @@ from parsers.item import Format, Parsed, ParseError
 from parsers.options import Options
 
 LENGTH = 8
-ITEMS, END, REFUSED, BROKEN, MEMORY = "items", "end", "refused", "broken", "memory"  # what an answer begins with
+ITEMS, TOP, END = "items", "top", "end"  # what an answer begins with
+REFUSED, BROKEN, MEMORY = "refused", "broken", "memory"  # or a no
 READY = b"ready"
 MOST_ITEMS = 200  # in one frame
 ITEM_SECONDS = 0.01  # that each item read adds to the time its file may take: a hundredth of what reading one costs
@@ -79,10 +81,13 @@ def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[tu
         raise damage
 
 
-def _answers(raw: bytes, form: Format, options: Options, skip: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _answers(raw: bytes, form: Format | None, options: Options, skip: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
     try:
-        for items, of in frames(form, raw, options, skip):
-            yield ITEMS, (items, of)
+        if form is None:
+            yield TOP, tuple(parsers.top(raw, options))
+        else:
+            for items, of in frames(form, raw, options, skip):
+                yield ITEMS, (items, of)
     except ParseError as error:
         yield REFUSED, (str(error),)
     except MemoryError:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import parsers
 from ingest.parse_child import (
     BROKEN,
     END,
@@ -24,12 +25,16 @@ from ingest.parse_child import (
     MEMORY,
     READY,
     REFUSED,
+    TOP,
     frames,
     read_frame,
 )
 from parsers.item import Format, Parsed, ParseError
 from parsers.options import PLAIN, Options
 from workflow.settings import Settings
+
+if TYPE_CHECKING:
+    from parsers.tops import Top
 
 LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
 CHILD = ("-m", "ingest.parse_child")
@@ -42,6 +47,9 @@ SAFE = {  # what an answer may be made of: its process has read hostile bytes, a
     "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce", "RejectedRow"},
     "datetime": {"datetime", "timezone", "timedelta"},
 }
+
+
+_How = tuple[Format | None, Options, int]  # what is asked of a parser
 
 
 class EndedError(Exception):
@@ -61,6 +69,7 @@ class Frame(NamedTuple):
 
     items: list[Parsed]
     of: int = 0
+    top: Sequence["Top"] = ()  # instead of items: the first rows of the tables in a file
 
 
 class Answer:
@@ -102,8 +111,8 @@ class Lanes:
         """How many more items can be parsed at once."""
         return LANES - self._busy
 
-    def start(self, form: Format, raw: bytes, options: Options, skip: int) -> Future[Answer]:
-        """Begin to parse; waits for a process that has to be started first.
+    def start(self, form: Format | None, raw: bytes, options: Options, skip: int) -> Future[Answer]:
+        """Begin to parse, or without a format to read the first rows; waits for a process that has to be started first.
 
         The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be had.
         """
@@ -126,13 +135,13 @@ class Lanes:
         for child in self._idle:
             child.kill()
 
-    def _begin(self, child: "_Child", how: tuple[Format, Options, int], raw: bytes) -> Answer:
+    def _begin(self, child: "_Child", how: _How, raw: bytes) -> Answer:
         """Ask, and wait for what shows whether it is a long answer: its end, or a second frame."""
         answer = self._frames(child, how, raw)
         first = list(islice(answer, 2))
         return Answer(first, answer if len(first) > 1 else iter(()), more=len(first) > 1)
 
-    def _frames(self, child: "_Child", how: tuple[Format, Options, int], raw: bytes) -> Iterator[Frame]:
+    def _frames(self, child: "_Child", how: _How, raw: bytes) -> Iterator[Frame]:
         alive = False
         try:
             yield from child.parse(how, raw, self._seconds)
@@ -204,7 +213,7 @@ class _Child:
             self.kill()
             raise ChildProcessError("a parser does not start")
 
-    def parse(self, how: tuple[Format, Options, int], raw: bytes, seconds: float) -> Iterator[Frame]:
+    def parse(self, how: _How, raw: bytes, seconds: float) -> Iterator[Frame]:
         """Ask, and yield the answer. Raises EndedError, the process then being gone, or ParseError or BrokenError.
 
         The time counts while we wait for it, not while what it has told is filed; each item told adds a little.
@@ -262,6 +271,8 @@ class _Child:
         kind, told = _Unpickler(io.BytesIO(body)).load()
         if kind == ITEMS:
             return Frame(*told)
+        if kind == TOP:
+            return Frame([], top=told)
         if kind == END:
             return None
         raise self._refusal(kind, told)
@@ -368,3 +379,10 @@ def aside(work: Callable[[], None]) -> None:
 def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[Parsed]:
     """Parse and wait for all of it, rejected rows among the items. Raises as `start`."""
     return [parsed for frame in start(form, raw, options).result() for parsed in frame.items]
+
+
+def top(raw: bytes, options: Options) -> "list[Top]":
+    """The first rows of the tables in a file. Raises as `start`."""
+    if _lanes is None:
+        return parsers.top(raw, options)
+    return [one for frame in _lanes.start(None, raw, options, 0).result() for one in frame.top]

@@ -171,8 +171,15 @@ def parsed(house: House, number: int) -> list[Parsed]:
     """
     form, raw = original(house, number)
     how = options(house, form)
-    try:
+    with in_our_words():
         return parsing.parse(form, raw, how)
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Have whatever comes between a file and its reading raise UnreadableError, which quotes nothing of the file."""
+    try:
+        yield
     except (ParseError, EndedError) as error:
         raise UnreadableError(str(error)) from None
     except OSError:  # no process can be had

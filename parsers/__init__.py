@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from parsers.item import Address, Attachment, Format, InboundItem, Parsed, ParseError, RejectedRow
 from parsers.options import PLAIN, Options
+
+if TYPE_CHECKING:
+    from parsers.tops import Top
 
 Parser = Callable[[bytes, Options], Iterable[Parsed]]
 
@@ -37,6 +41,15 @@ def stream(fmt: Format, raw: bytes, options: Options = PLAIN) -> Iterator[Parsed
     return iter(PARSERS[fmt](raw, options))
 
 
+def top(raw: bytes, options: Options = PLAIN) -> "list[Top]":
+    """The first rows of every table in a file that has any, for a person to say what its columns mean.
+
+    Raises ParseError where the file is no workbook of ours, and nothing else.
+    """
+    found: Callable[[bytes, Options], list[Top]] = resolve_name("parsers.tops:top")
+    return found(raw, options)
+
+
 def parse(fmt: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     """Read raw bytes as the given format: its items in the order of the original, rejected rows left out.
 
@@ -56,4 +69,5 @@ __all__ = [
     "RejectedRow",
     "parse",
     "stream",
+    "top",
 ]

@@ -49,6 +49,16 @@ def by_xlsxwriter(*headers: list[str]) -> bytes:
     return out.getvalue()
 
 
+def hoarding(*header: str) -> bytes:
+    """A workbook of four megabytes that takes two hundred to open: it counts to a million and a half."""
+    more = b"".join(b"<si><t>%d</t></si>" % n for n in range(1_500_000))
+    changed = rewritten(
+        by_xlsxwriter([*header]), "xl/sharedStrings.xml", lambda old: old.replace(b"</sst>", more + b"</sst>")
+    )
+    assert len(changed) < 5_000_000
+    return changed
+
+
 def rewritten(raw: bytes, part: str, change: Change) -> bytes:
     """The zip with one part changed, or left out where `change` returns None."""
     out = io.BytesIO()

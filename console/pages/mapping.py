@@ -14,7 +14,8 @@ from ingest.mapping import NONE_OF_OURS, Column, Said, Sheet
 from ingest.options import options, told
 from ingest.rereading import UnreadableError
 from parsers.headings import FIELDS, WORDS
-from parsers.item import Format, ParseError
+from parsers.item import Format
+from parsers.tops import Top
 from workflow import profiles as kept
 from workflow.desk import Missing
 from workflow.profiles import TakenError
@@ -33,9 +34,9 @@ pages = Blueprint("mapping", __name__)
 def ask(number: int) -> str:
     """The first rows of a sheet, and for each column what it may be. That they were shown is on record.
 
-    404 for all but failed deliveries that ask for it: those were opened before, within bounds, up to their headings.
+    404 for all but failed deliveries that ask for it; to the delivery, which says why, where its sheets do not open.
     """
-    return _page(number, _content(number))
+    return _page(number, _opened(number))
 
 
 @pages.post("/operations/deliveries/<int:number>/map")
@@ -45,17 +46,17 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
 
     422 with what was said where it cannot be kept.
     """
-    content = _content(number)
+    read = _opened(number)
     if "save" not in request.form:
-        return _page(number, content)
+        return _page(number, read)
     try:
         name = _name()
-        sheet = _sheet(content, _read(content, Said(heading_row=_heading_row())))
+        sheet = _sheet(read, _read(read, Said(heading_row=_heading_row())))
         mapped.keep(house(), sheet, name, by=staff().name)
     except (Missing, ValueError) as fault:  # TakenError is one: the words are for staff
-        return _page(number, content, fault=str(fault)), 422
-    read = mapped.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
-    done = sum(one.state is DeliveryState.PROCESSED for one in read)
+        return _page(number, read, fault=str(fault)), 422
+    replayed = mapped.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
+    done = sum(one.state is DeliveryState.PROCESSED for one in replayed)
     flash(f"Saved as {name}. It holds for every file with these headings. Deliveries read with it: {done}.", "success")
     return redirect(url_for("deliveries.one", number=number))
 
@@ -79,24 +80,30 @@ def forget() -> AnyResponse:
     return redirect(url_for("mapping.profiles"))
 
 
-def _content(number: int) -> bytes:
+def _opened(number: int) -> list[Top]:
+    """The first rows of its sheets. Where they cannot be had, the page of the delivery says why."""
     found = delivery_data.one(db(), number, now())
     if found is None or not asks_for_mapping(found):
         abort(404)
     try:
-        return rereading.shown_to(house(), number, by=staff().name, cause="map")[1]
-    except UnreadableError:
-        abort(404)
+        content = rereading.shown_to(house(), number, by=staff().name, cause="map")[1]
+        if read := mapped.opened(house(), content):
+            return read
+        fault = "no visible sheet of the file has anything in it"
+    except UnreadableError as error:
+        fault = str(error)
+    flash(f"Its columns cannot be shown: {fault}.", "error")
+    return abort(redirect(url_for("deliveries.one", number=number)))
 
 
-def _page(number: int, content: bytes, fault: str = "") -> str:
+def _page(number: int, read: list[Top], fault: str = "") -> str:
     try:
-        found = _read(content, Said(heading_row=_heading_row()))
+        found = _read(read, Said(heading_row=_heading_row()))
     except Missing as missing:
-        found, fault = _read(content, Said()), fault or str(missing)
+        found, fault = _read(read, Said()), fault or str(missing)
     nth = _nth(found)
     try:
-        shown = _sheet(content, found)
+        shown = _sheet(read, found)
     except Missing as missing:
         shown, fault = found[nth], fault or str(missing)
     fields = [(name, WORDS.get(name, name)) for name in FIELDS]
@@ -108,7 +115,7 @@ def _page(number: int, content: bytes, fault: str = "") -> str:
     )  # fmt: skip
 
 
-def _sheet(content: bytes, plain: list[Sheet]) -> Sheet:
+def _sheet(read: list[Top], plain: list[Sheet]) -> Sheet:
     """The sheet as it would be read with what was said. Raises Missing for what cannot be."""
     nth = _nth(plain)
     chosen = _chosen(plain[nth])
@@ -121,17 +128,14 @@ def _sheet(content: bytes, plain: list[Sheet]) -> Sheet:
         date_order=request.form.get("order") if request.form.get("order") in ORDERS else None,
         time_zone=_zone(),
     )
-    return _read(content, said)[nth]
+    return _read(read, said)[nth]
 
 
-def _read(content: bytes, said: Said) -> list[Sheet]:
+def _read(read: list[Top], said: Said) -> list[Sheet]:
     try:
-        found = mapping.sheets(content, options(house(), Format.SECURE_MESSAGE), said)
+        return mapping.sheets(read, options(house(), Format.SECURE_MESSAGE), said)
     except LookupError as error:
         raise Missing(f"The sheet has no {error.args[0]} in its first rows.") from None
-    except ParseError:
-        found = []
-    return found or abort(404)
 
 
 def _chosen(sheet: Sheet) -> dict[str, str]:

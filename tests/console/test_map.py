@@ -7,11 +7,13 @@ import openpyxl
 import pytest
 from sqlalchemy import select
 
+from console.faults import UNREADABLE
 from ingest.intake import Arrival, Transport
 from ingest.intake import Intake as Door
 from ingest.reading import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
+from tests.workbooks import hoarding
 from workflow.house import House
 from workflow.models import Audit, Delivery, Message, Ticket
 from workflow.states import DeliveryState
@@ -58,6 +60,15 @@ def test_a_file_nobody_can_read_says_how_to_map_it(at_home: House, export: Path,
     assert "Bitte helfen." in said
     assert "missing: the message text, the practice or the sender" in said
     assert "--save NAME" in said
+
+
+def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
+    intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTAKE_PARSE_MEMORY", str(130 * 1024 * 1024))
+    (tmp_path / "large.xlsx").write_bytes(hoarding(*HEADER))
+    said = intake("map", tmp_path / "large.xlsx", code=UNREADABLE)
+    assert "reading it takes more memory than one item may have" in said.output
 
 
 def test_what_is_said_once_reads_what_waits_and_the_next_file(

@@ -16,14 +16,15 @@ from sqlalchemy import event, select, update
 from console.house_data import status_data
 from console.web.app import create
 from ingest.intake import Arrival, Intake, Transport
-from ingest.mapped import keep
+from ingest.mapped import keep, opened
 from ingest.mapping import Said, sheets
 from ingest.options import options
+from ingest.parsing import isolated
 from ingest.reading import read_waiting
 from parsers.item import Format
 from tests.house import START, HandClock, Woken, call, company, counted, mail, reach, staff, ticket_of
 from tests.web import at_desk
-from tests.workbooks import book
+from tests.workbooks import book, hoarding
 from workflow import outbox_desk, settings_shown, upcoming
 from workflow.account_models import Account
 from workflow.checks import Checks
@@ -261,7 +262,7 @@ def test_nothing_ticked_is_said(house: House) -> None:
 def known(house: House, heading: str = "Anliegen") -> None:
     """Say what the columns of the German workbook mean, as another host would: the reader is mended."""
     said = Said(columns={heading: "body", "Klinik": "company"})
-    [sheet] = sheets(book(HEADER, ROW), options(house, Format.SECURE_MESSAGE), said)
+    [sheet] = sheets(opened(house, book(HEADER, ROW)), options(house, Format.SECURE_MESSAGE), said)
     keep(house, sheet, "north", by="test")
 
 
@@ -379,6 +380,21 @@ def test_a_workbook_is_mapped_and_read(any_house: House) -> None:
     assert "Anliegen: message text" in desk.get("/operations/profiles").text.replace("anliegen", "Anliegen")
     desk.post("/operations/profiles/forget", {"name": "north"})
     assert "None yet" in desk.get("/operations/profiles").text
+
+
+def test_a_workbook_that_hoards_is_told_on_the_page_of_its_delivery(house: House) -> None:
+    arrive(house, hoarding(*HEADER))
+    desk = at_desk(house, Role.LEAD)
+    tight = house.settings.model_copy(update={"parse_memory": 120 * 1024 * 1024})
+    with isolated(tight):
+        for answer in (
+            desk.get("/operations/deliveries/1/map"),
+            desk.post("/operations/deliveries/1/map", {"save": "1"}),
+        ):
+            assert answer.headers["Location"] == "/operations/deliveries/1"
+    page = desk.get("/operations/deliveries/1").text
+    assert "Its columns cannot be shown: reading it takes more memory than one item may have." in page
+    assert desk.get("/operations/deliveries/1/map").status_code == 200
 
 
 def test_rejected_rows_are_shown_mended_and_dismissed(any_house: House) -> None:

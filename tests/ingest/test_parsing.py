@@ -17,9 +17,11 @@ from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
 from ingest.parsing import BrokenError, EndedError, isolated, parse
 from ingest.reading import read, read_waiting
+from parsers import tops
 from parsers.item import Format, ParseError
-from parsers.options import Options
+from parsers.options import PLAIN, Options
 from tests.house import HandClock, Woken, call, counted, together
+from tests.workbooks import book, hoarding
 from workflow.due import READING
 from workflow.house import House
 from workflow.models import Delivery, Ticket
@@ -146,6 +148,30 @@ def test_what_a_library_prints_does_not_get_between_the_answers(poison: None) ->
     del poison
     [item] = parse(Format.MAIL, letter("poison: noisy"))
     assert item.text == "poison: noisy"
+
+
+def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(every_parser: None) -> None:
+    del every_parser
+    told = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
+    assert parsing.top(told, PLAIN) == parsers.top(told) == [
+        ("Sheet", [(1, {1: "Datum", 2: "Klinik"}), (2, {1: "5/1/2026", 2: "Nordklinik"})])
+    ]  # fmt: skip
+    with pytest.raises(ParseError, match=r"."):
+        parsing.top(b"", PLAIN)
+
+
+def test_a_workbook_that_hoards_ends_its_parser_and_nobody_else(settings: Settings) -> None:
+    limits = settings.model_copy(update={"parse_memory": 120 * 1024 * 1024})
+    with isolated(limits):
+        with pytest.raises(EndedError, match="more memory than one item may have"):
+            parsing.top(hoarding("Datum", "Klinik"), PLAIN)
+        assert parsing.top(book(["Datum"]), PLAIN) == [("Sheet", [(1, {1: "Datum"})])]
+
+
+def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tops, "MOST_TEXT", 10)
+    with pytest.raises(ParseError, match="more text than can be shown"):
+        parsers.top(book(["Datum"], ["Klinik"]))
 
 
 def test_an_answer_may_hold_items_and_nothing_that_does_something() -> None:
