@@ -28,6 +28,7 @@ from sqlalchemy import func, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import parsers
+from console.memory import look_less_often
 from ingest.intake import Arrival, Intake, Transport
 from ingest.parsing import isolated
 from ingest.reading import read
@@ -86,6 +87,7 @@ def parse(file: Path, _: str) -> int:
 def tickets(file: Path, url: str) -> int:
     """From the file to committed tickets, as the worker does it; how many items were filed."""
     journal.silence()
+    look_less_often()
     settings = Settings(home=file.parent / "home", database_url=url)
     house = open_house(settings, waker=lambda _: None)
     arrival = Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=file.read_bytes())

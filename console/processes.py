@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from console.faults import UNUSABLE, Fault
 from console.guard import under_supervisor
-from console.memory import give_back
+from console.memory import give_back, look_less_often
 from console.opening import ensure_migrated
 from console.running import leasing, opened, stopping
 from ingest.intake import Intake
@@ -186,6 +186,7 @@ def worker(settings: Settings) -> None:
     """RQ worker on our queues; without Redis it looks into the database each second."""
     from console.worker import work
 
+    look_less_often()
     work(settings)
 
 
@@ -194,6 +195,7 @@ def clock(settings: Settings) -> None:
     from ingest.parsing import isolated
     from workflow.sweep import run as sweep
 
+    look_less_often()
     with (
         opened(settings, "clock") as (house, waker),
         leasing(house, "clock") as leases,

@@ -19,6 +19,7 @@ from typing import IO, Any
 import parsers
 from parsers.item import Format, Parsed, ParseError
 from parsers.options import Options
+from workflow.storable import storable
 
 LENGTH = 8
 ITEMS, TOP, END = "items", "top", "end"  # what an answer begins with
@@ -60,7 +61,7 @@ def read_frame(read: Callable[[int], bytes]) -> bytes | None:
 
 
 def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[tuple[list[Parsed], int]]:
-    """The items as they are read, some at a time, the first ones left out; and how many there are, 0 if not known.
+    """The items as they are read, storable, some at a time, the first ones left out; and how many there are, or 0.
 
     Raises what `parsers.stream` does.
     """
@@ -69,7 +70,7 @@ def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[tu
     while damage is None:
         items: list[Parsed] = []
         try:
-            items.extend(islice(left, MOST_ITEMS))
+            items.extend(map(storable, islice(left, MOST_ITEMS)))
         except ParseError as error:  # what was read before goes first
             damage = error
         if not items:

@@ -16,7 +16,6 @@ from parsers.item import WHY, ParseError, RejectedRow
 from workflow.house import House
 from workflow.models import REJECTED_ROW, Filing
 from workflow.reception import why_rejected
-from workflow.storable import storable
 
 AS_TEXT = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
 MOST_TEXT = 32_767  # characters of one Excel cell
@@ -63,7 +62,7 @@ def _read(house: House, number: int) -> Iterator[RejectedRow]:
     try:
         with closing(parsing.start(form, raw, options(house, form)).result()) as answer:
             for frame in answer:
-                yield from (storable(row) for row in frame.items if isinstance(row, RejectedRow))
+                yield from (row for row in frame.items if isinstance(row, RejectedRow))
     except (ParseError, EndedError, BrokenError) as error:
         raise UnreadableError(str(error)) from None
 

@@ -20,7 +20,6 @@ from workflow.house import House
 from workflow.models import Delivery, Filing
 from workflow.rereading import Finding, Verdict
 from workflow.states import DeliveryState, Outcome
-from workflow.storable import storable
 
 LOOKED = "original read"  # in the audit trail
 MOST_TRIED = 1000  # items filed for a trial: while it lasts, SQLite lets nobody else write
@@ -87,7 +86,7 @@ class _Others:
         for number in wanted:
             try:
                 items = parsed(self._house, number)
-                requests = [storable(i) for i in items if isinstance(i, InboundItem)]
+                requests = [i for i in items if isinstance(i, InboundItem)]
                 self._known[number] = {key for i in requests if (key := belonging.message_key(i))}
             except UnreadableError:
                 self._known[number] = None

@@ -1,9 +1,13 @@
 """InboundItem: the one shape every door's bytes are read into, and the words around it."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -24,6 +28,27 @@ class ParseError(ValueError):
     """
 
 
+def _quickly_pickled(kind: type[T]) -> type[T]:
+    """Have a frozen class with slots pickled by its values in order: asking for its fields each time takes longer.
+
+    Items go from the process that reads them to the one that files them, 100,000 of a workbook.
+    """
+    names = tuple(f.name for f in fields(kind))  # type: ignore[arg-type]  # a dataclass, as all of them here
+    values, put = attrgetter(*names), object.__setattr__
+
+    def state(self: T) -> tuple[object, ...]:
+        return values(self)  # a getter is no method: what binds it to an item is this function
+
+    def restore(self: T, kept: tuple[object, ...]) -> None:
+        for name, value in zip(names, kept, strict=True):
+            put(self, name, value)
+
+    setattr(kind, "__getstate__", state)  # noqa: B010  # mypy knows no other way
+    setattr(kind, "__setstate__", restore)  # noqa: B010
+    return kind
+
+
+@_quickly_pickled
 @dataclass(frozen=True, slots=True)
 class Address:
     """A person as a message names them; `email` is as written, `name` decoded, either may be empty."""
@@ -74,6 +99,7 @@ class Bounce:
     reason: str = field(default="", repr=False)  # PHI; the other system's words, one line
 
 
+@_quickly_pickled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundItem:
     """One customer request, normalised.
@@ -134,6 +160,7 @@ class InboundItem:
 WHY = "Why it was rejected"  # heads the column of ours beside rejected rows; whoever reads it again leaves it out
 
 
+@_quickly_pickled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRow:
     """A row that is no request as it stands: the others are read; this one is shown, mended and dropped again."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, or_, select
+from sqlalchemy import Table
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, events, journal, people, process, promise, reception, rows, search
@@ -22,8 +22,6 @@ from workflow.desk import RULE, Desk
 from workflow.hook_models import HookEvent
 from workflow.models import (
     Audit,
-    Company,
-    CompanyDomain,
     Contact,
     Delivery,
     Filing,
@@ -34,10 +32,10 @@ from workflow.models import (
     Ticket,
     TicketContact,
 )
+from workflow.on_record import OnRecord, SomeMessage, SomeTicket
 from workflow.process import Milestone, Template
 from workflow.rows import Row
-from workflow.states import Outcome, Status
-from workflow.storable import storable
+from workflow.states import Outcome
 from workflow.store import wake
 from workflow.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
@@ -54,7 +52,7 @@ def receive_all(
     """File items of a delivery, the first of them at this position, and record what has become of each.
 
     The same tables as after `receive` for each, in order; safe to repeat and to race as that is. Takes a few hundred
-    items well: they are looked up and written together.
+    items well: they are looked up and written together. They are storable, as every reading of ours gives them.
     """
     at = 0
     while at < len(items):
@@ -70,11 +68,12 @@ def _together(
     """File the plain ones at the beginning; how many they were."""
     if not (SAID and _is_plain(items[0], delivery)):
         return 0
-    clean = [storable(item) for item in items]
     try:
         with session.begin_nested():
-            plan = _Plan(desk, _Known(session, [i for i in clean if isinstance(i, InboundItem)], now), delivery, now)
-            for at, item in enumerate(clean):
+            with rows.planned_anew(session):
+                known = OnRecord(session, [i for i in items if isinstance(i, InboundItem)], now)
+            plan = _Plan(desk, known, delivery, now)
+            for at, item in enumerate(items):
                 if not (_is_plain(item, delivery) and plan.take(first + at, item)):
                     break
             plan.write()
@@ -98,113 +97,6 @@ def _is_plain(item: Parsed, delivery: Delivery) -> bool:
     )
 
 
-# -- what is there ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Ticket:
-    """A ticket that is there or is to be: then with its row, whom to tell, or why they cannot be told."""
-
-    id: int = 0
-    is_open: bool = True
-    company: Company | None = None
-    key: str | None = None  # of its company
-    row: Row | None = None
-    contact: Contact | None = None
-    shared: bool = True
-    untold: str = ""
-
-
-@dataclass(slots=True)
-class _Message:
-    ticket: _Ticket
-    id: int = 0
-    row: Row | None = None
-
-
-class _Known(people.Records):
-    """All that is on record about some items, in a handful of queries."""
-
-    def __init__(self, session: Session, items: Sequence[InboundItem], now: datetime) -> None:
-        super().__init__(session)
-        self._companies(items)
-        self._people({i.contact.key for i in items} - {""})
-        self.lately: Counter[int | str] = Counter(promise.lately(session, [c.id for c in self._contacts.values()], now))
-        keys = {key for i in items if (key := belonging.message_key(i))}
-        same = select(Message.external_id, Message.id, Message.ticket_id).where(
-            Message.format == Format.SECURE_MESSAGE, Message.external_id.in_(keys)
-        )
-        self.messages = {key: _Message(_Ticket(ticket), number) for key, number, ticket in session.execute(same)}
-        names = {belonging.identity(i) for i in items} - {""}
-        self.names = set(session.scalars(select(Message.message_id).where(Message.message_id.in_(names))))
-        self._tickets(items)
-
-    def _companies(self, items: Sequence[InboundItem]) -> None:
-        numbers = {people.kept_number(i.company_number) for i in items} - {""}
-        keys = {people.company_key(i.company) for i in items} - {""}
-        keys |= {people.key_beside(i.company, i.company_number) for i in items if i.company and i.company_number}
-        found = self.session.scalars(select(Company).where(or_(Company.number.in_(numbers), Company.key.in_(keys))))
-        self._keyed: dict[str, Company] = {}
-        self._numbered: dict[str, Company] = {}
-        for company in found:
-            self._remember(company)
-
-    def _people(self, emails: set[str]) -> None:
-        contacts = select(Contact).where(Contact.email.in_(emails)).options(joinedload(Contact.company))
-        self._contacts = {c.email: c for c in self.session.scalars(contacts)}
-        names = {people.domain_of(email) for email in emails}
-        domains = select(CompanyDomain).where(CompanyDomain.domain.in_(names))
-        found = self.session.scalars(domains.options(joinedload(CompanyDomain.company)))
-        self._domains = {d.domain: d for d in found}
-
-    def _tickets(self, items: Sequence[InboundItem]) -> None:
-        """Tickets that items may join, kept to this transaction: another answer may have moved one a moment ago."""
-        origins = {made for i in items if (made := belonging.origin(i))}
-        threads = {belonging.thread(i) for i in items} - {""}
-        rows = (
-            select(Ticket.id, Ticket.origin, Ticket.thread_id, Ticket.status, Company.key)
-            .outerjoin(Company, Company.id == Ticket.company_id)
-            .order_by(Ticket.id)
-            .with_for_update(of=Ticket, key_share=True)
-        )
-        by_origin = self.session.execute(rows.where(Ticket.origin.in_(origins)))
-        self.origins = {
-            origin: _Ticket(number, is_open=status is Status.OPEN) for number, origin, _, status, _ in by_origin
-        }
-        self.threads: dict[str, list[_Ticket]] = {}
-        for number, _, thread, _, key in self.session.execute(
-            rows.where(Ticket.thread_id.in_(threads), Ticket.status == Status.OPEN)
-        ):
-            self.threads.setdefault(thread, []).append(_Ticket(number, key=key))
-
-    def _remember(self, company: Company) -> None:
-        self._keyed[company.key] = company
-        if company.number is not None:
-            self._numbered[company.number] = company
-
-    def company_numbered(self, number: str) -> Company | None:
-        return self._numbered.get(number)
-
-    def company_keyed(self, key: str) -> Company | None:
-        return self._keyed.get(key)
-
-    def contact(self, email: str) -> Contact | None:
-        return self._contacts.get(email)
-
-    def domain(self, name: str) -> CompanyDomain | None:
-        return self._domains.get(name)
-
-    def put(self, new: Company | Contact) -> bool:
-        if isinstance(new, Contact):
-            self._contacts[new.email] = new
-        elif new.key in self._keyed or new.number in self._numbered:
-            return False
-        else:
-            self._remember(new)
-        self.session.add(new)
-        return True
-
-
 # -- what becomes of them --------------------------------------------------------------------------------------------
 
 
@@ -212,14 +104,14 @@ class _Known(people.Records):
 class _Filing:
     position: int
     outcome: Outcome
-    message: _Message | None = None
+    message: SomeMessage | None = None
     reason: str = ""
 
 
 class _Plan:
     """What becomes of some items, item by item; then all of it written, a statement a table."""
 
-    def __init__(self, desk: Desk, known: _Known, delivery: Delivery, now: datetime) -> None:
+    def __init__(self, desk: Desk, known: OnRecord, delivery: Delivery, now: datetime) -> None:
         self._desk, self._known, self._delivery, self._now = desk, known, delivery, now
         self.filings: list[_Filing] = []
         self._rows: dict[type[Base], list[Row]] = {}
@@ -243,21 +135,21 @@ class _Plan:
         self.filings.append(_Filing(position, outcome, self._message(ticket or self._open(item), item, key)))
         return True
 
-    def _match(self, item: InboundItem) -> _Ticket | None:
+    def _match(self, item: InboundItem) -> SomeTicket | None:
         origin, thread = belonging.origin(item), belonging.thread(item)
         if origin and (same := self._known.origins.get(origin)):
             return same
         of_thread = self._known.threads.get(thread, ()) if thread else ()
         return next((t for t in of_thread if belonging.in_thread(self._known, item, t.key)), None)
 
-    def _open(self, item: InboundItem) -> _Ticket:
+    def _open(self, item: InboundItem) -> SomeTicket:
         known, now = self._known, self._now
         company = people.company_of(known, item, now)
         row = reception.told(self._desk, item, self._delivery, company)
         contact = None
         if item.contact.key:
             contact = people.contact_for(known, item.contact, item.phone, company, vouched=False, now=now)
-        ticket = _Ticket(
+        ticket = SomeTicket(
             company=company, key=company.key if company else None, row=row, contact=contact,
             shared=contact is None or contact.email not in item.not_shared,
             untold=self._untold(contact, automated=row["automated"]),
@@ -279,10 +171,10 @@ class _Plan:
             lately[name] += 1
         return found
 
-    def _message(self, ticket: _Ticket, item: InboundItem, key: str | None) -> _Message:
+    def _message(self, ticket: SomeTicket, item: InboundItem, key: str | None) -> SomeMessage:
         name = belonging.identity(item)
         row = reception.placed(item, self._delivery, key, reused=name in self._known.names)
-        message = _Message(ticket, row=row)
+        message = SomeMessage(ticket, row=row)
         if name:
             self._known.names.add(name)
         if key:
@@ -346,7 +238,7 @@ class _Plan:
     def _cause(self) -> str:
         return f"delivery {self._delivery.id}"
 
-    def _opened(self, ticket: _Ticket, row: Row) -> None:
+    def _opened(self, ticket: SomeTicket, row: Row) -> None:
         """The rows of a new ticket that enters the process, as `Desk.open` has it."""
         self._audit("opened", self._cause, ticket)
         self._audit("stage", self._cause, ticket, stage=FIRST.stage.name)
@@ -362,7 +254,7 @@ class _Plan:
         company = ticket.company.id if ticket.company else None
         self._add(Ticket, {**row, "id": ticket.id, "company_id": company, "stage": stage})
 
-    def _not_told(self, ticket: _Ticket) -> process.Stage:
+    def _not_told(self, ticket: SomeTicket) -> process.Stage:
         """The task and the milestone in place of a notice; the stage they lead to."""
         why, now, task, told = ticket.untold, self._now, next(self._tasks), Milestone.CUSTOMER_NOTIFIED
         lead = self._desk.settings.desk_lead
@@ -378,7 +270,7 @@ class _Plan:
             self._audit("stage", f"reached {told}", ticket, stage=step.stage.name)
         return UNTOLD[-1].stage if UNTOLD else FIRST.stage
 
-    def _audit(self, action: str, cause: str, ticket: _Ticket, **detail: Any) -> None:
+    def _audit(self, action: str, cause: str, ticket: SomeTicket, **detail: Any) -> None:
         change = audit.row(action, by=RULE, cause=cause, now=self._now, ticket=ticket.id, **detail)
         self._add(Audit, change)
         for told in events.promised(self._known.session, change):

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from workflow import people
 from workflow.models import Contact, Outgoing, Staff, Survey, Task, Ticket
 from workflow.process import BY_PERSON, Milestone, Template
+from workflow.rows import among
 from workflow.settings import Settings
 from workflow.states import OutboxState
 from workflow.store import wake
@@ -131,6 +132,6 @@ def _count(session: Session, ticket: Ticket, template: Template, contact: Contac
 
 def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
     """How many automatic mails were promised to each of these contacts within the hour; those without are left out."""
-    recent = (Outgoing.contact_id.in_(contacts), Outgoing.created_at > now - timedelta(hours=1))
+    recent = (among(session, Outgoing.contact_id, contacts), Outgoing.created_at > now - timedelta(hours=1))
     counted = select(Outgoing.contact_id, func.count()).where(*recent, Outgoing.template.not_in(BY_PERSON))
     return {n: count for n, count in session.execute(counted.group_by(Outgoing.contact_id)) if n is not None}

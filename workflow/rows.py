@@ -4,10 +4,12 @@ SQLAlchemy binds the values of each row by itself, which costs more than writing
 go, by the very same types.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, func, insert, select
+from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Table, any_, cast, func, insert, literal, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Row = dict[str, Any]
 
@@ -57,6 +59,31 @@ def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
         if value is not last:
             last, bound = value, bind(value)
         yield bound
+
+
+def among(session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """That a column is one of many values. PostgreSQL is told them as one: saying a thousand takes longer than looking.
+
+    To be looked up while `planned_anew`: else a plan for an almost empty table would be kept, which reads all of it.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        return column == any_(cast(literal(list(values), ARRAY(column.type)), ARRAY(column.type)))
+    return column.in_(values)
+
+
+@contextmanager
+def planned_anew(session: Session) -> Iterator[None]:
+    """Have PostgreSQL plan each statement for the values it has and the tables as they are now, not once for all."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    if postgres:
+        _plan(session, "force_custom_plan")
+    yield
+    if postgres:  # checking foreign keys goes by plans too, one for each row
+        _plan(session, "auto")
+
+
+def _plan(session: Session, mode: str) -> None:
+    session.execute(select(func.set_config("plan_cache_mode", mode, True)))  # for this transaction
 
 
 def numbers(connection: Connection, table: Table, count: int) -> list[int]:

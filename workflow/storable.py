@@ -1,7 +1,9 @@
 """An item's text as every database takes it."""
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,18 +25,21 @@ def _clean(value: Any) -> Any:
     if isinstance(value, tuple):
         new = tuple(map(_clean, value))
         return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
+    names, of = _fields(value.__class__)
     changed = {}
-    for name in _names(value.__class__):
-        old = getattr(value, name)
-        if old and (new := _clean(old)) is not old:
+    for name, old in zip(names, of(value), strict=True):
+        if not old or (old.__class__ is str and old.isascii() and "\0" not in old):  # nearly all: no call for each
+            continue
+        if (new := _clean(old)) is not old:
             changed[name] = new
     return replace(value, **changed) if changed else value
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    """The fields of a dataclass; none of what is no dataclass and holds no text."""
-    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
+def _fields(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """The fields of a dataclass and what gives their values; none of what is no dataclass and holds no text."""
+    names = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
+    return names, attrgetter(*names) if len(names) > 1 else lambda one: tuple(getattr(one, name) for name in names)
 
 
 def _is_clean(text: str) -> bool:

@@ -47,6 +47,8 @@ def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
     if b"poison: told" in raw:
         said = f"{options.time_zone}, {len(options.passwords)} passwords"
         return [replace(item, text=said) for item in mail.parse(raw)]
+    if b"poison: nul" in raw:
+        return [replace(item, text="no\0 database takes \ud800") for item in mail.parse(raw)]
     for word, deed in DEEDS.items():
         if b"poison: " + word in raw:
             deed()

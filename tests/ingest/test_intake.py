@@ -301,7 +301,8 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
-    monkeypatch.setattr("workflow.reception.storable", lambda one: one)
+    for place in ("ingest.parse_child", "workflow.reception"):
+        monkeypatch.setattr(f"{place}.storable", lambda one: one)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):
         read_waiting(house)

@@ -135,6 +135,12 @@ def test_what_ends_a_parser_is_told_and_the_next_item_has_another(poison: None, 
     assert item.text == "hello"
 
 
+def test_what_a_reading_gives_can_be_stored(poison: None) -> None:
+    del poison
+    [item] = parse(Format.MAIL, letter("poison: nul"))
+    assert item.text == "no\ufffd database takes ?"
+
+
 def test_a_bug_is_told_by_class_and_place_and_never_by_its_text(poison: None) -> None:
     del poison
     with pytest.raises(BrokenError) as caught:

@@ -1,0 +1,142 @@
+"""What is on record about many items of secure messages, looked up in a handful of queries."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from parsers.item import Format, InboundItem
+from workflow import belonging, people, promise, rows
+from workflow.models import Company, CompanyDomain, Contact, Message, Ticket
+from workflow.rows import Row
+from workflow.states import Status
+
+
+@dataclass(slots=True)
+class SomeTicket:
+    """A ticket that is there or is to be: then with its row, whom to tell, or why they cannot be told."""
+
+    id: int = 0
+    is_open: bool = True
+    company: Company | None = None
+    key: str | None = None  # of its company
+    row: Row | None = None
+    contact: Contact | None = None
+    shared: bool = True
+    untold: str = ""
+
+
+@dataclass(slots=True)
+class SomeMessage:
+    """A message that is there or is to be: then with its row."""
+
+    ticket: SomeTicket
+    id: int = 0
+    row: Row | None = None
+
+
+class OnRecord(people.Records):
+    """All that is on record about some items, in a handful of queries."""
+
+    def __init__(self, session: Session, items: Sequence[InboundItem], now: datetime) -> None:
+        super().__init__(session)
+        self._companies(items)
+        self._people({i.contact.key for i in items} - {""})
+        self.lately: Counter[int | str] = Counter(promise.lately(session, [c.id for c in self._contacts.values()], now))
+        keys = {key for i in items if (key := belonging.message_key(i))}
+        same = select(Message.external_id, Message.id, Message.ticket_id).where(
+            Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys)
+        )
+        self.messages = {key: SomeMessage(SomeTicket(ticket), number) for key, number, ticket in session.execute(same)}
+        names = {belonging.identity(i) for i in items} - {""}
+        taken = select(Message.message_id).where(self._among(Message.message_id, names))
+        self.names = set(session.scalars(taken))
+        self._tickets(items)
+
+    def _companies(self, items: Sequence[InboundItem]) -> None:
+        numbers = {people.kept_number(i.company_number) for i in items} - {""}
+        keys = {people.company_key(i.company) for i in items} - {""}
+        keys |= {people.key_beside(i.company, i.company_number) for i in items if i.company and i.company_number}
+        named = or_(self._among(Company.number, numbers), self._among(Company.key, keys))
+        found = self.session.scalars(select(Company).where(named))
+        self._keyed: dict[str, Company] = {}
+        self._numbered: dict[str, Company] = {}
+        for company in found:
+            self._remember(company)
+
+    def _people(self, emails: set[str]) -> None:
+        contacts = select(Contact).where(self._among(Contact.email, emails))
+        self._contacts = {c.email: c for c in self.session.scalars(contacts)}
+        names = {people.domain_of(email) for email in emails}
+        domains = select(CompanyDomain).where(self._among(CompanyDomain.domain, names))
+        self._domains = {d.domain: d for d in self.session.scalars(domains)}
+        self._companies_of([*self._contacts.values(), *self._domains.values()])
+
+    def _companies_of(self, some: Sequence[Contact | CompanyDomain]) -> None:
+        """Have each know its company, read once for all: by a join it would be read once for each."""
+        known = {c.id: c for c in self._keyed.values()}
+        missing = {number for one in some if (number := one.company_id) is not None and number not in known}
+        found = self.session.scalars(select(Company).where(self._among(Company.id, missing)))
+        known |= {c.id: c for c in found}
+        for one in some:
+            set_committed_value(one, "company", None if one.company_id is None else known[one.company_id])
+
+    def _tickets(self, items: Sequence[InboundItem]) -> None:
+        """Tickets that items may join, kept to this transaction: another answer may have moved one a moment ago."""
+        origins = {made for i in items if (made := belonging.origin(i))}
+        threads = {belonging.thread(i) for i in items} - {""}
+        tickets = (
+            select(Ticket.id, Ticket.origin, Ticket.thread_id, Ticket.status, Company.key)
+            .outerjoin(Company, Company.id == Ticket.company_id)
+            .order_by(Ticket.id)
+            .with_for_update(of=Ticket, key_share=True)
+        )
+        by_origin = self.session.execute(tickets.where(self._among(Ticket.origin, origins)))
+        self.origins = {
+            origin: SomeTicket(number, is_open=status is Status.OPEN) for number, origin, _, status, _ in by_origin
+        }
+        self.threads: dict[str, list[SomeTicket]] = {}
+        for number, _, thread, _, key in self.session.execute(
+            tickets.where(self._among(Ticket.thread_id, threads), Ticket.status == Status.OPEN)
+        ):
+            self.threads.setdefault(thread, []).append(SomeTicket(number, key=key))
+
+    def _among(self, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        return rows.among(self.session, column, values)
+
+    def _remember(self, company: Company) -> None:
+        self._keyed[company.key] = company
+        if company.number is not None:
+            self._numbered[company.number] = company
+
+    def company_numbered(self, number: str) -> Company | None:
+        """Of those that items name."""
+        return self._numbered.get(number)
+
+    def company_keyed(self, key: str) -> Company | None:
+        """Of those that items name."""
+        return self._keyed.get(key)
+
+    def contact(self, email: str) -> Contact | None:
+        """Of those who sent items."""
+        return self._contacts.get(email)
+
+    def domain(self, name: str) -> CompanyDomain | None:
+        """Of those that senders have."""
+        return self._domains.get(name)
+
+    def put(self, new: Company | Contact) -> bool:
+        """Put a new one on record with the next flush; False where one of its name is here already."""
+        if isinstance(new, Contact):
+            self._contacts[new.email] = new
+        elif new.key in self._keyed or new.number in self._numbered:
+            return False
+        else:
+            self._remember(new)
+        self.session.add(new)
+        return True
