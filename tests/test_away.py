@@ -21,13 +21,13 @@ from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
 from tests.house import HandClock, call, together
 from tests.running import Cable, Doors, OwnPostgres, until
-from tests.servers import TEMPLATE, Unavailable
+from tests.servers import TEMPLATE, migrated
 from workflow import postgres as bounded
 from workflow import store
 from workflow.house import House, open_house
 from workflow.models import Delivery, Receipt
 from workflow.settings import Settings
-from workflow.store import Store, migrate
+from workflow.store import Store
 
 REFUSAL_SECONDS = 30  # the promise: 451 by then
 SPOOL_SECONDS = 8  # 202 by then
@@ -35,15 +35,8 @@ SPOOL_SECONDS = 8  # 202 by then
 
 @pytest.fixture(scope="module")
 def _own() -> Iterator[OwnPostgres | str]:
-    try:
-        server = OwnPostgres()
-    except Unavailable as reason:
-        yield str(reason)
-        return
-    server.run(f"CREATE DATABASE {TEMPLATE}")
-    migrate(server.url(TEMPLATE))
-    yield server
-    server.stop()
+    with migrated(OwnPostgres) as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 
 import openpyxl
@@ -17,38 +16,17 @@ from openpyxl.utils.datetime import CALENDAR_MAC_1904
 from parsers import secure_message, tables, us_dates
 from parsers.item import Address, Format, InboundItem, ParseError
 from parsers.options import PLAIN
+from tests.workbooks import Edit, book, rewritten
 
 HEADER = ["Date", "Practice", "Contact", "Email", "Subject", "Message"]
 ROW: list[object] = ["2026-01-05 10:00", "Sunrise Clinic", "Pat Doe", "pat@clinic.example", "Claim 1", "Please look."]
 SHEET = "xl/worksheets/sheet1.xml"
 
 
-def book(*rows: list[object], edit: Callable[[openpyxl.Workbook], None] | None = None) -> bytes:
-    made = openpyxl.Workbook()
-    for row in rows:
-        made.worksheets[0].append(row)
-    if edit:
-        edit(made)
-    out = io.BytesIO()
-    made.save(out)
-    return out.getvalue()
-
-
-def rewrite(raw: bytes, part: str, change: Callable[[bytes], bytes | None]) -> bytes:
-    """The zip with one part changed, or left out where `change` returns None."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            content = change(old.read(name)) if name == part else old.read(name)
-            if content is not None:
-                new.writestr(name, content)
-    return out.getvalue()
-
-
 def cells(xml: str) -> bytes:
     """A workbook whose first sheet holds this XML in its sheetData."""
     head = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
-    return rewrite(book(HEADER), SHEET, lambda _: f"{head}{xml}</sheetData></worksheet>".encode())
+    return rewritten(book(HEADER), SHEET, lambda _: f"{head}{xml}</sheetData></worksheet>".encode())
 
 
 def line(number: int, *texts: str) -> str:
@@ -56,11 +34,11 @@ def line(number: int, *texts: str) -> str:
     return f'<row r="{number}">{inner}</row>'
 
 
-def read(*rows: list[object], edit: Callable[[openpyxl.Workbook], None] | None = None) -> list[InboundItem]:
+def read(*rows: list[object], edit: Edit | None = None) -> list[InboundItem]:
     return secure_message.parse(book(*rows, edit=edit))
 
 
-def one(*rows: list[object], edit: Callable[[openpyxl.Workbook], None] | None = None) -> InboundItem:
+def one(*rows: list[object], edit: Edit | None = None) -> InboundItem:
     (item,) = read(*rows, edit=edit)
     return item
 
@@ -354,24 +332,24 @@ def test_delimited_text_is_read_where_its_headings_are_certain(delimiter: str, e
         (b"\x00\x01\x02", "not an Excel workbook"),
         (b"PK\x03\x04 not a zip", "a damaged workbook"),
         (b"Dear desk,\nplease help", "mapping needed: "),
-        (rewrite(book(HEADER), "[Content_Types].xml", lambda _: None), "a zip, but not an Excel workbook"),
+        (rewritten(book(HEADER), "[Content_Types].xml", lambda _: None), "a zip, but not an Excel workbook"),
         (
-            rewrite(
+            rewritten(
                 book(HEADER), "[Content_Types].xml", lambda x: x.replace(b"spreadsheetml.sheet", b"wordprocessingml.x")
             ),
             "Word",
         ),
         (
-            rewrite(book(HEADER), "[Content_Types].xml", lambda x: x + b"<!-- -->".replace(b"-", b"-")).replace(
+            rewritten(book(HEADER), "[Content_Types].xml", lambda x: x + b"<!-- -->".replace(b"-", b"-")).replace(
                 b"PK\x03\x04", b"MZ\x03\x04", 1
             ),
             "not an Excel workbook",
         ),
-        (rewrite(book(HEADER, ROW), SHEET, lambda _: None), "a damaged workbook"),
-        (rewrite(book(HEADER, ROW), SHEET, lambda x: x[: len(x) - 60]), "a damaged workbook"),
-        (rewrite(book(HEADER, ROW), SHEET, lambda _: b"\x80\x00\x81\x00"), "a damaged workbook"),
+        (rewritten(book(HEADER, ROW), SHEET, lambda _: None), "a damaged workbook"),
+        (rewritten(book(HEADER, ROW), SHEET, lambda x: x[: len(x) - 60]), "a damaged workbook"),
+        (rewritten(book(HEADER, ROW), SHEET, lambda _: b"\x80\x00\x81\x00"), "a damaged workbook"),
         (
-            rewrite(
+            rewritten(
                 book(HEADER, ROW),
                 "xl/_rels/workbook.xml.rels",
                 lambda x: x.replace(b"Target=", b'TargetMode="External" Target='),
@@ -400,13 +378,13 @@ def test_a_document_type_is_refused_in_any_part_and_encoding(part: str, encoding
         mark = "\ufeff" if encoding.endswith("be") else ""
         return f'{mark}<?xml version="1.0" encoding="{encoding[:6]}"?>{LAUGHS}{plain}'.encode(encoding)
 
-    assert "document type" in why(rewrite(book(HEADER, ROW), part, declare))
+    assert "document type" in why(rewritten(book(HEADER, ROW), part, declare))
 
 
 def test_bombs_are_stopped_while_they_unpack() -> None:
-    assert "far more than it may" in why(rewrite(book(HEADER, ROW), "docProps/app.xml", lambda _: b" " * 2**23))
+    assert "far more than it may" in why(rewritten(book(HEADER, ROW), "docProps/app.xml", lambda _: b" " * 2**23))
     assert "far more than it may" in why(
-        rewrite(book(HEADER, ROW), SHEET, lambda x: x.replace(b"<row", b"\n" * 2**23 + b"<row", 1))
+        rewritten(book(HEADER, ROW), SHEET, lambda x: x.replace(b"<row", b"\n" * 2**23 + b"<row", 1))
     )
 
 
@@ -419,7 +397,7 @@ def test_a_header_that_lies_about_a_size_is_not_believed() -> None:
 
 @pytest.mark.parametrize("claim", [b'ref="A1"', b'ref="A1:XFD1048576"', b'ref="ZZZZZ1:A-5"', b""])
 def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
-    raw = rewrite(
+    raw = rewritten(
         book(HEADER, ROW, [*ROW[:5], "Second."]), SHEET, lambda x: re.sub(rb'ref="[A-Z0-9:]+"', claim, x, count=1)
     )
     assert len(secure_message.parse(raw)) == 2
@@ -433,7 +411,7 @@ def test_a_cell_far_away_costs_nothing_and_is_said() -> None:
 
 def test_strict_workbooks_are_not_read_as_empty() -> None:
     strict = b"http://purl.oclc.org/ooxml/spreadsheetml/main"
-    raw = rewrite(
+    raw = rewritten(
         book(HEADER, ROW),
         SHEET,
         lambda x: x.replace(b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", strict),
@@ -486,7 +464,7 @@ SHEET_XML = zipfile.ZipFile(io.BytesIO(GOOD)).read(SHEET)
     | st.sampled_from([b"<row>", b"<c r='A1'/>", b"</row>", b' t="s"', b' t="d"', b"1e400", b"-", b"&x;"]),
 )
 def test_nothing_but_parse_error_on_damaged_sheets(at: int, cut: int, put: bytes) -> None:
-    assert_only_parse_error(rewrite(GOOD, SHEET, lambda x: x[:at] + put + x[at + cut :]))
+    assert_only_parse_error(rewritten(GOOD, SHEET, lambda x: x[:at] + put + x[at + cut :]))
 
 
 @settings(deadline=None, max_examples=100)
