@@ -136,8 +136,8 @@ def template(written: Written) -> Template:
 def take_back(session: Session, written: Written, *, by: str, now: datetime) -> Written:
     """Withhold a promised mail that nobody has begun to send, from everybody; its words as a draft again.
 
-    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held first, as a sender holds
-    them, and the ticket not at all: whoever records what the relay said holds them in this order.
+    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held, and the ticket not at all:
+    it stays as it is, so nobody who holds it and waits for these rows, as a sender may, is waited for here.
     """
     rows = select(Outgoing).where(Outgoing.written_id == written.id).order_by(Outgoing.id)
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))

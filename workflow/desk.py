@@ -378,8 +378,8 @@ def reached(ticket: Ticket) -> set[Milestone]:
 
 
 def ticket_or_missing(session: Session, number: int) -> Ticket:
-    """The ticket with this number. Raises Missing when there is none."""
-    ticket = session.scalar(select(Ticket).where(Ticket.id == number).with_for_update())
+    """The ticket with this number, held as by `hold`. Raises Missing when there is none."""
+    ticket = session.scalar(select(Ticket).where(Ticket.id == number).with_for_update(key_share=True))
     if ticket is None:
         raise Missing(f"no ticket {number}")
     return ticket

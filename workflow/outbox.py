@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import answering, audit, journal, letter, mailer, people
-from workflow.desk import RULE
+from workflow.desk import RULE, hold
 from workflow.due import due
 from workflow.house import House
 from workflow.letter import Letter
@@ -240,8 +240,8 @@ def _record(
     while True:
         try:
             with house.store.transaction() as session:
-                mail = session.get(Outgoing, claim.number, with_for_update=True)
-                if mail is None or mail.state is not OutboxState.WAITING:
+                mail = _held(session, claim.number)
+                if mail is None:
                     return False
                 put_down(mail)
                 if not only:
@@ -257,6 +257,20 @@ def _record(
             only = True
         else:
             return True
+
+
+def _held(session: Session, number: int) -> Outgoing | None:
+    """The mail, if it still waits, kept to this transaction with its ticket; the ticket first.
+
+    What follows from a mail changes its ticket, and whoever does something to a ticket holds that before they come to
+    its mails, as undo does: the other way round the two would wait for each other until PostgreSQL ended one.
+    """
+    mail = session.get(Outgoing, number)
+    if mail is None:
+        return None
+    hold(session, mail.ticket)
+    session.refresh(mail, with_for_update=True)
+    return mail if mail.state is OutboxState.WAITING else None
 
 
 def _deferred(house: House, claim: Claim, why: str, code: int) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Bounce, InboundItem
 from workflow import audit, belonging
-from workflow.desk import RULE, Desk
+from workflow.desk import RULE, Desk, hold
 from workflow.models import Delivery, Filing, Message, Outgoing
 from workflow.states import OutboxState, Outcome
 
@@ -44,6 +44,8 @@ def filed(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, n
     if verdict is None:
         return None
     mail, said = verdict.mail, verdict.said
+    if mail is not None:
+        hold(session, mail.ticket)  # before its mail, as everybody who changes both
     if mail is not None and _mark(desk, session, mail, said, item.bounce or Bounce(), now):
         cause = f"delivery {delivery.id}"
         audit.record(session, said, by=RULE, cause=cause, now=now, ticket=mail.ticket_id, mail=mail.id)

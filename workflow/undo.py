@@ -146,10 +146,11 @@ def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
 def _withhold(session: Session, ticket: Ticket, undo: Undo) -> None:
     """Take back the mails that were promised, every one, or none and raise Missing.
 
-    Their rule keys become free: doing it again promises them again.
+    Their rule keys become free: doing it again promises them again. The ticket is held already: it comes before its
+    mails, as for whoever records what the relay said (outbox.py, `_record`), so that no two wait for each other.
     """
-    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, undo.before))).with_for_update()
-    mails = list(session.scalars(rows))
+    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, undo.before))).order_by(Outgoing.id)
+    mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     for mail in mails:
         if mail.state is not OutboxState.WAITING or mail.attempts:  # claimed: it may be with the relay right now
             raise Missing("its mail is on the way to the customer")

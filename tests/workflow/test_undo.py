@@ -1,9 +1,12 @@
 """What a person just did can be taken back, whole, while nothing else has happened; what was promised is not sent."""
 
+import time
+from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 
 from parsers.item import Address
 from tests.house import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
@@ -12,10 +15,12 @@ from workflow.desk import Missing, ticket_or_missing
 from workflow.desk_models import Undo
 from workflow.house import House
 from workflow.models import Outgoing, Reached, Survey, Task, Ticket, TicketContact, TicketRelation
+from workflow.outbox import Claim
 from workflow.process import Milestone, Stage, Template
 from workflow.states import OutboxState, Status, Verdict
 
 ME = "Ann Lee"
+WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture
@@ -236,3 +241,37 @@ def test_a_failed_undo_changes_nothing(any_house: House, ticket: int, clock: Han
     assert picture(any_house, ticket) == before
     assert counted(any_house, Reached, Reached.ticket_id == ticket) == 2
     assert counted(any_house, Task) == 0
+
+
+def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_other(postgres_house: House) -> None:
+    house, number = postgres_house, ticket_of(postgres_house)
+    which = act(house, number, "Recap", lambda s, t: house.desk.recap(s, t, "done", by=ME, now=house.clock()))
+    with house.store.reading() as session:
+        (promised,) = session.scalars(select(Outgoing.id).where(Outgoing.template == Template.RECAP))
+    refused: list[str] = []
+
+    def undone() -> None:
+        try:
+            take_back(house, number, which)
+        except Missing as missing:
+            refused.append(str(missing))
+
+    other = Thread(target=undone)
+
+    def put_down(mail: Outgoing) -> None:
+        mail.state = OutboxState.SENT
+
+    def follow(session: Session, mail: Outgoing) -> None:
+        other.start()
+        with house.store.engine.connect() as looking:
+            end = time.monotonic() + 20
+            while not looking.scalar(text(WAITS)):
+                assert time.monotonic() < end, "nobody waits"
+        house.desk.mail_sent(session, mail, now=house.clock())
+
+    assert outbox._record(house, Claim(promised, 1), put_down, follow)
+    other.join(20)
+    assert not other.is_alive()
+    assert [words.partition(":")[0] for words in refused] == ["since then"]
+    with house.store.reading() as session:
+        assert session.get_one(Outgoing, promised).state is OutboxState.SENT
