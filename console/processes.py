@@ -1,11 +1,8 @@
 """The processes, one function each: the Procfile is the diagram, this is what stands behind its lines."""
 
-import logging
-import signal
 from collections.abc import Callable
 from functools import partial
 from threading import Event, Thread
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,14 +17,6 @@ from workflow.house import House
 from workflow.settings import Settings, load
 from workflow.store import AWAY
 
-if TYPE_CHECKING:
-    from flask import Flask
-
-
-CONNECTIONS = 1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
-CHANNEL_SECONDS = 30  # an idle connection is cut after this long
-THREADS = 8
-HEADER_LIMIT = 32 * 1024
 DRAIN_SECONDS = 20.0
 NO_MAILBOX = (
     "no mailbox is configured, so there is nothing to read: set INTAKE_IMAP_URLS=imaps://user:password@host/INBOX, "
@@ -125,6 +114,7 @@ def backfill(settings: Settings) -> None:
 
 def webhooks(settings: Settings) -> None:
     """The public HTTP door: forms; and the spool of this host, which nobody else may see."""
+    from console.serving import serve_http
     from ingest.spool import Drainer
     from webhooks.app import create
 
@@ -141,45 +131,12 @@ def webhooks(settings: Settings) -> None:
 
 def console(settings: Settings) -> None:
     """The pages and API that people use."""
+    from console.serving import serve_http
     from console.web.app import FORM_LIMIT, create
     from ingest.parsing import isolated
 
     with opened(settings, "console") as (house, _), isolated(settings):
         serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
-
-
-def serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
-    """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
-    from waitress.server import create_server  # type: ignore[import-untyped]  # it ships no types
-
-    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
-    host, _, port = listen.rpartition(":")
-    server = create_server(
-        app,
-        host=host.strip("[]"),
-        port=int(port),
-        threads=THREADS,
-        connection_limit=CONNECTIONS,
-        channel_timeout=CHANNEL_SECONDS,
-        cleanup_interval=10,
-        max_request_header_size=HEADER_LIMIT,
-        max_request_body_size=limit + 1,  # the app itself says 413 to anything over its limit
-        asyncore_use_poll=True,
-        clear_untrusted_proxy_headers=True,
-        ident=None,
-    )
-    journal.listening(name, listen)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
-    try:
-        server.run()  # ends on SystemExit, then waits for the threads
-    finally:
-        server.close()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    del number, frame
-    raise SystemExit(0)
 
 
 def worker(settings: Settings) -> None:

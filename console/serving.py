@@ -1,0 +1,82 @@
+"""The HTTP server under webhooks and console: waitress, with bounds for whoever sends too slowly or too much."""
+
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # it ships no types
+from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
+
+from workflow import journal
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+CONNECTIONS = 1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
+CHANNEL_SECONDS = 30  # a connection that says nothing is cut after this long
+REQUEST_SECONDS = 60.0  # for a request to be whole, and a second more for as many octets as this:
+SLOWEST = 16 * 1024
+THREADS = 8
+HEADER_LIMIT = 32 * 1024
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that is cut when its request is not whole in time: one that trickles is never silent."""
+
+    _until = 0.0
+
+    def received(self, data: bytes) -> bool:
+        """Take what came in, or close."""
+        if self.request is not None and time.monotonic() > self._until:
+            self.will_close = True
+            return False
+        before = self.request
+        taken: bool = super().received(data)
+        if self.request is not before:  # another has begun
+            self._until = time.monotonic() + REQUEST_SECONDS
+        self._until += len(data) / SLOWEST
+        return taken
+
+
+def serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
+    made = server(app, listen, limit)
+    journal.listening(name, listen)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        made.run()  # ends on SystemExit, then waits for the threads
+    finally:
+        made.close()
+
+
+def server(app: "Flask", listen: str, limit: int) -> Any:
+    """A server on an address, not yet running; `limit` is in octets of a body. Raises OSError when it is taken."""
+    host, _, port = listen.rpartition(":")
+    sockets: dict[int, Any] = {}
+    made = create_server(
+        app,
+        map=sockets,
+        host=host.strip("[]"),
+        port=int(port),
+        threads=THREADS,
+        connection_limit=CONNECTIONS,
+        channel_timeout=CHANNEL_SECONDS,
+        cleanup_interval=10,
+        max_request_header_size=HEADER_LIMIT,
+        max_request_body_size=limit + 1,  # the app itself says 413 to anything over its limit
+        asyncore_use_poll=True,
+        clear_untrusted_proxy_headers=True,
+        ident=None,
+    )
+    for one in sockets.values():  # a name may be several addresses
+        if isinstance(one, BaseWSGIServer):
+            one.channel_class = Channel
+    return made
+
+
+def _interrupt(number: int, frame: object) -> None:
+    del number, frame
+    raise SystemExit(0)
