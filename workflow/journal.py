@@ -59,6 +59,11 @@ def fault(where: str, error: BaseException) -> None:
     _log.error("fault", where=where, error=type(error).__name__, place=place)
 
 
+def sign_on_failed(error: BaseException) -> None:
+    """Somebody did not come in by the issuer: the class of what was wrong, never its text."""
+    _log.warning("single sign-on failed", error=type(error).__name__)
+
+
 def mailbox_failed(mailbox: str, reason: str, retry: float) -> None:
     """A mailbox cannot be read just now, for a reason out of our own fixed words; `retry` in seconds."""
     _log.warning("mailbox failed", mailbox=mailbox, reason=reason, retry=round(retry, 1))

@@ -115,7 +115,7 @@ class Oidc(_Strict):
     """Single sign-on (OpenID Connect); `[oidc]` in intake.toml. Only people who have an account come in."""
 
     name: str = "single sign-on"
-    issuer: str
+    issuer: Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")]  # its word is a password
     client_id: str
     client_secret: SecretStr
 

@@ -80,6 +80,8 @@ class Accounts(UserDatastore):
         """Find by `fs_uniquifier`, `email` or `id`; None where there is none."""
         del case_insensitive  # addresses are kept case folded
         (name, value), *_ = kwargs.items()
+        if value is None:  # what an issuer vouched for is no address
+            return None
         column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[name]
         wanted = value.strip().casefold() if name == "email" else value
         query = select(Account).where(column == wanted).options(joinedload(Account.staff))

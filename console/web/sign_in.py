@@ -7,7 +7,7 @@ from typing import Any, cast
 from flask import Blueprint, Flask, Response, abort, flash, g, redirect, render_template, request, session, url_for
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
-from flask_security import FsOAuthProvider, Security, current_user, hash_password
+from flask_security import Security, current_user, hash_password
 from flask_security.signals import user_authenticated
 from flask_wtf import CSRFProtect
 from sqlalchemy import select
@@ -18,12 +18,12 @@ from console.api import bearer
 from console.web.accounts import LOCKED, MOST_FAILURES, Accounts, User, signed_in
 from console.web.asking import RIGHT, allowed, house, now, public
 from console.web.sessions import ACCOUNT, Session, Sessions
+from console.web.single_sign_on import NOBODY, Provider
 from workflow import audit, invitations, keys, people
 from workflow.account_models import Account, Invitation, new_uniquifier
 from workflow.house import House
 from workflow.models import Staff
 from workflow.rights import Right
-from workflow.settings import Oidc
 
 SHORTEST_PASSWORD = 12
 SIGN_INS = "20 per minute"  # from one address
@@ -39,7 +39,7 @@ def attach(app: Flask, house: House) -> None:
     csrf.init_app(app)
     security = Security(app, Accounts(house), register_blueprint=True)
     if house.settings.oidc is not None and security.oauthglue is not None:
-        security.oauthglue.register_provider_ext(_Provider(house.settings.oidc))
+        security.oauthglue.register_provider_ext(Provider(house.settings.oidc))
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
     for view in ("login", "verify", "two_factor_token_validation"):
         name = f"{LIBRARY}.{view}"
@@ -70,6 +70,8 @@ def _configuration(house: House) -> dict[str, Any]:
         "SECURITY_TOTP_ISSUER": "support-intake",
         "SECURITY_OAUTH_ENABLE": house.settings.oidc is not None,
         "SECURITY_OAUTH_BUILTIN_PROVIDERS": [],
+        "SECURITY_MSG_IDENTITY_NOT_REGISTERED": (NOBODY, "error"),
+        "SECURITY_MSG_DISABLED_ACCOUNT": (NOBODY, "error"),
         "SECURITY_FRESHNESS": timedelta(minutes=house.settings.idle_minutes),
         "SECURITY_EMAIL_VALIDATOR_ARGS": {"check_deliverability": False, "test_environment": True},
         "SECURITY_JOIN_USER_ROLES": False,
@@ -80,26 +82,6 @@ def _configuration(house: House) -> dict[str, Any]:
         "WTF_CSRF_SSL_STRICT": house.settings.public_url.startswith("https://"),
         "RATELIMIT_HEADERS_ENABLED": False,
     }
-
-
-class _Provider(FsOAuthProvider):
-    """Any OpenID Connect issuer, found by its discovery document."""
-
-    def __init__(self, settings: Oidc) -> None:
-        found_at = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        registration = {
-            "client_id": settings.client_id,
-            "client_secret": settings.client_secret.get_secret_value(),
-            "server_metadata_url": found_at,
-            "client_kwargs": {"scope": "openid email"},
-        }
-        super().__init__("oidc", registration)
-
-    def fetch_identity_cb(self, oauth: Any, token: Any) -> tuple[str, str]:
-        """The address the issuer vouches for; an unverified one is nobody's."""
-        del oauth
-        profile = token.get("userinfo") or {}
-        return "email", str(profile.get("email", "")) if profile.get("email_verified", True) else ""
 
 
 def _on_sign_in(app: Flask, user: User, **_: object) -> None:

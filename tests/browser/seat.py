@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ _SHOWS_FOCUS = """() => {
 
 
 @contextmanager
-def served(app: Flask) -> Iterator[str]:
+def served(app: Flask | Callable[..., Any]) -> Iterator[str]:
     """The app on a port of its own; its address."""
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,13 +1,18 @@
-"""The second factor in the browser: set up, asked for, and the recovery code when the phone is lost."""
+"""Signing in by a browser: the second factor, the recovery code when the phone is lost, and single sign-on."""
 
 import re
 from collections.abc import Callable
 
 from passlib.totp import TOTP
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from tests.browser.seat import NARROW, Seat
+from console.web.app import create
+from tests.browser.seat import NARROW, Seat, served
+from tests.issuer import ANN, issuing, with_issuer
 from tests.web import PASSWORD
+from workflow.house import House
 
 
 def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(seat: Callable[..., Seat]) -> None:
@@ -33,6 +38,23 @@ def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(se
     expect(page).to_have_title(re.compile("PMB Support"))
     page.goto("/verify")
     ann.check()
+
+
+def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(browser: Browser, house: House) -> None:
+    """What only a browser knows: our policy lets it go there, and it brings our cookie back from there."""
+    desk = DispatcherMiddleware(NotFound())  # its address is known before it is there
+    with issuing() as issuer, served(desk) as address:
+        elsewhere = issuer.url.replace("127.0.0.1", "localhost")  # another site, not only another port
+        desk.app = create(with_issuer(house, elsewhere, public_url=address))
+        page = browser.new_page()
+        page.set_default_timeout(10_000)
+        page.goto(f"{address}/tasks")
+        page.get_by_role("button", name="Use the clinic").click()
+        page.locator("[name=sub]").fill(ANN)
+        page.locator("[name=sub]").press("Enter")
+        page.wait_for_url(f"{address}/tasks")
+        expect(page.locator("body")).to_contain_text("Ann Lee")
+        page.close()
 
 
 def _code(page: Page, code: str) -> None:

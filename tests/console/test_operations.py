@@ -622,7 +622,8 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, house: House) -> No
         relay_url=f"smtp://u:{secret}@r.example", imap_urls=f"imaps://u:{secret}@i.example/INBOX",
         formstack_key=secret, metrics_token=secret, secret_keys=secret, workbook_password=secret,
         form={"12": {"key": secret, "handshake": secret, "encryption_password": secret}},
-        profile={"north": {"password": secret}}, oidc={"issuer": "i", "client_id": "c", "client_secret": secret},
+        profile={"north": {"password": secret}},
+        oidc={"issuer": "https://i.example", "client_id": "c", "client_secret": secret},
     )  # fmt: skip
     shown = {one.name: one for one in settings_shown.shown(given)}
     assert not [one for one in shown.values() if secret in one.value]
