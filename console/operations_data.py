@@ -1,10 +1,12 @@
 """Shapes for the operations pages: doors as a list, rows of the audit trail in words."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from markupsafe import Markup, escape
 from sqlalchemy.orm import Session
 
 from console.audit_words import Known, actor, known_to, sentence
@@ -21,7 +23,13 @@ DOOR_WORDS = {
     "import": "moved in",
 }  # fmt: skip
 
+PAGES = {  # where a person sees what a command shows
+    "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
+    "intake hook list": ("Webhooks", "/operations/webhooks"),
+    "intake ledger": ("Ledger", "/operations/ledger"),
+}
 MOST_FILES = 10
+_COMMAND = re.compile(r"`(intake [^`]+)`")
 SAID = {"milestone", "stage", "task", "owner"}  # the sentence of the row has them in words
 
 
@@ -71,6 +79,20 @@ def files(session: Session, backlog: Data) -> list[File]:
     there = backlog["files_waiting"] or backlog["files_failed"]
     found = unsettled(session, MOST_FILES) if there else []
     return [File(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link) for link, message in found]
+
+
+def with_links(text: str) -> Markup:
+    """Words of `intake status` for a page: a command that a page stands for becomes a link to it."""
+    plain_and_commands = _COMMAND.split(text)
+    said = [_page_of(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)]
+    return Markup().join(said)
+
+
+def _page_of(command: str) -> Markup:
+    if command not in PAGES:
+        return Markup("<code>{}</code>").format(command)
+    words, href = PAGES[command]
+    return Markup('<a class="alert-link" href="{}">{}</a>').format(href, words)
 
 
 def trail_data(session: Session, rows: list[Audit]) -> list[Told]:

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import metrics
 from console.house_data import status_data
-from console.operations_data import DOOR_WORDS, doors, files, trail_data
+from console.operations_data import DOOR_WORDS, doors, files, trail_data, with_links
 from console.times import iso
 from console.web.asking import db, house, needs, now, number_of, public, staff, zone
 from console.web.writing import csv_file
@@ -32,7 +32,7 @@ def overview() -> str:
     return render_template(
         "operations/overview.html", found=found, checks=checks, doors=doors(found, house().settings, now()),
         at=datetime.fromisoformat, words=DOOR_WORDS, files=files(db(), found["backlog"]), now=now(),
-        alarm=grants.ALARM,
+        alarm=grants.ALARM, with_links=with_links,
     )  # fmt: skip
 
 

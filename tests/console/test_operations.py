@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, select, update
 
 from console.house_data import status_data
+from console.operations_data import with_links
 from console.web.app import create
 from ingest.intake import Arrival, Intake, Transport
 from ingest.mapped import keep, opened
@@ -158,10 +159,26 @@ def test_the_overview_says_what_intake_status_says(any_house: House, clock: Hand
     page = desk.get("/operations").text
     needs = status_data(any_house)["needs"]
     assert len(needs) == 4  # failed, too long, the worker, a door that is silent
+    shown = re.sub(r"</?(a|code)\b[^>]*>", "", page)
     for need in needs:
-        assert need.replace("'", "&#39;") in page
+        words = need.replace("`intake deliveries --state failed`", "Deliveries").replace("`", "")
+        assert words.replace("'", "&#39;") in shown
+    assert 'see <a class="alert-link" href="/operations/deliveries?state=failed">Deliveries</a></li>' in page
+    assert "<code>intake up</code>" in page, "no page starts a process"
+    needing = page.partition("This needs a person")[2].partition("</ul>")[0]
+    assert "`" not in needing
+    for href in re.findall(r'<a[^>]* href="([^"]+)"', needing):
+        assert desk.get(href).status_code == 200
     assert page.count("silent too long") == 1  # the folder may be: nobody has to drop files
     assert "<strong>ledger</strong>: all right" in page
+
+
+def test_words_of_the_house_are_escaped_beside_their_links() -> None:
+    said = with_links("<b>7</b> & see `intake ledger`, then `intake <i>`")
+    assert said == (
+        '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link" href="/operations/ledger">Ledger</a>, then '
+        "<code>intake &lt;i&gt;</code>"
+    )
 
 
 def test_a_quiet_house_needs_nobody(house: House) -> None:

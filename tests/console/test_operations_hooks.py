@@ -170,6 +170,7 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
     assert timedelta(minutes=61) < GIVE_UP, "or they would not wait any more"
     page = at_desk(any_house, Role.AUDITOR).get("/operations").text
     assert '<a href="/operations/webhooks">2</a>, and 1 were given up' in page
+    assert page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2
 
 
 def test_the_status_command_tells_them(intake: Intake) -> None:
