@@ -1,5 +1,6 @@
 """`python -m tests.chaos --minutes 5 --database postgresql`: exit code 1 if a promise was broken."""
 
+import logging
 import secrets
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ def main(
     *, minutes: float, database: str, kills: float, seed: int | None, lie: bool, soak: bool, logs: Path | None
 ) -> None:
     """Kill real processes under a known load through every door, then count what was lost or doubled."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # each call of our Formstack would be a line
     chosen = secrets.randbelow(10**6) if seed is None else seed
     if soak:
         told, good = flat(Plan(minutes * 60, database, 0, chosen))

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-PROCESSES = ("smtp", "imap", "folder", "webhooks", "console", "worker", "worker 2", "clock")
+PROCESSES = ("smtp", "imap", "folder", "webhooks", "backfill", "console", "worker", "worker 2", "clock")
 VALKEY = "valkey"
 
 

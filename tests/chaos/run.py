@@ -28,7 +28,8 @@ from tests.chaos import load as clients
 from tests.chaos.keeper import VALKEY, Keeper, environment
 from tests.chaos.load import Load
 from tests.chaos.verdict import Verdict, judge
-from tests.ingest import dovecot
+from tests.ingest import dovecot, formstack_server
+from tests.ingest.formstack_server import said
 from tests.running import OwnPostgres
 from tests.servers import Relay
 from workflow import journal
@@ -46,6 +47,7 @@ POINTS = {
 }  # fmt: skip
 DAYS = 3.2 * 86400
 SETTLED = 150.0
+LISTS = 5  # pages of Formstack's list: by then the backfill has been through all of it
 SWEPT = 15.0  # by when the clock has looked for missed deadlines, surely
 
 
@@ -95,7 +97,10 @@ class Run:
                 self._database_away()
             elif deed < 0.09:
                 self._flush()
-            elif deed < 0.16:
+            elif deed < 0.12:
+                self.load.formstack.answers += [said({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})]  # noqa: S311
+                self.done["Formstack's API ill"] += 1
+            elif deed < 0.19:
                 self.relay.answers += random.choice([["450 later"] * 3, ["hang up"] * 2, ["421 closing"]])  # noqa: S311
                 self.done["relay ill"] += 1
             else:
@@ -172,6 +177,7 @@ def installed(plan: Plan) -> Iterator[Run]:
             url = postgres.url("chaos")
         migrate(url)
         mailbox = stack.enter_context(dovecot.running()) if dovecot.BINARY else None
+        formstack = stack.enter_context(formstack_server.running())
         relay = Relay()
         stack.callback(relay.stop)
         valkey, (smtp, webhook, console) = Valkey(home), free_ports(3)
@@ -182,12 +188,13 @@ def installed(plan: Plan) -> Iterator[Run]:
             intake_smtp_listen=f"127.0.0.1:{smtp}", intake_webhook_listen=f"127.0.0.1:{webhook}",
             intake_console_listen=f"127.0.0.1:{console}", intake_formstack_key=clients.KEY, intake_relay_url=relay.url,
             intake_imap_urls=imap, intake_imap_poll_seconds=1, intake_folder_settle_seconds=0.3,
+            intake_formstack_token=formstack.token, intake_formstack_api=formstack.url, intake_backfill_seconds=2,
             intake_folder_poll_seconds=1, intake_sweep_seconds=2, intake_config=home / "none.toml",
             chaos_fired=home / "fired", pythonpath=Path(__file__).parents[2],
         )  # fmt: skip
         armed = told | {"CHAOS_POINTS": ";".join(f"{n}={p}" for n, p in POINTS.items())} if plan.kills else told
         keeper = Keeper(armed | ({"CHAOS_LIE": "1"} if plan.lie else {}), valkey.command, home)
-        load = Load(smtp, webhook, home / "dropbox", told, mailbox, plan.pace)
+        load = Load(smtp, webhook, home / "dropbox", told, mailbox, formstack, plan.pace)
         yield Run(plan, home, url, keeper, load, relay, home / "fired", valkey.url, postgres)
 
 
@@ -207,6 +214,7 @@ def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
             quiet.set()
             desk.join(60)
             run.relay.answers.clear()
+            run.load.formstack.answers.clear()
             _again(run, DAYS, without)
             run.torment(plan.seconds / 3, "clock", "worker", "worker 2", VALKEY, doors=False)
             run.keeper.environment.pop("CHAOS_POINTS", None)
@@ -233,11 +241,12 @@ def _again(run: Run, offset: float, without: tuple[str, ...]) -> None:
 
 
 def _settle(run: Run, store: Store) -> float:
-    began, quiet = time.monotonic(), 0
+    began, quiet, looked = time.monotonic(), 0, len(run.load.formstack.pages)
     while (seconds := time.monotonic() - began) < SETTLED and (quiet < 5 or seconds < SWEPT):
         time.sleep(1)
         with suppress(SQLAlchemyError):
-            quiet = quiet + 1 if run.settled(store) else 0
+            through = not looked or len(run.load.formstack.pages) > looked + LISTS
+            quiet = quiet + 1 if through and run.settled(store) else 0
     return seconds
 
 

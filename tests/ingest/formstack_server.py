@@ -53,6 +53,7 @@ class Sent:
     number: str
     at: datetime
     message: str
+    email: str = "pat@clinic.example"
 
 
 @dataclass
@@ -146,7 +147,7 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
 
     def answered(one: Sent) -> dict[str, Any]:
         told = {n: {"field": n, "value": value} for n, (_, _, value) in FIELDS.items()}
-        told["15"]["value"] = one.message
+        told["12"]["value"], told["15"]["value"] = one.email, one.message
         if formstack.labels:
             for n, (label, kind, _) in FIELDS.items():
                 told[n] |= {"label": label, "type": kind}
@@ -157,7 +158,8 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
             {"field": int(n), "label": label, "type": kind, "parsedValue": value, "displayValue": _shown(value)}
             for n, (label, kind, value) in FIELDS.items()
         ]
-        told[4] |= {"parsedValue": one.message, "displayValue": one.message}
+        for nth, value in ((1, one.email), (4, one.message)):
+            told[nth] |= {"parsedValue": value, "displayValue": value}
         return told
 
     return made
@@ -177,7 +179,7 @@ def webhook_says(one: Sent, form: str = "77") -> bytes:
     """What the webhook sends of the same submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():
-        said = one.message if label == "Message" else value
+        said = {"Message": one.message, "Email": one.email}.get(label, value)
         body[label] = {**(said if isinstance(said, dict) else {"value": said}), "field_type": kind}
     return json.dumps(body).encode()
 
