@@ -90,7 +90,7 @@ def with_links(text: str) -> Markup:
 
 def _page_of(command: str) -> Markup:
     if command not in PAGES:
-        return Markup("<code>{}</code>").format(command)
+        return Markup('<code class="text-reset">{}</code>').format(command)
     words, href = PAGES[command]
     return Markup('<a class="alert-link" href="{}">{}</a>').format(href, words)
 

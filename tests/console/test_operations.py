@@ -164,7 +164,7 @@ def test_the_overview_says_what_intake_status_says(any_house: House, clock: Hand
         words = need.replace("`intake deliveries --state failed`", "Deliveries").replace("`", "")
         assert words.replace("'", "&#39;") in shown
     assert 'see <a class="alert-link" href="/operations/deliveries?state=failed">Deliveries</a></li>' in page
-    assert "<code>intake up</code>" in page, "no page starts a process"
+    assert '<code class="text-reset">intake up</code>' in page, "no page starts a process"
     needing = page.partition("This needs a person")[2].partition("</ul>")[0]
     assert "`" not in needing
     for href in re.findall(r'<a[^>]* href="([^"]+)"', needing):
@@ -177,7 +177,7 @@ def test_words_of_the_house_are_escaped_beside_their_links() -> None:
     said = with_links("<b>7</b> & see `intake ledger`, then `intake <i>`")
     assert said == (
         '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link" href="/operations/ledger">Ledger</a>, then '
-        "<code>intake &lt;i&gt;</code>"
+        '<code class="text-reset">intake &lt;i&gt;</code>'
     )
 
 
