@@ -113,17 +113,18 @@ class _Plan:
 
     def __init__(self, desk: Desk, known: OnRecord, delivery: Delivery, now: datetime) -> None:
         self._desk, self._known, self._delivery, self._now = desk, known, delivery, now
+        self._keys = iter(known.keys)
         self.filings: list[_Filing] = []
         self._rows: dict[type[Base], list[Row]] = {}
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
     def take(self, position: int, item: Parsed) -> bool:
-        """Decide about the next one; False where that takes more than what is known here."""
+        """Decide about the next one, in the order they were looked up; False where more must be known than that."""
         if isinstance(item, RejectedRow):
             self.filings.append(_Filing(position, Outcome.REJECTED, reason=reception.why_rejected(item)))
             return True
-        key = belonging.message_key(item)
+        key = next(self._keys)
         earlier = self._known.messages.get(key) if key else None
         if earlier is not None:
             self.filings.append(_Filing(position, Outcome.DUPLICATE, earlier))

@@ -48,7 +48,8 @@ class OnRecord(people.Records):
         self._companies(items)
         self._people({i.contact.key for i in items} - {""})
         self.lately: Counter[int | str] = Counter(promise.lately(session, [c.id for c in self._contacts.values()], now))
-        keys = {key for i in items if (key := belonging.message_key(i))}
+        self.keys = [belonging.message_key(i) for i in items]  # of each item, in order
+        keys = {key for key in self.keys if key}
         same = select(Message.external_id, Message.id, Message.ticket_id).where(
             Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys)
         )
