@@ -114,6 +114,7 @@ class _Plan:
     def __init__(self, desk: Desk, known: OnRecord, delivery: Delivery, now: datetime) -> None:
         self._desk, self._known, self._delivery, self._now = desk, known, delivery, now
         self._keys = iter(known.keys)
+        self._due = reception.due(desk, delivery)
         self.filings: list[_Filing] = []
         self._rows: dict[type[Base], list[Row]] = {}
 
@@ -146,7 +147,7 @@ class _Plan:
     def _open(self, item: InboundItem) -> SomeTicket:
         known, now = self._known, self._now
         company = people.company_of(known, item, now)
-        row = reception.told(self._desk, item, self._delivery, company)
+        row = reception.told(self._desk, item, self._delivery, company, self._due)
         contact = None
         if item.contact.key:
             contact = people.contact_for(known, item.contact, item.phone, company, vouched=False, now=now)

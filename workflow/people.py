@@ -41,7 +41,8 @@ def is_ours(email: str, settings: Settings) -> bool:
     """Whether we take mail for this address ourselves: answering it would be a loop."""
     local, _, domain = email.casefold().rpartition("@")
     plain = f"{local.partition('+')[0]}@{domain}"
-    return plain in {*settings.addresses, settings.sender.casefold()} or f"@{domain}" in settings.addresses
+    ours = settings.addresses
+    return plain in ours or f"@{domain}" in ours or plain == settings.sender.casefold()
 
 
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row

@@ -119,7 +119,7 @@ def _new_ticket(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, *, again: bool, now: datetime
 ) -> Ticket:
     company = people.company_of(people.Records(session), item, now)
-    values = told(desk, item, delivery, company)
+    values = told(desk, item, delivery, company, due(desk, delivery))
     ticket = Ticket(company=company, **(values | {"origin": None} if again else values))
     session.add(ticket)
     session.flush()
@@ -127,7 +127,14 @@ def _new_ticket(
     return ticket
 
 
-def told(desk: Desk, item: InboundItem, delivery: Delivery, company: Company | None) -> dict[str, Any]:
+def due(desk: Desk, delivery: Delivery) -> datetime | None:
+    """When the first deadline of a ticket from this delivery falls."""
+    return next_due(delivery.received_at, (), desk.settings)
+
+
+def told(
+    desk: Desk, item: InboundItem, delivery: Delivery, company: Company | None, due_at: datetime | None
+) -> dict[str, Any]:
     """What the row of a new ticket says, by column; people apart."""
     return {
         "name": NAME.format(company=company.name if company else UNKNOWN_COMPANY),
@@ -137,7 +144,7 @@ def told(desk: Desk, item: InboundItem, delivery: Delivery, company: Company | N
         "link": link(desk, item), "thread_id": belonging.thread(item), "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
         "caveats": _caveats(item, company), "created_at": delivery.received_at,
-        "period_started_at": delivery.received_at, "due_at": next_due(delivery.received_at, (), desk.settings),
+        "period_started_at": delivery.received_at, "due_at": due_at,
     }  # fmt: skip
 
 

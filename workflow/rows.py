@@ -108,5 +108,5 @@ def numbers(connection: Connection, table: Table, count: int) -> list[int]:
         last = connection.scalar(select(func.max(table.c.id))) or 0
         return list(range(last + 1, last + count + 1))
     sequence = func.pg_get_serial_sequence(table.name, "id")
-    each = select(func.nextval(sequence)).select_from(func.generate_series(1, count))
-    return list(connection.scalars(each))
+    each = select(func.array_agg(func.nextval(sequence))).select_from(func.generate_series(1, count))
+    return list(connection.scalar(each) or ())
