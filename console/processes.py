@@ -18,6 +18,7 @@ from workflow.settings import Settings, load
 from workflow.store import AWAY
 
 DRAIN_SECONDS = 20.0
+FORMS_AT_ONCE = 24  # threads: those that wait share a commit
 NO_MAILBOX = (
     "no mailbox is configured, so there is nothing to read: set INTAKE_IMAP_URLS=imaps://user:password@host/INBOX, "
     "or [[mailbox]] in intake.toml"
@@ -119,11 +120,12 @@ def webhooks(settings: Settings) -> None:
     from webhooks.app import create
 
     with opened(settings, "webhooks") as (house, _):
-        accept, stop = Intake(house).accept, Event()
-        drainer = Thread(target=Drainer(house, accept).run, args=(stop,), name="spool", daemon=True)
+        intake, stop = Intake(house), Event()
+        drainer = Thread(target=Drainer(house, intake.accept).run, args=(stop,), name="spool", daemon=True)
         drainer.start()
         try:
-            serve_http(create(house, accept), "webhooks", settings.webhook_listen, settings.webhook_limit)
+            app = create(house, intake.accept_all)
+            serve_http(app, "webhooks", settings.webhook_listen, settings.webhook_limit, FORMS_AT_ONCE)
         finally:
             stop.set()
             drainer.join(timeout=5)

@@ -39,10 +39,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return taken
 
 
-def serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
+def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = THREADS) -> None:
     """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
     logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
-    made = server(app, listen, limit)
+    made = server(app, listen, limit, threads)
     journal.listening(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
@@ -52,7 +52,7 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int) -> None:
         made.close()
 
 
-def server(app: "Flask", listen: str, limit: int) -> Any:
+def server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
     """A server on an address, not yet running; `limit` is in octets of a body. Raises OSError when it is taken."""
     host, _, port = listen.rpartition(":")
     sockets: dict[int, Any] = {}
@@ -61,7 +61,7 @@ def server(app: "Flask", listen: str, limit: int) -> Any:
         map=sockets,
         host=host.strip("[]"),
         port=int(port),
-        threads=THREADS,
+        threads=threads,
         connection_limit=CONNECTIONS,
         channel_timeout=CHANNEL_SECONDS,
         cleanup_interval=10,

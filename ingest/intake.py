@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,6 +77,17 @@ class Accept(Protocol):
         ...
 
 
+class AcceptAll(Protocol):
+    """What a listener needs of the intake that has others wait for it."""
+
+    def __call__(self, arrivals: Sequence[Arrival]) -> "list[int | Exception]":
+        """Store several durably, in one transaction if they can be: of each the delivery's id, or why it is not stored.
+
+        Blocking, safe from any thread, safe to repeat. Raises nothing: SQLAlchemyError and OSError are answers.
+        """
+        ...
+
+
 class _Waiting:
     """One caller of accept, until the commit that holds its bytes."""
 
@@ -92,15 +104,23 @@ class _Waiting:
     def fail(self, error: Exception) -> None:
         self.error, self.done = _bare(error), True
 
-    def outcome(self) -> int:
-        """The delivery's id, or the error raised."""
+    def told(self) -> int | Exception:
+        """The delivery's id, or the error; it stands in the log."""
         if self.error is None:
             journal.stored(self.arrival.transport, self.delivery, repeated=self.repeated)
             return self.delivery
         journal.not_stored(self.arrival.transport, self.error)
+        return self.error
+
+    def outcome(self) -> int:
+        """The delivery's id, or the error raised."""
+        told = self.told()
+        if isinstance(told, int):
+            return told
         try:
-            raise self.error
+            raise told
         finally:
+            del told
             self.error = None  # it leads to this frame now, and must not lead on to itself
 
 
@@ -135,6 +155,25 @@ class Intake:
                 self._commit(batch)
         self._wake()
         return mine.outcome()
+
+    def accept_all(self, arrivals: Sequence[Arrival]) -> list[int | Exception]:
+        """Store several durably, in one transaction if they can be: of each the delivery's id, or why it is not stored.
+
+        For those that no one is large among: they are sealed one after the other. Safe to repeat.
+        """
+        ones = [self._sealed(arrival) for arrival in arrivals]
+        waiting = [one for one in ones if isinstance(one, _Waiting)]
+        with self._committing:
+            for at in range(0, len(waiting), BATCH):
+                self._commit(waiting[at : at + BATCH])
+        self._wake()
+        return [one.told() if isinstance(one, _Waiting) else one for one in ones]
+
+    def _sealed(self, arrival: Arrival) -> "_Waiting | Exception":
+        try:
+            return _Waiting(arrival, self._house.vault)
+        except OSError as error:  # a blob that cannot be written
+            return error
 
     def _wake(self) -> None:
         """Hint that something was stored, once for all who did meanwhile; nobody who still stores waits for it."""

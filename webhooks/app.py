@@ -2,15 +2,17 @@
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
-from threading import BoundedSemaphore, Lock
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 
 from flask import Flask, Request, Response, abort, jsonify, request
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from ingest.intake import Accept, Arrival, Transport
+from ingest.intake import BATCH, AcceptAll, Arrival, Transport
 from ingest.spool import SPOOL, Spool
 from parsers.formstack import Envelope
 from parsers.item import Format
@@ -22,11 +24,11 @@ from workflow.house import House
 
 PATIENCE = 5.0  # seconds the database may take before the form goes into the local spool
 AWAY_SECONDS = 10.0  # so long after it did not store one, forms go into the spool at once
-STORING = 32  # threads that wait for the database
+STORING = 32  # forms that wait for the database
 HEALTH_SECONDS = 2.0
 
 
-def create(house: House, accept: Accept) -> Flask:
+def create(house: House, accept: AcceptAll) -> Flask:
     """The public app. It knows no page, sets no cookie and repeats nothing of what it was sent."""
     app = Flask("webhooks", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = house.settings.webhook_limit
@@ -69,45 +71,81 @@ def _arrival(asked: Request, raw: bytes, said: Body, now: datetime) -> Arrival:
     )  # fmt: skip
 
 
-class _Keeper:
-    """Stores a form in the database, or in the synced local spool while the database is away."""
+class _Form:
+    """One that waits to be stored, and whoever brought it for the answer."""
 
-    def __init__(self, spool: Spool, accept: Accept) -> None:
+    __slots__ = ("_told", "arrival", "stored")
+
+    def __init__(self, arrival: Arrival) -> None:
+        self.arrival, self.stored = arrival, False
+        self._told = Lock()
+        self._told.acquire()
+
+    def tell(self, *, stored: bool) -> None:
+        self.stored = stored
+        self._told.release()
+
+    def heard(self) -> bool:
+        """Whether there is an answer within PATIENCE."""
+        return self._told.acquire(timeout=PATIENCE)
+
+
+class _Keeper:
+    """Stores a form in the database, or in the synced local spool while the database is away.
+
+    One thread stores for all: what comes while it does shares the next commit, and nobody else waits for a database
+    that hangs.
+    """
+
+    def __init__(self, spool: Spool, accept: AcceptAll) -> None:
         self._accept = accept
         self._spool = spool
-        self._threads = ThreadPoolExecutor(STORING, thread_name_prefix="store")
-        self._free = BoundedSemaphore(STORING)
+        self._waiting: SimpleQueue[_Form] = SimpleQueue()
         self._away_until = 0.0  # of the steady clock
+        Thread(target=self._store_all, name="store", daemon=True).start()
 
     def keep(self, arrival: Arrival) -> None:
         # Both may succeed when the database wakes up late: the digest makes them one delivery.
-        ways = [self._into_database, self._spool.put]
+        ways = [self._in_database, self._in_spool]
         if time.monotonic() < self._away_until:
             ways.reverse()
-        for way in ways:
-            try:
-                way(arrival)
-            except (SQLAlchemyError, OSError) as error:
-                journal.not_stored(arrival.transport, error)
-            else:
-                return
-        abort(503)
+        if not any(way(arrival) for way in ways):
+            abort(503)
 
-    def _into_database(self, arrival: Arrival) -> None:
-        if not self._free.acquire(blocking=False):  # they all wait for a database that hangs
-            raise BlockingIOError
+    def _in_spool(self, arrival: Arrival) -> bool:
         try:
-            self._threads.submit(self._store, arrival).result(timeout=PATIENCE)
-        except (SQLAlchemyError, OSError):
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            raise
-        self._away_until = 0.0
+            self._spool.put(arrival)
+        except OSError as error:
+            journal.not_stored(arrival.transport, error)
+            return False
+        return True
 
-    def _store(self, arrival: Arrival) -> None:
+    def _in_database(self, arrival: Arrival) -> bool:
+        form = _Form(arrival)
+        if self._waiting.qsize() >= STORING:
+            journal.not_stored(arrival.transport, BlockingIOError())
+        else:
+            self._waiting.put(form)
+            if not form.heard():
+                journal.not_stored(arrival.transport, TimeoutError())
+        self._away_until = 0.0 if form.stored else time.monotonic() + AWAY_SECONDS
+        return form.stored
+
+    def _store_all(self) -> None:
+        while True:
+            forms = [self._waiting.get()]
+            with suppress(Empty):
+                while len(forms) < BATCH:
+                    forms.append(self._waiting.get_nowait())
+            for form, stored in zip(forms, self._stored([form.arrival for form in forms]), strict=True):
+                form.tell(stored=stored)
+
+    def _stored(self, arrivals: list[Arrival]) -> list[bool]:
         try:
-            self._accept(arrival)
-        finally:
-            self._free.release()
+            return [isinstance(answer, int) for answer in self._accept(arrivals)]
+        except Exception as error:  # noqa: BLE001  # the thread's top loop: those who wait then go to the spool
+            journal.fault("store", error)
+            return [False] * len(arrivals)
 
 
 class _Pulse:

@@ -31,7 +31,7 @@ class Sender:
     def __init__(self, house: House, **settings: object) -> None:
         told = Settings.model_validate({**house.settings.model_dump(), **settings})
         self.house = House(told, house.store, house.sealer, house.vault, house.signer, house.clock)
-        self._client = Client(create(self.house, Intake(self.house).accept))
+        self._client = Client(create(self.house, Intake(self.house).accept_all))
 
     def post(
         self, key: str, body: bytes | None = None, *, header: str = "X-FS-Signature", kind: str = "", **more: str
