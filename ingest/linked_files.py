@@ -15,7 +15,7 @@ from parsers.item import Attachment
 from workflow import audit, journal
 from workflow.desk import RULE, hold
 from workflow.house import House
-from workflow.linked import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, pause, waits
+from workflow.linked import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, is_whole, pause, waits
 from workflow.models import Message, Ticket
 from workflow.pinned import public_tls
 from workflow.reception import stored
@@ -90,9 +90,11 @@ def _keep(house: House, claim: _Claim, file: Fetched) -> None:
         session.add(row)
         session.flush()
         link.state, link.reason, link.attachment_id = LinkState.FETCHED, "", row.id
-        ticket = session.get_one(Message, link.message_id).ticket_id
-        cause = f"link {link.id}"
-        audit.record(session, "file fetched", by=RULE, cause=cause, now=house.clock(), ticket=ticket, attachment=row.id)
+        ticket, cause, now = session.get_one(Message, link.message_id).ticket, f"link {link.id}", house.clock()
+        audit.record(session, "file fetched", by=RULE, cause=cause, now=now, ticket=ticket.id, attachment=row.id)
+        hold(session, ticket)
+        if NOT_FETCHED in ticket.caveats and is_whole(session, ticket.id):  # somebody had it asked for again
+            ticket.caveats = [c for c in ticket.caveats if c != NOT_FETCHED]
     journal.fetched(claim.number, len(file.content))
 
 

@@ -10,7 +10,9 @@ from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, UniqueCon
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from parsers.item import InboundItem
+from workflow import audit
 from workflow.base import Base
+from workflow.desk import Missing
 from workflow.due import due
 from workflow.form_settings import file_hosts
 from workflow.models import Message
@@ -87,6 +89,29 @@ def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
         .limit(most)
     )
     return [(link, message) for link, message in session.execute(rows)]
+
+
+def again(session: Session, number: int, *, by: str, now: datetime) -> int:
+    """Have a file fetched anew that could not be had, or that pauses between two tries; the number of its ticket.
+
+    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises Missing for none that is
+    wanted.
+    """
+    link = session.get(LinkedFile, number, with_for_update=True)
+    if link is None or link.state is LinkState.FETCHED:
+        raise Missing("There is no such file to be fetched.")
+    link.state, link.attempts, link.reason, link.not_before = LinkState.WAITING, 0, "", now
+    ticket = session.get_one(Message, link.message_id).ticket_id
+    audit.record(session, "file asked again", by=by, cause=f"link {link.id}", now=now, ticket=ticket)
+    wake(session, FETCH)
+    return ticket
+
+
+def is_whole(session: Session, ticket: int) -> bool:
+    """Whether no file of a ticket's messages is given up."""
+    given_up = select(LinkedFile.id).join(Message, Message.id == LinkedFile.message_id)
+    failed = given_up.where(Message.ticket_id == ticket, LinkedFile.state == LinkState.FAILED)
+    return session.scalar(failed.limit(1)) is None
 
 
 def hosts_for(settings: Settings, message: Message) -> tuple[str, ...]:

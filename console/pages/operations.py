@@ -13,7 +13,7 @@ from console.operations_data import DOOR_WORDS, doors, files, trail_data, with_l
 from console.times import iso
 from console.web.asking import db, house, needs, now, number_of, public, staff, zone
 from console.web.writing import csv_file
-from workflow import audit, grants, ledger, outbox_desk, settings_shown, trail, upcoming
+from workflow import audit, grants, ledger, linked, outbox_desk, settings_shown, trail, upcoming
 from workflow.desk import Missing
 from workflow.models import Check
 from workflow.rights import Right
@@ -103,6 +103,19 @@ def retry_waiting() -> AnyResponse:
         count = outbox_desk.retry_waiting(session, by=staff().name, now=now())
     flash(f"{count} mails are tried again now." if count else "No mail pauses: all are due already.", "success")
     return redirect(url_for("operations.outbox"))
+
+
+@pages.post("/operations/files/<int:number>/again")
+@needs(Right.LEAD)
+def fetch_again(number: int) -> AnyResponse:
+    """Have a linked file fetched anew: its place was mended, or is allowed now."""
+    try:
+        with house().store.transaction() as session:
+            ticket = linked.again(session, number, by=staff().name, now=now())
+        flash(f"The file of ticket #{ticket} is fetched again now.", "success")
+    except Missing as missing:
+        flash(str(missing), "error")
+    return redirect(url_for("operations.overview", _anchor="files"))
 
 
 @pages.get("/operations/next-week")

@@ -224,6 +224,26 @@ def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
     assert "geheim" not in page
 
 
+def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
+    any_house: House, files: FileServer, clock: HandClock
+) -> None:
+    files.answers.update({"/a.pdf": status(404), "/b.pdf": status(404)})
+    form(any_house, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
+    fetch_waiting(any_house, files.trusting)
+    assert caveats(any_house).count(NOT_FETCHED) == 1
+    assert at_desk(any_house).post("/operations/files/1/again").status_code == 403
+    lead = at_desk(any_house, Role.LEAD)
+    for number, left in ((1, 1), (2, 0)):
+        files.answers[f"/{'ab'[number - 1]}.pdf"] = gives(PDF)
+        assert lead.post(f"/operations/files/{number}/again").status_code == 302
+        clock.turn(seconds=1)
+        assert fetch_waiting(any_house, files.trusting) == 1
+        assert caveats(any_house).count(NOT_FETCHED) == left
+    assert counted(any_house, StoredAttachment) == 2
+    lead.post("/operations/files/2/again")
+    assert "There is no such file to be fetched." in lead.get("/operations").text
+
+
 # -- one file -------------------------------------------------------------------------------------------------------
 
 
