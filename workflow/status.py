@@ -109,13 +109,13 @@ def reading(session: Session) -> list[Progress]:
 
 def _unread(found: Report) -> Iterator[str]:
     if found.failed:
-        yield f"{found.failed} failed deliveries: see `intake deliveries --state failed`"
+        yield f"failed deliveries: {found.failed}, see `intake deliveries --state failed`"
     if found.rejected:
-        yield f"rows of {found.rejected} deliveries were rejected: see `intake deliveries --state failed`"
+        yield f"deliveries with rejected rows: {found.rejected}, see `intake deliveries --state failed`"
     late, oldest = found.overdue
     if oldest is not None:
         since = f"{oldest:%Y-%m-%d %H:%M} UTC"
-        yield f"{late} of them have waited too long, the oldest since {since}: replay or dismiss them"
+        yield f"of those, waiting too long: {late}, the oldest since {since}; replay or dismiss them"
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
@@ -140,7 +140,7 @@ def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
 
 def _untold(events: Queue, now: datetime) -> Iterator[str]:
     if events.failed:
-        yield f"{events.failed} events that webhooks did not take were given up: see `intake hook list`"
+        yield f"events given up that a webhook did not take: {events.failed}, see `intake hook list`"
     if events.oldest and now - events.oldest > UNSENT:
         yield "an event has waited for its webhook for more than an hour: see `intake hook list`"
 

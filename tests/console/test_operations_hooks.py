@@ -169,7 +169,7 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
     assert "intake_oldest_waiting_hook_event_seconds 3660.0" in lines
     assert timedelta(minutes=61) < GIVE_UP, "or they would not wait any more"
     page = at_desk(any_house, Role.AUDITOR).get("/operations").text
-    assert '<a href="/operations/webhooks">2</a>, and 1 were given up' in page
+    assert '<a href="/operations/webhooks">2</a>, given up: 1' in page
     assert page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2
 
 

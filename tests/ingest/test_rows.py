@@ -275,7 +275,7 @@ def test_rejected_rows_are_an_alarm_until_somebody_dismisses_them(
     clock.turn(hours=25)
     with house.store.reading() as session:
         assert overdue(session, clock(), READING) == (1, came)
-    assert "rows of 1 deliveries were rejected" in " ".join(status.report(house).needs)
+    assert "deliveries with rejected rows: 1" in " ".join(status.report(house).needs)
     assert dismiss(house, [partly], "known", by="Olga") == {partly: 2}
     assert adds_up(house) == {"received": 3, "opened": 1, "dismissed": 2}
     assert delivery(house, partly).state is DeliveryState.PROCESSED
