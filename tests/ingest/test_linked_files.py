@@ -233,6 +233,7 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
     assert caveats(any_house).count(NOT_FETCHED) == 1
     assert at_desk(any_house).post("/operations/files/1/again").status_code == 403
     lead = at_desk(any_house, Role.LEAD)
+    assert lead.get("/operations").text.count("Fetch again<span") == 2
     for number, left in ((1, 1), (2, 0)):
         files.answers[f"/{'ab'[number - 1]}.pdf"] = gives(PDF)
         assert lead.post(f"/operations/files/{number}/again").status_code == 302

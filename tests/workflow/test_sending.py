@@ -31,6 +31,7 @@ from tests.workflow.mail_out import outgoing, read, sending_through
 from workflow import jobs, letter, mailer, outbox, stuck, sweep
 from workflow.house import House
 from workflow.models import Message, Outgoing, Ticket
+from workflow.outbox import SLICE_SECONDS
 from workflow.process import Stage
 from workflow.promise import SEND
 from workflow.states import OutboxState
@@ -50,6 +51,12 @@ def bad() -> Iterator[BadRelay]:
     relay = BadRelay()
     yield relay
     relay.stop()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a worker's slice over two mails."""
+    monkeypatch.setattr(outbox, "SLICE_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -373,8 +380,8 @@ def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(house: House) 
 def test_a_lease_outlasts_the_slowest_relay_and_the_slowest_record() -> None:
     assert mailer.SECONDS <= 55
     assert outbox.IN_HAND.total_seconds() >= mailer.SECONDS + outbox.RECORD_SECONDS + outbox.LAST_SECONDS
-    assert outbox.IN_HAND + timedelta(seconds=outbox.SLICE_SECONDS + 20) <= outbox.LEASE
-    assert outbox.SLICE_SECONDS + outbox.IN_HAND.total_seconds() < jobs.JOB_SECONDS
+    assert outbox.IN_HAND + timedelta(seconds=SLICE_SECONDS + 20) <= outbox.LEASE
+    assert SLICE_SECONDS + outbox.IN_HAND.total_seconds() < jobs.JOB_SECONDS
 
 
 def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(house: House, clock: HandClock) -> None:
