@@ -27,6 +27,7 @@ ANN, BOB, DESK = "ann@practice.example", "bob@practice.example", "desk+bounce-1@
 POINTS = [GREETING, "EHLO", "MAIL", "RCPT", "DATA", END]
 OF_THE_MAIL = ["RCPT", "DATA", END]
 SECONDS = 0.25  # what a mail is given where the relay lets it pass
+SLACK = 3.0  # for a machine with much else to do: what is not cut hangs for ever
 AMPLE = 20.0
 
 
@@ -88,7 +89,7 @@ def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(bad: 
     began = time.monotonic()
     with relay_of(bad.url, SECONDS) as relay:
         outcome = told(relay)
-        assert time.monotonic() - began < SECONDS + 0.5
+        assert time.monotonic() - began < SECONDS + SLACK
         assert deferred(outcome, 0, of_relay=True)
         relay._seconds = AMPLE
         assert told(relay) is None  # a connection of its own
@@ -134,7 +135,7 @@ def test_a_relay_that_reads_no_further_is_cut(bad: BadRelay) -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         talk.data(b"x" * 16_000_000)
-    assert time.monotonic() - began < SECONDS + 0.5
+    assert time.monotonic() - began < SECONDS + SLACK
     talk.part()
 
 
@@ -143,7 +144,7 @@ def test_a_handshake_that_hangs_is_cut(bad: BadRelay, tls: ssl.SSLContext) -> No
     bad.at[GREETING] = [Do.HANG]
     began = time.monotonic()
     assert deferred(once(bad.url.replace("smtp:", "smtps:"), seconds=SECONDS), 0, of_relay=True)
-    assert time.monotonic() - began < SECONDS + 0.5
+    assert time.monotonic() - began < SECONDS + SLACK
 
 
 def test_a_handshake_that_hangs_has_no_more_than_what_is_left(tls: ssl.SSLContext) -> None:
@@ -166,7 +167,7 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         addresses("relay.example", 25, 0.1, slowly)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SLACK
     answered.set()
 
 
@@ -434,7 +435,7 @@ def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(scrip
             for _ in range(2):
                 before, began = len(relay.taken), time.monotonic()
                 outcome = told(posting)
-                assert time.monotonic() - began < 0.05 + 0.5
+                assert time.monotonic() - began < 0.05 + SLACK
                 if outcome is None:
                     _soon(lambda n=before: len(relay.taken) == n + 1)
                 elif isinstance(outcome, Refused):

@@ -299,7 +299,7 @@ def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
     for turn, pause in enumerate([30, 60, 120, 240], 1):
         began = time.monotonic()
         assert outbox.send_waiting(misled, 0.1) == 7
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert bad.connections == turn
         assert waits(misled) == [pause] * 7
         clock.turn(seconds=pause)
