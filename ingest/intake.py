@@ -159,7 +159,7 @@ class Intake:
     def accept_all(self, arrivals: Sequence[Arrival]) -> list[int | Exception]:
         """Store several durably, in one transaction if they can be: of each the delivery's id, or why it is not stored.
 
-        For those that no one is large among: they are sealed one after the other. Safe to repeat.
+        For small ones: they are sealed one after the other. Safe to repeat.
         """
         ones = [self._sealed(arrival) for arrival in arrivals]
         waiting = [one for one in ones if isinstance(one, _Waiting)]

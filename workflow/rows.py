@@ -70,11 +70,11 @@ def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
 
 
 def among(session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """That a column is one of many values. PostgreSQL is told them as one: saying a thousand takes longer than looking.
+    """That a column is one of these. PostgreSQL is told many as one: saying a thousand takes longer than looking.
 
-    To be looked up while `planned_anew`.
+    Many are to be looked up while `planned_anew`.
     """
-    if session.get_bind().dialect.name == "postgresql":
+    if len(values) > 1 and session.get_bind().dialect.name == "postgresql":
         return column == any_(cast(literal(list(values), ARRAY(column.type)), ARRAY(column.type)))
     return column.in_(values)
 

@@ -58,14 +58,9 @@ def replay(number: int) -> Response:
 
 
 @endpoint(
-    "POST",
-    "/deliveries/<int:number>/dismiss",
-    Right.LEAD,
-    shapes.DeliveryWhole,
-    about=ABOUT,
-    refuses=[409],
+    "POST", "/deliveries/<int:number>/dismiss", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, refuses=[409],
     body=Reason,
-)
+)  # fmt: skip
 def dismiss(told: Data, number: int) -> Response:
     """Say that nothing is to come of a failed one; it stays stored. 409 for one that has not failed."""
     if db().get(Delivery, number) is None:

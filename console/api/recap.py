@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 import mimetypes
 
 from marshmallow import ValidationError, fields, validate
@@ -16,6 +15,7 @@ from parsers import names
 from workflow import answering, drafts, letter, mail_texts
 from workflow.desk import Missing
 from workflow.drafts import Typed
+from workflow.keys import digest
 from workflow.models import Written
 from workflow.patient_data import Kind
 from workflow.process import Milestone
@@ -110,15 +110,14 @@ def _key(asked: Asked, once: str) -> str:
     """What the mail is known by: nobody else's, and no other ticket's, whatever the caller's own key is."""
     if not once:
         return drafts.new_key()
-    return "api-" + hashlib.sha256(f"{asked.me.id}:{asked.ticket.id}:{once}".encode()).hexdigest()[:40]
+    return "api-" + digest(f"{asked.me.id}:{asked.ticket.id}:{once}")[:40]
 
 
 def _begin_with(asked: Asked, written: Written, name: str) -> None:
     wording = mail_texts.named(asked.session, name)
-    if wording is None:
-        offered = ", ".join(w.name for w in mail_texts.offered(asked.session))
-        raise Missing(f"there is no text of this name, but {offered}")
     offers = mail_texts.offered(asked.session)
+    if wording is None:
+        raise Missing(f"there is no text of this name, but {', '.join(w.name for w in offers)}")
     answer_data.begin_with(offers, asked.ticket, written, wording, asked.house, asked.me)
 
 

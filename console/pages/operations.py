@@ -1,10 +1,12 @@
 """The house itself: what is alive, what waits, what fires next, who did what, and the settings as they are."""
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from itertools import groupby
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console import metrics
@@ -19,6 +21,9 @@ from workflow.models import Check
 from workflow.rights import Right
 from workflow.states import OutboxState
 from workflow.trail import Filter
+
+MAIL_TRIED = "The mail about ticket #{ticket} is tried again now."
+FILE_FETCHED = "The file of ticket #{ticket} is fetched again now."
 
 pages = Blueprint("operations", __name__)
 
@@ -86,12 +91,7 @@ def outbox_table() -> Response:
 @needs(Right.LEAD)
 def retry(number: int) -> AnyResponse:
     """Have one mail tried now."""
-    try:
-        with house().store.transaction() as session:
-            mail = outbox_desk.retry(session, number, by=staff().name, now=now())
-        flash(f"The mail about ticket #{mail.ticket_id} is tried again now.", "success")
-    except Missing as missing:
-        flash(str(missing), "error")
+    _done(lambda session: outbox_desk.retry(session, number, by=staff().name, now=now()).ticket_id, MAIL_TRIED)
     return redirect(url_for("operations.outbox"))
 
 
@@ -109,12 +109,7 @@ def retry_waiting() -> AnyResponse:
 @needs(Right.LEAD)
 def fetch_again(number: int) -> AnyResponse:
     """Have a linked file fetched anew: its place was mended, or is allowed now."""
-    try:
-        with house().store.transaction() as session:
-            ticket = linked.again(session, number, by=staff().name, now=now())
-        flash(f"The file of ticket #{ticket} is fetched again now.", "success")
-    except Missing as missing:
-        flash(str(missing), "error")
+    _done(lambda session: linked.again(session, number, by=staff().name, now=now()), FILE_FETCHED)
     return redirect(url_for("operations.overview", _anchor="files"))
 
 
@@ -192,6 +187,16 @@ def _balance() -> ledger.Balance:
 def _outbox_state() -> OutboxState:
     said = request.args.get("state", "")
     return OutboxState(said) if said in outbox_desk.UNSENT else OutboxState.WAITING
+
+
+def _done(deed: Callable[[Session], object], words: str) -> None:
+    """Do it to something of a ticket's, whose number it gives, and say so; or why not."""
+    try:
+        with house().store.transaction() as session:
+            ticket = deed(session)
+        flash(words.format(ticket=ticket), "success")
+    except Missing as missing:
+        flash(str(missing), "error")
 
 
 def _before() -> int | None:

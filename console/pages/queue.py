@@ -11,8 +11,9 @@ from console.pages.saved_views import DELETED
 from console.queue_data import COUNTED, DOORS, SORTS, STAGES
 from console.web.asking import allowed, background, db, house, needs, now, number_of, staff
 from workflow import assigning, saved_views, search, views
+from workflow.desk import Missing
 from workflow.models import Staff, Ticket
-from workflow.rights import Right, may
+from workflow.rights import Right
 
 UNDO = "undo_assign"  # in the session: what can be taken back is offered once
 pages = Blueprint("queue", __name__)
@@ -59,7 +60,9 @@ def assign() -> AnyResponse:
     if not seen or owner is None:
         flash("Choose tickets first, and whom to give them to.", "error")
         return _back()
-    if not may(owner.role, Right.WORK):
+    try:
+        assigning.can_own(owner)
+    except Missing:
         abort(400)
     if not allowed(Right.LEAD) and (owner.id != staff().id or any(before for before in seen.values())):
         abort(403)
