@@ -24,7 +24,6 @@ PARSER_LIBRARIES = {
 STANDARD = __import__("sys").stdlib_module_names
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("time", "time")}
 WRITES = {"get_logger", "debug", "info", "warning", "error", "exception", "critical", "log"}
-LONGEST_MODULE, LONGEST_FUNCTION = 400, 40
 
 MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 
@@ -96,15 +95,9 @@ def test_only_the_journal_writes_a_log(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_says_what_it_is_and_can_be_read_in_one_go(path: Path) -> None:
-    if "migrations" in path.parts:
-        return
-    limit = LONGEST_MODULE if path.name != "models.py" else 450  # every table, on one page
-    assert ast.get_docstring(tree(path)), "no docstring"
-    assert len(path.read_text().splitlines()) <= limit
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, node.name
+def test_every_module_has_a_docstring(path: Path) -> None:
+    if "migrations" not in path.parts:
+        assert ast.get_docstring(tree(path)), "no docstring"
 
 
 def test_the_rules_look_at_every_package() -> None:
