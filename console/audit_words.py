@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from workflow import judgement
 from workflow.desk import RULE
 from workflow.models import Audit, Staff, Task
 from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
@@ -99,6 +100,8 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",
     "task": lambda d, known: f"Task: {known.tasks.get(d.get('task', 0), 'gone')}",
     "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
+    judgement.CORRECTED: lambda _, __: "A message counts as a person's",
+    judgement.MARKED: lambda _, __: "A message counts as automatic",
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Took back an answer before it was sent",

@@ -20,9 +20,13 @@ STATES = ("pending", "processed", "failed", "dismissed")
 @click.command()
 @click.argument("kind", type=click.Choice(FORMATS))
 @click.argument("file", type=click.File("rb"))
-@click.option("--sender", default="", help="Envelope sender of a mail, as the mail server knows it.")
+@click.option(
+    "--sender",
+    default=None,
+    help="Envelope sender of a mail, as the mail server knows it; empty or MAILER-DAEMON where it has none.",
+)
 @click.option("--recipient", "recipients", multiple=True, help="Envelope recipient of a mail; repeat for more.")
-def deliver(kind: str, file: BinaryIO, sender: str, recipients: tuple[str, ...]) -> None:
+def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str, ...]) -> None:
     r"""Store a file as the listeners do (for MTA pipes, backfill).
 
     Prints the delivery's number; FILE may be - for standard input.
@@ -45,11 +49,13 @@ def deliver(kind: str, file: BinaryIO, sender: str, recipients: tuple[str, ...])
     click.echo(number)
 
 
-def _store(house: "House", kind: str, raw: bytes, sender: str, recipients: tuple[str, ...]) -> int:
+def _store(house: "House", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]) -> int:
     from ingest.intake import Arrival, Intake, Transport
     from parsers.item import Format
 
-    envelope: dict[str, object] = {"mail_from": sender, "rcpt_to": list(recipients)} if sender or recipients else {}
+    envelope: dict[str, object] = {"rcpt_to": list(recipients)} if recipients else {}
+    if sender is not None:  # Postfix names the null sender MAILER-DAEMON (pipe(8), null_sender)
+        envelope["mail_from"] = "" if sender in {"<>", "MAILER-DAEMON"} else sender
     return Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format(kind), raw=raw, envelope=envelope))
 
 

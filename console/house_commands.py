@@ -9,17 +9,24 @@ from console.faults import Fault
 
 
 @click.command()
-def process() -> None:
+@click.option(
+    "--evidence",
+    is_flag=True,
+    help="Print the signs of automatic mail instead, and what happens on which of them.",
+)
+def process(*, evidence: bool) -> None:
     r"""Print the process: stages, mails, deadlines.
 
     \b
     Example:  intake process > process.md
+              intake process --evidence     what is taken for automatic mail, and why
 
     These are the tables the program works by, in Markdown; the README shows the same.
     """
+    from parsers.evidence import markdown as evidence_tables
     from workflow.process import markdown
 
-    click.echo(markdown())
+    click.echo(evidence_tables() if evidence else markdown())
 
 
 @click.command()

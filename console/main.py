@@ -27,6 +27,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
     "Work on tickets": {
         "tickets": "console.tickets_command:tickets",
         "ticket": "console.ticket_commands:ticket",
+        "automated": "console.automated_command:automated",
         "export": "console.export_command:export",
         "process": "console.house_commands:process",
     },

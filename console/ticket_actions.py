@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from console.web.asking import number_of
-from workflow import assigning, notes, process, relations, undo
+from workflow import assigning, judgement, notes, process, relations, undo
 from workflow.desk import Missing, ticket_or_missing
 from workflow.house import House
 from workflow.models import Staff, Task, Ticket
@@ -179,6 +179,19 @@ def _link(asked: Asked) -> str:
     return f"Linked with #{other}"
 
 
+def _not_automatic(asked: Asked) -> str:
+    message = judgement.judged_message(asked.session, asked.ticket, asked.number("message"))
+    desk = asked.house.desk
+    judgement.correct(desk, asked.session, asked.ticket, message, by=asked.me.name, now=asked.now)
+    return "It counts as a person's message"
+
+
+def _automatic(asked: Asked) -> str:
+    number = asked.number("message")
+    judgement.mark_automatic(asked.session, asked.ticket, number, by=asked.me.name, now=asked.now)
+    return "It counts as an automatic message: no automatic mail goes out about it"
+
+
 def _undo(asked: Asked) -> str:
     words = undo.take_back(asked.session, asked.ticket, asked.number("undo"), by=asked.me.name, now=asked.now)
     return f"Taken back: {words}"
@@ -199,5 +212,7 @@ ACTIONS: dict[str, Action] = {
     "note": Action("add the note", _note, ends=_ANY, reversible=False, asks=False),
     "relation": Action("mark the related ticket", _relation, ends=_ANY, asks=False),
     "link": Action("link the ticket", _link, ends=_ANY, asks=False),
+    "not-automatic": Action("have it count as a person's", _not_automatic, ends=_ANY, reversible=False, asks=False),
+    "automatic": Action("have it count as automatic", _automatic, ends=_ANY, reversible=False, asks=False),
     "undo": Action("take it back", _undo, ends=_ANY, reversible=False, asks=False),
 }

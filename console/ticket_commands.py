@@ -312,6 +312,47 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
         work.house.desk.finish_task(work.session, chosen, by=actor, now=work.now)
 
 
+@ticket.command("not-automatic")
+@click.argument("message", type=int, required=False)
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
+    r"""Say that a person wrote a message that was taken for an automatic one.
+
+    MESSAGE is its number in `intake ticket ID --json`; the newest such message where it is left out.
+    What the judgement did is taken back: a notice that was held back goes out, a mail of ours is no
+    longer bounced, a completed ticket is open again.
+
+    \b
+    Example:  intake ticket 12 not-automatic
+    """
+    from workflow import judgement
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        judged = judgement.judged_message(work.session, work.ticket, message or 0)
+        judgement.correct(work.house.desk, work.session, work.ticket, judged, by=actor, now=work.now)
+
+
+@ticket.command()
+@click.argument("message", type=int, required=False)
+@opening.acting
+@opening.as_json
+@click.pass_obj
+def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
+    r"""Say that a message was sent by a program: no automatic mail goes out about it.
+
+    MESSAGE is its number in `intake ticket ID --json`; the customer's newest where it is left out.
+
+    \b
+    Example:  intake ticket 12 automatic
+    """
+    from workflow import judgement
+
+    with working(number, actor, json_wanted=json_wanted) as work:
+        judgement.mark_automatic(work.session, work.ticket, message or 0, by=actor, now=work.now)
+
+
 @ticket.command("move-back")
 @click.argument("stage")
 @click.option("--reason", required=True, help="Why, for the record.")

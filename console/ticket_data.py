@@ -7,6 +7,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.times import iso
+from parsers import evidence
 from workflow import process, views
 from workflow.deadlines import due_at
 from workflow.desk import Desk, Missing, reached
@@ -151,6 +152,8 @@ def _message(message: Message) -> Data:
         "reply_text": message.reply_text,
         "details": message.details,
         "caveats": message.caveats,
+        "judgement": message.judgement,
+        "signs": [evidence.described([sign]) for sign in message.signs],
         "attachments": [
             {"id": a.id, "name": a.name, "mime": a.mime, "size": a.size, "sha256": a.sha256, "inline": a.inline}
             for a in message.attachments

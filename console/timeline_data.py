@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from console import audit_words
 from console.audit_words import Known
+from parsers import evidence
 from workflow import letter
 from workflow.models import Audit, Message, Outgoing, StoredAttachment, Ticket
 
@@ -69,6 +70,8 @@ class Said:
     files: Sequence[File]
     sent_at: datetime | None
     mails: Sequence[Outgoing]  # what of the outbox it is: one for each who gets it
+    judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
+    signs: str  # why, in words
     kind: str = "said"
 
 
@@ -139,6 +142,7 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
     columns = (
         Message.id, Message.at, Message.direction, Message.format, Message.external_id, Message.from_name,
         Message.from_email, Message.subject, Message.details, Message.caveats, Message.sent_at,
+        Message.judgement, Message.signs,
         func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
         func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
     )  # fmt: skip
@@ -186,6 +190,7 @@ def _said(row: Row[Any], mails: list[Outgoing], files: list[File], room: _Room) 
         at=row.at, number=row.id, direction=row.direction, format=row.format, sender=row.from_name[:200],
         email=row.from_email[:320], subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html),
         details=details, caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
+        judgement=row.judgement, signs=evidence.described(row.signs),
     )  # fmt: skip
 
 

@@ -140,7 +140,8 @@ class InboundItem:
     authentication: tuple[str, ...] = ()  # Authentication-Results as received, topmost first (RFC 8601); may be forged
     is_auto_reply: bool = False
     is_bounce: bool = False
-    is_automated: bool = False  # machine-made: no automatic answer, ever
+    is_automated: bool = False  # looks machine-made: no automatic answer, ever
+    signs: tuple[str, ...] = ()  # names in `parsers.evidence.SIGNS`: why the three above are set
     telemedicine: bool = False
     caveats: tuple[str, ...] = ()
 

@@ -58,6 +58,7 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
+        signs=verdict.signs,
         caveats=(),
     )
     return _with_caveats(item, (*tree.caveats, *content.caveats))

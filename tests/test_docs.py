@@ -9,7 +9,7 @@ import click
 import pytest
 
 from console.main import PLACES, cli
-from parsers import crm_words
+from parsers import crm_words, evidence
 from workflow import process
 from workflow.settings import Mailbox, Settings
 
@@ -25,6 +25,12 @@ def commands() -> list[click.Command]:
 def test_readme_shows_the_process_tables_word_for_word() -> None:
     shown = README.partition("<!-- intake process -->\n")[2].partition("\n<!-- /intake process -->")[0]
     assert shown == process.markdown()
+
+
+def test_reliability_shows_the_tables_of_evidence_word_for_word() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    begin, end = "<!-- intake process --evidence -->\n", "\n<!-- /intake process --evidence -->"
+    assert page.partition(begin)[2].partition(end)[0] == evidence.markdown()
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))

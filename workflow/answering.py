@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from parsers import evidence
 from workflow import audit, drafts, patient_data, people
 from workflow.blobs import Vault
 from workflow.desk import Desk, Missing, hold
@@ -54,7 +55,7 @@ def _obstacle(email: str, settings: Settings, *, unreachable: bool) -> str:
     del settings
     if unreachable:
         return "mail to this address came back before"
-    return "an address nobody reads" if people.is_machine(email) else ""
+    return "an address nobody reads" if evidence.unread_address(email) else ""
 
 
 def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:

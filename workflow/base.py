@@ -10,7 +10,18 @@ from sqlalchemy.types import TypeDecorator
 
 from parsers.item import Format
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, LinkState, OutboxState, Outcome, Role, RowOutcome, Status, TellState, Verdict
+from workflow.states import (
+    DeliveryState,
+    Judgement,
+    LinkState,
+    OutboxState,
+    Outcome,
+    Role,
+    RowOutcome,
+    Status,
+    TellState,
+    Verdict,
+)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -67,6 +78,7 @@ class Base(DeclarativeBase):
         DeliveryState: _words(DeliveryState),
         Outcome: _words(Outcome),
         RowOutcome: _words(RowOutcome),
+        Judgement: _words(Judgement),
         Status: _words(Status),
         LinkState: _words(LinkState),
         OutboxState: _words(OutboxState),

@@ -89,24 +89,39 @@ def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
     return not (names or item.is_bounce or item.attachments or _tokens(item, envelope))
 
 
-def bounced_mail(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Outgoing | None:
-    """The mail of ours that a bounce or report is about."""
-    numbers = [signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE]
+@dataclass(frozen=True)
+class OurMail:
+    """The mail of ours an item is about, by each way it can name one: numbers of the outbox, or None."""
+
+    itself: int | None  # its own Message-ID carries our signature
+    return_path: int | None  # it came to the return path of that mail
+    answered: int | None  # In-Reply-To or References name it
+    quoted: int | None  # its text names it
+    attached: int | None  # a message or text that came with it names it
+
+    @property
+    def number(self) -> int | None:
+        """The mail a report is about, the surest way first."""
+        ways = (self.return_path, self.attached, self.quoted, self.answered)
+        return next((number for number in ways if number is not None), None)
+
+
+def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> OurMail:
+    """Return which mail of ours an item names. Only our own signature counts: nobody can make one up."""
+    to_us = (signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE)
     parts = [a.content[:_READ].decode("latin-1") for a in item.attachments if a.mime.startswith(("message/", "text/"))]
-    for part in (" ".join((item.in_reply_to, *item.references[:_MOST])), item.text[:_READ], *parts):
-        numbers += [signer.number(OUTBOX, token) for token in _OURS.findall(part)[:_MOST]]
-    known = next((n for n in numbers if n is not None), None)
-    return session.get(Outgoing, known) if known else None
 
+    def named_in(*texts: str) -> int | None:
+        tokens = (token for text in texts for token in _OURS.findall(text)[:_MOST])
+        return next((n for token in tokens if (n := signer.number(OUTBOX, token)) is not None), None)
 
-def to_return_path(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> bool:
-    """Whether this came to the return path of a mail of ours, which never opens tickets (RFC 3834 §4)."""
-    return any(kind == BOUNCE and signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope))
-
-
-def is_our_mail(item: InboundItem, signer: Signer) -> bool:
-    """Whether this is a mail of ours come back: its Message-ID carries our signature."""
-    return any(signer.number(OUTBOX, token) for token in _OURS.findall(item.message_id))
+    return OurMail(
+        itself=named_in(item.message_id),
+        return_path=next((n for n in to_us if n is not None), None),
+        answered=named_in(item.in_reply_to, *item.references[:_MOST]),
+        quoted=named_in(item.text[:_READ]),
+        attached=named_in(*parts),
+    )
 
 
 def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool) -> Match:
@@ -148,9 +163,12 @@ def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
 
 def _by_token(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Ticket | None:
     for kind, token in _tokens(item, envelope):
-        number = signer.number(TICKET, token) if kind == TICKET else None
-        if number is not None:
+        number = signer.number(kind, token)
+        if number is not None and kind == TICKET:
             return session.get(Ticket, number)
+        if number is not None:  # the return path of a mail of ours
+            sent = session.get(Outgoing, number)
+            return sent.ticket if sent is not None else None
     for name in (item.in_reply_to, *reversed(item.references[-_MOST:])):
         for token in _OURS.findall(name):
             number = signer.number(OUTBOX, token)

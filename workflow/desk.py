@@ -264,6 +264,40 @@ class Desk:
         if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
             self._not_notified(session, ticket, reason, now)
 
+    def mail_arrived(self, session: Session, mail: Outgoing, *, by: str, now: datetime) -> None:
+        """Take back that a mail came back: it counts as sent, and its contact can be written to.
+
+        The contact stays unreachable where another mail to it came back or was refused.
+        """
+        mail.state, mail.reason = OutboxState.SENT, ""
+        session.flush()
+        if mail.contact is not None:
+            failed = select(Outgoing.id).where(
+                Outgoing.contact_id == mail.contact_id,
+                Outgoing.state.in_([OutboxState.BOUNCED, OutboxState.REFUSED]),
+            )
+            mail.contact.unreachable = session.scalar(failed.limit(1)) is not None
+        self._close_tasks(session, mail.ticket, f"{TELL_KIND}:{mail.id}", by=by, now=now)
+
+    def notify_late(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> None:
+        """Queue the notice that was held back when the ticket opened, where nobody was notified.
+
+        The task to tell the customer otherwise is closed where the notice goes out.
+        """
+        notices = {Template.NOTICE, Template.OVERSIZED}
+        if ticket.status is not Status.OPEN or any(m.template in notices for m in ticket.outbox):
+            return
+        for link in ticket.contacts:
+            if promise.obstacle(session, ticket, link.contact, self.settings, now):
+                continue
+            promise.promise(session, ticket, Template.NOTICE, link.contact, by=RULE, now=now)
+            self._close_tasks(session, ticket, TELL_KIND, by=by, now=now)
+
+    def _close_tasks(self, session: Session, ticket: Ticket, kind: str, *, by: str, now: datetime) -> None:
+        for task in ticket.tasks:
+            if task.kind == kind and task.period == ticket.period:
+                self.finish_task(session, task, by=by, now=now)
+
     @staticmethod
     def deadline_kind(deadline: Deadline) -> str:
         """How the task of a deadline is told from other tasks of the ticket."""

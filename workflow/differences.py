@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, object_session
 
+from parsers import evidence
 from parsers.item import Attachment, Format, InboundItem
 from workflow import belonging, linked, people
 from workflow.desk import Desk, hold
@@ -92,7 +93,7 @@ def of_ticket(desk: Desk, session: Session, ticket: Ticket, message: Message, it
 
 
 def _gaps(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
-    automated = item.is_automated or people.is_machine(item.contact.key)
+    automated = item.is_automated or evidence.unread_address(item.contact.key)
     return {
         "link": link(desk, item),
         "thread_id": item.thread_id[:200],

@@ -3,13 +3,24 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text, true
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+    true,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from parsers.item import Format
 from workflow.base import Base, owned_blobs
 from workflow.process import Milestone, Stage, Template
-from workflow.states import DeliveryState, OutboxState, Outcome, Role, Status, Verdict
+from workflow.states import DeliveryState, Judgement, OutboxState, Outcome, Role, Status, Verdict
 
 UNDONE = text("done_at IS NULL")
 
@@ -199,6 +210,8 @@ class Message(Base):
     sent_at: Mapped[datetime | None]  # the sender's claim
     at: Mapped[datetime]
     caveats: Mapped[list[Any]] = mapped_column(default=list)
+    judgement: Mapped[Judgement] = mapped_column(default=Judgement.NONE, server_default="")
+    signs: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")  # why: evidence.SIGNS
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")
 
@@ -240,6 +253,8 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime]  # when it may be read next; in the future while someone reads it
     processed_at: Mapped[datetime | None]
+    # A person said that a person wrote it: it is never judged automatic again, however often read.
+    by_person: Mapped[bool] = mapped_column(default=False, server_default=false())
     filings: Mapped[list["Filing"]] = relationship(order_by="Filing.position")
 
 
@@ -271,6 +286,23 @@ class Filing(Base):
     ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"), index=True)
     message_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"))
     reason: Mapped[str] = mapped_column(Text, default="")
+
+
+class AutomatedMail(Base):
+    """A mail that is on no ticket: a report about no mail of ours. Shown until it is made one."""
+
+    __tablename__ = "automated_mails"
+    __table_args__ = (Index("ix_automated_mails_listed", "ticket_id", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), unique=True)
+    reason: Mapped[str] = mapped_column(Text)
+    signs: Mapped[list[Any]] = mapped_column(default=list)
+    from_name: Mapped[str] = mapped_column(Text, default="")
+    from_email: Mapped[str] = mapped_column(Text, default="")
+    subject: Mapped[str] = mapped_column(Text, default="")
+    text: Mapped[str] = mapped_column(Text, default="")
+    at: Mapped[datetime]
+    ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))  # what a person made it
 
 
 class Outgoing(Base):

@@ -24,17 +24,11 @@ ANYBODYS = frozenset(
     gmx.com mail.com zoho.com yandex.com
     """.split()  # noqa: SIM905  # a list to be read
 )
-_NO_REPLY = re.compile(r"^(no-?_?reply|do-?_?not-?_?reply|mailer-daemon|postmaster|bounces?)([+-].*)?@", re.IGNORECASE)
 
 
 def usable(email: str) -> bool:
     """Whether mail can be sent to this address as it stands: one address, nothing that could start a header."""
     return bool(_ADDRESS.fullmatch(email)) and email.isprintable()
-
-
-def is_machine(email: str) -> bool:
-    """Whether the address says of itself that nobody reads it."""
-    return bool(_NO_REPLY.match(email))
 
 
 def is_ours(email: str, settings: Settings) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from parsers import evidence
 from workflow import people
 from workflow.models import Contact, Outgoing, Staff, Survey, Task, Ticket
 from workflow.process import BY_PERSON, Milestone, Template
@@ -31,7 +32,7 @@ def unfit(contact: Contact, settings: Settings, *, automated: bool) -> str:
         return "automatic sender"
     if people.is_ours(contact.email, settings):
         return "our own address"
-    if people.is_machine(contact.email):
+    if evidence.unread_address(contact.email):
         return "an address nobody reads"
     if contact.unreachable:
         return "mail to this address came back before"

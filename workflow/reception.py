@@ -8,13 +8,23 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import Attachment, Format, InboundItem, Parsed, RejectedRow
+from parsers import evidence
+from parsers.item import Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, journal, linked, people, reports, trust
 from workflow.deadlines import next_due
 from workflow.desk import RULE, Desk, hold
-from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
+from workflow.models import (
+    AutomatedMail,
+    Company,
+    Delivery,
+    Filing,
+    Message,
+    StoredAttachment,
+    Ticket,
+)
 from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
-from workflow.states import Outcome, Status
+from workflow.reports import Report
+from workflow.states import Judgement, Outcome, Status
 from workflow.storable import storable
 
 SUBJECT_LIMIT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
@@ -52,12 +62,53 @@ def place(row: RejectedRow) -> str:
 
 
 def _received(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing:
-    filing = reports.filed(desk, session, item, delivery, now)
+    report = reports.find(desk, session, item, delivery)
+    filing = _file_report(desk, session, report, item, delivery, now) if report is not None else None
     for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
         filing = filing or _file(desk, session, item, delivery, now)
     if filing is None:
         raise RuntimeError("lost the race for one origin twice")
     return filing
+
+
+def _file_report(
+    desk: Desk, session: Session, report: Report, item: InboundItem, delivery: Delivery, now: datetime
+) -> Filing:
+    """Put a report as a note on the ticket of the mail it is about, or among the automated mails."""
+    filing = report.filing()
+    mail, bounce = report.mail, item.bounce or Bounce()
+    if mail is None:
+        _keep_automated(session, report, item, delivery)
+        return filing
+    hold(session, mail.ticket)  # before its mail, as everybody who changes both
+    if reports.mark(desk, session, report, bounce, now):
+        audit.record(
+            session, report.judgement, by=RULE, cause=f"delivery {delivery.id}", now=now,
+            ticket=mail.ticket_id, mail=mail.id,
+        )  # fmt: skip
+    key = f"report:{delivery.id}"  # a report that is read again is still one report
+    known = select(Message).where(Message.format == item.format, Message.external_id == key)
+    note = session.scalar(known)
+    if note is None:
+        note = Message(ticket_id=mail.ticket_id, **placed(item, delivery, key, reused=False))
+        note.message_id = ""  # what answers it answers our mail
+        note.attachments += [stored(desk, a) for a in item.attachments]
+        session.add(note)
+    note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
+    note.reply_text = reports.summary(report, bounce)
+    note.text = "\n\n".join(filter(None, (note.reply_text, item.text)))
+    session.flush()
+    filing.message_id = note.id
+    return filing
+
+
+def _keep_automated(session: Session, report: Report, item: InboundItem, delivery: Delivery) -> None:
+    kept = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
+    mail = session.scalar(kept) or AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
+    mail.reason, mail.signs = report.reason, list(item.signs)
+    mail.from_name, mail.from_email = item.sender.name, item.contact.email
+    mail.subject, mail.text = item.subject, item.text
+    session.add(mail)
 
 
 def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
@@ -76,7 +127,7 @@ def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, n
 def _append_or_open(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
 ) -> Filing:
-    item, forged = trusted(desk, item)
+    item, forged = judged(desk, item, delivery)
     match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
@@ -96,16 +147,32 @@ def _append_or_open(
         desk.open(session, ticket, cause=cause, now=now, oversized=oversized)
     else:
         audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)
-        if ticket.status is Status.COMPLETED and not item.is_automated:
+        if ticket.status is Status.COMPLETED and not evidence.proves(item.signs):
             desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
 
 
-def trusted(desk: Desk, item: InboundItem) -> tuple[InboundItem, bool]:
-    """The item as it is taken, marked where our mail edge says that it is forged; and whether it says so."""
+def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
+    """Return the item as it is filed, with what envelope and mail edge say; and whether it is forged.
+
+    Who looks automatic gets no automatic mail and a caveat that says why (`parsers.evidence`), unless
+    a person has said that a person wrote it.
+    """
+    if delivery.by_person:
+        return replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=()), False
+    if item.format is Format.MAIL and reports.null_sender(item, delivery.envelope):
+        item = replace(item, is_automated=True, signs=evidence.with_sign(item.signs, "null-sender"))
+    if item.signs:
+        item = replace(item, caveats=(*item.caveats, looks_automatic(item)))
     if not trust.failed_dmarc(item, desk.settings.authserv_id):
         return item, False
     return replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED)), True
+
+
+def looks_automatic(item: InboundItem) -> str:
+    """Return the caveat of an item that has signs of automatic mail."""
+    certain = "sent automatically" if evidence.proves(item.signs) else "perhaps sent automatically"
+    return f"{certain} ({evidence.described(item.signs)}): no automatic mail goes out"
 
 
 def _past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
@@ -140,7 +207,7 @@ def told(
         "name": NAME.format(company=company.name if company else UNKNOWN_COMPANY),
         "subject": item.subject[:SUBJECT_LIMIT], "pipeline": PIPELINE, "type": TICKET_TYPE, "stage": Stage.SUBMITTED,
         "status": Status.OPEN, "transport": delivery.transport, "format": item.format,
-        "origin": belonging.origin(item), "automated": item.is_automated or people.is_machine(item.contact.key),
+        "origin": belonging.origin(item), "automated": item.is_automated or evidence.unread_address(item.contact.key),
         "link": link(desk, item), "thread_id": belonging.thread(item), "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
         "caveats": _caveats(item, company), "created_at": delivery.received_at,
@@ -188,7 +255,9 @@ def placed(item: InboundItem, delivery: Delivery, key: str | None, *, reused: bo
     return {
         "delivery_id": delivery.id, "direction": "in", "format": item.format, "external_id": key,
         "message_id": belonging.identity(item), "at": delivery.received_at,
-        "caveats": [*item.caveats, *([REUSED] if reused else [])], **shown(item),
+        "caveats": [*item.caveats, *([REUSED] if reused else [])],
+        "judgement": Judgement.AUTOMATIC if item.signs else Judgement.NONE,
+        "signs": list(item.signs), **shown(item),
     }  # fmt: skip
 
 

@@ -1,111 +1,131 @@
-"""Bounces, complaints and our own mail come back: they mark the mail they are about and open no ticket."""
+"""Delivery reports, complaints and our own mail coming back: which items they are, and what they say.
+
+They open no ticket (RFC 3834 §4): what they say is put on the ticket of the mail they are about, as
+a note. Only a proof makes an item one of them (`parsers.evidence.CONSEQUENCES`); what merely looks
+like one is a message like any other.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from parsers import evidence
+from parsers.evidence import Meaning
 from parsers.item import Bounce, InboundItem
-from workflow import audit, belonging
-from workflow.desk import RULE, Desk, hold
-from workflow.models import Delivery, Filing, Message, Outgoing
-from workflow.states import OutboxState, Outcome
+from workflow import belonging, people
+from workflow.desk import Desk
+from workflow.models import Delivery, Filing, Outgoing
+from workflow.states import Judgement, OutboxState, Outcome
 
-COMPLAINT_PART = "message/feedback-report"  # RFC 5965
-REPORT_PART = "message/delivery-status"  # RFC 3464
-COMPLAINT, BOUNCED, DELAYED, ANSWER = "complaint", "bounced", "delayed", "automatic answer"
 # RFC 3464 §2.3.3: what a report says was done -> what that is to us.
-ACTIONS = {"failed": BOUNCED, "delayed": DELAYED}
+ACTIONS = {"failed": Judgement.BOUNCED, "delayed": Judgement.DELAYED}
+OTHERS_MAIL = "a report about no mail of ours"
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """Why an item opens no ticket, and the mail of ours it is about, if that is known."""
+class Report:
+    """A delivery report, a complaint, an automatic answer to our return path, or our own mail.
 
+    `mail` is the mail of ours it is about; None where it is about none: then it is on no ticket.
+    """
+
+    judgement: Judgement
     reason: str
     mail: Outgoing | None = None
-    said: str = ""
 
     def filing(self) -> Filing:
+        """What becomes of the item, as the ledger counts it."""
         ticket = self.mail.ticket_id if self.mail is not None else None
         return Filing(outcome=Outcome.IGNORED, ticket_id=ticket, reason=self.reason)
 
 
-def ignored(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) -> Filing | None:
-    """How an item that never opens a ticket would be filed; None for one that does. Changes nothing."""
-    verdict = _verdict(desk, session, item, delivery)
-    return verdict.filing() if verdict is not None else None
-
-
-def filed(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
-    """How an item that never opens a ticket is filed, the mail it is about being marked; None for one that does."""
-    verdict = _verdict(desk, session, item, delivery)
-    if verdict is None:
+def find(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) -> Report | None:
+    """Return what report an item is; None for a message. Changes nothing."""
+    if delivery.by_person:
         return None
-    mail, said = verdict.mail, verdict.said
-    if mail is not None:
-        hold(session, mail.ticket)  # before its mail, as everybody who changes both
-    if mail is not None and _mark(desk, session, mail, said, item.bounce or Bounce(), now):
-        cause = f"delivery {delivery.id}"
-        audit.record(session, said, by=RULE, cause=cause, now=now, ticket=mail.ticket_id, mail=mail.id)
-        _note(session, mail, said, item, delivery)
-    return verdict.filing()
+    named = belonging.our_mail(item, delivery.envelope, desk.signer)
+    if named.itself is not None:
+        mail = session.get(Outgoing, named.itself)
+        return Report(Judgement.RETURNED, "our own mail came back", mail)
+    complaint = evidence.proves(item.signs, Meaning.COMPLAINT)
+    status = evidence.proves(item.signs, Meaning.BOUNCE)
+    no_sender = null_sender(item, delivery.envelope)
+    to_return_path = named.return_path is not None
+    mail = session.get(Outgoing, named.number) if named.number is not None else None
+    if mail is None:
+        backscatter = complaint or status or (to_return_path and no_sender)
+        return Report(Judgement.AUTOMATIC, OTHERS_MAIL) if backscatter else None
+    if complaint:
+        return _about(mail, Judgement.COMPLAINT)
+    by_system = no_sender or "daemon-address" in item.signs
+    ours_inside = named.attached is not None or (named.quoted is not None and no_sender)
+    if status or (no_sender and to_return_path) or (ours_inside and by_system and item.is_bounce):
+        return _about(mail, _said_of_delivery(item))
+    answers_mail = named.answered is not None and evidence.proves(item.signs, Meaning.ANSWER)
+    if (to_return_path or answers_mail) and not _is_message(session, item, mail):
+        return _about(mail, Judgement.ANSWER)
+    return None
 
 
-def _verdict(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) -> _Verdict | None:
-    if belonging.is_our_mail(item, desk.signer):
-        return _Verdict("our own mail come back")
-    said = _kind(item)
-    returned = belonging.to_return_path(item, delivery.envelope, desk.signer)
-    if not (said or returned):
-        return None
-    mail = belonging.bounced_mail(session, item, delivery.envelope, desk.signer)
-    if mail is not None:
-        said = said or ANSWER
-        return _Verdict(f"{said} about mail {mail.id}", mail, said)
-    # A report by the standard about mail that is not ours is backscatter. What only looks like one may be the one
-    # word a person ever gets of a mail they sent by hand: it becomes a ticket that nobody answers automatically.
-    backscatter = returned or _has_part(item, REPORT_PART)
-    return _Verdict("a bounce about no mail of ours") if backscatter else None
+def null_sender(item: InboundItem, envelope: dict[str, Any]) -> bool:
+    """Whether the envelope had no sender: as the listener was told, else as the mail's fields say."""
+    if "mail_from" in envelope:
+        return bool(envelope["mail_from"] == "")
+    return "null-sender" in item.signs
 
 
-def _kind(item: InboundItem) -> str:
-    if _has_part(item, COMPLAINT_PART):
-        return COMPLAINT
+def _about(mail: Outgoing, judgement: Judgement) -> Report:
+    return Report(judgement, f"{judgement} about mail {mail.id}", mail)
+
+
+def _said_of_delivery(item: InboundItem) -> Judgement:
     if item.is_bounce:
-        return ACTIONS.get(item.bounce.action, ANSWER) if item.bounce else BOUNCED
-    return ""
+        action = item.bounce.action if item.bounce is not None else "failed"
+        return ACTIONS.get(action, Judgement.ANSWER)
+    return Judgement.ANSWER
 
 
-def _mark(desk: Desk, session: Session, mail: Outgoing, said: str, bounce: Bounce, now: datetime) -> bool:
-    """Put down what a report says of a mail of ours; whether that changed anything."""
-    if said == COMPLAINT and mail.contact is not None and not mail.contact.unsubscribed:
+def _is_message(session: Session, item: InboundItem, mail: Outgoing) -> bool:
+    """Whether it is shown as the customer's: no answer that proves itself automatic, from who belongs."""
+    automatic = evidence.proves(item.signs)
+    return not automatic and people.belongs(session, item.contact.key, mail.ticket)
+
+
+def mark(desk: Desk, session: Session, report: Report, bounce: Bounce, now: datetime) -> bool:
+    """Record what a report says on the mail of ours and its contact; whether that changed anything."""
+    mail = report.mail
+    if mail is None:
+        return False
+    status = f" ({bounce.status})" if bounce.status else ""
+    if report.judgement is Judgement.COMPLAINT:
+        if mail.contact is None or mail.contact.unsubscribed:
+            return False
         mail.contact.unsubscribed = True
         return True
-    status = f" ({bounce.status})" if bounce.status else ""
-    if said == BOUNCED and mail.state is not OutboxState.BOUNCED:
+    if report.judgement is Judgement.BOUNCED and mail.state is not OutboxState.BOUNCED:
         mail.state, mail.reason = OutboxState.BOUNCED, f"came back{status}"
         desk.mail_failed(session, mail, mail.reason, now=now)
         return True
-    if said == DELAYED and mail.state is OutboxState.SENT and not mail.reason:
+    if report.judgement is Judgement.DELAYED:
+        if mail.state is not OutboxState.SENT or mail.reason:
+            return False
         mail.reason = f"delayed on its way{status}"
         return True
     return False
 
 
-def _note(session: Session, mail: Outgoing, said: str, item: InboundItem, delivery: Delivery) -> None:
-    """Tell staff on the timeline what the other system said, in its own words."""
-    bounce = item.bounce or Bounce()
-    told = [f"Mail {mail.id} to {mail.to}: {said}", bounce.status, ", ".join(bounce.failed), bounce.reason]
-    name = f"report:{delivery.id}"  # a report that is read again is still one report
-    note = session.scalar(select(Message).where(Message.format == item.format, Message.external_id == name))
-    if note is None:
-        note = Message(format=item.format, external_id=name, delivery_id=delivery.id, direction="note")
-        session.add(note)
-    note.ticket_id, note.at = mail.ticket_id, delivery.received_at
-    note.subject, note.text = said, "\n".join(t for t in told if t)
-
-
-def _has_part(item: InboundItem, mime: str) -> bool:
-    return any(a.mime == mime for a in item.attachments)
+def summary(report: Report, bounce: Bounce) -> str:
+    """What a report says, for staff: the mail it is about, then the other system's own words."""
+    mail = report.mail
+    assert mail is not None
+    if report.judgement is Judgement.RETURNED:
+        return f"Our mail {mail.id} to {mail.to} came back to us."
+    lines = [
+        f"Mail {mail.id} to {mail.to}: {report.judgement}",
+        bounce.status,
+        ", ".join(bounce.failed),
+        bounce.reason,
+    ]
+    return "\n".join(line for line in lines if line)

@@ -12,9 +12,9 @@ from parsers.item import InboundItem, Parsed, RejectedRow
 from workflow import audit, belonging, differences, journal, reports
 from workflow.desk import Desk
 from workflow.differences import Field
-from workflow.models import Delivery, Filing, Message, StoredAttachment, Ticket
+from workflow.models import AutomatedMail, Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.pairing import Filed, Pairs, pair
-from workflow.reception import place, receive, trusted, why_rejected
+from workflow.reception import judged, place, receive, why_rejected
 from workflow.states import Outcome
 from workflow.storable import storable
 
@@ -128,12 +128,17 @@ def take(desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Fi
         if finding.verdict is not Verdict.RECEIVED:
             continue
         assert finding.item is not None
-        position = _counted(session, delivery)
+        position, automated = _counted(session, delivery), None
         if finding.filing is not None:
             position = finding.filing.position
+            listed = AutomatedMail.delivery_id == delivery.id  # on no ticket until now
+            automated = session.scalar(select(AutomatedMail).where(listed))
             session.delete(session.get_one(Filing, (delivery.id, position)))
             session.flush()
-        filings.append(receive(desk, session, finding.item, delivery, position, now))
+        filing = receive(desk, session, finding.item, delivery, position, now)
+        filings.append(filing)
+        if automated is not None:
+            automated.ticket_id = filing.ticket_id
         session.flush()
     if filings:
         delivery.items = _counted(session, delivery)
@@ -163,8 +168,9 @@ def _filed(session: Session, delivery: Delivery) -> list[Filed]:
 def _compared(
     desk: Desk, session: Session, delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf
 ) -> Finding:
-    filing, (taken, _) = filed.filing, trusted(desk, item)
-    ignored = reports.ignored(desk, session, item, delivery)
+    filing, (taken, _) = filed.filing, judged(desk, item, delivery)
+    report = reports.find(desk, session, item, delivery)
+    ignored = report.filing() if report is not None else None
     if filing.outcome is Outcome.IGNORED:
         as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
         return Finding(verdict=Verdict.SAME if as_before else Verdict.RECEIVED, filing=filing, item=item)

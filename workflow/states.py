@@ -23,6 +23,18 @@ class Outcome(StrEnum):
     DISMISSED = "dismissed"  # a rejected row of which a person said, with a reason, that nothing is to come of it
 
 
+class Judgement(StrEnum):
+    """What a message was taken for that nobody wrote by hand; a person can correct it."""
+
+    NONE = ""  # a person's message
+    AUTOMATIC = "automatic"  # looks or is sent by a program; on its ticket like any message
+    ANSWER = "automatic answer"  # about a mail of ours, as a note
+    BOUNCED = "bounced"  # a mail of ours did not arrive
+    DELAYED = "delayed"  # a mail of ours may still arrive
+    COMPLAINT = "complaint"  # about a mail of ours (RFC 5965)
+    RETURNED = "our own mail"  # a mail of ours that came back to us
+
+
 class RowOutcome(StrEnum):
     """What has become of one row of an imported file."""
 

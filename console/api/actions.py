@@ -96,6 +96,12 @@ class Relation(Strict):
     verdict = one_of((Verdict.LINKED, Verdict.UNRELATED), required=True)
 
 
+class OneMessage(Strict):
+    """A message of this ticket; the newest it can be, where none is named."""
+
+    message = number()
+
+
 class TaskDone(Strict):
     """A task of this ticket."""
 
@@ -152,6 +158,13 @@ TABLE = {
     "note": Does(ACTIONS["note"], Note, words="Note something on its timeline."),
     "settle": Does(ACTIONS["settle"], Caveat, words="Say that a caveat was asked about."),
     "relate": Does(ACTIONS["relation"], Relation, words="Say what another ticket is to it."),
+    "not-automatic": Does(
+        ACTIONS["not-automatic"], OneMessage,
+        words="Say that a person wrote a message that was taken for an automatic one.",
+    ),
+    "automatic": Does(
+        ACTIONS["automatic"], OneMessage, words="Say that a message was sent by a program.",
+    ),
     "finish-task": Does(ACTIONS["finish-task"], TaskDone, words="Say that a task of it is done."),
 }  # fmt: skip
 

@@ -17,7 +17,9 @@ from workflow.rights import Right
 
 F = TypeVar("F", bound=Callable[..., Any])
 DOCUMENT = "api-docs.openapi_json"
-PARTS = ("tickets", "actions", "records", "desk", "deliveries", "house", "hooks")
+PARTS = (
+    "tickets", "actions", "records", "desk", "automated", "deliveries", "house", "hooks",
+)  # fmt: skip
 part = flask_smorest.Blueprint(bearer.BLUEPRINT, __name__, url_prefix="/api/v1")
 
 

@@ -98,8 +98,29 @@ class Message(Schema):
     reply_text = said()
     details = fields.List(fields.List(fields.String()), required=True)
     caveats = texts()
+    judgement = said(
+        metadata={
+            "description": "what it was taken for that nobody wrote by hand (automatic, bounced "
+            "…); empty for a person's message"
+        }
+    )
+    signs = texts()
     attachments = many(Attachment)
     linked_files = many(LinkedFile)
+
+
+class AutomatedMail(Schema):
+    """A mail that is on no ticket."""
+
+    id = count()
+    delivery = count()
+    at = moment()
+    sender = said(data_key="from")
+    subject = said()
+    text = said()
+    reason = said()
+    signs = texts()
+    ticket = fields.Integer(required=True, allow_none=True)
 
 
 class Mail(Schema):

@@ -10,7 +10,7 @@ from console import queue_data
 from console.pages.saved_views import DELETED
 from console.queue_data import COUNTED, DOORS, SORTS, STAGES
 from console.web.asking import allowed, background, db, house, needs, now, number_of, staff
-from workflow import assigning, saved_views, search, views
+from workflow import assigning, automated_mail, saved_views, search, views
 from workflow.desk import Missing
 from workflow.models import Staff, Ticket
 from workflow.rights import Right
@@ -93,6 +93,7 @@ def _page(asked: views.Asked) -> str:
         **_rows(shown),
         counts=views.counts(db(), COUNTED, actor=staff().name, now=now()),
         groups=views.GROUPS,
+        automated=automated_mail.count(db()),
         views=views.VIEWS,
         saved=saved_views.of(db(), staff()),
         workers=workers,

@@ -13,6 +13,7 @@ from console.api import errors
 from console.pages import (
     account,
     answer,
+    automated,
     customers,
     dashboard,
     deliveries,
@@ -34,7 +35,7 @@ from workflow import journal
 from workflow.house import House
 
 PARTS = (
-    customers, queue, saved_views, account, dashboard, ticket, files, people, tasks,
+    customers, queue, automated, saved_views, account, dashboard, ticket, files, people, tasks,
     operations, deliveries, hooks, mapping, staff, answer, mail_texts, tokens,
 )  # fmt: skip
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more

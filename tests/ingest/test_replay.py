@@ -24,6 +24,7 @@ from workflow.house import House, open_house
 from workflow.ledger import balance
 from workflow.models import (
     Audit,
+    AutomatedMail,
     Base,
     Company,
     Contact,
@@ -577,8 +578,7 @@ def test_new_and_gone_rows_at_once_add_up_and_are_done_once(any_house: House, re
 
 def test_a_request_that_was_ignored_becomes_a_ticket(any_house: House, reads: Reads) -> None:
     house = any_house
-    report = Attachment("r", "message/delivery-status", b"")
-    reads(mail("no", is_bounce=True, bounce=Bounce(), attachments=(report,)))
+    reads(mail("no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part",)))
     number = read_in(house, form=Format.MAIL)
     assert filings(house, number) == [(0, "ignored", None)]
     reads(mail("please help"))
@@ -587,6 +587,7 @@ def test_a_request_that_was_ignored_becomes_a_ticket(any_house: House, reads: Re
     assert told(done(house, number)) == [("received", [])]
     assert filings(house, number) == [(0, "opened", 1)]
     assert counted(house, Outgoing) == 1
+    assert counted(house, AutomatedMail, AutomatedMail.ticket_id == 1) == 1  # listed no more
 
 
 def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(any_house: House, reads: Reads) -> None:
@@ -595,11 +596,10 @@ def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(any_house: House, 
     reads(item)
     number = read_in(house, form=Format.MAIL)
     before = everything(house)
-    report = Attachment("r", "message/delivery-status", b"")
-    reads(replace(item, text="no", is_bounce=True, bounce=Bounce(), attachments=(report,)))
+    reads(replace(item, text="no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part",)))
     shown = preview(house, number)
     assert told(shown) == [("no request", [])]
-    assert shown.findings[0].notes == ("read now, it is a bounce about no mail of ours",)
+    assert shown.findings[0].notes == ("read now, it is a report about no mail of ours",)
     apply(house, shown, by="Olga")
     assert everything(house) == before
 
@@ -612,9 +612,11 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_hous
     with house.store.reading() as session:
         sent = session.scalars(select(Outgoing)).one()
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
-    report = Attachment("r", "message/delivery-status", b"")
-    bounce = mail("no", is_bounce=True, is_automated=True, bounce=Bounce(action="delayed"), attachments=(original,))
-    reads(replace(bounce, attachments=(report,)))
+    bounce = mail(
+        "no", is_bounce=True, is_automated=True, bounce=Bounce(action="delayed"), attachments=(original,),
+        signs=("delivery-status-part",),
+    )  # fmt: skip
+    reads(replace(bounce, attachments=()))
     number = read_in(house, form=Format.MAIL)
     reads(bounce)
     assert done(house, number).becoming == [Becoming(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from parsers import mail
+from parsers import evidence, mail
 from parsers.item import InboundItem
 
 
@@ -47,7 +47,6 @@ def test_automatic_answers_in_many_words(header: str) -> None:
         "List-Id: <x.y.example>",
         "List-Unsubscribe: <https://x.example>",
         "Auto-Submitted: auto-generated",
-        "X-Loop: us@billing.example",
         "Return-Path: <>",
         "From: no-reply@shop.example",
         "From: MAILER-DAEMON@mx.example",
@@ -91,11 +90,75 @@ def test_bounces_of_every_family(header: str, body: str) -> None:
         ("From: Nora Reply <nora.reply@clinic.example>", ""),
         ("From: reply@clinic.example", ""),
         ("Subject: Absence of payment", "No money came."),
+        # what other help desks take for a program, and people's mail has
+        ("X-Auto-Response-Suppress: None", ""),
+        ("X-Auto-Response-Suppress: DR, RN, NRN, OOF, AutoReply", ""),
+        ("X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent", ""),
+        ("X-SG-EID: abc\nX-SG-ID: def\nFeedback-ID: 1:2:3", ""),
+        ("X-Mailgun-Sid: abc\nX-Campaign-ID: none", ""),
+        ("X-Report-Abuse-To: abuse@host.example", ""),
+        ("X-Loop: us@billing.example", ""),
+        ("From: Medical Records <records-request@clinic.example>", ""),
+        ("From: The Owner <practice-owner@clinic.example>", ""),
+        ("From: Lee Daemon <daemon.lee@clinic.example>", ""),
+        ("From: Ann Postmaster <postmaster.ann@clinic.example>", ""),
+        ("From: System Administrator <it@clinic.example>", ""),
+        ("Subject: Auto: claim of the crash on 3 May", ""),
+        ("Subject: On leave: Dr. Lee, who signs her claims?", ""),
+        ("Subject: On vacation - cover for billing", ""),
+        ("Subject: Delivery problem with statements", "They did not reach the patients."),
+        ("Subject: Returned mail list", "The following address is no longer good: 12 Elm St"),
+        ("Subject: Failed delivery of records", "The fax could not be delivered to the payer."),
+        ("Subject: Undelivered mail", "The mailbox is full of returned statements."),
     ],
 )
 def test_a_persons_mail_is_a_persons(header: str, body: str) -> None:
     item = read(header, body)
     assert (item.is_automated, item.is_auto_reply, item.is_bounce) == (False, False, False)
+
+
+FORWARDED_REPORT = (
+    "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=z",
+    "--z\n\nThis came back, what now?\n--z\nContent-Type: message/delivery-status\n\n"
+    + "Reporting-MTA: dns; x\n\nAction: failed\nFinal-Recipient: rfc822; a@b.example\n--z--",
+)
+
+
+def test_a_report_that_a_person_passes_on_is_a_persons_mail() -> None:
+    header, body = FORWARDED_REPORT
+    item = read(f"Subject: Fwd: Undeliverable: Claim\n{header}", body)
+    assert (item.is_bounce, item.signs) == (False, ())
+
+
+def test_the_same_parts_from_a_mail_system_are_a_bounce_but_no_proof() -> None:
+    header, body = FORWARDED_REPORT
+    item = read(f"From: MAILER-DAEMON@mx.example\n{header}", body)
+    assert item.is_bounce
+    assert not evidence.proves(item.signs)
+
+
+@pytest.mark.parametrize("value", ["auto-replied", "auto-generated", "auto-notified", "yes"])
+def test_what_auto_submitted_says_is_proof(value: str) -> None:
+    assert evidence.proves(read(f"Auto-Submitted: {value}").signs)
+
+
+@pytest.mark.parametrize("sign", evidence.SIGNS, ids=lambda sign: sign.name)
+def test_every_sign_says_where_it_comes_from_and_noise_never_counts(sign: evidence.Sign) -> None:
+    assert sign.label
+    assert sign.source
+    counts = evidence.ordered([sign]) == (sign,)
+    assert counts is (sign.grade is not evidence.Grade.NONE)
+
+
+FIELDS = [(sign, field) for sign in evidence.SIGNS for field in sorted(sign.fields)]
+
+
+@pytest.mark.parametrize(("sign", "field"), FIELDS, ids=lambda value: getattr(value, "name", value))
+def test_every_field_of_the_table_is_looked_for(sign: evidence.Sign, field: str) -> None:
+    words = ("auto-replied", "auto-generated", "auto-reply", "bulk", "yes")
+    value = next(w for w in words if sign.value is None or sign.value.fullmatch(w))
+    counts = sign.name in read(f"{field.title()}: {value}").signs
+    assert counts is (sign.grade is not evidence.Grade.NONE)
 
 
 def test_a_feedback_report_is_no_bounce() -> None:

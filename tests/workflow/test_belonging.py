@@ -328,8 +328,11 @@ def bounce(house: House, sent: Outgoing, way: str) -> Filing:
         "text": {"text": f"undeliverable\n{report}"},
         "attached headers": {"attachments": (Attachment("h", "message/rfc822", report.encode()),)},
     }[way]
-    item = mail(sender=Address("", "mailer-daemon@relay.example"), is_bounce=True, is_automated=True, **given)
-    return deliver(house, item, {"mail_from": "", "rcpt_to": [path]} if way == "return path" else {})
+    signs = ("daemon-address", "bounce-wording")
+    sender = Address("", "mailer-daemon@relay.example")
+    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **given)
+    to = [path] if way == "return path" else ["support@localhost"]
+    return deliver(house, item, {"mail_from": "", "rcpt_to": to})
 
 
 @pytest.mark.parametrize("way", ["return path", "text", "attached headers"])
@@ -350,11 +353,11 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(house: Hous
     assert len(audited(house, number, "bounced")) == len(audited(house, number, "task")) == 1
 
 
-REPORT = Attachment("report", "message/delivery-status", b"Action: failed")
+REPORT = ("delivery-status-part",)
 
 
 def test_a_report_about_no_mail_of_ours_is_backscatter_and_opens_no_ticket(house: House) -> None:
-    assert deliver(house, mail(is_bounce=True, is_automated=True, attachments=(REPORT,))).outcome is Outcome.IGNORED
+    assert deliver(house, mail(is_bounce=True, is_automated=True, signs=REPORT)).outcome is Outcome.IGNORED
     assert counted(house, Ticket) == 0
 
 
@@ -366,9 +369,11 @@ def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(hous
 
 def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(house: House) -> None:
     sent = notice_of(house, ticket_of(house))
-    part = Attachment("report", "message/feedback-report", b"Feedback-Type: abuse")
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
-    assert deliver(house, mail(is_automated=True, attachments=(part, original))).outcome is Outcome.IGNORED
+    assert (
+        deliver(house, mail(is_automated=True, signs=("feedback-report-part",), attachments=(original,))).outcome
+        is Outcome.IGNORED
+    )
     assert contact(house, ANN.email).unsubscribed
     assert not contact(house, ANN.email).unreachable
     assert counted(house, Ticket) == 1
@@ -381,14 +386,15 @@ def _another(digit: re.Match[str]) -> str:
 def test_a_forged_bounce_flags_nobody(house: House) -> None:
     sent = notice_of(house, ticket_of(house))
     forged = sent.message_id.replace("-1-", "-2-") + re.sub(r"[0-9a-f](?=@)", _another, sent.message_id)
-    assert deliver(house, mail(forged, is_bounce=True, attachments=(REPORT,))).outcome is Outcome.IGNORED
+    assert deliver(house, mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
     assert not contact(house, ANN.email).unreachable
 
 
 def test_whatever_comes_to_the_return_path_opens_no_ticket(house: House) -> None:
     number = ticket_of(house)
     path = letter.return_path(notice_of(house, number).id, house.settings, house.signer)
-    filing = deliver(house, mail("I am on holiday", is_auto_reply=True, is_automated=True), {"rcpt_to": [path]})
+    away = mail("I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",))
+    filing = deliver(house, away, {"rcpt_to": [path]})
     assert filing.outcome is Outcome.IGNORED
     assert not contact(house, ANN.email).unreachable  # away is not gone
 

@@ -245,8 +245,10 @@ def test_a_later_reply_opens_a_new_ticket_linked_to_the_old_one(house: House, cl
 def test_an_automatic_reply_to_a_completed_ticket_does_not_reopen_it(house: House) -> None:
     number = ticket_of(house)
     complete(house, number)
-    assert reply(house, number, is_automated=True, is_auto_reply=True) == number
+    assert reply(house, number, is_automated=True, signs=("auto-submitted-answer",)) == number
     assert ticket(house, number).status is Status.COMPLETED
+    assert reply(house, number, is_automated=True, signs=("precedence",)) == number
+    assert ticket(house, number).status is Status.OPEN  # a hint keeps no ticket closed
 
 
 def test_two_replies_at_once_reopen_once(postgres_house: House) -> None:

@@ -33,17 +33,27 @@ AUTO_REPLY = (
     r"自[动動](?:回复|回覆|答复|答覆|應答|応答|返信|配信)|不在通知|不在のお知らせ|자동 ?(?:회신|응답)",
 )
 
-# Beginnings that people write too: only where nothing but a colon, a date, a name in brackets or the end follows.
+# What mail programs put before the subject they answer. At the beginning of a subject, they count
+# where nothing but a colon, a date, a bracket or the end follows.
+ABSENCE_PREFIXES = (
+    r"out[ -]of[ -](?:the[ -])?office",
+    r"abwesenheit|abwesend|nicht im (?:büro|buero|haus)|au(?:ß|ss)er haus",
+    r"absence|absent(?:e)? du bureau|hors du bureau|fuera de (?:la )?oficina|ausência",
+    r"fora do escritório|fuori (?:ufficio|sede)|afwezig(?:heid)?|niet aanwezig",
+    r"frånvar(?:o|ande)|fravær|ikke på kontoret|poissa(?: toimistosta)?|poissaolo",
+    r"nieobecność|poza biurem|nep[řr]ítomnos[ťt]|mimo kancel[áa][řr]|odsutnost",
+    r"házon kívül|irodán kívül|távollét|вне офиса|нет на месте|ofis dışında|εκτός γραφείου",
+    r"不在|부재 ?중",
+)
+
+# The same said by people too ("On leave: Dr. Lee, who signs?"): alone in a subject, or before the
+# subject of an answer, they say that somebody is away; before other words they say what it is about.
 ABSENCE = (
-    r"out[ -]of[ -](?:the[ -])?office|away from (?:my |the )?(?:mail|e-?mail|office|desk)",
+    r"away from (?:my |the )?(?:mail|e-?mail|office|desk)",
     r"on (?:vacation|annual leave|leave)",
     r"i am (?:currently )?(?:out of (?:the )?office|away|on vacation|on leave)",
-    r"abwesenheit|abwesend|(?:bin )?nicht im (?:büro|buero|haus)|au(?:ß|ss)er haus|im urlaub",
-    r"absen(?:ce|t|te)|en congés?|hors du bureau|fuera de (?:la )?oficina|ausencia|ausente|ausência|fora do escritório",
-    r"fuori (?:ufficio|sede)|assen(?:za|te)|afwezig(?:heid)?|niet aanwezig|frånvar(?:o|ande)|fravær|ikke på kontoret",
-    r"poissa(?: toimistosta)?|poissaolo|nieobecność|poza biurem|nep[řr]ítomnos[ťt]|mimo kancel[áa][řr]|odsutnost",
-    r"házon kívül|irodán kívül|távollét|вне офиса|отсутствую|нет на месте|ofis dışında|εκτός γραφείου",
-    r"外出|不在|休[暇假]|부재 ?중",
+    r"bin nicht im (?:büro|buero|haus)|im urlaub|absen(?:t|te)|en congés?|ausencia|ausente",
+    r"assen(?:za|te)|отсутствую|外出|休[暇假]",
 )
 
 BOUNCE = (
@@ -94,19 +104,27 @@ BOUNCE = (
     r"メール(?:が|は)?(?:配信|送信|送達)|배달되지|배달할 수|(?:전송|발송|배달) ?실패|반송",
 )
 
-# What the text of a bounce says, for those of which nothing else is certain.
+# What the text of a bounce says and people hardly do, for those of which nothing else is certain.
 BOUNCE_TEXT = (
     r"this is the (?:mail|postfix|mail delivery|qmail-send|exim)",
-    r"(?:was|were|is|has) ?(?:not|n't|unable to) ?(?:be|been)? deliver",
-    r"(?:could|can|may) ?not (?:be )?deliver|couldn't be delivered",
-    r"the following (?:address|recipient|user|message|destination)|did not reach|wasn't delivered",
-    r"unable to deliver|delivery (?:has )?failed",
-    r"permanent(?:ly)? (?:fatal )?(?:error|failure|failed)|undeliver|returned (?:to|mail)",
+    r"the following (?:addresses|recipients|address(?:es)? had|recipient\(?s|destination)",
+    r"permanent(?:ly)? (?:fatal )?(?:error|failure|failed)",
     r"returning (?:message|mail) to sender",
     r"user unknown|unknown (?:user|recipient|address)|no such (?:user|recipient)",
-    r"mailbox (?:is )?(?:full|unavailable|not found)",
-    r"(?:address|recipient|user|mailbox|account) .{0,40}(?:not exist|rejected|disabled|unknown|not found)",
     r"\b[45]\d\d[ -](?:\#?[45]\.\d{1,3}\.\d{1,3}|[A-Za-z<])|\b[45]\.\d\.\d{1,3}\b",
+)
+# What people say too ("the superbills did not reach the payer"): it makes a bounce only of what a
+# mail system sent.
+BOUNCE_TEXT_OF_PEOPLE = (
+    r"(?:was|were|is|has) ?(?:not|n't|unable to) ?(?:be|been)? deliver",
+    r"(?:could|can|may) ?not (?:be )?deliver|couldn't be delivered",
+    r"the following (?:address|recipient|user|message)|did not reach|wasn't delivered",
+    r"unable to deliver|delivery (?:has )?failed|undeliver|returned (?:to|mail)",
+    r"mailbox (?:is )?(?:full|unavailable|not found)",
+    (
+        r"(?:address|recipient|user|mailbox|account) .{0,40}"
+        r"(?:not exist|rejected|disabled|unknown|not found)"
+    ),
     r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar|не доставлено|投递",
 )
 
@@ -114,9 +132,30 @@ BOUNCE_TEXT = (
 _END = r"(?=\s*(?:$|[:：;,.!(\[\-–—|/]|\d|bis\b|until\b|from\b|von\b|re\b))"
 _OPENING = r"\s*[\[(*\"'«„“]*\s*"
 
+_CLOSED = r"[\])]?"
+_COLON = r"\s*[:：]\s*"
+_AGAIN = r"(?:re|aw|sv|rv|tr|ref|antw|vs|回复|答复|転送|返信)\s*[:：]"  # "Re:" of the subject it answers
+# Nothing of a subject's own: punctuation, dates, "until", the words for days and months.
+_NOTHING_ELSE = r"(?:[\s\d:：;,.!(){}\[\]\-–—|/*\"'»”]|bis\b|until\b|from\b|to\b|von\b|am\b|on\b)*$"
+_DAY = (
+    r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|jan(?:uary)?|feb(?:ruary)?"
+    r"|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+_ONLY_DATES = _NOTHING_ELSE.replace("bis\\b", _DAY + r"\b|bis\b", 1)
+
+
+def _beginning(*words: str, then: str = "") -> re.Pattern[str]:
+    return re.compile(rf"{_OPENING}(?:{'|'.join(words)}){then}", re.IGNORECASE)
+
+
 auto_reply_subject = re.compile(
-    rf"{_OPENING}(?:{'|'.join(AUTO_REPLY)})|{_OPENING}(?:{'|'.join(ABSENCE)})[\])]?{_END}|{_OPENING}auto\s*[:：]",
+    rf"{_OPENING}(?:{'|'.join(AUTO_REPLY)})|{_OPENING}(?:{'|'.join(ABSENCE_PREFIXES)}){_CLOSED}{_END}",
     re.IGNORECASE,
 )
+absence_alone = _beginning(*ABSENCE, then=_CLOSED + _ONLY_DATES)
+absence_before = _beginning(*ABSENCE, "auto", then=rf"{_CLOSED}{_COLON}{_AGAIN}")
+auto_or_absence = _beginning(rf"(?:{'|'.join(ABSENCE)}){_CLOSED}{_END}", r"auto\s*[:：]")
 bounce_subject = re.compile(rf"{_OPENING}(?:{'|'.join(BOUNCE)})", re.IGNORECASE)
 bounce_text = re.compile("|".join(BOUNCE_TEXT), re.IGNORECASE)
+bounce_text_of_people = re.compile("|".join(BOUNCE_TEXT_OF_PEOPLE), re.IGNORECASE)

@@ -1,0 +1,40 @@
+"""Automated mail by the API: what is on no ticket, and making one of it."""
+
+from flask import Response
+
+from console import automated_data
+from console.api import paging, shapes
+from console.api.door import endpoint
+from console.api.errors import Refused
+from console.api.fields import Paged
+from console.api.paging import Data
+from console.api.tickets import shown
+from console.web.asking import db, house, staff
+from ingest.automated_mail import make_ticket
+from ingest.rereading import UnreadableError
+from workflow import automated_mail
+from workflow.desk import Missing
+from workflow.models import AutomatedMail
+from workflow.rights import Right
+
+ABOUT = "automated mail"
+
+
+@endpoint("GET", "/automated", Right.READ, shapes.page_of(shapes.AutomatedMail), about=ABOUT, query=Paged)
+def automated(told: Data) -> Response:
+    """Mail that is on no ticket, newest first."""
+    before = paging.number(told["cursor"]) if told["cursor"] else None
+    found = automated_mail.page(db(), before=before, limit=told["limit"] + 1)
+    rows = [automated_data.row(mail) for mail in found[: told["limit"]]]
+    return paging.answer(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
+
+
+@endpoint("POST", "/automated/<int:number>/ticket", Right.WORK, shapes.Ticket, about=ABOUT, refuses=[409])
+def automated_ticket(number: int) -> Response:
+    """File it as a person's message; the ticket it opened or joined."""
+    if db().get(AutomatedMail, number) is None:
+        raise Refused(404, f"There is no automated mail {number}.")
+    try:
+        return shown(make_ticket(house(), number, by=staff().name))
+    except UnreadableError as error:
+        raise Missing(str(error)) from None

@@ -1,0 +1,63 @@
+"""`intake automated`: mail that is on no ticket, and making one of it."""
+
+import click
+
+from console import opening, show
+
+
+class Numbered(click.Group):
+    """A group that takes a number before its command: `intake automated 3 ticket`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep a leading number as the context's object."""
+        if args and args[0].isascii() and args[0].isdigit():
+            ctx.obj, args = int(args[0]), args[1:] or ["--help"]
+        elif args and args[0] == "ticket":
+            ctx.fail("which mail? For example: intake automated 3 ticket")
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Numbered, invoke_without_command=True, subcommand_metavar="[ID ticket]")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@opening.as_json
+@click.pass_context
+def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
+    r"""List mail that is on no ticket: reports about mail that is not ours.
+
+    \b
+    Example:  intake automated              what there is, and why it is no ticket
+              intake automated 3 ticket     make a ticket of it, as of a person's mail
+
+    Nothing here waits for an answer; everything can be read.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from console.automated_data import row
+    from workflow import automated_mail
+
+    with opening.house() as house, house.store.reading() as session:
+        found = [row(mail) for mail in automated_mail.page(session, limit=limit)]
+    if json_wanted:
+        for one in found:
+            show.json_line(one)
+        return
+    for one in found:
+        click.echo(f"{one['id']} · {one['at']} · {one['from'] or 'no sender'} · {one['subject']}")
+        click.echo(f"    {one['reason']} ({', '.join(one['signs'])}); delivery {one['delivery']}")
+    if not found:
+        click.echo("No automated mail: everything that came in is on a ticket.")
+
+
+@automated.command("ticket")
+@opening.acting
+@click.pass_obj
+def make_ticket(number: int, *, actor: str) -> None:
+    r"""Make a ticket of it, as of a person's mail; prints the ticket's number.
+
+    \b
+    Example:  intake automated 3 ticket
+    """
+    from ingest.automated_mail import make_ticket as file_as_ticket
+
+    with opening.house() as house:
+        click.echo(file_as_ticket(house, number, by=actor))

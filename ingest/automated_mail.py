@@ -1,0 +1,50 @@
+"""Make a ticket of a mail that was filed as automatic and is on no ticket."""
+
+from sqlalchemy import select
+
+from ingest.rereading import parsed
+from parsers.item import InboundItem
+from workflow import audit, judgement
+from workflow.desk import Missing
+from workflow.house import House
+from workflow.models import AutomatedMail, Delivery, Filing
+from workflow.reception import receive
+from workflow.states import Outcome
+
+
+def make_ticket(house: House, number: int, *, by: str) -> int:
+    """File an automated mail as a person's message; return the ticket it opened or joined.
+
+    Its delivery is read anew, so that its files come along, and counts as a person's from now on.
+    Raises Missing when there is no such mail or it is on a ticket already, UnreadableError
+    (`ingest.rereading`) when its bytes cannot be read.
+    """
+    with house.store.reading() as session:
+        listed = session.get(AutomatedMail, number)
+        if listed is None:
+            raise Missing(f"there is no automated mail {number}: see `intake automated`")
+        delivery_number = listed.delivery_id
+    items = parsed(house, delivery_number)
+    with house.store.transaction() as session:
+        chosen = select(AutomatedMail).where(AutomatedMail.id == number).with_for_update()
+        mail = session.scalars(chosen).one()
+        if mail.ticket_id is not None:
+            raise Missing(f"it is on ticket {mail.ticket_id} already")
+        now = house.clock()
+        delivery = session.get_one(Delivery, delivery_number)
+        delivery.by_person = True
+        for filing in list(delivery.filings):
+            if filing.outcome is Outcome.IGNORED:
+                session.delete(filing)
+        session.flush()
+        for position, item in enumerate(items):
+            assert isinstance(item, InboundItem)  # one mail is one item
+            filed: Filing = receive(house.desk, session, item, delivery, position, now)
+            mail.ticket_id = filed.ticket_id
+            audit.record(
+                session, judgement.CORRECTED, by=by, cause="automated mail", now=now,
+                ticket=filed.ticket_id, delivery=delivery.id,
+            )  # fmt: skip
+        ticket = mail.ticket_id
+    assert ticket is not None
+    return ticket

@@ -1,0 +1,121 @@
+"""Correcting what a message was taken for: a person's message for a program's, or the other way.
+
+The rules judge (`parsers.evidence`, `workflow.reports`); whoever reads the message knows better. A
+correction takes back what the judgement did: automatic mail that was held back goes out, a mail of
+ours is no longer bounced, a completed ticket is open again. It holds when the delivery is read anew.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from workflow import audit
+from workflow.desk import Desk, Missing, hold
+from workflow.models import Audit, Delivery, Filing, Message, Outgoing, Ticket
+from workflow.states import Judgement, OutboxState, Outcome, Status
+
+CORRECTED = "written by a person"  # the action in the audit log
+MARKED = "marked automatic"
+MARKS = (Judgement.BOUNCED, Judgement.DELAYED, Judgement.COMPLAINT)  # what a report did to a mail of ours
+
+
+def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
+    """Return the message of a ticket that was judged automatic: this one, or the newest (0).
+
+    Raises Missing when there is none.
+    """
+    mine = select(Message).where(Message.ticket_id == ticket.id, Message.judgement != Judgement.NONE)
+    if number:
+        mine = mine.where(Message.id == number)
+    found = session.scalar(mine.order_by(Message.id.desc()).limit(1))
+    if found is None:
+        raise Missing("no message of this ticket was taken for an automatic one")
+    return found
+
+
+def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime) -> None:
+    """Have a message count as a person's, and take back what the judgement did.
+
+    A note made of a report becomes the customer's message. The notice that was held back is queued;
+    a mail of ours that counted as bounced counts as sent; a completed ticket is reopened, because
+    somebody wrote to it.
+    """
+    hold(session, ticket)
+    delivery = session.get(Delivery, message.delivery_id) if message.delivery_id else None
+    if delivery is not None:
+        delivery.by_person = True
+        _forget_report(desk, session, ticket, delivery, by=by, now=now)
+        filing = session.scalar(select(Filing).where(Filing.message_id == message.id))
+        if filing is not None and filing.outcome is Outcome.IGNORED:
+            filing.outcome, filing.reason = Outcome.APPENDED, f"{CORRECTED}, says {by}"
+    if message.direction == "note":
+        message.direction = "in"
+        message.text = message.text.removeprefix(message.reply_text).lstrip("\n")
+        message.reply_text = ""
+    _unjudge(ticket, message)
+    audit.record(session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
+    first = session.scalar(select(Message.id).where(Message.ticket_id == ticket.id).order_by(Message.id).limit(1))
+    if ticket.automated and message.id == first:
+        ticket.automated = False
+        desk.notify_late(session, ticket, by=by, now=now)
+    if ticket.status is Status.COMPLETED:
+        desk.reopen(session, ticket, by=by, cause="a person wrote to the completed ticket", now=now)
+
+
+def mark_automatic(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> Message:
+    """Have a message count as a program's: the ticket it opened gets no automatic mail any more.
+
+    Mail that is queued already and mail that people write go out. Raises Missing when the ticket
+    has no such message of a customer, or it counts as automatic already.
+    """
+    hold(session, ticket)
+    incoming = select(Message).where(Message.ticket_id == ticket.id, Message.direction == "in")
+    if number:
+        incoming = incoming.where(Message.id == number)
+    message = session.scalar(incoming.order_by(Message.id.desc()).limit(1))
+    if message is None:
+        raise Missing("there is no such message of a customer on this ticket")
+    if message.judgement is not Judgement.NONE:
+        raise Missing("it counts as automatic already")
+    message.judgement, message.signs = Judgement.AUTOMATIC, [f"marked by {by}"]
+    if message.delivery_id is not None:
+        session.get_one(Delivery, message.delivery_id).by_person = False
+    first = session.scalar(incoming.order_by(None).order_by(Message.id).limit(1))
+    if first is message:
+        ticket.automated = True
+    audit.record(session, MARKED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
+    return message
+
+
+def _unjudge(ticket: Ticket, message: Message) -> None:
+    """Take the judgement off a message, and its caveat off message and ticket."""
+    caveats = [c for c in message.caveats if is_judgement(c)]
+    message.judgement, message.signs = Judgement.NONE, []
+    message.caveats = [c for c in message.caveats if c not in caveats]
+    ticket.caveats = [c for c in ticket.caveats if c not in caveats]
+
+
+def is_judgement(caveat: str) -> bool:
+    """Whether a caveat is the one of a message that looks automatic (`reception.looks_automatic`)."""
+    return caveat.startswith(("perhaps sent automatically (", "sent automatically ("))
+
+
+def _forget_report(desk: Desk, session: Session, ticket: Ticket, delivery: Delivery, *, by: str, now: datetime) -> None:
+    """Take back what a report did to the mail it is about, and to that mail's contact."""
+    marks = select(Audit).where(
+        Audit.ticket_id == ticket.id,
+        Audit.cause == f"delivery {delivery.id}",
+        Audit.action.in_([str(judgement) for judgement in MARKS]),
+    )
+    for change in session.scalars(marks).all():
+        mail = session.get(Outgoing, change.detail.get("mail", 0))
+        if mail is None:
+            continue
+        if change.action == Judgement.COMPLAINT:
+            if mail.contact is not None:
+                mail.contact.unsubscribed = False
+        elif change.action == Judgement.DELAYED:
+            mail.reason = ""
+        elif mail.state is OutboxState.BOUNCED:
+            desk.mail_arrived(session, mail, by=by, now=now)
