@@ -117,22 +117,27 @@ def test_a_persons_mail_is_a_persons(header: str, body: str) -> None:
     assert (item.is_automated, item.is_auto_reply, item.is_bounce) == (False, False, False)
 
 
-FORWARDED_REPORT = (
-    "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=z",
-    "--z\n\nThis came back, what now?\n--z\nContent-Type: message/delivery-status\n\n"
-    + "Reporting-MTA: dns; x\n\nAction: failed\nFinal-Recipient: rfc822; a@b.example\n--z--",
-)
+REPORT_PARTS = """--z
+
+This came back, what now?
+--z
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; x
+
+Action: failed
+Final-Recipient: rfc822; a@b.example
+--z--"""
+MIXED = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=z"
 
 
 def test_a_report_that_a_person_passes_on_is_a_persons_mail() -> None:
-    header, body = FORWARDED_REPORT
-    item = read(f"Subject: Fwd: Undeliverable: Claim\n{header}", body)
+    item = read(f"Subject: Fwd: Undeliverable: Claim\n{MIXED}", REPORT_PARTS)
     assert (item.is_bounce, item.signs) == (False, ())
 
 
 def test_the_same_parts_from_a_mail_system_are_a_bounce_but_no_proof() -> None:
-    header, body = FORWARDED_REPORT
-    item = read(f"From: MAILER-DAEMON@mx.example\n{header}", body)
+    item = read(f"From: MAILER-DAEMON@mx.example\n{MIXED}", REPORT_PARTS)
     assert item.is_bounce
     assert not evidence.proves(item.signs)
 
