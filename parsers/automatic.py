@@ -115,12 +115,11 @@ def _word(fields: Fields, name: str) -> str:
 
 def _report_signs(root: Part) -> Iterator[Sign]:
     """Yield what a multipart/report is: by its parts, and by what its type promises."""
-    for part in root.children:
-        if part.mime in PARTS:
-            yield _sign(PARTS[part.mime])
+    found = {PARTS[part.mime] for part in root.children if part.mime in PARTS}
     kind = REPORT_TYPES.get(root.parameters.get("report-type", "").lower())
-    if kind is not None:
-        yield _sign(kind)
+    if kind is not None and not (kind == "report-type" and found):
+        found.add(kind)
+    return map(_sign, found)
 
 
 def _loose_report(root: Part, subject: str, names: set[str]) -> Sign | None:

@@ -51,7 +51,7 @@ def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, b
             filing.outcome, filing.reason = Outcome.APPENDED, f"{CORRECTED}, says {by}"
     if message.direction == "note":
         message.direction = "in"
-        message.text = message.text.removeprefix(message.reply_text).lstrip("\n")
+        message.text = message.text.partition("\n\n")[2]  # behind the summary of the report
         message.reply_text = ""
     _unjudge(ticket, message)
     audit.record(session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)

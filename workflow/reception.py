@@ -95,8 +95,10 @@ def _file_report(
         note.attachments += [stored(desk, a) for a in item.attachments]
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
-    note.reply_text = reports.summary(report, bounce)
-    note.text = "\n\n".join(filter(None, (note.reply_text, item.text)))
+    summary = reports.summary(report, bounce)
+    note.text = f"{summary}\n\n{item.text}"  # the summary ends at the first empty line
+    about_delivery = report.judgement in reports.ABOUT_DELIVERY
+    note.reply_text = summary if about_delivery else note.text
     session.flush()
     filing.message_id = note.id
     return filing

@@ -21,6 +21,8 @@ from workflow.states import Judgement, OutboxState, Outcome
 
 # RFC 3464 §2.3.3: what a report says was done -> what that is to us.
 ACTIONS = {"failed": Judgement.BOUNCED, "delayed": Judgement.DELAYED}
+# What these say is in their summary; the whole text is folded below it.
+ABOUT_DELIVERY = frozenset({Judgement.BOUNCED, Judgement.DELAYED, Judgement.COMPLAINT})
 OTHERS_MAIL = "a report about no mail of ours"
 
 
