@@ -102,6 +102,7 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
     judgement.CORRECTED: lambda _, __: "A message counts as a person's",
     judgement.MARKED: lambda _, __: "A message counts as automatic",
+    "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Took back an answer before it was sent",

@@ -353,6 +353,25 @@ def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool
         judgement.mark_automatic(work.session, work.ticket, message or 0, by=actor, now=work.now)
 
 
+@ticket.command("not-duplicate")
+@click.argument("delivery", type=int, required=False)
+@opening.acting
+@click.pass_obj
+def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
+    r"""Make a ticket of what came again and was taken for the same message.
+
+    DELIVERY is its number in `intake ticket ID`; the newest one where it is left out. Prints the new
+    ticket's number.
+
+    \b
+    Example:  intake ticket 12 not-duplicate
+    """
+    from ingest.duplicates import file_separately
+
+    with opening.house() as house:
+        click.echo(file_separately(house, number, delivery or 0, by=actor))
+
+
 @ticket.command("move-back")
 @click.argument("stage")
 @click.option("--reason", required=True, help="Why, for the record.")

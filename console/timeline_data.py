@@ -17,13 +17,15 @@ from console import audit_words
 from console.audit_words import Known
 from parsers import evidence
 from workflow import letter
-from workflow.models import Audit, Message, Outgoing, StoredAttachment, Ticket
+from workflow.models import Audit, Delivery, Filing, Message, Outgoing, StoredAttachment, Ticket
+from workflow.states import Outcome
 
 ENTRIES = 60  # on a page of the timeline
 READ = 20_000  # characters of a message fetched: a page shows no more
 WHOLE = 12_000  # bytes of one message's text; the rest is a click away
 BUDGET = 110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
 EXCERPT = 300  # characters of a message that there is no more room for
+REPEATS = 20  # deliveries that brought a message again, on a page
 DETAILS = 40  # rows of a form's table
 PICTURES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 PREVIEWED = PICTURES | {"application/pdf"}  # as they say of themselves; their bytes decide when they are asked for
@@ -72,6 +74,7 @@ class Said:
     mails: Sequence[Outgoing]  # what of the outbox it is: one for each who gets it
     judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
     signs: str  # why, in words
+    repeats: Sequence[tuple[int, datetime]]  # deliveries that brought it again, and when
     kind: str = "said"
 
 
@@ -132,8 +135,9 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
     found.sort(key=lambda f: f[:3], reverse=True)
     shown = found[first : first + ENTRIES]
     files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
+    repeats = _repeats(session, [number for _, kind, number, _ in shown if kind == 0])
     room = _Room()
-    entries = [_entry(thing, mails, files, known, room) for *_, thing in shown]
+    entries = [_entry(thing, mails, files, repeats, known, room) for *_, thing in shown]
     return entries, len(found) > first + ENTRIES
 
 
@@ -165,23 +169,50 @@ def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:
     return found
 
 
+def _repeats(session: Session, messages: Iterable[int]) -> dict[int, list[tuple[int, datetime]]]:
+    """Return by message the deliveries that brought it again: at most a few of each."""
+    rows = (
+        select(Filing.message_id, Delivery.id, Delivery.received_at)
+        .join(Delivery, Delivery.id == Filing.delivery_id)
+        .where(Filing.message_id.in_(list(messages)), Filing.outcome == Outcome.DUPLICATE)
+        .order_by(Delivery.id.desc())
+        .limit(REPEATS)
+    )
+    found: dict[int, list[tuple[int, datetime]]] = {}
+    for message, delivery, at in session.execute(rows):
+        found.setdefault(message or 0, []).append((delivery, at))
+    return found
+
+
 def _audit(session: Session, ticket: Ticket, most: int) -> list[Audit]:
     rows = select(Audit).where(Audit.ticket_id == ticket.id, Audit.action.not_in(audit_words.UNTOLD))
     return list(session.scalars(rows.order_by(Audit.id.desc()).limit(most)))
 
 
 def _entry(
-    thing: Source, mails: Mapping[str, list[Outgoing]], files: Mapping[int, list[File]], known: Known, room: _Room
+    thing: Source,
+    mails: Mapping[str, list[Outgoing]],
+    files: Mapping[int, list[File]],
+    repeats: Mapping[int, list[tuple[int, datetime]]],
+    known: Known,
+    room: _Room,
 ) -> Entry:
     if isinstance(thing, Audit):
         words, by = audit_words.sentence(thing, known), audit_words.actor(thing.actor)
         return Happened(at=thing.at, number=thing.id, words=words, why=audit_words.why(thing), by=by)
     if isinstance(thing, Outgoing):
         return Mailed(at=thing.created_at, number=thing.id, mail=thing)
-    return _said(thing, mails.get(thing.external_id or "", []), files.get(thing.id, []), room)
+    mine = mails.get(thing.external_id or "", [])
+    return _said(thing, mine, files.get(thing.id, []), repeats.get(thing.id, []), room)
 
 
-def _said(row: Row[Any], mails: list[Outgoing], files: list[File], room: _Room) -> Said:
+def _said(
+    row: Row[Any],
+    mails: list[Outgoing],
+    files: list[File],
+    repeats: list[tuple[int, datetime]],
+    room: _Room,
+) -> Said:
     newest, quoted = _folded(row.text, row.reply_text)
     text, rest = room.fit(newest), room.fit(quoted)
     details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
@@ -191,6 +222,7 @@ def _said(row: Row[Any], mails: list[Outgoing], files: list[File], room: _Room) 
         email=row.from_email[:320], subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html),
         details=details, caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
         judgement=row.judgement, signs=evidence.described(row.signs),
+        repeats=repeats,
     )  # fmt: skip
 
 

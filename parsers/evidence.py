@@ -223,6 +223,12 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         _CORRECT,
     ),
     Consequence(
+        "it counts as a duplicate, and no second message is shown",
+        "the same id, sender, content and date as a message that is there",
+        "as that message, which says that it came again",
+        "“Another request: make it a ticket” · `intake ticket ID not-duplicate`",
+    ),
+    Consequence(
         "it is put on no ticket",
         "a delivery or feedback report as a part, or no sender in the envelope and our return "
         "path, and no mail of ours it is about",

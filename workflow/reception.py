@@ -154,6 +154,21 @@ def _append_or_open(
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
 
 
+def open_separately(
+    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, like: Ticket, *, now: datetime
+) -> Message:
+    """Open a ticket of an item that is the same as a message of `like`, because a person says so.
+
+    Its message has no key: what comes once more is a duplicate of the first one.
+    """
+    item, _ = judged(desk, item, delivery)
+    ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
+    desk.relate(session, ticket, like, f"same words as #{like.id}")
+    message = _add_message(desk, session, ticket, item, delivery, None, now)
+    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
+    return message
+
+
 def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
     """Return the item as it is filed, with what envelope and mail edge say; and whether it is forged.
 

@@ -1,4 +1,4 @@
-"""Automated mail by the API: what is on no ticket, and making one of it."""
+"""By the API: mail that is on no ticket, and duplicates, made tickets."""
 
 from flask import Response
 
@@ -6,15 +6,16 @@ from console import automated_data
 from console.api import paging, shapes
 from console.api.door import endpoint
 from console.api.errors import Refused
-from console.api.fields import Paged
+from console.api.fields import Paged, Strict, number
 from console.api.paging import Data
 from console.api.tickets import shown
 from console.web.asking import db, house, staff
 from ingest.automated_mail import make_ticket
+from ingest.duplicates import file_separately
 from ingest.rereading import UnreadableError
 from workflow import automated_mail
 from workflow.desk import Missing
-from workflow.models import AutomatedMail
+from workflow.models import AutomatedMail, Ticket
 from workflow.rights import Right
 
 ABOUT = "automated mail"
@@ -27,6 +28,25 @@ def automated(told: Data) -> Response:
     found = automated_mail.page(db(), before=before, limit=told["limit"] + 1)
     rows = [automated_data.row(mail) for mail in found[: told["limit"]]]
     return paging.answer(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
+
+
+class Repeat(Strict):
+    """Which delivery; the newest that was taken for a duplicate, where none is named."""
+
+    delivery = number()
+
+
+@endpoint(
+    "POST", "/tickets/<int:number>/not-duplicate", Right.WORK, shapes.Ticket, about=ABOUT, refuses=[409], body=Repeat
+)
+def ticket_not_duplicate(told: Data, number: int) -> Response:
+    """Make a ticket of what came again and was taken for the same message; the new ticket."""
+    if db().get(Ticket, number) is None:
+        raise Refused(404, f"There is no ticket {number}.")
+    try:
+        return shown(file_separately(house(), number, told.get("delivery") or 0, by=staff().name))
+    except UnreadableError as error:
+        raise Missing(str(error)) from None
 
 
 @endpoint("POST", "/automated/<int:number>/ticket", Right.WORK, shapes.Ticket, about=ABOUT, refuses=[409])

@@ -9,6 +9,8 @@ from console.audit_words import actor, known_to, meanwhile, why
 from console.ticket_actions import ACTIONS, Action, Asked, act
 from console.timeline_data import Happened
 from console.web.asking import background, db, house, needs, now, number_of, staff
+from ingest.duplicates import file_separately
+from ingest.rereading import UnreadableError
 from workflow import presence
 from workflow.desk import Missing, ticket_or_missing
 from workflow.models import Audit, Message, Ticket
@@ -49,6 +51,20 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     if not action.reversible:  # what can be taken back says so itself, with its button
         flash(said, "success")
     return redirect(url_for("ticket.show", number=number, _anchor="notices" if action.reversible else "main"))
+
+
+@pages.post("/tickets/<int:number>/separate")
+@needs(Right.WORK)
+def separate(number: int) -> AnyResponse:
+    """Make a ticket of what was taken for a duplicate, and show it."""
+    delivery = number_of(request.form.get("delivery")) or 0
+    try:
+        opened = file_separately(house(), number, delivery, by=staff().name)
+    except (Missing, UnreadableError) as error:
+        flash(f"It could not be made a ticket: {error}", "error")
+        return redirect(url_for("ticket.show", number=number))
+    flash(f"It is a ticket of its own now. The other one is #{number}.", "success")
+    return redirect(url_for("ticket.show", number=opened))
 
 
 @pages.post("/tickets/<int:number>/pulse")

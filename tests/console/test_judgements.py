@@ -98,6 +98,55 @@ def test_there_is_nothing_to_correct_on_a_persons_ticket(house: House) -> None:
 
 
 @pytest.fixture
+def repeated(intake: Intake, at_home: House, tmp_path: Path) -> House:
+    """A mail that came by two ways, with other trace fields; it is ticket 1, and delivery 2 a duplicate."""
+    for number, trace in enumerate(("", "Received: from a by b; Mon, 02 Mar 2026 10:00:00 -0500\r\n")):
+        path = tmp_path / f"{number}.eml"
+        path.write_bytes(
+            f"{trace}From: a@b.example\r\nMessage-ID: <same@b.example>\r\nSubject: x\r\n\r\nCall me.\r\n".encode()
+        )
+        intake("deliver", "mail", path)
+        intake("replay", number + 1)
+    assert counted(at_home, Ticket) == 1
+    return at_home
+
+
+def separate_by_page(house: House, intake: Intake) -> None:
+    del intake
+    desk = at_desk(house)
+    assert "The same came again" in desk.get("/tickets/1").text
+    assert desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
+    assert "came again is #2 now" in desk.get("/tickets/1").text
+
+
+def separate_by_api(house: House, intake: Intake) -> None:
+    del intake
+    program = Program(house, create(house))
+    assert program("POST", "/tickets/1/not-duplicate", {"delivery": 2}).json["id"] == 2
+    program("POST", "/tickets/1/not-duplicate", {}, 409)
+
+
+def separate_by_command(house: House, intake: Intake) -> None:
+    del house
+    assert intake("ticket", 1, "not-duplicate").stdout == "2\n"
+    intake("ticket", 1, "not-duplicate", code=1)
+
+
+@pytest.mark.parametrize("separate", [separate_by_page, separate_by_api, separate_by_command])
+def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
+    repeated: House, intake: Intake, separate: Callable[[House, Intake], None]
+) -> None:
+    separate(repeated, intake)
+    with repeated.store.reading() as session:
+        second = session.get_one(Ticket, 2)
+        assert [m.text.strip() for m in second.messages] == ["Call me."]
+        assert second.contacts[0].contact.email == "a@b.example"
+    related = json.loads(intake("ticket", 1, "--json").stdout)["related"]
+    assert related == [{"id": 2, "reason": "same words as #1"}]
+    intake("ledger")
+
+
+@pytest.fixture
 def listed(house: House) -> int:
     """A report about no mail of ours; its number in the list of automated mail."""
     sender = Address("Mail Delivery", "mailer-daemon@mx.example")

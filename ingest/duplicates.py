@@ -1,0 +1,52 @@
+"""File what was taken for a duplicate as a request of its own."""
+
+from sqlalchemy import select
+
+from ingest.rereading import parsed
+from parsers.item import InboundItem
+from workflow import audit
+from workflow.desk import Missing
+from workflow.house import House
+from workflow.models import Delivery, Filing, Ticket
+from workflow.reception import open_separately
+from workflow.states import Outcome
+
+SEPARATED = "not a duplicate"  # the action in the audit log
+
+
+def file_separately(house: House, ticket: int, delivery: int, *, by: str) -> int:
+    """Open a ticket of what a delivery brought that was taken for a message of `ticket`.
+
+    `delivery` 0 is the newest such delivery. The two tickets are related. Returns the number of the
+    new ticket. Raises Missing when nothing on the ticket came again, UnreadableError
+    (`ingest.rereading`) when the bytes cannot be read.
+    """
+    duplicates = (
+        select(Filing)
+        .where(Filing.ticket_id == ticket, Filing.outcome == Outcome.DUPLICATE)
+        .order_by(Filing.delivery_id.desc(), Filing.position)
+    )
+    if delivery:
+        duplicates = duplicates.where(Filing.delivery_id == delivery)
+    with house.store.reading() as session:
+        found = session.scalar(duplicates.limit(1))
+        if found is None:
+            raise Missing("nothing on this ticket came a second time")
+        number, position = found.delivery_id, found.position
+    item = parsed(house, number)[position]
+    with house.store.transaction() as session:
+        filing = session.get(Filing, (number, position), with_for_update=True)
+        if filing is None or filing.outcome is not Outcome.DUPLICATE:
+            raise Missing("somebody has just filed it")
+        assert isinstance(item, InboundItem)  # rejected rows are no duplicates
+        now = house.clock()
+        source = session.get_one(Delivery, number)
+        like = session.get_one(Ticket, ticket)
+        message = open_separately(house.desk, session, item, source, like, now=now)
+        filing.outcome, filing.reason = Outcome.OPENED, f"{SEPARATED}, says {by}"
+        filing.ticket_id, filing.message_id = message.ticket_id, message.id
+        audit.record(
+            session, SEPARATED, by=by, cause=f"delivery {number}", now=now, ticket=ticket,
+            opened=message.ticket_id,
+        )  # fmt: skip
+        return message.ticket_id
