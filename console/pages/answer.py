@@ -14,6 +14,7 @@ from console.answer_data import Warned
 from console.web.asking import db, house, needs, now, number_of, staff
 from parsers import names
 from workflow import answering, drafts, mail_texts, presence
+from workflow.callers import callers
 from workflow.desk import Missing
 from workflow.drafts import Typed
 from workflow.models import Audit, Ticket, Written, WrittenFile
@@ -229,6 +230,6 @@ def _page(number: int, written: Written, said: Said) -> tuple[str, int]:
     page = answer_data.page(db(), ticket, written, house(), me=staff(), now=now())
     return render_template(
         "answer/page.html", page=page, ticket=ticket, written=written, said=said, now=now(),
-        seen=said.seen or page.seen, agreed=digest(written), watching=presence.WATCHING,
+        callers=callers(db(), ticket), seen=said.seen or page.seen, agreed=digest(written), watching=presence.WATCHING,
         changes=answer_data.told(db(), said.changed), most=drafts.MOST_BYTES,
     ), said.code  # fmt: skip
