@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import answer_data
 from console.answer_data import Warned
-from console.web.asking import db, house, needs, now, number_of, staff
+from console.web.asking import by_script, db, house, needs, now, number_of, staff
 from parsers import names
 from workflow import answering, drafts, mail_texts, presence
 from workflow.callers import callers
@@ -81,6 +81,7 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
 
 
 @pages.post(f"{PATH}/draft")
+@by_script
 @needs(Right.WORK)
 def draft(number: int) -> Response:
     """Keep what is typed so far; the page does so by itself while somebody types. 204, or 409 once it is sent."""
