@@ -23,15 +23,24 @@ _NUMBER = re.compile(
     # Any other: digits with at most three signs between two of them.
     rf"|(?<!\d)(?:\+{_SIGN}?)?\(?\d(?:(?:{_SIGN}{{0,3}}|/)\d){{6,17}}(?!\d)"
 )
+# Where a number can be at all, which is told ten times as fast: every text that comes in is looked
+# through.
+_STRETCH = re.compile(r"\d[\d+/ \t\u00a0().\-\u2010-\u2015]{6,}")
+BEFORE = 4  # signs in front of the first digit: "+ (" and the like
 _TRUNK = re.compile(r"\(0\)")  # written behind a country code, and never dialled after it
 _SIGNS = re.compile(r"\D+")
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield where numbers stand in a text, in order."""
-    for match in _NUMBER.finditer(text[:READ]):
-        if FEWEST <= len(_digits(match[0])) <= MOST:
-            yield match.span()
+    text = text[:READ]
+    at = 0
+    for stretch in _STRETCH.finditer(text):
+        begin = max(at, stretch.start() - BEFORE)
+        for match in _NUMBER.finditer(text, begin, stretch.end()):
+            if FEWEST <= len(_digits(match[0])) <= MOST:
+                yield match.span()
+        at = stretch.end()
 
 
 def find(text: str) -> list[str]:
