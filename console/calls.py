@@ -26,8 +26,9 @@ def write_down(
 ) -> int:  # fmt: skip
     """Put a call through the one door, read it at once, and give the number of its ticket.
 
-    `contacts` are addresses, `chosen` come with their boxes; the same `call_id` is the same call, however often it is
-    sent. `told` are the fields of `parsers.phone.compose`. Raises Fault when the call cannot be read.
+    `contacts` are addresses, the caller's first; `chosen` come with their boxes. The same `call_id` is the same call,
+    however often it is sent. `told` are the fields of `parsers.phone.compose`; with its `name` and `email` it says who
+    called. Raises Fault when the call cannot be read.
     """
     emails = [e for one in contacts for e in one.replace(",", " ").split()]
     for email in emails:
@@ -35,8 +36,7 @@ def write_down(
             raise Fault(f"not a mail address: {email}", 2)
     owner = _owner(house, actor)
     everybody = [*(phone.Contact(email=e) for e in emails), *chosen]
-    first = emails[0] if emails else ""
-    call = {"call_id": call_id, "email": first, "created_by": actor or login(), **told}
+    call = {"call_id": call_id, "email": first(emails), "created_by": actor or login(), **told}
     number, _ = opened(house, put_in(house, owner, everybody, **call))
     return number
 
@@ -50,6 +50,11 @@ def put_in(house: House, owner: str, contacts: Sequence[phone.Contact], **told: 
     delivery = Intake(house).accept(arrival)
     read(house, delivery, patience=PATIENCE)
     return delivery
+
+
+def first(emails: Sequence[str]) -> str:
+    """Return the caller's address: the first of the addresses that were named; "" where none was."""
+    return emails[0] if emails else ""
 
 
 def opened(house: House, delivery: int) -> tuple[int, Outcome]:

@@ -92,6 +92,8 @@ def ticket(found: Data, hint: str) -> None:
     for message in found["messages"]:
         way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
         out.print(f"\n[bold]{way}[/bold] {when(message['at'])}  {safe(message['from'])}  {safe(message['subject'])}")
+        if message["phone"]:
+            out.print(f"call back: {safe(message['phone'])}")
         shown, folded = _newest(message)
         out.print(safe(shown), soft_wrap=True)
         if folded:

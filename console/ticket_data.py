@@ -141,12 +141,14 @@ def _messages(session: Session, ticket: Ticket) -> list[Data]:
 
 
 def _message(message: Message) -> Data:
-    sender = f"{message.from_name} <{message.from_email}>" if message.from_name else message.from_email
+    both = message.from_name and message.from_email
+    sender = f"{message.from_name} <{message.from_email}>" if both else message.from_name or message.from_email
     return {
         "id": message.id,
         "at": iso(message.at),
         "direction": message.direction,
         "from": sender,
+        "phone": message.phone,
         "subject": message.subject,
         "text": message.text,
         "reply_text": message.reply_text,

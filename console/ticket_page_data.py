@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from console.audit_words import Known, task_words
 from console.timeline_data import Entry, timeline
 from workflow import presence, process, undo
+from workflow.callers import Caller, callers
 from workflow.deadlines import due_at
 from workflow.desk import reached
 from workflow.desk_models import Undo
@@ -72,6 +73,7 @@ class Page:
     seen: int  # the version of the ticket this page shows
     undo: Undo | None
     viewers: Sequence[tuple[str, datetime]]
+    callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
     telemedicine: Task | None  # the hand-over of this period, if it was made
 
     @property
@@ -110,6 +112,7 @@ def page(session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now
         entries=entries, older=older, seen=seen,
         undo=undo.latest(session, ticket.id, me.name, now),
         viewers=presence.others(session, ticket.id, me, now),
+        callers=callers(session, ticket),
         telemedicine=next((t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None),
     )  # fmt: skip
 

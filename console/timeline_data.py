@@ -62,6 +62,7 @@ class Said:
     format: str
     sender: str
     email: str
+    phone: str  # as given with this message
     subject: str
     text: str  # the newest words
     quoted: str  # what follows them: quotes, signature; "" if nothing
@@ -145,7 +146,7 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
     """Messages, as much of each as is shown: HTML and text may be megabytes."""
     columns = (
         Message.id, Message.at, Message.direction, Message.format, Message.external_id, Message.from_name,
-        Message.from_email, Message.subject, Message.details, Message.caveats, Message.sent_at,
+        Message.from_email, Message.phone, Message.subject, Message.details, Message.caveats, Message.sent_at,
         Message.judgement, Message.signs,
         func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
         func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
@@ -219,10 +220,10 @@ def _said(
     cut = len(text) < len(newest) or len(rest) < len(quoted) or row.length > READ or len(row.details) > DETAILS
     return Said(
         at=row.at, number=row.id, direction=row.direction, format=row.format, sender=row.from_name[:200],
-        email=row.from_email[:320], subject=row.subject[:300], text=text, quoted=rest, cut=cut, html=bool(row.html),
-        details=details, caveats=row.caveats[:20], files=files[:50], sent_at=row.sent_at, mails=mails,
-        judgement=row.judgement, signs=evidence.described(row.signs),
-        repeats=repeats,
+        email=row.from_email[:320], phone=row.phone[:200], subject=row.subject[:300], text=text,
+        quoted=rest, cut=cut, html=bool(row.html), details=details, caveats=row.caveats[:20],
+        files=files[:50], sent_at=row.sent_at, mails=mails,
+        judgement=row.judgement, signs=evidence.described(row.signs), repeats=repeats,
     )  # fmt: skip
 
 

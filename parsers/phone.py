@@ -46,7 +46,8 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
 def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """Read one item: the caller, or else the first contact, is the sender; the other contacts stand in `to`.
 
-    `external_id` is the `id`. Who wrote it down and which contacts' records are not to show it are in `details`.
+    `external_id` is the `id`. `details` repeats everything that was typed about the caller, whole and as it was
+    typed: an address nobody can write to, a name without an address and a long subject are readable there.
     Raises ParseError when the bytes are not such an object.
     """
     call = dict(json_body.pairs(raw))
@@ -110,8 +111,23 @@ def _contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
 
 
 def _details(call: dict[str, Json]) -> list[tuple[str, str]]:
-    by = fields.one_line(_string(call, "created_by"))
-    return [("Written down by", by)] if by else []
+    email, subject = _string(call, "email"), _string(call, "subject")
+    typed = [
+        ("Caller", _string(call, "name")),
+        ("Call back", _string(call, "phone")),
+        # A usable address stands in `from`, a subject of usual length in `subject`.
+        ("E-mail address", "" if fields.emails(email) == (email.strip(),) else email),
+        ("Practice", _string(call, "company")),
+        ("In a few words", subject if len(subject) > fields.LONGEST_LINE else ""),
+        *(("Contact", _contact_words(one)) for one in _contacts(call)),
+        ("Written down by", _string(call, "created_by")),
+    ]
+    return [(label, clean) for label, value in typed if (clean := fields.clean(value))]
+
+
+def _contact_words(contact: dict[str, Json]) -> str:
+    name, email = _string(contact, "name").strip(), _string(contact, "email").strip()
+    return f"{name} <{email}>" if name and email else name or email
 
 
 def _not_shared(call: dict[str, Json]) -> list[str]:
@@ -120,8 +136,10 @@ def _not_shared(call: dict[str, Json]) -> list[str]:
 
 
 def _caveats(call: dict[str, Json], sender: Address) -> list[str]:
+    unusable = bool(_string(call, "email").strip()) and not sender.email
     missing = {
-        "no e-mail address given": not sender.email,
+        "the e-mail address given cannot be used": unusable,
+        "no e-mail address given": not sender.email and not unusable,
         "no phone number given": not _string(call, "phone").strip(),
         "practice not given": not _string(call, "company").strip(),
     }

@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from workflow.base import Base
@@ -42,6 +42,16 @@ class WebSession(Base):
     data: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class KeptForm(Base):
+    """What somebody had typed into a form when they were signed out, theirs alone (kept_forms.py)."""
+
+    __tablename__ = "kept_forms"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)  # random; in the address of the page that shows it
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)  # sealed: may be patient data
+    created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Invitation(Base):

@@ -50,6 +50,8 @@ def message_key(item: InboundItem) -> str | None:
     parts = [item.sender.key, item.subject, item.plain or item.text, *(a.sha256 for a in item.attachments)]
     if item.sent_at is not None:
         parts.append(item.sent_at.isoformat())
+    if item.format is Format.PHONE:  # sent again with another number or name, a call is no duplicate
+        parts += [item.phone, *(value for _, value in item.details)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     return f"{identity(item)}#{digest[:32]}"
 

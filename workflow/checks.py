@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from workflow import journal
+from workflow import journal, kept_forms
 from workflow.dues import reckon_all
 from workflow.house import House
 from workflow.ledger import balance
@@ -28,6 +28,7 @@ class Checks:
             "ledger": (timedelta(days=1), self._ledger),
             "blobs": (timedelta(hours=1), Orphans(house).look),
             "dues": (timedelta(days=1), self._dues),
+            "kept forms": (timedelta(hours=1), self._kept_forms),
         }
         self._first = {"dues"}  # whatever the time: the settings may be others than before the process was started
 
@@ -50,6 +51,12 @@ class Checks:
     def _dues(self) -> str:
         """Nobody has to do anything about it: what is wrong is put right."""
         journal.reckoned(reckon_all(self._house.store, self._house.settings))
+        return ""
+
+    def _kept_forms(self) -> str:
+        """Delete what nobody has come back for; nobody has to do anything about it."""
+        with self._house.store.transaction() as session:
+            kept_forms.forget_old(session, self._house.clock())
         return ""
 
     def _due(self, name: str, now: datetime, every: timedelta) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, object_session
 
 from parsers import evidence
 from parsers.item import Attachment, Format, InboundItem
-from workflow import belonging, linked, people
+from workflow import belonging, linked, people, phone_numbers
 from workflow.desk import Desk, hold
 from workflow.models import Company, Message, StoredAttachment, Ticket
 from workflow.process import NAME, UNKNOWN_COMPANY
@@ -23,6 +23,7 @@ Put = Callable[[Session, datetime], None]
 NAMES = {  # columns of a message, as staff call them
     "from_name": "sender's name",
     "from_email": "sender's address",
+    "phone": "telephone number",
     "reply_text": "newest text",
     "sent_at": "date",
 }
@@ -136,6 +137,8 @@ class _Caveats:
 def _set(row: Message | Ticket, column: str, value: object, session: Session, now: datetime) -> None:
     del session, now
     setattr(row, column, value)
+    if isinstance(row, Message):
+        row.search_words = phone_numbers.search_words(row.phone, row.text, row.details, row.format)
 
 
 def _put_files(desk: Desk, message: Message, item: InboundItem, session: Session, now: datetime) -> None:

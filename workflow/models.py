@@ -202,8 +202,12 @@ class Message(Base):
     message_id: Mapped[str] = mapped_column(String(1000), default="", index=True)
     from_name: Mapped[str] = mapped_column(Text, default="")
     from_email: Mapped[str] = mapped_column(Text, default="")
+    # As it was given with this message, whatever number the contact's record has.
+    phone: Mapped[str] = mapped_column(Text, default="", server_default="")
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
+    # By which it is found beside all that: the forms of its telephone numbers (phone_numbers.py).
+    search_words: Mapped[str] = mapped_column(Text, default="", server_default="")
     reply_text: Mapped[str] = mapped_column(Text, default="")
     html: Mapped[str] = mapped_column(Text, default="")
     details: Mapped[list[Any]] = mapped_column(default=list)  # [label, value] as received

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format
-from workflow import audit, people, process
+from workflow import audit, people, phone_numbers, process
 from workflow.desk import NO, YES, Desk
 from workflow.dues import reckon
 from workflow.models import Company, Contact, Message, Reached, Staff, Ticket
@@ -221,8 +221,9 @@ def _tell(session: Session, ticket: Ticket, past: PastTicket) -> None:
     sender = past.contacts[0] if past.contacts else Address()
     message = Message(
         ticket_id=ticket.id, direction="in", format=Format.CRM, external_id=ticket.origin, at=ticket.created_at,
-        from_name=sender.name, from_email=sender.email, subject=past.subject, text=past.text,
+        from_name=sender.name, from_email=sender.email, phone=past.phone, subject=past.subject, text=past.text,
         details=[list(d) for d in past.details], sent_at=past.created_at,
+        search_words=phone_numbers.search_words(past.phone, past.text, past.details, Format.CRM),
     )  # fmt: skip
     session.add(message)
     session.flush()

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from parsers.item import Format
-from workflow import audit
+from workflow import audit, phone_numbers
 from workflow.desk import Missing
 from workflow.models import Message, Staff, Ticket
 
@@ -21,7 +21,7 @@ def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime
         raise Missing(f"the note is longer than {LONGEST:,} characters: attach a file to a mail instead")
     note = Message(
         ticket_id=ticket.id, direction="note", format=Format.PHONE, from_name=by.name, from_email=by.email,
-        text=clean, reply_text=clean, at=now,
+        text=clean, reply_text=clean, search_words=phone_numbers.search_words("", clean, (), Format.PHONE), at=now,
     )  # fmt: skip
     session.add(note)
     session.flush()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from parsers import evidence
 from parsers.item import Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, journal, linked, people, reports, trust
+from workflow import audit, belonging, journal, linked, people, phone_numbers, reports, trust
 from workflow.deadlines import next_due
 from workflow.desk import RULE, Desk, hold
 from workflow.models import (
@@ -275,15 +275,16 @@ def placed(item: InboundItem, delivery: Delivery, key: str | None, *, reused: bo
         "caveats": [*item.caveats, *([REUSED] if reused else [])],
         "judgement": Judgement.AUTOMATIC if item.signs else Judgement.NONE,
         "signs": list(item.signs), **shown(item),
+        "search_words": phone_numbers.search_words(item.phone, item.text, item.details, item.format),
     }  # fmt: skip
 
 
 def shown(item: InboundItem) -> dict[str, Any]:
     """What the row of a message shows of an item, by column; caveats and attachments apart."""
     return {
-        "from_name": item.sender.name, "from_email": item.contact.email, "subject": item.subject, "text": item.text,
-        "reply_text": item.reply_text, "html": item.html, "details": [list(d) for d in item.details],
-        "sent_at": item.sent_at,
+        "from_name": item.sender.name, "from_email": item.contact.email, "phone": item.phone,
+        "subject": item.subject, "text": item.text, "reply_text": item.reply_text, "html": item.html,
+        "details": [list(d) for d in item.details], "sent_at": item.sent_at,
     }  # fmt: skip
 
 

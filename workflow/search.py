@@ -2,7 +2,7 @@
 
 The database itself keeps one row of words a ticket, by triggers (migration "views and search"): number, name, subject,
 company, contacts and messages. Words are found by how they begin, "in quotes" in this order; marks and case do not
-matter.
+matter. A telephone number is found however it is written (phone_numbers.py).
 """
 
 import re
@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Session
 
+from workflow import phone_numbers
 from workflow.models import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
@@ -42,7 +43,7 @@ KNOWN, MANY = "search", "search many"  # what a session knows already
 SAMPLE, OFTEN, FEW = 1000, 0.1, 1000  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
 AROUND = 60  # letters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
-_PART = re.compile(r'"([^"]*)"?|([^"\s]+)')
+_PART = re.compile(r'"([^"]*)"?|([^"]+)')
 _NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
 _words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
 _fts = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
@@ -74,10 +75,14 @@ def keeps(table_name: str) -> bool:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words that follow one another; the last may be only how a word begins."""
+    """Words that follow one another; the last may be only how a word begins.
+
+    Of a telephone number `numbers` are other words, each of which is as good as the whole phrase.
+    """
 
     words: tuple[str, ...]
     beginning: bool
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,37 @@ def phrases(said: str) -> list[Phrase]:
     """What somebody looks for. Quotes keep words together; every other sign parts words, as in what is searched."""
     found: list[Phrase] = []
     for quoted, plain in _PART.findall(said):
-        words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(folded(quoted or plain)))
-        if words:
-            found.append(Phrase(words, beginning=not quoted and len(words[-1]) >= SHORTEST_BEGINNING))
+        found += _quoted(quoted) if quoted else _plain(plain)
     return found[:MOST_WORDS]
+
+
+def _quoted(text: str) -> list[Phrase]:
+    numbers = phone_numbers.find(text)
+    if numbers == [text.strip()]:
+        return _number_phrase(text)
+    return _phrase(text, beginning=False)
+
+
+def _plain(text: str) -> list[Phrase]:
+    """Return the phrases of what stands outside quotes: its telephone numbers whole, the rest word by word."""
+    found: list[Phrase] = []
+    at = 0
+    for begin, end in phone_numbers.spans(text):
+        found += [phrase for part in text[at:begin].split() for phrase in _phrase(part, beginning=True)]
+        found += _number_phrase(text[begin:end])
+        at = end
+    return found + [phrase for part in text[at:].split() for phrase in _phrase(part, beginning=True)]
+
+
+def _phrase(text: str, *, beginning: bool, numbers: Iterable[str] = ()) -> list[Phrase]:
+    words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(folded(text)))
+    if not words:
+        return []
+    return [Phrase(words, beginning=beginning and len(words[-1]) >= SHORTEST_BEGINNING, numbers=tuple(numbers))]
+
+
+def _number_phrase(text: str) -> list[Phrase]:
+    return _phrase(text, beginning=True, numbers=phone_numbers.asked_forms(text))
 
 
 def folded(said: str) -> str:
@@ -178,11 +210,19 @@ def index(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None
 
 def _postgres(wanted: list[Phrase]) -> str:
     # Letters and digits only, so nothing in it is an operator or a quote.
-    return " & ".join(" <-> ".join(p.words) + (":*" if p.beginning else "") for p in wanted)
+    found = []
+    for p in wanted:
+        words = " <-> ".join(p.words) + (":*" if p.beginning else "")
+        found.append(f"({' | '.join((words, *p.numbers))})" if p.numbers else words)
+    return " & ".join(found)
 
 
 def _sqlite(wanted: list[Phrase]) -> str:
-    return " ".join(f'"{" ".join(p.words)}"{"*" if p.beginning else ""}' for p in wanted)
+    found = []
+    for p in wanted:
+        words = f'"{" ".join(p.words)}"{"*" if p.beginning else ""}'
+        found.append(f"({' OR '.join((words, *p.numbers))})" if p.numbers else words)
+    return " AND ".join(found)  # in full: beside a parenthesis FTS5 takes no white space for it
 
 
 def snippets(session: Session, numbers: Iterable[int], wanted: list[Phrase]) -> dict[int, list[Piece]]:
@@ -192,7 +232,9 @@ def snippets(session: Session, numbers: Iterable[int], wanted: list[Phrase]) -> 
 
 
 def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
-    spots = sorted(_spots(text, {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}))
+    known = {number: False for p in wanted for number in p.numbers}
+    known |= {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}
+    spots = sorted(_spots(text, known))
     if not spots:
         return []
     first, last = spots[-1]  # the last one is in a message if any is; name and subject stand before it anyhow

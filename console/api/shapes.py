@@ -93,6 +93,7 @@ class Message(Schema):
     at = moment()
     direction = said(metadata={"description": "in, out or note"})
     sender = said(data_key="from")
+    phone = said(metadata={"description": "As given with this message; a contact's record may have another."})
     subject = said()
     text = said()
     reply_text = said()

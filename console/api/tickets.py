@@ -104,6 +104,7 @@ def write_down(once: paging.Data, told: paging.Data) -> Response:
     take, emails = told.pop("take"), told.pop("contacts")
     chosen = [Contact(email=e) for e in emails]
     call = {"call_id": _call_id(once["key"]) if once["key"] else "", "created_by": staff().name, **told}
+    call["email"] = calls.first(emails)
     try:
         made, outcome = calls.opened(house(), calls.put_in(house(), staff().name if take else "", chosen, **call))
     except Fault as fault:

@@ -11,9 +11,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import answer_data
 from console.answer_data import Warned
-from console.web.asking import db, house, needs, now, number_of, staff
+from console.web.asking import by_script, db, house, needs, now, number_of, staff
 from parsers import names
 from workflow import answering, drafts, mail_texts, presence
+from workflow.callers import callers
 from workflow.desk import Missing
 from workflow.drafts import Typed
 from workflow.models import Audit, Ticket, Written, WrittenFile
@@ -80,6 +81,7 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
 
 
 @pages.post(f"{PATH}/draft")
+@by_script
 @needs(Right.WORK)
 def draft(number: int) -> Response:
     """Keep what is typed so far; the page does so by itself while somebody types. 204, or 409 once it is sent."""
@@ -229,6 +231,6 @@ def _page(number: int, written: Written, said: Said) -> tuple[str, int]:
     page = answer_data.page(db(), ticket, written, house(), me=staff(), now=now())
     return render_template(
         "answer/page.html", page=page, ticket=ticket, written=written, said=said, now=now(),
-        seen=said.seen or page.seen, agreed=digest(written), watching=presence.WATCHING,
+        callers=callers(db(), ticket), seen=said.seen or page.seen, agreed=digest(written), watching=presence.WATCHING,
         changes=answer_data.told(db(), said.changed), most=drafts.MOST_BYTES,
     ), said.code  # fmt: skip

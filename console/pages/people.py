@@ -1,6 +1,6 @@
 """Companies and contacts: their records, what has happened on them, and "+ Add ticket" for who telephones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -189,9 +189,11 @@ def added_ticket(number: int) -> Answer:
     company = _company(db(), number)
     try:
         contacts = _chosen_contacts(db(), company)
+        name, email = _caller(said.get("name", ""), contacts)
         ticket = write_down(
             house(), actor=staff().name, chosen=contacts, company=company.name, call_id=said.get("call_id", "")[:64],
-            subject=said.get("subject", ""), text=said.get("text", ""), phone=said.get("phone", ""),
+            name=name, email=email, phone=said.get("phone", ""),
+            subject=said.get("subject", ""), text=said.get("text", ""),
             telemedicine=said.get("telemedicine") == "yes", on_company=said.get("on_company") == "yes",
         )  # fmt: skip
     except Fault as fault:
@@ -206,7 +208,8 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
     return render_template(
         "people/add_ticket.html", company=company, contacts=list(contacts), said=said, fault=fault,
         call_id=said.get("call_id") or uuid4().hex, pipeline=PIPELINE, stage=STEPS[0].stage, type=TICKET_TYPE,
-        name=NAME.format(company=company.name),
+        name=NAME.format(company=company.name), chosen=request.form.getlist("contact"),
+        shared=request.form.getlist("share"),
     )  # fmt: skip
 
 
@@ -216,12 +219,25 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     known = session.scalars(select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id))
     shared = set(request.form.getlist("share"))
     chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
-    new = request.form.get("new_email", "").strip().casefold()
+    new, name = request.form.get("new_email", "").strip().casefold(), request.form.get("new_name", "")
     if new and not people.usable(new):
         raise Fault(f"not a mail address: {new}", 2)
-    if new:
-        chosen.append(Chosen(request.form.get("new_name", ""), new, share_activity="new" in shared))
+    if new or name.strip():
+        chosen.append(Chosen(name, new, share_activity="new" in shared))
     return chosen
+
+
+def _caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
+    """Return name and address of who called: of a chosen contact of that name, or of the only one if it has none.
+
+    Somebody else called, without an address, where there is no such contact. Where no name was typed the parser takes
+    the first contact.
+    """
+    typed = people.company_key(name)
+    same = [c for c in contacts if typed and people.company_key(c.name) == typed]
+    if typed and len(contacts) == 1 and not contacts[0].name:
+        same = list(contacts)
+    return name, same[0].email if len(same) == 1 else ""
 
 
 def _company(session: Session, number: int) -> Company:

@@ -8,7 +8,7 @@ from console import ticket_page_data
 from console.audit_words import actor, known_to, meanwhile, why
 from console.ticket_actions import ACTIONS, Action, Asked, act
 from console.timeline_data import Happened
-from console.web.asking import background, db, house, needs, now, number_of, staff
+from console.web.asking import background, by_script, db, house, needs, now, number_of, staff
 from ingest.duplicates import file_separately
 from ingest.rereading import UnreadableError
 from workflow import presence
@@ -68,6 +68,7 @@ def separate(number: int) -> AnyResponse:
 
 
 @pages.post("/tickets/<int:number>/pulse")
+@by_script
 @needs(Right.READ)
 def pulse(number: int) -> Response:
     """JSON for the page that is open: who else looks at the ticket, what others did since it was loaded."""

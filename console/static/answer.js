@@ -16,7 +16,7 @@ async function keep() {
   if (sending) return;
   said.textContent = {
     204: `Draft kept at ${new Date().toLocaleTimeString()}.`,
-    401: "You have been signed out: this is kept up to the last draft. Copy what is new, sign in and go on.",
+    401: "You have been signed out. Press a button: what you typed is kept and shown again when you have signed in.",
     409: "This mail was sent from another window.",
   }[answer.status] ?? "The draft could not be kept: copy the text before you leave.";
 }

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import cast
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, current_app, render_template, request
 from flask_bootstrap import Bootstrap5
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, Unauthorized
+from werkzeug.wrappers import Response as AnyResponse
 
 from console.api import door as api
 from console.api import errors
@@ -19,6 +20,7 @@ from console.pages import (
     deliveries,
     files,
     hooks,
+    kept_forms,
     mail_texts,
     mapping,
     operations,
@@ -36,7 +38,7 @@ from workflow.house import House
 
 PARTS = (
     customers, queue, automated, saved_views, account, dashboard, ticket, files, people, tasks,
-    operations, deliveries, hooks, mapping, staff, answer, mail_texts, tokens,
+    operations, deliveries, hooks, mapping, staff, answer, mail_texts, tokens, kept_forms,
 )  # fmt: skip
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
 POLICY = (
@@ -52,11 +54,17 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 WORDS = {
-    400: ("That cannot be", "Something in what was sent does not fit. Go back, look at the form and send it again."),
-    401: ("Sign in first", "You have been signed out. What you typed is still there if you go back after signing in."),
+    400: (
+        "Bad request",
+        "The page could not read what was sent, and nothing was changed. Go back, load the page again and repeat it.",
+    ),
+    401: ("Sign in first", "You have been signed out, and nothing was changed. Sign in and repeat it."),
     403: ("Not allowed", "Your role does not have this right. An admin can change that."),
     404: ("Not found", "There is nothing here, or no longer. If a link in our mail brought you here, copy all of it."),
-    405: ("Not this way", "This address takes another kind of request."),
+    405: (
+        "This page does not accept that kind of request",
+        "Nothing was changed. Open the page from the menu and use its buttons.",
+    ),
     413: ("Too large", "What was sent is larger than a mail can be."),
     429: ("Too often", "Wait a minute, then try again."),
 }
@@ -82,13 +90,27 @@ def create(house: House) -> Flask:
     sign_in.csrf.exempt(customers.pages)
     api.attach(app, house)
     sign_in.csrf.exempt(api.part)  # no cookie opens it, so no other site can use one
-    app.register_error_handler(CSRFError, _answer)
+    app.register_error_handler(CSRFError, _too_late)
     app.register_error_handler(Exception, _answer)
     app.after_request(_guarded)
+    app.after_request(kept_forms.forget_sent)
     return app
 
 
-def _answer(error: Exception) -> Response | tuple[str, int]:
+def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
+    """Answer a form that fits no session: keep what was typed; refuse it if it is not ours."""
+    signed_out = isinstance(error, CSRFError) and error.description == sign_in.SIGNED_OUT
+    if request.path.startswith("/api/"):
+        return errors.answer(error)
+    refused = Unauthorized() if signed_out or _asked_by_script() else error
+    return kept_forms.keep() or _answer(refused)
+
+
+def _asked_by_script() -> bool:
+    return hasattr(current_app.view_functions.get(request.endpoint or ""), asking.BY_SCRIPT)
+
+
+def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
     """Fixed words for every fault: nothing of the inside."""
     if request.path.startswith("/api/"):
         return errors.answer(error)

@@ -16,6 +16,7 @@ from workflow.rights import Right, may
 
 HOUSE = "intake.house"
 RIGHT, PUBLIC = "intake_right", "public"
+BY_SCRIPT, TOO_LATE = "intake_by_script", "intake_too_late"
 MOST = 2**31 - 1  # as wide as the database's numbers
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -94,6 +95,25 @@ def public(view: F) -> F:
     """Say that a view is for everybody: it shows nothing without a signed link of ours."""
     setattr(view, RIGHT, PUBLIC)
     return view
+
+
+def by_script(view: F) -> F:
+    """Mark a view that only a script of a page asks: signed out, it gets a status, nothing is kept."""
+    setattr(view, BY_SCRIPT, True)
+    return view
+
+
+def when_too_late(answer: Callable[..., object]) -> Callable[[F], F]:
+    """Mark a view whose form has an answer of its own when it is older than the session.
+
+    The answer gets the view's arguments. All other forms are kept (pages/kept_forms.py).
+    """
+
+    def mark(view: F) -> F:
+        setattr(view, TOO_LATE, answer)
+        return view
+
+    return mark
 
 
 def background() -> None:

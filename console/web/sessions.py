@@ -17,6 +17,9 @@ from workflow.keys import digest
 SEEN_EVERY = timedelta(seconds=60)  # how exactly we know when a session was used last
 LONGEST = timedelta(hours=16)  # a working day, whatever is done in it
 ACCOUNT = "_account"  # where sign-in leaves the account's number
+# TO_SHOW at the next page; LISTED while there are any (pages/kept_forms.py)
+KEPT_FORMS = "_kept_forms"
+TO_SHOW, LISTED = "to show", "listed"
 _TAGS = TaggedJSONSerializer()
 
 

@@ -10,16 +10,18 @@ from flask_limiter.util import get_remote_address
 from flask_security import Security, current_user, hash_password
 from flask_security.signals import user_authenticated
 from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.api import bearer
+from console.web import form_tokens
 from console.web.accounts import LOCKED, MOST_FAILURES, Accounts, User, signed_in
-from console.web.asking import RIGHT, allowed, house, now, public
-from console.web.sessions import ACCOUNT, Session, Sessions
+from console.web.asking import RIGHT, allowed, db, house, now, public, when_too_late
+from console.web.sessions import ACCOUNT, KEPT_FORMS, LISTED, TO_SHOW, Session, Sessions
 from console.web.single_sign_on import NOBODY, Provider
-from workflow import audit, invitations, keys, people
+from workflow import audit, invitations, kept_forms, keys, people
 from workflow.account_models import Account, Invitation, new_uniquifier
 from workflow.house import House
 from workflow.models import Staff
@@ -27,6 +29,7 @@ from workflow.rights import Right
 
 SHORTEST_PASSWORD = 12
 SIGN_INS = "20 per minute"  # from one address
+SIGNED_OUT = "The session has ended."
 LIBRARY = "security"  # the library's blueprint; its views look after themselves
 csrf = CSRFProtect()
 pages = Blueprint("accounts", __name__)
@@ -89,7 +92,10 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
     del app
     cast("Session", session).renew()
     session[ACCOUNT] = user.id
+    session[form_tokens.FIELD] = form_tokens.new_secret(user.id)
     signed_in(house(), user)
+    if kept_forms.all_kept(db(), house().sealer, user.id, now()):
+        session[KEPT_FORMS] = TO_SHOW
 
 
 def _guard() -> AnyResponse | None:
@@ -111,7 +117,16 @@ def _guard() -> AnyResponse | None:
         return _to_sign_in()
     if right is None or not allowed(Right(right)):
         abort(403)
-    return None
+    return _to_kept_form() if session.get(KEPT_FORMS) == TO_SHOW else None
+
+
+def _to_kept_form() -> AnyResponse | None:
+    """Show what was typed before the sign-in, on the first page after it, however one signed in."""
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # a script of another tab shows nothing
+    if request.method != "GET" or mode != "navigate":
+        return None
+    session[KEPT_FORMS] = LISTED
+    return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
 
 
 def _view(endpoint: str) -> object:
@@ -121,8 +136,8 @@ def _view(endpoint: str) -> object:
 
 
 def _to_sign_in() -> AnyResponse:
-    if request.method != "GET" or request.path.startswith("/api/"):
-        abort(401)
+    if request.method != "GET":
+        raise CSRFError(SIGNED_OUT)  # the session has ended; answered like a form whose token has
     back = request.full_path.rstrip("?")
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
@@ -142,7 +157,19 @@ def join(token: str) -> str:
     return render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault="")
 
 
+def _join_again(token: str) -> tuple[str, int]:
+    """Show the form again with name and address; a password is never kept."""
+    del token
+    fault = "This page was open for too long. Nothing is lost but the password: type it again."
+    page = render_template(
+        "join.html", name=request.form.get("name", "")[:200], email=request.form.get("email", "")[:320],
+        shortest=SHORTEST_PASSWORD, fault=fault,
+    )  # fmt: skip
+    return page, 400
+
+
 @pages.post("/join/<token>")
+@when_too_late(_join_again)
 @public
 def joined(token: str) -> AnyResponse | tuple[str, int]:
     """Make the account, or the new password; the link is used up."""
@@ -201,9 +228,14 @@ def _make(token: str, name: str, email: str, password: str) -> None:
         audit.record(session, "account", by=person.name, cause="invitation", now=when, account=account.id)
 
 
+def _end_session() -> Response:
+    session.clear()
+    return cast("Response", redirect(url_for("security.login")))
+
+
 @pages.post("/sign-out")
+@when_too_late(_end_session)  # signing out is what an old page wants, too
 @public
 def sign_out() -> Response:
     """End the session here, whoever has a copy of its cookie."""
-    session.clear()
-    return cast("Response", redirect(url_for("security.login")))
+    return _end_session()

@@ -260,6 +260,18 @@ def test_an_idle_session_ends(there: House, issuer: Issuer, clock: HandClock) ->
     assert not is_in(desk)
 
 
+def test_what_was_typed_before_the_session_ended_comes_back(there: House, issuer: Issuer, clock: HandClock) -> None:
+    desk = Desk(there)
+    walk(desk, issuer, "ann")
+    assert is_in(desk)
+    clock.turn(minutes=16)
+    desk.post("/tickets/1/do/note", {"text": "typed before"})
+    back = walk(desk, issuer, "ann").headers["Location"]
+    page = desk.get(back, follow_redirects=True).text
+    assert "Nothing was lost: check and send again" in page
+    assert "typed before" in page
+
+
 def test_it_begins_with_the_token_of_a_page_only(there: House, issuer: Issuer) -> None:
     desk = Desk(there)
     desk.get("/login")

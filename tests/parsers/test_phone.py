@@ -30,7 +30,13 @@ def test_what_the_console_composes_is_read_back() -> None:
     assert item.sender == Address("Pat Doe", "pat@clinic.example")
     assert item.to == (Address("Sam Roe", "sam@clinic.example"),)
     assert item.text == "Called about claim 1001.\nCall back."
-    assert item.details == (("Written down by", "alice"),)
+    assert item.details == (
+        ("Caller", "Pat Doe"),
+        ("Call back", "234-555-6789"),
+        ("Practice", "Sunrise Clinic"),
+        ("Contact", "Sam Roe <sam@clinic.example>"),
+        ("Written down by", "alice"),
+    )
     assert item.not_shared == ("sam@clinic.example",)
     assert item.telemedicine
     assert item.caveats == ()
@@ -47,6 +53,32 @@ def test_a_call_that_says_nothing_says_what_to_ask() -> None:
     (item,) = phone.parse(phone.compose(call_id="c"))
     assert item.sender == Address()
     assert item.caveats == ("no e-mail address given", "no phone number given", "practice not given")
+
+
+def test_what_is_typed_where_an_address_belongs_is_kept_as_it_was_typed() -> None:
+    raw = phone.compose(call_id="c", email="jo at the clinic", contacts=[Contact("Sam Roe"), Contact("", "no address")])
+    (item,) = phone.parse(raw)
+    assert item.sender == Address("Sam Roe")
+    assert "the e-mail address given cannot be used" in item.caveats
+    assert ("E-mail address", "jo at the clinic") in item.details
+    assert [value for label, value in item.details if label == "Contact"] == ["Sam Roe", "no address"]
+
+
+typed = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=700)
+
+
+@settings(deadline=None, max_examples=50)
+@given(name=typed, number=typed, company=typed, subject=typed, email=typed, contact=typed)
+def test_nothing_that_was_typed_is_lost(
+    name: str, number: str, company: str, subject: str, email: str, contact: str
+) -> None:
+    raw = phone.compose(
+        call_id="c", name=name, phone=number, company=company, subject=subject, email=email, contacts=[Contact(contact)]
+    )
+    (item,) = phone.parse(raw)
+    values = [value for _, value in item.details]
+    shown = [*values, item.sender.email, item.subject]
+    assert all(one in shown for one in (name, number, company, subject, email, contact))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""The CSRF token of a form also says for which account the form was made, long after its session has ended.
+
+Flask-WTF signs what stands in the session under `csrf_token`. Here that begins with the number of the account, so a
+token that no longer fits any session still proves that we made the form, and for whom.
+"""
+
+import secrets
+from datetime import timedelta
+
+from flask import current_app
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+FIELD = "csrf_token"
+SALT = "wtf-csrf-token"  # Flask-WTF's
+OLDEST = timedelta(days=30)  # a form that was left open over a holiday
+
+
+def new_secret(account: int) -> str:
+    """Make what a session of this account keeps under `csrf_token`."""
+    return f"{account}:{secrets.token_urlsafe(32)}"
+
+
+def is_ours(token: str) -> bool:
+    """Return whether we made this token, for whatever session."""
+    return _secret(token) is not None
+
+
+def account_of(token: str) -> int | None:
+    """Return the account whose form had this token; None if it is none of ours, or of a page without sign-in."""
+    number, _, rest = (_secret(token) or "").partition(":")
+    return int(number) if rest and number.isascii() and number.isdigit() else None
+
+
+def _secret(token: str) -> str | None:
+    # The first key signs; a form may be older than the last change of keys. The library wants the newest last.
+    known = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
+    try:
+        secret = URLSafeTimedSerializer(known, salt=SALT).loads(token, max_age=int(OLDEST.total_seconds()))
+    except BadData:
+        return None
+    return secret if isinstance(secret, str) else None

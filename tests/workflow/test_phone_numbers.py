@@ -1,0 +1,72 @@
+"""Telephone numbers: whatever stands between the digits, and with or without the country code, it is the same one."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parsers.item import Format
+from workflow import phone_numbers
+from workflow.phone_numbers import asked_forms, find, forms, search_words
+
+WRITINGS = [
+    "2125550142", "212-555-0142", "212.555.0142", "212 555 0142", "(212) 555-0142",
+    "(212)555-0142", "212/555-0142", "+1 212 555 0142", "+1 (212) 555-0142", "1-212-555-0142",
+    "12125550142", "001 212 555 0142", "212\u2013555\u20130142",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", WRITINGS)
+@pytest.mark.parametrize("asked", WRITINGS)
+def test_two_writings_of_one_number_meet(kept: str, asked: str) -> None:
+    assert find(kept) == [kept]
+    assert set(asked_forms(asked)) & set(forms(kept))
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked"),
+    [("+44 (0)20 7946 0018", "020 7946 0018"), ("0711/1234567", "+49 711 1234567"), ("+7 495 123-45-67", "4951234567")],
+)
+def test_numbers_of_other_countries_meet_with_and_without_their_code(kept: str, asked: str) -> None:
+    assert set(asked_forms(asked)) & set(forms(kept))
+    assert set(asked_forms(kept)) & set(forms(asked))
+
+
+def test_the_last_seven_digits_are_enough_but_other_area_codes_are_not_the_same() -> None:
+    assert set(asked_forms("555-0142")) & set(forms("(212) 555-0142"))
+    assert not set(asked_forms("(646) 555-0142")) & set(forms("(212) 555-0142"))
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("call (212) 555-0142 or 646.555.0199, after 5", ["(212) 555-0142", "646.555.0199"]),
+        ("212-555-0142 646-555-0199", ["212-555-0142", "646-555-0199"]),
+        ("212-555-0142/646-555-0199", ["212-555-0142", "646-555-0199"]),
+        ("212-555-0142 x12", ["212-555-0142"]),
+        ("2125550142ext3", ["2125550142"]),
+        ("paid $1,234.56 on 3 May, claim 1001", []),
+        ("", []),
+    ],
+)
+def test_numbers_are_found_in_sentences(text: str, numbers: list[str]) -> None:
+    assert [n.strip() for n in find(text)] == numbers
+
+
+def test_what_is_no_number_has_no_forms() -> None:
+    assert forms("at the front desk") == []
+    assert forms("12") == []
+    assert forms("1" * 16) == []
+
+
+def test_only_of_a_call_the_typed_words_are_searched_too() -> None:
+    details = [("Caller", "Dr. Odd")]
+    assert search_words("2125550142", "", details, Format.PHONE) == "2125550142 5550142 Dr. Odd"
+    assert search_words("2125550142", "", details, Format.FORMSTACK) == "2125550142 5550142"
+    assert search_words("ext. 44", "", (), Format.FORMSTACK) == "44"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(alphabet="0123456789 ()+-./x\n", max_size=200))
+def test_any_text_is_read_and_what_is_found_has_forms(text: str) -> None:
+    assert all(forms(number) for number in find(text))
+    assert len(find(text)) <= phone_numbers.MOST_NUMBERS
