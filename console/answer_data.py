@@ -69,7 +69,7 @@ def page(session: Session, ticket: Ticket, written: Written, house: House, *, me
     said = (Message.direction != "out") | Message.subject.not_in(by_itself)
     rows = select(Message).where(Message.ticket_id == ticket.id, said).order_by(Message.at.desc(), Message.id.desc())
     return Page(
-        recipients=_recipients(ticket, written, house.settings),
+        recipients=_recipients(session, ticket, written, house.settings),
         boxes=[(m, m.name in written.ticks) for m in process.boxes() if m not in done],
         folders=[(f, [w for w in offered if w.folder == f]) for f in dict.fromkeys(w.folder for w in offered)],
         messages=list(session.scalars(rows.limit(NEWEST))), seen=seen,
@@ -79,18 +79,18 @@ def page(session: Session, ticket: Ticket, written: Written, house: House, *, me
     )  # fmt: skip
 
 
-def _recipients(ticket: Ticket, written: Written, settings: Settings) -> list[Recipient]:
+def _recipients(session: Session, ticket: Ticket, written: Written, settings: Settings) -> list[Recipient]:
     """The contacts, and who is chosen though they are none any more: what was chosen shows."""
-    found = answering.recipients(ticket, settings)
+    found = answering.recipients(session, ticket, settings)
     known = {r.email for r in found}
     return [*found, *(Recipient(a, "", "no contact of the ticket") for a in written.to if a not in known)]
 
 
-def fresh(ticket: Ticket, settings: Settings, me: Staff, now: datetime) -> Written:
-    """An empty mail to everybody who can be reached; it is kept once something is typed."""
+def fresh(session: Session, ticket: Ticket, settings: Settings, me: Staff, now: datetime) -> Written:
+    """An empty mail to everybody of the ticket's company who can be reached; it is kept once something is typed."""
     return Written(
         key=drafts.new_key(), ticket_id=ticket.id, staff_id=me.id, changed_at=now, text="", ticks=[], cc=[],
-        to=[r.email for r in answering.recipients(ticket, settings) if r.usual], subject=usual_subject(ticket),
+        to=[r.email for r in answering.recipients(session, ticket, settings) if r.usual], subject=usual_subject(ticket),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from workflow.process import Milestone, Stage
 from workflow.states import Status, Verdict
 
 NOTE = 500  # characters of a note how, or a reason why
+ACROSS, CONFIRMED = "across_companies", "yes"  # the field that confirms that two companies come together
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def _end(asked: Asked) -> str:
 
 def _merge(asked: Asked) -> str:
     into = ticket_or_missing(asked.session, asked.number("into"))
-    asked.house.desk.merge(asked.session, asked.ticket, into, by=asked.me.name, now=asked.now)
+    across = asked.said(ACROSS) == CONFIRMED
+    asked.house.desk.merge(asked.session, asked.ticket, into, by=asked.me.name, now=asked.now, across_companies=across)
     return f"Merged into #{into.id}"
 
 

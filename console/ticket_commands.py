@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workflow.models import Ticket
 
 HELP = ("-h", "--help")
+ACROSS = "--across-companies"
 RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
 
 
@@ -173,10 +174,11 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
 @ticket.command()
 @click.option("--text", default=RECAP, help="What was done, in your words: the middle of the recap mail.")
 @click.option("--note", default="", help="Send nothing; tick the box with a note how it was sent (phone, letter).")
+@click.option(ACROSS, "across", is_flag=True, help="Send it to contacts of another company too, which a merge brought.")
 @opening.acting
 @opening.as_json
 @click.pass_obj
-def recap(number: int, *, text: str, note: str, actor: str, json_wanted: bool) -> None:
+def recap(number: int, *, text: str, note: str, across: bool, actor: str, json_wanted: bool) -> None:
     r"""Send the recap, which ticks its box.
 
     The mail is Billing Support Recap of Resolution; 5-Recap of Resolution Sent is ticked once it is sent.
@@ -185,16 +187,17 @@ def recap(number: int, *, text: str, note: str, actor: str, json_wanted: bool) -
     Example:  intake ticket 12 recap --text "The claim of 3 May was filed again."
               intake ticket 12 recap --note "told her on the phone"
 
-    The mail goes to every contact of the ticket. Patient names do not belong in it.
+    The mail goes to every contact of the ticket; to those of another company, whom a merge brought, only with
+    --across-companies. Patient names do not belong in it.
     """
     from workflow.process import Milestone
 
     if note:
         _tick(number, Milestone.RECAP_SENT, note, actor, json_wanted=json_wanted)
         return
-    with working(number, actor, json_wanted=json_wanted) as work:
+    with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
-        mails = work.house.desk.recap(work.session, work.ticket, text, by=actor, now=work.now)
+        mails = work.house.desk.recap(work.session, work.ticket, text, by=actor, now=work.now, across_companies=across)
         click.echo(f"The recap goes to {', '.join(m.to for m in mails)}; the box is ticked once it is sent.", err=True)
 
 
@@ -216,22 +219,34 @@ def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
 
 @ticket.command()
 @click.argument("other", type=int)
+@click.option(ACROSS, "across", is_flag=True, help="The tickets are of two companies, and still belong together.")
 @opening.acting
 @opening.as_json
 @click.pass_obj
-def merge(number: int, other: int, *, actor: str, json_wanted: bool) -> None:
+def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: bool) -> None:
     r"""End this ticket as a duplicate of OTHER.
 
-    Answers to it then go there.
+    Answers to it then go there. A completed OTHER is reopened where this ticket was open.
 
     \b
     Example:  intake ticket 12 merge 7       12 ends, 7 goes on
     """
     from workflow.desk import ticket_or_missing
 
-    with working(number, actor, json_wanted=json_wanted) as work:
+    with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
         into = ticket_or_missing(work.session, other)
-        work.house.desk.merge(work.session, work.ticket, into, by=actor, now=work.now)
+        work.house.desk.merge(work.session, work.ticket, into, by=actor, now=work.now, across_companies=across)
+
+
+@contextmanager
+def _naming_the_option() -> Iterator[None]:
+    """Have a refusal to bring two companies together name the option that confirms it."""
+    from workflow.desk import AcrossCompanies, Missing
+
+    try:
+        yield
+    except AcrossCompanies as both:
+        raise Missing(f"{both} ({ACROSS})") from None
 
 
 @ticket.command()

@@ -111,6 +111,7 @@ class InboundItem:
 
     format: Format
     external_id: str  # the sender's own id of it, unique within the format; "" if it has none
+    given_id: str = ""  # the id as it was given, where it identifies nothing: it counts rows, is rounded or repeats
     sender: Address = Address()
     reply_to: tuple[Address, ...] = ()
     to: tuple[Address, ...] = ()

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -27,6 +28,16 @@ _MOST_KNOWN = 4096  # senders kept in mind, so that each is taken apart once
 _APART = re.compile(r"[\s;|]+|,(?=\s|https?://|$)")  # between the links of one cell
 _LINK = re.compile(r"https?://\S", re.IGNORECASE)
 _OF_CONTENT = re.compile(r"row-[0-9a-f]{64}")
+# Up to 999, as "7", "#7", "No. 7", "007" or "7.0": so short a number counts something.
+_COUNTER = re.compile(r"(?:#|n[or]\.?|row|msg|message)?\s*#?\s*0*\d{1,3}(?:[.,]0+)?", re.IGNORECASE)
+# Excel shows a number of 12 digits or more in a narrow or General column so, and saves it so as text.
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]?\d+")
+_WHOLE = re.compile(r"(\d+)(?:[.,]0+)?")
+_GROUPED = re.compile(r"\d{1,3}(?:([, \u00a0\u202f'])\d{3})(?:\1\d{3})+")
+_EXACT_DIGITS = 15  # Excel keeps so many of a number, the others become zeros
+_SHOWN_DIGITS, _SHOWN_FROM = 6, 12  # General shows six digits of a number that has twelve or more
+_ENDS_IN_NUMBER = re.compile(r"(.*?)(\d{1,18})", re.DOTALL)
+_FEWEST_COUNTED, _FEWEST_PREFIXED = 3, 4  # rows in a sequence: fewer may be ids that happen to be neighbours
 _NO_TEXT = {ERROR, UNSOLVED, NO_SUCH_TEXT}
 _DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # which column says what cannot be known
 _LINKED = ("external_id", "subject", "thread_id")  # a link behind one of these leads to the message itself
@@ -55,13 +66,23 @@ class _Said(NamedTuple):
     link: str
     company: str
     behind: str  # the address that a cell leads to, where the link is taken from there
+    unused: tuple[str, ...]  # id fields that have a value which identifies nothing
 
 
 class Rows:
     """The rows under one heading; which columns feed which field is worked out once, so that a row costs little."""
 
-    def __init__(self, heading: Heading, sheet: str, how: Cells, options: Options = PLAIN) -> None:
+    def __init__(
+        self,
+        heading: Heading,
+        sheet: str,
+        how: Cells,
+        options: Options = PLAIN,
+        *,
+        counting: Collection[str] = (),
+    ) -> None:
         profile = heading.profile
+        self._counting = counting  # id fields whose columns count the rows of this sheet
         self._heading, self._sheet, self._how = heading, sheet, how
         self._columns = {name: tuple(heading.columns.get(name, ())) for name in headings.FIELDS}
         self._defaults = dict(profile.defaults) if profile else {}
@@ -95,11 +116,16 @@ class Rows:
         sent_at = self._sent_at(values)
         category, link = self._or_default(values, "category"), self._line(values, "link")
         behind = self._behind(values, "http", "link", *_LINKED) if odd and not _is_link(link) else ""
-        said = _Said(sent_at, sender, email, link, company, behind)
-        own_id = self._own_id(values)
+        given_id, given_thread = self._given(values, "external_id"), self._given(values, "thread_id")
+        own_id, thread_id = self._own_id(values, "external_id"), self._own_id(values, "thread_id")
+        unused = (("external_id",) if given_id and not own_id else ()) + (
+            ("thread_id",) if given_thread and not thread_id else ()
+        )
+        said = _Said(sent_at, sender, email, link, company, behind, unused)
         return InboundItem(
             format=Format.SECURE_MESSAGE,
             external_id=own_id or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
+            given_id="" if own_id else given_id[:_LONGEST_ID],
             sender=sender,
             to=self._recipients(self._or_default(values, "to")),
             company=company,
@@ -110,7 +136,7 @@ class Rows:
             text=text,
             details=tuple(self._details(values, odd, said)),
             link=link if _is_link(link) else behind,
-            thread_id=self._line(values, "thread_id").lstrip("'"),
+            thread_id=thread_id,
             sent_at=sent_at,
             telemedicine=bool(fields.TELEMEDICINE.search(f"{category} {subject}")),
             caveats=tuple(dict.fromkeys((*self._caveats(line, odd, said, text, company or number), *caveats))),
@@ -202,14 +228,22 @@ class Rows:
             self._first(values, "sent_at"), clock if clock.text else None, zone=self._zone, order=self._order
         )
 
-    def _own_id(self, values: dict[int, Value]) -> str:
-        """The message's own id, or "" where it has none that tells it from every other message."""
-        for column in self._columns["external_id"]:
+    def _given(self, values: dict[int, Value], name: str) -> str:
+        """Return an id as the row gives it; Excel users put an apostrophe before what is to stay text."""
+        return self._line(values, name).lstrip("'")
+
+    def _own_id(self, values: dict[int, Value], name: str) -> str:
+        """Return the id in an id field, or "" where it has none that tells it from every other message or thread."""
+        for column in self._columns[name]:
             value = values.get(column)
-            if value is not None and value.text:
-                given = fields.one_line(value.text).lstrip("'")
-                counts = len(given) < _SHORT_ID and self._heading.keys[column] == "id"
-                return "" if value.flaw or counts or len(given) > _LONGEST_ID else given
+            if value is None or not value.text:
+                continue
+            given = fields.one_line(value.text).lstrip("'")
+            short = len(given) < _SHORT_ID and self._heading.keys[column] == "id"
+            odd = name == "external_id" and (value.flaw or len(given) > _LONGEST_ID)
+            if short or odd or name in self._counting or identifies_nothing(given):
+                return ""
+            return given
         return ""
 
     # -- what else the row says -------------------------------------------------------------------------------------
@@ -260,6 +294,7 @@ class Rows:
             more.add("link")
         if not said.company:  # the number may be on no record
             more.add("company_number")
+        more.update(said.unused)
         long = [column for column in odd if len(values[column].text) > fields.LONGEST_LINE]
         if long:
             more |= {n for n, columns in self._columns.items() if n != "body" and not set(columns).isdisjoint(long)}
@@ -281,6 +316,49 @@ class Rows:
     def _word(self, column: int) -> str:
         name = next((name for name, columns in self._columns.items() if column in columns), "")
         return WORDS.get(name, name) or "another column"
+
+
+def identifies_nothing(given: str) -> bool:
+    """Say whether an id is none: a small number, which counts something, or a number that Excel has rounded."""
+    if _COUNTER.fullmatch(given) or _SCIENTIFIC.fullmatch(given):
+        return True
+    plain = re.sub(r"[, \u00a0\u202f']", "", given) if _GROUPED.fullmatch(given) else given
+    whole = _WHOLE.fullmatch(plain)
+    if whole is None:
+        return False
+    digits = whole[1]
+    beyond_exact = digits[_EXACT_DIGITS:]
+    beyond_shown = digits[_SHOWN_DIGITS:] if len(digits) >= _SHOWN_FROM else ""
+    return any(rest and not rest.strip("0") for rest in (beyond_exact, beyond_shown))
+
+
+def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> frozenset[str]:
+    """Return the id fields whose column counts the rows of its sheet, by the first rows below the heading.
+
+    Plain numbers count where each is one more, or one less, than the one above. With letters before the number ids of
+    one system may be neighbours: there the sequence has to begin at 1.
+    """
+    found = set()
+    for name in ("external_id", "thread_id"):
+        columns = heading.columns.get(name, ())
+        given = [rows_values[columns[0]].text for rows_values in rows if columns and columns[0] in rows_values]
+        if _is_sequence(given):
+            found.add(name)
+    return frozenset(found)
+
+
+def _is_sequence(given: Sequence[str]) -> bool:
+    parts = [_ENDS_IN_NUMBER.fullmatch(fields.one_line(text).lstrip("'")) for text in given if text]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) or len({part[1] for part in found}) != 1:
+        return False
+    numbers = [int(part[2]) for part in found]
+    steps = {after - before for before, after in pairwise(numbers)}
+    if len(steps) != 1 or not steps <= {1, -1}:
+        return False
+    if not found[0][1]:
+        return len(numbers) >= _FEWEST_COUNTED
+    return len(numbers) >= _FEWEST_PREFIXED and 1 in {numbers[0], numbers[-1]}
 
 
 def digest(item: InboundItem) -> str:

@@ -37,8 +37,9 @@ def stream(raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
     """Read the messages in a workbook or a text file one after the other; the file's name plays no part.
 
     `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and text, so overlapping
-    exports give the same. Rows that stand there twice are one item. A row that is no request is a RejectedRow, and
-    stops no other; it may come before the item above it. The same bytes and options give the same, in the same order.
+    exports give the same. What counts rows or was rounded by Excel is no id: it is `given_id`. Rows that stand there
+    twice are one item. A row that is no request is a RejectedRow, and stops no other; it may come before the item above
+    it. The same bytes and options give the same, in the same order.
 
     Raises ParseError when it is no such file, when headings for the message text and for practice or sender are not
     found ("mapping needed: …"), or without any row: all before anything is yielded. Later it is raised only beyond
@@ -82,7 +83,9 @@ def _sheets(raw: bytes, options: Options) -> tuple[list[_Sheet], list[str]]:
             continue
         # One table is kept open and goes on where it is; of many, each would hold memory until its turn comes.
         below = chain(first[heading.rows :], lines) if not sheets else None
-        sheets.append(_Sheet(table, heading, Rows(heading, table.name, table.cells, options), below))
+        counting = message_row.counting_fields(heading, [line.values for line in first[heading.rows :]])
+        rows = Rows(heading, table.name, table.cells, options, counting=counting)
+        sheets.append(_Sheet(table, heading, rows, below))
     if not sheets:
         raise ParseError(_why_nothing(wanting))
     return sheets, notes
@@ -150,7 +153,8 @@ class _Seen:
         if self._digests.get(key, told) != told:
             key = f"{key}#{told[:16]}"
             caveat = "another message of the file has the same message id"
-            item = replace(item, external_id=key, caveats=(*item.caveats, caveat))
+            given = item.given_id or item.external_id
+            item = replace(item, external_id=key, given_id=given, caveats=(*item.caveats, caveat))
         if key not in self._digests:
             self._digests[key] = told
             return item

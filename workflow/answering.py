@@ -10,11 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from parsers import evidence
-from workflow import audit, drafts, patient_data, people
+from workflow import audit, crossing, drafts, patient_data, people
 from workflow.blobs import Vault
-from workflow.desk import Desk, Missing, hold
+from workflow.desk import Desk, Missing, hold, require_one_company
 from workflow.letter import Enclosed
-from workflow.models import Message, Outgoing, StoredAttachment, Ticket, Written
+from workflow.models import Contact, Message, Outgoing, StoredAttachment, Ticket, Written
 from workflow.patient_data import Known
 from workflow.process import Milestone, Template
 from workflow.promise import SEND
@@ -35,6 +35,8 @@ class Recipient:
     email: str
     name: str
     obstacle: str
+    reachable: bool = True
+    foreign: bool = False  # of another company, brought by a merge
 
     @property
     def usual(self) -> bool:
@@ -42,20 +44,33 @@ class Recipient:
         return not self.obstacle
 
 
-def recipients(ticket: Ticket, settings: Settings) -> list[Recipient]:
+def recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Recipient]:
     """The contacts of a ticket that have an address of theirs."""
-    return [
-        Recipient(c.email, c.name, _obstacle(c.email, settings, unreachable=c.unreachable))
-        for c in (link.contact for link in ticket.contacts)
-        if people.usable(c.email) and not people.is_ours(c.email, settings)
-    ]
+    found = []
+    for link in ticket.contacts:
+        contact = link.contact
+        if not people.usable(contact.email) or people.is_ours(contact.email, settings):
+            continue
+        foreign = crossing.is_foreign(session, link)
+        obstacle = _obstacle(contact)
+        reachable = not obstacle
+        if foreign:
+            party = crossing.party_of_contact(session, link)
+            of_whom = f"of another company, {party.name}" if party is not None else "of another company"
+            obstacle = f"{of_whom}; {obstacle}" if obstacle else of_whom
+        found.append(Recipient(contact.email, contact.name, obstacle, reachable, foreign))
+    return found
 
 
-def _obstacle(email: str, settings: Settings, *, unreachable: bool) -> str:
-    del settings
-    if unreachable:
+def _obstacle(contact: Contact) -> str:
+    if contact.unreachable:
         return "mail to this address came back before"
-    return "an address nobody reads" if evidence.unread_address(email) else ""
+    return "an address nobody reads" if evidence.unread_address(contact.email) else ""
+
+
+def companies(session: Session, ticket: Ticket, written: Written) -> list[str]:
+    """The companies whose people a mail goes to; more than one only once a person has confirmed it."""
+    return crossing.addressed(session, ticket, [*written.to, *written.cc])
 
 
 def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
@@ -98,17 +113,21 @@ def promise(
     by: str,
     now: datetime,
     warned: Sequence[str] = (),
+    across_companies: bool = False,
 ) -> list[Outgoing]:
     """Promise the mail to each who is to get it, once, to go in ten seconds.
 
-    `warned` are the kinds of patient data that its writer was told of.
-    Raises Missing when it cannot be sent as it stands, or was promised before.
-    """  # fmt: skip
+    `warned` are the kinds of patient data that its writer was told of, `across_companies` says that they have
+    confirmed that people of two companies get it.
+    Raises Missing when it cannot be sent as it stands, or was promised before; AcrossCompanies without the latter.
+    """
     hold(session, ticket)
     if written.promised_at is not None:
         raise Missing("it was sent already")
     for fault in faults(ticket, written, desk.settings):
         raise Missing(fault)
+    if not across_companies:
+        require_one_company(session, ticket, [*written.to, *written.cc])
     written.promised_at = now
     records = people.Records(session)
     everybody = [*written.to, *(a for a in written.cc if a not in written.to)]

@@ -125,24 +125,21 @@ class _Plan:
         if isinstance(item, RejectedRow):
             self.filings.append(_Filing(position, Outcome.REJECTED, reason=reception.why_rejected(item)))
             return True
-        key = next(self._keys)
-        earlier = self._known.messages.get(key) if key else None
+        known = self._known
+        key, earlier = belonging.placed(known, item, next(self._keys), known.look_up)
         if earlier is not None:
             self.filings.append(_Filing(position, Outcome.DUPLICATE, earlier))
             return True
         ticket = self._match(item)
-        if ticket is not None and not ticket.is_open:
-            return False
         outcome = Outcome.APPENDED if ticket else Outcome.OPENED
-        self.filings.append(_Filing(position, outcome, self._message(ticket or self._open(item), item, key)))
+        message = self._message(ticket or self._open(item), item, key, is_new=ticket is None)
+        self.filings.append(_Filing(position, outcome, message))
         return True
 
     def _match(self, item: InboundItem) -> SomeTicket | None:
-        origin, thread = belonging.origin(item), belonging.thread(item)
-        if origin and (same := self._known.origins.get(origin)):
-            return same
+        thread = belonging.thread(item)
         of_thread = self._known.threads.get(thread, ()) if thread else ()
-        return next((t for t in of_thread if belonging.in_thread(self._known, item, t.key)), None)
+        return next((t for t in of_thread if belonging.joins_thread(self._known, item, t.key, t.senders)), None)
 
     def _open(self, item: InboundItem) -> SomeTicket:
         known, now = self._known, self._now
@@ -156,8 +153,6 @@ class _Plan:
             shared=contact is None or contact.email not in item.not_shared,
             untold=self._untold(contact, automated=row["automated"]),
         )  # fmt: skip
-        if row["origin"]:
-            known.origins[row["origin"]] = ticket
         if row["thread_id"]:
             known.threads.setdefault(row["thread_id"], []).append(ticket)
         return ticket
@@ -173,10 +168,16 @@ class _Plan:
             lately[name] += 1
         return found
 
-    def _message(self, ticket: SomeTicket, item: InboundItem, key: str | None) -> SomeMessage:
+    def _message(self, ticket: SomeTicket, item: InboundItem, key: str | None, *, is_new: bool) -> SomeMessage:
         name = belonging.identity(item)
-        row = reception.placed(item, self._delivery, key, reused=name in self._known.names)
-        message = SomeMessage(ticket, row=row)
+        reused = name in self._known.names
+        row = reception.placed(item, self._delivery, key, reused=reused)
+        known = belonging.Recorded(name, row["from_name"], ticket.key)
+        message = SomeMessage(ticket, known, row=row)
+        if reused and is_new and ticket.row is not None:
+            ticket.row["caveats"] = reception.flagged(ticket.row["caveats"])
+        if ticket.key is None:
+            ticket.senders.add(belonging.sender_of(row["from_name"], row["from_email"]))
         if name:
             self._known.names.add(name)
         if key:

@@ -1,12 +1,13 @@
 """What can happen to a ticket: every change to one is made here, decided by process.py, with its audit row."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from workflow import audit, journal, people, process, promise
+from workflow import audit, crossing, journal, people, process, promise
 from workflow.blobs import Vault
 from workflow.deadlines import due_at
 from workflow.dues import reckon
@@ -23,6 +24,10 @@ YES, NO = "Yes", "No"
 
 class Missing(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
     """The step cannot be taken; the text says what is missing."""
+
+
+class AcrossCompanies(Missing):
+    """The step would bring two companies together, which a person has to confirm; the text names both."""
 
 
 class Desk:
@@ -43,11 +48,24 @@ class Desk:
         first = process.STEPS[0]
         self._enter(session, ticket, first, Template.OVERSIZED if oversized else first.on_entry, RULE, cause, now)
 
-    def add_contact(self, session: Session, ticket: Ticket, contact: Contact, *, share_activity: bool = True) -> None:
-        """Put a contact on the ticket, once."""
-        if all(link.contact is not contact for link in ticket.contacts):
-            ticket.contacts.append(TicketContact(contact=contact, share_activity=share_activity))
+    def add_contact(
+        self,
+        session: Session,
+        ticket: Ticket,
+        contact: Contact,
+        *,
+        share_activity: bool = True,
+        brought_by: Ticket | None = None,
+    ) -> None:
+        """Put a contact on the ticket, once; `brought_by` is the ticket whose merge brings them."""
+        known = next((link for link in ticket.contacts if link.contact is contact), None)
+        if known is None:
+            came_from = brought_by.id if brought_by is not None else None
+            link = TicketContact(contact=contact, share_activity=share_activity, from_ticket_id=came_from)
+            ticket.contacts.append(link)
             session.flush()
+        elif brought_by is None:
+            known.from_ticket_id = None  # somebody put them on this ticket itself: a merge taken back leaves them
 
     # -- what staff do ------------------------------------------------------------------------------------------
 
@@ -103,17 +121,32 @@ class Desk:
             cause = f"untick {milestone}"
             audit.record(session, "unticked", by=by, cause=cause, now=now, ticket=ticket.id, milestone=milestone.name)
 
-    def recap(self, session: Session, ticket: Ticket, text: str, *, by: str, now: datetime) -> list[Outgoing]:
+    def recap(
+        self,
+        session: Session,
+        ticket: Ticket,
+        text: str,
+        *,
+        by: str,
+        now: datetime,
+        across_companies: bool = False,
+    ) -> list[Outgoing]:
         """Promise the recap mail to every contact that has an address; the box is ticked once it is sent.
 
-        Raises Missing when there is nobody to write to.
+        Contacts of another company that a merge has brought get it only with `across_companies`. Raises Missing when
+        there is nobody to write to, AcrossCompanies when the others are of two companies too.
         """
-        able = [link.contact for link in ticket.contacts if not link.contact.unreachable]
-        mails = [promise.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text) for c in able]
+        chosen = (
+            [one.contact for one in ticket.contacts] if across_companies else crossing.own_contacts(session, ticket)
+        )
+        able = [contact for contact in chosen if not contact.unreachable]
         if not able:
             raise Missing(
                 "no contact with a working address: tell the customer otherwise, and tick the box with a note how"
             )
+        if not across_companies:
+            require_one_company(session, ticket, [contact.email for contact in able])
+        mails = [promise.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text) for c in able]
         audit.record(session, "recap promised", by=by, cause="recap", now=now, ticket=ticket.id)
         return [m for m in mails if m is not None]
 
@@ -128,24 +161,73 @@ class Desk:
         if ticket.status is Status.COMPLETED:
             self._new_period(session, ticket, now)
         ticket.status = Status.COMPLETED if ticket.completed_at else Status.OPEN
-        ticket.merged_into_id = None
+        self._leave_merge(session, ticket)
         audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
         self._move_on(session, ticket, by, cause, now)
         reckon(ticket, self.settings)
 
-    def merge(self, session: Session, ticket: Ticket, into: Ticket, *, by: str, now: datetime) -> None:
+    def merge(
+        self,
+        session: Session,
+        ticket: Ticket,
+        into: Ticket,
+        *,
+        by: str,
+        now: datetime,
+        across_companies: bool = False,
+    ) -> None:
         """End this ticket as a duplicate of another; answers to it go there. Reopening takes it back.
 
-        Raises Missing when it cannot be: into itself, or into one that is merged.
+        A completed ticket that an open one is merged into is reopened, so that somebody goes on with the request.
+        Raises Missing when it cannot be, with what to do; AcrossCompanies when the two are of different companies and
+        nobody has confirmed that (`across_companies`).
         """
-        if ticket is into or into.status is Status.MERGED:
-            raise Missing("merge into another ticket that is not merged itself")
+        hold(session, into)  # whether it has ended decides what happens
+        self._require_mergeable(ticket, into)
+        names = crossing.between(session, ticket, into)
+        if names is not None and not across_companies:
+            raise AcrossCompanies(
+                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two companies. Check the number, and "
+                "confirm if they belong together all the same"
+            )
+        if into.status is Status.COMPLETED and ticket.status is Status.OPEN:
+            self.reopen(session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now)
         ticket.status, ticket.merged_into_id = Status.MERGED, into.id
         reckon(ticket, self.settings)
         self.relate(session, ticket, into, f"merged into #{into.id}")
         for link in ticket.contacts:
-            self.add_contact(session, into, link.contact, share_activity=link.share_activity)
-        audit.record(session, "merged", by=by, cause="merge", now=now, ticket=ticket.id, into=into.id)
+            self.add_contact(session, into, link.contact, share_activity=link.share_activity, brought_by=ticket)
+        cause = "merge across companies, confirmed" if names is not None else "merge"
+        audit.record(session, "merged", by=by, cause=cause, now=now, ticket=ticket.id, into=into.id)
+
+    @staticmethod
+    def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
+        """Raise Missing where a merge would leave a request in no list, or goes round in a circle."""
+        if ticket is into or into.status is Status.MERGED:
+            raise Missing("merge into another ticket that is not merged itself")
+        if ticket.status not in {Status.OPEN, Status.COMPLETED}:
+            raise Missing(f"#{ticket.id} is {ticket.status}: reopen it first")
+        if into.status not in {Status.OPEN, Status.COMPLETED}:
+            raise Missing(f"#{into.id} is closed as {into.status}: reopen it first, or merge it into #{ticket.id}")
+
+    def _leave_merge(self, session: Session, ticket: Ticket) -> None:
+        """Take a ticket out of the one it is merged into, and its contacts with it."""
+        into, ticket.merged_into_id = ticket.merged_into_id, None
+        source, contacts = ticket.id, {link.contact_id for link in ticket.contacts}
+        while into is not None and contacts:  # that one may be merged again, and has handed them on
+            brought = select(TicketContact).where(
+                TicketContact.ticket_id == into,
+                TicketContact.from_ticket_id == source,
+                TicketContact.contact_id.in_(contacts),
+            )
+            links = list(session.scalars(brought))
+            contacts = {link.contact_id for link in links}
+            for link in links:
+                session.delete(link)
+            session.flush()
+            target = session.get_one(Ticket, into)
+            session.expire(target, ["contacts"])
+            source, into = target.id, target.merged_into_id
 
     def end(self, session: Session, ticket: Ticket, status: Status, *, by: str, reason: str, now: datetime) -> None:
         """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
@@ -167,7 +249,8 @@ class Desk:
         self._retract(session, ticket, again)
         if Milestone.RESOLVED in again:
             ticket.resolution = None
-        ticket.stage, ticket.status, ticket.completed_at, ticket.merged_into_id = stage, Status.OPEN, None, None
+        ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
+        self._leave_merge(session, ticket)
         reckon(ticket, self.settings)
         audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
 
@@ -287,10 +370,10 @@ class Desk:
         notices = {Template.NOTICE, Template.OVERSIZED}
         if ticket.status is not Status.OPEN or any(m.template in notices for m in ticket.outbox):
             return
-        for link in ticket.contacts:
-            if promise.obstacle(session, ticket, link.contact, self.settings, now):
+        for contact in crossing.own_contacts(session, ticket):
+            if promise.obstacle(session, ticket, contact, self.settings, now):
                 continue
-            promise.promise(session, ticket, Template.NOTICE, link.contact, by=RULE, now=now)
+            promise.promise(session, ticket, Template.NOTICE, contact, by=RULE, now=now)
             self._close_tasks(session, ticket, TELL_KIND, by=by, now=now)
 
     def _close_tasks(self, session: Session, ticket: Ticket, kind: str, *, by: str, now: datetime) -> None:
@@ -324,7 +407,7 @@ class Desk:
             self._notify(session, ticket, mail, now)
 
     def _notify(self, session: Session, ticket: Ticket, template: Template, now: datetime) -> None:
-        contacts = [link.contact for link in ticket.contacts]
+        contacts = crossing.own_contacts(session, ticket)
         reasons = {c: promise.obstacle(session, ticket, c, self.settings, now) for c in contacts}
         able = [c for c, reason in reasons.items() if not reason]
         for contact in able:
@@ -344,8 +427,7 @@ class Desk:
         self.task(session, ticket, kind, TELL, now=now, cause=reason)
 
     def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
-        for link in ticket.contacts:
-            contact = link.contact
+        for contact in crossing.own_contacts(session, ticket):
             if contact.unsubscribed or promise.obstacle(session, ticket, contact, self.settings, now):
                 continue
             if promise.claim_survey(session, ticket, contact, self.settings, now):
@@ -404,6 +486,15 @@ def hold(session: Session, ticket: Ticket) -> None:
     """
     session.flush()  # a refresh forgets what is not written yet
     session.refresh(ticket, with_for_update={"key_share": True})  # rows that only refer to the ticket need not wait
+
+
+def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
+    """Raise AcrossCompanies where a mail from a ticket goes to people of more than one company."""
+    names = crossing.addressed(session, ticket, emails)
+    if len(names) > 1:
+        raise AcrossCompanies(
+            f"it goes to people of {' and '.join(names)}: leave the others out, or confirm that all of them may read it"
+        )
 
 
 def reached(ticket: Ticket) -> set[Milestone]:

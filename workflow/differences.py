@@ -61,15 +61,27 @@ def of_identity(session: Session, message: Message, item: InboundItem) -> tuple[
     """
     if belonging.identity(item) != message.message_id:
         return [], [OTHER_ID]
-    key = belonging.message_key(item)
-    if key is None or key == message.external_id:
+    keys = belonging.keys_of(item)
+    if keys is None or message.external_id in {keys.own, keys.shared, *keys.earlier}:
         return [], []
-    others = select(Message).where(Message.format == message.format, Message.external_id == key)
-    other = session.scalar(others.where(Message.id != message.id))
+    key = keys.own
+    other = _other_with(session, message, key)
+    if other is None and keys.shared:
+        first = _other_with(session, message, keys.shared)
+        if first is None:
+            key = keys.shared
+        elif not belonging.tells_apart(item, first.message_id):
+            other = first
     if other is not None:
         return [], [OTHERS_KEY.format(other.id, other.ticket_id)]
     before, after = ((k or "").rpartition("#")[2][:12] for k in (message.external_id, key))
     return [Field("content digest", before, after, partial(_put_key, message, key))], []
+
+
+def _other_with(session: Session, message: Message, key: str) -> Message | None:
+    """Another message that has this key."""
+    same = select(Message).where(Message.format == message.format, Message.external_id == key)
+    return session.scalar(same.where(Message.id != message.id))
 
 
 def of_ticket(desk: Desk, session: Session, ticket: Ticket, message: Message, item: InboundItem) -> Iterator[Field]:
@@ -116,7 +128,7 @@ class _Caveats:
     """The caveats of a ticket, those of its first message replaced by what it says now."""
 
     def __init__(self, message: Message, item: InboundItem, company: Company | None) -> None:
-        self._old = {*message.caveats}
+        self._old = {*message.caveats} - {REUSED}  # that stays true, whatever the message reads like
         self._new = [*item.caveats]
         if company is not None:
             self._old.add(NO_COMPANY)

@@ -136,6 +136,7 @@ class TicketContact(Base):
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id"), index=True)
     share_activity: Mapped[bool] = mapped_column(default=True)
+    from_ticket_id: Mapped[int | None]  # the ticket that brought them when it was merged into this one
     ticket: Mapped[Ticket] = relationship(back_populates="contacts")
     contact: Mapped[Contact] = relationship()
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +22,9 @@ class SomeTicket:
     """A ticket that is there or is to be: then with its row, whom to tell, or why they cannot be told."""
 
     id: int = 0
-    is_open: bool = True
     company: Company | None = None
     key: str | None = None  # of its company
+    senders: set[tuple[str, str]] = field(default_factory=set)  # who wrote on it, where its company is not known
     row: Row | None = None
     contact: Contact | None = None
     shared: bool = True
@@ -36,6 +36,7 @@ class SomeMessage:
     """A message that is there or is to be: then with its row."""
 
     ticket: SomeTicket
+    known: belonging.Recorded
     id: int = 0
     row: Row | None = None
 
@@ -48,16 +49,28 @@ class OnRecord(people.Records):
         self._companies(items)
         self._people({i.contact.key for i in items} - {""})
         self.lately: Counter[int | str] = Counter(promise.lately(session, [c.id for c in self._contacts.values()], now))
-        self.keys = [belonging.message_key(i) for i in items]  # of each item, in order
-        keys = {key for key in self.keys if key}
-        same = select(Message.external_id, Message.id, Message.ticket_id).where(
-            Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys)
+        self.keys = [belonging.keys_of(i) for i in items]  # of each item, in order
+        keys = {key for k in self.keys if k for key in (k.own, k.shared, *k.earlier) if key}
+        same = (
+            select(Message.external_id, Message.id, Message.message_id, Message.from_name, Ticket.id, Company.key)
+            .join(Ticket, Ticket.id == Message.ticket_id)
+            .outerjoin(Company, Company.id == Ticket.company_id)
+            .where(Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys))
         )
-        self.messages = {key: SomeMessage(SomeTicket(ticket), number) for key, number, ticket in session.execute(same)}
+        self.messages: dict[str, SomeMessage] = {}
+        for key, number, name, sender, ticket, company in session.execute(same):
+            known = belonging.Recorded(name, sender, company)
+            assert key is not None  # it is one of those asked for
+            self.messages[key] = SomeMessage(SomeTicket(ticket), known, number)
         names = {belonging.identity(i) for i in items} - {""}
         taken = select(Message.message_id).where(self._among(Message.message_id, names))
         self.names = set(session.scalars(taken))
         self._tickets(items)
+
+    def look_up(self, key: str) -> tuple[SomeMessage, belonging.Recorded] | None:
+        """Look up the message with this key, on record or planned."""
+        found = self.messages.get(key)
+        return (found, found.known) if found is not None else None
 
     def _companies(self, items: Sequence[InboundItem]) -> None:
         numbers = {people.kept_number(i.company_number) for i in items} - {""}
@@ -89,23 +102,26 @@ class OnRecord(people.Records):
 
     def _tickets(self, items: Sequence[InboundItem]) -> None:
         """Tickets that items may join, kept to this transaction: another answer may have moved one a moment ago."""
-        origins = {made for i in items if (made := belonging.origin(i))}
         threads = {belonging.thread(i) for i in items} - {""}
         tickets = (
-            select(Ticket.id, Ticket.origin, Ticket.thread_id, Ticket.status, Company.key)
+            select(Ticket.id, Ticket.thread_id, Company.key)
             .outerjoin(Company, Company.id == Ticket.company_id)
+            .where(self._among(Ticket.thread_id, threads), Ticket.status == Status.OPEN)
             .order_by(Ticket.id)
             .with_for_update(of=Ticket, key_share=True)
         )
-        by_origin = self.session.execute(tickets.where(self._among(Ticket.origin, origins)))
-        self.origins = {
-            origin: SomeTicket(number, is_open=status is Status.OPEN) for number, origin, _, status, _ in by_origin
-        }
         self.threads: dict[str, list[SomeTicket]] = {}
-        for number, _, thread, _, key in self.session.execute(
-            tickets.where(self._among(Ticket.thread_id, threads), Ticket.status == Status.OPEN)
-        ):
-            self.threads.setdefault(thread, []).append(SomeTicket(number, key=key))
+        of_nobody: dict[int, SomeTicket] = {}
+        for number, thread, key in self.session.execute(tickets):
+            ticket = SomeTicket(number, key=key)
+            self.threads.setdefault(thread, []).append(ticket)
+            if key is None:
+                of_nobody[number] = ticket
+        wrote = select(Message.ticket_id, Message.from_name, Message.from_email).where(
+            self._among(Message.ticket_id, set(of_nobody)), Message.direction == "in"
+        )
+        for number, name, email in self.session.execute(wrote):
+            of_nobody[number].senders.add(belonging.sender_of(name, email))
 
     def _among(self, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
         return rows.among(self.session, column, values)

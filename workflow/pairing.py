@@ -48,17 +48,28 @@ CONTENT: tuple[Sign, ...] = (
 )
 
 
-def pair(filed: Sequence[Filed], items: Sequence[InboundItem]) -> Pairs:
-    """Put items to their filings: by id, else by what of their content is unique, a lone item to a lone filing."""
+Fits = Callable[[Filed, InboundItem], bool]
+
+
+def pair(filed: Sequence[Filed], items: Sequence[InboundItem], fits: Fits = lambda _filed, _item: True) -> Pairs:
+    """Put items to their filings: by id, else by what of their content is unique, a lone item to a lone filing.
+
+    `fits` says whether a filing's ticket may have an item of another text: what is read otherwise replaces the text
+    on the ticket, and an id that several practices have, or a sender and a time, are no proof whose it is.
+    """
     if len(filed) == len(items) == 1:  # the same bytes: whatever reads otherwise now, it is the one that is in them
         return Pairs([(filed[0], items[0])], [], [])
     old = {at: _of_message(f.message) for at, f in enumerate(filed) if f.message is not None}
     new = {at: _of_item(item) for at, item in enumerate(items)}
     found: dict[int, int] = {}
+
+    def may_pair(at: int, other: int) -> bool:
+        return old[at].text == new[other].text or fits(filed[at], items[other])
+
     for sign in IDS:
-        _match(found, old, new, sign)
+        _match(found, old, new, sign, may_pair)
     for sign in CONTENT:
-        _match(found, old, new, sign, unique=True)
+        _match(found, old, new, sign, may_pair, unique=True)
     for at, one in enumerate(filed):
         if one.message is None and at in new:  # nothing tells what it was but where it stood
             found[at] = at
@@ -68,7 +79,13 @@ def pair(filed: Sequence[Filed], items: Sequence[InboundItem]) -> Pairs:
 
 
 def _match(
-    found: dict[int, int], old: dict[int, _Looks], new: dict[int, _Looks], sign: Sign, *, unique: bool = False
+    found: dict[int, int],
+    old: dict[int, _Looks],
+    new: dict[int, _Looks],
+    sign: Sign,
+    may_pair: Callable[[int, int], bool],
+    *,
+    unique: bool = False,
 ) -> None:
     """Pair what bears the same sign, and take it out of both sides."""
     there = _by_sign(new, sign)
@@ -76,9 +93,11 @@ def _match(
         news = there.get(value, [])
         if unique and not len(olds) == len(news) == 1:
             continue
-        for at, other in zip(olds, news, strict=False):
-            found[at] = other
-            del old[at], new[other]
+        for at in olds:
+            other = next((n for n in news if n in new and may_pair(at, n)), None)
+            if other is not None:
+                found[at] = other
+                del old[at], new[other]
 
 
 def _by_sign(side: dict[int, _Looks], sign: Sign) -> dict[Hashable, list[int]]:
@@ -90,7 +109,7 @@ def _by_sign(side: dict[int, _Looks], sign: Sign) -> dict[Hashable, list[int]]:
 
 
 def _of_message(m: Message) -> _Looks:
-    return _Looks(m.external_id, m.message_id, (m.from_name, m.from_email), m.sent_at, m.subject, m.text)
+    return _Looks(belonging.recorded_key(m), m.message_id, (m.from_name, m.from_email), m.sent_at, m.subject, m.text)
 
 
 def _of_item(i: InboundItem) -> _Looks:

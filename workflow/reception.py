@@ -1,7 +1,9 @@
 """Filing an inbound item: on the ticket it answers, as a new ticket, as a duplicate, or as no ticket at all."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -54,6 +56,11 @@ def why_rejected(row: RejectedRow) -> str:
     """Where a rejected row stands in the file, and what is wrong with it; none of what it says."""
     cell = f", cell {row.cell}" if row.cell else ""
     return f"{place(row)}{cell}: {row.reason}"
+
+
+def flagged(caveats: Sequence[str]) -> list[str]:
+    """Add to the caveats of a new ticket that its message carries the id of an earlier one."""
+    return list(dict.fromkeys([*caveats, REUSED]))
 
 
 def place(row: RejectedRow) -> str:
@@ -114,16 +121,26 @@ def _keep_automated(session: Session, report: Report, item: InboundItem, deliver
 
 
 def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
-    key = belonging.message_key(item)
+    keys, records = belonging.keys_of(item), people.Records(session)
+    key, earlier = belonging.placed(records, item, keys, partial(on_record, session, item.format))
     try:
-        with session.begin_nested():
-            return _append_or_open(desk, session, item, delivery, key, now)
-    except IntegrityError:
-        known = select(Message).where(Message.format == item.format, Message.external_id == key)
-        earlier = session.scalar(known) if key else None
         if earlier is None:
-            return None
-        return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
+            with session.begin_nested():
+                return _append_or_open(desk, session, item, delivery, key, now)
+    except IntegrityError:  # somebody else has filed it a moment ago
+        _, earlier = belonging.placed(records, item, keys, partial(on_record, session, item.format))
+    if earlier is None:
+        return None
+    return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
+
+
+def on_record(session: Session, kind: Format, key: str) -> tuple[Message, belonging.Recorded] | None:
+    """Look up the message with this key."""
+    known = session.scalar(select(Message).where(Message.format == kind, Message.external_id == key))
+    if known is None:
+        return None
+    company = known.ticket.company.key if known.ticket.company else None
+    return known, belonging.Recorded(known.message_id, known.from_name, company)
 
 
 def _append_or_open(
@@ -146,6 +163,8 @@ def _append_or_open(
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     cause = f"delivery {delivery.id}"
     if outcome is Outcome.OPENED:
+        if REUSED in message.caveats:
+            ticket.caveats = flagged(ticket.caveats)
         desk.open(session, ticket, cause=cause, now=now, oversized=oversized)
     else:
         audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)

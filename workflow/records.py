@@ -134,7 +134,9 @@ def claim(session: Session, contact: Contact, company: Company | None, *, by: st
     )  # fmt: skip
     if company is None:
         return 0
-    mine = select(Ticket).join(TicketContact, TicketContact.ticket_id == Ticket.id)
+    # Where a merge has brought the contact, the ticket is somebody else's.
+    own = (TicketContact.ticket_id == Ticket.id) & TicketContact.from_ticket_id.is_(None)
+    mine = select(Ticket).join(TicketContact, own)
     orphans = session.scalars(
         mine.where(TicketContact.contact_id == contact.id, Ticket.company_id.is_(None), Ticket.status == Status.OPEN)
     ).all()

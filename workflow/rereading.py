@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from parsers.item import InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, differences, journal, reports
+from workflow import audit, belonging, differences, journal, people, reports
 from workflow.desk import Desk
 from workflow.differences import Field
 from workflow.models import AutomatedMail, Delivery, Filing, Message, StoredAttachment, Ticket
@@ -57,7 +57,13 @@ def compare(
     """
     read, filed = [storable(item) for item in items], _filed(session, delivery)
     requests = [f for f in filed if f.filing.outcome not in REJECTED]
-    pairs = pair(requests, [item for item in read if isinstance(item, InboundItem)])
+    records = people.Records(session)
+
+    def fits(one: Filed, item: InboundItem) -> bool:
+        company = one.ticket.company if one.ticket is not None else None
+        return company is None or not belonging.names_practice(item) or belonging.is_for(records, item, company.key)
+
+    pairs = pair(requests, [item for item in read if isinstance(item, InboundItem)], fits)
     rejected = [f.filing for f in filed if f.filing.outcome in REJECTED]
     rows, new = _rejected(rejected, [row for row in read if isinstance(row, RejectedRow)], pairs.new)
     found = [_compared(desk, session, delivery, pairs, one, item, keys_of) for one, item in pairs.both]
@@ -192,7 +198,12 @@ def _compared(
 def _still_double(delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf) -> bool:
     """Whether an item is still the same as the message that it was taken for, both read by today's parser."""
     key, message = belonging.message_key(item), filed.message
-    if message is None or key == message.external_id or message.delivery_id is None:
+    if message is None or message.delivery_id is None or key == belonging.recorded_key(message):
+        return True
+    # An id that is none, or was none in the other export: the content decides, as when it was filed.
+    mine = belonging.keys_of(item)
+    by_content = mine is not None and message.external_id == mine.shared
+    if by_content and not belonging.tells_apart(item, message.message_id):
         return True
     if message.delivery_id != delivery.id:
         keys = keys_of(message.delivery_id)

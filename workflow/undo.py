@@ -31,6 +31,7 @@ _TICKET = (
 _TASK = ("assignee", "done_at", "done_by")
 _REACHED = ("period", "milestone", "at", "by", "note")
 _RELATION = ("ticket_id", "other_id", "reason", "verdict")
+_LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 
 @dataclass
@@ -46,16 +47,23 @@ def reversible(
 ) -> Iterator[Doing]:
     """Make what is done in the block one thing that `by` can take back for ten minutes.
 
-    `other` is a second ticket it touches, as a merge does. Mails promised in the block are held up for ten seconds.
-    Nothing is kept where the block changed nothing.
+    `other` is a second ticket it touches, as a merge does: it is put back too, where the block changed it. Mails
+    promised in the block are held up for ten seconds. Nothing is kept where the block changed nothing.
     """
     doing = Doing(words)
     hold(session, ticket)
-    tickets = [ticket, *([other] if other else [])]
-    before, seen = _picture(session, tickets), version(session, ticket.id)
+    if other is ticket:
+        other = None
+    if other is not None:
+        hold(session, other)
+    before, seen = _picture(session, ticket, other), version(session, ticket.id)
+    its_before, its_seen = (_state(other), version(session, other.id)) if other is not None else ({}, 0)
     yield doing
     session.flush()
     fresh = _new_mails(session, ticket, before)
+    if other is not None and (its_last := version(session, other.id)) > its_seen:
+        before["other"] = {"id": other.id, "audit_id": its_last, **its_before}
+        fresh += _new_mails(session, other, its_before)
     if fresh:
         session.execute(update(Outgoing).where(Outgoing.id.in_(fresh)).values(not_before=now + DELAY))
     last = version(session, ticket.id)
@@ -92,13 +100,22 @@ def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: da
         raise Missing("there is nothing to take back")
     if fault := _obstacle(session, undo, by, now):
         raise Missing(fault)
-    _withhold(session, ticket, undo)
-    _restore_rows(session, ticket, undo, by, now)
-    _put(ticket, undo.before["ticket"])
+    put_back = [(ticket, undo.before)]
+    if (its := undo.before.get("other")) is not None:
+        other = session.get_one(Ticket, its["id"])
+        hold(session, other)
+        put_back.append((other, its))
+    for one, before in put_back:
+        _withhold(session, one, before, undo)
+    _restore_links(session, undo.before)
+    _restore_relations(session, ticket, undo.before)
+    for one, before in put_back:
+        _restore_rows(session, one, before, undo, by, now)
+        _put(one, before["ticket"])
+        audit.record(session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id)
     undo.undone_at = now
-    audit.record(session, "undone", by=by, cause=undo.words, now=now, ticket=ticket.id, undo=undo.id)
     session.flush()
-    session.expire(ticket)
+    session.expire_all()
     return undo.words
 
 
@@ -109,28 +126,57 @@ def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
         return "it is taken back already"
     if now - undo.at > VALID:
         return "it can be taken back for ten minutes; now move the ticket back, or reopen it"
+    since = _happened_since(session, undo.ticket_id, undo.audit_id)
+    its = undo.before.get("other")
+    if not since and its is not None:
+        since = _happened_since(session, its["id"], its["audit_id"])
+        since = f"{since} on #{its['id']}" if since else ""
+    return f"since then: {since}. Move the ticket back, or reopen it" if since else ""
+
+
+def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
+    """What somebody has done to a ticket after an audit row, in words; "" for nothing that matters."""
     rows = select(Audit.action, Audit.actor).where(
-        Audit.ticket_id == undo.ticket_id, Audit.id > undo.audit_id, Audit.action.not_in(HARMLESS)
+        Audit.ticket_id == ticket, Audit.id > audit_id, Audit.action.not_in(HARMLESS)
     )
     since = session.execute(rows.order_by(Audit.id).limit(1)).first()
-    return f"since then: {since.action}, by {since.actor}. Move the ticket back, or reopen it" if since else ""
+    return f"{since.action}, by {since.actor}" if since else ""
 
 
 # -- the picture ----------------------------------------------------------------------------------------------------
 
 
-def _picture(session: Session, tickets: list[Ticket]) -> Values:
-    ticket, numbers = tickets[0], [t.id for t in tickets]
-    links = select(TicketContact.id).where(TicketContact.ticket_id.in_(numbers))
+def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
+    """What there is before something is done: the ticket, and the contacts and relations of all that it may touch."""
+    touched = {ticket.id} | ({other.id} if other is not None else set())
+    touched |= _merged_chain(session, ticket)  # reopening a merged ticket takes its contacts out of these
+    links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(touched)))
+    return {
+        **_state(ticket),
+        "relations": [_values(r, _RELATION) for r in _relations(session, ticket)],
+        "tickets": sorted(touched),
+        "links": [_values(link, _LINK) for link in links],
+    }
+
+
+def _state(ticket: Ticket) -> Values:
+    """The rows of one ticket."""
     return {
         "ticket": _values(ticket, _TICKET),
         "milestones": [_values(r, _REACHED) for r in ticket.milestones],
         "tasks": {str(t.id): _values(t, _TASK) for t in ticket.tasks},
         "mails": [m.id for m in ticket.outbox],
-        "relations": [_values(r, _RELATION) for r in _relations(session, ticket)],
-        "tickets": numbers,
-        "contacts": list(session.scalars(links)),
     }
+
+
+def _merged_chain(session: Session, ticket: Ticket) -> set[int]:
+    """The tickets that a ticket is merged into, one after the other."""
+    found: set[int] = set()
+    following = ticket.merged_into_id
+    while following is not None and following not in found:
+        found.add(following)
+        following = session.scalar(select(Ticket.merged_into_id).where(Ticket.id == following))
+    return found
 
 
 def _relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
@@ -143,13 +189,13 @@ def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
     return list(session.scalars(rows))
 
 
-def _withhold(session: Session, ticket: Ticket, undo: Undo) -> None:
+def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> None:
     """Take back the mails that were promised, every one, or none and raise Missing.
 
     Their rule keys become free: doing it again promises them again. The ticket is held already: it comes before its
     mails, as for whoever records what the relay said (outbox.py, `_record`), so that no two wait for each other.
     """
-    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, undo.before))).order_by(Outgoing.id)
+    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, before))).order_by(Outgoing.id)
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     for mail in mails:
         if mail.state is not OutboxState.WAITING or mail.attempts:  # claimed: it may be with the relay right now
@@ -160,16 +206,37 @@ def _withhold(session: Session, ticket: Ticket, undo: Undo) -> None:
         promise.release_survey(session, ticket)
 
 
-def _restore_rows(session: Session, ticket: Ticket, undo: Undo, by: str, now: datetime) -> None:
-    before = undo.before
+def _restore_rows(session: Session, ticket: Ticket, before: Values, undo: Undo, by: str, now: datetime) -> None:
     _restore_milestones(session, ticket, before["milestones"])
     for task in ticket.tasks:
         if (was := before["tasks"].get(str(task.id))) is not None:
             _put(task, was)
         else:  # closed, not removed: somebody may have read of it
             task.kind, task.done_at, task.done_by = f"{task.kind[:80]}:undone:{undo.id}", now, by
-    links = TicketContact.ticket_id.in_(before["tickets"]), TicketContact.id.not_in(before["contacts"])
-    session.execute(delete(TicketContact).where(*links))
+
+
+def _restore_links(session: Session, before: Values) -> None:
+    """Take away the contacts that came, and put back those that went."""
+    if "links" not in before:  # an undo of before 0016 knows their numbers only
+        came = TicketContact.ticket_id.in_(before["tickets"]), TicketContact.id.not_in(before["contacts"])
+        session.execute(delete(TicketContact).where(*came))
+        return
+    were = {values["id"]: values for values in before["links"]}
+    there = {
+        link.id: link
+        for link in session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(before["tickets"])))
+    }
+    for number in there.keys() - were.keys():
+        session.delete(there[number])
+    session.flush()
+    for number, values in were.items():
+        link = there.get(number) or TicketContact()
+        _put(link, values)
+        session.add(link)
+    session.flush()
+
+
+def _restore_relations(session: Session, ticket: Ticket, before: Values) -> None:
     were = {(r["ticket_id"], r["other_id"]): r for r in before["relations"]}
     for relation in _relations(session, ticket):
         was = were.get((relation.ticket_id, relation.other_id))

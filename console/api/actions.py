@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from flask import Response, request
-from marshmallow import Schema
+from marshmallow import Schema, fields
 from sqlalchemy.orm import Session
 
 from console.api import recap, shapes
@@ -13,7 +13,7 @@ from console.api.errors import Refused
 from console.api.fields import Strict, number, one_of, words
 from console.api.paging import Data
 from console.api.tickets import ABOUT, person, shown
-from console.ticket_actions import ACTIONS, NOTE, Action, Asked, act
+from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, NOTE, Action, Asked, act
 from console.web.asking import house, now, staff
 from workflow import notes, presence, process, undo
 from workflow.desk import Missing, ticket_or_missing
@@ -75,6 +75,10 @@ class Into(Strict):
     """The ticket that goes on."""
 
     into = number(required=True)
+    across_companies = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Confirms that the tickets are of two companies; without it that is 409."},
+    )
 
 
 class Note(Strict):
@@ -127,6 +131,10 @@ def _assignment(session: Session, told: Data) -> Data:
     return {"owner": person(session, told["owner"], "owner").id}
 
 
+def _merging(_: Session, told: Data) -> Data:
+    return {"into": told["into"], ACROSS: CONFIRMED if told["across_companies"] else ""}
+
+
 def _box(_: Session, told: Data) -> Data:
     return {**told, "milestone": BOXES[told["milestone"]]}
 
@@ -153,7 +161,7 @@ TABLE = {
         ACTIONS["move-back"], Back, lambda _, told: {**told, "stage": BACK[told["stage"]]}, "Move it back to a stage."
     ),
     "end": Does(ACTIONS["end"], End, words="Close it as spam or withdrawn."),
-    "merge": Does(ACTIONS["merge"], Into, words="End it as a duplicate of another."),
+    "merge": Does(ACTIONS["merge"], Into, _merging, "End it as a duplicate of another."),
     "telemedicine": Does(ACTIONS["telemedicine"], words="Hand over to the telemedicine specialist or group."),
     "note": Does(ACTIONS["note"], Note, words="Note something on its timeline."),
     "settle": Does(ACTIONS["settle"], Caveat, words="Say that a caveat was asked about."),

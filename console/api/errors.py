@@ -8,7 +8,7 @@ from flask import Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from workflow import journal
-from workflow.desk import Missing
+from workflow.desk import AcrossCompanies, Missing
 from workflow.store import AWAY
 
 WORDS = {
@@ -43,6 +43,9 @@ def answer(error: Exception) -> Response:
     """The answer for whatever went wrong."""
     if isinstance(error, Refused):
         return _said(error.code, error.detail, error.fields, error.headers)
+    if isinstance(error, AcrossCompanies):
+        how = "Send across_companies = true to confirm it."
+        return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
     if isinstance(error, Missing):
         return _said(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, AWAY):

@@ -41,7 +41,10 @@ class Enclosure(Strict):
 
 
 class Recap(Strict):
-    """The recap mail, to every contact of the ticket that mail reaches."""
+    """The recap mail, to every contact of the ticket that mail reaches.
+
+    Contacts of another company that a merge has brought get it only with `across_companies`.
+    """
 
     text = words(
         LONGEST,
@@ -55,6 +58,10 @@ class Recap(Strict):
     cc = fields.List(fields.Email(), load_default=list, validate=validate.Length(max=answering.MOST_RECIPIENTS))
     attachments = fields.List(
         fields.Nested(Enclosure), load_default=list, validate=validate.Length(max=drafts.MOST_FILES)
+    )
+    across_companies = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Confirms that it goes to people of two companies; without it that is 409."},
     )
     checked = fields.Boolean(
         load_default=False, metadata={"description": "Somebody has looked: what seems to be patient data is none."}
@@ -80,7 +87,10 @@ def _send(asked: Asked, told: Data, once: str) -> str:
     if written.promised_at is None:
         warned = _looked_at(asked, written, checked=told["checked"])
         desk, by = asked.house.desk, asked.me.name
-        answering.promise(asked.session, desk, asked.ticket, written, by=by, now=asked.now, warned=warned)
+        answering.promise(
+            asked.session, desk, asked.ticket, written, by=by, now=asked.now, warned=warned,
+            across_companies=told["across_companies"],
+        )  # fmt: skip
     elif all(mail.state is OutboxState.WITHHELD for mail in written.mails):
         raise Missing("the recap of this Idempotency-Key was taken back: send it under another one")
     return f"The recap goes to {len(written.to) + len(written.cc)}"
@@ -88,7 +98,9 @@ def _send(asked: Asked, told: Data, once: str) -> str:
 
 def _written(asked: Asked, told: Data, once: str) -> Written:
     settings, session, ticket = asked.house.settings, asked.session, asked.ticket
-    to = [r.email for r in answering.recipients(ticket, settings) if r.usual]
+    across = told["across_companies"]
+    found = answering.recipients(session, ticket, settings)
+    to = [r.email for r in found if r.usual or (across and r.reachable)]
     if not to:
         raise Missing(NOBODY)
     cc = [email.strip().casefold() for email in told["cc"]]

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import answer_data
 from console.answer_data import Warned
+from console.ticket_actions import ACROSS
 from console.web.asking import by_script, db, house, needs, now, number_of, staff
 from parsers import names
 from workflow import answering, drafts, mail_texts, presence
@@ -35,6 +36,7 @@ class Said:
     faults: Sequence[str] = ()
     changed: Sequence[Audit] = ()
     warned: Sequence[Warned] = ()
+    companies: Sequence[str] = ()  # whose people it goes to, where they are of more than one
     preview: bool = False
     code: int = 200
     seen: int = 0  # 0: the version of the ticket that is shown now
@@ -47,7 +49,7 @@ def compose(number: int) -> AnyResponse | tuple[str, int]:
     """The form: what was begun before, or a fresh one; `?text=NAME` begins with that text."""
     written = drafts.latest(db(), number, staff())
     if written is None:
-        written = answer_data.fresh(_ticket(db(), number), house().settings, staff(), now())
+        written = answer_data.fresh(db(), _ticket(db(), number), house().settings, staff(), now())
     if name := request.args.get("text", ""):
         _begin_with(_ticket(db(), number), written, name)
     return _page(number, written, Said())
@@ -58,7 +60,8 @@ def compose(number: int) -> AnyResponse | tuple[str, int]:
 def act(number: int) -> AnyResponse | tuple[str, int]:
     """Do what the button says, having kept what was typed.
 
-    409: sent once somebody has looked at what has changed, or at what looks like patient data, and says so again.
+    409: sent once somebody has looked at what has changed, at what looks like patient data, or at the companies whose
+    people get it, and says so again.
     422: it cannot be sent as it stands. In both cases nothing was sent, and nothing typed is lost.
     """
     said = Said(seen=_seen())
@@ -194,13 +197,26 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
     changed = presence.changes(session, ticket.id, said.seen, staff().name)
     warned = answer_data.warnings(session, ticket, written)
     agreed = not warned or request.form.get("agreed") == digest(written)
+    companies = answering.companies(session, ticket, written)
+    across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
+    if len(companies) > 1 and not across:
+        said.companies, said.code = companies, 409
     if changed or not agreed:
         said.changed, said.warned, said.code = changed, [] if agreed else warned, 409
         said.seen = max([said.seen, *(c.id for c in changed)])
         said.preview = agreed  # what was found is shown in the text as it is
+    if changed or not agreed or said.companies:
         return
     kinds = sorted({Kind(k).name for w in warned for k in w.kinds})
-    answering.promise(session, house().desk, ticket, written, by=staff().name, now=now(), warned=kinds)
+    answering.promise(
+        session, house().desk, ticket, written, by=staff().name, now=now(), warned=kinds, across_companies=across
+    )
+
+
+def recipients_digest(written: Written) -> str:
+    """What somebody confirms who sends to people of two companies: these addresses, and no others."""
+    everybody = sorted({*written.to, *written.cc})
+    return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
 
 
 def digest(written: Written) -> str:
@@ -231,6 +247,8 @@ def _page(number: int, written: Written, said: Said) -> tuple[str, int]:
     page = answer_data.page(db(), ticket, written, house(), me=staff(), now=now())
     return render_template(
         "answer/page.html", page=page, ticket=ticket, written=written, said=said, now=now(),
-        callers=callers(db(), ticket), seen=said.seen or page.seen, agreed=digest(written), watching=presence.WATCHING,
+        callers=callers(db(), ticket), seen=said.seen or page.seen, agreed=digest(written),
+        across=recipients_digest(written), across_field=ACROSS, confirmed=request.form,
+        watching=presence.WATCHING,
         changes=answer_data.told(db(), said.changed), most=drafts.MOST_BYTES,
     ), said.code  # fmt: skip

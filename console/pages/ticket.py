@@ -6,13 +6,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import ticket_page_data
 from console.audit_words import actor, known_to, meanwhile, why
-from console.ticket_actions import ACTIONS, Action, Asked, act
+from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, Action, Asked, act
 from console.timeline_data import Happened
 from console.web.asking import background, by_script, db, house, needs, now, number_of, staff
 from ingest.duplicates import file_separately
 from ingest.rereading import UnreadableError
 from workflow import presence
-from workflow.desk import Missing, ticket_or_missing
+from workflow.desk import AcrossCompanies, Missing, ticket_or_missing
 from workflow.models import Audit, Message, Ticket
 from workflow.rights import Right
 from workflow.states import Status, Verdict
@@ -34,6 +34,7 @@ def show(number: int) -> str:
 def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     """Do one of the actions. 409 and the question again when others did something since the page was seen.
 
+    409 and a question too when two companies would come together: both are named, and a button confirms it.
     422 and the page with what was typed when it cannot be done.
     """
     action = ACTIONS.get(name) or abort(404)
@@ -44,6 +45,8 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
             if not changed:
                 asked = Asked(house(), session, ticket, session.merge(staff(), load=False), now(), request.form)
                 said = act(asked, action)
+    except AcrossCompanies as both:
+        return _ask_across(number, action, str(both)), 409
     except Missing as missing:
         return _page(number, fault=str(missing)), 422
     if changed:
@@ -113,6 +116,13 @@ def _ask_again(number: int, action: Action, changed: list[Audit]) -> str:
         "ticket/changed.html", number=number, label=action.label, changes=_told(changed[-SHOWN:]), kept=kept,
         seen=max(c.id for c in changed), written=_written_since(changed),
     )  # fmt: skip
+
+
+def _ask_across(number: int, action: Action, both: str) -> str:
+    kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", ACROSS}}
+    return render_template(
+        "ticket/across.html", number=number, label=action.label, both=both, kept=kept, field=ACROSS, value=CONFIRMED
+    )
 
 
 def _written_since(changed: list[Audit]) -> list[Message]:

@@ -185,15 +185,18 @@ def test_a_trial_of_a_failed_one_tells_what_would_come_of_it_and_leaves_nothing(
     read_in(house)
     reads(ParseError("?"))
     number = read_in(house)
-    reads(known, more, replace(more, text="other"), reply)
+    threaded = row("more", thread_id="t2"), row("and more", thread_id="t2")
+    reads(known, more, replace(more, text="other"), reply, *threaded)
     before, woken[:] = everything(house), []
     tried = trial(house, number)
-    assert (tried.filed, tried.left) == (0, 4)
+    assert (tried.filed, tried.left) == (0, 6)
     assert tried.becoming == [
         Becoming(Outcome.DUPLICATE, 1),
         Becoming(Outcome.OPENED),
-        Becoming(Outcome.APPENDED),  # on the ticket of the one before it, which has no number yet
+        Becoming(Outcome.OPENED),  # the id of the one before it with another text
         Becoming(Outcome.APPENDED, 2),
+        Becoming(Outcome.OPENED),
+        Becoming(Outcome.APPENDED),  # on the ticket of the one before it, which has no number yet
     ]
     assert everything(house) == before
     assert woken == []
@@ -295,7 +298,7 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
         ({"text": "mended"}, ["text", "content digest"], "text", "mended"),
         ({"reply_text": "newest"}, ["newest text"], "reply_text", "newest"),
         ({"html": "<p>x"}, ["html"], "html", "<p>x"),
-        ({"sender": Address("Jo", "")}, ["sender's name"], "from_name", "Jo"),
+        ({"sender": Address("Jo", "")}, ["sender's name", "content digest"], "from_name", "Jo"),
         ({"sent_at": START}, ["date", "content digest"], "sent_at", START),
         ({"details": (("Payer", "Acme"),)}, ["details"], "details", [["Payer", "Acme"]]),
         ({"caveats": ("no phone",)}, ["caveats", "ticket's caveats"], "caveats", ["no phone"]),
@@ -641,7 +644,7 @@ def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(any_
     assert filings(house, number) == [(0, "opened", 1), (1, "duplicate", 1)]
     reads(replace(blank, text="one"), replace(blank, text="two"))
     assert told(done(house, number)) == [("changed", ["text", "content digest"]), ("received", [])]
-    assert filings(house, number) == [(0, "opened", 1), (1, "appended", 1)]
+    assert filings(house, number) == [(0, "opened", 1), (1, "opened", 2)]
     assert [message(house, n).text for n in (1, 2)] == ["one", "two"]
 
 

@@ -272,9 +272,8 @@ def test_reopening_an_open_ticket_is_refused(house: House) -> None:
 def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_taken_back(house: House) -> None:
     old, into = ticket_of(house, mail(sender=Address("", "bob@b.example"))), ticket_of(house)
     with house.store.transaction() as session:
-        house.desk.merge(
-            session, session.get_one(Ticket, old), session.get_one(Ticket, into), by="O", now=house.clock()
-        )
+        one, other = session.get_one(Ticket, old), session.get_one(Ticket, into)
+        house.desk.merge(session, one, other, by="O", now=house.clock(), across_companies=True)
     assert reply(house, old, sender=Address("", "bob@b.example")) == into
     assert {link.contact_id for link in ticket(house, into).contacts} >= {contact(house, "bob@b.example").id}
     complete(house, old)
@@ -282,6 +281,7 @@ def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_taken_back
     assert [m.template for m in ticket(house, old).outbox] == [Template.NOTICE]
     desk_of(house, old, "reopen", cause="not a duplicate")
     assert ticket(house, old).merged_into_id is None
+    assert contact(house, "bob@b.example").id not in {link.contact_id for link in ticket(house, into).contacts}
 
 
 def test_answers_follow_a_chain_of_merges_to_its_end(house: House) -> None:

@@ -114,7 +114,8 @@ def test_a_merge_is_taken_back_on_both_tickets(any_house: House, ticket: int) ->
     now = any_house.clock()
 
     def merge(session: Any, found: Ticket) -> None:
-        any_house.desk.merge(session, found, session.get_one(Ticket, other), by=ME, now=now)
+        into = session.get_one(Ticket, other)
+        any_house.desk.merge(session, found, into, by=ME, now=now, across_companies=True)
 
     number = act(any_house, ticket, "merge", merge, other)
     assert counted(any_house, TicketContact, TicketContact.ticket_id == other) == 2
