@@ -1,7 +1,7 @@
 """Deliveries as plain data: the list, one of them, and which are to be read again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from console.times import iso
+from workflow import sheets
 from workflow.failed import needs_a_person
 from workflow.models import Delivery, Filing, Receipt
 from workflow.states import DeliveryState, Outcome
@@ -91,6 +92,10 @@ def one(session: Session, number: int, now: datetime) -> Data | None:
             {"item": f.position + 1, "outcome": f.outcome, "ticket": f.ticket_id, "message": f.message_id,
              "reason": f.reason}
             for f in delivery.filings
+        ],
+        "sheets": [
+            {**asdict(one), "accounted": one.accounted, "in_words": sheets.in_words(one)}
+            for one in sheets.of_delivery(session, number)
         ],
     }  # fmt: skip
 

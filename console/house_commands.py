@@ -84,6 +84,10 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
 
     received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door. Counted are
     items: a mail is one, a workbook as many as it has messages (one until it has been read).
+
+    For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank; `intake delivery ID`
+    says where they stand.
+
     Exit code 1 if it does not add up.
     """
     from workflow.ledger import balance

@@ -10,7 +10,7 @@ import click
 from console import faults, opening, show
 
 if TYPE_CHECKING:
-    from parsers.item import Format
+    from parsers.item import Format, SheetCounts
     from parsers.options import Options
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
@@ -34,6 +34,7 @@ def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool,
 
     With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file, or a row of
     one, could not be read; its line has `error`. Workbooks are read by the profiles there are (`intake profiles`).
+    What is no request in a workbook (headings, titles, footers, blank rows) is counted on standard error.
     Next: `intake deliver` puts a file through the door.
     """
     if html and kind != "reply":
@@ -78,10 +79,24 @@ def _item_reader(kind: str) -> Reader:
     told = _options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
-        for one in parsers.stream(Format(kind), raw, told):
+        stream = parsers.stream(Format(kind), raw, told)
+        for one in stream:
             yield lines.rejected_line(file, one) if isinstance(one, RejectedRow) else as_line(file, one)
+        _report_sheets(file, parsers.sheets_read(stream))
 
     return reader
+
+
+def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
+    """Say on standard error what the rows of a workbook's sheets were read as.
+
+    Scripts take the lines of items from standard output.
+    """
+    if counts:
+        from workflow.sheets import in_words
+
+        for one in counts:
+            click.echo(show.visible(f"{file}, {one.sheet or 'the table'}: {in_words(one)}"), err=True)
 
 
 def _options(form: "Format") -> "Options":

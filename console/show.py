@@ -185,6 +185,8 @@ def delivery(found: Data) -> None:
     out.print(table(("came", "door", "", "the door's name for it"), came))
     if said := rows_of(found):
         out.print(f"[yellow]! {said}[/yellow]")
+    if found["sheets"]:
+        out.print(table(("sheet", "read as"), ((s["sheet"] or "–", s["in_words"]) for s in found["sheets"])))
     first = sorted(found["filings"], key=lambda f: f["outcome"] != "rejected")[:MOST_ROWS]  # those to be looked at
     filed = ((f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"]) for f in first)
     if found["filings"]:
@@ -198,13 +200,27 @@ def delivery(found: Data) -> None:
 
 
 def ledger(found: "Balance") -> None:
-    """Both sides of the ledger, a line a door."""
+    """Both sides of the ledger, a line a door, and a line a workbook: those that do not add up first."""
+    from workflow.sheets import KINDS
+
     lines = {**found.doors, "together": found.total}
     words = list(found.total.as_dict())
     rows = ((name, *line.as_dict().values(), "yes" if line.adds_up else "NO") for name, line in lines.items())
     screen().print(table(("door", *words, "adds up"), rows))
     if not found.doors:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
+    if found.workbooks:
+        kinds = ("rows", *KINDS)
+        books = (
+            (f"delivery {one.delivery}", *(getattr(one, kind) for kind in kinds), "yes" if one.adds_up else "NO")
+            for one in sorted(found.workbooks, key=lambda one: one.adds_up)[:MOST_ROWS]
+        )
+        screen().print(table(("workbook", *kinds, "adds up"), books))
+        if (more := len(found.workbooks) - MOST_ROWS) > 0:
+            click.echo(f"… and {more} older workbooks: --json shows all")
+    if found.broken_workbooks:
+        numbers_ = ", ".join(map(str, found.broken_workbooks[:MOST_ROWS]))
+        click.echo(f"Workbooks with rows that are not accounted for: deliveries {numbers_}", err=True)
     if found.broken:
         click.echo(f"Deliveries whose items do not add up: {', '.join(map(str, found.broken))}", err=True)
     if not found.adds_up:

@@ -17,7 +17,7 @@ from operator import length_hint
 from typing import IO, Any
 
 import parsers
-from parsers.item import Format, Parsed, ParseError
+from parsers.item import Format, Parsed, ParseError, SheetCounts
 from parsers.options import Options
 from workflow.storable import storable
 
@@ -60,24 +60,32 @@ def read_frame(read: Callable[[int], bytes]) -> bytes | None:
     return body if len(body) == size else None
 
 
-def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[tuple[list[Parsed], int]]:
-    """The items as they are read, storable, some at a time, the first ones left out; and how many there are, or 0.
+Told = tuple[list[Parsed], int, tuple[SheetCounts, ...]]
 
-    Raises what `parsers.stream` does.
+
+def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[Told]:
+    """Yield the items as they are read, storable, some at a time, the first ones left out.
+
+    With each lot comes how many there are in all, or 0; with the last one what the sheets of a workbook were read as.
+    That lot may be empty. Raises what `parsers.stream` does.
     """
     stream, read, damage = parsers.stream(form, raw, options), skip, None
     left = islice(stream, skip, None)
-    while damage is None:
+    sheets: tuple[SheetCounts, ...] = ()
+    while damage is None and not sheets:
         items: list[Parsed] = []
         try:
             items.extend(map(storable, islice(left, MOST_ITEMS)))
         except ParseError as error:  # what was read before goes first
             damage = error
-        if not items:
+        else:
+            # Counted at the end of the file: so a small workbook is one frame, as any other item is.
+            sheets = storable(parsers.sheets_read(stream))
+        if not (items or sheets):
             break
         read += len(items)
         more = length_hint(stream)
-        yield items, read + more if more else 0
+        yield items, read + more if more else 0, sheets
     if damage is not None:
         raise damage
 
@@ -87,8 +95,8 @@ def _answers(raw: bytes, form: Format | None, options: Options, skip: int) -> It
         if form is None:
             yield TOP, tuple(parsers.top(raw, options))
         else:
-            for items, of in frames(form, raw, options, skip):
-                yield ITEMS, (items, of)
+            for told in frames(form, raw, options, skip):
+                yield ITEMS, told
     except ParseError as error:
         yield REFUSED, (str(error),)
     except MemoryError:

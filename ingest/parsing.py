@@ -29,7 +29,7 @@ from ingest.parse_child import (
     frames,
     read_frame,
 )
-from parsers.item import Format, Parsed, ParseError
+from parsers.item import Format, Parsed, ParseError, SheetCounts
 from parsers.options import PLAIN, Options
 from workflow.settings import Settings
 
@@ -44,7 +44,7 @@ SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the othe
 YIELDING = 10  # added to the niceness of its process, which then ends with the item: it cannot be taken back
 OURS = "INTAKE_"  # settings, keys among them, are no business of a parser's
 SAFE = {  # what an answer may be made of: its process has read hostile bytes, and pickle could call anything
-    "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce", "RejectedRow"},
+    "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce", "RejectedRow", "SheetCounts"},
     "datetime": {"datetime", "timezone", "timedelta"},
 }
 
@@ -65,10 +65,14 @@ class BrokenError(Exception):
 
 
 class Frame(NamedTuple):
-    """Some items in a row, and how many there are in all; 0 if that is not known."""
+    """Some items in a row, and how many there are in all; 0 if that is not known.
+
+    The last frame of a workbook says what its sheets were read as.
+    """
 
     items: list[Parsed]
     of: int = 0
+    sheets: tuple[SheetCounts, ...] = ()
     top: Sequence["Top"] = ()  # instead of items: the first rows of the tables in a file
 
 
@@ -361,7 +365,7 @@ def start(form: Format, raw: bytes, options: Options = PLAIN, skip: int = 0) -> 
         if _lanes is not None and form is not Format.PHONE:
             return _lanes.start(form, raw, options, skip)
         read = frames(form, raw, options, skip)
-        first = Frame(*next(read, ([], 0)))
+        first = Frame(*next(read, ([], 0, ())))
         done.set_result(Answer([first], (Frame(*told) for told in read), more=False))
     except Exception as error:  # noqa: BLE001  # handed to whoever asks for the result
         done.set_exception(error)
@@ -378,7 +382,17 @@ def aside(work: Callable[[], None]) -> None:
 
 def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[Parsed]:
     """Parse and wait for all of it, rejected rows among the items. Raises as `start`."""
-    return [parsed for frame in start(form, raw, options).result() for parsed in frame.items]
+    return parse_whole(form, raw, options).items
+
+
+def parse_whole(form: Format, raw: bytes, options: Options = PLAIN) -> Frame:
+    """Parse and wait for all of it, as one frame; rejected rows are among the items. Raises as `start`."""
+    items: list[Parsed] = []
+    sheets: tuple[SheetCounts, ...] = ()
+    for frame in start(form, raw, options).result():
+        items += frame.items
+        sheets = frame.sheets or sheets
+    return Frame(items, len(items), sheets)
 
 
 def top(raw: bytes, options: Options) -> "list[Top]":

@@ -19,7 +19,7 @@ from ingest.intake import READ
 from ingest.options import options
 from ingest.parsing import Answer, BrokenError, EndedError, Frame
 from parsers.item import Format, ParseError
-from workflow import journal
+from workflow import journal, sheets
 from workflow.bulk import receive_all
 from workflow.due import READING, due
 from workflow.house import House
@@ -230,14 +230,14 @@ def _joined(answer: Answer) -> Iterator[Frame]:
     """Yield a few frames as one: what a transaction costs by itself is shared by more rows."""
     frames = iter(answer)
     for first in frames:
-        items, of = list(first.items), first.of
+        items, of, counts = list(first.items), first.of, first.sheets
         try:
             for more in islice(frames, AT_ONCE - 1):
-                items, of = items + more.items, more.of
+                items, of, counts = items + more.items, more.of, more.sheets or counts
         except (ParseError, EndedError, BrokenError):
             yield Frame(items, of)
             raise
-        yield Frame(items, of)
+        yield Frame(items, of, counts)
 
 
 def _file_some(house: House, session: Session, number: int, first: int, frame: Frame, *, last: bool) -> bool:
@@ -252,6 +252,7 @@ def _file_some(house: House, session: Session, number: int, first: int, frame: F
     delivery.items, delivery.not_before = filed if last else max(frame.of, filed + 1), now + READING
     if last:
         delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
+        sheets.keep(session, number, frame.sheets)
     elif frame.items:
         delivery.attempts = 1  # it gets on: what ends its reader now has not ended it here before
     return last

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session, defer
 
 from ingest import parsing
 from ingest.options import options
-from ingest.parsing import EndedError
+from ingest.parsing import EndedError, Frame
 from ingest.reading import opened
-from parsers.item import Format, InboundItem, Parsed, ParseError
-from workflow import audit, belonging, journal, rereading
+from parsers.item import Format, InboundItem, Parsed, ParseError, SheetCounts
+from workflow import audit, belonging, journal, rereading, sheets
 from workflow.blobs import Vault
 from workflow.desk import Desk
 from workflow.house import House
@@ -47,6 +47,7 @@ class Reread:
     becoming: list[Becoming]  # of those to be received, in their order; of a preview the first MOST_TRIED
     items: list[Parsed] = field(repr=False)
     others: "_Others" = field(repr=False)
+    sheets: tuple[SheetCounts, ...] = ()  # what the sheets of a workbook are read as now
 
     @property
     def changes(self) -> bool:
@@ -85,7 +86,7 @@ class _Others:
         wanted, self._wanted = self._wanted, set()
         for number in wanted:
             try:
-                items = parsed(self._house, number)
+                items = parsed(self._house, number).items
                 requests = [i for i in items if isinstance(i, InboundItem)]
                 self._known[number] = {key for i in requests if (key := belonging.message_key(i))}
             except UnreadableError:
@@ -98,12 +99,13 @@ def preview(house: House, number: int) -> Reread:
 
     Raises UnreadableError when it cannot be read, LookupError when there is no such delivery.
     """
-    items, others = parsed(house, number), _Others(house)
+    read, others = parsed(house, number), _Others(house)
+    items = read.items
     findings = _compared(house, number, items, others)
     if others.read():
         findings = _compared(house, number, items, others)
     received = list(islice((f for f in findings if f.verdict is Verdict.RECEIVED), MOST_TRIED))
-    return Reread(number, findings, _tried(house, number, received), items, others)
+    return Reread(number, findings, _tried(house, number, received), items, others, read.sheets)
 
 
 def _compared(house: House, number: int, items: list[Parsed], others: _Others) -> list[Finding]:
@@ -116,11 +118,12 @@ def apply(house: House, shown: Reread, *, by: str) -> Reread:
     with house.store.transaction() as session:
         delivery = _delivery(session, shown.number, hold=True)
         if delivery.state is not DeliveryState.PROCESSED:  # somebody is reading it
-            return Reread(shown.number, [], [], shown.items, shown.others)
+            return Reread(shown.number, [], [], shown.items, shown.others, shown.sheets)
         findings = rereading.compare(house.desk, session, delivery, shown.items, shown.others)
         filings = rereading.put(house.desk, session, delivery, findings, by=by, now=house.clock())
+        sheets.keep(session, shown.number, shown.sheets)
         becoming = [Becoming(f.outcome, f.ticket_id, f.reason) for f in filings]
-    return Reread(shown.number, findings, becoming, shown.items, shown.others)
+    return Reread(shown.number, findings, becoming, shown.items, shown.others, shown.sheets)
 
 
 def trial(house: House, number: int) -> Trial:
@@ -128,7 +131,7 @@ def trial(house: House, number: int) -> Trial:
 
     Raises UnreadableError when it cannot be read, LookupError when there is no such delivery.
     """
-    items = parsed(house, number)
+    items = parsed(house, number).items
     with house.store.reading() as session:
         filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
     left = items[filed:]
@@ -163,15 +166,15 @@ def shown_to(house: House, number: int, *, by: str, cause: str) -> tuple[Format,
     return found
 
 
-def parsed(house: House, number: int) -> list[Parsed]:
-    """The items of a delivery, as its stored bytes are read today.
+def parsed(house: House, number: int) -> Frame:
+    """The items of a delivery, and what its sheets are read as, as its stored bytes are read today.
 
     Raises UnreadableError when they cannot be, LookupError when there is no such delivery.
     """
     form, raw = original(house, number)
     how = options(house, form)
     with in_our_words():
-        return parsing.parse(form, raw, how)
+        return parsing.parse_whole(form, raw, how)
 
 
 @contextmanager

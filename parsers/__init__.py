@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from parsers.item import Address, Attachment, Format, InboundItem, Parsed, ParseError, RejectedRow
+from parsers.item import Address, Attachment, Format, InboundItem, Parsed, ParseError, RejectedRow, SheetCounts
 from parsers.options import PLAIN, Options
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def stream(fmt: Format, raw: bytes, options: Options = PLAIN) -> Iterator[Parsed
     return iter(PARSERS[fmt](raw, options))
 
 
+def sheets_read(stream: Iterator[Parsed]) -> tuple[SheetCounts, ...]:
+    """Return what the sheets of a workbook were read as, once its stream is at its end; () before, and for others."""
+    sheets: tuple[SheetCounts, ...] = getattr(stream, "sheets", ())
+    return sheets
+
+
 def top(raw: bytes, options: Options = PLAIN) -> "list[Top]":
     """The first rows of every table in a file that has any, for a person to say what its columns mean.
 
@@ -67,7 +73,9 @@ __all__ = [
     "ParseError",
     "Parsed",
     "RejectedRow",
+    "SheetCounts",
     "parse",
+    "sheets_read",
     "stream",
     "top",
 ]

@@ -16,7 +16,17 @@ from parsers.binary_cells import DAMAGED_CELL
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import LINK
-from parsers.worksheet import MAX_STRINGS, MISNUMBERED, MISPLACED, NO_SUCH_TEXT, Cell, Row
+from parsers.worksheet import (
+    MAX_STRINGS,
+    MISNUMBERED,
+    MISPLACED,
+    NO_SUCH_TEXT,
+    UNMERGED,
+    Cell,
+    Merges,
+    Row,
+    add_merge,
+)
 
 _BOF_8 = 0x0600
 _WORKSHEET = 0
@@ -28,7 +38,7 @@ _FORMULA, _RK, _MULTIPLE_RK, _NUMBER, _SHARED, _LABEL, _RICH_LABEL, _BOOL_OR_ERR
     0x06, 0x27E, 0xBD, 0x203, 0xFD, 0x204, 0xD6, 0x205,
 )  # fmt: skip
 _CELLS = {_FORMULA, _RK, _MULTIPLE_RK, _NUMBER, _SHARED, _LABEL, _RICH_LABEL, _BOOL_OR_ERROR}
-_ROW, _STRING, _CONTINUE, _HLINK = 0x208, 0x207, 0x3C, 0x1B8
+_ROW, _STRING, _CONTINUE, _HLINK, _MERGED = 0x208, 0x207, 0x3C, 0x1B8, 0xE5
 _DATE_MODE, _FORMAT, _XF, _BOUND_SHEET, _SST, _BOF = 0x22, 0x41E, 0xE0, 0x85, 0xFC, 0x809
 
 
@@ -54,10 +64,10 @@ def open_workbook(stream: bytes) -> Book:
     book = Book(date_1904=told.date_1904, formats=[told.codes.get(code, "General") for code in told.styles])
     for place, state, kind, name in told.sheets:
         if kind == _WORKSHEET and state == 0:
-            links = _links(stream, place)
-            book.sheets.append(Sheet(name, partial(_rows, stream, place, told.strings, links)))
+            links, merges = _behind_the_cells(stream, place)
+            book.sheets.append(Sheet(name, partial(_rows, stream, place, told.strings, links, merges)))
         elif kind == _WORKSHEET:
-            book.hidden_sheets += 1
+            book.hidden.append(name)
     if not told.sheets:
         raise ParseError(kinds.OLD_DAMAGED)
     return book
@@ -150,11 +160,19 @@ class _Seams:
             self._part, self._at = part, 0
 
 
-def _links(stream: bytes, place: int) -> dict[int, dict[int, str]]:
-    """The web addresses of cells, by row and column from 1; going through it all shows that no record is missing."""
+def _behind_the_cells(stream: bytes, place: int) -> tuple[dict[int, dict[int, str]], Merges]:
+    """The web addresses of cells, by row and column from 1, and the merged cells.
+
+    Going through all of the sheet shows that no record is missing.
+    """
     found: dict[int, dict[int, str]] = {}
+    merges: Merges = {}
     count = 0
     for kind, start, end in binary_cells.records(stream, place, whole=False):
+        if kind == _MERGED:  # a count, then first and last row, first and last column of each (MS-XLS §2.4.168)
+            for at in range(start + 2, end - 7, 8):
+                first, last, column = struct.unpack_from("<HHH", stream, at)
+                add_merge(merges, first + 1, last + 1, column + 1)
         if kind != _HLINK or count >= _MOST_LINKS or end - start < 32:  # noqa: PLR2004 - the least a link has
             continue
         count += 1
@@ -166,10 +184,12 @@ def _links(stream: bytes, place: int) -> dict[int, dict[int, str]]:
             row, column = data[0] | data[1] << 8, data[4] | data[5] << 8
             if address.startswith(LINK):
                 found.setdefault(row + 1, {})[column + 1] = address
-    return found
+    return found, merges
 
 
-def _rows(stream: bytes, place: int, strings: list[str], links: dict[int, dict[int, str]]) -> Iterator[Row]:
+def _rows(
+    stream: bytes, place: int, strings: list[str], links: dict[int, dict[int, str]], merges: Merges
+) -> Iterator[Row]:
     hidden: set[int] = set()
     row = _Row(0, strings)
     for kind, start, end in binary_cells.records(stream, place, whole=False):
@@ -181,10 +201,10 @@ def _rows(stream: bytes, place: int, strings: list[str], links: dict[int, dict[i
         elif kind in _CELLS and end - start >= 6:  # noqa: PLR2004 - row, column and style
             number = (stream[start] | stream[start + 1] << 8) + 1
             if number != row.number:
-                yield from row.finished(hidden, links)
+                yield from row.finished(hidden, links, merges)
                 row = _Row(number, strings, MISNUMBERED if number < row.number else "")
             row.add(kind, stream[start:end])
-    yield from row.finished(hidden, links)
+    yield from row.finished(hidden, links, merges)
 
 
 class _Row:
@@ -196,7 +216,7 @@ class _Row:
         self._cells: dict[int, Cell] = {}
         self._result = (0, 0)  # column and style of a formula whose text comes in the next record
 
-    def finished(self, hidden: set[int], links: dict[int, dict[int, str]]) -> Iterator[Row]:
+    def finished(self, hidden: set[int], links: dict[int, dict[int, str]], merges: Merges) -> Iterator[Row]:
         cells = self._cells
         if not cells:
             return
@@ -206,7 +226,7 @@ class _Row:
         for column, link in links.get(self.number, {}).items():
             if column in cells:
                 cells[column] = cells[column]._replace(link=link)
-        yield Row(self.number, self.number in hidden, cells)
+        yield Row(self.number, self.number in hidden, cells, merges.get(self.number, UNMERGED))
 
     def add(self, kind: int, data: bytes) -> None:
         """Take a record of one cell, or of several numbers beside each other."""

@@ -12,7 +12,19 @@ from parsers.binary_cells import DAMAGED_CELL
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import Package
-from parsers.worksheet import LAST_COLUMN, LAST_ROW, MAX_STRINGS, MISNUMBERED, MISPLACED, NO_SUCH_TEXT, Cell, Row
+from parsers.worksheet import (
+    LAST_COLUMN,
+    LAST_ROW,
+    MAX_STRINGS,
+    MISNUMBERED,
+    MISPLACED,
+    NO_SUCH_TEXT,
+    UNMERGED,
+    Cell,
+    Merges,
+    Row,
+    add_merge,
+)
 from parsers.xml_part import DAMAGED
 
 MAX_RECORD = 2**24  # bytes
@@ -20,7 +32,7 @@ _ROW, _BLANK, _LAST_CELL, _RICH = 0, 1, 11, 62
 _RK, _ERROR, _BOOL, _REAL, _TEXT, _SHARED = 2, 3, 4, 5, 6, 7
 _FORMULAS = {8: _TEXT, 9: _REAL, 10: _BOOL, 11: _ERROR}
 _STRING, _FORMAT, _XF, _BEGIN_XFS, _END_XFS = 19, 44, 47, 617, 618
-_BEGIN_DATA, _BOOK, _SHEET, _LINK = 145, 153, 156, 494
+_BEGIN_DATA, _BOOK, _SHEET, _LINK, _MERGED = 145, 153, 156, 494, 176
 _HIDDEN_ROW = 0x10
 _NONE = 0xFFFFFFFF  # length of a text that is not there
 _MOST_LINKS = 100_000
@@ -88,8 +100,8 @@ class _Source(NamedTuple):
     package: Package
     strings: list[str]
 
-    def rows(self, part: str, links: Links) -> Iterator[Row]:
-        return _rows(records(self.package.unpack(part)), self.strings, links)
+    def rows(self, part: str, links: Links, merges: Merges) -> Iterator[Row]:
+        return _rows(records(self.package.unpack(part)), self.strings, links, merges)
 
 
 def _add_sheet(book: Book, data: bytes, parts: dict[str, str], source: _Source) -> None:
@@ -98,11 +110,11 @@ def _add_sheet(book: Book, data: bytes, parts: dict[str, str], source: _Source) 
     name, _ = _wide(data, at)
     part = parts.get(key, "")
     if state:
-        book.hidden_sheets += 1
+        book.hidden.append(name)
     elif "/chartsheets/" not in f"/{part}" and "/dialogsheets/" not in f"/{part}":
         source.package.require(part)
-        links = _links(source.package.unpack(part), source.package.addresses(part))
-        book.sheets.append(Sheet(name, partial(source.rows, part, links)))
+        links, merges = _behind_the_cells(source.package.unpack(part), source.package.addresses(part))
+        book.sheets.append(Sheet(name, partial(source.rows, part, links, merges)))
 
 
 def _wide(data: bytes, at: int) -> tuple[str, int]:
@@ -114,13 +126,20 @@ def _wide(data: bytes, at: int) -> tuple[str, int]:
     return data[at + 4 : end].decode("utf-16-le", "replace"), end
 
 
-def _links(chunks: Iterable[bytes], addresses: dict[str, str]) -> Links:
-    """The addresses of cells, by row and column from 1; going through it all shows that no record is missing."""
+def _behind_the_cells(chunks: Iterable[bytes], addresses: dict[str, str]) -> tuple[Links, Merges]:
+    """The addresses of cells, by row and column from 1, and the merged cells.
+
+    Going through all of the sheet shows that no record is missing.
+    """
     found: Links = {}
+    merges: Merges = {}
     count = 0
     seen = False
     for kind, data in records(chunks):
         seen = seen or kind == _BEGIN_DATA
+        if kind == _MERGED:  # first and last row, first and last column (MS-XLSB §2.4.754)
+            first, last, column = struct.unpack_from("<III", data)
+            add_merge(merges, first + 1, last + 1, column + 1)
         if kind == _LINK and count < _MOST_LINKS:
             count += 1
             row, column = struct.unpack_from("<I4xI", data)
@@ -129,7 +148,7 @@ def _links(chunks: Iterable[bytes], addresses: dict[str, str]) -> Links:
                 found.setdefault(row + 1, {})[column + 1] = address
     if not seen:
         raise ParseError(DAMAGED)
-    return found
+    return found, merges
 
 
 def _strings(chunks: Iterable[bytes]) -> list[str]:
@@ -151,30 +170,30 @@ def _formats(chunks: Iterable[bytes]) -> list[str]:
     return [codes.get(style, "General") for style in styles]
 
 
-def _rows(found: Iterator[tuple[int, bytes]], strings: list[str], links: Links) -> Iterator[Row]:
+def _rows(found: Iterator[tuple[int, bytes]], strings: list[str], links: Links, merges: Merges) -> Iterator[Row]:
     number, hidden, flaw = 0, False, ""
     cells: dict[int, Cell] = {}
     for kind, data in found:
         if kind == _ROW and len(data) > _LAST_CELL:
             if cells:
-                yield _row(number, cells, hidden=hidden, flaw=flaw, links=links)
+                yield _row(number, cells, hidden=hidden, flaw=flaw, links=links, merges=merges)
             told = int.from_bytes(data[:4], "little") + 1
             flaw = "" if number < told <= LAST_ROW else MISNUMBERED
             number, hidden, cells = number if flaw else told, bool(data[11] & _HIDDEN_ROW), {}
         elif _BLANK < kind <= _LAST_CELL or kind == _RICH:
             _add(kind, data, cells, strings)
     if cells:
-        yield _row(number, cells, hidden=hidden, flaw=flaw, links=links)
+        yield _row(number, cells, hidden=hidden, flaw=flaw, links=links, merges=merges)
 
 
-def _row(number: int, cells: dict[int, Cell], *, hidden: bool, flaw: str, links: Links) -> Row:
+def _row(number: int, cells: dict[int, Cell], *, hidden: bool, flaw: str, links: Links, merges: Merges) -> Row:
     if flaw:
         first = min(cells)
         cells[first] = cells[first]._replace(flaw=flaw)
     for column, link in links.get(number, {}).items():
         if column in cells:
             cells[column] = cells[column]._replace(link=link)
-    return Row(number, hidden, cells)
+    return Row(number, hidden, cells, merges.get(number, UNMERGED))
 
 
 def _add(kind: int, data: bytes, cells: dict[int, Cell], strings: list[str]) -> None:

@@ -1,8 +1,9 @@
 """Which column of a table holds what, told by its headings alone: never by what the rows look like."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from parsers import fields
@@ -61,6 +62,8 @@ WORDS = {
 }  # fmt: skip
 LONGEST = 60  # characters of a heading
 SEARCHED = 30  # rows: titles and filters above a table are fewer
+_DIGIT = re.compile(r"\d")
+_NO_LABEL = re.compile(r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s")  # figures, addresses, sentences: no heading of ours has any
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,28 @@ class Heading:
     joined: int = 0  # columns whose label is that of two rows together
     of_two: bool = False
     known: "_Known" = field(repr=False, default_factory=lambda: _Known(None))
+    own_rows: tuple[dict[int, str], ...] = ()  # texts of the heading's own rows, one or two
+
+    @property
+    def start(self) -> int:
+        """Return how many rows stand above the heading's first row."""
+        return self.rows - (2 if self.of_two else 1)
+
+    def recognises(self, column: int) -> bool:
+        """Tell whether the heading of a column is one that is known."""
+        key = self.keys.get(column, "")
+        return self.known.names(key) or self.known.meaning(key) is not None
+
+    @property
+    def recognised(self) -> int:
+        """Return how many headings are known."""
+        return sum(map(self.recognises, self.keys))
+
+    @property
+    def is_sure(self) -> bool:
+        """Tell whether so many headings are known that the row cannot be a request."""
+        count, of = self.recognised, len(self.keys)
+        return count == of or (count > 2 and 3 * count >= 2 * of)  # noqa: PLR2004 - nearly all of them
 
     @property
     def missing(self) -> list[str]:
@@ -86,10 +111,48 @@ class Heading:
         return [*([] if "body" in self.columns else ["the message text"]), *who]
 
     def repeats(self, row: dict[int, str]) -> bool:
-        """Tell a heading row repeated among the messages, as on every page of a printed report."""
-        if not row or max(map(len, row.values())) > LONGEST:
+        """Tell a heading row repeated among the messages, as on every page of a printed report.
+
+        A single cell repeats only a heading of a single cell: "Message" may be all that somebody wrote.
+        """
+        if not row or len(row) < min(2, len(self.labels)) or max(map(len, row.values())) > LONGEST:
             return False
-        return all(self.keys.get(column) == self.known.key(text) for column, text in row.items())
+        if all(self.keys.get(column) == self.known.key(text) for column, text in row.items()):
+            return True
+        return self.of_two and any(self._is_same(own, row) for own in self.own_rows)
+
+    def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
+        return own.keys() == row.keys() and all(self.known.key(own[c]) == self.known.key(row[c]) for c in row)
+
+    def blocks(self) -> list["Heading"]:
+        """Divide the headings of tables side by side, each with a message text and a sender of its own.
+
+        Blank columns part them. Where only one block is a table of messages, the others keep their labels, but no
+        column of theirs stands in for one of the messages': the practice in a summary beside is another's.
+        """
+        whole = [
+            block
+            for block in (self._within(first, last) for first, last in _runs(self.labels))
+            if "body" in block.columns and block.columns.keys() & set(SENDER_FIELDS)
+        ]
+        if not whole:
+            return [self]
+        if len(whole) == 1:
+            columns = {
+                name: taken if name in KEPT_FIELDS else whole[0].columns.get(name, taken)
+                for name, taken in self.columns.items()
+            }
+            return [replace(self, columns=columns)]
+        # What stands between two tables belongs to the one on its left, as a column without a heading.
+        firsts = [min(block.labels) for block in whole]
+        lasts = [first - 1 for first in firsts[1:]]
+        return [self._within(first, last) for first, last in zip([1, *firsts[1:]], [*lasts, None], strict=True)]
+
+    def _within(self, first: int, last: int | None) -> "Heading":
+        rows = [{c: t for c, t in row.items() if c >= first and (last is None or c <= last)} for row in self.own_rows]
+        upper, lower = rows[0], rows[1] if self.of_two else {}
+        block = _heading(upper, lower, self.rows, self.known)
+        return replace(block, fingerprint=self.fingerprint)
 
 
 class _Known:
@@ -122,6 +185,17 @@ def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> He
     What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the upper one merged. A
     profile for exactly these headings goes before one that names some of them, and that before what we know ourselves.
     """
+    best = _exact(rows, profiles) or _best(rows, profiles)
+    if best is None or best.missing:
+        return best
+    # A table above the best one is a table too: its rows must not end as titles of the next.
+    finder = Finder(profiles)
+    above = (finder.at(rows[at], rows[at + 1], at) for at in range(best.start))
+    return next((heading for heading in above if heading and not heading.missing), best)
+
+
+def _exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
+    """Return the heading that a profile is for, by its fingerprint."""
     places = fingerprints(rows)
     for profile in profiles:
         if profile.fingerprint in places:
@@ -129,9 +203,88 @@ def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> He
             heading = reading(rows, at, profile, of_two=of_two)
             if not heading.missing:
                 return heading
+    return None
+
+
+def _best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
+    """Return the row, or two rows, in which most headings are known."""
     known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
     candidates = [heading for one in known for heading in _readings(rows, one) if heading.columns and _serves(heading)]
     return min(candidates, key=_merit, default=None)
+
+
+class Finder:
+    """Recognises the heading of a further table anywhere in a sheet, at little cost for all other rows.
+
+    `find` looks for the first heading leniently, among a few rows. Here every row of a file is a candidate, and a
+    request must not be taken for a heading: at least half of its cells have to be headings that are known, and the
+    others have to look like some. Ask `is_sure` whether it may still be a request.
+    """
+
+    def __init__(self, profiles: Sequence[Profile]) -> None:
+        self._known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
+        self._exact = {one.fingerprint: one for one in reversed(profiles) if one.fingerprint}
+        self._exact_words = {word for one in self._exact.values() for word, _ in one.columns}
+        self._words = _RANKS.keys() | {word for one in profiles for word, _ in one.columns}
+        self._numbered = any(_DIGIT.search(word) for word in self._words)  # no heading of ours holds a digit
+
+    def may_begin(self, row: dict[int, str]) -> bool:
+        """Tell quickly whether a row may be the beginning of a heading."""
+        unknown, exact = len(row) // 2, False
+        for text in row.values():
+            if len(text) > LONGEST or (_NO_LABEL.search(text) and not (self._exact or self._numbered)):
+                return False
+            word = fields.label(text, self._words)
+            exact = exact or word in self._exact_words
+            if word not in self._words:
+                unknown -= 1
+                if unknown < 0 and not self._exact:
+                    return False
+        return (unknown >= 0 and len(row) > 1) or exact
+
+    def at(self, row: dict[int, str], following: dict[int, str], place: int) -> Heading | None:
+        """Return the heading that begins in this row, None where none does; `place` rows stand above it.
+
+        It may lack required fields: then it is the heading of a table that holds no messages.
+        """
+        if not self.may_begin(row):
+            return None
+        rows = [row, following] if following else [row]
+        for fingerprint, (at, of_two) in fingerprints(rows).items():
+            if at == 0 and fingerprint in self._exact:
+                exact = reading(rows, 0, self._exact[fingerprint], of_two=of_two)
+                if not exact.missing:
+                    return replace(exact, rows=exact.rows + place)
+        candidates = [
+            heading
+            for known in self._known
+            for heading in _readings(rows, known)
+            if heading.start == 0 and heading.columns and _serves(heading) and _is_certain(heading)
+        ]
+        best = min(candidates, key=_merit, default=None)
+        return replace(best, rows=best.rows + place) if best else None
+
+
+def _is_certain(heading: Heading) -> bool:
+    """Tell a row of headings from a request whose cells happen to be words of headings."""
+    count, of = heading.recognised, len(heading.keys)
+    if count == of:
+        return of > 1 and (not heading.missing or of > 2)  # noqa: PLR2004 - two words may be anything
+    others = (text for column, text in heading.labels.items() if text and not heading.recognises(column))
+    return not heading.missing and 2 * count >= of and not any(map(_NO_LABEL.search, others))
+
+
+def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
+    """Yield first and last column of each run of columns with a heading, blank columns between them."""
+    filled = sorted(column for column, text in labels.items() if text)
+    first = last = filled[0] if filled else 0
+    for column in filled[1:]:
+        if column > last + 1:
+            yield first, last
+            first = column
+        last = column
+    if filled:
+        yield first, last
 
 
 def fingerprints(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
@@ -204,6 +357,7 @@ def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Kn
         joined=len(joined),
         of_two=bool(lower),
         known=known,
+        own_rows=(upper, lower) if lower else (upper,),
     )
 
 

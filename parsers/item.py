@@ -174,4 +174,35 @@ class RejectedRow:
     values: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; (heading, text) of every column
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetCounts:
+    """What the rows of one sheet of a workbook were read as.
+
+    `rows` are counted where the sheet is read, the others where each row is judged: that the sum is the same shows
+    that no row was lost on the way. Of tables side by side, each row counts for each table. Places are row numbers as
+    Excel counts them, as "1-3, 9"; of very many the first ones.
+    """
+
+    sheet: str  # the name on its tab, "" for a file without sheets
+    hidden: bool = False  # a hidden sheet is not read: nothing of it is counted
+    rows: int = 0  # up to the last one with anything in it
+    items: int = 0
+    repeated: int = 0  # rows that say what an earlier row of the file says
+    rejected: int = 0
+    headings: int = 0  # repeated ones included
+    titles: int = 0
+    footers: int = 0
+    blank: int = 0
+    hidden_rows: int = 0  # of all these; they are read as any others
+    heading_places: str = ""
+    title_places: str = ""
+    footer_places: str = ""
+
+    @property
+    def accounted(self) -> int:
+        """Return how many rows there are by what they were read as."""
+        read = self.items + self.repeated + self.rejected
+        return read + self.headings + self.titles + self.footers + self.blank
+
+
 Parsed = InboundItem | RejectedRow

@@ -10,7 +10,7 @@ from parsers import charsets
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import LINK
-from parsers.worksheet import LAST_COLUMN, MAX_TEXT, TOO_LONG, Cell, Row
+from parsers.worksheet import LAST_COLUMN, MAX_MERGED_COLUMNS, MAX_TEXT, TOO_LONG, Cell, Row
 
 MAX_BYTES = 24 * 2**20  # a page is held as a whole, at some twenty times its size
 _MOST_ACROSS, _MOST_DOWN = 1_000, 65_534  # what browsers count of a span (HTML Standard §4.9.11)
@@ -30,14 +30,19 @@ def is_page(raw: bytes) -> bool:
 
 
 def open_page(raw: bytes) -> Book:
-    """Open the tables of a page, each a sheet without a name. Raises ParseError where there is none, or too much."""
+    """Open the tables of a page, each a sheet, named by its number where there are several.
+
+    Raises ParseError where there is none, or too much.
+    """
     if len(raw) > MAX_BYTES:
         raise ParseError("a web page larger than it may be: open it in Excel and save it as .xlsx")
     page = LexborHTMLParser(_decoded(raw))
     tables = [table for table in page.css("table") if next(_trs(table), None) is not None]
     if not tables:
         raise ParseError("a web page without a table: open it in Excel and save it as .xlsx")
-    return Book([Sheet("", partial(_rows, page, table)) for table in tables])
+    # Of several tables each has a name, since a row is known by its number and the name of its table.
+    names = [""] if len(tables) == 1 else [f"Table {number}" for number in range(1, len(tables) + 1)]
+    return Book([Sheet(name, partial(_rows, page, table)) for name, table in zip(names, tables, strict=True)])
 
 
 def _decoded(raw: bytes) -> str:
@@ -61,6 +66,7 @@ def _rows(_page: LexborHTMLParser, table: LexborNode) -> Iterator[Row]:
     covered: dict[int, int] = {}  # column -> rows that a cell above still reaches down into it
     for number, tr in enumerate(_trs(table), start=1):
         cells: dict[int, Cell] = {}
+        merged: dict[int, int] = {}
         below = {column: left - 1 for column, left in covered.items() if left > 1}
         column = 1
         for box in (box for box in tr.iter() if box.tag in {"td", "th"}):
@@ -72,12 +78,14 @@ def _rows(_page: LexborHTMLParser, table: LexborNode) -> Iterator[Row]:
             cell = _cell(box)
             if cell:
                 cells[column] = cell
+                if down > 1 and len(merged) < MAX_MERGED_COLUMNS:
+                    merged[column] = number + down - 1
             if down > 1:
                 below |= dict.fromkeys(range(column, column + across), down - 1)
             column += across
         covered = below
         if cells:
-            yield Row(number, _is_hidden(tr), cells)
+            yield Row(number, _is_hidden(tr), cells, merged)
 
 
 def _span(box: LexborNode, name: str, most: int) -> int:

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -42,14 +43,29 @@ _NO_TEXT = {ERROR, UNSOLVED, NO_SUCH_TEXT}
 _DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # which column says what cannot be known
 _LINKED = ("external_id", "subject", "thread_id")  # a link behind one of these leads to the message itself
 _BLANK = Value("")
+NOTHING_CARRIED: Mapping[int, tuple[int, Value]] = MappingProxyType({})
+# Where what stands outside of any table can be written, so that it is read the next time.
+_PLAIN_HEADINGS = (("Practice", ""), ("From", ""), ("Message", ""))
 
 
 class Line(NamedTuple):
-    """A row's values by column, blank ones left out unless something is wrong with them."""
+    """A row's values by column, blank ones left out unless something is wrong with them.
+
+    `carried` are the values of merged cells that reach down into this row, with the number of the row they stand in.
+    """
 
     number: int
     hidden: bool
     values: dict[int, Value]
+    carried: Mapping[int, tuple[int, Value]] = NOTHING_CARRIED
+    after_blank: bool = False  # a blank row stands above it
+
+    def completed(self, heading: int) -> "Line":
+        """Return the row with the values of merged cells, but of none that begins at or above the heading's row."""
+        if not self.carried:
+            return self
+        reaching = {column: value for column, (row, value) in self.carried.items() if row > heading}
+        return self._replace(values=dict(sorted({**reaching, **self.values}.items())))
 
     @property
     def texts(self) -> dict[int, str]:
@@ -78,12 +94,14 @@ class Rows:
         sheet: str,
         how: Cells,
         options: Options = PLAIN,
+        around: tuple[tuple[str, str], ...] = (),
         *,
         counting: Collection[str] = (),
     ) -> None:
         profile = heading.profile
         self._counting = counting  # id fields whose columns count the rows of this sheet
         self._heading, self._sheet, self._how = heading, sheet, how
+        self.around = around  # details that every row of the table has, as titles above it
         self._columns = {name: tuple(heading.columns.get(name, ())) for name in headings.FIELDS}
         self._defaults = dict(profile.defaults) if profile else {}
         self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
@@ -98,6 +116,11 @@ class Rows:
         self._quiet = frozenset(ours - kept)  # the item says what they say
         self._kept = frozenset(kept)
         self._several = {n: cs for n, cs in self._columns.items() if len(cs) > 1 and n not in headings.KEPT_FIELDS}
+
+    @property
+    def columns(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the columns of each field of ours, () where it has none."""
+        return self._columns
 
     def parsed(self, line: Line) -> Parsed:
         """Make the item of a row; what is missing or damaged becomes a caveat, unless nothing of a request is left."""
@@ -134,7 +157,7 @@ class Rows:
             category=category,
             subject=subject or self._defaults.get("subject", ""),
             text=text,
-            details=tuple(self._details(values, odd, said)),
+            details=(*self._details(values, odd, said), *self.around),
             link=link if _is_link(link) else behind,
             thread_id=thread_id,
             sent_at=sent_at,
@@ -288,6 +311,12 @@ class Rows:
         more = set()
         if said.sent_at is None and (self._columns["sent_at"] or self._columns["clock"]):
             more |= {"sent_at", "clock"}
+        elif self._columns["clock"] and said.sent_at == self._how.sent_at(
+            self._first(values, "sent_at"), zone=self._zone, order=self._order
+        ):  # the date has a time already, or this one cannot be read
+            more.add("clock")
+        if not _says(said.sender, self._line(values, "sender")):
+            more.add("sender")
         if said.email and said.sender.email != said.email:
             more.add("email")
         if said.link and not _is_link(said.link):
@@ -333,10 +362,11 @@ def identifies_nothing(given: str) -> bool:
 
 
 def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> frozenset[str]:
-    """Return the id fields whose column counts the rows of its sheet, by the first rows below the heading.
+    """Return the id fields whose column counts the rows of its table, by the first rows below the heading.
 
-    Plain numbers count where each is one more, or one less, than the one above. With letters before the number ids of
-    one system may be neighbours: there the sequence has to begin at 1.
+    Rows are looked at down to the first without a number there: another table may follow. Plain
+    numbers count where each is one more, or one less, than the one above. With letters before the
+    number ids of one system may be neighbours: there the sequence has to begin at 1.
     """
     found = set()
     for name in ("external_id", "thread_id"):
@@ -348,9 +378,9 @@ def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> froze
 
 
 def _is_sequence(given: Sequence[str]) -> bool:
-    parts = [_ENDS_IN_NUMBER.fullmatch(fields.one_line(text).lstrip("'")) for text in given if text]
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) or len({part[1] for part in found}) != 1:
+    parts = (_ENDS_IN_NUMBER.fullmatch(fields.one_line(text).lstrip("'")) for text in given if text)
+    found = [part for part in takewhile(bool, parts) if part is not None]
+    if len({part[1] for part in found}) != 1:
         return False
     numbers = [int(part[2]) for part in found]
     steps = {after - before for before, after in pairwise(numbers)}
@@ -361,9 +391,32 @@ def _is_sequence(given: Sequence[str]) -> bool:
     return len(numbers) >= _FEWEST_PREFIXED and 1 in {numbers[0], numbers[-1]}
 
 
+def stray(line: Line, sheet: str, reason: str) -> RejectedRow:
+    """Make a rejected row of one that stands under no heading: its cells by the letters of their columns."""
+    cells = ((f"Column {letters(column)}", value.text) for column, value in sorted(line.values.items()))
+    return RejectedRow(sheet=sheet, row=line.number, reason=reason, values=(*_PLAIN_HEADINGS, *cells))
+
+
+def content(item: InboundItem, around: int) -> str:
+    """Tell a row of a file by everything it says, 64 hexadecimal digits: also by what `digest` leaves out.
+
+    `around` of its details are not its own, but stand around its table. A value that counts rows says
+    nothing: two rows that differ in nothing else are one message.
+    """
+    details = item.details[: len(item.details) - around]
+    own = [pair for pair in details if not item.given_id or pair[1] != item.given_id]
+    parts = (digest(item), item.company, item.thread_id, item.link, *(text for pair in own for text in pair))
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def is_of_content(external_id: str) -> bool:
+    """Tell an id that is a digest of the message, because it has none of its own."""
+    return bool(_OF_CONTENT.fullmatch(external_id))
+
+
 def digest(item: InboundItem) -> str:
     """Tell a message by its content, 64 hexadecimal digits: practice, sender, time, subject and text."""
-    if _OF_CONTENT.fullmatch(item.external_id):  # it is the digest
+    if is_of_content(item.external_id):  # it is the digest
         return item.external_id[len("row-") :]
     return _digest(item.company_number or item.company, item.sender, item.sent_at, item.subject, item.text)
 
@@ -380,6 +433,14 @@ def letters(column: int) -> str:
 def _digest(practice: str, sender: Address, sent_at: datetime | None, subject: str, text: str) -> str:
     parts = (practice, sender.name, sender.key, sent_at.isoformat() if sent_at else "", subject, text)
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def _says(sender: Address, text: str) -> bool:
+    """Tell whether the sender, as taken, says all that the cell says."""
+    name, email = sender.name, sender.email
+    if text in {"", name, email}:
+        return True
+    return text in {f"{name} <{email}>", f"{name} ({email})", f"{email} {name}"}
 
 
 def _is_link(text: str) -> bool:

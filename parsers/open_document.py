@@ -8,7 +8,7 @@ from parsers import binary_cells
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import LINK, Package
-from parsers.worksheet import LAST_COLUMN, LAST_ROW, MAX_TEXT, TOO_LONG, Cell, Row
+from parsers.worksheet import LAST_COLUMN, LAST_ROW, MAX_MERGED_COLUMNS, MAX_TEXT, TOO_LONG, Cell, Row
 from parsers.xml_part import Reader, local
 
 CONTENT = "content.xml"
@@ -34,7 +34,7 @@ def open_document(package: Package) -> Book:
     book = Book()
     for number, (name, style) in enumerate(outline.tables):
         if style in outline.hidden:
-            book.hidden_sheets += 1
+            book.hidden.append(name)
         else:
             book.sheets.append(Sheet(name, partial(_rows, package, number)))
     return book
@@ -102,6 +102,7 @@ class _Table:
         self._row: dict[str, str] = {}
         self._number = self._column = 0
         self._cells: dict[int, Cell] = {}
+        self._merged: dict[int, int] = {}  # by column, the last row that a cell covers
         self._cell: dict[str, str] = {}
         self._pieces: list[str] = []
         self._length = self._paragraphs = 0
@@ -122,7 +123,7 @@ class _Table:
         elif not self._here:
             return
         elif tag == "table-row":
-            self._row, self._cells, self._column = _plain(attrs), {}, 0
+            self._row, self._cells, self._column, self._merged = _plain(attrs), {}, 0, {}
         elif tag in {"table-cell", "covered-table-cell"}:
             self._cell, self._link, self._length, self._paragraphs = _plain(attrs), "", 0, 0
             self._pieces.clear()
@@ -176,6 +177,9 @@ class _Table:
         if cell:
             last = min(self._column + min(repeated, _MOST_REPEATED), LAST_COLUMN)
             self._cells.update(dict.fromkeys(range(self._column + 1, last + 1), cell))
+            spanned = _count(self._cell.get("number-rows-spanned"))
+            if spanned > 1 and len(self._merged) < MAX_MERGED_COLUMNS:
+                self._merged[self._column + 1] = min(self._number + spanned, LAST_ROW)
         self._column += repeated
 
     def _made(self, shown: str) -> Cell | None:
@@ -198,5 +202,5 @@ class _Table:
         if self._cells:
             last = min(self._number + min(repeated, _MOST_REPEATED), LAST_ROW)
             for number in range(self._number + 1, last + 1):
-                self._rows.append(Row(number, hidden, self._cells))
+                self._rows.append(Row(number, hidden, self._cells, self._merged))
         self._number += repeated

@@ -17,6 +17,7 @@ MAX_TOTAL = 512 * 2**20
 MAX_RATIO = 250  # unpacked to packed; sheets reach 10 to 60, and only what is made to be a bomb more
 _SMALL = 4 * 2**20  # below this no ratio is dangerous
 _CHUNK = 2**16
+_MERGE = b"mergeCell"
 _TOO_LARGE = "a workbook that unpacks to far more than it may: export fewer messages"
 _ENCRYPTED = 1  # bit of a zip entry's flags
 _INSIDE = {"worksheet", "officeDocument", "sharedStrings", "styles"}  # what must not be kept elsewhere
@@ -39,6 +40,7 @@ class Package:
     names: dict[str, zipfile.ZipInfo] = field(repr=False)
     roots: dict[str, str] = field(default_factory=dict, repr=False)
     damaged: set[str] = field(default_factory=set, repr=False)
+    merging: set[str] = field(default_factory=set, repr=False)  # parts that may name merged cells
 
     def unpack(self, name: str) -> Iterator[bytes]:
         """Unpack a part piece by piece. Raises ParseError when it is missing, damaged or larger than it may be."""
@@ -129,7 +131,12 @@ def _probe(package: Package) -> None:
     total = 0
     for name in package.names:
         probe = xml_part.Probe() if name.endswith((".xml", ".rels")) else None
+        last = b""
         for chunk in package.unpack(name):
+            # A byte of zero: the part is in UTF-16, and the name cannot be looked for as it stands.
+            if probe and (_MERGE in chunk or _MERGE in last + chunk[: len(_MERGE)] or b"\0" in chunk):
+                package.merging.add(name)
+            last = chunk[-len(_MERGE) :]
             total += len(chunk)
             if total > MAX_TOTAL:
                 raise ParseError(_TOO_LARGE)

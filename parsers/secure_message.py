@@ -1,21 +1,19 @@
 """An Excel export of Kareo secure messages: one item a row, columns found by their headings."""
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from dataclasses import replace
 
-from parsers import headings, message_row
+from parsers import message_row
 from parsers.headings import Heading
-from parsers.item import WHY, InboundItem, Parsed, ParseError, RejectedRow
-from parsers.message_row import Line, Rows
+from parsers.item import InboundItem, Parsed, ParseError, RejectedRow, SheetCounts
+from parsers.layout import Layout
 from parsers.options import PLAIN, Options
-from parsers.tables import Table, tables
+from parsers.tables import HIDDEN, open_tables
 
 MAX_ROWS = 1_000_000  # in one file: what tells them apart is kept until its end, some 200 bytes of each
 
-_FOOTER = re.compile(r"(?:grand )?totals?\b|page \d+ of \d+|(?:report )?generated\b|end of report", re.IGNORECASE)
-_FOOTER_CELLS = 3  # "Total", a count and perhaps a date
+SAME_ID = "another message of the file has the same message id"
+OTHER_DETAILS = "another row of the file says the same with other details"
 
 
 def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
@@ -33,7 +31,7 @@ def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     return [replace(items[0], caveats=(*items[0].caveats, told)), *items[1:]]
 
 
-def stream(raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
+def stream(raw: bytes, options: Options = PLAIN) -> "Messages":
     """Read the messages in a workbook or a text file one after the other; the file's name plays no part.
 
     `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and text, so overlapping
@@ -45,78 +43,64 @@ def stream(raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
     found ("mapping needed: …"), or without any row: all before anything is yielded. Later it is raised only beyond
     MAX_ROWS messages.
     """
-    sheets, notes = _sheets(raw, options)
-    rows = _told(sheets, notes)
-    first = next(rows, None)
-    if first is None:
-        raise ParseError("no rows found under the heading: export the messages again")
-    yield first
-    yield from rows
+    return Messages(raw, options)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sheet:
-    """A table of messages: its heading, and how its rows are read."""
+class Messages(Iterator[Parsed]):
+    """The items and rejected rows of a file, and after the last one what its sheets were read as."""
 
-    table: Table
-    heading: Heading
-    rows: Rows
-    first: Iterator[Line] | None = field(repr=False)  # its lines, as far as they have been read; None: from the start
+    def __init__(self, raw: bytes, options: Options) -> None:
+        self.sheets: tuple[SheetCounts, ...] = ()  # filled in at the end
+        self._parsed = self._read(raw, options)
 
-    def lines(self) -> Iterator[Line]:
-        """Yield what is below the heading."""
-        return self.first or islice(_lines(self.table), self.heading.rows, None)
+    def __next__(self) -> Parsed:
+        """Return the next one."""
+        return next(self._parsed)
 
-
-def _sheets(raw: bytes, options: Options) -> tuple[list[_Sheet], list[str]]:
-    """The tables with messages, and what was left out. Raises ParseError where there are none."""
-    read, notes = tables(raw, options)
-    sheets: list[_Sheet] = []
-    wanting: list[Heading] = []
-    for table in read:
-        lines = _lines(table)
-        first = list(islice(lines, headings.SEARCHED))
-        heading = headings.find([line.texts for line in first], options.profiles)
-        if heading is None or heading.missing:
-            notes += ["a sheet of the file has no headings for messages and was not read"] if first else []
-            wanting += [heading] if heading else []
-            continue
-        # One table is kept open and goes on where it is; of many, each would hold memory until its turn comes.
-        below = chain(first[heading.rows :], lines) if not sheets else None
-        counting = message_row.counting_fields(heading, [line.values for line in first[heading.rows :]])
-        rows = Rows(heading, table.name, table.cells, options, counting=counting)
-        sheets.append(_Sheet(table, heading, rows, below))
-    if not sheets:
-        raise ParseError(_why_nothing(wanting))
-    return sheets, notes
+    def _read(self, raw: bytes, options: Options) -> Iterator[Parsed]:
+        tables, hidden = open_tables(raw, options)
+        notes = [HIDDEN] if hidden else []
+        layouts = _looked_at([Layout(table, options) for table in tables])
+        rows = _parsed(layouts, notes)
+        first = next(rows, None)
+        if first is None:
+            raise ParseError("no rows found under the heading: export the messages again")
+        yield first
+        yield from rows
+        counts = [layout.tally.counts(layout.name) for layout in layouts]
+        self.sheets = (*counts, *(SheetCounts(sheet=name, hidden=True) for name in hidden))
 
 
-def _lines(table: Table) -> Iterator[Line]:
-    """Yield the rows with anything in them."""
-    read, ours = table.cells.value, set[int]()
-    for at, row in enumerate(table.rows()):
-        told = {}
-        for column, cell in row.cells.items():
-            value = read(cell)
-            if value.text or value.flaw:
-                told[column] = value
-        if at < headings.SEARCHED:
-            ours |= {column for column, value in told.items() if value.text == WHY}
-        if ours:
-            told = {column: value for column, value in told.items() if column not in ours}
-        if told:
-            yield Line(row.number, row.hidden, told)
+def _looked_at(layouts: list[Layout]) -> list[Layout]:
+    """Return the sheets, ready to be read. Raises ParseError where none has a table of messages."""
+    # Before the file is refused, every row is looked at: what stands above the headings may be long.
+    if not (any(one.readable for one in layouts) or any(one.find_below() for one in layouts)):
+        raise ParseError(_why_nothing([layout.heading for layout in layouts if layout.heading]))
+    # One sheet is kept open and goes on where it is; of many, each would hold memory until its turn comes.
+    for layout in layouts[1:]:
+        layout.rewind()
+    return layouts
 
 
-def _told(sheets: list[_Sheet], notes: list[str]) -> Iterator[Parsed]:
+def _parsed(layouts: list[Layout], notes: list[str]) -> Iterator[Parsed]:
     """Yield the rows, an item only when the next has come: what is found out until then stands with it."""
     seen = _Seen()
-    for sheet in sheets:
-        for line in _messages(sheet, notes):
-            parsed = sheet.rows.parsed(line)
+    for layout in layouts:
+        tally = layout.tally
+        for line, rows, reason in layout.requests():
+            parsed = rows.parsed(line) if rows else message_row.stray(line, layout.name, reason)
             if isinstance(parsed, RejectedRow):
+                tally.rejected += 1
                 yield parsed
-            elif (done := seen.next(parsed, notes)) is not None:
+                continue
+            assert rows is not None
+            placed = seen.placed(parsed, len(rows.around))
+            if placed is None:
+                tally.repeated += 1
+                continue
+            tally.items += 1
+            done = seen.next(placed, notes)
+            if done is not None:
                 yield done
     if (last := seen.last(notes)) is not None:
         yield last
@@ -131,11 +115,11 @@ class _Seen:
         self._count = 1  # rows, one after the other, that say what the held one says
         self._repeats = 0  # of those further up
 
-    def next(self, item: InboundItem, notes: list[str]) -> InboundItem | None:
-        """Take an item; the one before it, once there is one. Raises ParseError beyond MAX_ROWS."""
-        placed = self._placed(item)
-        if placed is None:
-            return None
+    def next(self, placed: InboundItem, notes: list[str]) -> InboundItem | None:
+        """Take an item under its own id; return the one before it, once there is one.
+
+        Raises ParseError beyond MAX_ROWS.
+        """
         if len(self._digests) > MAX_ROWS:
             raise ParseError(f"more than {MAX_ROWS} messages: export fewer at a time")
         done, self._held = self._released(notes), placed
@@ -147,13 +131,16 @@ class _Seen:
             notes.append(f"rows of the file that repeat an earlier one and were not read again: {self._repeats}")
         return self._released(notes)
 
-    def _placed(self, item: InboundItem) -> InboundItem | None:
-        """The item under an id of its own; None where it has been seen."""
-        key, told = item.external_id, message_row.digest(item)[:32]
+    def placed(self, item: InboundItem, around: int) -> InboundItem | None:
+        """Return the item under an id of its own; None where all of it has been seen.
+
+        `around` of its details stand around its table: the same row on another sheet says nothing new.
+        """
+        key, told = item.external_id, message_row.content(item, around)[:32]
         if self._digests.get(key, told) != told:
+            caveat = OTHER_DETAILS if message_row.is_of_content(key) else SAME_ID
             key = f"{key}#{told[:16]}"
-            caveat = "another message of the file has the same message id"
-            given = item.given_id or item.external_id
+            given = item.given_id or ("" if message_row.is_of_content(key.partition("#")[0]) else item.external_id)
             item = replace(item, external_id=key, given_id=given, caveats=(*item.caveats, caveat))
         if key not in self._digests:
             self._digests[key] = told
@@ -175,39 +162,9 @@ class _Seen:
         return replace(held, caveats=(*held.caveats, *told)) if told else held
 
 
-def _messages(sheet: _Sheet, notes: list[str]) -> Iterator[Line]:
-    """Yield the rows that are messages: no repeated headings, no footers, nothing beside the table.
-
-    After a footer only rows with a text count, until the heading is repeated: a printed report goes on after "page 1
-    of 3", and what else stands below a table is no message.
-    """
-    heading, texts = sheet.heading, sheet.heading.columns["body"]
-    ended = aside = False
-    for line in sheet.lines():
-        text = line.values.get(texts[0])
-        is_long = text is not None and len(text.text) > headings.LONGEST  # as most messages are: no heading repeated
-        if not is_long and heading.repeats(line.texts):
-            ended = False
-        elif _is_footer(line, texts):
-            ended = True
-        elif line.values.keys().isdisjoint(heading.labels):
-            notes += [] if aside else [f"something beside or below the table was not read, first in row {line.number}"]
-            aside = True
-        elif not (ended and line.values.keys().isdisjoint(texts)):
-            yield line
-
-
-def _is_footer(line: Line, texts: list[int]) -> bool:
-    if len(line.values) > _FOOTER_CELLS or not _FOOTER.match(line.values[min(line.values)].text):
-        return False
-    return len(line.values) == 1 or line.values.keys().isdisjoint(texts)
-
-
 def _why_nothing(wanting: list[Heading]) -> str:
     how = "`intake map FILE` shows what there is and saves what it means"
     if not wanting:
-        return (
-            f"mapping needed: no row of headings among the first {headings.SEARCHED} rows of any visible sheet; {how}"
-        )
+        return f"mapping needed: no row of headings in any visible sheet; {how}"
     nearest = min(wanting, key=lambda heading: len(heading.missing))
     return f"mapping needed: no column found for {' nor for '.join(nearest.missing)}; {how}"

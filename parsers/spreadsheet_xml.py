@@ -6,7 +6,16 @@ from functools import partial
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import LINK
-from parsers.worksheet import LAST_COLUMN, LAST_ROW, MAX_TEXT, MISPLACED, TOO_LONG, Cell, Row
+from parsers.worksheet import (
+    LAST_COLUMN,
+    LAST_ROW,
+    MAX_MERGED_COLUMNS,
+    MAX_TEXT,
+    MISPLACED,
+    TOO_LONG,
+    Cell,
+    Row,
+)
 from parsers.xml_part import DAMAGED, Reader, local
 
 NAMESPACE = "urn:schemas-microsoft-com:office:spreadsheet"
@@ -31,7 +40,7 @@ def open_spreadsheet(raw: bytes) -> Book:
     styles = {name: number for number, name in enumerate(outline.styles)}
     for number, name in enumerate(outline.names):
         if number in outline.hidden:
-            book.hidden_sheets += 1
+            book.hidden.append(name)
         else:
             book.sheets.append(Sheet(name, partial(_rows, raw, number, styles)))
     return book
@@ -105,6 +114,7 @@ class _Table:
         self._number = self._column = self._next_row = self._next_column = 0
         self._hidden = self._wanted = self._noted = False
         self._cells: dict[int, Cell] = {}
+        self._merged: dict[int, int] = {}  # by column, the last row that a cell covers
         self._cell: dict[str, str] = {}
         self._kind, self._pieces, self._length = "", [""], 0
 
@@ -141,14 +151,14 @@ class _Table:
         elif tag == "Cell":
             self._end_cell()
         elif tag == "Row" and self._cells:
-            self._rows.append(Row(self._number, self._hidden, self._cells))
+            self._rows.append(Row(self._number, self._hidden, self._cells, self._merged))
         elif tag == "Worksheet":
             self.ended = True
 
     def _start_row(self, told: dict[str, str]) -> None:
         self._number = max(self._number + 1, min(_whole(told.get("Index", "")), LAST_ROW))
         self._hidden = told.get("Hidden") == "1"
-        self._cells, self._column, self._next_column = {}, 0, 1
+        self._cells, self._column, self._next_column, self._merged = {}, 0, 1, {}
 
     def _start_cell(self, told: dict[str, str]) -> None:
         self._cell = told
@@ -171,3 +181,6 @@ class _Table:
         if text or kind == "f":
             told = Cell(kind, text[:MAX_TEXT], style, TOO_LONG if len(text) > MAX_TEXT else flaw)
             self._cells[column] = told._replace(link=link) if link.startswith(LINK) else told
+            down = _whole(self._cell.get("MergeDown", ""))
+            if down and len(self._merged) < MAX_MERGED_COLUMNS:
+                self._merged[column] = min(self._number + down, LAST_ROW)

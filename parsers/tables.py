@@ -39,18 +39,27 @@ class Table:
     name: str = field(repr=False)
     rows: Callable[[], Iterator[Row]] = field(repr=False)
     cells: Cells
+    totals: frozenset[int] = frozenset()  # rows that the workbook itself declares as totals
+
+
+HIDDEN = "a hidden sheet of the file was not read"
 
 
 def tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
-    """Find the tables to read in a file, and caveats on what was left out; the file's name plays no part.
+    """Find the tables to read in a file, and caveats on what was left out. Raises as `open_tables`."""
+    visible, hidden = open_tables(raw, options)
+    return visible, [HIDDEN] if hidden else []
+
+
+def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
+    """Find the tables to read in a file, and the names of hidden sheets; the file's name plays no part.
 
     Raises ParseError, saying what the file is and what to do, where it is none of these kinds, or damaged as a whole:
     once rows are yielded, they go on to the end, and what is wrong with a cell is a flaw of that cell.
     """
     book = _book(raw, options)
     cells = Cells(book.formats, date_1904=book.date_1904)
-    notes = ["a hidden sheet of the file was not read"] if book.hidden_sheets else []
-    return [Table(sheet.name, sheet.rows, cells) for sheet in book.sheets], notes
+    return [Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets], book.hidden
 
 
 def _book(raw: bytes, options: Options) -> Book:

@@ -10,10 +10,11 @@ from parsers import worksheet, xml_part
 from parsers.book import Book, Sheet
 from parsers.item import ParseError
 from parsers.package import Package, Related
-from parsers.worksheet import Row
+from parsers.worksheet import Merges, Row
 from parsers.xml_part import DAMAGED
 
 MAX_LINKS = 100_000  # of one sheet; Excel writes 65,530
+MAX_TOTALS = 10  # rows of one table; Excel writes one
 
 
 def open_workbook(package: Package) -> Book:
@@ -46,28 +47,58 @@ class _Source(NamedTuple):
     strings: list[str]
 
     def rows(self, part: str, addresses: dict[str, str]) -> Iterator[Row]:
-        links = _links(self.package.unpack(part), addresses) if addresses else None
-        return worksheet.rows(self.package.unpack(part), self.strings, links)
+        links: dict[int, dict[int, str]] = {}
+        merges: Merges = {}
+        if addresses or part.casefold() in self.package.merging:
+            links, merges = _behind_the_cells(self.package.unpack(part), addresses)
+        return worksheet.rows(self.package.unpack(part), self.strings, links, merges)
 
 
 def _add_sheet(book: Book, attrs: dict[str, str], known: Related, source: _Source) -> None:
     key = next((value for name, value in attrs.items() if xml_part.local(name) == "id"), "")
     kind, part = known.get(key, ("", ""))
     if attrs.get("state", "visible") != "visible":
-        book.hidden_sheets += 1
+        book.hidden.append(attrs.get("name", ""))
     elif kind == "worksheet" or not kind:
         if source.package.require(part) != "worksheet":
             raise ParseError(DAMAGED)
-        book.sheets.append(Sheet(attrs.get("name", ""), partial(source.rows, part, source.package.addresses(part))))
+        rows = partial(source.rows, part, source.package.addresses(part))
+        book.sheets.append(Sheet(attrs.get("name", ""), rows, frozenset(_totals(source.package, part))))
 
 
-def _links(chunks: Iterator[bytes], addresses: dict[str, str]) -> dict[int, dict[int, str]]:
-    """The addresses that cells lead to, by row and column: they stand behind the cells, so the part is read twice."""
+def _totals(package: Package, part: str) -> Iterator[int]:
+    """Yield the numbers of the rows that tables of a sheet declare as their totals (ECMA-376 §18.5.1.2)."""
+    for kind, target in package.related(part).values():
+        name = target.casefold()
+        if kind != "table" or name not in package.names or name in package.damaged:
+            continue
+        for _, tag, attrs in package.elements(target):
+            count = attrs.get("totalsRowCount", "0")
+            last = _row_of(attrs.get("ref", "").rpartition(":")[2])
+            if tag == "table" and last and count.isdecimal() and 0 < int(count[:2]) < MAX_TOTALS:
+                yield from range(last - int(count[:2]) + 1, last + 1)
+
+
+def _row_of(reference: str) -> int:
+    """The number of the row in a reference as "AB12", 0 for what is none."""
+    digits = reference.lstrip("$ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 7 else 0  # noqa: PLR2004 - digits of Excel's last row
+
+
+def _behind_the_cells(chunks: Iterator[bytes], addresses: dict[str, str]) -> tuple[dict[int, dict[int, str]], Merges]:
+    """Read the addresses that cells lead to, and the merged cells.
+
+    Both stand behind the cells, so the part is read twice.
+    """
     found: dict[int, dict[int, str]] = {}
+    merges: Merges = {}
     count = 0
 
     def start(tag: str, attrs: dict[str, str]) -> None:
         nonlocal count
+        if tag.endswith("mergeCell"):
+            first, _, last = attrs.get("ref", "").partition(":")
+            worksheet.add_merge(merges, _row_of(first), _row_of(last), worksheet.column_of(first))
         if not tag.endswith("hyperlink"):
             return
         key = next((value for name, value in attrs.items() if xml_part.local(name) == "id"), "")
@@ -75,14 +106,13 @@ def _links(chunks: Iterator[bytes], addresses: dict[str, str]) -> dict[int, dict
         count += 1
         if address and count <= MAX_LINKS:
             cell = attrs.get("ref", "").partition(":")[0]
-            row = cell.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-            if row.isascii() and row.isdigit() and len(row) <= 7:  # noqa: PLR2004 - digits of Excel's last row
-                found.setdefault(int(row), {})[worksheet.column_of(cell)] = address
+            if row := _row_of(cell):
+                found.setdefault(row, {})[worksheet.column_of(cell)] = address
 
     feed = xml_part.Feed()
     feed.expat.StartElementHandler = start
     feed.whole(chunks)
-    return found
+    return found, merges
 
 
 def _formats(elements: list[xml_part.Element]) -> list[str]:

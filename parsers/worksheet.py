@@ -10,6 +10,7 @@ hundred thousand rows.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from parsers.item import ParseError
@@ -19,6 +20,8 @@ LAST_ROW = 1_048_576
 LAST_COLUMN = 16_384
 MAX_TEXT = 1_000_000  # characters of one cell; Excel stops at 32,767
 MAX_STRINGS = 2_000_000
+MAX_MERGES = 200_000  # rows of a sheet in which merged cells begin
+MAX_MERGED_COLUMNS = 100  # of one row: what a row gets from cells above stays small
 
 MISPLACED = "a cell whose place in the sheet cannot be told"
 MISNUMBERED = "a row whose number cannot be right"
@@ -34,6 +37,8 @@ _INDEX = 9  # digits of the number of a shared text
 _PIECES = 1_000  # of text, each some kilobytes: more than any cell may hold
 
 Links = Mapping[int, Mapping[int, str]]  # row -> column -> the address a cell leads to
+Merges = dict[int, dict[int, int]]  # row -> column -> the last row that a merged cell covers
+UNMERGED: Mapping[int, int] = MappingProxyType({})
 
 
 class Cell(NamedTuple):
@@ -50,19 +55,37 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row: its number from 1, whether it is hidden, and its cells by column from 1, blank ones left out."""
+    """A row: its number from 1, whether it is hidden, and its cells by column from 1, blank ones left out.
+
+    `merged` are the cells that cover rows below: by column, the number of the last row they cover.
+    """
 
     number: int
     hidden: bool
     cells: dict[int, Cell]
+    merged: Mapping[int, int] = UNMERGED
 
 
-def rows(chunks: Iterable[bytes], strings: list[str], links: Links | None = None) -> Iterator[Row]:
+def add_merge(merges: Merges, first: int, last: int, column: int) -> None:
+    """Note a merged cell, from its first row to its last one, all counted from 1.
+
+    One within a single row is not noted: its value stands in its first column, as Excel has it. Nor are more than
+    MAX_MERGES: rows that would get a value from such a cell are rejected or name what they lack.
+    """
+    if 0 < first < last <= LAST_ROW and 0 < column <= LAST_COLUMN and len(merges) < MAX_MERGES:
+        row = merges.setdefault(first, {})
+        if len(row) < MAX_MERGED_COLUMNS:
+            row[column] = last
+
+
+def rows(
+    chunks: Iterable[bytes], strings: list[str], links: Links | None = None, merges: Merges | None = None
+) -> Iterator[Row]:
     """Yield the rows of a worksheet part, those without cells left out.
 
     What is wrong with one cell is a flaw of that cell. Raises ParseError where the part is not well-formed.
     """
-    sheet = _Sheet(strings, links or {})
+    sheet = _Sheet(strings, links or {}, merges or {})
     for chunk in chunks:
         sheet.feed.feed(chunk)
         yield from sheet.take()
@@ -146,9 +169,9 @@ class _Sheet(_Texts):
     which are no names of attributes. They are made into cells together at its end, in one loop.
     """
 
-    def __init__(self, strings: list[str], links: Links) -> None:
+    def __init__(self, strings: list[str], links: Links, merges: Merges) -> None:
         super().__init__()
-        self._links = links
+        self._links, self._merges = links, merges
         self._rows: list[Row] = []
         self._number, self._hidden, self._flaw = 0, False, ""
         self._stored: list[dict[str, str]] = []
@@ -216,7 +239,10 @@ class _Sheet(_Texts):
             for column, link in self._links.get(self._number, {}).items():
                 if column in cells:
                     cells[column] = cells[column]._replace(link=link)
-        self._rows.append(Row(self._number, self._hidden, cells))
+        if self._merges and not self._flaw:
+            self._rows.append(Row(self._number, self._hidden, cells, self._merges.get(self._number, UNMERGED)))
+        else:
+            self._rows.append(Row(self._number, self._hidden, cells))
 
 
 class _Cells:

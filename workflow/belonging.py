@@ -37,6 +37,8 @@ class Match:
 
 # A row's id stands for its content where the export gives none, or gives one to several rows.
 _ID_OF_CONTENT = re.compile(r"row-[0-9a-f]{64}|.*#[0-9a-f]{16}", re.DOTALL)
+# Of rows of one file that say the same but for their details, the second and further ones.
+_OTHER_DETAILS = re.compile(r"row-[0-9a-f]{64}#([0-9a-f]{16})")
 _BY_CONTENT = "content"  # stands before the # in the key of the first message with some content
 
 
@@ -101,6 +103,8 @@ def keys_of(item: InboundItem) -> Keys | None:
     if item.format is not Format.SECURE_MESSAGE:
         return Keys(earlier)
     whole = _content(item, practice=True)
+    if (other := _OTHER_DETAILS.fullmatch(item.external_id)) is not None:
+        return Keys(f"{other[1]}#{whole}", earlier=(earlier,))
     shared = f"{_BY_CONTENT}#{whole}"
     own = f"{name}#{whole}" if _identifies(name) else shared
     given = (f"{_bounded(item.given_id)}#{content}",) if item.given_id else ()

@@ -1,4 +1,7 @@
-"""The ledger: received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door."""
+"""The ledger: received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door.
+
+For each workbook too: its rows = items + repeated + rejected + headings + titles + footers + blank.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -9,6 +12,7 @@ from sqlalchemy.orm import Session
 from workflow.import_models import Import, ImportRow
 from workflow.models import Delivery, Filing, Receipt
 from workflow.moving_in import TRANSPORT as IMPORT
+from workflow.sheets import WorkbookLine, workbooks
 from workflow.states import DeliveryState, Outcome, RowOutcome
 
 MOST_BROKEN = 20  # named; the first ones are enough to look into
@@ -57,6 +61,7 @@ class Balance:
 
     doors: dict[str, Line] = field(default_factory=dict)
     broken: list[int] = field(default_factory=list)  # deliveries whose own items do not add up, the first few
+    workbooks: list[WorkbookLine] = field(default_factory=list)  # those read to their end, newest first
 
     @property
     def total(self) -> Line:
@@ -69,13 +74,20 @@ class Balance:
 
     @property
     def adds_up(self) -> bool:
-        """Whether it adds up at every door and in every delivery: two faults may cancel each other in the sums."""
-        return not self.broken and all(line.adds_up for line in self.doors.values())
+        """Whether it adds up at every door, in every delivery and workbook: two faults may cancel each other."""
+        return not (self.broken or self.broken_workbooks) and all(line.adds_up for line in self.doors.values())
+
+    @property
+    def broken_workbooks(self) -> list[int]:
+        """Return the deliveries of workbooks with a row that is not accounted for."""
+        return [one.delivery for one in self.workbooks if not one.adds_up]
 
     def as_dict(self) -> dict[str, object]:
-        """The totals, whether it adds up, the deliveries that do not, and the sums of every door."""
+        """The totals, whether it adds up, the deliveries that do not, the sums of every door, and every workbook."""
+        workbooks = [one.as_dict() for one in self.workbooks]
         doors = {name: {**line.as_dict(), "adds_up": line.adds_up} for name, line in self.doors.items()}
-        return {**self.total.as_dict(), "adds_up": self.adds_up, "broken": self.broken, "doors": doors}
+        return {**self.total.as_dict(), "adds_up": self.adds_up, "broken": self.broken, "doors": doors,
+                "workbooks": workbooks, "broken_workbooks": self.broken_workbooks}  # fmt: skip
 
 
 def balance(session: Session) -> Balance:
@@ -85,7 +97,7 @@ def balance(session: Session) -> Balance:
     as it holds; of one that is filed in part, the rest counts as what the delivery is.
     """
     _one_view(session)
-    found = Balance(broken=list(session.scalars(_broken().limit(MOST_BROKEN))))
+    found = Balance(broken=list(session.scalars(_broken().limit(MOST_BROKEN))), workbooks=list(workbooks(session)))
     for word, rows in (
         ("received", session.execute(_received(repeated=False))),
         ("received", session.execute(_received(repeated=True))),

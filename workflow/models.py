@@ -310,6 +310,28 @@ class AutomatedMail(Base):
     ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))  # what a person made it
 
 
+class DeliverySheet(Base):
+    """What the rows of one sheet of a workbook were read as; the fields of `parsers.item.SheetCounts`."""
+
+    __tablename__ = "delivery_sheets"
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    sheet: Mapped[str] = mapped_column(Text)
+    hidden: Mapped[bool]
+    rows: Mapped[int]
+    items: Mapped[int]
+    repeated: Mapped[int]
+    rejected: Mapped[int]
+    headings: Mapped[int]
+    titles: Mapped[int]
+    footers: Mapped[int]
+    blank: Mapped[int]
+    hidden_rows: Mapped[int]
+    heading_places: Mapped[str] = mapped_column(Text)
+    title_places: Mapped[str] = mapped_column(Text)
+    footer_places: Mapped[str] = mapped_column(Text)
+
+
 class Outgoing(Base):
     """Mail promised in the same transaction as the change that calls for it."""
 

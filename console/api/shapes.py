@@ -261,6 +261,27 @@ class Filing(Schema):
     reason = said()
 
 
+class SheetRead(Schema):
+    """What the rows of a sheet of a workbook were read as; places are row numbers as Excel counts them."""
+
+    sheet = said()
+    hidden = yes()
+    rows = count()
+    items = count()
+    repeated = count()
+    rejected = count()
+    headings = count()
+    titles = count()
+    footers = count()
+    blank = count()
+    hidden_rows = count()
+    heading_places = said()
+    title_places = said()
+    footer_places = said()
+    accounted = count()
+    in_words = said()
+
+
 class DeliveryWhole(Delivery):
     """A delivery, with how it came and what has become of it."""
 
@@ -269,6 +290,7 @@ class DeliveryWhole(Delivery):
     envelope = fields.Dict(required=True)
     receipts = many(Receipt)
     filings = many(Filing)
+    sheets = many(SheetRead)
 
 
 class Status(Schema):

@@ -15,7 +15,7 @@ from console.operations_data import DOOR_WORDS, doors, files, trail_data, with_l
 from console.times import iso
 from console.web.asking import db, house, needs, now, number_of, public, staff, zone
 from console.web.writing import csv_file
-from workflow import audit, grants, ledger, linked, outbox_desk, settings_shown, trail, upcoming
+from workflow import audit, grants, ledger, linked, outbox_desk, settings_shown, sheets, trail, upcoming
 from workflow.desk import Missing
 from workflow.models import Check
 from workflow.rights import Right
@@ -24,6 +24,7 @@ from workflow.trail import Filter
 
 MAIL_TRIED = "The mail about ticket #{ticket} is tried again now."
 FILE_FETCHED = "The file of ticket #{ticket} is fetched again now."
+MOST_WORKBOOKS = 100  # lines of the page; the command lists all
 
 pages = Blueprint("operations", __name__)
 
@@ -45,7 +46,8 @@ def overview() -> str:
 @needs(Right.AUDIT)
 def balance() -> str:
     """What `intake ledger` says. It counts everything there is, so it is a page of its own."""
-    return render_template("operations/ledger.html", found=_balance())
+    kinds = ("rows", *sheets.KINDS)
+    return render_template("operations/ledger.html", found=_balance(), kinds=kinds, most=MOST_WORKBOOKS)
 
 
 @pages.get("/operations/ledger.csv")

@@ -21,7 +21,7 @@ from ingest.reading import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
 from workflow.house import House
-from workflow.models import Audit, Delivery, Receipt
+from workflow.models import Audit, Delivery, DeliverySheet, Receipt
 from workflow.reception import receive
 from workflow.states import DeliveryState
 
@@ -478,6 +478,29 @@ def test_the_ledger_adds_up_at_every_door(intake: Intake, mail: Path, broken: Pa
     assert (found["pending"], found["opened"], found["failed"]) == (0, 2, 1)
     assert {"pipe", "console"} == set(found["doors"])
     assert "yes" in intake("ledger").output
+
+
+def test_every_row_of_a_workbook_is_accounted_for(intake: Intake, at_home: House, tmp_path: Path) -> None:
+    file = tmp_path / "june.csv"
+    file.write_text("Inbox\nPractice,From,Message\nElm,Bo,Fax.\nOak,Uma,\n\nEnd of report\n")
+    intake("deliver", "secure-message", file)
+    read_waiting(at_home)
+    words = "6 rows = 1 item + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1 footer (row 6) + 1 blank"
+    shown = json.loads(intake("delivery", 1, "--json").stdout)["sheets"]
+    assert [(one["rows"], one["accounted"], one["footer_places"], one["in_words"]) for one in shown] == [
+        (6, 6, "6", words)
+    ]
+    assert words in " ".join(intake("delivery", 1).stdout.split())
+    assert words in intake("parse", "secure-message", file, "--json", code=65).stderr
+    [line] = json.loads(intake("ledger", "--json").stdout)["workbooks"]
+    assert (line["delivery"], line["rows"], line["footers"], line["adds_up"]) == (1, 6, 1, True)
+    assert "delivery 1" in intake("ledger").stdout
+    with at_home.store.transaction() as session:
+        session.execute(update(DeliverySheet).values(footers=0))
+    said = intake("ledger", code=1)
+    assert "not accounted for: deliveries 1" in said.stderr
+    found = json.loads(intake("ledger", "--json", code=1).stdout)
+    assert (found["broken"], found["broken_workbooks"], found["adds_up"]) == ([], [1], False)
 
 
 @pytest.mark.parametrize("loss", ["receipt", "items"])

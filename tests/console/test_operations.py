@@ -196,6 +196,11 @@ def test_the_ledger_is_that_of_the_command(any_house: House) -> None:
     told = {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
     assert (told["console"]["opened"], told["folder"]["failed"], told["together"]["received"]) == ("1", "1", "2")
     assert told["together"]["adds up"] == "yes"
+    workbook = arrive(any_house, b"Practice,From,Message\nElm,Bo,Fax.\nEnd of report\n")
+    read_waiting(any_house)
+    assert f'<a href="/operations/deliveries/{workbook}">{workbook}</a>' in desk.get("/operations/ledger").text
+    page = desk.get(f"/operations/deliveries/{workbook}").text
+    assert "3 rows = 1 item + 1 heading (row 1) + 1 footer (row 3)" in page
     with any_house.store.transaction() as session:
         session.execute(update(Delivery).values(items=3))
     assert "It does not add up" in desk.get("/operations/ledger").text

@@ -53,7 +53,7 @@ def test_headings_nobody_knows_are_asked_for_and_then_read_by_their_profile() ->
     item = under(saved(date_order="dmy", time_zone="America/Chicago"), ["Bericht"], GERMAN, GERMAN_ROW)
     assert (item.company, item.text) == ("Nordklinik", "Bitte helfen.")
     assert item.sent_at == datetime(2026, 1, 5, 16, tzinfo=UTC)
-    assert item.details == (("Nr", "7"),)
+    assert item.details == (("Nr", "7"), ("Above the table", "Bericht"))
 
 
 def test_a_profile_for_these_headings_goes_before_all_that_is_known_otherwise() -> None:
@@ -128,7 +128,7 @@ def test_a_profile_of_a_heading_of_two_rows() -> None:
     profile = Profile(name="x", columns=mapped, fingerprint=fingerprint(upper, lower))
     item = under(profile, ["Report"], upper, lower, ["Nord", 42, "Bitte", "5/1/2026"])
     assert (item.company, item.company_number, item.text) == ("Nord", "42", "Bitte")
-    assert item.details == (("Datum", "5/1/2026"),)
+    assert item.details == (("Datum", "5/1/2026"), ("Above the table", "Report"))
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_where_any_other_cell_leads_is_a_detail() -> None:
 
 def endless(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
     table = Table("Sheet", lambda: rows, Cells([]))
-    monkeypatch.setattr(secure_message, "tables", lambda *_: ([table], []))
+    monkeypatch.setattr(secure_message, "open_tables", lambda *_: ([table], []))
 
 
 def row(number: int, *texts: str) -> Row:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
 from parsers import secure_message, tables, us_dates
-from parsers.item import Address, Format, InboundItem, ParseError
+from parsers.item import Address, Format, InboundItem, ParseError, RejectedRow
+from parsers.layout import BESIDE, NO_HEADINGS
 from parsers.options import PLAIN
 from tests.workbooks import Edit, book, rewritten
 
@@ -181,8 +182,8 @@ def test_numbers_are_shown_as_excel_shows_them() -> None:
     header = ["Practice ID", "Message ID", "From", "Message", "Balance", "Paid"]
     item = one(header, [123, 1234567890123456789, "Pat", "Text", 12.5, True], edit=zeros)
     assert item.company_number == "00123"
-    long_id = {"Message ID": "1234567890123457024"}  # no id any more, so it is shown as it stands
-    assert dict(item.details) == {"Practice ID": "00123", "Balance": "12.5", "Paid": "yes", **long_id}
+    rounded = {"Message ID": "1234567890123457024"}
+    assert dict(item.details) == {"Practice ID": "00123", **rounded, "Balance": "12.5", "Paid": "yes"}
     assert item.external_id.startswith("row-")
     assert any("15 digits" in caveat for caveat in item.caveats)
 
@@ -292,7 +293,7 @@ def test_every_visible_sheet_with_headings_is_read() -> None:
 
     items = read(HEADER, ROW, edit=more)
     assert [item.text for item in items] == ["Please look.", "Second."]
-    assert items[0].caveats == ("a sheet of the file has no headings for messages and was not read",)
+    assert items[0].caveats == (f"1 rows of the file are no requests and were not read: row 1: {NO_HEADINGS}",)
 
 
 def test_what_an_address_column_holds_besides_is_kept() -> None:
@@ -406,8 +407,10 @@ def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
 
 def test_a_cell_far_away_costs_nothing_and_is_said() -> None:
     raw = cells(line(1, *HEADER) + line(2, *map(str, ROW)) + '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
-    (item,) = secure_message.parse(raw)
-    assert item.caveats == ("something beside or below the table was not read, first in row 1048576",)
+    far, item = secure_message.stream(raw)
+    assert isinstance(item, InboundItem)
+    assert isinstance(far, RejectedRow)
+    assert (far.row, far.reason, far.values[-1]) == (1_048_576, BESIDE, ("Column XFD", "1"))
 
 
 def test_strict_workbooks_are_not_read_as_empty() -> None:
