@@ -12,7 +12,7 @@ from console.memory import give_back, look_less_often
 from console.opening import ensure_migrated
 from console.running import leasing, opened, stopping
 from ingest.intake import Intake
-from workflow import journal, status
+from workflow import item_faults, journal, status
 from workflow.house import House
 from workflow.settings import Settings, load
 from workflow.store import AWAY
@@ -47,7 +47,7 @@ def smtp(settings: Settings) -> None:
 
     give_back()
     with opened(settings, "smtp") as (house, _):
-        serve(settings, Intake(house).accept)
+        serve(settings, Intake(house).accept, partial(item_faults.report, house.store, house.clock))
 
 
 def imap(settings: Settings) -> None:
