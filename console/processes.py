@@ -10,7 +10,7 @@ from console.faults import UNUSABLE, Fault
 from console.guard import under_supervisor
 from console.memory import give_back, look_less_often
 from console.opening import ensure_migrated
-from console.running import leasing, opened, stopping
+from console.running import Progress, leasing, opened, stopping
 from ingest.intake import Intake
 from workflow import item_faults, journal, status
 from workflow.house import House
@@ -84,14 +84,14 @@ def folder(settings: Settings) -> None:
     from ingest.folder import identity, serve
     from ingest.parsing import isolated
 
-    name = f"folder {identity(settings.dropbox)}"
+    name, progress = f"folder {identity(settings.dropbox)}", Progress()
     with (
-        opened(settings, "folder") as (house, _),
+        opened(settings, "folder", progress) as (house, _),
         leasing(house, name) as leases,
         isolated(settings),
         stopping() as stop,
     ):
-        serve(house, Intake(house).accept, stop, lambda: leases.held(name))
+        serve(house, Intake(house).accept, stop, lambda: leases.held(name), progress.made)
 
 
 def backfill(settings: Settings) -> None:
