@@ -11,7 +11,7 @@ from console.guard import under_supervisor
 from console.memory import give_back, look_less_often
 from console.opening import ensure_migrated
 from console.running import Progress, leasing, opened, stopping
-from ingest.intake import Intake
+from ingest.intake import Intake, Transport
 from workflow import item_faults, journal, status
 from workflow.house import House
 from workflow.settings import Settings, load
@@ -54,21 +54,27 @@ def imap(settings: Settings) -> None:
     """One reader a mailbox. Raises Fault when there is none."""
     from ingest.checkpoints import StoredCheckpoints
     from ingest.grants import StoredGrant
-    from ingest.imap import serve
+    from ingest.imap import Door, serve
     from ingest.mailboxes import mailboxes
+    from ingest.unfetched import settle
+    from workflow.item_faults import ItemFaults
 
     if not mailboxes(settings):
         raise Fault(NO_MAILBOX, UNUSABLE)
     names = [f"imap {box.key}" for box in mailboxes(settings)]
     with opened(settings, "imap") as (house, _), leasing(house, *names) as leases, stopping() as stop:
         serve(
-            settings,
-            Intake(house).accept,
-            StoredCheckpoints(house.store),
-            partial(_seen, house),
-            stop,
-            lambda key: leases.held(f"imap {key}"),
-            partial(StoredGrant, house),
+            Door(
+                settings=settings,
+                accept=Intake(house).accept,
+                checkpoints=StoredCheckpoints(house.store),
+                faults=partial(ItemFaults, house.store, house.clock, Transport.IMAP),
+                seen=partial(_seen, house),
+                stop=stop,
+                fetched_late=partial(settle, house),
+                mine=lambda key: leases.held(f"imap {key}"),
+                kept=partial(StoredGrant, house),
+            )
         )
 
 

@@ -139,7 +139,32 @@ def uids_above(client: Client, last: int, uid_next: int) -> list[int]:
     return sorted({uid for uid in client.search(["UID", f"{low}:*"]) if uid >= low})
 
 
-def fetch(client: Client, uid: int, size: int, limit: int) -> tuple[bytes | None, int]:
+def sizes_of(client: Client, uids: list[int]) -> dict[int, int]:
+    """Return the sizes of mails, of those that the server tells; none where it refuses one of them.
+
+    Raises IMAPClientAbortError or OSError when the connection is lost.
+    """
+    try:
+        answer = client.fetch(uids, ["RFC822.SIZE"])
+    except IMAPClientAbortError:
+        raise
+    except (IMAPClientError, ValueError):
+        return {}
+    return {uid: int(said.get(b"RFC822.SIZE", 0)) for uid, said in answer.items()}
+
+
+def size_of(client: Client, uid: int) -> int | None:
+    """Return the size of a mail; None if it has vanished. Raises as `fetch` does."""
+    answer = client.fetch([uid], ["RFC822.SIZE"])
+    return int(answer[uid].get(b"RFC822.SIZE", 0)) if uid in answer else None
+
+
+def exists(client: Client, uid: int) -> bool:
+    """Return whether a mail is in the folder: a server in trouble may answer OK and give nothing."""
+    return uid in client.search(["UID", str(uid)])
+
+
+def fetch(client: Client, uid: int, size: int, limit: int) -> tuple[bytes, int] | None:
     """Fetch the mail and 0; or its header and its size if over `limit` bytes; None if it has vanished. Set no flag.
 
     Raises IMAPClientError, OSError or ValueError (an answer that cannot be parsed) when the server does not deliver.
@@ -147,10 +172,10 @@ def fetch(client: Client, uid: int, size: int, limit: int) -> tuple[bytes | None
     if size <= limit:
         raw = _section(client, uid, "")
         if raw is None or len(raw) <= limit:
-            return raw, 0
+            return None if raw is None else (raw, 0)
         size = len(raw)  # some servers only estimate RFC822.SIZE
     head = _section(client, uid, "HEADER")
-    return head and head[:limit], size
+    return None if head is None else (head[:limit], size)
 
 
 def _section(client: Client, uid: int, section: str) -> bytes | None:
