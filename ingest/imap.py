@@ -386,10 +386,15 @@ class Reader:
             "uid": uid,
             "uid_validity": folder.uid_validity,
         }
-        raw, oversized = fetched
-        if oversized:
-            envelope["oversized"] = oversized
-        number = self._accept(raw, envelope)
+        if fetched.left_out is not None:
+            place = self._box.move_to if self._box.move_to and folder.markable else self._box.folder
+            envelope["oversized"] = fetched.left_out.octets
+            envelope["left_out"] = {
+                **fetched.left_out.as_json(),
+                "limit": self._door.settings.mail_limit,
+                "original": f"{self._box.user}@{self._box.host}/{place}",
+            }
+        number = self._accept(fetched.raw, envelope)
         if folder.markable:
             self._mark(client, uid)
         return number

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Attachment, Format, InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, journal, linked, people, reports, trust
+from workflow import audit, belonging, journal, linked, oversized, people, reports, trust
 from workflow.deadlines import next_due
 from workflow.desk import RULE, Desk, hold
 from workflow.models import Company, Delivery, Filing, Message, StoredAttachment, Ticket
@@ -76,7 +76,7 @@ def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, n
 def _append_or_open(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
 ) -> Filing:
-    item, forged = trusted(desk, item)
+    item, forged = trusted(desk, item, delivery)
     match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
@@ -84,7 +84,6 @@ def _append_or_open(
     if ticket is not None and _past(desk, ticket, now):
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
-    oversized = "oversized" in delivery.envelope
     if ticket is None:
         ticket = _new_ticket(desk, session, item, delivery, again=before is not None or forged, now=now)
         if before is not None:
@@ -93,7 +92,7 @@ def _append_or_open(
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     cause = f"delivery {delivery.id}"
     if outcome is Outcome.OPENED:
-        desk.open(session, ticket, cause=cause, now=now, oversized=oversized)
+        desk.open(session, ticket, cause=cause, now=now, oversized=oversized.is_oversized(delivery.envelope))
     else:
         audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)
         if ticket.status is Status.COMPLETED and not item.is_automated:
@@ -101,8 +100,13 @@ def _append_or_open(
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
 
 
-def trusted(desk: Desk, item: InboundItem) -> tuple[InboundItem, bool]:
-    """The item as it is taken, marked where our mail edge says that it is forged; and whether it says so."""
+def trusted(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
+    """The item as it is taken, marked where our mail edge says that it is forged; and whether it says so.
+
+    Of one that came in part only it says what is missing.
+    """
+    if caveat := oversized.caveat(delivery.envelope):
+        item = replace(item, caveats=(*item.caveats, caveat))
     if not trust.failed_dmarc(item, desk.settings.authserv_id):
         return item, False
     return replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED)), True

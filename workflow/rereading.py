@@ -163,7 +163,7 @@ def _filed(session: Session, delivery: Delivery) -> list[Filed]:
 def _compared(
     desk: Desk, session: Session, delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf
 ) -> Finding:
-    filing, (taken, _) = filed.filing, trusted(desk, item)
+    filing, (taken, _) = filed.filing, trusted(desk, item, delivery)
     ignored = reports.ignored(desk, session, item, delivery)
     if filing.outcome is Outcome.IGNORED:
         as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
