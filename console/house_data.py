@@ -69,7 +69,7 @@ def _trouble(one: Trouble) -> dict[str, Any]:
         "count": one.count,
         "since": iso(one.since),
         "reason": one.reason,
-        "items": list(one.items),
+        "items": [{"name": item.name, "reason": item.reason} for item in one.items],
         "next_attempt": iso(one.next_attempt),
         "needs_person": one.needs_person,
         "words": one.words,

@@ -26,7 +26,7 @@ from workflow.storable import storable
 from workflow.store import Store
 
 FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to the longest
-LONGEST_PAUSE = timedelta(minutes=5)  # what was down for a day is fetched within minutes of coming back
+LONGEST_PAUSE = timedelta(minutes=1)  # whatever was down for a day: all is taken a minute after it came back
 SENDERS_GIVE_UP = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
 PLACE_KEPT = timedelta(days=1)
 # A mail server that restarts is nobody's concern: it comes back, and what it kept from us is fetched.
@@ -52,6 +52,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """An item that cannot be taken, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """What one place of a channel cannot take now: a mailbox, the folder, a form, a listener."""
 
@@ -59,8 +67,8 @@ class Trouble:
     place: str
     count: int
     since: datetime
-    reason: str  # of the item that was tried last
-    items: tuple[str, ...]  # the first few, by their names
+    reason: str  # of all items; "" where they have several
+    items: tuple[Item, ...]  # the first few
     next_attempt: datetime
     needs_person: bool  # it did not pass by itself
 
@@ -73,11 +81,13 @@ class Trouble:
     def words(self) -> str:
         """Return what is wrong, since when, and what to do, in one line."""
         kind = KINDS.get(self.channel, SENDER)
-        names = ", ".join(self.items) + (", …" if self.count > len(self.items) else "")
+        shown = [one.name if self.reason else f"{one.name} ({one.reason})" for one in self.items]
+        names = ", ".join(shown) + (", …" if self.count > len(shown) else "")
         what = kind.one if self.count == 1 else kind.many.format(count=self.count)
+        why = f" ({self.reason})" if self.reason else ""
         return (
             f"{kind.where.format(place=self.place, channel=self.channel)}: {what} since "
-            f"{self.since:%Y-%m-%d %H:%M} UTC ({self.reason}). {kind.advice.format(names=names)}"
+            f"{self.since:%Y-%m-%d %H:%M} UTC{why}. {kind.advice.format(names=names)}"
         )
 
 
@@ -95,33 +105,33 @@ SENDER = Kind(
     where="{channel}",
     one="1 item cannot be stored",
     many="{count} items cannot be stored",
-    advice="Its sender was asked to try again. Please report it with the lines “fault” of the log: {names}",
+    advice="The sender was asked to try again. Please report this with the lines “fault” of the log: {names}",
 )
 KINDS = {
     "imap": Kind(
         where="mailbox {place}",
         one="1 mail cannot be fetched",
         many="{count} mails cannot be fetched",
-        advice="It is tried again by itself. Look into the mail server's log, or open it in the mailbox: "
+        advice="Tried again automatically. Look into the mail server's log, or open the mail in the mailbox: "
         "UIDVALIDITY/UID {names}",
     ),
     "folder": Kind(
         where="Excel folder",
         one="1 file cannot be taken",
         many="{count} files cannot be taken",
-        advice="It stays where it is and is tried again by itself. Mend it or take it out of the folder: {names}",
+        advice="Left where it is and tried again automatically. Mend it or take it out of the folder: {names}",
     ),
     "backfill": Kind(
         where="form {place}",
         one="1 submission cannot be stored",
         many="{count} submissions cannot be stored",
-        advice="It is pulled again by itself. Open it at Formstack, and report it: submission {names}",
+        advice="Pulled again automatically. Open it at Formstack, and report this: submission {names}",
     ),
 }
 
 
 def backoff(attempts: int) -> timedelta:
-    """Return how long an item waits after so many attempts: 5 s, 10 s, … 5 minutes."""
+    """Return how long an item waits after so many attempts: 5 s, 10 s, … a minute."""
     doubled: timedelta = FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 16)
     return min(LONGEST_PAUSE, doubled)
 
@@ -222,15 +232,15 @@ def _in_service(seen: datetime | None, now: datetime) -> bool:
 
 
 def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> Trouble:
-    first, latest = rows[0], max(rows, key=lambda row: row.last_at)
+    first, reasons = rows[0], {row.reason for row in rows}
     passes = PASSES_BY_ITSELF.get(first.channel, timedelta())
     return Trouble(
         channel=first.channel,
         place=first.place,
         count=len(rows),
         since=first.since,
-        reason=latest.reason,
-        items=tuple(row.item for row in rows[:SHOWN_ITEMS]),
+        reason=first.reason if len(reasons) == 1 else "",
+        items=tuple(Item(row.item, row.reason) for row in rows[:SHOWN_ITEMS]),
         next_attempt=min(row.not_before for row in rows),
         needs_person=in_service and now - first.since >= passes,
     )

@@ -405,7 +405,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
         read_waiting(house)
         assert counted(house, Ticket) == 2
         (trouble,) = status_data(house)["troubles"]
-        assert (trouble["place"], trouble["items"]) == ("77", ["11"])
+        assert (trouble["place"], [item["name"] for item in trouble["items"]]) == ("77", ["11"])
         assert "words" not in trouble["words"]
         clock.turn(days=3)
         assert pull()[1] == 0

@@ -174,8 +174,8 @@ def test_when_storing_fails_the_file_stays_and_is_taken_later(house: House) -> N
 
 
 def named(house: House) -> dict[str, str]:
-    """What `intake status` says of the folder: the names of items, with the reason of the last one."""
-    return {name: one["reason"] for one in status_data(house)["troubles"] for name in one["items"]}
+    """What `intake status` says of the folder: the names of items, with their reasons."""
+    return {item["name"]: item["reason"] for one in status_data(house)["troubles"] for item in one["items"]}
 
 
 def put_bytes_name(folder: Folder, name: bytes, raw: bytes) -> None:
@@ -220,9 +220,14 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House
     for _ in range(2):
         folder.scan()
     assert names(folder.path / "done") == ["z.xlsx"]
-    (trouble,) = status_data(house)["troubles"]
-    assert trouble["items"] == ["a folder.xlsx", "b pipe.xlsx", "c loop.xlsx", "d"]
-    assert any("4 files cannot be taken" in need for need in status_data(house)["needs"])
+    assert named(house) == {
+        "a folder.xlsx": "it is a folder: put its files themselves here",
+        "b pipe.xlsx": "it is a pipe and no file",
+        "c loop.xlsx": "it is a link: put the file itself here",
+        "d": "it is a socket and no file",
+    }
+    (need,) = [need for need in status_data(house)["needs"] if "4 files cannot be taken" in need]
+    assert "b pipe.xlsx (it is a pipe and no file)" in need
     for path in ("b pipe.xlsx", "c loop.xlsx", "d"):
         (folder.path / path).unlink()
     (folder.path / "a folder.xlsx").rmdir()

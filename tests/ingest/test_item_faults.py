@@ -347,7 +347,7 @@ def test_a_linked_file_that_breaks_us_is_tried_again_and_those_beside_it_are_kep
 
 
 def test_an_item_waits_longer_each_time_up_to_a_bound() -> None:
-    assert [backoff(n).total_seconds() for n in (1, 2, 3, 7, 8, 10**6)] == [5, 10, 20, 300, 300, 300]
+    assert [backoff(n).total_seconds() for n in (1, 2, 3, 4, 5, 10**6)] == [5, 10, 20, 40, 60, 60]
 
 
 def test_the_list_survives_and_keeps_since_when(any_house: House, clock: HandClock) -> None:
