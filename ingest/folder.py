@@ -231,7 +231,11 @@ class Folder:
         )  # fmt: skip
         why = _free(self.path / REJECTED, f"{moved.name}.txt")
         why.write_text(f"This file could not be read.\n\n{reason}\n\n{again}\n", encoding="utf-8")
-        path.rename(moved)
+        try:
+            path.rename(moved)
+        except OSError:  # tried again: the reason is written once, beside the file
+            why.unlink(missing_ok=True)
+            raise
 
 
 def identity(folder: Path) -> str:

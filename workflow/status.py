@@ -11,7 +11,7 @@ from workflow import grants
 from workflow.backlog import Backlog, Queue, backlog
 from workflow.failed import overdue, rejected
 from workflow.house import House
-from workflow.item_faults import Trouble, troubles
+from workflow.item_faults import FORGOTTEN, Trouble, troubles
 from workflow.models import Check, Delivery, Filing, FormCheckpoint, Receipt, Seen
 from workflow.process_ends import CrashLoop, crash_loops
 from workflow.settings import Settings
@@ -20,7 +20,6 @@ from workflow.states import DeliveryState
 QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
 UNSENT = timedelta(hours=1)
 UNPULLED = timedelta(hours=1)  # a fault at Formstack that may pass is nobody's concern before
-FORGOTTEN = timedelta(days=7)  # one not seen for so long was taken out of service on purpose
 PUBLIC_DOORS = ("smtp", "lmtp", "imap", "formstack")  # customers are never silent here for days
 
 

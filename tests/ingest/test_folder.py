@@ -327,6 +327,24 @@ def test_a_file_that_vanishes_while_it_is_read_is_nobodys_concern(house: House) 
     assert status_data(house)["troubles"] == []
 
 
+def test_a_file_that_cannot_be_moved_leaves_no_pile_of_reasons(
+    house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(path: Path, _target: Path) -> Path:
+        raise PermissionError(13, "no", str(path))
+
+    monkeypatch.setattr("ingest.folder.backoff", lambda _attempts: timedelta(0))
+    (folder.path / "a.xlsx").write_bytes(b"no workbook")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        for _ in range(3):
+            folder.scan()
+    assert names(folder.path / "rejected") == []
+    assert list(named(house)) == ["a.xlsx"]
+    folder.scan()
+    assert names(folder.path / "rejected") == ["a.xlsx", "a.xlsx.txt"]
+
+
 def test_a_file_that_became_a_pipe_does_not_hold_the_process(folder: Folder) -> None:
     path = folder.path / "a.xlsx"
     os.mkfifo(path)
