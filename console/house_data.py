@@ -6,6 +6,7 @@ from console.times import iso
 from ingest.spool import SPOOL, Spool
 from workflow import status
 from workflow.house import House
+from workflow.item_faults import Trouble
 
 STALE_SECONDS = 60  # a process says it is alive every 20 seconds
 
@@ -18,6 +19,7 @@ def status_data(house: House) -> dict[str, Any]:
     spooled = len(spool.waiting())
     if damaged := spool.damaged():
         found.needs.append(f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?")
+    looping = {loop.process for loop in found.crash_loops}
     ages = {name: (now - at).total_seconds() for name, at in found.seen.items()}
     return {
         "ok": not found.needs,
@@ -25,9 +27,17 @@ def status_data(house: House) -> dict[str, Any]:
         "at": iso(now),
         "doors": {name: {"last": iso(at)} for name, at in found.doors.items()},
         "processes": {
-            name: {"seen": iso(at), "seconds_ago": round(ages[name], 1), "alive": ages[name] < STALE_SECONDS}
+            name: {
+                "seen": iso(at),
+                "seconds_ago": round(ages[name], 1),
+                # It says so whenever it starts: one that ends again and again is none the less not alive.
+                "alive": ages[name] < STALE_SECONDS and name.partition(" ")[0] not in looping,
+                "crash_loop": name.partition(" ")[0] in looping,
+            }
             for name, at in found.seen.items()
         },
+        "checks": {one.name: {"at": iso(one.at), "fault": one.fault} for one in found.checks},
+        "troubles": [_trouble(one) for one in found.troubles],
         "backfill": {
             row.form or "all": {
                 "seen_until": iso(row.seen_until),
@@ -48,6 +58,21 @@ def status_data(house: House) -> dict[str, Any]:
         },
         "workers": sum(name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()),
         "backlog": {**_backlog(found), "spooled": spooled},
+    }
+
+
+def _trouble(one: Trouble) -> dict[str, Any]:
+    """Return what a place of a channel cannot take now."""
+    return {
+        "channel": one.channel,
+        "place": one.shown_place,
+        "count": one.count,
+        "since": iso(one.since),
+        "reason": one.reason,
+        "items": [{"name": item.name, "reason": item.reason} for item in one.items],
+        "next_attempt": iso(one.next_attempt),
+        "needs_person": one.needs_person,
+        "words": one.words,
     }
 
 

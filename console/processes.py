@@ -10,9 +10,9 @@ from console.faults import UNUSABLE, Fault
 from console.guard import under_supervisor
 from console.memory import give_back, look_less_often
 from console.opening import ensure_migrated
-from console.running import leasing, opened, stopping
-from ingest.intake import Intake
-from workflow import journal, status
+from console.running import Progress, leasing, opened, stopping
+from ingest.intake import Intake, Transport
+from workflow import item_faults, journal, status
 from workflow.house import House
 from workflow.settings import Settings, load
 from workflow.store import AWAY
@@ -47,28 +47,34 @@ def smtp(settings: Settings) -> None:
 
     give_back()
     with opened(settings, "smtp") as (house, _):
-        serve(settings, Intake(house).accept)
+        serve(settings, Intake(house).accept, partial(item_faults.report, house.store, house.clock))
 
 
 def imap(settings: Settings) -> None:
     """One reader a mailbox. Raises Fault when there is none."""
     from ingest.checkpoints import StoredCheckpoints
     from ingest.grants import StoredGrant
-    from ingest.imap import serve
+    from ingest.imap import Door, serve
     from ingest.mailboxes import mailboxes
+    from ingest.unfetched import settle
+    from workflow.item_faults import ItemFaults
 
     if not mailboxes(settings):
         raise Fault(NO_MAILBOX, UNUSABLE)
     names = [f"imap {box.key}" for box in mailboxes(settings)]
     with opened(settings, "imap") as (house, _), leasing(house, *names) as leases, stopping() as stop:
         serve(
-            settings,
-            Intake(house).accept,
-            StoredCheckpoints(house.store),
-            partial(_seen, house),
-            stop,
-            lambda key: leases.held(f"imap {key}"),
-            partial(StoredGrant, house),
+            Door(
+                settings=settings,
+                accept=Intake(house).accept,
+                checkpoints=StoredCheckpoints(house.store),
+                faults=partial(ItemFaults, house.store, house.clock, Transport.IMAP),
+                seen=partial(_seen, house),
+                stop=stop,
+                fetched_late=partial(settle, house),
+                mine=lambda key: leases.held(f"imap {key}"),
+                kept=partial(StoredGrant, house),
+            )
         )
 
 
@@ -84,14 +90,14 @@ def folder(settings: Settings) -> None:
     from ingest.folder import identity, serve
     from ingest.parsing import isolated
 
-    name = f"folder {identity(settings.dropbox)}"
+    name, progress = f"folder {identity(settings.dropbox)}", Progress()
     with (
-        opened(settings, "folder") as (house, _),
+        opened(settings, "folder", progress) as (house, _),
         leasing(house, name) as leases,
         isolated(settings),
         stopping() as stop,
     ):
-        serve(house, Intake(house).accept, stop, lambda: leases.held(name))
+        serve(house, Intake(house).accept, stop, lambda: leases.held(name), progress.made)
 
 
 def backfill(settings: Settings) -> None:

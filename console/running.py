@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,15 +19,31 @@ if TYPE_CHECKING:
     from workflow.jobs import Waker
 
 BEAT_SECONDS = 20.0
+STALLED_SECONDS = 900.0  # at one item: the largest workbook takes some minutes, three tries included
+
+
+class Progress:
+    """Whether the loop of a process gets on: one that hangs at an item is not alive."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def made(self) -> None:
+        """Note that a round of the loop is done."""
+        self._at = time.monotonic()
+
+    def stalled(self) -> bool:
+        """Return whether the loop has been at one round for too long."""
+        return time.monotonic() - self._at > STALLED_SECONDS
 
 
 @contextmanager
-def opened(settings: Settings, name: str) -> Iterator[tuple[House, "Waker | None"]]:
-    """Open the house of a process; a small thread says every 20 seconds that it is alive."""
+def opened(settings: Settings, name: str, progress: Progress | None = None) -> Iterator[tuple[House, "Waker | None"]]:
+    """Open the house of a process; a small thread says every 20 seconds that it is alive, while it gets on."""
     waker = waker_of(settings)
     house = open_house(settings, waker=waker)
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(house, name, stop), name="alive", daemon=True)
+    beat = threading.Thread(target=_beat, args=(house, name, stop, progress), name="alive", daemon=True)
     beat.start()
     try:
         yield house, waker
@@ -38,10 +55,11 @@ def opened(settings: Settings, name: str) -> Iterator[tuple[House, "Waker | None
             waker.close()
 
 
-def _beat(house: House, name: str, stop: threading.Event) -> None:
+def _beat(house: House, name: str, stop: threading.Event, progress: Progress | None) -> None:
     while True:
         try:
-            status.alive(house, name)
+            if progress is None or not progress.stalled():
+                status.alive(house, name)
         except (SQLAlchemyError, OSError) as error:
             journal.fault("alive", error)
         if stop.wait(BEAT_SECONDS):

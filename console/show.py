@@ -233,8 +233,7 @@ def status(found: Data) -> None:
     """The state of the house."""
     out = screen()
     at = found["at"]
-    alive = {True: "alive", False: "not seen lately"}
-    rows = ((n, alive[p["alive"]], ago(p["seen"], at)) for n, p in found["processes"].items())
+    rows = ((n, process_state(p), ago(p["seen"], at)) for n, p in found["processes"].items())
     out.print(table(("process", "state", "seen"), rows))
     if found["doors"]:
         out.print(table(("door", "last item"), ((n, ago(d["last"], at)) for n, d in found["doors"].items())))
@@ -256,10 +255,20 @@ def status(found: Data) -> None:
     out.print(f"mails waiting: {backlog['mails_waiting']} · refused: {backlog['mails_refused']}")
     out.print(f"webhook events waiting: {backlog['events_waiting']} · given up: {backlog['events_given_up']}")
     out.print(f"linked files to be fetched: {backlog['files_waiting']} · not to be had: {backlog['files_failed']}")
+    for one in found["troubles"]:
+        if not one["needs_person"]:  # those that do stand among the needs
+            out.print(safe(one["words"]))
     for need in found["needs"]:
         out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
     if found["ok"]:
         out.print("[green]nobody is needed[/green]")
+
+
+def process_state(process: Data) -> str:
+    """Return how a process is, in words."""
+    if process["crash_loop"]:
+        return "ends again and again"
+    return "alive" if process["alive"] else "not seen lately"
 
 
 def left(token: Data) -> str:

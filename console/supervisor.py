@@ -20,6 +20,13 @@ LOOK_SECONDS = 0.2
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green", "bright_yellow")
 
 
+Ended = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
+
+
+def _nobody_listens(name: str, how: str) -> None:
+    del name, how
+
+
 @dataclass
 class Child:
     """One process we keep running."""
@@ -42,11 +49,13 @@ class Child:
 class Supervisor:
     """Children of one parent thread: Linux ends them when that thread ends, whatever ends it."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], ended: Ended = _nobody_listens) -> None:
+        """`ended` hears of each process that ended by itself; it must neither wait nor raise."""
         self.environment = {**environment, "PYTHONUNBUFFERED": "1", SUPERVISOR: str(os.getpid())}
         self._children: list[Child] = []
         self._writing = threading.Lock()
         self._signals = 0
+        self._tell_ended = ended
 
     def add(self, name: str, command: list[str]) -> Child:
         """Start a process and keep it running."""
@@ -140,6 +149,7 @@ class Supervisor:
         child.process, child.again_at = None, time.monotonic() + child.pause
         how = f"signal {-code}" if code < 0 else f"exit {code}"
         self.say("up", f"{child.name} ended ({how}); started again in {child.pause:.0f} s", "red")
+        self._tell_ended(child.name, how)
 
 
 def python(name: str) -> list[str]:

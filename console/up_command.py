@@ -53,6 +53,7 @@ def up() -> None:
     Makes INTAKE_HOME and the database on first use, says where to point mail, forms, Excel files and a browser, and
     restarts what dies. Ctrl-C ends it: what is in hand is finished first. Next, in another terminal: `intake demo`.
     """
+    from console.end_recorder import EndRecorder
     from console.supervisor import Supervisor
     from workflow.settings import load
 
@@ -61,7 +62,8 @@ def up() -> None:
     with _only_one(settings):
         answered = opening.migrated(settings)
         environment = prepare(settings)
-        supervisor = Supervisor(environment)
+        recorder = EndRecorder(settings)
+        supervisor = Supervisor(environment, recorder.ended)
         supervisor.listen_to_signals()
         if not answered:
             _migrate_later(supervisor, settings)
@@ -72,6 +74,7 @@ def up() -> None:
         finally:
             supervisor.say("up", "stopping: what is in hand is finished first")
             supervisor.stop()
+            recorder.close()
             if url_file is not None:
                 url_file.unlink(missing_ok=True)
     click.echo("stopped")

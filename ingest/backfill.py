@@ -13,6 +13,8 @@ from parsers.item import Format
 from workflow import journal
 from workflow.form_settings import Form
 from workflow.house import House
+from workflow.item_faults import ItemFaults, our_error
+from workflow.store import AWAY
 
 OVERLAP = timedelta(hours=24)  # looked at again each time: what shows late at Formstack is found all the same
 AGAIN = 3  # times a list is read that shrinks while it is read: what slipped to an earlier page is found
@@ -77,6 +79,12 @@ class Backfill:
                 self.pull(form)
             except ApiError as error:
                 well = well and error.lasting
+            except (StoppedError, *AWAY):
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever one form does, the others are pulled
+                journal.fault("backfill", error)
+                self._marks.failed(form, our_error(error), self._house.clock(), lasting=False)
+                well = False
         return well
 
     def pull(self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent) -> Tally:
@@ -88,12 +96,17 @@ class Backfill:
         seen = self._marks.seen_until(form, self._house.clock())
         look = _Look(form, since or seen - OVERLAP, step)
         look.whole = look.since <= seen  # else there is a gap between what was seen and what is looked at
+        faults = ItemFaults(self._house.store, self._house.clock, Transport.BACKFILL, form)
         try:
             self._look(look)
+            faults.keep_only(look.failed)
         except ApiError as error:
             self._marks.failed(form, error.words, self._house.clock(), lasting=error.lasting)
             journal.backfill_failed(form, error.words)
             raise
+        finally:
+            for number, reason in look.failed.items():
+                faults.record(number, reason)
         if look.whole:
             self._advance(look, look.newest)
         self._marks.looked(form, self._house.clock())
@@ -149,8 +162,7 @@ class Backfill:
             if one.number not in look.seen:
                 look.seen.add(one.number)
                 look.tally.looked += 1
-                if reference not in known:
-                    self._store(look, one, reference)
+                if reference not in known and self._stored(look, one, reference):
                     look.tally.new += 1
         self._progress(look, page)
 
@@ -168,6 +180,26 @@ class Backfill:
     def _advance(self, look: "_Look", until: datetime | None) -> None:
         if until is not None:  # a time in the future is an odd clock's: it must not make us skip what comes
             self._marks.advance(look.form, min(until, self._house.clock()))
+
+    def _stored(self, look: "_Look", one: Submission, reference: str) -> bool:
+        """Store a submission; one that cannot be stored is named by `intake status`, and those behind it are stored.
+
+        The form's mark stays where it is then, so that the submission is pulled again each time.
+        """
+        try:
+            self._store(look, one, reference)
+        except TooLargeError as error:
+            reason = error.words
+        except (ApiError, StoppedError, *AWAY, OSError):  # so it would be with the next one
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever one submission does stays with it
+            journal.fault("backfill", error)
+            reason = our_error(error)
+        else:
+            return True
+        look.failed[one.number] = reason
+        look.whole = look.in_order = False
+        return False
 
     def _store(self, look: "_Look", one: Submission, reference: str) -> None:
         if one.answers is None:
@@ -208,6 +240,7 @@ class _Look:
     tally: Tally = field(default_factory=Tally)
     seen: set[str] = field(default_factory=set)
     fields: dict[str, Field] | None = None  # asked for once, where answers come without their labels
+    failed: dict[str, str] = field(default_factory=dict)  # submissions that could not be stored, and why
     numberless: int = 0
     whole: bool = True  # nothing lies between what was seen before and where this look begins
     in_order: bool = True  # as far as the pages tell

@@ -1,7 +1,13 @@
-"""The watched folder: finished files are stored, read and moved to done/, or to rejected/ beside the reason."""
+"""The watched folder: finished files are stored, read and moved to done/, or to rejected/ beside the reason.
 
+Whatever one file does stays with that file: it is left where it is, tried again with backoff and named
+by `intake status` (ItemFaults), and the files behind it are taken.
+"""
+
+import errno
 import hashlib
 import io
+import os
 import stat
 import threading
 import time
@@ -23,8 +29,10 @@ from parsers.item import Format
 from workflow import journal
 from workflow.blobs import write_synced
 from workflow.house import House
+from workflow.item_faults import ItemFaults, backoff, our_error
 from workflow.models import Delivery
 from workflow.states import DeliveryState
+from workflow.store import AWAY
 
 DONE, REJECTED = "done", "rejected"
 REJECTED_ROWS = " - rejected rows.xlsx"
@@ -32,6 +40,16 @@ IDENTITY = ".intake-folder"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
 NAME_BYTES = 255  # what file systems take
 STEM_BYTES = 160  # of a file's own name, before what is added to it
+END_BYTES = 20  # of a name's ending; a longer one is no ending
+NOT_A_FILE = {
+    stat.S_IFLNK: "it is a link: put the file itself here",
+    stat.S_IFDIR: "it is a folder: put its files themselves here",
+    stat.S_IFIFO: "it is a pipe and no file",
+    stat.S_IFSOCK: "it is a socket and no file",
+    stat.S_IFCHR: "it is a device and no file",
+    stat.S_IFBLK: "it is a device and no file",
+}
+NO_RIGHT = "it may not be read or moved: the user of `intake folder` needs the right to"
 _LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
 _LEFT_ALONE_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
 _LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
@@ -46,6 +64,15 @@ class _Look:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A file that could not be taken as it stood at that look, how often, and when it is tried again (monotonic)."""
+
+    look: _Look
+    attempts: int
+    again_at: float
+
+
 class Folder:
     """One watched folder. `scan` is one round: everything that has been finished for a while is taken."""
 
@@ -55,20 +82,67 @@ class Folder:
         self._accept = accept
         self._looks: dict[Path, _Look] = {}
         self._stored: dict[Path, tuple[_Look, int]] = {}  # taken, but not yet read or moved
+        self._failed: dict[Path, _Failure] = {}
+        self._not_files: dict[Path, str] = {}  # what else lies here, and why it is not taken
+        self._recorded: set[str] | None = None  # names that `intake status` may know of; None: not asked yet
         for folder in (self.path, self.path / DONE, self.path / REJECTED):
             folder.mkdir(parents=True, exist_ok=True)
+        name = identity(self.path)
+        self._faults = ItemFaults(house.store, house.clock, Transport.FOLDER, name)
 
     def scan(self) -> None:
-        """Look at every file once; take those that have not changed for the settling time."""
+        """Look at every file once; take those that have not changed for the settling time.
+
+        Raises OSError when the folder itself cannot be looked at.
+        """
         before, self._looks = self._looks, {}
+        not_files, self._not_files = self._not_files, {}
+        failures: dict[str, str] = {}  # of this round: name and reason
         for path in self._files():
             look = _look(path, before.get(path))
             if look is None:
+                if reason := self._why_no_file(path):
+                    self._not_files[path] = reason
+                    if not_files.get(path) != reason:
+                        failures[repaired_name(path)] = reason
                 continue
             self._looks[path] = look
-            if time.monotonic() - look.since >= self._house.settings.folder_settle_seconds:
-                self._take(path, look)
+            rested = time.monotonic() - look.since >= self._house.settings.folder_settle_seconds
+            if rested and self._may_be_tried(path, look) and (reason := self._take(path, look)):
+                failures[repaired_name(path)] = reason
         self._stored = {p: s for p, s in self._stored.items() if p in self._looks}
+        self._failed = {p: f for p, f in self._failed.items() if p in self._looks}
+        self._record(failures)
+
+    def _record(self, failures: dict[str, str]) -> None:
+        """Have `intake status` name the files that cannot be taken, as long as they lie here."""
+        present = {repaired_name(path) for path in (*self._looks, *self._not_files)}
+        try:
+            for name, reason in failures.items():
+                self._faults.record(name, reason)
+            if present != self._recorded:
+                self._faults.keep_only(present)
+                self._recorded = present
+        except (SQLAlchemyError, OSError) as error:  # away: the next round knows of them still
+            self._recorded = None
+            self._not_files = {}
+            journal.fault("folder", error)
+
+    def _why_no_file(self, path: Path) -> str:
+        """Return why something in the folder is not taken; "" for our own folders and what has vanished."""
+        if path.name in {DONE, REJECTED}:
+            return ""
+        try:
+            return NOT_A_FILE.get(stat.S_IFMT(path.lstat().st_mode), "")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return _reason(error)
+
+    def _may_be_tried(self, path: Path, look: _Look) -> bool:
+        """Return whether a file's pause is over; a file that was changed is another one."""
+        failure = self._failed.get(path)
+        return failure is None or failure.look != look or time.monotonic() >= failure.again_at
 
     def _files(self) -> Iterator[Path]:
         for path in sorted(self.path.iterdir()):
@@ -77,13 +151,29 @@ class Folder:
             if not alone:
                 yield path
 
-    def _take(self, path: Path, look: _Look) -> None:
+    def _take(self, path: Path, look: _Look) -> str:
+        """Take one file; return why that did not work, "" if it did or is nobody's concern."""
         try:
             number = self._store(path, look)
             if number is not None:
                 self._settle(path, look, number)
-        except (SQLAlchemyError, OSError) as error:  # the file stays where it is; the next round tries again
+        except AWAY as error:  # no file can be stored now: the next round tries again
             journal.fault("folder", error)
+            return ""
+        except FileNotFoundError:  # taken away while we looked at it
+            return "" if _look(path, look) is None else self._fail(path, look, NO_RIGHT)
+        except Exception as error:  # noqa: BLE001  # whatever one file does, those behind it are taken
+            journal.fault("folder", error)
+            return self._fail(path, look, _reason(error))
+        self._failed.pop(path, None)
+        return ""
+
+    def _fail(self, path: Path, look: _Look, reason: str) -> str:
+        before = self._failed.get(path)
+        attempts = 1 if before is None or before.look != look else before.attempts + 1
+        again_at = time.monotonic() + backoff(attempts).total_seconds()
+        self._failed[path] = _Failure(look, attempts, again_at)
+        return reason
 
     def _store(self, path: Path, look: _Look) -> int | None:
         """The delivery of this file as it stands, stored if it is not yet; None while it is not to be taken."""
@@ -94,10 +184,14 @@ class Folder:
         if look.size > limit:
             self._reject(path, f"the file is larger than {limit // 2**20} MiB: split the export")
             return None
-        raw = path.read_bytes()
-        if _look(path, look) != look or (_cut_short(raw) and time.monotonic() - look.since < UNFINISHED_SECONDS):
+        raw = _read(path, limit)
+        if (
+            len(raw) > limit
+            or _look(path, look) != look
+            or (_cut_short(raw) and time.monotonic() - look.since < UNFINISHED_SECONDS)
+        ):
             return None
-        name = "".join(c if c.isprintable() else "?" for c in path.name)
+        name = "".join(c if c.isprintable() else "?" for c in repaired_name(path))
         arrival = Arrival(
             transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw, envelope={"name": name},
             reference=f"sha256:{hashlib.sha256(raw).hexdigest()}",
@@ -115,7 +209,7 @@ class Folder:
             return
         if delivery.state is DeliveryState.PROCESSED:
             self._put_rejected(path, number)
-            path.rename(_free(self.path / DONE, path.name))
+            path.rename(_free(self.path / DONE, repaired_name(path)))
         else:
             self._reject(path, delivery.reason, number)
 
@@ -126,18 +220,22 @@ class Folder:
         except UnreadableError:  # read by now with other profiles: `intake delivery` lists the rows all the same
             return
         if rows:
-            stem = path.stem.encode()[:STEM_BYTES].decode(errors="ignore")
+            stem = Path(repaired_name(path)).stem.encode()[:STEM_BYTES].decode(errors="ignore")
             name = f"{stem}{REJECTED_ROWS}"
             _put(self.path / REJECTED, name, workbook(rows))
 
     def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
-        moved = _free(self.path / REJECTED, path.name)
+        moved = _free(self.path / REJECTED, repaired_name(path))
         again = "Mend it and drop it again." if number is None else (
             f"Mend it and drop it again, or `intake replay {number}` once the program was mended."
         )  # fmt: skip
         why = _free(self.path / REJECTED, f"{moved.name}.txt")
         why.write_text(f"This file could not be read.\n\n{reason}\n\n{again}\n", encoding="utf-8")
-        path.rename(moved)
+        try:
+            path.rename(moved)
+        except OSError:  # tried again: the reason is written once, beside the file
+            why.unlink(missing_ok=True)
+            raise
 
 
 def identity(folder: Path) -> str:
@@ -160,10 +258,16 @@ def identity(folder: Path) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
-def serve(house: House, accept: Accept, stop: threading.Event, mine: Callable[[], bool] = lambda: True) -> None:
+def serve(
+    house: House,
+    accept: Accept,
+    stop: threading.Event,
+    mine: Callable[[], bool] = lambda: True,
+    round_done: Callable[[], None] = lambda: None,
+) -> None:
     """Watch until told to stop: by events where the kernel gives them, and by looking every few seconds anyway.
 
-    Looks only while the folder is `mine`: several hosts may share one.
+    Looks only while the folder is `mine`: several hosts may share one. `round_done` hears of each round.
     """
     folder = Folder(house, accept)
     journal.listening("folder", "watched")
@@ -175,8 +279,9 @@ def serve(house: House, accept: Accept, stop: threading.Event, mine: Callable[[]
         try:
             if mine():
                 folder.scan()
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             journal.fault("folder", error)
+        round_done()
 
 
 def _look(path: Path, before: _Look | None) -> _Look | None:
@@ -190,6 +295,41 @@ def _look(path: Path, before: _Look | None) -> _Look | None:
     if before is not None and (before.size, before.mtime_ns) == (found.st_size, found.st_mtime_ns):
         return before
     return _Look(found.st_size, found.st_mtime_ns, time.monotonic())
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file, one more than the limit at most. Raises OSError, also if it is no file any more.
+
+    It may have become a pipe or a link since it was looked at: opening a pipe would wait for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return file.read(limit + 1)
+
+
+def repaired_name(path: Path) -> str:
+    """Return the name of a file as text; bytes in it that are not UTF-8 are read as Windows-1252.
+
+    Python names such a byte by a lone surrogate, U+DC80 to U+DCFF (PEP 383), which nothing can store.
+    """
+    return "".join(map(_repaired, path.name))
+
+
+def _repaired(letter: str) -> str:
+    if not "\udc80" <= letter <= "\udcff":
+        return letter
+    return bytes([ord(letter) - 0xDC00]).decode("cp1252", "replace")
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file could not be taken, in fixed words."""
+    if isinstance(error, PermissionError):
+        return NO_RIGHT
+    if isinstance(error, OSError) and error.errno:
+        return f"the disk says: {os.strerror(error.errno)}"
+    return our_error(error)
 
 
 def _cut_short(raw: bytes) -> bool:
@@ -219,7 +359,7 @@ def _free(folder: Path, name: str) -> Path:
 def _names(folder: Path, name: str) -> Iterator[Path]:
     """Paths in the folder for this name, numbered from the second on, no longer than file systems take."""
     stem, dot, end = name.rpartition(".")
-    stem, end = (stem, dot + end) if stem else (name, "")
+    stem, end = (stem, dot + end) if stem and len(end.encode()) < END_BYTES else (name, "")
     for n in range(1, 10_000):
         mark = f" ({n})" if n > 1 else ""
         short = stem.encode()[: NAME_BYTES - len((mark + end).encode())].decode(errors="ignore")

@@ -1,31 +1,51 @@
-"""The IMAP door: one thread a mailbox hands every mail to the intake and marks it only once it is stored."""
+"""The IMAP listener: one thread a mailbox hands every mail to the intake and marks it only once it is stored.
+
+A mail that the server does not give us, or that we cannot take, goes onto the mailbox's list of mails
+to be fetched again (ItemFaults), which is kept in the database, and the mails behind it are taken. Only
+then does the checkpoint pass it. Nothing is ever stored as a delivery that is not the mail.
+"""
 
 import random
-import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Event, Thread
 from typing import Protocol
-from urllib.parse import quote
 
 import httpx
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest.imap_session import Client, Folder, RefusedError, connected, fetch, login, mark, select, uids_above
+from ingest.imap_session import (
+    Client,
+    Folder,
+    RefusedError,
+    connected,
+    exists,
+    fetch,
+    login,
+    mark,
+    select,
+    size_of,
+    sizes_of,
+    uids_above,
+)
 from ingest.intake import Accept, Arrival, Transport
 from ingest.mailboxes import mailboxes
 from ingest.oauth2 import Kept, Tokens
 from parsers.item import Format
 from workflow import journal
+from workflow.item_faults import Waiting, our_error
 from workflow.settings import Mailbox, Settings
+from workflow.store import AWAY
 
 SIZES = 200  # UIDs asked for their sizes in one command
-PATIENCE = 8  # failures to fetch one mail, spaced by the backoff (about two minutes), before it is put aside
+PATIENCE = 3  # connections lost over one mail, spaced by the backoff, before the mails behind it are read
+MOST_DEFERRED = 1000  # mails of a mailbox to be fetched again; a server that gives none of more is away
 SLICE = 0.5  # seconds of IDLE between two looks at whether to stop
 GRACE = 45.0  # seconds a stopping reader has for the mail in hand
 
@@ -47,6 +67,29 @@ class Checkpoints(Protocol):
 
     def save(self, mailbox: str, checkpoint: Checkpoint) -> None:
         """Remember durably before returning."""
+        ...
+
+
+class Faults(Protocol):
+    """Mails of one mailbox to be fetched again, as workflow.item_faults.ItemFaults keeps them.
+
+    Every method raises SQLAlchemyError or OSError when it cannot.
+    """
+
+    def record(self, item: str, reason: str) -> int:
+        """Remember durably that a mail could not be taken, and when to try again; return how often it was tried."""
+        ...
+
+    def waiting(self) -> list[Waiting]:
+        """Return what is to be tried again, that which may be tried first first."""
+        ...
+
+    def remove(self, items: Iterable[str]) -> None:
+        """Forget mails: they were taken, or are gone."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the time that `Waiting.not_before` is held against."""
         ...
 
 
@@ -72,17 +115,28 @@ class Door:
     """What all readers of a process share.
 
     `seen` hears a mailbox's key after each complete look at it; `mine` says whether this process is the one that reads
-    the mailbox of a key now.
+    the mailbox of a key now; `faults` gives the list of a mailbox's mails to be fetched again. `fetched_late` hears of
+    each of those that was stored after all: its reference, and its delivery.
     """
 
     settings: Settings
     accept: Accept
     checkpoints: Checkpoints
+    faults: Callable[[str], Faults]
     seen: Callable[[str], None]
     stop: Event
+    fetched_late: Callable[[str, int], None] = lambda _reference, _delivery: None
     pace: Pace = Pace()
     mine: Callable[[str], bool] = lambda _key: True
     kept: Callable[[Mailbox], Kept | None] = lambda _box: None  # where its OAuth token is remembered
+
+
+class GoneError(Exception):
+    """The mail is no longer in the mailbox."""
+
+
+class NotThisMailError(Exception):
+    """The intake cannot store this mail, and would store others."""
 
 
 class NotStoredError(Exception):
@@ -91,7 +145,6 @@ class NotStoredError(Exception):
 
 # ---------------------------------------------------------------------------------------------------- one mailbox
 
-SERVER = (IMAPClientError, OSError, ValueError)  # ValueError: imapclient could not parse an answer
 REASONS: Mapping[type[Exception], str] = {  # the first that fits
     RefusedError: "login refused",
     LoginError: "login not possible now",
@@ -101,7 +154,18 @@ REASONS: Mapping[type[Exception], str] = {  # the first that fits
     OSError: "not reachable",
     IMAPClientAbortError: "connection lost",
     IMAPClientError: "the server said no",
+    ValueError: "an answer of the server cannot be read",
 }
+
+
+def _reason(error: Exception) -> str:
+    """Return why the server did not serve us, in fixed words; "" for what it has no part in."""
+    return next((words for kind, words in REASONS.items() if isinstance(error, kind)), "")
+
+
+def _reference(mailbox: str, uid_validity: object, uid: object) -> str:
+    """Return our name for a mail of a mailbox, as its receipt carries it."""
+    return f"{mailbox};{uid_validity}/{uid}"
 
 
 class Reader:
@@ -110,6 +174,7 @@ class Reader:
     def __init__(self, box: Mailbox, door: Door) -> None:
         self._box = box
         self._door = door
+        self._faults = door.faults(box.key)
         self._tokens = Tokens(box.oauth2, door.kept(box)) if box.oauth2 else None
         self._failures = 0  # in a row
         self._stuck = (0, 0)  # a UID that could not be fetched, and how often
@@ -130,7 +195,7 @@ class Reader:
         """Write down why, in fixed words; seconds to wait."""
         self._failures += 1
         pause = self._door.pace.pause(self._failures, refused=isinstance(error, RefusedError))
-        reason = next((words for kind, words in REASONS.items() if isinstance(error, kind)), "")
+        reason = _reason(error)
         if isinstance(error, NotStoredError):
             journal.not_stored(Transport.IMAP, error.__cause__ or error)
         elif reason:
@@ -174,9 +239,9 @@ class Reader:
             self._note("the folder to move mail to cannot be made")
 
     def _wait(self, client: Client) -> None:
-        """Until mail is announced, the next poll is due or the door stops."""
+        """Until mail is announced, a mail may be fetched again, the next poll is due or the door stops."""
         settings, stop = self._door.settings, self._door.stop
-        seconds = min(settings.imap_idle_seconds, settings.imap_poll_seconds)
+        seconds = min(settings.imap_idle_seconds, settings.imap_poll_seconds, self._next_attempt())
         if client.announced():
             seconds = min(seconds, SLICE)
         if not client.has_capability("IDLE"):
@@ -189,8 +254,16 @@ class Reader:
                 break
         client.idle_done()
 
+    def _next_attempt(self) -> float:
+        """Return the seconds until a mail may be fetched again; infinity when there is none."""
+        with _storing():
+            waiting, now = self._faults.waiting(), self._faults.now()
+        if not waiting:
+            return float("inf")
+        return 0.0 if waiting[0].is_due(now) else (waiting[0].not_before - now).total_seconds()
+
     def _scan(self, client: Client) -> bool:
-        """Take what is new; True when there was something: look again, more may have come meanwhile.
+        """Take what is new and what is to be fetched again; True when something was new: look again.
 
         Selects the folder each time: it costs a round trip, and no change of UIDVALIDITY goes unseen.
         """
@@ -198,18 +271,80 @@ class Reader:
         checkpoint = self._resume(folder.uid_validity)
         client.announced()  # SELECT's own count
         uids = uids_above(client, checkpoint.last_uid, folder.uid_next)
+        whole = self._read_new(client, folder, uids)
+        self._fetch_again(client, folder)  # after what is new: one that breaks the session holds nothing up
+        if not whole and self._deferred() >= MOST_DEFERRED:  # the backoff of the connection waits for all of them
+            raise IMAPClientError("too many mails are refused")
+        return bool(uids)
+
+    def _deferred(self) -> int:
+        """Return how many mails are to be fetched again."""
+        with _storing():
+            return len(self._faults.waiting())
+
+    def _read_new(self, client: Client, folder: Folder, uids: list[int]) -> bool:
+        """Take new mails; return whether all were taken or put onto the list, which has a bound."""
+        deferred = self._deferred()
         step = 1 if self._failures else SIZES  # one by one, a mail that breaks the session is found
         for at in range(0, len(uids), step):
             some = uids[at : at + step]
-            with self._fetching(folder.uid_validity, some[0]):
-                sizes = client.fetch(some, ["RFC822.SIZE"])
+            with self._patience(folder, some[0]):
+                sizes = sizes_of(client, some)
             for uid in some:
-                if not self._going():
+                if not self._going() or deferred >= MOST_DEFERRED:
                     return False
-                if uid in sizes:  # else it vanished, and so will a checkpoint below it
-                    self._take(client, folder, uid, int(sizes[uid].get(b"RFC822.SIZE", 0)))
+                deferred += not self._take_or_defer(client, folder, uid, sizes.get(uid))
                 self._save(folder.uid_validity, uid)
-        return bool(uids)
+        return True
+
+    def _fetch_again(self, client: Client, folder: Folder) -> None:
+        """Fetch the mails whose time has come, and all others as soon as one came."""
+        with _storing():
+            waiting = self._faults.waiting()
+        ours = f"{folder.uid_validity}/"
+        if others := [one.item for one in waiting if not one.item.startswith(ours)]:
+            with _storing():  # of another UIDVALIDITY: the checkpoint begins anew, and so they are all read again
+                self._faults.remove(others)
+        recovered = False
+        for one in waiting:
+            if not self._going():
+                return
+            if one.item not in others and (recovered or one.is_due(self._faults.now())):
+                uid = int(one.item.removeprefix(ours))
+                recovered |= self._take_or_defer(client, folder, uid, None, late=True)
+
+    def _take_or_defer(self, client: Client, folder: Folder, uid: int, size: int | None, *, late: bool = False) -> bool:
+        """Take one mail; one that cannot be had now is remembered, and what it did stays with it.
+
+        Return False when it was remembered. Raises what ends the session, having remembered the mail if it did that
+        several times, and NotStoredError when the intake takes nothing.
+        """
+        item = f"{folder.uid_validity}/{uid}"
+        try:
+            with self._patience(folder, uid, at_once=late):
+                number = self._take(client, folder, uid, size)
+        except GoneError:
+            if late:
+                journal.mailbox_noted(self._box.key, "a mail that could not be fetched is no longer there", uid)
+                with _storing():
+                    self._faults.remove([item])
+            return True
+        except (IMAPClientAbortError, OSError, NotStoredError):
+            raise
+        except (IMAPClientError, ValueError) as error:  # the server said no, or what it said cannot be parsed
+            self._defer(folder.uid_validity, uid, _reason(error))
+            return False
+        except Exception as error:  # noqa: BLE001  # one mail must not keep the others from being read
+            cause = error.__cause__ or error
+            journal.fault("imap", cause)
+            self._defer(folder.uid_validity, uid, our_error(cause))
+            return False
+        if late:
+            with _storing():
+                self._door.fetched_late(_reference(self._box.key, folder.uid_validity, uid), number)
+                self._faults.remove([item])
+            journal.mailbox_noted(self._box.key, "a mail that could not be fetched was fetched", uid)
+        return True
 
     def _select(self, client: Client) -> Folder:
         folder = select(client, self._box)
@@ -233,50 +368,69 @@ class Reader:
         with _storing():
             self._door.checkpoints.save(self._box.key, Checkpoint(uid_validity, uid))
 
-    def _take(self, client: Client, folder: Folder, uid: int, size: int) -> None:
-        """One mail: fetch, store, only then mark."""
-        with self._fetching(folder.uid_validity, uid):
-            raw, oversized = fetch(client, uid, size, self._door.settings.mail_limit)
-        if raw is None:
-            return
-        self._accept(raw, self._envelope(folder.uid_validity, uid) | ({"oversized": oversized} if oversized else {}))
+    def _take(self, client: Client, folder: Folder, uid: int, size: int | None) -> int:
+        """Fetch one mail, store it, only then mark it; return its delivery.
+
+        Raises GoneError when it is no longer in the mailbox.
+        """
+        fetched = None
+        octets = size_of(client, uid) if size is None else size
+        if octets is not None:
+            fetched = fetch(client, uid, octets, self._door.settings.mail_limit)
+        if fetched is None:
+            if exists(client, uid):
+                raise IMAPClientError("no text in the answer")
+            raise GoneError
+        envelope: dict[str, object] = {
+            "mailbox": self._box.key,
+            "uid": uid,
+            "uid_validity": folder.uid_validity,
+        }
+        if fetched.left_out is not None:
+            place = self._box.move_to if self._box.move_to and folder.markable else self._box.folder
+            envelope["oversized"] = fetched.left_out.octets
+            envelope["left_out"] = {
+                **fetched.left_out.as_json(),
+                "limit": self._door.settings.mail_limit,
+                "original": f"{self._box.user}@{self._box.host}/{place}",
+            }
+        number = self._accept(fetched.raw, envelope)
         if folder.markable:
             self._mark(client, uid)
+        return number
 
-    def _envelope(self, uid_validity: int, uid: int) -> dict[str, object]:
-        return {"mailbox": self._box.key, "uid": uid, "uid_validity": uid_validity}
-
-    def _accept(self, raw: bytes, envelope: dict[str, object], unreadable: str = "") -> None:
+    def _accept(self, raw: bytes, envelope: dict[str, object]) -> int:
         arrival = Arrival(
-            transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope=envelope, unreadable=unreadable,
-            reference="{mailbox};{uid_validity}/{uid}".format(**envelope),
+            transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope=envelope,
+            reference=_reference(self._box.key, envelope["uid_validity"], envelope["uid"]),
         )  # fmt: skip
-        with _storing():
-            self._door.accept(arrival)
+        try:
+            return self._door.accept(arrival)
+        except (*AWAY, OSError) as error:
+            raise NotStoredError from error
+        except Exception as error:
+            raise NotThisMailError from error
 
     @contextmanager
-    def _fetching(self, uid_validity: int, uid: int) -> Iterator[None]:
-        """Count how often a mail could not be fetched; with patience at an end put it aside."""
+    def _patience(self, folder: Folder, uid: int, *, at_once: bool = False) -> Iterator[None]:
+        """Count connections lost over one mail; with patience at an end have it fetched later, and go on behind it."""
         try:
             yield
-        except SERVER:
+        except (IMAPClientAbortError, OSError) as error:
             last, failures = self._stuck
             self._stuck = (uid, failures + 1 if last == uid else 1)
-            if self._stuck[1] >= PATIENCE:
-                self._put_aside(uid_validity, uid)
+            if at_once or self._stuck[1] >= PATIENCE:
+                self._defer(folder.uid_validity, uid, _reason(error))
+                if not at_once:
+                    self._save(folder.uid_validity, uid)
             raise
 
-    def _put_aside(self, uid_validity: int, uid: int) -> None:
-        """Store the URL (RFC 5092) of a mail the server cannot deliver, as failed: it must not hold up those behind it.
-
-        The mail stays in the mailbox unmarked, for a person to look at.
-        """
-        box = self._box
-        url = f"imap://{quote(box.user)}@{box.host}/{quote(box.folder)};UIDVALIDITY={uid_validity}/;UID={uid}"
-        envelope = self._envelope(uid_validity, uid)
-        self._accept(url.encode(), envelope, unreadable="the mail server could not deliver this mail")
-        self._save(uid_validity, uid)
-        journal.mailbox_noted(box.key, "a mail that the server cannot deliver was put aside", uid)
+    def _defer(self, uid_validity: int, uid: int, reason: str) -> None:
+        """Remember durably that a mail is to be fetched again; it stays in the mailbox unmarked."""
+        with _storing():
+            attempts = self._faults.record(f"{uid_validity}/{uid}", reason)
+        if attempts == 1:  # `intake status` says so as long as it lasts
+            journal.mailbox_noted(self._box.key, "a mail could not be fetched: it is tried again", uid)
 
     def _mark(self, client: Client, uid: int) -> None:
         """Mark a stored mail; a server that says no is noted and does not stop the reading."""
@@ -306,25 +460,12 @@ def _storing() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------- all mailboxes
 
 
-def serve(
-    settings: Settings,
-    accept: Accept,
-    checkpoints: Checkpoints,
-    seen: Callable[[str], None],
-    stop: Event | None = None,
-    mine: Callable[[str], bool] = lambda _key: True,
-    kept: Callable[[Mailbox], Kept | None] = lambda _box: None,
-) -> None:
-    """Read every mailbox that is `mine` until `stop` is set, by default by SIGTERM or SIGINT; at once if there is none.
+def serve(door: Door) -> None:
+    """Read every mailbox that is the door's until it stops; at once if there is none.
 
     Each reader finishes the mail in hand and logs out. Raises SettingsError as `mailboxes` does.
     """
-    boxes = mailboxes(settings)
-    with _stopping(stop) as stopping:
-        door = Door(
-            settings=settings, accept=accept, checkpoints=checkpoints, seen=seen, stop=stopping, mine=mine, kept=kept
-        )  # fmt: skip
-        read_all(boxes, door)
+    read_all(mailboxes(door.settings), door)
 
 
 def read_all(boxes: tuple[Mailbox, ...], door: Door) -> None:
@@ -337,19 +478,3 @@ def read_all(boxes: tuple[Mailbox, ...], door: Door) -> None:
     until = time.monotonic() + GRACE
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-
-
-@contextmanager
-def _stopping(stop: Event | None) -> Iterator[Event]:
-    """Yield the event given, or one that SIGTERM and SIGINT set."""
-    if stop is not None:
-        yield stop
-        return
-    event = Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
-    try:
-        yield event
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

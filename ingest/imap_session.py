@@ -10,6 +10,7 @@ from typing import Any
 from imapclient import IMAPClient, SocketTimeout
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, IMAPClientReadOnlyError, LoginError
 
+from ingest.imap_oversized import LeftOut, take_what_fits
 from ingest.oauth2 import TokenRefusedError, Tokens
 from workflow.settings import Mailbox
 
@@ -139,28 +140,76 @@ def uids_above(client: Client, last: int, uid_next: int) -> list[int]:
     return sorted({uid for uid in client.search(["UID", f"{low}:*"]) if uid >= low})
 
 
-def fetch(client: Client, uid: int, size: int, limit: int) -> tuple[bytes | None, int]:
-    """Fetch the mail and 0; or its header and its size if over `limit` bytes; None if it has vanished. Set no flag.
+def sizes_of(client: Client, uids: list[int]) -> dict[int, int]:
+    """Return the sizes of mails, of those that the server tells; none where it refuses one of them.
+
+    Raises IMAPClientAbortError or OSError when the connection is lost.
+    """
+    try:
+        answer = client.fetch(uids, ["RFC822.SIZE"])
+    except IMAPClientAbortError:
+        raise
+    except (IMAPClientError, ValueError):
+        return {}
+    return {uid: int(said.get(b"RFC822.SIZE", 0)) for uid, said in answer.items()}
+
+
+def size_of(client: Client, uid: int) -> int | None:
+    """Return the size of a mail; None if it has vanished. Raises as `fetch` does."""
+    answer = client.fetch([uid], ["RFC822.SIZE"])
+    return int(answer[uid].get(b"RFC822.SIZE", 0)) if uid in answer else None
+
+
+def exists(client: Client, uid: int) -> bool:
+    """Return whether a mail is in the folder: a server in trouble may answer OK and give nothing."""
+    return uid in client.search(["UID", str(uid)])
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A mail as it came; `left_out` where it is larger than the limit."""
+
+    raw: bytes
+    left_out: LeftOut | None = None
+
+
+def fetch(client: Client, uid: int, size: int, limit: int) -> Fetched | None:
+    """Fetch a mail, or what fits of one over `limit` bytes; None if it has vanished. Set no flag.
 
     Raises IMAPClientError, OSError or ValueError (an answer that cannot be parsed) when the server does not deliver.
     """
     if size <= limit:
         raw = _section(client, uid, "")
         if raw is None or len(raw) <= limit:
-            return raw, 0
+            return None if raw is None else Fetched(raw)
         size = len(raw)  # some servers only estimate RFC822.SIZE
-    head = _section(client, uid, "HEADER")
-    return head and head[:limit], size
+    part = take_what_fits(
+        lambda name, most: _section(client, uid, name, most),
+        lambda: _structure(client, uid),
+        size,
+        limit,
+    )
+    return None if part is None else Fetched(*part)
 
 
-def _section(client: Client, uid: int, section: str) -> bytes | None:
-    answer = client.fetch([uid], [f"BODY.PEEK[{section}]"])
+def _structure(client: Client, uid: int) -> Any:
+    return client.fetch([uid], ["BODYSTRUCTURE"])[uid][b"BODYSTRUCTURE"]
+
+
+def _section(client: Client, uid: int, section: str, most: int = 0) -> bytes | None:
+    """Fetch a section of a mail, or its first `most` octets (RFC 3501, section 6.4.5); None if the mail is gone."""
+    partial = f"<0.{most}>" if most else ""
+    answer = client.fetch([uid], [f"BODY.PEEK[{section}]{partial}"])
     if uid not in answer:
         return None
-    raw = answer[uid].get(f"BODY[{section}]".encode())
+    # The answer names where it begins and not how long it is; servers that know no partial fetch give all of it.
+    begins = "<0>" if most else ""
+    raw = answer[uid].get(f"BODY[{section}]{begins}".encode(), answer[uid].get(f"BODY[{section}]".encode()))
+    if section and isinstance(raw, bytes | None):  # a part may be empty, which some servers call NIL
+        return (raw or b"")[: most or None]
     if not (isinstance(raw, bytes) and raw):
         raise IMAPClientError("no text in the answer")
-    return raw
+    return raw[: most or None]
 
 
 def mark(client: Client, uid: int, box: Mailbox) -> None:

@@ -15,12 +15,12 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format
-from workflow import journal
+from workflow import item_faults, journal
 from workflow.blobs import Vault
 from workflow.house import House
 from workflow.models import Delivery, Receipt
 from workflow.states import DeliveryState
-from workflow.storable import storable
+from workflow.storable import storable, storable_json
 from workflow.store import AWAY
 
 READ = "read"  # what wakes a worker for deliveries
@@ -51,6 +51,10 @@ class Transport(StrEnum):
     FOLDER = "folder"
     CONSOLE = "console"
     PIPE = "pipe"
+
+
+# Whoever brings these tries again; the other channels keep a list of what they could not take themselves.
+SENDER_RETRIES = frozenset({Transport.SMTP, Transport.LMTP, Transport.FORMSTACK, Transport.PIPE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,7 @@ class Intake:
         """
         large = len(arrival.raw) > self._house.settings.inline_limit
         with self._sealing if large else nullcontext():
-            mine = _Waiting(arrival, self._house.vault)
+            mine = self._seal(arrival)
         with self._queueing:
             self._queue.append(mine)
         with self._committing:  # the first one in commits for all who queued meanwhile
@@ -154,6 +158,7 @@ class Intake:
                     raise OSError("the commit this arrival was part of was interrupted")
                 self._commit(batch)
         self._wake()
+        self._report(mine)
         return mine.outcome()
 
     def accept_all(self, arrivals: Sequence[Arrival]) -> list[int | Exception]:
@@ -161,19 +166,39 @@ class Intake:
 
         For small ones: they are sealed one after the other. Safe to repeat.
         """
-        ones = [self._sealed(arrival) for arrival in arrivals]
+        ones = [self._sealed_or_error(arrival) for arrival in arrivals]
         waiting = [one for one in ones if isinstance(one, _Waiting)]
         with self._committing:
             for at in range(0, len(waiting), BATCH):
                 self._commit(waiting[at : at + BATCH])
         self._wake()
+        for one in waiting:
+            self._report(one)
         return [one.told() if isinstance(one, _Waiting) else one for one in ones]
 
-    def _sealed(self, arrival: Arrival) -> "_Waiting | Exception":
+    def _sealed_or_error(self, arrival: Arrival) -> "_Waiting | Exception":
+        try:
+            return self._seal(arrival)
+        except Exception as error:  # noqa: BLE001  # OSError: a blob cannot be written; else this one's own fault
+            return error
+
+    def _seal(self, arrival: Arrival) -> "_Waiting":
         try:
             return _Waiting(arrival, self._house.vault)
-        except OSError as error:  # a blob that cannot be written
-            return error
+        except OSError:
+            raise
+        except Exception as error:
+            self._report_fault(arrival, error)
+            raise
+
+    def _report(self, one: "_Waiting") -> None:
+        """Have `intake status` name an arrival that was refused for its own sake: its sender hears "try again"."""
+        if one.error is not None and not isinstance(one.error, (*AWAY, OSError)):
+            self._report_fault(one.arrival, one.error, one.digest)
+
+    def _report_fault(self, arrival: Arrival, error: Exception, digest: str = "") -> None:
+        if arrival.transport in SENDER_RETRIES:
+            item_faults.report(self._house.store, self._house.clock, arrival.transport, error, digest=digest)
 
     def _wake(self) -> None:
         """Hint that something was stored, once for all who did meanwhile; nobody who still stores waits for it."""
@@ -260,7 +285,8 @@ def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[s
         {
             "transport": one.arrival.transport, "format": one.arrival.format, "digest": one.digest,
             "content": one.content, "blob": one.blob, "size": len(one.arrival.raw),
-            "envelope": dict(one.arrival.envelope), "received_at": one.arrival.received_at or now, "not_before": now,
+            "envelope": storable_json(one.arrival.envelope),
+            "received_at": one.arrival.received_at or now, "not_before": now,
             "state": DeliveryState.FAILED if one.arrival.unreadable else DeliveryState.PENDING,
             "reason": one.arrival.unreadable, "items": 1, "attempts": 0,
         }

@@ -15,11 +15,13 @@ from parsers.item import Attachment
 from workflow import audit, journal
 from workflow.desk import RULE, hold
 from workflow.house import House
+from workflow.item_faults import our_error
 from workflow.linked import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, is_whole, pause, waits
 from workflow.models import Message, Ticket
 from workflow.pinned import public_tls
 from workflow.reception import stored
 from workflow.states import LinkState
+from workflow.store import AWAY
 
 AT_ONCE = 4  # so many are in memory
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
@@ -42,10 +44,7 @@ def fetch_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
     while batch := _claim(house):
         done += len(batch)
         for claim, outcome in zip(batch, asyncio.run(_all(house, batch, tls or public_tls())), strict=True):
-            if isinstance(outcome, Fetched):
-                _keep(house, claim, outcome)
-            else:
-                _put_off(house, claim, outcome)
+            _settle(house, claim, outcome)
         if time.monotonic() >= until:
             house.store.waker(FETCH)
             break
@@ -76,6 +75,26 @@ async def _one(claim: _Claim, bounds: Bounds) -> Fetched | NotFetchedError:
         return await fetch(claim.url, claim.hosts, bounds)
     except NotFetchedError as error:
         return error
+    except Exception as error:  # noqa: BLE001  # one odd answer must not cost the files fetched beside it
+        journal.fault("fetch", error)
+        return NotFetchedError(our_error(error), final=False)
+
+
+def _settle(house: House, claim: _Claim, outcome: Fetched | NotFetchedError) -> None:
+    """Keep a file, or have it wait; one that cannot be kept is no reason to forget the others.
+
+    Raises SQLAlchemyError or OSError when the database or the disk is away.
+    """
+    if isinstance(outcome, Fetched):
+        try:
+            _keep(house, claim, outcome)
+        except (*AWAY, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever this file does stays with it
+            journal.fault("fetch", error)
+            outcome = NotFetchedError(our_error(error), final=False)
+    if isinstance(outcome, NotFetchedError):
+        _put_off(house, claim, outcome)
 
 
 def _keep(house: House, claim: _Claim, file: Fetched) -> None:

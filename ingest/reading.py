@@ -18,6 +18,7 @@ from ingest import parsing
 from ingest.intake import READ
 from ingest.options import options
 from ingest.parsing import Answer, BrokenError, EndedError, Frame
+from ingest.unfetched import refuse_address
 from parsers.item import Format, ParseError
 from workflow import journal, sheets
 from workflow.bulk import receive_all
@@ -40,6 +41,7 @@ OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not 
 class _Claimed(NamedTuple):
     number: int
     attempts: int  # this one included
+    transport: str
     format: Format
     content: bytes | None
     blob: str | None
@@ -123,7 +125,15 @@ def _claimed(house: House, session: Session, delivery: Delivery) -> _Claimed:
     """Count the attempt before it is made: whatever the item does to us then is remembered."""
     delivery.attempts, delivery.not_before = delivery.attempts + 1, house.clock() + READING
     filed = 0 if delivery.format is Format.MAIL else _filed(session, delivery.id)
-    return _Claimed(delivery.id, delivery.attempts, delivery.format, delivery.content, delivery.blob, filed)
+    return _Claimed(
+        number=delivery.id,
+        attempts=delivery.attempts,
+        transport=delivery.transport,
+        format=delivery.format,
+        content=delivery.content,
+        blob=delivery.blob,
+        filed=filed,
+    )
 
 
 def _begin(house: House, claimed: _Claimed) -> _InHand:
@@ -133,9 +143,10 @@ def _begin(house: House, claimed: _Claimed) -> _InHand:
         return _InHand(claimed, failed)
     try:
         raw = opened(house, claimed.content, claimed.blob)
+        refuse_address(claimed.transport, claimed.format, raw)
         how = options(house, claimed.format)
         return _InHand(claimed, parsing.start(claimed.format, raw, how, claimed.filed))
-    except (EndedError, *OURS) as error:
+    except Exception as error:  # noqa: BLE001  # settled with this one: those claimed with it are read all the same
         failed.set_exception(error)
     return _InHand(claimed, failed)
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
-from ingest.reading import read
+from ingest import unfetched
+from ingest.parsing import EndedError
+from ingest.reading import opened, read
 from workflow import audit
 from workflow.desk import RULE, Missing
 from workflow.house import House
@@ -25,9 +27,20 @@ def replay(house: House, number: int, *, by: str) -> Delivery | None:
             return delivery
         delivery.state, delivery.not_before, delivery.attempts = DeliveryState.PENDING, now, 0
         audit.record(session, "replayed", by=by, cause="replay", now=now, delivery=number)
+        transport, form, envelope = delivery.transport, delivery.format, delivery.envelope
+        content, blob = delivery.content, delivery.blob
     read(house, number)
+    if unfetched.is_address(transport, form, _bytes(house, content, blob)):
+        unfetched.fetch_again(house, envelope)
     with house.store.reading() as session:
         return session.get(Delivery, number)
+
+
+def _bytes(house: House, content: bytes | None, blob: str | None) -> bytes:
+    try:
+        return opened(house, content, blob)
+    except (EndedError, OSError):  # reading it has failed for this reason
+        return b""
 
 
 def dismiss(house: House, numbers: Sequence[int], reason: str, *, by: str) -> dict[int, int]:

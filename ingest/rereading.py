@@ -12,6 +12,7 @@ from ingest import parsing
 from ingest.options import options
 from ingest.parsing import EndedError, Frame
 from ingest.reading import opened
+from ingest.unfetched import refuse_address
 from parsers.item import Format, InboundItem, Parsed, ParseError, SheetCounts
 from workflow import audit, belonging, journal, rereading, sheets
 from workflow.blobs import Vault
@@ -173,7 +174,10 @@ def parsed(house: House, number: int) -> Frame:
     """
     form, raw = original(house, number)
     how = options(house, form)
+    with house.store.reading() as session:
+        transport = session.scalar(select(Delivery.transport).where(Delivery.id == number)) or ""
     with in_our_words():
+        refuse_address(transport, form, raw)
         return parsing.parse_whole(form, raw, how)
 
 

@@ -7,12 +7,11 @@ import signal
 import ssl
 import threading
 from asyncio import Future, Server
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from aiosmtpd.smtp import Envelope, Session
-from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.intake import Accept, Arrival, Transport
 from ingest.smtp_commands import GuardedLMTP, GuardedSMTP
@@ -28,6 +27,9 @@ HOPS = 100  # Received fields after which a message is in a loop (RFC 5321 §6.3
 HEADER = 256 * 1024  # octets looked through for them
 LOOP = "554 5.4.6 too many hops: this message is in a loop"
 LATER = "451 4.3.0 cannot store your message now, try again later"
+
+
+Report = Callable[[str, Exception], None]  # a transport, and what a session did to us that we did not foresee
 
 
 class Storing:
@@ -72,8 +74,9 @@ class Storing:
 class Handler:
     """What aiosmtpd asks us; every reply of ours to RCPT and DATA stands here."""
 
-    def __init__(self, transport: Transport, storing: Storing, recipients: Recipients) -> None:
+    def __init__(self, transport: Transport, storing: Storing, recipients: Recipients, report: Report) -> None:
         self._transport = transport
+        self._report = report
         self._storing = storing
         self._recipients = recipients
 
@@ -100,14 +103,14 @@ class Handler:
         )  # fmt: skip
         try:
             number = await self._storing.store(arrival, server.hand_over())
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever this mail did to the intake: its sender tries again
             journal.not_stored(self._transport, error)
             return LATER
         return f"250 2.0.0 stored as {number}, {arrival.reference}"
 
     async def handle_exception(self, error: Exception) -> str:
         """451 with fixed words, whatever it was: aiosmtpd would show the client its text."""
-        journal.fault(self._transport, error)
+        await asyncio.get_running_loop().run_in_executor(None, self._report, self._transport, error)
         return LATER
 
 
@@ -141,7 +144,9 @@ class Certificate:
 class Listener:
     """The doors at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
 
-    def __init__(self, settings: Settings, accept: Accept) -> None:
+    def __init__(self, settings: Settings, accept: Accept, report: Report = journal.fault) -> None:
+        """`report` hears of a session's fault that nobody foresaw, in a thread; it raises nothing."""
+        self._report = report
         self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
         self._settings = settings
         self._room = Room(settings.mail_limit)
@@ -157,7 +162,7 @@ class Listener:
             await self._listen(Transport.LMTP, GuardedLMTP, self._settings.lmtp_listen)
 
     async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
-        handler = Handler(transport, self._storing, Recipients(self._settings.addresses))
+        handler = Handler(transport, self._storing, Recipients(self._settings.addresses), self._report)
         crowd = Crowd(self._settings, self._room)
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
@@ -188,28 +193,28 @@ class Listener:
         await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
 
 
-def serve(settings: Settings, accept: Accept) -> None:
+def serve(settings: Settings, accept: Accept, report: Report = journal.fault) -> None:
     """Run the doors until SIGTERM or SIGINT, drain, and return; blocks, and belongs in a main thread.
 
     Raises OSError when an address or the certificate cannot be used.
     """
-    asyncio.run(_serve(settings, accept))
+    asyncio.run(_serve(settings, accept, report))
 
 
-async def _serve(settings: Settings, accept: Accept) -> None:
+async def _serve(settings: Settings, accept: Accept, report: Report) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    listener = Listener(settings, accept)
+    listener = Listener(settings, accept, report)
     await listener.open()
     await stop.wait()
     await listener.close()
 
 
 @contextmanager
-def in_thread(settings: Settings, accept: Accept) -> Iterator[Listener]:
+def in_thread(settings: Settings, accept: Accept, report: Report = journal.fault) -> Iterator[Listener]:
     """Run the doors in a thread while the block lasts: for tests and demonstrations."""
-    listener = Listener(settings, accept)
+    listener = Listener(settings, accept, report)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         thread = threading.Thread(target=loop.run_forever, name="smtp")

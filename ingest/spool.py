@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from socket import gethostname
 
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.folder import identity
 from ingest.intake import Accept, Arrival, Intake, Transport
@@ -21,13 +21,14 @@ from workflow.blobs import write_synced
 from workflow.house import House
 from workflow.keys import Sealer
 from workflow.models import Check
+from workflow.store import AWAY
 
 SPOOL = "spool"
 SEALED, DAMAGED, NEW = ".sealed", ".damaged", ".new"
 DRAIN_SECONDS = 5.0
 DOES_NOT_OPEN = (
     "{count} forms in the spool of {host} cannot be stored: is a key missing in INTAKE_SECRET_KEYS? Put it back and "
-    "restart `intake webhooks` there"
+    "restart `intake webhooks` there; if none is missing, report the lines “fault” of its log"
 )
 LEFT_OVER_SECONDS = 3600.0  # a file half written for so long is one of a process that was killed
 
@@ -107,7 +108,7 @@ def drain(house: House, accept: Accept | None = None) -> int:
 
 
 def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
-    """Store one file's arrival and remove it. What does not open, or the database will never take, is set aside."""
+    """Store one file's arrival and remove it. What does not open or cannot be stored is set aside."""
     try:
         arrival = spool.take(path)
     except FileNotFoundError:  # another host drains it too, and was first
@@ -118,7 +119,9 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
         return False
     try:
         accept(arrival)
-    except (DataError, IntegrityError, UnicodeError) as error:
+    except (*AWAY, OSError):  # the database or the disk: every other one would fail like this
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever this one does, those behind it are stored
         journal.fault("spool", error)
         spool.set_aside(path)
         return False

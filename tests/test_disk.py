@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.house import Woken, call, counted, together
 from tests.ingest import dovecot
 from tests.running import ROOT, Doors, until
 from workflow.house import House, open_house
+from workflow.item_faults import ItemFaults
 from workflow.models import Delivery, Receipt, Ticket
 from workflow.settings import Mailbox, Settings
 from workflow.store import Store, migrate
@@ -231,7 +233,8 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(small: House,
         rubbish, seen = fill(disk), list[str]()
         door = Door(
             settings=small.settings.model_copy(update={"imap_poll_seconds": 0.2}), accept=Intake(small).accept,
-            checkpoints=StoredCheckpoints(small.store), seen=seen.append, stop=stop, pace=Pace(first=0.1, cap=0.2),
+            checkpoints=StoredCheckpoints(small.store), faults=partial(ItemFaults, small.store, small.clock, "imap"),
+            seen=seen.append, stop=stop, pace=Pace(first=0.1, cap=0.2),
         )  # fmt: skip
         reader = threading.Thread(target=read_all, args=((box,), door))
         reader.start()

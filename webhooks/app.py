@@ -19,7 +19,7 @@ from parsers.item import Format
 from webhooks import body
 from webhooks.body import Body
 from webhooks.signature import Keys
-from workflow import journal
+from workflow import item_faults, journal
 from workflow.house import House
 
 PATIENCE = 5.0  # seconds the database may take before the form goes into the local spool
@@ -58,7 +58,14 @@ def create(house: House, accept: AcceptAll) -> Flask:
         good = state["key"] and (state["database"] or room)
         return jsonify(**state, spooled=len(spool.waiting()), damaged=spool.damaged()), 200 if good else 503
 
-    app.register_error_handler(Exception, _answer)
+    @app.errorhandler(Exception)
+    def answer(error: Exception) -> tuple[Response, int]:
+        """Fixed words for every fault: nothing of the inside, nothing of what was sent."""
+        if isinstance(error, HTTPException):
+            return jsonify(error=error.name), error.code or 500
+        item_faults.report(house.store, house.clock, Transport.FORMSTACK, error)
+        return jsonify(error="try again later"), 503
+
     app.after_request(_quiet)
     return app
 
@@ -197,14 +204,6 @@ def _database_answers(house: House) -> bool:
     except SQLAlchemyError:
         return False
     return True
-
-
-def _answer(error: Exception) -> tuple[Response, int]:
-    """Fixed words for every fault: nothing of the inside, nothing of what was sent."""
-    if isinstance(error, HTTPException):
-        return jsonify(error=error.name), error.code or 500
-    journal.fault("webhook", error)
-    return jsonify(error="try again later"), 503
 
 
 def _quiet(response: Response) -> Response:

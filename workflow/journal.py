@@ -50,13 +50,17 @@ def refused(transport: str, reason: str) -> None:
     _log.info("refused", transport=transport, reason=reason)
 
 
-def fault(where: str, error: BaseException) -> None:
-    """Something failed that should not have: its class and the place in our code, never its text."""
+def place_of(error: BaseException) -> str:
+    """Return the file and line where an exception was raised; "" where it was raised nowhere."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
-    place = f"{at.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{at.tb_lineno}" if at else ""
-    _log.error("fault", where=where, error=type(error).__name__, place=place)
+    return f"{at.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{at.tb_lineno}" if at else ""
+
+
+def fault(where: str, error: BaseException) -> None:
+    """Something failed that should not have: its class and the place in our code, never its text."""
+    _log.error("fault", where=where, error=type(error).__name__, place=place_of(error))
 
 
 def sign_on_failed(error: BaseException) -> None:

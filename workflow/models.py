@@ -473,3 +473,29 @@ class Seen(Base):
     name: Mapped[str] = mapped_column(String(600), primary_key=True)
     at: Mapped[datetime]
     detail: Mapped[str] = mapped_column(Text, default="")
+
+
+class ItemFault(Base):
+    """An item that a channel could not take: it stays where it is and is tried again (item_faults.py)."""
+
+    __tablename__ = "item_faults"
+    channel: Mapped[str] = mapped_column(String(16), primary_key=True)  # a transport
+    place: Mapped[str] = mapped_column(String(600), primary_key=True)  # mailbox, folder, form; "" where there is one
+    item: Mapped[str] = mapped_column(String(300), primary_key=True)  # the channel's own name for it
+    reason: Mapped[str] = mapped_column(Text)  # in our own fixed words
+    since: Mapped[datetime]
+    attempts: Mapped[int]
+    last_at: Mapped[datetime]
+    not_before: Mapped[datetime]  # when the channel tries again, where it does so itself
+    digest: Mapped[str] = mapped_column(String(64), default="")  # where a sender tries again: of the bytes
+
+
+class ProcessEnd(Base):
+    """A process that ended by itself and was started again by `intake up`: many in a row are a crash loop."""
+
+    __tablename__ = "process_ends"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    process: Mapped[str] = mapped_column(String(40))
+    at: Mapped[datetime] = mapped_column(index=True)
+    how: Mapped[str] = mapped_column(String(40))  # "exit 1", "signal 9"

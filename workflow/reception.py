@@ -12,7 +12,17 @@ from sqlalchemy.orm import Session
 
 from parsers import evidence
 from parsers.item import Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, journal, linked, people, phone_numbers, reports, trust
+from workflow import (
+    audit,
+    belonging,
+    journal,
+    linked,
+    oversized,
+    people,
+    phone_numbers,
+    reports,
+    trust,
+)
 from workflow.deadlines import next_due
 from workflow.desk import RULE, Desk, hold
 from workflow.models import (
@@ -154,7 +164,6 @@ def _append_or_open(
     if ticket is not None and _past(desk, ticket, now):
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
-    oversized = "oversized" in delivery.envelope
     if ticket is None:
         ticket = _new_ticket(desk, session, item, delivery, again=before is not None or forged, now=now)
         if before is not None:
@@ -165,7 +174,8 @@ def _append_or_open(
     if outcome is Outcome.OPENED:
         if REUSED in message.caveats:
             ticket.caveats = flagged(ticket.caveats)
-        desk.open(session, ticket, cause=cause, now=now, oversized=oversized)
+        in_part = oversized.is_oversized(delivery.envelope)
+        desk.open(session, ticket, cause=cause, now=now, oversized=in_part)
     else:
         audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)
         if ticket.status is Status.COMPLETED and not evidence.proves(item.signs):
@@ -194,9 +204,11 @@ def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundIt
     Who looks automatic gets no automatic mail and a caveat that says why (`parsers.evidence`), unless
     a person has said that a person wrote it.
     """
+    if caveat := oversized.caveat(delivery.envelope):
+        item = replace(item, caveats=(*item.caveats, caveat))
     if delivery.by_person:
-        return replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=()), False
-    if item.format is Format.MAIL and reports.null_sender(item, delivery.envelope):
+        item = replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=())
+    elif item.format is Format.MAIL and reports.null_sender(item, delivery.envelope):
         item = replace(item, is_automated=True, signs=evidence.with_sign(item.signs, "null-sender"))
     if item.signs:
         item = replace(item, caveats=(*item.caveats, looks_automatic(item)))

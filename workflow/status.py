@@ -11,14 +11,15 @@ from workflow import grants
 from workflow.backlog import Backlog, Queue, backlog
 from workflow.failed import overdue, rejected
 from workflow.house import House
+from workflow.item_faults import FORGOTTEN, Trouble, troubles
 from workflow.models import Check, Delivery, Filing, FormCheckpoint, Receipt, Seen
+from workflow.process_ends import CrashLoop, crash_loops
 from workflow.settings import Settings
 from workflow.states import DeliveryState
 
 QUIET = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
 UNSENT = timedelta(hours=1)
 UNPULLED = timedelta(hours=1)  # a fault at Formstack that may pass is nobody's concern before
-FORGOTTEN = timedelta(days=7)  # one not seen for so long was taken out of service on purpose
 PUBLIC_DOORS = ("smtp", "lmtp", "imap", "formstack")  # customers are never silent here for days
 
 
@@ -46,8 +47,10 @@ class Report:
     backlog: Backlog
     overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
     grants: list[grants.Left]  # mailboxes with OAuth
-    faults: list[str]  # what the house has found wrong with itself
+    checks: list[Check]  # what the house has found when it looked at itself
     forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
+    troubles: list[Trouble]  # items that a channel cannot take just now
+    crash_loops: list[CrashLoop]  # processes that end again and again
     needs: list[str]
 
 
@@ -66,14 +69,15 @@ def report(house: House) -> Report:
         seen = dict(session.execute(select(Seen.name, Seen.at).order_by(Seen.name)).all())
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
         doors = dict(session.execute(last).all())
-        oldest = session.scalar(select(func.min(Delivery.received_at)).where(pending))
-        free = (pending, Delivery.not_before <= house.clock())
-        untouched = session.scalar(select(func.min(Delivery.received_at)).where(*free))
+        first = func.min(Delivery.received_at)
+        free = Delivery.not_before <= house.clock()
+        oldest, untouched = session.execute(select(first, first.filter(free)).where(pending)).one()
         limit = timedelta(hours=house.settings.failed_alarm_hours)
         with_rejected, progress = rejected(session), reading(session)
         late = overdue(session, house.clock(), limit)
         forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
-        faults = list(session.scalars(select(Check.fault).where(Check.fault != "").order_by(Check.name)))
+        held, loops = troubles(session, house.clock(), seen), crash_loops(session, house.clock())
+        checks = list(session.scalars(select(Check).order_by(Check.name)))
     found = Report(
         seen=seen,
         doors=doors,
@@ -86,8 +90,10 @@ def report(house: House) -> Report:
         backlog=promised,
         grants=tokens,
         overdue=late,
-        faults=faults,
+        checks=checks,
         forms=forms if house.settings.formstack_token.get_secret_value() else [],
+        troubles=held,
+        crash_loops=loops,
         needs=[],
     )
     found.needs.extend(_needs(found, house.settings, house.clock()))
@@ -119,7 +125,10 @@ def _unread(found: Report) -> Iterator[str]:
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
-    needs = [*found.faults, *_unread(found), *_untold(found.backlog.events, now), *grants.needs(found.grants, now)]
+    faults = (check.fault for check in found.checks if check.fault)
+    needs = [*faults, *_unread(found), *_untold(found.backlog.events, now), *grants.needs(found.grants, now)]
+    needs += [loop.words for loop in found.crash_loops]
+    needs += [trouble.words for trouble in found.troubles if trouble.needs_person]
     needs += [
         f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
     ]

@@ -17,6 +17,17 @@ def storable(value: T) -> T:
     return _clean(value)  # type: ignore[no-any-return]
 
 
+def storable_json(value: Any) -> Any:
+    """Return a JSON value with the same characters replaced in all of its texts, keys included."""
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, dict):
+        return {_clean(key): storable_json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable_json(one) for one in value]
+    return value
+
+
 def _clean(value: Any) -> Any:
     if not value:
         return value

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
 from workflow import hooks, jobs, journal, linked, process, status, stuck
@@ -53,7 +52,7 @@ def run(
             if mine():
                 sweep(house, redis_away=redis_away)
                 checks.round()
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the clock
             journal.fault("sweep", error)
         stop.wait(house.settings.sweep_seconds)
 

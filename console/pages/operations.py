@@ -5,7 +5,6 @@ from datetime import date, datetime, timedelta
 from itertools import groupby
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -17,7 +16,6 @@ from console.web.asking import db, house, needs, now, number_of, public, staff, 
 from console.web.writing import csv_file
 from workflow import audit, grants, ledger, linked, outbox_desk, settings_shown, sheets, trail, upcoming
 from workflow.desk import Missing
-from workflow.models import Check
 from workflow.rights import Right
 from workflow.states import OutboxState
 from workflow.trail import Filter
@@ -34,9 +32,8 @@ pages = Blueprint("operations", __name__)
 def overview() -> str:
     """What `intake status` says: doors, processes, backlog, checks, and what needs a person."""
     found = status_data(house())
-    checks = list(db().scalars(select(Check).order_by(Check.name)))
     return render_template(
-        "operations/overview.html", found=found, checks=checks, doors=doors(found, house().settings, now()),
+        "operations/overview.html", found=found, doors=doors(found, house().settings, now()),
         at=datetime.fromisoformat, words=DOOR_WORDS, files=files(db(), found["backlog"]), now=now(),
         alarm=grants.ALARM, with_links=with_links,
     )  # fmt: skip

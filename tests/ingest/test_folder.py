@@ -1,18 +1,25 @@
 """The watched folder: real files, settled by the real file system."""
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
 import openpyxl
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, OperationalError
+from structlog.testing import capture_logs
 
-from ingest.folder import Folder, identity, serve
+from console.house_data import status_data
+from ingest import folder as folder_module
+from ingest.folder import IDENTITY, Folder, identity, serve
 from ingest.intake import Arrival, Intake, Transport
-from tests.house import counted, together
+from tests.house import HandClock, counted, together
 from workflow.house import House
 from workflow.models import Delivery, Receipt, Ticket
 from workflow.settings import Settings
@@ -43,7 +50,7 @@ def folder(house: House) -> Folder:
 
 
 def names(path: Path) -> list[str]:
-    return sorted(p.name for p in path.iterdir() if p.is_file())
+    return sorted(p.name for p in path.iterdir() if p.is_file() and p.name != IDENTITY)
 
 
 def test_a_finished_workbook_becomes_tickets_and_moves_to_done(house: House, folder: Folder) -> None:
@@ -161,6 +168,188 @@ def test_when_storing_fails_the_file_stays_and_is_taken_later(house: House) -> N
     folder.scan()
     assert names(folder.path / "done") == ["export.xlsx"]
     assert counted(house, Ticket, Ticket.transport == Transport.FOLDER) == 1
+
+
+# -- whatever one file does stays with that file ---------------------------------------------------------------------
+
+
+def named(house: House) -> dict[str, str]:
+    """What `intake status` says of the folder: the names of items, with their reasons."""
+    return {item["name"]: item["reason"] for one in status_data(house)["troubles"] for item in one["items"]}
+
+
+def put_bytes_name(folder: Folder, name: bytes, raw: bytes) -> None:
+    with Path(os.fsdecode(os.fsencode(folder.path) + b"/" + name)).open("wb") as file:
+        file.write(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "repaired"),
+    [
+        (b"f\xfcr.xlsx", "f\u00fcr.xlsx"),
+        (b"\x80 500.xlsx", "\u20ac 500.xlsx"),
+        (b"gr\xc3\xbc\xdfe.xlsx", "gr\u00fc\u00dfe.xlsx"),
+        (b"\xff" * 250 + b".xlsx", "\u00ff" * 125 + ".xlsx"),
+        (b"a.\xe9" + b"x" * 252, "a.\u00e9" + "x" * 251),
+    ],
+)
+@pytest.mark.parametrize("good", [True, False], ids=["workbook", "rubbish"])
+def test_a_name_that_is_not_utf8_is_repaired(
+    house: House, folder: Folder, name: bytes, repaired: str, *, good: bool
+) -> None:
+    put_bytes_name(folder, name, workbook("one") if good else b"no workbook")
+    (folder.path / "zz behind.xlsx").write_bytes(workbook("two"))
+    folder.scan()
+    assert names(folder.path) == []
+    assert (repaired in names(folder.path / ("done" if good else "rejected"))) is True
+    assert "zz behind.xlsx" in names(folder.path / "done")
+    assert counted(house, Ticket) == 1 + good
+    with house.store.reading() as session:
+        stored = [delivery.envelope["name"] for delivery in session.scalars(select(Delivery))]
+    assert any(name[:3] == repaired[:3] and name.isprintable() for name in stored)
+    assert status_data(house)["troubles"] == []
+
+
+def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House, folder: Folder) -> None:
+    (folder.path / "a folder.xlsx").mkdir()
+    os.mkfifo(folder.path / "b pipe.xlsx")
+    (folder.path / "c loop.xlsx").symlink_to("c loop.xlsx")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder.path / "d"))
+    (folder.path / "z.xlsx").write_bytes(workbook("one"))
+    for _ in range(2):
+        folder.scan()
+    assert names(folder.path / "done") == ["z.xlsx"]
+    assert named(house) == {
+        "a folder.xlsx": "it is a folder: put its files themselves here",
+        "b pipe.xlsx": "it is a pipe and no file",
+        "c loop.xlsx": "it is a link: put the file itself here",
+        "d": "it is a socket and no file",
+    }
+    (need,) = [need for need in status_data(house)["needs"] if "4 files cannot be taken" in need]
+    assert "b pipe.xlsx (it is a pipe and no file)" in need
+    for path in ("b pipe.xlsx", "c loop.xlsx", "d"):
+        (folder.path / path).unlink()
+    (folder.path / "a folder.xlsx").rmdir()
+    folder.scan()
+    assert status_data(house)["troubles"] == []
+
+
+FAULTS = [
+    KeyError("text of a customer"),
+    UnicodeEncodeError("utf-8", "x", 0, 1, "text of a customer"),
+    MemoryError(),
+    RecursionError("text of a customer"),
+    PermissionError(13, "text of a customer", "/secret"),
+    OSError(5, "text of a customer"),
+    IntegrityError("text of a customer", {}, Exception()),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_fault_nobody_foresaw_stays_with_its_file(
+    house: House, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arms a fault in our own code for one file; the others are taken, and it is named until it is mended."""
+    intake, armed = Intake(house), [True]
+
+    def accept(arrival: Arrival) -> int:
+        if armed and arrival.envelope["name"] == "b.xlsx":
+            raise fault
+        return intake.accept(arrival)
+
+    folder = Folder(house, accept)
+    monkeypatch.setattr("ingest.folder.backoff", lambda _attempts: timedelta(0))
+    for name in "abc":
+        (folder.path / f"{name}.xlsx").write_bytes(workbook(name))
+    with capture_logs() as lines:
+        folder.scan()
+        folder.scan()
+    assert names(folder.path) == ["b.xlsx"], "it stays where it is"
+    assert names(folder.path / "done") == ["a.xlsx", "c.xlsx"]
+    said = status_data(house)
+    assert not said["ok"]
+    (need,) = [need for need in said["needs"] if "b.xlsx" in need]
+    assert "1 file cannot be taken since 2026-" in need
+    assert "customer" not in need + str(lines)
+    armed.clear()
+    folder.scan()
+    folder.scan()
+    assert names(folder.path / "done") == ["a.xlsx", "b.xlsx", "c.xlsx"]
+    assert status_data(house)["troubles"] == []
+
+
+def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_changed(house: House) -> None:
+    tried: list[bytes] = []
+
+    def accept(arrival: Arrival) -> int:
+        tried.append(arrival.raw)
+        raise KeyError
+
+    folder = Folder(house, accept)
+    path = folder.path / "a.xlsx"
+    path.write_bytes(workbook("one"))
+    for _ in range(5):
+        folder.scan()
+    assert len(tried) == 1, "its pause is not over"
+    path.write_bytes(workbook("another one"))
+    folder.scan()
+    assert len(tried) == 2
+
+
+def test_what_is_named_stays_named_since_when_it_was_over_a_restart(house: House, clock: HandClock) -> None:
+    def accept(_arrival: Arrival) -> int:
+        raise KeyError
+
+    (house.settings.dropbox).mkdir(parents=True)
+    (house.settings.dropbox / "a.xlsx").write_bytes(workbook("one"))
+    Folder(house, accept).scan()
+    (before,) = status_data(house)["troubles"]
+    clock.turn(hours=1)
+    Folder(house, accept).scan()
+    (after,) = status_data(house)["troubles"]
+    assert after["since"] == before["since"]
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_nobodys_concern(house: House) -> None:
+    intake = Intake(house)
+
+    def accept(arrival: Arrival) -> int:
+        (house.settings.dropbox / "a.xlsx").unlink(missing_ok=True)
+        return intake.accept(arrival)
+
+    folder = Folder(house, accept)
+    for name in "ab":
+        (folder.path / f"{name}.xlsx").write_bytes(workbook(name))
+    folder.scan()
+    folder.scan()
+    assert counted(house, Ticket) == 2
+    assert status_data(house)["troubles"] == []
+
+
+def test_a_file_that_cannot_be_moved_leaves_no_pile_of_reasons(
+    house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(path: Path, _target: Path) -> Path:
+        raise PermissionError(13, "no", str(path))
+
+    monkeypatch.setattr("ingest.folder.backoff", lambda _attempts: timedelta(0))
+    (folder.path / "a.xlsx").write_bytes(b"no workbook")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        for _ in range(3):
+            folder.scan()
+    assert names(folder.path / "rejected") == []
+    assert list(named(house)) == ["a.xlsx"]
+    folder.scan()
+    assert names(folder.path / "rejected") == ["a.xlsx", "a.xlsx.txt"]
+
+
+def test_a_file_that_became_a_pipe_does_not_hold_the_process(folder: Folder) -> None:
+    path = folder.path / "a.xlsx"
+    os.mkfifo(path)
+    with pytest.raises(FileNotFoundError):
+        folder_module._read(path, 10)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from imapclient.exceptions import LoginError
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from console.running import stopping
 from ingest import imap, imap_session
 from ingest.imap import Checkpoint, Door, Pace, read_all, serve
 from ingest.imap_session import RefusedError
@@ -27,7 +29,10 @@ from parsers.item import Format
 from tests.ingest import dovecot
 from tests.ingest.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
 from tests.ingest.token_endpoint import Endpoint
+from workflow.clock import wall
+from workflow.item_faults import ItemFaults
 from workflow.settings import Mailbox, OAuth2, Settings, SettingsError
+from workflow.store import Store
 
 FLAG = b"$Intake"
 QUICK = Pace(timeout=5, first=0.05, cap=0.2, refused=0.1, refused_cap=0.2)
@@ -69,11 +74,16 @@ def mail(subject: str, body: str = "hello") -> bytes:
 
 @dataclass
 class Intake:
-    """Stands for our database: takes arrivals, keeps checkpoints, can be out of order."""
+    """Stands for our database: takes arrivals, keeps checkpoints, can be out of order.
 
+    The list of mails to be fetched again is the real one, in `store`.
+    """
+
+    store: Store
     arrivals: list[Arrival] = field(default_factory=list)
     saved: dict[str, Checkpoint] = field(default_factory=dict)
     looks: list[str] = field(default_factory=list)
+    late: list[tuple[str, int]] = field(default_factory=list)
     broken: Exception | None = None
     tries: int = 0
     meanwhile: Callable[[Arrival], None] = lambda _arrival: None
@@ -92,6 +102,9 @@ class Intake:
     def save(self, mailbox: str, checkpoint: Checkpoint) -> None:
         self.saved[mailbox] = checkpoint
 
+    def faults(self, mailbox: str) -> ItemFaults:
+        return ItemFaults(self.store, wall(), "imap", mailbox, pause=lambda _attempts: timedelta(seconds=0.1))
+
     @property
     def raw(self) -> list[bytes]:
         return [arrival.raw for arrival in self.arrivals]
@@ -103,8 +116,21 @@ class Intake:
 
 
 @pytest.fixture
-def intake() -> Intake:
-    return Intake()
+def intake(sqlite_url: str) -> Iterator[Intake]:
+    store = Store(sqlite_url)
+    yield Intake(store)
+    store.close()
+
+
+def door_of(intake: Intake, stop: threading.Event, *boxes: Mailbox) -> Door:
+    return Door(
+        settings=Settings(mailbox=boxes),
+        accept=intake.accept,
+        checkpoints=intake,
+        faults=intake.faults,
+        seen=intake.looks.append,
+        stop=stop,
+    )
 
 
 @contextmanager
@@ -119,8 +145,8 @@ def reading(
     stop = threading.Event()
     settings = Settings(mailbox=boxes, imap_poll_seconds=poll, **more)  # type: ignore[arg-type]
     door = Door(
-        settings=settings, accept=intake.accept, checkpoints=intake, seen=intake.looks.append, stop=stop, pace=pace,
-        mine=mine,
+        settings=settings, accept=intake.accept, checkpoints=intake, faults=intake.faults, seen=intake.looks.append,
+        stop=stop, fetched_late=lambda *late: intake.late.append(late), pace=pace, mine=mine,
     )  # fmt: skip
     thread = threading.Thread(target=read_all, args=(mailboxes(settings), door))
     thread.start()
@@ -467,28 +493,6 @@ def test_a_mail_that_vanished_is_skipped(
     assert intake.saved[box.key].last_uid == 4
 
 
-def test_of_an_oversized_mail_only_the_header_comes(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
-    server.deliver(user, mail("large", "x" * 5000))
-    server.deliver(user, mail("small"))
-    with reading(intake, box, mail_limit=1000):
-        until(lambda: intake.looks)
-    large, small = intake.arrivals
-    assert large.raw == mail("large").split(b"hello")[0]
-    assert large.envelope["oversized"] == len(mail("large", "x" * 5000))
-    assert "oversized" not in small.envelope
-    assert server.flags(user) == {1: {FLAG}, 2: {FLAG}}
-
-
-def test_a_server_that_understates_sizes_does_not_get_past_the_limit(server: Dovecot, box: Mailbox, user: str) -> None:
-    server.deliver(user, mail("large", "x" * 5000))
-    with imap_session.connected(box, 5) as client:
-        imap_session.login(client, box, None)
-        imap_session.select(client, box)
-        raw, oversized = imap_session.fetch(client, 1, 10, 1000)
-    assert raw == mail("large").split(b"hello")[0]
-    assert oversized == len(mail("large", "x" * 5000))
-
-
 def test_long_ranges_of_uids_are_searched_in_windows(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,25 +506,6 @@ def test_long_ranges_of_uids_are_searched_in_windows(
     with reading(intake, box):
         until(lambda: intake.looks)
     assert [arrival.envelope["uid"] for arrival in intake.arrivals] == [6, 7, 9, 10, 11]
-
-
-def test_a_mail_the_server_cannot_deliver_does_not_hold_up_the_others(
-    server: Dovecot, box: Mailbox, user: str, intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imap, "PATIENCE", 2)
-    server.deliver(user, mail("zero"))
-    with server.client(user):  # numbers it first
-        server.deliver(user, mail("one")).chmod(0)
-    with server.client(user):
-        server.deliver(user, mail("two"))
-    with reading(intake, box):
-        until(lambda: intake.looks)
-    zero, aside, two = intake.arrivals
-    validity = intake.saved[box.key].uid_validity
-    url = f"imap://{user.replace('@', '%40')}@{ALL}/INBOX;UIDVALIDITY={validity}/;UID=2"
-    assert (aside.raw, aside.unreadable) == (url.encode(), "the mail server could not deliver this mail")
-    assert (zero.raw, two.raw, two.unreadable) == (mail("zero"), mail("two"), "")
-    assert server.flags(user) == {1: {FLAG}, 2: set(), 3: {FLAG}}
 
 
 # -------------------------------------------------------------------------------------------------- what goes wrong
@@ -672,20 +657,19 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
         time.sleep(0.02)
 
     intake.meanwhile = stop
-    before = signal.getsignal(signal.SIGTERM)
-    serve(Settings(mailbox=(box,)), intake.accept, intake, intake.looks.append)
-    assert signal.getsignal(signal.SIGTERM) is before
+    with stopping() as event:
+        serve(door_of(intake, event, box))
     assert len(intake.arrivals) == intake.saved[box.key].last_uid < 30
     done = {uid for uid, flags in server.flags(user).items() if flags}
     assert len(done) == len(intake.arrivals)
     until(lambda: [line for line in server.log().splitlines() if f"imap({user})" in line and "Logged out" in line])
 
 
-def test_serve_ends_at_once_without_mailboxes_and_by_the_event_given(box: Mailbox, intake: Intake) -> None:
-    serve(Settings(), intake.accept, intake, intake.looks.append)
+def test_serve_ends_at_once_without_mailboxes_and_by_its_event(box: Mailbox, intake: Intake) -> None:
+    serve(door_of(intake, threading.Event()))
     stop = threading.Event()
     stop.set()
-    serve(Settings(mailbox=(box,)), intake.accept, intake, intake.looks.append, stop)
+    serve(door_of(intake, stop, box))
     assert not intake.arrivals
 
 
@@ -798,7 +782,7 @@ def test_a_mailbox_is_read_by_the_one_whose_it_is_and_by_the_next_one_from_where
         return lambda key: key == box.key and turn[name].is_set()
 
     def noting(name: str) -> Intake:
-        return Intake(saved=intake.saved, meanwhile=lambda _: taken_by.append(name))
+        return Intake(intake.store, saved=intake.saved, meanwhile=lambda _: taken_by.append(name))
 
     server.deliver(user, mail("one"))
     first, second = noting("first"), noting("second")

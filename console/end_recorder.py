@@ -1,0 +1,66 @@
+"""Write down which processes of `intake up` ended by themselves, so that `intake status` can say so.
+
+By a thread of its own: the supervisor goes on looking after the others while the database is slow
+or away, and what could not be written is written with the next one.
+"""
+
+from collections.abc import Iterator
+from queue import SimpleQueue
+from socket import gethostname
+from threading import Thread
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from workflow import process_ends
+from workflow.clock import wall
+from workflow.models import ProcessEnd
+from workflow.settings import Settings
+from workflow.store import Store
+
+MOST_KEPT = 100  # ends that wait for the database
+CLOSING_SECONDS = 5.0
+HOST_LENGTH = 200  # characters; see ProcessEnd.host
+
+
+class EndRecorder:
+    """Records the ends of processes in the database."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = wall(settings.clock_offset)
+        self._queue: SimpleQueue[ProcessEnd | None] = SimpleQueue()
+        self._thread = Thread(target=self._write_all, name="process ends", daemon=True)
+        self._thread.start()
+
+    def ended(self, process: str, how: str) -> None:
+        """Have it written down that a process ended; returns at once."""
+        host = gethostname()[:HOST_LENGTH]
+        self._queue.put(ProcessEnd(host=host, process=process, at=self._clock(), how=how))
+
+    def close(self) -> None:
+        """Write what is left, for a few seconds at most."""
+        self._queue.put(None)
+        self._thread.join(CLOSING_SECONDS)
+
+    def _write_all(self) -> None:
+        unwritten: list[ProcessEnd] = []
+        for end in self._ends():
+            unwritten = [*unwritten, end][-MOST_KEPT:]
+            store = Store(self._settings.database)  # opened anew: this happens a few times a day at most
+            try:
+                with store.transaction() as session:
+                    process_ends.record(session, [_copy(one) for one in unwritten], self._clock())
+                unwritten = []
+            except SQLAlchemyError:  # away: with the next one
+                continue
+            finally:
+                store.close()
+
+    def _ends(self) -> Iterator[ProcessEnd]:
+        while (end := self._queue.get()) is not None:
+            yield end
+
+
+def _copy(end: ProcessEnd) -> ProcessEnd:
+    """Return a fresh row: one of a transaction that failed cannot be added to another."""
+    return ProcessEnd(host=end.host, process=end.process, at=end.at, how=end.how)

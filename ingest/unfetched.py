@@ -1,0 +1,79 @@
+"""Deliveries of earlier versions that are not the mail but only its address.
+
+A mail that the server did not give was stored as a failed delivery of its imap:// URL (RFC 5092).
+Read again it would open a ticket with that URL as the customer's words. Such a delivery is never
+read: the mail itself is put onto the list of its mailbox to be fetched, and when it came, the
+delivery is dismissed with the number of the real one.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ingest.intake import Transport
+from parsers.item import Format, ParseError
+from workflow import audit
+from workflow.desk import RULE
+from workflow.house import House
+from workflow.item_faults import ItemFaults
+from workflow.models import Delivery, Receipt
+from workflow.states import DeliveryState
+
+ADDRESS = re.compile(rb"imap://[!-~]+;UIDVALIDITY=[0-9]+/;UID=[0-9]+")
+LONGEST = 4000  # octets of such an address
+ASKED_FOR = "asked for by replay, not fetched yet"
+NOT_THE_MAIL = (
+    "not the mail but only its address was stored: the mail server did not give the mail. "
+    "Replaying it fetches the mail from its mailbox, if it is still there; `intake status` names it until then"
+)
+FETCHED = "the mail was fetched later: delivery {number}"
+
+
+def is_address(transport: str, form: Format, raw: bytes) -> bool:
+    """Return whether the bytes of a delivery are only the address of a mail."""
+    mail = (transport, form) == (Transport.IMAP, Format.MAIL)
+    return mail and len(raw) <= LONGEST and ADDRESS.fullmatch(raw) is not None
+
+
+def refuse_address(transport: str, form: Format, raw: bytes) -> None:
+    """Raise ParseError for a delivery that is not the mail."""
+    if is_address(transport, form, raw):
+        raise ParseError(NOT_THE_MAIL)
+
+
+def fetch_again(house: House, envelope: Mapping[str, object]) -> None:
+    """Have the reader of a mailbox fetch the mail that a delivery of its address stands for."""
+    mailbox, validity, uid = (envelope.get(name) for name in ("mailbox", "uid_validity", "uid"))
+    if isinstance(mailbox, str) and isinstance(validity, int) and isinstance(uid, int):
+        faults = ItemFaults(house.store, house.clock, Transport.IMAP, mailbox)
+        faults.record(f"{validity}/{uid}", ASKED_FOR, soon=True)
+
+
+def settle(house: House, reference: str, number: int) -> None:
+    """Dismiss the failed deliveries of the address of a mail that was fetched as delivery `number`."""
+    with house.store.transaction() as session:
+        for delivery in _failed(session, reference, number):
+            if is_address(delivery.transport, delivery.format, _bytes(house, delivery)):
+                _dismiss(session, delivery, number, house.clock())
+
+
+def _bytes(house: House, delivery: Delivery) -> bytes:
+    try:
+        return house.vault.open(delivery.content, delivery.blob)
+    except (ValueError, OSError):  # they do not open: it stays failed, for a person to look at
+        return b""
+
+
+def _failed(session: Session, reference: str, number: int) -> list[Delivery]:
+    mine = select(Receipt.delivery_id).where(Receipt.reference == reference)
+    small = (Delivery.state == DeliveryState.FAILED, Delivery.size <= LONGEST, Delivery.id != number)
+    return list(session.scalars(select(Delivery).where(Delivery.id.in_(mine), *small)))
+
+
+def _dismiss(session: Session, delivery: Delivery, number: int, now: datetime) -> None:
+    reason = FETCHED.format(number=number)
+    delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
+    audit.record(session, "dismissed", by=RULE, cause=reason, now=now, delivery=delivery.id)
