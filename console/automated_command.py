@@ -12,7 +12,7 @@ class Numbered(click.Group):
         """Keep a leading number as the context's object."""
         if args and args[0].isascii() and args[0].isdigit():
             ctx.obj, args = int(args[0]), args[1:] or ["--help"]
-        elif args and args[0] == "ticket":
+        elif args == ["ticket"]:
             ctx.fail("which mail? For example: intake automated 3 ticket")
         return super().parse_args(ctx, args)
 

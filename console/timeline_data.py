@@ -136,7 +136,8 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
     found.sort(key=lambda f: f[:3], reverse=True)
     shown = found[first : first + ENTRIES]
     files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
-    repeats = _repeats(session, [number for _, kind, number, _ in shown if kind == 0])
+    repeated = any(isinstance(thing, Row) and thing.repeats for *_, thing in shown)
+    repeats = _repeats(session, ticket) if repeated else {}
     room = _Room()
     entries = [_entry(thing, mails, files, repeats, known, room) for *_, thing in shown]
     return entries, len(found) > first + ENTRIES
@@ -144,10 +145,20 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
 
 def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
     """Messages, as much of each as is shown: HTML and text may be megabytes."""
+    repeats = (
+        select(func.count())
+        .where(
+            Filing.ticket_id == ticket.id,
+            Filing.message_id == Message.id,
+            Filing.outcome == Outcome.DUPLICATE,
+        )
+        .scalar_subquery()
+    )
     columns = (
         Message.id, Message.at, Message.direction, Message.format, Message.external_id, Message.from_name,
         Message.from_email, Message.phone, Message.subject, Message.details, Message.caveats, Message.sent_at,
         Message.judgement, Message.signs,
+        repeats.label("repeats"),
         func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
         func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
     )  # fmt: skip
@@ -170,12 +181,12 @@ def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:
     return found
 
 
-def _repeats(session: Session, messages: Iterable[int]) -> dict[int, list[tuple[int, datetime]]]:
-    """Return by message the deliveries that brought it again: at most a few of each."""
+def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, datetime]]]:
+    """Return by message the deliveries that brought it again: the newest ones."""
     rows = (
         select(Filing.message_id, Delivery.id, Delivery.received_at)
         .join(Delivery, Delivery.id == Filing.delivery_id)
-        .where(Filing.message_id.in_(list(messages)), Filing.outcome == Outcome.DUPLICATE)
+        .where(Filing.ticket_id == ticket.id, Filing.outcome == Outcome.DUPLICATE)
         .order_by(Delivery.id.desc())
         .limit(REPEATS)
     )

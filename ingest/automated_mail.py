@@ -24,7 +24,7 @@ def make_ticket(house: House, number: int, *, by: str) -> int:
         if listed is None:
             raise Missing(f"there is no automated mail {number}: see `intake automated`")
         delivery_number = listed.delivery_id
-    items = parsed(house, delivery_number)
+    items = parsed(house, delivery_number).items
     with house.store.transaction() as session:
         chosen = select(AutomatedMail).where(AutomatedMail.id == number).with_for_update()
         mail = session.scalars(chosen).one()

@@ -33,7 +33,7 @@ def file_separately(house: House, ticket: int, delivery: int, *, by: str) -> int
         if found is None:
             raise Missing("nothing on this ticket came a second time")
         number, position = found.delivery_id, found.position
-    item = parsed(house, number)[position]
+    item = parsed(house, number).items[position]
     with house.store.transaction() as session:
         filing = session.get(Filing, (number, position), with_for_update=True)
         if filing is None or filing.outcome is not Outcome.DUPLICATE:

@@ -46,7 +46,8 @@ def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, b
     if delivery is not None:
         delivery.by_person = True
         _forget_report(desk, session, ticket, delivery, by=by, now=now)
-        filing = session.scalar(select(Filing).where(Filing.message_id == message.id))
+        of_message = Filing.ticket_id == ticket.id, Filing.message_id == message.id
+        filing = session.scalar(select(Filing).where(*of_message))
         if filing is not None and filing.outcome is Outcome.IGNORED:
             filing.outcome, filing.reason = Outcome.APPENDED, f"{CORRECTED}, says {by}"
     if message.direction == "note":
