@@ -142,6 +142,7 @@ class InboundItem:
     is_auto_reply: bool = False
     is_bounce: bool = False
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
+    loops: tuple[str, ...] = ()  # addresses in X-Loop: who has had this mail before, case folded
     signs: tuple[str, ...] = ()  # names in `parsers.evidence.SIGNS`: why the three above are set
     telemedicine: bool = False
     caveats: tuple[str, ...] = ()

@@ -58,6 +58,7 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
+        loops=tuple(address.key for address in _people(fields, "x-loop", hint)),
         signs=verdict.signs,
         caveats=(),
     )

@@ -272,6 +272,12 @@ def test_a_mail_without_an_envelope_sender_gets_no_automatic_mail(desk: Desk, su
     assert ("in", "Please call me.") in [(d, t.strip()) for d, t in desk.words(filing.ticket_id or 0)]
 
 
+@pytest.mark.parametrize(("loop", "notices"), [("support@localhost", 0), ("billing@oakhill.example", 1)])
+def test_a_mail_that_has_been_with_us_before_gets_no_automatic_mail(desk: Desk, loop: str, notices: int) -> None:
+    number = desk.opened("Please call me.", f"X-Loop: {loop}")
+    assert desk.notices(number) == notices
+
+
 # -- proven reports ----------------------------------------------------------------------------------------------------
 
 STATUS = """--b

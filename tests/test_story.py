@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from email.message import EmailMessage
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from werkzeug.serving import make_server
 from console.main import cli
 from ingest import folder, imap, smtp
 from ingest.checkpoints import StoredCheckpoints
-from ingest.intake import Intake
+from ingest.intake import Intake, Transport
 from parsers.item import Format
 from tests.house import counted
 from tests.ingest import dovecot
@@ -35,6 +36,7 @@ from tests.servers import Relay, Valkey
 from webhooks.app import create
 from workflow import jobs
 from workflow.house import House, open_house
+from workflow.item_faults import ItemFaults
 from workflow.models import Audit, Delivery, Outgoing, Receipt, Ticket
 from workflow.process import STEPS, Milestone, Stage, Template
 from workflow.settings import Mailbox, load
@@ -137,10 +139,17 @@ def through_imap(story: Story) -> None:
         box = Mailbox(
             host=dovecot.ALL, port=server.port, tls=False, user="support", password=SecretStr(dovecot.PASSWORD)
         )
-        settings = story.house.settings.model_copy(update={"mailbox": (box,)})
         seen, stop = set[str](), threading.Event()
-        arguments = (settings, Intake(story.house).accept, StoredCheckpoints(story.house.store), seen.add, stop)
-        _running(stack, stop, imap.serve, arguments)
+        store = story.house.store
+        door = imap.Door(
+            settings=story.house.settings.model_copy(update={"mailbox": (box,)}),
+            accept=Intake(story.house).accept,
+            checkpoints=StoredCheckpoints(store),
+            faults=partial(ItemFaults, store, story.house.clock, Transport.IMAP),
+            seen=seen.add,
+            stop=stop,
+        )
+        _running(stack, stop, imap.serve, (door,))
         story.until(lambda: bool(seen) and any(b"$Intake" in flags for flags in server.flags("support").values()))
         assert story.stored("imap"), "marked before the commit"
         assert not any(b"\\Seen" in flags for flags in server.flags("support").values())

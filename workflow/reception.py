@@ -208,13 +208,23 @@ def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundIt
         item = replace(item, caveats=(*item.caveats, caveat))
     if delivery.by_person:
         item = replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=())
-    elif item.format is Format.MAIL and reports.null_sender(item, delivery.envelope):
-        item = replace(item, is_automated=True, signs=evidence.with_sign(item.signs, "null-sender"))
+    elif item.format is Format.MAIL:
+        item = replace(item, signs=_signs(desk, item, delivery))
     if item.signs:
-        item = replace(item, caveats=(*item.caveats, looks_automatic(item)))
+        item = replace(item, is_automated=True, caveats=(*item.caveats, looks_automatic(item)))
     if not trust.failed_dmarc(item, desk.settings.authserv_id):
         return item, False
     return replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED)), True
+
+
+def _signs(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[str, ...]:
+    """Return the names of an item's signs, with those that take the envelope or our own addresses."""
+    found = item.signs
+    if reports.null_sender(item, delivery.envelope):
+        found = evidence.with_sign(found, "null-sender")
+    if any(people.is_ours(address, desk.settings) for address in item.loops):
+        found = evidence.with_sign(found, "loop-through-us")
+    return found
 
 
 def looks_automatic(item: InboundItem) -> str:
