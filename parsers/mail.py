@@ -25,7 +25,7 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     if not raw or raw.isspace():
         raise ParseError("the message is empty")
     tree = mime.read(raw)
-    content = body.read(tree.root)
+    content = body.read(tree)
     return [_item(tree, content)]
 
 
@@ -45,7 +45,7 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         cc=_people(fields, "cc", hint),
         subject=subject,
         text=shown,
-        reply_text=_newest(content, shown),
+        reply_text=_newest(content),
         plain=content.plain,
         html=content.html,
         sent_at=tree.sent_at.replace(tzinfo=UTC) if tree.sent_at is not None else _lenient_date(fields),
@@ -112,12 +112,17 @@ def _lenient_date(fields: Fields) -> datetime | None:
         return None
 
 
-def _newest(content: body.Body, shown: str) -> str:
+def _newest(content: body.Body) -> str:
+    """Newest text, and what stood outside of the parts: nobody quotes there."""
+    return "\n\n".join(filter(str.strip, (*content.before, _newest_of_parts(content), *content.behind)))
+
+
+def _newest_of_parts(content: body.Body) -> str:
     """Newest text: HTML marks quotes best, so it decides where the plain form is missing or shows no quote."""
     html = content.html
     if html and not content.has_plain:
         return reply.newest_html(html)
-    found = reply.newest(shown)
-    if html and reply_html.has_marks(html) and len(found) >= len(shown.strip()):
+    found = reply.newest(content.main)
+    if html and reply_html.has_marks(html) and len(found) >= len(content.main.strip()):
         return reply.newest_html(html) or found
     return found

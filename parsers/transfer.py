@@ -16,11 +16,14 @@ SAMPLE = 4096
 LARGE = 16_384  # bytes of a body from which on it is decoded where it lies, not as a copy
 STEP = 262_144  # bytes of damaged base64 decoded at a time
 MAX_UU_FILES = 100
+FULL_LINE = 24  # characters; a run of letters this long without a blank is base64 and no word
+LEAST_WORDS = 3  # words that make what follows base64 a text
 
 _BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
 _FOOTER_MARKS = (b"_____", b"--", b"=====")
 _FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
+_SPACED = re.compile(rb"[^\s][ \t]+[^\s]")  # two words on a line
 _RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
 _UU_LINE = re.compile(rb"(?:[ -`]{1,90}|end|====)(?:\r?\n|\Z)")
@@ -82,7 +85,8 @@ def _ends_clean(raw: bytes, start: int, end: int) -> bool:
     padding = raw.find(b"=", start, end)
     if padding >= 0 and (end - padding >= SAMPLE or raw[padding:end].strip(b"=" + BLANKS)):
         return False
-    return padding >= 0 or _FOOTER.search(raw, max(start, end - SAMPLE), end) is None
+    tail = max(start, end - SAMPLE)
+    return padding >= 0 or (_FOOTER.search(raw, tail, end) is None and _SPACED.search(raw, tail, end) is None)
 
 
 def _in_steps(raw: bytes, start: int, end: int) -> bytes:
@@ -108,9 +112,34 @@ def _base64(data: bytes) -> bytes:
     if _is_no_base64(data[:SAMPLE]):
         return data
     footer = _FOOTER.search(data) if any(mark in data for mark in _FOOTER_MARKS) else None
-    if footer is not None:
-        return _runs(data[: footer.start()]) + b"\n" + data[footer.start() :].lstrip()
+    end = footer.start() if footer is not None else _end_of_code(data)
+    if end < len(data):
+        return _runs(data[:end]) + b"\n" + data[end:].lstrip()
     return _runs(data)
+
+
+def _end_of_code(data: bytes) -> int:
+    """Position where base64 ends and plain words follow, as gateways put them there; the end where none do.
+
+    Base64 ends behind its last full line, or a shorter one that is a whole number of groups. What follows is text if
+    it has three words, two of them on one line: a damaged line of base64 may have a blank, too.
+    """
+    if _SPACED.search(data) is None:
+        return len(data)
+    lines = data.splitlines(keepends=True)
+    code = [line.strip() for line in lines]
+    full = [i for i, line in enumerate(code) if len(line) >= FULL_LINE and _is_code(line)]
+    end = full[-1] + 1 if full else 1
+    while end < len(code) and code[end] and not code[end - 1].endswith(b"=") and _is_code(code[end]):
+        end += 1
+    words = [line.split() for line in code[end:]]
+    if sum(map(len, words)) < LEAST_WORDS or max(map(len, words)) < 2:  # noqa: PLR2004 - two words on one line
+        return len(data)
+    return sum(map(len, lines[:end]))
+
+
+def _is_code(line: bytes) -> bool:
+    return len(line) % 4 == 0 and not line.translate(None, ALPHABET)
 
 
 def _runs(data: bytes) -> bytes:
@@ -124,11 +153,11 @@ def _runs(data: bytes) -> bytes:
     return b"".join(base64_bytes(run) for run in _RUN.findall(data))
 
 
-def uu_files(text: bytes) -> tuple[bytes, list[UuFile]]:
-    """Take uuencoded files out of a text: the text that remains, and the files in their order."""
+def uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:
+    """Take uuencoded files out of a text, at most so many: the text that remains, and the files in their order."""
     files: list[UuFile] = []
     kept, position = [], 0
-    while len(files) < MAX_UU_FILES:
+    while len(files) < most:
         begin = _UU_BEGIN.search(text, position)
         if begin is None:
             break
