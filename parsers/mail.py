@@ -126,7 +126,7 @@ def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> reply.Thread:
 def _newest(content: body.Body, thread: reply.Thread) -> str:
     """Newest text, and what stood outside of the parts: nobody quotes there."""
     pieces = (*content.before, _newest_of_parts(content, thread), *content.behind)
-    return "\n\n".join(filter(str.strip, pieces))
+    return body.joined(pieces)[: body.MAX_TEXT]
 
 
 def _newest_of_parts(content: body.Body, thread: reply.Thread) -> str:

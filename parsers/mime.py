@@ -30,8 +30,9 @@ MAX_DEPTH = 60  # multiparts in multiparts; deeper ones are kept whole
 MAX_PREAMBLE = 1_048_576  # bytes before the first delimiter; also what a search for a boundary that is not there costs
 # Bytes that all searches for delimiters which are not there may read in one message: a thousand
 # multiparts that each name a boundary nobody uses would otherwise cost a thousand times a mebibyte.
-MAX_SEARCHED = 64 * MAX_PREAMBLE
+MAX_SEARCHED = 16 * MAX_PREAMBLE
 MAX_PARTS = 1000
+MAX_TRIED = 200_000  # lines that begin like a delimiter; each costs some microseconds
 MISSING = "a delimiter between two parts is missing"
 UNDIVIDED = b"no-delimiter-%d"  # boundary of ours for a multipart that has no delimiters
 REST_NAME = "remaining-parts.txt"  # the file that holds what comes behind the last part that is read
@@ -56,7 +57,7 @@ _LINE_ENDS = re.compile(rb"[\r\n]+")
 # header that says how the part is encoded, or that it is a file, is one: people write about headers too.
 _LOST_TYPE = re.compile(rb"\ncontent-(?:type|disposition|transfer-encoding)[ \t]*:", re.IGNORECASE)
 _LOST_HEADER = re.compile(
-    rb"\n(?=content-[\w-]+[ \t]*:)(?:[\w-]{1,60}[ \t]*:[^\n]{0,998}\n(?:[ \t]+[^\n]{0,998}\n){0,8}){1,12}\r?\n",
+    rb"\n(?=content-[\w-]+[ \t]*:)(?:[\w-]{1,60}+[ \t]*+:[^\n]{0,998}+\n(?:[ \t]++[^\n]{0,998}+\n){0,8}+){1,12}+\r?\n",
     re.IGNORECASE,
 )
 _ENCODED = re.compile(
@@ -109,6 +110,23 @@ class Tree:
     strays: tuple[Part, ...] = ()  # what stands outside of all parts elsewhere: epilogues, inner preambles
 
 
+# Where a delimiter line begins, the position behind it, its boundary, and whether it closes.
+_Delimiter = tuple[int, int, bytes, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a search for the next delimiter found, kept as the next search mostly asks for the same."""
+
+    start: int  # where the search began
+    boundaries: int  # how many were in force
+    found: _Delimiter | None
+
+    def covers(self, position: int) -> bool:
+        """Whether a search from a position would find the same."""
+        return self.start <= position and (self.found is None or position <= self.found[0])
+
+
 @dataclass(slots=True)
 class _Scan:
     """What one pass over the bytes finds: the skeleton, and where the bodies are."""
@@ -120,6 +138,8 @@ class _Scan:
     caveats: list[str] = field(default_factory=list)
     outside: list[tuple[int, int]] = field(default_factory=list)  # stretches outside of all parts
     searched: int = 0  # bytes read in search of delimiters that were not there
+    tried: int = 0  # lines that began like a delimiter
+    known: _Known | None = None
     current: bytes = b""  # boundary of the multipart that the part in hand belongs to
     resume: int = -1  # where the header of a part begins whose delimiter is gone
 
@@ -212,7 +232,7 @@ def _scan_parts(scan: _Scan, head: headers.Head) -> None:
             scan.caveats.append("the header of a part is longer than we read")
 
 
-def _end_of_message(scan: _Scan, position: int) -> tuple[int, int, bytes, bool] | None:
+def _end_of_message(scan: _Scan, position: int) -> _Delimiter | None:
     """The end of the message as a delimiter that closes, so that what stands before it is looked at; once."""
     size = len(scan.raw)
     return (size, size, scan.current, True) if scan.depth and position < size else None
@@ -376,16 +396,29 @@ def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
     return found is not None
 
 
-def _find_delimiter(scan: _Scan, position: int) -> tuple[int, int, bytes, bool] | None:
-    raw = scan.raw
+def _find_delimiter(scan: _Scan, position: int) -> _Delimiter | None:
+    """Next delimiter at or behind a position; no stretch is searched twice for the same boundaries."""
     if not scan.depth:
         return None
+    known = scan.known
+    if known is None or known.boundaries != len(scan.depth) or not known.covers(position):
+        found = _search_delimiter(scan, position)
+        known = scan.known = _Known(position, len(scan.depth), found)
+    return known.found
+
+
+def _search_delimiter(scan: _Scan, position: int) -> _Delimiter | None:
+    raw = scan.raw
     at = (
         position
         if raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""}
         else _next_dashes(raw, position)
     )
     while at >= 0:
+        scan.tried += 1
+        if scan.tried > MAX_TRIED:
+            scan.caveats.append("too many lines like delimiters: the rest of the mail is one part")
+            return None
         line = _LINE.match(raw, at)
         if line is not None:
             name = line[1].rstrip(b" \t")

@@ -98,3 +98,13 @@ def test_what_an_element_never_closed_would_swallow_is_shown(hides: str) -> None
 
 def test_what_a_closed_element_hides_stays_hidden() -> None:
     assert text.from_html("<p>The claim</p><!-- x --><style>y</style><svg/><svg><title>z</title></svg>") == "The claim"
+
+
+def test_many_costly_parts_cost_no_more_than_one() -> None:
+    page = "<p>x<i>y</i>" * 20_000
+    parts = "".join(f"--b\nContent-Type: text/html\n\n<p>claim {n}</p>{page}\n" for n in range(40))
+    started = time.process_time()
+    [item] = mail.parse(f"From: jane@clinic.example\nContent-Type: multipart/mixed; boundary=b\n\n{parts}".encode())
+    assert time.process_time() - started < 5
+    files = [item.text, *(a.content.decode() for a in item.attachments)]
+    assert all(any(f"claim {n}" in content for content in files) for n in range(40))
