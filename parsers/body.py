@@ -230,13 +230,14 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
     if multipart and not part.content.strip():
         return []
     if kind is None or (disposition == "attachment") or (named and not alone):
-        return _attach(part, body)
+        return _attach(part, body, part.content)
     room = MAX_READ - body.read_bytes
     body.read_bytes += part.size
+    content = part.content
     if part.size > room:
         body.caveats.append("a text too long to show: its beginning is shown, all of it is attached")
-        _attach(part, body)
-    return _text(part, body, kind, room) if room > 0 else []
+        _attach(part, body, content)
+    return _text(part, body, kind, content[:room]) if room > 0 else []
 
 
 def _alternative(part: Part, body: Body) -> list[Segment]:
@@ -258,9 +259,8 @@ def _forms(plain: list[str]) -> str:
     return "\n\n".join(shown)
 
 
-def _text(part: Part, body: Body, kind: str, most: int) -> list[Segment]:
-    """Text of a part as it is shown, of its first bytes alone where it is too long."""
-    content = part.content[:most]
+def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
+    """Text of a part as it is shown; `content` is its first bytes alone where it is too long."""
     files_left = transfer.MAX_UU_FILES - body.files_in_text
     if kind == "plain" and b"begin" in content and files_left > 0:
         content, files = transfer.uu_files(content, files_left)
@@ -297,10 +297,9 @@ def _html_text(part: Part, content: bytes) -> str:
     return text.lines(charsets.decode(content, label))
 
 
-def _attach(part: Part, body: Body) -> list[Segment]:
+def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
     """Keep a part as a file; winmail.dat is opened, its own files and text are added."""
     disposition, parameters = part.disposition
-    content = part.content
     content_id = headers.one_line(part.fields.text("content-id")).strip("<> ")
     name = names.safe(parameters.get("filename") or part.parameters.get("name") or "")
     kind = part.mime if "/" in part.mime else "application/octet-stream"

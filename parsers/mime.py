@@ -66,7 +66,6 @@ _ENCODED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _MESSAGE = re.compile(rb"^content-type[ \t]*:[ \t]*message/", re.IGNORECASE | re.MULTILINE)  # readable where it lies
-_DIVISIBLE = frozenset({"", "text/plain", "text/html", "text/enriched"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +323,8 @@ def _lost_header(scan: _Scan, fields: Fields, start: int, end: int) -> int:
             return -1
         found = _LOST_TYPE.search(scan.raw, start, end)
         return found.start() + 1 if found is not None else -1
-    if mime not in _DIVISIBLE or disposition == "attachment" or parameters.get("name") or more.get("filename"):
+    is_text = mime.startswith("text") or mime in {"", "plain/text"}
+    if not is_text or disposition == "attachment" or parameters.get("name") or more.get("filename"):
         return -1
     return _encoded_header(scan.raw, start, end)
 

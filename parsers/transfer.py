@@ -16,14 +16,16 @@ SAMPLE = 4096
 LARGE = 16_384  # bytes of a body from which on it is decoded where it lies, not as a copy
 STEP = 262_144  # bytes of damaged base64 decoded at a time
 MAX_UU_FILES = 100
-FULL_LINE = 24  # characters; a run of letters this long without a blank is base64 and no word
-LEAST_WORDS = 3  # words that make what follows base64 a text
+MAX_SHORT_LINES = 1000  # short lines of base64 behind its last full line that are looked at
 
 _BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
 _FOOTER_MARKS = (b"_____", b"--", b"=====")
 _FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
 _SPACED = re.compile(rb"[^\s][ \t]+[^\s]")  # two words on a line
+_THREE_WORDS = re.compile(rb"\s*\S+\s+\S+\s+\S")
+# A line of base64: a run of letters this long without a blank is no word.
+_FULL_LINE = re.compile(rb"^([A-Za-z0-9+/=]{24,})[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 _RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
 _UU_LINE = re.compile(rb"(?:[ -`]{1,90}|end|====)(?:\r?\n|\Z)")
@@ -126,16 +128,22 @@ def _end_of_code(data: bytes) -> int:
     """
     if _SPACED.search(data) is None:
         return len(data)
-    lines = data.splitlines(keepends=True)
-    code = [line.strip() for line in lines]
-    full = [i for i, line in enumerate(code) if len(line) >= FULL_LINE and _is_code(line)]
-    end = full[-1] + 1 if full else 1
-    while end < len(code) and code[end] and not code[end - 1].endswith(b"=") and _is_code(code[end]):
-        end += 1
-    words = [line.split() for line in code[end:]]
-    if sum(map(len, words)) < LEAST_WORDS or max(map(len, words)) < 2:  # noqa: PLR2004 - two words on one line
-        return len(data)
-    return sum(map(len, lines[:end]))
+    full = [line.end() for line in _FULL_LINE.finditer(data) if _is_code(line[1])]
+    end = full[-1] if full else _line_end(data, 0)
+    for _ in range(MAX_SHORT_LINES):
+        next_end = _line_end(data, end)
+        line = data[end:next_end].strip()
+        padded = data[max(0, end - 4) : end].rstrip().endswith(b"=")
+        if not line or padded or not _is_code(line):
+            break
+        end = next_end
+    return end if _THREE_WORDS.match(data, end) and _SPACED.search(data, end) else len(data)
+
+
+def _line_end(data: bytes, position: int) -> int:
+    """Position behind the line that begins at a position."""
+    found = data.find(b"\n", position)
+    return found + 1 if found >= 0 else len(data)
 
 
 def _is_code(line: bytes) -> bool:
@@ -150,7 +158,10 @@ def _runs(data: bytes) -> bytes:
             return pybase64.b64decode(data)
         except binascii.Error:
             return base64_bytes(data)
-    return b"".join(base64_bytes(run) for run in _RUN.findall(data))
+    decoded = io.BytesIO()  # runs may be a few bytes each: a list of millions would cost half a gigabyte
+    for run in _RUN.finditer(data):
+        decoded.write(base64_bytes(run[0]))
+    return decoded.getvalue()
 
 
 def uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:

@@ -59,6 +59,7 @@ CASES = {
     "multiparts in multiparts without delimiters": (HEAD, b"Content-Type: multipart/mixed\n\n"),
     "answers on announcements": (HEAD + b"\n", b"Yes. On 1.1.2025 10:00 a@b.c wrote:\n"),
     "one long answer on an announcement": (HEAD + b"\n", b"Yes. On 1.1.2025 10:00 a@b.c wrote: "),
+    "short base64 before words": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"QUJD\n"),
     "words behind base64": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"QUJD\nthese are words\n"),
     "names with commas": (b"To: ", b"Doe, Jane <jane@clinic.example>, "),
     "named parts": (MIXED, b"--b\nContent-Type: image/png; name=a.png\n\nx\n"),
