@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from parsers import charsets, headers, mime, names, text, tnef, transfer, words
+from parsers import charsets, headers, html_bounds, mime, names, text, tnef, transfer, words
 from parsers.item import Attachment
 from parsers.mime import Part
 
@@ -26,6 +26,7 @@ MAX_TEXT = 1_000_000  # characters of text that are shown; a longer text is atta
 MAX_READ = 2_500_000
 # Every part that is a file has room, and every file that stood in a text.
 MAX_ATTACHMENTS = mime.MAX_PARTS + transfer.MAX_UU_FILES + 100
+MAX_PAGES = 20  # parts of HTML in one mail that are laid out; of more, the words between the tags are shown
 WHOLE_NAME = "whole-text.txt"
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
@@ -67,15 +68,21 @@ MAX_PREAMBLE = 1000  # characters; what is longer is somebody's text
 class Segment:
     """One stretch of a message's text in one or both of its forms."""
 
-    def __init__(self, plain: str | None = None, html: str | None = None, *, spare: bool = False) -> None:
+    def __init__(
+        self, plain: str | None = None, html: str | None = None, *, spare: bool = False, laid_out: bool = True
+    ) -> None:
         self.plain = plain
         self.html = html
         self.spare = spare  # out of winmail.dat: counts only where the mail itself says nothing
+        self.laid_out = laid_out  # whether the HTML is shown as it looks, or as the words between its tags
 
     @cached_property
     def html_text(self) -> str:
         """The HTML form as text."""
-        return text.from_html(self.html) if self.html else ""
+        if not self.html:
+            return ""
+        self.laid_out = self.laid_out and not text.is_beyond_bounds(self.html)
+        return text.from_html(self.html) if self.laid_out else text.between_tags(self.html)
 
     @cached_property
     def is_stub(self) -> bool:
@@ -110,11 +117,13 @@ class Segment:
 
     @cached_property
     def _missing(self) -> frozenset[str]:
+        if not words.only_in(html_bounds.words_between(self.html or ""), self.plain or ""):
+            return frozenset()  # mostly so; no page has to be laid out for it
         return words.only_in(self.html_text, self.plain or "")
 
     @property
     def _is_another_text(self) -> bool:
-        return 2 * len(self._missing) > len(words.of(self.html_text))
+        return bool(self._missing) and 2 * len(self._missing) > len(words.of(self.html_text))
 
 
 def _without_stubs(plain: str) -> str:
@@ -132,6 +141,7 @@ class Body:
     attachments: list[Attachment] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
     files_in_text: int = 0  # files that stood uuencoded in texts
+    pages: int = 0  # parts of HTML
     read_bytes: int = 0  # of text parts, encoded
 
     @cached_property
@@ -186,9 +196,12 @@ def read(tree: mime.Tree) -> Body:
     body.before, body.behind = _not_said(before, body), _not_said(behind, body)
     if says_something and (body.before or body.behind):
         body.caveats.append("text outside the parts of the mail is shown too")
-    if len(body.text) > MAX_TEXT:
-        _attach_whole(body, body.text)
-        body.text = body.text[:MAX_TEXT]
+    whole = body.text
+    if not all(segment.laid_out for segment in body.segments):
+        body.caveats.append("HTML too complex to lay out: its words are shown without it")
+    if len(whole) > MAX_TEXT:
+        _attach_whole(body, whole)
+        body.text = whole[:MAX_TEXT]
     return body
 
 
@@ -247,7 +260,8 @@ def _alternative(part: Part, body: Body) -> list[Segment]:
     html = [segment.html for segment in segments if segment.html is not None]
     if not segments:
         return []
-    return [Segment(_forms(plain) if plain else None, "\n".join(html) if html else None)]
+    laid_out = all(segment.laid_out for segment in segments)
+    return [Segment(_forms(plain) if plain else None, "\n".join(html) if html else None, laid_out=laid_out)]
 
 
 def _forms(plain: list[str]) -> str:
@@ -268,10 +282,10 @@ def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
         for file in files:
             _add(body, file.content, headers.decode_words(file.name), "application/octet-stream")
     if kind == "html":
-        return [_html_segment(_html_text(part, content), body)]
+        return [_page(_html_text(part, content), body)]
     decoded = text.lines(charsets.decode(content, mime.charset(part)))
     if part.mime == "" and _MARKUP.match(decoded):
-        return [_html_segment(decoded, body)]
+        return [_page(decoded, body)]
     if kind == "enriched":
         decoded = _ENRICHED.sub("", decoded).replace("<<", "<")
     if part.parameters.get("format", "").lower() == "flowed":
@@ -281,10 +295,10 @@ def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
     return [Segment(plain=decoded)]
 
 
-def _html_segment(html: str, body: Body) -> Segment:
-    if text.is_beyond_bounds(html):
-        body.caveats.append("HTML too complex to lay out: its words are shown without it")
-    return Segment(html=html)
+def _page(html: str, body: Body) -> Segment:
+    """HTML as a stretch of text; of too many pages the last ones are not laid out."""
+    body.pages += 1
+    return Segment(html=html, laid_out=body.pages <= MAX_PAGES)
 
 
 def _html_text(part: Part, content: bytes) -> str:

@@ -11,9 +11,9 @@ from html import unescape
 
 MAX_TAGS = 100_000  # a tree of more nodes takes Python seconds to walk
 MAX_DEPTH = 1000  # elements in elements
-MAX_STEPS = 100_000_000  # of the parser along its stack or through attributes; some 3 ns each
-MAX_COPIES = 50_000  # formatting elements that blocks get copies of; each is a node more
-FEW_TAGS = 500  # fewer cannot reach a limit, whatever they are
+MAX_STEPS = 30_000_000  # of the parser along its stack or through attributes; some 3 ns each
+MAX_COPIES = 20_000  # formatting elements that blocks get copies of; each is a node more
+FEW_TAGS = 200  # fewer cannot reach a limit, whatever they are
 LONG_TAG = 1000  # characters; only longer tags can have attributes enough to matter
 
 # Elements that never nest in themselves: without content, or closed by their next sibling (HTML §13.1.2).
@@ -43,6 +43,7 @@ LINES = frozenset(
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})")
 _LONG = re.compile(rf"<[a-zA-Z][^<>]{{{LONG_TAG},}}")
 _OPENING = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})|<!--|<[!?/]")
+_ANY_TAG = re.compile(r"<[^<>]*>")
 _COMMENT_END = re.compile(r"--!?>")
 _TAG_END = re.compile(r">")
 _GAPS = re.compile(r"\n\s*\n\s*")
@@ -97,6 +98,12 @@ def _tags_cost_too_much(html: str) -> bool:
         if depth > MAX_DEPTH or steps > MAX_STEPS or copies > MAX_COPIES or tags > MAX_TAGS:
             return True
     return False
+
+
+def words_between(html: str) -> str:
+    """Everything between the tags of HTML, styles and scripts too: at least the words that are shown, found quickly."""
+    between = _ANY_TAG.sub(" ", html)
+    return unescape(between) if "&" in between else between
 
 
 def is_swallowed(html: str) -> bool:

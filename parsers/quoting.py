@@ -211,9 +211,12 @@ def without_glued_answers(lines: list[str]) -> list[str]:
     """
     separated: list[str] = []
     attempts = 0
+    ends_at = [i for i, line in enumerate(lines) if _may_end(line)]
+    near = {k for i in ends_at for k in range(i - MAX_SPAN + 1, i + 1)}  # only there may one begin
     for i, line in enumerate(lines):
         start = -1
-        if attempts < MAX_ATTEMPTS and len(line) <= MAX_LINE and not line.lstrip().startswith(">"):
+        tried = i in near and attempts < MAX_ATTEMPTS and len(line) <= MAX_LINE
+        if tried and not line.lstrip().startswith(">"):
             starts = _glued_starts(line)
             attempts += bool(starts)
             start = next((at for at in starts if _announces_from(lines, i, at)), -1)

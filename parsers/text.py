@@ -114,14 +114,19 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 def from_html(html: str) -> str:
     """Visible text of HTML, one line a block, quotes marked `> `, list items `- `; "" for HTML without text."""
     if is_beyond_bounds(html):
-        return charsets.clean(html_bounds.plain_text(html))
-    tree = parsed(html)
+        return between_tags(html)
+    tree = LexborHTMLParser(html)
     shown = charsets.clean(of_node(tree.body or tree.root))
     if html_bounds.is_swallowed(html):
         # A browser shows nothing behind `<style>` or `<!--` that is never closed; words may stand there.
-        plain = charsets.clean(html_bounds.plain_text(html))
+        plain = between_tags(html)
         return plain if len(plain.split()) > len(shown.split()) else shown
     return shown
+
+
+def between_tags(html: str) -> str:
+    """The words between the tags of HTML, without layout."""
+    return charsets.clean(html_bounds.plain_text(html))
 
 
 def is_beyond_bounds(html: str) -> bool:
