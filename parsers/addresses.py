@@ -8,6 +8,7 @@ from parsers.item import Address
 
 MAX_ADDRESSES = 1000  # of one field; more is no correspondence
 MAX_LENGTH = 65_536
+LONGEST_NAME = 60  # characters of a name before a comma that lacks its quotes
 
 _BARE = re.compile(r"[^\s<>,;:()\[\]\"']{1,200}@[^\s<>,;:()\[\]\"']{1,255}")
 _QUOTED_LOCAL = re.compile(r'"(?:[^"\\]|\\.){1,100}"@[^\s<>,;:()"]{1,255}')
@@ -17,6 +18,9 @@ _QUOTED = re.compile(
 _MAILTO = re.compile(r"[\[<(]?mailto:", re.IGNORECASE)
 _ANGLE = re.compile(r"<([^<>]*)>?")
 _ESCAPED = re.compile(r"\\(.)")
+_ENCODED_WORD = re.compile(r"=\?[^?\s]{1,80}\?[bq]\?[^?\s\"<>]{0,400}\?=", re.IGNORECASE)
+_NAME = re.compile(r"\s*[^\W\d_][^@<>:()\"\[\]]{0,60}")  # a name alone, unquoted, encoded or not
+_NAME_AND_ADDRESS = re.compile(r"\s*[^\s<>@\"][^<>@\"]{0,100}<[^<>\s]{1,250}@[^<>\s]{1,250}>")
 _OPENING = {"(": 1, ")": -1}
 
 
@@ -35,12 +39,31 @@ def parse(value: bytes, hint: str = "") -> tuple[Address, ...]:
 
 def _pieces(text: str) -> list[str]:
     """Split at the commas (or Outlook's semicolons) between mailboxes: not in quotes, comments or angle brackets."""
-    pieces = _scan(text, quotes=True)
-    return pieces if pieces is not None else _scan(text, quotes=False) or [text]
+    marks = _ENCODED_WORD.sub(lambda word: "_" * len(word[0]), text)  # commas in encoded words part nothing
+    ends = _scan(marks, quotes=True)
+    if ends is None:
+        ends = _scan(marks, quotes=False) or [(0, len(text))]
+    pieces: list[str] = []
+    for start, end in ends:
+        separated_by_comma = start > 0 and text[start - 1] == ","
+        if pieces and separated_by_comma and _is_surname(pieces[-1], text[start:end]):
+            pieces[-1] = f"{pieces[-1]},{text[start:end]}"
+        else:
+            pieces.append(text[start:end])
+    return pieces
 
 
-def _scan(text: str, *, quotes: bool) -> list[str] | None:
-    """One pass; None when a quote is never closed, so that it has to be read as a plain character."""
+def _is_surname(piece: str, following: str) -> bool:
+    """Whether a comma parts no mailboxes but a name that lacks its quotes: `Doe, Jane <jane@example.org>`."""
+    return (
+        len(piece) <= LONGEST_NAME
+        and _NAME.fullmatch(piece) is not None
+        and _NAME_AND_ADDRESS.match(following) is not None
+    )
+
+
+def _scan(text: str, *, quotes: bool) -> list[tuple[int, int]] | None:
+    """Where each mailbox begins and ends; None when a quote is never closed, so that it is a plain character."""
     pieces, start, depth, quoted, angle, escaped = [], 0, 0, False, False, False
     for i, char in enumerate(text):
         if escaped:
@@ -56,11 +79,11 @@ def _scan(text: str, *, quotes: bool) -> list[str] | None:
         elif not depth and char in "<>":
             angle = char == "<"
         elif not depth and char in ",;" and (not angle or _ended(text[start:i])):
-            pieces.append(text[start:i])
+            pieces.append((start, i))
             start, angle = i + 1, False
         elif not depth and not angle and char == ":" and _opens_group(text, start, i):
             start = i + 1
-    pieces.append(text[start:])
+    pieces.append((start, len(text)))
     return None if quoted else pieces
 
 

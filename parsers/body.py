@@ -1,16 +1,33 @@
-"""What a message says and what it carries: its parts sorted into text and files."""
+"""What a message says and what it carries: its parts sorted into text and files.
+
+No word of a message is lost here. Each text part is in `Body.text`, or is named among the attachments. Of the forms
+of one text in a multipart/alternative the plain one is shown, and what it may leave out is this, and only this:
+
+* a form all of whose words, whatever their order, stand in the forms that are shown (`words.only_in`);
+* markup, links and pictures of the HTML form: the ticket shows that form too, on request;
+* sentences of a plain form that only tell the reader to look at the HTML form.
+
+Where the plain form lacks words of the HTML form, the lines they stand in are added below it, folded; where it lacks
+more than half of them, it is another text and both are shown.
+"""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from parsers import charsets, headers, mime, names, text, tnef, transfer
+from parsers import charsets, headers, html_bounds, mime, names, text, tnef, transfer, words
 from parsers.item import Attachment
 from parsers.mime import Part
 
-MAX_TEXT = 1_000_000  # characters of a text that are shown; all of it is in the original
-MAX_TEXT_BYTES = 4_000_000  # longer texts are files
-SMALLEST_PART = 5  # bytes; a multipart without parts and with less than this is empty
-MAX_ATTACHMENTS = 1000
+MAX_TEXT = 1_000_000  # characters of text that are shown; a longer text is attached too, whole
+# Bytes of all text parts together that are read to be shown; what lies beyond is attached. It
+# holds the million characters in any language, and keeps a mail of 32 MiB of HTML under five seconds.
+MAX_READ = 2_500_000
+# Every part that is a file has room, and every file that stood in a text.
+MAX_ATTACHMENTS = mime.MAX_PARTS + transfer.MAX_UU_FILES + 100
+MAX_PAGES = 20  # parts of HTML in one mail that are laid out; of more, the words between the tags are shown
+WHOLE_NAME = "whole-text.txt"
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
 # Types that are the text of a message -> in which of its forms.
@@ -37,51 +54,118 @@ _STUB = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 STUB_LENGTH = 400
+# What mail programs write outside of the parts, for readers that know no MIME (RFC 2046 §5.1.1).
+_PREAMBLE = re.compile(
+    r"\bmime\b|multi-?part|mehrteilig|multipartes|open-?pgp|s/mime"
+    r"|(?:mail|news)[- ]?(?:reader|client|program|software|user agent|agent)"
+    r"|not (?:be )?(?:legible|understand)|this format",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+MAX_PREAMBLE = 1000  # characters; what is longer is somebody's text
 
 
-@dataclass(slots=True)
 class Segment:
     """One stretch of a message's text in one or both of its forms."""
 
-    plain: str | None = None
-    html: str | None = None
-    spare: bool = False  # out of winmail.dat: counts only where the mail itself says nothing
+    def __init__(
+        self, plain: str | None = None, html: str | None = None, *, spare: bool = False, laid_out: bool = True
+    ) -> None:
+        self.plain = plain
+        self.html = html
+        self.spare = spare  # out of winmail.dat: counts only where the mail itself says nothing
+        self.laid_out = laid_out  # whether the HTML is shown as it looks, or as the words between its tags
+
+    @cached_property
+    def html_text(self) -> str:
+        """The HTML form as text."""
+        if not self.html:
+            return ""
+        self.laid_out = self.laid_out and not text.is_beyond_bounds(self.html)
+        return text.from_html(self.html) if self.laid_out else text.between_tags(self.html)
+
+    @cached_property
+    def is_stub(self) -> bool:
+        """Whether the plain form is blank or only says that there is another."""
+        plain = (self.plain or "").strip()
+        return not plain or (len(plain) < STUB_LENGTH and _STUB.search(plain) is not None)
+
+    @cached_property
+    def uses_html(self) -> bool:
+        """Whether the HTML form is the one that is shown."""
+        return self.html is not None and self.is_stub and bool(self.html_text.strip())
+
+    @cached_property
+    def best(self) -> str:
+        """What is shown of this stretch: one form of it, and another below where that is another text."""
+        plain = self.plain or ""
+        if self.html is None:
+            return plain
+        if self.uses_html:
+            rest = _without_stubs(plain)
+            return self.html_text + (f"\n\n{plain}" if words.only_in(rest, self.html_text) else "")
+        if self._is_another_text:
+            return f"{plain}\n\n{self.html_text}"
+        return plain
+
+    @cached_property
+    def folded(self) -> str:
+        """Lines of the HTML form with words that the shown form lacks."""
+        if self.html is None or self.uses_html or self._is_another_text or not self._missing:
+            return ""
+        return words.lines_with(self._missing, self.html_text)
+
+    @cached_property
+    def _missing(self) -> frozenset[str]:
+        if not words.only_in(html_bounds.words_between(self.html or ""), self.plain or ""):
+            return frozenset()  # mostly so; no page has to be laid out for it
+        return words.only_in(self.html_text, self.plain or "")
 
     @property
-    def best(self) -> str:
-        """The form to show as text: the plain one, unless it is blank or only says that there is another."""
-        if self.html is None:
-            return self.plain or ""
-        plain = (self.plain or "").strip()
-        if not plain or (len(plain) < STUB_LENGTH and _STUB.search(plain)):
-            return text.from_html(self.html) or plain
-        return self.plain or ""
+    def _is_another_text(self) -> bool:
+        return bool(self._missing) and 2 * len(self._missing) > len(words.of(self.html_text))
 
 
-@dataclass(slots=True)
+def _without_stubs(plain: str) -> str:
+    """Plain text without the sentences that only point to the HTML form."""
+    return "\n".join(sentence for sentence in _SENTENCE_END.split(plain) if not _STUB.search(sentence))
+
+
+@dataclass
 class Body:
     """The texts and files of a message, in its order."""
 
     segments: list[Segment] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)  # texts that stood before the first part
+    behind: list[str] = field(default_factory=list)  # texts that stood outside of all parts elsewhere
     attachments: list[Attachment] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
+    files_in_text: int = 0  # files that stood uuencoded in texts
+    pages: int = 0  # parts of HTML
+    read_bytes: int = 0  # of text parts, encoded
 
-    @property
+    @cached_property
     def text(self) -> str:
-        """What the ticket shows."""
-        return "\n\n".join(filter(str.strip, (segment.best.strip("\n") for segment in self.segments)))[:MAX_TEXT]
+        """What the ticket shows, folded or not."""
+        pieces = [piece for segment in self.segments for piece in (segment.best, segment.folded)]
+        return joined([*self.before, *pieces, *self.behind])
+
+    @cached_property
+    def main(self) -> str:
+        """The text without what stood outside of the parts, and without what is folded anyhow."""
+        return joined([segment.best for segment in self.segments])
 
     @property
     def has_plain(self) -> bool:
         """Whether some of the text came as plain text that says something."""
-        return any(segment.plain is not None and segment.best == segment.plain for segment in self.segments)
+        return any(segment.plain is not None and not segment.uses_html for segment in self.segments)
 
     @property
     def plain(self) -> str:
         """The text/plain alternative of the whole, "" where there is none."""
         if all(segment.plain is None for segment in self.segments):
             return ""
-        return "\n\n".join(s.plain if s.plain is not None else text.from_html(s.html or "") for s in self.segments)
+        return "\n\n".join(s.plain if s.plain is not None else s.html_text for s in self.segments)
 
     @property
     def html(self) -> str:
@@ -91,13 +175,57 @@ class Body:
         return "\n".join(s.html if s.html is not None else text.to_html(s.plain or "") for s in self.segments)
 
 
-def read(root: Part) -> Body:
+def joined(pieces: Iterable[str]) -> str:
+    """Join texts by blank lines, without those that are blank."""
+    return "\n\n".join(filter(str.strip, (piece.strip("\n") for piece in pieces)))
+
+
+def read(tree: mime.Tree) -> Body:
     """Sort the parts of a message."""
     body = Body()
+    root = tree.root
     found = _collect(root, body, alone=not root.children)
     own = [segment for segment in found if not segment.spare]
     body.segments = own if any(segment.best.strip() for segment in own) else found
+    before, behind = _texts(tree.before, body), _texts(tree.strays, body)
+    says_something = any(segment.best.strip() for segment in body.segments)
+    if says_something:
+        before, behind = ([piece for piece in pieces if not _is_preamble(piece)] for pieces in (before, behind))
+    elif before or behind:
+        body.caveats.append("no part of the mail has text: what stands outside of them is shown")
+    body.before, body.behind = _not_said(before, body), _not_said(behind, body)
+    if says_something and (body.before or body.behind):
+        body.caveats.append("text outside the parts of the mail is shown too")
+    whole = body.text
+    if not all(segment.laid_out for segment in body.segments):
+        body.caveats.append("HTML too complex to lay out: its words are shown without it")
+    if len(whole) > MAX_TEXT:
+        _attach_whole(body, whole)
+        body.text = whole[:MAX_TEXT]
     return body
+
+
+def _texts(parts: tuple[Part, ...], body: Body) -> list[str]:
+    """Texts of parts that stand outside of the others; files among them are attached."""
+    segments = [segment for part in parts for segment in _collect(part, body)]
+    return [segment.best for segment in segments if words.of(segment.best)]
+
+
+def _not_said(pieces: list[str], body: Body) -> list[str]:
+    """Pieces with words that the parts themselves do not say."""
+    return [piece for piece in pieces if words.only_in(piece, body.main)]
+
+
+def _is_preamble(piece: str) -> bool:
+    """Whether a text only tells that the message is in MIME format."""
+    sentences = [sentence for sentence in _SENTENCE_END.split(piece.strip()) if words.of(sentence)]
+    return len(piece) < MAX_PREAMBLE and all(_PREAMBLE.search(sentence) for sentence in sentences)
+
+
+def _attach_whole(body: Body, whole: str) -> None:
+    """Attach a text that is longer than what is shown of it."""
+    body.caveats.append(f"a text too long to show: all of it is attached as {WHOLE_NAME}")
+    _add(body, whole.encode("utf-8", "replace"), WHOLE_NAME, "text/plain")
 
 
 def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
@@ -108,17 +236,21 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
         return _alternative(part, body)
     if part.children:
         return [segment for child in part.children for segment in _collect(child, body)]
-    kind = "plain" if alone and part.mime.startswith("multipart/") else TEXTS.get(part.mime)
+    multipart = part.mime.startswith("multipart")
+    kind = "plain" if alone and multipart else TEXTS.get(part.mime)
     disposition, parameters = part.disposition
     named = parameters.get("filename") or part.parameters.get("name")
-    if part.mime.startswith("multipart/") and part.size < SMALLEST_PART:
+    if multipart and not part.content.strip():
         return []
     if kind is None or (disposition == "attachment") or (named and not alone):
-        return _attach(part, body)
-    if part.size > MAX_TEXT_BYTES:
-        body.caveats.append("a text too long to show: attached")
-        return _attach(part, body)
-    return _text(part, body, kind)
+        return _attach(part, body, part.content)
+    room = MAX_READ - body.read_bytes
+    body.read_bytes += part.size
+    content = part.content
+    if part.size > room:
+        body.caveats.append("a text too long to show: its beginning is shown, all of it is attached")
+        _attach(part, body, content)
+    return _text(part, body, kind, content[:room]) if room > 0 else []
 
 
 def _alternative(part: Part, body: Body) -> list[Segment]:
@@ -128,20 +260,32 @@ def _alternative(part: Part, body: Body) -> list[Segment]:
     html = [segment.html for segment in segments if segment.html is not None]
     if not segments:
         return []
-    return [Segment("\n\n".join(plain) if plain else None, "\n".join(html) if html else None)]
+    laid_out = all(segment.laid_out for segment in segments)
+    return [Segment(_forms(plain) if plain else None, "\n".join(html) if html else None, laid_out=laid_out)]
 
 
-def _text(part: Part, body: Body, kind: str) -> list[Segment]:
-    content = part.content
-    if kind == "plain" and b"begin" in content:
-        content, files = transfer.uu_files(content)
+def _forms(plain: list[str]) -> str:
+    """Plain forms of one text as one: a form whose words others have is left out (text/enriched beside text/plain)."""
+    shown: list[str] = []
+    for form in plain:
+        if not shown or words.only_in(form, "\n".join(shown)):
+            shown.append(form)
+    return "\n\n".join(shown)
+
+
+def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
+    """Text of a part as it is shown; `content` is its first bytes alone where it is too long."""
+    files_left = transfer.MAX_UU_FILES - body.files_in_text
+    if kind == "plain" and b"begin" in content and files_left > 0:
+        content, files = transfer.uu_files(content, files_left)
+        body.files_in_text += len(files)
         for file in files:
             _add(body, file.content, headers.decode_words(file.name), "application/octet-stream")
     if kind == "html":
-        return [Segment(html=_html_text(part, content))]
+        return [_page(_html_text(part, content), body)]
     decoded = text.lines(charsets.decode(content, mime.charset(part)))
     if part.mime == "" and _MARKUP.match(decoded):
-        return [Segment(html=decoded)]
+        return [_page(decoded, body)]
     if kind == "enriched":
         decoded = _ENRICHED.sub("", decoded).replace("<<", "<")
     if part.parameters.get("format", "").lower() == "flowed":
@@ -149,6 +293,12 @@ def _text(part: Part, body: Body, kind: str) -> list[Segment]:
     if decoded.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
         body.caveats.append("encrypted: cannot be read here")
     return [Segment(plain=decoded)]
+
+
+def _page(html: str, body: Body) -> Segment:
+    """HTML as a stretch of text; of too many pages the last ones are not laid out."""
+    body.pages += 1
+    return Segment(html=html, laid_out=body.pages <= MAX_PAGES)
 
 
 def _html_text(part: Part, content: bytes) -> str:
@@ -161,10 +311,9 @@ def _html_text(part: Part, content: bytes) -> str:
     return text.lines(charsets.decode(content, label))
 
 
-def _attach(part: Part, body: Body) -> list[Segment]:
+def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
     """Keep a part as a file; winmail.dat is opened, its own files and text are added."""
     disposition, parameters = part.disposition
-    content = part.content
     content_id = headers.one_line(part.fields.text("content-id")).strip("<> ")
     name = names.safe(parameters.get("filename") or part.parameters.get("name") or "")
     kind = part.mime if "/" in part.mime else "application/octet-stream"

@@ -24,6 +24,7 @@ KNOWN = frozenset(
     ),
 )
 _FIELD = re.compile(rb"([!-9;-~]{1,2000})[ \t]*:[ \t]*(.*)", re.DOTALL)
+_STRANGE_FIELD = re.compile(rb"(?=[^\s:]{0,80}[^\x00-\x7f])[^\s:]{1,80}[ \t]*:")  # `Invalìd-Field: x`
 _LINE = re.compile(rb"[^\r\n]*(?:\r\r\n|\r\n|\n|\r|\Z)")
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _MBOX = re.compile(rb">?From [^\r\n]*\r?\n")
@@ -138,6 +139,8 @@ def _take(line: bytes, items: list[tuple[str, bytes]]) -> bool:
     field = None if folded else _FIELD.match(line)
     if field is not None:
         items.append((field[1].decode("ascii", "replace").lower(), field[2].strip(b" \t")[:MAX_VALUE]))
+    elif not folded and _STRANGE_FIELD.match(line):
+        return False  # a field with a name no field may have: no part of the value above
     elif items:
         name, value = items[-1]
         if len(value) < MAX_VALUE:

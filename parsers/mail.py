@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from parsers import addresses, automatic, body, bounces, charsets, headers, mime, reply, reply_html
+from parsers import addresses, automatic, body, bounces, charsets, headers, mime, quoting, reply, reply_html
 from parsers.headers import Fields
 from parsers.item import Address, Format, InboundItem, ParseError
 from parsers.options import PLAIN, Options
@@ -25,7 +25,7 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     if not raw or raw.isspace():
         raise ParseError("the message is empty")
     tree = mime.read(raw)
-    content = body.read(tree.root)
+    content = body.read(tree)
     return [_item(tree, content)]
 
 
@@ -45,7 +45,7 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         cc=_people(fields, "cc", hint),
         subject=subject,
         text=shown,
-        reply_text=_newest(content, shown),
+        reply_text=_newest(content, _thread(fields, subject, is_bounce=verdict.is_bounce)),
         plain=content.plain,
         html=content.html,
         sent_at=tree.sent_at.replace(tzinfo=UTC) if tree.sent_at is not None else _lenient_date(fields),
@@ -114,12 +114,29 @@ def _lenient_date(fields: Fields) -> datetime | None:
         return None
 
 
-def _newest(content: body.Body, shown: str) -> str:
+def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> reply.Thread:
+    """Whether a message passes another one on, answers one, or stands for itself.
+
+    Only a subject that is no answer's tells a new message: without one, nobody knows. A bounce returns what was sent.
+    """
+    if quoting.forward_subject.match(subject) and not is_bounce:
+        return reply.Thread.FORWARD
+    answers = fields.first("in-reply-to") or fields.first("references") or quoting.reply_subject.match(subject)
+    return reply.Thread.REPLY if answers or is_bounce or not subject else reply.Thread.NEW
+
+
+def _newest(content: body.Body, thread: reply.Thread) -> str:
+    """Newest text, and what stood outside of the parts: nobody quotes there."""
+    pieces = (*content.before, _newest_of_parts(content, thread), *content.behind)
+    return body.joined(pieces)[: body.MAX_TEXT]
+
+
+def _newest_of_parts(content: body.Body, thread: reply.Thread) -> str:
     """Newest text: HTML marks quotes best, so it decides where the plain form is missing or shows no quote."""
     html = content.html
     if html and not content.has_plain:
-        return reply.newest_html(html)
-    found = reply.newest(shown)
-    if html and reply_html.has_marks(html) and len(found) >= len(shown.strip()):
-        return reply.newest_html(html) or found
+        return reply.newest_html(html, thread)
+    found = reply.newest(content.main, thread)
+    if html and reply_html.has_marks(html) and len(found) >= len(content.main.strip()):
+        return reply.newest_html(html, thread) or found
     return found

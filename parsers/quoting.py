@@ -69,6 +69,16 @@ signed = re.compile(
 dashed = re.compile(rf"-{{2,}}\s*(?:.{{0,200}}\s)?(?:{WROTE})[:：]?\s*-{{2,}}\s*$", re.IGNORECASE)
 quoting = re.compile(r"(?:quoting|zitat von|citando|citat|en réponse à)\b.{1,160}[:：]\s*$", re.IGNORECASE)
 
+# What tells a header that a program wrote from lines like it that a person wrote.
+address = re.compile(_EMAIL)
+clock_time = re.compile(r"\b\d{1,2}[:.h]\d{2}\b")
+sent = re.compile(
+    r"^[>\s*_|]*(?:sent(?: at)?|gesendet(?: am)?|envoyé(?: le)?|enviado(?: el| em| a)?|enviada?(?: em)?|inviato(?: il)?"
+    r"|verzonden|skickat|sendt|lähetetty|wysłan[oe]|odesláno|odoslané|отправлено|надіслано|gönderildi|发送时间|寄件日期"
+    r"|送信日時|보낸 ?날짜|elküldve|στάλθηκε|נשלח|terkirim|trimis|poslano|saadetud)[\s*_]*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
 _ORIGINAL_WORDS = (
     r"original[ -](?:message|appointment|e-?mail|nachricht)|reply message|message d['’]origine"
     r"|message original|mensaje original"
@@ -101,6 +111,23 @@ forward = re.compile(
     r"|begin doorgestuurd bericht|vidarebefordrat brev|start på videresendt"
     r"|początek przekazywanej wiadomości|начало переадресованного (?:письма|сообщения)|下に転送します|下記は転送"
     r"|开始转发的邮件)\s*[:：])\s*$",
+    re.IGNORECASE,
+)
+
+# Marks that mail programs put before the subject of what they pass on, and of what they answer. `VS` is an answer in
+# Finnish and passed on in Danish and Norwegian: it counts as passed on, so that all is shown.
+_MARKS_BEFORE = r"\s*(?:\[[^\]]{0,60}\]\s*)?"
+_MARK_END = r"\s*(?:\[\d+\]|\(\d+\))?\s*[:：]"
+forward_subject = re.compile(
+    rf"{_MARKS_BEFORE}(?:fwd?|fw|wg|tr|rv|enc|i|inoltr[ao]|doorst|vb|vl|vs|vid(?:eresendt)?|pd|přep"
+    r"|továbbítás|转发|轉寄|転送|전달|пер|ilt|İlt)"
+    rf"{_MARK_END}",
+    re.IGNORECASE,
+)
+reply_subject = re.compile(
+    rf"{_MARKS_BEFORE}(?:re|aw|antw(?:ort)?|sv|r|rif|réf|res|resp|odp|odg|ynt|vá|答复|回复|回覆|返信|회신"
+    r"|на|отв|απ|atb|bls)"
+    rf"{_MARK_END}",
     re.IGNORECASE,
 )
 
@@ -160,6 +187,73 @@ device = re.compile(
     r")[\s*_\])]*$",
     re.IGNORECASE,
 )
+
+
+# Where an announcement may begin behind an answer on its line: with a preposition and a date, or a new sentence.
+_GLUED_START = re.compile(rf"(?<=\s)(?:{ON})\s[^\n]{{0,40}}?(?:{_DATE})", re.IGNORECASE)
+_NEW_SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+(?=\S)")
+_WORD = re.compile(r"[^\W\d_]")
+# Words whose full stop ends no sentence: titles, and months and days as announcements cut them short.
+_ABBREVIATIONS = frozenset(
+    str.split(
+        "mr mrs ms dr st prof sr sra jr no nr jan feb mar mrz apr may jun jul aug sep sept oct okt nov "
+        "dec dez ene abr ago dic janv févr avr juil août déc gen mag giu lug set ott fev out mon tue wed "
+        "thu fri sat sun mo di mi do fr sa so lun mié jue vie sáb dom mer jeu ven sam dim seg ter qua qui sex",
+    ),
+)
+
+
+def without_glued_answers(lines: list[str]) -> list[str]:
+    """Return the lines with an answer and the announcement of a quote on one line put on two.
+
+    `Yes, please. On Wed, Mar 4, 2026 at 3:59 PM, Support <…> wrote:` hides the answer otherwise.
+    The announcement may go on over the next lines.
+    """
+    separated: list[str] = []
+    attempts = 0
+    ends_at = [i for i, line in enumerate(lines) if _may_end(line)]
+    near = {k for i in ends_at for k in range(i - MAX_SPAN + 1, i + 1)}  # only there may one begin
+    for i, line in enumerate(lines):
+        start = -1
+        tried = i in near and attempts < MAX_ATTEMPTS and len(line) <= MAX_LINE
+        if tried and not line.lstrip().startswith(">"):
+            starts = _glued_starts(line)
+            attempts += bool(starts)
+            start = next((at for at in starts if _announces_from(lines, i, at)), -1)
+        separated += [line[:start].rstrip(), line[start:]] if start > 0 else [line]
+    return separated
+
+
+def _glued_starts(line: str) -> list[int]:
+    """Positions in a line where an announcement may begin behind other words, the last one first."""
+    found = [match.start() for match in _GLUED_START.finditer(line) if not line[match.start()].islower()]
+    new = [match.end() for match in _NEW_SENTENCE.finditer(line) if not _is_abbreviated(line[: match.start()])]
+    # A line that announces from its beginning hides an answer only where a sentence ends before.
+    announces = begins.match(line) or signed.match(line)
+    starts = set(found) & set(new) if announces else {*found, *new}
+    return sorted((at for at in starts if _WORD.search(line[:at])), reverse=True)[:MAX_SPAN]
+
+
+def _is_abbreviated(before: str) -> bool:
+    return before.endswith(".") and re.split(r"[\s.]+", before.rstrip("."))[-1].casefold() in _ABBREVIATIONS
+
+
+def _announces_from(lines: list[str], index: int, start: int) -> bool:
+    """Whether an announcement begins at a position of a line and ends on it or a few lines below."""
+    joined = ""
+    for k in range(index, min(index + MAX_SPAN, len(lines))):
+        piece = lines[k][start:] if k == index else lines[k]
+        if not piece.strip() or (k > index and piece.lstrip().startswith(">")):
+            return False
+        joined = f"{joined} {piece.strip()}".strip()[:MAX_LINE]
+        if not _may_end(lines[k]):
+            continue
+        below = next((line for line in lines[k + 1 : k + 4] if line.strip()), "")
+        quoted = below.lstrip().startswith((">", "|"))
+        certain = quoted or address.search(joined) is not None or clock_time.search(joined) is not None
+        if certain and _announces(joined, quoted_below=quoted):
+            return True
+    return False
 
 
 def kinds(lines: list[str]) -> list[Kind]:
@@ -259,7 +353,10 @@ def _announces(text: str, *, quoted_below: bool) -> bool:
         return False
     if text.endswith("wrote"):
         return begins.match(text) is not None and re.search(_EMAIL, text) is not None
-    return begins.match(text) is not None or (re.search(_EMAIL, text) is not None) or quoted_below
+    if begins.match(text) is not None or re.search(_EMAIL, text) is not None:
+        return True
+    # Nothing but a quote below says that it is one: "The payer wrote on 3/4:" introduces what somebody quotes himself.
+    return quoted_below and (re.search(_DATE, text) is not None or clock_time.search(text) is not None)
 
 
 def _tells_who_wrote(text: str) -> bool:

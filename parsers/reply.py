@@ -1,53 +1,115 @@
-"""Newest text of a reply: what is quoted, and the signature, are folded away; in doubt they are shown."""
+"""Newest text of a reply: what is quoted, and the signature, are folded away; in doubt they are shown.
+
+One rule guards all others (`_or_all`): what is shown is never empty, nor a quote or a signature alone, while other
+words are folded. Whatever the other rules make of a message, its words are then shown whole.
+"""
 
 import re
+from enum import Enum
 
 from parsers import quoting, reply_html, text
 
-MAX_LINES = 3000  # lines that are judged; of a longer text the rest is old or an attachment pasted in
+MAX_LINES = 3000  # lines that are judged; where they hold nothing old, all further lines are shown as well
 MAX_CHARACTERS = 300_000
 SHORT = 12  # lines of text behind a rule that may still be a signature
 LEAST_UNDERLINE = 8  # characters; shorter rules part a name from a text
 BLOCK = 3  # fields that make a quoted header
 
+_PASSED_ON_BELOW = re.compile(r"[^boH]*f")  # below a signature: what is passed on is no part of it
+_UNMARKED_ALONE = re.compile(r"[esd]*b+e*t")
 _MARKS = dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff\u2060", "") | {"\u00a0": " "}
 _GLUED = re.compile(r"(?<=\S)(-{2,5} ?On [^\n]{5,200} wrote:)$", re.MULTILINE)
 
 
-def newest(body: str) -> str:
-    """Return what was newly written in a reply's text, line ends as LF; the whole text where no quote is found."""
-    whole = text.lines(body)[:MAX_CHARACTERS]
-    plain = whole
-    for mark, meant in _MARKS.items() if not whole.isascii() else ():
+class Thread(Enum):
+    """How a message hangs together with others, by its header: what a quoted header in it can be."""
+
+    REPLY = "reply"  # it answers: what stands below a quoted header is old
+    NEW = "new"  # it answers nothing: what stands below a quoted header is passed on, and news
+    FORWARD = "forward"  # its subject says it passes a message on: all of it is news
+
+
+def newest(body: str, thread: Thread = Thread.REPLY, *, quotes_are_own: bool = False) -> str:
+    """Return what was newly written in a reply's text, line ends as LF; the whole text where no quote is found.
+
+    `quotes_are_own` says that what programs quote is gone already: quotes that nothing announces are the writer's.
+    """
+    whole = text.lines(body)
+    if thread is Thread.FORWARD:
+        return whole.strip()
+    plain = head = whole[:MAX_CHARACTERS]
+    for mark, meant in _MARKS.items() if not head.isascii() else ():
         plain = plain.replace(mark, meant)
-    lines = (_GLUED.sub(r"\n\1", plain) if "-- On " in plain else plain).split("\n")[:MAX_LINES]
-    kept = _kept(lines)
-    return "\n".join(kept).strip("\n ") or whole.strip()
+    every = (_GLUED.sub(r"\n\1", plain) if "-- On " in plain else plain).split("\n")
+    lines = quoting.without_glued_answers(every[:MAX_LINES])
+    kept = _kept(lines, thread, quotes_are_own=quotes_are_own)
+    if len(kept) == len(lines):
+        return whole.strip("\n ") if len(every) > MAX_LINES or len(head) < len(whole) else _or_all(kept, head)
+    return _or_all(kept, whole)
 
 
-def _kept(lines: list[str]) -> list[str]:
-    kinds = quoting.kinds(lines)
-    pattern = "".join(kinds)
-    pattern = _headers_as_block(lines, pattern)
+def _or_all(kept: list[str], whole: str) -> str:
+    """The lines that are kept; all of the text where they say nothing and others do."""
+    shown = "\n".join(kept).strip("\n ")
+    return shown if says_something(shown) else whole.strip()
+
+
+def says_something(shown: str) -> bool:
+    """Whether a text has words of its writer: not only quotes, announcements, quoted headers or a signature."""
+    for line, kind in zip(*_with_kinds(shown.split("\n")[:MAX_LINES]), strict=True):
+        if quoting.signature.match(line):
+            return False
+        if kind in {quoting.Kind.TEXT, quoting.Kind.FORWARD} and any(map(str.isalnum, line)):
+            return True
+    return False
+
+
+def _with_kinds(lines: list[str]) -> tuple[list[str], str]:
+    return lines, _headers_as_block(lines, "".join(quoting.kinds(lines)))
+
+
+def _kept(lines: list[str], thread: Thread, *, quotes_are_own: bool) -> list[str]:
+    _, pattern = _with_kinds(lines)
+    if thread is Thread.NEW:
+        pattern = re.sub("[oH]", "f", pattern, count=1)
     if "f" in pattern and "t" not in pattern[: pattern.index("f")].replace("h", "t"):
         return lines  # a message passed on without a word: all of it is news
+    if _UNMARKED_ALONE.match(pattern):
+        return lines  # an announcement, and below it words that may be a quote or an answer: nobody can tell
     end = _end(pattern, lines)
-    chosen = _without_old(pattern[:end])
+    chosen = _without_old(pattern[:end], quotes_are_own=quotes_are_own)
     return [line for line, use in zip(lines, chosen, strict=False) if use]
 
 
 def _headers_as_block(lines: list[str], pattern: str) -> str:
-    """Single lines like `To: Jane` are text; three with a sender among them are a quoted header (`H`)."""
+    """Single lines like `To: Jane` are text; several of them may be a quoted header (`H`)."""
     marks = list(pattern)
     for block in re.finditer(r"h(?:[e]?[ht]{0,2}?h)*", pattern):
-        names = _roles(lines[block.start() : block.end()])
-        enough = len(names) >= BLOCK or (
-            len(names) == BLOCK - 1 and "d" in pattern[max(0, block.start() - 2) : block.start()]
-        )
-        whole = "from" in names and names & {"date", "subject", "to"} and enough
-        for i in range(block.start(), block.end()):
+        start, end = block.span()
+        whole = _is_quoted_header(lines, pattern, start, end)
+        for i in range(start, end):
             marks[i] = "H" if whole else marks[i].replace("h", "t")
     return "".join(marks)
+
+
+def _is_quoted_header(lines: list[str], pattern: str, start: int, end: int) -> bool:
+    """Whether lines of fields are the header of an older message, and not somebody's own `From:` and `To:`.
+
+    A mail program writes the sender and two more of date, recipient and subject; and it writes what people do not: an
+    address, the time of day, a field `Sent:`, or a rule above. Sender and date alone need both an address and a time.
+    """
+    roles = _roles(lines[start:end])
+    if "from" not in roles or not roles & {"date", "subject", "to"}:
+        return False
+    block = "\n".join(line[: quoting.MAX_LINE] for line in lines[start:end])
+    ruled = bool(set(pattern[max(0, start - 2) : start]) & {"d", "o"})
+    addressed = quoting.address.search(block) is not None
+    timed = quoting.clock_time.search(block) is not None
+    if len(roles) >= BLOCK:
+        return ruled or addressed or timed or quoting.sent.search(block) is not None
+    return (len(roles) == BLOCK - 1 and ruled) or (
+        addressed and timed and "date" in roles and pattern[end : end + 1] == "e"
+    )
 
 
 def _roles(lines: list[str]) -> set[str]:
@@ -69,12 +131,15 @@ def _end(pattern: str, lines: list[str]) -> int:
     ends += [
         found.start()
         for found in re.finditer("b+", pattern)
-        if found.start() > text_before and _rest_is_old(pattern, found.end())
+        if found.start() > text_before and not _passed_on(pattern, found.start()) and _rest_is_old(pattern, found.end())
     ]
     ends += [
-        i
-        for i in (found.start() for found in re.finditer("d", pattern))
-        if i > text_before and _is_signature(pattern, lines, i)
+        found.start()
+        for found in re.finditer("d", pattern)
+        if found.start() > text_before
+        and not _passed_on(pattern, found.start())
+        and not _PASSED_ON_BELOW.match(pattern, found.start())
+        and _is_signature(pattern, lines, found.start())
     ]
     return min(ends)
 
@@ -106,24 +171,33 @@ def _underlines(pattern: str, lines: list[str], index: int) -> bool:
     return close and len(lines[index].strip()) >= max(LEAST_UNDERLINE, len(lines[index - 1].strip()))
 
 
-def _without_old(pattern: str) -> list[bool]:
+def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
     """Which lines are new: quotes go where they are announced or end the text, else they are shown."""
-    use = [kind not in "bs" for kind in pattern]
+    passed_on = pattern.find("f") if "f" in pattern else len(pattern)
+    use = [kind != "b" and not (kind == "s" and _ends_what_is_said(pattern, i)) for i, kind in enumerate(pattern)]
     announced = "b" in pattern
     tail = len(pattern.rstrip("eqsbd")) if "t" in pattern else len(pattern)
+    if quotes_are_own:
+        tail = len(pattern.rstrip("esbd"))
     wrapped = {i for found in re.finditer(r"(?<=q)t{1,2}(?=q)", pattern) for i in range(*found.span())}
     for i, kind in enumerate(pattern):
         if kind == "q" and (announced or i >= tail):
             use[i] = "t" not in pattern
-        elif (
-            (kind == "H" and "t" in pattern and "f" not in pattern)
-            or (announced and i in wrapped)
-            or (kind == "d" and i >= tail)
-        ):
+        elif (kind == "H" and "t" in pattern) or (announced and i in wrapped) or (kind == "d" and i >= tail):
             use[i] = False
-    return use
+    return [used or i >= passed_on for i, used in enumerate(use)]
 
 
-def newest_html(html: str) -> str:
+def _ends_what_is_said(pattern: str, index: int) -> bool:
+    """Whether a device's line stands where a signature does: no text follows before what is old."""
+    return re.match(r"[esd]*(?:[qboHf]|\Z)", pattern[index:]) is not None
+
+
+def newest_html(html: str, thread: Thread = Thread.REPLY) -> str:
     """Return what was newly written in a reply's HTML, as text: quotes go by their marks, then by their words."""
-    return newest(reply_html.without_quotes(html))
+    whole = text.from_html(html).strip("\n ")
+    if thread is Thread.FORWARD:
+        return whole
+    left = reply_html.without_quotes(html, headers_are_old=thread is Thread.REPLY)
+    found = newest(left, thread, quotes_are_own=True) if left.strip() else ""
+    return found if says_something(found) else whole

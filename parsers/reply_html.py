@@ -61,7 +61,8 @@ FORWARD = (
 
 
 NODES_OF_A_BEGINNING = 40
-_SKIPPED = ", ".join((*QUOTES, *SIGNATURES, "blockquote"))
+SIBLINGS = 20  # elements behind a quote that are looked at for words
+_SKIPPED = ", ".join((*QUOTES, *SIGNATURES))  # a blockquote without a program's mark may be the writer's own
 _MARKS = (
     "gmail_quote",
     "<blockquote",
@@ -83,15 +84,42 @@ def has_marks(html: str) -> bool:
     return any(mark in lower for mark in _MARKS)
 
 
-def without_quotes(html: str) -> str:
-    """Return the text of a reply without the quotes that are marked; the whole text where nothing else is there."""
+def without_quotes(html: str, *, headers_are_old: bool = True) -> str:
+    """Return the text of a reply without the quotes and signatures that are marked; "" where nothing else is there.
+
+    `headers_are_old` is false for a message that answers none: what stands below a header in it is passed on.
+    """
     tree = text.parsed(html)
     body = tree.body or tree.root
-    without = frozenset(node.mem_id for node in tree.css(_SKIPPED) if not _passed_on(node))
-    left = text.of_node(body, without=without, until=_first_of_old(tree))
-    if not left.strip():
-        left = text.of_node(body)
-    return charsets.clean(left)
+    marked = (node for node in tree.css(_SKIPPED) if not _passed_on(node))
+    others = (node for node in tree.css("blockquote") if _ends_its_block(node) and not _passed_on(node))
+    without = frozenset(node.mem_id for node in (*marked, *others))
+    until = _first_of_old(tree) if headers_are_old else frozenset()
+    return charsets.clean(text.of_node(body, without=without, until=until))
+
+
+def _ends_its_block(quote: LexborNode) -> bool:
+    """Whether a quote without a mark stands last in a block of its own, as programs put it below an answer.
+
+    Between its writer's words, behind a colon, or on the page itself it is something the writer quotes.
+    """
+    parent, before = quote.parent, quote.prev
+    if parent is None or parent.tag in {"body", "html", "-document"} or _says_something_behind(quote):
+        return False
+    while before is not None and before.tag != "-text" and not before.text().strip():
+        before = before.prev
+    return before is None or not before.text().rstrip().endswith(":")
+
+
+def _says_something_behind(node: LexborNode) -> bool:
+    following = node.next
+    for _ in range(SIBLINGS):
+        if following is None:
+            return False
+        if text.of_node(following, limit=NODES_OF_A_BEGINNING).strip():
+            return True
+        following = following.next
+    return True
 
 
 def _first_of_old(tree: LexborHTMLParser) -> frozenset[int]:

@@ -6,37 +6,11 @@ from html import escape
 import nh3
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from parsers import charsets
+from parsers import charsets, html_bounds
 
-MAX_HTML = 2_000_000  # characters that are read; more is no letter
+MAX_HTML = 2_000_000  # characters that are laid out; of more, the text between the tags is shown
 MAX_NODES = 400_000
-MAX_DEPTH = 1000
-VOID = frozenset(  # elements that never nest in themselves: without content, or closed by their next sibling
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "dd",
-        "dt",
-        "embed",
-        "hr",
-        "img",
-        "input",
-        "li",
-        "link",
-        "meta",
-        "option",
-        "p",
-        "param",
-        "source",
-        "td",
-        "th",
-        "tr",
-        "track",
-        "wbr",
-    ],
-)
+MAX_MARKS = 20  # quote marks a line gets, however deep its quotes nest
 
 BLOCKS = frozenset(
     str.split(
@@ -93,7 +67,6 @@ _REMOTE = re.compile(r"https?://", re.IGNORECASE)
 _LOADS = re.compile(
     r"url|image|expression|import|\\|/\*", re.IGNORECASE
 )  # style words that fetch, and ways to hide them
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>?")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _GAPS = re.compile(r"\n{3,}")
 _LINE_ENDS = re.compile(r"\r\n?")
@@ -140,29 +113,32 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 def from_html(html: str) -> str:
     """Visible text of HTML, one line a block, quotes marked `> `, list items `- `; "" for HTML without text."""
-    tree = parsed(html)
-    return charsets.clean(of_node(tree.body or tree.root))
+    if is_beyond_bounds(html):
+        return between_tags(html)
+    tree = LexborHTMLParser(html)
+    shown = charsets.clean(of_node(tree.body or tree.root))
+    if html_bounds.is_swallowed(html):
+        # A browser shows nothing behind `<style>` or `<!--` that is never closed; words may stand there.
+        plain = between_tags(html)
+        return plain if len(plain.split()) > len(shown.split()) else shown
+    return shown
+
+
+def between_tags(html: str) -> str:
+    """The words between the tags of HTML, without layout."""
+    return charsets.clean(html_bounds.plain_text(html))
+
+
+def is_beyond_bounds(html: str) -> bool:
+    """Whether HTML is too long or too complex to be laid out: then only the text between its tags is shown."""
+    return len(html) > MAX_HTML or html_bounds.is_too_complex(html)
 
 
 def parsed(html: str) -> LexborHTMLParser:
-    """Return the document tree of HTML, its size and depth bounded."""
-    return LexborHTMLParser(_shallow(html[:MAX_HTML]))
-
-
-def _shallow(html: str) -> str:
-    """HTML that nests no deeper than any letter: beyond, tags become line ends, as parsers' time is quadratic."""
-    if html.count("<") - 2 * html.count("</") < MAX_DEPTH:
-        return html
-    depth = 0
-
-    def kept(tag: re.Match[str]) -> str:
-        nonlocal depth
-        if tag[2].lower() in VOID:
-            return tag[0]
-        depth = max(0, depth - 1) if tag[1] else depth + 1
-        return tag[0] if depth <= MAX_DEPTH else "\n"
-
-    return _TAG.sub(kept, html)
+    """Return the document tree of HTML; of HTML beyond the bounds, a tree of its text alone."""
+    if is_beyond_bounds(html):
+        html = f"<pre>{escape(html_bounds.plain_text(html)[:MAX_HTML])}</pre>"
+    return LexborHTMLParser(html)
 
 
 def of_node(
@@ -219,7 +195,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._line = ""
+        self._line: list[str] = []  # pieces: adding to one long string would copy it every time
         self._quote = 0
         self._pre = 0
         self._gap = 0  # line ends owed before the next text: 1 a new line, 2 a blank line
@@ -237,8 +213,8 @@ class _Writer:
             elif tag == "hr":
                 self.write("---")
                 self._block(tag)
-        elif tag in CELLS and self._line.strip():
-            self._line = self._line.rstrip() + "  "
+        elif tag in CELLS:
+            self._begin_cell()
 
     def close(self, tag: str) -> None:
         """End an element."""
@@ -256,7 +232,7 @@ class _Writer:
                 self._add(line)
             return
         text = _BLANKS.sub(" ", text)
-        if not self._line or self._line.endswith(" "):
+        if not self._line or self._line[-1].endswith(" "):
             text = text.lstrip(" ")
         if text:
             self._add(text)
@@ -266,11 +242,23 @@ class _Writer:
         self._end_line()
         return _GAPS.sub("\n\n", "\n".join(self._lines)).strip("\n")
 
+    def _begin_cell(self) -> None:
+        """Part a table's cell from the one before it."""
+        while self._line and not self._line[-1].strip():
+            self._line.pop()
+        if self._line:
+            self._line[-1] = self._line[-1].rstrip() + "  "
+
+    @property
+    def _marks(self) -> str:
+        return "> " * min(self._quote, MAX_MARKS)
+
     def _add(self, text: str) -> None:
         if self._gap > 1 and self._lines:
-            self._lines.append("> " * self._quote if self._quote else "")
+            self._lines.append(self._marks)
         self._gap = 0
-        self._line += text
+        if text:
+            self._line.append(text)
 
     def _block(self, tag: str) -> None:
         self._end_line()
@@ -281,13 +269,14 @@ class _Writer:
             self._end_line()
         else:
             self._add("")
-            self._lines.append(("> " * self._quote).rstrip())
+            self._lines.append(self._marks.rstrip())
         self._gap = 0
 
     def _end_line(self) -> None:
-        if self._line.strip():
-            self._lines.append("> " * min(self._quote, 20) + self._line.rstrip())
-        self._line = ""
+        line = "".join(self._line)
+        if line.strip():
+            self._lines.append(self._marks + line.rstrip())
+        self._line = []
 
 
 def to_html(text: str) -> str:

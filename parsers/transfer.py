@@ -16,11 +16,16 @@ SAMPLE = 4096
 LARGE = 16_384  # bytes of a body from which on it is decoded where it lies, not as a copy
 STEP = 262_144  # bytes of damaged base64 decoded at a time
 MAX_UU_FILES = 100
+MAX_SHORT_LINES = 1000  # short lines of base64 behind its last full line that are looked at
 
 _BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
 _FOOTER_MARKS = (b"_____", b"--", b"=====")
 _FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
+_SPACED = re.compile(rb"[^\s][ \t]+[^\s]")  # two words on a line
+_THREE_WORDS = re.compile(rb"\s*\S+\s+\S+\s+\S")
+# A line of base64: a run of letters this long without a blank is no word.
+_FULL_LINE = re.compile(rb"^([A-Za-z0-9+/=]{24,})[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 _RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
 _UU_LINE = re.compile(rb"(?:[ -`]{1,90}|end|====)(?:\r?\n|\Z)")
@@ -82,7 +87,8 @@ def _ends_clean(raw: bytes, start: int, end: int) -> bool:
     padding = raw.find(b"=", start, end)
     if padding >= 0 and (end - padding >= SAMPLE or raw[padding:end].strip(b"=" + BLANKS)):
         return False
-    return padding >= 0 or _FOOTER.search(raw, max(start, end - SAMPLE), end) is None
+    tail = max(start, end - SAMPLE)
+    return padding >= 0 or (_FOOTER.search(raw, tail, end) is None and _SPACED.search(raw, tail, end) is None)
 
 
 def _in_steps(raw: bytes, start: int, end: int) -> bytes:
@@ -108,9 +114,40 @@ def _base64(data: bytes) -> bytes:
     if _is_no_base64(data[:SAMPLE]):
         return data
     footer = _FOOTER.search(data) if any(mark in data for mark in _FOOTER_MARKS) else None
-    if footer is not None:
-        return _runs(data[: footer.start()]) + b"\n" + data[footer.start() :].lstrip()
+    end = footer.start() if footer is not None else _end_of_code(data)
+    if end < len(data):
+        return _runs(data[:end]) + b"\n" + data[end:].lstrip()
     return _runs(data)
+
+
+def _end_of_code(data: bytes) -> int:
+    """Position where base64 ends and plain words follow, as gateways put them there; the end where none do.
+
+    Base64 ends behind its last full line, or a shorter one that is a whole number of groups. What follows is text if
+    it has three words, two of them on one line: a damaged line of base64 may have a blank, too.
+    """
+    if _SPACED.search(data) is None:
+        return len(data)
+    full = [line.end() for line in _FULL_LINE.finditer(data) if _is_code(line[1])]
+    end = full[-1] if full else _line_end(data, 0)
+    for _ in range(MAX_SHORT_LINES):
+        next_end = _line_end(data, end)
+        line = data[end:next_end].strip()
+        padded = data[max(0, end - 4) : end].rstrip().endswith(b"=")
+        if not line or padded or not _is_code(line):
+            break
+        end = next_end
+    return end if _THREE_WORDS.match(data, end) and _SPACED.search(data, end) else len(data)
+
+
+def _line_end(data: bytes, position: int) -> int:
+    """Position behind the line that begins at a position."""
+    found = data.find(b"\n", position)
+    return found + 1 if found >= 0 else len(data)
+
+
+def _is_code(line: bytes) -> bool:
+    return len(line) % 4 == 0 and not line.translate(None, ALPHABET)
 
 
 def _runs(data: bytes) -> bytes:
@@ -121,14 +158,17 @@ def _runs(data: bytes) -> bytes:
             return pybase64.b64decode(data)
         except binascii.Error:
             return base64_bytes(data)
-    return b"".join(base64_bytes(run) for run in _RUN.findall(data))
+    decoded = io.BytesIO()  # runs may be a few bytes each: a list of millions would cost half a gigabyte
+    for run in _RUN.finditer(data):
+        decoded.write(base64_bytes(run[0]))
+    return decoded.getvalue()
 
 
-def uu_files(text: bytes) -> tuple[bytes, list[UuFile]]:
-    """Take uuencoded files out of a text: the text that remains, and the files in their order."""
+def uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:
+    """Take uuencoded files out of a text, at most so many: the text that remains, and the files in their order."""
     files: list[UuFile] = []
     kept, position = [], 0
-    while len(files) < MAX_UU_FILES:
+    while len(files) < most:
         begin = _UU_BEGIN.search(text, position)
         if begin is None:
             break

@@ -10,12 +10,17 @@ SIZE = 1_000_000
 LARGER = {
     "flowed quotes": 3,
     "flowed text": 3,
+    "parts without delimiters": 16,
+    "closing delimiters": 24,
+    "lines like delimiters": 24,
+    "headers of parts in a text": 24,
 }  # what costs little shows what grows with its square only when it is large
 HEAD = b"From: a@b.example\nSubject: x\nMIME-Version: 1.0\n"
 HTML = HEAD + b"Content-Type: text/html\n\n"
 MIXED = HEAD + b"Content-Type: multipart/mixed; boundary=b\n\n"
 FLOWED = HEAD + b"Content-Type: text/plain; format=flowed\n\n"
 REPORT = HEAD + b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n"
+LOST = b"content-type: text/plain\ncontent-transfer-encoding: base64\n\nQUJD\n"
 STATUS = b"Content-Type: message/delivery-status\n\n"
 NESTED = b"".join(b"--b%d\nContent-Type: multipart/mixed; boundary=b%d\n\n" % (n, n + 1) for n in range(15_000))
 
@@ -46,6 +51,17 @@ CASES = {
     "open comments": (HTML, b"<!--"),
     "entities": (HTML, b"&amp;"),
     "parts": (MIXED, b"--b\n\nx\n"),
+    "parts without delimiters": (MIXED + b"--b\n\n", b"x\n" + LOST),
+    "closing delimiters": (MIXED, b"--b--\nxyz\n"),
+    "lines like delimiters": (MIXED, b"--bx\n"),
+    "headers of parts in a text": (MIXED + b"--b\n\n", b"content-type: a\n"),
+    "multiparts without delimiters": (MIXED, b"--b\nContent-Type: multipart/mixed; boundary=z\n\nx\n"),
+    "multiparts in multiparts without delimiters": (HEAD, b"Content-Type: multipart/mixed\n\n"),
+    "answers on announcements": (HEAD + b"\n", b"Yes. On 1.1.2025 10:00 a@b.c wrote:\n"),
+    "one long answer on an announcement": (HEAD + b"\n", b"Yes. On 1.1.2025 10:00 a@b.c wrote: "),
+    "short base64 before words": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"QUJD\n"),
+    "words behind base64": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"QUJD\nthese are words\n"),
+    "names with commas": (b"To: ", b"Doe, Jane <jane@clinic.example>, "),
     "named parts": (MIXED, b"--b\nContent-Type: image/png; name=a.png\n\nx\n"),
     "nested parts": (HEAD + b"Content-Type: multipart/mixed; boundary=b0\n\n" + NESTED, b""),
     "nested messages": (HEAD + b"Content-Type: message/rfc822\n\n", b"Content-Type: message/rfc822\n\n"),

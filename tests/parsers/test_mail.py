@@ -97,10 +97,24 @@ def test_the_date_is_the_senders_claim_or_none(date: str, instant: datetime | No
         ('"two words"@x.example', [("", '"two words"@x.example')]),
         ("undisclosed-recipients:;", []),
         ("Jane <jane@x.example", [("Jane", "jane@x.example")]),
+        ("=?iso-8859-1?Q?M=FCnz,=20Ann?= <ann@x.example>", [("Münz, Ann", "ann@x.example")]),
+        ("Münz, Ann <ann@x.example>", [("Münz, Ann", "ann@x.example")]),
+        (
+            "Doe, Jane <jane@x.example>, Bob <bob@x.example>",
+            [("Doe, Jane", "jane@x.example"), ("Bob", "bob@x.example")],
+        ),
+        ("a@x.example, Bob <bob@x.example>", [("", "a@x.example"), ("Bob", "bob@x.example")]),
     ],
 )
 def test_addresses_as_people_write_them(written: str, people: list[tuple[str, str]]) -> None:
     assert list(with_field(f"To: {written}").to) == [Address(*person) for person in people]
+
+
+@pytest.mark.parametrize("name", ["Invalìd-Field", "Größe", "X-\xa0Y"])
+def test_a_line_that_is_no_field_stays_out_of_the_field_above(name: str) -> None:
+    raw = f"From: jane@clinic.example\nSubject: Claim 12\n{name}: x\nMessage-ID: <a@b>\n\nBody.\n"
+    item = read(raw.encode("latin-1"))
+    assert (item.subject, item.message_id, item.text) == ("Claim 12", "<a@b>", "Body.")
 
 
 def test_controls_never_reach_a_subject_or_a_name() -> None:

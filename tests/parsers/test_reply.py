@@ -162,3 +162,133 @@ def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
     newest = reply.newest(body)
     assert bool(newest) == bool(body.strip())
     assert len(newest) <= len(body)
+
+
+@pytest.mark.parametrize("announcement", ANNOUNCEMENTS[:-1])
+@pytest.mark.parametrize("answer", ["Yes, claim 12 please.", "Ja bitte!", "Sí, gracias. Llámenos."])
+@pytest.mark.parametrize("mark", ["> ", ""])
+def test_an_answer_on_the_line_of_an_announcement_is_shown(announcement: str, answer: str, mark: str) -> None:
+    body = f"{answer} {announcement}\n{mark}Shall we?\n"
+    assert reply.newest(body) == answer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "On Mon, Jun 30, 2025 at 9:00 AM Dr. Eva Moss <eva@billing.example> wrote:",
+        "On Mar. 4, 2026, Eva Moss <eva@billing.example> wrote:",
+        "30 апр. 2025 г. в 15:19, Eva Moss <eva@billing.example>:",
+        "Le lun. 30 juin 2025 à 09:00, St. Ann <ann@billing.example> a écrit :",
+    ],
+)
+def test_a_full_stop_within_an_announcement_ends_no_answer(line: str) -> None:
+    assert reply.newest(f"Yes.\n\n{line}\n> Shall we?\n") == "Yes."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "As agreed on 3/4/2026 the payer wrote:\nClaim 12 was denied.\nPlease appeal.",
+        "We called. On Monday the payer said:\nClaim 12 was denied.",
+        "New request\n\nFrom: Sunrise Clinic\nTo: Payer X\nDate: 3/4/2026\nClaim 12 was denied.\nPlease appeal.",
+        "Fax cover\n\nFrom: Ann\nTo: Bob\nSubject: Claim 12\n\nPlease appeal.",
+        "Sent from the front desk by fax yesterday.\nDid you get it?",
+        "The payer says:\n\n> Claim 12 was denied.\n\nIs that right?",
+    ],
+)
+def test_ones_own_lines_that_look_like_a_programs_are_shown(body: str) -> None:
+    assert reply.newest(body) == body
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "From: desk@billing.example\nDate: Wed, 4 Mar 2026 00:15:02 -0600\n",
+        "Von: Support <desk@billing.example>\nDatum: 4. März 2026 um 14:02\nAn: Jane\n",
+        "De : desk@billing.example\nEnvoyé : mercredi 4 mars 2026\nObjet : Ticket\n",
+    ],
+)
+def test_a_programs_header_is_told_by_address_time_or_field(header: str) -> None:
+    assert reply.newest(f"At 8, please.\n\n{header}\nWhen may we call?") == "At 8, please."
+
+
+@pytest.mark.parametrize("header", OUTLOOK)
+@pytest.mark.parametrize("thread", [reply.Thread.NEW, reply.Thread.FORWARD])
+def test_below_a_header_stands_news_where_nothing_is_answered(header: str, thread: reply.Thread) -> None:
+    body = f"Please appeal.\n\n{header}\nClaim 12 was denied.\n\n-- \nPayer"
+    assert reply.newest(body, thread) == body
+
+
+def test_a_message_passed_on_with_marks_is_news_to_its_end() -> None:
+    header = "> From: Payer <p@payer.example>\n> Subject: Denial"
+    body = f"FYI\n\nBegin forwarded message:\n\n{header}\n>\n> Claim 12 was denied."
+    assert reply.newest(body) == body
+
+
+def test_without_anything_old_no_line_is_folded() -> None:
+    body = "\n".join(f"Claim {n} is open." for n in range(10_000))
+    assert reply.newest(body) == body
+
+
+GUARDED = [
+    "On Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\n> Shall we?\n",
+    "> Shall we?\n\n-- \nJane Doe\nClinic",
+    "On Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\n> Shall we?\n\n-- \nJane Doe",
+    "Sent from my iPhone\n\nOn Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\nShall we?",
+    "-- \nJane Doe\n\nFrom: Support <s@billing.example>\nSent: Monday\nTo: Jane\nSubject: x\n\nShall we?",
+]
+
+
+@pytest.mark.parametrize("body", GUARDED)
+def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
+    assert reply.newest(body) == body.strip()
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *ANNOUNCEMENTS,
+                *OUTLOOK,
+                *DEVICES,
+                "text",
+                "Yes. On 1.1.2025 10:00 a@b.example wrote:",
+                "> quote",
+                "",
+                "-- ",
+            ]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(reply.Thread),
+)
+def test_what_is_shown_says_something_unless_all_is_shown(lines: list[str], thread: reply.Thread) -> None:
+    body = "\n".join(lines)
+    newest = reply.newest(body, thread)
+    assert newest == body.strip() or reply.says_something(newest)
+
+
+@pytest.mark.parametrize(
+    ("html", "shown"),
+    [
+        (
+            "<p>The payer says:</p><blockquote>Claim 12 denied</blockquote><p>Is that right?</p>",
+            ["says", "Claim", "right"],
+        ),
+        ("<div><p>The payer says:</p><blockquote>Claim 12 denied</blockquote></div>", ["says", "Claim"]),
+        ("<p>See this</p><blockquote>Claim 12 denied</blockquote>", ["See", "Claim"]),
+        (
+            '<div id="Signature">Jane</div><div id="appendonsend"></div><p>From: Payer</p><p>Denied.</p>',
+            ["Jane", "Denied"],
+        ),
+        (
+            '<div class="gmail_signature">Jane</div><blockquote type="cite">Claim 12 denied</blockquote>',
+            ["Jane", "Claim"],
+        ),
+        ('<p>Sent from my iPhone</p><blockquote type="cite">Claim 12 denied</blockquote>', ["Claim"]),
+    ],
+)
+def test_words_in_html_are_shown_in_doubt(html: str, shown: list[str]) -> None:
+    newest = reply.newest_html(html)
+    assert all(word in newest for word in shown)

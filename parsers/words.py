@@ -1,0 +1,27 @@
+"""Words of two texts compared, whatever their order, case, layout and punctuation."""
+
+import re
+import unicodedata
+
+# A run of letters and digits; letters of scripts that write without blanks are a word each.
+_WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+
+
+def of(text: str) -> frozenset[str]:
+    """Return the different words of a text."""
+    if text.isascii():
+        return frozenset(_ASCII_WORD.findall(text.lower()))
+    text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
+    return frozenset(_WORD.findall(text.casefold()))
+
+
+def only_in(text: str, other: str) -> frozenset[str]:
+    """Return the words of a text that another one lacks."""
+    return of(text) - of(other)
+
+
+def lines_with(some: frozenset[str], text: str) -> str:
+    """Return the lines of a text in which any of some words stands."""
+    return "\n".join(line for line in text.split("\n") if not some.isdisjoint(of(line)))
