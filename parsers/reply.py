@@ -6,6 +6,7 @@ words are folded. Whatever the other rules make of a message, its words are then
 
 import re
 from enum import Enum
+from itertools import islice
 
 from parsers import quoting, reply_html, text
 
@@ -13,6 +14,8 @@ MAX_LINES = 3000  # lines that are judged; where they hold nothing old, all furt
 MAX_CHARACTERS = 300_000
 SHORT = 12  # lines of text behind a rule that may still be a signature
 LEAST_UNDERLINE = 8  # characters; shorter rules part a name from a text
+LOOKED_AT_FIRST = 40  # lines
+LONGEST_BLOCK = 12  # lines of an announcement or a quoted header: what they are is seen at their end
 BLOCK = 3  # fields that make a quoted header
 
 _PASSED_ON_BELOW = re.compile(r"[^boH]*f")  # below a signature: what is passed on is no part of it
@@ -56,12 +59,22 @@ def _or_all(kept: list[str], whole: str) -> str:
 
 def says_something(shown: str) -> bool:
     """Whether a text has words of its writer: not only quotes, announcements, quoted headers or a signature."""
-    for line, kind in zip(*_with_kinds(shown.split("\n")[:MAX_LINES]), strict=True):
+    lines = shown.split("\n")[:MAX_LINES]
+    if len(lines) > LOOKED_AT_FIRST:  # nearly every text says something in its first lines
+        at_once = _first_words(lines[:LOOKED_AT_FIRST], LOOKED_AT_FIRST - LONGEST_BLOCK)
+        if at_once is not None:
+            return at_once
+    return _first_words(lines, len(lines)) or False
+
+
+def _first_words(lines: list[str], most: int) -> bool | None:
+    """Whether words of the writer come before a signature; None where neither is in the first `most` lines."""
+    for line, kind in islice(zip(*_with_kinds(lines), strict=True), most):
         if quoting.signature.match(line):
             return False
         if kind in {quoting.Kind.TEXT, quoting.Kind.FORWARD} and any(map(str.isalnum, line)):
             return True
-    return False
+    return None
 
 
 def _with_kinds(lines: list[str]) -> tuple[list[str], str]:
