@@ -3,7 +3,7 @@
 from typing import Any
 
 from console.times import iso
-from parsers import evidence
+from parsers.mail import evidence
 from workflow.models import AutomatedMail
 
 Data = dict[str, Any]

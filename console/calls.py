@@ -10,7 +10,7 @@ from console.faults import Fault
 from console.opening import login
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read
-from parsers import phone
+from parsers import phone_call
 from parsers.item import Format
 from workflow import people
 from workflow.house import House
@@ -21,30 +21,30 @@ PATIENCE = 10.0  # seconds for a worker that was faster to read it
 
 
 def write_down(
-    house: House, *, actor: str, contacts: tuple[str, ...] = (), chosen: Sequence[phone.Contact] = (),
+    house: House, *, actor: str, contacts: tuple[str, ...] = (), chosen: Sequence[phone_call.Contact] = (),
     call_id: str = "", **told: str | bool,
 ) -> int:  # fmt: skip
     """Put a call through the one door, read it at once, and give the number of its ticket.
 
     `contacts` are addresses, the caller's first; `chosen` come with their boxes. The same `call_id` is the same call,
-    however often it is sent. `told` are the fields of `parsers.phone.compose`; with its `name` and `email` it says who
-    called. Raises Fault when the call cannot be read.
+    however often it is sent. `told` are the fields of `parsers.phone_call.compose`; with its `name` and `email` it says
+    who called. Raises Fault when the call cannot be read.
     """
     emails = [e for one in contacts for e in one.replace(",", " ").split()]
     for email in emails:
         if not people.usable(email):
             raise Fault(f"not a mail address: {email}", 2)
     owner = _owner(house, actor)
-    everybody = [*(phone.Contact(email=e) for e in emails), *chosen]
+    everybody = [*(phone_call.Contact(email=e) for e in emails), *chosen]
     call = {"call_id": call_id, "email": first(emails), "created_by": actor or login(), **told}
     number, _ = opened(house, put_in(house, owner, everybody, **call))
     return number
 
 
-def put_in(house: House, owner: str, contacts: Sequence[phone.Contact], **told: str | bool) -> int:
+def put_in(house: House, owner: str, contacts: Sequence[phone_call.Contact], **told: str | bool) -> int:
     """Put a call through the one door and read it at once; the number of its delivery. `owner` "": the queue."""
     call_id = told.pop("call_id", "") or uuid4().hex
-    raw = phone.compose(call_id=str(call_id), contacts=contacts, **told)  # type: ignore[arg-type]  # text for text
+    raw = phone_call.compose(call_id=str(call_id), contacts=contacts, **told)  # type: ignore[arg-type]  # text for text
     envelope: dict[str, object] = {"owner": owner} if owner else {}
     arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
     delivery = Intake(house).accept(arrival)

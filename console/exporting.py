@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.ticket_data import VIEWS
 from console.times import iso
-from parsers.crm_table import escape
+from parsers.crm_export.table import escape
 from workflow import audit, process
 from workflow.deadlines import due_at
 from workflow.desk import Missing

@@ -23,7 +23,7 @@ def process(*, evidence: bool) -> None:
 
     These are the tables the program works by, in Markdown; the README shows the same.
     """
-    from parsers.evidence import markdown as evidence_tables
+    from parsers.mail.evidence import markdown as evidence_tables
     from workflow.process import markdown
 
     click.echo(evidence_tables() if evidence else markdown())

@@ -57,8 +57,8 @@ Reader = Callable[[str, bytes], Iterator[Line]]
 
 def _lines(file: Path, reader: Reader) -> Iterator[Line]:
     """The lines of a file as it is read, or the one that says why not. One bad file never stops the others."""
+    from console.parse_output import error_line
     from parsers.item import ParseError
-    from parsers.lines import error_line
 
     try:
         yield from reader(str(file), file.read_bytes())
@@ -72,16 +72,16 @@ def _lines(file: Path, reader: Reader) -> Iterator[Line]:
 
 def _item_reader(kind: str) -> Reader:
     import parsers
-    from parsers import lines
+    from console import parse_output
     from parsers.item import Format, RejectedRow
 
-    as_line = lines.mail_line if kind == "mail" else lines.item_line
+    as_line = parse_output.mail_line if kind == "mail" else parse_output.item_line
     told = _options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
         stream = parsers.stream(Format(kind), raw, told)
         for one in stream:
-            yield lines.rejected_line(file, one) if isinstance(one, RejectedRow) else as_line(file, one)
+            yield parse_output.rejected_line(file, one) if isinstance(one, RejectedRow) else as_line(file, one)
         _report_sheets(file, parsers.sheets_read(stream))
 
     return reader
@@ -123,10 +123,11 @@ def _options(form: "Format") -> "Options":
 
 
 def _reply_reader(*, html: bool) -> Reader:
-    from parsers import lines, reply
+    from console import parse_output
+    from parsers.mail.replies import extract
 
-    newest = reply.newest_html if html else reply.newest
-    return lambda file, raw: iter([lines.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))])
+    newest = extract.newest_html if html else extract.newest
+    return lambda file, raw: iter([parse_output.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))])
 
 
 def _readable(line: Line) -> None:

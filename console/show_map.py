@@ -8,8 +8,8 @@ import click
 from console import show, show_replay
 from console.times import when
 from ingest.mapping import Sheet, wanting
-from parsers.headings import WORDS
 from parsers.options import Profile
+from parsers.secure_message.columns import WORDS
 from workflow.profiles import SavedProfile
 
 Data = dict[str, Any]

@@ -7,7 +7,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.times import iso
-from parsers import evidence
+from parsers.mail import evidence
 from workflow import process, views
 from workflow.deadlines import due_at
 from workflow.desk import Desk, Missing, reached

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from console import audit_words
 from console.audit_words import Known
-from parsers import evidence
+from parsers.mail import evidence
 from workflow import letter
 from workflow.models import Audit, Delivery, Filing, Message, Outgoing, StoredAttachment, Ticket
 from workflow.states import Outcome

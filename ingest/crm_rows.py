@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
-from parsers import fields, us_dates
-from parsers.cells import Value
-from parsers.crm_table import Record
+from parsers.crm_export.table import Record
 from parsers.item import Address
+from parsers.spreadsheets.cell_values import Value
+from parsers.text import dates, normalize
 from workflow import people, process
 from workflow.moving_in import PastTicket
 from workflow.moving_in_people import PastCompany, PastContact
@@ -70,7 +70,7 @@ def ticket(record: Record, terms: Terms) -> PastTicket:
     owner = record.text("owner")
     return PastTicket(
         record_id=record_id, stage=stage, status=_status(record, stage, caveats),
-        subject=fields.one_line(record.text("subject") or record.text("name")), text=record.text("text"),
+        subject=normalize.one_line(record.text("subject") or record.text("name")), text=record.text("text"),
         details=record.cells, pipeline=_pipeline(record), type=_type(record.text("type")),
         owner=terms.owners.get(folded(owner), owner), company=_company(record, caveats),
         company_number=record.text("company_number"), contacts=_contacts(record), phone=record.text("phone"),
@@ -81,7 +81,7 @@ def ticket(record: Record, terms: Terms) -> PastTicket:
 
 def company(record: Record, _: Terms) -> PastCompany:
     """A row as a company. Raises Unfit."""
-    name = fields.one_line(record.text("name"))
+    name = normalize.one_line(record.text("name"))
     if not people.company_key(name):
         raise Unfit("no company name")
     words = re.split(r"[;,\s]+", record.text("domains").casefold())
@@ -94,13 +94,13 @@ def company(record: Record, _: Terms) -> PastCompany:
 
 def contact(record: Record, _: Terms) -> PastContact:
     """A row as a contact. Raises Unfit."""
-    found = fields.emails(record.text("email"))
+    found = normalize.emails(record.text("email"))
     if not found or not people.usable(found[0].casefold()):
         raise Unfit("no e-mail address that mail can be sent to: by it a contact is known")
     names = (record.text("first_name"), record.text("last_name"))
     name = record.text("name") or " ".join(n for n in names if n)
     return PastContact(
-        email=found[0], name=fields.one_line(name), phone=record.text("phone"),
+        email=found[0], name=normalize.one_line(name), phone=record.text("phone"),
         company=_first(record.text("company")), company_number=record.text("company_number"),
     )  # fmt: skip
 
@@ -109,7 +109,7 @@ def _moment(record: Record, name: str, terms: Terms, caveats: list[str]) -> date
     value = record.value(name)
     found = as_moment(value, terms.zone)
     if found is None and value.text:
-        caveats.append(f"its {name} date cannot be read: {fields.one_line(value.text)[:40]}")
+        caveats.append(f"its {name} date cannot be read: {normalize.one_line(value.text)[:40]}")
     return found
 
 
@@ -117,7 +117,7 @@ def as_moment(value: Value, zone: tzinfo) -> datetime | None:
     """A cell as an aware moment: a date, a time in ISO 8601, or milliseconds since 1970; None if it is none."""
     if _MILLISECONDS.fullmatch(value.text):
         return _EPOCH + timedelta(milliseconds=int(value.text))
-    found = value.moment if value.moment is not None else us_dates.moment(value.text)
+    found = value.moment if value.moment is not None else dates.moment(value.text)
     if found is None or isinstance(found, time):
         return None
     try:
@@ -137,17 +137,17 @@ def _status(record: Record, stage: Stage, caveats: list[str]) -> Status:
 
 
 def _pipeline(record: Record) -> str:
-    said = fields.one_line(record.text("pipeline"))
+    said = normalize.one_line(record.text("pipeline"))
     return process.PIPELINE if not said or said.isdigit() else said  # an internal id says nothing to anybody
 
 
 def _type(said: str) -> str:
     word = folded(said.replace("_", " "))
-    return TYPES.get(word, fields.one_line(said) or process.TICKET_TYPE)
+    return TYPES.get(word, normalize.one_line(said) or process.TICKET_TYPE)
 
 
 def _first(listed: str) -> str:
-    return next((fields.one_line(one) for one in _LIST.split(listed) if one.strip()), "")
+    return next((normalize.one_line(one) for one in _LIST.split(listed) if one.strip()), "")
 
 
 def _company(record: Record, caveats: list[str]) -> str:
@@ -161,12 +161,12 @@ def _company(record: Record, caveats: list[str]) -> str:
 def _contacts(record: Record) -> tuple[Address, ...]:
     """The contacts with their names where both are listed alike, `Pat Doe (pat@clinic.example)` or one beside it."""
     names = [one for one in _LIST.split(record.text("contact")) if one.strip()]
-    emails = [e for one in (record.text("contact_emails"), record.text("contact")) for e in fields.emails(one)]
+    emails = [e for one in (record.text("contact_emails"), record.text("contact")) for e in normalize.emails(one)]
     emails = list({e.casefold(): e for e in emails}.values())
-    beside = {e.casefold(): one for one in names for e in fields.emails(one)}
+    beside = {e.casefold(): one for one in names for e in normalize.emails(one)}
     paired = dict(zip(map(str.casefold, emails), names, strict=False)) if len(names) == len(emails) else {}
     named = paired | beside
-    return tuple(fields.sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails)
+    return tuple(normalize.sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails)
 
 
 def _link(record: Record) -> str:
@@ -177,9 +177,9 @@ def _link(record: Record) -> str:
 def _milestones(record: Record, terms: Terms) -> tuple[tuple[Milestone, datetime | None], ...]:
     """The boxes ticked: in columns of their own, in the list of actions, or as the property Resolution."""
     found: dict[Milestone, datetime | None] = {}
-    actions = {fields.label(one) for one in _LIST.split(record.text("actions")) if one.strip()}
+    actions = {normalize.label(one) for one in _LIST.split(record.text("actions")) if one.strip()}
     for milestone in Milestone:
-        if fields.label(milestone) in actions:
+        if normalize.label(milestone) in actions:
             found[milestone] = None
     if folded(record.text("resolution")) in {"yes", "true"}:
         found[Milestone.RESOLVED] = None

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 
-from parsers import names
+from parsers.text import filenames
 from workflow import pinned
 from workflow.linked import HTTPS, allowed
 
@@ -121,4 +121,4 @@ def _name(url: str, head: httpx.Headers) -> str:
     told = Message()
     told["Content-Disposition"] = head.get("Content-Disposition", "")
     last = unquote(urlsplit(url).path).rpartition("/")[2]
-    return names.safe(told.get_filename() or "") or (names.safe(last) if "." in last else "")
+    return filenames.safe(told.get_filename() or "") or (filenames.safe(last) if "." in last else "")

@@ -1,7 +1,7 @@
 """What the house says of its forms, as the parser wants it."""
 
-from parsers import fields
 from parsers.options import FormMap
+from parsers.text import normalize
 from workflow.settings import Settings
 
 
@@ -10,7 +10,7 @@ def form_maps(settings: Settings) -> tuple[FormMap, ...]:
     return tuple(
         FormMap(
             form=number,
-            fields=tuple((fields.label(name), meaning.value) for name, meaning in form.fields.items()),
+            fields=tuple((normalize.label(name), meaning.value) for name, meaning in form.fields.items()),
             defaults=tuple((ours.value, value) for ours, value in form.defaults.items()),
         )
         for number, form in settings.form.items()

@@ -18,7 +18,7 @@ from typing import Any
 
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError
 
-from parsers import names
+from parsers.text import filenames
 
 HEADER_LIMIT = 256 * 1024  # octets; a header is a few KiB
 PART_HEADER_LIMIT = 16 * 1024
@@ -160,7 +160,7 @@ def _file_name(leaf: _Node, number: int) -> str:
     with suppress(HeaderParseError, LookupError, ValueError):
         name = message_from_bytes(leaf.header).get_filename() or ""
         name = str(make_header(decode_header(name)))
-    return names.safe(name) or names.made_up(leaf.mime, number)
+    return filenames.safe(name) or filenames.made_up(leaf.mime, number)
 
 
 def _assembled(header: bytes, root: _Node) -> bytes:

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from ingest import crm_rows
 from ingest.crm_rows import Terms, Unfit
 from ingest.options import options
-from parsers import crm_table, crm_words
-from parsers.crm_table import Column, Export, Record
+from parsers.crm_export import column_names, table
+from parsers.crm_export.table import Column, Export, Record
 from parsers.item import Format, ParseError
 from workflow import audit, journal, moving_in, moving_in_people
 from workflow.desk import Desk, Missing
@@ -48,7 +48,7 @@ class _Bring(Protocol):
 class Kind:
     """One kind of file: its words, what it has to have, how a row is read, and how it is brought or only looked at."""
 
-    words: crm_words.Words
+    words: column_names.Words
     needed: tuple[str, ...]
     read: Callable[[Record, Terms], Past]
     bring: _Bring
@@ -78,9 +78,9 @@ def _contact(desk: Desk, session: Session, past: Past, roster: Roster, stamp: St
 
 
 KINDS: dict[str, Kind] = {
-    "tickets": Kind(crm_words.TICKETS, ("record_id", "stage"), crm_rows.ticket, _ticket),
-    "companies": Kind(crm_words.COMPANIES, ("name",), crm_rows.company, _company),
-    "contacts": Kind(crm_words.CONTACTS, ("email",), crm_rows.contact, _contact),
+    "tickets": Kind(column_names.TICKETS, ("record_id", "stage"), crm_rows.ticket, _ticket),
+    "companies": Kind(column_names.COMPANIES, ("name",), crm_rows.company, _company),
+    "contacts": Kind(column_names.CONTACTS, ("email",), crm_rows.contact, _contact),
 }
 
 
@@ -180,7 +180,7 @@ class _Run:
         self._terms = wanted.terms
         self._seen: dict[str, int] = {}  # keys of rows -> the first row with it
         how = options(house, Format.SECURE_MESSAGE)  # a locked workbook opens with what opens the house's other ones
-        self.export: Export = crm_table.read(wanted.raw, self._kind.words, self._kind.needed, wanted.columns, how)
+        self.export: Export = table.read(wanted.raw, self._kind.words, self._kind.needed, wanted.columns, how)
         rows = sum(1 for _ in self.export.records())  # a damaged end shows before anything is written
         if not rows:
             raise ParseError("no rows found under the heading: export again")

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch
-from parsers import names
 from parsers.item import Attachment
+from parsers.text import filenames
 from workflow import audit, journal
 from workflow.desk import RULE, hold
 from workflow.house import House
@@ -99,7 +99,7 @@ def _settle(house: House, claim: _Claim, outcome: Fetched | NotFetchedError) -> 
 
 def _keep(house: House, claim: _Claim, file: Fetched) -> None:
     """Make it an attachment of its message, unless somebody else has settled that meanwhile."""
-    name = file.name or names.made_up(file.mime, claim.number)
+    name = file.name or filenames.made_up(file.mime, claim.number)
     row = stored(house.desk, Attachment(name=name, mime=file.mime, content=file.content))
     with house.store.transaction() as session:
         link = _mine(session, claim)

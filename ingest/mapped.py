@@ -7,10 +7,10 @@ from ingest.mapping import Sheet
 from ingest.options import options
 from ingest.replay import replay
 from ingest.rereading import UnreadableError, in_our_words, original
-from parsers import headings
 from parsers.item import Format
 from parsers.options import Options
-from parsers.tops import Top
+from parsers.secure_message import columns
+from parsers.secure_message.preview import Top
 from workflow.house import House
 from workflow.models import Delivery
 from workflow.profiles import SavedProfile, save
@@ -70,4 +70,4 @@ def _has(house: House, number: int, fingerprint: str, told: Options) -> bool:
         read = _opened(original(house, number)[1], told)
     except UnreadableError:
         return False
-    return any(fingerprint in headings.fingerprints([row for _, row in rows]) for _, rows in read)
+    return any(fingerprint in columns.fingerprints([row for _, row in rows]) for _, rows in read)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from parsers import fields, headings, us_dates
-from parsers.headings import FIELDS, SEARCHED, SENDER_FIELDS, WORDS, Heading
-from parsers.message_row import letters
 from parsers.options import Options, Profile
-from parsers.tops import SAMPLES, Numbered, Top
+from parsers.secure_message import columns as secure_message_columns
+from parsers.secure_message.columns import FIELDS, SEARCHED, SENDER_FIELDS, WORDS, Heading
+from parsers.secure_message.preview import SAMPLES, Numbered, Top
+from parsers.secure_message.row import letters
+from parsers.text import dates, normalize
 
 NONE_OF_OURS = "ignore"
 _SAMPLE = 60  # characters of a cell
@@ -69,11 +70,11 @@ class Said:
 
 def field_named(text: str) -> str:
     """Our field by its name, or by what it goes by, as "practice"; "" for `ignore`. Raises LookupError for others."""
-    key = fields.label(text)
+    key = normalize.label(text)
     if key in {"", NONE_OF_OURS}:
         return ""
     by_word = {listed: name for name, all_of in FIELDS.items() for listed in all_of}
-    by_word |= {fields.label(word): name for name, word in WORDS.items()}
+    by_word |= {normalize.label(word): name for name, word in WORDS.items()}
     name = text.strip() if text.strip() in FIELDS else by_word.get(key)
     if name is None:
         raise LookupError(text)
@@ -86,17 +87,17 @@ def sheets(read: Sequence[Top], told: Options, said: Said | None = None) -> list
     Raises LookupError for a heading or a field that there is not: its argument is what was named.
     """
     said = said or Said()
-    meant = {fields.label(heading): field_named(name) for heading, name in said.columns.items()}
-    there = {fields.label(text) for _, rows in read for _, row in rows for text in row.values()}
+    meant = {normalize.label(heading): field_named(name) for heading, name in said.columns.items()}
+    there = {normalize.label(text) for _, rows in read for _, row in rows for text in row.values()}
     for heading in said.columns:
-        if fields.label(heading) not in there and not _of_two(heading, there):
+        if normalize.label(heading) not in there and not _of_two(heading, there):
             raise LookupError(heading)
     return [_sheet(name, rows, told, meant, said) for name, rows in read]
 
 
 def _of_two(heading: str, there: set[str]) -> bool:
     """Whether a heading is made up of two that are there, one above the other."""
-    key = fields.label(heading)
+    key = normalize.label(heading)
     return any(key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one)
 
 
@@ -110,7 +111,7 @@ def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str]
     merged = Profile(
         name=before.name if before else "", columns=tuple(columns.items()), defaults=tuple(defaults.items())
     )
-    heading = headings.reading(texts, at, merged, of_two=found.of_two)
+    heading = secure_message_columns.reading(texts, at, merged, of_two=found.of_two)
     below = texts[heading.rows : heading.rows + SAMPLES]
     return Sheet(
         name=name,
@@ -133,10 +134,10 @@ def _found(
     if said.heading_row:
         if said.heading_row not in numbers:
             raise LookupError(f"row {said.heading_row}")
-        return headings.reading(texts, numbers.index(said.heading_row), None)
+        return secure_message_columns.reading(texts, numbers.index(said.heading_row), None)
     mine = Profile(name="", columns=tuple(meant.items()), defaults=said.defaults)
-    found = headings.find(texts, (*told.profiles, mine) if meant else told.profiles)
-    return found or headings.reading(texts, _likeliest(texts), None)
+    found = secure_message_columns.find(texts, (*told.profiles, mine) if meant else told.profiles)
+    return found or secure_message_columns.reading(texts, _likeliest(texts), None)
 
 
 def _likeliest(texts: list[dict[int, str]]) -> int:
@@ -146,7 +147,7 @@ def _likeliest(texts: list[dict[int, str]]) -> int:
 
 
 def _is_value(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit() or us_dates.moment(text) is not None or bool(fields.emails(text))
+    return text.replace(".", "", 1).isdigit() or dates.moment(text) is not None or bool(normalize.emails(text))
 
 
 def _columns(heading: Heading, below: list[dict[int, str]], meant: dict[str, str]) -> Iterator[Column]:
@@ -181,9 +182,9 @@ def _perhaps(key: str, samples: Iterable[str], free: list[str]) -> str:
 def _by_contents(samples: list[str]) -> Iterator[str]:
     if not samples:
         return
-    if all(fields.emails(text) for text in samples):
+    if all(normalize.emails(text) for text in samples):
         yield "email"
-    if all(us_dates.moment(text) is not None for text in samples):
+    if all(dates.moment(text) is not None for text in samples):
         yield "sent_at"
     if all(re.match(r"https?://", text) for text in samples):
         yield "link"

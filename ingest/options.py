@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from ingest.form_maps import form_maps
-from parsers import fields
 from parsers.item import Format
 from parsers.options import Options, Profile
+from parsers.text import normalize
 from workflow import profiles, settings
 from workflow.house import House
 from workflow.profiles import SavedProfile
@@ -52,7 +52,7 @@ def _saved(one: SavedProfile) -> Profile:
 
 
 def _told(name: str, one: settings.Profile) -> Profile:
-    columns = ((fields.label(text), field) for field, listed in one.synonyms.items() for text in listed)
+    columns = ((normalize.label(text), field) for field, listed in one.synonyms.items() for text in listed)
     return Profile(
         name=name,
         columns=tuple(columns),

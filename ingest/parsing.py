@@ -34,7 +34,7 @@ from parsers.options import PLAIN, Options
 from workflow.settings import Settings
 
 if TYPE_CHECKING:
-    from parsers.tops import Top
+    from parsers.secure_message.preview import Top
 
 LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
 CHILD = ("-m", "ingest.parse_child")

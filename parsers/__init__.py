@@ -8,7 +8,7 @@ from parsers.item import Address, Attachment, Format, InboundItem, Parsed, Parse
 from parsers.options import PLAIN, Options
 
 if TYPE_CHECKING:
-    from parsers.tops import Top
+    from parsers.secure_message.preview import Top
 
 Parser = Callable[[bytes, Options], Iterable[Parsed]]
 
@@ -24,10 +24,10 @@ def _at(place: str) -> Parser:
 
 
 PARSERS: dict[Format, Parser] = {
-    Format.MAIL: _at("parsers.mail:parse"),
-    Format.FORMSTACK: _at("parsers.formstack:parse"),
-    Format.SECURE_MESSAGE: _at("parsers.secure_message:stream"),
-    Format.PHONE: _at("parsers.phone:parse"),
+    Format.MAIL: _at("parsers.mail.message:parse"),
+    Format.FORMSTACK: _at("parsers.formstack.submission:parse"),
+    Format.SECURE_MESSAGE: _at("parsers.secure_message.workbook:stream"),
+    Format.PHONE: _at("parsers.phone_call:parse"),
 }
 
 
@@ -52,7 +52,7 @@ def top(raw: bytes, options: Options = PLAIN) -> "list[Top]":
 
     Raises ParseError where the file is no workbook of ours, and nothing else.
     """
-    found: Callable[[bytes, Options], list[Top]] = resolve_name("parsers.tops:top")
+    found: Callable[[bytes, Options], list[Top]] = resolve_name("parsers.secure_message.preview:top")
     return found(raw, options)
 
 

@@ -143,7 +143,7 @@ class InboundItem:
     is_bounce: bool = False
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
     loops: tuple[str, ...] = ()  # addresses in X-Loop: who has had this mail before, case folded
-    signs: tuple[str, ...] = ()  # names in `parsers.evidence.SIGNS`: why the three above are set
+    signs: tuple[str, ...] = ()  # names in `parsers.mail.evidence.SIGNS`: why the three above are set
     telemedicine: bool = False
     caveats: tuple[str, ...] = ()
 

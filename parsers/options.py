@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How the workbooks of one source are meant; `fields` are ours, as `parsers.headings.FIELDS` names them."""
+    """How the workbooks of one source are meant; `fields` as in `parsers.secure_message.columns.FIELDS`."""
 
     name: str
     columns: tuple[tuple[str, str], ...] = ()  # heading, as `fields.label` folds it -> our field; "" is none of ours

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ingest.intake import Arrival, Transport
-from parsers import phone
+from parsers import phone_call
 from parsers.item import Address, Format, InboundItem
 from workflow.house import House
 from workflow.mailer import Deferred, Refused
@@ -139,7 +139,7 @@ def ticket_of(house: House, item: InboundItem | None = None, envelope: dict[str,
 def call(text: str = "please call back", **more: Any) -> Arrival:
     """A call written down by staff, as bytes: the format whose parser is all ours."""
     given = {"call_id": f"c{next(_numbers)}", "email": "ann@practice.example", "company": "Sunrise", **more}
-    raw = phone.compose(text=text, **given)
+    raw = phone_call.compose(text=text, **given)
     return Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw)
 
 

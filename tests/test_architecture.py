@@ -21,7 +21,7 @@ PARSER_LIBRARIES = {
     "charset_normalizer", "defusedxml", "inscriptis", "lxml", "mailparser", "msoffcrypto", "nh3", "olefile", "openpyxl",
     "pybase64", "selectolax",
 }  # fmt: skip
-SHAPES = ("parsers.item", "parsers.evidence")  # what crosses the border to workflow
+SHAPES = ("parsers.item", "parsers.mail.evidence")  # what crosses the border to workflow
 STANDARD = __import__("sys").stdlib_module_names
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("time", "time")}
 WRITES = {"get_logger", "debug", "info", "warning", "error", "exception", "critical", "log"}
@@ -64,6 +64,31 @@ def test_imports_point_down(path: Path) -> None:
     if package == "workflow":
         wrong |= {n for n in ours if n.startswith("parsers") and not n.startswith(SHAPES)}
     assert not wrong
+
+
+# Inside parsers: a sub-package -> the sub-packages it may import. Modules that stand beside them are for all of them.
+PARSERS_MAY_IMPORT = {
+    "text": set[str](),
+    "spreadsheets": {"text"},
+    "mail": {"text"},
+    "formstack": {"text"},
+    "secure_message": {"text", "spreadsheets"},
+    "crm_export": {"text", "spreadsheets"},
+}
+SUB_PACKAGES = [p for p in MODULES if p.relative_to(ROOT).parts[0] == "parsers" and len(p.relative_to(ROOT).parts) > 2]
+
+
+@pytest.mark.parametrize("path", SUB_PACKAGES, ids=name_of)
+def test_sub_packages_of_parsers_form_layers(path: Path) -> None:
+    mine = path.relative_to(ROOT).parts[1]
+    named = {name.split(".")[1] for name in imported(path) if name.startswith("parsers.")}
+    assert (named & PARSERS_MAY_IMPORT.keys()) <= PARSERS_MAY_IMPORT[mine] | {mine}
+
+
+@pytest.mark.parametrize("folder", sorted({p.parent for p in MODULES if p.relative_to(ROOT).parts[0] == "parsers"}))
+def test_a_folder_of_parsers_can_be_overlooked(folder: Path) -> None:
+    entries = [e for e in folder.iterdir() if e.name not in {"__init__.py", "__pycache__"}]
+    assert len(entries) <= 15
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if "parsers" in p.relative_to(ROOT).parts], ids=name_of)

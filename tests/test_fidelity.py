@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from parsers import lines, mail, reply
+from console import parse_output
 from parsers.item import ParseError
+from parsers.mail import message
+from parsers.mail.replies import extract
 
 ROOT = Path(__file__).parent.parent
 CORPORA = Path(os.environ.get("INTAKE_CORPORA") or ROOT.parent / "shared" / "corpora")
@@ -84,11 +86,11 @@ def line(case: Case, raw: bytes) -> Case:
     name, kind = case["file"], case.get("input", "eml")
     if kind == "eml":
         try:
-            return lines.mail_line(name, mail.parse(raw)[0])
+            return parse_output.mail_line(name, message.parse(raw)[0])
         except ParseError as error:
-            return lines.error_line(name, str(error))
+            return parse_output.error_line(name, str(error))
     body = raw.decode("utf-8", "replace")
-    return lines.reply_line(name, reply.newest_html(body) if kind == "html" else reply.newest(body))
+    return parse_output.reply_line(name, extract.newest_html(body) if kind == "html" else extract.newest(body))
 
 
 def judged(score: ModuleType, corpus: str) -> Iterator[tuple[Case, dict[str, bool]]]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from parsers import mail, secure_message, text
 from parsers.item import InboundItem, ParseError
+from parsers.mail import message
+from parsers.secure_message import workbook
+from parsers.text import html
 
 HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parent.parent.parent / "shared" / "hostile")
 Case = dict[str, Any]  # an entry of a manifest, as JSON gives it
@@ -31,7 +33,7 @@ def cases(kind: str) -> list[Any]:
 
 def faults(item: InboundItem, expected: Case) -> list[str]:
     """What is not as the manifest says."""
-    page = text.sanitise(item.html)
+    page = html.sanitise(item.html)
     shown = f"{item.subject}\n{item.text}"
     found = [f"lacks {words!r}" for words in expected["text_has"] if words not in shown]
     found += [f"shows {words!r}" for words in expected["text_not"] if words in item.text]
@@ -47,7 +49,7 @@ def faults(item: InboundItem, expected: Case) -> list[str]:
 def test_hostile_mail_is_an_item(case: Case) -> None:
     raw = (HOSTILE / "badmail" / case["file"]).read_bytes()
     started = time.process_time()
-    [item] = mail.parse(raw)
+    [item] = message.parse(raw)
     assert time.process_time() - started < case["expect"]["max_s"]
     assert not faults(item, case["expect"])
 
@@ -57,7 +59,7 @@ def test_a_hostile_workbook_is_read_or_refused(case: Case) -> None:
     expected, raw = case["expect"], (HOSTILE / "badxlsx" / case["file"]).read_bytes()
     started = time.process_time()
     try:
-        read = secure_message.parse(raw)
+        read = workbook.parse(raw)
     except ParseError:
         read = None
     assert time.process_time() - started < expected["max_s"]

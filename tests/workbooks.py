@@ -16,10 +16,10 @@ import pytest
 import xlsxwriter
 from msoffcrypto.method.rc4 import DocumentRC4
 
-from parsers import binary_cells
-from parsers.cells import Value
 from parsers.options import PLAIN, Options
-from parsers.tables import tables
+from parsers.spreadsheets.cell_values import Value
+from parsers.spreadsheets.formats import binary_records
+from parsers.spreadsheets.reader import tables
 
 LIBREOFFICE = shutil.which("soffice")
 needs_libreoffice = pytest.mark.skipif(
@@ -99,7 +99,7 @@ def locked_old(raw: bytes, password: str) -> bytes:
         clear[at : at + 2] = b"\x2f\x00"
         clear[at + 4 : at + 58] = struct.pack("<HHH", 1, 1, 1) + salt + proof
         out = bytearray(DocumentRC4.decrypt(password, salt, io.BytesIO(bytes(stream)), 1024).read())
-        for kind, start, end in binary_cells.records(bytes(clear), 0):
+        for kind, start, end in binary_records.records(bytes(clear), 0):
             plain = end if kind in {0x809, 0x2F, 0xE1} else start + 4 if kind == 0x85 else start
             out[start - 4 : plain] = clear[start - 4 : plain]
         file.write_stream("Workbook", bytes(out))

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from ingest.intake import BATCH, AcceptAll, Arrival, Transport
 from ingest.spool import SPOOL, Spool
-from parsers.formstack import Envelope
+from parsers.formstack.submission import Envelope
 from parsers.item import Format
 from webhooks import body
 from webhooks.body import Body

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
-from parsers import formstack
-from parsers.formstack import Envelope
+from parsers.formstack import submission as formstack_submission
+from parsers.formstack.submission import Envelope
 from parsers.item import ParseError
 
 HANDSHAKE = "secret"  # as the parser calls it
@@ -31,11 +31,11 @@ class Body:
 def read(raw: bytes, content_type: str) -> Body:
     """What a body says of itself; one parse, whatever is asked of it afterwards."""
     try:
-        said = formstack.envelope(formstack.named(raw))
+        said = formstack_submission.envelope(formstack_submission.named(raw))
     except ParseError as error:
         return Body(Envelope(), str(error))
     try:
-        formstack.declared(raw, content_type)
+        formstack_submission.declared(raw, content_type)
     except ParseError as error:
         return Body(said, str(error))
     return Body(said, "")
@@ -43,14 +43,14 @@ def read(raw: bytes, content_type: str) -> Body:
 
 def without_handshake(raw: bytes) -> bytes:
     """The body with its HandshakeKey taken out, every other byte as it was; also where it cannot be read."""
-    if formstack.is_json(raw):
+    if formstack_submission.is_json(raw):
         return _json_without(raw)
     return b"&".join(pair for pair in raw.split(b"&") if not _is_secret(pair))
 
 
 def _is_secret(pair: bytes) -> bool:
     name = pair.partition(b"=")[0].decode("utf-8", errors="replace")
-    return formstack.meaning(unquote_plus(name)) == HANDSHAKE
+    return formstack_submission.meaning(unquote_plus(name)) == HANDSHAKE
 
 
 def _json_without(raw: bytes) -> bytes:
@@ -70,7 +70,7 @@ def _cut(text: str) -> str:
     while (member := _MEMBER.search(text, at)) is not None:
         kept.append(text[at : member.end()])
         at = member.end()
-        if member[2] and formstack.meaning(_unescaped(member[1])) == HANDSHAKE:
+        if member[2] and formstack_submission.meaning(_unescaped(member[1])) == HANDSHAKE:
             kept.append('""')
             at = _end_of_value(text, at)
     return "".join((*kept, text[at:]))

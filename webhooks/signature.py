@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from werkzeug.datastructures import Headers
 
-from parsers.formstack import Envelope
+from parsers.formstack.submission import Envelope
 from workflow.form_settings import COMMON_HEADER
 from workflow.settings import Settings
 

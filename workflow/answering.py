@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from parsers import evidence
+from parsers.mail import evidence
 from workflow import audit, crossing, drafts, patient_data, people
 from workflow.blobs import Vault
 from workflow.desk import Desk, Missing, hold, require_one_company

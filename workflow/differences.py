@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, object_session
 
-from parsers import evidence
 from parsers.item import Attachment, Format, InboundItem
+from parsers.mail import evidence
 from workflow import belonging, linked, people, phone_numbers
 from workflow.desk import Desk, hold
 from workflow.models import Company, Message, StoredAttachment, Ticket

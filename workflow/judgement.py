@@ -1,6 +1,6 @@
 """Correcting what a message was taken for: a person's message for a program's, or the other way.
 
-The rules judge (`parsers.evidence`, `workflow.reports`); whoever reads the message knows better. A
+The rules judge (`parsers.mail.evidence`, `workflow.reports`); whoever reads the message knows better. A
 correction takes back what the judgement did: automatic mail that was held back goes out, a mail of
 ours is no longer bounced, a completed ticket is open again. It holds when the delivery is read anew.
 """

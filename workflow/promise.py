@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers import evidence
+from parsers.mail import evidence
 from workflow import people
 from workflow.models import Contact, Outgoing, Staff, Survey, Task, Ticket
 from workflow.process import BY_PERSON, Milestone, Template

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers import evidence
 from parsers.item import Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
+from parsers.mail import evidence
 from workflow import (
     audit,
     belonging,
@@ -201,7 +201,7 @@ def open_separately(
 def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
     """Return the item as it is filed, with what envelope and mail edge say; and whether it is forged.
 
-    Who looks automatic gets no automatic mail and a caveat that says why (`parsers.evidence`), unless
+    Who looks automatic gets no automatic mail and a caveat that says why (`parsers.mail.evidence`), unless
     a person has said that a person wrote it.
     """
     if caveat := oversized.caveat(delivery.envelope):

@@ -1,7 +1,7 @@
 """Delivery reports, complaints and our own mail coming back: which items they are, and what they say.
 
 They open no ticket (RFC 3834 §4): what they say is put on the ticket of the mail they are about, as
-a note. Only a proof makes an item one of them (`parsers.evidence.CONSEQUENCES`); what merely looks
+a note. Only a proof makes an item one of them (`parsers.mail.evidence.CONSEQUENCES`); what merely looks
 like one is a message like any other.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from parsers import evidence
-from parsers.evidence import Meaning
 from parsers.item import Bounce, InboundItem
+from parsers.mail import evidence
+from parsers.mail.evidence import Meaning
 from workflow import belonging, people
 from workflow.desk import Desk
 from workflow.models import Delivery, Filing, Outgoing

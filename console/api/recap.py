@@ -11,7 +11,7 @@ from console.api.door import Conditional
 from console.api.fields import Strict, words
 from console.api.paging import Data
 from console.ticket_actions import Action, Asked
-from parsers import names
+from parsers.text import filenames
 from workflow import answering, drafts, letter, mail_texts
 from workflow.desk import Missing
 from workflow.drafts import Typed
@@ -134,7 +134,7 @@ def _begin_with(asked: Asked, written: Written, name: str) -> None:
 
 
 def _enclose(asked: Asked, written: Written, name: str, content: bytes) -> None:
-    safe = names.safe(name)
+    safe = filenames.safe(name)
     if not safe:
         raise Missing("a file needs a name")
     mime = mimetypes.guess_type(safe)[0] or "application/octet-stream"

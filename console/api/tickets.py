@@ -17,7 +17,7 @@ from console.faults import Fault
 from console.pages import files
 from console.queue_data import DOORS, STAGES
 from console.web.asking import db, house, now, staff
-from parsers.phone import Contact
+from parsers.phone_call import Contact
 from workflow import audit, people, presence, views
 from workflow.models import Audit, Staff, Ticket
 from workflow.process import Stage

@@ -13,7 +13,7 @@ from console import answer_data
 from console.answer_data import Warned
 from console.ticket_actions import ACROSS
 from console.web.asking import by_script, db, house, needs, now, number_of, staff
-from parsers import names
+from parsers.text import filenames
 from workflow import answering, drafts, mail_texts, presence
 from workflow.callers import callers
 from workflow.desk import Missing
@@ -158,7 +158,7 @@ def _kept(session: Session, ticket: Ticket, said: Said) -> Written:
     written = drafts.keep(session, ticket, _key(), _typed(), by=staff(), now=now())
     faults = []
     for given in request.files.getlist("files"):
-        name = names.safe(given.filename or "")
+        name = filenames.safe(given.filename or "")
         if name and written.promised_at is None:
             mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
             try:

@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response
 from console.web.asking import db, house, needs, number_of, staff
 from ingest import automated_mail as filing
 from ingest.rereading import UnreadableError
-from parsers import evidence
+from parsers.mail import evidence
 from workflow import automated_mail
 from workflow.desk import Missing
 from workflow.rights import Right

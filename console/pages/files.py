@@ -15,7 +15,8 @@ from selectolax.lexbor import LexborHTMLParser
 from sqlalchemy import func, select
 
 from console.web.asking import db, house, needs, now, staff
-from parsers import names, text
+from parsers.text import filenames
+from parsers.text import html as text_html
 from workflow import audit
 from workflow.models import Message, StoredAttachment
 from workflow.rights import Right
@@ -44,7 +45,7 @@ def html(number: int) -> Response:
     if message is None or not message.html:
         abort(404)
     _opened(message, message=message.id)
-    cleaned = _with_pictures(text.sanitise(message.html[:HTML_LIMIT]), message)
+    cleaned = _with_pictures(text_html.sanitise(message.html[:HTML_LIMIT]), message)
     left_out = cleaned.count("data-remote-src=")
     page = Response(render_template("ticket/mail.html", body=cleaned, left_out=left_out))
     page.headers["Content-Security-Policy"] = HTML_POLICY
@@ -94,7 +95,7 @@ def _file(number: int) -> tuple[StoredAttachment, bytes]:
 
 
 def _answer(content: bytes, kind: str, name: str, *, policy: str, save: bool) -> Response:
-    safe = names.safe(name).replace('"', "'") or "attachment"  # clients differ in how they read a marked quote
+    safe = filenames.safe(name).replace('"', "'") or "attachment"  # clients differ in how they read a marked quote
     answer = send_file(BytesIO(content), mimetype=kind, as_attachment=save, download_name=safe, conditional=False)
     answer.headers["Content-Security-Policy"] = policy
     answer.headers["Cache-Control"] = "no-store"  # send_file would have it kept

@@ -13,9 +13,9 @@ from ingest import mapped, mapping, rereading
 from ingest.mapping import NONE_OF_OURS, Column, Said, Sheet
 from ingest.options import options, told
 from ingest.rereading import UnreadableError
-from parsers.headings import FIELDS, WORDS
 from parsers.item import Format
-from parsers.tops import Top
+from parsers.secure_message.columns import FIELDS, WORDS
+from parsers.secure_message.preview import Top
 from workflow import profiles as kept
 from workflow.desk import Missing
 from workflow.profiles import TakenError

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from console.calls import write_down
 from console.faults import Fault
 from console.web.asking import db, house, needs, now, number_of, staff
-from parsers.phone import Contact as Chosen
+from parsers.phone_call import Contact as Chosen
 from workflow import people, records
 from workflow.desk import Missing
 from workflow.models import Company, Contact, Message, Staff, Ticket, TicketContact

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
-from parsers import phone
+from parsers import phone_call
 from parsers.item import Format
 from tests.browser.letters import PDF, export, form, letter, png
 from tests.house import HandClock, company, reach, staff
@@ -76,7 +76,7 @@ class Desk:
         return self.comes(Transport.FOLDER, Format.SECURE_MESSAGE, raw)
 
     def call(self, who: tuple[str, str], practice: str, subject: str, text: str, by: str, number: str = "") -> int:
-        raw = phone.compose(
+        raw = phone_call.compose(
             call_id=subject, company=practice, name=who[0], email=who[1], phone=number, subject=subject, text=text,
             created_by=by,
         )  # fmt: skip

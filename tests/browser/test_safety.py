@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Frame, Page, expect
 
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
-from parsers import text
 from parsers.item import Format
+from parsers.text import html as text_html
 from tests.browser.awkward import PAGE, SVG, hostile_mail
 from tests.browser.conftest import CHROMIUM, SWITCHES
 from tests.browser.seat import Seat
@@ -91,7 +91,7 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
 ) -> None:
     """The frame's sandbox and the policy of its page stand by themselves."""
     receive(house, elsewhere)
-    monkeypatch.setattr(text, "sanitise", lambda html: html)
+    monkeypatch.setattr(text_html, "sanitise", lambda html: html)
     ann = seat().sign_in()
     frame = unfolded(ann.page)
     assert frame.locator("script").count(), "this test lets scripts through"

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import parsers
 from ingest import parse_child
-from parsers import mail
 from parsers.item import Format, InboundItem
+from parsers.mail import message
 from parsers.options import Options
 
 
@@ -46,15 +46,15 @@ DEEDS: dict[bytes, Any] = {
 def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
     if b"poison: told" in raw:
         said = f"{options.time_zone}, {len(options.passwords)} passwords"
-        return [replace(item, text=said) for item in mail.parse(raw)]
+        return [replace(item, text=said) for item in message.parse(raw)]
     if b"poison: nul" in raw:
-        return [replace(item, text="no\0 database takes \ud800") for item in mail.parse(raw)]
+        return [replace(item, text="no\0 database takes \ud800") for item in message.parse(raw)]
     for word, deed in DEEDS.items():
         if b"poison: " + word in raw:
             deed()
     if b"poison: bug" in raw:
         raise RuntimeError("Jane Roe, born 1970")
-    return mail.parse(raw)
+    return message.parse(raw)
 
 
 if __name__ == "__main__":

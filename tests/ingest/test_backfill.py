@@ -39,7 +39,7 @@ from ingest.formstack_api import (
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
 from ingest.submission import Field, Submission, submission, webhook_body
-from parsers import formstack as parser
+from parsers.formstack import submission as parser
 from parsers.item import Address, Format, InboundItem
 from tests.house import START, HandClock, Steady, counted, together
 from tests.ingest.formstack_server import (

@@ -3,9 +3,9 @@
 import pytest
 
 from ingest.options import options
-from parsers import headings
 from parsers.item import Format
 from parsers.options import Options, Profile
+from parsers.secure_message import columns as secure_message_columns
 from tests.house import HandClock
 from workflow import settings as told
 from workflow.house import House, open_house
@@ -90,5 +90,5 @@ def test_a_profile_that_means_nothing_is_refused_at_the_start(wrong: dict[str, o
 
 def test_the_fields_of_the_settings_are_those_of_the_parser() -> None:
     fields = told.Profile.model_json_schema()["properties"]["synonyms"]["propertyNames"]["enum"]
-    assert set(fields) == set(headings.FIELDS)
+    assert set(fields) == set(secure_message_columns.FIELDS)
     assert Settings().profile == {}

@@ -17,9 +17,9 @@ from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
 from ingest.parsing import BrokenError, EndedError, isolated, parse
 from ingest.reading import read, read_waiting
-from parsers import tops
 from parsers.item import Format, ParseError
 from parsers.options import PLAIN, Options
+from parsers.secure_message import preview
 from tests.house import HandClock, Woken, call, counted, together
 from tests.workbooks import book, hoarding
 from workflow.due import READING
@@ -180,7 +180,7 @@ def test_a_workbook_that_hoards_ends_its_parser_and_nobody_else(settings: Settin
 
 
 def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tops, "MOST_TEXT", 10)
+    monkeypatch.setattr(preview, "MOST_TEXT", 10)
     with pytest.raises(ParseError, match="more text than can be shown"):
         parsers.top(book(["Datum"], ["Klinik"]))
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from ingest.intake import Arrival, Intake, Transport
 from ingest.reading import read_waiting
-from parsers import secure_message
 from parsers.item import Format, InboundItem
+from parsers.secure_message import workbook as secure_message_workbook
 from tests.house import counted
 from workflow import belonging
 from workflow.house import House
@@ -175,7 +175,7 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(house: House) -> Non
     "given", ["00088211", "88211", "1001", "KM-1", "1234567", "123456789012345", "1234567890123456", "A7F3", "12-7"]
 )
 def test_what_looks_like_an_id_is_one(given: str) -> None:
-    [item] = secure_message.parse(workbook("Message ID", (given, *BIRCH)))
+    [item] = secure_message_workbook.parse(workbook("Message ID", (given, *BIRCH)))
     assert (item.external_id, item.given_id) == (given, "")
 
 
@@ -185,7 +185,7 @@ def test_what_looks_like_an_id_is_one(given: str) -> None:
 def as_before(house: House, raw: bytes) -> None:
     """Give the messages of a file the keys and ids that releases before this one gave them."""
     with house.store.transaction() as session:
-        for item in secure_message.parse(raw):
+        for item in secure_message_workbook.parse(raw):
             keys = belonging.keys_of(item)
             assert keys is not None
             name = item.given_id or item.external_id

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers import mail
 from parsers.item import Bounce, InboundItem
+from parsers.mail import message
 
 FIXTURES = Path(__file__).parent.joinpath("fixtures", "mail")
 WHOLE = [path.read_bytes() for path in sorted(FIXTURES.glob("bounce*.eml"))]
 
 
 def read(raw: bytes) -> InboundItem:
-    [item] = mail.parse(raw)
+    [item] = message.parse(raw)
     return item
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from parsers import mail
+from parsers.mail import message
 
 SIZE = 1_000_000
 LARGER = {
@@ -88,6 +88,6 @@ def test_reading_ends(what: str) -> None:
     size = SIZE * LARGER.get(what, 1)
     raw = first + (repeated * (size // len(repeated) + 1) if repeated else b"") + b"\n\nend\n"
     started = time.process_time()
-    [item] = mail.parse(raw)
+    [item] = message.parse(raw)
     assert time.process_time() - started < 5
     assert item.text or item.attachments or item.caveats

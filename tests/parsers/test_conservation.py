@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from openpyxl.worksheet.worksheet import Worksheet
 
 import parsers
-from parsers.cells import Cells, Value
 from parsers.item import Format, InboundItem, Parsed, ParseError, RejectedRow, SheetCounts
+from parsers.spreadsheets.cell_values import Cells, Value
 
 HEADINGS: list[list[str | None]] = [
     ["Practice", "From", "Message"],

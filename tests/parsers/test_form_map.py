@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.form_maps import form_maps
-from parsers import form_files, formstack
+from parsers.formstack import files, submission
 from parsers.item import Address, InboundItem
 from parsers.options import FormMap, Options
 from workflow.form_settings import FormDefault, FormField
@@ -27,12 +27,12 @@ def options(**form: object) -> Options:
 
 
 def read(told: Options = Options(), **body: object) -> InboundItem:  # noqa: B008  # frozen
-    (item,) = formstack.parse(json.dumps({"FormID": "77", "UniqueID": "1", **body}).encode(), told)
+    (item,) = submission.parse(json.dumps({"FormID": "77", "UniqueID": "1", **body}).encode(), told)
     return item
 
 
 def test_settings_and_parser_have_the_same_words() -> None:
-    assert {f.value for f in FormField} - {"ignore"} == set(formstack.LABELS.values()) - formstack.ENVELOPE | {"file"}
+    assert {f.value for f in FormField} - {"ignore"} == set(submission.LABELS.values()) - submission.ENVELOPE | {"file"}
     told = FormMap(form="77", defaults=tuple((d.value, "Yes") for d in FormDefault))
     item = read(Options(forms=(told,)))
     assert all(getattr(item, d.value) in {"Yes", True} for d in FormDefault)
@@ -141,7 +141,7 @@ def test_words_that_could_be_base64_stay_words(text: str) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.text() | st.text("AB+/= \nhtps:/.", min_size=64), st.booleans())
 def test_whatever_is_answered_looking_for_files_raises_nothing(text: str, asked: bool) -> None:  # noqa: FBT001
-    found = form_files.found(text, asked=asked)
+    found = files.found(text, asked=asked)
     assert not (found.links and found.attachments)
 
 
@@ -152,7 +152,7 @@ def test_every_payload_of_the_shared_vectors_is_read() -> None:
     items = {}
     for name, body in told.items():
         raw = urlencode(body).encode() if name.startswith("urlencoded") else json.dumps(body).encode()
-        (items[name],) = formstack.parse(raw)
+        (items[name],) = submission.parse(raw)
         assert "secretkey" not in repr((items[name].text, items[name].details))
     for name in ("urlencoded_plain", "urlencoded_with_type", "json_plain", "json_with_type_doc"):
         assert items[name].sender == Address("John Smith", "john@example.test"), name

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers import formstack
+from parsers.formstack import submission
 from parsers.item import Address, Format, InboundItem, ParseError
 
 JSON = "application/json; charset=utf-8"
@@ -29,14 +29,14 @@ ANSWERS = {
 
 def read(body: dict[str, object] | bytes) -> InboundItem:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    (item,) = formstack.parse(raw)
+    (item,) = submission.parse(raw)
     return item
 
 
 def check(raw: bytes, content_type: str) -> None:
     """What the door asks."""
-    formstack.named(raw)
-    formstack.declared(raw, content_type)
+    submission.named(raw)
+    submission.declared(raw, content_type)
 
 
 def urlencoded(body: dict[str, str]) -> bytes:
@@ -58,7 +58,7 @@ def test_a_form_is_the_same_item_in_either_encoding(raw: bytes) -> None:
 
 @pytest.mark.parametrize("raw", [urlencoded(ANSWERS), json.dumps(ANSWERS).encode()])
 def test_the_handshake_key_is_nowhere_in_the_item(raw: bytes) -> None:
-    (item,) = formstack.parse(raw)
+    (item,) = submission.parse(raw)
     everything = " ".join(str(getattr(item, name)) for name in item.__dataclass_fields__)
     assert "open-sesame" not in everything
     assert "Handshake" not in everything
@@ -253,7 +253,7 @@ def test_what_is_no_form_is_refused_at_the_door(raw: bytes, content_type: str) -
 )
 def test_what_passes_the_door_is_read(raw: bytes, content_type: str) -> None:
     check(raw, content_type)
-    assert len(formstack.parse(raw)) == 1
+    assert len(submission.parse(raw)) == 1
 
 
 @settings(deadline=None, max_examples=50)
@@ -263,7 +263,7 @@ def test_what_passes_the_door_is_read(raw: bytes, content_type: str) -> None:
     | st.dictionaries(st.text(), st.text()).map(lambda d: urlencode(d, errors="replace").encode())
 )
 def test_nothing_but_parse_error(raw: bytes) -> None:
-    for call in (formstack.parse, lambda one: check(one, JSON), lambda one: check(one, FORM)):
+    for call in (submission.parse, lambda one: check(one, JSON), lambda one: check(one, FORM)):
         with contextlib.suppress(ParseError):
             call(raw)
 

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from parsers import html_bounds, mail, text
+from parsers.mail import message
+from parsers.text import html as text_html
+from parsers.text import html_bounds
 
 SIZE = 1_000_000
 HEAD = b"From: jane@clinic.example\nSubject: x\nContent-Type: text/html\n\n"
@@ -49,7 +51,7 @@ COSTLY = {
 @pytest.mark.parametrize("what", COSTLY)
 def test_costly_html_is_text_in_bounded_time(what: str) -> None:
     started = time.process_time()
-    [item] = mail.parse(HEAD + COSTLY[what].encode())
+    [item] = message.parse(HEAD + COSTLY[what].encode())
     assert time.process_time() - started < 4
     words = item.text + "".join(a.content.decode() for a in item.attachments)
     assert "claim" in words
@@ -58,10 +60,10 @@ def test_costly_html_is_text_in_bounded_time(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["depth", "attributes", "formats that each paragraph repeats", "lists in lists"])
 def test_costly_html_is_shown_with_a_caveat_and_made_safe_in_bounded_time(what: str) -> None:
-    [item] = mail.parse(HEAD + COSTLY[what].encode())
+    [item] = message.parse(HEAD + COSTLY[what].encode())
     assert any("too complex" in caveat for caveat in item.caveats)
     started = time.process_time()
-    assert "claim" in text.sanitise(COSTLY[what])
+    assert "claim" in text_html.sanitise(COSTLY[what])
     assert time.process_time() - started < 4
 
 
@@ -77,8 +79,8 @@ def test_costly_html_is_shown_with_a_caveat_and_made_safe_in_bounded_time(what: 
     ],
 )
 def test_what_people_send_is_laid_out(html: str) -> None:
-    assert not text.is_beyond_bounds(html)
-    assert "claim" in text.from_html(html)
+    assert not text_html.is_beyond_bounds(html)
+    assert "claim" in text_html.from_html(html)
 
 
 def test_text_between_tags_keeps_lines_and_words_and_drops_what_is_not_shown() -> None:
@@ -92,13 +94,16 @@ def test_text_between_tags_keeps_lines_and_words_and_drops_what_is_not_shown() -
     "hides", ["<!-- ", "<style>", "<title>", "<script>", "<template>", "<svg>", "<xmp>", "<object>"]
 )
 def test_what_an_element_never_closed_would_swallow_is_shown(hides: str) -> None:
-    shown = text.from_html(f"<p>The claim</p>{hides}<p>was denied.</p>")
+    shown = text_html.from_html(f"<p>The claim</p>{hides}<p>was denied.</p>")
     assert "The claim" in shown
     assert "was denied." in shown
 
 
 def test_what_a_closed_element_hides_stays_hidden() -> None:
-    assert text.from_html("<p>The claim</p><!-- x --><style>y</style><svg/><svg><title>z</title></svg>") == "The claim"
+    assert (
+        text_html.from_html("<p>The claim</p><!-- x --><style>y</style><svg/><svg><title>z</title></svg>")
+        == "The claim"
+    )
 
 
 PAGES = {
@@ -114,7 +119,7 @@ def test_many_costly_parts_cost_no_more_than_one(what: str) -> None:
     parts = "".join(f"--b\nContent-Type: text/html\n\n<p>claim {n}</p>{page}\n" for n in range(count))
     started = time.process_time()
     head = "From: jane@clinic.example\nContent-Type: multipart/mixed; boundary=b\n\n"
-    [item] = mail.parse(f"{head}{parts}".encode())
+    [item] = message.parse(f"{head}{parts}".encode())
     assert time.process_time() - started < 5
     files = [item.text, *(a.content.decode() for a in item.attachments)]
     assert all(any(f"claim {n}" in content for content in files) for n in range(count))

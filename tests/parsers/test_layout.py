@@ -7,10 +7,10 @@ import pytest
 from openpyxl.worksheet.table import Table as DeclaredTable
 from openpyxl.worksheet.worksheet import Worksheet
 
-from parsers import layout, secure_message
 from parsers.item import InboundItem, RejectedRow, SheetCounts
-from parsers.layout import BESIDE, DOUBTFUL, INCOMPLETE, NO_HEADINGS
-from parsers.message_row import NOBODY, NOTHING_SAID
+from parsers.secure_message import layout, workbook
+from parsers.secure_message.layout import BESIDE, DOUBTFUL, INCOMPLETE, NO_HEADINGS
+from parsers.secure_message.row import NOBODY, NOTHING_SAID
 from tests import workbooks
 from tests.workbooks import Edit, book, cell, needs_libreoffice, wide, xlsb
 
@@ -21,7 +21,7 @@ SECOND: list[object] = ["Elm Dental", "Theo Ward", "Our fax number has changed."
 
 def read(raw: bytes) -> tuple[list[InboundItem], list[RejectedRow], SheetCounts]:
     """Items, rejected rows and the counts of the first sheet, which add up."""
-    stream = secure_message.stream(raw)
+    stream = workbook.stream(raw)
     parsed = list(stream)
     counts = stream.sheets[0]
     assert counts.accounted == counts.rows
@@ -276,7 +276,7 @@ def test_rows_that_differ_only_in_their_details_are_two_requests() -> None:
     jo: list[object] = ["Elm", "Bo", "Call.", "Jo B."]
     items, _, counts = read(book(heading, ann, jo, jo))
     assert [item.details[0][1] for item in items] == ["Ann A.", "Jo B."]
-    assert secure_message.OTHER_DETAILS in items[1].caveats
+    assert workbook.OTHER_DETAILS in items[1].caveats
     assert (counts.items, counts.repeated) == (2, 1)
 
 
@@ -376,7 +376,7 @@ def test_hidden_sheets_are_named() -> None:
     def hide(made: openpyxl.Workbook) -> None:
         made.create_sheet("Old messages").sheet_state = "hidden"
 
-    stream = secure_message.stream(book(HEADING, FIRST, edit=hide))
+    stream = workbook.stream(book(HEADING, FIRST, edit=hide))
     list(stream)
     assert [(one.sheet, one.hidden, one.rows) for one in stream.sheets] == [
         ("Sheet", False, 2),

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from parsers import lines, mail, transfer
+from console import parse_output
 from parsers.item import Address, InboundItem, ParseError
+from parsers.mail import message
+from parsers.mail.syntax import transfer_encoding
 
 FIXTURES = sorted(Path(__file__).parent.joinpath("fixtures", "mail").glob("*.eml"))
 BREAKERS = [b"\n\n", b"\r", b'"', b"--", b"=?", b"\0", b": ", b"(("]
@@ -19,7 +21,7 @@ WHOLE = [path.read_bytes() for path in FIXTURES]
 
 
 def read(raw: bytes | str) -> InboundItem:
-    [item] = mail.parse(raw.encode() if isinstance(raw, str) else raw)
+    [item] = message.parse(raw.encode() if isinstance(raw, str) else raw)
     return item
 
 
@@ -29,7 +31,7 @@ def with_field(field: str, body: str = "Body.") -> InboundItem:
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_fixture_is_read_as_its_item_says(path: Path) -> None:
-    line = lines.mail_line(path.name, read(path.read_bytes()))
+    line = parse_output.mail_line(path.name, read(path.read_bytes()))
     del line["file"]
     assert line == json.loads(path.with_suffix("").with_suffix(".item.json").read_text("utf-8"))
 
@@ -41,7 +43,7 @@ def test_there_are_fixtures() -> None:
 @pytest.mark.parametrize("raw", [b"", b"\r\n \r\n"])
 def test_only_an_empty_message_is_refused(raw: bytes) -> None:
     with pytest.raises(ParseError):
-        mail.parse(raw)
+        message.parse(raw)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def check(item: InboundItem) -> None:
 @example(b"Content-Type: message/rfc822\n\n")
 def test_any_bytes_are_an_item_or_refused(raw: bytes) -> None:
     try:
-        items = mail.parse(raw)
+        items = message.parse(raw)
     except ParseError:
         assert not raw.strip()
     else:
@@ -248,8 +250,8 @@ def test_base64_is_decoded_alike_where_it_lies_and_apart(
 ) -> None:
     encoded = base64.encodebytes(piece * times).replace(b"\n", end)
     damaged = encoded[:at] + noise + encoded[at:]
-    whole = transfer.decode_span(b"#" + damaged + b"#", 1, len(damaged) + 1, "base64")
-    assert whole == transfer.decode(damaged, "base64")
+    whole = transfer_encoding.decode_span(b"#" + damaged + b"#", 1, len(damaged) + 1, "base64")
+    assert whole == transfer_encoding.decode(damaged, "base64")
     if not noise:
         assert whole == piece * times
 

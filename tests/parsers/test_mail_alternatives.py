@@ -2,14 +2,15 @@
 
 import pytest
 
-from parsers import mail, words
 from parsers.item import InboundItem
+from parsers.mail import message
+from parsers.text import words
 
 
 def read(*forms: tuple[str, str]) -> InboundItem:
     parts = "".join(f"--b\nContent-Type: {mime}; charset=utf-8\n\n{text}\n" for mime, text in forms)
     head = "From: Jane Doe <jane@clinic.example>\nSubject: x\nContent-Type: multipart/alternative; boundary=b\n\n"
-    [item] = mail.parse(f"{head}{parts}--b--\n".encode())
+    [item] = message.parse(f"{head}{parts}--b--\n".encode())
     return item
 
 
@@ -56,7 +57,7 @@ def test_a_form_that_points_to_the_html_is_dropped_unless_it_says_more(plain: st
 
 def test_a_text_too_long_to_show_is_attached_whole() -> None:
     long = "claim " * 200_000 + "last"
-    [item] = mail.parse(f"From: jane@clinic.example\nSubject: x\n\n{long}\n".encode())
+    [item] = message.parse(f"From: jane@clinic.example\nSubject: x\n\n{long}\n".encode())
     assert len(item.text) == 1_000_000
     assert [a.name for a in item.attachments] == ["whole-text.txt"]
     assert item.attachments[0].content.decode().endswith(" last\n") or item.attachments[0].content.endswith(b" last")

@@ -2,14 +2,14 @@
 
 import pytest
 
-from parsers import evidence, mail
 from parsers.item import InboundItem
+from parsers.mail import evidence, message
 
 
 def read(header: str, body: str = "Some text.") -> InboundItem:
     fields = header if "From:" in header else f"From: jane@clinic.example\n{header}"
     fields = fields if "Subject:" in fields else f"{fields}\nSubject: Claim 4711"
-    [item] = mail.parse(f"{fields}\n\n{body}\n".encode())
+    [item] = message.parse(f"{fields}\n\n{body}\n".encode())
     return item
 
 

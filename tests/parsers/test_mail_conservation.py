@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from parsers import mail
 from parsers.item import InboundItem
+from parsers.mail import message
 
 HEAD = b"From: Jane Doe <jane@clinic.example>\r\nSubject: Claims\r\nMIME-Version: 1.0\r\n"
 TYPES = ["text/plain", "text/html", "text/enriched", "text/calendar", "text/csv", "text/markdown", ""]
@@ -138,7 +138,7 @@ def encoded(word: str) -> Iterator[bytes]:
 
 
 def read(raw: bytes) -> InboundItem:
-    [item] = mail.parse(raw)
+    [item] = message.parse(raw)
     return item
 
 

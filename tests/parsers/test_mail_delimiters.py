@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from parsers import mail
 from parsers.item import InboundItem
+from parsers.mail import message
 
 LONG = 'Content-Type: multipart/mixed; boundary="long-one"\n\n--long-one\n'
 HEAD = "From: Jane Doe <jane@clinic.example>\nSubject: Claim 1234\nMIME-Version: 1.0\n"
@@ -19,7 +19,7 @@ CODED = (
 
 
 def read(text: str) -> InboundItem:
-    [item] = mail.parse((HEAD + text).encode())
+    [item] = message.parse((HEAD + text).encode())
     return item
 
 
@@ -54,7 +54,7 @@ HEALED = {"closed too early", "a delimiter cut short", "a delimiter with a tail"
 @pytest.mark.parametrize("what", UNDIVIDED)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_words_that_no_delimiter_sets_apart_are_shown_with_a_caveat(what: str, end: str) -> None:
-    [item] = mail.parse((HEAD + UNDIVIDED[what]).replace("\n", end).encode())
+    [item] = message.parse((HEAD + UNDIVIDED[what]).replace("\n", end).encode())
     assert WORDS in item.text
     assert WORDS in item.reply_text
     assert item.caveats or what in HEALED

@@ -2,12 +2,12 @@
 
 import pytest
 
-from parsers import mail
 from parsers.item import InboundItem
+from parsers.mail import message
 
 
 def read(header: str, body: str = "Body.") -> InboundItem:
-    [item] = mail.parse(f"From: jane@clinic.example\nSubject: x\n{header}\n\n{body}\n".encode())
+    [item] = message.parse(f"From: jane@clinic.example\nSubject: x\n{header}\n\n{body}\n".encode())
     return item
 
 

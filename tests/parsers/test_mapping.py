@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 import openpyxl
 import pytest
 
-from parsers import headings, secure_message, us_dates, worksheet
-from parsers.cells import Cells
 from parsers.item import Address, InboundItem, ParseError, RejectedRow
-from parsers.message_row import NOBODY, NOTHING_SAID, letters
 from parsers.options import Options, Profile
-from parsers.tables import Table
-from parsers.worksheet import Cell, Row
+from parsers.secure_message import columns as secure_message_columns
+from parsers.secure_message import workbook
+from parsers.secure_message.row import NOBODY, NOTHING_SAID, letters
+from parsers.spreadsheets.cell_values import Cells
+from parsers.spreadsheets.formats import xlsx_sheet
+from parsers.spreadsheets.formats.model import Cell, Row
+from parsers.spreadsheets.reader import Table
+from parsers.text import dates
 from tests.parsers.test_secure_message import HEADER, ROW, book, cells, line, one, read
 
 GERMAN: list[object] = ["Datum", "Klinik", "Anliegen", "Nr"]
@@ -25,17 +28,17 @@ def rejected(*rows: list[object], sheet: str = "Sheet") -> list[RejectedRow]:
     def name(made: openpyxl.Workbook) -> None:
         made.worksheets[0].title = sheet
 
-    return [row for row in secure_message.stream(book(*rows, edit=name)) if isinstance(row, RejectedRow)]
+    return [row for row in workbook.stream(book(*rows, edit=name)) if isinstance(row, RejectedRow)]
 
 
 def under(profile: Profile, *rows: list[object], zone: str = "America/New_York") -> InboundItem:
-    (item,) = secure_message.parse(book(*rows), Options(profiles=(profile,), time_zone=zone))
+    (item,) = workbook.parse(book(*rows), Options(profiles=(profile,), time_zone=zone))
     return item
 
 
 def fingerprint(*rows: list[object]) -> str:
     texts = [{at: str(text) for at, text in enumerate(row, start=1) if text} for row in rows]
-    return headings.reading(texts, 0, None, of_two=len(rows) > 1).fingerprint
+    return secure_message_columns.reading(texts, 0, None, of_two=len(rows) > 1).fingerprint
 
 
 def saved(**more: object) -> Profile:
@@ -49,7 +52,7 @@ def saved(**more: object) -> Profile:
 
 def test_headings_nobody_knows_are_asked_for_and_then_read_by_their_profile() -> None:
     with pytest.raises(ParseError, match=r"^mapping needed: .*`intake map FILE`"):
-        secure_message.parse(book(GERMAN, GERMAN_ROW))
+        workbook.parse(book(GERMAN, GERMAN_ROW))
     item = under(saved(date_order="dmy", time_zone="America/Chicago"), ["Bericht"], GERMAN, GERMAN_ROW)
     assert (item.company, item.text) == ("Nordklinik", "Bitte helfen.")
     assert item.sent_at == datetime(2026, 1, 5, 16, tzinfo=UTC)
@@ -62,8 +65,8 @@ def test_a_profile_for_these_headings_goes_before_all_that_is_known_otherwise() 
     assert (item.subject, item.text) == ("Please look.", "Claim 1")
     general = Profile(name="y", columns=(("subject", "category"),))
     options = Options(profiles=(general, swapped))
-    assert secure_message.parse(book(HEADER, ROW), options)[0].text == "Claim 1"
-    assert secure_message.parse(book([*HEADER, "More"], ROW), options)[0].category == "Claim 1"
+    assert workbook.parse(book(HEADER, ROW), options)[0].text == "Claim 1"
+    assert workbook.parse(book([*HEADER, "More"], ROW), options)[0].category == "Claim 1"
 
 
 def test_a_column_that_a_profile_strikes_is_none_of_ours() -> None:
@@ -146,14 +149,14 @@ def test_a_profile_of_a_heading_of_two_rows() -> None:
     ],
 )
 def test_dates_that_can_be_read_two_ways(text: str, order: str, day: str | None) -> None:
-    assert us_dates.moment(text, order) == (datetime.fromisoformat(day) if day else None)
+    assert dates.moment(text, order) == (datetime.fromisoformat(day) if day else None)
 
 
 # -- rows that are no requests --------------------------------------------------------------------------------------
 
 
 def test_a_row_that_is_no_request_is_told_with_its_place_and_stops_no_other() -> None:
-    rows = list(secure_message.stream(book(HEADER, ROW, [None, "Sunrise"], [*ROW[:5], "Second."])))
+    rows = list(workbook.stream(book(HEADER, ROW, [None, "Sunrise"], [*ROW[:5], "Second."])))
     items = [row.text for row in rows if isinstance(row, InboundItem)]
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert items == ["Please look.", "Second."]
@@ -197,7 +200,7 @@ def test_everything_milder_is_an_item_with_a_caveat(row: list[object]) -> None:
 def test_a_file_of_such_rows_alone_is_no_empty_file() -> None:
     assert [row.row for row in rejected(HEADER, [None, "Sunrise"], [None, "Sunset"])] == [2, 3]
     with pytest.raises(ParseError, match=r"no row of the file is a request: row 2: neither"):
-        secure_message.parse(book(HEADER, [None, "Sunrise"]))
+        workbook.parse(book(HEADER, [None, "Sunrise"]))
 
 
 def test_who_asks_for_the_items_alone_hears_of_the_others() -> None:
@@ -206,7 +209,7 @@ def test_who_asks_for_the_items_alone_hears_of_the_others() -> None:
 
 
 def test_columns_are_named_as_excel_names_them() -> None:
-    assert [letters(n) for n in (1, 26, 27, 702, 703, worksheet.LAST_COLUMN)] == ["A", "Z", "AA", "ZZ", "AAA", "XFD"]
+    assert [letters(n) for n in (1, 26, 27, 702, 703, xlsx_sheet.LAST_COLUMN)] == ["A", "Z", "AA", "ZZ", "AAA", "XFD"]
 
 
 # -- what becomes of every column -----------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ def test_rows_repeated_further_down_are_counted_at_the_end() -> None:
 def test_a_damaged_cell_costs_its_row_and_says_which() -> None:
     bad = '<row r="3"><c r="ZZZZ3" t="inlineStr"><is><t>x</t></is></c></row>'
     raw = cells(line(1, "From", "Message") + line(2, "Pat", "one") + bad + line(4, "Pat", "two"))
-    rows = list(secure_message.stream(raw))
+    rows = list(workbook.stream(raw))
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert (wrong.row, wrong.reason.partition(":")[0]) == (3, "a cell whose place in the sheet cannot be told")
     assert [row.text for row in rows if isinstance(row, InboundItem)] == ["one", "two"]
@@ -280,7 +283,7 @@ def test_a_damaged_cell_costs_its_row_and_says_which() -> None:
 
 def test_quotes_that_do_not_match_cost_one_line() -> None:
     raw = b'From,Message\nPat,one\n"Pat"x,two\nPat,three\n'
-    rows = list(secure_message.stream(raw))
+    rows = list(workbook.stream(raw))
     assert [row.row for row in rows if isinstance(row, RejectedRow)] == [3]
     assert len(rows) == 3
 
@@ -319,7 +322,7 @@ def test_where_any_other_cell_leads_is_a_detail() -> None:
 
 def endless(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
     table = Table("Sheet", lambda: rows, Cells([]))
-    monkeypatch.setattr(secure_message, "open_tables", lambda *_: ([table], []))
+    monkeypatch.setattr(workbook, "open_tables", lambda *_: ([table], []))
 
 
 def row(number: int, *texts: str) -> Row:
@@ -330,7 +333,7 @@ def test_a_file_is_handed_on_before_it_has_been_read_to_its_end(monkeypatch: pyt
     endless(
         monkeypatch, itertools.chain([row(1, "From", "Message")], (row(n, "Pat", f"m{n}") for n in itertools.count(2)))
     )
-    items = list(itertools.islice(secure_message.stream(b""), 3_000))
+    items = list(itertools.islice(workbook.stream(b""), 3_000))
     assert len(items) == 3_000
 
 
@@ -338,7 +341,7 @@ def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.Monke
     long = "x" * 10_000
     rows = (row(n, "Pat", f"{n} {long}") for n in range(2, 6_000))
     endless(monkeypatch, itertools.chain([row(1, "From", "Message")], rows))
-    told = secure_message.stream(b"")
+    told = workbook.stream(b"")
     next(told)
     tracemalloc.start()
     try:
@@ -352,10 +355,10 @@ def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.Monke
 def test_a_damaged_file_is_refused_before_its_first_row() -> None:
     rows = "".join(line(n, f"Pat {n}", "Text") for n in range(2, 3_000))
     with pytest.raises(ParseError, match="damaged"):
-        next(secure_message.stream(cells(f"{line(1, 'From', 'Message')}{rows}<row><c>")))
+        next(workbook.stream(cells(f"{line(1, 'From', 'Message')}{rows}<row><c>")))
 
 
 def test_no_more_rows_than_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secure_message, "MAX_ROWS", 10)
+    monkeypatch.setattr(workbook, "MAX_ROWS", 10)
     with pytest.raises(ParseError, match="more than 10 messages"):
         read(["From", "Message"], *([f"Pat {n}", "Text"] for n in range(12)))

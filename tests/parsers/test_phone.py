@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers import phone
+from parsers import phone_call
 from parsers.item import Address, Format, ParseError
-from parsers.phone import Contact
+from parsers.phone_call import Contact
 
 
 def test_what_the_console_composes_is_read_back() -> None:
-    raw = phone.compose(
+    raw = phone_call.compose(
         call_id="c-1",
         company="Sunrise Clinic",
         name="Pat Doe",
@@ -24,7 +24,7 @@ def test_what_the_console_composes_is_read_back() -> None:
         created_by="alice",
         telemedicine=True,
     )
-    (item,) = phone.parse(raw)
+    (item,) = phone_call.parse(raw)
     assert item.format is Format.PHONE
     assert item.external_id == "c-1"
     assert item.sender == Address("Pat Doe", "pat@clinic.example")
@@ -44,20 +44,22 @@ def test_what_the_console_composes_is_read_back() -> None:
 
 def test_without_a_caller_the_first_contact_is_the_sender() -> None:
     contacts = [Contact("A", "a@x.example"), Contact("B", "b@x.example"), Contact("A", "A@X.example")]
-    (item,) = phone.parse(phone.compose(call_id="c", contacts=contacts))
+    (item,) = phone_call.parse(phone_call.compose(call_id="c", contacts=contacts))
     assert item.sender == Address("A", "a@x.example")
     assert item.to == (Address("B", "b@x.example"),)
 
 
 def test_a_call_that_says_nothing_says_what_to_ask() -> None:
-    (item,) = phone.parse(phone.compose(call_id="c"))
+    (item,) = phone_call.parse(phone_call.compose(call_id="c"))
     assert item.sender == Address()
     assert item.caveats == ("no e-mail address given", "no phone number given", "practice not given")
 
 
 def test_what_is_typed_where_an_address_belongs_is_kept_as_it_was_typed() -> None:
-    raw = phone.compose(call_id="c", email="jo at the clinic", contacts=[Contact("Sam Roe"), Contact("", "no address")])
-    (item,) = phone.parse(raw)
+    raw = phone_call.compose(
+        call_id="c", email="jo at the clinic", contacts=[Contact("Sam Roe"), Contact("", "no address")]
+    )
+    (item,) = phone_call.parse(raw)
     assert item.sender == Address("Sam Roe")
     assert "the e-mail address given cannot be used" in item.caveats
     assert ("E-mail address", "jo at the clinic") in item.details
@@ -72,10 +74,10 @@ typed = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_si
 def test_nothing_that_was_typed_is_lost(
     name: str, number: str, company: str, subject: str, email: str, contact: str
 ) -> None:
-    raw = phone.compose(
+    raw = phone_call.compose(
         call_id="c", name=name, phone=number, company=company, subject=subject, email=email, contacts=[Contact(contact)]
     )
-    (item,) = phone.parse(raw)
+    (item,) = phone_call.parse(raw)
     values = [value for _, value in item.details]
     shown = [*values, item.sender.email, item.subject]
     assert all(one in shown for one in (name, number, company, subject, email, contact))
@@ -87,7 +89,7 @@ def test_nothing_that_was_typed_is_lost(
 )
 def test_what_is_no_call_is_refused(raw: bytes) -> None:
     with pytest.raises(ParseError):
-        phone.parse(raw)
+        phone_call.parse(raw)
 
 
 json_values = (
@@ -105,7 +107,7 @@ keys = st.sampled_from(["id", "company", "name", "email", "contacts", "text", "t
 )
 def test_nothing_but_parse_error(raw: bytes) -> None:
     try:
-        (item,) = phone.parse(raw)
+        (item,) = phone_call.parse(raw)
     except ParseError:
         return
     assert item.external_id
@@ -114,7 +116,7 @@ def test_nothing_but_parse_error(raw: bytes) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.text(), st.text())
 def test_no_text_breaks_a_line_or_the_database(subject: str, text: str) -> None:
-    (item,) = phone.parse(phone.compose(call_id="c", subject=subject, text=text))
+    (item,) = phone_call.parse(phone_call.compose(call_id="c", subject=subject, text=text))
     assert len(item.subject.splitlines()) <= 1
     item.subject.encode()
     assert "\x00" not in item.text

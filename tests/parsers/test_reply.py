@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers import reply
+from parsers.mail.replies import extract
 
 ANNOUNCEMENTS = [
     "On Mon, Jun 30, 2025 at 9:00 AM Support <support@billing.example> wrote:",
@@ -49,31 +49,31 @@ DEVICES = [
 @pytest.mark.parametrize("mark", ["> ", ""])
 def test_an_answer_on_top_is_all_that_is_new(announcement: str, mark: str) -> None:
     body = f"Yes, please.\n\nJane\n\n{announcement}\n\n{mark}Shall we?\n{mark}Support\n"
-    assert reply.newest(body) == "Yes, please.\n\nJane"
+    assert extract.newest(body) == "Yes, please.\n\nJane"
 
 
 @pytest.mark.parametrize("header", OUTLOOK)
 def test_outlooks_headers_end_what_is_new(header: str) -> None:
-    assert reply.newest(f"Yes, please.\n\n{header}\nShall we?\n") == "Yes, please."
+    assert extract.newest(f"Yes, please.\n\n{header}\nShall we?\n") == "Yes, please."
 
 
 @pytest.mark.parametrize("line", DEVICES)
 def test_a_devices_greeting_is_no_news(line: str) -> None:
-    assert reply.newest(f"Yes, please.\n\n{line}\n") == "Yes, please."
+    assert extract.newest(f"Yes, please.\n\n{line}\n") == "Yes, please."
 
 
 def test_an_answer_below_its_quote_is_found() -> None:
     body = "On 30 Jun 2025 at 09:00, Support <s@billing.example> wrote:\n> Shall we?\n\nYes, please.\n"
-    assert reply.newest(body) == "Yes, please."
+    assert extract.newest(body) == "Yes, please."
 
 
 def test_answers_between_quotes_are_all_found() -> None:
     body = "On 30 Jun 2025, Support <s@billing.example> wrote:\n> One?\n\nFirst.\n\n> Two?\n\nSecond.\n"
-    assert reply.newest(body) == "First.\n\n\nSecond."
+    assert extract.newest(body) == "First.\n\n\nSecond."
 
 
 def test_the_usual_signature_is_folded_away() -> None:
-    assert reply.newest("Yes.\n\n-- \nJane Doe\nClinic\n") == "Yes."
+    assert extract.newest("Yes.\n\n-- \nJane Doe\nClinic\n") == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -91,27 +91,27 @@ def test_the_usual_signature_is_folded_away() -> None:
     ],
 )
 def test_in_doubt_all_is_shown(body: str) -> None:
-    assert reply.newest(body) == body.strip()
+    assert extract.newest(body) == body.strip()
 
 
 @pytest.mark.parametrize("rule", ["=" * 29, "-" * 40])
 def test_a_rule_under_a_heading_begins_no_signature(rule: str) -> None:
     body = f"Call me back, please.\n\nNew request from the website\n{rule}\nName: Jane Doe\nPhone: 555 0100"
-    assert reply.newest(body) == body
+    assert extract.newest(body) == body
 
 
 @pytest.mark.parametrize("rule", ["-----", "_" * 20])
 def test_a_rule_apart_or_short_begins_one(rule: str) -> None:
-    assert reply.newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic") == (
+    assert extract.newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic") == (
         "Call me back, please, about my claim."
     )
-    assert reply.newest("Call me back, please.\n-----\nJane Doe") == "Call me back, please."
+    assert extract.newest("Call me back, please.\n-----\nJane Doe") == "Call me back, please."
 
 
 def test_a_message_passed_on_is_news() -> None:
     header = "From: Payer <p@payer.example>\nDate: Monday\nSubject: Denial"
     body = f"FYI\n\n---------- Forwarded message ----------\n{header}\n\nDenied."
-    assert reply.newest(body) == body
+    assert extract.newest(body) == body
 
 
 @pytest.mark.parametrize(
@@ -129,17 +129,17 @@ def test_a_message_passed_on_is_news() -> None:
     ],
 )
 def test_quotes_in_html_go_by_their_marks(quote: str) -> None:
-    assert reply.newest_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>") == "Yes, please."
+    assert extract.newest_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>") == "Yes, please."
 
 
 def test_gmails_forward_is_news() -> None:
     passed_on = "---------- Forwarded message ---------<br>From: Payer<br><p>Denied.</p>"
     html = f'<p>FYI</p><div class="gmail_quote">{passed_on}</div>'
-    assert "Denied." in reply.newest_html(html)
+    assert "Denied." in extract.newest_html(html)
 
 
 def test_html_that_is_all_quote_is_shown() -> None:
-    assert "Shall we?" in reply.newest_html("<blockquote>Shall we?</blockquote>")
+    assert "Shall we?" in extract.newest_html("<blockquote>Shall we?</blockquote>")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_html_that_is_all_quote_is_shown() -> None:
 )
 def test_hostile_replies_cost_bounded_time(line: str) -> None:
     started = time.process_time()
-    reply.newest((line + "\n") * 5000)
+    extract.newest((line + "\n") * 5000)
     assert time.process_time() - started < 4
 
 
@@ -159,7 +159,7 @@ def test_hostile_replies_cost_bounded_time(line: str) -> None:
 )
 def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
     body = "\n".join(lines)
-    newest = reply.newest(body)
+    newest = extract.newest(body)
     assert bool(newest) == bool(body.strip())
     assert len(newest) <= len(body)
 
@@ -169,7 +169,7 @@ def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
 @pytest.mark.parametrize("mark", ["> ", ""])
 def test_an_answer_on_the_line_of_an_announcement_is_shown(announcement: str, answer: str, mark: str) -> None:
     body = f"{answer} {announcement}\n{mark}Shall we?\n"
-    assert reply.newest(body) == answer
+    assert extract.newest(body) == answer
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_an_answer_on_the_line_of_an_announcement_is_shown(announcement: str, an
     ],
 )
 def test_a_full_stop_within_an_announcement_ends_no_answer(line: str) -> None:
-    assert reply.newest(f"Yes.\n\n{line}\n> Shall we?\n") == "Yes."
+    assert extract.newest(f"Yes.\n\n{line}\n> Shall we?\n") == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_full_stop_within_an_announcement_ends_no_answer(line: str) -> None:
     ],
 )
 def test_ones_own_lines_that_look_like_a_programs_are_shown(body: str) -> None:
-    assert reply.newest(body) == body
+    assert extract.newest(body) == body
 
 
 @pytest.mark.parametrize(
@@ -209,25 +209,25 @@ def test_ones_own_lines_that_look_like_a_programs_are_shown(body: str) -> None:
     ],
 )
 def test_a_programs_header_is_told_by_address_time_or_field(header: str) -> None:
-    assert reply.newest(f"At 8, please.\n\n{header}\nWhen may we call?") == "At 8, please."
+    assert extract.newest(f"At 8, please.\n\n{header}\nWhen may we call?") == "At 8, please."
 
 
 @pytest.mark.parametrize("header", OUTLOOK)
-@pytest.mark.parametrize("thread", [reply.Thread.NEW, reply.Thread.FORWARD])
-def test_below_a_header_stands_news_where_nothing_is_answered(header: str, thread: reply.Thread) -> None:
+@pytest.mark.parametrize("thread", [extract.Thread.NEW, extract.Thread.FORWARD])
+def test_below_a_header_stands_news_where_nothing_is_answered(header: str, thread: extract.Thread) -> None:
     body = f"Please appeal.\n\n{header}\nClaim 12 was denied.\n\n-- \nPayer"
-    assert reply.newest(body, thread) == body
+    assert extract.newest(body, thread) == body
 
 
 def test_a_message_passed_on_with_marks_is_news_to_its_end() -> None:
     header = "> From: Payer <p@payer.example>\n> Subject: Denial"
     body = f"FYI\n\nBegin forwarded message:\n\n{header}\n>\n> Claim 12 was denied."
-    assert reply.newest(body) == body
+    assert extract.newest(body) == body
 
 
 def test_without_anything_old_no_line_is_folded() -> None:
     body = "\n".join(f"Claim {n} is open." for n in range(10_000))
-    assert reply.newest(body) == body
+    assert extract.newest(body) == body
 
 
 GUARDED = [
@@ -241,7 +241,7 @@ GUARDED = [
 
 @pytest.mark.parametrize("body", GUARDED)
 def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
-    assert reply.newest(body) == body.strip()
+    assert extract.newest(body) == body.strip()
 
 
 @settings(deadline=None, max_examples=150)
@@ -261,12 +261,12 @@ def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
         ),
         max_size=12,
     ),
-    st.sampled_from(reply.Thread),
+    st.sampled_from(extract.Thread),
 )
-def test_what_is_shown_says_something_unless_all_is_shown(lines: list[str], thread: reply.Thread) -> None:
+def test_what_is_shown_says_something_unless_all_is_shown(lines: list[str], thread: extract.Thread) -> None:
     body = "\n".join(lines)
-    newest = reply.newest(body, thread)
-    assert newest == body.strip() or reply.says_something(newest)
+    newest = extract.newest(body, thread)
+    assert newest == body.strip() or extract.says_something(newest)
 
 
 @pytest.mark.parametrize(
@@ -290,5 +290,5 @@ def test_what_is_shown_says_something_unless_all_is_shown(lines: list[str], thre
     ],
 )
 def test_words_in_html_are_shown_in_doubt(html: str, shown: list[str]) -> None:
-    newest = reply.newest_html(html)
+    newest = extract.newest_html(html)
     assert all(word in newest for word in shown)

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from parsers import secure_message, tables, us_dates
 from parsers.item import Address, Format, InboundItem, ParseError, RejectedRow
-from parsers.layout import BESIDE, NO_HEADINGS
 from parsers.options import PLAIN
+from parsers.secure_message import workbook
+from parsers.secure_message.layout import BESIDE, NO_HEADINGS
+from parsers.spreadsheets import reader
+from parsers.text import dates
 from tests.workbooks import Edit, book, rewritten
 
 HEADER = ["Date", "Practice", "Contact", "Email", "Subject", "Message"]
@@ -36,7 +38,7 @@ def line(number: int, *texts: str) -> str:
 
 
 def read(*rows: list[object], edit: Edit | None = None) -> list[InboundItem]:
-    return secure_message.parse(book(*rows, edit=edit))
+    return workbook.parse(book(*rows, edit=edit))
 
 
 def one(*rows: list[object], edit: Edit | None = None) -> InboundItem:
@@ -46,7 +48,7 @@ def one(*rows: list[object], edit: Edit | None = None) -> InboundItem:
 
 def why(raw: bytes) -> str:
     with pytest.raises(ParseError) as refused:
-        secure_message.parse(raw)
+        workbook.parse(raw)
     return str(refused.value)
 
 
@@ -197,7 +199,7 @@ def test_a_formula_without_value_is_said_and_never_blank_silently() -> None:
 def test_a_formula_with_its_value_is_the_value() -> None:
     raw = cells(line(1, *HEADER) + '<row r="2"><c r="B2" t="str"><f>HYPERLINK("http://e.example","x")</f><v>Sunrise</v></c>'
                 '<c r="F2" t="inlineStr"><is><t>Text</t></is></c></row>')  # fmt: skip
-    (item,) = secure_message.parse(raw)
+    (item,) = workbook.parse(raw)
     assert item.company == "Sunrise"
 
 
@@ -241,16 +243,16 @@ def test_the_1904_calendar() -> None:
     ],
 )
 def test_dates_as_people_type_them(text: str, moment: str) -> None:
-    assert us_dates.moment(text) == datetime.fromisoformat(moment)
+    assert dates.moment(text) == datetime.fromisoformat(moment)
 
 
 @pytest.mark.parametrize("text", ["2/30/2026", "1/5/2026 25:00", "1/5/2026 or so", "13 pm", "5", "", "x" * 1_000])
 def test_what_is_no_date_is_none(text: str) -> None:
-    assert us_dates.moment(text) is None
+    assert dates.moment(text) is None
 
 
 def test_a_time_of_day_alone() -> None:
-    assert us_dates.moment("10:15") == time(10, 15)
+    assert dates.moment("10:15") == time(10, 15)
 
 
 def test_text_is_decoded_and_cleaned() -> None:
@@ -258,7 +260,7 @@ def test_text_is_decoded_and_cleaned() -> None:
         line(1, *HEADER)
         + line(2, "", "\xa0Sunrise_x0020_Clinic ", "", "", "a_x000D_\nb", "one_x000D_\ntwo _x005F_x0041_ _x0000_")
     )
-    (item,) = secure_message.parse(raw)
+    (item,) = workbook.parse(raw)
     assert (item.company, item.subject, item.text) == ("Sunrise Clinic", "a b", "one\ntwo _x0041_")
 
 
@@ -267,7 +269,7 @@ def test_rich_text_is_flattened_and_phonetic_guides_are_left_out() -> None:
     raw = cells(
         line(1, "From", "Message") + f'<row><c t="inlineStr">{name}</c><c t="inlineStr"><is><t>x</t></is></c></row>'
     )
-    (item,) = secure_message.parse(raw)
+    (item,) = workbook.parse(raw)
     assert item.sender.name == "Pat Doe"
 
 
@@ -314,7 +316,7 @@ def test_a_link_is_a_web_address_or_a_detail() -> None:
 def test_delimited_text_is_read_where_its_headings_are_certain(delimiter: str, encoding: str) -> None:
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter).writerows([HEADER, [*ROW[:4], 'Née, "x"; y', "two\nlines"]])
-    (item,) = secure_message.parse(out.getvalue().encode(encoding))
+    (item,) = workbook.parse(out.getvalue().encode(encoding))
     assert (item.subject, item.text) == ('Née, "x"; y', "two\nlines")
 
 
@@ -402,12 +404,12 @@ def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
     raw = rewritten(
         book(HEADER, ROW, [*ROW[:5], "Second."]), SHEET, lambda x: re.sub(rb'ref="[A-Z0-9:]+"', claim, x, count=1)
     )
-    assert len(secure_message.parse(raw)) == 2
+    assert len(workbook.parse(raw)) == 2
 
 
 def test_a_cell_far_away_costs_nothing_and_is_said() -> None:
     raw = cells(line(1, *HEADER) + line(2, *map(str, ROW)) + '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
-    far, item = secure_message.stream(raw)
+    far, item = workbook.stream(raw)
     assert isinstance(item, InboundItem)
     assert isinstance(far, RejectedRow)
     assert (far.row, far.reason, far.values[-1]) == (1_048_576, BESIDE, ("Column XFD", "1"))
@@ -420,7 +422,7 @@ def test_strict_workbooks_are_not_read_as_empty() -> None:
         SHEET,
         lambda x: x.replace(b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", strict),
     )
-    assert len(secure_message.parse(raw)) == 1
+    assert len(workbook.parse(raw)) == 1
 
 
 texts = st.text(
@@ -433,7 +435,7 @@ table = st.lists(st.lists(st.none() | texts | st.integers(-(10**14), 10**14) | s
 @given(table)
 def test_cells_are_the_ones_openpyxl_reads(rows: list[list[object]]) -> None:
     raw = book(*rows)
-    found, _ = tables.tables(raw, PLAIN)
+    found, _ = reader.tables(raw, PLAIN)
     ours = {(row.number, column): cell.text for row in found[0].rows() for column, cell in row.cells.items()}
     theirs = openpyxl.load_workbook(io.BytesIO(raw), data_only=True).worksheets[0]
     for cell in (cell for row in theirs.iter_rows() for cell in row if cell.value is not None):
@@ -479,6 +481,6 @@ def test_nothing_but_parse_error_on_any_bytes(raw: bytes) -> None:
 
 def assert_only_parse_error(raw: bytes) -> None:
     with contextlib.suppress(ParseError):
-        items = secure_message.parse(raw)
+        items = workbook.parse(raw)
         assert items
         assert all(item.external_id for item in items)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from parsers import charsets, names, text
+from parsers.text import charsets, filenames
+from parsers.text import html as text_html
 
 
 @pytest.mark.parametrize(
@@ -34,21 +35,21 @@ from parsers import charsets, names, text
     ],
 )
 def test_safe_html_neither_runs_nor_loads_anything(html: str) -> None:
-    safe = text.sanitise(html)
+    safe = text_html.sanitise(html)
     assert "kept" in safe
     for word in ("script", "evil.example", "onclick", "svg", "form", "javascript"):
         assert word not in safe
 
 
 def test_images_of_others_wait_for_a_click_and_our_own_are_shown() -> None:
-    safe = text.sanitise('<img src="https://x.example/a.png" alt="A"><img src="cid:b@x">')
+    safe = text_html.sanitise('<img src="https://x.example/a.png" alt="A"><img src="cid:b@x">')
     assert 'data-remote-src="https://x.example/a.png"' in safe
     assert ' src="https' not in safe
     assert 'src="cid:b@x"' in safe
 
 
 def test_links_open_without_telling_where_they_stood() -> None:
-    safe = text.sanitise('<a href="https://x.example" target=_blank id=config name=attributes>x</a>')
+    safe = text_html.sanitise('<a href="https://x.example" target=_blank id=config name=attributes>x</a>')
     assert safe == '<a href="https://x.example" rel="noopener noreferrer nofollow">x</a>'
 
 
@@ -68,7 +69,7 @@ def test_links_open_without_telling_where_they_stood() -> None:
     ],
 )
 def test_only_links_to_the_world_are_links(html: str) -> None:
-    assert text.sanitise(html) == '<a rel="noopener noreferrer nofollow">kept</a>'
+    assert text_html.sanitise(html) == '<a rel="noopener noreferrer nofollow">kept</a>'
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_only_links_to_the_world_are_links(html: str) -> None:
     ],
 )
 def test_what_browsers_make_of_broken_html_is_harmless(html: str) -> None:
-    nodes = LexborHTMLParser(text.sanitise(html)).css("body *")
+    nodes = LexborHTMLParser(text_html.sanitise(html)).css("body *")
     assert {node.tag for node in nodes} <= {"a", "div", "img", "p"}
     assert {name for node in nodes for name in node.attributes} <= {"data-remote-src", "rel", "style", "title"}
     written = " ".join(value or "" for node in nodes for name, value in node.attributes.items() if name != "title")
@@ -101,7 +102,7 @@ def test_what_browsers_make_of_broken_html_is_harmless(html: str) -> None:
 
 def test_a_linked_image_waits_for_a_click_whatever_it_is_called() -> None:
     address = "https://x.example/a.png?b=1&amp;c=&quot;"
-    safe = text.sanitise(f'<img src=" {address} " srcset="https://x.example/b 2x" alt="Logo" onload=x width=10>')
+    safe = text_html.sanitise(f'<img src=" {address} " srcset="https://x.example/b 2x" alt="Logo" onload=x width=10>')
     assert safe == f'<img data-remote-src="{address}" alt="Logo" width="10">'
 
 
@@ -121,7 +122,7 @@ def test_a_linked_image_waits_for_a_click_whatever_it_is_called() -> None:
     ],
 )
 def test_html_reads_as_it_looks(html: str, shown: str) -> None:
-    assert text.from_html(html) == shown
+    assert text_html.from_html(html) == shown
 
 
 @pytest.mark.parametrize(
@@ -129,8 +130,8 @@ def test_html_reads_as_it_looks(html: str, shown: str) -> None:
 )
 def test_hostile_html_costs_bounded_time(html: str) -> None:
     started = time.process_time()
-    text.from_html(html)
-    text.sanitise(html)
+    text_html.from_html(html)
+    text_html.sanitise(html)
     assert time.process_time() - started < 4
 
 
@@ -191,4 +192,4 @@ def test_decoding_never_fails_and_is_storable(data: bytes, label: str) -> None:
     ],
 )
 def test_file_names_are_safe_and_else_as_sent(given_name: str, kept: str) -> None:
-    assert names.safe(given_name) == kept
+    assert filenames.safe(given_name) == kept

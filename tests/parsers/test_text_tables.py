@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers import delimited, number_formats
-from parsers.cells import ERROR, UNSOLVED
 from parsers.item import ParseError
 from parsers.options import PLAIN, Options
-from parsers.tables import tables
+from parsers.spreadsheets import number_formats
+from parsers.spreadsheets.cell_values import ERROR, UNSOLVED
+from parsers.spreadsheets.formats import delimited
+from parsers.spreadsheets.reader import tables
 from tests import workbooks
 from tests.workbooks import read, texts
 

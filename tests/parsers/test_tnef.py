@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers import mail, tnef
 from parsers.item import InboundItem
+from parsers.mail import message, tnef
 
 PDF = b"%PDF-1.4\n" + bytes(range(256))
 STRING, UNICODE, BINARY, OBJECT, LONG = 0x1E, 0x1F, 0x0102, 0x0D, 0x03
@@ -59,7 +59,7 @@ def read(content: bytes, text: str = "") -> InboundItem:
     shown = f"--zz\nContent-Type: text/plain\n\n{text}\n" if text else ""
     part = "--zz\nContent-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64\n\n"
     raw = head + shown + part + base64.encodebytes(content).decode() + "--zz--\n"
-    [item] = mail.parse(raw.encode())
+    [item] = message.parse(raw.encode())
     return item
 
 

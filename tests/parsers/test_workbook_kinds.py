@@ -9,14 +9,14 @@ import openpyxl
 import pytest
 import python_calamine
 
-from parsers import biff, compound
-from parsers.binary_cells import records
-from parsers.cells import ERROR, UNSOLVED
 from parsers.item import ParseError
 from parsers.options import PLAIN, Options
-from parsers.tables import tables
-from parsers.worksheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
-from parsers.xml_part import Probe
+from parsers.spreadsheets.cell_values import ERROR, UNSOLVED
+from parsers.spreadsheets.formats import ole_container, xls
+from parsers.spreadsheets.formats.binary_records import records
+from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
+from parsers.spreadsheets.formats.xml import Probe
+from parsers.spreadsheets.reader import tables
 from tests import workbooks
 from tests.workbooks import book, locked, needs_libreoffice, read, saved_as, texts
 
@@ -102,13 +102,13 @@ def test_a_locked_workbook_opens_with_one_of_the_passwords() -> None:
     assert texts(raw, Options(passwords=("other", "dogs & cats"))) == [["From", "Message"], ["Pat", "Help"]]
 
 
-@pytest.mark.parametrize(("passwords", "why"), [((), compound.LOCKED), (("wrong",), compound.WRONG)])
+@pytest.mark.parametrize(("passwords", "why"), [((), ole_container.LOCKED), (("wrong",), ole_container.WRONG)])
 def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str) -> None:
     raw = locked(book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
     with pytest.raises(ParseError, match="a password-protected workbook") as refused:
         tables(raw, Options(passwords=passwords))
     assert str(refused.value) == why
-    assert "INTAKE_WORKBOOK_PASSWORD" in compound.LOCKED
+    assert "INTAKE_WORKBOOK_PASSWORD" in ole_container.LOCKED
 
 
 @needs_libreoffice
@@ -117,7 +117,7 @@ def test_an_old_workbook_that_is_locked_opens_with_its_password(tmp_path: Path) 
     assert b"F\0r\0o\0m" not in raw
     assert b"From" not in raw
     assert texts(raw, Options(passwords=("cats", "dogs"))) == [["From", "Message"], ["Pat", "Help"]]
-    for passwords, why in (((), compound.LOCKED), (("cats",), compound.WRONG)):
+    for passwords, why in (((), ole_container.LOCKED), (("cats",), ole_container.WRONG)):
         with pytest.raises(ParseError) as refused:
             tables(raw, Options(passwords=passwords))
         assert str(refused.value) == why
@@ -279,12 +279,12 @@ def test_a_million_empty_rows_cost_little() -> None:
 @needs_libreoffice
 def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(tmp_path: Path) -> None:
     raw = saved_as("xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path)
-    stream = compound.opened(raw, ())
+    stream = ole_container.opened(raw, ())
     starts = [start - 4 for kind, start, _ in records(stream, 0) if kind == 0x809]
     assert len(starts) == 3
     for cut in (stream[: starts[2] + 30], stream[: starts[1] - 20], stream[: starts[0] + 20] + b"\x0a\0\0\0"):
         with pytest.raises(ParseError, match="old Excel format"):
-            biff.open_workbook(cut)
+            xls.open_workbook(cut)
     with pytest.raises(ParseError, match="old Excel format"):
         tables(raw[:1024], PLAIN)
 

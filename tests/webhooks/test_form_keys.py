@@ -14,7 +14,7 @@ from werkzeug.test import Client, TestResponse
 
 from ingest.intake import Intake
 from ingest.reading import read_waiting
-from parsers.form_values import Json
+from parsers.formstack.values import Json
 from tests.house import counted
 from webhooks.app import create
 from webhooks.body import without_handshake

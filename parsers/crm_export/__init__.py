@@ -1,0 +1,1 @@
+"""Tickets, companies and contacts exported from a CRM, for moving in."""

@@ -1,0 +1,1 @@
+"""Formstack submissions: one submission becomes one inbound item."""

@@ -1,0 +1,350 @@
+"""What a message says and what it carries: its parts sorted into text and files.
+
+No word of a message is lost here. Each text part is in `Body.text`, or is named among the attachments. Of the forms
+of one text in a multipart/alternative the plain one is shown, and what it may leave out is this, and only this:
+
+* a form all of whose words, whatever their order, stand in the forms that are shown (`words.only_in`);
+* markup, links and pictures of the HTML form: the ticket shows that form too, on request;
+* sentences of a plain form that only tell the reader to look at the HTML form.
+
+Where the plain form lacks words of the HTML form, the lines they stand in are added below it, folded; where it lacks
+more than half of them, it is another text and both are shown.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from parsers.item import Attachment
+from parsers.mail import tnef
+from parsers.mail.syntax import headers, mime, transfer_encoding
+from parsers.mail.syntax.mime import Part
+from parsers.text import charsets, filenames, html_bounds, words
+from parsers.text import html as text_html
+
+MAX_TEXT = 1_000_000  # characters of text that are shown; a longer text is attached too, whole
+# Bytes of all text parts together that are read to be shown; what lies beyond is attached. It
+# holds the million characters in any language, and keeps a mail of 32 MiB of HTML under five seconds.
+MAX_READ = 2_500_000
+# Every part that is a file has room, and every file that stood in a text.
+MAX_ATTACHMENTS = mime.MAX_PARTS + transfer_encoding.MAX_UU_FILES + 100
+MAX_PAGES = 20  # parts of HTML in one mail that are laid out; of more, the words between the tags are shown
+WHOLE_NAME = "whole-text.txt"
+META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
+
+# Types that are the text of a message -> in which of its forms.
+TEXTS = {
+    "": "plain",
+    "plain/text": "plain",
+    "text": "plain",
+    "text/enriched": "enriched",
+    "text/html": "html",
+    "text/markdown": "plain",
+    "text/plain": "plain",
+    "text/richtext": "enriched",
+    "text/x-markdown": "plain",
+}
+ENCRYPTED = frozenset({"multipart/encrypted", "application/pgp-encrypted"})
+TNEF = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
+
+_META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
+_MARKUP = re.compile(r"\s*(?:<!doctype html|<html|<head|<body)\b", re.IGNORECASE)
+_ENRICHED = re.compile(r"<param>.{0,200}?</param>|(?<!<)</?\w{1,60}>", re.DOTALL)
+_STUB = re.compile(
+    r"(?:html|multi-?part|mime).{0,80}(?:view|read|display|client|support|program|reader)"
+    r"|(?:view|read|display|support).{0,80}\bhtml\b|no plain.?text",
+    re.IGNORECASE | re.DOTALL,
+)
+STUB_LENGTH = 400
+# What mail programs write outside of the parts, for readers that know no MIME (RFC 2046 §5.1.1).
+_PREAMBLE = re.compile(
+    r"\bmime\b|multi-?part|mehrteilig|multipartes|open-?pgp|s/mime"
+    r"|(?:mail|news)[- ]?(?:reader|client|program|software|user agent|agent)"
+    r"|not (?:be )?(?:legible|understand)|this format",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+MAX_PREAMBLE = 1000  # characters; what is longer is somebody's text
+
+
+class Segment:
+    """One stretch of a message's text in one or both of its forms."""
+
+    def __init__(
+        self, plain: str | None = None, html: str | None = None, *, spare: bool = False, laid_out: bool = True
+    ) -> None:
+        self.plain = plain
+        self.html = html
+        self.spare = spare  # out of winmail.dat: counts only where the mail itself says nothing
+        self.laid_out = laid_out  # whether the HTML is shown as it looks, or as the words between its tags
+
+    @cached_property
+    def html_text(self) -> str:
+        """The HTML form as text."""
+        if not self.html:
+            return ""
+        self.laid_out = self.laid_out and not text_html.is_beyond_bounds(self.html)
+        return text_html.from_html(self.html) if self.laid_out else text_html.between_tags(self.html)
+
+    @cached_property
+    def is_stub(self) -> bool:
+        """Whether the plain form is blank or only says that there is another."""
+        plain = (self.plain or "").strip()
+        return not plain or (len(plain) < STUB_LENGTH and _STUB.search(plain) is not None)
+
+    @cached_property
+    def uses_html(self) -> bool:
+        """Whether the HTML form is the one that is shown."""
+        return self.html is not None and self.is_stub and bool(self.html_text.strip())
+
+    @cached_property
+    def best(self) -> str:
+        """What is shown of this stretch: one form of it, and another below where that is another text."""
+        plain = self.plain or ""
+        if self.html is None:
+            return plain
+        if self.uses_html:
+            rest = _without_stubs(plain)
+            return self.html_text + (f"\n\n{plain}" if words.only_in(rest, self.html_text) else "")
+        if self._is_another_text:
+            return f"{plain}\n\n{self.html_text}"
+        return plain
+
+    @cached_property
+    def folded(self) -> str:
+        """Lines of the HTML form with words that the shown form lacks."""
+        if self.html is None or self.uses_html or self._is_another_text or not self._missing:
+            return ""
+        return words.lines_with(self._missing, self.html_text)
+
+    @cached_property
+    def _missing(self) -> frozenset[str]:
+        if not words.only_in(html_bounds.words_between(self.html or ""), self.plain or ""):
+            return frozenset()  # mostly so; no page has to be laid out for it
+        return words.only_in(self.html_text, self.plain or "")
+
+    @property
+    def _is_another_text(self) -> bool:
+        return bool(self._missing) and 2 * len(self._missing) > len(words.of(self.html_text))
+
+
+def _without_stubs(plain: str) -> str:
+    """Plain text without the sentences that only point to the HTML form."""
+    return "\n".join(sentence for sentence in _SENTENCE_END.split(plain) if not _STUB.search(sentence))
+
+
+@dataclass
+class Body:
+    """The texts and files of a message, in its order."""
+
+    segments: list[Segment] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)  # texts that stood before the first part
+    behind: list[str] = field(default_factory=list)  # texts that stood outside of all parts elsewhere
+    attachments: list[Attachment] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+    files_in_text: int = 0  # files that stood uuencoded in texts
+    pages: int = 0  # parts of HTML
+    read_bytes: int = 0  # of text parts, encoded
+
+    @cached_property
+    def text(self) -> str:
+        """What the ticket shows, folded or not."""
+        pieces = [piece for segment in self.segments for piece in (segment.best, segment.folded)]
+        return joined([*self.before, *pieces, *self.behind])
+
+    @cached_property
+    def main(self) -> str:
+        """The text without what stood outside of the parts, and without what is folded anyhow."""
+        return joined([segment.best for segment in self.segments])
+
+    @property
+    def has_plain(self) -> bool:
+        """Whether some of the text came as plain text that says something."""
+        return any(segment.plain is not None and not segment.uses_html for segment in self.segments)
+
+    @property
+    def plain(self) -> str:
+        """The text/plain alternative of the whole, "" where there is none."""
+        if all(segment.plain is None for segment in self.segments):
+            return ""
+        return "\n\n".join(s.plain if s.plain is not None else s.html_text for s in self.segments)
+
+    @property
+    def html(self) -> str:
+        """The HTML alternative of the whole, "" where there is none; not safe to show."""
+        if all(segment.html is None for segment in self.segments):
+            return ""
+        return "\n".join(s.html if s.html is not None else text_html.to_html(s.plain or "") for s in self.segments)
+
+
+def joined(pieces: Iterable[str]) -> str:
+    """Join texts by blank lines, without those that are blank."""
+    return "\n\n".join(filter(str.strip, (piece.strip("\n") for piece in pieces)))
+
+
+def read(tree: mime.Tree) -> Body:
+    """Sort the parts of a message."""
+    body = Body()
+    root = tree.root
+    found = _collect(root, body, alone=not root.children)
+    own = [segment for segment in found if not segment.spare]
+    body.segments = own if any(segment.best.strip() for segment in own) else found
+    before, behind = _texts(tree.before, body), _texts(tree.strays, body)
+    says_something = any(segment.best.strip() for segment in body.segments)
+    if says_something:
+        before, behind = ([piece for piece in pieces if not _is_preamble(piece)] for pieces in (before, behind))
+    elif before or behind:
+        body.caveats.append("no part of the mail has text: what stands outside of them is shown")
+    body.before, body.behind = _not_said(before, body), _not_said(behind, body)
+    if says_something and (body.before or body.behind):
+        body.caveats.append("text outside the parts of the mail is shown too")
+    whole = body.text
+    if not all(segment.laid_out for segment in body.segments):
+        body.caveats.append("HTML too complex to lay out: its words are shown without it")
+    if len(whole) > MAX_TEXT:
+        _attach_whole(body, whole)
+        body.text = whole[:MAX_TEXT]
+    return body
+
+
+def _texts(parts: tuple[Part, ...], body: Body) -> list[str]:
+    """Texts of parts that stand outside of the others; files among them are attached."""
+    segments = [segment for part in parts for segment in _collect(part, body)]
+    return [segment.best for segment in segments if words.of(segment.best)]
+
+
+def _not_said(pieces: list[str], body: Body) -> list[str]:
+    """Pieces with words that the parts themselves do not say."""
+    return [piece for piece in pieces if words.only_in(piece, body.main)]
+
+
+def _is_preamble(piece: str) -> bool:
+    """Whether a text only tells that the message is in MIME format."""
+    sentences = [sentence for sentence in _SENTENCE_END.split(piece.strip()) if words.of(sentence)]
+    return len(piece) < MAX_PREAMBLE and all(_PREAMBLE.search(sentence) for sentence in sentences)
+
+
+def _attach_whole(body: Body, whole: str) -> None:
+    """Attach a text that is longer than what is shown of it."""
+    body.caveats.append(f"a text too long to show: all of it is attached as {WHOLE_NAME}")
+    _add(body, whole.encode("utf-8", "replace"), WHOLE_NAME, "text/plain")
+
+
+def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
+    """Text of a part, its files added to the body's."""
+    if part.mime in ENCRYPTED:
+        body.caveats.append("encrypted: cannot be read here")
+    if part.mime == "multipart/alternative" and part.children:
+        return _alternative(part, body)
+    if part.children:
+        return [segment for child in part.children for segment in _collect(child, body)]
+    multipart = part.mime.startswith("multipart")
+    kind = "plain" if alone and multipart else TEXTS.get(part.mime)
+    disposition, parameters = part.disposition
+    named = parameters.get("filename") or part.parameters.get("name")
+    if multipart and not part.content.strip():
+        return []
+    if kind is None or (disposition == "attachment") or (named and not alone):
+        return _attach(part, body, part.content)
+    room = MAX_READ - body.read_bytes
+    body.read_bytes += part.size
+    content = part.content
+    if part.size > room:
+        body.caveats.append("a text too long to show: its beginning is shown, all of it is attached")
+        _attach(part, body, content)
+    return _text(part, body, kind, content[:room]) if room > 0 else []
+
+
+def _alternative(part: Part, body: Body) -> list[Segment]:
+    """The forms of one text (RFC 2046 §5.1.4) as one segment; what is no text among them is a file."""
+    segments = [segment for child in part.children for segment in _collect(child, body)]
+    plain = [segment.plain for segment in segments if segment.plain is not None]
+    html = [segment.html for segment in segments if segment.html is not None]
+    if not segments:
+        return []
+    laid_out = all(segment.laid_out for segment in segments)
+    return [Segment(_forms(plain) if plain else None, "\n".join(html) if html else None, laid_out=laid_out)]
+
+
+def _forms(plain: list[str]) -> str:
+    """Plain forms of one text as one: a form whose words others have is left out (text/enriched beside text/plain)."""
+    shown: list[str] = []
+    for form in plain:
+        if not shown or words.only_in(form, "\n".join(shown)):
+            shown.append(form)
+    return "\n\n".join(shown)
+
+
+def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
+    """Text of a part as it is shown; `content` is its first bytes alone where it is too long."""
+    files_left = transfer_encoding.MAX_UU_FILES - body.files_in_text
+    if kind == "plain" and b"begin" in content and files_left > 0:
+        content, files = transfer_encoding.uu_files(content, files_left)
+        body.files_in_text += len(files)
+        for file in files:
+            _add(body, file.content, headers.decode_words(file.name), "application/octet-stream")
+    if kind == "html":
+        return [_page(_html_text(part, content), body)]
+    decoded = text_html.lines(charsets.decode(content, mime.charset(part)))
+    if part.mime == "" and _MARKUP.match(decoded):
+        return [_page(decoded, body)]
+    if kind == "enriched":
+        decoded = _ENRICHED.sub("", decoded).replace("<<", "<")
+    if part.parameters.get("format", "").lower() == "flowed":
+        decoded = text_html.unflow(decoded, delete_space=part.parameters.get("delsp", "").lower() == "yes")
+    if decoded.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
+        body.caveats.append("encrypted: cannot be read here")
+    return [Segment(plain=decoded)]
+
+
+def _page(html: str, body: Body) -> Segment:
+    """HTML as a stretch of text; of too many pages the last ones are not laid out."""
+    body.pages += 1
+    return Segment(html=html, laid_out=body.pages <= MAX_PAGES)
+
+
+def _html_text(part: Part, content: bytes) -> str:
+    label = mime.charset(part)
+    if not label:
+        meta = _META.search(content[:META_BYTES])
+        label = meta[1].decode("ascii", "replace") if meta else ""
+        if charsets.codec(label).startswith(("utf-16", "utf-32")):
+            label = ""  # the page could not have been read so far if it were true
+    return text_html.lines(charsets.decode(content, label))
+
+
+def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
+    """Keep a part as a file; winmail.dat is opened, its own files and text are added."""
+    disposition, parameters = part.disposition
+    content_id = headers.one_line(part.fields.text("content-id")).strip("<> ")
+    name = filenames.safe(parameters.get("filename") or part.parameters.get("name") or "")
+    kind = part.mime if "/" in part.mime else "application/octet-stream"
+    if not name and kind == "message/rfc822":
+        subject = headers.split(content).fields.text("subject")
+        name = filenames.safe(re.sub(r"[/\\:]", "_", subject) + ".eml") if subject else ""
+    inline = disposition == "inline" or (bool(content_id) and disposition != "attachment")
+    _add(body, content, name, kind, inline=inline, content_id=content_id)
+    if kind in TNEF or name.lower() == "winmail.dat":
+        return _opened_tnef(content, body)
+    return []
+
+
+def _opened_tnef(content: bytes, body: Body) -> list[Segment]:
+    opened = tnef.read(content)
+    if opened is None or not (opened.files or opened.plain or opened.html):
+        body.caveats.append("winmail.dat cannot be opened")
+        return []
+    for name, data in opened.files:
+        _add(body, data, name, "application/octet-stream")
+    if not (opened.plain or opened.html):
+        return []
+    return [Segment(opened.plain or None, opened.html or None, spare=True)]
+
+
+def _add(body: Body, content: bytes, name: str, kind: str, *, inline: bool = False, content_id: str = "") -> None:
+    if len(body.attachments) >= MAX_ATTACHMENTS:
+        body.caveats.append(f"more than {MAX_ATTACHMENTS} attachments: the rest is in the original")
+        return
+    shown = filenames.safe(name) or filenames.made_up(kind, len(body.attachments) + 1)
+    body.attachments.append(Attachment(shown, kind, content, inline=inline, content_id=content_id))

@@ -1,0 +1,283 @@
+"""Signs of automatic mail: one table of every sign, how much it proves and where that is written.
+
+A *proof* may act: an answer that proves itself automatic reopens no ticket, and a delivery report
+that proves itself marks the mail of ours it is about (`CONSEQUENCES` says what each needs). A *hint*
+holds back automatic mail and adds a caveat, nothing else. What is listed as *no sign* was one in
+other help desks and stands in mail that people write: it does nothing, alone or together.
+
+Whatever the verdict, the words stay readable where a consultant looks, and a person can correct it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from parsers.mail import automatic_phrases as phrases
+
+
+class Grade(StrEnum):
+    """How much a sign proves."""
+
+    PROOF = "proof"
+    HINT = "hint"
+    NONE = "no sign"
+
+
+class Meaning(StrEnum):
+    """What a sign says a message is."""
+
+    ANSWER = "automatic answer"  # an out-of-office note, an autoresponder's receipt
+    MACHINE = "sent by a program"  # a list, a newsletter, a notification
+    BOUNCE = "delivery report"  # RFC 3464
+    COMPLAINT = "complaint"  # a feedback report, RFC 5965
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign of automatic mail.
+
+    `fields` are names of header fields, lower case; the sign is there when one of them has a value
+    that `value` matches (its first word; any value but "" where `value` is None). Signs without
+    fields are looked for by `automatic.judge`: in parts, address, name, subject or text.
+    """
+
+    name: str
+    grade: Grade
+    means: Meaning
+    label: str  # for people: what was seen
+    source: str
+    fields: frozenset[str] = frozenset()
+    value: re.Pattern[str] | None = None
+    pattern: re.Pattern[str] | None = None  # of an address's local part, a name, a subject or a text
+
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+# Answers that say no, as RFC 3834 §5 does for Auto-Submitted.
+_NOT_NO = _regex(r"(?!(?:no|false|0|none)$).+")
+
+_ROBOT_LOCAL = (
+    r"(?:.*[-_.+])?(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
+    r"(?:[-_.+\d].*)?|bounces?(?:[-_+=].*)?"
+    r"|(?:listserv|majordomo|mdaemon|autoresponder|auto-?reply|auto-?mailer|mailman|nobody|cron)"
+    r"(?:[-_+].*)?|daemon"
+)
+_DAEMON_LOCAL = (
+    r"(?:mail(?:er|erd)?[-_. ]?d(?:a?e|ea)mon|post?[-_.]?master|poostmaster|mailsystem"
+    r"|mail[-_.]delivery)(?:[-_+\d].*|[-_. ](?:sub)?system)?"
+)
+
+P, H, N = Grade.PROOF, Grade.HINT, Grade.NONE
+SIGNS: tuple[Sign, ...] = (
+    # -- proofs ------------------------------------------------------------------------------------
+    Sign("auto-submitted-answer", P, Meaning.ANSWER, "field Auto-Submitted",
+         "RFC 3834 §5", _names("auto-submitted"), _regex(r"auto-replied")),
+    Sign("auto-submitted", P, Meaning.MACHINE, "field Auto-Submitted",
+         "RFC 3834 §5", _names("auto-submitted"), _regex(r"(?!(?:no|auto-replied)$).+")),
+    Sign("autoresponder-field", P, Meaning.ANSWER,
+         "a field that only autoresponders write", "vacation(1), Exim, cPanel, Plesk",
+         _names("x-autoreply x-autoreply-from x-auto-reply x-auto-reply-from x-autorespond "
+                "x-autoresponder x-auto-respond x-mail-autoreply x-vacation x-out-of-office"),
+         _NOT_NO),
+    Sign("delivery-status-part", P, Meaning.BOUNCE, "a delivery report as a part",
+         "RFC 3464 §2, RFC 6533 §3"),
+    Sign("feedback-report-part", P, Meaning.COMPLAINT, "a feedback report as a part",
+         "RFC 5965 §2"),
+    Sign("read-receipt-part", P, Meaning.ANSWER, "a read receipt as a part",
+         "RFC 8098 §3"),
+    Sign("tracking-part", P, Meaning.MACHINE, "a tracking report as a part",
+         "RFC 3886 §2"),
+    # -- hints -------------------------------------------------------------------------------------
+    Sign("report-type", H, Meaning.BOUNCE,
+         "a multipart/report of deliveries without its report", "RFC 6522 §3"),
+    Sign("loose-report", H, Meaning.BOUNCE,
+         "the parts of a delivery report, by a mail system or under a subject that says so",
+         "mail systems older than RFC 3464"),
+    Sign("loose-receipt", H, Meaning.ANSWER, "the parts of a receipt, by a mail system",
+         "the same"),
+    Sign("loose-complaint", H, Meaning.COMPLAINT,
+         "the parts of a feedback report, by a mail system", "the same"),
+    Sign("null-sender", H, Meaning.MACHINE, "no sender in the envelope",
+         "RFC 5321 §4.5.5"),
+    Sign("precedence-answer", H, Meaning.ANSWER, "field Precedence",
+         "RFC 2076 §3.9", _names("precedence x-precedence"), _regex(r"auto[_-]reply")),
+    Sign("precedence", H, Meaning.MACHINE, "field Precedence",
+         "RFC 2076 §3.9", _names("precedence x-precedence"), _regex(r"bulk|list|junk")),
+    Sign("list-field", H, Meaning.MACHINE, "a field of a mailing list",
+         "RFC 2919, RFC 2369, Mailman, fml",
+         _names("list-id list-unsubscribe list-post list-help list-owner list-archive "
+                "list-subscribe x-mailing-list x-list x-beenthere mailing-list x-mlserver "
+                "x-ml-name x-ml-info x-ml-count")),
+    Sign("failed-recipients", H, Meaning.BOUNCE, "a field of bounces only",
+         "Exim, Gmail, Exchange",
+         _names("x-failed-recipients x-dsncontext x-ms-exchange-message-is-ndr")),
+    Sign("feedback-type", H, Meaning.MACHINE, "field Feedback-Type",
+         "RFC 5965 §3.1", _names("feedback-type")),
+    Sign("alert-field", H, Meaning.MACHINE, "a field of an alerting program",
+         "Opsgenie, GitHub, Jira, cron, Debian",
+         _names("x-opsgenie-alert x-github-reason x-jira-fingerprint x-cron-env x-autogenerated"),
+         _NOT_NO),
+    Sign("hops", H, Meaning.MACHINE, "so many relays that it goes in a circle",
+         "RFC 5321 §6.3"),
+    Sign("loop-through-us", H, Meaning.MACHINE, "field X-Loop with an address of ours",
+         "procmail(1), procmailex(5)"),
+    Sign("inbox-rule-answer", H, Meaning.ANSWER, "an Exchange inbox rule's answer",
+         "MS-OXCMAIL §2.2.3"),
+    Sign("daemon-address", H, Meaning.MACHINE, "sent by a mail system",
+         "RFC 2142 §5, RFC 5321 §4.5.1", pattern=_regex(_DAEMON_LOCAL)),
+    Sign("robot-address", H, Meaning.MACHINE, "an address nobody reads",
+         "PROCESS, mail rules", pattern=_regex(_ROBOT_LOCAL)),
+    Sign("answer-subject", H, Meaning.ANSWER,
+         "the subject of an automatic answer", "autoresponders in 40 languages",
+         pattern=phrases.auto_reply_subject),
+    Sign("absence-subject", H, Meaning.ANSWER,
+         "a subject that only says that somebody is away", "the same",
+         pattern=phrases.absence_alone),
+    Sign("absence-answer", H, Meaning.ANSWER,
+         "an answer whose subject begins with an absence", "the same",
+         pattern=phrases.absence_before),
+    Sign("bounce-wording", H, Meaning.BOUNCE, "subject, sender and text of a bounce",
+         "mail systems in 20 languages", pattern=phrases.bounce_text),
+    Sign("bounce-notice", H, Meaning.BOUNCE, "a bounce notice in JSON",
+         "Amazon SES notifications"),
+    # -- no signs: each of them stands in mail that a person wrote -----------------------------------
+    Sign("suppress-answers", N, Meaning.MACHINE,
+         "field X-Auto-Response-Suppress",
+         "MS-OXCMAIL §2.1.3.2.17: what the sender wants no answers of; ordinary mail has it too",
+         _names("x-auto-response-suppress")),
+    Sign("generated-source", N, Meaning.MACHINE,
+         "field X-MS-Exchange-Generated-Message-Source",
+         "Exchange: also on what a rule redirects",
+         _names("x-ms-exchange-generated-message-source")),
+    Sign("loop-field", N, Meaning.MACHINE, "field X-Loop with others' addresses",
+         "aliases and gateways write it too", _names("x-loop")),
+    Sign("mailing-tool", N, Meaning.MACHINE, "a field of a mailing tool",
+         "SendGrid, Mailgun, Mailchimp, Google: practice software sends people's mail by them",
+         _names("feedback-id x-feedback-id x-campaign-id x-campaignid x-mailgun-sid x-sg-eid "
+                "x-csa-complaints x-report-abuse-to x-mailchimp-id")),
+    Sign("list-address", N, Meaning.MACHINE,
+         "an address as lists have it (-request, -owner)",
+         "RFC 2142 §6; records-request@ is a department", pattern=_regex(
+             r"owner-.+|.+-(?:bounces|request|owner)")),
+    Sign("system-name", N, Meaning.MACHINE, "a mail system's name",
+         "Postfix, Exchange, Sendmail; administrators are people", pattern=_regex(
+             r"mail(?:er)?[-_. ]?(?:daemon|delivery (?:sub)?system|administrator|system)"
+             r"|postmaster|system administrator")),
+    Sign("auto-subject", N, Meaning.ANSWER,
+         "a subject that begins with Auto: or an absence",
+         "autoresponders; people write so too", pattern=phrases.auto_or_absence),
+)  # fmt: skip
+BY_NAME = {sign.name: sign for sign in SIGNS}
+BY_FIELD: dict[str, list[Sign]] = {}
+for _sign in SIGNS:
+    for _field in _sign.fields:
+        BY_FIELD.setdefault(_field, []).append(_sign)
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """Something that happens to a message without a person deciding it, and what it takes."""
+
+    what: str
+    needs: str
+    readable: str  # where its words stay readable
+    correct: str
+
+
+_CORRECT = "“A person wrote this” on the message · `intake ticket ID not-automatic`"
+CONSEQUENCES: tuple[Consequence, ...] = (
+    Consequence(
+        "no automatic mail is sent about it; a caveat says why",
+        "a proof or a hint",
+        "on its ticket, like any message",
+        _CORRECT,
+    ),
+    Consequence(
+        "it reopens no completed ticket",
+        "a proof that it is an automatic answer or sent by a program",
+        "on that ticket",
+        _CORRECT,
+    ),
+    Consequence(
+        "a mail of ours counts as bounced, its contact as unreachable",
+        "a delivery report as a part, about a mail of ours; or no sender in the envelope, to the "
+        "return path of that mail; or that mail attached, sent by a mail system",
+        "as a note on the ticket, its whole text folded below what it says",
+        _CORRECT + "; the mail and its contact are as before",
+    ),
+    Consequence(
+        "a contact gets no more surveys",
+        "a feedback report as a part, about a mail of ours",
+        "as a note on the ticket",
+        _CORRECT,
+    ),
+    Consequence(
+        "a mail of ours that came back opens no ticket",
+        "our own signed Message-ID",
+        "as a note on the ticket",
+        _CORRECT,
+    ),
+    Consequence(
+        "it counts as a duplicate, and no second message is shown",
+        "the same id, sender, content and date as a message that is there",
+        "as that message, which says that it came again",
+        "“Another request: make it a ticket” · `intake ticket ID not-duplicate`",
+    ),
+    Consequence(
+        "it is put on no ticket",
+        "a delivery or feedback report as a part, or no sender in the envelope and our return "
+        "path, and no mail of ours it is about",
+        "in “Automated mail”, `intake automated`",
+        "“Make it a ticket” · `intake automated ID ticket`",
+    ),
+)
+
+
+def ordered(found: Iterable[Sign]) -> tuple[Sign, ...]:
+    """Return the signs among these, each once and in the order of the table."""
+    present = {sign.name for sign in found if sign.grade is not Grade.NONE}
+    return tuple(sign for sign in SIGNS if sign.name in present)
+
+
+def with_sign(names: Iterable[str], name: str) -> tuple[str, ...]:
+    """Return the names of these signs and of one more, each once and in the order of the table."""
+    return tuple(sign.name for sign in ordered(BY_NAME[n] for n in (*names, name) if n in BY_NAME))
+
+
+def proves(names: Iterable[str], *meanings: Meaning) -> bool:
+    """Whether signs of these names prove one of these meanings (any meaning, where none is given)."""
+    signs = (BY_NAME[name] for name in names if name in BY_NAME)
+    return any(s.grade is Grade.PROOF and (not meanings or s.means in meanings) for s in signs)
+
+
+def described(names: Iterable[str]) -> str:
+    """What was seen, for people: the labels of these signs, each once; a name not known as it is."""
+    labels = (BY_NAME[name].label if name in BY_NAME else name for name in names)
+    return ", ".join(dict.fromkeys(labels))
+
+
+def unread_address(email: str) -> bool:
+    """Whether an address says by its local part that nobody reads it (no-reply, a mail system)."""
+    local = email.partition("@")[0].strip()
+    robot, daemon = BY_NAME["robot-address"].pattern, BY_NAME["daemon-address"].pattern
+    assert robot is not None
+    assert daemon is not None
+    return bool(robot.fullmatch(local) or daemon.fullmatch(local))
+
+
+def markdown() -> str:
+    """The tables as Markdown: what happens on which evidence, and every sign with its source."""
+    lines = ["| what happens | it takes | its words stay | to correct it |", "|---|---|---|---|"]
+    lines += [f"| {c.what} | {c.needs} | {c.readable} | {c.correct} |" for c in CONSEQUENCES]
+    lines += ["", "| sign | grade | says | source |", "|---|---|---|---|"]
+    for sign in SIGNS:
+        fields = f" ({', '.join(sorted(sign.fields))})" if len(sign.fields) > 1 else ""
+        lines.append(f"| {sign.label}{fields} | {sign.grade} | {sign.means} | {sign.source} |")
+    return "\n".join(lines)

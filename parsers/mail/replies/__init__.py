@@ -1,0 +1,1 @@
+"""Replies: the newest text told from quotes, quoted headers and signatures."""

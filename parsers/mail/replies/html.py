@@ -1,0 +1,140 @@
+"""Quotes in the HTML of a reply, by the marks mail programs put on them."""
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from parsers.text import charsets
+from parsers.text import html as text_html
+
+# Elements that hold what is quoted, whole.
+QUOTES = (
+    ".gmail_quote_container",
+    ".gmail_quote",
+    ".gmail_extra > blockquote",
+    "blockquote[type=cite]",
+    "blockquote.gmail_quote",
+    ".moz-cite-prefix",
+    ".moz-email-headers-table",
+    ".yahoo_quoted",
+    "#yahoo_quoted",
+    ".yahoo-quoted-begin",
+    ".protonmail_quote",
+    ".tutanota_quote",
+    ".zmail_extra",
+    ".zmail_extra_hr",
+    "#OLK_SRC_BODY_SECTION",
+    "[id$=OLK_SRC_BODY_SECTION]",
+    ".ms-outlook-mobile-reference-message",
+    "#mail-editor-reference-message-container",
+    ".OutlookMessageHeader",
+    ".quoted-message",
+    ".front-blockquote",
+    ".hubspot-reply-quote",
+    "#reply-intro",
+    ".AOLMsgPart_quote",
+    ".mailspring-quote",
+    ".freescout-reply",
+)
+# Elements from which on everything is quoted.
+CUTS = (
+    "#divRplyFwdMsg",
+    "#divTaggedContent",
+    "#appendonsend",
+    "[id$=appendonsend]",
+    "[id$=divRplyFwdMsg]",
+    "#stopSpelling",
+    "[name=replySplit]",
+)
+# Outlook draws a line above the quoted header.
+BORDERS = (
+    "border-top:solid #b5c4df",
+    "border-top:solid #e1e1e1",
+    "border-top:solid #b5c4df 1.0pt",
+    "border-top: 1px solid rgb(229, 229, 229)",
+)
+SIGNATURES = (".gmail_signature", ".moz-signature", "#Signature", "[id$=_Signature]", ".protonmail_signature_block")
+FORWARD = (
+    "forwarded message",
+    "begin forwarded message",
+    "weitergeleitete nachricht",
+    "message transféré",
+    "mensaje reenviado",
+)
+
+
+NODES_OF_A_BEGINNING = 40
+SIBLINGS = 20  # elements behind a quote that are looked at for words
+_SKIPPED = ", ".join((*QUOTES, *SIGNATURES))  # a blockquote without a program's mark may be the writer's own
+_MARKS = (
+    "gmail_quote",
+    "<blockquote",
+    "moz-cite",
+    "yahoo_quoted",
+    "protonmail_quote",
+    "divrplyfwdmsg",
+    "appendonsend",
+    "olk_src",
+    "border-top:solid",
+    "quoted",
+    "stopspelling",
+)
+
+
+def has_marks(html: str) -> bool:
+    """Whether HTML has any of the marks mail programs put on quotes."""
+    lower = html.lower()
+    return any(mark in lower for mark in _MARKS)
+
+
+def without_quotes(html: str, *, headers_are_old: bool = True) -> str:
+    """Return the text of a reply without the quotes and signatures that are marked; "" where nothing else is there.
+
+    `headers_are_old` is false for a message that answers none: what stands below a header in it is passed on.
+    """
+    tree = text_html.parsed(html)
+    body = tree.body or tree.root
+    marked = (node for node in tree.css(_SKIPPED) if not _passed_on(node))
+    others = (node for node in tree.css("blockquote") if _ends_its_block(node) and not _passed_on(node))
+    without = frozenset(node.mem_id for node in (*marked, *others))
+    until = _first_of_old(tree) if headers_are_old else frozenset()
+    return charsets.clean(text_html.of_node(body, without=without, until=until))
+
+
+def _ends_its_block(quote: LexborNode) -> bool:
+    """Whether a quote without a mark stands last in a block of its own, as programs put it below an answer.
+
+    Between its writer's words, behind a colon, or on the page itself it is something the writer quotes.
+    """
+    parent, before = quote.parent, quote.prev
+    if parent is None or parent.tag in {"body", "html", "-document"} or _says_something_behind(quote):
+        return False
+    while before is not None and before.tag != "-text" and not before.text().strip():
+        before = before.prev
+    return before is None or not before.text().rstrip().endswith(":")
+
+
+def _says_something_behind(node: LexborNode) -> bool:
+    following = node.next
+    for _ in range(SIBLINGS):
+        if following is None:
+            return False
+        if text_html.of_node(following, limit=NODES_OF_A_BEGINNING).strip():
+            return True
+        following = following.next
+    return True
+
+
+def _first_of_old(tree: LexborHTMLParser) -> frozenset[int]:
+    """Nodes from the first of which on all is quoted."""
+    bordered = (node for node in tree.css("div[style]") if _has_border(node.attributes.get("style") or ""))
+    return frozenset(node.mem_id for node in (*tree.css(", ".join(CUTS)), *bordered))
+
+
+def _has_border(style: str) -> bool:
+    plain = style.lower().replace("  ", " ")
+    return any(border in plain for border in BORDERS)
+
+
+def _passed_on(node: LexborNode) -> bool:
+    """Whether a quote is a message passed on, which is news."""
+    beginning = text_html.of_node(node, limit=NODES_OF_A_BEGINNING)[:200].lower()
+    return any(words in beginning for words in FORWARD)

@@ -1,0 +1,1 @@
+"""Syntax of mail: header fields, addresses, MIME parts, transfer encodings."""

@@ -1,0 +1,1 @@
+"""Exports of Kareo secure messages: one row becomes one inbound item."""

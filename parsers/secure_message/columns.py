@@ -1,0 +1,372 @@
+"""Which column of a table holds what, told by its headings alone: never by what the rows look like."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from parsers.options import Profile
+from parsers.text import normalize
+
+# Our field -> headings it goes by, as `fields.label` folds them, the most telling first.
+FIELDS: dict[str, list[str]] = {
+    "body": ["message", "message body", "message text", "message content", "body", "text", "message details", "content",
+             "details", "description", "comments", "comment", "notes", "note", "question"],
+    "company": ["practice name", "practice", "company name", "company", "client name", "client", "customer name",
+                "customer", "clinic name", "clinic", "account name", "organization", "facility", "facility name"],
+    "company_number": ["practice id", "practice number", "practice no", "kareo practice id", "kareo id", "company id",
+                       "client id", "customer id", "customer number", "account id", "account number", "account no",
+                       "account"],
+    "sender": ["from", "sender", "sender name", "from name", "sent by", "submitted by", "created by", "author",
+               "contact", "contact name", "contact person", "user", "user name", "name", "full name"],
+    "email": ["from email", "sender email", "from e mail", "contact email", "email address", "email", "e mail",
+              "e mail address", "user email", "reply to"],
+    "external_id": ["message id", "msg id", "message number", "message no", "msg no", "id", "message guid"],
+    "thread_id": ["thread id", "conversation id", "thread", "conversation"],
+    "sent_at": ["date received", "received date", "date time received", "received", "received at", "received on",
+                "date sent", "sent date", "sent", "sent on", "sent at", "message date", "date", "date time",
+                "created date", "date created", "created", "created on", "created at", "timestamp"],
+    "clock": ["time received", "received time", "time sent", "sent time", "message time", "time"],
+    "to": ["to", "recipient", "recipients", "sent to"],
+    "subject": ["subject", "message subject", "title", "re", "issue", "topic"],
+    "phone": ["phone", "phone number", "contact phone", "callback", "callback number", "call back number", "telephone",
+              "telephone number", "mobile", "cell phone"],
+    "category": ["category", "issue type", "message type", "request type", "type"],
+    "link": ["link", "url", "message link", "message url"],
+    "provider": ["provider", "provider name", "rendering provider", "rendering provider name", "doctor", "physician"],
+    "attachments": ["attachments", "attachment", "files", "file", "attached files", "documents", "attachment links"],
+    "status": ["status", "message status", "read unread", "read", "state"],
+    "flagged": ["flagged", "flag", "is flagged", "starred", "important"],
+    "patient": ["patient name", "patient", "patient full name"],
+    "patient_id": ["patient id", "mrn", "medical record number", "patient number", "patient no", "chart number",
+                   "chart no", "chart", "chart id", "patient mrn"],
+    "birth_date": ["dob", "date of birth", "birth date", "birthdate", "patient dob", "patient date of birth"],
+    "patient_data": ["patient reference", "ssn", "social security number", "encounter id", "encounter",
+                     "date of service", "dos", "diagnosis", "insurance id", "member id", "subscriber id",
+                     "policy number"],
+}  # fmt: skip
+_RANKS = {synonym: (name, rank) for name, listed in FIELDS.items() for rank, synonym in enumerate(listed)}
+PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")  # shown among a ticket's details, nowhere else
+# What a ticket shows among its details: an item has no place of their own for it, or a ticket none for the item's.
+KEPT_FIELDS = (
+    "to", "phone", "category", "provider", "attachments", "status", "flagged", *PATIENT_FIELDS,
+)  # fmt: skip
+SENDER_FIELDS = ("company", "company_number", "sender", "email")
+# What staff call our fields.
+WORDS = {
+    "body": "message text", "company": "practice", "company_number": "practice number", "email": "e-mail address",
+    "external_id": "message id", "thread_id": "thread id", "sent_at": "date", "clock": "time", "to": "recipient",
+    "patient": "patient name", "patient_id": "patient number", "birth_date": "date of birth",
+    "patient_data": "other patient data",
+}  # fmt: skip
+LONGEST = 60  # characters of a heading
+SEARCHED = 30  # rows: titles and filters above a table are fewer
+_DIGIT = re.compile(r"\d")
+_NO_LABEL = re.compile(r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s")  # figures, addresses, sentences: no heading of ours has any
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The heading found: the columns of each field, best first; labels as written and as folded, by column."""
+
+    columns: dict[str, list[int]]
+    labels: dict[int, str]
+    keys: dict[int, str]
+    rows: int  # how many rows of the table are above its first message, titles included
+    fingerprint: str  # of the heading's own rows: 32 hexadecimal digits, whatever is above or below
+    profile: Profile | None = None  # by which it was read
+    own: int = 0  # columns the profile names
+    joined: int = 0  # columns whose label is that of two rows together
+    of_two: bool = False
+    known: "_Known" = field(repr=False, default_factory=lambda: _Known(None))
+    own_rows: tuple[dict[int, str], ...] = ()  # texts of the heading's own rows, one or two
+
+    @property
+    def start(self) -> int:
+        """Return how many rows stand above the heading's first row."""
+        return self.rows - (2 if self.of_two else 1)
+
+    def recognises(self, column: int) -> bool:
+        """Tell whether the heading of a column is one that is known."""
+        key = self.keys.get(column, "")
+        return self.known.names(key) or self.known.meaning(key) is not None
+
+    @property
+    def recognised(self) -> int:
+        """Return how many headings are known."""
+        return sum(map(self.recognises, self.keys))
+
+    @property
+    def is_sure(self) -> bool:
+        """Tell whether so many headings are known that the row cannot be a request."""
+        count, of = self.recognised, len(self.keys)
+        return count == of or (count > 2 and 3 * count >= 2 * of)  # noqa: PLR2004 - nearly all of them
+
+    @property
+    def missing(self) -> list[str]:
+        """What has to be there and is not, in words for staff."""
+        given = {name for name, _ in self.profile.defaults} if self.profile and self.own else set()
+        who = [] if (self.columns.keys() | given) & set(SENDER_FIELDS) else ["the practice or the sender"]
+        return [*([] if "body" in self.columns else ["the message text"]), *who]
+
+    def repeats(self, row: dict[int, str]) -> bool:
+        """Tell a heading row repeated among the messages, as on every page of a printed report.
+
+        A single cell repeats only a heading of a single cell: "Message" may be all that somebody wrote.
+        """
+        if not row or len(row) < min(2, len(self.labels)) or max(map(len, row.values())) > LONGEST:
+            return False
+        if all(self.keys.get(column) == self.known.key(text) for column, text in row.items()):
+            return True
+        return self.of_two and any(self._is_same(own, row) for own in self.own_rows)
+
+    def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
+        return own.keys() == row.keys() and all(self.known.key(own[c]) == self.known.key(row[c]) for c in row)
+
+    def blocks(self) -> list["Heading"]:
+        """Divide the headings of tables side by side, each with a message text and a sender of its own.
+
+        Blank columns part them. Where only one block is a table of messages, the others keep their labels, but no
+        column of theirs stands in for one of the messages': the practice in a summary beside is another's.
+        """
+        whole = [
+            block
+            for block in (self._within(first, last) for first, last in _runs(self.labels))
+            if "body" in block.columns and block.columns.keys() & set(SENDER_FIELDS)
+        ]
+        if not whole:
+            return [self]
+        if len(whole) == 1:
+            columns = {
+                name: taken if name in KEPT_FIELDS else whole[0].columns.get(name, taken)
+                for name, taken in self.columns.items()
+            }
+            return [replace(self, columns=columns)]
+        # What stands between two tables belongs to the one on its left, as a column without a heading.
+        firsts = [min(block.labels) for block in whole]
+        lasts = [first - 1 for first in firsts[1:]]
+        return [self._within(first, last) for first, last in zip([1, *firsts[1:]], [*lasts, None], strict=True)]
+
+    def _within(self, first: int, last: int | None) -> "Heading":
+        rows = [{c: t for c, t in row.items() if c >= first and (last is None or c <= last)} for row in self.own_rows]
+        upper, lower = rows[0], rows[1] if self.of_two else {}
+        block = _heading(upper, lower, self.rows, self.known)
+        return replace(block, fingerprint=self.fingerprint)
+
+
+class _Known:
+    """What headings mean: what a profile says of them first, then what we know ourselves."""
+
+    def __init__(self, profile: Profile | None) -> None:
+        self.profile = profile
+        self._own = dict(profile.columns) if profile else {}
+        self._ranks = {key: rank for rank, key in enumerate(self._own, start=-len(self._own))}
+
+    def key(self, text: str) -> str:
+        """A heading, folded."""
+        split = normalize.label(text)
+        return split if split in self._own else normalize.label(text, _RANKS)
+
+    def meaning(self, key: str) -> tuple[str, int] | None:
+        """The field of a folded heading, and how telling it is, the lower the better; None where it is none of ours."""
+        if key in self._own:
+            return (self._own[key], self._ranks[key]) if self._own[key] else None
+        return _RANKS.get(key)
+
+    def names(self, key: str) -> bool:
+        """Whether the profile itself says what this heading means."""
+        return key in self._own
+
+
+def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> Heading | None:
+    """Find the heading among a sheet's first rows (texts by column); None where no row has a heading of ours.
+
+    What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the upper one merged. A
+    profile for exactly these headings goes before one that names some of them, and that before what we know ourselves.
+    """
+    best = _exact(rows, profiles) or _best(rows, profiles)
+    if best is None or best.missing:
+        return best
+    # A table above the best one is a table too: its rows must not end as titles of the next.
+    finder = Finder(profiles)
+    above = (finder.at(rows[at], rows[at + 1], at) for at in range(best.start))
+    return next((heading for heading in above if heading and not heading.missing), best)
+
+
+def _exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
+    """Return the heading that a profile is for, by its fingerprint."""
+    places = fingerprints(rows)
+    for profile in profiles:
+        if profile.fingerprint in places:
+            at, of_two = places[profile.fingerprint]
+            heading = reading(rows, at, profile, of_two=of_two)
+            if not heading.missing:
+                return heading
+    return None
+
+
+def _best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
+    """Return the row, or two rows, in which most headings are known."""
+    known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
+    candidates = [heading for one in known for heading in _readings(rows, one) if heading.columns and _serves(heading)]
+    return min(candidates, key=_merit, default=None)
+
+
+class Finder:
+    """Recognises the heading of a further table anywhere in a sheet, at little cost for all other rows.
+
+    `find` looks for the first heading leniently, among a few rows. Here every row of a file is a candidate, and a
+    request must not be taken for a heading: at least half of its cells have to be headings that are known, and the
+    others have to look like some. Ask `is_sure` whether it may still be a request.
+    """
+
+    def __init__(self, profiles: Sequence[Profile]) -> None:
+        self._known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
+        self._exact = {one.fingerprint: one for one in reversed(profiles) if one.fingerprint}
+        self._exact_words = {word for one in self._exact.values() for word, _ in one.columns}
+        self._words = _RANKS.keys() | {word for one in profiles for word, _ in one.columns}
+        self._numbered = any(_DIGIT.search(word) for word in self._words)  # no heading of ours holds a digit
+
+    def may_begin(self, row: dict[int, str]) -> bool:
+        """Tell quickly whether a row may be the beginning of a heading."""
+        unknown, exact = len(row) // 2, False
+        for text in row.values():
+            if len(text) > LONGEST or (_NO_LABEL.search(text) and not (self._exact or self._numbered)):
+                return False
+            word = normalize.label(text, self._words)
+            exact = exact or word in self._exact_words
+            if word not in self._words:
+                unknown -= 1
+                if unknown < 0 and not self._exact:
+                    return False
+        return (unknown >= 0 and len(row) > 1) or exact
+
+    def at(self, row: dict[int, str], following: dict[int, str], place: int) -> Heading | None:
+        """Return the heading that begins in this row, None where none does; `place` rows stand above it.
+
+        It may lack required fields: then it is the heading of a table that holds no messages.
+        """
+        if not self.may_begin(row):
+            return None
+        rows = [row, following] if following else [row]
+        for fingerprint, (at, of_two) in fingerprints(rows).items():
+            if at == 0 and fingerprint in self._exact:
+                exact = reading(rows, 0, self._exact[fingerprint], of_two=of_two)
+                if not exact.missing:
+                    return replace(exact, rows=exact.rows + place)
+        candidates = [
+            heading
+            for known in self._known
+            for heading in _readings(rows, known)
+            if heading.start == 0 and heading.columns and _serves(heading) and _is_certain(heading)
+        ]
+        best = min(candidates, key=_merit, default=None)
+        return replace(best, rows=best.rows + place) if best else None
+
+
+def _is_certain(heading: Heading) -> bool:
+    """Tell a row of headings from a request whose cells happen to be words of headings."""
+    count, of = heading.recognised, len(heading.keys)
+    if count == of:
+        return of > 1 and (not heading.missing or of > 2)  # noqa: PLR2004 - two words may be anything
+    others = (text for column, text in heading.labels.items() if text and not heading.recognises(column))
+    return not heading.missing and 2 * count >= of and not any(map(_NO_LABEL.search, others))
+
+
+def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
+    """Yield first and last column of each run of columns with a heading, blank columns between them."""
+    filled = sorted(column for column, text in labels.items() if text)
+    first = last = filled[0] if filled else 0
+    for column in filled[1:]:
+        if column > last + 1:
+            yield first, last
+            first = column
+        last = column
+    if filled:
+        yield first, last
+
+
+def fingerprints(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
+    """What a sheet's first rows are told by, each taken as a heading: which row that is, and whether with the next."""
+    alone = {_fingerprint(row): (at, False) for at, row in enumerate(rows[:SEARCHED])}
+    pairs = enumerate(pairwise(rows[: SEARCHED + 1]))
+    return {_fingerprint(upper, lower): (at, True) for at, (upper, lower) in pairs} | alone
+
+
+def reading(rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *, of_two: bool = False) -> Heading:
+    """Take the row at this place for the heading, with the next one or alone, whatever it says."""
+    known = _Known(profile)
+    if not of_two or at + 1 == len(rows):
+        return _heading(rows[at], {}, at + 1, known)
+    return _heading(rows[at], rows[at + 1], at + 2, known)
+
+
+def _serves(heading: Heading) -> bool:
+    """Whether a profile without a fingerprint is meant for this: it names a heading that is there, or none at all."""
+    return heading.profile is None or heading.own > 0 or not heading.profile.columns
+
+
+def _merit(heading: Heading) -> tuple[int, int, int, int, bool]:
+    # Of two readings that say as much, two rows are one heading only where they make up a label together.
+    return len(heading.missing), -heading.own, -len(heading.columns), -heading.joined, heading.of_two
+
+
+def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading]:
+    """Each row as a heading by itself, and together with the next where all of that one's texts are headings too."""
+    for at in range(min(len(rows), SEARCHED)):
+        alone = _heading(rows[at], {}, at + 1, known)
+        yield alone
+        if at + 1 == len(rows) or not rows[at + 1]:
+            continue
+        both = _heading(rows[at], rows[at + 1], at + 2, known)
+        meant = {column for columns in both.columns.values() for column in columns}
+        meant |= {column for column, key in both.keys.items() if known.names(key)}
+        if rows[at + 1].keys() <= meant and not alone.repeats(rows[at + 1]):
+            yield both
+
+
+def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
+    """Carry a merged upper heading over the columns it covers: Excel keeps its text in the first of them."""
+    spread, last = dict(upper), ""
+    for column in sorted(upper.keys() | lower.keys()):
+        last = upper.get(column) or last
+        spread[column] = last
+    return spread
+
+
+def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Known) -> Heading:
+    spread = _spread(upper, lower) if lower else upper
+    both = {column: f"{spread.get(column, '')} {text}".strip() for column, text in lower.items() if column in spread}
+    joined = {column: text for column, text in both.items() if _is_told(known, text) and text != lower[column]}
+    labels = {column: joined.get(column) or lower.get(column) or spread[column] for column in sorted({*spread, *lower})}
+    keys = {column: known.key(text) for column, text in labels.items() if text}
+    ranked: dict[str, list[tuple[int, int]]] = {}
+    for column, key in keys.items():
+        meaning = known.meaning(key) if len(labels[column]) <= LONGEST else None
+        if meaning:
+            ranked.setdefault(meaning[0], []).append((meaning[1], column))
+    return Heading(
+        columns={name: [column for _, column in sorted(found)] for name, found in ranked.items()},
+        labels=labels,
+        keys=keys,
+        rows=rows,
+        fingerprint=_fingerprint(upper, lower),
+        profile=known.profile,
+        own=sum(map(known.names, keys.values())),
+        joined=len(joined),
+        of_two=bool(lower),
+        known=known,
+        own_rows=(upper, lower) if lower else (upper,),
+    )
+
+
+def _is_told(known: _Known, text: str) -> bool:
+    key = known.key(text)
+    return known.names(key) or known.meaning(key) is not None
+
+
+def _fingerprint(*rows: dict[int, str]) -> str:
+    """A digest of what the headings say, in their order: not of how they are written, nor of the columns between."""
+    told = ("\x1f".join(normalize.label(row[column]) for column in sorted(row)) for row in rows if row)
+    return hashlib.sha256("\x1e".join(told).encode()).hexdigest()[:32]

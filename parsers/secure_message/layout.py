@@ -1,0 +1,500 @@
+"""Find the tables of a sheet: which rows are headings, titles or footers, and which are read as requests.
+
+A row is judged by where it stands and by its whole form, never by how it begins. Whatever stands under a heading for
+the message text is read as a request, or rejected. Titles and footers are counted with their places; every other row
+is handed on, so that it becomes an item or a rejected row.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+from parsers.item import WHY, SheetCounts
+from parsers.options import Options
+from parsers.secure_message import columns as secure_message_columns
+from parsers.secure_message.columns import Finder, Heading
+from parsers.secure_message.row import Line, Rows, counting_fields, letters
+from parsers.spreadsheets.cell_values import UNSOLVED, Value
+from parsers.spreadsheets.formats.xlsx_sheet import MAX_MERGED_COLUMNS
+from parsers.spreadsheets.reader import Table
+
+NO_HEADINGS = (
+    "no headings for messages stand above this row: write who asks and the message into the columns of these names"
+)
+BESIDE = "this stands beside or below the table: write who asks and the message into the columns of these names"
+INCOMPLETE = (
+    "the headings above this row have no column for {missing}: write who asks and the message into the columns of "
+    "these names"
+)
+DOUBTFUL = (
+    "this was taken for the headings of the rows below: if it is a request, write it into the columns of these names"
+)
+ABOVE = "Above the table"  # labels the titles among an item's details
+SHEET = "Sheet"
+
+_MOST_PENDING = 50  # rows without a message, kept until it is clear what follows them
+_LONGEST_TITLE = 200  # characters of a cell; what is longer is somebody's text
+_TITLE_CELLS = 8  # labels and values beside each other, as filters of a report
+_FOOTER_CELLS = 4  # as "Page", 1, "of", 3
+_MOST_PLACES = 20  # runs of rows named; a report of 3,000 pages repeats its heading as often
+
+_COUNT = re.compile(r"[\d.,%$ ()+-]*")
+_TOTAL = re.compile(
+    r"(?:grand |sub-? ?)?totals?"
+    r"(?: (?:number|count|of|open|closed|messages?|rows?|records?|items?|requests?|tickets?)){0,3}"
+    r" ?[:=]?(?: ?\d[\d.,]*)*",
+    re.IGNORECASE,
+)
+_FOOTER = re.compile(
+    r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?"
+    r"|-* ?end of (?:report|list|file|export|document|page)\.? ?-*"
+    r"|(?:report )?(?:generated|printed|created|exported|run)\b(?=\D{0,40}\d).{0,80}"
+    r"|\d+ (?:rows|records|messages|items|entries)(?: (?:in total|total|found|exported))?",
+    re.IGNORECASE,
+)
+_PAGE = re.compile(r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?", re.IGNORECASE)
+_USUAL_NAME = re.compile(
+    r"(?:(?:work)?sheet|table|tabelle|feuil|hoja|foglio|blad|planilha|export|report|data)?[ _-]*\d*", re.IGNORECASE
+)
+
+
+class Request(NamedTuple):
+    """A row to be read under its table's headings, or one under none: `rows` is None, and `reason` says why."""
+
+    line: Line
+    rows: Rows | None
+    reason: str = ""
+
+
+class _Place(NamedTuple):
+    """The columns of one table, and how its rows are read."""
+
+    rows: Rows
+    first: int
+    last: int | None
+
+
+class _Open:
+    """The table, or the tables side by side, under the heading that was met last."""
+
+    def __init__(self, heading: Heading, places: list[_Place], row: int) -> None:
+        self.heading, self.places = heading, places
+        self.row = row  # number of the heading's last row: what is merged above it belongs to no message
+        self.labels = heading.labels.keys()
+        columns = [place.rows.columns for place in places]
+        self.texts = frozenset(column for of in columns for column in of["body"])
+        self.says = self.texts | {column for of in columns for column in of["subject"]}
+        self.body = min(self.texts)
+
+
+class Tally:
+    """Counts what the rows of a sheet are, and where its headings, titles and footers stand."""
+
+    def __init__(self) -> None:
+        self.rows = self.blank = self.hidden_rows = 0
+        self.items = self.repeated = self.rejected = 0
+        self._places = {kind: _Places() for kind in ("headings", "titles", "footers")}
+
+    def add(self, kind: str, row: int) -> None:
+        """Count a heading, title or footer."""
+        self._places[kind].add(row)
+
+    def counts(self, sheet: str) -> SheetCounts:
+        """Return the counts as they are now."""
+        headings_, titles, footers = self._places.values()
+        return SheetCounts(
+            sheet=sheet,
+            rows=self.rows,
+            items=self.items,
+            repeated=self.repeated,
+            rejected=self.rejected,
+            headings=headings_.count,
+            titles=titles.count,
+            footers=footers.count,
+            blank=self.blank,
+            hidden_rows=self.hidden_rows,
+            heading_places=str(headings_),
+            title_places=str(titles),
+            footer_places=str(footers),
+        )
+
+
+class _Places:
+    """Row numbers in as few words as they need."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._runs: list[list[int]] = []
+        self._cut = False
+
+    def add(self, row: int) -> None:
+        self.count += 1
+        if self._runs and self._runs[-1][1] <= row <= self._runs[-1][1] + 1:
+            self._runs[-1][1] = row
+        elif len(self._runs) < _MOST_PLACES:
+            self._runs.append([row, row])
+        else:
+            self._cut = True
+
+    def __str__(self) -> str:
+        runs = [str(first) if first == last else f"{first}-{last}" for first, last in self._runs]
+        return ", ".join([*runs, "…"] if self._cut else runs)
+
+
+class Layout:
+    """The tables of one sheet, found while its rows go by: memory stays the same however many there are."""
+
+    def __init__(self, table: Table, options: Options) -> None:
+        self.tally = Tally()
+        self._table, self._options = table, options
+        self._finder = Finder(options.profiles)
+        self._lines = self._filled()
+        self._first = list(islice(self._lines, secure_message_columns.SEARCHED))
+        self.heading = secure_message_columns.find([line.texts for line in self._first], options.profiles)
+        self._open: _Open | None = None
+        self._pending: list[Line] = []
+        self._reason = NO_HEADINGS
+        self._ahead = _Ahead(iter(()))
+
+    @property
+    def name(self) -> str:
+        """Return the name of the sheet."""
+        return self._table.name
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether there is a table of messages near the top."""
+        return self.heading is not None and not self.heading.missing
+
+    def rewind(self) -> None:
+        """Let go of the rows read so far, and read them anew when their turn comes.
+
+        Of many sheets, each would hold memory until then.
+        """
+        self._first, self._lines = [], self._filled()
+        self.tally = Tally()
+
+    def find_below(self) -> bool:
+        """Tell whether there is a table of messages further down. Reads the whole sheet; rewinds it."""
+        self.rewind()
+        found = (self._heading_at(line.texts, following) for line, following in _with_next(self._lines))
+        readable = any(heading is not None and not heading.missing for heading in found)
+        self.rewind()
+        return readable
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the rows that are to be read, or to be rejected; the others are in the tally."""
+        begin = self.heading.start if self.heading and not self.heading.missing else -1
+        skip = False
+        self._ahead = _Ahead(chain(self._first, self._lines))
+        for at, line in enumerate(self._ahead):
+            following = next(iter(self._ahead.peek(1)), None)
+            if skip:  # it was the second row of a heading
+                skip = False
+                continue
+            if at == begin:
+                yield from self._begin(self.heading, line, following)
+                skip = self._open is not None and self._open.heading.of_two
+                continue
+            if at < begin:  # the first heading has been found by looking at all of these
+                yield from self._above(line)
+                continue
+            if self._open is not None and _is_long(line, self._open.body):  # nearly all rows: no need to look closer
+                yield from self._rows_follow()
+                yield from self._emit(line)
+                continue
+            texts = line.texts
+            repeated = self._open is not None and self._open.heading.repeats(texts)
+            found = None if repeated and self._is_whole(texts) else self._heading_at(texts, following)
+            if repeated and not (found and found.of_two):
+                yield from self._table_ends()
+                self.tally.add("headings", line.number)
+            elif found is not None and not self._adds_nothing(found):
+                yield from self._begin(found, line, following)
+                skip = found.of_two and not found.missing
+            elif self._open is None:
+                yield from self._above(line)
+            else:
+                yield from self._inside(line)
+        yield from self._table_ends()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def _filled(self) -> Iterator[Line]:
+        """Yield the rows with anything in them, and with the values of merged cells that reach down into them."""
+        read, ours = self._table.cells.value, set[int]()
+        covering: dict[int, tuple[int, int, Value]] = {}  # column -> last row, first row, value
+        last, blank, tally = 0, False, self.tally
+        for at, row in enumerate(self._table.rows()):
+            values = {}
+            for column, cell in row.cells.items():
+                value = read(cell)
+                if value.text or value.flaw:
+                    values[column] = value
+            if at < secure_message_columns.SEARCHED:
+                ours |= {column for column, value in values.items() if value.text == WHY}
+            if ours:
+                values = {column: value for column, value in values.items() if column not in ours}
+            skipped = max(row.number - last - 1, 0)
+            tally.rows += skipped + 1
+            tally.blank += skipped if values else skipped + 1
+            tally.hidden_rows += row.hidden
+            last = max(last, row.number)
+            blank = blank or skipped > 0 or not values
+            if not values:
+                continue
+            if covering:
+                covering = {c: one for c, one in covering.items() if one[0] >= row.number and c not in values}
+                carried = {c: one[1:] for c, one in covering.items()}
+                yield Line(row.number, row.hidden, values, carried, after_blank=blank)
+            else:
+                yield Line(row.number, row.hidden, values, after_blank=blank)
+            blank = False
+            for column, end in row.merged.items():
+                if column in values and len(covering) < MAX_MERGED_COLUMNS:
+                    covering[column] = (end, row.number, values[column])
+
+    def _is_whole(self, texts: dict[int, str]) -> bool:
+        """Tell a row with as many cells as the heading: a shorter one may be the upper row of another heading."""
+        return self._open is not None and (self._open.heading.of_two or len(texts) == len(self._open.labels))
+
+    def _adds_nothing(self, heading: Heading) -> bool:
+        """Tell a doubtful heading under which the rows would mean what they mean already: it is a request then."""
+        if heading.is_sure or self._open is None:
+            return False
+        columns = self._open.heading.columns
+        return all(set(taken) <= set(columns.get(name, ())) for name, taken in heading.columns.items())
+
+    def _heading_at(self, texts: dict[int, str], following: Line | None) -> Heading | None:
+        if not self._finder.may_begin(texts):
+            return None
+        return self._finder.at(texts, following.texts if following else {}, 0)
+
+    # -- what becomes of a row ------------------------------------------------------------------------------------
+
+    def _begin(self, heading: Heading | None, line: Line, following: Line | None) -> Iterator[Request]:
+        """Begin a new table, or note that what follows is none of ours."""
+        assert heading is not None
+        if heading.missing:
+            yield from self._table_ends()
+            self._open = None
+            self._reason = INCOMPLETE.format(missing=" nor for ".join(heading.missing))
+            yield self._stray(line)
+            return
+        titles = self._take_titles()
+        yield from self._table_ends()
+        for title in titles:
+            self.tally.add("titles", title.number)
+        rows = [line, following] if heading.of_two and following else [line]
+        for row in rows:
+            if heading.is_sure or heading is self.heading:
+                self.tally.add("headings", row.number)
+            else:  # read as a heading, and shown as well: it may be a request
+                yield self._stray(row, DOUBTFUL)
+        places = list(self._places(heading, self._around(titles)))
+        self._open = _Open(heading, places, rows[-1].number)
+
+    def _around(self, titles: list[Line]) -> tuple[tuple[str, str], ...]:
+        """Return what stands around a table and belongs to each of its rows, as details."""
+        above = "\n".join(" ".join(value.text for value in title.values.values() if value.text) for title in titles)
+        around = [(ABOVE, above)] if above else []
+        if not _USUAL_NAME.fullmatch(self.name):
+            around.append((SHEET, self.name))
+        return tuple(around)
+
+    def _places(self, heading: Heading, around: tuple[tuple[str, str], ...]) -> Iterator[_Place]:
+        """Yield where the tables under a heading are; those side by side are named by their columns."""
+        blocks = heading.blocks()
+        if len(blocks) == 1:
+            yield _Place(self._rows(blocks[0], self.name, around), 1, None)
+            return
+        firsts = [1, *(min(block.labels) for block in blocks[1:])]
+        lasts = [*(first - 1 for first in firsts[1:]), None]
+        for block, first, last in zip(blocks, firsts, lasts, strict=True):
+            columns = f"columns {letters(min(block.labels))} to {letters(max(block.labels))}"
+            name = f"{self.name}, {columns}" if self.name else columns
+            yield _Place(self._rows(block, name, around), first, last)
+
+    def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> Rows:
+        """Return how the rows under a heading are read; those that follow say which ids count rows."""
+        following = [line.values for line in self._ahead.peek(secure_message_columns.SEARCHED)]
+        if heading.of_two:  # its second row has not been taken yet
+            following = following[1:]
+        counting = counting_fields(heading, following)
+        return Rows(heading, name, self._table.cells, self._options, around, counting=counting)
+
+    def _above(self, line: Line) -> Iterator[Request]:
+        """Keep what may be a title of the table to come; what is none has no headings."""
+        if not _is_title(line):
+            yield self._stray(line)
+            return
+        self._pending.append(line)
+        if len(self._pending) > secure_message_columns.SEARCHED:
+            yield self._stray(self._pending.pop(0))
+
+    def _inside(self, line: Line) -> Iterator[Request]:
+        """Read what stands under the headings; keep a row without a message until it is clear what follows it."""
+        assert self._open is not None
+        if self._is_total(line, self._open):
+            self._pending.append(line)
+        elif line.values.keys().isdisjoint(self._open.says):
+            self._pending.append(line)
+            if len(self._pending) > _MOST_PENDING:
+                yield from self._one_row_follows(self._pending.pop(0))
+        else:
+            yield from self._rows_follow()
+            yield from self._emit(line)
+
+    def _rows_follow(self) -> Iterator[Request]:
+        """Settle the pending rows: they stand in the middle of a table."""
+        while self._pending:
+            yield from self._one_row_follows(self._pending.pop(0))
+
+    def _one_row_follows(self, line: Line) -> Iterator[Request]:
+        assert self._open is not None
+        if self._is_total(line, self._open) or (_PAGE.fullmatch(_joined(line)) and self._is_outside(line)):
+            self.tally.add("footers", line.number)
+        else:
+            yield from self._emit(line)
+
+    def _table_ends(self) -> Iterator[Request]:
+        """Settle the pending rows: no row of the same table or page follows."""
+        pending, self._pending = self._pending, []
+        footer = False
+        for line in pending:
+            if self._open is None:
+                yield self._stray(line)
+            elif self._is_total(line, self._open) or (
+                self._is_outside(line) and (_is_footer(line) or (footer and _is_note(line)))
+            ):
+                footer = True
+                self.tally.add("footers", line.number)
+            else:
+                yield from self._emit(line)
+
+    def _take_titles(self) -> list[Line]:
+        """Take from the pending rows those that are titles of a table that begins below them."""
+        pending = self._pending
+        if self._open is None:
+            self._pending = []
+            return pending
+        at = len(pending)
+        while at and _is_title(pending[at - 1]) and not self._ends_a_table(pending[at - 1]):
+            at -= 1
+        # Two cells may be a request that lacks its text, unless blank rows part them from the table above.
+        while at < len(pending) and not (pending[at].after_blank or all(map(_is_note, pending[at:]))):
+            at += 1
+        self._pending = pending[:at]
+        return pending[at:]
+
+    def _ends_a_table(self, line: Line) -> bool:
+        assert self._open is not None
+        return _is_footer(line) or self._is_total(line, self._open)
+
+    def _is_outside(self, line: Line) -> bool:
+        assert self._open is not None
+        return line.values.keys().isdisjoint(self._open.texts)
+
+    def _is_total(self, line: Line, table: _Open) -> bool:
+        """Tell the total below a table: declared as such by the workbook, or "Total" with nothing but counts."""
+        if line.number in self._table.totals:
+            counted = (value for column, value in line.values.items() if column in table.says)
+            return all(_is_count(value) or _TOTAL.fullmatch(value.text) for value in counted)
+        first = min(line.values)
+        if not _TOTAL.fullmatch(line.values[first].text) or first in table.says:
+            return False
+        if len(line.values) == 1 and line.carried:  # it may be the practice of a message that is merged over rows
+            return False
+        return all(_is_count(value) for column, value in line.values.items() if column != first)
+
+    def _emit(self, line: Line) -> Iterator[Request]:
+        """Hand a row on, to be read under the headings of its table."""
+        table = self._open
+        assert table is not None
+        if line.values.keys().isdisjoint(table.labels):
+            yield self._stray(line, BESIDE)
+            return
+        line = line.completed(table.row)
+        if len(table.places) == 1:
+            yield Request(line, table.places[0].rows)
+            return
+        beside = -1
+        for place in table.places:
+            values = {
+                column: value
+                for column, value in line.values.items()
+                if column >= place.first and (place.last is None or column <= place.last)
+            }
+            if values:
+                beside += 1
+                yield Request(line._replace(values=values), place.rows)
+        self.tally.rows += beside  # a row of each of the tables
+
+    def _stray(self, line: Line, reason: str = "") -> Request:
+        return Request(line, None, reason or self._reason)
+
+
+class _Ahead(Iterator[Line]):
+    """Rows of which the next ones can be looked at before their turn."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self._waiting: deque[Line] = deque()
+
+    def __next__(self) -> Line:
+        """Return the next row."""
+        return self._waiting.popleft() if self._waiting else next(self._lines)
+
+    def peek(self, most: int) -> list[Line]:
+        """Return up to so many of the rows that follow, without taking them."""
+        if len(self._waiting) < most:
+            self._waiting.extend(islice(self._lines, most - len(self._waiting)))
+        return list(islice(self._waiting, most))
+
+
+def _with_next(lines: Iterator[Line]) -> Iterator[tuple[Line, Line | None]]:
+    """Yield each row with the one that follows it."""
+    this = next(lines, None)
+    while this is not None:
+        following = next(lines, None)
+        yield this, following
+        this = following
+
+
+def _is_long(line: Line, column: int) -> bool:
+    """Tell a text that is too long for a heading or a count."""
+    value = line.values.get(column)
+    return value is not None and len(value.text) > secure_message_columns.LONGEST
+
+
+def _joined(line: Line) -> str:
+    return " ".join(line.values[column].text for column in sorted(line.values))
+
+
+def _is_footer(line: Line) -> bool:
+    """Tell a row that is, as a whole, what a report prints below its rows."""
+    if len(line.values) > _FOOTER_CELLS or any(len(value.text) > _LONGEST_TITLE for value in line.values.values()):
+        return False
+    joined = _joined(line)
+    return bool(_FOOTER.fullmatch(joined) or _TOTAL.fullmatch(joined))
+
+
+def _is_note(line: Line) -> bool:
+    """Tell a single short cell."""
+    return len(line.values) == 1 and all(len(value.text) <= _LONGEST_TITLE for value in line.values.values())
+
+
+def _is_title(line: Line) -> bool:
+    """Tell a row that may be a title above a table: a cell or two, or labels and their values in turn."""
+    values = [line.values[column] for column in sorted(line.values)]
+    if any(len(value.text) > _LONGEST_TITLE or value.flaw for value in values):
+        return False
+    pairs = len(values) <= _TITLE_CELLS and all(value.text.endswith(":") for value in values[::2])
+    return len(values) <= 2 or pairs  # noqa: PLR2004 - a title, or a label and a value
+
+
+def _is_count(value: Value) -> bool:
+    """Tell a bare number, or a formula whose value is not stored."""
+    return bool(_COUNT.fullmatch(value.text)) and value.flaw in {"", UNSOLVED}

@@ -1,0 +1,1 @@
+"""Table files of any format as sheets of rows; knows nothing of messages."""

@@ -1,0 +1,1 @@
+"""One module a file format: .xlsx, .xlsb, .xls, .ods, CSV, HTML, XML."""

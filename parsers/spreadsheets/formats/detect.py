@@ -1,0 +1,64 @@
+"""What a file is, told by its content alone, and what to do where it is nothing we read."""
+
+from enum import StrEnum
+
+from parsers.item import ParseError
+from parsers.spreadsheets.formats.zip_package import Package
+
+SAVE_AS = "open it in Excel and save it as .xlsx"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+ZIP = b"PK"
+OLD_FORMAT = f"old Excel format: {SAVE_AS}"
+OLD_DAMAGED = f"a damaged workbook in the old Excel format: {SAVE_AS}, or export the messages again"
+
+# Part of a main content type ([Content_Types].xml) -> what it is that is not a workbook.
+_OTHER_TYPES = {
+    "wordprocessingml": "a Word document: save the messages as an Excel workbook (.xlsx)",
+    "presentationml": "a PowerPoint presentation: save the messages as an Excel workbook (.xlsx)",
+}
+_MAIN_TYPES = (
+    "spreadsheetml.sheet.main+xml",
+    "spreadsheetml.template.main+xml",
+    "ms-excel.sheet.macroenabled.main+xml",
+    "ms-excel.template.macroenabled.main+xml",
+)
+
+
+class Packed(StrEnum):
+    """What a zip may hold that we read."""
+
+    WORKBOOK = "xlsx"
+    BINARY = "xlsb"
+    OPEN_DOCUMENT = "ods"
+
+
+def packed(package: Package) -> Packed:
+    """Tell what a zip holds. Raises ParseError, saying what it is and what to do, for anything but a workbook."""
+    if "[content_types].xml" not in package.names:
+        if "content.xml" in package.names:
+            return Packed.OPEN_DOCUMENT
+        if "index/document.iwa" in package.names:
+            raise ParseError("an Apple Numbers document: export it as an Excel workbook (.xlsx)")
+        raise ParseError(f"a zip, but not an Excel workbook: {SAVE_AS}")
+    types = " ".join(attrs.get("ContentType", "") for _, _, attrs in package.elements("[Content_Types].xml")).casefold()
+    for mark, message in _OTHER_TYPES.items():
+        if mark in types:
+            raise ParseError(message)
+    if "sheet.binary" in types:
+        return Packed.BINARY
+    if not any(mark in types for mark in _MAIN_TYPES):
+        raise ParseError(f"an Office file, but not an Excel workbook: {SAVE_AS}")
+    return Packed.WORKBOOK
+
+
+def what_else(raw: bytes) -> str:
+    """Say what bytes that are no table are, and what to do about it."""
+    if not raw.strip(b"\xef\xbb\xbf \t\r\n"):
+        return "an empty file: export the messages again"
+    for start, words in {
+        b"%PDF": "a PDF, not an Excel workbook: export the messages as an Excel workbook (.xlsx)",
+        b"{\\rtf": "a text document (RTF), not an Excel workbook: save the messages as an Excel workbook (.xlsx)",
+    }.items():
+        if raw.lstrip().startswith(start):
+            return words
+    return f"not an Excel workbook: {SAVE_AS}"
