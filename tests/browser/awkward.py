@@ -31,6 +31,22 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>window.name="owned"</scr
 PAGE = b"<!doctype html><script>window.name='owned'</script>"
 
 
+REPORT = f"""From: MAILER-DAEMON@mx.example
+Subject: {LONG}
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+{SCRIPT} {LONG}
+--b
+Content-Type: message/delivery-status
+
+Action: failed
+--b--
+""".encode()
+
+
 def hostile_mail() -> bytes:
     """A mail whose every part would like to run in the browser of who reads it."""
     files = (("picture.svg", "image/svg+xml", SVG), ("invoice.pdf.html", "text/html", PAGE))
@@ -44,6 +60,7 @@ class Awkward:
     hostile: int
     long: int
     unmapped: int  # a delivery: a workbook with headings nobody knows
+    automatic: int  # a ticket whose only message looks automatic
 
 
 def add(house: House, clock: HandClock) -> Awkward:
@@ -58,6 +75,9 @@ def add(house: House, clock: HandClock) -> Awkward:
     desk.takes(ME, taken)
     desk.notes(taken, f"{SCRIPT} {LONG}")
     desk.completes(desk.mail(letter((HEBREW, "dana@sharon.example"), "תודה", "תודה רבה")), ME, 1, f"{SCRIPT} {LONG}")
+    automatic = desk.mail(letter((LONG[:60], "news@list.example"), "Newsletter", SCRIPT, precedence="bulk"))
+    Intake(house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=REPORT, envelope={}))
+    read_waiting(house)
     unmapped = _broken(house)
     with house.store.transaction() as session:
         me = session.scalars(select(Staff).where(Staff.name == ME)).one()
@@ -69,7 +89,7 @@ def add(house: House, clock: HandClock) -> Awkward:
         event = session.scalars(select(HookEvent).order_by(HookEvent.id)).first()
         assert event is not None
         event.state, event.attempts, event.reason = TellState.GIVEN_UP, 52, "no answer within ten seconds"
-    return Awkward(hostile, taken, unmapped)
+    return Awkward(hostile, taken, unmapped, automatic)
 
 
 def _broken(house: House) -> int:

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from sqlalchemy import select
 
 from console.web.app import create
 from tests.browser import awkward, fortnight
 from tests.browser.seat import Seat, served
 from tests.house import HandClock, Woken
 from tests.web import at_desk
+from workflow import kept_forms
+from workflow.account_models import Account
 from workflow.house import House, open_house
+from workflow.kept_forms import Filled
 from workflow.settings import Mailbox, OAuth2, Settings
 from workflow.states import Role
 
@@ -69,6 +73,17 @@ class Busy:
     signed_in: dict[str, Any]
 
 
+def _keep_a_form(house: House) -> str:
+    """Keep what an admin typed when their session had ended; return its key."""
+    fields = (("text", f"{awkward.SCRIPT} {awkward.LONG}"), ("seen", "1"))
+    filled = Filled("/tickets/1/do/note", fields, (("file", awkward.LONG),))
+    with house.store.transaction() as session:
+        account = session.scalars(select(Account.id).where(Account.email == "ann@pmb.example")).one()
+        key = kept_forms.keep(session, house.sealer, account, filled, house.clock())
+    assert key is not None
+    return key
+
+
 @pytest.fixture(scope="session")
 def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
     """What every page is looked at with: made once, because nobody changes it."""
@@ -82,7 +97,8 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
     numbers = vars(fortnight.fill(house, clock)) | vars(awkward.add(house, clock))
     cookie = at_desk(house, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None
+    kept = _keep_a_form(house)
     signed_in = {"cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]}
     with served(create(house)) as address:
-        yield Busy(house, address, numbers, signed_in)
+        yield Busy(house, address, numbers | {"kept": kept}, signed_in)
     house.close()

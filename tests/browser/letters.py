@@ -23,6 +23,7 @@ def letter(
     html: str = "",
     files: tuple[tuple[str, str, bytes], ...] = (),
     to: str = SUPPORT,
+    precedence: str = "",
 ) -> bytes:
     """A mail to the desk; `files` are (name, type, content)."""
     message = EmailMessage(policy=SMTP)
@@ -31,6 +32,8 @@ def letter(
     message["To"] = to
     message["Subject"] = subject
     message["Message-ID"] = f"<b{next(_numbers)}@{domain}>"
+    if precedence:
+        message["Precedence"] = precedence
     message.set_content(text)
     if html:
         message.add_alternative(html, subtype="html")

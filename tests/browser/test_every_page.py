@@ -18,6 +18,7 @@ PAGES = {
     "/": ("/", "/?view=open", "/?view=mine", "/?view=spam", "/?view=withdrawn", "/?view=all&q=claim", "/?sort=due"),
     "/account": ("/account",),
     "/account/tokens": ("/account/tokens",),
+    "/automated": ("/automated",),
     "/change": ("/change",),
     "/companies": ("/companies", "/companies?q=nobody"),
     "/companies/<int:number>": ("/companies/1",),
@@ -26,6 +27,8 @@ PAGES = {
     "/companies/new": ("/companies/new",),
     "/contacts/<int:number>": ("/contacts/1",),
     "/dashboard": ("/dashboard", "/dashboard?days=7"),
+    "/kept-forms": ("/kept-forms",),
+    "/kept-forms/<key>": ("/kept-forms/{kept}",),
     "/mail-texts": ("/mail-texts",),
     "/messages/<int:number>/text": ("/messages/1/text",),
     "/mf-recovery-codes": ("/mf-recovery-codes",),
@@ -50,7 +53,7 @@ PAGES = {
     "/tf-setup": ("/tf-setup",),
     "/tickets/<int:number>": (
         "/tickets/{rich}", "/tickets/{form}", "/tickets/{row}", "/tickets/{called}", "/tickets/{completed}",
-        "/tickets/{merged}", "/tickets/{hostile}", "/tickets/{long}", "/nothing-here",
+        "/tickets/{merged}", "/tickets/{automatic}", "/tickets/{hostile}", "/tickets/{long}", "/nothing-here",
     ),
     "/tickets/<int:number>/answer": (
         "/tickets/{rich}/answer?text=Billing+Support+Recap+of+Resolution", "/tickets/{hostile}/answer",
@@ -68,7 +71,7 @@ PUBLIC = {
 OTHERS = {
     "/answer-files/<int:number>",
     "/attachments/<int:number>", "/attachments/<int:number>/view",
-    "/bootstrap/static/<path:filename>", "/dashboard/<name>.csv", "/dashboard/<name>.svg", "/health",
+    "/bootstrap/static/<path:filename>", "/kept-forms/newest", "/dashboard/<name>.csv", "/dashboard/<name>.svg", "/health",
     "/messages/<int:number>/html", "/metrics", "/operations/audit.csv", "/operations/deliveries.csv",
     "/operations/deliveries/<int:number>/original",
     "/operations/deliveries/<int:number>/rejected.xlsx", "/operations/ledger.csv",
