@@ -7,6 +7,7 @@ import re
 import smtplib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from itertools import count
@@ -21,7 +22,7 @@ from ingest.intake import Intake
 from tests.house import contact, counted, staff
 from workflow import judgement, letter, outbox
 from workflow.house import House
-from workflow.models import AutomatedMail, Delivery, Filing, Message, Outgoing, Ticket
+from workflow.models import AutomatedMail, Delivery, Filing, Message, Outgoing, Ticket, TicketRelation
 from workflow.process import Milestone, Template
 from workflow.settings import Settings
 from workflow.states import Judgement, OutboxState, Outcome, Role, Status
@@ -344,6 +345,138 @@ def test_a_bounce_that_was_none_is_taken_back_whole(desk: Desk, way: str) -> Non
         assert not message.text.startswith("Mail ")
         assert all(task.done_at for task in session.get_one(Ticket, number).tasks)
         assert session.scalars(select(Delivery).order_by(Delivery.id.desc()).limit(1)).one().by_person
+
+
+BOUNCED_ELSEWHERE = STATUS.replace("ivy.long@oakhill", "claims@payer")
+
+
+def test_a_bounce_of_somebody_elses_mail_that_refers_to_ours_marks_nobody(desk: Desk) -> None:
+    number = desk.opened()
+    name = f"<theirs@desk.example>\nReferences: {desk.notice()['Message-ID']}"
+    text = BOUNCED_ELSEWHERE.format(name=name)
+    desk.send(text, REPORT, "MIME-Version: 1.0", sender="postmaster@mx.payer.example", envelope="")
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_a_customer_who_sends_our_mail_back_can_be_written_to(desk: Desk) -> None:
+    number = desk.opened()
+    name = str(desk.notice()["Message-ID"])
+    attached = f"Content-Type: message/rfc822\n\nMessage-ID: {name}\n\nx"
+    text = f"--b\n\nUser unknown, said the payer; your mail is attached\n--b\n{attached}\n--b--"
+    mixed = 'Content-Type: multipart/mixed; boundary="b"'
+    desk.send(text, mixed, "MIME-Version: 1.0", "Subject: Undeliverable statements", envelope="")
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> None:
+    filing = desk.send(
+        STATUS.format(name="<theirs@oakhill.example>"), REPORT, "MIME-Version: 1.0", "Subject: Fwd: this came back",
+    )  # fmt: skip
+    assert filing.outcome is Outcome.OPENED
+
+
+def return_path(desk: Desk, number: int) -> str:
+    return letter.return_path(desk.mail(number).id, desk.house.settings, desk.house.signer)
+
+
+def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk: Desk) -> None:
+    number = desk.completed()
+    words = "We are another practice. Claim 99 was denied."
+    filing = desk.send(words, sender="cy@other.example", to=return_path(desk, number))
+    assert filing.outcome is Outcome.OPENED
+    assert all("another practice" not in text for _, text in desk.words(number))
+    with desk.house.store.reading() as session:
+        assert session.get(TicketRelation, (filing.ticket_id, number)) is not None
+
+
+def test_a_strangers_automatic_answer_that_is_corrected_gets_a_ticket_of_its_own(desk: Desk) -> None:
+    number = desk.opened()
+    fields = ["Auto-Submitted: auto-replied", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    desk.send("Claim 9 of our practice.", *fields, sender="cy@other.example")
+    desk.correct(number)
+    assert [direction for direction, _ in desk.words(number)] == ["in", "out"]
+    assert "Claim 9 of our practice." in desk.words(number + 1)[0][1]
+    assert desk.status(number + 1) is Status.OPEN
+
+
+@pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
+def test_a_corrected_answer_to_an_ended_ticket_opens_one_that_follows_it(desk: Desk, status: Status) -> None:
+    number = desk.opened()
+    fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        desk.house.desk.end(session, ticket, status, by="Dana", reason="x", now=desk.house.clock())
+    desk.send("It must go on after all.", *fields)
+    desk.correct(number)
+    assert "It must go on after all." in desk.words(number + 1)[0][1]
+    assert desk.status(number + 1) is Status.OPEN
+
+
+def test_an_answer_to_a_merged_ticket_stands_on_the_one_that_goes_on(desk: Desk) -> None:
+    first = desk.opened()
+    fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    second = desk.opened("And another question.")
+    with desk.house.store.transaction() as session:
+        one, two = (session.get_one(Ticket, n) for n in (first, second))
+        desk.house.desk.merge(session, one, two, by="Dana", now=desk.house.clock())
+    desk.send("Claim 11 is still open.", *fields)
+    assert "Claim 11 is still open." in desk.words(second)[-1][1]
+
+
+def test_marking_a_later_message_leaves_the_ticket_as_it_is(desk: Desk) -> None:
+    number = desk.opened()
+    desk.send("I am away till Monday.", to=str(desk.notice()["Reply-To"]))
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        later = ticket.messages[-1]
+        judgement.mark_automatic(session, ticket, later.id, by="Dana", now=desk.house.clock())
+        assert not ticket.automated
+
+
+def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    report(desk, "return path")
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        first = next(m for m in ticket.messages if m.judgement is Judgement.BOUNCED)
+        judgement.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
+    assert desk.mail(number).state is OutboxState.BOUNCED
+
+
+def test_a_mail_that_comes_back_again_after_a_correction_gives_a_task_again(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    desk.correct(number)
+    report(desk, "return path")
+    with desk.house.store.reading() as session:
+        assert [t.text for t in session.get_one(Ticket, number).tasks if t.done_at is None]
+
+
+def test_who_writes_can_be_written_to_again(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    desk.send("Here I am.", to=str(desk.notice()["Reply-To"]))
+    assert desk.status(number) is Status.OPEN
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_the_envelope_knows_better_than_a_field_of_the_mail(desk: Desk) -> None:
+    number = desk.opened("Please call me.", "Return-Path: <>")
+    assert desk.notices(number) == 1
+
+
+def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(desk: Desk) -> None:
+    number = desk.completed()
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        ticket.completed_at = desk.house.clock() + timedelta(hours=1)
+        first = ticket.messages[0]
+        judgement.mark_automatic(session, ticket, first.id, by="Dana", now=desk.house.clock())
+        judgement.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
+    assert desk.status(number) is Status.COMPLETED
 
 
 def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: Desk) -> None:

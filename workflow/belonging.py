@@ -20,6 +20,10 @@ BOUNCE = "bounce"
 OUTBOX = "outbox"
 _PLUS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE)  # some systems write capitals
 _OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{24})@")
+# The field that names a mail itself, in its header or where a report quotes it: References name others.
+_OWN_NAME = re.compile(
+    r"^[> \t]*(?:x-)?(?:original-)?message-id:[ \t]*(?:\r?\n[ \t]+)?(\S+)", re.IGNORECASE | re.MULTILINE
+)
 _MOST = 200  # addresses or references looked at
 _READ = 100_000  # characters of a report searched for the mail it is about
 _KEY = 300  # characters of an id kept as they are
@@ -253,8 +257,8 @@ class OurMail:
     itself: int | None  # its own Message-ID carries our signature
     return_path: int | None  # it came to the return path of that mail
     answered: int | None  # In-Reply-To or References name it
-    quoted: int | None  # its text names it
-    attached: int | None  # a message or text that came with it names it
+    quoted: int | None  # its text begins with the Message-ID of it, before that of any other mail
+    attached: int | None  # it came along: as a message, or its header
 
     @property
     def number(self) -> int | None:
@@ -272,12 +276,17 @@ def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Our
         tokens = (token for text in texts for token in _OURS.findall(text)[:_MOST])
         return next((n for token in tokens if (n := signer.number(OUTBOX, token)) is not None), None)
 
+    def itself_in(*texts: str) -> int | None:
+        """The first Message-ID of each text is that of the mail it is: what it refers to may be ours, too."""
+        names = (found[1] for text in texts if (found := _OWN_NAME.search(text)) is not None)
+        return named_in(*names)
+
     return OurMail(
         itself=named_in(item.message_id),
         return_path=next((n for n in to_us if n is not None), None),
         answered=named_in(item.in_reply_to, *item.references[:_MOST]),
-        quoted=named_in(item.text[:_READ]),
-        attached=named_in(*parts),
+        quoted=itself_in(item.text[:_READ]),
+        attached=itself_in(*parts),
     )
 
 
@@ -288,14 +297,14 @@ def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: 
     into another one, and an id from outside may have been used before.
     """
     if not forged and (same := _same_item(session, item)) is not None:
-        ticket = _merged_into(session, same)
+        ticket = merged_into(session, same)
         return Match(ticket=ticket) if _is_same_customers(session, item, ticket) else Match(possibly=ticket)
     if not forged and (of_thread := _secure_thread(session, item)) is not None:
         return Match(ticket=of_thread)
     answered = _by_token(session, item, envelope, signer) or _by_reference(session, item)
     if answered is None:
         return Match()
-    ticket = _merged_into(session, answered)
+    ticket = merged_into(session, answered)
     joins = not forged and _may_answer(session, item, ticket)
     return Match(ticket=ticket) if joins else Match(possibly=ticket)
 
@@ -330,7 +339,8 @@ def _is_for_ticket(session: Session, item: InboundItem, ticket: Ticket) -> bool:
     return is_for(people.Records(session), item, ticket.company.key if ticket.company else None)
 
 
-def _merged_into(session: Session, ticket: Ticket) -> Ticket:
+def merged_into(session: Session, ticket: Ticket) -> Ticket:
+    """Return the ticket that goes on where this one was merged; itself where it was not."""
     while ticket.status is Status.MERGED and ticket.merged_into_id:
         ticket = session.get_one(Ticket, ticket.merged_into_id)
     return ticket

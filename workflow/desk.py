@@ -360,7 +360,11 @@ class Desk:
                 Outgoing.state.in_([OutboxState.BOUNCED, OutboxState.REFUSED]),
             )
             mail.contact.unreachable = session.scalar(failed.limit(1)) is not None
-        self._close_tasks(session, mail.ticket, f"{TELL_KIND}:{mail.id}", by=by, now=now)
+        kind = f"{TELL_KIND}:{mail.id}"
+        self._close_tasks(session, mail.ticket, kind, by=by, now=now)
+        for task in mail.ticket.tasks:
+            if task.kind == kind:  # should the mail come back after all, there is a task again
+                task.kind = f"{kind}:taken back:{task.id}"
 
     def notify_late(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> None:
         """Queue the notice that was held back when the ticket opened, where nobody was notified.

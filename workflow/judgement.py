@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow import audit
+from workflow import audit, belonging, people, reception
 from workflow.desk import Desk, Missing, hold
 from workflow.models import Audit, Delivery, Filing, Message, Outgoing, Ticket
 from workflow.states import Judgement, OutboxState, Outcome, Status
@@ -37,30 +37,35 @@ def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message
 def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime) -> None:
     """Have a message count as a person's, and take back what the judgement did.
 
-    A note made of a report becomes the customer's message. The notice that was held back is queued;
-    a mail of ours that counted as bounced counts as sent; a completed ticket is reopened, because
-    somebody wrote to it.
+    A note made of a report becomes the customer's message, and goes where an answer goes: onto the
+    ticket that goes on, or onto a new one where its sender does not belong there or it has ended. The
+    notice that was held back is queued; a mail of ours that counted as bounced counts as sent; a
+    ticket that was completed before somebody wrote to it is reopened.
     """
     hold(session, ticket)
+    filing = None
     delivery = session.get(Delivery, message.delivery_id) if message.delivery_id else None
     if delivery is not None:
         delivery.by_person = True
-        _forget_report(desk, session, ticket, delivery, by=by, now=now)
+        _forget_report(desk, session, ticket, message, by=by, now=now)
         of_message = Filing.ticket_id == ticket.id, Filing.message_id == message.id
         filing = session.scalar(select(Filing).where(*of_message))
         if filing is not None and filing.outcome is Outcome.IGNORED:
             filing.outcome, filing.reason = Outcome.APPENDED, f"{CORRECTED}, says {by}"
-    if message.direction == "note":
+    was_note = message.direction == "note"
+    if was_note:
         message.direction = "in"
         message.text = message.text.partition("\n\n")[2]  # behind the summary of the report
         message.reply_text = ""
     _unjudge(ticket, message)
+    if was_note:
+        ticket = _where_it_belongs(desk, session, ticket, message, filing, now)
     audit.record(session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
-    first = session.scalar(select(Message.id).where(Message.ticket_id == ticket.id).order_by(Message.id).limit(1))
-    if ticket.automated and message.id == first:
+    if ticket.automated and message.id == _first_message(session, ticket):
         ticket.automated = False
         desk.notify_late(session, ticket, by=by, now=now)
-    if ticket.status is Status.COMPLETED:
+    since = ticket.completed_at
+    if ticket.status is Status.COMPLETED and since is not None and message.at >= since:
         desk.reopen(session, ticket, by=by, cause="a person wrote to the completed ticket", now=now)
 
 
@@ -82,11 +87,37 @@ def mark_automatic(session: Session, ticket: Ticket, number: int, *, by: str, no
     message.judgement, message.signs = Judgement.AUTOMATIC, [f"marked by {by}"]
     if message.delivery_id is not None:
         session.get_one(Delivery, message.delivery_id).by_person = False
-    first = session.scalar(incoming.order_by(None).order_by(Message.id).limit(1))
-    if first is message:
+    if message.id == _first_message(session, ticket):
         ticket.automated = True
     audit.record(session, MARKED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
     return message
+
+
+def _first_message(session: Session, ticket: Ticket) -> int | None:
+    """Return the number of the message that opened a ticket."""
+    mine = select(Message.id).where(Message.ticket_id == ticket.id)
+    return session.scalar(mine.order_by(Message.id).limit(1))
+
+
+def _where_it_belongs(
+    desk: Desk, session: Session, ticket: Ticket, message: Message, filing: Filing | None, now: datetime
+) -> Ticket:
+    """Move what was a note to where a person's answer to our mail goes; return that ticket."""
+    target = belonging.merged_into(session, ticket)
+    if not people.belongs(session, message.from_email.casefold(), target):
+        about = f"possibly about #{target.id}"
+        found = reception.open_from_message(desk, session, message, target, about, now)
+    elif reception.past(desk, target, now):
+        about = f"follows #{target.id}"
+        found = reception.open_from_message(desk, session, message, target, about, now)
+    else:
+        found, message.ticket_id = target, target.id
+        session.flush()
+        session.expire(ticket, ["messages"])
+    if filing is not None:
+        filing.ticket_id = found.id
+        filing.outcome = Outcome.APPENDED if found is target else Outcome.OPENED
+    return found
 
 
 def _unjudge(ticket: Ticket, message: Message) -> None:
@@ -102,11 +133,15 @@ def is_judgement(caveat: str) -> bool:
     return caveat.startswith(("perhaps sent automatically (", "sent automatically ("))
 
 
-def _forget_report(desk: Desk, session: Session, ticket: Ticket, delivery: Delivery, *, by: str, now: datetime) -> None:
-    """Take back what a report did to the mail it is about, and to that mail's contact."""
+def _forget_report(desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime) -> None:
+    """Take back what a report did to the mail it is about, and to that mail's contact.
+
+    A mail that another report says came back stays as it is.
+    """
+    reported = select(Ticket.id).where((Ticket.id == ticket.id) | (Ticket.merged_into_id == ticket.id))
     marks = select(Audit).where(
-        Audit.ticket_id == ticket.id,
-        Audit.cause == f"delivery {delivery.id}",
+        Audit.ticket_id.in_(reported),
+        Audit.cause == f"delivery {message.delivery_id}",
         Audit.action.in_([str(judgement) for judgement in MARKS]),
     )
     for change in session.scalars(marks).all():
@@ -117,6 +152,18 @@ def _forget_report(desk: Desk, session: Session, ticket: Ticket, delivery: Deliv
             if mail.contact is not None:
                 mail.contact.unsubscribed = False
         elif change.action == Judgement.DELAYED:
-            mail.reason = ""
-        elif mail.state is OutboxState.BOUNCED:
+            if mail.state is OutboxState.SENT:
+                mail.reason = ""
+        elif mail.state is OutboxState.BOUNCED and not _reported_otherwise(session, mail, message):
             desk.mail_arrived(session, mail, by=by, now=now)
+
+
+def _reported_otherwise(session: Session, mail: Outgoing, message: Message) -> bool:
+    """Whether another note than this message says that a mail of ours came back."""
+    others = select(Message.id).where(
+        Message.ticket_id == message.ticket_id,
+        Message.id != message.id,
+        Message.judgement == Judgement.BOUNCED,
+        Message.text.startswith(f"Mail {mail.id} to "),
+    )
+    return session.scalar(others.limit(1)) is not None

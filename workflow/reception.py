@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
+from parsers.item import Address, Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
 from parsers.mail import evidence
 from workflow import (
     audit,
@@ -92,7 +92,7 @@ def _file_report(
     desk: Desk, session: Session, report: Report, item: InboundItem, delivery: Delivery, now: datetime
 ) -> Filing:
     """Put a report as a note on the ticket of the mail it is about, or among the automated mails."""
-    filing = report.filing()
+    filing = report.filing(session)
     mail, bounce = report.mail, item.bounce or Bounce()
     if mail is None:
         _keep_automated(session, report, item, delivery)
@@ -107,7 +107,7 @@ def _file_report(
     known = select(Message).where(Message.format == item.format, Message.external_id == key)
     note = session.scalar(known)
     if note is None:
-        note = Message(ticket_id=mail.ticket_id, **placed(item, delivery, key, reused=False))
+        note = Message(ticket_id=filing.ticket_id, **placed(item, delivery, key, reused=False))
         note.message_id = ""  # what answers it answers our mail
         note.attachments += [stored(desk, a) for a in item.attachments]
         session.add(note)
@@ -161,7 +161,7 @@ def _append_or_open(
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
         hold(session, ticket)  # another answer may have reopened it a moment ago
-    if ticket is not None and _past(desk, ticket, now):
+    if ticket is not None and past(desk, ticket, now):
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
     if ticket is None:
@@ -177,10 +177,37 @@ def _append_or_open(
         in_part = oversized.is_oversized(delivery.envelope)
         desk.open(session, ticket, cause=cause, now=now, oversized=in_part)
     else:
+        _reachable_again(ticket, item)
         audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)
         if ticket.status is Status.COMPLETED and not evidence.proves(item.signs):
             desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
+
+
+def _reachable_again(ticket: Ticket, item: InboundItem) -> None:
+    """Who writes from an address that mail came back from can be written to again."""
+    if item.format is Format.MAIL and not item.is_automated:
+        for link in ticket.contacts:
+            if link.contact.email == item.contact.key:
+                link.contact.unreachable = False
+
+
+def open_from_message(
+    desk: Desk, session: Session, message: Message, about: Ticket, reason: str, now: datetime
+) -> Ticket:
+    """Open a ticket for a message that stands on another one, and move the message there."""
+    delivery = session.get_one(Delivery, message.delivery_id)
+    sender = Address(message.from_name, message.from_email)
+    item = InboundItem(
+        format=Format(message.format), external_id="", sender=sender, subject=message.subject, text=message.text
+    )
+    ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
+    message.ticket_id = ticket.id
+    desk.relate(session, ticket, about, reason)
+    session.flush()
+    session.expire(about, ["messages"])
+    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
+    return ticket
 
 
 def open_separately(
@@ -194,6 +221,7 @@ def open_separately(
     ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
     desk.relate(session, ticket, like, f"same words as #{like.id}")
     message = _add_message(desk, session, ticket, item, delivery, None, now)
+    message.caveats = [c for c in message.caveats if c != REUSED]  # the content is the same
     desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
     return message
 
@@ -209,9 +237,11 @@ def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundIt
     if delivery.by_person:
         item = replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=())
     elif item.format is Format.MAIL:
-        item = replace(item, signs=_signs(desk, item, delivery))
+        signs = _signs(desk, item, delivery)
+        if signs != item.signs:
+            item = replace(item, signs=signs, is_automated=bool(signs))
     if item.signs:
-        item = replace(item, is_automated=True, caveats=(*item.caveats, looks_automatic(item)))
+        item = replace(item, caveats=(*item.caveats, looks_automatic(item)))
     if not trust.failed_dmarc(item, desk.settings.authserv_id):
         return item, False
     return replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED)), True
@@ -222,6 +252,10 @@ def _signs(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[str, ...]
     found = item.signs
     if reports.null_sender(item, delivery.envelope):
         found = evidence.with_sign(found, "null-sender")
+    elif "null-sender" in found:  # a field of the mail says so, and the envelope knows better
+        found = tuple(name for name in found if name != "null-sender")
+        if "daemon-address" not in found:  # only with the one or the other do words make a bounce
+            found = tuple(name for name in found if name != "bounce-wording")
     if any(people.is_ours(address, desk.settings) for address in item.loops):
         found = evidence.with_sign(found, "loop-through-us")
     return found
@@ -233,7 +267,7 @@ def looks_automatic(item: InboundItem) -> str:
     return f"{certain} ({evidence.described(item.signs)}): no automatic mail goes out"
 
 
-def _past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
+def past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
     """Whether a reply comes too late to go on with this ticket."""
     if ticket.status is Status.COMPLETED and ticket.completed_at is not None:
         return now > ticket.completed_at + timedelta(days=desk.settings.reopen_days)

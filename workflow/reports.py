@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Bounce, InboundItem
 from parsers.mail import evidence
 from parsers.mail.evidence import Meaning
-from workflow import belonging, people
+from workflow import belonging
 from workflow.desk import Desk
 from workflow.models import Delivery, Filing, Outgoing
 from workflow.states import Judgement, OutboxState, Outcome
@@ -23,6 +23,7 @@ from workflow.states import Judgement, OutboxState, Outcome
 ACTIONS = {"failed": Judgement.BOUNCED, "delayed": Judgement.DELAYED}
 # What these say is in their summary; the whole text is folded below it.
 ABOUT_DELIVERY = frozenset({Judgement.BOUNCED, Judgement.DELAYED, Judgement.COMPLAINT})
+MAIL_SYSTEM = frozenset({"daemon-address", "robot-address"})  # signs: whose reports are believed
 OTHERS_MAIL = "a report about no mail of ours"
 
 
@@ -37,9 +38,9 @@ class Report:
     reason: str
     mail: Outgoing | None = None
 
-    def filing(self) -> Filing:
+    def filing(self, session: Session) -> Filing:
         """What becomes of the item, as the ledger counts it."""
-        ticket = self.mail.ticket_id if self.mail is not None else None
+        ticket = belonging.merged_into(session, self.mail.ticket).id if self.mail is not None else None
         return Filing(outcome=Outcome.IGNORED, ticket_id=ticket, reason=self.reason)
 
 
@@ -52,8 +53,10 @@ def find(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) ->
         mail = session.get(Outgoing, named.itself)
         return Report(Judgement.RETURNED, "our own mail came back", mail)
     complaint = evidence.proves(item.signs, Meaning.COMPLAINT)
-    status = evidence.proves(item.signs, Meaning.BOUNCE)
     no_sender = null_sender(item, delivery.envelope)
+    by_system = no_sender or not MAIL_SYSTEM.isdisjoint(item.signs)
+    # A person may pass a whole report on, under their own name and with a word of their own.
+    status = by_system and evidence.proves(item.signs, Meaning.BOUNCE)
     to_return_path = named.return_path is not None
     mail = session.get(Outgoing, named.number) if named.number is not None else None
     if mail is None:
@@ -61,12 +64,13 @@ def find(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) ->
         return Report(Judgement.AUTOMATIC, OTHERS_MAIL) if backscatter else None
     if complaint:
         return _about(mail, Judgement.COMPLAINT)
-    by_system = no_sender or "daemon-address" in item.signs
+    by_recipient = item.contact.key == mail.to.casefold()  # who writes from there can be written to
     ours_inside = named.attached is not None or (named.quoted is not None and no_sender)
-    if status or (no_sender and to_return_path) or (ours_inside and by_system and item.is_bounce):
-        return _about(mail, _said_of_delivery(item))
-    answers_mail = named.answered is not None and evidence.proves(item.signs, Meaning.ANSWER)
-    if (to_return_path or answers_mail) and not _is_message(session, item, mail):
+    ours_returned = ours_inside and by_system and item.is_bounce and not by_recipient
+    if status or (no_sender and to_return_path) or ours_returned:
+        return _about(mail, Judgement.ANSWER if by_recipient else _said_of_delivery(item))
+    is_answer = evidence.proves(item.signs, Meaning.ANSWER)
+    if is_answer and (to_return_path or named.answered is not None):
         return _about(mail, Judgement.ANSWER)
     return None
 
@@ -87,12 +91,6 @@ def _said_of_delivery(item: InboundItem) -> Judgement:
         action = item.bounce.action if item.bounce is not None else "failed"
         return ACTIONS.get(action, Judgement.ANSWER)
     return Judgement.ANSWER
-
-
-def _is_message(session: Session, item: InboundItem, mail: Outgoing) -> bool:
-    """Whether it is shown as the customer's: no answer that proves itself automatic, from who belongs."""
-    automatic = evidence.proves(item.signs)
-    return not automatic and people.belongs(session, item.contact.key, mail.ticket)
 
 
 def mark(desk: Desk, session: Session, report: Report, bounce: Bounce, now: datetime) -> bool:

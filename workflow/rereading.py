@@ -176,7 +176,7 @@ def _compared(
 ) -> Finding:
     filing, (taken, _) = filed.filing, judged(desk, item, delivery)
     report = reports.find(desk, session, item, delivery)
-    ignored = report.filing() if report is not None else None
+    ignored = report.filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:
         as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
         return Finding(verdict=Verdict.SAME if as_before else Verdict.RECEIVED, filing=filing, item=item)

@@ -207,8 +207,9 @@ CONSEQUENCES: tuple[Consequence, ...] = (
     ),
     Consequence(
         "a mail of ours counts as bounced, its contact as unreachable",
-        "a delivery report as a part, about a mail of ours; or no sender in the envelope, to the "
-        "return path of that mail; or that mail attached, sent by a mail system",
+        "a delivery report as a part, by a mail system, about a mail of ours; or no sender in the "
+        "envelope, to the return path of that mail; or that mail inside, by a mail system and not "
+        "from the address it went to",
         "as a note on the ticket, its whole text folded below what it says",
         _CORRECT + "; the mail and its contact are as before",
     ),
@@ -232,8 +233,8 @@ CONSEQUENCES: tuple[Consequence, ...] = (
     ),
     Consequence(
         "it is put on no ticket",
-        "a delivery or feedback report as a part, or no sender in the envelope and our return "
-        "path, and no mail of ours it is about",
+        "a delivery report by a mail system, a feedback report, or no sender in the envelope and "
+        "our return path, and no mail of ours it is about",
         "in “Automated mail”, `intake automated`",
         "“Make it a ticket” · `intake automated ID ticket`",
     ),

@@ -71,7 +71,8 @@ PUBLIC = {
 OTHERS = {
     "/answer-files/<int:number>",
     "/attachments/<int:number>", "/attachments/<int:number>/view",
-    "/bootstrap/static/<path:filename>", "/kept-forms/newest", "/dashboard/<name>.csv", "/dashboard/<name>.svg", "/health",
+    "/kept-forms/newest",
+    "/bootstrap/static/<path:filename>", "/dashboard/<name>.csv", "/dashboard/<name>.svg", "/health",
     "/messages/<int:number>/html", "/metrics", "/operations/audit.csv", "/operations/deliveries.csv",
     "/operations/deliveries/<int:number>/original",
     "/operations/deliveries/<int:number>/rejected.xlsx", "/operations/ledger.csv",

@@ -150,7 +150,13 @@ def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
 def listed(house: House) -> int:
     """A report about no mail of ours; its number in the list of automated mail."""
     sender = Address("Mail Delivery", "mailer-daemon@mx.example")
-    item = mail("It did not arrive.", sender=sender, is_bounce=True, is_automated=True, signs=("delivery-status-part",))
+    item = mail(
+        "It did not arrive.",
+        sender=sender,
+        is_bounce=True,
+        is_automated=True,
+        signs=("delivery-status-part", "daemon-address"),
+    )
     assert deliver(house, item).outcome is Outcome.IGNORED
     with house.store.reading() as session:
         return session.get_one(AutomatedMail, 1).id

@@ -581,7 +581,7 @@ def test_new_and_gone_rows_at_once_add_up_and_are_done_once(any_house: House, re
 
 def test_a_request_that_was_ignored_becomes_a_ticket(any_house: House, reads: Reads) -> None:
     house = any_house
-    reads(mail("no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part",)))
+    reads(mail("no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")))
     number = read_in(house, form=Format.MAIL)
     assert filings(house, number) == [(0, "ignored", None)]
     reads(mail("please help"))
@@ -599,7 +599,7 @@ def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(any_house: House, 
     reads(item)
     number = read_in(house, form=Format.MAIL)
     before = everything(house)
-    reads(replace(item, text="no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part",)))
+    reads(replace(item, text="no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")))
     shown = preview(house, number)
     assert told(shown) == [("no request", [])]
     assert shown.findings[0].notes == ("read now, it is a report about no mail of ours",)
@@ -616,8 +616,8 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_hous
         sent = session.scalars(select(Outgoing)).one()
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     bounce = mail(
-        "no", is_bounce=True, is_automated=True, bounce=Bounce(action="delayed"), attachments=(original,),
-        signs=("delivery-status-part",),
+        "no", sender=Address("", "mailer-daemon@mx.example"), is_bounce=True, is_automated=True, bounce=Bounce(action="delayed"), attachments=(original,),
+        signs=("delivery-status-part", "daemon-address"),
     )  # fmt: skip
     reads(replace(bounce, attachments=()))
     number = read_in(house, form=Format.MAIL)

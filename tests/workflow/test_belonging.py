@@ -353,7 +353,7 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(house: Hous
     assert len(audited(house, number, "bounced")) == len(audited(house, number, "task")) == 1
 
 
-REPORT = ("delivery-status-part",)
+REPORT = ("delivery-status-part", "daemon-address")
 
 
 def test_a_report_about_no_mail_of_ours_is_backscatter_and_opens_no_ticket(house: House) -> None:
