@@ -616,7 +616,8 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_hous
         sent = session.scalars(select(Outgoing)).one()
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     bounce = mail(
-        "no", sender=Address("", "mailer-daemon@mx.example"), is_bounce=True, is_automated=True, bounce=Bounce(action="delayed"), attachments=(original,),
+        "no", sender=Address("", "mailer-daemon@mx.example"), is_bounce=True, is_automated=True,
+        bounce=Bounce(action="delayed"), attachments=(original,),
         signs=("delivery-status-part", "daemon-address"),
     )  # fmt: skip
     reads(replace(bounce, attachments=()))
