@@ -38,6 +38,9 @@ DONE, REJECTED = "done", "rejected"
 REJECTED_ROWS = " - rejected rows.xlsx"
 IDENTITY = ".intake-folder"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
+# Between two watches, after one has failed: a file with such a name that grows fails each of them,
+# and a line of the log a minute is enough.
+UNWATCHED_SECONDS = 60.0
 NAME_BYTES = 255  # what file systems take
 STEM_BYTES = 160  # of a file's own name, before what is added to it
 END_BYTES = 20  # of a name's ending; a longer one is no ending
@@ -271,17 +274,41 @@ def serve(
     """
     folder = Folder(house, accept)
     journal.listening("folder", "watched")
-    pause = int(1000 * min(house.settings.folder_poll_seconds, max(house.settings.folder_settle_seconds, 0.2)))
-    rounds = watch(
-        folder.path, stop_event=stop, rust_timeout=pause, yield_on_timeout=True, recursive=False, debounce=200
-    )
-    for _ in rounds:
+    settings = house.settings
+    pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
+    for _ in _rounds(folder.path, stop, pause):
         try:
             if mine():
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             journal.fault("folder", error)
         round_done()
+
+
+def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
+    """Yield when something has changed in the folder, and every `pause` seconds, until `stop`.
+
+    The watcher is a hint only. It raises for one name that is not UTF-8, when the kernel has no
+    more watches and when the folder is away: the folder is polled for a while then, and watched
+    anew afterwards.
+    """
+    while not stop.is_set():
+        try:
+            for _ in watch(
+                path,
+                stop_event=stop,
+                rust_timeout=int(1000 * pause),
+                yield_on_timeout=True,
+                recursive=False,
+                debounce=200,
+            ):
+                yield
+        except Exception as error:  # noqa: BLE001  # whatever it raises, files are taken
+            journal.fault("folder watcher", error)  # its text has the name of the file
+        again_at = time.monotonic() + UNWATCHED_SECONDS
+        while not stop.is_set() and time.monotonic() < again_at:
+            yield
+            stop.wait(pause)
 
 
 def _look(path: Path, before: _Look | None) -> _Look | None:
