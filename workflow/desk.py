@@ -187,8 +187,8 @@ class Desk:
         names = crossing.between(session, ticket, into)
         if names is not None and not across_companies:
             raise AcrossCompanies(
-                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two companies. Check the number, and "
-                "confirm if they belong together all the same"
+                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of whom no common "
+                "company is known. Check the number, and confirm if they belong together all the same"
             )
         if into.status is Status.COMPLETED and ticket.status is Status.OPEN:
             self.reopen(session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now)
@@ -493,7 +493,8 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
     names = crossing.addressed(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
-            f"it goes to people of {' and '.join(names)}: leave the others out, or confirm that all of them may read it"
+            f"it goes to two customers or more ({' and '.join(names)}), of whom no common company is known: leave the "
+            "others out, or confirm that all of them may read it"
         )
 
 

@@ -61,6 +61,22 @@ PAIRS = {  # the ticket that ends, the one that goes on, and whose names are tol
         ("north.example", "south.example"),
     ),
     "one that nobody knows": (mail(sender=Address("", "a@north.example")), mail(sender=IDA), ("north.example", OURS)),
+    "two private addresses at one provider": (
+        mail(sender=PRIVATE), mail(sender=Address("", "gus@gmail.com")), (PRIVATE.email, "gus@gmail.com")
+    ),
+    "a private address into a practice": (mail(sender=PRIVATE), mail(sender=IDA), (PRIVATE.email, OURS)),
+    "a practice into a private address": (mail(sender=IDA), mail(sender=PRIVATE), (OURS, PRIVATE.email)),
+    "a private address and a domain": (
+        mail(sender=Address("", "a@north.example")), mail(sender=PRIVATE), ("north.example", PRIVATE.email)
+    ),
+    "two at another provider": (
+        mail(sender=Address("", "hal@hotmail.co.uk")), mail(sender=Address("", "gil@hotmail.co.uk")),
+        ("hal@hotmail.co.uk", "gil@hotmail.co.uk"),
+    ),
+    "namesakes": (
+        row(company="Twin", company_number="7"), row(company="twin", company_number="8"),
+        ("(number 7)", "(number 8)"),
+    ),
 }  # fmt: skip
 
 
@@ -83,7 +99,12 @@ def test_across_companies_it_asks_and_names_both(town: House, name: str) -> None
         (mail(sender=IDA), mail(sender=Address("", "kim@harbor.example"))),
         (row(company=OURS), mail(sender=IDA)),
         (row(company=OURS), row(company="harbor clinic")),
-        (mail(sender=PRIVATE), mail(sender=IDA)),  # nobody knows whose address that is
+        (mail(sender=PRIVATE), mail(sender=PRIVATE)),  # the same person
+        (mail(sender=PRIVATE), phoned(PRIVATE, company=THEIRS)),
+        (phoned(PRIVATE, company=THEIRS), mail(sender=PRIVATE)),
+        (row(company="", sender=Address("Tom")), mail(sender=PRIVATE)),  # one of which nothing is known
+        (mail(sender=PRIVATE), row(company="", sender=Address("Tom"))),
+        (row(company="", sender=Address("Tom")), row(company=OURS, sender=IDA)),
         (mail(sender=Address("", "a@north.example")), mail(sender=Address("", "b@north.example"))),
         (mail(sender=Address("", "a@north.example")), phoned(Address("", "b@north.example"), company="North")),
     ],
@@ -250,6 +271,52 @@ def test_an_answer_to_both_asks_once_more_and_names_both(town: House, both: int,
     assert mails(town, both, Template.ANSWER).count(other) == 2
 
 
+def test_two_at_a_public_provider_get_no_mail_together_unasked(town: House) -> None:
+    """Neither the recap nor an answer, also where the merge itself was confirmed."""
+    gus, hal = "gus@gmail.com", "hal@gmail.com"
+    into = ticket_of(town, mail(sender=Address("", hal)))
+    merge(town, ticket_of(town, mail(sender=Address("", gus))), into, across=True)
+    with pytest.raises(AcrossCompanies) as asked:
+        answer(town, into, [hal, gus])
+    assert gus in str(asked.value)
+    assert hal in str(asked.value)
+    with town.store.transaction() as session:
+        ticket = session.get_one(Ticket, into)
+        found = answering.recipients(session, ticket, town.settings)
+        assert {one.email: one.usual for one in found} == {hal: True, gus: False}
+        town.desk.recap(session, ticket, "done", by=ME, now=town.clock())
+    assert mails(town, into, Template.RECAP) == [hal]
+    complete(town, into)
+    assert mails(town, into, Template.SURVEY) == [hal]
+
+
+def test_two_that_were_merged_into_a_ticket_of_nobody_get_no_recap_together_unasked(town: House) -> None:
+    into = ticket_of(town, row(company="", sender=Address("Somebody")))
+    merge(town, ticket_of(town, mail(sender=Address("", "gus@gmail.com"))), into)
+    number = ticket_of(town, mail(sender=Address("", "hal@gmail.com")))
+    with pytest.raises(AcrossCompanies):
+        merge(town, number, into)
+    merge(town, number, into, across=True)
+    with town.store.transaction() as session, pytest.raises(AcrossCompanies):
+        town.desk.recap(session, session.get_one(Ticket, into), "done", by=ME, now=town.clock())
+
+
+def test_an_answer_to_two_namesakes_names_their_numbers(town: House) -> None:
+    people_there = [Address("", "a@east.example"), Address("", "b@west.example")]
+    numbers = [
+        ticket_of(town, phoned(person, company="Twin", company_number=number))
+        for person, number in zip(people_there, ("7", "8"), strict=True)
+    ]
+    merge(town, *numbers, across=True)
+    with pytest.raises(AcrossCompanies, match=r"\(number [78]\) and Twin \(number [78]\)"):
+        answer(town, numbers[1], [person.email for person in people_there])
+
+
+def test_contacts_that_staff_put_on_one_ticket_are_one_customer(town: House) -> None:
+    number = ticket_of(town, phoned(Address("", "gus@gmail.com"), Address("", "hal@gmail.com"), company=""))
+    answer(town, number, ["gus@gmail.com", "hal@gmail.com"])
+
+
 def test_a_copy_to_another_practice_on_record_asks_too(town: House) -> None:
     number = ticket_of(town, mail(sender=IDA))
     with pytest.raises(AcrossCompanies):
@@ -278,11 +345,12 @@ def test_a_ticket_without_own_contacts_writes_to_nobody_by_itself(town: House) -
 
 def test_whoever_a_merge_has_brought_does_not_give_the_ticket_their_company(town: House) -> None:
     into = ticket_of(town, mail(sender=Address("", "x@gmail.com")))
-    merge(town, ticket_of(town, mail(sender=PRIVATE)), into)
+    merge(town, ticket_of(town, mail(sender=PRIVATE)), into, across=True)
     with town.store.transaction() as session:
         private = session.scalars(select(Contact).where(Contact.email == PRIVATE.email)).one()
         theirs = crossing.party_of_ticket(session, session.get_one(Ticket, into))
-        assert theirs is None
+        assert theirs is not None
+        assert theirs.name == "x@gmail.com"
         meadow = session.scalars(select(CompanyDomain).where(CompanyDomain.domain == "meadow.example")).one()
         assert records.claim(session, private, meadow.company, by=ME, now=town.clock()) == 0
 
