@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import openpyxl
 import pytest
@@ -232,6 +233,65 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House
     (folder.path / "a folder.xlsx").rmdir()
     folder.scan()
     assert status_data(house)["troubles"] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["~Nora urgent.xlsx", "x.xlsx.tmp", "x.part", "x.XLSX.Part", "x.xlsx~", ".hidden.xlsx", "x.lnk", "~$big.xlsx"],
+)
+def test_what_is_left_alone_for_long_is_named(house: House, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 0.3)
+    folder = Folder(house, Intake(house).accept)
+    (folder.path / name).write_bytes(workbook("one"))
+    folder.scan()
+    assert named(house) == {}, "it may be on its way"
+
+    def is_named() -> bool:
+        folder.scan()
+        return name in named(house)
+
+    wait_for(is_named)
+    assert "rename it" in named(house)[name]
+    (need,) = [need for need in status_data(house)["needs"] if name in need]
+    assert "1 file cannot be taken" in need
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 900)
+    Folder(house, Intake(house).accept).scan()
+    assert name in named(house), "a restart does not forget it"
+    (folder.path / name).rename(folder.path / "export.xlsx")
+    folder.scan()
+    assert names(folder.path / "done") == ["export.xlsx"]
+    assert status_data(house)["troubles"] == []
+
+
+def test_a_file_that_still_grows_under_an_interim_name_is_not_named(
+    house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 60)
+    now = [time.monotonic()]
+    monkeypatch.setattr("ingest.folder.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for size in (1, 2, 3):
+        (folder.path / "x.xlsx.part").write_bytes(b"x" * size)
+        folder.scan()
+        now[0] += 59
+    assert named(house) == {}
+    now[0] += 2
+    folder.scan()
+    assert list(named(house)) == ["x.xlsx.part"]
+
+
+@pytest.mark.parametrize(
+    "name", ["~$export.xlsx", ".~lock.export.xlsx#", "Desktop.ini", "Thumbs.db", ".DS_Store", "._export.xlsx"]
+)
+def test_what_programs_leave_for_themselves_is_never_named(
+    house: House, folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 0)
+    (folder.path / name).write_bytes(b"x" * 165)
+    (folder.path / ".snapshot").mkdir()
+    folder.scan()
+    folder.scan()
+    assert named(house) == {}
+    assert names(folder.path) == [name]
 
 
 FAULTS = [
