@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow import judgement
+from workflow import judgement, merged_messages
 from workflow.desk import RULE
 from workflow.models import Audit, Staff, Task
 from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
@@ -95,6 +95,7 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     "moved back": lambda d, _: f"Moved back to {_member(Stage, d.get('stage'))}",
     "resolution no": lambda _, __: f"{Milestone.RESOLVED} set to No",
     "reopened": lambda _, __: "Reopened",
+    merged_messages.MOVED: lambda d, _: f"Messages moved to #{d.get('to')}",
     "merged": lambda d, _: f"Merged into #{d.get('into')}",
     str(Status.SPAM): lambda _, __: "Closed as spam",
     str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",

@@ -38,6 +38,9 @@ DONE, REJECTED = "done", "rejected"
 REJECTED_ROWS = " - rejected rows.xlsx"
 IDENTITY = ".intake-folder"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
+# Between two watches, after one has failed: a file with such a name that grows fails each of them,
+# and a line of the log a minute is enough.
+UNWATCHED_SECONDS = 60.0
 NAME_BYTES = 255  # what file systems take
 STEM_BYTES = 160  # of a file's own name, before what is added to it
 END_BYTES = 20  # of a name's ending; a longer one is no ending
@@ -53,6 +56,16 @@ NO_RIGHT = "it may not be read or moved: the user of `intake folder` needs the r
 _LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
 _LEFT_ALONE_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
 _LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
+# A download under its interim name is renamed by then. One that still grows is not named.
+LEFT_ALONE_SECONDS = 15 * 60.0
+LEFT_ALONE = (
+    "its name is that of a file still being written, a hidden one or one of a program: rename it if it is to be read"
+)
+# What programs and shares leave behind for themselves holds no request and is never named.
+_PROGRAMS_OWN_NAMES = _LEFT_ALONE_NAMES | {".ds_store", ".localized", ".directory"}
+_PROGRAMS_OWN = (IDENTITY, "._", ".nfs", ".fuse_hidden", ".smbdelete", ".syncthing.", ".stfolder")
+_LOCKS = ("~$", ".~lock.")  # of Excel and LibreOffice, while somebody has the workbook open
+_LOCK_BYTES = 1024  # theirs have about 165
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,7 @@ class Folder:
         self._stored: dict[Path, tuple[_Look, int]] = {}  # taken, but not yet read or moved
         self._failed: dict[Path, _Failure] = {}
         self._not_files: dict[Path, str] = {}  # what else lies here, and why it is not taken
+        self._left_alone: dict[Path, _Look] = {}  # files whose names say that they are not to be read
         self._recorded: set[str] | None = None  # names that `intake status` may know of; None: not asked yet
         for folder in (self.path, self.path / DONE, self.path / REJECTED):
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +111,14 @@ class Folder:
         """
         before, self._looks = self._looks, {}
         not_files, self._not_files = self._not_files, {}
+        left_alone, self._left_alone = self._left_alone, {}
         failures: dict[str, str] = {}  # of this round: name and reason
-        for path in self._files():
-            look = _look(path, before.get(path))
-            if look is None:
-                if reason := self._why_no_file(path):
+        for path in sorted(self.path.iterdir()):
+            look = _look(path, before.get(path) or left_alone.get(path))
+            is_left_alone = _is_left_alone(path)
+            if look is None or is_left_alone:
+                reason = self._why_left_alone(path, look) if is_left_alone else self._why_no_file(path)
+                if reason:
                     self._not_files[path] = reason
                     if not_files.get(path) != reason:
                         failures[repaired_name(path)] = reason
@@ -116,7 +133,8 @@ class Folder:
 
     def _record(self, failures: dict[str, str]) -> None:
         """Have `intake status` name the files that cannot be taken, as long as they lie here."""
-        present = {repaired_name(path) for path in (*self._looks, *self._not_files)}
+        # Also those left alone that are not to be named yet: over a restart they stay named.
+        present = {repaired_name(path) for path in (*self._looks, *self._not_files, *self._left_alone)}
         try:
             for name, reason in failures.items():
                 self._faults.record(name, reason)
@@ -144,12 +162,20 @@ class Folder:
         failure = self._failed.get(path)
         return failure is None or failure.look != look or time.monotonic() >= failure.again_at
 
-    def _files(self) -> Iterator[Path]:
-        for path in sorted(self.path.iterdir()):
-            name = path.name.casefold()
-            alone = name.startswith(_LEFT_ALONE) or name.endswith(_LEFT_ALONE_ENDS) or name in _LEFT_ALONE_NAMES
-            if not alone:
-                yield path
+    def _why_left_alone(self, path: Path, look: _Look | None) -> str:
+        """Return why something is not taken whose name says that it is not to be; "" while nobody needs to know.
+
+        Folders and links under such a name are named like others, but for hidden ones.
+        """
+        name = path.name.casefold()
+        if name in _PROGRAMS_OWN_NAMES or name.startswith(_PROGRAMS_OWN):
+            return ""
+        if look is None:
+            return "" if name.startswith(".") else self._why_no_file(path)
+        if name.startswith(_LOCKS) and look.size <= _LOCK_BYTES:
+            return ""
+        self._left_alone[path] = look
+        return LEFT_ALONE if time.monotonic() - look.since >= LEFT_ALONE_SECONDS else ""
 
     def _take(self, path: Path, look: _Look) -> str:
         """Take one file; return why that did not work, "" if it did or is nobody's concern."""
@@ -271,17 +297,47 @@ def serve(
     """
     folder = Folder(house, accept)
     journal.listening("folder", "watched")
-    pause = int(1000 * min(house.settings.folder_poll_seconds, max(house.settings.folder_settle_seconds, 0.2)))
-    rounds = watch(
-        folder.path, stop_event=stop, rust_timeout=pause, yield_on_timeout=True, recursive=False, debounce=200
-    )
-    for _ in rounds:
+    settings = house.settings
+    pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
+    for _ in _rounds(folder.path, stop, pause):
         try:
             if mine():
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             journal.fault("folder", error)
         round_done()
+
+
+def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
+    """Yield when something has changed in the folder, and every `pause` seconds, until `stop`.
+
+    The watcher is a hint only. It raises for one name that is not UTF-8, when the kernel has no
+    more watches and when the folder is away: the folder is polled for a while then, and watched
+    anew afterwards.
+    """
+    while not stop.is_set():
+        try:
+            for _ in watch(
+                path,
+                stop_event=stop,
+                rust_timeout=int(1000 * pause),
+                yield_on_timeout=True,
+                recursive=False,
+                debounce=200,
+            ):
+                yield
+        except Exception as error:  # noqa: BLE001  # whatever it raises, files are taken
+            journal.fault("folder watcher", error)  # its text has the name of the file
+        again_at = time.monotonic() + UNWATCHED_SECONDS
+        while not stop.is_set() and time.monotonic() < again_at:
+            yield
+            stop.wait(pause)
+
+
+def _is_left_alone(path: Path) -> bool:
+    """Return whether the name of a file says that it is not, or not yet, to be read."""
+    name = path.name.casefold()
+    return name.startswith(_LEFT_ALONE) or name.endswith(_LEFT_ALONE_ENDS) or name in _LEFT_ALONE_NAMES
 
 
 def _look(path: Path, before: _Look | None) -> _Look | None:

@@ -56,7 +56,9 @@ def recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Rec
         reachable = not obstacle
         if foreign:
             party = crossing.party_of_contact(session, link)
-            of_whom = f"of another company, {party.name}" if party is not None else "of another company"
+            of_whom = "another customer, as far as is known"
+            if party is not None and not party.address:
+                of_whom = f"of another company, {party.name}"
             obstacle = f"{of_whom}; {obstacle}" if obstacle else of_whom
         found.append(Recipient(contact.email, contact.name, obstacle, reachable, foreign))
     return found

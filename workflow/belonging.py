@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem
@@ -35,6 +35,7 @@ class Match:
 
     ticket: Ticket | None = None
     possibly: Ticket | None = None
+    addressed: Ticket | None = None  # the merged ticket that led to the one it joins
 
 
 # -- when two messages are the same (docs/decisions/0016) -------------------------------------------------------------
@@ -298,7 +299,9 @@ def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: 
     """
     if not forged and (same := _same_item(session, item)) is not None:
         ticket = merged_into(session, same)
-        return Match(ticket=ticket) if _is_same_customers(session, item, ticket) else Match(possibly=ticket)
+        if not _is_same_customers(session, item, ticket):
+            return Match(possibly=ticket)
+        return Match(ticket=ticket, addressed=same if same is not ticket else None)
     if not forged and (of_thread := _secure_thread(session, item)) is not None:
         return Match(ticket=of_thread)
     answered = _by_token(session, item, envelope, signer) or _by_reference(session, item)
@@ -306,7 +309,9 @@ def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: 
         return Match()
     ticket = merged_into(session, answered)
     joins = not forged and _may_answer(session, item, ticket)
-    return Match(ticket=ticket) if joins else Match(possibly=ticket)
+    if not joins:
+        return Match(possibly=ticket)
+    return Match(ticket=ticket, addressed=answered if answered is not ticket else None)
 
 
 def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
@@ -354,7 +359,8 @@ def _same_item(session: Session, item: InboundItem) -> Ticket | None:
     if item.format is Format.SECURE_MESSAGE:
         return None
     if item.format is Format.FORMSTACK and item.external_id:
-        one = select(Message.ticket_id).where(Message.format == item.format, Message.message_id == identity(item))
+        whose = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
+        one = select(whose).where(Message.format == item.format, Message.message_id == identity(item))
         number = session.scalar(one.order_by(Message.id).limit(1))
         return session.get(Ticket, number) if number else None
     made_by = origin(item)
@@ -398,7 +404,9 @@ def _by_reference(session: Session, item: InboundItem) -> Ticket | None:
     names = [n for n in names if "@" in n and len(n) <= _KEY]
     if not names:
         return None
-    rows = session.execute(select(Message.message_id, Message.ticket_id).where(Message.message_id.in_(names)))
+    # What answers a message is for the ticket that one was for.
+    whose = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
+    rows = session.execute(select(Message.message_id, whose).where(Message.message_id.in_(names)))
     found = dict(rows.all())
     first = next((found[n] for n in names if n in found), None)
     return session.get(Ticket, first) if first else None

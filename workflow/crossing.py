@@ -1,8 +1,9 @@
 """Where two companies come together: on one ticket by a merge, or in one mail.
 
-A company here is the customer as the desk tells it from others: a practice on record, or, where none is known, the mail
-domain of the ticket's first contact. Merging and answering ask this module; pages, API and commands only show what it
-says.
+A company here is the customer as the desk tells it from others: a practice on record, or, where
+none is known, the mail domain of the ticket's first contact, or, where anybody can have mail at that
+domain, the contact's address. Merging and answering ask this module; pages, API and commands only
+show what it says.
 """
 
 from collections.abc import Iterable
@@ -22,16 +23,25 @@ class Party:
 
     key: str
     name: str
+    number: str = ""  # tells it from another one of the same name
 
     @property
     def domain(self) -> str:
-        """The mail domain that stands for a company nobody knows; "" for one on record."""
-        kind, _, domain = self.key.partition(":")
-        return domain if kind == "domain" else ""
+        """The mail domain that stands for a company nobody knows; "" for other parties."""
+        return self._known_by("domain")
+
+    @property
+    def address(self) -> str:
+        """The address of a customer of whom nothing else is known; "" for other parties."""
+        return self._known_by("address")
+
+    def _known_by(self, what: str) -> str:
+        kind, _, value = self.key.partition(":")
+        return value if kind == what else ""
 
 
 def party_of_ticket(session: Session, ticket: Ticket) -> Party | None:
-    """Return whose ticket it is; None where neither its company nor a contact says so."""
+    """Return whose ticket it is; None where it has neither a company nor a contact of its own."""
     if ticket.company is not None:
         return _on_record(ticket.company)
     own = [link.contact for link in ticket.contacts if link.from_ticket_id is None]
@@ -42,7 +52,11 @@ def party_of_ticket(session: Session, ticket: Ticket) -> Party | None:
             return _on_record(company)
     domains = (people.domain_of(contact.email) for contact in own)
     domain = next((d for d in domains if d and d not in people.ANYBODYS), "")
-    return Party(f"domain:{domain}", domain) if domain else None
+    if domain:
+        return Party(f"domain:{domain}", domain)
+    # Two people with mail at one public provider have nothing in common.
+    address = next((contact.email for contact in own if contact.email), "")
+    return Party(f"address:{address}", address) if address else None
 
 
 def party_of_contact(session: Session, link: TicketContact) -> Party | None:
@@ -92,11 +106,11 @@ def between(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] |
     """
     mine, theirs = party_of_ticket(session, ticket), party_of_ticket(session, into)
     if mine is not None and theirs is not None and not _same(mine, theirs, ticket, into):
-        return mine.name, theirs.name
+        return _both_names(mine, theirs)
     known = _parties(session, into)
     for party in _parties(session, ticket):
         if known and not any(_same(party, one, ticket, into) for one in known):
-            return party.name, known[0].name
+            return _both_names(party, known[0])
     return None
 
 
@@ -107,14 +121,23 @@ def _parties(session: Session, ticket: Ticket) -> list[Party]:
 
 
 def _same(one: Party, other: Party, ticket: Ticket, into: Ticket) -> bool:
-    """Say whether two parties are one company: also where a domain is all that is known, and both tickets have it."""
+    """Say whether two parties are one company.
+
+    Where a domain or an address is all that is known of one, both tickets have it then.
+    """
     if one.key == other.key:
         return True
-    return any(party.domain in _domains(ticket) & _domains(into) for party in (one, other) if party.domain)
+    addresses = _addresses(ticket) & _addresses(into)
+    domains = _domains(ticket) & _domains(into)
+    return any(party.domain in domains or party.address in addresses for party in (one, other))
+
+
+def _addresses(ticket: Ticket) -> set[str]:
+    return {link.contact.email for link in ticket.contacts if link.contact.email}
 
 
 def _domains(ticket: Ticket) -> set[str]:
-    return {people.domain_of(link.contact.email) for link in ticket.contacts}
+    return {people.domain_of(address) for address in _addresses(ticket)} - {""}
 
 
 def addressed(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
@@ -130,8 +153,23 @@ def addressed(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[s
             found.append(party_of_contact(session, links[email]))
         elif (company := people.company_of_address(records, email)) is not None:
             found.append(_on_record(company))
-    return list(dict.fromkeys(party.name for party in found if party is not None))
+    return _names(list({party.key: party for party in found if party is not None}.values()))
+
+
+def _both_names(one: Party, other: Party) -> tuple[str, str]:
+    first, second = _names([one, other])
+    return first, second
+
+
+def _names(parties: list[Party]) -> list[str]:
+    """Return the names of parties that differ; those of one name with their numbers."""
+    keys = [people.company_key(party.name) for party in parties]
+    return [
+        f"{party.name} ({party.number})" if keys.count(key) > 1 and party.number else party.name
+        for party, key in zip(parties, keys, strict=True)
+    ]
 
 
 def _on_record(company: Company) -> Party:
-    return Party(f"company:{company.id}", company.name)
+    number = f"number {company.number}" if company.number else f"company {company.id} on record, without a number"
+    return Party(f"company:{company.id}", company.name, number)

@@ -7,12 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from workflow import audit, crossing, journal, people, process, promise
+from parsers.mail import evidence
+from workflow import audit, crossing, journal, merged_messages, people, process, promise
 from workflow.blobs import Vault
 from workflow.deadlines import due_at
 from workflow.dues import reckon
 from workflow.keys import Signer
-from workflow.models import Contact, Outgoing, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow.models import Contact, Message, Outgoing, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.settings import Settings
 from workflow.states import OutboxState, Status
@@ -161,7 +162,10 @@ class Desk:
         if ticket.status is Status.COMPLETED:
             self._new_period(session, ticket, now)
         ticket.status = Status.COMPLETED if ticket.completed_at else Status.OPEN
-        self._leave_merge(session, ticket)
+        came = self._leave_merge(session, ticket, by=by, now=now)
+        if ticket.status is Status.COMPLETED and any(not evidence.proves(m.signs) for m in came):
+            self._new_period(session, ticket, now)  # what came for it meanwhile is to be answered
+            ticket.status = Status.OPEN
         audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
         self._move_on(session, ticket, by, cause, now)
         reckon(ticket, self.settings)
@@ -187,8 +191,8 @@ class Desk:
         names = crossing.between(session, ticket, into)
         if names is not None and not across_companies:
             raise AcrossCompanies(
-                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two companies. Check the number, and "
-                "confirm if they belong together all the same"
+                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of whom no common "
+                "company is known. Check the number, and confirm if they belong together all the same"
             )
         if into.status is Status.COMPLETED and ticket.status is Status.OPEN:
             self.reopen(session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now)
@@ -210,8 +214,9 @@ class Desk:
         if into.status not in {Status.OPEN, Status.COMPLETED}:
             raise Missing(f"#{into.id} is closed as {into.status}: reopen it first, or merge it into #{ticket.id}")
 
-    def _leave_merge(self, session: Session, ticket: Ticket) -> None:
-        """Take a ticket out of the one it is merged into, and its contacts with it."""
+    def _leave_merge(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> list[Message]:
+        """Take a ticket out of the one it is merged into, its contacts and what came for it; return that."""
+        merge = merged_messages.merge_of(session, ticket)
         into, ticket.merged_into_id = ticket.merged_into_id, None
         source, contacts = ticket.id, {link.contact_id for link in ticket.contacts}
         while into is not None and contacts:  # that one may be merged again, and has handed them on
@@ -228,6 +233,7 @@ class Desk:
             target = session.get_one(Ticket, into)
             session.expire(target, ["contacts"])
             source, into = target.id, target.merged_into_id
+        return merged_messages.bring_back(session, ticket, merge, by=by, now=now)
 
     def end(self, session: Session, ticket: Ticket, status: Status, *, by: str, reason: str, now: datetime) -> None:
         """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
@@ -250,7 +256,7 @@ class Desk:
         if Milestone.RESOLVED in again:
             ticket.resolution = None
         ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
-        self._leave_merge(session, ticket)
+        self._leave_merge(session, ticket, by=by, now=now)
         reckon(ticket, self.settings)
         audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
 
@@ -497,7 +503,8 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
     names = crossing.addressed(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
-            f"it goes to people of {' and '.join(names)}: leave the others out, or confirm that all of them may read it"
+            f"it goes to two customers or more ({' and '.join(names)}), of whom no common company is known: leave the "
+            "others out, or confirm that all of them may read it"
         )
 
 

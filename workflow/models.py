@@ -189,11 +189,22 @@ class Task(Base):
     ticket: Mapped[Ticket] = relationship(back_populates="tasks")
 
 
+_ADDRESSED = text("addressed_ticket_id IS NOT NULL")
+
+
 class Message(Base):
     """An item on a ticket's timeline."""
 
     __tablename__ = "messages"
-    __table_args__ = (UniqueConstraint("format", "external_id"),)
+    __table_args__ = (
+        UniqueConstraint("format", "external_id"),
+        Index(
+            "ix_messages_addressed",
+            "addressed_ticket_id",
+            sqlite_where=_ADDRESSED,
+            postgresql_where=_ADDRESSED,
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
     delivery_id: Mapped[int | None] = mapped_column(ForeignKey("deliveries.id"), index=True)
@@ -217,6 +228,8 @@ class Message(Base):
     caveats: Mapped[list[Any]] = mapped_column(default=list)
     judgement: Mapped[Judgement] = mapped_column(default=Judgement.NONE, server_default="")
     signs: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")  # why: evidence.SIGNS
+    # The merged ticket it was an answer to, where it is on the one that goes on (merged_messages.py).
+    addressed_ticket_id: Mapped[int | None]
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")
 

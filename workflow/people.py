@@ -22,6 +22,17 @@ ANYBODYS = frozenset(
     gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com aol.com icloud.com me.com
     mac.com comcast.net verizon.net att.net sbcglobal.net bellsouth.net cox.net charter.net proton.me protonmail.com
     gmx.com mail.com zoho.com yandex.com
+    rocketmail.com myyahoo.com yahoo.ca yahoo.co.uk yahoo.de yahoo.fr yahoo.es yahoo.it yahoo.com.mx yahoo.com.br
+    yahoo.co.in yahoo.in yahoo.com.au yahoo.com.ph
+    hotmail.ca hotmail.co.uk hotmail.de hotmail.fr hotmail.es hotmail.it live.ca live.co.uk live.de live.fr
+    outlook.de outlook.fr outlook.es passport.com windowslive.com aim.com
+    pm.me tuta.com tutanota.com fastmail.com fastmail.fm hey.com hushmail.com inbox.com email.com usa.com
+    zohomail.com yandex.ru mail.ru qq.com 163.com 126.com naver.com rediffmail.com duck.com privaterelay.appleid.com
+    gmx.de gmx.net gmx.at gmx.ch web.de t-online.de freenet.de orange.fr free.fr laposte.net libero.it btinternet.com
+    xfinity.com earthlink.net mindspring.com juno.com netzero.net optonline.net optimum.net roadrunner.com rr.com
+    twc.com spectrum.net frontier.com frontiernet.net windstream.net centurylink.net centurytel.net embarqmail.com
+    q.com cableone.net suddenlink.net mediacombb.net wowway.com prodigy.net pacbell.net swbell.net ameritech.net
+    snet.net nvbell.net flash.net tds.net hughes.net rogers.com shaw.ca sympatico.ca telus.net bell.net
     """.split()  # noqa: SIM905  # a list to be read
 )
 

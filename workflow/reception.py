@@ -158,6 +158,9 @@ def _append_or_open(
 ) -> Filing:
     item, forged = judged(desk, item, delivery)
     match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
+    if match.addressed is not None:  # its merge may have been taken back a moment ago
+        hold(session, match.addressed)
+        match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
         hold(session, ticket)  # another answer may have reopened it a moment ago
@@ -170,6 +173,8 @@ def _append_or_open(
             about = f"possibly about #{before.id}" if match.possibly else f"follows #{before.id}"
             desk.relate(session, ticket, before, about)
     message = _add_message(desk, session, ticket, item, delivery, key, now)
+    if outcome is Outcome.APPENDED and match.addressed is not None:
+        message.addressed_ticket_id = match.addressed.id
     cause = f"delivery {delivery.id}"
     if outcome is Outcome.OPENED:
         if REUSED in message.caveats:

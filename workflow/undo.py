@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import Enum, Table, delete, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
-from workflow import audit, promise
+from workflow import audit, merged_messages, promise
 from workflow.base import Base, Moment
 from workflow.desk import Missing, hold
 from workflow.desk_models import Undo
-from workflow.models import Audit, Outgoing, Reached, Ticket, TicketContact, TicketRelation
+from workflow.models import Audit, Message, Outgoing, Reached, Ticket, TicketContact, TicketRelation
 from workflow.presence import READING, version
 from workflow.process import Template
-from workflow.states import OutboxState
+from workflow.states import OutboxState, Status
 
 VALID = timedelta(minutes=10)
 DELAY = timedelta(seconds=10)  # mails promised by a person's action wait so long: they can be taken back unsent
@@ -31,6 +31,7 @@ _TICKET = (
 _TASK = ("assignee", "done_at", "done_by")
 _REACHED = ("period", "milestone", "at", "by", "note")
 _RELATION = ("ticket_id", "other_id", "reason", "verdict")
+_MESSAGE = ("id", "ticket_id", "addressed_ticket_id")
 _LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 
@@ -107,12 +108,17 @@ def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: da
         put_back.append((other, its))
     for one, before in put_back:
         _withhold(session, one, before, undo)
+    merge = merged_messages.merge_of(session, ticket)
     _restore_links(session, undo.before)
     _restore_relations(session, ticket, undo.before)
     for one, before in put_back:
         _restore_rows(session, one, before, undo, by, now)
         _put(one, before["ticket"])
         audit.record(session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id)
+    if ticket.status is Status.MERGED:
+        _restore_messages(session, ticket, undo.before, by=by, now=now)
+    else:
+        merged_messages.bring_back(session, ticket, merge, by=by, now=now)
     undo.undone_at = now
     session.flush()
     session.expire_all()
@@ -131,7 +137,27 @@ def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
     if not since and its is not None:
         since = _happened_since(session, its["id"], its["audit_id"])
         since = f"{since} on #{its['id']}" if since else ""
+    if not since and _message_would_be_hidden(session, undo):
+        since = "a message came, which has to be answered"
     return f"since then: {since}. Move the ticket back, or reopen it" if since else ""
+
+
+def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
+    """Say whether a message has come since that would be on a ticket nobody looks at.
+
+    A merged ticket that was completed before its merge would be completed again, one whose reopening is taken back
+    would be merged again.
+    """
+    before = undo.before["ticket"]
+    if before["status"] == Status.MERGED:
+        appended = select(Audit.id).where(
+            Audit.ticket_id == undo.ticket_id, Audit.id > undo.audit_id, Audit.action == "appended"
+        )
+        return session.scalar(appended.limit(1)) is not None
+    if before["status"] == Status.COMPLETED:
+        came = select(Message.id).where(Message.addressed_ticket_id == undo.ticket_id)
+        return session.scalar(came.limit(1)) is not None
+    return False
 
 
 def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
@@ -156,6 +182,12 @@ def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
         "relations": [_values(r, _RELATION) for r in _relations(session, ticket)],
         "tickets": sorted(touched),
         "links": [_values(link, _LINK) for link in links],
+        "messages": [
+            _values(message, _MESSAGE)
+            for message in session.scalars(
+                select(Message).where(Message.ticket_id.in_(touched), Message.addressed_ticket_id.is_not(None))
+            )
+        ],
     }
 
 
@@ -234,6 +266,21 @@ def _restore_links(session: Session, before: Values) -> None:
         _put(link, values)
         session.add(link)
     session.flush()
+
+
+def _restore_messages(session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime) -> None:
+    """Put what a reopening has moved back where it was."""
+    moved: list[int] = []
+    for values in before.get("messages", ()):
+        message = session.get_one(Message, values["id"])
+        if message.ticket_id != values["ticket_id"]:
+            merged_messages.move(session, message, values["ticket_id"], values["addressed_ticket_id"])
+            moved.append(message.id)
+    if moved:
+        detail = {"messages": moved, "to": ticket.merged_into_id}
+        for number in (ticket.id, ticket.merged_into_id):
+            action = merged_messages.MOVED
+            audit.record(session, action, by=by, cause="merged again", now=now, ticket=number, **detail)
 
 
 def _restore_relations(session: Session, ticket: Ticket, before: Values) -> None:

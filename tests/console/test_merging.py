@@ -134,7 +134,7 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(house: House, de
     assert THEIRS in desk.get(f"/tickets/{merged}/answer").text
     asked = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email])
     assert asked.status_code == 409
-    assert "Not sent yet: it goes to two companies" in asked.text
+    assert "Not sent yet: it goes to two customers" in asked.text
     assert sent_to(house, Template.ANSWER) == []
     confirmed = re.search(r'name="across_companies" value="(\w+)"', asked.text)
     assert confirmed

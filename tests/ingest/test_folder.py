@@ -4,10 +4,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import openpyxl
 import pytest
@@ -179,8 +180,7 @@ def named(house: House) -> dict[str, str]:
 
 
 def put_bytes_name(folder: Folder, name: bytes, raw: bytes) -> None:
-    with Path(os.fsdecode(os.fsencode(folder.path) + b"/" + name)).open("wb") as file:
-        file.write(raw)
+    bytes_path(folder.path, name).write_bytes(raw)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +233,65 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House
     (folder.path / "a folder.xlsx").rmdir()
     folder.scan()
     assert status_data(house)["troubles"] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["~Nora urgent.xlsx", "x.xlsx.tmp", "x.part", "x.XLSX.Part", "x.xlsx~", ".hidden.xlsx", "x.lnk", "~$big.xlsx"],
+)
+def test_what_is_left_alone_for_long_is_named(house: House, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 0.3)
+    folder = Folder(house, Intake(house).accept)
+    (folder.path / name).write_bytes(workbook("one"))
+    folder.scan()
+    assert named(house) == {}, "it may be on its way"
+
+    def is_named() -> bool:
+        folder.scan()
+        return name in named(house)
+
+    wait_for(is_named)
+    assert "rename it" in named(house)[name]
+    (need,) = [need for need in status_data(house)["needs"] if name in need]
+    assert "1 file cannot be taken" in need
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 900)
+    Folder(house, Intake(house).accept).scan()
+    assert name in named(house), "a restart does not forget it"
+    (folder.path / name).rename(folder.path / "export.xlsx")
+    folder.scan()
+    assert names(folder.path / "done") == ["export.xlsx"]
+    assert status_data(house)["troubles"] == []
+
+
+def test_a_file_that_still_grows_under_an_interim_name_is_not_named(
+    house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 60)
+    now = [time.monotonic()]
+    monkeypatch.setattr("ingest.folder.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for size in (1, 2, 3):
+        (folder.path / "x.xlsx.part").write_bytes(b"x" * size)
+        folder.scan()
+        now[0] += 59
+    assert named(house) == {}
+    now[0] += 2
+    folder.scan()
+    assert list(named(house)) == ["x.xlsx.part"]
+
+
+@pytest.mark.parametrize(
+    "name", ["~$export.xlsx", ".~lock.export.xlsx#", "Desktop.ini", "Thumbs.db", ".DS_Store", "._export.xlsx"]
+)
+def test_what_programs_leave_for_themselves_is_never_named(
+    house: House, folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 0)
+    (folder.path / name).write_bytes(b"x" * 165)
+    (folder.path / ".snapshot").mkdir()
+    folder.scan()
+    folder.scan()
+    assert named(house) == {}
+    assert names(folder.path) == [name]
 
 
 FAULTS = [
@@ -363,15 +422,96 @@ def watching(house: House) -> Iterator[Path]:
     assert not thread.is_alive()
 
 
-def test_a_dropped_file_is_noticed_by_itself(house: House, watching: Path) -> None:
-    deadline = time.monotonic() + 10
-    while not (watching / "rejected").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    (watching / "export.xlsx").write_bytes(workbook("one"))
-    while not names(watching / "done") and time.monotonic() < deadline:
+def wait_for(state: Callable[[], bool]) -> None:
+    """Wait until a state is reached; fail after 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not state():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert names(watching / "done") == ["export.xlsx"]
+
+
+def test_a_dropped_file_is_noticed_by_itself(house: House, watching: Path) -> None:
+    wait_for((watching / "rejected").is_dir)
+    (watching / "export.xlsx").write_bytes(workbook("one"))
+    wait_for(lambda: names(watching / "done") == ["export.xlsx"])
     assert counted(house, Ticket) == 1
+
+
+def bytes_path(folder: Path, name: bytes) -> Path:
+    """Return the path of a file whose name need not be UTF-8."""
+    return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+
+
+@pytest.mark.parametrize("unwatched", [0, 60], ids=["watched anew", "polled"])
+@pytest.mark.parametrize("name", [b"f\xfcr.xlsx", b"\xff", b"a\xe9\xe8 export.xlsx"])
+def test_a_name_that_is_not_utf8_ends_no_process(
+    house: House, monkeypatch: pytest.MonkeyPatch, name: bytes, unwatched: float
+) -> None:
+    """The watcher cannot name such a file: when it comes, grows, is moved by us or renamed."""
+    monkeypatch.setattr("ingest.folder.UNWATCHED_SECONDS", unwatched)
+    folder, rounds, stop = house.settings.dropbox, [0], threading.Event()
+
+    def round_done() -> None:
+        rounds[0] += 1
+
+    def some_rounds() -> None:
+        before = rounds[0]
+        wait_for(lambda: rounds[0] > before + 1)
+
+    arguments = (house, Intake(house).accept, stop, lambda: True, round_done)
+    thread = threading.Thread(target=serve, args=arguments)
+    with capture_logs() as lines:
+        thread.start()
+        try:
+            some_rounds()
+            growing, whole = bytes_path(folder, name + b".part"), workbook("one")
+            for end in (10, 1000, len(whole)):  # as a download grows under its interim name
+                growing.write_bytes(whole[:end])
+                some_rounds()
+            growing.rename(bytes_path(folder, name))
+            (folder / "zz behind.xlsx").write_bytes(workbook("two"))
+            wait_for(lambda: len(names(folder / "done")) == 2)
+            bytes_path(folder, name).write_bytes(b"no workbook")
+            wait_for(lambda: len(names(folder / "rejected")) == 2)
+            (folder / "last.xlsx").write_bytes(workbook("three"))
+            wait_for(lambda: "last.xlsx" in names(folder / "done"))
+            assert thread.is_alive()
+        finally:
+            stop.set()
+            thread.join(20)
+    assert not thread.is_alive()
+    assert counted(house, Ticket) == 3
+    faults = [line for line in lines if line["event"] == "fault"]
+    assert {line["where"] for line in faults} == {"folder watcher"}
+    if unwatched:
+        assert len(faults) == 1
+    assert "xlsx" not in str(faults)
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError("a name"), OSError(28, "a name"), RuntimeError("a name")])
+def test_whatever_the_watcher_raises_files_are_taken(
+    house: House, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Arms the call of the watcher: no more watches, a folder that is away, a bug of it."""
+
+    def fail(*_args: object, **_options: object) -> Iterator[None]:
+        raise fault
+
+    monkeypatch.setattr("ingest.folder.watch", fail)
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(house, Intake(house).accept, stop))
+    with capture_logs() as lines:
+        thread.start()
+        try:
+            wait_for((house.settings.dropbox / "rejected").is_dir)
+            (house.settings.dropbox / "export.xlsx").write_bytes(workbook("one"))
+            wait_for(lambda: names(house.settings.dropbox / "done") == ["export.xlsx"])
+        finally:
+            stop.set()
+            thread.join(20)
+    assert not thread.is_alive()
+    assert len([line for line in lines if line["event"] == "fault"]) == 1
+    assert "a name" not in str(lines)
 
 
 def _with(house: House, **settings: object) -> House:
