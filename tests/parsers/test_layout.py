@@ -211,6 +211,67 @@ def test_tables_side_by_side_are_read_each_by_itself() -> None:
     assert (rejected.sheet, rejected.row) == ("Sheet, columns A to C", 4)
 
 
+BESIDE_EACH_OTHER: list[list[object]] = [
+    ["Practice", "From", "Message", "Practice", "From", "Message"],
+    ["Message", "From", "Practice", "Message", "From", "Practice"],
+    ["Clinic", "Sender", "Text", "Practice", "From", "Message"],
+    ["Practice", "From", "Message", "|", "Practice", "From", "Message"],
+    ["#", "Practice", "From", "Message", "Status", "#", "Practice", "From", "Message", "Status"],
+    ["Practice", "From", None, "Message", "Practice", "From", None, "Message"],
+    ["From", "Practice", "Message", "Practice", "From", "Date", "Message"],
+    ["Practice", "From", "Message", "Practice", "From", "Message", None, "Practice", "From", "Message"],
+    ["Practice", "From", "Message", "Practice", "From", "Message", "Practice", "From", "Message"],
+]
+
+
+@pytest.mark.parametrize("heading", BESIDE_EACH_OTHER)
+def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
+    heading: list[object],
+) -> None:
+    kinds = {"Practice": "clinic", "Clinic": "clinic", "Sender": "person", "From": "person"}
+    kinds |= {"Message": "words", "Text": "words"}
+    met: dict[str, int] = {}
+    row: list[object] = []
+    for label in heading:
+        kind = kinds.get(str(label), "")
+        met[kind] = met.get(kind, 0) + 1
+        row.append(f"{kind} {met[kind]}" if kind else None)
+    tables = met["words"]
+    only_last: list[object] = [value if str(value).endswith(str(tables)) else None for value in row]
+    only_last = [f"{value} again" if value else None for value in only_last]
+    items, rejected, _ = read(book(heading, row, only_last))
+    assert rejected == []
+    expected = [(f"clinic {n}", f"person {n}", f"words {n}") for n in range(1, tables + 1)]
+    again = (f"clinic {tables} again", f"person {tables} again", f"words {tables} again")
+    assert [(item.company, item.sender.name, item.text) for item in items] == [*expected, again]
+
+
+def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
+    heading: list[object] = ["From", "Message", "From", "Message"]
+    items, [rejected], _ = read(book(heading, ["Ida", None, "Theo", "Fax."]))
+    assert [(item.sender.name, item.text, item.details) for item in items] == [("Theo", "Fax.", ())]
+    assert (rejected.reason, rejected.sheet) == (NOTHING_SAID, "Sheet, columns A to B")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["Message"],
+        ["Notes"],
+        ["Notes", "Practice ID"],
+        ["Notes", "Email"],
+        ["Created by", "Notes"],
+        ["Comments", "Contact", "Status"],
+        ["Message", "Message", "Status"],
+    ],
+)
+def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[object]) -> None:
+    values: list[object] = [f"7{place} value" for place in range(len(more))]
+    items, rejected, _ = read(book([*HEADING, *more], [*FIRST, *values]))
+    assert (len(items), rejected) == (1, [])
+    assert (items[0].company, items[0].sender.name) == tuple(FIRST[:2])
+
+
 def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
     heading = ["From", "Practice", "Message", None, "Practice", "Count"]
     items, _, _ = read(book(heading, ["Ida", None, "Please call.", None, "Elm Dental", 3]))
