@@ -223,6 +223,12 @@ class _Known:
         return key in self._own
 
 
+def is_label(text: str) -> bool:
+    """Tell a text that is the name of one of our fields that say who asks, as "Practice"."""
+    meaning = _RANKS.get(normalize.label(text, _RANKS))
+    return meaning is not None and meaning[0] in SENDER_FIELDS
+
+
 def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> Heading | None:
     """Find the heading among a sheet's first rows (texts by column); None where no row has a heading of ours.
 

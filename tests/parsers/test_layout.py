@@ -293,6 +293,77 @@ def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
     assert (rejected, counts.title_places) == ([], "1-2, 4")
 
 
+@pytest.mark.parametrize("blank", [[], [[]]])
+@pytest.mark.parametrize("label", ["Practice: {}", "{}", "Client:{}", "Messages of {}"])
+@pytest.mark.parametrize("second", [["From", "Message"], ["FROM", "MESSAGE:"], ["Sender", "Text"]])
+def test_titles_right_above_a_further_heading_belong_to_what_follows(
+    blank: list[list[object]], label: str, second: list[object]
+) -> None:
+    first: list[list[object]] = [[label.format("Elm")], ["From", "Message"], ["Ida", "One."]]
+    then: list[list[object]] = [[label.format("Oak Care")], second, ["Bo", "Two."]]
+    items, rejected, counts = read(book(*first, *blank, *then))
+    assert rejected == []
+    assert [dict(item.details)["Above the table"] for item in items] == [
+        label.format("Elm"),
+        label.format("Oak Care"),
+    ]
+    assert (counts.headings, counts.titles) == (2, 2)
+
+
+def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
+    heading: list[object] = ["From", "Message"]
+    rows: list[list[object]] = [["Ida", "One."], ["Page 1 of 2"], heading, ["Bo", "Two."]]
+    items, rejected, _ = read(book(["Practice: Elm"], heading, *rows))
+    assert rejected == []
+    assert {dict(item.details)["Above the table"] for item in items} == {"Practice: Elm"}
+
+
+def test_a_long_title_repeated_on_every_page_is_one() -> None:
+    title: list[object] = ["Messages that came in from the first to the last of June."]
+    items, rejected, counts = read(book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND))
+    assert (len(items), rejected, counts.title_places) == (2, [], "1, 5")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Please note: the patient Ann Archer of Elm was denied twice",
+        "Call Ann Archer back.",
+        "Ann was denied twice, and nobody has called her so far",
+    ],
+)
+@pytest.mark.parametrize("second", [["From", "Message"], ["Sender", "Text"]])
+def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(note: str, second: list[object]) -> None:
+    rows: list[list[object]] = [["Practice: Elm"], ["From", "Message"], ["Ida", "One."], [], [note]]
+    items, [rejected], _ = read(book(*rows, second, ["Bo", "Two."]))
+    assert (rejected.row, note in dict(rejected.values).values()) == (5, True)
+    assert [item.details for item in items] == [(("Above the table", "Practice: Elm"),), ()]
+
+
+def test_a_title_that_reaches_under_the_message_heading_is_rejected_and_shown_below() -> None:
+    heading: list[object] = ["From", "Message", "Date"]
+    above: list[list[object]] = [heading, ["Ida", "One.", "1/5/2026"], ["Total", 1], []]
+    below: list[list[object]] = [["Oak Care", "account 12"], heading, ["Bo", "Two.", "1/6/2026"]]
+    items, [rejected], _ = read(book(*above, *below))
+    assert (rejected.row, rejected.reason) == (5, layout.DOUBTFUL_TITLE)
+    assert [item.details for item in items] == [(), (("Above the table", "Oak Care account 12"),)]
+    without_blank = [row for row in [*above, *below] if row]
+    assert ("", "Oak Care", "account 12") in requests(*without_blank)
+
+
+@pytest.mark.parametrize("gap", [[], [None]])
+def test_titles_over_tables_side_by_side_belong_to_the_one_below_them(gap: list[object]) -> None:
+    heading = ["From", "Message", *gap, "From", "Message"]
+    values = ["Ida", "One.", *gap, "Bo", "Two."]
+    items, _, _ = read(book(["Practice: Elm", None, *gap, "Practice: Oak"], heading, values))
+    assert [dict(item.details)["Above the table"] for item in items] == [
+        "Practice: Elm",
+        "Practice: Oak",
+    ]
+    items, _, _ = read(book(["All of June"], heading, values))
+    assert [dict(item.details)["Above the table"] for item in items] == ["All of June"] * 2
+
+
 @pytest.mark.parametrize("name", ["Sheet", "Sheet1", "Tabelle 2", "Export", "table_3"])
 def test_a_name_that_says_nothing_is_not_shown(name: str) -> None:
     items, _, _ = read(book(HEADING, FIRST, edit=lambda made: setattr(sheet(made), "title", name)))
