@@ -52,10 +52,19 @@ _TOTAL = re.compile(
     r" ?[:=]?(?: ?\d[\d.,]*)*",
     re.IGNORECASE,
 )
+_MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mär|mai|okt|dez)[a-z]*\.?"
+_DATE = (
+    r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? )?"
+    rf"(?:\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}|{_MONTH} \d{{1,2}},? \d{{4}}|\d{{1,2}}\.?[ -]{_MONTH}[ -]\d{{2,4}})"
+)
+_TIME = r"(?:T|,? (?:at )?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?(?:Z| ?[+-]\d{2}:?\d{2}| [a-z]{2,4}T)?"
+# A name begins with a capital: "by mistake" and what else may follow are somebody's words.
+_BY = r"(?: by:? (?:[^\s@]+@[^\s@]+|(?-i:[A-Z][\w.'-]*(?: [A-Z][\w.'-]*){0,2})))"
 _FOOTER = re.compile(
     r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?"
     r"|-* ?end of (?:report|list|file|export|document|page)\.? ?-*"
-    r"|(?:report )?(?:generated|printed|created|exported|run)\b(?=\D{0,40}\d).{0,80}"
+    rf"|(?:report )?(?:generated|printed|created|exported|run)(?: date)?:?{_BY}?(?: (?:on|at))?:?"
+    rf" {_DATE}(?:{_TIME})?{_BY}?\.?"
     r"|\d+ (?:rows|records|messages|items|entries)(?: (?:in total|total|found|exported))?",
     re.IGNORECASE,
 )
@@ -434,16 +443,12 @@ class Layout:
     def _table_ends(self) -> Iterator[Request]:
         """Settle the pending rows: no row of the same table or page follows."""
         pending, self._pending = self._pending, []
-        footer = False
         for line in pending:
             if self._open is None:
                 yield self._stray(line)
-            elif self._is_total(line, self._open) or (
-                self._is_outside(line) and (_is_footer(line) or (footer and _is_note(line)))
-            ):
-                footer = True
+            elif self._is_total(line, self._open) or (self._is_outside(line) and _is_footer(line)):
                 self.tally.add("footers", line.number)
-            else:
+            else:  # also notes below a footer: they may be somebody's words
                 yield from self._emit(line)
 
     def _take_titles(self) -> list[Line]:

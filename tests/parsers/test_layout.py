@@ -80,15 +80,47 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
         ["Total", None, 2],
         ["2 records"],
         ["Page", 1],
+        ["Exported 2026-06-01T08:15:00"],
+        ["Report generated on June 1, 2026 at 8:15 PM by Ida O'Moss"],
+        ["Printed by ida@larkspur.example on 01.06.2026"],
+        ["Run:", "1 Jun 2026"],
     ],
 )
 def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(row: list[object]) -> None:
-    items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row, ["For internal use"]))
+    items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row))
     assert (len(items), rejected) == (2, [])
-    assert (counts.footers, counts.footer_places, counts.blank) == (2, "5-6", 1)
+    assert (counts.footers, counts.footer_places, counts.blank) == (1, "5", 1)
 
 
-@pytest.mark.parametrize("row", [["Total Care"], ["Generated twice"], ["End of the month"], ["Larkspur Clinic"]])
+@pytest.mark.parametrize("footer", [["Total", None, 1], ["End of report"], ["Page 1 of 1"]])
+@pytest.mark.parametrize("note", ["Call Ann Archer about claim 7", "For internal use"])
+def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> None:
+    items, [rejected], counts = read(book(HEADING, FIRST, footer, [note]))
+    assert (len(items), counts.footer_places) == (1, "3")
+    assert (rejected.row, note in dict(rejected.values).values()) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["Total Care"],
+        ["Generated twice"],
+        ["End of the month"],
+        ["Larkspur Clinic"],
+        ["Printed 1/5/2026, please send claim 7 of Ann Archer again"],
+        ["Printed 1/5/2026 please send it again"],
+        ["Printed 1/5/2026 8:00 by Ida, and sent twice"],
+        ["Created by mistake 1/5/2026"],
+        ["Created by mistake 1/5: claim 7, please void"],
+        ["Generated claim 7 twice on 1/5/2026"],
+        ["Exported 3 files"],
+        ["Run again batch 7"],
+        ["Run claim 12, 2026"],
+        ["Page 3 is missing"],
+        ["Total unpaid 17, please look"],
+        ["12 records are missing"],
+    ],
+)
 def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
     _, [rejected], counts = read(book(HEADING, FIRST, row))
     assert (rejected.row, rejected.reason) == (3, NOTHING_SAID)
