@@ -128,6 +128,17 @@ class Heading:
     def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
         return own.keys() == row.keys() and all(self.known.key(own[c]) == self.known.key(row[c]) for c in row)
 
+    def joined_with(self, other: "Heading") -> "Heading":
+        """Return this heading of one row with that of a table beside it."""
+        names = self.columns.keys() | other.columns.keys()
+        return replace(
+            self,
+            columns={name: [*self.columns.get(name, []), *other.columns.get(name, [])] for name in names},
+            labels=dict(sorted({**self.labels, **other.labels}.items())),
+            keys={**self.keys, **other.keys},
+            own_rows=({**self.own_rows[0], **other.own_rows[0]},),
+        )
+
     def blocks(self) -> list["Heading"]:
         """Divide the headings of tables side by side, each with a message text and a sender of its own.
 

@@ -85,9 +85,15 @@ class Request(NamedTuple):
 class _Place(NamedTuple):
     """The columns of one table, and how its rows are read."""
 
+    heading: Heading
     rows: Rows
     first: int
     last: int | None
+    row: int = 0  # number of the heading's last row, where it is another than that of the tables beside
+
+    def part(self, line: Line) -> dict[int, Value]:
+        """Return the values of a row that stand in the columns of this table."""
+        return {c: v for c, v in line.values.items() if c >= self.first and (self.last is None or c <= self.last)}
 
 
 class _Open:
@@ -217,6 +223,14 @@ class Layout:
             if at < begin:  # the first heading has been found by looking at all of these
                 yield from self._above(line)
                 continue
+            beside = self._heading_beside(line, following)
+            if beside is not None:
+                yield from self._begin_beside(beside, line)
+                continue
+            if self._repeats_in_part(line):
+                yield from self._rows_follow()
+                yield from self._emit(line)
+                continue
             if self._open is not None and _is_long(line, self._open.body):  # nearly all rows: no need to look closer
                 yield from self._rows_follow()
                 yield from self._emit(line)
@@ -320,6 +334,62 @@ class Layout:
         if above is not None:
             self._open = _Open(heading, list(self._places(heading, above)), line.number)
 
+    def _heading_beside(self, line: Line, following: Line | None) -> Heading | None:
+        """Return the heading of a table that begins beside the open one, while that goes on.
+
+        It stands in columns in which the open table has none. The other cells of the row are no headings: they are
+        a row of the open table; where there are none, the next row tells whether that table goes on.
+        """
+        table = self._open
+        if table is None or line.values.keys() <= table.labels or table.heading.of_two:
+            return None
+        texts = {column: text for column, text in line.texts.items() if column not in table.labels}
+        if not self._finder.may_begin(texts):
+            return None
+        heading = self._finder.at(texts, {}, 0)
+        if heading is None or heading.missing or not heading.is_sure:
+            return None
+        if any(min(texts) < column < max(texts) for column in table.labels):
+            return None
+        inside = {column: text for column, text in line.texts.items() if column in table.labels}
+        if not inside:
+            goes_on = following is not None and not following.values.keys().isdisjoint(table.labels)
+            return heading if goes_on else None
+        known = secure_message_columns.reading([inside], 0, None).recognised
+        return heading if 2 * known < len(inside) else None
+
+    def _begin_beside(self, heading: Heading, line: Line) -> Iterator[Request]:
+        """Open a table beside the open one, and read what else stands in the row under the headings of that one."""
+        table = self._open
+        assert table is not None
+        yield from self._rows_follow()
+        self.tally.add("headings", line.number)
+        values = {column: value for column, value in line.values.items() if column not in heading.labels}
+        if values:
+            self.tally.rows += 1  # a row of each of the tables
+            yield from self._emit(line._replace(values=values))
+        name = f"columns {letters(min(heading.labels))} to {letters(max(heading.labels))}"
+        name = f"{self.name}, {name}" if self.name else name
+        places = [place if place.row else place._replace(row=table.row) for place in table.places]
+        for block in heading.blocks():
+            rows = self._rows(block, name, self._around([], (1, None)))
+            places.append(_Place(block, rows, 1, None, line.number))
+        places.sort(key=lambda place: min(place.heading.labels))
+        firsts = [1, *(min(place.heading.labels) for place in places[1:])]
+        lasts = [*(first - 1 for first in firsts[1:]), None]
+        places = [
+            place._replace(first=first, last=last) for place, first, last in zip(places, firsts, lasts, strict=True)
+        ]
+        self._open = _Open(table.heading.joined_with(heading), places, table.row)
+
+    def _repeats_in_part(self, line: Line) -> bool:
+        """Tell a row in which one of the tables side by side repeats its heading, while another has a request."""
+        if self._open is None or len(self._open.places) == 1:
+            return False
+        parts = ((place, place.part(line)) for place in self._open.places)
+        repeats = [place.heading.repeats({c: v.text for c, v in part.items()}) for place, part in parts if part]
+        return any(repeats) and not all(repeats)
+
     def _settle_above(self) -> Generator[Request, None, list[Line] | None]:
         """Settle the rows above a heading, and return those that are titles of what follows.
 
@@ -387,7 +457,7 @@ class Layout:
         """
         blocks = heading.blocks()
         if len(blocks) == 1:
-            yield _Place(self._rows(blocks[0], self.name, self._around(titles, (1, None))), 1, None)
+            yield _Place(blocks[0], self._rows(blocks[0], self.name, self._around(titles, (1, None))), 1, None)
             return
         firsts = [1, *(min(block.labels) for block in blocks[1:])]
         lasts = [*(first - 1 for first in firsts[1:]), None]
@@ -396,7 +466,7 @@ class Layout:
             columns = f"columns {letters(min(block.labels))} to {letters(max(block.labels))}"
             name = f"{self.name}, {columns}" if self.name else columns
             around = self._around(titles, (1, None) if of_all else (first, last))
-            yield _Place(self._rows(block, name, around), first, last)
+            yield _Place(block, self._rows(block, name, around), first, last)
 
     def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> Rows:
         """Return how the rows under a heading are read; those that follow say which ids count rows."""
@@ -493,20 +563,18 @@ class Layout:
         if line.values.keys().isdisjoint(table.labels):
             yield self._stray(line, BESIDE)
             return
-        line = line.completed(table.row)
         if len(table.places) == 1:
-            yield Request(line, table.places[0].rows)
+            yield Request(line.completed(table.row), table.places[0].rows)
             return
         beside = -1
         for place in table.places:
-            values = {
-                column: value
-                for column, value in line.values.items()
-                if column >= place.first and (place.last is None or column <= place.last)
-            }
+            values = place.part(line.completed(place.row or table.row))
             if values:
                 beside += 1
-                yield Request(line._replace(values=values), place.rows)
+                if place.heading.repeats({column: value.text for column, value in values.items()}):
+                    self.tally.add("headings", line.number)
+                else:
+                    yield Request(line._replace(values=values), place.rows)
         self.tally.rows += beside  # a row of each of the tables
 
     def _stray(self, line: Line, reason: str = "") -> Request:

@@ -304,6 +304,50 @@ def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[objec
     assert (items[0].company, items[0].sender.name) == tuple(FIRST[:2])
 
 
+@pytest.mark.parametrize("length", [1, 40])
+@pytest.mark.parametrize("gap", [[], [None], [None, None]])
+@pytest.mark.parametrize("heading", [HEADING, ["From", "Message"], ["Date", "From", "Text", "Clinic"]])
+def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
+    heading: list[object], gap: list[object], length: int
+) -> None:
+    values = {"Practice": "Oak", "Clinic": "Oak", "From": "Bo", "Message": "Call.", "Text": "Call."}
+    right: list[object] = [values.get(str(label), "1/5/2026") for label in heading]
+    left: list[list[object]] = [["Elm", "Ida", f"Left {n}. " * length] for n in range(4)]
+    rows: list[list[object]] = [
+        HEADING,
+        left[0],
+        [*left[1], *gap, *heading],
+        [*left[2], *gap, *right],
+        [*left[3], *gap, *heading],
+    ]
+    items, rejected, counts = read(book(*rows))
+    assert rejected == []
+    assert [item.text for item in items if item.sender.name == "Ida"] == [str(row[2]).strip() for row in left]
+    assert [item.text for item in items if item.sender.name == "Bo"] == ["Call."]
+    assert {item.company for item in items} <= {"Elm", "Oak", ""}
+    assert [item.details for item in items] == [()] * 5
+    assert (counts.heading_places, counts.headings) == ("1, 3, 5", 3)
+
+
+def test_a_table_on_the_left_may_begin_further_down_too() -> None:
+    blank: list[object] = [None] * 4
+    rows: list[list[object]] = [[*blank, *HEADING], [*blank, *FIRST], [*HEADING, None, *SECOND]]
+    items, rejected, _ = read(book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."]))
+    assert rejected == []
+    assert {(item.company, item.text) for item in items} == {
+        (FIRST[0], FIRST[2]),
+        (SECOND[0], SECOND[2]),
+        (SECOND[0], "Left."),
+        (FIRST[0], "Right."),
+    }
+
+
+def test_a_table_below_in_other_columns_begins_by_itself() -> None:
+    blank: list[object] = [None] * 3
+    items, _, _ = read(book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND]))
+    assert [item.text for item in items] == [FIRST[2], SECOND[2]]
+
+
 def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
     heading = ["From", "Practice", "Message", None, "Practice", "Count"]
     items, _, _ = read(book(heading, ["Ida", None, "Please call.", None, "Elm Dental", 3]))
