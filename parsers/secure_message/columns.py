@@ -60,6 +60,10 @@ WORDS = {
     "patient": "patient name", "patient_id": "patient number", "birth_date": "date of birth",
     "patient_data": "other patient data",
 }  # fmt: skip
+# Headings of the text itself; comments and notes may stand beside it in the same table.
+_MESSAGE_WORDS = frozenset(FIELDS["body"]) - {
+    "details", "description", "comments", "comment", "notes", "note", "question",
+}  # fmt: skip
 LONGEST = 60  # characters of a heading
 SEARCHED = 30  # rows: titles and filters above a table are fewer
 _DIGIT = re.compile(r"\d")
@@ -124,17 +128,29 @@ class Heading:
     def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
         return own.keys() == row.keys() and all(self.known.key(own[c]) == self.known.key(row[c]) for c in row)
 
+    def joined_with(self, other: "Heading") -> "Heading":
+        """Return this heading of one row with that of a table beside it."""
+        names = self.columns.keys() | other.columns.keys()
+        return replace(
+            self,
+            columns={name: [*self.columns.get(name, []), *other.columns.get(name, [])] for name in names},
+            labels=dict(sorted({**self.labels, **other.labels}.items())),
+            keys={**self.keys, **other.keys},
+            own_rows=({**self.own_rows[0], **other.own_rows[0]},),
+        )
+
     def blocks(self) -> list["Heading"]:
         """Divide the headings of tables side by side, each with a message text and a sender of its own.
 
-        Blank columns part them. Where only one block is a table of messages, the others keep their labels, but no
-        column of theirs stands in for one of the messages': the practice in a summary beside is another's.
+        Blank columns part them, and so does a heading that names practice or sender and message text once more.
+        Where only one block is a table of messages, the others keep their labels, but no column of theirs stands in
+        for one of the messages': the practice in a summary beside is another's.
         """
-        whole = [
-            block
-            for block in (self._within(first, last) for first, last in _runs(self.labels))
-            if "body" in block.columns and block.columns.keys() & set(SENDER_FIELDS)
-        ]
+        runs = [part for run in _runs(self.labels) for part in self._divide(*run)]
+        whole = [block for block in runs if block.is_whole]
+        if len(whole) < 2 and self.labels:  # noqa: PLR2004 - blank columns part no two tables
+            parts = self._divide(min(self.labels), max(self.labels))
+            whole = parts if len(parts) > 1 else whole
         if not whole:
             return [self]
         if len(whole) == 1:
@@ -147,6 +163,45 @@ class Heading:
         firsts = [min(block.labels) for block in whole]
         lasts = [first - 1 for first in firsts[1:]]
         return [self._within(first, last) for first, last in zip([1, *firsts[1:]], [*lasts, None], strict=True)]
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether there is a column for the message text and one for who asks."""
+        return "body" in self.columns and not self.columns.keys().isdisjoint(SENDER_FIELDS)
+
+    def _divide(self, first: int, last: int) -> list["Heading"]:
+        """Divide the headings of these columns where a second table begins without a blank column before it."""
+        block = self._within(first, last)
+        start = self._second_start(block)
+        if start is None:
+            return [block]
+        return [*self._divide(first, start - 1), *self._divide(start, last)]
+
+    def _second_start(self, block: "Heading") -> int | None:
+        """Return the column in which the second of two tables begins, None where the block is one table.
+
+        A table usually begins with the same column as the one on its left. Where none does, a second column of text
+        is more likely the last of the left table than the first of the right one.
+        """
+        filled = sorted(column for column, text in block.labels.items() if text)
+        if len(filled) < 4:  # noqa: PLR2004 - two tables of two columns each
+            return None
+        first, last = filled[0], filled[-1]
+        names, fields = _names(block), _fields(block)
+        starts: list[tuple[int, int, int]] = []
+        for at, column in enumerate(filled[1:], start=1):
+            name, field_ = names[column], fields.get(column)
+            met = filled[:at]
+            if not any(name == names[c] or (field_ and field_ == fields.get(c)) for c in met):
+                continue
+            left, right = self._within(first, column - 1), self._within(column, last)
+            if _is_second_table(left, right):
+                # A table that names its practice twice has taken the second from its neighbour.
+                taken = sum(max(len(left.columns.get(who, ())) - 1, 0) for who in SENDER_FIELDS)
+                likely = (name == names[first], field_ == fields.get(first), field_ != "body")
+                rank = next((place for place, holds in enumerate(likely) if holds), len(likely))
+                starts.append((taken, rank, column))
+        return min(starts)[-1] if starts else None
 
     def _within(self, first: int, last: int | None) -> "Heading":
         rows = [{c: t for c, t in row.items() if c >= first and (last is None or c <= last)} for row in self.own_rows]
@@ -177,6 +232,12 @@ class _Known:
     def names(self, key: str) -> bool:
         """Whether the profile itself says what this heading means."""
         return key in self._own
+
+
+def is_label(text: str) -> bool:
+    """Tell a text that is the name of one of our fields that say who asks, as "Practice"."""
+    meaning = _RANKS.get(normalize.label(text, _RANKS))
+    return meaning is not None and meaning[0] in SENDER_FIELDS
 
 
 def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> Heading | None:
@@ -272,6 +333,41 @@ def _is_certain(heading: Heading) -> bool:
         return of > 1 and (not heading.missing or of > 2)  # noqa: PLR2004 - two words may be anything
     others = (text for column, text in heading.labels.items() if text and not heading.recognises(column))
     return not heading.missing and 2 * count >= of and not any(map(_NO_LABEL.search, others))
+
+
+def _is_second_table(left: Heading, right: Heading) -> bool:
+    """Tell whether the columns on the right are a table of their own, and no further columns of the left one.
+
+    The very same headings for who asks and for the text are sure. In other words, "Created by" and "Notes" behind
+    "From" and "Message" are columns of one table: there all that says who asks has to stand on the right as well.
+    """
+    if not (left.is_whole and right.is_whole):
+        return False
+    if _who_keys(left) & _who_keys(right) and _keys_of(left, "body") & _keys_of(right, "body"):
+        return True
+    asks = left.columns.keys() & set(SENDER_FIELDS)
+    if not asks <= right.columns.keys():
+        return False
+    names_both = asks & {"company", "company_number"} and asks & {"sender", "email"}
+    return bool(names_both) or not _keys_of(right, "body").isdisjoint(_MESSAGE_WORDS)
+
+
+def _names(heading: Heading) -> dict[int, str]:
+    """Return the folded headings by column, as they are written where folding leaves nothing."""
+    return {c: heading.keys.get(c) or text.strip() for c, text in heading.labels.items()}
+
+
+def _fields(heading: Heading) -> dict[int, str]:
+    """Return the fields of ours by column."""
+    return {column: name for name, taken in heading.columns.items() for column in taken}
+
+
+def _who_keys(heading: Heading) -> set[str]:
+    return {key for name in SENDER_FIELDS for key in _keys_of(heading, name)}
+
+
+def _keys_of(heading: Heading, name: str) -> set[str]:
+    return {heading.keys[column] for column in heading.columns.get(name, ())}
 
 
 def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:

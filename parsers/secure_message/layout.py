@@ -7,7 +7,7 @@ is handed on, so that it becomes an item or a rejected row.
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -31,15 +31,20 @@ INCOMPLETE = (
 DOUBTFUL = (
     "this was taken for the headings of the rows below: if it is a request, write it into the columns of these names"
 )
+DOUBTFUL_TITLE = (
+    "this was taken for a title of the table below: if it is a request, write it into the columns of these names"
+)
 ABOVE = "Above the table"  # labels the titles among an item's details
 SHEET = "Sheet"
 
 _MOST_PENDING = 50  # rows without a message, kept until it is clear what follows them
 _LONGEST_TITLE = 200  # characters of a cell; what is longer is somebody's text
 _TITLE_CELLS = 8  # labels and values beside each other, as filters of a report
+_TITLE_WORDS = 6  # of a title between tables: what has more may be somebody's sentence
 _FOOTER_CELLS = 4  # as "Page", 1, "of", 3
 _MOST_PLACES = 20  # runs of rows named; a report of 3,000 pages repeats its heading as often
 
+_SENTENCE_END = re.compile(r"[.!?]$|[a-z]{3}[.!?] ")
 _COUNT = re.compile(r"[\d.,%$ ()+-]*")
 _TOTAL = re.compile(
     r"(?:grand |sub-? ?)?totals?"
@@ -47,10 +52,19 @@ _TOTAL = re.compile(
     r" ?[:=]?(?: ?\d[\d.,]*)*",
     re.IGNORECASE,
 )
+_MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mär|mai|okt|dez)[a-z]*\.?"
+_DATE = (
+    r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? )?"
+    rf"(?:\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}|{_MONTH} \d{{1,2}},? \d{{4}}|\d{{1,2}}\.?[ -]{_MONTH}[ -]\d{{2,4}})"
+)
+_TIME = r"(?:T|,? (?:at )?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?(?:Z| ?[+-]\d{2}:?\d{2}| [a-z]{2,4}T)?"
+# A name begins with a capital: "by mistake" and what else may follow are somebody's words.
+_BY = r"(?: by:? (?:[^\s@]+@[^\s@]+|(?-i:[A-Z][\w.'-]*(?: [A-Z][\w.'-]*){0,2})))"
 _FOOTER = re.compile(
     r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?"
     r"|-* ?end of (?:report|list|file|export|document|page)\.? ?-*"
-    r"|(?:report )?(?:generated|printed|created|exported|run)\b(?=\D{0,40}\d).{0,80}"
+    rf"|(?:report )?(?:generated|printed|created|exported|run)(?: date)?:?{_BY}?(?: (?:on|at))?:?"
+    rf" {_DATE}(?:{_TIME})?{_BY}?\.?"
     r"|\d+ (?:rows|records|messages|items|entries)(?: (?:in total|total|found|exported))?",
     re.IGNORECASE,
 )
@@ -71,9 +85,15 @@ class Request(NamedTuple):
 class _Place(NamedTuple):
     """The columns of one table, and how its rows are read."""
 
+    heading: Heading
     rows: Rows
     first: int
     last: int | None
+    row: int = 0  # number of the heading's last row, where it is another than that of the tables beside
+
+    def part(self, line: Line) -> dict[int, Value]:
+        """Return the values of a row that stand in the columns of this table."""
+        return {c: v for c, v in line.values.items() if c >= self.first and (self.last is None or c <= self.last)}
 
 
 class _Open:
@@ -156,6 +176,8 @@ class Layout:
         self._open: _Open | None = None
         self._pending: list[Line] = []
         self._reason = NO_HEADINGS
+        self._doubtful_titles: list[Line] = []  # shown as rejected rows already
+        self._titles: set[str] = set()  # of the table above: a report repeats them on every page
         self._ahead = _Ahead(iter(()))
 
     @property
@@ -201,6 +223,14 @@ class Layout:
             if at < begin:  # the first heading has been found by looking at all of these
                 yield from self._above(line)
                 continue
+            beside = self._heading_beside(line, following)
+            if beside is not None:
+                yield from self._begin_beside(beside, line)
+                continue
+            if self._repeats_in_part(line):
+                yield from self._rows_follow()
+                yield from self._emit(line)
+                continue
             if self._open is not None and _is_long(line, self._open.body):  # nearly all rows: no need to look closer
                 yield from self._rows_follow()
                 yield from self._emit(line)
@@ -209,13 +239,15 @@ class Layout:
             repeated = self._open is not None and self._open.heading.repeats(texts)
             found = None if repeated and self._is_whole(texts) else self._heading_at(texts, following)
             if repeated and not (found and found.of_two):
-                yield from self._table_ends()
-                self.tally.add("headings", line.number)
+                yield from self._repeat(line)
             elif found is not None and not self._adds_nothing(found):
                 yield from self._begin(found, line, following)
                 skip = found.of_two and not found.missing
             elif self._open is None:
                 yield from self._above(line)
+            elif self._is_title_of_next(line):
+                self._doubtful_titles.append(line)
+                yield self._stray(line, DOUBTFUL_TITLE)
             else:
                 yield from self._inside(line)
         yield from self._table_ends()
@@ -283,39 +315,158 @@ class Layout:
             self._reason = INCOMPLETE.format(missing=" nor for ".join(heading.missing))
             yield self._stray(line)
             return
-        titles = self._take_titles()
-        yield from self._table_ends()
-        for title in titles:
-            self.tally.add("titles", title.number)
+        titles = (yield from self._settle_above()) or []
         rows = [line, following] if heading.of_two and following else [line]
         for row in rows:
             if heading.is_sure or heading is self.heading:
                 self.tally.add("headings", row.number)
             else:  # read as a heading, and shown as well: it may be a request
                 yield self._stray(row, DOUBTFUL)
-        places = list(self._places(heading, self._around(titles)))
+        places = list(self._places(heading, titles))
         self._open = _Open(heading, places, rows[-1].number)
 
-    def _around(self, titles: list[Line]) -> tuple[tuple[str, str], ...]:
-        """Return what stands around a table and belongs to each of its rows, as details."""
-        above = "\n".join(" ".join(value.text for value in title.values.values() if value.text) for title in titles)
+    def _repeat(self, line: Line) -> Iterator[Request]:
+        """Go on below a repeated heading: titles right above it belong to what follows, as of a table of its own."""
+        assert self._open is not None
+        heading = self._open.heading
+        above = yield from self._settle_above()
+        self.tally.add("headings", line.number)
+        if above is not None:
+            self._open = _Open(heading, list(self._places(heading, above)), line.number)
+
+    def _heading_beside(self, line: Line, following: Line | None) -> Heading | None:
+        """Return the heading of a table that begins beside the open one, while that goes on.
+
+        It stands in columns in which the open table has none. The other cells of the row are no headings: they are
+        a row of the open table; where there are none, the next row tells whether that table goes on.
+        """
+        table = self._open
+        if table is None or line.values.keys() <= table.labels or table.heading.of_two:
+            return None
+        texts = {column: text for column, text in line.texts.items() if column not in table.labels}
+        if not self._finder.may_begin(texts):
+            return None
+        heading = self._finder.at(texts, {}, 0)
+        if heading is None or heading.missing or not heading.is_sure:
+            return None
+        if any(min(texts) < column < max(texts) for column in table.labels):
+            return None
+        inside = {column: text for column, text in line.texts.items() if column in table.labels}
+        if not inside:
+            goes_on = following is not None and not following.values.keys().isdisjoint(table.labels)
+            return heading if goes_on else None
+        known = secure_message_columns.reading([inside], 0, None).recognised
+        return heading if 2 * known < len(inside) else None
+
+    def _begin_beside(self, heading: Heading, line: Line) -> Iterator[Request]:
+        """Open a table beside the open one, and read what else stands in the row under the headings of that one."""
+        table = self._open
+        assert table is not None
+        yield from self._rows_follow()
+        self.tally.add("headings", line.number)
+        values = {column: value for column, value in line.values.items() if column not in heading.labels}
+        if values:
+            self.tally.rows += 1  # a row of each of the tables
+            yield from self._emit(line._replace(values=values))
+        name = f"columns {letters(min(heading.labels))} to {letters(max(heading.labels))}"
+        name = f"{self.name}, {name}" if self.name else name
+        places = [place if place.row else place._replace(row=table.row) for place in table.places]
+        for block in heading.blocks():
+            rows = self._rows(block, name, self._around([], (1, None)))
+            places.append(_Place(block, rows, 1, None, line.number))
+        places.sort(key=lambda place: min(place.heading.labels))
+        firsts = [1, *(min(place.heading.labels) for place in places[1:])]
+        lasts = [*(first - 1 for first in firsts[1:]), None]
+        places = [
+            place._replace(first=first, last=last) for place, first, last in zip(places, firsts, lasts, strict=True)
+        ]
+        self._open = _Open(table.heading.joined_with(heading), places, table.row)
+
+    def _repeats_in_part(self, line: Line) -> bool:
+        """Tell a row in which one of the tables side by side repeats its heading, while another has a request."""
+        if self._open is None or len(self._open.places) == 1:
+            return False
+        parts = ((place, place.part(line)) for place in self._open.places)
+        repeats = [place.heading.repeats({c: v.text for c, v in part.items()}) for place, part in parts if part]
+        return any(repeats) and not all(repeats)
+
+    def _settle_above(self) -> Generator[Request, None, list[Line] | None]:
+        """Settle the rows above a heading, and return those that are titles of what follows.
+
+        None where nothing stands there that may be a title. Below another table it may be somebody's note on that
+        one: what does not look like a title is rejected, and shown with no request of the table below.
+        """
+        taken, doubtful = self._take_titles(), self._doubtful_titles
+        self._doubtful_titles = []
+        yield from self._table_ends()
+        titles = list(doubtful)
+        for line in taken:
+            if self._open is None or _joined(line) in self._titles or _is_short_title(line):
+                titles.append(line)
+                self.tally.add("titles", line.number)
+            else:
+                yield self._stray(line, DOUBTFUL_TITLE)
+        if not (taken or doubtful):
+            return None
+        self._titles = {_joined(line) for line in titles}
+        return sorted(titles, key=lambda line: line.number)
+
+    def _is_title_of_next(self, line: Line) -> bool:
+        """Tell a row that reaches under the message heading, and yet stands where a title of the next table does.
+
+        Blank rows part it from the table above, and a heading follows it at once.
+        """
+        assert self._open is not None
+        if not line.after_blank or len(line.values) >= len(self._open.labels) or not _is_title(line):
+            return False
+        if len(line.values) == 1 or line.values.keys().isdisjoint(self._open.says) or self._is_total(line, self._open):
+            return False
+        below = self._ahead.peek(2)
+        if not below:
+            return False
+        if self._open.heading.repeats(below[0].texts):
+            return True
+        heading = self._heading_at(below[0].texts, below[1] if len(below) > 1 else None)
+        return heading is not None and heading.is_sure and not heading.missing
+
+    def _around(self, titles: list[Line], place: tuple[int, int | None]) -> tuple[tuple[str, str], ...]:
+        """Return what stands around a table and belongs to each of its rows, as details.
+
+        `place` are the columns of the table, to the last one where that is None.
+        """
+        first, last = place
+        texts = (
+            " ".join(
+                value.text
+                for column, value in title.values.items()
+                if value.text and column >= first and (last is None or column <= last)
+            )
+            for title in titles
+        )
+        above = "\n".join(filter(None, texts))
         around = [(ABOVE, above)] if above else []
         if not _USUAL_NAME.fullmatch(self.name):
             around.append((SHEET, self.name))
         return tuple(around)
 
-    def _places(self, heading: Heading, around: tuple[tuple[str, str], ...]) -> Iterator[_Place]:
-        """Yield where the tables under a heading are; those side by side are named by their columns."""
+    def _places(self, heading: Heading, titles: list[Line]) -> Iterator[_Place]:
+        """Yield where the tables under a heading are; those side by side are named by their columns.
+
+        A title belongs to the table it stands over. Where all of them stand over the first table, they are titles of
+        the whole sheet.
+        """
         blocks = heading.blocks()
         if len(blocks) == 1:
-            yield _Place(self._rows(blocks[0], self.name, around), 1, None)
+            yield _Place(blocks[0], self._rows(blocks[0], self.name, self._around(titles, (1, None))), 1, None)
             return
         firsts = [1, *(min(block.labels) for block in blocks[1:])]
         lasts = [*(first - 1 for first in firsts[1:]), None]
+        of_all = all(column < firsts[1] for title in titles for column in title.values)
         for block, first, last in zip(blocks, firsts, lasts, strict=True):
             columns = f"columns {letters(min(block.labels))} to {letters(max(block.labels))}"
             name = f"{self.name}, {columns}" if self.name else columns
-            yield _Place(self._rows(block, name, around), first, last)
+            around = self._around(titles, (1, None) if of_all else (first, last))
+            yield _Place(block, self._rows(block, name, around), first, last)
 
     def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> Rows:
         """Return how the rows under a heading are read; those that follow say which ids count rows."""
@@ -362,16 +513,12 @@ class Layout:
     def _table_ends(self) -> Iterator[Request]:
         """Settle the pending rows: no row of the same table or page follows."""
         pending, self._pending = self._pending, []
-        footer = False
         for line in pending:
             if self._open is None:
                 yield self._stray(line)
-            elif self._is_total(line, self._open) or (
-                self._is_outside(line) and (_is_footer(line) or (footer and _is_note(line)))
-            ):
-                footer = True
+            elif self._is_total(line, self._open) or (self._is_outside(line) and _is_footer(line)):
                 self.tally.add("footers", line.number)
-            else:
+            else:  # also notes below a footer: they may be somebody's words
                 yield from self._emit(line)
 
     def _take_titles(self) -> list[Line]:
@@ -416,20 +563,18 @@ class Layout:
         if line.values.keys().isdisjoint(table.labels):
             yield self._stray(line, BESIDE)
             return
-        line = line.completed(table.row)
         if len(table.places) == 1:
-            yield Request(line, table.places[0].rows)
+            yield Request(line.completed(table.row), table.places[0].rows)
             return
         beside = -1
         for place in table.places:
-            values = {
-                column: value
-                for column, value in line.values.items()
-                if column >= place.first and (place.last is None or column <= place.last)
-            }
+            values = place.part(line.completed(place.row or table.row))
             if values:
                 beside += 1
-                yield Request(line._replace(values=values), place.rows)
+                if place.heading.repeats({column: value.text for column, value in values.items()}):
+                    self.tally.add("headings", line.number)
+                else:
+                    yield Request(line._replace(values=values), place.rows)
         self.tally.rows += beside  # a row of each of the tables
 
     def _stray(self, line: Line, reason: str = "") -> Request:
@@ -493,6 +638,15 @@ def _is_title(line: Line) -> bool:
         return False
     pairs = len(values) <= _TITLE_CELLS and all(value.text.endswith(":") for value in values[::2])
     return len(values) <= 2 or pairs  # noqa: PLR2004 - a title, or a label and a value
+
+
+def _is_short_title(line: Line) -> bool:
+    """Tell a row of few words, or of a label of ours with its value, as "Practice: Elm Dental"."""
+    joined = _joined(line)
+    label, colon, _ = joined.partition(":")
+    if colon and secure_message_columns.is_label(label):
+        return True
+    return len(joined.split()) <= _TITLE_WORDS and not _SENTENCE_END.search(joined)
 
 
 def _is_count(value: Value) -> bool:

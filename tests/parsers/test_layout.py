@@ -80,15 +80,47 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
         ["Total", None, 2],
         ["2 records"],
         ["Page", 1],
+        ["Exported 2026-06-01T08:15:00"],
+        ["Report generated on June 1, 2026 at 8:15 PM by Ida O'Moss"],
+        ["Printed by ida@larkspur.example on 01.06.2026"],
+        ["Run:", "1 Jun 2026"],
     ],
 )
 def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(row: list[object]) -> None:
-    items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row, ["For internal use"]))
+    items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row))
     assert (len(items), rejected) == (2, [])
-    assert (counts.footers, counts.footer_places, counts.blank) == (2, "5-6", 1)
+    assert (counts.footers, counts.footer_places, counts.blank) == (1, "5", 1)
 
 
-@pytest.mark.parametrize("row", [["Total Care"], ["Generated twice"], ["End of the month"], ["Larkspur Clinic"]])
+@pytest.mark.parametrize("footer", [["Total", None, 1], ["End of report"], ["Page 1 of 1"]])
+@pytest.mark.parametrize("note", ["Call Ann Archer about claim 7", "For internal use"])
+def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> None:
+    items, [rejected], counts = read(book(HEADING, FIRST, footer, [note]))
+    assert (len(items), counts.footer_places) == (1, "3")
+    assert (rejected.row, note in dict(rejected.values).values()) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["Total Care"],
+        ["Generated twice"],
+        ["End of the month"],
+        ["Larkspur Clinic"],
+        ["Printed 1/5/2026, please send claim 7 of Ann Archer again"],
+        ["Printed 1/5/2026 please send it again"],
+        ["Printed 1/5/2026 8:00 by Ida, and sent twice"],
+        ["Created by mistake 1/5/2026"],
+        ["Created by mistake 1/5: claim 7, please void"],
+        ["Generated claim 7 twice on 1/5/2026"],
+        ["Exported 3 files"],
+        ["Run again batch 7"],
+        ["Run claim 12, 2026"],
+        ["Page 3 is missing"],
+        ["Total unpaid 17, please look"],
+        ["12 records are missing"],
+    ],
+)
 def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
     _, [rejected], counts = read(book(HEADING, FIRST, row))
     assert (rejected.row, rejected.reason) == (3, NOTHING_SAID)
@@ -211,6 +243,111 @@ def test_tables_side_by_side_are_read_each_by_itself() -> None:
     assert (rejected.sheet, rejected.row) == ("Sheet, columns A to C", 4)
 
 
+BESIDE_EACH_OTHER: list[list[object]] = [
+    ["Practice", "From", "Message", "Practice", "From", "Message"],
+    ["Message", "From", "Practice", "Message", "From", "Practice"],
+    ["Clinic", "Sender", "Text", "Practice", "From", "Message"],
+    ["Practice", "From", "Message", "|", "Practice", "From", "Message"],
+    ["#", "Practice", "From", "Message", "Status", "#", "Practice", "From", "Message", "Status"],
+    ["Practice", "From", None, "Message", "Practice", "From", None, "Message"],
+    ["From", "Practice", "Message", "Practice", "From", "Date", "Message"],
+    ["Practice", "From", "Message", "Practice", "From", "Message", None, "Practice", "From", "Message"],
+    ["Practice", "From", "Message", "Practice", "From", "Message", "Practice", "From", "Message"],
+]
+
+
+@pytest.mark.parametrize("heading", BESIDE_EACH_OTHER)
+def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
+    heading: list[object],
+) -> None:
+    kinds = {"Practice": "clinic", "Clinic": "clinic", "Sender": "person", "From": "person"}
+    kinds |= {"Message": "words", "Text": "words"}
+    met: dict[str, int] = {}
+    row: list[object] = []
+    for label in heading:
+        kind = kinds.get(str(label), "")
+        met[kind] = met.get(kind, 0) + 1
+        row.append(f"{kind} {met[kind]}" if kind else None)
+    tables = met["words"]
+    only_last: list[object] = [value if str(value).endswith(str(tables)) else None for value in row]
+    only_last = [f"{value} again" if value else None for value in only_last]
+    items, rejected, _ = read(book(heading, row, only_last))
+    assert rejected == []
+    expected = [(f"clinic {n}", f"person {n}", f"words {n}") for n in range(1, tables + 1)]
+    again = (f"clinic {tables} again", f"person {tables} again", f"words {tables} again")
+    assert [(item.company, item.sender.name, item.text) for item in items] == [*expected, again]
+
+
+def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
+    heading: list[object] = ["From", "Message", "From", "Message"]
+    items, [rejected], _ = read(book(heading, ["Ida", None, "Theo", "Fax."]))
+    assert [(item.sender.name, item.text, item.details) for item in items] == [("Theo", "Fax.", ())]
+    assert (rejected.reason, rejected.sheet) == (NOTHING_SAID, "Sheet, columns A to B")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["Message"],
+        ["Notes"],
+        ["Notes", "Practice ID"],
+        ["Notes", "Email"],
+        ["Created by", "Notes"],
+        ["Comments", "Contact", "Status"],
+        ["Message", "Message", "Status"],
+    ],
+)
+def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[object]) -> None:
+    values: list[object] = [f"7{place} value" for place in range(len(more))]
+    items, rejected, _ = read(book([*HEADING, *more], [*FIRST, *values]))
+    assert (len(items), rejected) == (1, [])
+    assert (items[0].company, items[0].sender.name) == tuple(FIRST[:2])
+
+
+@pytest.mark.parametrize("length", [1, 40])
+@pytest.mark.parametrize("gap", [[], [None], [None, None]])
+@pytest.mark.parametrize("heading", [HEADING, ["From", "Message"], ["Date", "From", "Text", "Clinic"]])
+def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
+    heading: list[object], gap: list[object], length: int
+) -> None:
+    values = {"Practice": "Oak", "Clinic": "Oak", "From": "Bo", "Message": "Call.", "Text": "Call."}
+    right: list[object] = [values.get(str(label), "1/5/2026") for label in heading]
+    left: list[list[object]] = [["Elm", "Ida", f"Left {n}. " * length] for n in range(4)]
+    rows: list[list[object]] = [
+        HEADING,
+        left[0],
+        [*left[1], *gap, *heading],
+        [*left[2], *gap, *right],
+        [*left[3], *gap, *heading],
+    ]
+    items, rejected, counts = read(book(*rows))
+    assert rejected == []
+    assert [item.text for item in items if item.sender.name == "Ida"] == [str(row[2]).strip() for row in left]
+    assert [item.text for item in items if item.sender.name == "Bo"] == ["Call."]
+    assert {item.company for item in items} <= {"Elm", "Oak", ""}
+    assert [item.details for item in items] == [()] * 5
+    assert (counts.heading_places, counts.headings) == ("1, 3, 5", 3)
+
+
+def test_a_table_on_the_left_may_begin_further_down_too() -> None:
+    blank: list[object] = [None] * 4
+    rows: list[list[object]] = [[*blank, *HEADING], [*blank, *FIRST], [*HEADING, None, *SECOND]]
+    items, rejected, _ = read(book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."]))
+    assert rejected == []
+    assert {(item.company, item.text) for item in items} == {
+        (FIRST[0], FIRST[2]),
+        (SECOND[0], SECOND[2]),
+        (SECOND[0], "Left."),
+        (FIRST[0], "Right."),
+    }
+
+
+def test_a_table_below_in_other_columns_begins_by_itself() -> None:
+    blank: list[object] = [None] * 3
+    items, _, _ = read(book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND]))
+    assert [item.text for item in items] == [FIRST[2], SECOND[2]]
+
+
 def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
     heading = ["From", "Practice", "Message", None, "Practice", "Count"]
     items, _, _ = read(book(heading, ["Ida", None, "Please call.", None, "Elm Dental", 3]))
@@ -230,6 +367,77 @@ def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
     shown = (("Above the table", "Inbox of the week\nPractice: Larkspur\nPrinted for Ida"), ("Sheet", "Larkspur"))
     assert [item.details for item in items] == [shown, shown]
     assert (rejected, counts.title_places) == ([], "1-2, 4")
+
+
+@pytest.mark.parametrize("blank", [[], [[]]])
+@pytest.mark.parametrize("label", ["Practice: {}", "{}", "Client:{}", "Messages of {}"])
+@pytest.mark.parametrize("second", [["From", "Message"], ["FROM", "MESSAGE:"], ["Sender", "Text"]])
+def test_titles_right_above_a_further_heading_belong_to_what_follows(
+    blank: list[list[object]], label: str, second: list[object]
+) -> None:
+    first: list[list[object]] = [[label.format("Elm")], ["From", "Message"], ["Ida", "One."]]
+    then: list[list[object]] = [[label.format("Oak Care")], second, ["Bo", "Two."]]
+    items, rejected, counts = read(book(*first, *blank, *then))
+    assert rejected == []
+    assert [dict(item.details)["Above the table"] for item in items] == [
+        label.format("Elm"),
+        label.format("Oak Care"),
+    ]
+    assert (counts.headings, counts.titles) == (2, 2)
+
+
+def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
+    heading: list[object] = ["From", "Message"]
+    rows: list[list[object]] = [["Ida", "One."], ["Page 1 of 2"], heading, ["Bo", "Two."]]
+    items, rejected, _ = read(book(["Practice: Elm"], heading, *rows))
+    assert rejected == []
+    assert {dict(item.details)["Above the table"] for item in items} == {"Practice: Elm"}
+
+
+def test_a_long_title_repeated_on_every_page_is_one() -> None:
+    title: list[object] = ["Messages that came in from the first to the last of June."]
+    items, rejected, counts = read(book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND))
+    assert (len(items), rejected, counts.title_places) == (2, [], "1, 5")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Please note: the patient Ann Archer of Elm was denied twice",
+        "Call Ann Archer back.",
+        "Ann was denied twice, and nobody has called her so far",
+    ],
+)
+@pytest.mark.parametrize("second", [["From", "Message"], ["Sender", "Text"]])
+def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(note: str, second: list[object]) -> None:
+    rows: list[list[object]] = [["Practice: Elm"], ["From", "Message"], ["Ida", "One."], [], [note]]
+    items, [rejected], _ = read(book(*rows, second, ["Bo", "Two."]))
+    assert (rejected.row, note in dict(rejected.values).values()) == (5, True)
+    assert [item.details for item in items] == [(("Above the table", "Practice: Elm"),), ()]
+
+
+def test_a_title_that_reaches_under_the_message_heading_is_rejected_and_shown_below() -> None:
+    heading: list[object] = ["From", "Message", "Date"]
+    above: list[list[object]] = [heading, ["Ida", "One.", "1/5/2026"], ["Total", 1], []]
+    below: list[list[object]] = [["Oak Care", "account 12"], heading, ["Bo", "Two.", "1/6/2026"]]
+    items, [rejected], _ = read(book(*above, *below))
+    assert (rejected.row, rejected.reason) == (5, layout.DOUBTFUL_TITLE)
+    assert [item.details for item in items] == [(), (("Above the table", "Oak Care account 12"),)]
+    without_blank = [row for row in [*above, *below] if row]
+    assert ("", "Oak Care", "account 12") in requests(*without_blank)
+
+
+@pytest.mark.parametrize("gap", [[], [None]])
+def test_titles_over_tables_side_by_side_belong_to_the_one_below_them(gap: list[object]) -> None:
+    heading = ["From", "Message", *gap, "From", "Message"]
+    values = ["Ida", "One.", *gap, "Bo", "Two."]
+    items, _, _ = read(book(["Practice: Elm", None, *gap, "Practice: Oak"], heading, values))
+    assert [dict(item.details)["Above the table"] for item in items] == [
+        "Practice: Elm",
+        "Practice: Oak",
+    ]
+    items, _, _ = read(book(["All of June"], heading, values))
+    assert [dict(item.details)["Above the table"] for item in items] == ["All of June"] * 2
 
 
 @pytest.mark.parametrize("name", ["Sheet", "Sheet1", "Tabelle 2", "Export", "table_3"])
