@@ -218,6 +218,8 @@ def read(tree: mime.Tree) -> Body:
     whole = body.text
     if not all(segment.laid_out for segment in body.segments):
         body.caveats.append("HTML too complex to lay out: its words are shown without it")
+    if any(segment.laid_out and text_html.hides_words(segment.html or "") for segment in body.segments):
+        body.caveats.append("HTML damaged: the words between its tags are shown")
     if len(whole) > MAX_TEXT:
         _attach_whole(body, whole)
         body.text = whole[:MAX_TEXT]

@@ -238,6 +238,8 @@ def newest_html(html: str, thread: Thread = Thread.REPLY) -> str:
     whole = text_html.from_html(html).strip("\n ")
     if thread is Thread.FORWARD:
         return whole
+    if text_html.hides_words(html):
+        return newest(whole, thread)
     answers = thread is Thread.REPLY
     # In a message that answers none a mark alone proves nothing: people quote, and paste, in their own words.
     marked = answers or re.search("[boH]", _with_kinds(whole.split("\n")[:MAX_LINES])[1]) is not None
