@@ -45,9 +45,25 @@ TEXTS = {
     "text/richtext": "enriched",
     "text/x-markdown": "plain",
 }
+# Kinds of text that are files, whatever they are called; any other is shown (RFC 2046 §4.1.4: as text/plain).
+FILES_OF_TEXT = frozenset(
+    str.split(
+        "text/calendar text/x-calendar text/x-vcalendar text/csv text/tab-separated-values text/vcard text/x-vcard "
+        "text/directory text/css text/javascript text/xml text/rtf text/rfc822-headers text/x-amp-html "
+        "text/watch-html text/x-diff text/x-patch text/x-log text/x-python text/x-sh text/x-c",
+    ),
+)
+# The registered top-level types (RFC 6838 §4.2) but text.
+TYPES = frozenset(
+    str.split("application audio chemical example font haptics image message model multipart video"),
+)
+OCTETS = "application/octet-stream"
+SAMPLE = 65_536  # bytes that tell whether a content is text
 ENCRYPTED = frozenset({"multipart/encrypted", "application/pgp-encrypted"})
 TNEF = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 
+_WELL_FORMED = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-]+", re.ASCII)  # RFC 2045 §5.1
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
 _MARKUP = re.compile(r"\s*(?:<!doctype html|<html|<head|<body)\b", re.IGNORECASE)
 _ENRICHED = re.compile(r"<param>.{0,200}?</param>|(?<!<)</?\w{1,60}>", re.DOTALL)
@@ -202,6 +218,8 @@ def read(tree: mime.Tree) -> Body:
     whole = body.text
     if not all(segment.laid_out for segment in body.segments):
         body.caveats.append("HTML too complex to lay out: its words are shown without it")
+    if any(segment.laid_out and text_html.hides_words(segment.html or "") for segment in body.segments):
+        body.caveats.append("HTML damaged: the words between its tags are shown")
     if len(whole) > MAX_TEXT:
         _attach_whole(body, whole)
         body.text = whole[:MAX_TEXT]
@@ -240,13 +258,16 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
     if part.children:
         return [segment for child in part.children for segment in _collect(child, body)]
     multipart = part.mime.startswith("multipart")
-    kind = "plain" if alone and multipart else TEXTS.get(part.mime)
     disposition, parameters = part.disposition
     named = parameters.get("filename") or part.parameters.get("name")
+    kind = "plain" if alone and multipart else TEXTS.get(part.mime)
+    if kind is None and not named and disposition != "attachment":
+        kind = _form_of_damaged_type(part)
     if multipart and not part.content.strip():
         return []
     if kind is None or (disposition == "attachment") or (named and not alone):
-        return _attach(part, body, part.content)
+        attached = _attach(part, body, part.content)
+        return attached or ([] if named else _spare_text(part, body))
     room = MAX_READ - body.read_bytes
     body.read_bytes += part.size
     content = part.content
@@ -254,6 +275,44 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
         body.caveats.append("a text too long to show: its beginning is shown, all of it is attached")
         _attach(part, body, content)
     return _text(part, body, kind, content[:room]) if room > 0 else []
+
+
+def _form_of_damaged_type(part: Part) -> str | None:
+    """Return the form of the text in a part whose type cannot be read, None where it is no text.
+
+    What cannot be read as a type is text/plain (RFC 2045 §5.2), as is an unknown kind of text.
+    """
+    is_text = part.mime.startswith("text/") and part.mime not in FILES_OF_TEXT
+    return _form_of_content(part) if is_text or not _has_valid_type(part) else None
+
+
+def _spare_text(part: Part, body: Body) -> list[Segment]:
+    """Text of an attached part without a name that may be the only text of the mail, else nothing.
+
+    Its type is none that is registered, or says only that it is some bytes.
+    """
+    kind = _form_of_content(part) if part.mime.partition("/")[0] not in TYPES or part.mime == OCTETS else None
+    room = MAX_READ - body.read_bytes
+    if kind is None or part.mime in FILES_OF_TEXT or part.size > room:
+        return []
+    body.read_bytes += part.size
+    segments = _text(part, body, kind, part.content)
+    for segment in segments:
+        segment.spare = True
+    return segments
+
+
+def _form_of_content(part: Part) -> str | None:
+    """Return which form of text the bytes of a part are, None where they are no text."""
+    content = part.content
+    if not content.strip() or _NO_TEXT.search(content[:SAMPLE]):
+        return None
+    beginning = content[:META_BYTES].decode("ascii", "replace")
+    return "html" if "html" in part.mime or _MARKUP.match(beginning) else "plain"
+
+
+def _has_valid_type(part: Part) -> bool:
+    return _WELL_FORMED.fullmatch(part.mime) is not None
 
 
 def _alternative(part: Part, body: Body) -> list[Segment]:
@@ -319,7 +378,7 @@ def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
     disposition, parameters = part.disposition
     content_id = headers.one_line(part.fields.text("content-id")).strip("<> ")
     name = filenames.safe(parameters.get("filename") or part.parameters.get("name") or "")
-    kind = part.mime if "/" in part.mime else "application/octet-stream"
+    kind = part.mime if _has_valid_type(part) else "application/octet-stream"
     if not name and kind == "message/rfc822":
         subject = headers.split(content).fields.text("subject")
         name = filenames.safe(re.sub(r"[/\\:]", "_", subject) + ".eml") if subject else ""

@@ -24,9 +24,10 @@ SPACED = frozenset(
         "p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote",
     ),
 )  # a blank line before and after
+# What stands in `video`, `object` or `noscript` is shown: it is for readers that cannot play or run the rest, as we.
 HIDDEN = frozenset(
     str.split(
-        "head script style title template noscript object applet audio video canvas svg math -comment",
+        "head script style title template -comment",
     ),
 )
 CELLS = frozenset({"td", "th"})
@@ -117,11 +118,28 @@ def from_html(html: str) -> str:
         return between_tags(html)
     tree = LexborHTMLParser(html)
     shown = charsets.clean(of_node(tree.body or tree.root))
-    if html_bounds.is_swallowed(html):
-        # A browser shows nothing behind `<style>` or `<!--` that is never closed; words may stand there.
+    if _may_hide_words(html):
+        # A browser shows nothing behind `<style>`, `<!--` or a quote that is never closed; words may stand there.
         plain = between_tags(html)
         return plain if len(plain.split()) > len(shown.split()) else shown
-    return shown
+    return shown if shown.strip() else _words_of_attributes(tree)
+
+
+def hides_words(html: str) -> bool:
+    """Whether HTML is damaged so that laying it out would lose words: those between its tags are shown."""
+    return not is_beyond_bounds(html) and _may_hide_words(html) and from_html(html) == between_tags(html)
+
+
+def _may_hide_words(html: str) -> bool:
+    return html_bounds.is_swallowed(html) or html_bounds.has_open_quote(html)
+
+
+def _words_of_attributes(tree: LexborHTMLParser) -> str:
+    """Text of a page without any: what its pictures show, what its fields hold, its title."""
+    found = [node.attributes.get("alt") or "" for node in tree.css("img[alt], area[alt]")]
+    found += [node.attributes.get("value") or "" for node in tree.css("input[value]:not([type=hidden])")]
+    found = found if any(map(str.strip, found)) else [node.text() for node in tree.css("head > title")]
+    return charsets.clean("\n".join(words.strip() for words in found if words.strip()))
 
 
 def between_tags(html: str) -> str:

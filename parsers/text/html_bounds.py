@@ -44,6 +44,9 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})")
 _LONG = re.compile(rf"<[a-zA-Z][^<>]{{{LONG_TAG},}}")
 _OPENING = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})|<!--|<[!?/]")
 _ANY_TAG = re.compile(r"<[^<>]*>")
+_OPEN_QUOTE = re.compile(
+    r"""<[a-zA-Z](?:[^<>"']|"[^"<>]*+"|'[^'<>]*+')*+(?<==)(?:"[^"<>]*+>[^"<]*+(?:<|\Z)|'[^'<>]*+>[^'<]*+(?:<|\Z))"""
+)
 _COMMENT_END = re.compile(r"--!?>")
 _TAG_END = re.compile(r">")
 _GAPS = re.compile(r"\n\s*\n\s*")
@@ -112,6 +115,11 @@ def is_swallowed(html: str) -> bool:
     if lower.rfind("<!--") > lower.rfind("-->"):
         return True
     return any(lower.rfind(f"<{name}") > lower.rfind(f"</{name}") for name in SWALLOWING if f"<{name}" in lower)
+
+
+def has_open_quote(html: str) -> bool:
+    """Whether the quote of an attribute seems never closed, or closed behind other tags: it hides what is in it."""
+    return _OPEN_QUOTE.search(html) is not None
 
 
 def plain_text(html: str) -> str:

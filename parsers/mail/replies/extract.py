@@ -8,8 +8,8 @@ import re
 from enum import Enum
 from itertools import islice
 
+from parsers.mail.replies import courtesies, quote_markers
 from parsers.mail.replies import html as replies_html
-from parsers.mail.replies import quote_markers
 from parsers.text import html as text_html
 
 MAX_LINES = 3000  # lines that are judged; where they hold nothing old, all further lines are shown as well
@@ -92,8 +92,19 @@ def _kept(lines: list[str], thread: Thread, *, quotes_are_own: bool) -> list[str
     if _UNMARKED_ALONE.match(pattern):
         return lines  # an announcement, and below it words that may be a quote or an answer: nobody can tell
     end = _end(pattern, lines)
+    if "t" in pattern[end:] and _points_below(_text_of(lines[:end], pattern)):
+        return lines  # what stands below is not marked as old, line for line: it may be what the mail is about
     chosen = _without_old(pattern[:end], quotes_are_own=quotes_are_own)
     return [line for line, use in zip(lines, chosen, strict=False) if use]
+
+
+def _text_of(lines: list[str], pattern: str) -> str:
+    return "\n".join(line for line, kind in zip(lines, pattern, strict=False) if kind == "t")
+
+
+def _points_below(shown: str) -> bool:
+    """Whether a text says nothing by itself, or says that answers stand in what follows."""
+    return courtesies.is_courtesy_alone(shown) or courtesies.announces_answers_below(shown)
 
 
 def _headers_as_block(lines: list[str], pattern: str) -> str:
@@ -173,11 +184,20 @@ def _rest_is_old(pattern: str, index: int) -> bool:
 def _is_signature(pattern: str, lines: list[str], index: int) -> bool:
     """Whether a rule begins a signature, or parts what is old: the usual two dashes, or few lines behind it."""
     rest = pattern[index + 1 :]
-    if quote_markers.signature.match(lines[index]):
-        return True
+    below = re.match(r"e*(t?)e*[Hbo]", rest)
+    if below is not None and (not below[1] or quote_markers.clock_time.search(lines[index + 1 + below.start(1)])):
+        return True  # what is old begins here; programs put its date above its header
     if _underlines(pattern, lines, index):
         return False
-    return rest.count("t") <= SHORT or re.match(r"e*[Hbo]", rest) is not None
+    usual = quote_markers.signature.match(lines[index]) is not None
+    if not usual and rest.count("t") > SHORT:
+        return False
+    if usual and "b" in pattern:
+        return True
+    # A rule alone proves nothing: people part their cases by rules, too.
+    old = re.search("[boHq]", rest)
+    behind = lines[index + 1 : index + 1 + (old.start() if old is not None else len(rest))]
+    return courtesies.is_signature("\n".join(behind))
 
 
 def _underlines(pattern: str, lines: list[str], index: int) -> bool:
@@ -196,11 +216,16 @@ def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
         tail = len(pattern.rstrip("esbd"))
     wrapped = {i for found in re.finditer(r"(?<=q)t{1,2}(?=q)", pattern) for i in range(*found.span())}
     for i, kind in enumerate(pattern):
-        if kind == "q" and (announced or i >= tail):
+        if kind == "q" and (announced or (i >= tail and not _continues(pattern, i))):
             use[i] = "t" not in pattern
         elif (kind == "H" and "t" in pattern) or (announced and i in wrapped) or (kind == "d" and i >= tail):
             use[i] = False
     return [used or i >= passed_on for i, used in enumerate(use)]
+
+
+def _continues(pattern: str, index: int) -> bool:
+    """Whether quoted lines stand close below a line of text, as people quote within what they write."""
+    return re.search(r"tq*\Z", pattern[:index]) is not None
 
 
 def _ends_what_is_said(pattern: str, index: int) -> bool:
@@ -213,6 +238,13 @@ def newest_html(html: str, thread: Thread = Thread.REPLY) -> str:
     whole = text_html.from_html(html).strip("\n ")
     if thread is Thread.FORWARD:
         return whole
-    left = replies_html.without_quotes(html, headers_are_old=thread is Thread.REPLY)
+    if text_html.hides_words(html):
+        return newest(whole, thread)
+    answers = thread is Thread.REPLY
+    # In a message that answers none a mark alone proves nothing: people quote, and paste, in their own words.
+    marked = answers or re.search("[boH]", _with_kinds(whole.split("\n")[:MAX_LINES])[1]) is not None
+    left = replies_html.without_quotes(html, headers_are_old=answers, marks_are_proof=marked)
     found = newest(left, thread, quotes_are_own=True) if left.strip() else ""
+    if len(left) < len(whole) and _points_below(found):
+        return whole
     return found if says_something(found) else whole

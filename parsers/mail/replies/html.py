@@ -2,6 +2,7 @@
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from parsers.mail.replies import courtesies
 from parsers.text import charsets
 from parsers.text import html as text_html
 
@@ -64,6 +65,7 @@ FORWARD = (
 NODES_OF_A_BEGINNING = 40
 SIBLINGS = 20  # elements behind a quote that are looked at for words
 _SKIPPED = ", ".join((*QUOTES, *SIGNATURES))  # a blockquote without a program's mark may be the writer's own
+_SIGNED = ", ".join(SIGNATURES)
 _MARKS = (
     "gmail_quote",
     "<blockquote",
@@ -85,18 +87,29 @@ def has_marks(html: str) -> bool:
     return any(mark in lower for mark in _MARKS)
 
 
-def without_quotes(html: str, *, headers_are_old: bool = True) -> str:
+def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: bool = True) -> str:
     """Return the text of a reply without the quotes and signatures that are marked; "" where nothing else is there.
 
     `headers_are_old` is false for a message that answers none: what stands below a header in it is passed on.
+    `marks_are_proof` is false where nothing announces a quote: then only signatures are left out.
     """
     tree = text_html.parsed(html)
     body = tree.body or tree.root
-    marked = (node for node in tree.css(_SKIPPED) if not _passed_on(node))
-    others = (node for node in tree.css("blockquote") if _ends_its_block(node) and not _passed_on(node))
+    marked = [
+        node
+        for node in tree.css(_SKIPPED if marks_are_proof else _SIGNED)
+        if not _passed_on(node) and not _is_own(node)
+    ]
+    quotes = tree.css("blockquote") if marks_are_proof else []
+    others = (node for node in quotes if _ends_its_block(node) and not _passed_on(node))
     without = frozenset(node.mem_id for node in (*marked, *others))
     until = _first_of_old(tree) if headers_are_old else frozenset()
     return charsets.clean(text_html.of_node(body, without=without, until=until))
+
+
+def _is_own(node: LexborNode) -> bool:
+    """Whether words stand where Outlook puts a signature, as people type on in it."""
+    return node.attributes.get("id") == "Signature" and not courtesies.is_signature(text_html.of_node(node))
 
 
 def _ends_its_block(quote: LexborNode) -> bool:

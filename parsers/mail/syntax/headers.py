@@ -219,8 +219,13 @@ def message_ids(value: bytes) -> tuple[str, ...]:
 
 
 def parameters(value: bytes) -> tuple[str, dict[str, str]]:
-    """Split `type/subtype; name=value`: value in lower case, parameters decoded (RFC 2045, RFC 2231)."""
-    head = re.match(rb"\s*\"?([^\s;\"]*)", value[:MAX_PARAMETER_BYTES])
+    """Split `type/subtype; name=value`: value in lower case, parameters decoded (RFC 2045, RFC 2231).
+
+    Where a parameter stands in the place of the value, the value is "".
+    """
+    head = re.match(rb"\s*\"?((?![\w-]{1,40}=)[^\s;\"]*)", value[:MAX_PARAMETER_BYTES])
+    if head is None:
+        head = re.match(rb"()", value)
     assert head is not None  # the pattern matches the empty string
     raw: dict[str, bytes] = {}
     position, rest = head.end(), value[:MAX_PARAMETER_BYTES]
