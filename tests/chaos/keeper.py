@@ -49,7 +49,7 @@ class Keeper:
             process.send_signal(signal.SIGTERM)
         for name, process in self._running.items():
             try:
-                process.wait(40)
+                process.wait(100)  # a busy machine: each of its last writes may wait its turn
             except subprocess.TimeoutExpired:
                 self.odd.append(f"{name} did not end when told to")
                 process.kill()
