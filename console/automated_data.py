@@ -20,6 +20,6 @@ def row(mail: AutomatedMail) -> Data:
         "subject": mail.subject,
         "text": mail.text,
         "reason": mail.reason,
-        "signs": [evidence.described([sign]) for sign in mail.signs],
+        "signs": [evidence.describe([sign]) for sign in mail.signs],
         "ticket": mail.ticket_id,
     }

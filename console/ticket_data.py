@@ -155,7 +155,7 @@ def _message(message: Message) -> Data:
         "details": message.details,
         "caveats": message.caveats,
         "judgement": message.judgement,
-        "signs": [evidence.described([sign]) for sign in message.signs],
+        "signs": [evidence.describe([sign]) for sign in message.signs],
         "attachments": [
             {"id": a.id, "name": a.name, "mime": a.mime, "size": a.size, "sha256": a.sha256, "inline": a.inline}
             for a in message.attachments

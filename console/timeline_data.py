@@ -234,7 +234,7 @@ def _said(
         email=row.from_email[:320], phone=row.phone[:200], subject=row.subject[:300], text=text,
         quoted=rest, cut=cut, html=bool(row.html), details=details, caveats=row.caveats[:20],
         files=files[:50], sent_at=row.sent_at, mails=mails,
-        judgement=row.judgement, signs=evidence.described(row.signs), repeats=repeats,
+        judgement=row.judgement, signs=evidence.describe(row.signs), repeats=repeats,
     )  # fmt: skip
 
 

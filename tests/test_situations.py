@@ -19,6 +19,7 @@ from sqlalchemy import select
 from ingest import reading, smtp
 from ingest.automated_mail import make_ticket
 from ingest.intake import Intake
+from parsers.mail import evidence
 from tests.house import contact, counted, staff
 from workflow import judgement, letter, outbox
 from workflow.house import House
@@ -226,7 +227,7 @@ def test_one_click_sends_the_notice_that_was_held_back(desk: Desk, fields: list[
     with desk.house.store.reading() as session:
         ticket = session.get_one(Ticket, number)
         assert not ticket.automated
-        assert not [c for c in ticket.caveats if judgement.is_judgement(c)]
+        assert not [c for c in ticket.caveats if evidence.is_caveat(c)]
         assert all(task.done_at for task in ticket.tasks)
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from parsers.mail import evidence
 from workflow import audit, belonging, people, reception
 from workflow.desk import Desk, Missing, hold
 from workflow.models import Audit, Delivery, Filing, Message, Outgoing, Ticket
@@ -107,7 +108,7 @@ def _where_it_belongs(
     if not people.belongs(session, message.from_email.casefold(), target):
         about = f"possibly about #{target.id}"
         found = reception.open_from_message(desk, session, message, target, about, now)
-    elif reception.past(desk, target, now):
+    elif reception.is_too_late(desk, target, now):
         about = f"follows #{target.id}"
         found = reception.open_from_message(desk, session, message, target, about, now)
     else:
@@ -122,15 +123,10 @@ def _where_it_belongs(
 
 def _unjudge(ticket: Ticket, message: Message) -> None:
     """Take the judgement off a message, and its caveat off message and ticket."""
-    caveats = [c for c in message.caveats if is_judgement(c)]
+    caveats = [c for c in message.caveats if evidence.is_caveat(c)]
     message.judgement, message.signs = Judgement.NONE, []
     message.caveats = [c for c in message.caveats if c not in caveats]
     ticket.caveats = [c for c in ticket.caveats if c not in caveats]
-
-
-def is_judgement(caveat: str) -> bool:
-    """Whether a caveat is the one of a message that looks automatic (`reception.looks_automatic`)."""
-    return caveat.startswith(("perhaps sent automatically (", "sent automatically ("))
 
 
 def _forget_report(desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime) -> None:

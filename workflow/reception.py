@@ -21,6 +21,7 @@ from workflow import (
     people,
     phone_numbers,
     reports,
+    signs,
     trust,
 )
 from workflow.deadlines import next_due
@@ -79,6 +80,7 @@ def place(row: RejectedRow) -> str:
 
 
 def _received(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing:
+    item = signs.with_envelope(desk.settings, item, delivery)
     report = reports.find(desk, session, item, delivery)
     filing = _file_report(desk, session, report, item, delivery, now) if report is not None else None
     for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
@@ -156,7 +158,7 @@ def on_record(session: Session, kind: Format, key: str) -> tuple[Message, belong
 def _append_or_open(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
 ) -> Filing:
-    item, forged = judged(desk, item, delivery)
+    item, forged = with_caveats(desk, item, delivery)
     match = belonging.find(session, item, delivery.envelope, desk.signer, forged=forged)
     if match.addressed is not None:  # its merge may have been taken back a moment ago
         hold(session, match.addressed)
@@ -164,7 +166,7 @@ def _append_or_open(
     ticket, before = match.ticket, match.possibly
     if ticket is not None:
         hold(session, ticket)  # another answer may have reopened it a moment ago
-    if ticket is not None and past(desk, ticket, now):
+    if ticket is not None and is_too_late(desk, ticket, now):
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
     if ticket is None:
@@ -222,7 +224,7 @@ def open_separately(
 
     Its message has no key: what comes once more is a duplicate of the first one.
     """
-    item, _ = judged(desk, item, delivery)
+    item, _ = with_caveats(desk, signs.with_envelope(desk.settings, item, delivery), delivery)
     ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
     desk.relate(session, ticket, like, f"same words as #{like.id}")
     message = _add_message(desk, session, ticket, item, delivery, None, now)
@@ -231,48 +233,21 @@ def open_separately(
     return message
 
 
-def judged(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
-    """Return the item as it is filed, with what envelope and mail edge say; and whether it is forged.
+def with_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
+    """Return an item with the caveats it is filed with; and whether our mail edge calls it forged.
 
-    Who looks automatic gets no automatic mail and a caveat that says why (`parsers.mail.evidence`), unless
-    a person has said that a person wrote it.
+    Who looks automatic, or is forged, gets no automatic mail.
     """
-    if caveat := oversized.caveat(delivery.envelope):
-        item = replace(item, caveats=(*item.caveats, caveat))
-    if delivery.by_person:
-        item = replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=())
-    elif item.format is Format.MAIL:
-        signs = _signs(desk, item, delivery)
-        if signs != item.signs:
-            item = replace(item, signs=signs, is_automated=bool(signs))
-    if item.signs:
-        item = replace(item, caveats=(*item.caveats, looks_automatic(item)))
-    if not trust.failed_dmarc(item, desk.settings.authserv_id):
+    found = (oversized.caveat(delivery.envelope), evidence.caveat(item.signs))
+    forged = trust.failed_dmarc(item, desk.settings.authserv_id)
+    added = tuple(filter(None, (*found, trust.FORGED if forged else "")))
+    if not added:
         return item, False
-    return replace(item, is_automated=True, caveats=(*item.caveats, trust.FORGED)), True
+    automated = item.is_automated or forged
+    return replace(item, is_automated=automated, caveats=(*item.caveats, *added)), forged
 
 
-def _signs(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[str, ...]:
-    """Return the names of an item's signs, with those that take the envelope or our own addresses."""
-    found = item.signs
-    if reports.null_sender(item, delivery.envelope):
-        found = evidence.with_sign(found, "null-sender")
-    elif "null-sender" in found:  # a field of the mail says so, and the envelope knows better
-        found = tuple(name for name in found if name != "null-sender")
-        if "daemon-address" not in found:  # only with the one or the other do words make a bounce
-            found = tuple(name for name in found if name != "bounce-wording")
-    if any(people.is_ours(address, desk.settings) for address in item.loops):
-        found = evidence.with_sign(found, "loop-through-us")
-    return found
-
-
-def looks_automatic(item: InboundItem) -> str:
-    """Return the caveat of an item that has signs of automatic mail."""
-    certain = "sent automatically" if evidence.proves(item.signs) else "perhaps sent automatically"
-    return f"{certain} ({evidence.described(item.signs)}): no automatic mail goes out"
-
-
-def past(desk: Desk, ticket: Ticket, now: datetime) -> bool:
+def is_too_late(desk: Desk, ticket: Ticket, now: datetime) -> bool:
     """Whether a reply comes too late to go on with this ticket."""
     if ticket.status is Status.COMPLETED and ticket.completed_at is not None:
         return now > ticket.completed_at + timedelta(days=desk.settings.reopen_days)

@@ -7,7 +7,6 @@ like one is a message like any other.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -15,6 +14,7 @@ from parsers.item import Bounce, InboundItem
 from parsers.mail import evidence
 from parsers.mail.evidence import Meaning
 from workflow import belonging
+from workflow.belonging import OurMail
 from workflow.desk import Desk
 from workflow.models import Delivery, Filing, Outgoing
 from workflow.states import Judgement, OutboxState, Outcome
@@ -23,7 +23,6 @@ from workflow.states import Judgement, OutboxState, Outcome
 ACTIONS = {"failed": Judgement.BOUNCED, "delayed": Judgement.DELAYED}
 # What these say is in their summary; the whole text is folded below it.
 ABOUT_DELIVERY = frozenset({Judgement.BOUNCED, Judgement.DELAYED, Judgement.COMPLAINT})
-MAIL_SYSTEM = frozenset({"daemon-address", "robot-address"})  # signs: whose reports are believed
 OTHERS_MAIL = "a report about no mail of ours"
 
 
@@ -45,48 +44,59 @@ class Report:
 
 
 def find(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) -> Report | None:
-    """Return what report an item is; None for a message. Changes nothing."""
+    """Return what report an item is; None for a message. Changes nothing.
+
+    Expects an item with the signs of its envelope (`workflow.signs`).
+    """
     if delivery.by_person:
         return None
     named = belonging.our_mail(item, delivery.envelope, desk.signer)
     if named.itself is not None:
-        mail = session.get(Outgoing, named.itself)
-        return Report(Judgement.RETURNED, "our own mail came back", mail)
-    complaint = evidence.proves(item.signs, Meaning.COMPLAINT)
-    no_sender = null_sender(item, delivery.envelope)
-    by_system = no_sender or not MAIL_SYSTEM.isdisjoint(item.signs)
-    # A person may pass a whole report on, under their own name and with a word of their own.
-    status = by_system and evidence.proves(item.signs, Meaning.BOUNCE)
-    to_return_path = named.return_path is not None
+        return Report(Judgement.RETURNED, "our own mail came back", session.get(Outgoing, named.itself))
     mail = session.get(Outgoing, named.number) if named.number is not None else None
     if mail is None:
-        backscatter = complaint or status or (to_return_path and no_sender)
-        return Report(Judgement.AUTOMATIC, OTHERS_MAIL) if backscatter else None
-    if complaint:
+        return Report(Judgement.AUTOMATIC, OTHERS_MAIL) if _is_about_delivery(item, named) else None
+    if evidence.proves(item.signs, Meaning.COMPLAINT):
         return _about(mail, Judgement.COMPLAINT)
-    by_recipient = item.contact.key == mail.to.casefold()  # who writes from there can be written to
-    ours_inside = named.attached is not None or (named.quoted is not None and no_sender)
-    ours_returned = ours_inside and by_system and item.is_bounce and not by_recipient
-    if status or (no_sender and to_return_path) or ours_returned:
-        return _about(mail, Judgement.ANSWER if by_recipient else _said_of_delivery(item))
-    is_answer = evidence.proves(item.signs, Meaning.ANSWER)
-    if is_answer and (to_return_path or named.answered is not None):
+    # Who writes from the address we wrote to can be written to: no report says otherwise.
+    by_recipient = item.contact.key == mail.to.casefold()
+    if _is_about_delivery(item, named) or (_returns_our_mail(item, named) and not by_recipient):
+        return _about(mail, Judgement.ANSWER if by_recipient else _judgement_of_delivery(item))
+    if _answers_our_mail(item, named):
         return _about(mail, Judgement.ANSWER)
     return None
 
 
-def null_sender(item: InboundItem, envelope: dict[str, Any]) -> bool:
-    """Whether the envelope had no sender: as the listener was told, else as the mail's fields say."""
-    if "mail_from" in envelope:
-        return bool(envelope["mail_from"] == "")
-    return "null-sender" in item.signs
+def _is_about_delivery(item: InboundItem, named: OurMail) -> bool:
+    """Whether an item proves itself a report of a mail system, or a complaint.
+
+    A person may pass a whole report on, under their own name and with a word of their own.
+    """
+    if evidence.proves(item.signs, Meaning.COMPLAINT):
+        return True
+    if evidence.proves(item.signs, Meaning.BOUNCE) and evidence.from_mail_system(item.signs):
+        return True
+    return named.return_path is not None and evidence.NULL_SENDER in item.signs
+
+
+def _returns_our_mail(item: InboundItem, named: OurMail) -> bool:
+    """Whether a mail system sends a mail of ours back: attached, or, without a sender, quoted."""
+    if not (item.is_bounce and evidence.from_mail_system(item.signs)):
+        return False
+    return named.attached is not None or (named.quoted is not None and evidence.NULL_SENDER in item.signs)
+
+
+def _answers_our_mail(item: InboundItem, named: OurMail) -> bool:
+    """Whether an item proves itself an automatic answer to a mail of ours."""
+    to_our_mail = named.return_path is not None or named.answered is not None
+    return to_our_mail and evidence.proves(item.signs, Meaning.ANSWER)
 
 
 def _about(mail: Outgoing, judgement: Judgement) -> Report:
     return Report(judgement, f"{judgement} about mail {mail.id}", mail)
 
 
-def _said_of_delivery(item: InboundItem) -> Judgement:
+def _judgement_of_delivery(item: InboundItem) -> Judgement:
     if item.is_bounce:
         action = item.bounce.action if item.bounce is not None else "failed"
         return ACTIONS.get(action, Judgement.ANSWER)

@@ -9,12 +9,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from parsers.item import InboundItem, Parsed, RejectedRow
-from workflow import audit, belonging, differences, journal, people, reports
+from workflow import audit, belonging, differences, journal, people, reports, signs
 from workflow.desk import Desk
 from workflow.differences import Field
 from workflow.models import AutomatedMail, Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.pairing import Filed, Pairs, pair
-from workflow.reception import judged, place, receive, why_rejected
+from workflow.reception import place, receive, why_rejected, with_caveats
 from workflow.states import Outcome
 from workflow.storable import storable
 
@@ -174,7 +174,8 @@ def _filed(session: Session, delivery: Delivery) -> list[Filed]:
 def _compared(
     desk: Desk, session: Session, delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf
 ) -> Finding:
-    filing, (taken, _) = filed.filing, judged(desk, item, delivery)
+    item = signs.with_envelope(desk.settings, item, delivery)
+    filing, (taken, _) = filed.filing, with_caveats(desk, item, delivery)
     report = reports.find(desk, session, item, delivery)
     ignored = report.filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:

@@ -26,7 +26,7 @@ def listed() -> str:
         mails=found[:PAGE],
         before=before,
         older=found[PAGE - 1].id if len(found) > PAGE else None,
-        described=evidence.described,
+        describe=evidence.describe,
     )
 
 

@@ -71,19 +71,19 @@ def judge(fields: Fields, subject: str, sender: Address, root: Part, shown: str)
         found.add(loose)
     if "robot-address" in names and report.is_notice(shown):
         found.add(_sign("bounce-notice"))
-    return verdict(evidence.ordered(found))
+    return _verdict(evidence.in_table_order(sign.name for sign in found))
 
 
-def verdict(signs: tuple[Sign, ...]) -> Verdict:
-    """Return what signs that count (`evidence.ordered`) make of a message together."""
-    means = {sign.means for sign in signs}
+def _verdict(names: tuple[str, ...]) -> Verdict:
+    """Return what signs that count make of a message together."""
+    means = {_sign(name).means for name in names}
     is_bounce = Meaning.BOUNCE in means
     answers = Meaning.ANSWER in means and Meaning.COMPLAINT not in means
     return Verdict(
         is_auto_reply=answers and not is_bounce,
         is_bounce=is_bounce,
-        is_automated=bool(signs),
-        signs=tuple(sign.name for sign in signs),
+        is_automated=bool(names),
+        signs=names,
     )
 
 
@@ -106,7 +106,7 @@ def _field_signs(fields: Fields) -> Iterator[Sign]:
     if len(fields.every("received")) > MAX_HOPS:
         yield _sign("hops")
     if null_return_path(fields):
-        yield _sign("null-sender")
+        yield _sign(evidence.NULL_SENDER)
 
 
 def _word(fields: Fields, name: str) -> str:
@@ -130,13 +130,9 @@ def _loose_report(root: Part, subject: str, names: set[str]) -> Sign | None:
     of their own, and they do so under their own name and a subject that begins with "Fwd:".
     """
     found = next((PARTS[p.mime] for p in (root, *root.children) if p.mime in PARTS), None)
-    if found is None or not (_by_system(names) or phrases.bounce_subject.match(subject)):
+    if found is None or not (evidence.from_mail_system(names) or phrases.bounce_subject.match(subject)):
         return None
     return _sign(LOOSE[found])
-
-
-def _by_system(names: set[str]) -> bool:
-    return not names.isdisjoint({"daemon-address", "null-sender"})
 
 
 def null_return_path(fields: Fields) -> bool:
@@ -173,7 +169,7 @@ def _reads_as_bounce(subject: str, shown: str, root: Part, names: set[str]) -> b
     "did not reach the payer" are daily work of a billing desk.
     """
     titled = phrases.bounce_subject.match(subject) is not None
-    by_system = _by_system(names)
+    by_system = evidence.from_mail_system(names)
     if not (titled or by_system):
         return False
     if titled and by_system:

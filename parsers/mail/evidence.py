@@ -65,13 +65,13 @@ _NOT_NO = _regex(r"(?!(?:no|false|0|none)$).+")
 
 _ROBOT_LOCAL = (
     r"(?:.*[-_.+])?(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
-    r"(?:[-_.+\d].*)?|bounces?(?:[-_+=].*)?"
+    r"(?:[-_.+\d].*)?"
     r"|(?:listserv|majordomo|mdaemon|autoresponder|auto-?reply|auto-?mailer|mailman|nobody|cron)"
     r"(?:[-_+].*)?|daemon"
 )
 _DAEMON_LOCAL = (
     r"(?:mail(?:er|erd)?[-_. ]?d(?:a?e|ea)mon|post?[-_.]?master|poostmaster|mailsystem"
-    r"|mail[-_.]delivery)(?:[-_+\d].*|[-_. ](?:sub)?system)?"
+    r"|mail[-_.]delivery)(?:[-_+\d].*|[-_. ](?:sub)?system)?|bounces?(?:[-_+=].*)?"
 )
 
 P, H, N = Grade.PROOF, Grade.HINT, Grade.NONE
@@ -174,6 +174,9 @@ SIGNS: tuple[Sign, ...] = (
          "a subject that begins with Auto: or an absence",
          "autoresponders; people write so too", pattern=phrases.auto_or_absence),
 )  # fmt: skip
+NULL_SENDER = "null-sender"
+MAIL_SYSTEM = frozenset({NULL_SENDER, "daemon-address"})
+CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"  # how its caveats begin
 BY_NAME = {sign.name: sign for sign in SIGNS}
 BY_FIELD: dict[str, list[Sign]] = {}
 for _sign in SIGNS:
@@ -241,15 +244,15 @@ CONSEQUENCES: tuple[Consequence, ...] = (
 )
 
 
-def ordered(found: Iterable[Sign]) -> tuple[Sign, ...]:
-    """Return the signs among these, each once and in the order of the table."""
-    present = {sign.name for sign in found if sign.grade is not Grade.NONE}
-    return tuple(sign for sign in SIGNS if sign.name in present)
+def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of signs that count, each once and in the order of the table."""
+    present = set(names)
+    return tuple(s.name for s in SIGNS if s.name in present and s.grade is not Grade.NONE)
 
 
-def with_sign(names: Iterable[str], name: str) -> tuple[str, ...]:
-    """Return the names of these signs and of one more, each once and in the order of the table."""
-    return tuple(sign.name for sign in ordered(BY_NAME[n] for n in (*names, name) if n in BY_NAME))
+def from_mail_system(names: Iterable[str]) -> bool:
+    """Whether signs of these names say that a mail system sent the message, and nobody else."""
+    return not MAIL_SYSTEM.isdisjoint(names)
 
 
 def proves(names: Iterable[str], *meanings: Meaning) -> bool:
@@ -258,10 +261,24 @@ def proves(names: Iterable[str], *meanings: Meaning) -> bool:
     return any(s.grade is Grade.PROOF and (not meanings or s.means in meanings) for s in signs)
 
 
-def described(names: Iterable[str]) -> str:
-    """What was seen, for people: the labels of these signs, each once; a name not known as it is."""
+def describe(names: Iterable[str]) -> str:
+    """Return what was seen, for people: the labels of these signs, each once; an unknown name as it is."""
     labels = (BY_NAME[name].label if name in BY_NAME else name for name in names)
     return ", ".join(dict.fromkeys(labels))
+
+
+def caveat(names: Iterable[str]) -> str:
+    """Return the caveat of a message that has these signs; "" for none."""
+    seen = tuple(names)
+    if not seen:
+        return ""
+    begin = CERTAIN if proves(seen) else PERHAPS
+    return f"{begin} ({describe(seen)}): no automatic mail goes out"
+
+
+def is_caveat(text: str) -> bool:
+    """Whether a caveat is one that `caveat` made."""
+    return text.startswith((f"{CERTAIN} (", f"{PERHAPS} ("))
 
 
 def unread_address(email: str) -> bool:

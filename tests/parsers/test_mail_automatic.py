@@ -151,7 +151,7 @@ def test_what_auto_submitted_says_is_proof(value: str) -> None:
 def test_every_sign_says_where_it_comes_from_and_noise_never_counts(sign: evidence.Sign) -> None:
     assert sign.label
     assert sign.source
-    counts = evidence.ordered([sign]) == (sign,)
+    counts = evidence.in_table_order([sign.name]) == (sign.name,)
     assert counts is (sign.grade is not evidence.Grade.NONE)
 
 
