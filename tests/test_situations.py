@@ -447,6 +447,16 @@ def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: 
     assert desk.mail(number).state is OutboxState.BOUNCED
 
 
+def test_correcting_both_reports_makes_the_mail_sent_again(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    report(desk, "return path")
+    desk.correct(number)
+    desk.correct(number)
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+
+
 def test_a_mail_that_comes_back_again_after_a_correction_gives_a_task_again(desk: Desk) -> None:
     number = desk.opened()
     report(desk, "report")

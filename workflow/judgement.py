@@ -11,14 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from parsers.mail import evidence
-from workflow import audit, belonging, people, reception
+from workflow import audit, belonging, merged_messages, people, reception
 from workflow.desk import Desk, Missing, hold
 from workflow.models import Audit, Delivery, Filing, Message, Outgoing, Ticket
 from workflow.states import Judgement, OutboxState, Outcome, Status
 
 CORRECTED = "written by a person"  # the action in the audit log
 MARKED = "marked automatic"
-MARKS = (Judgement.BOUNCED, Judgement.DELAYED, Judgement.COMPLAINT)  # what a report did to a mail of ours
 
 
 def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
@@ -48,7 +47,7 @@ def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, b
     delivery = session.get(Delivery, message.delivery_id) if message.delivery_id else None
     if delivery is not None:
         delivery.by_person = True
-        _forget_report(desk, session, ticket, message, by=by, now=now)
+        _forget_report(desk, session, message, by=by, now=now)
         of_message = Filing.ticket_id == ticket.id, Filing.message_id == message.id
         filing = session.scalar(select(Filing).where(*of_message))
         if filing is not None and filing.outcome is Outcome.IGNORED:
@@ -60,7 +59,7 @@ def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, b
         message.reply_text = ""
     _unjudge(ticket, message)
     if was_note:
-        ticket = _where_it_belongs(desk, session, ticket, message, filing, now)
+        ticket = _where_it_belongs(desk, session, ticket, message, filing, by=by, now=now)
     audit.record(session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
     if ticket.automated and message.id == _first_message(session, ticket):
         ticket.automated = False
@@ -101,7 +100,14 @@ def _first_message(session: Session, ticket: Ticket) -> int | None:
 
 
 def _where_it_belongs(
-    desk: Desk, session: Session, ticket: Ticket, message: Message, filing: Filing | None, now: datetime
+    desk: Desk,
+    session: Session,
+    ticket: Ticket,
+    message: Message,
+    filing: Filing | None,
+    *,
+    by: str,
+    now: datetime,
 ) -> Ticket:
     """Move what was a note to where a person's answer to our mail goes; return that ticket."""
     target = belonging.merged_into(session, ticket)
@@ -112,11 +118,18 @@ def _where_it_belongs(
         about = f"follows #{target.id}"
         found = reception.open_from_message(desk, session, message, target, about, now)
     else:
-        found, message.ticket_id = target, target.id
-        session.flush()
-        session.expire(ticket, ["messages"])
+        found = target
+        merged_messages.move(session, message, target.id, None)
+    if found is not ticket:
+        for one in (ticket, found):
+            audit.record(
+                session, merged_messages.MOVED, by=by, cause=CORRECTED, now=now, ticket=one.id,
+                other=(found if one is ticket else ticket).id, messages=[message.id], to=found.id,
+            )  # fmt: skip
+    session.flush()
+    session.expire(ticket, ["messages"])
     if filing is not None:
-        filing.ticket_id = found.id
+        session.refresh(filing)
         filing.outcome = Outcome.APPENDED if found is target else Outcome.OPENED
     return found
 
@@ -129,37 +142,39 @@ def _unjudge(ticket: Ticket, message: Message) -> None:
     ticket.caveats = [c for c in ticket.caveats if c not in caveats]
 
 
-def _forget_report(desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime) -> None:
+def _forget_report(desk: Desk, session: Session, message: Message, *, by: str, now: datetime) -> None:
     """Take back what a report did to the mail it is about, and to that mail's contact.
 
-    A mail that another report says came back stays as it is.
+    A mail that another report says came back stays as it is. A contact who had unsubscribed before
+    the complaint came stays unsubscribed.
     """
-    reported = select(Ticket.id).where((Ticket.id == ticket.id) | (Ticket.merged_into_id == ticket.id))
-    marks = select(Audit).where(
-        Audit.ticket_id.in_(reported),
-        Audit.cause == f"delivery {message.delivery_id}",
-        Audit.action.in_([str(judgement) for judgement in MARKS]),
+    mail = session.get(Outgoing, message.reported_mail_id) if message.reported_mail_id else None
+    if mail is None:
+        return
+    match message.judgement:
+        case Judgement.COMPLAINT if mail.contact is not None and _has_unsubscribed(session, message):
+            mail.contact.unsubscribed = False
+        case Judgement.DELAYED if mail.state is OutboxState.SENT:
+            mail.reason = ""
+        case Judgement.BOUNCED if mail.state is OutboxState.BOUNCED:
+            if not _reported_otherwise(session, message):
+                desk.mail_arrived(session, mail, by=by, now=now)
+
+
+def _has_unsubscribed(session: Session, message: Message) -> bool:
+    """Whether it was this complaint that ended the surveys."""
+    marked = select(Audit.id).where(
+        Audit.action == str(Judgement.COMPLAINT), Audit.cause == f"delivery {message.delivery_id}"
     )
-    for change in session.scalars(marks).all():
-        mail = session.get(Outgoing, change.detail.get("mail", 0))
-        if mail is None:
-            continue
-        if change.action == Judgement.COMPLAINT:
-            if mail.contact is not None:
-                mail.contact.unsubscribed = False
-        elif change.action == Judgement.DELAYED:
-            if mail.state is OutboxState.SENT:
-                mail.reason = ""
-        elif mail.state is OutboxState.BOUNCED and not _reported_otherwise(session, mail, message):
-            desk.mail_arrived(session, mail, by=by, now=now)
+    mail = select(Outgoing.ticket_id).where(Outgoing.id == message.reported_mail_id).scalar_subquery()
+    return session.scalar(marked.where(Audit.ticket_id == mail).limit(1)) is not None
 
 
-def _reported_otherwise(session: Session, mail: Outgoing, message: Message) -> bool:
-    """Whether another note than this message says that a mail of ours came back."""
+def _reported_otherwise(session: Session, message: Message) -> bool:
+    """Whether another note than this message says that the same mail of ours came back."""
     others = select(Message.id).where(
-        Message.ticket_id == message.ticket_id,
+        Message.reported_mail_id == message.reported_mail_id,
         Message.id != message.id,
         Message.judgement == Judgement.BOUNCED,
-        Message.text.startswith(f"Mail {mail.id} to "),
     )
     return session.scalar(others.limit(1)) is not None

@@ -190,6 +190,7 @@ class Task(Base):
 
 
 _ADDRESSED = text("addressed_ticket_id IS NOT NULL")
+_REPORTED = text("reported_mail_id IS NOT NULL")
 
 
 class Message(Base):
@@ -203,6 +204,12 @@ class Message(Base):
             "addressed_ticket_id",
             sqlite_where=_ADDRESSED,
             postgresql_where=_ADDRESSED,
+        ),
+        Index(
+            "ix_messages_reported_mail",
+            "reported_mail_id",
+            sqlite_where=_REPORTED,
+            postgresql_where=_REPORTED,
         ),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -229,6 +236,7 @@ class Message(Base):
     judgement: Mapped[Judgement] = mapped_column(default=Judgement.NONE, server_default="")
     signs: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")  # why: evidence.SIGNS
     # The merged ticket it was an answer to, where it is on the one that goes on (merged_messages.py).
+    reported_mail_id: Mapped[int | None]  # the mail of ours that a report is about
     addressed_ticket_id: Mapped[int | None]
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")

@@ -17,6 +17,7 @@ from workflow import (
     belonging,
     journal,
     linked,
+    merged_messages,
     oversized,
     people,
     phone_numbers,
@@ -114,6 +115,7 @@ def _file_report(
         note.attachments += [stored(desk, a) for a in item.attachments]
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
+    note.reported_mail_id = mail.id
     summary = reports.summary(report, bounce)
     note.text = f"{summary}\n\n{item.text}"  # the summary ends at the first empty line
     about_delivery = report.judgement in reports.ABOUT_DELIVERY
@@ -209,7 +211,7 @@ def open_from_message(
         format=Format(message.format), external_id="", sender=sender, subject=message.subject, text=message.text
     )
     ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
-    message.ticket_id = ticket.id
+    merged_messages.move(session, message, ticket.id, None)
     desk.relate(session, ticket, about, reason)
     session.flush()
     session.expire(about, ["messages"])
