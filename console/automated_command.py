@@ -3,18 +3,7 @@
 import click
 
 from console import opening, show
-
-
-class Numbered(click.Group):
-    """A group that takes a number before its command: `intake automated 3 ticket`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep a leading number as the context's object."""
-        if args and args[0].isascii() and args[0].isdigit():
-            ctx.obj, args = int(args[0]), args[1:] or ["--help"]
-        elif args == ["ticket"]:
-            ctx.fail("which mail? For example: intake automated 3 ticket")
-        return super().parse_args(ctx, args)
+from console.numbered import Numbered
 
 
 @click.group(cls=Numbered, invoke_without_command=True, subcommand_metavar="[ID ticket]")

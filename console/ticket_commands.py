@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console import opening, show
+from console.numbered import Numbered
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -16,27 +17,18 @@ if TYPE_CHECKING:
     from workflow.house import House
     from workflow.models import Ticket
 
-HELP = ("-h", "--help")
 ACROSS = "--across-companies"
 RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
 
 
-class Numbered(click.Group):
-    """A group that takes the ticket's number before its command: `intake ticket 12 follow-up`."""
+class OneTicket(Numbered):
+    """A number alone shows the ticket; a call is written down without one."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep a leading number as the context's object; a number alone shows the ticket."""
-        first = args[0].removeprefix("#") if args else ""
-        if first.isascii() and first.isdigit():
-            ctx.obj, ctx.info_name = int(first), f"ticket {first}"
-            rest = args[1:]
-            args = rest if rest and (rest[0] in HELP or not rest[0].startswith("-")) else ["show", *rest]
-        elif first in self.commands and first != "new":
-            ctx.fail(f"which ticket? For example: intake ticket 12 {first}")
-        return super().parse_args(ctx, args)
+    alone = "show"
+    unnumbered = ("new",)
 
 
-@click.group(cls=Numbered, subcommand_metavar="[ID] COMMAND [ARGS]...")
+@click.group(cls=OneTicket, subcommand_metavar="[ID] COMMAND [ARGS]...")
 def ticket() -> None:
     r"""Show or change a ticket, or write a call down as one.
 

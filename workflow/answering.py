@@ -72,7 +72,7 @@ def _obstacle(contact: Contact) -> str:
 
 def companies(session: Session, ticket: Ticket, written: Written) -> list[str]:
     """The companies whose people a mail goes to; more than one only once a person has confirmed it."""
-    return crossing.addressed(session, ticket, [*written.to, *written.cc])
+    return crossing.companies_of(session, ticket, [*written.to, *written.cc])
 
 
 def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:

@@ -149,7 +149,7 @@ def _folded(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def placed(
+def identify(
     records: people.Records,
     item: InboundItem,
     keys: Keys | None,
@@ -354,7 +354,7 @@ def merged_into(session: Session, ticket: Ticket) -> Ticket:
 def _same_item(session: Session, item: InboundItem) -> Ticket | None:
     """The ticket that has an earlier message under the same id, where the id comes from who numbers for everybody.
 
-    The ids of workbook rows do not: the same row again is a duplicate (see `placed`), another one a new ticket.
+    The ids of workbook rows do not: the same row again is a duplicate (see `identify`), another one a new ticket.
     """
     if item.format is Format.SECURE_MESSAGE:
         return None

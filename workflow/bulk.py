@@ -126,7 +126,7 @@ class _Plan:
             self.filings.append(_Filing(position, Outcome.REJECTED, reason=reception.why_rejected(item)))
             return True
         known = self._known
-        key, earlier = belonging.placed(known, item, next(self._keys), known.look_up)
+        key, earlier = belonging.identify(known, item, next(self._keys), known.look_up)
         if earlier is not None:
             self.filings.append(_Filing(position, Outcome.DUPLICATE, earlier))
             return True
@@ -175,7 +175,7 @@ class _Plan:
         known = belonging.Recorded(name, row["from_name"], ticket.key)
         message = SomeMessage(ticket, known, row=row)
         if reused and is_new and ticket.row is not None:
-            ticket.row["caveats"] = reception.flagged(ticket.row["caveats"])
+            ticket.row["caveats"] = reception.with_reused_id(ticket.row["caveats"])
         if ticket.key is None:
             ticket.senders.add(belonging.sender_of(row["from_name"], row["from_email"]))
         if name:

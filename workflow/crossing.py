@@ -99,7 +99,7 @@ def own_contacts(session: Session, ticket: Ticket) -> list[Contact]:
     return [link.contact for link in ticket.contacts if not is_foreign(session, link)]
 
 
-def between(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] | None:
+def brought_together(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] | None:
     """Return the names of the two companies that merging a ticket into another brings together; None for one company.
 
     A ticket of which nothing is known brings nobody together: who reads the other one does not change.
@@ -140,7 +140,7 @@ def _domains(ticket: Ticket) -> set[str]:
     return {people.domain_of(address) for address in _addresses(ticket)} - {""}
 
 
-def addressed(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
+def companies_of(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
     """Return the names of the companies that a mail from a ticket goes to.
 
     Of an address that is no contact of the ticket only a company on record counts: payers and the like get copies.

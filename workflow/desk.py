@@ -188,7 +188,7 @@ class Desk:
         """
         hold(session, into)  # whether it has ended decides what happens
         self._require_mergeable(ticket, into)
-        names = crossing.between(session, ticket, into)
+        names = crossing.brought_together(session, ticket, into)
         if names is not None and not across_companies:
             raise AcrossCompanies(
                 f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of whom no common "
@@ -500,7 +500,7 @@ def hold(session: Session, ticket: Ticket) -> None:
 
 def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
     """Raise AcrossCompanies where a mail from a ticket goes to people of more than one company."""
-    names = crossing.addressed(session, ticket, emails)
+    names = crossing.companies_of(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
             f"it goes to two customers or more ({' and '.join(names)}), of whom no common company is known: leave the "

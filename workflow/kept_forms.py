@@ -56,7 +56,7 @@ def keep(session: Session, sealer: Sealer, account: int, filled: Filled, now: da
     return key
 
 
-def kept(session: Session, sealer: Sealer, account: int, key: str, now: datetime) -> Kept | None:
+def find(session: Session, sealer: Sealer, account: int, key: str, now: datetime) -> Kept | None:
     """Return a form of this account; None where there is none under this key, or no longer."""
     row = session.get(KeptForm, key)
     if row is None or row.account_id != account or row.created_at <= now - KEPT_FOR:
@@ -73,11 +73,11 @@ def kept(session: Session, sealer: Sealer, account: int, key: str, now: datetime
     return Kept(key=row.key, at=row.created_at, filled=filled)
 
 
-def all_kept(session: Session, sealer: Sealer, account: int, now: datetime) -> list[Kept]:
+def list_kept(session: Session, sealer: Sealer, account: int, now: datetime) -> list[Kept]:
     """Return the forms of this account, the newest first."""
     mine = select(KeptForm.key).where(KeptForm.account_id == account, KeptForm.created_at > now - KEPT_FOR)
     keys = session.scalars(mine.order_by(KeptForm.created_at.desc(), KeptForm.key)).all()
-    return [form for key in keys if (form := kept(session, sealer, account, key, now)) is not None]
+    return [form for key in keys if (form := find(session, sealer, account, key, now)) is not None]
 
 
 def forget(session: Session, account: int, key: str) -> None:

@@ -70,7 +70,7 @@ def why_rejected(row: RejectedRow) -> str:
     return f"{place(row)}{cell}: {row.reason}"
 
 
-def flagged(caveats: Sequence[str]) -> list[str]:
+def with_reused_id(caveats: Sequence[str]) -> list[str]:
     """Add to the caveats of a new ticket that its message carries the id of an earlier one."""
     return list(dict.fromkeys([*caveats, REUSED]))
 
@@ -136,13 +136,13 @@ def _keep_automated(session: Session, report: Report, item: InboundItem, deliver
 
 def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
     keys, records = belonging.keys_of(item), people.Records(session)
-    key, earlier = belonging.placed(records, item, keys, partial(on_record, session, item.format))
+    key, earlier = belonging.identify(records, item, keys, partial(on_record, session, item.format))
     try:
         if earlier is None:
             with session.begin_nested():
                 return _append_or_open(desk, session, item, delivery, key, now)
     except IntegrityError:  # somebody else has filed it a moment ago
-        _, earlier = belonging.placed(records, item, keys, partial(on_record, session, item.format))
+        _, earlier = belonging.identify(records, item, keys, partial(on_record, session, item.format))
     if earlier is None:
         return None
     return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
@@ -182,7 +182,7 @@ def _append_or_open(
     cause = f"delivery {delivery.id}"
     if outcome is Outcome.OPENED:
         if REUSED in message.caveats:
-            ticket.caveats = flagged(ticket.caveats)
+            ticket.caveats = with_reused_id(ticket.caveats)
         in_part = oversized.is_oversized(delivery.envelope)
         desk.open(session, ticket, cause=cause, now=now, oversized=in_part)
     else:

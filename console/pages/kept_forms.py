@@ -70,7 +70,7 @@ class Field:
 @needs(Right.READ)
 def listed() -> AnyResponse | str:
     """The forms that wait to be sent again."""
-    found = kept_forms.all_kept(db(), house().sealer, _me() or 0, now())
+    found = kept_forms.list_kept(db(), house().sealer, _me() or 0, now())
     if not found:
         session.pop(KEPT_FORMS, None)
         return redirect("/")
@@ -82,7 +82,7 @@ def listed() -> AnyResponse | str:
 @needs(Right.READ)
 def newest() -> AnyResponse:
     """Lead to the form that was kept last."""
-    found = kept_forms.all_kept(db(), house().sealer, _me() or 0, now())
+    found = kept_forms.list_kept(db(), house().sealer, _me() or 0, now())
     return redirect(url_for("kept_forms.show", key=found[0].key) if found else "/")
 
 
@@ -90,7 +90,7 @@ def newest() -> AnyResponse:
 @needs(Right.READ)
 def show(key: str) -> str:
     """What was typed, with a button that sends it."""
-    form = kept_forms.kept(db(), house().sealer, _me() or 0, key, now())
+    form = kept_forms.find(db(), house().sealer, _me() or 0, key, now())
     if form is None:
         abort(404)
     path, _, query = form.filled.path.partition("?")
@@ -176,7 +176,7 @@ def _forget(key: str) -> None:
         return
     with house().store.transaction() as writing:
         kept_forms.forget(writing, me, key)
-        left = kept_forms.all_kept(writing, house().sealer, me, now())
+        left = kept_forms.list_kept(writing, house().sealer, me, now())
     if not left:
         session.pop(KEPT_FORMS, None)
 

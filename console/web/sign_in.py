@@ -94,7 +94,7 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
     session[ACCOUNT] = user.id
     session[form_tokens.FIELD] = form_tokens.new_secret(user.id)
     signed_in(house(), user)
-    if kept_forms.all_kept(db(), house().sealer, user.id, now()):
+    if kept_forms.list_kept(db(), house().sealer, user.id, now()):
         session[KEPT_FORMS] = TO_SHOW
 
 

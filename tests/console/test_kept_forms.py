@@ -361,11 +361,11 @@ def test_it_is_gone_after_a_day_and_the_oldest_go_first(house: House, desk: Desk
         for n in range(kept_forms.MOST_FORMS + 2):
             clock.turn(seconds=1)
             kept_forms.keep(session, house.sealer, account, Filled("/", [("text", str(n))]), house.clock())
-        first = kept_forms.all_kept(session, house.sealer, account, house.clock())
+        first = kept_forms.list_kept(session, house.sealer, account, house.clock())
         assert [f.filled.fields[0][1] for f in first][:: kept_forms.MOST_FORMS - 1] == ["21", "2"]
     clock.turn(seconds=kept_forms.KEPT_FOR.total_seconds())
     with house.store.reading() as session:
-        assert kept_forms.all_kept(session, house.sealer, account, house.clock()) == []
+        assert kept_forms.list_kept(session, house.sealer, account, house.clock()) == []
     Checks(house).round()
     assert counted(house, KeptForm) == 0
 
