@@ -31,7 +31,7 @@ class Warned:
 
     @property
     def kinds(self) -> list[str]:
-        """What it looks like, each once."""
+        """Return what it looks like, each once."""
         return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
 
 
@@ -95,7 +95,7 @@ def fresh(session: Session, ticket: Ticket, settings: Settings, me: Staff, now: 
 
 
 def usual_subject(ticket: Ticket) -> str:
-    """What our mails are about: the number. Never the customer's own subject, which may name a patient."""
+    """Return what our mails are about: the number. Never the customer's own subject, which may name a patient."""
     return f"Billing Support Ticket #{ticket.id}"
 
 
@@ -141,7 +141,7 @@ def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]
 
 
 def told(session: Session, changed: Sequence[Audit]) -> list[Change]:
-    """What others did meanwhile, the newest of it, in words."""
+    """Return what others did meanwhile, the newest of it, in words."""
     newest = changed[-CHANGES:]
     known = known_to(session, newest)
     return [_told(session, c, known) for c in newest]

@@ -29,18 +29,18 @@ class Known:
 
 
 def sentence(row: Audit, known: Known) -> str:
-    """What was done, without who did it. An action that has no words of its own here is told as it is called."""
+    """Return what was done, without who did it. An action that has no words of its own here is told as it is called."""
     told = _TOLD.get(row.action)
     return told(row.detail, known) if told else row.action.capitalize()
 
 
 def meanwhile(row: Audit, known: Known) -> str:
-    """What was done while somebody else looked: there the timeline is not beside it, so it is told all."""
+    """Return what was done while somebody else looked: there the timeline is not beside it, so it is told all."""
     return _MEANWHILE.get(row.action) or sentence(row, known)
 
 
 def known_to(session: Session, rows: Iterable[Audit]) -> Known:
-    """Who and what the numbers in these rows stand for, in two queries."""
+    """Return who and what the numbers in these rows stand for, in two queries."""
     details = [row.detail for row in rows]
     staff = {n for d in details for key in ("owner", "staff", "manager") if isinstance(n := d.get(key), int)}
     tasks = {n for d in details if isinstance(n := d.get("task"), int)}
@@ -61,7 +61,7 @@ def why(row: Audit) -> str:
 
 
 def actor(name: str) -> str:
-    """Who did it: a person's name, or the process."""
+    """Return who did it: a person's name, or the process."""
     return "the process" if name == RULE else name
 
 

@@ -39,7 +39,7 @@ def page(session: Session, state: str | None, before: int | None, limit: int, no
 
 
 def counted(session: Session, state: str | None) -> int:
-    """How many there are."""
+    """Return how many there are."""
     return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
 
 

@@ -190,7 +190,7 @@ def _tickets(house: House, session: Session, view: str, actor: str, *, with_text
 
 
 def _texts(session: Session, numbers: list[int]) -> dict[int, str]:
-    """What each ticket was opened with, by its number."""
+    """Return what each ticket was opened with, by its number."""
     first = select(func.min(Message.id)).where(Message.ticket_id.in_(numbers), Message.direction == "in")
     opening = select(Message.ticket_id, Message.text).where(Message.id.in_(first.group_by(Message.ticket_id)))
     return dict(session.execute(opening).all())

@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def under_supervisor() -> bool:
-    """Whether `intake up` started this process."""
+    """Return whether `intake up` started this process."""
     return os.environ.get(SUPERVISOR) == str(os.getppid())
 
 

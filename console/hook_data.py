@@ -28,11 +28,11 @@ class Shown:
 
     @property
     def more(self) -> int:
-        """How many more there are than are shown."""
+        """Return how many more there are than are shown."""
         return self.waiting + self.given_up - len(self.events)
 
     def next_try(self, event: HookEvent) -> datetime | None:
-        """When a waiting event is told again: an address that fails is left alone for a while; None = never."""
+        """Return when a waiting event is told again: an address that fails is left alone for a while; None = never."""
         return max(event.not_before, self.hook.not_before) if event.state is TellState.WAITING else None
 
 

@@ -21,7 +21,7 @@ DID = {RowOutcome.ADDED: "added", RowOutcome.CHANGED: "filled in", RowOutcome.KN
 
 
 def told(kind: str, found: "Told") -> Data:
-    """What `--json` prints; `import` is null for a dry run."""
+    """Return what `--json` prints; `import` is null for a dry run."""
     return {
         "kind": kind,
         "import": found.number,

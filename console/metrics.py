@@ -34,7 +34,7 @@ def text(house: House) -> bytes:
 
 
 def may_ask(settings: Settings, peer: str, host: str, authorization: str) -> bool:
-    """Whether somebody may have them: with the token where one is set, else only this machine itself.
+    """Return whether somebody may have them: with the token where one is set, else only this machine itself.
 
     Behind a proxy every peer is this machine. Who runs one has told us the address that people use, and it is another.
     """

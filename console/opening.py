@@ -74,7 +74,7 @@ def quiet_log() -> None:
 
 
 def redis_url(settings: "Settings") -> str:
-    """Where to leave wake-ups: the setting, or the embedded Valkey of `intake up`; "" for nowhere."""
+    """Return where to leave wake-ups: the setting, or the embedded Valkey of `intake up`; "" for nowhere."""
     file = settings.home / REDIS_FILE
     return settings.redis_url or (file.read_text().strip() if file.is_file() else "")
 
@@ -139,7 +139,7 @@ def migrate_later(settings: "Settings", say: Callable[[str], None]) -> None:
 
 
 def is_migrated(settings: "Settings") -> bool:
-    """Whether the database has the newest schema."""
+    """Return whether the database has the newest schema."""
     from workflow.store import Store, is_current
 
     store = Store(settings.database)

@@ -53,7 +53,7 @@ class File:
 
     @property
     def next_try(self) -> datetime | None:
-        """When it is fetched again; None: not any more."""
+        """Return when it is fetched again; None: not any more."""
         return self.link.not_before if self.link.state is LinkState.WAITING else None
 
 
@@ -102,6 +102,6 @@ def trail_data(session: Session, rows: list[Audit]) -> list[Told]:
 
 
 def _detail(row: Audit, known: Known) -> str:
-    """What else a row says, with the name of a person beside theirs."""
+    """Return what else a row says, with the name of a person beside theirs."""
     said = {k: known.staff.get(v, v) if k == "staff" else v for k, v in row.detail.items() if k not in SAID}
     return ", ".join(f"{name} {value}" for name, value in said.items() if value not in ("", None, []))

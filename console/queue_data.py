@@ -36,7 +36,7 @@ class List:
 
     @property
     def title(self) -> str:
-        """What the list is called."""
+        """Return what the list is called."""
         view = views.VIEWS[self.asked.view]
         return f"Search: {self.asked.words}" if self.asked.words and self.asked.view == "all" else view.title
 
@@ -48,7 +48,7 @@ class List:
 
 
 def asked(told: Mapping[str, str], otherwise: str = "unassigned") -> Asked:
-    """What an address asks for; whatever in it means nothing is left out."""
+    """Return what an address asks for; whatever in it means nothing is left out."""
     view = told.get("view", "")
     owner, page = told.get("owner", ""), told.get("page", "")
     filters = Filters(
@@ -103,7 +103,7 @@ def load(session: Session, asked: Asked, *, actor: str, now: datetime) -> List:
 
 
 def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime) -> Count:
-    """How many there are: where the list ends on this page, its place says so."""
+    """Return how many there are: where the list ends on this page, its place says so."""
     shown = page.first - 1 + len(page.tickets)
     if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
         return Count(shown)
@@ -113,18 +113,18 @@ def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime
 
 
 def workers(session: Session) -> list[Staff]:
-    """Whom a ticket can be given to."""
+    """Return whom a ticket can be given to."""
     roles = [role for role in rights.RIGHTS if rights.may(role, Right.WORK)]
     return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
 
 
 def seen(values: list[str]) -> dict[int, int | None]:
-    """What the boxes of a list say: the number of each ticket, and whose it was when it was shown."""
+    """Return what the boxes of a list say: the number of each ticket, and whose it was when it was shown."""
     pairs = [value.partition(":")[::2] for value in values]
     numbers = ((number_of(ticket), number_of(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}
 
 
 def box(ticket: Ticket) -> str:
-    """What the box of a ticket in a list says."""
+    """Return what the box of a ticket in a list says."""
     return f"{ticket.id}:{ticket.owner_id or 0}"

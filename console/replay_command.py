@@ -32,7 +32,7 @@ class How:
 
     @property
     def asks(self) -> bool:
-        """Whether a person is there to be asked."""
+        """Return whether a person is there to be asked."""
         return not (self.dry_run or self.yes or self.json_wanted) and sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -48,7 +48,7 @@ class Which:
 
     @property
     def filtered(self) -> bool:
-        """Whether past deliveries are chosen by what they are."""
+        """Return whether past deliveries are chosen by what they are."""
         return bool(self.since or self.form or self.transport)
 
 
@@ -91,7 +91,7 @@ def replay(  # noqa: PLR0913  # a command has the options it has
 
 
 def _run(which: Which, how: How) -> bool:
-    """Whether every one could be read."""
+    """Return whether every one could be read."""
     from ingest.parsing import isolated
 
     with opening.house() as house, isolated(house.settings):

@@ -19,7 +19,7 @@ def unread(number: int, state: str, reason: str) -> Data:
 
 
 def tried(house: House, number: int, state: DeliveryState) -> Data:
-    """What reading a delivery again would do, whatever its state; nothing is changed."""
+    """Return what reading a delivery again would do, whatever its state; nothing is changed."""
     try:
         if state is DeliveryState.PROCESSED:
             return of_reread(preview(house, number), applied=False)
@@ -77,7 +77,7 @@ def _items(told: list[Finding], becoming: list[Becoming]) -> Iterator[Data]:
 
 
 def _fields(finding: Finding) -> list[Data]:
-    """What reads otherwise; of an item to be filed, what tells a person which one it is."""
+    """Return what reads otherwise; of an item to be filed, what tells a person which one it is."""
     if finding.verdict is Verdict.RECEIVED and isinstance(finding.item, InboundItem):
         item = finding.item
         said = {

@@ -107,7 +107,7 @@ def ticket(found: Data, hint: str) -> None:
 
 
 def _newest(message: Data) -> tuple[str, int]:
-    """What is new in a message, and how many lines are folded away."""
+    """Return what is new in a message, and how many lines are folded away."""
     whole, newest = message["text"].strip(), message["reply_text"].strip()
     folded = len(whole.splitlines()) - len(newest.splitlines())
     return (newest, folded) if newest and folded > 0 else (whole, 0)
@@ -152,7 +152,7 @@ def deliveries(found: list[Data]) -> None:
 
 
 def rows_of(found: Data) -> str:
-    """How far a delivery with many rows has been read, or how many of them were rejected."""
+    """Return how far a delivery with many rows has been read, or how many of them were rejected."""
     if found["state"] == "pending" and found["filed"]:
         known = found["items"] > found["filed"] + 1  # while it is not known how many there are, one more is expected
         return (
@@ -272,7 +272,7 @@ def process_state(process: Data) -> str:
 
 
 def left(token: Data) -> str:
-    """How long a mailbox's OAuth token lives, in words."""
+    """Return how long a mailbox's OAuth token lives, in words."""
     if token["refused_at"]:
         return "refused"
     if token["since"] is None:

@@ -30,7 +30,7 @@ def told(found: Data) -> None:
 
 
 def headline(found: Data) -> str:
-    """What is to be said of the delivery as a whole."""
+    """Return what is to be said of the delivery as a whole."""
     if not found["read"]:
         return f"{found['state']}: {found['reason']}"
     if "tickets" in found:
@@ -45,7 +45,7 @@ def headline(found: Data) -> str:
 
 
 def words(item: Data, *, applied: bool) -> str:
-    """What would become, or has become, of an item."""
+    """Return what would become, or has become, of an item."""
     which = f"item {item['item']}" if item["item"] else "a new item"
     if item.get("message"):
         which += f" (message {item['message']} on ticket {item['ticket']})"

@@ -71,7 +71,7 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal asked us to stop."""
+        """Return whether a signal asked us to stop."""
         return self._signals > 0
 
     def wait_for(self, ready: Callable[[], bool], seconds: float) -> bool:

@@ -78,7 +78,7 @@ class Page:
 
     @property
     def open_tasks(self) -> list[Task]:
-        """What is left to do, the oldest first."""
+        """Return what is left to do, the oldest first."""
         return [t for t in self.ticket.tasks if t.done_at is None]
 
 

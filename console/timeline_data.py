@@ -43,12 +43,12 @@ class File:
 
     @property
     def picture(self) -> bool:
-        """Whether it claims to be a picture we show."""
+        """Return whether it claims to be a picture we show."""
         return self.mime.lower() in PICTURES
 
     @property
     def previewed(self) -> bool:
-        """Whether it claims to be something we show."""
+        """Return whether it claims to be something we show."""
         return self.mime.lower() in PREVIEWED
 
 
@@ -167,7 +167,7 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
 
 
 def _told(session: Session, ticket: Ticket) -> set[str | None]:
-    """Which mails of ours are messages: those that were sent, but for a crash right after."""
+    """Return which mails of ours are messages: those that were sent, but for a crash right after."""
     rows = select(Message.external_id).where(Message.ticket_id == ticket.id, Message.direction == "out")
     return set(session.scalars(rows))
 

@@ -14,7 +14,7 @@ def when(moment: str | None) -> str:
 
 
 def ago(moment: str | None, at: str) -> str:
-    """How long before `at`, roughly."""
+    """Return how long before `at`, roughly."""
     if not moment:
         return "–"
     seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(moment)).total_seconds()

@@ -93,7 +93,7 @@ def doors(settings: "Settings") -> dict[str, tuple[str, int]]:
 
 
 def answers(settings: "Settings") -> bool:
-    """Whether every door takes connections."""
+    """Return whether every door takes connections."""
     return all(_answers(address) for address in doors(settings).values())
 
 
@@ -213,7 +213,7 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
 
 
 def banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
-    """Where to point mail, forms, Excel files and a browser."""
+    """Return where to point mail, forms, Excel files and a browser."""
     to = settings.sender
     server = settings.smtp_listen
     mails = "the relay" if settings.relay_url.get_secret_value() else f"{settings.home.absolute() / 'outbox'}/*.eml"

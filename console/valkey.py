@@ -50,7 +50,7 @@ class Valkey:
         return [sys.executable, "-m", "console.valkey", str(self._config)]
 
     def answers(self) -> bool:
-        """Whether it answers PING."""
+        """Return whether it answers PING."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
                 client.settimeout(1)

@@ -66,7 +66,7 @@ class QuietWorker(SimpleWorker):
 
     @property
     def told_to_stop(self) -> bool:
-        """Whether it ended because a signal asked it to."""
+        """Return whether it ended because a signal asked it to."""
         return self._shutdown_requested_date is not None
 
 

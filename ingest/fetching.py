@@ -117,7 +117,7 @@ async def _content(answer: httpx.Response, most: int) -> bytes:
 
 
 def _name(url: str, head: httpx.Headers) -> str:
-    """What the server calls the file, else the end of its link where that looks like a name."""
+    """Return what the server calls the file, else the end of its link where that looks like a name."""
     told = Message()
     told["Content-Disposition"] = head.get("Content-Disposition", "")
     last = unquote(urlsplit(url).path).rpartition("/")[2]

@@ -341,7 +341,7 @@ def _is_left_alone(path: Path) -> bool:
 
 
 def _look(path: Path, before: _Look | None) -> _Look | None:
-    """How the file stands now: the same look while nothing changed, None if it is no regular file (any more)."""
+    """Return how the file stands now: the same look while nothing changed, None if it is no regular file (any more)."""
     try:
         found = path.lstat()
     except OSError:
@@ -389,7 +389,7 @@ def _reason(error: Exception) -> str:
 
 
 def _cut_short(raw: bytes) -> bool:
-    """Whether the file looks as if more of it were to come: empty, or a zip without its closing directory."""
+    """Return whether the file looks as if more of it were to come: empty, or a zip without its closing directory."""
     return not raw or (raw.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(raw)))
 
 

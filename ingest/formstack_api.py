@@ -233,7 +233,7 @@ class Api:
             raise StoppedError
 
     def _seconds(self, told: str, tries: int) -> float:
-        """How long a 429 asks us to wait (RFC 9110 §10.2.3): seconds or a date; ours where it does not say."""
+        """Return how long a 429 asks us to wait (RFC 9110 §10.2.3): seconds or a date; ours where it does not say."""
         if re.fullmatch(r"[0-9]{1,9}", told.strip()):
             wanted = float(told)
         else:

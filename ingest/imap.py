@@ -226,7 +226,7 @@ class Reader:
             raise NotStoredError from error
 
     def _going(self) -> bool:
-        """Whether to go on: not told to stop, and still the one that reads this mailbox."""
+        """Return whether to go on: not told to stop, and still the one that reads this mailbox."""
         return not self._door.stop.is_set() and self._door.mine(self._box.key)
 
     def _make_target(self, client: Client) -> None:

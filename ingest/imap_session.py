@@ -45,7 +45,7 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
         return any(b"EXISTS" in line[1:2] for line in lines) or (self._readable and not lines)
 
     def announced(self) -> bool:
-        """Whether mail was announced amid other answers since this was last asked: IDLE will not tell again."""
+        """Return whether mail was announced amid other answers since this was last asked: IDLE will not tell again."""
         return bool(self._imap.response("EXISTS")[1][0])
 
 

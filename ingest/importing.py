@@ -188,7 +188,7 @@ class _Run:
         self.roster: Roster
 
     def of_row(self, session: Session, record: Record, stamp: Stamp | None) -> Brought:
-        """What becomes of a row, or would."""
+        """Return what becomes of a row, or would."""
         self._count_status(record)
         try:
             past = self._kind.read(record, self._terms)

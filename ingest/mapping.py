@@ -46,7 +46,7 @@ class Sheet:
     defaults: tuple[tuple[str, str], ...] = field(repr=False)
 
     def meant(self, name: str) -> Profile:
-        """What is shown, as a profile for exactly these headings."""
+        """Return what is shown, as a profile for exactly these headings."""
         return Profile(
             name=name,
             columns=tuple((c.key, c.ours) for c in sorted(self.columns, key=lambda c: c.rank)),
@@ -96,7 +96,7 @@ def sheets(read: Sequence[Top], told: Options, said: Said | None = None) -> list
 
 
 def _of_two(heading: str, there: set[str]) -> bool:
-    """Whether a heading is made up of two that are there, one above the other."""
+    """Return whether a heading is made up of two that are there, one above the other."""
     key = normalize.label(heading)
     return any(key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one)
 

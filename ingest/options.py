@@ -12,7 +12,7 @@ from workflow.profiles import SavedProfile
 
 
 def options(house: House, form: Format) -> Options:
-    """How the house's own sources of this format are meant.
+    """Return how the house's own sources of this format are meant.
 
     Saved profiles are read each time, so that one saved on any host holds for the next file. Holds passwords: hand it
     on by memory or pipe, never by a command line. Raises one of `store.AWAY` when the database does not answer.
@@ -25,7 +25,7 @@ def options(house: House, form: Format) -> Options:
 
 
 def of_settings(given: settings.Settings, saved: Sequence[Profile] = ()) -> Options:
-    """How workbooks are meant: by these saved profiles, then by what the settings say."""
+    """Return how workbooks are meant: by these saved profiles, then by what the settings say."""
     secrets = (given.workbook_password, *(one.password for one in given.profile.values()))
     passwords = (one.get_secret_value() for one in secrets)
     return Options(

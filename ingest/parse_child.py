@@ -108,7 +108,7 @@ def _answers(raw: bytes, form: Format | None, options: Options, skip: int) -> It
 
 
 def _place(error: BaseException) -> str:
-    """Where in the code it happened: names of our files and lines, never the text of the error."""
+    """Return where in the code it happened: names of our files and lines, never the text of the error."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next

@@ -112,7 +112,7 @@ class Lanes:
 
     @property
     def room(self) -> int:
-        """How many more items can be parsed at once."""
+        """Return how many more items can be parsed at once."""
         return LANES - self._busy
 
     def start(self, form: Format | None, raw: bytes, options: Options, skip: int) -> Future[Answer]:
@@ -345,12 +345,12 @@ def isolated(settings: Settings) -> Iterator[None]:
 
 
 def room() -> int:
-    """How many items can be begun now."""
+    """Return how many items can be begun now."""
     return 1 if _lanes is None else _lanes.room
 
 
 def spare() -> bool:
-    """Whether one that may never end can be begun and leaves room for others."""
+    """Return whether one that may never end can be begun and leaves room for others."""
     return _lanes is None or _lanes.room > 1
 
 

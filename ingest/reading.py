@@ -49,7 +49,7 @@ class _Claimed(NamedTuple):
 
     @property
     def suspect(self) -> bool:
-        """Whether it has not been read at the first attempt."""
+        """Return whether it has not been read at the first attempt."""
         return self.attempts > 1
 
 
@@ -270,7 +270,7 @@ def _file_some(house: House, session: Session, number: int, first: int, frame: F
 
 
 def _filed(session: Session, number: int) -> int:
-    """How many items are filed; they are filed in order."""
+    """Return how many items are filed; they are filed in order."""
     last = session.scalar(select(func.max(Filing.position)).where(Filing.delivery_id == number))
     return 0 if last is None else last + 1
 

@@ -52,7 +52,7 @@ class Reread:
 
     @property
     def changes(self) -> bool:
-        """Whether applying it writes anything."""
+        """Return whether applying it writes anything."""
         return any(f.changes for f in self.findings)
 
 
@@ -96,7 +96,7 @@ class _Others:
 
 
 def preview(house: House, number: int) -> Reread:
-    """What reading a processed delivery again would change; nothing is written.
+    """Return what reading a processed delivery again would change; nothing is written.
 
     Raises UnreadableError when it cannot be read, LookupError when there is no such delivery.
     """
@@ -141,7 +141,7 @@ def trial(house: House, number: int) -> Trial:
 
 
 def original(house: House, number: int) -> tuple[Format, bytes]:
-    """What a delivery is, and its bytes as they came.
+    """Return what a delivery is, and its bytes as they came.
 
     Raises UnreadableError when they cannot be had, LookupError when there is no such delivery.
     """
@@ -157,7 +157,7 @@ def original(house: House, number: int) -> tuple[Format, bytes]:
 
 
 def shown_to(house: House, number: int, *, by: str, cause: str) -> tuple[Format, bytes]:
-    """What a delivery is, and its bytes, for a person: that they are looked at is on record before they are.
+    """Return what a delivery is, and its bytes, for a person: that they are looked at is on record before they are.
 
     Raises UnreadableError when they cannot be had, LookupError when there is no such delivery.
     """
@@ -212,7 +212,7 @@ class _Nowhere(Vault):
 
 
 def _tried(house: House, number: int, findings: Sequence[Finding]) -> list[Becoming]:
-    """What would become of these items, found by filing them and taking it back."""
+    """Return what would become of these items, found by filing them and taking it back."""
     if not findings:
         return []
     vault = _Nowhere(house.settings.blobs, house.sealer, house.settings.inline_limit)

@@ -229,7 +229,7 @@ def in_thread(settings: Settings, accept: Accept, report: Report = journal.fault
 
 
 def _envelope(server: GuardedSMTP, session: Session, envelope: Envelope) -> dict[str, object]:
-    """What the door knows of a message, fit for JSON: strings without control characters and lone surrogates."""
+    """Return what the door knows of a message, fit for JSON: strings without control characters and lone surrogates."""
     tls = server.transport.get_extra_info("ssl_object") if server.transport else None
     return {
         "mail_from": envelope.mail_from,

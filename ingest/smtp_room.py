@@ -20,7 +20,7 @@ class Room:
         self._less = asyncio.Event()
 
     def fits(self, share: "Share", octets: int) -> bool:
-        """Whether a message may hold so many octets more."""
+        """Return whether a message may hold so many octets more."""
         if share.octets + octets <= SMALL:
             return True
         self._large.setdefault(share)

@@ -222,7 +222,7 @@ class GuardedSession(SMTP):
         self.envelope = self._create_envelope()
 
     def _waiting(self) -> bool:
-        """Whether unread input lies in the stream, which has no public way to ask."""
+        """Return whether unread input lies in the stream, which has no public way to ask."""
         return bool(self._reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def _message(self) -> tuple[bytes, str]:
@@ -247,7 +247,7 @@ class GuardedSession(SMTP):
         return (b"", trouble) if trouble else _unstuffed(parts)
 
     def hand_over(self) -> Share:
-        """What the message received holds: it is the caller's to close now."""
+        """Return what the message received holds: it is the caller's to close now."""
         share, self._share = self._share, Share(self._crowd.room)
         return share
 

@@ -47,7 +47,7 @@ class Spool:
         journal.spooled(name)
 
     def has_room(self, octets: int) -> bool:
-        """Whether so much could be put now, as far as the disk tells: it is neither full nor read-only."""
+        """Return whether so much could be put now, as far as the disk tells: it is neither full nor read-only."""
         try:
             folder = self._folder if self._folder.exists() else self._folder.parent
             disk = os.statvfs(folder)
@@ -68,7 +68,7 @@ class Spool:
         path.replace(path.with_suffix(DAMAGED))
 
     def damaged(self) -> int:
-        """How many files do not open: each is a customer's form, and needs a person."""
+        """Return how many files do not open: each is a customer's form, and needs a person."""
         return sum(1 for _ in _dated(self._folder, DAMAGED))
 
     def take_back(self) -> None:
@@ -165,7 +165,7 @@ class Drainer:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether nobody else on this host drains the folder; two at once would do no harm but count repeats."""
+    """Yield whether nobody else on this host drains the folder; two at once would do no harm but count repeats."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield _locked(descriptor)

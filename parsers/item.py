@@ -154,7 +154,7 @@ class InboundItem:
 
     @property
     def contact(self) -> Address:
-        """Whom to answer: the sender, or the Reply-To where the sender has no address."""
+        """Return whom to answer: the sender, or the Reply-To where the sender has no address."""
         if self.sender.email or not self.reply_to:
             return self.sender
         return self.reply_to[0]

@@ -93,7 +93,7 @@ class _Form:
         self._told.release()
 
     def heard(self) -> bool:
-        """Whether there is an answer within PATIENCE."""
+        """Return whether there is an answer within PATIENCE."""
         return self._told.acquire(timeout=PATIENCE)
 
 

@@ -29,7 +29,7 @@ class Body:
 
 
 def read(raw: bytes, content_type: str) -> Body:
-    """What a body says of itself; one parse, whatever is asked of it afterwards."""
+    """Return what a body says of itself; one parse, whatever is asked of it afterwards."""
     try:
         said = formstack_submission.envelope(formstack_submission.named(raw))
     except ParseError as error:

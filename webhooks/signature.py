@@ -21,7 +21,7 @@ class Keys:
         self._headers = tuple({COMMON_HEADER: 1, **{form.header: 1 for form in self._forms.values()}})
 
     def __bool__(self) -> bool:
-        """Whether anything can be verified at all."""
+        """Return whether anything can be verified at all."""
         return bool(self._every)
 
     def signed_with(self, headers: Headers, raw: bytes) -> tuple[str, ...]:

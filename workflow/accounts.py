@@ -34,7 +34,7 @@ class Person:
 
 
 def everybody(session: Session, now: datetime) -> list[Person]:
-    """Who is on the desk, by name."""
+    """Return who is on the desk, by name."""
     rows = select(Staff, Account).outerjoin(Account, Account.staff_id == Staff.id).order_by(Staff.name)
     links = select(Invitation.staff_id, Invitation.expires_at).where(
         Invitation.staff_id.is_not(None), Invitation.used_at.is_(None), Invitation.expires_at > now

@@ -40,7 +40,7 @@ class Recipient:
 
     @property
     def usual(self) -> bool:
-        """Whether they get it unless somebody says otherwise."""
+        """Return whether they get it unless somebody says otherwise."""
         return not self.obstacle
 
 
@@ -151,7 +151,7 @@ def promise(
 
 
 def template(written: Written) -> Template:
-    """Which of our mails it is: the recap where it ticks the recap's box."""
+    """Return which of our mails it is: the recap where it ticks the recap's box."""
     return Template.RECAP if Milestone.RECAP_SENT.name in written.ticks else Template.ANSWER
 
 

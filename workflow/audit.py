@@ -19,5 +19,5 @@ def record(
 
 
 def row(action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any) -> dict[str, Any]:
-    """What the row of a change says, by column."""
+    """Return what the row of a change says, by column."""
     return {"at": now, "actor": by, "cause": cause, "action": action, "ticket_id": ticket, "detail": detail}

@@ -94,7 +94,7 @@ def tells_apart(item: InboundItem, name: str) -> bool:
 
 
 def keys_of(item: InboundItem) -> Keys | None:
-    """What makes a timeline message the same one whichever way it came: id and content.
+    """Return what makes a timeline message the same one whichever way it came: id and content.
 
     The id alone is not enough (a reused Message-ID must not swallow a new mail), the content alone neither. None when
     there is nothing to tell two apart by: then only the bytes themselves are compared, at the door.
@@ -187,7 +187,7 @@ def _of_same_practice_and_sender(records: people.Records, item: InboundItem, kno
 
 
 def origin(item: InboundItem) -> str | None:
-    """What a ticket is opened by at most once.
+    """Return what a ticket is opened by at most once.
 
     Formstack numbers its submissions itself: webhook and backfill may read different senders out of one, not two.
     """
@@ -246,7 +246,7 @@ def joins_thread(
 
 
 def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
-    """Whether an item names no mail or ticket of ours: only its own id and its thread say where it belongs."""
+    """Return whether an item names no mail or ticket of ours: only its own id and its thread say where it belongs."""
     names = item.message_id or item.in_reply_to or item.references
     return not (names or item.is_bounce or item.attachments or _tokens(item, envelope))
 
@@ -292,7 +292,7 @@ def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Our
 
 
 def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool) -> Match:
-    """Which open or finished ticket this item belongs to (mail rules); a forged sender belongs nowhere.
+    """Return which open or finished ticket this item belongs to (mail rules); a forged sender belongs nowhere.
 
     However the ticket is found, the item joins it only if it is that ticket's to have: the ticket may have been merged
     into another one, and an id from outside may have been used before.

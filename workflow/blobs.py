@@ -67,7 +67,7 @@ class Vault:
                 self._files.rm_file(path)
 
     def holds(self, digest: str) -> bool:
-        """Whether the blob is there."""
+        """Return whether the blob is there."""
         return bool(self._files.exists(self._path(digest)))
 
     def now(self) -> datetime:
@@ -94,7 +94,7 @@ class Vault:
             return
 
     def _reused(self, path: str) -> bool:
-        """Whether the blob is there already, from now on as one kept now; its name is on stable storage."""
+        """Return whether the blob is there already, from now on as one kept now; its name is on stable storage."""
         if not self._local:  # put again: that is how an object store knows it was kept now
             return False
         try:

@@ -393,7 +393,7 @@ class Desk:
 
     @staticmethod
     def deadline_kind(deadline: Deadline) -> str:
-        """How the task of a deadline is told from other tasks of the ticket."""
+        """Return how the task of a deadline is told from other tasks of the ticket."""
         return f"deadline:{deadline.milestone.name}"
 
     # -- the engine ---------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Field:
 
 
 def of_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[Field]:
-    """What the timeline shows of it otherwise."""
+    """Yield what the timeline shows of it otherwise."""
     columns = shown(item)
     columns["caveats"] = [*item.caveats, *(c for c in message.caveats if c == REUSED)]
     for column, value in columns.items():
@@ -55,7 +55,7 @@ def of_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[Fiel
 
 
 def of_identity(session: Session, message: Message, item: InboundItem) -> tuple[list[Field], list[str]]:
-    """What it is told from other messages by, if that can follow its content; and a note where it cannot.
+    """Return what it is told from other messages by, if that can follow its content; and a note where it cannot.
 
     Its content is a part of that: the same message coming by another way, read as it is read now, must meet it again.
     """

@@ -40,7 +40,7 @@ def new_key() -> str:
 
 
 def latest(session: Session, ticket: int, by: Staff) -> Written | None:
-    """What this person began to write on the ticket last and has not sent."""
+    """Return what this person began to write on the ticket last and has not sent."""
     mine = (Written.ticket_id == ticket, Written.staff_id == by.id, Written.promised_at.is_(None))
     return session.scalar(select(Written).where(*mine).order_by(Written.changed_at.desc(), Written.id.desc()).limit(1))
 

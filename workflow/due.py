@@ -11,7 +11,7 @@ APART = timedelta(minutes=5)
 
 
 def due(not_before: InstrumentedAttribute[datetime], now: datetime, longest: timedelta) -> ColumnElement[bool]:
-    """Whether a row may be taken up now; `longest` is the longest wait anybody ever writes into it.
+    """Return whether a row may be taken up now; `longest` is the longest wait anybody ever writes into it.
 
     What claims to wait longer was written while the clock was ahead, and would wait for it to come there again.
     """

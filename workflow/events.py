@@ -92,7 +92,7 @@ def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
 
 
 def of(change: Mapping[str, Any]) -> list[Event]:
-    """What a change is for those outside; nothing for most."""
+    """Return what a change is for those outside; nothing for most."""
     event = OF_ACTION.get(change["action"])
     if event is None or change["ticket_id"] is None:
         return []

@@ -10,17 +10,17 @@ from workflow.states import DeliveryState
 
 
 def with_rejected_rows() -> ColumnElement[bool]:
-    """Whether rows of a delivery were rejected, and nobody has dismissed them."""
+    """Return whether rows of a delivery were rejected, and nobody has dismissed them."""
     return Delivery.id.in_(select(Filing.delivery_id).where(REJECTED_ROW))
 
 
 def needs_a_person() -> ColumnElement[bool]:
-    """Whether a delivery could not be read, or not all of it."""
+    """Return whether a delivery could not be read, or not all of it."""
     return or_(Delivery.state == DeliveryState.FAILED, with_rejected_rows())
 
 
 def rejected(session: Session) -> int:
-    """How many deliveries were read but for some rows."""
+    """Return how many deliveries were read but for some rows."""
     some = (Delivery.state != DeliveryState.FAILED, with_rejected_rows())
     return session.scalar(select(func.count()).select_from(Delivery).where(*some)) or 0
 

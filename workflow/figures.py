@@ -56,7 +56,7 @@ class Figure:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Return whether there is nothing to draw."""
         return not any(value for row in self.rows for value in row[1:])
 
 

@@ -123,11 +123,11 @@ def _told(*secrets: SecretStr) -> tuple[str, ...]:
 
 
 def form_of(item: InboundItem) -> str:
-    """Which form an item came from; "" if it names none or is no form."""
+    """Return which form an item came from; "" if it names none or is no form."""
     return item.external_id.partition("/")[0]
 
 
 def file_hosts(forms: Mapping[str, Form], common: tuple[str, ...], form: str) -> tuple[str, ...]:
-    """Where the linked files of a form may be fetched from."""
+    """Return where the linked files of a form may be fetched from."""
     own = forms[form].file_hosts if form in forms else None
     return common if own is None else own

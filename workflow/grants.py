@@ -59,7 +59,7 @@ def _left(mailbox: str, row: MailboxGrant | None, grant: OAuth2, settings: Setti
 
 
 def needs(found: list[Left], now: datetime) -> list[str]:
-    """Whose token a person has to look after, in words."""
+    """Return whose token a person has to look after, in words."""
     told = "consent again, and put the new refresh_token into intake.toml"
     said = []
     for one in found:

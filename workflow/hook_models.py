@@ -47,5 +47,5 @@ class HookEvent(Base):
 
 
 def live() -> ColumnElement[bool]:
-    """Whether a hook is still to be told."""
+    """Return whether a hook is still to be told."""
     return Hook.removed_at.is_(None)

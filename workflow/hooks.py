@@ -132,7 +132,7 @@ def _address(url: str, settings: Settings) -> str:
 
 
 def _is_inner(host: str, port: int, settings: Settings) -> bool:
-    """Whether the settings allow a host though it is one of the inner network."""
+    """Return whether the settings allow a host though it is one of the inner network."""
     named = f"[{host}]" if ":" in host else host
     return bool({named, f"{named}:{port}"} & {place.casefold() for place in settings.hook_hosts})
 
@@ -141,7 +141,7 @@ def _is_inner(host: str, port: int, settings: Settings) -> bool:
 
 
 def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
-    """Whether an event is to be told now, and has been for so long."""
+    """Return whether an event is to be told now, and has been for so long."""
     return and_(
         HookEvent.state == TellState.WAITING,
         due(HookEvent.not_before, now - since, LONGEST_PAUSE + since),
@@ -175,7 +175,7 @@ def tell_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
 
 
 def signature(secret: bytes, body: bytes, at: int) -> str:
-    """What stands in X-Intake-Signature: `t=<seconds>,v1=<hex of HMAC-SHA256 over "t.body">`."""
+    """Return what stands in X-Intake-Signature: `t=<seconds>,v1=<hex of HMAC-SHA256 over "t.body">`."""
     signed = hmac.new(secret, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={signed}"
 

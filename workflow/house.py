@@ -24,7 +24,7 @@ class House:
 
     @cached_property
     def desk(self) -> Desk:
-        """What can happen to a ticket, under these settings."""
+        """Return what can happen to a ticket, under these settings."""
         return Desk(self.settings, self.signer, self.vault)
 
     def close(self) -> None:

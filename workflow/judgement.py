@@ -162,7 +162,7 @@ def _forget_report(desk: Desk, session: Session, message: Message, *, by: str, n
 
 
 def _has_unsubscribed(session: Session, message: Message) -> bool:
-    """Whether it was this complaint that ended the surveys."""
+    """Return whether it was this complaint that ended the surveys."""
     marked = select(Audit.id).where(
         Audit.action == str(Judgement.COMPLAINT), Audit.cause == f"delivery {message.delivery_id}"
     )
@@ -171,7 +171,7 @@ def _has_unsubscribed(session: Session, message: Message) -> bool:
 
 
 def _reported_otherwise(session: Session, message: Message) -> bool:
-    """Whether another note than this message says that the same mail of ours came back."""
+    """Return whether another note than this message says that the same mail of ours came back."""
     others = select(Message.id).where(
         Message.reported_mail_id == message.reported_mail_id,
         Message.id != message.id,

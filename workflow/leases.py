@@ -43,7 +43,7 @@ class Leases:
         self._wanted.append(name)
 
     def held(self, name: str) -> bool:
-        """Whether this process is the one, surely, now."""
+        """Return whether this process is the one, surely, now."""
         return self._steady() < self._sure_until.get(name, float("-inf"))
 
     def round(self) -> None:

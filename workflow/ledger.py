@@ -43,7 +43,7 @@ class Line:
 
     @property
     def adds_up(self) -> bool:
-        """Whether both sides are equal."""
+        """Return whether both sides are equal."""
         return self.received == self.accounted
 
     def as_dict(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ class Balance:
 
     @property
     def adds_up(self) -> bool:
-        """Whether it adds up at every door, in every delivery and workbook: two faults may cancel each other."""
+        """Return whether it adds up at every door, in every delivery and workbook: two faults may cancel each other."""
         return not (self.broken or self.broken_workbooks) and all(line.adds_up for line in self.doors.values())
 
     @property
@@ -149,7 +149,7 @@ def _unaccounted(session: Session) -> int:
 
 
 def _filed() -> ScalarSelect[int]:
-    """How many filings a delivery has."""
+    """Return how many filings a delivery has."""
     mine = select(func.count()).select_from(Filing).where(Filing.delivery_id == Delivery.id)
     return mine.correlate(Delivery).scalar_subquery()
 

@@ -42,7 +42,7 @@ class Letter(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What it says, as the timeline keeps it."""
+        """Return what it says, as the timeline keeps it."""
         body = self.message.get_body(("plain",))
         return str(body.get_content()) if isinstance(body, MIMEPart) else ""
 
@@ -111,7 +111,7 @@ def _apart(rendered: str) -> tuple[str, str]:
 
 
 def status_link(ticket: int, settings: Settings, signer: Signer) -> str:
-    """Where the customer sees how far the ticket is, without signing in."""
+    """Return where the customer sees how far the ticket is, without signing in."""
     return _link(settings, "status", signer.token(STATUS, ticket))
 
 
@@ -121,7 +121,7 @@ def reply_address(ticket: int, settings: Settings, signer: Signer) -> str:
 
 
 def return_path(mail: int, settings: Settings, signer: Signer) -> str:
-    """Where a bounce of this mail goes; never opens a ticket (RFC 3834 §4)."""
+    """Return where a bounce of this mail goes; never opens a ticket (RFC 3834 §4)."""
     return _plus(settings, f"{belonging.BOUNCE}-{signer.token(belonging.BOUNCE, mail)}")
 
 

@@ -63,12 +63,12 @@ def promise(session: Session, message: Message, item: InboundItem, settings: Set
 
 
 def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
-    """Whether a file is to be fetched now, and has been for so long."""
+    """Return whether a file is to be fetched now, and has been for so long."""
     return and_(LinkedFile.state == LinkState.WAITING, due(LinkedFile.not_before, now - since, LONGEST_PAUSE + since))
 
 
 def pause(attempt: int) -> timedelta:
-    """How long a file waits after this attempt."""
+    """Return how long a file waits after this attempt."""
     times: int = TIMES ** min(attempt - 1, TRIES - 1)
     return FIRST_PAUSE * times
 
@@ -108,14 +108,14 @@ def again(session: Session, number: int, *, by: str, now: datetime) -> int:
 
 
 def is_whole(session: Session, ticket: int) -> bool:
-    """Whether no file of a ticket's messages is given up."""
+    """Return whether no file of a ticket's messages is given up."""
     given_up = select(LinkedFile.id).join(Message, Message.id == LinkedFile.message_id)
     failed = given_up.where(Message.ticket_id == ticket, LinkedFile.state == LinkState.FAILED)
     return session.scalar(failed.limit(1)) is None
 
 
 def hosts_for(settings: Settings, message: Message) -> tuple[str, ...]:
-    """Where the files of a message may be fetched from."""
+    """Return where the files of a message may be fetched from."""
     return file_hosts(settings.form, settings.file_hosts, message.message_id.partition("/")[0])
 
 
@@ -131,7 +131,7 @@ def allowed(url: str, hosts: Sequence[str]) -> bool:
 
 
 def _climbs(path: str) -> bool:
-    """Whether a path may mean another one than it says."""
+    """Return whether a path may mean another one than it says."""
     plain = unquote(unquote(path))
     return "\\" in plain or any(step in {".", ".."} for step in plain.split("/"))
 

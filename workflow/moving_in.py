@@ -60,7 +60,7 @@ class PastTicket:
 
     @property
     def key(self) -> str:
-        """What no second row of a file may share."""
+        """Return what no second row of a file may share."""
         return self.record_id
 
 
@@ -125,12 +125,12 @@ def _folded(word: str) -> str:
 
 
 def origin(record_id: str) -> str:
-    """What an imported ticket is opened by at most once."""
+    """Return what an imported ticket is opened by at most once."""
     return f"crm/{record_id[:_ID]}"
 
 
 def look_ticket(desk: Desk, session: Session, past: PastTicket, roster: Roster) -> Brought:
-    """What `bring_ticket` would do; changes nothing."""
+    """Return what `bring_ticket` would do; changes nothing."""
     past = storable(past)
     known = _known(desk, session, past)
     if known is not None:

@@ -26,7 +26,7 @@ class PastCompany:
 
     @property
     def key(self) -> str:
-        """What no second row of a file may share."""
+        """Return what no second row of a file may share."""
         return self.number or people.company_key(self.name)
 
 
@@ -42,12 +42,12 @@ class PastContact:
 
     @property
     def key(self) -> str:
-        """What no second row of a file may share."""
+        """Return what no second row of a file may share."""
         return self.email.casefold()
 
 
 def look_company(session: Session, past: PastCompany, roster: Roster) -> Brought:
-    """What `bring_company` would do; changes nothing."""
+    """Return what `bring_company` would do; changes nothing."""
     past = storable(past)
     found = people.company_on_record(people.Records(session), past.name, past.number)
     changes = _changes(session, past, found, roster)
@@ -82,7 +82,7 @@ def bring_company(
 
 
 def look_contact(session: Session, past: PastContact) -> Brought:
-    """What `bring_contact` would do; changes nothing."""
+    """Return what `bring_contact` would do; changes nothing."""
     past = storable(past)
     known = session.scalar(select(Contact).where(Contact.email == past.key))
     company = people.company_on_record(people.Records(session), past.company, past.company_number)
@@ -128,7 +128,7 @@ class _Changes:
 
 
 def _changes(session: Session, past: PastCompany, company: Company | None, roster: Roster) -> _Changes:
-    """What the row adds to the record, and what it says otherwise, which is left."""
+    """Return what the row adds to the record, and what it says otherwise, which is left."""
     left, number = [], ""
     if company is not None and past.number and not company.number:
         number = past.number[:64]

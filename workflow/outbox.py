@@ -57,7 +57,7 @@ class Claim(NamedTuple):
 
 
 def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
-    """Whether a row of the outbox is to be sent now, and has been for so long."""
+    """Return whether a row of the outbox is to be sent now, and has been for so long."""
     return and_(Outgoing.state == OutboxState.WAITING, due(Outgoing.not_before, now - since, LONGEST_PAUSE + since))
 
 
@@ -294,7 +294,7 @@ def _later(house: House, claims: list[Claim], why: str, code: int) -> None:
 
 
 def pause(attempt: int) -> timedelta:
-    """How long a mail waits after this attempt: 30 seconds, twice as long each time, half an hour at most."""
+    """Return how long a mail waits after this attempt: 30 seconds, twice as long each time, half an hour at most."""
     return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 

@@ -22,7 +22,7 @@ SOON = "It goes by itself within two minutes."
 
 
 def counts(session: Session) -> dict[OutboxState, int]:
-    """How many mails there are in each state."""
+    """Return how many mails there are in each state."""
     query = select(Outgoing.state, func.count()).group_by(Outgoing.state)
     return dict(session.execute(query).all())
 
@@ -39,7 +39,7 @@ def page(
 
 
 def may_retry(mail: Outgoing, now: datetime) -> bool:
-    """Whether having it tried now would change anything."""
+    """Return whether having it tried now would change anything."""
     paused = mail.state is OutboxState.WAITING and mail.not_before - now > LEASE
     # A refused survey has given its turn back: the customer may have had another one since.
     return paused or (mail.state is OutboxState.REFUSED and mail.template is not Template.SURVEY)
@@ -79,5 +79,5 @@ def retry_waiting(session: Session, *, by: str, now: datetime) -> int:
 
 
 def _paused(now: datetime) -> ColumnElement[bool]:
-    """Whether a mail pauses for sure: nobody who has taken one up keeps it longer than the lease."""
+    """Return whether a mail pauses for sure: nobody who has taken one up keeps it longer than the lease."""
     return and_(Outgoing.state == OutboxState.WAITING, Outgoing.not_before > now + LEASE)

@@ -84,7 +84,7 @@ _LONG = 4  # words of a subject that ordinary text does not have by chance
 
 
 def find(text: str, known: Known | None = None) -> list[Found]:
-    """What looks like patient data, in the order of the text, none overlapping another."""
+    """Return what looks like patient data, in the order of the text, none overlapping another."""
     known = known or Known()
     found = [*_by_rule(text), *_by_name(text, known.names), *_by_value(text, known.values)]
     for subject in known.subjects:

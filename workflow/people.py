@@ -38,12 +38,12 @@ ANYBODYS = frozenset(
 
 
 def usable(email: str) -> bool:
-    """Whether mail can be sent to this address as it stands: one address, nothing that could start a header."""
+    """Return whether mail can be sent to this address as it stands: one address, nothing that could start a header."""
     return bool(_ADDRESS.fullmatch(email)) and email.isprintable()
 
 
 def is_ours(email: str, settings: Settings) -> bool:
-    """Whether we take mail for this address ourselves: answering it would be a loop."""
+    """Return whether we take mail for this address ourselves: answering it would be a loop."""
     local, _, domain = email.casefold().rpartition("@")
     plain = f"{local.partition('+')[0]}@{domain}"
     ours = settings.addresses
@@ -76,7 +76,7 @@ class Records:
         return self.session.scalar(select(Contact).where(Contact.email == email))
 
     def domain(self, name: str) -> CompanyDomain | None:
-        """Whose mail domain it is."""
+        """Return whose mail domain it is."""
         return self.session.get(CompanyDomain, name)
 
     def put(self, new: Company | Contact) -> bool:
@@ -197,7 +197,7 @@ def _is_domain_of(records: Records, email: str, company: Company) -> bool:
 
 
 def belongs(session: Session, email: str, ticket: Ticket) -> bool:
-    """Whether mail of this sender may join the ticket: a contact on it, the same company, or staff."""
+    """Return whether mail of this sender may join the ticket: a contact on it, the same company, or staff."""
     if not email:
         return False
     if any(link.contact.email == email for link in ticket.contacts):

@@ -66,14 +66,14 @@ async def asked(
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet, and not of this machine or network in whatever writing."""
+    """Return whether an IP address is one of the internet, and not of this machine or network in whatever writing."""
     ip = ip_address(address.partition("%")[0])
     inner = _inner(ip) if isinstance(ip, IPv6Address) else None
     return ip.is_global and not ip.is_multicast and (inner is None or is_public(str(inner)))
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address is this machine's own."""
+    """Return whether an IP address is this machine's own."""
     return ip_address(address.partition("%")[0]).is_loopback
 
 

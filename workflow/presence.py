@@ -38,7 +38,7 @@ def look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
 
 
 def others(session: Session, ticket: int, me: Staff, now: datetime) -> list[tuple[str, datetime]]:
-    """Who else has had the ticket on the screen within ten minutes, and when last; the latest first."""
+    """Return who else has had the ticket on the screen within ten minutes, and when last; the latest first."""
     rows = (
         select(Staff.name, Presence.at)
         .join(Staff, Staff.id == Presence.staff_id)
@@ -55,7 +55,7 @@ def version(session: Session, ticket: int) -> int:
 
 
 def changes(session: Session, ticket: int, seen: int, me: str) -> list[Audit]:
-    """What others did to the ticket after the audit row `seen`, and what came from the customer; oldest first.
+    """Return what others did to the ticket after the audit row `seen`, and what came from the customer; oldest first.
 
     What I did myself in another window, and what rules do by themselves, asks nobody again.
     """

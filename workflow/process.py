@@ -94,7 +94,7 @@ def step(stage: Stage) -> Step:
 
 
 def missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
-    """What this stage still waits for, in the manual's order."""
+    """Return what this stage still waits for, in the manual's order."""
     done = set(reached)
     return [m for m in step(stage).waits_for if m not in done]
 
@@ -135,7 +135,7 @@ _WORDS = {
 
 
 def words(milestone: Milestone) -> str:
-    """What the ticket waits for until this milestone is there, for people."""
+    """Return what the ticket waits for until this milestone is there, for people."""
     return _WORDS.get(milestone, f"box **{milestone}** is ticked").replace("**", "")
 
 

@@ -64,7 +64,7 @@ def promise(
 def promised(
     ticket: int, period: int, template: Template, contact: Contact, *, by: str, now: datetime, nth: int = 0
 ) -> dict[str, Any]:
-    """What the outbox row of a mail says, by column; its text apart."""
+    """Return what the outbox row of a mail says, by column; its text apart."""
     return {
         "rule_key": f"{template.name}:{ticket}:{period}:{contact.id}:{nth}", "ticket_id": ticket,
         "contact_id": contact.id, "template": template, "to": contact.email, "period": period,

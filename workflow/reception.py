@@ -65,7 +65,7 @@ def receive(desk: Desk, session: Session, item: Parsed, delivery: Delivery, posi
 
 
 def why_rejected(row: RejectedRow) -> str:
-    """Where a rejected row stands in the file, and what is wrong with it; none of what it says."""
+    """Return where a rejected row stands in the file, and what is wrong with it; none of what it says."""
     cell = f", cell {row.cell}" if row.cell else ""
     return f"{place(row)}{cell}: {row.reason}"
 
@@ -76,7 +76,7 @@ def with_reused_id(caveats: Sequence[str]) -> list[str]:
 
 
 def place(row: RejectedRow) -> str:
-    """Where a row stands in its file."""
+    """Return where a row stands in its file."""
     return f"{row.sheet}, row {row.row}" if row.sheet else f"row {row.row}"
 
 
@@ -250,7 +250,7 @@ def with_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[Inb
 
 
 def is_too_late(desk: Desk, ticket: Ticket, now: datetime) -> bool:
-    """Whether a reply comes too late to go on with this ticket."""
+    """Return whether a reply comes too late to go on with this ticket."""
     if ticket.status is Status.COMPLETED and ticket.completed_at is not None:
         return now > ticket.completed_at + timedelta(days=desk.settings.reopen_days)
     return ticket.status in {Status.SPAM, Status.WITHDRAWN}
@@ -269,14 +269,14 @@ def _new_ticket(
 
 
 def due(desk: Desk, delivery: Delivery) -> datetime | None:
-    """When the first deadline of a ticket from this delivery falls."""
+    """Return when the first deadline of a ticket from this delivery falls."""
     return next_due(delivery.received_at, (), desk.settings)
 
 
 def told(
     desk: Desk, item: InboundItem, delivery: Delivery, company: Company | None, due_at: datetime | None
 ) -> dict[str, Any]:
-    """What the row of a new ticket says, by column; people apart."""
+    """Return what the row of a new ticket says, by column; people apart."""
     return {
         "name": NAME.format(company=company.name if company else UNKNOWN_COMPANY),
         "subject": item.subject[:SUBJECT_LIMIT], "pipeline": PIPELINE, "type": TICKET_TYPE, "stage": Stage.SUBMITTED,
@@ -325,7 +325,7 @@ def _add_message(
 
 
 def placed(item: InboundItem, delivery: Delivery, key: str | None, *, reused: bool) -> dict[str, Any]:
-    """What the row of a new message says, by column; its ticket and attachments apart."""
+    """Return what the row of a new message says, by column; its ticket and attachments apart."""
     return {
         "delivery_id": delivery.id, "direction": "in", "format": item.format, "external_id": key,
         "message_id": belonging.identity(item), "at": delivery.received_at,
@@ -337,7 +337,7 @@ def placed(item: InboundItem, delivery: Delivery, key: str | None, *, reused: bo
 
 
 def shown(item: InboundItem) -> dict[str, Any]:
-    """What the row of a message shows of an item, by column; caveats and attachments apart."""
+    """Return what the row of a message shows of an item, by column; caveats and attachments apart."""
     return {
         "from_name": item.sender.name, "from_email": item.contact.email, "phone": item.phone,
         "subject": item.subject, "text": item.text, "reply_text": item.reply_text, "html": item.html,
@@ -346,7 +346,7 @@ def shown(item: InboundItem) -> dict[str, Any]:
 
 
 def facts(attachment: Attachment) -> dict[str, Any]:
-    """What the row of an attachment says of it, by column."""
+    """Return what the row of an attachment says of it, by column."""
     return {
         "name": attachment.name, "mime": attachment.mime[:255], "size": attachment.size, "sha256": attachment.sha256,
         "inline": attachment.inline, "content_id": attachment.content_id,
@@ -360,14 +360,14 @@ def stored(desk: Desk, attachment: Attachment) -> StoredAttachment:
 
 
 def link(desk: Desk, item: InboundItem) -> str:
-    """Where the original can be seen; "" where nobody says."""
+    """Return where the original can be seen; "" where nobody says."""
     if item.submission_id:
         return desk.settings.formstack_link.replace("{id}", item.submission_id)
     return item.link if item.link.startswith(("https://", "http://")) else ""
 
 
 def _caveats(item: InboundItem, company: Company | None) -> list[str]:
-    """What the consultant has to ask for, from the parser and from our own records."""
+    """Return what the consultant has to ask for, from the parser and from our own records."""
     found = list(item.caveats)
     if company is None:
         found.append(NO_COMPANY)

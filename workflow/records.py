@@ -73,7 +73,7 @@ def put_in_charge(session: Session, company: Company, manager: Staff | None, *, 
 
 
 def _key(company: Company, says: CompanySays) -> str:
-    """What the company is found by: its name, and its number where it was told from a namesake by that."""
+    """Return what the company is found by: its name, and its number where it was told from a namesake by that."""
     beside = company.key not in {"", people.company_key(company.name)}
     return people.key_beside(says.name, says.number) if beside and says.number else people.company_key(says.name)
 

@@ -38,7 +38,7 @@ class Report:
     mail: Outgoing | None = None
 
     def filing(self, session: Session) -> Filing:
-        """What becomes of the item, as the ledger counts it."""
+        """Return what becomes of the item, as the ledger counts it."""
         ticket = belonging.merged_into(session, self.mail.ticket).id if self.mail is not None else None
         return Filing(outcome=Outcome.IGNORED, ticket_id=ticket, reason=self.reason)
 
@@ -68,7 +68,7 @@ def find(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) ->
 
 
 def _is_about_delivery(item: InboundItem, named: OurMail) -> bool:
-    """Whether an item proves itself a report of a mail system, or a complaint.
+    """Return whether an item proves itself a report of a mail system, or a complaint.
 
     A person may pass a whole report on, under their own name and with a word of their own.
     """
@@ -80,14 +80,14 @@ def _is_about_delivery(item: InboundItem, named: OurMail) -> bool:
 
 
 def _returns_our_mail(item: InboundItem, named: OurMail) -> bool:
-    """Whether a mail system sends a mail of ours back: attached, or, without a sender, quoted."""
+    """Return whether a mail system sends a mail of ours back: attached, or, without a sender, quoted."""
     if not (item.is_bounce and evidence.from_mail_system(item.signs)):
         return False
     return named.attached is not None or (named.quoted is not None and evidence.NULL_SENDER in item.signs)
 
 
 def _answers_our_mail(item: InboundItem, named: OurMail) -> bool:
-    """Whether an item proves itself an automatic answer to a mail of ours."""
+    """Return whether an item proves itself an automatic answer to a mail of ours."""
     to_our_mail = named.return_path is not None or named.answered is not None
     return to_our_mail and evidence.proves(item.signs, Meaning.ANSWER)
 
@@ -127,7 +127,7 @@ def mark(desk: Desk, session: Session, report: Report, bounce: Bounce, now: date
 
 
 def summary(report: Report, bounce: Bounce) -> str:
-    """What a report says, for staff: the mail it is about, then the other system's own words."""
+    """Return what a report says, for staff: the mail it is about, then the other system's own words."""
     mail = report.mail
     assert mail is not None
     if report.judgement is Judgement.RETURNED:

@@ -44,7 +44,7 @@ class Finding:
 
     @property
     def changes(self) -> bool:
-        """Whether putting it writes anything."""
+        """Return whether putting it writes anything."""
         return self.verdict in {Verdict.CHANGED, Verdict.RECEIVED}
 
 
@@ -75,7 +75,7 @@ def compare(
 def _rejected(
     filings: Sequence[Filing], rows: Sequence[RejectedRow], requests: Sequence[InboundItem]
 ) -> tuple[list[Finding], list[Parsed]]:
-    """What has become of rows that were rejected; and what is left of rejected rows and requests that are new.
+    """Return what has become of rows that were rejected; and what is left of rejected rows and requests that are new.
 
     A row is told by where it stands in the file. One that is rejected no more is one of the new requests: they are
     taken in order, because a request does not say which row it was.
@@ -156,7 +156,7 @@ def _counted(session: Session, delivery: Delivery) -> int:
 
 
 def _filed(session: Session, delivery: Delivery) -> list[Filed]:
-    """What was filed, with all that is compared: a handful of queries, however many items."""
+    """Return what was filed, with all that is compared: a handful of queries, however many items."""
     rows = (
         select(Filing, Message, Ticket)
         .outerjoin(Message, Message.id == Filing.message_id)
@@ -197,7 +197,7 @@ def _compared(
 
 
 def _still_double(delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf) -> bool:
-    """Whether an item is still the same as the message that it was taken for, both read by today's parser."""
+    """Return whether an item is still the same as the message that it was taken for, both read by today's parser."""
     key, message = belonging.message_key(item), filed.message
     if message is None or message.delivery_id is None or key == belonging.recorded_key(message):
         return True

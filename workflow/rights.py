@@ -24,5 +24,5 @@ RIGHTS: dict[Role, frozenset[Right]] = {
 
 
 def may(role: Role, right: Right) -> bool:
-    """Whether somebody of this role may do this kind of thing."""
+    """Return whether somebody of this role may do this kind of thing."""
     return right in RIGHTS[role]

@@ -183,7 +183,7 @@ def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
 
 
 def many(session: Session, said: str) -> bool:
-    """Whether so many tickets have it that counting them would take longer than showing the first."""
+    """Return whether so many tickets have it that counting them would take longer than showing the first."""
     return bool(session.info.get(MANY)) and _postgres(phrases(said)) in session.info[MANY]
 
 
@@ -248,7 +248,7 @@ def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
 
 
 def _spots(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
-    """Where words of the text are wanted, or begin as is wanted."""
+    """Yield where words of the text are wanted, or begin as is wanted."""
     for match in _WORD.finditer(text):
         word = folded(match[0])
         if any(word.startswith(w) if beginning else word == w for w, beginning in wanted.items()):

@@ -76,7 +76,7 @@ class Mailbox(_Strict):
 
     @property
     def key(self) -> str:
-        """How checkpoint and log name this mailbox; holds no secret."""
+        """Return how checkpoint and log name this mailbox; holds no secret."""
         return f"{self.user}@{self.host}/{self.folder}"
 
 
@@ -242,7 +242,7 @@ class Settings(BaseSettings):
 
     @property
     def blobs(self) -> str:
-        """Where large raw bytes go: a folder or an fsspec URL."""
+        """Return where large raw bytes go: a folder or an fsspec URL."""
         return self.blobs_url or str(self.home.absolute() / "blobs")
 
     @property

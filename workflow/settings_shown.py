@@ -46,7 +46,7 @@ def _source(name: str, settings: Settings, told: set[str]) -> str:
 
 
 def _told_by_file() -> set[str]:
-    """What intake.toml says something of; nothing where it cannot be read any more."""
+    """Return what intake.toml says something of; nothing where it cannot be read any more."""
     try:
         return set(tomllib.loads(Path(os.environ.get("INTAKE_CONFIG", TOML)).read_text()))
     except (OSError, ValueError):

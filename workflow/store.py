@@ -73,7 +73,7 @@ def wake(session: Session, name: str) -> None:
 
 
 def is_current(store: Store) -> bool:
-    """Whether the database has this program's newest schema."""
+    """Return whether the database has this program's newest schema."""
     with store.reading() as session:
         if not inspect(session.connection()).has_table("alembic_version"):
             return False

@@ -47,7 +47,7 @@ class Conversation(smtplib.SMTP):
         return left
 
     def spoke(self) -> bool:
-        """Whether the relay has said something that nobody asked for, or hung up. Raises OSError."""
+        """Return whether the relay has said something that nobody asked for, or hung up. Raises OSError."""
         if self.sock is None or self._heard:
             return True
         self.sock.settimeout(0)

@@ -86,7 +86,7 @@ def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
 
 
 def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelta()) -> int:
-    """How much of a name's work has been due for so long."""
+    """Return how much of a name's work has been due for so long."""
     by_name = {
         "read": select(func.count()).where(
             Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now - since, READING + since)

@@ -65,7 +65,7 @@ def of(session: Session, person: Staff | None = None) -> list[ApiToken]:
 
 
 def presented(session: Session, token: str) -> ApiToken | None:
-    """Whose token this is; None for one we never made, a revoked one, and one of somebody who was let go."""
+    """Return whose token this is; None for one we never made, a revoked one, and one of somebody who was let go."""
     if not token.startswith(PREFIX) or len(token) > LONGEST_NAME:
         return None
     query = (
@@ -79,7 +79,7 @@ def presented(session: Session, token: str) -> ApiToken | None:
 
 
 def rights(token: ApiToken) -> frozenset[Right]:
-    """What it may do now: its scopes, as far as its person has these rights at this moment."""
+    """Return what it may do now: its scopes, as far as its person has these rights at this moment."""
     return frozenset(right for right in Right if right in token.scopes and may(token.staff.role, right))
 
 

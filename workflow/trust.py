@@ -10,7 +10,7 @@ FORGED = "the sender could not be verified (DMARC failed): make sure it is who i
 
 
 def failed_dmarc(item: InboundItem, authserv_id: str) -> bool:
-    """Whether the edge of this name found that the sender's domain disowns the mail (RFC 9989).
+    """Return whether the edge of this name found that the sender's domain disowns the mail (RFC 9989).
 
     Headers in other names are anybody's claim. Several in ours are as good as none: one of them is forged.
     """

@@ -74,7 +74,7 @@ def reversible(
 
 
 def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
-    """What this person can take back on the ticket now, if anything."""
+    """Return what this person can take back on the ticket now, if anything."""
     found = _last(session, ticket)
     return found if found is not None and not _obstacle(session, found, by, now) else None
 
@@ -161,7 +161,7 @@ def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
 
 
 def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
-    """What somebody has done to a ticket after an audit row, in words; "" for nothing that matters."""
+    """Return what somebody has done to a ticket after an audit row, in words; "" for nothing that matters."""
     rows = select(Audit.action, Audit.actor).where(
         Audit.ticket_id == ticket, Audit.id > audit_id, Audit.action.not_in(HARMLESS)
     )

@@ -79,7 +79,7 @@ def _mine(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  # a Sel
 
 
 def _touched() -> ColumnElement[bool]:
-    """Whether anything has happened to a ticket but its import and the clock's reminders."""
+    """Return whether anything has happened to a ticket but its import and the clock's reminders."""
     other = aliased(Message)
     happened = select(Audit.id).where(
         Audit.ticket_id == Ticket.id, Audit.action != "imported", or_(Audit.action != "task", Audit.actor != RULE)

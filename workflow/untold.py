@@ -10,7 +10,7 @@ TELL, TELL_KIND = "tell the customer by other means", "tell-customer"  # the tas
 def tasked(
     ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
 ) -> dict[str, Any]:
-    """What the row of a task says, by column."""
+    """Return what the row of a task says, by column."""
     return {
         "ticket_id": ticket, "period": period, "kind": kind, "text": text, "cause": cause, "created_at": now,
         "assignee": assignee,
@@ -18,5 +18,5 @@ def tasked(
 
 
 def not_possible(reason: str) -> str:
-    """What is recorded in place of a notice that cannot be sent."""
+    """Return what is recorded in place of a notice that cannot be sent."""
     return f"not possible: {reason}"

@@ -30,7 +30,7 @@ class Firing:
 
 
 def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[Firing], bool]:
-    """What falls within the next seven days, soonest first; and whether there is more than is looked at."""
+    """Return what falls within the next seven days, soonest first; and whether there is more than is looked at."""
     longest = max(d.within for d in process.DEADLINES) + (HOLIDAYS if settings.business_days else timedelta())
     young = and_(Ticket.status == Status.OPEN, Ticket.period_started_at > now - longest)
     query = (
@@ -57,7 +57,7 @@ def _of(ticket: Ticket, settings: Settings, now: datetime) -> list[Firing]:
 
 
 def _person(ticket: Ticket, deadline: Deadline, settings: Settings) -> str:
-    """Who gets the task, as the desk decides it when the deadline has passed."""
+    """Return who gets the task, as the desk decides it when the deadline has passed."""
     if deadline.person is Person.MANAGER:
         manager = ticket.company.manager if ticket.company else None
         return manager.name if manager else settings.fallback_supervisor

@@ -106,7 +106,7 @@ def _ended(status: Status, title: str) -> View:
 
 
 def stage_name(stage: Stage) -> str:
-    """What the view of a stage is called: `4-in-progress`."""
+    """Return what the view of a stage is called: `4-in-progress`."""
     return stage.lower().replace(" ", "-")
 
 
@@ -151,12 +151,12 @@ def page(session: Session, asked: Asked, *, actor: str, now: datetime) -> Page:
 
 
 def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count:
-    """How many tickets are asked for, up to MOST."""
+    """Return how many tickets are asked for, up to MOST."""
     return _counted(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
 
 
 def counts(session: Session, names: Iterable[str], *, actor: str, now: datetime) -> dict[str, Count]:
-    """How many tickets are on each of these views, in one query."""
+    """Return how many tickets are on each of these views, in one query."""
     each = [_bounded(session, Asked(name), actor, now).label(name) for name in names]
     return {name: _counted(number) for name, number in session.execute(select(*each)).one()._mapping.items()}  # noqa: SLF001  # the public way to a row's names
 

@@ -33,7 +33,7 @@ class Counter:
         return self._asked(lambda counted: counted.hit(most, *whose))
 
     def test(self, most: RateLimitItem, *whose: str) -> bool:
-        """Whether one more would be let through; nothing is counted."""
+        """Return whether one more would be let through; nothing is counted."""
         return self._asked(lambda counted: counted.test(most, *whose))
 
     def _asked(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:

@@ -32,7 +32,7 @@ class Reason(Strict):
 
 @endpoint("GET", "/deliveries", Right.AUDIT, shapes.page_of(shapes.Delivery), about=ABOUT, query=Deliveries)
 def deliveries(told: Data) -> Response:
-    """What came in, newest first."""
+    """Return what came in, newest first."""
     before = paging.number(told["cursor"]) if told["cursor"] else None
     found = delivery_data.page(db(), told["state"], before, told["limit"] + 1, now())
     shown = found[: told["limit"]]
@@ -41,7 +41,7 @@ def deliveries(told: Data) -> Response:
 
 @endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, shapes.DeliveryWhole, about=ABOUT)
 def delivery(number: int) -> Response:
-    """How a delivery came, how often, and what has become of each item; not what it says."""
+    """Return how a delivery came, how often, and what has become of each item; not what it says."""
     with house().store.reading() as session:
         found = delivery_data.one(session, number, now())
     if found is None:

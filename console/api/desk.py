@@ -60,13 +60,13 @@ def task_finish(number: int) -> Response:
 
 @endpoint("GET", "/staff", Right.READ, shapes.page_of(shapes.Person), about=ABOUT, query=Paged)
 def staff_list(told: Data) -> Response:
-    """Who is on the desk."""
+    """Return who is on the desk."""
     return listed(db(), select(Staff), Staff.id, told, records_data.person)
 
 
 @endpoint("GET", "/me", Right.READ, shapes.Person, about=ABOUT)
 def me() -> Response:
-    """Whose token this is."""
+    """Return whose token this is."""
     return jsonify(records_data.person(person(db(), "me", "")))
 
 
@@ -86,7 +86,7 @@ def process_table() -> Response:
 
 @endpoint("GET", "/figures", Right.READ, shapes.page_of(shapes.FigureName), about=ABOUT)
 def figure_list() -> Response:
-    """Which figures there are: what came in, how far, how long, how content customers are."""
+    """Return which figures there are: what came in, how far, how long, how content customers are."""
     return jsonify({"items": [{"name": name} for name in figures.FIGURES], "next": None})
 
 

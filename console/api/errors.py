@@ -73,6 +73,6 @@ def _said(
 
 
 def _fields(error: HTTPException) -> dict[str, Any] | None:
-    """What is wrong with which field, as the parser of arguments found it."""
+    """Return what is wrong with which field, as the parser of arguments found it."""
     found = getattr(error, "data", {}).get("messages", {})
     return {str(name): words for place in found.values() if isinstance(place, dict) for name, words in place.items()}

@@ -37,13 +37,13 @@ def status() -> Response:
 
 @endpoint("GET", "/ledger", Right.AUDIT, shapes.Anything, about=ABOUT)
 def ledger() -> Response:
-    """What was received against what has become of it, for each door."""
+    """Return what was received against what has become of it, for each door."""
     return jsonify(balance(db()).as_dict())
 
 
 @endpoint("GET", "/audit", Right.AUDIT, shapes.page_of(shapes.Change), about=ABOUT, query=Rows)
 def audit_rows(told: Data) -> Response:
-    """Who did what, when and why, newest first."""
+    """Return who did what, when and why, newest first."""
     day: date | None = told["day"]
     wanted = trail.Filter(person=told["person"], action=told["action"], ticket=told["ticket"], day=day)
     return paging.listed(db(), trail.rows(wanted, zone()), Audit.id, told, _change, newest=True)

@@ -43,7 +43,7 @@ def answer(items: list[Data], following: str | None) -> Response:
 
 
 def beyond(sort: Sort, cursor: str) -> ColumnElement[bool]:
-    """What comes after a ticket in a list of this order. Raises Refused for a cursor that is none of ours."""
+    """Return what comes after a ticket in a list of this order. Raises Refused for a cursor that is none of ours."""
     due, _, tail = cursor.rpartition("~")
     last = number(tail)
     if sort is Sort.DUE:
@@ -56,7 +56,7 @@ def beyond(sort: Sort, cursor: str) -> ColumnElement[bool]:
 
 
 def cursor_of(sort: Sort, ticket: Ticket) -> str:
-    """What `beyond` reads."""
+    """Return what `beyond` reads."""
     if sort is not Sort.DUE:
         return str(ticket.id)
     due = ticket.due_at.astimezone(UTC).strftime(_STAMP) if ticket.due_at else ""

@@ -78,7 +78,7 @@ class OnceIfUnchanged(Conditional):
 
 
 def sending(seen: Data, told: Data) -> Action:
-    """What sends the recap that a call tells of."""
+    """Return what sends the recap that a call tells of."""
     return Action("send the recap", lambda asked: _send(asked, told, seen["key"]))
 
 
@@ -119,7 +119,7 @@ def _written(asked: Asked, told: Data, once: str) -> Written:
 
 
 def _key(asked: Asked, once: str) -> str:
-    """What the mail is known by: nobody else's, and no other ticket's, whatever the caller's own key is."""
+    """Return what the mail is known by: nobody else's, and no other ticket's, whatever the caller's own key is."""
     if not once:
         return drafts.new_key()
     return "api-" + digest(f"{asked.me.id}:{asked.ticket.id}:{once}")[:40]

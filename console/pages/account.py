@@ -27,7 +27,7 @@ COMMON = tuple(
 @pages.get("/account")
 @needs(Right.READ)
 def show() -> str:
-    """What the account is, and what can be changed of it."""
+    """Return what the account is, and what can be changed of it."""
     account = db().scalars(select(Account).where(Account.id == _mine())).one()
     signed_in = db().scalars(
         select(WebSession).where(WebSession.account_id == account.id).order_by(WebSession.seen_at.desc())
@@ -86,7 +86,7 @@ def away() -> Response:
 
 
 def _away(person: Staff) -> str:
-    """Whether a person is or will be away, and who covers, in words."""
+    """Return whether a person is or will be away, and who covers, in words."""
     if person.away_since is None or (person.away_until is not None and person.away_until <= now()):
         return "You are here."
     last = f" to {day(person.away_until - timedelta(days=1))}" if person.away_until else ""

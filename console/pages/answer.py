@@ -129,7 +129,7 @@ def file(number: int) -> Response:
 
 @pages.app_context_processor
 def _on_the_ticket() -> dict[str, object]:
-    """What the ticket page needs to show the mails that can still be taken back."""
+    """Return what the ticket page needs to show the mails that can still be taken back."""
     return {"on_the_way": lambda ticket: answering.on_the_way(ticket, staff().name), "OutboxState": OutboxState,
             "draft_of": lambda ticket: drafts.latest(db(), ticket.id, staff())}  # fmt: skip
 
@@ -214,13 +214,13 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
 
 
 def recipients_digest(written: Written) -> str:
-    """What somebody confirms who sends to people of two companies: these addresses, and no others."""
+    """Return what somebody confirms who sends to people of two companies: these addresses, and no others."""
     everybody = sorted({*written.to, *written.cc})
     return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
 
 
 def digest(written: Written) -> str:
-    """What somebody agrees to send: these words and files, and no others."""
+    """Return what somebody agrees to send: these words and files, and no others."""
     said = "\0".join([written.subject, written.text, *(f.name + f.sha256 for f in written.files)])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 

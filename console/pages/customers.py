@@ -21,7 +21,7 @@ pages = Blueprint("customers", __name__)
 @pages.get("/status/<token>")
 @public
 def standing(token: str) -> str:
-    """Where a ticket stands: number and stage, never what it says."""
+    """Return where a ticket stands: number and stage, never what it says."""
     number = house().signer.number(STATUS, token)
     ticket = db().get(Ticket, number) if number is not None else None
     if ticket is None:

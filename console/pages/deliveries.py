@@ -56,7 +56,7 @@ def table() -> Response:
 @pages.get("/operations/deliveries/<int:number>")
 @needs(Right.AUDIT)
 def one(number: int) -> str:
-    """How a delivery came, how often, and what has become of each item; not what it says."""
+    """Return how a delivery came, how often, and what has become of each item; not what it says."""
     found = delivery_data.one(db(), number, now()) or abort(404)
     return render_template("operations/delivery.html", found=found, most=MOST_LINES, asks=asks_for_mapping(found))
 
@@ -196,7 +196,7 @@ def _changes(tried: Data) -> bool:
 
 
 def _seen(tried: Data) -> str:
-    """What was shown, as a digest: what is done has to be that."""
+    """Return what was shown, as a digest: what is done has to be that."""
     return hashlib.sha256(json.dumps(tried, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -241,7 +241,7 @@ def _decoded(content: bytes) -> str:
 
 
 def asks_for_mapping(found: Data) -> bool:
-    """Whether a delivery is a workbook of which nobody knows what its columns mean."""
+    """Return whether a delivery is a workbook of which nobody knows what its columns mean."""
     failed = found["state"] == DeliveryState.FAILED
     return bool(failed and found["format"] == Format.SECURE_MESSAGE and found["reason"].startswith(ASKING))
 

@@ -81,7 +81,7 @@ def view(number: int) -> Response:
 
 
 def kind_of(content: bytes) -> str:
-    """What a file we show is, by its first bytes; "" for everything else, SVG and HTML with it."""
+    """Return what a file we show is, by its first bytes; "" for everything else, SVG and HTML with it."""
     return next((kind for signature, kind in SIGNATURES if signature.match(content)), "")
 
 

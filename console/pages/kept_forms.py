@@ -89,7 +89,7 @@ def newest() -> AnyResponse:
 @pages.get("/kept-forms/<key>")
 @needs(Right.READ)
 def show(key: str) -> str:
-    """What was typed, with a button that sends it."""
+    """Return what was typed, with a button that sends it."""
     form = kept_forms.find(db(), house().sealer, _me() or 0, key, now())
     if form is None:
         abort(404)

@@ -64,7 +64,7 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
 @pages.get("/operations/profiles")
 @needs(Right.AUDIT)
 def profiles() -> str:
-    """How the workbooks of which source are meant."""
+    """Return how the workbooks of which source are meant."""
     found = show_map.listed(kept.saved(db()), told(house().settings))
     return render_template("operations/profiles.html", found=found, word=show_map.word)
 
@@ -139,12 +139,12 @@ def _read(read: list[Top], said: Said) -> list[Sheet]:
 
 
 def _chosen(sheet: Sheet) -> dict[str, str]:
-    """What each column is, by its letter: as was said, or else as it is known or guessed."""
+    """Return what each column is, by its letter: as was said, or else as it is known or guessed."""
     return {c.letter: _said(c) for c in sheet.columns}
 
 
 def _why(sheet: Sheet) -> dict[str, str]:
-    """How that is known, by its letter: a guess of ours is told from what a person has said."""
+    """Return how that is known, by its letter: a guess of ours is told from what a person has said."""
     found = {}
     for c in sheet.columns:
         said, usual = _said(c), c.ours or c.perhaps
@@ -159,7 +159,7 @@ def _said(column: Column) -> str:
 
 
 def _nth(found: list[Sheet]) -> int:
-    """Which sheet is meant: the one that was said, else the first that cannot be read."""
+    """Return which sheet is meant: the one that was said, else the first that cannot be read."""
     said = request.values.get("sheet", -1, type=int)
     usual = next((n for n, sheet in enumerate(found) if sheet.missing), 0)
     return said if 0 <= said < len(found) else usual

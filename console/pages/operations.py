@@ -30,7 +30,7 @@ pages = Blueprint("operations", __name__)
 @pages.get("/operations")
 @needs(Right.AUDIT)
 def overview() -> str:
-    """What `intake status` says: doors, processes, backlog, checks, and what needs a person."""
+    """Return what `intake status` says: doors, processes, backlog, checks, and what needs a person."""
     found = status_data(house())
     return render_template(
         "operations/overview.html", found=found, doors=doors(found, house().settings, now()),
@@ -42,7 +42,7 @@ def overview() -> str:
 @pages.get("/operations/ledger")
 @needs(Right.AUDIT)
 def balance() -> str:
-    """What `intake ledger` says. It counts everything there is, so it is a page of its own."""
+    """Return what `intake ledger` says. It counts everything there is, so it is a page of its own."""
     kinds = ("rows", *sheets.KINDS)
     return render_template("operations/ledger.html", found=_balance(), kinds=kinds, most=MOST_WORKBOOKS)
 
@@ -133,7 +133,7 @@ def next_week_table() -> Response:
 @pages.get("/operations/audit")
 @needs(Right.AUDIT)
 def audit_log() -> str:
-    """Who did what, newest first. 404 is never said: a filter nothing fits has an empty page."""
+    """Return who did what, newest first. 404 is never said: a filter nothing fits has an empty page."""
     wanted = _filter()
     found, more = trail.page(db(), wanted, zone(), _before())
     return render_template(

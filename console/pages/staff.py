@@ -31,7 +31,7 @@ pages = Blueprint("staff", __name__)
 @pages.get("/people")
 @needs(Right.ADMIN)
 def everybody() -> str:
-    """Who is on the desk, with their accounts."""
+    """Return who is on the desk, with their accounts."""
     return _page()
 
 

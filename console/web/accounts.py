@@ -62,7 +62,7 @@ class User(UserMixin):
                 journal.account_locked(row.id)
 
     def is_locked(self, form_error: list[str] | None = None) -> bool:
-        """Whether sign-in is refused for now, even with the right password."""
+        """Return whether sign-in is refused for now, even with the right password."""
         locked = self.locked_until is not None and self.house.clock() < self.locked_until
         if locked and form_error is not None:
             form_error.append(LOCKED_WORDS)

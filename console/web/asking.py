@@ -56,7 +56,7 @@ def db() -> Session:
 
 
 def staff() -> Staff:
-    """Who is asking. Raises Forbidden where nobody has signed in: a page that needs a right never sees that."""
+    """Return who is asking. Raises Forbidden where nobody has signed in: a page that needs a right never sees that."""
     found = cast("Staff | None", g.get("staff"))
     if found is None:
         raise Forbidden
@@ -75,7 +75,7 @@ def number_of(said: str | None) -> int | None:
 
 
 def allowed(right: Right) -> bool:
-    """Whether who is asking may do this."""
+    """Return whether who is asking may do this."""
     found = cast("Staff | None", g.get("staff"))
     held = g.get("rights")  # of a token
     return found is not None and may(found.role, right) and (held is None or right in held)

@@ -52,12 +52,12 @@ class Sessions(SessionInterface):
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
-        """Whether people reach us by TLS."""
+        """Return whether people reach us by TLS."""
         del app
         return self._house.settings.public_url.startswith("https://")
 
     def open_session(self, app: Flask, request: Request) -> Session:
-        """What the cookie stands for; an empty session where that is nothing (any more)."""
+        """Return what the cookie stands for; an empty session where that is nothing (any more)."""
         token = request.cookies.get(self.get_cookie_name(app), "")
         if token and request.endpoint != "static":
             with self._house.store.reading() as session:

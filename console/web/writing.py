@@ -82,7 +82,7 @@ def span(length: timedelta) -> str:
 
 
 def details_title(came_as: str) -> str:
-    """What the table of a message's details is called."""
+    """Return what the table of a message's details is called."""
     return next((words for known, words in DETAILS.items() if known == came_as), "What else it says")
 
 

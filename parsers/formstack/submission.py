@@ -88,7 +88,7 @@ def named(raw: bytes) -> Named:
 
 
 def is_json(raw: bytes) -> bool:
-    """Whether a body begins as JSON does, in whatever Unicode encoding."""
+    """Return whether a body begins as JSON does, in whatever Unicode encoding."""
     return raw[:64].lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")[:1] in {b"{", b"["}
 
 
@@ -103,7 +103,7 @@ def declared(raw: bytes, content_type: str) -> None:
 
 
 def envelope(found: Named) -> Envelope:
-    """What the fields of a body say that are Formstack's own, each as text of at most 200 characters."""
+    """Return what the fields of a body say that are Formstack's own, each as text of at most 200 characters."""
     told: dict[str, list[str]] = {ours: [] for ours in ENVELOPE}
     for name, value in found:
         if (ours := meaning(name)) in ENVELOPE:
@@ -165,7 +165,7 @@ def _urlencoded(raw: bytes) -> Named:
 
 
 def _meant(found: Named, told: FormMap | None) -> Meant:
-    """What each field means to us: as the settings say, else by its label, else by its field type.
+    """Return what each field means to us: as the settings say, else by its label, else by its field type.
 
     Where a field that the settings name is answered, nothing else that looks like it counts as that.
     """

@@ -136,7 +136,7 @@ def _loose_report(root: Part, subject: str, names: set[str]) -> Sign | None:
 
 
 def null_return_path(fields: Fields) -> bool:
-    """Whether the last mail server wrote that the envelope had no sender (RFC 5321 §4.4, §4.5.5)."""
+    """Return whether the last mail server wrote that the envelope had no sender (RFC 5321 §4.4, §4.5.5)."""
     values = fields.every("return-path")
     return bool(values) and re.sub(rb"\s", b"", values[0]) == b"<>"
 
@@ -163,7 +163,7 @@ def _subject_signs(subject: str) -> Iterator[Sign]:
 
 
 def _reads_as_bounce(subject: str, shown: str, root: Part, names: set[str]) -> bool:
-    """Whether sender, subject and text make a bounce together.
+    """Return whether sender, subject and text make a bounce together.
 
     Words alone make none that people write too: a subject "Delivery problem" and a text that says
     "did not reach the payer" are daily work of a billing desk.

@@ -105,18 +105,18 @@ class Segment:
 
     @cached_property
     def is_stub(self) -> bool:
-        """Whether the plain form is blank or only says that there is another."""
+        """Return whether the plain form is blank or only says that there is another."""
         plain = (self.plain or "").strip()
         return not plain or (len(plain) < STUB_LENGTH and _STUB.search(plain) is not None)
 
     @cached_property
     def uses_html(self) -> bool:
-        """Whether the HTML form is the one that is shown."""
+        """Return whether the HTML form is the one that is shown."""
         return self.html is not None and self.is_stub and bool(self.html_text.strip())
 
     @cached_property
     def best(self) -> str:
-        """What is shown of this stretch: one form of it, and another below where that is another text."""
+        """Return what is shown of this stretch: one form of it, and another below where that is another text."""
         plain = self.plain or ""
         if self.html is None:
             return plain
@@ -165,7 +165,7 @@ class Body:
 
     @cached_property
     def text(self) -> str:
-        """What the ticket shows, folded or not."""
+        """Return what the ticket shows, folded or not."""
         pieces = [piece for segment in self.segments for piece in (segment.best, segment.folded)]
         return joined([*self.before, *pieces, *self.behind])
 
@@ -176,7 +176,7 @@ class Body:
 
     @property
     def has_plain(self) -> bool:
-        """Whether some of the text came as plain text that says something."""
+        """Return whether some of the text came as plain text that says something."""
         return any(segment.plain is not None and not segment.uses_html for segment in self.segments)
 
     @property
@@ -238,7 +238,7 @@ def _not_said(pieces: list[str], body: Body) -> list[str]:
 
 
 def _is_preamble(piece: str) -> bool:
-    """Whether a text only tells that the message is in MIME format."""
+    """Return whether a text only tells that the message is in MIME format."""
     sentences = [sentence for sentence in _SENTENCE_END.split(piece.strip()) if words.of(sentence)]
     return len(piece) < MAX_PREAMBLE and all(_PREAMBLE.search(sentence) for sentence in sentences)
 

@@ -251,12 +251,12 @@ def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def from_mail_system(names: Iterable[str]) -> bool:
-    """Whether signs of these names say that a mail system sent the message, and nobody else."""
+    """Return whether signs of these names say that a mail system sent the message, and nobody else."""
     return not MAIL_SYSTEM.isdisjoint(names)
 
 
 def proves(names: Iterable[str], *meanings: Meaning) -> bool:
-    """Whether signs of these names prove one of these meanings (any meaning, where none is given)."""
+    """Return whether signs of these names prove one of these meanings (any meaning, where none is given)."""
     signs = (BY_NAME[name] for name in names if name in BY_NAME)
     return any(s.grade is Grade.PROOF and (not meanings or s.means in meanings) for s in signs)
 
@@ -277,12 +277,12 @@ def caveat(names: Iterable[str]) -> str:
 
 
 def is_caveat(text: str) -> bool:
-    """Whether a caveat is one that `caveat` made."""
+    """Return whether a caveat is one that `caveat` made."""
     return text.startswith((f"{CERTAIN} (", f"{PERHAPS} ("))
 
 
 def unread_address(email: str) -> bool:
-    """Whether an address says by its local part that nobody reads it (no-reply, a mail system)."""
+    """Return whether an address says by its local part that nobody reads it (no-reply, a mail system)."""
     local = email.partition("@")[0].strip()
     robot, daemon = BY_NAME["robot-address"].pattern, BY_NAME["daemon-address"].pattern
     assert robot is not None

@@ -92,7 +92,7 @@ def _hint(part: mime.Part) -> str:
 
 
 def _sender(fields: Fields, hint: str) -> Address:
-    """Who wrote: the first From with an address, else the Sender, else a name alone."""
+    """Return who wrote: the first From with an address, else the Sender, else a name alone."""
     candidates = [
         a for name in ("from", "sender") for value in fields.every(name) for a in addresses.parse(value, hint)
     ]
@@ -120,7 +120,7 @@ def _lenient_date(fields: Fields) -> datetime | None:
 
 
 def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> extract.Thread:
-    """Whether a message passes another one on, answers one, or stands for itself.
+    """Return whether a message passes another one on, answers one, or stands for itself.
 
     Only a subject that is no answer's tells a new message: without one, nobody knows. A bounce returns what was sent.
     """

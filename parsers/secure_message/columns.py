@@ -109,7 +109,7 @@ class Heading:
 
     @property
     def missing(self) -> list[str]:
-        """What has to be there and is not, in words for staff."""
+        """Return what has to be there and is not, in words for staff."""
         given = {name for name, _ in self.profile.defaults} if self.profile and self.own else set()
         who = [] if (self.columns.keys() | given) & set(SENDER_FIELDS) else ["the practice or the sender"]
         return [*([] if "body" in self.columns else ["the message text"]), *who]
@@ -230,7 +230,7 @@ class _Known:
         return _RANKS.get(key)
 
     def names(self, key: str) -> bool:
-        """Whether the profile itself says what this heading means."""
+        """Return whether the profile itself says what this heading means."""
         return key in self._own
 
 

@@ -189,14 +189,14 @@ def _eight_bit(data: bytes, named: str, hint: str) -> str:
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Whether damaged UTF-8 is still best read as such: more whole characters than broken ones."""
+    """Return whether damaged UTF-8 is still best read as such: more whole characters than broken ones."""
     broken = data.decode("utf-8", "replace").count("\ufffd")
     whole = sum(1 for c in data.decode("utf-8", "ignore")[:SNIFF_BYTES] if c > "\x7f")
     return whole >= max(broken, 1)
 
 
 def _looks_latin(data: bytes) -> bool:
-    """Whether bytes labelled Western may be Western: few letters above ASCII, and no C1 controls."""
+    """Return whether bytes labelled Western may be Western: few letters above ASCII, and no C1 controls."""
     sample = data[:SNIFF_BYTES]
     high = sum(b > 0x7F for b in sample)  # noqa: PLR2004 - above ASCII
     letters = sum(chr(b).isalpha() for b in sample if b < 0x80) + high  # noqa: PLR2004 - ASCII
@@ -212,7 +212,7 @@ def _mislabelled(data: bytes, named: str, hint: str) -> str:
 
 
 def _guess(data: bytes, hint: str) -> str:
-    """What bytes without a trustworthy label are likeliest to be."""
+    """Return what bytes without a trustworthy label are likeliest to be."""
     if hint and hint not in {"utf-8", "cp1252"} and not hint.startswith(("utf-16", "utf-32")):
         text = _strict(data, hint)
         if text is not None:

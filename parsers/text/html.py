@@ -126,7 +126,7 @@ def from_html(html: str) -> str:
 
 
 def hides_words(html: str) -> bool:
-    """Whether HTML is damaged so that laying it out would lose words: those between its tags are shown."""
+    """Return whether HTML is damaged so that laying it out would lose words: those between its tags are shown."""
     return not is_beyond_bounds(html) and _may_hide_words(html) and from_html(html) == between_tags(html)
 
 
@@ -148,7 +148,7 @@ def between_tags(html: str) -> str:
 
 
 def is_beyond_bounds(html: str) -> bool:
-    """Whether HTML is too long or too complex to be laid out: then only the text between its tags is shown."""
+    """Return whether HTML is too long or too complex to be laid out: then only the text between its tags is shown."""
     return len(html) > MAX_HTML or html_bounds.is_too_complex(html)
 
 

@@ -55,7 +55,7 @@ _HIDDEN = frozenset(["script", "style", "title", "template"])
 
 
 def is_too_complex(html: str) -> bool:
-    """Whether building the tree of HTML would take more time or memory than a mail deserves."""
+    """Return whether building the tree of HTML would take more time or memory than a mail deserves."""
     few = html.count("<") < FEW_TAGS
     if few and len(html) < LONG_TAG:
         return False

@@ -99,7 +99,7 @@ def read(fields: Fields, root: Part, subject: str, shown: str) -> Said:
 
 
 def _original_at(text: str) -> int:
-    """Where the returned mail begins in a text."""
+    """Return where the returned mail begins in a text."""
     marker = phrases.returned.search(text)
     block = next((found for found in _BLOCK.finditer(text) if _SENT.search(found[0])), None)
     return min((found.start() for found in (marker, block) if found is not None), default=len(text))
@@ -141,7 +141,7 @@ def clean(address: str) -> str:
 
 
 def action_of(text: str) -> str:
-    """What was done, as the words say it; "" where they only say that something is wrong."""
+    """Return what was done, as the words say it; "" where they only say that something is wrong."""
     return next((action for action, words in phrases.actions.items() if words.search(text)), "")
 
 
@@ -187,7 +187,7 @@ def _paragraph(rows: list[str], start: int) -> str:
 
 
 def _weight(row: str) -> int:
-    """How much a line looks like a server's answer."""
+    """Return how much a line looks like a server's answer."""
     row = row[:1000]
     code = _REPLY.search(row)
     if code is not None:

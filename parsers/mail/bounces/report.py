@@ -65,7 +65,7 @@ def read(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
 
 
 def is_notice(shown: str) -> bool:
-    """Whether a text is a bounce in JSON, as Amazon SES sends it through SNS."""
+    """Return whether a text is a bounce in JSON, as Amazon SES sends it through SNS."""
     return _NOTICE.match(shown) is not None and _KIND.search(shown[: plain_text.MAX_TEXT]) is not None
 
 

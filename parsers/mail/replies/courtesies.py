@@ -51,12 +51,12 @@ _SMALL_WORDS = frozenset(str.split("a and at by de del der for in la of on the u
 
 
 def announces_answers_below(text: str) -> bool:
-    """Whether a text says that answers stand in the older text below it."""
+    """Return whether a text says that answers stand in the older text below it."""
     return _ANSWERS_BELOW.search(text) is not None
 
 
 def is_signature(text: str) -> bool:
-    """Whether lines look like a signature: a name, an address, a telephone number, fine print."""
+    """Return whether lines look like a signature: a name, an address, a telephone number, fine print."""
     lines = _lines(text)
     if not lines or _FINE_PRINT.search(text):
         return True
@@ -96,7 +96,7 @@ def _is_contact(line: str) -> bool:
 
 
 def _is_name(line: str) -> bool:
-    """Whether a line can be a name, a title or a company: few words, none of them small, no digits."""
+    """Return whether a line can be a name, a title or a company: few words, none of them small, no digits."""
     words = [word for word in line.split() if word.lower() not in _SMALL_WORDS]
     if any(map(str.isdigit, line)) or line.endswith(("?", ":")) or len(words) > MAX_NAME:
         return False

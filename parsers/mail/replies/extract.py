@@ -60,7 +60,7 @@ def _or_all(kept: list[str], whole: str) -> str:
 
 
 def says_something(shown: str) -> bool:
-    """Whether a text has words of its writer: not only quotes, announcements, quoted headers or a signature."""
+    """Return whether a text has words of its writer: not only quotes, announcements, quoted headers or a signature."""
     lines = shown.split("\n")[:MAX_LINES]
     if len(lines) > LOOKED_AT_FIRST:  # nearly every text says something in its first lines
         at_once = _first_words(lines[:LOOKED_AT_FIRST], LOOKED_AT_FIRST - LONGEST_BLOCK)
@@ -70,7 +70,7 @@ def says_something(shown: str) -> bool:
 
 
 def _first_words(lines: list[str], most: int) -> bool | None:
-    """Whether words of the writer come before a signature; None where neither is in the first `most` lines."""
+    """Return whether words of the writer come before a signature; None where neither is in the first `most` lines."""
     for line, kind in islice(zip(*_with_kinds(lines), strict=True), most):
         if quote_markers.signature.match(line):
             return False
@@ -103,7 +103,7 @@ def _text_of(lines: list[str], pattern: str) -> str:
 
 
 def _points_below(shown: str) -> bool:
-    """Whether a text says nothing by itself, or says that answers stand in what follows."""
+    """Return whether a text says nothing by itself, or says that answers stand in what follows."""
     return courtesies.is_courtesy_alone(shown) or courtesies.announces_answers_below(shown)
 
 
@@ -119,7 +119,7 @@ def _headers_as_block(lines: list[str], pattern: str) -> str:
 
 
 def _is_quoted_header(lines: list[str], pattern: str, start: int, end: int) -> bool:
-    """Whether lines of fields are the header of an older message, and not somebody's own `From:` and `To:`.
+    """Return whether lines of fields are the header of an older message, and not somebody's own `From:` and `To:`.
 
     A mail program writes the sender and two more of date, recipient and subject; and it writes what people do not: an
     address, the time of day, a field `Sent:`, or a rule above. Sender and date alone need both an address and a time.
@@ -171,18 +171,18 @@ def _end(pattern: str, lines: list[str]) -> int:
 
 
 def _passed_on(pattern: str, index: int) -> bool:
-    """Whether a header belongs to a message passed on."""
+    """Return whether a header belongs to a message passed on."""
     return "f" in pattern[:index]
 
 
 def _rest_is_old(pattern: str, index: int) -> bool:
-    """Whether no new text stands behind an announcement: the quote is not marked, or runs to the end."""
+    """Return whether no new text stands behind an announcement: the quote is not marked, or runs to the end."""
     rest = re.sub(r"(?<=q)t{1,2}(?=q)", "q", pattern[index:])
     return re.match(r"e*q", rest) is None or "t" not in rest
 
 
 def _is_signature(pattern: str, lines: list[str], index: int) -> bool:
-    """Whether a rule begins a signature, or parts what is old: the usual two dashes, or few lines behind it."""
+    """Return whether a rule begins a signature, or parts what is old: the usual two dashes, or few lines behind it."""
     rest = pattern[index + 1 :]
     below = re.match(r"e*(t?)e*[Hbo]", rest)
     if below is not None and (not below[1] or quote_markers.clock_time.search(lines[index + 1 + below.start(1)])):
@@ -207,7 +207,7 @@ def _underlines(pattern: str, lines: list[str], index: int) -> bool:
 
 
 def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
-    """Which lines are new: quotes go where they are announced or end the text, else they are shown."""
+    """Return which lines are new: quotes go where they are announced or end the text, else they are shown."""
     passed_on = pattern.find("f") if "f" in pattern else len(pattern)
     use = [kind != "b" and not (kind == "s" and _ends_what_is_said(pattern, i)) for i, kind in enumerate(pattern)]
     announced = "b" in pattern
@@ -224,12 +224,12 @@ def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
 
 
 def _continues(pattern: str, index: int) -> bool:
-    """Whether quoted lines stand close below a line of text, as people quote within what they write."""
+    """Return whether quoted lines stand close below a line of text, as people quote within what they write."""
     return re.search(r"tq*\Z", pattern[:index]) is not None
 
 
 def _ends_what_is_said(pattern: str, index: int) -> bool:
-    """Whether a device's line stands where a signature does: no text follows before what is old."""
+    """Return whether a device's line stands where a signature does: no text follows before what is old."""
     return re.match(r"[esd]*(?:[qboHf]|\Z)", pattern[index:]) is not None
 
 

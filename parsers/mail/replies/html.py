@@ -82,7 +82,7 @@ _MARKS = (
 
 
 def has_marks(html: str) -> bool:
-    """Whether HTML has any of the marks mail programs put on quotes."""
+    """Return whether HTML has any of the marks mail programs put on quotes."""
     lower = html.lower()
     return any(mark in lower for mark in _MARKS)
 
@@ -108,12 +108,12 @@ def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: 
 
 
 def _is_own(node: LexborNode) -> bool:
-    """Whether words stand where Outlook puts a signature, as people type on in it."""
+    """Return whether words stand where Outlook puts a signature, as people type on in it."""
     return node.attributes.get("id") == "Signature" and not courtesies.is_signature(text_html.of_node(node))
 
 
 def _ends_its_block(quote: LexborNode) -> bool:
-    """Whether a quote without a mark stands last in a block of its own, as programs put it below an answer.
+    """Return whether a quote without a mark stands last in a block of its own, as programs put it below an answer.
 
     Between its writer's words, behind a colon, or on the page itself it is something the writer quotes.
     """
@@ -148,6 +148,6 @@ def _has_border(style: str) -> bool:
 
 
 def _passed_on(node: LexborNode) -> bool:
-    """Whether a quote is a message passed on, which is news."""
+    """Return whether a quote is a message passed on, which is news."""
     beginning = text_html.of_node(node, limit=NODES_OF_A_BEGINNING)[:200].lower()
     return any(words in beginning for words in FORWARD)

@@ -239,7 +239,7 @@ def _is_abbreviated(before: str) -> bool:
 
 
 def _announces_from(lines: list[str], index: int, start: int) -> bool:
-    """Whether an announcement begins at a position of a line and ends on it or a few lines below."""
+    """Return whether an announcement begins at a position of a line and ends on it or a few lines below."""
     joined = ""
     for k in range(index, min(index + MAX_SPAN, len(lines))):
         piece = lines[k][start:] if k == index else lines[k]
@@ -341,7 +341,7 @@ def _may_end(line: str) -> bool:
 
 
 def _goes_up(lines: list[str], found: list[Kind], index: int) -> bool:
-    """Whether an announcement may have begun on this line; across an empty line only with a date."""
+    """Return whether an announcement may have begun on this line; across an empty line only with a date."""
     below = found[index + 1] is Kind.EMPTY
     return begins.match(lines[index]) is not None and (not below or re.search(_DATE, lines[index]) is not None)
 

@@ -54,7 +54,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _is_surname(piece: str, following: str) -> bool:
-    """Whether a comma parts no mailboxes but a name that lacks its quotes: `Doe, Jane <jane@example.org>`."""
+    """Return whether a comma parts no mailboxes but a name that lacks its quotes: `Doe, Jane <jane@example.org>`."""
     return (
         len(piece) <= LONGEST_NAME
         and _NAME.fullmatch(piece) is not None
@@ -63,7 +63,7 @@ def _is_surname(piece: str, following: str) -> bool:
 
 
 def _scan(text: str, *, quotes: bool) -> list[tuple[int, int]] | None:
-    """Where each mailbox begins and ends; None when a quote is never closed, so that it is a plain character."""
+    """Return where each mailbox begins and ends; None when a quote is never closed, so that it is a plain character."""
     pieces, start, depth, quoted, angle, escaped = [], 0, 0, False, False, False
     for i, char in enumerate(text):
         if escaped:
@@ -88,13 +88,13 @@ def _scan(text: str, *, quotes: bool) -> list[tuple[int, int]] | None:
 
 
 def _ended(piece: str) -> bool:
-    """Whether an angle bracket left open has its address already; a source route is none (RFC 5322 §4.4)."""
+    """Return whether an angle bracket left open has its address already; a source route is none (RFC 5322 §4.4)."""
     route = piece.rpartition("<")[2].lstrip()
     return "@" in route and not route.startswith("@")
 
 
 def _opens_group(text: str, start: int, colon: int) -> bool:
-    """Whether a colon ends a group's name (RFC 5322 §3.4): no address before it, and no `mailto:`."""
+    """Return whether a colon ends a group's name (RFC 5322 §3.4): no address before it, and no `mailto:`."""
     name = text[start:colon]
     return "@" not in name and "[" not in name and not name.strip().lower().endswith("mailto") and bool(name.strip())
 

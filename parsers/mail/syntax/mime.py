@@ -123,7 +123,7 @@ class _Known:
     found: _Delimiter | None
 
     def covers(self, position: int) -> bool:
-        """Whether a search from a position would find the same."""
+        """Return whether a search from a position would find the same."""
         return self.start <= position and (self.found is None or position <= self.found[0])
 
 
@@ -385,7 +385,7 @@ def _guessed_boundary(scan: _Scan, start: int, *, multipart: bool) -> bytes:
 
 
 def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
-    """Whether a whole line of a body is a delimiter of this boundary, opening or closing."""
+    """Return whether a whole line of a body is a delimiter of this boundary, opening or closing."""
     if scan.searched > MAX_SEARCHED:
         return False
     line = re.compile(rb"(?:\A|(?<=\n))--" + re.escape(boundary) + rb"[ \t]*(?:--[ \t]*)?(?=[\r\n]|\Z)")

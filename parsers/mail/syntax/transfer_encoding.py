@@ -83,7 +83,7 @@ def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
 
 
 def _ends_clean(raw: bytes, start: int, end: int) -> bool:
-    """Whether base64 is one run to its end: padding nowhere else, and no mailing list's footer behind it."""
+    """Return whether base64 is one run to its end: padding nowhere else, and no mailing list's footer behind it."""
     padding = raw.find(b"=", start, end)
     if padding >= 0 and (end - padding >= SAMPLE or raw[padding:end].strip(b"=" + BLANKS)):
         return False
@@ -103,7 +103,7 @@ def _in_steps(raw: bytes, start: int, end: int) -> bytes:
 
 
 def _is_no_base64(sample: bytes) -> bool:
-    """Whether the first line has what base64 never has: blanks between words, or many strange characters."""
+    """Return whether the first line has what base64 never has: blanks between words, or many strange characters."""
     first = sample.strip().split(b"\n", 1)[0].strip()
     words = len(first.split()) > 2 and len(first) < 100  # noqa: PLR2004 - three words make a line of text
     return words or len(first.translate(None, ALPHABET)) * 10 > len(first)

@@ -79,7 +79,7 @@ def _encoding(raw: bytes) -> str:
 
 
 def _dialect(raw: bytes, encoding: str) -> tuple[int, str]:
-    """How many lines are about the file itself, and the delimiter: under which most lines have as many columns.
+    """Return how many lines are about the file itself, and the delimiter: under which most lines have as many columns.
 
     Not told by our headings: a file whose headings are unknown must be shown as the table it is.
     """

@@ -51,7 +51,7 @@ def _rows(package: Package, number: int) -> Iterator[Row]:
 
 
 def _is_identity(shown: str) -> bool:
-    """Whether a number is shown as an identity, with leading zeros or marks, and not as an amount or rounded."""
+    """Return whether a number is shown as an identity, with leading zeros or marks, and not as an amount or rounded."""
     return bool(_IDENTITY.fullmatch(shown)) and shown[0] != "-" and sum(map(str.isdigit, shown)) <= _EXACT
 
 
