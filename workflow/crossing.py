@@ -45,17 +45,25 @@ def party_of_ticket(session: Session, ticket: Ticket) -> Party | None:
     if ticket.company is not None:
         return _on_record(ticket.company)
     own = [link.contact for link in ticket.contacts if link.from_ticket_id is None]
+    return _of_company(session, own) or _of_domain(own) or _of_address(own)
+
+
+def _of_company(session: Session, contacts: list[Contact]) -> Party | None:
     records = people.Records(session)
-    for contact in own:
-        company = people.company_of_address(records, contact.email)
-        if company is not None:
-            return _on_record(company)
-    domains = (people.domain_of(contact.email) for contact in own)
+    companies = (people.company_of_address(records, contact.email) for contact in contacts)
+    company = next((company for company in companies if company is not None), None)
+    return _on_record(company) if company is not None else None
+
+
+def _of_domain(contacts: list[Contact]) -> Party | None:
+    domains = (people.domain_of(contact.email) for contact in contacts)
     domain = next((d for d in domains if d and d not in people.ANYBODYS), "")
-    if domain:
-        return Party(f"domain:{domain}", domain)
-    # Two people with mail at one public provider have nothing in common.
-    address = next((contact.email for contact in own if contact.email), "")
+    return Party(f"domain:{domain}", domain) if domain else None
+
+
+def _of_address(contacts: list[Contact]) -> Party | None:
+    """Two people with mail at one public provider have nothing in common."""
+    address = next((contact.email for contact in contacts if contact.email), "")
     return Party(f"address:{address}", address) if address else None
 
 

@@ -202,28 +202,45 @@ def joined(pieces: Iterable[str]) -> str:
 def read(tree: mime.Tree) -> Body:
     """Sort the parts of a message."""
     body = Body()
-    root = tree.root
-    found = _collect(root, body, alone=not root.children)
+    found = _collect(tree.root, body, alone=not tree.root.children)
     own = [segment for segment in found if not segment.spare]
-    body.segments = own if any(segment.best.strip() for segment in own) else found
-    before, behind = _texts(tree.before, body), _texts(tree.strays, body)
-    says_something = any(segment.best.strip() for segment in body.segments)
-    if says_something:
-        before, behind = ([piece for piece in pieces if not _is_preamble(piece)] for pieces in (before, behind))
-    elif before or behind:
-        body.caveats.append("no part of the mail has text: what stands outside of them is shown")
-    body.before, body.behind = _not_said(before, body), _not_said(behind, body)
-    if says_something and (body.before or body.behind):
-        body.caveats.append("text outside the parts of the mail is shown too")
+    body.segments = own if _say_something(own) else found
+    _add_strays(body, tree)
     whole = body.text
-    if not all(segment.laid_out for segment in body.segments):
-        body.caveats.append("HTML too complex to lay out: its words are shown without it")
-    if any(segment.laid_out and text_html.hides_words(segment.html or "") for segment in body.segments):
-        body.caveats.append("HTML damaged: the words between its tags are shown")
+    body.caveats += _caveats_of_html(body.segments)
     if len(whole) > MAX_TEXT:
         _attach_whole(body, whole)
         body.text = whole[:MAX_TEXT]
     return body
+
+
+def _say_something(segments: list[Segment]) -> bool:
+    return any(segment.best.strip() for segment in segments)
+
+
+def _add_strays(body: Body, tree: mime.Tree) -> None:
+    """Add the texts that stand outside of the parts, as far as the parts do not say them."""
+    before, behind = _texts(tree.before, body), _texts(tree.strays, body)
+    if not _say_something(body.segments):
+        if before or behind:
+            body.caveats.append("no part of the mail has text: what stands outside of them is shown")
+        body.before, body.behind = _not_said(before, body), _not_said(behind, body)
+        return
+    body.before = _not_said([text for text in before if not _is_preamble(text)], body)
+    body.behind = _not_said([text for text in behind if not _is_preamble(text)], body)
+    if body.before or body.behind:
+        body.caveats.append("text outside the parts of the mail is shown too")
+
+
+def _caveats_of_html(segments: list[Segment]) -> list[str]:
+    """Return what to say of HTML that is not shown as it was meant; asks each segment for its text first."""
+    caveats = []
+    if not all(segment.laid_out for segment in segments):
+        caveats.append("HTML too complex to lay out: its words are shown without it")
+    laid_out = [segment.html or "" for segment in segments if segment.laid_out]
+    if any(map(text_html.hides_words, laid_out)):
+        caveats.append("HTML damaged: the words between its tags are shown")
+    return caveats
 
 
 def _texts(parts: tuple[Part, ...], body: Body) -> list[str]:

@@ -159,10 +159,7 @@ class Heading:
                 for name, taken in self.columns.items()
             }
             return [replace(self, columns=columns)]
-        # What stands between two tables belongs to the one on its left, as a column without a heading.
-        firsts = [min(block.labels) for block in whole]
-        lasts = [first - 1 for first in firsts[1:]]
-        return [self._within(first, last) for first, last in zip([1, *firsts[1:]], [*lasts, None], strict=True)]
+        return [self._within(first, last) for first, last in spans(whole)]
 
     @property
     def is_whole(self) -> bool:
@@ -210,6 +207,16 @@ class Heading:
         return replace(block, fingerprint=self.fingerprint)
 
 
+def spans(blocks: Sequence[Heading]) -> list[tuple[int, int | None]]:
+    """Return the first and last column of tables side by side, None for the last one to the end.
+
+    What stands between two tables belongs to the one on its left, as a column without a heading.
+    """
+    firsts = [1, *(min(block.labels) for block in blocks[1:])]
+    lasts = [*(first - 1 for first in firsts[1:]), None]
+    return list(zip(firsts, lasts, strict=True))
+
+
 class _Known:
     """What headings mean: what a profile says of them first, then what we know ourselves."""
 
@@ -232,6 +239,12 @@ class _Known:
     def names(self, key: str) -> bool:
         """Return whether the profile itself says what this heading means."""
         return key in self._own
+
+
+def _all_known(profiles: Sequence[Profile]) -> list[_Known]:
+    """Return what the profiles for any headings say, then what we know ourselves."""
+    general = [profile for profile in profiles if not profile.fingerprint]
+    return [_Known(profile) for profile in (*general, None)]
 
 
 def is_label(text: str) -> bool:
@@ -269,7 +282,7 @@ def _exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Headi
 
 def _best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
     """Return the row, or two rows, in which most headings are known."""
-    known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
+    known = _all_known(profiles)
     candidates = [heading for one in known for heading in _readings(rows, one) if heading.columns and _serves(heading)]
     return min(candidates, key=_merit, default=None)
 
@@ -283,7 +296,7 @@ class Finder:
     """
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
-        self._known = [_Known(one) for one in (*(one for one in profiles if not one.fingerprint), None)]
+        self._known = _all_known(profiles)
         self._exact = {one.fingerprint: one for one in reversed(profiles) if one.fingerprint}
         self._exact_words = {word for one in self._exact.values() for word, _ in one.columns}
         self._words = _RANKS.keys() | {word for one in profiles for word, _ in one.columns}

@@ -82,7 +82,7 @@ class Request(NamedTuple):
     reason: str = ""
 
 
-class _Place(NamedTuple):
+class _TableColumns(NamedTuple):
     """The columns of one table, and how its rows are read."""
 
     heading: Heading
@@ -99,7 +99,7 @@ class _Place(NamedTuple):
 class _Open:
     """The table, or the tables side by side, under the heading that was met last."""
 
-    def __init__(self, heading: Heading, places: list[_Place], row: int) -> None:
+    def __init__(self, heading: Heading, places: list[_TableColumns], row: int) -> None:
         self.heading, self.places = heading, places
         self.row = row  # number of the heading's last row: what is merged above it belongs to no message
         self.labels = heading.labels.keys()
@@ -115,7 +115,7 @@ class Tally:
     def __init__(self) -> None:
         self.rows = self.blank = self.hidden_rows = 0
         self.items = self.repeated = self.rejected = 0
-        self._places = {kind: _Places() for kind in ("headings", "titles", "footers")}
+        self._places = {kind: _RowNumbers() for kind in ("headings", "titles", "footers")}
 
     def add(self, kind: str, row: int) -> None:
         """Count a heading, title or footer."""
@@ -141,7 +141,7 @@ class Tally:
         )
 
 
-class _Places:
+class _RowNumbers:
     """Row numbers in as few words as they need."""
 
     def __init__(self) -> None:
@@ -368,18 +368,13 @@ class Layout:
         if values:
             self.tally.rows += 1  # a row of each of the tables
             yield from self._emit(line._replace(values=values))
-        name = f"columns {letters(min(heading.labels))} to {letters(max(heading.labels))}"
-        name = f"{self.name}, {name}" if self.name else name
         places = [place if place.row else place._replace(row=table.row) for place in table.places]
         for block in heading.blocks():
-            rows = self._rows(block, name, self._around([], (1, None)))
-            places.append(_Place(block, rows, 1, None, line.number))
+            rows = self._rows(block, self._name_of_block(heading), self._around([], (1, None)))
+            places.append(_TableColumns(block, rows, 1, None, line.number))
         places.sort(key=lambda place: min(place.heading.labels))
-        firsts = [1, *(min(place.heading.labels) for place in places[1:])]
-        lasts = [*(first - 1 for first in firsts[1:]), None]
-        places = [
-            place._replace(first=first, last=last) for place, first, last in zip(places, firsts, lasts, strict=True)
-        ]
+        spans = secure_message_columns.spans([place.heading for place in places])
+        places = [place._replace(first=first, last=last) for place, (first, last) in zip(places, spans, strict=True)]
         self._open = _Open(table.heading.joined_with(heading), places, table.row)
 
     def _repeats_in_part(self, line: Line) -> bool:
@@ -449,7 +444,7 @@ class Layout:
             around.append((SHEET, self.name))
         return tuple(around)
 
-    def _places(self, heading: Heading, titles: list[Line]) -> Iterator[_Place]:
+    def _places(self, heading: Heading, titles: list[Line]) -> Iterator[_TableColumns]:
         """Yield where the tables under a heading are; those side by side are named by their columns.
 
         A title belongs to the table it stands over. Where all of them stand over the first table, they are titles of
@@ -457,16 +452,19 @@ class Layout:
         """
         blocks = heading.blocks()
         if len(blocks) == 1:
-            yield _Place(blocks[0], self._rows(blocks[0], self.name, self._around(titles, (1, None))), 1, None)
+            yield _TableColumns(blocks[0], self._rows(blocks[0], self.name, self._around(titles, (1, None))), 1, None)
             return
-        firsts = [1, *(min(block.labels) for block in blocks[1:])]
-        lasts = [*(first - 1 for first in firsts[1:]), None]
-        of_all = all(column < firsts[1] for title in titles for column in title.values)
-        for block, first, last in zip(blocks, firsts, lasts, strict=True):
-            columns = f"columns {letters(min(block.labels))} to {letters(max(block.labels))}"
-            name = f"{self.name}, {columns}" if self.name else columns
+        spans = secure_message_columns.spans(blocks)
+        of_all = all(column < spans[1][0] for title in titles for column in title.values)
+        for block, (first, last) in zip(blocks, spans, strict=True):
             around = self._around(titles, (1, None) if of_all else (first, last))
-            yield _Place(block, self._rows(block, name, around), first, last)
+            rows = self._rows(block, self._name_of_block(block), around)
+            yield _TableColumns(block, rows, first, last)
+
+    def _name_of_block(self, heading: Heading) -> str:
+        """Return what a table beside others is called: the sheet's name and its columns."""
+        columns = f"columns {letters(min(heading.labels))} to {letters(max(heading.labels))}"
+        return f"{self.name}, {columns}" if self.name else columns
 
     def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> Rows:
         """Return how the rows under a heading are read; those that follow say which ids count rows."""

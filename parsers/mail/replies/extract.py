@@ -208,19 +208,41 @@ def _underlines(pattern: str, lines: list[str], index: int) -> bool:
 
 def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
     """Return which lines are new: quotes go where they are announced or end the text, else they are shown."""
+    has_text, announced = "t" in pattern, "b" in pattern
     passed_on = pattern.find("f") if "f" in pattern else len(pattern)
-    use = [kind != "b" and not (kind == "s" and _ends_what_is_said(pattern, i)) for i, kind in enumerate(pattern)]
-    announced = "b" in pattern
-    tail = len(pattern.rstrip("eqsbd")) if "t" in pattern else len(pattern)
+    tail = _tail(pattern, quotes_are_own=quotes_are_own)
+    within_quotes = _lines_wrapped_in_quotes(pattern) if announced else set()
+
+    def is_old(index: int, kind: str) -> bool:
+        match kind:
+            case "q":
+                quoted = announced or (index >= tail and not _continues(pattern, index))
+                return quoted and has_text
+            case "b":
+                return True
+            case "s":
+                return _ends_what_is_said(pattern, index)
+            case "H":
+                return has_text
+            case "d":
+                return index >= tail
+            case _:
+                return index in within_quotes
+
+    return [index >= passed_on or not is_old(index, kind) for index, kind in enumerate(pattern)]
+
+
+def _tail(pattern: str, *, quotes_are_own: bool) -> int:
+    """Return the index behind the last line of text, from where on quotes and rules say nothing new."""
     if quotes_are_own:
-        tail = len(pattern.rstrip("esbd"))
-    wrapped = {i for found in re.finditer(r"(?<=q)t{1,2}(?=q)", pattern) for i in range(*found.span())}
-    for i, kind in enumerate(pattern):
-        if kind == "q" and (announced or (i >= tail and not _continues(pattern, i))):
-            use[i] = "t" not in pattern
-        elif (kind == "H" and "t" in pattern) or (announced and i in wrapped) or (kind == "d" and i >= tail):
-            use[i] = False
-    return [used or i >= passed_on for i, used in enumerate(use)]
+        return len(pattern.rstrip("esbd"))
+    return len(pattern.rstrip("eqsbd")) if "t" in pattern else len(pattern)
+
+
+def _lines_wrapped_in_quotes(pattern: str) -> set[int]:
+    """Return lines between quoted ones that a program has wrapped without marking them."""
+    wrapped = re.finditer(r"(?<=q)t{1,2}(?=q)", pattern)
+    return {index for found in wrapped for index in range(*found.span())}
 
 
 def _continues(pattern: str, index: int) -> bool:
