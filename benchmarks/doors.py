@@ -20,8 +20,8 @@ from aiosmtpd.controller import Controller
 from rich.console import Console
 from rich.table import Table
 
-from ingest import smtp
 from ingest.intake import Arrival, Intake, Transport
+from ingest.smtp import listener as smtp_listener
 from parsers.item import Format
 from workflow import journal
 from workflow.house import House, open_house
@@ -113,7 +113,7 @@ def main() -> None:
             rate = accepting(house, threads)
             table.add_row(f"accept, {threads} waiting at once", f"{rate:,.0f}", f"{rate / bare:.2f}", "bare commits")
         for size in (4096, 200_000):
-            with smtp.in_thread(settings, Intake(house).accept) as listener:
+            with smtp_listener.in_thread(settings, Intake(house).accept) as listener:
                 ours = sending(listener.ports[Transport.SMTP], size, 20)
             controller = Controller(Stock(Intake(house)), hostname="127.0.0.1", port=8026)
             controller.start()

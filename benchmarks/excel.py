@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import parsers
 from console.memory import look_less_often
 from ingest.intake import Arrival, Intake, Transport
-from ingest.parsing import isolated
-from ingest.reading import read
+from ingest.processing.parser_pool import isolated
+from ingest.processing.process import read
 from parsers.item import Format
 from tests.servers import Postgres, Unavailable
 from workflow import journal

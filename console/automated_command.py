@@ -46,7 +46,7 @@ def make_ticket(number: int, *, actor: str) -> None:
     \b
     Example:  intake automated 3 ticket
     """
-    from ingest.automated_mail import make_ticket as file_as_ticket
+    from ingest.replay.automated_mail import make_ticket as file_as_ticket
 
     with opening.house() as house:
         click.echo(file_as_ticket(house, number, by=actor))

@@ -10,7 +10,7 @@ from console import opening, show
 from console.faults import TRY_AGAIN, UNUSABLE, Fault
 
 if TYPE_CHECKING:
-    from ingest.backfill import Backfill
+    from ingest.formstack.backfill import Backfill
 
 NOTHING_TO_PULL_WITH = (
     "there is nothing to pull with: make an API token at Formstack, of a person who may read the forms, and set "
@@ -53,8 +53,8 @@ def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], list
 
 
 def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
-    from ingest.backfill import NO_FORM, Backfill
-    from ingest.formstack_api import Api
+    from ingest.formstack.api import Api
+    from ingest.formstack.backfill import NO_FORM, Backfill
     from ingest.intake import Intake
 
     with opening.house() as house:
@@ -72,7 +72,7 @@ def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
 
 def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
     """Pull one form and say what came of it; the exit code if something was in the way, else 0."""
-    from ingest.formstack_api import ApiError
+    from ingest.formstack.api import ApiError
 
     try:
         with show.progress(f"form {form}") as step:
@@ -85,8 +85,8 @@ def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
 
 
 def _list() -> None:
-    from ingest.backfill import Backfill
-    from ingest.formstack_api import Api, ApiError
+    from ingest.formstack.api import Api, ApiError
+    from ingest.formstack.backfill import Backfill
     from ingest.intake import Intake
 
     with opening.house() as house:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from console.faults import Fault
 from console.opening import login
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read
+from ingest.processing.process import read
 from parsers import phone_call
 from parsers.item import Format
 from workflow import people

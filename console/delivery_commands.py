@@ -130,7 +130,7 @@ def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> by
 
     Raises Fault when there is no such delivery or its bytes cannot be had.
     """
-    from ingest.rereading import UnreadableError, original
+    from ingest.replay.reprocess import UnreadableError, original
     from workflow import audit
 
     try:
@@ -145,8 +145,8 @@ def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> by
 
 
 def _write_rejected(house: "House", number: int, file: Path, actor: str) -> None:
-    from ingest.rejected import rejected_rows, workbook
-    from ingest.rereading import UnreadableError
+    from ingest.folder.rejected_rows import rejected_rows, workbook
+    from ingest.replay.reprocess import UnreadableError
     from workflow import audit
 
     try:
@@ -185,7 +185,7 @@ def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
     Of a delivery of which only some rows were rejected, these are dismissed; what was read stays. All deliveries named,
     or none: if nothing of one failed, nothing is changed.
     """
-    from ingest.replay import dismiss as end
+    from ingest.replay.retry import dismiss as end
 
     with opening.house() as house:
         rows = end(house, numbers, reason, by=actor)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from console.times import iso
-from ingest.spool import SPOOL, Spool
+from ingest.formstack.spool import SPOOL, Spool
 from workflow import status
 from workflow.house import House
 from workflow.item_faults import Trouble

@@ -10,8 +10,8 @@ from console import opening, show
 from console.faults import UNREADABLE, Fault
 
 if TYPE_CHECKING:
-    from ingest.crm_rows import Terms
-    from ingest.importing import Told, Wanted
+    from ingest.crm_import.rows import Terms
+    from ingest.crm_import.run import Told, Wanted
 
 F = TypeVar("F", bound=Callable[..., object])
 MAP = 'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it as a detail.'
@@ -110,7 +110,7 @@ def list_(*, json_wanted: bool) -> None:
     Example:  intake import list
     """
     from console import import_data
-    from ingest.importing import imports
+    from ingest.crm_import.run import imports
 
     with opening.house() as house, house.store.reading() as session:
         found = [import_data.listed(one) for one in imports(session)]
@@ -154,8 +154,8 @@ def _import(
     json_wanted: bool,
 ) -> None:
     from console import import_data
-    from ingest.crm_rows import Terms
-    from ingest.importing import Wanted
+    from ingest.crm_import.rows import Terms
+    from ingest.crm_import.run import Wanted
     from parsers.item import ParseError
 
     asked = Wanted(kind=kind, raw=_raw(file), columns=_pairs(columns, "--map"), terms=terms or Terms())
@@ -171,12 +171,12 @@ def _import(
 
 
 def _run(asked: "Wanted", *, apply: bool, actor: str) -> "Told":
-    from ingest import importing
+    from ingest.crm_import import run
 
     with opening.house() as house, show.progress(f"importing {asked.kind}" if apply else "dry run") as step:
         if apply:
-            return importing.apply(house, asked, by=actor, step=step)
-        return importing.plan(house, asked, step=step)
+            return run.apply(house, asked, by=actor, step=step)
+        return run.plan(house, asked, step=step)
 
 
 def _raw(file: Path) -> bytes:
@@ -198,7 +198,7 @@ def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> "Terms":
     from zoneinfo import ZoneInfo
 
-    from ingest.crm_rows import Terms, folded
+    from ingest.crm_import.rows import Terms, folded
     from workflow.process import Stage
     from workflow.settings import load
 

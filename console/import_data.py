@@ -11,7 +11,7 @@ from console.times import iso, when
 from workflow.states import RowOutcome
 
 if TYPE_CHECKING:
-    from ingest.importing import Listed, Told
+    from ingest.crm_import.run import Listed, Told
 
 MOST = 20  # rows, names and columns shown to a person; --json has all
 DOES = {RowOutcome.ADDED: "would be added", RowOutcome.CHANGED: "would be filled in",

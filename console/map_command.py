@@ -9,7 +9,7 @@ from console import faults, opening, show
 from console.faults import Fault
 
 if TYPE_CHECKING:
-    from ingest.mapping import Said, Sheet
+    from ingest.column_mapping.propose import Said, Sheet
     from workflow.house import House
 
 Data = dict[str, Any]
@@ -55,8 +55,8 @@ def map_(  # noqa: PLR0913  # a command has the options it has
 ) -> None:  # fmt: skip
     """Show a sheet as it would be read with what was said, or keep that and read what waited for it."""
     from console import show_map
-    from ingest.mapping import Said
-    from ingest.parsing import isolated
+    from ingest.column_mapping.propose import Said
+    from ingest.processing.parser_pool import isolated
 
     if (file is None) == (number is None):
         raise click.UsageError("which file? For example: intake map export.xlsx, or intake map --delivery 42")
@@ -88,7 +88,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
 def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     from typing import get_args
 
-    from ingest.mapping import field_named
+    from ingest.column_mapping.propose import field_named
     from workflow.settings import DefaultField
 
     found = []
@@ -124,10 +124,10 @@ def _raw(house: "House", file: Path | None, number: int | None, actor: str) -> b
 
 
 def _sheets(house: "House", raw: bytes, how: "Said") -> "list[Sheet]":
-    from ingest.mapped import opened
-    from ingest.mapping import sheets
-    from ingest.options import options
-    from ingest.rereading import UnreadableError
+    from ingest.column_mapping.apply import opened
+    from ingest.column_mapping.propose import sheets
+    from ingest.parser_options import options
+    from ingest.replay.reprocess import UnreadableError
     from parsers.item import Format
 
     try:
@@ -156,7 +156,7 @@ def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
     """Keep it, and read what waited for it: those deliveries, as they are afterwards."""
     from console import replay_data, show_map
     from console.delivery_data import tickets
-    from ingest.mapped import keep, read_waiting_for
+    from ingest.column_mapping.apply import keep, read_waiting_for
     from workflow.profiles import TakenError
 
     if sheet.missing:
@@ -184,7 +184,7 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
     if ctx.invoked_subcommand:
         return
     from console import show_map
-    from ingest.options import told
+    from ingest.parser_options import told
     from workflow.profiles import saved
 
     with opening.house() as house, house.store.reading() as session:

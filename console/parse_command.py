@@ -104,7 +104,7 @@ def _options(form: "Format") -> "Options":
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    from ingest.options import of_settings, options
+    from ingest.parser_options import of_settings, options
     from parsers.item import Format
     from parsers.options import PLAIN
     from workflow.settings import SettingsError, load

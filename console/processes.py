@@ -43,7 +43,7 @@ def run(name: str) -> None:
 
 def smtp(settings: Settings) -> None:
     """SMTP, and LMTP where an address is set."""
-    from ingest.smtp import serve
+    from ingest.smtp.listener import serve
 
     give_back()
     with opened(settings, "smtp") as (house, _):
@@ -52,11 +52,11 @@ def smtp(settings: Settings) -> None:
 
 def imap(settings: Settings) -> None:
     """One reader a mailbox. Raises Fault when there is none."""
-    from ingest.checkpoints import StoredCheckpoints
-    from ingest.grants import StoredGrant
-    from ingest.imap import Door, serve
-    from ingest.mailboxes import mailboxes
-    from ingest.unfetched import settle
+    from ingest.imap.checkpoints import StoredCheckpoints
+    from ingest.imap.mailboxes import mailboxes
+    from ingest.imap.reader import Door, serve
+    from ingest.imap.token_store import StoredGrant
+    from ingest.imap.unfetched import settle
     from workflow.item_faults import ItemFaults
 
     if not mailboxes(settings):
@@ -87,8 +87,8 @@ def _seen(house: House, mailbox: str) -> None:
 
 def folder(settings: Settings) -> None:
     """The watched folder."""
-    from ingest.folder import identity, serve
-    from ingest.parsing import isolated
+    from ingest.folder.watcher import identity, serve
+    from ingest.processing.parser_pool import isolated
 
     name, progress = f"folder {identity(settings.dropbox)}", Progress()
     with (
@@ -102,8 +102,8 @@ def folder(settings: Settings) -> None:
 
 def backfill(settings: Settings) -> None:
     """What no webhook brought, pulled from Formstack; without a token it waits to be stopped."""
-    from ingest.backfill import Backfill
-    from ingest.formstack_api import Api
+    from ingest.formstack.api import Api
+    from ingest.formstack.backfill import Backfill
 
     if not settings.formstack_token.get_secret_value():
         with stopping() as stop:
@@ -122,7 +122,7 @@ def backfill(settings: Settings) -> None:
 def webhooks(settings: Settings) -> None:
     """The public HTTP door: forms; and the spool of this host, which nobody else may see."""
     from console.serving import serve_http
-    from ingest.spool import Drainer
+    from ingest.formstack.spool import Drainer
     from webhooks.app import create
 
     with opened(settings, "webhooks") as (house, _):
@@ -141,7 +141,7 @@ def console(settings: Settings) -> None:
     """The pages and API that people use."""
     from console.serving import serve_http
     from console.web.app import FORM_LIMIT, create
-    from ingest.parsing import isolated
+    from ingest.processing.parser_pool import isolated
 
     with opened(settings, "console") as (house, _), isolated(settings):
         serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
@@ -157,7 +157,7 @@ def worker(settings: Settings) -> None:
 
 def clock(settings: Settings) -> None:
     """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
-    from ingest.parsing import isolated
+    from ingest.processing.parser_pool import isolated
     from workflow.sweep import run as sweep
 
     look_less_often()

@@ -92,7 +92,7 @@ def replay(  # noqa: PLR0913  # a command has the options it has
 
 def _run(which: Which, how: How) -> bool:
     """Return whether every one could be read."""
-    from ingest.parsing import isolated
+    from ingest.processing.parser_pool import isolated
 
     with opening.house() as house, isolated(house.settings):
         chosen = _chosen(house, which)
@@ -150,7 +150,7 @@ def _one(house: "House", number: int, how: How) -> Done:
 def _again(house: "House", number: int, how: How) -> Done:
     from console import replay_data
     from console.delivery_data import tickets
-    from ingest.replay import replay as again
+    from ingest.replay.retry import replay as again
 
     delivery = again(house, number, by=how.actor)
     assert delivery is not None  # nothing deletes deliveries
@@ -160,7 +160,7 @@ def _again(house: "House", number: int, how: How) -> Done:
 
 def _trial(house: "House", number: int, state: str, how: How) -> Done:
     from console import replay_data
-    from ingest.rereading import UnreadableError, trial
+    from ingest.replay.reprocess import UnreadableError, trial
 
     try:
         return _tell(replay_data.of_trial(number, state, trial(house, number)), how)
@@ -170,7 +170,7 @@ def _trial(house: "House", number: int, state: str, how: How) -> Done:
 
 def _past(house: "House", number: int, how: How) -> Done:
     from console import replay_data
-    from ingest.rereading import UnreadableError, apply, preview
+    from ingest.replay.reprocess import UnreadableError, apply, preview
 
     try:
         found = preview(house, number)

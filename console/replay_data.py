@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ingest.rereading import Becoming, Reread, Trial, UnreadableError, preview, trial
+from ingest.replay.reprocess import Becoming, Reread, Trial, UnreadableError, preview, trial
 from parsers.item import InboundItem
 from workflow.house import House
 from workflow.models import Delivery

@@ -7,7 +7,7 @@ import click
 
 from console import show, show_replay
 from console.times import when
-from ingest.mapping import Sheet, wanting
+from ingest.column_mapping.propose import Sheet, wanting
 from parsers.options import Profile
 from parsers.secure_message.columns import WORDS
 from workflow.profiles import SavedProfile

@@ -373,7 +373,7 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     \b
     Example:  intake ticket 12 not-duplicate
     """
-    from ingest.duplicates import file_separately
+    from ingest.replay.duplicates import file_separately
 
     with opening.house() as house:
         click.echo(file_separately(house, number, delivery or 0, by=actor))

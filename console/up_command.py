@@ -161,7 +161,7 @@ def _start(supervisor: "Supervisor", settings: "Settings", environment: dict[str
     """Start Valkey and every process; the file that tells other commands where Valkey is."""
     from console.processes import PROCESSES
     from console.supervisor import python
-    from ingest.mailboxes import mailboxes
+    from ingest.imap.mailboxes import mailboxes
 
     click.echo("starting …")
     embedded = None if settings.redis_url else _start_valkey(supervisor, settings)

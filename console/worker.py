@@ -1,7 +1,7 @@
 """The worker: RQ's, on our queues, in one process that stays; without Redis it looks into the database itself.
 
-Nothing forks: what a hostile item could do to a worker it does to a parser's own process (ingest/parsing.py), and a
-fork for each hint would cost more than most of the work.
+Nothing forks: what a hostile item could do to a worker it does to a parser's own process
+(ingest/processing/parser_pool.py), and a fork for each hint would cost more than most of the work.
 """
 
 import os
@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from console.opening import redis_url
 from console.running import opened, stopping
-from ingest.parsing import isolated
+from ingest.processing.parser_pool import isolated
 from workflow import jobs, journal
 from workflow.house import House
 from workflow.settings import Settings

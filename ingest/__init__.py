@@ -1,1 +1,1 @@
-"""The ways in, and the one door they all end in: ingest.intake.accept."""
+"""Ways in: each channel stores what it receives by ingest.intake.accept, then acknowledges."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.intake import SEALED_AT_ONCE, Arrival, Intake, Transport
-from ingest.smtp_room import FIRST, SHARED, SMALL
+from ingest.smtp.memory import FIRST, SHARED, SMALL
 from parsers.item import Format
 from tests.bursting import Heard, Watched, largest, many
 from tests.house import call, together

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from ingest.checkpoints import StoredCheckpoints
-from ingest.folder import Folder
-from ingest.imap import Door, Pace, read_all
+from ingest.folder.watcher import Folder
+from ingest.formstack.spool import SPOOL, Spool, drain
+from ingest.imap.checkpoints import StoredCheckpoints
+from ingest.imap.reader import Door, Pace, read_all
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
-from ingest.spool import SPOOL, Spool, drain
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.house import Woken, call, counted, together
 from tests.ingest import dovecot

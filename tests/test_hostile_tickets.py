@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.house import counted
 from workflow import outbox

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import inspect, select
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from workflow import journal, outbox
 from workflow.house import House

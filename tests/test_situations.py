@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from ingest import reading, smtp
-from ingest.automated_mail import make_ticket
 from ingest.intake import Intake
+from ingest.processing import process
+from ingest.replay.automated_mail import make_ticket
+from ingest.smtp import listener as smtp_listener
 from parsers.mail import evidence
 from tests.house import contact, counted, staff
 from workflow import judgement, letter, outbox
@@ -61,7 +62,7 @@ class Desk:
 
     def work(self) -> None:
         """Read and send what waits."""
-        reading.read_waiting(self.house)
+        process.read_waiting(self.house)
         outbox.send_waiting(self.house)
 
     def notice(self) -> EmailMessage:
@@ -125,7 +126,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def desk(house: House) -> Iterator[Desk]:
-    with smtp.in_thread(house.settings, Intake(house).accept) as listener:
+    with smtp_listener.in_thread(house.settings, Intake(house).accept) as listener:
         yield Desk(house, listener.ports["smtp"])
 
 

@@ -25,9 +25,11 @@ from sqlalchemy import select
 from werkzeug.serving import make_server
 
 from console.main import cli
-from ingest import folder, imap, smtp
-from ingest.checkpoints import StoredCheckpoints
+from ingest.folder import watcher
+from ingest.imap import reader
+from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.intake import Intake, Transport
+from ingest.smtp import listener as smtp_listener
 from parsers.item import Format
 from tests.house import counted
 from tests.ingest import dovecot
@@ -118,14 +120,14 @@ def message() -> EmailMessage:
 
 
 def through_smtp(story: Story) -> None:
-    with smtp.in_thread(story.house.settings, Intake(story.house).accept) as listener:
+    with smtp_listener.in_thread(story.house.settings, Intake(story.house).accept) as listener:
         with smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client:
             client.send_message(message(), PAT, [SUPPORT])
         assert story.stored("smtp"), "the yes came before the commit"
 
 
 def through_lmtp(story: Story) -> None:
-    with smtp.in_thread(story.house.settings, Intake(story.house).accept) as listener:
+    with smtp_listener.in_thread(story.house.settings, Intake(story.house).accept) as listener:
         with smtplib.LMTP("127.0.0.1", listener.ports["lmtp"]) as client:
             client.send_message(message(), PAT, [SUPPORT])
         assert story.stored("lmtp"), "the yes came before the commit"
@@ -141,7 +143,7 @@ def through_imap(story: Story) -> None:
         )
         seen, stop = set[str](), threading.Event()
         store = story.house.store
-        door = imap.Door(
+        door = reader.Door(
             settings=story.house.settings.model_copy(update={"mailbox": (box,)}),
             accept=Intake(story.house).accept,
             checkpoints=StoredCheckpoints(store),
@@ -149,7 +151,7 @@ def through_imap(story: Story) -> None:
             seen=seen.add,
             stop=stop,
         )
-        _running(stack, stop, imap.serve, (door,))
+        _running(stack, stop, reader.serve, (door,))
         story.until(lambda: bool(seen) and any(b"$Intake" in flags for flags in server.flags("support").values()))
         assert story.stored("imap"), "marked before the commit"
         assert not any(b"\\Seen" in flags for flags in server.flags("support").values())
@@ -180,7 +182,7 @@ def through_folder(story: Story) -> None:
     dropbox = story.house.settings.dropbox
     with ExitStack() as stack:
         stop = threading.Event()
-        _running(stack, stop, folder.serve, (story.house, Intake(story.house).accept, stop))
+        _running(stack, stop, watcher.serve, (story.house, Intake(story.house).accept, stop))
         story.until((dropbox / "rejected").is_dir)
         (dropbox / "export.xlsx").write_bytes(workbook("Please call back."))
         story.until((dropbox / "done" / "export.xlsx").exists)

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
+from ingest.formstack.spool import SPOOL, Spool
 from ingest.intake import BATCH, AcceptAll, Arrival, Transport
-from ingest.spool import SPOOL, Spool
 from parsers.formstack.submission import Envelope
 from parsers.item import Format
 from webhooks import body

@@ -17,11 +17,11 @@ from workflow.house import House, open_house
 from workflow.settings import load
 
 WORK = {  # what waits under a name, by string: workflow imports no door
-    "read": "ingest.reading:read_waiting",
+    "read": "ingest.processing.process:read_waiting",
     "send": "workflow.outbox:send_waiting",
-    "fetch": "ingest.linked_files:fetch_waiting",
+    "fetch": "ingest.linked_files.fetch:fetch_waiting",
     "hook": "workflow.hooks:tell_waiting",
-    "spool": "ingest.spool:drain",
+    "spool": "ingest.formstack.spool:drain",
 }
 QUEUES = ("read", "send", "fetch", "hook")
 JOB_SECONDS = 600

@@ -10,9 +10,9 @@ from console.api.fields import Paged, Strict, number
 from console.api.paging import Data
 from console.api.tickets import shown
 from console.web.asking import db, house, staff
-from ingest.automated_mail import make_ticket
-from ingest.duplicates import file_separately
-from ingest.rereading import UnreadableError
+from ingest.replay.automated_mail import make_ticket
+from ingest.replay.duplicates import file_separately
+from ingest.replay.reprocess import UnreadableError
 from workflow import automated_mail
 from workflow.desk import Missing
 from workflow.models import AutomatedMail, Ticket

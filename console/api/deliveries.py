@@ -9,7 +9,7 @@ from console.api.errors import Refused
 from console.api.fields import Paged, Strict, one_of, words
 from console.api.paging import Data
 from console.web.asking import db, house, now, staff
-from ingest import replay as replaying
+from ingest.replay import retry as replaying
 from workflow.desk import Missing
 from workflow.models import Delivery
 from workflow.rights import Right

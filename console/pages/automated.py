@@ -4,8 +4,8 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from console.web.asking import db, house, needs, number_of, staff
-from ingest import automated_mail as filing
-from ingest.rereading import UnreadableError
+from ingest.replay import automated_mail as filing
+from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence
 from workflow import automated_mail
 from workflow.desk import Missing

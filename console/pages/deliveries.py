@@ -13,10 +13,10 @@ from console import delivery_data, replay_data, show_replay
 from console.pages.files import SANDBOX
 from console.web.asking import allowed, db, house, needs, now, number_of, staff
 from console.web.writing import csv_file
-from ingest import replay, rereading
-from ingest.rejected import rejected_rows, workbook
-from ingest.replay_many import replay_soon
-from ingest.rereading import UnreadableError
+from ingest.folder.rejected_rows import rejected_rows, workbook
+from ingest.replay import reprocess, retry
+from ingest.replay.replay_many import replay_soon
+from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from workflow import audit
 from workflow.desk import Missing
@@ -133,7 +133,7 @@ def dismiss() -> AnyResponse | tuple[str, int]:
     if not reason or len(reason) > LONGEST_REASON:
         return _list(fault="Say why nothing is to come of it, in a line without patient data.", ticked=numbers), 422
     try:
-        replay.dismiss(house(), numbers, reason, by=staff().name)
+        retry.dismiss(house(), numbers, reason, by=staff().name)
     except Missing as missing:
         return _list(fault=str(missing), ticked=numbers), 422
     flash(
@@ -187,7 +187,7 @@ def _tried(number: int) -> Data:
 def _looked(number: int, cause: str) -> None:
     """Put on record who has had what a customer sent."""
     with house().store.transaction() as session:
-        audit.record(session, rereading.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number)
+        audit.record(session, reprocess.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number)
 
 
 def _changes(tried: Data) -> bool:
@@ -204,7 +204,7 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
     state, filed = delivery_data.standing(db(), number) or abort(404)
     by, here = staff().name, url_for("deliveries.one", number=number)
     if state is not DeliveryState.PROCESSED:
-        done = replay.replay(house(), number, by=by) or abort(404)
+        done = retry.replay(house(), number, by=by) or abort(404)
         with house().store.reading() as session:  # the request's own has seen it as it was before
             told = replay_data.of_replay(done, delivery_data.tickets(session, number))
         more = " Items read before may read otherwise now: look at what would change." if filed and told["read"] else ""
@@ -214,14 +214,14 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
     if _seen(tried) != request.form.get("seen"):
         return _show([number]), 409
     if tried["read"]:
-        told = replay_data.of_reread(rereading.apply(house(), rereading.preview(house(), number), by=by), applied=True)
+        told = replay_data.of_reread(reprocess.apply(house(), reprocess.preview(house(), number), by=by), applied=True)
         flash(f"Delivery {number}: {show_replay.headline(told)}.", "success")
     return redirect(here)
 
 
 def _original(number: int, *, cause: str) -> tuple[Format, bytes]:
     try:
-        return rereading.shown_to(house(), number, by=staff().name, cause=cause)
+        return reprocess.shown_to(house(), number, by=staff().name, cause=cause)
     except (LookupError, UnreadableError):
         abort(404)
 

@@ -9,10 +9,11 @@ from console import delivery_data, show_map
 from console.pages.account import COMMON
 from console.pages.deliveries import asks_for_mapping
 from console.web.asking import db, house, needs, now, staff
-from ingest import mapped, mapping, rereading
-from ingest.mapping import NONE_OF_OURS, Column, Said, Sheet
-from ingest.options import options, told
-from ingest.rereading import UnreadableError
+from ingest.column_mapping import apply, propose
+from ingest.column_mapping.propose import NONE_OF_OURS, Column, Said, Sheet
+from ingest.parser_options import options, told
+from ingest.replay import reprocess
+from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from parsers.secure_message.columns import FIELDS, WORDS
 from parsers.secure_message.preview import Top
@@ -52,10 +53,10 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
     try:
         name = _name()
         sheet = _sheet(read, _read(read, Said(heading_row=_heading_row())))
-        mapped.keep(house(), sheet, name, by=staff().name)
+        apply.keep(house(), sheet, name, by=staff().name)
     except (Missing, ValueError) as fault:  # TakenError is one: the words are for staff
         return _page(number, read, fault=str(fault)), 422
-    replayed = mapped.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
+    replayed = apply.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
     done = sum(one.state is DeliveryState.PROCESSED for one in replayed)
     flash(f"Saved as {name}. It holds for every file with these headings. Deliveries read with it: {done}.", "success")
     return redirect(url_for("deliveries.one", number=number))
@@ -86,8 +87,8 @@ def _opened(number: int) -> list[Top]:
     if found is None or not asks_for_mapping(found):
         abort(404)
     try:
-        content = rereading.shown_to(house(), number, by=staff().name, cause="map")[1]
-        if read := mapped.opened(house(), content):
+        content = reprocess.shown_to(house(), number, by=staff().name, cause="map")[1]
+        if read := apply.opened(house(), content):
             return read
         fault = "no visible sheet of the file has anything in it"
     except UnreadableError as error:
@@ -133,7 +134,7 @@ def _sheet(read: list[Top], plain: list[Sheet]) -> Sheet:
 
 def _read(read: list[Top], said: Said) -> list[Sheet]:
     try:
-        return mapping.sheets(read, options(house(), Format.SECURE_MESSAGE), said)
+        return propose.sheets(read, options(house(), Format.SECURE_MESSAGE), said)
     except LookupError as error:
         raise Missing(f"The sheet has no {error.args[0]} in its first rows.") from None
 

@@ -9,8 +9,8 @@ from console.audit_words import actor, known_to, meanwhile, why
 from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, Action, Asked, act
 from console.timeline_data import Happened
 from console.web.asking import background, by_script, db, house, needs, now, number_of, staff
-from ingest.duplicates import file_separately
-from ingest.rereading import UnreadableError
+from ingest.replay.duplicates import file_separately
+from ingest.replay.reprocess import UnreadableError
 from workflow import presence
 from workflow.desk import AcrossCompanies, Missing, ticket_or_missing
 from workflow.models import Audit, Message, Ticket

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.browser.fortnight import ME, SUNRISE, Desk
 from tests.browser.letters import HEADINGS, form, letter

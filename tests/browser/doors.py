@@ -5,10 +5,10 @@ import smtplib
 from collections.abc import Callable
 from hashlib import sha256
 
-from ingest import smtp
-from ingest.folder import Folder
+from ingest.folder.watcher import Folder
 from ingest.intake import Intake
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
+from ingest.smtp import listener as smtp_listener
 from tests.browser.letters import SUPPORT, export, form, letter
 from tests.browser.seat import Seat
 from tests.house import together
@@ -35,7 +35,7 @@ def through_mail(house: House, _: Seat) -> None:
 
 def _send(house: House) -> None:
     with (
-        smtp.in_thread(house.settings, Intake(house).accept) as listener,
+        smtp_listener.in_thread(house.settings, Intake(house).accept) as listener,
         smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client,
     ):
         client.sendmail(RUBY[1], [SUPPORT], letter(RUBY, SUBJECT, f"{TEXT}\n\nRuby\n"))

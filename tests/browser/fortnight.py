@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers import phone_call
 from parsers.item import Format
 from tests.browser.letters import PDF, export, form, letter, png

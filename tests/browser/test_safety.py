@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Frame, Page, expect
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from parsers.text import html as text_html
 from tests.browser.awkward import PAGE, SVG, hostile_mail

@@ -62,11 +62,11 @@ def arm() -> None:
     event.listen(Session, "before_commit", lambda _: die("before commit"))
     event.listen(Session, "after_commit", lambda _: die("after commit, before reply"))
 
-    from ingest import imap  # noqa: PLC0415  # armed before the process has names of its own for it
+    from ingest.imap import reader  # noqa: PLC0415  # armed before the process has names of its own for it
     from workflow import mailer  # noqa: PLC0415
 
     after(mailer.Relay, "post", "after send, before mark")
-    before(imap, "mark", "after storing, before IMAP mark")
+    before(reader, "mark", "after storing, before IMAP mark")
     before(Path, "rename", "after reading, before file moves", lambda path, *_: path.suffix == ".xlsx")
     before(Path, "unlink", "after draining, before spool file goes", lambda path, *_: path.suffix == ".sealed")
     if os.environ.get("CHAOS_LIE"):

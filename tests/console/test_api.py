@@ -26,7 +26,7 @@ from console import delivery_data, ticket_data
 from console.api import shapes
 from console.web.app import create
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Attachment, Format
 from tests.console.command import Intake as Intake_
 from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.checkpoints import StoredCheckpoints
-from ingest.imap import Checkpoint
-from ingest.reading import read_waiting
+from ingest.imap.checkpoints import StoredCheckpoints
+from ingest.imap.reader import Checkpoint
+from ingest.processing.process import read_waiting
 from tests.console.command import Intake
 from tests.house import counted
 from tests.servers import Postgres

@@ -16,8 +16,8 @@ from sqlalchemy import select, update
 import parsers
 from console import show, show_replay, times
 from ingest import intake as door
-from ingest import parsing
-from ingest.reading import read_waiting
+from ingest.processing import parser_pool
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
 from workflow.house import House
@@ -439,7 +439,7 @@ def test_what_ends_its_parser_does_not_end_the_command(
     path = tmp_path / "poison.eml"
     path.write_bytes(MAIL.replace(b"Hello", b"poison: crash"))
     intake("deliver", "mail", path)
-    monkeypatch.setattr(parsing, "CHILD", (str(ROOT / "tests" / "ingest" / "poison_child.py"),))
+    monkeypatch.setattr(parser_pool, "CHILD", (str(ROOT / "tests" / "ingest" / "poison_child.py"),))
     said = intake("replay", 1, "--dry-run", code=1).stdout
     assert said == "1: pending: its parser was ended by signal 11\n"
     read_waiting(at_home)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from console.faults import UNREADABLE
 from ingest.intake import Arrival, Transport
 from ingest.intake import Intake as Door
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
 from tests.workbooks import hoarding

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from console import exporting
 from console.exporting import COLUMNS, TEXT, chosen, csv_bytes, rows
-from ingest.importing import Wanted, apply
+from ingest.crm_import.run import Wanted, apply
 from parsers.crm_export.table import FORMULA, escape, unescape
 from tests.console.command import Intake
 from tests.house import HandClock, Woken, complete, mail, reach, staff, ticket_of

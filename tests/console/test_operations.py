@@ -16,12 +16,12 @@ from sqlalchemy import event, select, update
 from console.house_data import status_data
 from console.operations_data import with_links
 from console.web.app import create
+from ingest.column_mapping.apply import keep, opened
+from ingest.column_mapping.propose import Said, sheets
 from ingest.intake import Arrival, Intake, Transport
-from ingest.mapped import keep, opened
-from ingest.mapping import Said, sheets
-from ingest.options import options
-from ingest.parsing import isolated
-from ingest.reading import read_waiting
+from ingest.parser_options import options
+from ingest.processing.parser_pool import isolated
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.house import START, HandClock, Woken, call, company, counted, mail, reach, staff, ticket_of
 from tests.web import at_desk

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from tests.console.command import Intake, New, Shown
 from workflow import outbox, sweep
 from workflow.house import House, open_house

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingest.smtp import Listener
+from ingest.smtp.listener import Listener
 from tests.ingest import token_endpoint
 from tests.ingest.smtp_client import Client, Stored, doors
 from tests.ingest.token_endpoint import Endpoint

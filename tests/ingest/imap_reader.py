@@ -10,11 +10,11 @@ from functools import partial
 from sqlalchemy import select
 
 from console.house_data import status_data
-from ingest.checkpoints import StoredCheckpoints
-from ingest.imap import Door, Pace, read_all
+from ingest.imap.checkpoints import StoredCheckpoints
+from ingest.imap.reader import Door, Pace, read_all
+from ingest.imap.unfetched import settle
 from ingest.intake import Arrival, Intake
-from ingest.reading import read_waiting
-from ingest.unfetched import settle
+from ingest.processing.process import read_waiting
 from tests.ingest import imap_proxy
 from tests.ingest.imap_proxy import UID_FETCH
 from tests.ingest.test_imap import QUICK, until

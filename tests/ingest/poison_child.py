@@ -11,7 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import parsers
-from ingest import parse_child
+from ingest.processing import parser_process
 from parsers.item import Format, InboundItem
 from parsers.mail import message
 from parsers.options import Options
@@ -59,4 +59,4 @@ def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
 
 if __name__ == "__main__":
     parsers.PARSERS[Format.MAIL] = poisoned  # type: ignore[index]  # as a test's monkeypatch does
-    parse_child.main()
+    parser_process.main()

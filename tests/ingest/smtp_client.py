@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ingest.intake import Accept, Arrival, Transport
-from ingest.smtp import Listener, in_thread
+from ingest.smtp.listener import Listener, in_thread
 from workflow.settings import Settings
 
 DESK = "support@billing.example"

@@ -16,10 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from console.house_data import status_data
-from ingest.backfill import NO_FORM, Backfill
-from ingest.eastern import moment_of, wall_before
-from ingest.form_checkpoints import FormCheckpoints
-from ingest.formstack_api import (
+from ingest.formstack.api import (
     AWAY,
     BUSY,
     ENCRYPTED,
@@ -36,9 +33,12 @@ from ingest.formstack_api import (
     Pace,
     StoppedError,
 )  # fmt: skip
+from ingest.formstack.backfill import NO_FORM, Backfill
+from ingest.formstack.checkpoints import FormCheckpoints
+from ingest.formstack.eastern import moment_of, wall_before
+from ingest.formstack.submission import Field, Submission, submission, webhook_body
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
-from ingest.submission import Field, Submission, submission, webhook_body
+from ingest.processing.process import read_waiting
 from parsers.formstack import submission as parser
 from parsers.item import Address, Format, InboundItem
 from tests.house import START, HandClock, Steady, counted, together

@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
 from console.house_data import status_data
-from ingest import folder as folder_module
-from ingest.folder import IDENTITY, Folder, identity, serve
+from ingest.folder import watcher as folder_module
+from ingest.folder.watcher import IDENTITY, Folder, identity, serve
 from ingest.intake import Arrival, Intake, Transport
 from tests.house import HandClock, counted, together
 from workflow.house import House
@@ -240,7 +240,7 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House
     ["~Nora urgent.xlsx", "x.xlsx.tmp", "x.part", "x.XLSX.Part", "x.xlsx~", ".hidden.xlsx", "x.lnk", "~$big.xlsx"],
 )
 def test_what_is_left_alone_for_long_is_named(house: House, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 0.3)
+    monkeypatch.setattr("ingest.folder.watcher.LEFT_ALONE_SECONDS", 0.3)
     folder = Folder(house, Intake(house).accept)
     (folder.path / name).write_bytes(workbook("one"))
     folder.scan()
@@ -254,7 +254,7 @@ def test_what_is_left_alone_for_long_is_named(house: House, name: str, monkeypat
     assert "rename it" in named(house)[name]
     (need,) = [need for need in status_data(house)["needs"] if name in need]
     assert "1 file cannot be taken" in need
-    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 900)
+    monkeypatch.setattr("ingest.folder.watcher.LEFT_ALONE_SECONDS", 900)
     Folder(house, Intake(house).accept).scan()
     assert name in named(house), "a restart does not forget it"
     (folder.path / name).rename(folder.path / "export.xlsx")
@@ -266,9 +266,9 @@ def test_what_is_left_alone_for_long_is_named(house: House, name: str, monkeypat
 def test_a_file_that_still_grows_under_an_interim_name_is_not_named(
     house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 60)
+    monkeypatch.setattr("ingest.folder.watcher.LEFT_ALONE_SECONDS", 60)
     now = [time.monotonic()]
-    monkeypatch.setattr("ingest.folder.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("ingest.folder.watcher.time", SimpleNamespace(monotonic=lambda: now[0]))
     for size in (1, 2, 3):
         (folder.path / "x.xlsx.part").write_bytes(b"x" * size)
         folder.scan()
@@ -285,7 +285,7 @@ def test_a_file_that_still_grows_under_an_interim_name_is_not_named(
 def test_what_programs_leave_for_themselves_is_never_named(
     house: House, folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.folder.LEFT_ALONE_SECONDS", 0)
+    monkeypatch.setattr("ingest.folder.watcher.LEFT_ALONE_SECONDS", 0)
     (folder.path / name).write_bytes(b"x" * 165)
     (folder.path / ".snapshot").mkdir()
     folder.scan()
@@ -318,7 +318,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
         return intake.accept(arrival)
 
     folder = Folder(house, accept)
-    monkeypatch.setattr("ingest.folder.backoff", lambda _attempts: timedelta(0))
+    monkeypatch.setattr("ingest.folder.watcher.backoff", lambda _attempts: timedelta(0))
     for name in "abc":
         (folder.path / f"{name}.xlsx").write_bytes(workbook(name))
     with capture_logs() as lines:
@@ -392,7 +392,7 @@ def test_a_file_that_cannot_be_moved_leaves_no_pile_of_reasons(
     def rename(path: Path, _target: Path) -> Path:
         raise PermissionError(13, "no", str(path))
 
-    monkeypatch.setattr("ingest.folder.backoff", lambda _attempts: timedelta(0))
+    monkeypatch.setattr("ingest.folder.watcher.backoff", lambda _attempts: timedelta(0))
     (folder.path / "a.xlsx").write_bytes(b"no workbook")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
@@ -448,7 +448,7 @@ def test_a_name_that_is_not_utf8_ends_no_process(
     house: House, monkeypatch: pytest.MonkeyPatch, name: bytes, unwatched: float
 ) -> None:
     """The watcher cannot name such a file: when it comes, grows, is moved by us or renamed."""
-    monkeypatch.setattr("ingest.folder.UNWATCHED_SECONDS", unwatched)
+    monkeypatch.setattr("ingest.folder.watcher.UNWATCHED_SECONDS", unwatched)
     folder, rounds, stop = house.settings.dropbox, [0], threading.Event()
 
     def round_done() -> None:
@@ -497,7 +497,7 @@ def test_whatever_the_watcher_raises_files_are_taken(
     def fail(*_args: object, **_options: object) -> Iterator[None]:
         raise fault
 
-    monkeypatch.setattr("ingest.folder.watch", fail)
+    monkeypatch.setattr("ingest.folder.watcher.watch", fail)
     stop = threading.Event()
     thread = threading.Thread(target=serve, args=(house, Intake(house).accept, stop))
     with capture_logs() as lines:

@@ -19,12 +19,13 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from console.running import stopping
-from ingest import imap, imap_session
-from ingest.imap import Checkpoint, Door, Pace, read_all, serve
-from ingest.imap_session import RefusedError
+from ingest.imap import connection as imap_connection
+from ingest.imap import reader
+from ingest.imap.connection import RefusedError
+from ingest.imap.mailboxes import mailboxes
+from ingest.imap.oauth2 import TokenRefusedError, Tokens
+from ingest.imap.reader import Checkpoint, Door, Pace, read_all, serve
 from ingest.intake import Arrival, Transport
-from ingest.mailboxes import mailboxes
-from ingest.oauth2 import TokenRefusedError, Tokens
 from parsers.item import Format
 from tests.ingest import dovecot
 from tests.ingest.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
@@ -50,7 +51,7 @@ def server() -> Iterator[Dovecot]:
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers notice at once that they should stop."""
-    monkeypatch.setattr(imap, "SLICE", 0.02)
+    monkeypatch.setattr(reader, "SLICE", 0.02)
 
 
 users = (f"desk{number}@example.org" for number in itertools.count(1))
@@ -262,7 +263,7 @@ def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
 def test_mail_arrives_by_poll_where_there_is_no_idle_or_it_says_nothing(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap_session.Client, "notified", lambda _client, seconds: time.sleep(seconds))  # deaf
+    monkeypatch.setattr(imap_connection.Client, "notified", lambda _client, seconds: time.sleep(seconds))  # deaf
     with reading(intake, like(box, host=host), poll=0.1):
         intake.idle(looks=2)
         server.deliver(user, mail("one"))
@@ -336,11 +337,11 @@ def test_mail_that_comes_between_select_and_search_needs_no_poll(
 def test_mail_announced_amid_other_answers_is_looked_for_soon(
     box: Mailbox, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with scripted(b"OK in") as (fake, _), imap_session.connected(fake, 5) as client:
-        imap_session.login(client, fake, None)  # the fake announces a mail meanwhile
+    with scripted(b"OK in") as (fake, _), imap_connection.connected(fake, 5) as client:
+        imap_connection.login(client, fake, None)  # the fake announces a mail meanwhile
         assert client.announced()
         assert not client.announced()
-    monkeypatch.setattr(imap_session.Client, "announced", lambda _client: True)
+    monkeypatch.setattr(imap_connection.Client, "announced", lambda _client: True)
     with reading(intake, like(box, host=BARE)):
         intake.idle(looks=3)
 
@@ -476,7 +477,7 @@ def test_a_folder_made_anew_under_the_reader_is_read_from_its_start(
 def test_a_mail_that_vanished_is_skipped(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, sizes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap, "SIZES", sizes)
+    monkeypatch.setattr(reader, "SIZES", sizes)
     for number in range(4):
         server.deliver(user, mail(str(number)))
 
@@ -496,8 +497,8 @@ def test_a_mail_that_vanished_is_skipped(
 def test_long_ranges_of_uids_are_searched_in_windows(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap_session, "WINDOW", 2)
-    monkeypatch.setattr(imap, "SIZES", 1)
+    monkeypatch.setattr(imap_connection, "WINDOW", 2)
+    monkeypatch.setattr(reader, "SIZES", 1)
     for number in range(12):
         server.deliver(user, mail(str(number)))
     with server.client(user) as person:
@@ -627,17 +628,17 @@ def scripted(login: bytes, capability: bytes = b"IMAP4rev1") -> Iterator[tuple[M
     ],
 )
 def test_a_refused_login_is_told_from_one_that_may_work_soon(login: bytes, error: type[Exception]) -> None:
-    with scripted(login) as (box, _), pytest.raises(error), imap_session.connected(box, 5) as client:
-        imap_session.login(client, box, None)
+    with scripted(login) as (box, _), pytest.raises(error), imap_connection.connected(box, 5) as client:
+        imap_connection.login(client, box, None)
 
 
 def test_no_password_is_sent_where_login_is_disabled() -> None:
     with (
         scripted(b"OK in", b"IMAP4rev1 LOGINDISABLED") as (box, heard),
         pytest.raises(RefusedError),
-        imap_session.connected(box, 5) as client,
+        imap_connection.connected(box, 5) as client,
     ):
-        imap_session.login(client, box, None)
+        imap_connection.login(client, box, None)
     assert heard
     assert b"hunter2" not in b"".join(heard)
 
@@ -707,8 +708,8 @@ def test_a_refused_token_is_renewed_once_at_once(
 
 def test_a_refused_grant_is_not_asked_for_again_at_once(box: Mailbox, endpoint: Endpoint) -> None:
     endpoint.answers = [(400, {"error": "invalid_grant"})]
-    with pytest.raises(RefusedError), imap_session.connected(box, 5) as client:
-        imap_session.login(client, box, Tokens(endpoint.grant()))
+    with pytest.raises(RefusedError), imap_connection.connected(box, 5) as client:
+        imap_connection.login(client, box, Tokens(endpoint.grant()))
     assert len(endpoint.asked) == 1
 
 

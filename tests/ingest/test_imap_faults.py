@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from console.house_data import status_data
-from ingest import imap
-from ingest.checkpoints import StoredCheckpoints
-from ingest.imap import Checkpoint
+from ingest.imap import reader as imap_reader
+from ingest.imap.checkpoints import StoredCheckpoints
+from ingest.imap.reader import Checkpoint
 from ingest.intake import Arrival, Intake, Transport
-from ingest.replay import replay
-from ingest.rereading import UnreadableError, trial
+from ingest.replay.reprocess import UnreadableError, trial
+from ingest.replay.retry import replay
 from parsers.item import Format
 from tests.house import HandClock, counted
 from tests.ingest import dovecot, imap_proxy
@@ -46,7 +46,7 @@ def proxy(server: Dovecot) -> Iterator[Proxy]:
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers notice at once that they should stop."""
-    monkeypatch.setattr(imap, "SLICE", 0.02)
+    monkeypatch.setattr(imap_reader, "SLICE", 0.02)
 
 
 users = (f"fault{number}@example.org" for number in count(1))
@@ -176,7 +176,7 @@ def test_a_mail_that_a_person_took_away_meanwhile_is_waited_for_no_longer(
 def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
     server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap, "MOST_DEFERRED", 3)
+    monkeypatch.setattr(imap_reader, "MOST_DEFERRED", 3)
     for number in range(6):
         server.deliver(user, mail(f"mail {number}"))
     proxy.spoil = spoiling(NO)

@@ -11,9 +11,9 @@ import pytest
 from openpyxl import Workbook
 from sqlalchemy import select
 
-from ingest import importing
-from ingest.crm_rows import Terms
-from ingest.importing import Told, Wanted, apply, plan
+from ingest.crm_import import run
+from ingest.crm_import.rows import Terms
+from ingest.crm_import.run import Told, Wanted, apply, plan
 from ingest.intake import Intake
 from parsers.item import ParseError
 from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, ticket_of, together
@@ -243,7 +243,7 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_house: House)
 
 
 def test_doors_have_their_turn_while_a_large_file_is_imported(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "BATCH", 100)  # long enough for a waiting door to ask every tenth of a second only
+    monkeypatch.setattr(run, "BATCH", 100)  # long enough for a waiting door to ask every tenth of a second only
     door, stop, taken, at = Intake(house), Event(), list[int](), list[int]()
 
     def deliveries() -> None:
@@ -252,7 +252,7 @@ def test_doors_have_their_turn_while_a_large_file_is_imported(house: House, monk
 
     def moving_in() -> None:
         raw = as_csv([line(n) for n in range(400)])
-        importing.apply(house, wanted(raw), by="Olga", step=lambda _done, _of: at.append(len(taken)))
+        run.apply(house, wanted(raw), by="Olga", step=lambda _done, _of: at.append(len(taken)))
         stop.set()
 
     assert together(deliveries, moving_in) == []

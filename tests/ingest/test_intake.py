@@ -10,9 +10,10 @@ from sqlalchemy import event, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import parsers
-from ingest import intake, reading
+from ingest import intake
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing import process
+from ingest.processing.process import read_waiting
 from parsers.item import Format, InboundItem, ParseError
 from tests.house import ANN, HandClock, Woken, call, counted, mail, together
 from tests.ingest.smtp_client import until
@@ -212,7 +213,7 @@ def test_reading_files_each_item_and_is_done_once(any_house: House, monkeypatch:
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three"))
     assert read_waiting(house) == 1
     assert read_waiting(house) == 0
-    reading.read(house, number)
+    process.read(house, number)
     read = delivery(house, number)
     assert (read.state, read.items, read.reason, read.processed_at) == (DeliveryState.PROCESSED, 3, "", house.clock())
     assert (counted(house, Filing), counted(house, Ticket)) == (3, 3)
@@ -301,7 +302,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
-    for place in ("ingest.parse_child", "workflow.reception"):
+    for place in ("ingest.processing.parser_process", "workflow.reception"):
         monkeypatch.setattr(f"{place}.storable", lambda one: one)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):
@@ -312,7 +313,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
 
 def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(house: House, clock: HandClock) -> None:
     number = Intake(house).accept(call())
-    assert [one.number for one in reading._claim(house, 1)] == [number]  # and then it died
+    assert [one.number for one in process._claim(house, 1)] == [number]  # and then it died
     assert read_waiting(house) == 0
     clock.turn(seconds=60)
     assert read_waiting(house) == 1

@@ -29,12 +29,13 @@ from werkzeug.serving import make_server
 from console.house_data import status_data
 from console.main import cli
 from ingest import intake as intake_module
-from ingest import linked_files, smtp
-from ingest.fetching import Fetched
+from ingest.formstack.spool import SPOOL, Spool, drain
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
-from ingest.smtp import Listener, in_thread
-from ingest.spool import SPOOL, Spool, drain
+from ingest.linked_files import fetch as linked_files_fetch
+from ingest.linked_files.download import Fetched
+from ingest.processing.process import read_waiting
+from ingest.smtp import listener as smtp_listener
+from ingest.smtp.listener import Listener, in_thread
 from parsers.item import Format
 from tests.house import HandClock, counted
 from tests.ingest.smtp_client import DESK, Client
@@ -130,14 +131,14 @@ def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
 def test_a_session_that_breaks_us_is_answered_and_named_for_a_day(
     house: House, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, fault = smtp._envelope, KeyError("words of a customer")
+    whole, fault = smtp_listener._envelope, KeyError("words of a customer")
 
     def envelope(server: Any, session: Any, given: Any) -> dict[str, object]:
         if given.mail_from == "poison@clinic.example":
             raise fault
         return whole(server, session, given)
 
-    monkeypatch.setattr(smtp, "_envelope", envelope)
+    monkeypatch.setattr(smtp_listener, "_envelope", envelope)
     with listening(house, Intake(house).accept) as listener, Client(listener) as client:
         client.say("EHLO me", "MAIL FROM:<poison@clinic.example>", f"RCPT TO:<{DESK}>", "DATA")
         client.send(b"Subject: x\r\n\r\ny\r\n.\r\n")
@@ -327,16 +328,16 @@ def test_a_linked_file_that_breaks_us_is_tried_again_and_those_beside_it_are_kep
             raise KeyError(POISON)
         return Fetched("a.txt", "text/plain", url.encode())
 
-    whole = linked_files._keep
+    whole = linked_files_fetch._keep
 
     def keep(house: House, claim: Any, file: Fetched) -> None:
         if where == "_keep" and claim.url.endswith("/1"):
             raise KeyError(POISON)
         whole(house, claim, file)
 
-    monkeypatch.setattr(linked_files, "fetch", fetch)
-    monkeypatch.setattr(linked_files, "_keep", keep)
-    linked_files.fetch_waiting(house)
+    monkeypatch.setattr(linked_files_fetch, "fetch", fetch)
+    monkeypatch.setattr(linked_files_fetch, "_keep", keep)
+    linked_files_fetch.fetch_waiting(house)
     with house.store.reading() as session:
         links = {link.url[-1]: (link.state, link.reason) for link in session.scalars(select(LinkedFile))}
     assert links["0"][0] is links["2"][0] is LinkState.FETCHED

@@ -14,12 +14,12 @@ from sqlalchemy import select, update
 
 from console import metrics
 from console.house_data import status_data
-from ingest import linked_files
-from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch
 from ingest.intake import Arrival, Intake, Transport
-from ingest.linked_files import fetch_waiting
-from ingest.reading import read_waiting
-from ingest.rereading import apply, preview
+from ingest.linked_files import fetch as linked_files_fetch
+from ingest.linked_files.download import Bounds, Fetched, NotFetchedError, fetch
+from ingest.linked_files.fetch import fetch_waiting
+from ingest.processing.process import read_waiting
+from ingest.replay.reprocess import apply, preview
 from parsers.item import Format
 from tests.house import HandClock, Woken, audited, counted
 from tests.ingest.file_server import FileServer, gives, status, trickles
@@ -169,7 +169,7 @@ def test_a_file_that_comes_at_the_second_try_is_kept(house: House, files: FileSe
 def test_a_worker_that_dies_each_time_does_not_try_for_ever(house: House, files: FileServer, clock: HandClock) -> None:
     form(house, f"{files.url}/a.pdf")
     for _ in range(TRIES):
-        assert len(linked_files._claim(house)) == 1
+        assert len(linked_files_fetch._claim(house)) == 1
         clock.turn(minutes=2)
     assert fetch_waiting(house, files.trusting) == 1
     assert files.asked == []
@@ -179,11 +179,11 @@ def test_a_worker_that_dies_each_time_does_not_try_for_ever(house: House, files:
 def test_two_workers_with_one_file_keep_it_once(any_house: House, files: FileServer, clock: HandClock) -> None:
     files.answers["/a.pdf"] = gives(PDF)
     form(any_house, f"{files.url}/a.pdf")
-    (slow,) = linked_files._claim(any_house)
+    (slow,) = linked_files_fetch._claim(any_house)
     clock.turn(minutes=2)
     assert fetch_waiting(any_house, files.trusting) == 1
-    linked_files._keep(any_house, slow, Fetched("b.pdf", "application/pdf", PDF))
-    linked_files._put_off(any_house, slow, NotFetchedError("late", final=True))
+    linked_files_fetch._keep(any_house, slow, Fetched("b.pdf", "application/pdf", PDF))
+    linked_files_fetch._put_off(any_house, slow, NotFetchedError("late", final=True))
     assert counted(any_house, StoredAttachment) == 1
     assert NOT_FETCHED not in caveats(any_house)
 
@@ -191,7 +191,7 @@ def test_two_workers_with_one_file_keep_it_once(any_house: House, files: FileSer
 def test_the_clock_fetches_when_no_worker_does(
     house: House, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linked_files, "public_tls", lambda: files.trusting)
+    monkeypatch.setattr(linked_files_fetch, "public_tls", lambda: files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
     form(house, f"{files.url}/a.pdf")
     sweep(house, redis_away=lambda: True)

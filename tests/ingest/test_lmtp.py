@@ -3,7 +3,7 @@
 import pytest
 
 from ingest.intake import Arrival, Transport
-from ingest.smtp import Listener
+from ingest.smtp.listener import Listener
 from tests.ingest.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors
 
 LMTP = Transport.LMTP

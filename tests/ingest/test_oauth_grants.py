@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError
 from console import metrics
 from console.house_data import status_data
 from console.show import left as in_words
-from ingest.grants import StoredGrant
-from ingest.oauth2 import TokenRefusedError, Tokens
+from ingest.imap.oauth2 import TokenRefusedError, Tokens
+from ingest.imap.token_store import StoredGrant
 from tests.house import HandClock, Steady
 from tests.ingest.token_endpoint import Endpoint
 from tests.web import at_desk

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.options import options
+from ingest.parser_options import options
 from parsers.item import Format
 from parsers.options import Options, Profile
 from parsers.secure_message import columns as secure_message_columns

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import select
 
 import parsers
-from ingest import parsing, reading
 from ingest.intake import Arrival, Intake, Transport
-from ingest.parsing import BrokenError, EndedError, isolated, parse
-from ingest.reading import read, read_waiting
+from ingest.processing import parser_pool, process
+from ingest.processing.parser_pool import BrokenError, EndedError, isolated, parse
+from ingest.processing.process import read, read_waiting
 from parsers.item import Format, ParseError
 from parsers.options import PLAIN, Options
 from parsers.secure_message import preview
@@ -74,7 +74,7 @@ def limits(settings: Settings, seconds: float) -> Settings:
 @pytest.fixture
 def poison(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Parsers in processes of their own, whose mail parser does what the mail says."""
-    monkeypatch.setattr(parsing, "CHILD", POISON)
+    monkeypatch.setattr(parser_pool, "CHILD", POISON)
     with isolated(limits):
         yield
 
@@ -108,7 +108,7 @@ def test_a_form_and_a_workbook_too(every_parser: None) -> None:
 def test_a_parser_knows_none_of_our_settings(every_parser: None, monkeypatch: pytest.MonkeyPatch) -> None:
     del every_parser
     monkeypatch.setenv("INTAKE_SECRET_KEYS", "secret")
-    child = parsing._Child(2**30, 10)
+    child = parser_pool._Child(2**30, 10)
     try:
         assert not [k for k in psutil.Process(child._process.pid).environ() if k.startswith("INTAKE_")]
     finally:
@@ -164,19 +164,19 @@ def test_what_a_library_prints_does_not_get_between_the_answers(poison: None) ->
 def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(every_parser: None) -> None:
     del every_parser
     told = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
-    assert parsing.top(told, PLAIN) == parsers.top(told) == [
+    assert parser_pool.top(told, PLAIN) == parsers.top(told) == [
         ("Sheet", [(1, {1: "Datum", 2: "Klinik"}), (2, {1: "5/1/2026", 2: "Nordklinik"})])
     ]  # fmt: skip
     with pytest.raises(ParseError, match=r"."):
-        parsing.top(b"", PLAIN)
+        parser_pool.top(b"", PLAIN)
 
 
 def test_a_workbook_that_hoards_ends_its_parser_and_nobody_else(settings: Settings) -> None:
     limits = settings.model_copy(update={"parse_memory": 120 * 1024 * 1024})
     with isolated(limits):
         with pytest.raises(EndedError, match="more memory than one item may have"):
-            parsing.top(hoarding("Datum", "Klinik"), PLAIN)
-        assert parsing.top(book(["Datum"]), PLAIN) == [("Sheet", [(1, {1: "Datum"})])]
+            parser_pool.top(hoarding("Datum", "Klinik"), PLAIN)
+        assert parser_pool.top(book(["Datum"]), PLAIN) == [("Sheet", [(1, {1: "Datum"})])]
 
 
 def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,14 +188,14 @@ def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPa
 def test_an_answer_may_hold_items_and_nothing_that_does_something() -> None:
     evil = pickle.dumps(("items", [os.getcwd]))
     with pytest.raises(pickle.UnpicklingError):
-        parsing._Unpickler(io.BytesIO(evil)).load()
+        parser_pool._Unpickler(io.BytesIO(evil)).load()
 
 
 def test_no_parser_survives_the_process_it_works_for(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "SLOW_SECONDS", 60.0)  # a slow machine's parser would end with its item
+    monkeypatch.setattr(parser_pool, "SLOW_SECONDS", 60.0)  # a slow machine's parser would end with its item
     with isolated(limits):
         parse(Format.MAIL, letter())
-        lanes = parsing._lanes
+        lanes = parser_pool._lanes
         assert lanes is not None
         processes = [child._process for child in lanes._all]
         assert [p.poll() for p in processes] == [None]
@@ -250,7 +250,7 @@ def test_one_parser_is_always_left_for_items_that_have_done_no_harm(
     clock.turn(seconds=30)
     read_waiting(house)
     read_waiting(house)
-    assert parsing.room() == 1
+    assert parser_pool.room() == 1
     arrive(house, letter())
     read_waiting(house)
     until(lambda: counted(house, Ticket) == 1)
@@ -260,7 +260,7 @@ def test_items_are_filed_in_the_order_they_came(
     house: House, every_parser: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del every_parser
-    monkeypatch.setattr(reading, "PATIENCE_SECONDS", 30)  # this machine may have much else to do
+    monkeypatch.setattr(process, "PATIENCE_SECONDS", 30)  # this machine may have much else to do
     numbers = [arrive(house, letter("x" * (200_000 if n % 3 == 0 else 10))) for n in range(12)]
     read_waiting(house)
     with house.store.reading() as session:
@@ -314,13 +314,13 @@ def test_reading_one_now_counts_its_attempts_too(house: House, poison: None, clo
 def test_one_that_somebody_else_reads_is_left_to_them(house: House) -> None:
     """The folder looks every second, and a worker may be faster: looking is no attempt."""
     number = arrive(house, letter())
-    [claimed] = reading._claim(house, 1)
+    [claimed] = process._claim(house, 1)
     for _ in range(5):
         read(house, number)
     assert delivery(house, number).attempts == 1
     assert (
         together(
-            lambda: read(house, number, patience=10), lambda: reading._settle(house, reading._begin(house, claimed))
+            lambda: read(house, number, patience=10), lambda: process._settle(house, process._begin(house, claimed))
         )
         == []
     )

@@ -11,11 +11,11 @@ import structlog
 from sqlalchemy import event, select
 
 import parsers
-from ingest import rereading
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
-from ingest.replay import dismiss, replay
-from ingest.rereading import Becoming, Reread, UnreadableError, apply, preview, trial
+from ingest.processing.process import read_waiting
+from ingest.replay import reprocess
+from ingest.replay.reprocess import Becoming, Reread, UnreadableError, apply, preview, trial
+from ingest.replay.retry import dismiss, replay
 from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseError
 from tests.house import ANN, START, HandClock, Woken, call, company, counted, mail, phoned, row, staff, together
 from workflow import outbox
@@ -221,7 +221,7 @@ def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
     number = read_in(house)
     with house.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.FAILED
-    monkeypatch.setattr(rereading, "MOST_TRIED", 2)
+    monkeypatch.setattr(reprocess, "MOST_TRIED", 2)
     reads(*[row(str(n)) for n in range(5)])
     tried = trial(house, number)
     assert (tried.filed, tried.left, len(tried.becoming)) == (1, 4, 2)

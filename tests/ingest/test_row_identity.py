@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Format, InboundItem
 from parsers.secure_message import workbook as secure_message_workbook
 from tests.house import counted

@@ -10,14 +10,14 @@ import psutil
 import pytest
 from sqlalchemy import func, select
 
-from ingest import parsing, reading
-from ingest.folder import Folder
+from ingest.folder.rejected_rows import rejected_rows, workbook
+from ingest.folder.watcher import Folder
 from ingest.intake import Arrival, Intake, Transport
-from ingest.parsing import isolated
-from ingest.reading import read, read_waiting
-from ingest.rejected import rejected_rows, workbook
-from ingest.replay import dismiss
-from ingest.rereading import apply, preview
+from ingest.processing import parser_pool, process
+from ingest.processing.parser_pool import isolated
+from ingest.processing.process import read, read_waiting
+from ingest.replay.reprocess import apply, preview
+from ingest.replay.retry import dismiss
 from parsers import PARSERS, parse
 from parsers.item import Format, InboundItem, ParseError, RejectedRow
 from tests.house import HandClock, counted
@@ -109,7 +109,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
 ) -> None:
     del lanes
     number = arrive(house, table(*rows(MANY)))
-    file, seen = reading._file_some, []
+    file, seen = process._file_some, []
 
     def interrupted(*given: object, last: bool) -> bool:
         if counted(house, Filing) >= 1_000:
@@ -117,7 +117,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
         seen.append(given[3])
         return file(*given, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reading, "_file_some", interrupted)
+    monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read(house, number)
     assert counted(house, Ticket) == 1_000
@@ -125,10 +125,10 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     assert (progress.delivery, progress.filed) == (number, 1_000)
     assert adds_up(house)["opened"] == 1_000
 
-    monkeypatch.setattr(reading, "_file_some", file)
+    monkeypatch.setattr(process, "_file_some", file)
     skipped = []
-    start = parsing.start
-    monkeypatch.setattr(parsing, "start", lambda *given: skipped.append(given[3]) or start(*given))
+    start = parser_pool.start
+    monkeypatch.setattr(parser_pool, "start", lambda *given: skipped.append(given[3]) or start(*given))
     read(house, number)
     assert skipped == []  # somebody else may still be at it
     clock.turn(seconds=READING.total_seconds() + 1)
@@ -143,8 +143,8 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
 ) -> None:
     del lanes
     number = arrive(house, table(*rows(MANY)))
-    file = reading._file_some
-    monkeypatch.setattr(reading, "AT_ONCE", 1)
+    file = process._file_some
+    monkeypatch.setattr(process, "AT_ONCE", 1)
     for _ in range(4):
         before = counted(house, Filing)
 
@@ -153,11 +153,11 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
                 raise KeyboardInterrupt
             return file(*given, last=last)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(reading, "_file_some", interrupted)
+        monkeypatch.setattr(process, "_file_some", interrupted)
         with pytest.raises(KeyboardInterrupt):
             read(house, number)
         clock.turn(minutes=2)
-    monkeypatch.setattr(reading, "_file_some", file)
+    monkeypatch.setattr(process, "_file_some", file)
     read(house, number)
     assert delivery(house, number).state is DeliveryState.PROCESSED
     assert counted(house, Ticket) == MANY
@@ -168,17 +168,17 @@ def test_two_that_read_it_at_once_double_nothing(
 ) -> None:
     """The first one's host was suspended for longer than its lease."""
     del lanes
-    house, file = postgres_house, reading._file_some
+    house, file = postgres_house, process._file_some
     number = arrive(house, table(*rows(MANY)))
 
     def overtaken(*given: object, last: bool) -> bool:
         if counted(house, Filing) == 1_000:
-            monkeypatch.setattr(reading, "_file_some", file)
+            monkeypatch.setattr(process, "_file_some", file)
             clock.turn(minutes=2)
             read(house, number)
         return file(*given, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reading, "_file_some", overtaken)
+    monkeypatch.setattr(process, "_file_some", overtaken)
     read(house, number)
     assert adds_up(house) == {"received": MANY, "opened": MANY}
 
@@ -186,14 +186,14 @@ def test_two_that_read_it_at_once_double_nothing(
 def test_nobody_behind_a_large_file_waits_for_it(house: House, lanes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     del lanes
     number, small = arrive(house, table(*rows(MANY))), letter(house)
-    file = reading._file_some
+    file = process._file_some
 
     def after_the_letter(*given: object, last: bool) -> bool:
         if given[2] == number:
             until(lambda: delivery(house, small).state is DeliveryState.PROCESSED)
         return file(*given, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reading, "_file_some", after_the_letter)
+    monkeypatch.setattr(process, "_file_some", after_the_letter)
     read_waiting(house)
     until(lambda: delivery(house, number).state is DeliveryState.PROCESSED)
     assert counted(house, Ticket) == MANY + 1

@@ -6,10 +6,10 @@ import openpyxl
 import pytest
 from sqlalchemy import delete, select, update
 
-from ingest import reading
-from ingest.parsing import isolated
-from ingest.reading import read
-from ingest.rereading import apply, preview
+from ingest.processing import process
+from ingest.processing.parser_pool import isolated
+from ingest.processing.process import read
+from ingest.replay.reprocess import apply, preview
 from parsers.item import SheetCounts
 from tests.house import HandClock
 from tests.ingest.test_rows import MANY, adds_up, arrive, letter, rows, table
@@ -85,18 +85,18 @@ def test_the_next_reader_counts_the_rows_that_the_one_before_has_filed(
     house: House, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     del lanes
-    number, file = arrive(house, table(*rows(MANY))), reading._file_some
+    number, file = arrive(house, table(*rows(MANY))), process._file_some
 
     def interrupted(*given: object, last: bool) -> bool:
         if last:
             raise KeyboardInterrupt
         return file(*given, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reading, "_file_some", interrupted)
+    monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read(house, number)
     assert kept(house, number) == []
-    monkeypatch.setattr(reading, "_file_some", file)
+    monkeypatch.setattr(process, "_file_some", file)
     clock.turn(seconds=READING.total_seconds() + 1)
     read(house, number)
     assert [one.items for one in kept(house, number)] == [MANY]

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from ingest import smtp_session
 from ingest.intake import Arrival, Transport
-from ingest.smtp import HOPS, LATER, Listener
-from ingest.smtp_session import CHUNK
+from ingest.smtp import session
+from ingest.smtp.listener import HOPS, LATER, Listener
+from ingest.smtp.session import CHUNK
 from parsers.item import Format
 from tests.ingest.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
 
@@ -292,7 +292,7 @@ def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored
 
 
 def test_a_client_that_talks_before_it_is_greeted_is_sent_away(door: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp_session, "GREET", 0.1)  # a busy machine may take longer than the real one to say anything
+    monkeypatch.setattr(session, "GREET", 0.1)  # a busy machine may take longer than the real one to say anything
     with Client(door, greeted=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ingest.intake import Transport
-from ingest.smtp import Listener
-from ingest.smtp_session import CHUNK, ERRORS, GIVE_UP, JUNK
+from ingest.smtp.listener import Listener
+from ingest.smtp.session import CHUNK, ERRORS, GIVE_UP, JUNK
 from tests.ingest.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
 
 LMTP = Transport.LMTP

@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from ingest import smtp_room
 from ingest.intake import Arrival
-from ingest.smtp import LATER, Listener
-from ingest.smtp_room import FIRST, SHARED, Room, Share
-from ingest.smtp_session import CHUNK
+from ingest.smtp import memory
+from ingest.smtp.listener import LATER, Listener
+from ingest.smtp.memory import FIRST, SHARED, Room, Share
+from ingest.smtp.session import CHUNK
 from tests.ingest.smtp_client import Client, Stored, doors, until
 
 LIMIT = 4 * CHUNK
@@ -23,8 +23,8 @@ NO_ROOM = "452 4.3.1 too much mail at once, try again later"
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message of more than 64 KiB is a large one, and waits for half a second."""
-    monkeypatch.setattr(smtp_room, "SMALL", CHUNK)
-    monkeypatch.setattr(smtp_room, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(memory, "SMALL", CHUNK)
+    monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.5)
 
 
 def half(listener: Listener) -> Client:

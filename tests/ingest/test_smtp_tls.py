@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.smtp import Listener
-from ingest.smtp_session import CHUNK
+from ingest.smtp.listener import Listener
+from ingest.smtp.session import CHUNK
 from tests.ingest.smtp_client import FROM, HELLO, TO, Client, Stored, certificate, doors, until
 
 

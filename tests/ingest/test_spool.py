@@ -13,9 +13,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select
 from sqlalchemy.exc import DataError, OperationalError
 
-from ingest import spool as spooling
+from ingest.formstack import spool as spooling
+from ingest.formstack.spool import SPOOL, Drainer, Spool, drain
 from ingest.intake import Accept, Arrival, Intake, Transport
-from ingest.spool import SPOOL, Drainer, Spool, drain
 from parsers.item import Format
 from tests.house import HandClock, counted, together
 from tests.ingest.smtp_client import until

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
 
 from ingest.intake import Intake
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.formstack.values import Json
 from tests.house import counted
 from webhooks.app import create

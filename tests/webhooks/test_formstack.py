@@ -16,10 +16,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from werkzeug.serving import make_server
 
-from ingest import spool
+from ingest.formstack import spool
+from ingest.formstack.spool import Spool
 from ingest.intake import AcceptAll, Arrival, Intake
-from ingest.reading import read_waiting
-from ingest.spool import Spool
+from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.house import counted
 from tests.ingest.smtp_client import until

@@ -12,8 +12,8 @@ from redis import Redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
+from ingest.formstack.spool import SPOOL, Spool
 from ingest.intake import Intake
-from ingest.spool import SPOOL, Spool
 from parsers.item import Address
 from tests.house import HandClock, Woken, call, counted, mail, ticket_of
 from tests.servers import Valkey, free_port

@@ -8,7 +8,7 @@ from sqlalchemy import inspect, select
 
 import parsers
 from ingest.intake import Arrival, Intake, Transport
-from ingest.reading import read_waiting
+from ingest.processing.process import read_waiting
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
 from tests.house import HandClock, call, complete, counted, mail
 from tests.servers import Relay

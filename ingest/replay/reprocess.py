@@ -8,11 +8,11 @@ from itertools import islice
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from ingest import parsing
-from ingest.options import options
-from ingest.parsing import EndedError, Frame
-from ingest.reading import opened
-from ingest.unfetched import refuse_address
+from ingest.imap.unfetched import refuse_address
+from ingest.parser_options import options
+from ingest.processing import parser_pool
+from ingest.processing.parser_pool import EndedError, Frame
+from ingest.processing.process import opened
 from parsers.item import Format, InboundItem, Parsed, ParseError, SheetCounts
 from workflow import audit, belonging, journal, rereading, sheets
 from workflow.blobs import Vault
@@ -178,7 +178,7 @@ def parsed(house: House, number: int) -> Frame:
         transport = session.scalar(select(Delivery.transport).where(Delivery.id == number)) or ""
     with in_our_words():
         refuse_address(transport, form, raw)
-        return parsing.parse_whole(form, raw, how)
+        return parser_pool.parse_whole(form, raw, how)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from ingest.rereading import parsed
+from ingest.replay.reprocess import parsed
 from parsers.item import InboundItem
 from workflow import audit
 from workflow.desk import Missing
@@ -19,7 +19,7 @@ def file_separately(house: House, ticket: int, delivery: int, *, by: str) -> int
 
     `delivery` 0 is the newest such delivery. The two tickets are related. Returns the number of the
     new ticket. Raises Missing when nothing on the ticket came again, UnreadableError
-    (`ingest.rereading`) when the bytes cannot be read.
+    (`ingest.replay.reprocess`) when the bytes cannot be read.
     """
     duplicates = (
         select(Filing)

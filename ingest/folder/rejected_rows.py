@@ -8,10 +8,10 @@ from io import BytesIO
 import xlsxwriter
 from sqlalchemy import select
 
-from ingest import parsing
-from ingest.options import options
-from ingest.parsing import BrokenError, EndedError
-from ingest.rereading import UnreadableError, original
+from ingest.parser_options import options
+from ingest.processing import parser_pool
+from ingest.processing.parser_pool import BrokenError, EndedError
+from ingest.replay.reprocess import UnreadableError, original
 from parsers.item import WHY, ParseError, RejectedRow
 from workflow.house import House
 from workflow.models import REJECTED_ROW, Filing
@@ -60,7 +60,7 @@ def workbook(rows: Iterable[RejectedRow]) -> bytes:
 def _read(house: House, number: int) -> Iterator[RejectedRow]:
     form, raw = original(house, number)
     try:
-        with closing(parsing.start(form, raw, options(house, form)).result()) as answer:
+        with closing(parser_pool.start(form, raw, options(house, form)).result()) as answer:
             for frame in answer:
                 yield from (row for row in frame.items if isinstance(row, RejectedRow))
     except (ParseError, EndedError, BrokenError) as error:

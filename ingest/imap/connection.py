@@ -10,8 +10,8 @@ from typing import Any
 from imapclient import IMAPClient, SocketTimeout
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, IMAPClientReadOnlyError, LoginError
 
-from ingest.imap_oversized import LeftOut, take_what_fits
-from ingest.oauth2 import TokenRefusedError, Tokens
+from ingest.imap.oauth2 import TokenRefusedError, Tokens
+from ingest.imap.oversized import LeftOut, take_what_fits
 from workflow.settings import Mailbox
 
 WINDOW = 50_000  # UIDs searched in one command: imaplib gives up on an answer line of 1 MB

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingest.eastern import moment_of
+from ingest.formstack.eastern import moment_of
 
 NUMBER = re.compile(r"\w{1,64}", re.ASCII)  # of a form or submission; what else stands there is no number of theirs
 COMPOUND = ("name", "address", "product")  # fields of sub-fields, which the webhook sends one by one

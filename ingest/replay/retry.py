@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
-from ingest import unfetched
-from ingest.parsing import EndedError
-from ingest.reading import opened, read
+from ingest.imap import unfetched
+from ingest.processing.parser_pool import EndedError
+from ingest.processing.process import opened, read
 from workflow import audit
 from workflow.desk import RULE, Missing
 from workflow.house import House

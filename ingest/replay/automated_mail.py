@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from ingest.rereading import parsed
+from ingest.replay.reprocess import parsed
 from parsers.item import InboundItem
 from workflow import audit, judgement
 from workflow.desk import Missing
@@ -17,7 +17,7 @@ def make_ticket(house: House, number: int, *, by: str) -> int:
 
     Its delivery is read anew, so that its files come along, and counts as a person's from now on.
     Raises Missing when there is no such mail or it is on a ticket already, UnreadableError
-    (`ingest.rereading`) when its bytes cannot be read.
+    (`ingest.replay.reprocess`) when its bytes cannot be read.
     """
     with house.store.reading() as session:
         listed = session.get(AutomatedMail, number)

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ingest import submission
-from ingest.eastern import wall_before
-from ingest.submission import NUMBER, Field, Submission
+from ingest.formstack import submission
+from ingest.formstack.eastern import wall_before
+from ingest.formstack.submission import NUMBER, Field, Submission
 from workflow import journal
 from workflow.clock import Clock
 from workflow.settings import Settings

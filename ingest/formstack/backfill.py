@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Event
 
-from ingest.form_checkpoints import EVERY, FormCheckpoints, Here
-from ingest.formstack_api import NUMBERLESS, SIZES, Api, ApiError, Page, StoppedError, TooLargeError
+from ingest.formstack.api import NUMBERLESS, SIZES, Api, ApiError, Page, StoppedError, TooLargeError
+from ingest.formstack.checkpoints import EVERY, FormCheckpoints, Here
+from ingest.formstack.submission import NUMBER, Field, Submission, webhook_body
 from ingest.intake import Accept, Arrival, Transport
-from ingest.submission import NUMBER, Field, Submission, webhook_body
 from parsers.item import Format
 from workflow import journal
 from workflow.form_settings import Form

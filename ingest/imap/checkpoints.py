@@ -1,6 +1,6 @@
 """How far each mailbox has been read, in our own database."""
 
-from ingest.imap import Checkpoint
+from ingest.imap.reader import Checkpoint
 from workflow.models import MailboxCheckpoint
 from workflow.store import Store
 

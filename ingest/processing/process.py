@@ -14,11 +14,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, defer
 
-from ingest import parsing
+from ingest.imap.unfetched import refuse_address
 from ingest.intake import READ
-from ingest.options import options
-from ingest.parsing import Answer, BrokenError, EndedError, Frame
-from ingest.unfetched import refuse_address
+from ingest.parser_options import options
+from ingest.processing import parser_pool
+from ingest.processing.parser_pool import Answer, BrokenError, EndedError, Frame
 from parsers.item import Format, ParseError
 from workflow import journal, sheets
 from workflow.bulk import receive_all
@@ -69,7 +69,7 @@ def read_waiting(house: House) -> int:
     ahead: deque[_InHand] = deque()
     while True:
         late = time.monotonic() >= until
-        ahead.extend(_begin(house, one) for one in ([] if late else _claim(house, parsing.room())))
+        ahead.extend(_begin(house, one) for one in ([] if late else _claim(house, parser_pool.room())))
         if not ahead:
             break
         _file_in_order(house, ahead.popleft())
@@ -112,7 +112,7 @@ def _claim(house: House, most: int) -> list[_Claimed]:
     """Take up to so many for reading; of those not read at the first attempt one at a time, and last."""
     if not most:
         return []
-    now, suspects = house.clock(), 1 if parsing.spare() else 0
+    now, suspects = house.clock(), 1 if parser_pool.spare() else 0
     waiting = select(Delivery).where(Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now, READING))
     oldest = waiting.order_by(Delivery.attempts, Delivery.id).with_for_update(skip_locked=True)
     with house.store.transaction() as session:
@@ -145,7 +145,7 @@ def _begin(house: House, claimed: _Claimed) -> _InHand:
         raw = opened(house, claimed.content, claimed.blob)
         refuse_address(claimed.transport, claimed.format, raw)
         how = options(house, claimed.format)
-        return _InHand(claimed, parsing.start(claimed.format, raw, how, claimed.filed))
+        return _InHand(claimed, parser_pool.start(claimed.format, raw, how, claimed.filed))
     except Exception as error:  # noqa: BLE001  # settled with this one: those claimed with it are read all the same
         failed.set_exception(error)
     return _InHand(claimed, failed)
@@ -167,7 +167,7 @@ def _file_in_order(house: House, one: _InHand) -> None:
     if not one.parsed.done():
         one.parsed.add_done_callback(lambda _: _settle_late(house, one))
     elif one.parsed.exception() is None and one.parsed.result().more:
-        parsing.aside(lambda: _settle_late(house, one))
+        parser_pool.aside(lambda: _settle_late(house, one))
     else:
         _settle(house, one)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ingest.fetching import Bounds, Fetched, NotFetchedError, fetch
+from ingest.linked_files.download import Bounds, Fetched, NotFetchedError, fetch
 from parsers.item import Attachment
 from parsers.text import filenames
 from workflow import audit, journal

@@ -21,10 +21,10 @@ from uuid import uuid4
 from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import watch
 
+from ingest.folder.rejected_rows import rejected_rows, workbook
 from ingest.intake import Accept, Arrival, Transport
-from ingest.reading import read
-from ingest.rejected import rejected_rows, workbook
-from ingest.rereading import UnreadableError
+from ingest.processing.process import read
+from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from workflow import journal
 from workflow.blobs import write_synced

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import parsers
-from ingest.parse_child import (
+from ingest.processing.parser_process import (
     BROKEN,
     END,
     ITEM_SECONDS,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from parsers.secure_message.preview import Top
 
 LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
-CHILD = ("-m", "ingest.parse_child")
+CHILD = ("-m", "ingest.processing.parser_process")
 PIECE = 1024 * 1024
 START_SECONDS = 60.0  # for a parser to import what it needs, on a machine that has much else to do
 SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the others'

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from aiosmtpd.smtp import Envelope, Session
 
 from ingest.intake import Accept, Arrival, Transport
-from ingest.smtp_commands import GuardedLMTP, GuardedSMTP
-from ingest.smtp_grammar import Recipients
-from ingest.smtp_room import Room, Share
-from ingest.smtp_session import Crowd
+from ingest.smtp.commands import GuardedLMTP, GuardedSMTP
+from ingest.smtp.grammar import Recipients
+from ingest.smtp.memory import Room, Share
+from ingest.smtp.session import Crowd
 from parsers.item import Format
 from workflow import journal
 from workflow.settings import Settings

@@ -7,8 +7,8 @@ from typing import cast
 from aiosmtpd.smtp import TLSSetupException
 
 from ingest.intake import Transport
-from ingest.smtp_grammar import argument, mailbox, parameters_trouble
-from ingest.smtp_session import MAIL, Goodbye, GuardedSession
+from ingest.smtp.grammar import argument, mailbox, parameters_trouble
+from ingest.smtp.session import MAIL, Goodbye, GuardedSession
 from workflow import journal
 
 

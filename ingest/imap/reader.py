@@ -20,7 +20,7 @@ import httpx
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest.imap_session import (
+from ingest.imap.connection import (
     Client,
     Folder,
     RefusedError,
@@ -34,9 +34,9 @@ from ingest.imap_session import (
     sizes_of,
     uids_above,
 )
+from ingest.imap.mailboxes import mailboxes
+from ingest.imap.oauth2 import Kept, Tokens
 from ingest.intake import Accept, Arrival, Transport
-from ingest.mailboxes import mailboxes
-from ingest.oauth2 import Kept, Tokens
 from parsers.item import Format
 from workflow import journal
 from workflow.item_faults import Waiting, our_error

@@ -13,7 +13,7 @@ from socket import gethostname
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest.folder import identity
+from ingest.folder.watcher import identity
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
 from workflow import journal

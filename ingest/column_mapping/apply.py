@@ -2,11 +2,11 @@
 
 from sqlalchemy import select
 
-from ingest import parsing
-from ingest.mapping import Sheet
-from ingest.options import options
-from ingest.replay import replay
-from ingest.rereading import UnreadableError, in_our_words, original
+from ingest.column_mapping.propose import Sheet
+from ingest.parser_options import options
+from ingest.processing import parser_pool
+from ingest.replay.reprocess import UnreadableError, in_our_words, original
+from ingest.replay.retry import replay
 from parsers.item import Format
 from parsers.options import Options
 from parsers.secure_message import columns
@@ -26,7 +26,7 @@ def opened(house: House, raw: bytes) -> list[Top]:
 
 def _opened(raw: bytes, told: Options) -> list[Top]:
     with in_our_words():
-        return parsing.top(raw, told)
+        return parser_pool.top(raw, told)
 
 
 def keep(house: House, sheet: Sheet, name: str, *, by: str) -> None:

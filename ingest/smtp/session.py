@@ -14,8 +14,8 @@ from typing import AnyStr, cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from ingest.intake import Transport
-from ingest.smtp_grammar import command_of
-from ingest.smtp_room import Room, Share
+from ingest.smtp.grammar import command_of
+from ingest.smtp.memory import Room, Share
 from workflow import journal
 from workflow.settings import Settings
 

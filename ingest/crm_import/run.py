@@ -11,9 +11,9 @@ from typing import Protocol
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ingest import crm_rows
-from ingest.crm_rows import Terms, Unfit
-from ingest.options import options
+from ingest.crm_import import rows as crm_import_rows
+from ingest.crm_import.rows import Terms, Unfit
+from ingest.parser_options import options
 from parsers.crm_export import column_names, table
 from parsers.crm_export.table import Column, Export, Record
 from parsers.item import Format, ParseError
@@ -78,9 +78,9 @@ def _contact(desk: Desk, session: Session, past: Past, roster: Roster, stamp: St
 
 
 KINDS: dict[str, Kind] = {
-    "tickets": Kind(column_names.TICKETS, ("record_id", "stage"), crm_rows.ticket, _ticket),
-    "companies": Kind(column_names.COMPANIES, ("name",), crm_rows.company, _company),
-    "contacts": Kind(column_names.CONTACTS, ("email",), crm_rows.contact, _contact),
+    "tickets": Kind(column_names.TICKETS, ("record_id", "stage"), crm_import_rows.ticket, _ticket),
+    "companies": Kind(column_names.COMPANIES, ("name",), crm_import_rows.company, _company),
+    "contacts": Kind(column_names.CONTACTS, ("email",), crm_import_rows.contact, _contact),
 }
 
 
@@ -222,7 +222,7 @@ class _Run:
         if "stage" in self._kind.words:
             said = record.text("stage")
             self.told.statuses[said] += 1
-            self.told.stages.setdefault(said, crm_rows.stage_of(said, self._terms))
+            self.told.stages.setdefault(said, crm_import_rows.stage_of(said, self._terms))
 
 
 def _begin(session: Session, wanted: Wanted, rows: int, by: str, now: datetime) -> tuple[int, bool]:

@@ -1,0 +1,1 @@
+"""Import of tickets and people from a CRM's export."""

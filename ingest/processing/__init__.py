@@ -1,0 +1,1 @@
+"""Processing of stored deliveries: parsed in child processes, then filed."""

@@ -1,0 +1,1 @@
+"""Replay: past deliveries are read again, compared with what was filed, and corrected."""
