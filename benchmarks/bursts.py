@@ -15,8 +15,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.bursting import Heard, Watched, largest, many
 from tests.running import Doors
-from workflow.settings import Settings
-from workflow.store import migrate
+from workflow.database.engine import migrate
+from workflow.settings.settings import Settings
 
 MAILS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 SESSIONS = int(sys.argv[2]) if len(sys.argv) > 2 else 49  # a host may have 50, and one has looked whether it is open

@@ -23,10 +23,10 @@ from rich.table import Table
 from ingest.intake import Arrival, Intake, Transport
 from ingest.smtp import listener as smtp_listener
 from parsers.item import Format
-from workflow import journal
-from workflow.house import House, open_house
-from workflow.settings import load
-from workflow.store import migrate
+from workflow.context import House, open_house
+from workflow.database.engine import migrate
+from workflow.runtime import log
+from workflow.settings.settings import load
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
 SUPPORT = "support@localhost"
@@ -106,7 +106,7 @@ def main() -> None:
         settings = load(home=folder, smtp_listen="127.0.0.1:0")
         migrate(settings.database)
         house = open_house(settings)
-        journal.silence()
+        log.silence()
         bare = bare_commits(folder)
         table.add_row("bare SQLite commits of 4 KB", f"{bare:,.0f}", "1.0", "")
         for threads in (1, 50):

@@ -34,11 +34,11 @@ from ingest.processing.parser_pool import isolated
 from ingest.processing.process import read
 from parsers.item import Format
 from tests.servers import Postgres, Unavailable
-from workflow import journal
-from workflow.house import open_house
-from workflow.models import Filing
-from workflow.settings import Settings
-from workflow.store import migrate
+from workflow.context import open_house
+from workflow.database.engine import migrate
+from workflow.models.core import Filing
+from workflow.runtime import log
+from workflow.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = int(sys.argv[1]) if len(sys.argv) == 2 else 100_000
@@ -86,7 +86,7 @@ def parse(file: Path, _: str) -> int:
 
 def tickets(file: Path, url: str) -> int:
     """From the file to committed tickets, as the worker does it; how many items were filed."""
-    journal.silence()
+    log.silence()
     look_less_often()
     settings = Settings(home=file.parent / "home", database_url=url)
     house = open_house(settings, waker=lambda _: None)

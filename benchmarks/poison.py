@@ -23,9 +23,9 @@ from sqlalchemy import select
 
 from console.demo_doors import free_ports
 from console.valkey import Valkey
-from workflow.models import Message, Reached, Ticket
+from workflow.database.engine import Store, migrate
+from workflow.models.core import Message, Reached, Ticket
 from workflow.process import Milestone
-from workflow.store import Store, migrate
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 12.0
 ROUNDS = 4  # of each kind

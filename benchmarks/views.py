@@ -24,13 +24,13 @@ from sqlalchemy.orm import Session
 from parsers.item import Format
 from tests.servers import Postgres
 from tests.web import at_desk
-from workflow import journal
-from workflow.house import House, open_house
-from workflow.models import Company, Contact, Message, Staff, Task, Ticket, TicketContact
+from workflow.context import House, open_house
+from workflow.database.engine import migrate
+from workflow.models.core import Company, Contact, Message, Staff, Task, Ticket, TicketContact
+from workflow.models.states import Role, Status
 from workflow.process import STEPS, Stage
-from workflow.settings import load
-from workflow.states import Role, Status
-from workflow.store import migrate
+from workflow.runtime import log
+from workflow.settings.settings import load
 
 LIMIT = 0.1  # seconds, at the median
 ROUNDS = 15
@@ -235,7 +235,7 @@ def at(url: str, name: str, count: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         migrate(url)
         house = open_house(load(home=Path(folder), database_url=url, log_json=False), clock=lambda: NOW)
-        journal.silence()
+        log.silence()
         try:
             return measure(house, name, count)
         finally:

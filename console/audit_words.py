@@ -7,11 +7,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow import judgement, merged_messages
-from workflow.desk import RULE
-from workflow.models import Audit, Staff, Task
+from workflow.filing import corrections
+from workflow.models.core import Audit, Staff, Task
+from workflow.models.states import Status
 from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
-from workflow.states import Status
+from workflow.tickets import merged_messages
+from workflow.tickets.desk import RULE
 
 # Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
 UNTOLD = (
@@ -101,8 +102,8 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",
     "task": lambda d, known: f"Task: {known.tasks.get(d.get('task', 0), 'gone')}",
     "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
-    judgement.CORRECTED: lambda _, __: "A message counts as a person's",
-    judgement.MARKED: lambda _, __: "A message counts as automatic",
+    corrections.CORRECTED: lambda _, __: "A message counts as a person's",
+    corrections.MARKED: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",

@@ -22,7 +22,7 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from console.automated_data import row
-    from workflow import automated_mail
+    from workflow.filing import automated_mail
 
     with opening.house() as house, house.store.reading() as session:
         found = [row(mail) for mail in automated_mail.page(session, limit=limit)]

@@ -4,7 +4,7 @@ from typing import Any
 
 from console.times import iso
 from parsers.mail import evidence
-from workflow.models import AutomatedMail
+from workflow.models.core import AutomatedMail
 
 Data = dict[str, Any]
 

@@ -12,10 +12,10 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read
 from parsers import phone_call
 from parsers.item import Format
-from workflow import people
-from workflow.house import House
-from workflow.models import Delivery, Filing
-from workflow.states import Outcome
+from workflow.context import House
+from workflow.customers import directory
+from workflow.models.core import Delivery, Filing
+from workflow.models.states import Outcome
 
 PATIENCE = 10.0  # seconds for a worker that was faster to read it
 
@@ -32,7 +32,7 @@ def write_down(
     """
     emails = [e for one in contacts for e in one.replace(",", " ").split()]
     for email in emails:
-        if not people.usable(email):
+        if not directory.usable(email):
             raise Fault(f"not a mail address: {email}", 2)
     owner = _owner(house, actor)
     everybody = [*(phone_call.Contact(email=e) for e in emails), *chosen]
@@ -72,7 +72,7 @@ def _owner(house: House, actor: str) -> str:
     if not actor:
         return ""
     with house.store.reading() as session:
-        person = people.staff_named(session, actor)
+        person = directory.staff_named(session, actor)
     if person is None:
         click.echo(f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.", err=True)
     return person.name if person else ""

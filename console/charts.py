@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET  # it writes what we drew ourselves
 import pygal
 from pygal.style import Style
 
-from workflow.figures import Figure
+from workflow.tickets.statistics import Figure
 
 # pygal leaves a finder for its plugins behind, of a kind that importlib no longer knows how to ask. We have no plugins.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]

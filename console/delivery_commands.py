@@ -10,7 +10,7 @@ from console import faults, opening, show
 from console.faults import Fault
 
 if TYPE_CHECKING:
-    from workflow.house import House
+    from workflow.context import House
 
 FORMATS = ("mail", "formstack", "secure-message")
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -131,7 +131,7 @@ def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> by
     Raises Fault when there is no such delivery or its bytes cannot be had.
     """
     from ingest.replay.reprocess import UnreadableError, original
-    from workflow import audit
+    from workflow.audit import record as audit
 
     try:
         _, raw = original(house, number)
@@ -147,7 +147,7 @@ def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> by
 def _write_rejected(house: "House", number: int, file: Path, actor: str) -> None:
     from ingest.folder.rejected_rows import rejected_rows, workbook
     from ingest.replay.reprocess import UnreadableError
-    from workflow import audit
+    from workflow.audit import record as audit
 
     try:
         rows = rejected_rows(house, number)

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from console.times import iso
-from workflow import sheets
-from workflow.failed import needs_a_person
-from workflow.models import Delivery, Filing, Receipt
-from workflow.states import DeliveryState, Outcome
+from workflow.filing import sheet_counts
+from workflow.models.core import Delivery, Filing, Receipt
+from workflow.models.states import DeliveryState, Outcome
+from workflow.operations.failed import needs_a_person
 
 Data = dict[str, Any]
 
@@ -94,8 +94,8 @@ def one(session: Session, number: int, now: datetime) -> Data | None:
             for f in delivery.filings
         ],
         "sheets": [
-            {**asdict(one), "accounted": one.accounted, "in_words": sheets.in_words(one)}
-            for one in sheets.of_delivery(session, number)
+            {**asdict(one), "accounted": one.accounted, "in_words": sheet_counts.in_words(one)}
+            for one in sheet_counts.of_delivery(session, number)
         ],
     }  # fmt: skip
 

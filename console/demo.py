@@ -18,13 +18,14 @@ from console.opening import house as open_house
 from console.show import Data, screen
 from console.show import tickets as ticket_table
 from console.up_command import answers, formstack_key
-from workflow import people, status
-from workflow.desk import ticket_or_missing
-from workflow.house import House
-from workflow.models import Contact, Outgoing, Staff, Ticket, TicketContact
+from workflow.context import House
+from workflow.customers import directory
+from workflow.models.core import Contact, Outgoing, Staff, Ticket, TicketContact
+from workflow.models.states import Role, Status
+from workflow.operations import status
 from workflow.process import Milestone, Stage, Template
-from workflow.settings import Settings, load
-from workflow.states import Role, Status
+from workflow.settings.settings import Settings, load
+from workflow.tickets.desk import ticket_or_missing
 
 START_SECONDS = 60.0
 MOVE_SECONDS = 60.0
@@ -103,7 +104,7 @@ def _wait(ready: Callable[[], bool], seconds: float) -> bool:
 
 def _consultant(house: House) -> None:
     with house.store.transaction() as session:
-        if people.staff_named(session, CONSULTANT) is None:
+        if directory.staff_named(session, CONSULTANT) is None:
             session.add(Staff(name=CONSULTANT, role=Role.AGENT, created_at=house.clock()))
 
 
@@ -166,7 +167,7 @@ def _work(house: House, number: int) -> None:
     """What a consultant does with a ticket, one transaction a step."""
     desk = house.desk
     with house.store.transaction() as session:
-        owner = people.staff_named(session, CONSULTANT)
+        owner = directory.staff_named(session, CONSULTANT)
         assert owner is not None
         desk.assign(session, ticket_or_missing(session, number), owner, by=CONSULTANT, now=house.clock())
     with house.store.transaction() as session:

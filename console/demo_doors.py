@@ -11,8 +11,8 @@ from email.utils import make_msgid
 from typing import Any
 
 from console.calls import write_down
-from workflow.house import House
-from workflow.settings import Settings
+from workflow.context import House
+from workflow.settings.settings import Settings
 
 PRACTICE = "Demo Practice"
 NAME = "Dana Demo"

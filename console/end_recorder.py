@@ -11,11 +11,11 @@ from threading import Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from workflow import process_ends
-from workflow.clock import wall
-from workflow.models import ProcessEnd
-from workflow.settings import Settings
-from workflow.store import Store
+from workflow.database.engine import Store
+from workflow.models.core import ProcessEnd
+from workflow.operations import crash_loops
+from workflow.runtime.clock import wall
+from workflow.settings.settings import Settings
 
 MOST_KEPT = 100  # ends that wait for the database
 CLOSING_SECONDS = 5.0
@@ -49,7 +49,7 @@ class EndRecorder:
             store = Store(self._settings.database)  # opened anew: this happens a few times a day at most
             try:
                 with store.transaction() as session:
-                    process_ends.record(session, [_copy(one) for one in unwritten], self._clock())
+                    crash_loops.record(session, [_copy(one) for one in unwritten], self._clock())
                 unwritten = []
             except SQLAlchemyError:  # away: with the next one
                 continue

@@ -13,16 +13,17 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from console.ticket_data import VIEWS
 from console.times import iso
 from parsers.crm_export.table import escape
-from workflow import audit, process
-from workflow.deadlines import due_at
-from workflow.desk import Missing
-from workflow.house import House
-from workflow.keys import Signer
-from workflow.models import Message, Ticket, TicketContact
-from workflow.moving_in import EXPORT, origin
+from workflow import process
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.imports.tickets import EXPORT, origin
+from workflow.models.core import Message, Ticket, TicketContact
+from workflow.models.states import Status
 from workflow.process import Milestone
-from workflow.settings import Settings
-from workflow.states import Status
+from workflow.runtime.crypto import Signer
+from workflow.settings.settings import Settings
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import Missing
 
 PAGE = 200  # tickets in memory at a time
 MOST_ROWS = 1_048_575  # of one Excel sheet, below its heading

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from workflow import hooks
-from workflow.hook_models import Hook, HookEvent, live
-from workflow.states import TellState
+from workflow.models.states import TellState
+from workflow.models.webhooks import Hook, HookEvent, live
+from workflow.webhooks import deliver
 
 MOST = 10  # events shown of one webhook; their numbers are told in any case
 MOST_OFF = 20
@@ -38,7 +38,7 @@ class Shown:
 
 def shown(session: Session, *, whole: bool) -> list[Shown]:
     """Every webhook that is on, in two queries more than `hooks.listed` takes; `whole`: with the whole address."""
-    found = hooks.listed(session)
+    found = deliver.listed(session)
     unsettled = _unsettled(session, [hook.id for hook, _ in found])
     return [
         Shown(

@@ -39,8 +39,8 @@ def migrate() -> None:
     Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it by itself; on
     servers run it before the processes of a new version start.
     """
-    from workflow.settings import load
-    from workflow.store import migrate as bring
+    from workflow.database.engine import migrate as bring
+    from workflow.settings.settings import load
 
     settings = load()
     with opening.locked(settings.home / "migrate.lock"):
@@ -90,7 +90,7 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
 
     Exit code 1 if it does not add up.
     """
-    from workflow.ledger import balance
+    from workflow.operations.ledger import balance
 
     with opening.house() as house, house.store.reading() as session:
         found = balance(session)
@@ -112,8 +112,8 @@ def backup(file: Path) -> None:
     Works while everything runs. What customers sent is sealed in it, and the key that opens it is NOT in it: keep
     secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try `intake restore` elsewhere.
     """
-    from workflow.backup import NO_SECRETS, BackupError, write
-    from workflow.settings import load
+    from workflow.operations.backup import NO_SECRETS, BackupError, write
+    from workflow.settings.settings import load
 
     settings = load()
     opening.ensure_migrated(settings)
@@ -137,8 +137,8 @@ def restore(file: Path, *, force: bool) -> None:
     Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes first. Put the key
     file back too: without it nothing customers sent can be opened.
     """
-    from workflow.backup import BackupError, read
-    from workflow.settings import load
+    from workflow.operations.backup import BackupError, read
+    from workflow.settings.settings import load
 
     try:
         with show.progress("blobs") as step:

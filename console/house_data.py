@@ -4,9 +4,9 @@ from typing import Any
 
 from console.times import iso
 from ingest.formstack.spool import SPOOL, Spool
-from workflow import status
-from workflow.house import House
-from workflow.item_faults import Trouble
+from workflow.context import House
+from workflow.operations import status
+from workflow.operations.item_faults import Trouble
 
 STALE_SECONDS = 60  # a process says it is alive every 20 seconds
 

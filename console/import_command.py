@@ -134,7 +134,7 @@ def undo(*, number: int, actor: str) -> None:
     Tickets on which anything has happened stay, and are named. Companies and contacts stay on record. The file may
     then be imported again.
     """
-    from workflow.undoing import undo as take_back
+    from workflow.imports.undo import undo as take_back
 
     with opening.house() as house:
         done = take_back(house, number, by=actor)
@@ -180,7 +180,7 @@ def _run(asked: "Wanted", *, apply: bool, actor: str) -> "Told":
 
 
 def _raw(file: Path) -> bytes:
-    from workflow.settings import load
+    from workflow.settings.settings import load
 
     limit = load().workbook_limit
     if file.stat().st_size > limit:
@@ -200,7 +200,7 @@ def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> 
 
     from ingest.crm_import.rows import Terms, folded
     from workflow.process import Stage
-    from workflow.settings import load
+    from workflow.settings.settings import load
 
     by_label = {folded(s): s for s in Stage}
     said = {folded(theirs): folded(ours) for theirs, ours in _pairs(stages, "--stage").items()}

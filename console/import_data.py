@@ -8,7 +8,7 @@ import click
 from console import show
 from console.show import Data
 from console.times import iso, when
-from workflow.states import RowOutcome
+from workflow.models.states import RowOutcome
 
 if TYPE_CHECKING:
     from ingest.crm_import.run import Listed, Told

@@ -10,7 +10,7 @@ from console.faults import Fault
 
 if TYPE_CHECKING:
     from ingest.column_mapping.propose import Said, Sheet
-    from workflow.house import House
+    from workflow.context import House
 
 Data = dict[str, Any]
 ORDERS = ("mdy", "dmy", "ymd")
@@ -89,7 +89,7 @@ def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     from typing import get_args
 
     from ingest.column_mapping.propose import field_named
-    from workflow.settings import DefaultField
+    from workflow.settings.settings import DefaultField
 
     found = []
     for one in given:
@@ -106,7 +106,7 @@ def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _zone(name: str | None) -> str | None:
-    from workflow.settings import known_zone
+    from workflow.settings.settings import known_zone
 
     try:
         return known_zone(name) if name is not None else None
@@ -157,7 +157,7 @@ def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
     from console import replay_data, show_map
     from console.delivery_data import tickets
     from ingest.column_mapping.apply import keep, read_waiting_for
-    from workflow.profiles import TakenError
+    from workflow.filing.column_profiles import TakenError
 
     if sheet.missing:
         show_map.told(sheet, [])
@@ -185,7 +185,7 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
         return
     from console import show_map
     from ingest.parser_options import told
-    from workflow.profiles import saved
+    from workflow.filing.column_profiles import saved
 
     with opening.house() as house, house.store.reading() as session:
         found = show_map.listed(saved(session), told(house.settings))
@@ -209,7 +209,7 @@ def forget(name: str, actor: str) -> None:
     What was read by it stays as it is; the next file with its headings asks for a mapping again, or is read by the
     headings that are known. To change one instead: `intake map FILE … --save NAME` replaces it.
     """
-    from workflow.profiles import forget as take_away
+    from workflow.filing.column_profiles import forget as take_away
 
     with opening.house() as house:
         with house.store.transaction() as session:

@@ -13,13 +13,14 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from workflow import grants, process
-from workflow.backlog import EVENTS, FILES, Queue, backlog
-from workflow.desk import Desk
-from workflow.house import House
-from workflow.models import Check, Delivery, Outgoing, Reached, Receipt, Seen, Task, Ticket
-from workflow.settings import Settings
-from workflow.states import DeliveryState, OutboxState, Status
+from workflow import process
+from workflow.context import House
+from workflow.models.core import Check, Delivery, Outgoing, Reached, Receipt, Seen, Task, Ticket
+from workflow.models.states import DeliveryState, OutboxState, Status
+from workflow.operations import oauth_tokens
+from workflow.operations.backlog import EVENTS, FILES, Queue, backlog
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Desk
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LEDGER = "ledger"  # the check that holds it
@@ -137,7 +138,7 @@ class _Desk(Collector):
     def _tokens(self) -> Iterator[Metric]:
         words = "Days that the OAuth token of a mailbox lives; 0 where it is refused, none where it has no limit."
         family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
-        for one in grants.left(self._session, self._settings):
+        for one in oauth_tokens.left(self._session, self._settings):
             days = 0 if one.refused_at else one.days(self._now)
             if days is not None:
                 family.add_metric([one.mailbox], days)

@@ -14,9 +14,9 @@ import click
 from console.faults import TRY_AGAIN, Fault, database
 
 if TYPE_CHECKING:  # `intake --help` answers at once: nothing heavy is imported before a command runs
-    from workflow.house import House
-    from workflow.jobs import Waker
-    from workflow.settings import Settings
+    from workflow.background_jobs import Waker
+    from workflow.context import House
+    from workflow.settings.settings import Settings
 
 RETRY_SECONDS = 3.0
 F = TypeVar("F", bound=Callable[..., object])
@@ -45,8 +45,8 @@ def as_json(command: F) -> F:
 @contextmanager
 def house() -> Iterator["House"]:
     """The house under the settings of the environment, migrated. Raises what `faults.told` has words for."""
-    from workflow.house import open_house
-    from workflow.settings import load
+    from workflow.context import open_house
+    from workflow.settings.settings import load
 
     quiet_log()
     settings = load()
@@ -67,9 +67,9 @@ def quiet_log() -> None:
 
     import structlog
 
-    from workflow import journal
+    from workflow.runtime import log
 
-    journal.setup("intake")
+    log.setup("intake")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
@@ -81,7 +81,7 @@ def redis_url(settings: "Settings") -> str:
 
 def waker_of(settings: "Settings") -> "Waker | None":
     """A way to wake the workers; without one the clock finds what waits."""
-    from workflow.jobs import Waker
+    from workflow.background_jobs import Waker
 
     url = redis_url(settings)
     return Waker(url) if url else None
@@ -92,7 +92,7 @@ def ensure_migrated(settings: "Settings") -> None:
 
     Raises one of `store.AWAY` when a database that was made before does not answer.
     """
-    from workflow.store import AWAY, migrate
+    from workflow.database.engine import AWAY, migrate
 
     file = settings.home.absolute() / "intake.db"
     if settings.database_url or file.exists():
@@ -112,7 +112,7 @@ def ensure_migrated(settings: "Settings") -> None:
 
 def migrated(settings: "Settings") -> bool:
     """Bring the database to the newest schema; False when it does not answer. The default one answers, or raises."""
-    from workflow.store import AWAY, migrate
+    from workflow.database.engine import AWAY, migrate
 
     try:
         with locked(settings.home / "migrate.lock"):
@@ -140,7 +140,7 @@ def migrate_later(settings: "Settings", say: Callable[[str], None]) -> None:
 
 def is_migrated(settings: "Settings") -> bool:
     """Return whether the database has the newest schema."""
-    from workflow.store import Store, is_current
+    from workflow.database.engine import Store, is_current
 
     store = Store(settings.database)
     try:

@@ -10,11 +10,11 @@ from markupsafe import Markup, escape
 from sqlalchemy.orm import Session
 
 from console.audit_words import Known, actor, known_to, sentence
-from workflow.linked import LinkedFile, unsettled
-from workflow.models import Audit
-from workflow.settings import Settings
-from workflow.states import LinkState
-from workflow.status import PUBLIC_DOORS
+from workflow.filing.linked_files import LinkedFile, unsettled
+from workflow.models.core import Audit
+from workflow.models.states import LinkState
+from workflow.operations.status import PUBLIC_DOORS
+from workflow.settings.settings import Settings
 
 Data = dict[str, Any]
 DOOR_WORDS = {

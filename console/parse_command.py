@@ -93,7 +93,7 @@ def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
     Scripts take the lines of items from standard output.
     """
     if counts:
-        from workflow.sheets import in_words
+        from workflow.filing.sheet_counts import in_words
 
         for one in counts:
             click.echo(show.visible(f"{file}, {one.sheet or 'the table'}: {in_words(one)}"), err=True)
@@ -107,7 +107,7 @@ def _options(form: "Format") -> "Options":
     from ingest.parser_options import of_settings, options
     from parsers.item import Format
     from parsers.options import PLAIN
-    from workflow.settings import SettingsError, load
+    from workflow.settings.settings import SettingsError, load
 
     if form is not Format.SECURE_MESSAGE:
         return PLAIN

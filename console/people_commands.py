@@ -31,11 +31,12 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
 
     Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign "Ann Lee"`.
     """
-    from workflow import accounts, people
-    from workflow.states import Role
+    from workflow.accounts import accounts
+    from workflow.customers import directory
+    from workflow.models.states import Role
 
     with opening.house() as house, house.store.transaction() as session:
-        now, person = house.clock(), people.staff_named(session, name)
+        now, person = house.clock(), directory.staff_named(session, name)
         if person is None:
             person, token = accounts.add(session, name, email, Role(role), by=actor, now=now)
         else:
@@ -55,8 +56,8 @@ def user_link(name: str, actor: str) -> None:
 
     It works once, within a day. A new password ends their other sessions and any lock-out.
     """
-    from workflow import accounts
-    from workflow.desk import owner_or_missing
+    from workflow.accounts import accounts
+    from workflow.tickets.desk import owner_or_missing
 
     with opening.house() as house, house.store.transaction() as session:
         person = owner_or_missing(session, name)
@@ -75,7 +76,7 @@ def user_list(*, json_wanted: bool) -> None:
     from sqlalchemy import select
 
     from console import records_data
-    from workflow.models import Staff
+    from workflow.models.core import Staff
 
     with opening.house() as house, house.store.reading() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
@@ -113,11 +114,11 @@ def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, 
 
     USERs are people on the desk: `intake user add`. A ticket not resolved in 3 days escalates to the manager.
     """
-    from workflow import people, records
-    from workflow.desk import owner_or_missing
+    from workflow.customers import directory, records
+    from workflow.tickets.desk import owner_or_missing
 
     with opening.house() as house, house.store.transaction() as session:
-        found = people.Records(session).company_keyed(people.company_key(name))
+        found = directory.Records(session).company_keyed(directory.company_key(name))
         known = [d.domain for d in found.domains] if found else []
         says = records.CompanySays(
             name=found.name if found else name,
@@ -142,7 +143,7 @@ def company_list(*, json_wanted: bool) -> None:
     from sqlalchemy.orm import joinedload, selectinload
 
     from console import records_data
-    from workflow.models import Company
+    from workflow.models.core import Company
 
     people = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
     with opening.house() as house, house.store.reading() as session:

@@ -12,10 +12,11 @@ from console.memory import give_back, look_less_often
 from console.opening import ensure_migrated
 from console.running import Progress, leasing, opened, stopping
 from ingest.intake import Intake, Transport
-from workflow import item_faults, journal, status
-from workflow.house import House
-from workflow.settings import Settings, load
-from workflow.store import AWAY
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.operations import item_faults, status
+from workflow.runtime import log
+from workflow.settings.settings import Settings, load
 
 DRAIN_SECONDS = 20.0
 FORMS_AT_ONCE = 24  # threads: those that wait share a commit
@@ -32,12 +33,12 @@ def run(name: str) -> None:
     Raises SettingsError or Fault when it cannot start, OSError when its address is taken.
     """
     settings = load()
-    journal.setup(name, as_json=settings.log_json)
+    log.setup(name, as_json=settings.log_json)
     if not under_supervisor():  # which migrates
         try:
             ensure_migrated(settings)
         except AWAY as error:
-            journal.database_away(error)
+            log.database_away(error)
     PROCESSES[name](settings)
 
 
@@ -57,7 +58,7 @@ def imap(settings: Settings) -> None:
     from ingest.imap.reader import Door, serve
     from ingest.imap.token_store import StoredGrant
     from ingest.imap.unfetched import settle
-    from workflow.item_faults import ItemFaults
+    from workflow.operations.item_faults import ItemFaults
 
     if not mailboxes(settings):
         raise Fault(NO_MAILBOX, UNUSABLE)
@@ -82,7 +83,7 @@ def _seen(house: House, mailbox: str) -> None:
     try:
         status.alive(house, mailbox)
     except (SQLAlchemyError, OSError) as error:
-        journal.fault("alive", error)
+        log.fault("alive", error)
 
 
 def folder(settings: Settings) -> None:
@@ -107,7 +108,7 @@ def backfill(settings: Settings) -> None:
 
     if not settings.formstack_token.get_secret_value():
         with stopping() as stop:
-            journal.backfill_without_token()
+            log.backfill_without_token()
             stop.wait()
         return
     with (
@@ -158,7 +159,7 @@ def worker(settings: Settings) -> None:
 def clock(settings: Settings) -> None:
     """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
     from ingest.processing.parser_pool import isolated
-    from workflow.sweep import run as sweep
+    from workflow.operations.sweep import run as sweep
 
     look_less_often()
     with (

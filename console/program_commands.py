@@ -30,12 +30,12 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
 
     It may do no more than its person at the time of each call, and ends with them. Next: docs/api.md.
     """
-    from workflow import tokens
-    from workflow.desk import owner_or_missing
+    from workflow.accounts import api_tokens
+    from workflow.tickets.desk import owner_or_missing
 
     with opening.house() as house, house.store.transaction() as session:
         owner = owner_or_missing(session, person)
-        _, made = tokens.make(session, owner, name, scopes, by=actor, now=house.clock())
+        _, made = api_tokens.make(session, owner, name, scopes, by=actor, now=house.clock())
     click.echo(made)
 
 
@@ -49,10 +49,10 @@ def token_list(*, json_wanted: bool) -> None:
     """
     from console.program_data import token as as_data
     from console.times import when
-    from workflow import tokens
+    from workflow.accounts import api_tokens
 
     with opening.house() as house, house.store.reading() as session:
-        found = [as_data(one) for one in tokens.of(session)]
+        found = [as_data(one) for one in api_tokens.of(session)]
     if json_wanted:
         show.json_object(found)
     elif found:
@@ -71,10 +71,10 @@ def token_revoke(number: int, actor: str) -> None:
     \b
     Example:  intake token revoke 3
     """
-    from workflow import tokens
+    from workflow.accounts import api_tokens
 
     with opening.house() as house, house.store.transaction() as session:
-        row = tokens.revoke(session, number, by=actor, now=house.clock())
+        row = api_tokens.revoke(session, number, by=actor, now=house.clock())
     click.echo(f"{row.name}: revoked")
 
 
@@ -100,11 +100,11 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
 
     By https only. How to check the signature, and which events there are: docs/api.md.
     """
-    from workflow import hooks
-    from workflow.events import Event
+    from workflow.audit.webhook_events import Event
+    from workflow.webhooks import deliver
 
     with opening.house() as house, house.store.transaction() as session:
-        made, secret = hooks.add(house, session, url, events or list(Event), by=actor, now=house.clock())
+        made, secret = deliver.add(house, session, url, events or list(Event), by=actor, now=house.clock())
     click.echo(f"{url} is webhook {made.id}. Its secret:", err=True)
     click.echo(secret)
 
@@ -119,10 +119,10 @@ def hook_list(*, json_wanted: bool) -> None:
     """
     from console.program_data import hook as as_data
     from console.times import when
-    from workflow import hooks
+    from workflow.webhooks import deliver
 
     with opening.house() as house, house.store.reading() as session:
-        found = [as_data(one, counts) for one, counts in hooks.listed(session)]
+        found = [as_data(one, counts) for one, counts in deliver.listed(session)]
     if json_wanted:
         show.json_object(found)
     elif found:
@@ -141,10 +141,10 @@ def hook_again(number: int, actor: str) -> None:
     \b
     Example:  intake hook again 2
     """
-    from workflow import hooks
+    from workflow.webhooks import deliver
 
     with opening.house() as house, house.store.transaction() as session:
-        count = hooks.again(session, number, by=actor, now=house.clock())
+        count = deliver.again(session, number, by=actor, now=house.clock())
     click.echo(f"{count} events will be told again")
 
 
@@ -157,8 +157,8 @@ def hook_remove(number: int, actor: str) -> None:
     \b
     Example:  intake hook remove 2
     """
-    from workflow import hooks
+    from workflow.webhooks import deliver
 
     with opening.house() as house, house.store.transaction() as session:
-        hooks.remove(session, number, by=actor, now=house.clock())
+        deliver.remove(session, number, by=actor, now=house.clock())
     click.echo("removed")

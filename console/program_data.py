@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from console.times import iso
-from workflow.account_models import ApiToken
-from workflow.hook_models import Hook
-from workflow.states import TellState
+from workflow.models.accounts import ApiToken
+from workflow.models.states import TellState
+from workflow.models.webhooks import Hook
 
 Data = dict[str, Any]
 

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from console.web.asking import number_of
 from ingest.intake import Transport
-from workflow import rights, search, views
-from workflow.models import Staff, Ticket
+from workflow import permissions
+from workflow.models.core import Staff, Ticket
+from workflow.permissions import Right
 from workflow.process import STEPS
-from workflow.rights import Right
-from workflow.views import Asked, Count, Filters, Page, Sort
+from workflow.tickets import search, views
+from workflow.tickets.views import Asked, Count, Filters, Page, Sort
 
 LONGEST_QUERY = 2000
 LONGEST = 200  # characters of what is searched for, or of a company's name
@@ -114,7 +115,7 @@ def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime
 
 def workers(session: Session) -> list[Staff]:
     """Return whom a ticket can be given to."""
-    roles = [role for role in rights.RIGHTS if rights.may(role, Right.WORK)]
+    roles = [role for role in permissions.RIGHTS if permissions.may(role, Right.WORK)]
     return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workflow.models import Company, Contact, Staff
+from workflow.models.core import Company, Contact, Staff
 
 Data = dict[str, Any]
 

@@ -13,7 +13,7 @@ from console import opening, show
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from workflow.house import House
+    from workflow.context import House
 
 Data = dict[str, Any]
 FORMATS = ("mail", "formstack", "secure-message", "phone")
@@ -131,7 +131,7 @@ class Done:
 
 def _one(house: "House", number: int, how: How) -> Done:
     from console import delivery_data
-    from workflow.states import DeliveryState
+    from workflow.models.states import DeliveryState
 
     with house.store.reading() as session:
         standing = delivery_data.standing(session, number)

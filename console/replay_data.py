@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ingest.replay.compare import Finding, Verdict
 from ingest.replay.reprocess import Becoming, Reread, Trial, UnreadableError, preview, trial
 from parsers.item import InboundItem
-from workflow.house import House
-from workflow.models import Delivery
-from workflow.rereading import Finding, Verdict
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.models.core import Delivery
+from workflow.models.states import DeliveryState
 
 Data = dict[str, Any]
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from console.opening import waker_of
-from workflow import journal, status
-from workflow.house import House, open_house
-from workflow.leases import Leases
-from workflow.settings import Settings
+from workflow.context import House, open_house
+from workflow.operations import status
+from workflow.runtime import log
+from workflow.runtime.leases import Leases
+from workflow.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from workflow.jobs import Waker
+    from workflow.background_jobs import Waker
 
 BEAT_SECONDS = 20.0
 STALLED_SECONDS = 900.0  # at one item: the largest workbook takes some minutes, three tries included
@@ -61,7 +62,7 @@ def _beat(house: House, name: str, stop: threading.Event, progress: Progress | N
             if progress is None or not progress.stalled():
                 status.alive(house, name)
         except (SQLAlchemyError, OSError) as error:
-            journal.fault("alive", error)
+            log.fault("alive", error)
         if stop.wait(BEAT_SECONDS):
             return
 

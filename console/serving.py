@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # it ships no types
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
-from workflow import journal
+from workflow.runtime import log
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -43,7 +43,7 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
     """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
     logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
     made = server(app, listen, limit, threads)
-    journal.listening(name, listen)
+    log.listening(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from workflow.ledger import Balance
+    from workflow.operations.ledger import Balance
 
 Data = dict[str, Any]
 MOST_ROWS, MOST_NUMBERS = 100, 10
@@ -201,7 +201,7 @@ def delivery(found: Data) -> None:
 
 def ledger(found: "Balance") -> None:
     """Both sides of the ledger, a line a door, and a line a workbook: those that do not add up first."""
-    from workflow.sheets import KINDS
+    from workflow.filing.sheet_counts import KINDS
 
     lines = {**found.doors, "together": found.total}
     words = list(found.total.as_dict())

@@ -10,7 +10,7 @@ from console.times import when
 from ingest.column_mapping.propose import Sheet, wanting
 from parsers.options import Profile
 from parsers.secure_message.columns import WORDS
-from workflow.profiles import SavedProfile
+from workflow.filing.column_profiles import SavedProfile
 
 Data = dict[str, Any]
 

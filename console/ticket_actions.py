@@ -7,12 +7,14 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from console.web.asking import number_of
-from workflow import assigning, judgement, notes, process, relations, undo
-from workflow.desk import Missing, ticket_or_missing
-from workflow.house import House
-from workflow.models import Staff, Task, Ticket
+from workflow import process
+from workflow.context import House
+from workflow.filing import corrections
+from workflow.models.core import Staff, Task, Ticket
+from workflow.models.states import Status, Verdict
 from workflow.process import Milestone, Stage
-from workflow.states import Status, Verdict
+from workflow.tickets import assignment, notes, relations, undo
+from workflow.tickets.desk import Missing, ticket_or_missing
 
 NOTE = 500  # characters of a note how, or a reason why
 ACROSS, CONFIRMED = "across_companies", "yes"  # the field that confirms that two companies come together
@@ -86,7 +88,7 @@ def _assign(asked: Asked) -> str:
     owner = asked.session.get(Staff, asked.number("owner"))
     if owner is None:
         raise Missing("choose who is to own the ticket")
-    asked.house.desk.assign(asked.session, asked.ticket, assigning.can_own(owner), by=asked.me.name, now=asked.now)
+    asked.house.desk.assign(asked.session, asked.ticket, assignment.can_own(owner), by=asked.me.name, now=asked.now)
     return f"Assigned to {owner.name}"
 
 
@@ -182,15 +184,15 @@ def _link(asked: Asked) -> str:
 
 
 def _not_automatic(asked: Asked) -> str:
-    message = judgement.judged_message(asked.session, asked.ticket, asked.number("message"))
+    message = corrections.judged_message(asked.session, asked.ticket, asked.number("message"))
     desk = asked.house.desk
-    judgement.correct(desk, asked.session, asked.ticket, message, by=asked.me.name, now=asked.now)
+    corrections.correct(desk, asked.session, asked.ticket, message, by=asked.me.name, now=asked.now)
     return "It counts as a person's message"
 
 
 def _automatic(asked: Asked) -> str:
     number = asked.number("message")
-    judgement.mark_automatic(asked.session, asked.ticket, number, by=asked.me.name, now=asked.now)
+    corrections.mark_automatic(asked.session, asked.ticket, number, by=asked.me.name, now=asked.now)
     return "It counts as an automatic message: no automatic mail goes out about it"
 
 

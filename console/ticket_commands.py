@@ -14,8 +14,8 @@ from console.numbered import Numbered
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from workflow.house import House
-    from workflow.models import Ticket
+    from workflow.context import House
+    from workflow.models.core import Ticket
 
 ACROSS = "--across-companies"
 RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
@@ -54,8 +54,8 @@ class Work:
 
     def require_open_or_completed(self) -> None:
         """Raise Missing when the ticket has come to a side end: nothing moves it on until it is reopened."""
-        from workflow.desk import Missing
-        from workflow.states import Status
+        from workflow.models.states import Status
+        from workflow.tickets.desk import Missing
 
         if self.ticket.status not in {Status.OPEN, Status.COMPLETED}:
             number = self.ticket.id
@@ -65,7 +65,7 @@ class Work:
 @contextmanager
 def working(number: int, actor: str, *, json_wanted: bool) -> Iterator[Work]:
     """Open a ticket for a change, and print how it stands once that is committed."""
-    from workflow.desk import ticket_or_missing
+    from workflow.tickets.desk import ticket_or_missing
 
     with opening.house() as house:
         with house.store.transaction() as session:
@@ -109,8 +109,8 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
 
     It leaves the unassigned queue; open tasks of the owner move with it. Next: `intake ticket 12 follow-up`.
     """
-    from workflow.assigning import can_own
-    from workflow.desk import owner_or_missing
+    from workflow.tickets.assignment import can_own
+    from workflow.tickets.desk import owner_or_missing
 
     with working(number, actor, json_wanted=json_wanted) as work:
         owner = can_own(owner_or_missing(work.session, user))
@@ -223,7 +223,7 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
     \b
     Example:  intake ticket 12 merge 7       12 ends, 7 goes on
     """
-    from workflow.desk import ticket_or_missing
+    from workflow.tickets.desk import ticket_or_missing
 
     with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
         into = ticket_or_missing(work.session, other)
@@ -233,7 +233,7 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
 @contextmanager
 def _naming_the_option() -> Iterator[None]:
     """Have a refusal to bring two companies together name the option that confirms it."""
-    from workflow.desk import AcrossCompanies, Missing
+    from workflow.tickets.desk import AcrossCompanies, Missing
 
     try:
         yield
@@ -254,7 +254,7 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 spam
     """
-    from workflow.states import Status
+    from workflow.models.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
         work.house.desk.end(work.session, work.ticket, Status.SPAM, by=actor, reason=reason, now=work.now)
@@ -273,7 +273,7 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
     \b
     Example:  intake ticket 12 withdraw --reason "customer found the payment"
     """
-    from workflow.states import Status
+    from workflow.models.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
         work.house.desk.end(work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now)
@@ -309,7 +309,7 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 task-done 3
     """
-    from workflow.desk import Missing
+    from workflow.tickets.desk import Missing
 
     with working(number, actor, json_wanted=json_wanted) as work:
         chosen = next((t for t in work.ticket.tasks if t.id == task), None)
@@ -334,11 +334,11 @@ def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: 
     \b
     Example:  intake ticket 12 not-automatic
     """
-    from workflow import judgement
+    from workflow.filing import corrections
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        judged = judgement.judged_message(work.session, work.ticket, message or 0)
-        judgement.correct(work.house.desk, work.session, work.ticket, judged, by=actor, now=work.now)
+        judged = corrections.judged_message(work.session, work.ticket, message or 0)
+        corrections.correct(work.house.desk, work.session, work.ticket, judged, by=actor, now=work.now)
 
 
 @ticket.command()
@@ -354,10 +354,10 @@ def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool
     \b
     Example:  intake ticket 12 automatic
     """
-    from workflow import judgement
+    from workflow.filing import corrections
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        judgement.mark_automatic(work.session, work.ticket, message or 0, by=actor, now=work.now)
+        corrections.mark_automatic(work.session, work.ticket, message or 0, by=actor, now=work.now)
 
 
 @ticket.command("not-duplicate")
@@ -393,8 +393,8 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
     \b
     Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
     """
-    from workflow.desk import Missing
     from workflow.process import Stage
+    from workflow.tickets.desk import Missing
 
     chosen = next((s for s in Stage if stage in {str(s), s.partition("-")[0]}), None)
     if chosen is None:

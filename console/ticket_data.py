@@ -8,13 +8,14 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.times import iso
 from parsers.mail import evidence
-from workflow import process, views
-from workflow.deadlines import due_at
-from workflow.desk import Desk, Missing, reached
-from workflow.linked import LinkedFile
-from workflow.models import Filing, Message, Outgoing, Task, Ticket, TicketContact, TicketRelation
-from workflow.settings import Settings
-from workflow.states import Verdict
+from workflow import process
+from workflow.filing.linked_files import LinkedFile
+from workflow.models.core import Filing, Message, Outgoing, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.states import Verdict
+from workflow.settings.settings import Settings
+from workflow.tickets import views
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import Desk, Missing, reached
 
 Data = dict[str, Any]
 VIEWS = {name: view.where for name, view in views.VIEWS.items()}

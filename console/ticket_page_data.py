@@ -9,16 +9,17 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.audit_words import Known, task_words
 from console.timeline_data import Entry, timeline
-from workflow import presence, process, undo
-from workflow.callers import Caller, callers
-from workflow.deadlines import due_at
-from workflow.desk import reached
-from workflow.desk_models import Undo
-from workflow.models import Company, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow import process
+from workflow.customers.callers import Caller, callers
+from workflow.models.core import Company, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.presence import Undo
+from workflow.models.states import Status, Verdict
+from workflow.permissions import Right, may
 from workflow.process import Milestone, Stage
-from workflow.rights import Right, may
-from workflow.settings import Settings
-from workflow.states import Status, Verdict
+from workflow.settings.settings import Settings
+from workflow.tickets import presence, undo
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import reached
 
 KINDS = {True: "property", False: "box"}
 

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 from console import audit_words
 from console.audit_words import Known
 from parsers.mail import evidence
-from workflow import letter
-from workflow.models import Audit, Delivery, Filing, Message, Outgoing, StoredAttachment, Ticket
-from workflow.states import Outcome
+from workflow.mail import compose
+from workflow.models.core import Audit, Delivery, Filing, Message, Outgoing, StoredAttachment, Ticket
+from workflow.models.states import Outcome
 
 ENTRIES = 60  # on a page of the timeline
 READ = 20_000  # characters of a message fetched: a page shows no more
@@ -126,7 +126,7 @@ def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> t
     most = first + ENTRIES + 1  # of each kind: enough, whatever their order is
     mails: dict[str, list[Outgoing]] = {}
     for mail in ticket.outbox:
-        mails.setdefault(letter.timeline_key(mail), []).append(mail)
+        mails.setdefault(compose.timeline_key(mail), []).append(mail)
     rows = _messages(session, ticket, most)
     found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
     found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]

@@ -22,7 +22,7 @@ from console.faults import UNUSABLE, Fault
 if TYPE_CHECKING:
     from console.supervisor import Supervisor
     from console.valkey import Valkey
-    from workflow.settings import Settings
+    from workflow.settings.settings import Settings
 
 READY_SECONDS = 30.0
 AWAY = (
@@ -55,7 +55,7 @@ def up() -> None:
     """
     from console.end_recorder import EndRecorder
     from console.supervisor import Supervisor
-    from workflow.settings import load
+    from workflow.settings.settings import load
 
     settings = load()
     _check_ports(settings)
@@ -132,7 +132,7 @@ def _only_one(settings: "Settings") -> Iterator[None]:
 
 def prepare(settings: "Settings") -> dict[str, str]:
     """Make home and keys; the environment of the children."""
-    from workflow.house import open_house
+    from workflow.context import open_house
 
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.dropbox.mkdir(parents=True, exist_ok=True)
@@ -183,8 +183,8 @@ def _first_run(settings: "Settings") -> str:
     """The link for the first admin, "" once anybody has an account."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from workflow.house import open_house
-    from workflow.invitations import first_run
+    from workflow.accounts.invitations import first_run
+    from workflow.context import open_house
 
     house = open_house(settings)
     try:

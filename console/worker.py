@@ -21,9 +21,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from console.opening import redis_url
 from console.running import opened, stopping
 from ingest.processing.parser_pool import isolated
-from workflow import jobs, journal
-from workflow.house import House
-from workflow.settings import Settings
+from workflow import background_jobs
+from workflow.context import House
+from workflow.runtime import log
+from workflow.settings.settings import Settings
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
@@ -44,7 +45,7 @@ def work(settings: Settings) -> None:
             told_to_stop = bool(url) and _with_redis(url)
             if not told_to_stop:
                 told_to_stop = _without_redis(house, RETRY_SECONDS if url else float("inf"))
-        jobs.forget_house()
+        background_jobs.forget_house()
 
 
 class QuietWorker(SimpleWorker):
@@ -54,7 +55,7 @@ class QuietWorker(SimpleWorker):
 
     def __init__(self, connection: Redis) -> None:
         """Open on our queues, the JSON serializer on both ends. Raises RedisError when Redis does not answer."""
-        queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in jobs.QUEUES]
+        queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in background_jobs.QUEUES]
         super().__init__(
             queues, connection=connection, serializer=JSONSerializer, worker_ttl=TTL, log_job_description=False
         )
@@ -62,7 +63,7 @@ class QuietWorker(SimpleWorker):
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Log the class and place of a job's fault."""
         del job
-        journal.fault("job", exc_info[1])
+        log.fault("job", exc_info[1])
 
     @property
     def told_to_stop(self) -> bool:
@@ -75,11 +76,11 @@ def _with_redis(url: str) -> bool:
     worker = None
     try:
         worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
-        journal.listening("worker", "redis")
+        log.listening("worker", "redis")
         # In turn: a backlog of mail to read must not keep the notices of what was read from going out.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError:
-        journal.redis_away()
+        log.redis_away()
     return worker is not None and worker.told_to_stop
 
 
@@ -94,9 +95,9 @@ def _without_redis(house: House, seconds: float) -> bool:
 
 
 def _look(house: House, stop: threading.Event) -> None:
-    for name in jobs.QUEUES:
+    for name in background_jobs.QUEUES:
         try:
             if not stop.is_set():
-                jobs.do(name, house)
+                background_jobs.do(name, house)
         except (SQLAlchemyError, OSError) as error:
-            journal.fault(name, error)
+            log.fault(name, error)

@@ -2,7 +2,7 @@
 
 from parsers.options import FormMap
 from parsers.text import normalize
-from workflow.settings import Settings
+from workflow.settings.settings import Settings
 
 
 def form_maps(settings: Settings) -> tuple[FormMap, ...]:

@@ -15,13 +15,14 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format
-from workflow import item_faults, journal
-from workflow.blobs import Vault
-from workflow.house import House
-from workflow.models import Delivery, Receipt
-from workflow.states import DeliveryState
-from workflow.storable import storable, storable_json
-from workflow.store import AWAY
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.database.text_safety import storable, storable_json
+from workflow.models.core import Delivery, Receipt
+from workflow.models.states import DeliveryState
+from workflow.operations import item_faults
+from workflow.runtime import log
+from workflow.runtime.blobs import Vault
 
 READ = "read"  # what wakes a worker for deliveries
 BATCH = 50  # arrivals that share one commit at most
@@ -111,9 +112,9 @@ class _Waiting:
     def told(self) -> int | Exception:
         """The delivery's id, or the error; it stands in the log."""
         if self.error is None:
-            journal.stored(self.arrival.transport, self.delivery, repeated=self.repeated)
+            log.stored(self.arrival.transport, self.delivery, repeated=self.repeated)
             return self.delivery
-        journal.not_stored(self.arrival.transport, self.error)
+        log.not_stored(self.arrival.transport, self.error)
         return self.error
 
     def outcome(self) -> int:

@@ -6,9 +6,10 @@ from ingest.form_maps import form_maps
 from parsers.item import Format
 from parsers.options import Options, Profile
 from parsers.text import normalize
-from workflow import profiles, settings
-from workflow.house import House
-from workflow.profiles import SavedProfile
+from workflow.context import House
+from workflow.filing import column_profiles
+from workflow.filing.column_profiles import SavedProfile
+from workflow.settings import settings
 
 
 def options(house: House, form: Format) -> Options:
@@ -20,7 +21,7 @@ def options(house: House, form: Format) -> Options:
     if form is not Format.SECURE_MESSAGE:
         return Options(time_zone=house.settings.time_zone, forms=form_maps(house.settings))
     with house.store.reading() as session:
-        saved = [_saved(one) for one in profiles.saved(session)]
+        saved = [_saved(one) for one in column_profiles.saved(session)]
     return of_settings(house.settings, saved)
 
 

@@ -11,9 +11,9 @@ from redis import Redis
 
 from tests.house import HandClock, Woken
 from tests.servers import Postgres, Relay, Valkey, memory_folder, migrated
-from workflow.house import House, open_house
-from workflow.settings import Settings
-from workflow.store import migrate
+from workflow.context import House, open_house
+from workflow.database.engine import migrate
+from workflow.settings.settings import Settings
 
 _numbers = count(1)
 

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from ingest.intake import Arrival, Transport
 from parsers import phone_call
 from parsers.item import Address, Format, InboundItem
-from workflow.house import House
-from workflow.mailer import Deferred, Refused
-from workflow.models import Audit, Company, Contact, Delivery, Filing, Staff, Ticket
-from workflow.people import company_key
+from workflow.context import House
+from workflow.customers.directory import company_key
+from workflow.filing.file_item import receive
+from workflow.mail.transport import Deferred, Refused
+from workflow.models.core import Audit, Company, Contact, Delivery, Filing, Staff, Ticket
+from workflow.models.states import DeliveryState, Role
 from workflow.process import Milestone
-from workflow.reception import receive
-from workflow.states import DeliveryState, Role
 
 START = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday, 10:00 in New York
 ANN = Address("Ann Example", "ann@practice.example")

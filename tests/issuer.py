@@ -10,8 +10,8 @@ import oidc_provider_mock
 
 from tests.browser.seat import served
 from tests.web import Desk, invited
-from workflow.house import House
-from workflow.settings import Oidc
+from workflow.context import House
+from workflow.settings.settings import Oidc
 
 ANN = "ann@pmb.example"
 

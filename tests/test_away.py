@@ -22,12 +22,12 @@ from parsers.item import Format
 from tests.house import HandClock, call, together
 from tests.running import Cable, Doors, OwnPostgres, until
 from tests.servers import TEMPLATE, migrated
-from workflow import postgres as bounded
-from workflow import store
-from workflow.house import House, open_house
-from workflow.models import Delivery, Receipt
-from workflow.settings import Settings
-from workflow.store import Store
+from workflow.context import House, open_house
+from workflow.database import engine
+from workflow.database import postgres as bounded
+from workflow.database.engine import Store
+from workflow.models.core import Delivery, Receipt
+from workflow.settings.settings import Settings
 
 REFUSAL_SECONDS = 30  # the promise: 451 by then
 SPOOL_SECONDS = 8  # 202 by then
@@ -159,7 +159,7 @@ def test_a_database_that_answers_without_our_tables_is_told_at_once(
 @pytest.fixture
 def impatient(own: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store whose statements may take a second."""
-    monkeypatch.setattr(store, "WRITING_SECONDS", 1.0)
+    monkeypatch.setattr(engine, "WRITING_SECONDS", 1.0)
     monkeypatch.setattr(bounded, "PING_SECONDS", 1.0)
     monkeypatch.setattr(bounded.BoundedConnection, "patience", 1.0)
     monkeypatch.setattr(bounded, "CANCEL_SECONDS", 0.5)
@@ -232,8 +232,8 @@ def test_what_the_url_says_about_connecting_goes_before_ours(own: OwnPostgres) -
 def test_the_bounds_of_a_store_leave_a_door_time_to_answer() -> None:
     connecting = float(bounded.CONNECTION["connect_timeout"])
     idle = bounded.PING_SECONDS + bounded.CANCEL_SECONDS + connecting  # a pooled connection, then a new one
-    busy = store.WRITING_SECONDS + 2 * bounded.CANCEL_SECONDS
-    assert max(idle, busy, store.LOCKED_SECONDS) < Settings().smtp_store_seconds < REFUSAL_SECONDS
+    busy = engine.WRITING_SECONDS + 2 * bounded.CANCEL_SECONDS
+    assert max(idle, busy, engine.LOCKED_SECONDS) < Settings().smtp_store_seconds < REFUSAL_SECONDS
 
 
 # -- accept -----------------------------------------------------------------------------------------------------------

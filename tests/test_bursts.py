@@ -14,10 +14,10 @@ from parsers.item import Format
 from tests.bursting import Heard, Watched, largest, many
 from tests.house import call, together
 from tests.running import Doors, until
-from workflow.blobs import Vault
-from workflow.house import House
-from workflow.models import Delivery, Receipt
-from workflow.store import Store, migrate
+from workflow.context import House
+from workflow.database.engine import Store, migrate
+from workflow.models.core import Delivery, Receipt
+from workflow.runtime.blobs import Vault
 
 MIB = 2**20
 CONNECTIONS = 49  # a host may have 50, and the door was tried before

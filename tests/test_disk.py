@@ -25,11 +25,11 @@ from parsers.item import Format
 from tests.house import Woken, call, counted, together
 from tests.ingest import dovecot
 from tests.running import ROOT, Doors, until
-from workflow.house import House, open_house
-from workflow.item_faults import ItemFaults
-from workflow.models import Delivery, Receipt, Ticket
-from workflow.settings import Mailbox, Settings
-from workflow.store import Store, migrate
+from workflow.context import House, open_house
+from workflow.database.engine import Store, migrate
+from workflow.models.core import Delivery, Receipt, Ticket
+from workflow.operations.item_faults import ItemFaults
+from workflow.settings.settings import Mailbox, Settings
 
 REFUSED = (SQLAlchemyError, OSError)  # what every door turns into "try again"
 
@@ -148,7 +148,9 @@ def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_
     """After a crash the files of the last transactions are there: SQLite opens them for reading, and leaves it so."""
     url = f"sqlite:///{disk / 'intake.db'}"
     migrate(url)
-    crash = f"import os; from workflow.store import Store; s = Store({url!r}); t = s.transaction(); t.__enter__()"
+    crash = (
+        f"import os; from workflow.database.engine import Store; s = Store({url!r}); t = s.transaction(); t.__enter__()"
+    )
     crash += ".connection().exec_driver_sql('UPDATE alembic_version SET version_num = version_num'); "
     crash += "t.__exit__(None, None, None); os._exit(0)"
     subprocess.run([sys.executable, "-c", crash], cwd=ROOT, check=True)

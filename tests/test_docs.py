@@ -12,7 +12,7 @@ from console.main import PLACES, cli
 from parsers.crm_export import column_names
 from parsers.mail import evidence
 from workflow import process
-from workflow.settings import Mailbox, Settings
+from workflow.settings.settings import Mailbox, Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -17,10 +17,10 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.house import counted
-from workflow import outbox
-from workflow.house import House
-from workflow.models import Message, Outgoing, Ticket
-from workflow.settings import Settings
+from workflow.context import House
+from workflow.mail import sender
+from workflow.models.core import Message, Outgoing, Ticket
+from workflow.settings.settings import Settings
 
 HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parent.parent.parent / "shared" / "hostile")
 REQUESTER = "pat@clinic.example"
@@ -66,7 +66,7 @@ def faults(expected: dict[str, Any], made: tuple[int, int, int], *, answers_us: 
 
 def test_every_hostile_mail_ends_as_its_manifest_says(house: House) -> None:
     deliver(house, FIRST, {"mail_from": REQUESTER})
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     [notice] = [message_from_bytes(f.read_bytes()) for f in (house.settings.home / "outbox").glob("*.eml")]
     known = {"{{REQUESTER}}": REQUESTER, "{{OUT_MSGID}}": notice["Message-ID"], "{{TICKET_ID}}": "1"}
     found: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ def test_every_hostile_mail_ends_as_its_manifest_says(house: House) -> None:
         if wrong:
             found[case["name"]] = wrong
     assert found == {}
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     assert answers_at_fault(house) == {}
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from tests.house import HandClock, audited, complete, file_in, mail, reach, stages_passed, ticket_of
 from workflow import process
-from workflow.desk import reached
-from workflow.house import House
-from workflow.models import Task, Ticket
+from workflow.context import House
+from workflow.models.core import Task, Ticket
+from workflow.models.states import Status
 from workflow.process import DEADLINES, STEPS, Milestone, Person, Stage, Template
-from workflow.states import Status
+from workflow.tickets.desk import reached
 
 ORDERINGS = list(permutations(Milestone))
 INCOMPLETE = [o for size in range(len(Milestone)) for some in combinations(Milestone, size) for o in permutations(some)]

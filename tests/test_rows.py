@@ -10,9 +10,10 @@ from sqlalchemy import inspect, select
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read_waiting
 from parsers.item import Format
-from workflow import journal, outbox
-from workflow.house import House
-from workflow.models import Audit, Contact, Message, Outgoing, Task, Ticket
+from workflow.context import House
+from workflow.mail import sender
+from workflow.models.core import Audit, Contact, Message, Outgoing, Task, Ticket
+from workflow.runtime import log
 
 HEADER = ["Message ID", "Practice Name", "From", "Email", "Patient Name", "MRN", "DOB", "Subject", "Message"]
 PATIENT = ("Zebulon Quackenbush", "4711-0815", "2/29/1904")
@@ -35,11 +36,11 @@ def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
     any_house: House, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    journal.setup("test", as_json=True)
+    log.setup("test", as_json=True)
     raw = workbook()
     Intake(any_house).accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw))
     read_waiting(any_house)
-    outbox.send_waiting(any_house)
+    sender.send_waiting(any_house)
     with any_house.store.reading() as session:
         told = [dict(message.details) for message in session.scalars(select(Message).where(Message.direction == "in"))]
         elsewhere = [

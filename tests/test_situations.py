@@ -22,12 +22,14 @@ from ingest.replay.automated_mail import make_ticket
 from ingest.smtp import listener as smtp_listener
 from parsers.mail import evidence
 from tests.house import contact, counted, staff
-from workflow import judgement, letter, outbox
-from workflow.house import House
-from workflow.models import AutomatedMail, Delivery, Filing, Message, Outgoing, Ticket, TicketRelation
+from workflow.context import House
+from workflow.filing import corrections
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import AutomatedMail, Delivery, Filing, Message, Outgoing, Ticket, TicketRelation
+from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status
 from workflow.process import Milestone, Template
-from workflow.settings import Settings
-from workflow.states import Judgement, OutboxState, Outcome, Role, Status
+from workflow.settings.settings import Settings
 
 SUPPORT = "support@localhost"
 IVY = "ivy.long@oakhill.example"
@@ -63,7 +65,7 @@ class Desk:
     def work(self) -> None:
         """Read and send what waits."""
         process.read_waiting(self.house)
-        outbox.send_waiting(self.house)
+        mail_sender.send_waiting(self.house)
 
     def notice(self) -> EmailMessage:
         """Return the newest mail of ours."""
@@ -115,8 +117,8 @@ class Desk:
     def correct(self, number: int) -> None:
         with self.house.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
-            message = judgement.judged_message(session, ticket)
-            judgement.correct(self.house.desk, session, ticket, message, by="Dana", now=self.house.clock())
+            message = corrections.judged_message(session, ticket)
+            corrections.correct(self.house.desk, session, ticket, message, by="Dana", now=self.house.clock())
 
 
 @pytest.fixture
@@ -314,7 +316,7 @@ def report(desk: Desk, way: str) -> Filing:
     if way == "report":
         return desk.send(STATUS.format(name=name), REPORT, "MIME-Version: 1.0", sender=daemon, envelope="")
     if way == "return path":
-        path = letter.return_path(sent.id, desk.house.settings, desk.house.signer)
+        path = compose.return_path(sent.id, desk.house.settings, desk.house.signer)
         return desk.send("550 no such user here", "Subject: failure notice", sender=daemon, to=path, envelope="")
     attached = f"Content-Type: message/rfc822\n\nMessage-ID: {name}\n\nx"
     original = f"--b\n\nIt was returned: no such user here\n--b\n{attached}\n--b--"
@@ -380,7 +382,7 @@ def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> 
 
 
 def return_path(desk: Desk, number: int) -> str:
-    return letter.return_path(desk.mail(number).id, desk.house.settings, desk.house.signer)
+    return compose.return_path(desk.mail(number).id, desk.house.settings, desk.house.signer)
 
 
 def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk: Desk) -> None:
@@ -433,7 +435,7 @@ def test_marking_a_later_message_leaves_the_ticket_as_it_is(desk: Desk) -> None:
     with desk.house.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         later = ticket.messages[-1]
-        judgement.mark_automatic(session, ticket, later.id, by="Dana", now=desk.house.clock())
+        corrections.mark_automatic(session, ticket, later.id, by="Dana", now=desk.house.clock())
         assert not ticket.automated
 
 
@@ -444,7 +446,7 @@ def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: 
     with desk.house.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         first = next(m for m in ticket.messages if m.judgement is Judgement.BOUNCED)
-        judgement.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
+        corrections.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
     assert desk.mail(number).state is OutboxState.BOUNCED
 
 
@@ -486,8 +488,8 @@ def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(d
         ticket = session.get_one(Ticket, number)
         ticket.completed_at = desk.house.clock() + timedelta(hours=1)
         first = ticket.messages[0]
-        judgement.mark_automatic(session, ticket, first.id, by="Dana", now=desk.house.clock())
-        judgement.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
+        corrections.mark_automatic(session, ticket, first.id, by="Dana", now=desk.house.clock())
+        corrections.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
     assert desk.status(number) is Status.COMPLETED
 
 

@@ -36,13 +36,13 @@ from tests.ingest import dovecot
 from tests.ingest.test_folder import workbook
 from tests.servers import Relay, Valkey
 from webhooks.app import create
-from workflow import jobs
-from workflow.house import House, open_house
-from workflow.item_faults import ItemFaults
-from workflow.models import Audit, Delivery, Outgoing, Receipt, Ticket
+from workflow import background_jobs
+from workflow.context import House, open_house
+from workflow.models.core import Audit, Delivery, Outgoing, Receipt, Ticket
+from workflow.models.states import OutboxState
+from workflow.operations.item_faults import ItemFaults
 from workflow.process import STEPS, Milestone, Stage, Template
-from workflow.settings import Mailbox, load
-from workflow.states import OutboxState
+from workflow.settings.settings import Mailbox, load
 
 KEY = "the key of the story"
 SUPPORT = "support@localhost"
@@ -61,7 +61,7 @@ class Story:
     def work(self) -> None:
         """Let a worker do what it was woken for, until nothing is left."""
         with Redis.from_url(self.valkey.url) as connection:
-            queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in jobs.QUEUES]
+            queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in background_jobs.QUEUES]
             worker = SimpleWorker(queues, connection=connection, serializer=JSONSerializer)
             worker.work(burst=True, logging_level="CRITICAL")
 
@@ -99,11 +99,11 @@ def story(
     for name, value in told.items():
         monkeypatch.setenv(f"INTAKE_{name}", str(value))
     settings = load()
-    waker = jobs.Waker(settings.redis_url)
+    waker = background_jobs.Waker(settings.redis_url)
     house = open_house(settings, waker=waker)
-    jobs.forget_house()
+    background_jobs.forget_house()
     yield Story(house, valkey, relay)
-    jobs.forget_house()
+    background_jobs.forget_house()
     waker.close()
     house.close()
 

@@ -8,10 +8,10 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from console.web.app import create
-from workflow import invitations
-from workflow.house import House
-from workflow.models import Staff
-from workflow.states import Role
+from workflow.accounts import invitations
+from workflow.context import House
+from workflow.models.core import Staff
+from workflow.models.states import Role
 
 PASSWORD = "a few plain words"
 _TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')

@@ -19,8 +19,9 @@ from parsers.item import Format
 from webhooks import body
 from webhooks.body import Body
 from webhooks.signature import Keys
-from workflow import item_faults, journal
-from workflow.house import House
+from workflow.context import House
+from workflow.operations import item_faults
+from workflow.runtime import log
 
 PATIENCE = 5.0  # seconds the database may take before the form goes into the local spool
 AWAY_SECONDS = 10.0  # so long after it did not store one, forms go into the spool at once
@@ -35,7 +36,7 @@ def create(house: House, accept: AcceptAll) -> Flask:
     spool = Spool(house.settings.home / SPOOL, house.sealer)
     keeper, pulse, keys = _Keeper(spool, accept), _Pulse(house), Keys(house.settings)
     if not keys:
-        journal.webhook_without_key()
+        log.webhook_without_key()
 
     @app.post("/formstack", provide_automatic_options=False)
     def take() -> tuple[Response, int]:
@@ -123,18 +124,18 @@ class _Keeper:
         try:
             self._spool.put(arrival)
         except OSError as error:
-            journal.not_stored(arrival.transport, error)
+            log.not_stored(arrival.transport, error)
             return False
         return True
 
     def _in_database(self, arrival: Arrival) -> bool:
         form = _Form(arrival)
         if self._waiting.qsize() >= STORING:
-            journal.not_stored(arrival.transport, BlockingIOError())
+            log.not_stored(arrival.transport, BlockingIOError())
         else:
             self._waiting.put(form)
             if not form.heard():
-                journal.not_stored(arrival.transport, TimeoutError())
+                log.not_stored(arrival.transport, TimeoutError())
         self._away_until = 0.0 if form.stored else time.monotonic() + AWAY_SECONDS
         return form.stored
 
@@ -151,7 +152,7 @@ class _Keeper:
         try:
             return [isinstance(answer, int) for answer in self._accept(arrivals)]
         except Exception as error:  # noqa: BLE001  # the thread's top loop: those who wait then go to the spool
-            journal.fault("store", error)
+            log.fault("store", error)
             return [False] * len(arrivals)
 
 
@@ -182,11 +183,11 @@ def _verified(asked: Request, keys: Keys) -> tuple[bytes, Body]:
         abort(503)
     signed_with = keys.signed_with(asked.headers, raw)
     if not signed_with:
-        journal.refused(Transport.FORMSTACK, "signature")
+        log.refused(Transport.FORMSTACK, "signature")
         abort(401)
     said = _read(asked, raw)
     if not keys.agree(said.said, signed_with):
-        journal.refused(Transport.FORMSTACK, "key of this form")
+        log.refused(Transport.FORMSTACK, "key of this form")
         abort(401)
     return raw, said
 

@@ -6,8 +6,8 @@ from hashlib import sha256
 from werkzeug.datastructures import Headers
 
 from parsers.formstack.submission import Envelope
-from workflow.form_settings import COMMON_HEADER
-from workflow.settings import Settings
+from workflow.settings.forms import COMMON_HEADER
+from workflow.settings.settings import Settings
 
 
 class Keys:

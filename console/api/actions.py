@@ -15,11 +15,12 @@ from console.api.paging import Data
 from console.api.tickets import ABOUT, person, shown
 from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, NOTE, Action, Asked, act
 from console.web.asking import house, now, staff
-from workflow import notes, presence, process, undo
-from workflow.desk import Missing, ticket_or_missing
+from workflow import process
+from workflow.models.states import Status, Verdict
+from workflow.permissions import Right
 from workflow.process import Milestone
-from workflow.rights import Right
-from workflow.states import Status, Verdict
+from workflow.tickets import notes, presence, undo
+from workflow.tickets.desk import Missing, ticket_or_missing
 
 BOXES = {str(m): m.name for s in process.STEPS for m in s.waits_for if m not in process.BY_RULE | process.PROPERTIES}
 BACK = {str(s.stage): s.stage.name for s in process.STEPS[1:-1]}

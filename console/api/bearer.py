@@ -8,10 +8,10 @@ from console.api.errors import Refused
 from console.opening import redis_url
 from console.web import asking
 from console.web.asking import RIGHT, db, now
-from workflow import tokens
-from workflow.account_models import ApiToken
-from workflow.house import House
-from workflow.rights import Right
+from workflow.accounts import api_tokens
+from workflow.context import House
+from workflow.models.accounts import ApiToken
+from workflow.permissions import Right
 
 BLUEPRINT = "api"
 WRONG = RateLimitItemPerMinute(30)  # tokens that are none, from one address
@@ -28,11 +28,11 @@ def attach(app: Flask, house: House) -> None:
 def admit(view: object) -> None:
     """Let the call through if its token may do this. Raises Refused: 401, 403, 429."""
     token = _presented()
-    g.staff, g.rights = token.staff, tokens.rights(token)
+    g.staff, g.rights = token.staff, api_tokens.rights(token)
     most = RateLimitItemPerMinute(asking.house().settings.api_calls_per_minute)
     if not _counted().hit(most, "token", str(token.id)):
         raise Refused(429, Retry_After=WINDOW)
-    tokens.seen(asking.house().store, token, now())
+    api_tokens.seen(asking.house().store, token, now())
     right = getattr(view, RIGHT, None)
     if not isinstance(right, Right):
         raise Refused(403)
@@ -49,7 +49,7 @@ def _presented() -> ApiToken:
     given = request.authorization
     if given is None or given.type != "bearer" or not given.token:
         raise Refused(401, WWW_Authenticate=REALM)
-    token = tokens.presented(db(), given.token)
+    token = api_tokens.presented(db(), given.token)
     if token is None:
         _counted().hit(WRONG, "wrong", where)
         raise Refused(401, WWW_Authenticate=f'{REALM}, error="invalid_token"')

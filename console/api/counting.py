@@ -8,7 +8,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from workflow import journal
+from workflow.runtime import log
 
 PREFIX = "intake-calls"  # of the keys in Redis: beside RQ's own
 PATIENCE = 0.5  # seconds that a call waits for its count, or for a connection, at most
@@ -44,7 +44,7 @@ class Counter:
         except StorageError:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             if not self._away:
-                journal.counting_alone()
+                log.counting_alone()
             self._away = True
             return question(self._own)
         self._away = False

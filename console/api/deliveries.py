@@ -10,10 +10,10 @@ from console.api.fields import Paged, Strict, one_of, words
 from console.api.paging import Data
 from console.web.asking import db, house, now, staff
 from ingest.replay import retry as replaying
-from workflow.desk import Missing
-from workflow.models import Delivery
-from workflow.rights import Right
-from workflow.states import DeliveryState
+from workflow.models.core import Delivery
+from workflow.models.states import DeliveryState
+from workflow.permissions import Right
+from workflow.tickets.desk import Missing
 
 ABOUT = "deliveries"
 

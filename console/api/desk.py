@@ -13,9 +13,10 @@ from console.api.tickets import person
 from console.ticket_data import task as task_shape
 from console.times import iso
 from console.web.asking import db, house, now, staff, zone
-from workflow import figures, process
-from workflow.models import Staff, Task
-from workflow.rights import Right
+from workflow import process
+from workflow.models.core import Staff, Task
+from workflow.permissions import Right
+from workflow.tickets import statistics
 
 ABOUT = "the desk"
 
@@ -87,16 +88,16 @@ def process_table() -> Response:
 @endpoint("GET", "/figures", Right.READ, shapes.page_of(shapes.FigureName), about=ABOUT)
 def figure_list() -> Response:
     """Return which figures there are: what came in, how far, how long, how content customers are."""
-    return jsonify({"items": [{"name": name} for name in figures.FIGURES], "next": None})
+    return jsonify({"items": [{"name": name} for name in statistics.FIGURES], "next": None})
 
 
-_NAMES = ", ".join(f'"{name}"' for name in figures.FIGURES)
+_NAMES = ", ".join(f'"{name}"' for name in statistics.FIGURES)
 
 
 @endpoint("GET", f"/figures/<any({_NAMES}):name>", Right.READ, shapes.Figure, about=ABOUT, query=Days)
 def figure(told: Data, name: str) -> Response:
     """A figure of the dashboard."""
-    found = figures.FIGURES[name](db(), figures.window(now(), zone(), told["days"]))
+    found = statistics.FIGURES[name](db(), statistics.window(now(), zone(), told["days"]))
     return jsonify(name=found.name, title=found.title, heads=list(found.heads), rows=found.rows, unit=found.unit)
 
 

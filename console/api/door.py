@@ -12,8 +12,8 @@ from marshmallow import EXCLUDE, RAISE, Schema, fields
 from console.api import bearer
 from console.api.fields import said
 from console.web import asking
-from workflow.house import House
-from workflow.rights import Right
+from workflow.context import House
+from workflow.permissions import Right
 
 F = TypeVar("F", bound=Callable[..., Any])
 DOCUMENT = "api-docs.openapi_json"

@@ -7,9 +7,9 @@ from typing import Any
 from flask import Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from workflow import journal
-from workflow.desk import AcrossCompanies, Missing
-from workflow.store import AWAY
+from workflow.database.engine import AWAY
+from workflow.runtime import log
+from workflow.tickets.desk import AcrossCompanies, Missing
 
 WORDS = {
     400: ("malformed", "That is no request we understand."),
@@ -49,13 +49,13 @@ def answer(error: Exception) -> Response:
     if isinstance(error, Missing):
         return _said(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, AWAY):
-        journal.fault("api", error)
+        log.fault("api", error)
         return _said(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
     if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
         told = _fields(error)
         heads = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After", "Location"}}
         return _said(error.code or HTTPStatus.BAD_REQUEST, fields=told, headers=heads)
-    journal.fault("api", error)
+    log.fault("api", error)
     return _said(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

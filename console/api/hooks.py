@@ -10,10 +10,10 @@ from console.api.errors import Refused
 from console.api.fields import Strict, count, one_of, words
 from console.api.paging import Data
 from console.web.asking import db, house, now, staff
-from workflow import hooks as hooking
-from workflow.events import Event
-from workflow.hook_models import Hook
-from workflow.rights import Right
+from workflow.audit.webhook_events import Event
+from workflow.models.webhooks import Hook
+from workflow.permissions import Right
+from workflow.webhooks import deliver as hooking
 
 ABOUT = "webhooks"
 

@@ -12,10 +12,10 @@ from console.api.paging import Data
 from console.house_data import status_data
 from console.times import iso
 from console.web.asking import db, house, zone
-from workflow import trail
-from workflow.ledger import balance
-from workflow.models import Audit
-from workflow.rights import Right
+from workflow.audit import search
+from workflow.models.core import Audit
+from workflow.operations.ledger import balance
+from workflow.permissions import Right
 
 ABOUT = "the house"
 
@@ -45,8 +45,8 @@ def ledger() -> Response:
 def audit_rows(told: Data) -> Response:
     """Return who did what, when and why, newest first."""
     day: date | None = told["day"]
-    wanted = trail.Filter(person=told["person"], action=told["action"], ticket=told["ticket"], day=day)
-    return paging.listed(db(), trail.rows(wanted, zone()), Audit.id, told, _change, newest=True)
+    wanted = search.Filter(person=told["person"], action=told["action"], ticket=told["ticket"], day=day)
+    return paging.listed(db(), search.rows(wanted, zone()), Audit.id, told, _change, newest=True)
 
 
 def _change(row: Audit) -> Data:

@@ -10,8 +10,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from console.api.errors import Refused
 from console.web.asking import number_of
-from workflow.models import Ticket
-from workflow.views import Sort
+from workflow.models.core import Ticket
+from workflow.tickets.views import Sort
 
 T = TypeVar("T")
 Data = dict[str, Any]

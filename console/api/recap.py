@@ -12,14 +12,14 @@ from console.api.fields import Strict, words
 from console.api.paging import Data
 from console.ticket_actions import Action, Asked
 from parsers.text import filenames
-from workflow import answering, drafts, letter, mail_texts
-from workflow.desk import Missing
-from workflow.drafts import Typed
-from workflow.keys import digest
-from workflow.models import Written
-from workflow.patient_data import Kind
+from workflow.mail import answer, canned_responses, compose, drafts
+from workflow.mail.drafts import Typed
+from workflow.mail.phi_check import Kind
+from workflow.models.core import Written
+from workflow.models.states import OutboxState
 from workflow.process import Milestone
-from workflow.states import OutboxState
+from workflow.runtime.crypto import digest
+from workflow.tickets.desk import Missing
 
 LONGEST = 20_000  # characters of a text
 NOBODY = "no contact with a working address: tell the customer otherwise, and tick the box with a note how"
@@ -52,10 +52,10 @@ class Recap(Strict):
         metadata={"description": "What was done; without `template` the recap's fixed words stand around it."},
     )
     template = words(
-        mail_texts.LONGEST_NAME, load_default="",
+        canned_responses.LONGEST_NAME, load_default="",
         metadata={"description": "Name of a text of the desk: its subject, and its words below `text`."},
     )  # fmt: skip
-    cc = fields.List(fields.Email(), load_default=list, validate=validate.Length(max=answering.MOST_RECIPIENTS))
+    cc = fields.List(fields.Email(), load_default=list, validate=validate.Length(max=answer.MOST_RECIPIENTS))
     attachments = fields.List(
         fields.Nested(Enclosure), load_default=list, validate=validate.Length(max=drafts.MOST_FILES)
     )
@@ -87,7 +87,7 @@ def _send(asked: Asked, told: Data, once: str) -> str:
     if written.promised_at is None:
         warned = _looked_at(asked, written, checked=told["checked"])
         desk, by = asked.house.desk, asked.me.name
-        answering.promise(
+        answer.promise(
             asked.session, desk, asked.ticket, written, by=by, now=asked.now, warned=warned,
             across_companies=told["across_companies"],
         )  # fmt: skip
@@ -99,14 +99,14 @@ def _send(asked: Asked, told: Data, once: str) -> str:
 def _written(asked: Asked, told: Data, once: str) -> Written:
     settings, session, ticket = asked.house.settings, asked.session, asked.ticket
     across = told["across_companies"]
-    found = answering.recipients(session, ticket, settings)
+    found = answer.recipients(session, ticket, settings)
     to = [r.email for r in found if r.usual or (across and r.reachable)]
     if not to:
         raise Missing(NOBODY)
     cc = [email.strip().casefold() for email in told["cc"]]
     subject, text = answer_data.usual_subject(ticket), told["text"]
     if not told["template"] and text.strip():
-        subject, text = letter.recap_around(text.strip(), ticket.id, settings)
+        subject, text = compose.recap_around(text.strip(), ticket.id, settings)
     typed = Typed(to=to, cc=[a for a in cc if a not in to], subject=subject, text=text, ticks=[])
     written = drafts.keep(session, ticket, _key(asked, once), typed, by=asked.me, now=asked.now)
     if written.promised_at is None:
@@ -126,8 +126,8 @@ def _key(asked: Asked, once: str) -> str:
 
 
 def _begin_with(asked: Asked, written: Written, name: str) -> None:
-    wording = mail_texts.named(asked.session, name)
-    offers = mail_texts.offered(asked.session)
+    wording = canned_responses.named(asked.session, name)
+    offers = canned_responses.offered(asked.session)
     if wording is None:
         raise Missing(f"there is no text of this name, but {', '.join(w.name for w in offers)}")
     answer_data.begin_with(offers, asked.ticket, written, wording, asked.house, asked.me)

@@ -13,10 +13,10 @@ from console.api.fields import Paged, Strict, number, words
 from console.api.paging import Data, listed
 from console.api.tickets import person
 from console.web.asking import db, house, now, staff
-from workflow import people, records
-from workflow.models import Company, Contact, Staff
-from workflow.records import CompanySays
-from workflow.rights import Right
+from workflow.customers import directory, records
+from workflow.customers.records import CompanySays
+from workflow.models.core import Company, Contact, Staff
+from workflow.permissions import Right
 
 ABOUT = "companies and contacts"
 _WHOLE = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
@@ -71,7 +71,7 @@ def companies(told: Data) -> Response:
     """The companies on record."""
     query = select(Company).options(*_WHOLE)
     if told["q"]:
-        key = people.company_key(told["q"])
+        key = directory.company_key(told["q"])
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
         query = query.where(or_(named, Company.number == told["q"].strip()))
     return listed(db(), query, Company.id, told, records_data.company)

@@ -18,12 +18,14 @@ from console.pages import files
 from console.queue_data import DOORS, STAGES
 from console.web.asking import db, house, now, staff
 from parsers.phone_call import Contact
-from workflow import audit, people, presence, views
-from workflow.models import Audit, Staff, Ticket
+from workflow.audit import record as audit
+from workflow.customers import directory
+from workflow.models.core import Audit, Staff, Ticket
+from workflow.models.states import Outcome
+from workflow.permissions import Right
 from workflow.process import Stage
-from workflow.rights import Right
-from workflow.states import Outcome
-from workflow.views import Asked, Filters, Sort
+from workflow.tickets import presence, views
+from workflow.tickets.views import Asked, Filters, Sort
 
 ABOUT = "tickets"
 VIEWED_EVERY = timedelta(hours=1)  # in the audit trail: so often it says who has read a ticket
@@ -152,7 +154,7 @@ def shown(number: int) -> Response:
 
 def person(session: Session, name: str, field: str) -> Staff:
     """Somebody on the desk, by name or address, or `me`. Raises Refused when there is nobody."""
-    found = session.get(Staff, staff().id) if name == "me" else people.staff_named(session, name)
+    found = session.get(Staff, staff().id) if name == "me" else directory.staff_named(session, name)
     if found is None:
         raise Refused(422, fields={field: ["Nobody on the desk has this name or address."]})
     return found

@@ -10,12 +10,13 @@ from werkzeug.wrappers import Response
 from console.web.asking import db, house, needs, now, number_of, staff, zone
 from console.web.sessions import ACCOUNT, Session
 from console.web.writing import day
-from workflow import audit, records
-from workflow.account_models import Account, WebSession
-from workflow.desk import Missing
-from workflow.keys import digest
-from workflow.models import Staff
-from workflow.rights import Right
+from workflow.audit import record as audit
+from workflow.customers import records
+from workflow.models.accounts import Account, WebSession
+from workflow.models.core import Staff
+from workflow.permissions import Right
+from workflow.runtime.crypto import digest
+from workflow.tickets.desk import Missing
 
 pages = Blueprint("account", __name__)
 COMMON = tuple(

@@ -14,14 +14,16 @@ from console.answer_data import Warned
 from console.ticket_actions import ACROSS
 from console.web.asking import by_script, db, house, needs, now, number_of, staff
 from parsers.text import filenames
-from workflow import answering, drafts, mail_texts, presence
-from workflow.callers import callers
-from workflow.desk import Missing
-from workflow.drafts import Typed
-from workflow.models import Audit, Ticket, Written, WrittenFile
-from workflow.patient_data import Kind
-from workflow.rights import Right
-from workflow.states import OutboxState
+from workflow.customers.callers import callers
+from workflow.mail import answer as mail_answer
+from workflow.mail import canned_responses, drafts
+from workflow.mail.drafts import Typed
+from workflow.mail.phi_check import Kind
+from workflow.models.core import Audit, Ticket, Written, WrittenFile
+from workflow.models.states import OutboxState
+from workflow.permissions import Right
+from workflow.tickets import presence
+from workflow.tickets.desk import Missing
 
 ADDRESS = 320  # characters, at most
 PATH = "/tickets/<int:number>/answer"
@@ -105,7 +107,7 @@ def take_back(number: int, written: int) -> AnyResponse:
             sent = session.get(Written, written)
             if sent is None or sent.ticket_id != number:
                 abort(404)
-            answering.take_back(session, sent, by=staff().name, now=now())
+            mail_answer.take_back(session, sent, by=staff().name, now=now())
     except Missing as missing:
         flash(f"Not taken back: {missing}.", "error")
         return redirect(url_for("ticket.show", number=number))
@@ -130,7 +132,7 @@ def file(number: int) -> Response:
 @pages.app_context_processor
 def _on_the_ticket() -> dict[str, object]:
     """Return what the ticket page needs to show the mails that can still be taken back."""
-    return {"on_the_way": lambda ticket: answering.on_the_way(ticket, staff().name), "OutboxState": OutboxState,
+    return {"on_the_way": lambda ticket: mail_answer.on_the_way(ticket, staff().name), "OutboxState": OutboxState,
             "draft_of": lambda ticket: drafts.latest(db(), ticket.id, staff())}  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def _on_the_ticket() -> dict[str, object]:
 def _typed() -> Typed:
     form = request.form
     return Typed(
-        to=[a[:ADDRESS] for a in form.getlist("to")[:100]], cc=answering.addresses(form.get("cc", "")[:5000]),
+        to=[a[:ADDRESS] for a in form.getlist("to")[:100]], cc=mail_answer.addresses(form.get("cc", "")[:5000]),
         subject=form.get("subject", ""), text=form.get("text", ""), ticks=form.getlist("ticks"),
     )  # fmt: skip
 
@@ -184,20 +186,20 @@ def _do(session: Session, ticket: Ticket, written: Written, what: str, which: st
         said.notes.append("Kept. It is here when you come back.")
     else:
         said.preview = True
-        said.faults = [*said.faults, *answering.faults(ticket, written, house().settings)]
+        said.faults = [*said.faults, *mail_answer.faults(ticket, written, house().settings)]
 
 
 def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> None:
     """Promise it, unless something has to be mended, read or confirmed first."""
     if said.faults:  # a file was not taken: it must not go without it
         return
-    if faults := answering.faults(ticket, written, house().settings):
+    if faults := mail_answer.faults(ticket, written, house().settings):
         said.faults, said.code = faults, 422
         return
     changed = presence.changes(session, ticket.id, said.seen, staff().name)
     warned = answer_data.warnings(session, ticket, written)
     agreed = not warned or request.form.get("agreed") == digest(written)
-    companies = answering.companies(session, ticket, written)
+    companies = mail_answer.companies(session, ticket, written)
     across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
     if len(companies) > 1 and not across:
         said.companies, said.code = companies, 409
@@ -208,7 +210,7 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
     if changed or not agreed or said.companies:
         return
     kinds = sorted({Kind(k).name for w in warned for k in w.kinds})
-    answering.promise(
+    mail_answer.promise(
         session, house().desk, ticket, written, by=staff().name, now=now(), warned=kinds, across_companies=across
     )
 
@@ -228,9 +230,9 @@ def digest(written: Written) -> str:
 def _begin_with(ticket: Ticket, written: Written, name: str) -> None:
     """Put a text into the form: in place of one that nobody has changed, else below what is typed."""
     with house().store.reading() as session:
-        wording = mail_texts.named(session, name)
+        wording = canned_responses.named(session, name)
         if wording is not None:
-            answer_data.begin_with(mail_texts.offered(session), ticket, written, wording, house(), staff())
+            answer_data.begin_with(canned_responses.offered(session), ticket, written, wording, house(), staff())
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

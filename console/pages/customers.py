@@ -5,10 +5,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from console.web.asking import db, house, public
-from workflow import audit
-from workflow.house import House
-from workflow.letter import STATUS, SURVEY
-from workflow.models import Answer, Contact, Outgoing, Ticket
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.mail.compose import STATUS, SURVEY
+from workflow.models.core import Answer, Contact, Outgoing, Ticket
 from workflow.process import Template
 
 COMMENT_LIMIT = 4000  # characters

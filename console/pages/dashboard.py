@@ -5,9 +5,9 @@ from flask import Blueprint, Response, abort, render_template, request
 from console import charts
 from console.web.asking import db, needs, now, zone
 from console.web.writing import csv_file
-from workflow import figures
-from workflow.figures import FIGURES, Figure
-from workflow.rights import Right
+from workflow.permissions import Right
+from workflow.tickets import statistics
+from workflow.tickets.statistics import FIGURES, Figure
 
 pages = Blueprint("dashboard", __name__)
 DAYS = (7, 30, 90, 365)
@@ -19,7 +19,7 @@ USUAL = 30
 def dashboard() -> str:
     """Every figure of the last so many days."""
     found = [_figure(name) for name in FIGURES]
-    oldest = figures.oldest(db())
+    oldest = statistics.oldest(db())
     return render_template("dashboard.html", figures=found, oldest=oldest, days=_days(), choices=DAYS)
 
 
@@ -50,4 +50,4 @@ def _days() -> int:
 def _figure(name: str) -> Figure:
     if name not in FIGURES:
         abort(404)
-    return FIGURES[name](db(), figures.window(now(), zone(), _days()))
+    return FIGURES[name](db(), statistics.window(now(), zone(), _days()))

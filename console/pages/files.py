@@ -17,9 +17,9 @@ from sqlalchemy import func, select
 from console.web.asking import db, house, needs, now, staff
 from parsers.text import filenames
 from parsers.text import html as text_html
-from workflow import audit
-from workflow.models import Message, StoredAttachment
-from workflow.rights import Right
+from workflow.audit import record as audit
+from workflow.models.core import Message, StoredAttachment
+from workflow.permissions import Right
 
 PICTURES_LIMIT = 8_000_000  # bytes of the pictures in one mail
 HTML_LIMIT = 4_000_000  # characters of HTML; beyond, the text has to do

@@ -5,10 +5,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import hook_data
 from console.web.asking import allowed, db, house, needs, now, staff
-from workflow import hooks
-from workflow.desk import Missing
-from workflow.events import Event
-from workflow.rights import Right
+from workflow.audit.webhook_events import Event
+from workflow.permissions import Right
+from workflow.tickets.desk import Missing
+from workflow.webhooks import deliver
 
 pages = Blueprint("hooks", __name__)
 
@@ -30,7 +30,7 @@ def again(number: int) -> AnyResponse:
     """Have everything told now that was given up, or that pauses."""
     try:
         with house().store.transaction() as session:
-            count = hooks.again(session, number, by=staff().name, now=now())
+            count = deliver.again(session, number, by=staff().name, now=now())
         flash(f"{count} events are told again now." if count else "Nothing pauses: all is due already.", "success")
     except Missing:
         flash("There is no such webhook, or no longer.", "error")

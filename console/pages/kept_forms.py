@@ -1,7 +1,7 @@
 """Forms that outlived their session: kept when they come too late, shown again to who filled them in.
 
 A form whose token fits no session any more is not refused. If we made it, for an account, what was
-typed is kept for that account (workflow/kept_forms.py) and shown after sign-in, to be sent again by
+typed is kept for that account (workflow/accounts/saved_forms.py) and shown after sign-in, to be sent again by
 one press. Nothing is sent by itself: the press carries a fresh token like that of any other form.
 """
 
@@ -30,9 +30,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from console.web import form_tokens
 from console.web.asking import BY_SCRIPT, TOO_LATE, db, house, needs, now
 from console.web.sessions import KEPT_FORMS, LISTED
-from workflow import kept_forms
-from workflow.kept_forms import Filled
-from workflow.rights import Right
+from workflow.accounts import saved_forms
+from workflow.accounts.saved_forms import Filled
+from workflow.permissions import Right
 
 SENT_AGAIN = "kept_form"  # in the address a kept form is sent to: its key, so that it is forgotten then
 LIBRARY = "security."  # endpoints of the sign-in library
@@ -70,11 +70,11 @@ class Field:
 @needs(Right.READ)
 def listed() -> AnyResponse | str:
     """The forms that wait to be sent again."""
-    found = kept_forms.list_kept(db(), house().sealer, _me() or 0, now())
+    found = saved_forms.list_kept(db(), house().sealer, _me() or 0, now())
     if not found:
         session.pop(KEPT_FORMS, None)
         return redirect("/")
-    until = [(form, form.at + kept_forms.KEPT_FOR) for form in found]
+    until = [(form, form.at + saved_forms.KEPT_FOR) for form in found]
     return render_template("kept_forms/list.html", forms=until, page_of=page_of)
 
 
@@ -82,7 +82,7 @@ def listed() -> AnyResponse | str:
 @needs(Right.READ)
 def newest() -> AnyResponse:
     """Lead to the form that was kept last."""
-    found = kept_forms.list_kept(db(), house().sealer, _me() or 0, now())
+    found = saved_forms.list_kept(db(), house().sealer, _me() or 0, now())
     return redirect(url_for("kept_forms.show", key=found[0].key) if found else "/")
 
 
@@ -90,7 +90,7 @@ def newest() -> AnyResponse:
 @needs(Right.READ)
 def show(key: str) -> str:
     """Return what was typed, with a button that sends it."""
-    form = kept_forms.find(db(), house().sealer, _me() or 0, key, now())
+    form = saved_forms.find(db(), house().sealer, _me() or 0, key, now())
     if form is None:
         abort(404)
     path, _, query = form.filled.path.partition("?")
@@ -98,7 +98,7 @@ def show(key: str) -> str:
     return render_template(
         "kept_forms/form.html", form=form, action=f"{path}?{again}", page=page_of(path),
         fields=[_field(name, value) for name, value in form.filled.fields],
-        until=form.at + kept_forms.KEPT_FOR,
+        until=form.at + saved_forms.KEPT_FOR,
     )  # fmt: skip
 
 
@@ -142,9 +142,9 @@ def _kept(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
     """Keep the form for its owner, and lead who is asking to it, or to the sign-in page."""
     before = request.args.get(SENT_AGAIN)
     with house().store.transaction() as writing:
-        key = kept_forms.keep(writing, house().sealer, owner, _filled(), now())
+        key = saved_forms.keep(writing, house().sealer, owner, _filled(), now())
         if key is not None and before:  # it was a kept one already
-            kept_forms.forget(writing, owner, before)
+            saved_forms.forget(writing, owner, before)
     if key is None:
         text = "You were signed out, and what was sent is too large to be kept. Go back and copy your text."
         return render_template("error.html", title="Too large", text=text), 413
@@ -175,8 +175,8 @@ def _forget(key: str) -> None:
     if me is None:
         return
     with house().store.transaction() as writing:
-        kept_forms.forget(writing, me, key)
-        left = kept_forms.list_kept(writing, house().sealer, me, now())
+        saved_forms.forget(writing, me, key)
+        left = saved_forms.list_kept(writing, house().sealer, me, now())
     if not left:
         session.pop(KEPT_FORMS, None)
 

@@ -7,10 +7,11 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from console.web.asking import db, house, needs, now, staff
-from workflow import mail_texts, process
-from workflow.desk import Missing
-from workflow.mail_texts import VARIABLES, Wording
-from workflow.rights import Right
+from workflow import process
+from workflow.mail import canned_responses
+from workflow.mail.canned_responses import VARIABLES, Wording
+from workflow.permissions import Right
+from workflow.tickets.desk import Missing
 
 pages = Blueprint("mail_texts", __name__)
 
@@ -20,7 +21,7 @@ pages = Blueprint("mail_texts", __name__)
 def show() -> str:
     """Every text, and what was changed last; `?change=NAME` opens one."""
     name = request.args.get("change", "")
-    return _page(mail_texts.named(db(), name) or Wording(mail_texts.FOLDER, "", "", ""))
+    return _page(canned_responses.named(db(), name) or Wording(canned_responses.FOLDER, "", "", ""))
 
 
 @pages.post("/mail-texts")
@@ -32,9 +33,9 @@ def save() -> Response | tuple[str, int]:
     given = Wording(folder, name, subject, body, ticks)
     try:
         with house().store.transaction() as session:
-            if form.get("new") and mail_texts.named(session, " ".join(given.name.split())) is not None:
+            if form.get("new") and canned_responses.named(session, " ".join(given.name.split())) is not None:
                 raise Missing("there is a text of this name: change that one, or choose another name")  # noqa: TRY301  # said as the others are
-            mail_texts.save(session, given, by=staff().name, now=now())
+            canned_responses.save(session, given, by=staff().name, now=now())
     except Missing as missing:
         return _page(given, str(missing), new=bool(form.get("new"))), 422
     flash(f"Saved: {given.name}.", "success")
@@ -45,14 +46,14 @@ def save() -> Response | tuple[str, int]:
 @needs(Right.LEAD)
 def delete() -> Response:
     """Take a text away."""
-    return _change("Deleted", lambda s, name: mail_texts.delete(s, name, by=staff().name, now=now()))
+    return _change("Deleted", lambda s, name: canned_responses.delete(s, name, by=staff().name, now=now()))
 
 
 @pages.post("/mail-texts/undo")
 @needs(Right.LEAD)
 def undo() -> Response:
     """Take the last change of a text back."""
-    return _change("Taken back", lambda s, name: mail_texts.put_back(s, name, by=staff().name, now=now()))
+    return _change("Taken back", lambda s, name: canned_responses.put_back(s, name, by=staff().name, now=now()))
 
 
 def _change(done: str, change: Callable[[Session, str], None]) -> Response:
@@ -69,7 +70,8 @@ def _change(done: str, change: Callable[[Session, str], None]) -> Response:
 
 def _page(shown: Wording, fault: str = "", *, new: bool | None = None) -> str:
     return render_template(
-        "answer/texts.html", texts=mail_texts.offered(db()), changes=mail_texts.last_changes(db()), shown=shown,
+        "answer/texts.html", texts=canned_responses.offered(db()),
+        changes=canned_responses.last_changes(db()), shown=shown,
         fault=fault, new=not shown.name if new is None else new, variables=VARIABLES, boxes=process.boxes(),
         recap=process.Template.RECAP,
     )  # fmt: skip

@@ -14,11 +14,17 @@ from console.operations_data import DOOR_WORDS, doors, files, trail_data, with_l
 from console.times import iso
 from console.web.asking import db, house, needs, now, number_of, public, staff, zone
 from console.web.writing import csv_file
-from workflow import audit, grants, ledger, linked, outbox_desk, settings_shown, sheets, trail, upcoming
-from workflow.desk import Missing
-from workflow.rights import Right
-from workflow.states import OutboxState
-from workflow.trail import Filter
+from workflow.audit import record as audit
+from workflow.audit import search
+from workflow.audit.search import Filter
+from workflow.filing import linked_files, sheet_counts
+from workflow.mail import failed
+from workflow.models.states import OutboxState
+from workflow.operations import ledger, oauth_tokens
+from workflow.permissions import Right
+from workflow.settings import report
+from workflow.tickets import upcoming
+from workflow.tickets.desk import Missing
 
 MAIL_TRIED = "The mail about ticket #{ticket} is tried again now."
 FILE_FETCHED = "The file of ticket #{ticket} is fetched again now."
@@ -35,7 +41,7 @@ def overview() -> str:
     return render_template(
         "operations/overview.html", found=found, doors=doors(found, house().settings, now()),
         at=datetime.fromisoformat, words=DOOR_WORDS, files=files(db(), found["backlog"]), now=now(),
-        alarm=grants.ALARM, with_links=with_links,
+        alarm=oauth_tokens.ALARM, with_links=with_links,
     )  # fmt: skip
 
 
@@ -43,7 +49,7 @@ def overview() -> str:
 @needs(Right.AUDIT)
 def balance() -> str:
     """Return what `intake ledger` says. It counts everything there is, so it is a page of its own."""
-    kinds = ("rows", *sheets.KINDS)
+    kinds = ("rows", *sheet_counts.KINDS)
     return render_template("operations/ledger.html", found=_balance(), kinds=kinds, most=MOST_WORKBOOKS)
 
 
@@ -63,10 +69,10 @@ def balance_table() -> Response:
 def outbox() -> str:
     """Promised mails that are not sent."""
     state = _outbox_state()
-    found, more = outbox_desk.page(db(), state, _before())
+    found, more = failed.page(db(), state, _before())
     return render_template(
-        "operations/outbox.html", found=found, more=more, state=state, states=outbox_desk.UNSENT,
-        counts=outbox_desk.counts(db()), may_retry=lambda mail: outbox_desk.may_retry(mail, now()), now=now(),
+        "operations/outbox.html", found=found, more=more, state=state, states=failed.UNSENT,
+        counts=failed.counts(db()), may_retry=lambda mail: failed.may_retry(mail, now()), now=now(),
     )  # fmt: skip
 
 
@@ -75,7 +81,7 @@ def outbox() -> str:
 def outbox_table() -> Response:
     """The newest of them for a spreadsheet; addresses are left out, the tickets have them."""
     state = _outbox_state()
-    found, _ = outbox_desk.page(db(), state, most=outbox_desk.MOST_EXPORTED)
+    found, _ = failed.page(db(), state, most=failed.MOST_EXPORTED)
     heads = ["mail", "ticket", "template", "state", "reason", "attempts", "promised", "next try"]
     waiting = OutboxState.WAITING
     rows = (
@@ -90,7 +96,7 @@ def outbox_table() -> Response:
 @needs(Right.LEAD)
 def retry(number: int) -> AnyResponse:
     """Have one mail tried now."""
-    _done(lambda session: outbox_desk.retry(session, number, by=staff().name, now=now()).ticket_id, MAIL_TRIED)
+    _done(lambda session: failed.retry(session, number, by=staff().name, now=now()).ticket_id, MAIL_TRIED)
     return redirect(url_for("operations.outbox"))
 
 
@@ -99,7 +105,7 @@ def retry(number: int) -> AnyResponse:
 def retry_waiting() -> AnyResponse:
     """Have every mail tried now that pauses between two tries: the relay was mended."""
     with house().store.transaction() as session:
-        count = outbox_desk.retry_waiting(session, by=staff().name, now=now())
+        count = failed.retry_waiting(session, by=staff().name, now=now())
     flash(f"{count} mails are tried again now." if count else "No mail pauses: all are due already.", "success")
     return redirect(url_for("operations.outbox"))
 
@@ -108,7 +114,7 @@ def retry_waiting() -> AnyResponse:
 @needs(Right.LEAD)
 def fetch_again(number: int) -> AnyResponse:
     """Have a linked file fetched anew: its place was mended, or is allowed now."""
-    _done(lambda session: linked.again(session, number, by=staff().name, now=now()), FILE_FETCHED)
+    _done(lambda session: linked_files.again(session, number, by=staff().name, now=now()), FILE_FETCHED)
     return redirect(url_for("operations.overview", _anchor="files"))
 
 
@@ -135,10 +141,10 @@ def next_week_table() -> Response:
 def audit_log() -> str:
     """Return who did what, newest first. 404 is never said: a filter nothing fits has an empty page."""
     wanted = _filter()
-    found, more = trail.page(db(), wanted, zone(), _before())
+    found, more = search.page(db(), wanted, zone(), _before())
     return render_template(
         "operations/audit.html", rows=trail_data(db(), found), more=more, wanted=wanted, args=_args(wanted),
-        actions=trail.lately(db()),
+        actions=search.lately(db()),
     )  # fmt: skip
 
 
@@ -147,7 +153,7 @@ def audit_log() -> str:
 def audit_table() -> Response:
     """What the filter finds, for a spreadsheet, the newest rows of very many. Who took it is on record itself."""
     wanted = _filter()
-    found = list(db().scalars(trail.rows(wanted, zone()).limit(trail.MOST_EXPORTED)))
+    found = list(db().scalars(search.rows(wanted, zone()).limit(search.MOST_EXPORTED)))
     with house().store.transaction() as session:
         audit.record(session, "exported", by=staff().name, cause="audit log", now=now(), rows=len(found))
     heads = ["number", "at", "who", "action", "ticket", "why", "detail"]
@@ -163,7 +169,7 @@ def audit_table() -> Response:
 @needs(Right.AUDIT)
 def settings() -> str:
     """Every setting, its value and where it comes from; of a secret whether it is set."""
-    return render_template("operations/settings.html", found=settings_shown.shown(house().settings))
+    return render_template("operations/settings.html", found=report.shown(house().settings))
 
 
 @pages.get("/metrics")
@@ -185,7 +191,7 @@ def _balance() -> ledger.Balance:
 
 def _outbox_state() -> OutboxState:
     said = request.args.get("state", "")
-    return OutboxState(said) if said in outbox_desk.UNSENT else OutboxState.WAITING
+    return OutboxState(said) if said in failed.UNSENT else OutboxState.WAITING
 
 
 def _done(deed: Callable[[Session], object], words: str) -> None:

@@ -13,13 +13,13 @@ from console.calls import write_down
 from console.faults import Fault
 from console.web.asking import db, house, needs, now, number_of, staff
 from parsers.phone_call import Contact as Chosen
-from workflow import people, records
-from workflow.desk import Missing
-from workflow.models import Company, Contact, Message, Staff, Ticket, TicketContact
+from workflow.customers import directory, records
+from workflow.customers.records import CompanySays
+from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketContact
+from workflow.models.states import Status
+from workflow.permissions import Right
 from workflow.process import NAME, PIPELINE, STEPS, TICKET_TYPE
-from workflow.records import CompanySays
-from workflow.rights import Right
-from workflow.states import Status
+from workflow.tickets.desk import Missing
 
 pages = Blueprint("people", __name__)
 RECENT = 50  # entries of a timeline
@@ -220,7 +220,7 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     shared = set(request.form.getlist("share"))
     chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
     new, name = request.form.get("new_email", "").strip().casefold(), request.form.get("new_name", "")
-    if new and not people.usable(new):
+    if new and not directory.usable(new):
         raise Fault(f"not a mail address: {new}", 2)
     if new or name.strip():
         chosen.append(Chosen(name, new, share_activity="new" in shared))
@@ -233,8 +233,8 @@ def _caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
     Somebody else called, without an address, where there is no such contact. Where no name was typed the parser takes
     the first contact.
     """
-    typed = people.company_key(name)
-    same = [c for c in contacts if typed and people.company_key(c.name) == typed]
+    typed = directory.company_key(name)
+    same = [c for c in contacts if typed and directory.company_key(c.name) == typed]
     if typed and len(contacts) == 1 and not contacts[0].name:
         same = list(contacts)
     return name, same[0].email if len(same) == 1 else ""

@@ -10,10 +10,11 @@ from console import queue_data
 from console.pages.saved_views import DELETED
 from console.queue_data import COUNTED, DOORS, SORTS, STAGES
 from console.web.asking import allowed, background, db, house, needs, now, number_of, staff
-from workflow import assigning, automated_mail, saved_views, search, views
-from workflow.desk import Missing
-from workflow.models import Staff, Ticket
-from workflow.rights import Right
+from workflow.filing import automated_mail
+from workflow.models.core import Staff, Ticket
+from workflow.permissions import Right
+from workflow.tickets import assignment, saved_views, search, views
+from workflow.tickets.desk import Missing
 
 UNDO = "undo_assign"  # in the session: what can be taken back is offered once
 pages = Blueprint("queue", __name__)
@@ -61,14 +62,14 @@ def assign() -> AnyResponse:
         flash("Choose tickets first, and whom to give them to.", "error")
         return _back()
     try:
-        assigning.can_own(owner)
+        assignment.can_own(owner)
     except Missing:
         abort(400)
     if not allowed(Right.LEAD) and (owner.id != staff().id or any(before for before in seen.values())):
         abort(403)
     with house().store.transaction() as writing:
         person = writing.get_one(Staff, owner.id)
-        made = assigning.give(house().desk, writing, seen, person, by=staff().name, now=now())
+        made = assignment.give(house().desk, writing, seen, person, by=staff().name, now=now())
     _tell(made, "yours" if owner.id == staff().id else f"given to {owner.name}")
     session[UNDO] = made.marks
     return _back()
@@ -80,7 +81,7 @@ def undo() -> AnyResponse:
     """Give tickets back to whom they belonged to before, where nobody has given them away since."""
     marks = [mark for said in request.form.getlist("mark") if (mark := number_of(said))]
     with house().store.transaction() as writing:
-        made = assigning.take_back(house().desk, writing, marks, by=staff().name, now=now())
+        made = assignment.take_back(house().desk, writing, marks, by=staff().name, now=now())
     _tell(made, "given back")
     return _back()
 
@@ -114,7 +115,7 @@ def _rows(shown: queue_data.List) -> dict[str, Any]:
     return {"list": shown, "box": queue_data.box, "may_take": allowed(Right.WORK)}
 
 
-def _tell(made: assigning.Assigned, what: str) -> None:
+def _tell(made: assignment.Assigned, what: str) -> None:
     """Say how many, and which were left."""
     if made.done:
         few = made.done[:5]

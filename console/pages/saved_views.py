@@ -9,10 +9,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console import queue_data
 from console.web.asking import house, needs, now, staff
-from workflow import saved_views
-from workflow.account_models import SavedView
-from workflow.desk import Missing
-from workflow.rights import Right
+from workflow.models.accounts import SavedView
+from workflow.permissions import Right
+from workflow.tickets import saved_views
+from workflow.tickets.desk import Missing
 
 DELETED = "deleted_view"  # in the session: [name, query] of the one that can be brought back
 pages = Blueprint("saved_views", __name__)

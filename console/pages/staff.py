@@ -6,13 +6,13 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.web.asking import db, house, needs, now, staff
-from workflow import accounts
-from workflow.accounts import LastAdminError
-from workflow.desk import Missing
-from workflow.invitations import GOOD_FOR
-from workflow.models import Staff
-from workflow.rights import RIGHTS, Right
-from workflow.states import Role
+from workflow.accounts import accounts
+from workflow.accounts.accounts import LastAdminError
+from workflow.accounts.invitations import GOOD_FOR
+from workflow.models.core import Staff
+from workflow.models.states import Role
+from workflow.permissions import RIGHTS, Right
+from workflow.tickets.desk import Missing
 
 # What each button does, and what is said when it is done.
 ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {

@@ -6,9 +6,9 @@ from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
 from console.web.asking import db, house, needs, now, number_of, staff
-from workflow import audit
-from workflow.models import Staff, Task
-from workflow.rights import Right
+from workflow.audit import record as audit
+from workflow.models.core import Staff, Task
+from workflow.permissions import Right
 
 pages = Blueprint("tasks", __name__)
 VIEWS = {"mine": "Mine", "team": "Everybody's", "done": "Done"}

@@ -11,11 +11,11 @@ from console.timeline_data import Happened
 from console.web.asking import background, by_script, db, house, needs, now, number_of, staff
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
-from workflow import presence
-from workflow.desk import AcrossCompanies, Missing, ticket_or_missing
-from workflow.models import Audit, Message, Ticket
-from workflow.rights import Right
-from workflow.states import Status, Verdict
+from workflow.models.core import Audit, Message, Ticket
+from workflow.models.states import Status, Verdict
+from workflow.permissions import Right
+from workflow.tickets import presence
+from workflow.tickets.desk import AcrossCompanies, Missing, ticket_or_missing
 
 SHOWN = 12  # changes told before somebody is asked again
 

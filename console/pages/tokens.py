@@ -4,10 +4,10 @@ from flask import Blueprint, abort, flash, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from console.web.asking import db, house, needs, now, staff
-from workflow import tokens
-from workflow.desk import Missing
-from workflow.models import Staff
-from workflow.rights import RIGHTS, Right
+from workflow.accounts import api_tokens
+from workflow.models.core import Staff
+from workflow.permissions import RIGHTS, Right
+from workflow.tickets.desk import Missing
 
 pages = Blueprint("tokens", __name__)
 MEANING = {
@@ -34,7 +34,7 @@ def make() -> str | tuple[str, int]:
         with house().store.transaction() as session:
             me = session.get_one(Staff, staff().id)
             name, scopes = request.form.get("name", ""), request.form.getlist("scope")
-            _, token = tokens.make(session, me, name, scopes, by=me.name, now=now())
+            _, token = api_tokens.make(session, me, name, scopes, by=me.name, now=now())
     except Missing as missing:
         return _page(fault=str(missing)), 422
     return _page(made=token)
@@ -46,7 +46,7 @@ def revoke(number: int) -> Response:
     """End one, at once and for good."""
     try:
         with house().store.transaction() as session:
-            row = tokens.revoke(session, number, by=staff().name, now=now(), of=staff())
+            row = api_tokens.revoke(session, number, by=staff().name, now=now(), of=staff())
     except Missing:
         abort(404)
     flash(f"“{row.name}” is revoked: it opens nothing any more.", "success")
@@ -58,5 +58,11 @@ def _page(fault: str = "", made: str = "") -> str:
     chosen = request.form.getlist("scope") if fault else [str(Right.READ)]
     mine = [(right, MEANING[right]) for right in Right if right in RIGHTS[staff().role]]
     return render_template(
-        "tokens.html", tokens=tokens.of(db(), staff()), scopes=mine, fault=fault, made=made, typed=typed, chosen=chosen
+        "tokens.html",
+        tokens=api_tokens.of(db(), staff()),
+        scopes=mine,
+        fault=fault,
+        made=made,
+        typed=typed,
+        chosen=chosen,
     )

@@ -8,10 +8,11 @@ from flask_security import RoleMixin, UserDatastore, UserMixin
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
-from workflow import audit, journal
-from workflow.account_models import Account
-from workflow.house import House
-from workflow.models import Staff
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.models.accounts import Account
+from workflow.models.core import Staff
+from workflow.runtime import log
 
 MOST_FAILURES = 5  # in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an hour
 LOCKED = timedelta(minutes=15)
@@ -59,7 +60,7 @@ class User(UserMixin):
             if row.failures >= MOST_FAILURES:
                 row.failures, row.locked_until = 0, now + LOCKED
                 audit.record(session, "account locked", by="rule", cause="wrong passwords", now=now, account=row.id)
-                journal.account_locked(row.id)
+                log.account_locked(row.id)
 
     def is_locked(self, form_error: list[str] | None = None) -> bool:
         """Return whether sign-in is refused for now, even with the right password."""

@@ -33,8 +33,8 @@ from console.pages import (
     tokens,
 )
 from console.web import asking, sign_in, writing
-from workflow import journal
-from workflow.house import House
+from workflow.context import House
+from workflow.runtime import log
 
 PARTS = (
     customers, queue, automated, saved_views, account, dashboard, ticket, files, people, tasks,
@@ -122,7 +122,7 @@ def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
             return cast("Response", error.get_response())
         title, text = WORDS.get(code, ("That did not work", "Go back and try once more."))
         return render_template("error.html", title=title, text=text), code
-    journal.fault("console", error)
+    log.fault("console", error)
     text = "Something went wrong on our side. Nothing was changed. Please try again."
     return render_template("error.html", title="An error of ours", text=text), 500
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from werkzeug.exceptions import Forbidden
 from werkzeug.routing import IntegerConverter, Map
 
-from workflow.house import House
-from workflow.models import Staff
-from workflow.rights import Right, may
+from workflow.context import House
+from workflow.models.core import Staff
+from workflow.permissions import Right, may
 
 HOUSE = "intake.house"
 RIGHT, PUBLIC = "intake_right", "public"

@@ -1,6 +1,6 @@
 """The main menu: words, address, and the right it takes."""
 
-from workflow.rights import Right
+from workflow.permissions import Right
 
 MENU = (
     ("Tickets", "/", Right.READ),

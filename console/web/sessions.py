@@ -10,9 +10,9 @@ from flask.sessions import SessionInterface, SessionMixin
 from sqlalchemy import delete
 from werkzeug.datastructures import CallbackDict
 
-from workflow.account_models import WebSession
-from workflow.house import House
-from workflow.keys import digest
+from workflow.context import House
+from workflow.models.accounts import WebSession
+from workflow.runtime.crypto import digest
 
 SEEN_EVERY = timedelta(seconds=60)  # how exactly we know when a session was used last
 LONGEST = timedelta(hours=16)  # a working day, whatever is done in it

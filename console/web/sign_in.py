@@ -21,11 +21,14 @@ from console.web.accounts import LOCKED, MOST_FAILURES, Accounts, User, signed_i
 from console.web.asking import RIGHT, allowed, db, house, now, public, when_too_late
 from console.web.sessions import ACCOUNT, KEPT_FORMS, LISTED, TO_SHOW, Session, Sessions
 from console.web.single_sign_on import NOBODY, Provider
-from workflow import audit, invitations, kept_forms, keys, people
-from workflow.account_models import Account, Invitation, new_uniquifier
-from workflow.house import House
-from workflow.models import Staff
-from workflow.rights import Right
+from workflow.accounts import invitations, saved_forms
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.customers import directory
+from workflow.models.accounts import Account, Invitation, new_uniquifier
+from workflow.models.core import Staff
+from workflow.permissions import Right
+from workflow.runtime import crypto
 
 SHORTEST_PASSWORD = 12
 SIGN_INS = "20 per minute"  # from one address
@@ -55,7 +58,7 @@ def attach(app: Flask, house: House) -> None:
 
 
 def _configuration(house: House) -> dict[str, Any]:
-    secret = [hashlib.sha256(b"support-intake console\0" + k).hexdigest() for k in keys.load(house.settings)]
+    secret = [hashlib.sha256(b"support-intake console\0" + k).hexdigest() for k in crypto.load(house.settings)]
     return {
         "SECRET_KEY": secret[0],
         "SECRET_KEY_FALLBACKS": secret[1:],
@@ -94,7 +97,7 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
     session[ACCOUNT] = user.id
     session[form_tokens.FIELD] = form_tokens.new_secret(user.id)
     signed_in(house(), user)
-    if kept_forms.list_kept(db(), house().sealer, user.id, now()):
+    if saved_forms.list_kept(db(), house().sealer, user.id, now()):
         session[KEPT_FORMS] = TO_SHOW
 
 
@@ -196,7 +199,7 @@ def _known(session: Any, found: Invitation) -> tuple[str, str]:
 def _fault(name: str, email: str, password: str, again: str) -> str:
     faults = {
         "Say your name.": not name or not name.isprintable(),
-        "That is no mail address.": not people.usable(email),
+        "That is no mail address.": not directory.usable(email),
         f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": len(password) < SHORTEST_PASSWORD,
         "The two passwords are not the same.": password != again,
     }

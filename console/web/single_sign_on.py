@@ -13,8 +13,8 @@ from requests import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.web.asking import house
-from workflow import journal
-from workflow.settings import Oidc
+from workflow.runtime import log
+from workflow.settings.settings import Oidc
 
 NAME = "oidc"  # in the addresses of the library's views
 SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
@@ -37,7 +37,7 @@ class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
             self._check_issuer()
             there = self.create_authorization_url(back, **more)
         except FAULTS as error:
-            journal.sign_on_failed(error)
+            log.sign_on_failed(error)
             flash(FAILED, "error")
             return redirect(url_for("security.login"))
         self.save_authorize_data(redirect_uri=back, **there)
@@ -94,5 +94,5 @@ class Provider(FsOAuthProvider):
 
 
 def _refuse(error: Exception) -> NoReturn:
-    journal.sign_on_failed(error)
+    log.sign_on_failed(error)
     raise OAuthError from error

@@ -10,8 +10,8 @@ from console.exporting import csv_bytes
 from console.web.asking import allowed, house, now, zone
 from console.web.menu import menu
 from parsers.item import Format
+from workflow.permissions import Right
 from workflow.process import QUEUE
-from workflow.rights import Right
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 DETAILS = {  # what stands in a message beside its text, by what it came as

@@ -11,10 +11,10 @@ from parsers.item import Format
 from parsers.options import Options
 from parsers.secure_message import columns
 from parsers.secure_message.preview import Top
-from workflow.house import House
-from workflow.models import Delivery
-from workflow.profiles import SavedProfile, save
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.filing.column_profiles import SavedProfile, save
+from workflow.models.core import Delivery
+from workflow.models.states import DeliveryState
 
 _ASKING = "mapping needed"  # how the parser's reason begins
 

@@ -9,11 +9,12 @@ from parsers.crm_export.table import Record
 from parsers.item import Address
 from parsers.spreadsheets.cell_values import Value
 from parsers.text import dates, normalize
-from workflow import people, process
-from workflow.moving_in import PastTicket
-from workflow.moving_in_people import PastCompany, PastContact
+from workflow import process
+from workflow.customers import directory
+from workflow.imports.people import PastCompany, PastContact
+from workflow.imports.tickets import PastTicket
+from workflow.models.states import Status
 from workflow.process import Milestone, Stage
-from workflow.states import Status
 
 NO = frozenset({"", "no", "false", "0", "n", "off", "none", "unchecked"})
 TYPES = {"billing issue": process.TICKET_TYPE}
@@ -82,12 +83,12 @@ def ticket(record: Record, terms: Terms) -> PastTicket:
 def company(record: Record, _: Terms) -> PastCompany:
     """A row as a company. Raises Unfit."""
     name = normalize.one_line(record.text("name"))
-    if not people.company_key(name):
+    if not directory.company_key(name):
         raise Unfit("no company name")
     words = re.split(r"[;,\s]+", record.text("domains").casefold())
     domains = dict.fromkeys(w.removeprefix("@").removeprefix("www.") for w in words if "." in w)
     return PastCompany(
-        name=name, number=record.text("number"), domains=tuple(d for d in domains if people.usable(f"x@{d}")),
+        name=name, number=record.text("number"), domains=tuple(d for d in domains if directory.usable(f"x@{d}")),
         manager=record.text("manager"), consultant=record.text("consultant"),
     )  # fmt: skip
 
@@ -95,7 +96,7 @@ def company(record: Record, _: Terms) -> PastCompany:
 def contact(record: Record, _: Terms) -> PastContact:
     """A row as a contact. Raises Unfit."""
     found = normalize.emails(record.text("email"))
-    if not found or not people.usable(found[0].casefold()):
+    if not found or not directory.usable(found[0].casefold()):
         raise Unfit("no e-mail address that mail can be sent to: by it a contact is known")
     names = (record.text("first_name"), record.text("last_name"))
     name = record.text("name") or " ".join(n for n in names if n)

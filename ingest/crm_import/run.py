@@ -17,14 +17,16 @@ from ingest.parser_options import options
 from parsers.crm_export import column_names, table
 from parsers.crm_export.table import Column, Export, Record
 from parsers.item import Format, ParseError
-from workflow import audit, journal, moving_in, moving_in_people
-from workflow.desk import Desk, Missing
-from workflow.house import House
-from workflow.import_models import Import, ImportRow
-from workflow.moving_in import Brought, PastTicket, Roster
-from workflow.moving_in_people import PastCompany, PastContact
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.imports import people, tickets
+from workflow.imports.people import PastCompany, PastContact
+from workflow.imports.tickets import Brought, PastTicket, Roster
+from workflow.models.imports import Import, ImportRow
+from workflow.models.states import RowOutcome
 from workflow.process import Stage
-from workflow.states import RowOutcome
+from workflow.runtime import log
+from workflow.tickets.desk import Desk, Missing
 
 BATCH = 25  # rows a transaction: a door waits no longer for its turn than these take
 Step = Callable[[int, int], None]
@@ -57,24 +59,24 @@ class Kind:
 def _ticket(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
     assert isinstance(past, PastTicket)
     if stamp is None:
-        return moving_in.look_ticket(desk, session, past, roster)
-    return moving_in.bring_ticket(desk, session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
+        return tickets.look_ticket(desk, session, past, roster)
+    return tickets.bring_ticket(desk, session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
 
 
 def _company(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
     del desk
     assert isinstance(past, PastCompany)
     if stamp is None:
-        return moving_in_people.look_company(session, past, roster)
-    return moving_in_people.bring_company(session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
+        return people.look_company(session, past, roster)
+    return people.bring_company(session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
 
 
 def _contact(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
     del desk, roster
     assert isinstance(past, PastContact)
     if stamp is None:
-        return moving_in_people.look_contact(session, past)
-    return moving_in_people.bring_contact(session, past, cause=stamp.cause, by=stamp.by, now=stamp.now)
+        return people.look_contact(session, past)
+    return people.bring_contact(session, past, cause=stamp.cause, by=stamp.by, now=stamp.now)
 
 
 KINDS: dict[str, Kind] = {
@@ -161,7 +163,7 @@ def apply(house: House, wanted: Wanted, *, by: str, step: Step = lambda _done, _
         if written:
             house.store.rest()
         step(done, told.rows)
-        journal.imported(told.number, done=done, of=told.rows)
+        log.imported(told.number, done=done, of=told.rows)
     with house.store.transaction() as session:
         made = _hold(session, told.number)
         made.finished_at = made.finished_at or house.clock()

@@ -13,9 +13,9 @@ from ingest.processing import parser_pool
 from ingest.processing.parser_pool import BrokenError, EndedError
 from ingest.replay.reprocess import UnreadableError, original
 from parsers.item import WHY, ParseError, RejectedRow
-from workflow.house import House
-from workflow.models import REJECTED_ROW, Filing
-from workflow.reception import why_rejected
+from workflow.context import House
+from workflow.filing.file_item import why_rejected
+from workflow.models.core import REJECTED_ROW, Filing
 
 AS_TEXT = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
 MOST_TEXT = 32_767  # characters of one Excel cell

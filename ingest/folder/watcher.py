@@ -26,13 +26,13 @@ from ingest.intake import Accept, Arrival, Transport
 from ingest.processing.process import read
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
-from workflow import journal
-from workflow.blobs import write_synced
-from workflow.house import House
-from workflow.item_faults import ItemFaults, backoff, our_error
-from workflow.models import Delivery
-from workflow.states import DeliveryState
-from workflow.store import AWAY
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.models.core import Delivery
+from workflow.models.states import DeliveryState
+from workflow.operations.item_faults import ItemFaults, backoff, our_error
+from workflow.runtime import log
+from workflow.runtime.blobs import write_synced
 
 DONE, REJECTED = "done", "rejected"
 REJECTED_ROWS = " - rejected rows.xlsx"
@@ -144,7 +144,7 @@ class Folder:
         except (SQLAlchemyError, OSError) as error:  # away: the next round knows of them still
             self._recorded = None
             self._not_files = {}
-            journal.fault("folder", error)
+            log.fault("folder", error)
 
     def _why_no_file(self, path: Path) -> str:
         """Return why something in the folder is not taken; "" for our own folders and what has vanished."""
@@ -184,12 +184,12 @@ class Folder:
             if number is not None:
                 self._settle(path, look, number)
         except AWAY as error:  # no file can be stored now: the next round tries again
-            journal.fault("folder", error)
+            log.fault("folder", error)
             return ""
         except FileNotFoundError:  # taken away while we looked at it
             return "" if _look(path, look) is None else self._fail(path, look, NO_RIGHT)
         except Exception as error:  # noqa: BLE001  # whatever one file does, those behind it are taken
-            journal.fault("folder", error)
+            log.fault("folder", error)
             return self._fail(path, look, _reason(error))
         self._failed.pop(path, None)
         return ""
@@ -296,7 +296,7 @@ def serve(
     Looks only while the folder is `mine`: several hosts may share one. `round_done` hears of each round.
     """
     folder = Folder(house, accept)
-    journal.listening("folder", "watched")
+    log.listening("folder", "watched")
     settings = house.settings
     pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
     for _ in _rounds(folder.path, stop, pause):
@@ -304,7 +304,7 @@ def serve(
             if mine():
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
-            journal.fault("folder", error)
+            log.fault("folder", error)
         round_done()
 
 
@@ -327,7 +327,7 @@ def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
             ):
                 yield
         except Exception as error:  # noqa: BLE001  # whatever it raises, files are taken
-            journal.fault("folder watcher", error)  # its text has the name of the file
+            log.fault("folder watcher", error)  # its text has the name of the file
         again_at = time.monotonic() + UNWATCHED_SECONDS
         while not stop.is_set() and time.monotonic() < again_at:
             yield

@@ -16,9 +16,9 @@ import httpx
 from ingest.formstack import submission
 from ingest.formstack.eastern import wall_before
 from ingest.formstack.submission import NUMBER, Field, Submission
-from workflow import journal
-from workflow.clock import Clock
-from workflow.settings import Settings
+from workflow.runtime import log
+from workflow.runtime.clock import Clock
+from workflow.settings.settings import Settings
 
 SIZES = (100, 10, 1)  # submissions a page: 100 is the most there is, fewer where a page is too large
 MANY_FORMS = 10_000
@@ -228,7 +228,7 @@ class Api:
         self._allowed -= 1
 
     def _pause(self, seconds: float) -> None:
-        journal.formstack_busy(seconds)
+        log.formstack_busy(seconds)
         if self._rest(seconds):
             raise StoppedError
 

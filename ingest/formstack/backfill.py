@@ -10,11 +10,11 @@ from ingest.formstack.checkpoints import EVERY, FormCheckpoints, Here
 from ingest.formstack.submission import NUMBER, Field, Submission, webhook_body
 from ingest.intake import Accept, Arrival, Transport
 from parsers.item import Format
-from workflow import journal
-from workflow.form_settings import Form
-from workflow.house import House
-from workflow.item_faults import ItemFaults, our_error
-from workflow.store import AWAY
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.operations.item_faults import ItemFaults, our_error
+from workflow.runtime import log
+from workflow.settings.forms import Form
 
 OVERLAP = timedelta(hours=24)  # looked at again each time: what shows late at Formstack is found all the same
 AGAIN = 3  # times a list is read that shrinks while it is read: what slipped to an earlier page is found
@@ -64,7 +64,7 @@ class Backfill:
                 continue
             except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader
                 failures += 1
-                journal.fault("backfill", error)
+                log.fault("backfill", error)
             usual = self._house.settings.backfill_seconds
             stop.wait(min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual)
 
@@ -82,7 +82,7 @@ class Backfill:
             except (StoppedError, *AWAY):
                 raise
             except Exception as error:  # noqa: BLE001  # whatever one form does, the others are pulled
-                journal.fault("backfill", error)
+                log.fault("backfill", error)
                 self._marks.failed(form, our_error(error), self._house.clock(), lasting=False)
                 well = False
         return well
@@ -102,7 +102,7 @@ class Backfill:
             faults.keep_only(look.failed)
         except ApiError as error:
             self._marks.failed(form, error.words, self._house.clock(), lasting=error.lasting)
-            journal.backfill_failed(form, error.words)
+            log.backfill_failed(form, error.words)
             raise
         finally:
             for number, reason in look.failed.items():
@@ -110,7 +110,7 @@ class Backfill:
         if look.whole:
             self._advance(look, look.newest)
         self._marks.looked(form, self._house.clock())
-        journal.backfilled(form, looked=look.tally.looked, new=look.tally.new)
+        log.backfilled(form, looked=look.tally.looked, new=look.tally.new)
         return look.tally
 
     def _look(self, look: "_Look") -> None:
@@ -193,7 +193,7 @@ class Backfill:
         except (ApiError, StoppedError, *AWAY, OSError):  # so it would be with the next one
             raise
         except Exception as error:  # noqa: BLE001  # whatever one submission does stays with it
-            journal.fault("backfill", error)
+            log.fault("backfill", error)
             reason = our_error(error)
         else:
             return True

@@ -8,8 +8,8 @@ from sqlalchemy.exc import IntegrityError
 
 from ingest.intake import Transport
 from parsers.item import Format
-from workflow.models import FormCheckpoint, Message, Receipt
-from workflow.store import Store
+from workflow.database.engine import Store
+from workflow.models.core import FormCheckpoint, Message, Receipt
 
 EVERY = ""  # the row of what concerns all forms
 

@@ -16,12 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.folder.watcher import identity
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
-from workflow import journal
-from workflow.blobs import write_synced
-from workflow.house import House
-from workflow.keys import Sealer
-from workflow.models import Check
-from workflow.store import AWAY
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.models.core import Check
+from workflow.runtime import log
+from workflow.runtime.blobs import write_synced
+from workflow.runtime.crypto import Sealer
 
 SPOOL = "spool"
 SEALED, DAMAGED, NEW = ".sealed", ".damaged", ".new"
@@ -44,7 +44,7 @@ class Spool:
         """Store an arrival so that it survives a crash of the machine. Raises OSError when it cannot."""
         name = f"{os.urandom(16).hex()}{SEALED}"
         write_synced(self._folder / name, self._sealer.seal(_dump(arrival)))
-        journal.spooled(name)
+        log.spooled(name)
 
     def has_room(self, octets: int) -> bool:
         """Return whether so much could be put now, as far as the disk tells: it is neither full nor read-only."""
@@ -114,7 +114,7 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
     except FileNotFoundError:  # another host drains it too, and was first
         return False
     except ValueError as error:
-        journal.fault("spool", error)
+        log.fault("spool", error)
         spool.set_aside(path)  # it must not keep the others waiting
         return False
     try:
@@ -122,7 +122,7 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
     except (*AWAY, OSError):  # the database or the disk: every other one would fail like this
         raise
     except Exception as error:  # noqa: BLE001  # whatever this one does, those behind it are stored
-        journal.fault("spool", error)
+        log.fault("spool", error)
         spool.set_aside(path)
         return False
     path.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ class Drainer:
                 drain(self._house, self._accept)
                 self._tell(spool.damaged())
             except Exception as error:  # noqa: BLE001  # top of a thread: nothing may end it
-                journal.fault("spool", error)
+                log.fault("spool", error)
             stop.wait(DRAIN_SECONDS)
 
     def _tell(self, count: int) -> None:

@@ -1,8 +1,8 @@
 """How far each mailbox has been read, in our own database."""
 
 from ingest.imap.reader import Checkpoint
-from workflow.models import MailboxCheckpoint
-from workflow.store import Store
+from workflow.database.engine import Store
+from workflow.models.core import MailboxCheckpoint
 
 
 class StoredCheckpoints:

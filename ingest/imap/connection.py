@@ -12,7 +12,7 @@ from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, IMAPCli
 
 from ingest.imap.oauth2 import TokenRefusedError, Tokens
 from ingest.imap.oversized import LeftOut, take_what_fits
-from workflow.settings import Mailbox
+from workflow.settings.settings import Mailbox
 
 WINDOW = 50_000  # UIDs searched in one command: imaplib gives up on an answer line of 1 MB
 PLAIN = re.compile(r"[A-Za-z0-9@._+=/:!#$&'-]+")  # what imaplib may put on a LOGIN line unquoted (RFC 3501 §9, atom)

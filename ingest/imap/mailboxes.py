@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
-from workflow.settings import Mailbox, Settings, SettingsError
+from workflow.settings.settings import Mailbox, Settings, SettingsError
 
 FLAG = re.compile(r"(\\?[A-Za-z0-9$_.:+-]+)?")  # none, a keyword or a system flag (RFC 3501 §2.3.2)
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}

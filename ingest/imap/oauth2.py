@@ -6,7 +6,7 @@ from typing import Protocol
 
 import httpx
 
-from workflow.settings import OAuth2
+from workflow.settings.settings import OAuth2
 
 EARLY = 60.0  # seconds before expiry at which a token counts as old: clocks differ, logins take time
 LIFETIME = 3600.0  # of a token whose server does not say (RFC 6749 §5.1 only recommends expires_in)

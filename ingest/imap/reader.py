@@ -38,10 +38,10 @@ from ingest.imap.mailboxes import mailboxes
 from ingest.imap.oauth2 import Kept, Tokens
 from ingest.intake import Accept, Arrival, Transport
 from parsers.item import Format
-from workflow import journal
-from workflow.item_faults import Waiting, our_error
-from workflow.settings import Mailbox, Settings
-from workflow.store import AWAY
+from workflow.database.engine import AWAY
+from workflow.operations.item_faults import Waiting, our_error
+from workflow.runtime import log
+from workflow.settings.settings import Mailbox, Settings
 
 SIZES = 200  # UIDs asked for their sizes in one command
 PATIENCE = 3  # connections lost over one mail, spaced by the backoff, before the mails behind it are read
@@ -71,7 +71,7 @@ class Checkpoints(Protocol):
 
 
 class Faults(Protocol):
-    """Mails of one mailbox to be fetched again, as workflow.item_faults.ItemFaults keeps them.
+    """Mails of one mailbox to be fetched again, as workflow.operations.item_faults.ItemFaults keeps them.
 
     Every method raises SQLAlchemyError or OSError when it cannot.
     """
@@ -197,11 +197,11 @@ class Reader:
         pause = self._door.pace.pause(self._failures, refused=isinstance(error, RefusedError))
         reason = _reason(error)
         if isinstance(error, NotStoredError):
-            journal.not_stored(Transport.IMAP, error.__cause__ or error)
+            log.not_stored(Transport.IMAP, error.__cause__ or error)
         elif reason:
-            journal.mailbox_failed(self._box.key, reason, pause)
+            log.mailbox_failed(self._box.key, reason, pause)
         else:
-            journal.fault("imap", error)
+            log.fault("imap", error)
         return pause
 
     def _session(self) -> None:
@@ -209,7 +209,7 @@ class Reader:
         with connected(self._box, door.pace.timeout) as client:
             self._log_in(client)
             self._make_target(client)
-            journal.listening("imap", key)
+            log.listening("imap", key)
             while self._going():
                 while self._scan(client):
                     pass
@@ -325,7 +325,7 @@ class Reader:
                 number = self._take(client, folder, uid, size)
         except GoneError:
             if late:
-                journal.mailbox_noted(self._box.key, "a mail that could not be fetched is no longer there", uid)
+                log.mailbox_noted(self._box.key, "a mail that could not be fetched is no longer there", uid)
                 with _storing():
                     self._faults.remove([item])
             return True
@@ -336,14 +336,14 @@ class Reader:
             return False
         except Exception as error:  # noqa: BLE001  # one mail must not keep the others from being read
             cause = error.__cause__ or error
-            journal.fault("imap", cause)
+            log.fault("imap", cause)
             self._defer(folder.uid_validity, uid, our_error(cause))
             return False
         if late:
             with _storing():
                 self._door.fetched_late(_reference(self._box.key, folder.uid_validity, uid), number)
                 self._faults.remove([item])
-            journal.mailbox_noted(self._box.key, "a mail that could not be fetched was fetched", uid)
+            log.mailbox_noted(self._box.key, "a mail that could not be fetched was fetched", uid)
         return True
 
     def _select(self, client: Client) -> Folder:
@@ -360,7 +360,7 @@ class Reader:
         if saved and saved.uid_validity == uid_validity:
             return saved
         if saved:  # the server numbered everything anew: all of it again, the intake knows what it has
-            journal.mailbox_noted(self._box.key, "UIDVALIDITY changed: reading everything again")
+            log.mailbox_noted(self._box.key, "UIDVALIDITY changed: reading everything again")
             self._save(uid_validity, 0)
         return Checkpoint(uid_validity, 0)
 
@@ -430,7 +430,7 @@ class Reader:
         with _storing():
             attempts = self._faults.record(f"{uid_validity}/{uid}", reason)
         if attempts == 1:  # `intake status` says so as long as it lasts
-            journal.mailbox_noted(self._box.key, "a mail could not be fetched: it is tried again", uid)
+            log.mailbox_noted(self._box.key, "a mail could not be fetched: it is tried again", uid)
 
     def _mark(self, client: Client, uid: int) -> None:
         """Mark a stored mail; a server that says no is noted and does not stop the reading."""
@@ -445,7 +445,7 @@ class Reader:
         """Once a process: the same every scan would bury the log."""
         if fact not in self._noted:
             self._noted.add(fact)
-            journal.mailbox_noted(self._box.key, fact)
+            log.mailbox_noted(self._box.key, fact)
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from workflow.grants import MailboxGrant
-from workflow.house import House
-from workflow.keys import digest
-from workflow.settings import Mailbox
+from workflow.context import House
+from workflow.operations.oauth_tokens import MailboxGrant
+from workflow.runtime.crypto import digest
+from workflow.settings.settings import Mailbox
 
 
 class StoredGrant:

@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from ingest.intake import Transport
 from parsers.item import Format, ParseError
-from workflow import audit
-from workflow.desk import RULE
-from workflow.house import House
-from workflow.item_faults import ItemFaults
-from workflow.models import Delivery, Receipt
-from workflow.states import DeliveryState
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.models.core import Delivery, Receipt
+from workflow.models.states import DeliveryState
+from workflow.operations.item_faults import ItemFaults
+from workflow.tickets.desk import RULE
 
 ADDRESS = re.compile(rb"imap://[!-~]+;UIDVALIDITY=[0-9]+/;UID=[0-9]+")
 LONGEST = 4000  # octets of such an address

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 import httpx
 
 from parsers.text import filenames
-from workflow import pinned
-from workflow.linked import HTTPS, allowed
+from workflow.filing.linked_files import HTTPS, allowed
+from workflow.runtime import http_client
 
 HOPS = 4  # places asked on the way to a file, the first included
 _AGAIN = {408, 425, 429}  # and whatever the server says of itself (5xx)
@@ -75,16 +75,18 @@ async def _asked(url: str, bounds: Bounds) -> AsyncIterator[httpx.Response]:
     parts = urlsplit(url)
     addresses = await _addresses(parts.hostname or "", parts.port or HTTPS)
     headers = {"Accept-Encoding": "identity"}
-    async with pinned.asked("GET", url, addresses, headers=headers, tls=bounds.tls, seconds=bounds.seconds) as answer:
+    async with http_client.asked(
+        "GET", url, addresses, headers=headers, tls=bounds.tls, seconds=bounds.seconds
+    ) as answer:
         yield answer
 
 
 async def _addresses(host: str, port: int) -> list[str]:
     try:
-        addresses = await pinned.looked_up(host, port)
+        addresses = await http_client.looked_up(host, port)
     except OSError:
         raise NotFetchedError("its host is not known", final=False) from None
-    if addresses != [host] and not all(map(pinned.is_public, addresses)):  # a bare address was allowed by the list
+    if addresses != [host] and not all(map(http_client.is_public, addresses)):  # a bare address was allowed by the list
         raise NotFetchedError("its host is one of an inner network", final=True)
     return addresses
 

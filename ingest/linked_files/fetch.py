@@ -12,16 +12,17 @@ from sqlalchemy.orm import Session
 from ingest.linked_files.download import Bounds, Fetched, NotFetchedError, fetch
 from parsers.item import Attachment
 from parsers.text import filenames
-from workflow import audit, journal
-from workflow.desk import RULE, hold
-from workflow.house import House
-from workflow.item_faults import our_error
-from workflow.linked import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, is_whole, pause, waits
-from workflow.models import Message, Ticket
-from workflow.pinned import public_tls
-from workflow.reception import stored
-from workflow.states import LinkState
-from workflow.store import AWAY
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.filing.file_item import stored
+from workflow.filing.linked_files import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, is_whole, pause, waits
+from workflow.models.core import Message, Ticket
+from workflow.models.states import LinkState
+from workflow.operations.item_faults import our_error
+from workflow.runtime import log
+from workflow.runtime.http_client import public_tls
+from workflow.tickets.desk import RULE, hold
 
 AT_ONCE = 4  # so many are in memory
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
@@ -76,7 +77,7 @@ async def _one(claim: _Claim, bounds: Bounds) -> Fetched | NotFetchedError:
     except NotFetchedError as error:
         return error
     except Exception as error:  # noqa: BLE001  # one odd answer must not cost the files fetched beside it
-        journal.fault("fetch", error)
+        log.fault("fetch", error)
         return NotFetchedError(our_error(error), final=False)
 
 
@@ -91,7 +92,7 @@ def _settle(house: House, claim: _Claim, outcome: Fetched | NotFetchedError) -> 
         except (*AWAY, OSError):
             raise
         except Exception as error:  # noqa: BLE001  # whatever this file does stays with it
-            journal.fault("fetch", error)
+            log.fault("fetch", error)
             outcome = NotFetchedError(our_error(error), final=False)
     if isinstance(outcome, NotFetchedError):
         _put_off(house, claim, outcome)
@@ -114,7 +115,7 @@ def _keep(house: House, claim: _Claim, file: Fetched) -> None:
         hold(session, ticket)
         if NOT_FETCHED in ticket.caveats and is_whole(session, ticket.id):  # somebody had it asked for again
             ticket.caveats = [c for c in ticket.caveats if c != NOT_FETCHED]
-    journal.fetched(claim.number, len(file.content))
+    log.fetched(claim.number, len(file.content))
 
 
 def _put_off(house: House, claim: _Claim, why: NotFetchedError) -> None:
@@ -128,7 +129,7 @@ def _put_off(house: House, claim: _Claim, why: NotFetchedError) -> None:
         if final:
             link.state = LinkState.FAILED
             _tell(house, session, session.get_one(Message, link.message_id).ticket, link)
-    journal.not_fetched(claim.number, why.reason, attempt=claim.attempt, final=final)
+    log.not_fetched(claim.number, why.reason, attempt=claim.attempt, final=final)
 
 
 def _tell(house: House, session: Session, ticket: Ticket, link: LinkedFile) -> None:

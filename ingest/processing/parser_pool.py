@@ -31,7 +31,7 @@ from ingest.processing.parser_process import (
 )
 from parsers.item import Format, Parsed, ParseError, SheetCounts
 from parsers.options import PLAIN, Options
-from workflow.settings import Settings
+from workflow.settings.settings import Settings
 
 if TYPE_CHECKING:
     from parsers.secure_message.preview import Top

@@ -19,7 +19,7 @@ from typing import IO, Any
 import parsers
 from parsers.item import Format, Parsed, ParseError, SheetCounts
 from parsers.options import Options
-from workflow.storable import storable
+from workflow.database.text_safety import storable
 
 LENGTH = 8
 ITEMS, TOP, END = "items", "top", "end"  # what an answer begins with

@@ -20,13 +20,14 @@ from ingest.parser_options import options
 from ingest.processing import parser_pool
 from ingest.processing.parser_pool import Answer, BrokenError, EndedError, Frame
 from parsers.item import Format, ParseError
-from workflow import journal, sheets
-from workflow.bulk import receive_all
-from workflow.due import READING, due
-from workflow.house import House
-from workflow.models import Delivery, Filing
-from workflow.states import DeliveryState
-from workflow.store import AWAY
+from workflow.context import House
+from workflow.database.engine import AWAY
+from workflow.database.visibility import READING, due
+from workflow.filing import sheet_counts
+from workflow.filing.bulk import receive_all
+from workflow.models.core import Delivery, Filing
+from workflow.models.states import DeliveryState
+from workflow.runtime import log
 
 MOST_ATTEMPTS = 3  # then it is failed: what a person sees is better than what is tried for ever
 AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until the third
@@ -182,7 +183,7 @@ def _settle(house: House, one: _InHand) -> None:
     try:
         _settled(house, one)
     except Exception as error:  # noqa: BLE001  # the database is away: the lease ends, and it is taken up again
-        journal.fault("read", error)
+        log.fault("read", error)
 
 
 def _settled(house: House, one: _InHand) -> None:
@@ -194,13 +195,13 @@ def _settled(house: House, one: _InHand) -> None:
     except EndedError as error:
         _again(house, claimed, f"it could not be read, tried {MOST_ATTEMPTS} times: {error}")
     except BrokenError as error:
-        journal.broken(claimed.number, error.kind, error.place)
+        log.broken(claimed.number, error.kind, error.place)
         _again(house, claimed, _bug(error.kind))
     except OURS as error:
-        journal.fault("read", error)
+        log.fault("read", error)
         _give_back(house, claimed.number)
     except Exception as error:  # noqa: BLE001  # top of the worker's loop: one poison item must not stop the others
-        journal.fault("read", error)
+        log.fault("read", error)
         _again(house, claimed, _bug(type(error).__name__))
 
 
@@ -220,7 +221,7 @@ def _file(house: House, claimed: _Claimed, answer: Answer) -> None:
             at += len(frame.items)
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
-                journal.reading(claimed.number, at, frame.of)
+                log.reading(claimed.number, at, frame.of)
 
 
 def _marked(answer: Answer) -> Iterator[tuple[Frame, bool]]:
@@ -263,7 +264,7 @@ def _file_some(house: House, session: Session, number: int, first: int, frame: F
     delivery.items, delivery.not_before = filed if last else max(frame.of, filed + 1), now + READING
     if last:
         delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
-        sheets.keep(session, number, frame.sheets)
+        sheet_counts.keep(session, number, frame.sheets)
     elif frame.items:
         delivery.attempts = 1  # it gets on: what ends its reader now has not ended it here before
     return last
@@ -292,14 +293,14 @@ def _give_back(house: House, number: int) -> None:
         with house.store.transaction() as session:
             session.execute(_pending(number).values(values))
     except SQLAlchemyError as error:  # still away
-        journal.fault("read", error)
+        log.fault("read", error)
 
 
 def _fail(house: House, number: int, reason: str) -> None:
     with house.store.transaction() as session:
         values = {"state": DeliveryState.FAILED, "reason": reason, "processed_at": house.clock()}
         session.execute(_pending(number).values(values))
-    journal.failed(number)
+    log.failed(number)
 
 
 def _pending(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  # SQLAlchemy's Update

@@ -4,12 +4,13 @@ from sqlalchemy import select
 
 from ingest.replay.reprocess import parsed
 from parsers.item import InboundItem
-from workflow import audit, judgement
-from workflow.desk import Missing
-from workflow.house import House
-from workflow.models import AutomatedMail, Delivery, Filing
-from workflow.reception import receive
-from workflow.states import Outcome
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.filing import corrections
+from workflow.filing.file_item import receive
+from workflow.models.core import AutomatedMail, Delivery, Filing
+from workflow.models.states import Outcome
+from workflow.tickets.desk import Missing
 
 
 def make_ticket(house: House, number: int, *, by: str) -> int:
@@ -42,7 +43,7 @@ def make_ticket(house: House, number: int, *, by: str) -> int:
             filed: Filing = receive(house.desk, session, item, delivery, position, now)
             mail.ticket_id = filed.ticket_id
             audit.record(
-                session, judgement.CORRECTED, by=by, cause="automated mail", now=now,
+                session, corrections.CORRECTED, by=by, cause="automated mail", now=now,
                 ticket=filed.ticket_id, delivery=delivery.id,
             )  # fmt: skip
         ticket = mail.ticket_id

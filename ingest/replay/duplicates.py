@@ -4,12 +4,12 @@ from sqlalchemy import select
 
 from ingest.replay.reprocess import parsed
 from parsers.item import InboundItem
-from workflow import audit
-from workflow.desk import Missing
-from workflow.house import House
-from workflow.models import Delivery, Filing, Ticket
-from workflow.reception import open_separately
-from workflow.states import Outcome
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.filing.file_item import open_separately
+from workflow.models.core import Delivery, Filing, Ticket
+from workflow.models.states import Outcome
+from workflow.tickets.desk import Missing
 
 SEPARATED = "not a duplicate"  # the action in the audit log
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from workflow import audit
-from workflow.house import House
-from workflow.models import Delivery
-from workflow.states import DeliveryState
-from workflow.store import wake
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.database.engine import wake
+from workflow.models.core import Delivery
+from workflow.models.states import DeliveryState
 
 BATCH = 200  # deliveries a transaction
 READ = "read"  # the workers' queue

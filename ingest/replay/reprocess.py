@@ -13,14 +13,17 @@ from ingest.parser_options import options
 from ingest.processing import parser_pool
 from ingest.processing.parser_pool import EndedError, Frame
 from ingest.processing.process import opened
+from ingest.replay import compare
+from ingest.replay.compare import Finding, Verdict
 from parsers.item import Format, InboundItem, Parsed, ParseError, SheetCounts
-from workflow import audit, belonging, journal, rereading, sheets
-from workflow.blobs import Vault
-from workflow.desk import Desk
-from workflow.house import House
-from workflow.models import Delivery, Filing
-from workflow.rereading import Finding, Verdict
-from workflow.states import DeliveryState, Outcome
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.filing import sheet_counts, threading
+from workflow.models.core import Delivery, Filing
+from workflow.models.states import DeliveryState, Outcome
+from workflow.runtime import log
+from workflow.runtime.blobs import Vault
+from workflow.tickets.desk import Desk
 
 LOOKED = "original read"  # in the audit trail
 MOST_TRIED = 1000  # items filed for a trial: while it lasts, SQLite lets nobody else write
@@ -89,7 +92,7 @@ class _Others:
             try:
                 items = parsed(self._house, number).items
                 requests = [i for i in items if isinstance(i, InboundItem)]
-                self._known[number] = {key for i in requests if (key := belonging.message_key(i))}
+                self._known[number] = {key for i in requests if (key := threading.message_key(i))}
             except UnreadableError:
                 self._known[number] = None
         return bool(wanted)
@@ -111,7 +114,7 @@ def preview(house: House, number: int) -> Reread:
 
 def _compared(house: House, number: int, items: list[Parsed], others: _Others) -> list[Finding]:
     with house.store.reading() as session:
-        return rereading.compare(house.desk, session, _delivery(session, number), items, others)
+        return compare.compare(house.desk, session, _delivery(session, number), items, others)
 
 
 def apply(house: House, shown: Reread, *, by: str) -> Reread:
@@ -120,9 +123,9 @@ def apply(house: House, shown: Reread, *, by: str) -> Reread:
         delivery = _delivery(session, shown.number, hold=True)
         if delivery.state is not DeliveryState.PROCESSED:  # somebody is reading it
             return Reread(shown.number, [], [], shown.items, shown.others, shown.sheets)
-        findings = rereading.compare(house.desk, session, delivery, shown.items, shown.others)
-        filings = rereading.put(house.desk, session, delivery, findings, by=by, now=house.clock())
-        sheets.keep(session, shown.number, shown.sheets)
+        findings = compare.compare(house.desk, session, delivery, shown.items, shown.others)
+        filings = compare.put(house.desk, session, delivery, findings, by=by, now=house.clock())
+        sheet_counts.keep(session, shown.number, shown.sheets)
         becoming = [Becoming(f.outcome, f.ticket_id, f.reason) for f in filings]
     return Reread(shown.number, findings, becoming, shown.items, shown.others, shown.sheets)
 
@@ -217,8 +220,8 @@ def _tried(house: House, number: int, findings: Sequence[Finding]) -> list[Becom
         return []
     vault = _Nowhere(house.settings.blobs, house.sealer, house.settings.inline_limit)
     desk = Desk(house.settings, house.signer, vault)
-    with _taken_back(house) as session, journal.trial():
-        filings = rereading.take(desk, session, _delivery(session, number, hold=True), findings, house.clock())
+    with _taken_back(house) as session, log.trial():
+        filings = compare.take(desk, session, _delivery(session, number, hold=True), findings, house.clock())
         opened = {f.ticket_id for f in filings if f.outcome is Outcome.OPENED}
         known = [None if f.ticket_id in opened else f.ticket_id for f in filings]
         return [Becoming(f.outcome, t, f.reason) for f, t in zip(filings, known, strict=True)]

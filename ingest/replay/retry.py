@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session, defer
 from ingest.imap import unfetched
 from ingest.processing.parser_pool import EndedError
 from ingest.processing.process import opened, read
-from workflow import audit
-from workflow.desk import RULE, Missing
-from workflow.house import House
-from workflow.models import Delivery, Filing
-from workflow.states import DeliveryState, Outcome
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.models.core import Delivery, Filing
+from workflow.models.states import DeliveryState, Outcome
+from workflow.tickets.desk import RULE, Missing
 
 
 def replay(house: House, number: int, *, by: str) -> Delivery | None:

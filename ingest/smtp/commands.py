@@ -9,7 +9,7 @@ from aiosmtpd.smtp import TLSSetupException
 from ingest.intake import Transport
 from ingest.smtp.grammar import argument, mailbox, parameters_trouble
 from ingest.smtp.session import MAIL, Goodbye, GuardedSession
-from workflow import journal
+from workflow.runtime import log
 
 
 class GuardedSMTP(GuardedSession):
@@ -90,7 +90,7 @@ class GuardedSMTP(GuardedSession):
         try:
             self.envelope.content, status = await self._message()
             if status:
-                journal.refused(self.door, status)
+                log.refused(self.door, status)
             else:
                 status = await self._call_handler_hook("DATA")
         finally:

@@ -19,8 +19,8 @@ from ingest.smtp.grammar import Recipients
 from ingest.smtp.memory import Room, Share
 from ingest.smtp.session import Crowd
 from parsers.item import Format
-from workflow import journal
-from workflow.settings import Settings
+from workflow.runtime import log
+from workflow.settings.settings import Settings
 
 DRAIN_SECONDS = 20.0
 HOPS = 100  # Received fields after which a message is in a loop (RFC 5321 §6.3)
@@ -85,7 +85,7 @@ class Handler:
     ) -> str:
         """250; 550 when nobody here has that address, or it asks us to relay."""
         if trouble := self._recipients.trouble(address):
-            journal.refused(self._transport, trouble)
+            log.refused(self._transport, trouble)
             return trouble
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 go on"
@@ -95,7 +95,7 @@ class Handler:
         raw = envelope.content
         assert isinstance(raw, bytes)
         if (b"\r\n" + raw[:HEADER].partition(b"\r\n\r\n")[0]).lower().count(b"\r\nreceived:") > HOPS:
-            journal.refused(self._transport, LOOP)
+            log.refused(self._transport, LOOP)
             return LOOP
         arrival = Arrival(
             transport=self._transport, format=Format.MAIL, raw=raw, envelope=_envelope(server, session, envelope),
@@ -104,7 +104,7 @@ class Handler:
         try:
             number = await self._storing.store(arrival, server.hand_over())
         except Exception as error:  # noqa: BLE001  # whatever this mail did to the intake: its sender tries again
-            journal.not_stored(self._transport, error)
+            log.not_stored(self._transport, error)
             return LATER
         return f"250 2.0.0 stored as {number}, {arrival.reference}"
 
@@ -129,7 +129,7 @@ class Certificate:
         try:
             self._read()
         except OSError as error:
-            journal.fault("certificate", error)  # half written, perhaps: the one we have still serves
+            log.fault("certificate", error)  # half written, perhaps: the one we have still serves
         return self._context
 
     def _read(self) -> None:
@@ -144,7 +144,7 @@ class Certificate:
 class Listener:
     """The doors at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
 
-    def __init__(self, settings: Settings, accept: Accept, report: Report = journal.fault) -> None:
+    def __init__(self, settings: Settings, accept: Accept, report: Report = log.fault) -> None:
         """`report` hears of a session's fault that nobody foresaw, in a thread; it raises nothing."""
         self._report = report
         self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
@@ -175,7 +175,7 @@ class Listener:
         self._servers.append(server)
         self._crowds.append(crowd)
         self.ports[transport] = server.sockets[0].getsockname()[1]
-        journal.listening(transport, f"{host}:{self.ports[transport]}")
+        log.listening(transport, f"{host}:{self.ports[transport]}")
 
     async def close(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take no more connections, tell idle clients 421, let transactions end; after `seconds` cut what is left."""
@@ -193,7 +193,7 @@ class Listener:
         await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
 
 
-def serve(settings: Settings, accept: Accept, report: Report = journal.fault) -> None:
+def serve(settings: Settings, accept: Accept, report: Report = log.fault) -> None:
     """Run the doors until SIGTERM or SIGINT, drain, and return; blocks, and belongs in a main thread.
 
     Raises OSError when an address or the certificate cannot be used.
@@ -212,7 +212,7 @@ async def _serve(settings: Settings, accept: Accept, report: Report) -> None:
 
 
 @contextmanager
-def in_thread(settings: Settings, accept: Accept, report: Report = journal.fault) -> Iterator[Listener]:
+def in_thread(settings: Settings, accept: Accept, report: Report = log.fault) -> Iterator[Listener]:
     """Run the doors in a thread while the block lasts: for tests and demonstrations."""
     listener = Listener(settings, accept, report)
     with asyncio.Runner() as runner:

@@ -16,8 +16,8 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from ingest.intake import Transport
 from ingest.smtp.grammar import command_of
 from ingest.smtp.memory import Room, Share
-from workflow import journal
-from workflow.settings import Settings
+from workflow.runtime import log
+from workflow.settings.settings import Settings
 
 END = b"\r\n.\r\n"  # the only end of data (RFC 5321 §4.1.1.4); any other is how mail is smuggled past a filter
 CHUNK = 64 * 1024
@@ -133,7 +133,7 @@ class GuardedSession(SMTP):
 
     def _leave(self, words: str) -> None:
         if not words.startswith("221"):
-            journal.refused(self.door, words)
+            log.refused(self.door, words)
         self._writer.write(f"{words}\r\n".encode())
 
     async def _greet(self) -> None:

@@ -11,12 +11,13 @@ from tests.browser.fortnight import ME, SUNRISE, Desk
 from tests.browser.letters import HEADINGS, form, letter
 from tests.house import HandClock
 from tests.workbooks import book
-from workflow import hooks, saved_views
-from workflow.events import Event
-from workflow.hook_models import HookEvent
-from workflow.house import House
-from workflow.models import Contact, Outgoing, Staff
-from workflow.states import OutboxState, TellState
+from workflow.audit.webhook_events import Event
+from workflow.context import House
+from workflow.models.core import Contact, Outgoing, Staff
+from workflow.models.states import OutboxState, TellState
+from workflow.models.webhooks import HookEvent
+from workflow.tickets import saved_views
+from workflow.webhooks import deliver
 
 SCRIPT = "<img src=x onerror=\"window.name='owned'\"><script>window.name='owned'</script>"
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 6
@@ -67,7 +68,7 @@ def add(house: House, clock: HandClock) -> Awkward:
     """All of it, on the desk that is there."""
     desk = Desk(house, clock)
     with house.store.transaction() as session:
-        hooks.add(house, session, f"https://crm.example/{'a' * 300}", list(Event), by=ME, now=house.clock())
+        deliver.add(house, session, f"https://crm.example/{'a' * 300}", list(Event), by=ME, now=house.clock())
     hostile = desk.mail(hostile_mail())
     desk.form(form(SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT}))
     taken = desk.form(form(LONG, (LONG[:90], "long@" + "a" * 60 + ".example"), LONG, f"{LONG} " * 30, Phone="5" * 60))

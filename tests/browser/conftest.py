@@ -15,12 +15,12 @@ from tests.browser import awkward, fortnight
 from tests.browser.seat import Seat, served
 from tests.house import HandClock, Woken
 from tests.web import at_desk
-from workflow import kept_forms
-from workflow.account_models import Account
-from workflow.house import House, open_house
-from workflow.kept_forms import Filled
-from workflow.settings import Mailbox, OAuth2, Settings
-from workflow.states import Role
+from workflow.accounts import saved_forms
+from workflow.accounts.saved_forms import Filled
+from workflow.context import House, open_house
+from workflow.models.accounts import Account
+from workflow.models.states import Role
+from workflow.settings.settings import Mailbox, OAuth2, Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SWITCHES = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # as root and in containers
@@ -79,7 +79,7 @@ def _keep_a_form(house: House) -> str:
     filled = Filled("/tickets/1/do/note", fields, (("file", awkward.LONG),))
     with house.store.transaction() as session:
         account = session.scalars(select(Account.id).where(Account.email == "ann@pmb.example")).one()
-        key = kept_forms.keep(session, house.sealer, account, filled, house.clock())
+        key = saved_forms.keep(session, house.sealer, account, filled, house.clock())
     assert key is not None
     return key
 

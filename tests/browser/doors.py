@@ -13,8 +13,8 @@ from tests.browser.letters import SUPPORT, export, form, letter
 from tests.browser.seat import Seat
 from tests.house import together
 from webhooks.app import create
-from workflow.house import House
-from workflow.outbox import send_waiting
+from workflow.context import House
+from workflow.mail.sender import send_waiting
 
 KEY = "the key of the walk"
 PRACTICE = "Sunrise Family Practice"

@@ -12,16 +12,17 @@ from parsers import phone_call
 from parsers.item import Format
 from tests.browser.letters import PDF, export, form, letter, png
 from tests.house import HandClock, company, reach, staff
-from workflow import notes, status
-from workflow.belonging import TICKET
-from workflow.checks import Checks
-from workflow.house import House
-from workflow.letter import SURVEY
-from workflow.models import Answer, CompanyDomain, Outgoing, Staff, Ticket
-from workflow.outbox import send_waiting
+from workflow.context import House
+from workflow.filing.threading import TICKET
+from workflow.mail.compose import SURVEY
+from workflow.mail.sender import send_waiting
+from workflow.models.core import Answer, CompanyDomain, Outgoing, Staff, Ticket
+from workflow.models.states import Role, Status
+from workflow.operations import status
+from workflow.operations.checks import Checks
+from workflow.operations.sweep import raise_tasks
 from workflow.process import Milestone, Template
-from workflow.states import Role, Status
-from workflow.sweep import raise_tasks
+from workflow.tickets import notes
 
 ME = "Ann Lee"
 RUBY = ("Ruby Chen", "ruby.chen@sunrise-family.example")

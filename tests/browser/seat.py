@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from waitress.server import create_server
 
 from tests.web import PASSWORD, invited
-from workflow.house import House
-from workflow.states import Role
+from workflow.context import House
+from workflow.models.states import Role
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 MOST_BYTES = 300 * 1000  # of a page with everything it loads, Bootstrap's files apart: they are cached

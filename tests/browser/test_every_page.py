@@ -10,8 +10,8 @@ from console.web.app import create
 from tests.browser.conftest import Busy
 from tests.browser.seat import MOST_BYTES, NARROW, WIDE, Seat
 from tests.web import invited
-from workflow.house import House
-from workflow.letter import STATUS
+from workflow.context import House
+from workflow.mail.compose import STATUS
 
 # Every address that shows a page, by its rule: where a test goes to see it. {…} are fields of Fortnight or Awkward.
 PAGES = {

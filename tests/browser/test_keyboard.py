@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.seat import NARROW, Seat
 from tests.house import HandClock, mail, reach, ticket_of
 from tests.web import PASSWORD
-from workflow.house import House
+from workflow.context import House
 from workflow.process import Milestone
 
 Take = Callable[..., Seat]

@@ -9,9 +9,9 @@ from tests.browser import fortnight
 from tests.browser.fortnight import ME
 from tests.browser.seat import IMAGES, NARROW, WIDE, Seat
 from tests.house import HandClock
-from workflow.house import House
-from workflow.settings import Settings
-from workflow.states import Role
+from workflow.context import House
+from workflow.models.states import Role
+from workflow.settings.settings import Settings
 
 MOST_BYTES = 200 * 1000
 RECAP = "We sent the three claims again with their authorization numbers.\nBlue Shield expects to pay them by March 20."

@@ -16,7 +16,7 @@ from tests.browser.awkward import PAGE, SVG, hostile_mail
 from tests.browser.conftest import CHROMIUM, SWITCHES
 from tests.browser.seat import Seat
 from tests.house import mail, ticket_of
-from workflow.house import House
+from workflow.context import House
 
 Take = Callable[..., Seat]
 SECRET = "what only the desk may read"

@@ -9,8 +9,8 @@ from sqlalchemy import select
 from tests.browser.seat import NARROW, Seat
 from tests.house import HandClock, company, counted, ticket_of
 from tests.web import PASSWORD
-from workflow.house import House
-from workflow.models import Message
+from workflow.context import House
+from workflow.models.core import Message
 
 WORDS = "Quincy called about claim 1001.\nHe will call again."
 LOST = "You were signed out. Nothing was lost: check and send again"

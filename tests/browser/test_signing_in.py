@@ -12,7 +12,7 @@ from console.web.app import create
 from tests.browser.seat import NARROW, Seat, served
 from tests.issuer import ANN, issuing, with_issuer
 from tests.web import PASSWORD
-from workflow.house import House
+from workflow.context import House
 
 
 def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(seat: Callable[..., Seat]) -> None:

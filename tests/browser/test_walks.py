@@ -13,9 +13,9 @@ from tests.browser.doors import KEY, RUBY, SUBJECT, TEXT, THROUGH, through_mail,
 from tests.browser.seat import Seat
 from tests.house import HandClock
 from tests.servers import Relay
-from workflow.house import House
-from workflow.settings import Settings
-from workflow.states import Role
+from workflow.context import House
+from workflow.models.states import Role
+from workflow.settings.settings import Settings
 
 Take = Callable[..., Seat]
 RECAP = "Billing Support Recap of Resolution"

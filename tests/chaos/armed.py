@@ -63,9 +63,9 @@ def arm() -> None:
     event.listen(Session, "after_commit", lambda _: die("after commit, before reply"))
 
     from ingest.imap import reader  # noqa: PLC0415  # armed before the process has names of its own for it
-    from workflow import mailer  # noqa: PLC0415
+    from workflow.mail import transport  # noqa: PLC0415
 
-    after(mailer.Relay, "post", "after send, before mark")
+    after(transport.Relay, "post", "after send, before mark")
     before(reader, "mark", "after storing, before IMAP mark")
     before(Path, "rename", "after reading, before file moves", lambda path, *_: path.suffix == ".xlsx")
     before(Path, "unlink", "after draining, before spool file goes", lambda path, *_: path.suffix == ".sealed")

@@ -32,13 +32,13 @@ from tests.ingest import dovecot, formstack_server
 from tests.ingest.formstack_server import said
 from tests.running import OwnPostgres
 from tests.servers import Relay
-from workflow import journal
-from workflow.house import House, open_house
-from workflow.models import Delivery, MailboxCheckpoint, Outgoing, Role, Staff, Ticket
+from workflow.context import House, open_house
+from workflow.database.engine import Store, migrate
+from workflow.models.core import Delivery, MailboxCheckpoint, Outgoing, Role, Staff, Ticket
+from workflow.models.states import DeliveryState, OutboxState
 from workflow.process import Milestone, Stage
-from workflow.settings import load as settings_of
-from workflow.states import DeliveryState, OutboxState
-from workflow.store import Store, migrate
+from workflow.runtime import log as runtime_log
+from workflow.settings.settings import load as settings_of
 
 POINTS = {
     "before commit": 0.004, "after commit, before reply": 0.004, "after send, before mark": 0.02,
@@ -166,7 +166,7 @@ def installed(plan: Plan) -> Iterator[Run]:
     random.seed(plan.seed)
     with ExitStack() as stack:
         stack.callback(structlog.configure, **structlog.get_config())
-        journal.silence()  # the desk's part runs in this process
+        runtime_log.silence()  # the desk's part runs in this process
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
         postgres = None
         url = f"sqlite:///{home / 'intake.db'}"

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from tests.chaos.keeper import VALKEY
 from tests.chaos.run import Plan, installed
-from workflow.house import open_house
-from workflow.settings import load as settings_of
+from workflow.context import open_house
+from workflow.settings.settings import load as settings_of
 
 SAMPLE = 10.0
 WARM = 300.0  # seconds until a process has all it needs

@@ -10,12 +10,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.chaos.load import Load
-from workflow.desk import Desk
-from workflow.ledger import balance
-from workflow.models import Delivery, Message, Outgoing, Reached, Task, Ticket
+from workflow.database.engine import Store
+from workflow.models.core import Delivery, Message, Outgoing, Reached, Task, Ticket
+from workflow.models.states import DeliveryState, OutboxState, Status
+from workflow.operations.ledger import balance
 from workflow.process import DEADLINES, Milestone, Stage, Template
-from workflow.states import DeliveryState, OutboxState, Status
-from workflow.store import Store
+from workflow.tickets.desk import Desk
 
 MARKER = re.compile(r"mk\d+x[0-9a-f]{8}")
 LONGEST = max(d.within for d in DEADLINES)

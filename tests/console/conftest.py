@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.console.command import Intake
-from workflow.house import House, open_house
-from workflow.settings import load
+from workflow.context import House, open_house
+from workflow.settings.settings import load
 
 
 @pytest.fixture

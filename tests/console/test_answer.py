@@ -9,11 +9,11 @@ import pytest
 from parsers.item import Address, Format, InboundItem
 from tests.house import ANN, HandClock, audited, contact, counted, deliver, mail, phoned, reach, ticket_of
 from tests.web import Desk, at_desk
-from workflow import drafts, outbox
-from workflow.house import House
-from workflow.models import Outgoing, Ticket, Written, WrittenFile
+from workflow.context import House
+from workflow.mail import drafts, sender
+from workflow.models.core import Outgoing, Ticket, Written, WrittenFile
+from workflow.models.states import OutboxState, Role, Status
 from workflow.process import Milestone, Template
-from workflow.states import OutboxState, Role, Status
 
 BOB = "bob@practice.example"
 
@@ -21,7 +21,7 @@ BOB = "bob@practice.example"
 @pytest.fixture
 def ticket(house: House) -> int:
     number = ticket_of(house, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush"))
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     return number
 
 
@@ -199,7 +199,7 @@ def test_sent_it_can_be_undone_and_its_words_come_back(house: House, desk: Desk,
     undo = re.search(r'action="(/tickets/\d+/answer/\d+/take-back)"', page)
     assert undo
     clock.turn(seconds=9)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     answer = desk.post(undo[1])
     assert answer.headers["Location"] == f"/tickets/{ticket}/answer"
     found = form(desk, ticket)
@@ -211,7 +211,7 @@ def test_sent_it_can_be_undone_and_its_words_come_back(house: House, desk: Desk,
 def test_too_late_is_said_in_words(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
     write(desk, ticket)
     clock.turn(seconds=10)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     page = desk.get(f"/tickets/{ticket}").text
     assert "take-back" not in page
     assert "It was filed again." in page
@@ -241,7 +241,7 @@ def test_a_recap_ticks_its_box_once_it_is_sent(house: House, desk: Desk, ticket:
     with house.store.reading() as session:
         assert session.get_one(Ticket, ticket).status is Status.OPEN
     clock.turn(seconds=10)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     with house.store.reading() as session:
         assert session.get_one(Ticket, ticket).status is Status.COMPLETED
     assert 'name="ticks"' not in desk.get(f"/tickets/{ticket}/answer").text
@@ -250,7 +250,7 @@ def test_a_recap_ticks_its_box_once_it_is_sent(house: House, desk: Desk, ticket:
 def test_what_was_sent_shows_who_got_it_and_its_files(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
     write(desk, ticket, cc=BOB, files=(BytesIO(b"%PDF-1.7"), "a.pdf"))
     clock.turn(seconds=10)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     page = desk.get(f"/tickets/{ticket}").text
     said = page.partition('class="card entry-out"')[2].partition("</article>")[0]
     assert f"to {ANN.email}" in said

@@ -32,13 +32,14 @@ from tests.console.command import Intake as Intake_
 from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of
 from tests.servers import Valkey
 from tests.web import at_desk
-from workflow import outbox, tokens
-from workflow.account_models import Account, ApiToken
-from workflow.house import House
-from workflow.models import Audit, Delivery, Message, Outgoing, Staff, Ticket, Written
+from workflow.accounts import api_tokens
+from workflow.context import House
+from workflow.mail import sender
+from workflow.models.accounts import Account, ApiToken
+from workflow.models.core import Audit, Delivery, Message, Outgoing, Staff, Ticket, Written
+from workflow.models.states import OutboxState, Role, Status
+from workflow.permissions import Right, may
 from workflow.process import STEPS, Milestone, Template
-from workflow.rights import Right, may
-from workflow.states import OutboxState, Role, Status
 
 V1 = "/api/v1"
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -52,7 +53,7 @@ class Program:
         with house.store.transaction() as session:
             name = f"{role} {counted(house, Staff)}"
             self.me = staff(session, name, role)
-            self.row, self.token = tokens.make(
+            self.row, self.token = api_tokens.make(
                 session, self.me, "test", scopes or [r for r in Right if may(role, r)], by="test", now=house.clock()
             )
 
@@ -126,7 +127,7 @@ def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
 def test_a_revoked_token_ends_at_once(house: House, program: Program) -> None:
     program.get("/me")
     with house.store.transaction() as session:
-        tokens.revoke(session, program.row.id, by="Ada", now=house.clock())
+        api_tokens.revoke(session, program.row.id, by="Ada", now=house.clock())
     program.get("/me", code=401)
 
 
@@ -417,7 +418,7 @@ def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) ->
         assert {m.state for m in session.scalars(select(Written)).one().mails} == {OutboxState.WITHHELD}
     assert program.post(f"{at}/recap", {"text": "We sent it again."})["owner"] == program.me.name
     clock.turn(seconds=11)
-    outbox.send_waiting(any_house)
+    sender.send_waiting(any_house)
     said = program.post(f"{at}/undo", {}, 409)["detail"]
     assert said.startswith("since then: mail sent")
     other = Program(any_house, program.client)

@@ -14,14 +14,14 @@ from ingest.processing.process import read_waiting
 from tests.console.command import Intake
 from tests.house import counted
 from tests.servers import Postgres
-from workflow import status
-from workflow.backup import as_toml, without_secrets
-from workflow.house import House, open_house
-from workflow.models import Outgoing, Seen, Task, Ticket
-from workflow.outbox import send_waiting
-from workflow.restored import hold_back
-from workflow.settings import load
-from workflow.states import OutboxState
+from workflow.context import House, open_house
+from workflow.mail.sender import send_waiting
+from workflow.models.core import Outgoing, Seen, Task, Ticket
+from workflow.models.states import OutboxState
+from workflow.operations import status
+from workflow.operations.backup import as_toml, without_secrets
+from workflow.operations.restored import hold_back
+from workflow.settings.settings import load
 
 BIG = b"From: a@b.test\r\nSubject: big\r\n\r\n" + b"a line of a large mail\r\n" * 20_000
 TOML = """

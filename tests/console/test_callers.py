@@ -12,11 +12,11 @@ from tests.console.command import Intake
 from tests.console.test_api import Program
 from tests.house import contact, ticket_of
 from tests.web import Desk, at_desk
-from workflow import views
-from workflow.house import House
-from workflow.models import Company, Contact
-from workflow.people import company_key
-from workflow.states import Role
+from workflow.context import House
+from workflow.customers.directory import company_key
+from workflow.models.core import Company, Contact
+from workflow.models.states import Role
+from workflow.tickets import views
 
 NAME, PHONE = "Quincy Vale", "(212) 555-0142 x9"
 

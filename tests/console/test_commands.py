@@ -11,10 +11,10 @@ from sqlalchemy import select
 
 from console.main import PLACES, SECTIONS, cli
 from tests.console.command import Intake
-from workflow.account_models import Account
-from workflow.house import House
-from workflow.models import Staff
-from workflow.states import Role
+from workflow.context import House
+from workflow.models.accounts import Account
+from workflow.models.core import Staff
+from workflow.models.states import Role
 
 
 def every_command() -> list[tuple[str, ...]]:

@@ -17,11 +17,11 @@ from console.show import process_state
 from console.supervisor import Supervisor
 from tests.house import HandClock
 from tests.web import at_desk
-from workflow import process_ends, status
-from workflow.clock import wall
-from workflow.house import House, open_house
-from workflow.models import ProcessEnd
-from workflow.states import Role
+from workflow.context import House, open_house
+from workflow.models.core import ProcessEnd
+from workflow.models.states import Role
+from workflow.operations import crash_loops, status
+from workflow.runtime.clock import wall
 
 ENDS = [sys.executable, "-c", "raise SystemExit(3)"]
 
@@ -36,7 +36,7 @@ def until(true: Callable[[], object], seconds: float = 30) -> None:
 def end(house: House, process: str, times: int, how: str = "exit 1") -> None:
     with house.store.transaction() as session:
         ends = [ProcessEnd(host="one", process=process, at=house.clock(), how=how) for _ in range(times)]
-        process_ends.record(session, ends, house.clock())
+        crash_loops.record(session, ends, house.clock())
 
 
 def test_a_process_that_ends_again_and_again_is_told_by_the_status_for_as_long_as_it_does(
@@ -74,12 +74,12 @@ def test_the_supervisor_has_each_end_written_down(house: House) -> None:
     told = open_house(house.settings, clock=wall())
     try:
 
-        def loops() -> list[process_ends.CrashLoop]:
+        def loops() -> list[crash_loops.CrashLoop]:
             child.again_at = 0  # the pauses between two starts are not what this is about
             supervisor.wait_for(lambda: True, 1)
             supervisor._look()
             with told.store.reading() as session:
-                return process_ends.crash_loops(session, told.clock())
+                return crash_loops.crash_loops(session, told.clock())
 
         until(loops)
         (loop,) = loops()
@@ -105,7 +105,7 @@ def test_ends_that_could_not_be_written_are_written_with_the_next_one(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing, tried = [True, True], []
-    whole = process_ends.record
+    whole = crash_loops.record
 
     def record(session: object, ends: list[ProcessEnd], now: object) -> None:
         tried.append(len(ends))
@@ -113,7 +113,7 @@ def test_ends_that_could_not_be_written_are_written_with_the_next_one(
             raise OperationalError("", {}, Exception())
         whole(session, ends, now)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(process_ends, "record", record)
+    monkeypatch.setattr(crash_loops, "record", record)
     recorder = EndRecorder(house.settings)
     for _ in range(3):
         recorder.ended("folder", "exit 1")

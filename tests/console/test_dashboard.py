@@ -12,12 +12,12 @@ from sqlalchemy import select
 from parsers.item import Address
 from tests.house import HandClock, complete, mail, ticket_of
 from tests.web import Desk, at_desk
-from workflow import figures
-from workflow.figures import FIGURES, Figure, window
-from workflow.house import House
-from workflow.models import Answer, Outgoing, Ticket
+from workflow.context import House
+from workflow.models.core import Answer, Outgoing, Ticket
+from workflow.operations.sweep import raise_tasks
 from workflow.process import Template
-from workflow.sweep import raise_tasks
+from workflow.tickets import statistics
+from workflow.tickets.statistics import FIGURES, Figure, window
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -84,8 +84,8 @@ def test_scores_by_month_consultant_and_company(any_house: House) -> None:
     answered(any_house, 1, 5)
     answered(any_house, 2, 2)
     assert figure(any_house, "satisfaction").rows[-1][1:] == [3.5, 2]
-    assert figure(any_house, "by-consultant").rows == [[figures.NOBODY, 3.5, 2]]
-    assert figure(any_house, "by-company").rows == [[figures.NO_COMPANY, 3.5, 2]]
+    assert figure(any_house, "by-consultant").rows == [[statistics.NOBODY, 3.5, 2]]
+    assert figure(any_house, "by-company").rows == [[statistics.NO_COMPANY, 3.5, 2]]
 
 
 @pytest.fixture

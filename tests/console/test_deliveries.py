@@ -20,10 +20,10 @@ from ingest.processing import parser_pool
 from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
-from workflow.house import House
-from workflow.models import Audit, Delivery, DeliverySheet, Receipt
-from workflow.reception import receive
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.filing.file_item import receive
+from workflow.models.core import Audit, Delivery, DeliverySheet, Receipt
+from workflow.models.states import DeliveryState
 
 ROOT = Path(__file__).parents[2]
 MAIL = (

@@ -9,8 +9,8 @@ from console.pages.files import kind_of
 from parsers.item import Attachment
 from tests.house import audited, mail, ticket_of
 from tests.web import Desk, at_desk
-from workflow.house import House
-from workflow.models import Message, StoredAttachment
+from workflow.context import House
+from workflow.models.core import Message, StoredAttachment
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -12,9 +12,9 @@ from tests.console.command import Intake
 from tests.console.test_api import Program
 from tests.house import counted, deliver, mail
 from tests.web import at_desk
-from workflow.house import House
-from workflow.models import AutomatedMail, Message, Outgoing, Ticket
-from workflow.states import Judgement, Outcome, Role
+from workflow.context import House
+from workflow.models.core import AutomatedMail, Message, Outgoing, Ticket
+from workflow.models.states import Judgement, Outcome, Role
 
 Correct = Callable[[House, int], None]
 AUTOMATIC = ("precedence",)

@@ -15,13 +15,13 @@ from console.pages.kept_forms import TYPED
 from console.web import asking
 from tests.house import HandClock, company, counted, ticket_of
 from tests.web import PASSWORD, Desk, at_desk, invited
-from workflow import kept_forms
-from workflow.account_models import Account, KeptForm, WebSession
-from workflow.checks import Checks
-from workflow.house import House
-from workflow.kept_forms import Filled
-from workflow.models import Contact, Message
-from workflow.states import Role
+from workflow.accounts import saved_forms
+from workflow.accounts.saved_forms import Filled
+from workflow.context import House
+from workflow.models.accounts import Account, KeptForm, WebSession
+from workflow.models.core import Contact, Message
+from workflow.models.states import Role
+from workflow.operations.checks import Checks
 
 ANN, BOB = "ann@pmb.example", "bob@pmb.example"
 WORDS = "Pat Doe called about claim 1001\nand will call again"
@@ -69,7 +69,7 @@ def sent_again(desk: Desk, page: str, **changed: str) -> TestResponse:
 
 def batched(rules: list[Rule]) -> list[list[Rule]]:
     """As many at a time as are kept of one person, since signing in is limited."""
-    most = kept_forms.MOST_FORMS
+    most = saved_forms.MOST_FORMS
     return [rules[at : at + most] for at in range(0, len(rules), most)]
 
 
@@ -358,22 +358,22 @@ def test_it_is_gone_after_a_day_and_the_oldest_go_first(house: House, desk: Desk
     assert desk.get("/").status_code == 200
     with house.store.transaction() as session:
         account = session.scalars(select(Account.id)).one()
-        for n in range(kept_forms.MOST_FORMS + 2):
+        for n in range(saved_forms.MOST_FORMS + 2):
             clock.turn(seconds=1)
-            kept_forms.keep(session, house.sealer, account, Filled("/", [("text", str(n))]), house.clock())
-        first = kept_forms.list_kept(session, house.sealer, account, house.clock())
-        assert [f.filled.fields[0][1] for f in first][:: kept_forms.MOST_FORMS - 1] == ["21", "2"]
-    clock.turn(seconds=kept_forms.KEPT_FOR.total_seconds())
+            saved_forms.keep(session, house.sealer, account, Filled("/", [("text", str(n))]), house.clock())
+        first = saved_forms.list_kept(session, house.sealer, account, house.clock())
+        assert [f.filled.fields[0][1] for f in first][:: saved_forms.MOST_FORMS - 1] == ["21", "2"]
+    clock.turn(seconds=saved_forms.KEPT_FOR.total_seconds())
     with house.store.reading() as session:
-        assert kept_forms.list_kept(session, house.sealer, account, house.clock()) == []
+        assert saved_forms.list_kept(session, house.sealer, account, house.clock()) == []
     Checks(house).round()
     assert counted(house, KeptForm) == 0
 
 
 def test_what_is_too_large_is_said_not_to_be_kept(house: House) -> None:
     with house.store.transaction() as session:
-        large = Filled("/", [("text", "x" * kept_forms.MOST_BYTES)])
-        assert kept_forms.keep(session, house.sealer, 1, large, house.clock()) is None
+        large = Filled("/", [("text", "x" * saved_forms.MOST_BYTES)])
+        assert saved_forms.keep(session, house.sealer, 1, large, house.clock()) is None
 
 
 def test_a_form_of_before_a_change_of_keys_is_kept(house: House, desk: Desk) -> None:

@@ -14,9 +14,9 @@ from ingest.processing.process import read_waiting
 from parsers.item import Format
 from tests.console.command import Intake
 from tests.workbooks import hoarding
-from workflow.house import House
-from workflow.models import Audit, Delivery, Message, Ticket
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.models.core import Audit, Delivery, Message, Ticket
+from workflow.models.states import DeliveryState
 
 HEADER = ["Datum", "Klinik", "Anliegen", "Nr"]
 ROW = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]

@@ -15,10 +15,10 @@ from tests.console.test_api import Program
 from tests.console.test_ticket_page import do
 from tests.house import company, complete, mail, ticket_of
 from tests.web import Desk, at_desk
-from workflow.house import House
-from workflow.models import CompanyDomain, Outgoing, Ticket
+from workflow.context import House
+from workflow.models.core import CompanyDomain, Outgoing, Ticket
+from workflow.models.states import Status
 from workflow.process import Template
-from workflow.states import Status
 
 OURS, THEIRS = "Harbor Clinic", "Meadow Dental"
 IDA, TOM = Address("Ida Bell", "ida@harbor.example"), Address("Tom Reed", "tom@meadow.example")

@@ -20,13 +20,13 @@ from ingest.crm_import.run import Wanted, apply
 from parsers.crm_export.table import FORMULA, escape, unescape
 from tests.console.command import Intake
 from tests.house import HandClock, Woken, complete, mail, reach, staff, ticket_of
-from workflow.desk import Missing
-from workflow.house import House, open_house
-from workflow.models import Audit, Ticket
+from workflow.context import House, open_house
+from workflow.database.engine import migrate
+from workflow.models.core import Audit, Ticket
+from workflow.models.states import RowOutcome
 from workflow.process import Milestone
-from workflow.settings import Settings
-from workflow.states import RowOutcome
-from workflow.store import migrate
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Missing
 
 DANGEROUS = ["=1+1", "+1 555 0100", "-2", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''=x", "\uff1d1"]
 HEAD = "Record ID,Ticket name,Ticket status,Ticket owner,Associated Company,Associated Contact emails\n"

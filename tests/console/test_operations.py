@@ -26,17 +26,19 @@ from parsers.item import Format
 from tests.house import START, HandClock, Woken, call, company, counted, mail, reach, staff, ticket_of
 from tests.web import at_desk
 from tests.workbooks import book, hoarding
-from workflow import outbox_desk, settings_shown, upcoming
-from workflow.account_models import Account
-from workflow.checks import Checks
-from workflow.house import House
-from workflow.linked import LinkedFile
-from workflow.models import Audit, Delivery, Message, Outgoing, Reached, Ticket
+from workflow.context import House
+from workflow.filing.linked_files import LinkedFile
+from workflow.mail import failed
+from workflow.models.accounts import Account
+from workflow.models.core import Audit, Delivery, Message, Outgoing, Reached, Ticket
+from workflow.models.states import DeliveryState, LinkState, OutboxState, Role
+from workflow.operations.checks import Checks
+from workflow.operations.status import alive
+from workflow.operations.sweep import raise_tasks
 from workflow.process import Milestone, Template
-from workflow.settings import Mailbox, OAuth2, Settings
-from workflow.states import DeliveryState, LinkState, OutboxState, Role
-from workflow.status import alive
-from workflow.sweep import raise_tasks
+from workflow.settings import report
+from workflow.settings.settings import Mailbox, OAuth2, Settings
+from workflow.tickets import upcoming
 
 PAGES = (
     "/operations", "/operations/ledger", "/operations/ledger.csv", "/operations/deliveries",
@@ -456,11 +458,11 @@ def outgoing(house: House, number: int, **values: object) -> None:
 def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(any_house: House, woken: Woken) -> None:
     now = any_house.clock()
     ticket_of(any_house)
-    outgoing(any_house, 1, not_before=now + outbox_desk.LEASE, attempts=1)  # somebody may just be sending it
+    outgoing(any_house, 1, not_before=now + failed.LEASE, attempts=1)  # somebody may just be sending it
     desk = at_desk(any_house, Role.LEAD)
     assert "/operations/outbox/1/retry" not in desk.get("/operations/outbox").text
     desk.post("/operations/outbox/1/retry")
-    assert outbox_desk.SOON in desk.get("/operations/outbox").text
+    assert failed.SOON in desk.get("/operations/outbox").text
     desk.post("/operations/outbox/retry")
     assert "No mail pauses" in desk.get("/operations/outbox").text
     outgoing(any_house, 1, not_before=now + timedelta(minutes=20), attempts=5, reason="451: tried again")
@@ -500,7 +502,7 @@ def test_a_refused_mail_is_tried_again_and_a_withheld_one_is_not(any_house: Hous
 def test_the_outbox_has_pages_and_a_table_without_addresses(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         ticket_of(house, mail(f"claim {n}"))
-    monkeypatch.setattr(outbox_desk.page, "__defaults__", (None, 2))
+    monkeypatch.setattr(failed.page, "__defaults__", (None, 2))
     desk = at_desk(house, Role.AUDITOR)
     page = desk.get("/operations/outbox").text
     assert [f"#{n}<" in page for n in (1, 2, 3)] == [False, True, True]
@@ -647,7 +649,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, house: House) -> No
         profile={"north": {"password": secret}},
         oidc={"issuer": "https://i.example", "client_id": "c", "client_secret": secret},
     )  # fmt: skip
-    shown = {one.name: one for one in settings_shown.shown(given)}
+    shown = {one.name: one for one in report.shown(given)}
     assert not [one for one in shown.values() if secret in one.value]
     assert shown["INTAKE_DATABASE_URL"].value == "postgresql+psycopg://…@db.example/intake?password=…"
     assert shown["INTAKE_FORM[12].key"].value == "set"

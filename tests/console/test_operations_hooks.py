@@ -13,14 +13,14 @@ from console.house_data import status_data
 from tests.console.command import Intake
 from tests.house import HandClock, Woken, deliver, mail
 from tests.web import at_desk
-from workflow import hooks
-from workflow.events import Event
-from workflow.hook_models import HookEvent
-from workflow.hooks import GIVE_UP, LEASE, tell_waiting
-from workflow.house import House
-from workflow.models import Audit
-from workflow.settings import Settings
-from workflow.states import Role, TellState
+from workflow.audit.webhook_events import Event
+from workflow.context import House
+from workflow.models.core import Audit
+from workflow.models.states import Role, TellState
+from workflow.models.webhooks import HookEvent
+from workflow.settings.settings import Settings
+from workflow.webhooks import deliver as webhooks_deliver
+from workflow.webhooks.deliver import GIVE_UP, LEASE, tell_waiting
 
 PAGE, AGAIN = "/operations/webhooks", "/operations/webhooks/1/again"
 
@@ -40,7 +40,7 @@ def settings(tmp_path: Path, deaf: str) -> Settings:
 
 def hooked(house: House, url: str, *events: Event) -> int:
     with house.store.transaction() as session:
-        hook, _ = hooks.add(house, session, url, events or list(Event), by="Ada", now=house.clock())
+        hook, _ = webhooks_deliver.add(house, session, url, events or list(Event), by="Ada", now=house.clock())
         return hook.id
 
 
@@ -120,7 +120,7 @@ def test_a_removed_one_is_off_and_is_not_told_again(house: House, deaf: str) -> 
     desk = at_desk(house, Role.ADMIN)
     desk.get(PAGE)
     with house.store.transaction() as session:
-        hooks.remove(session, 1, by="Ada", now=house.clock())
+        webhooks_deliver.remove(session, 1, by="Ada", now=house.clock())
     page = desk.get(PAGE).text
     assert f"http://{deaf} <span" in page.partition("Off</h2>")[2]
     desk.post(AGAIN)
@@ -157,7 +157,7 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
         deliver(any_house, mail(f"claim {n}"))
     with any_house.store.transaction() as session:
         session.execute(update(HookEvent).where(HookEvent.id == 1).values(state=TellState.GIVEN_UP))
-        hooks.hook_or_missing(session, gone).removed_at = clock()  # its events have not been swept out yet
+        webhooks_deliver.hook_or_missing(session, gone).removed_at = clock()  # its events have not been swept out yet
     assert found() == (2, 1)
     assert not any("more than an hour" in need for need in status_data(any_house)["needs"])
     clock.turn(minutes=61)

@@ -6,9 +6,9 @@ from sqlalchemy import select
 
 from console.web.app import create
 from tests.house import complete, contact, counted, mail, ticket_of
-from workflow.house import House
-from workflow.letter import STATUS, SURVEY
-from workflow.models import Answer, Outgoing
+from workflow.context import House
+from workflow.mail.compose import STATUS, SURVEY
+from workflow.models.core import Answer, Outgoing
 from workflow.process import Template
 
 

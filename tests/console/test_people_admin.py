@@ -8,13 +8,13 @@ from sqlalchemy import select, update
 
 from tests.house import HandClock, counted, together
 from tests.web import PASSWORD, Desk, at_desk
-from workflow import accounts
-from workflow.account_models import Account, Invitation, WebSession
-from workflow.accounts import LAST_ADMIN, LastAdminError
-from workflow.desk import Missing
-from workflow.house import House
-from workflow.models import Audit, Staff
-from workflow.states import Role
+from workflow.accounts import accounts
+from workflow.accounts.accounts import LAST_ADMIN, LastAdminError
+from workflow.context import House
+from workflow.models.accounts import Account, Invitation, WebSession
+from workflow.models.core import Audit, Staff
+from workflow.models.states import Role
+from workflow.tickets.desk import Missing
 
 LINK = re.compile(r"/join/([\w-]+)")
 

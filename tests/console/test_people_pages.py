@@ -9,15 +9,16 @@ from sqlalchemy import select
 from parsers.item import Address
 from tests.house import HandClock, contact, counted, mail, ticket_of
 from tests.web import Desk, at_desk
-from workflow import notes, people, records
-from workflow.desk import owner_or_missing
-from workflow.house import House
-from workflow.models import Company, Contact, Outgoing, Staff, Task, Ticket
+from workflow.context import House
+from workflow.customers import directory, records
+from workflow.customers.records import CompanySays
+from workflow.filing.file_item import NO_MANAGER
+from workflow.models.core import Company, Contact, Outgoing, Staff, Task, Ticket
+from workflow.models.states import Role, Status
+from workflow.operations.sweep import raise_tasks
 from workflow.process import Template
-from workflow.reception import NO_MANAGER
-from workflow.records import CompanySays
-from workflow.states import Role, Status
-from workflow.sweep import raise_tasks
+from workflow.tickets import notes
+from workflow.tickets.desk import owner_or_missing
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_a_domain_where_anybody_has_mail_is_nobodys(any_house: House, desk: Desk
 def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(any_house: House, desk: Desk) -> None:
     practice(any_house, number="1")
     with any_house.store.transaction() as session:
-        twin = people.add_company(people.Records(session), "Sunrise", "2", any_house.clock())
+        twin = directory.add_company(directory.Records(session), "Sunrise", "2", any_house.clock())
         assert twin is not None
         session.flush()
         number = twin.id

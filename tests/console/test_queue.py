@@ -9,12 +9,12 @@ from sqlalchemy import event, insert, select
 
 from tests.house import HandClock, mail, row, ticket_of
 from tests.web import Desk, at_desk
-from workflow import views
-from workflow.account_models import WebSession
-from workflow.house import House
-from workflow.models import Company, Message, Staff, Ticket
+from workflow.context import House
+from workflow.models.accounts import WebSession
+from workflow.models.core import Company, Message, Staff, Ticket
+from workflow.models.states import Role, Status
 from workflow.process import QUEUE
-from workflow.states import Role, Status
+from workflow.tickets import views
 
 
 def numbers(page: str) -> list[int]:

@@ -12,11 +12,11 @@ from console.web.app import create
 from console.web.sign_in import LIBRARY
 from tests.house import HandClock
 from tests.web import PASSWORD, Desk, at_desk, invited
-from workflow import invitations
-from workflow.account_models import Account
-from workflow.house import House
-from workflow.models import Audit
-from workflow.states import Role
+from workflow.accounts import invitations
+from workflow.context import House
+from workflow.models.accounts import Account
+from workflow.models.core import Audit
+from workflow.models.states import Role
 
 ANN = "ann@pmb.example"
 

@@ -15,10 +15,10 @@ from console.web.single_sign_on import FAILED, NOBODY
 from tests.house import HandClock
 from tests.issuer import ANN, Issuer, issuing, with_issuer
 from tests.web import Desk
-from workflow.account_models import Account
-from workflow.house import House
-from workflow.models import Audit
-from workflow.settings import Oidc
+from workflow.context import House
+from workflow.models.accounts import Account
+from workflow.models.core import Audit
+from workflow.settings.settings import Oidc
 
 EVE = "eve@elsewhere.example"
 START, BACK = "/login/oauthstart/oidc", "/login/oauthresponse/oidc"

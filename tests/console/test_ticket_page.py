@@ -26,11 +26,11 @@ from tests.house import (
 )
 from tests.web import Desk, at_desk
 from workflow import process
-from workflow.desk_models import Presence
-from workflow.house import House
-from workflow.models import Audit, Message, Outgoing, Staff, Task, Ticket
+from workflow.context import House
+from workflow.models.core import Audit, Message, Outgoing, Staff, Task, Ticket
+from workflow.models.presence import Presence
+from workflow.models.states import OutboxState, Role, Status
 from workflow.process import Milestone, Stage, Step
-from workflow.states import OutboxState, Role, Status
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from sqlalchemy import select
 
 from ingest.processing.process import read_waiting
 from tests.console.command import Intake, New, Shown
-from workflow import outbox, sweep
-from workflow.house import House, open_house
-from workflow.models import Audit
+from workflow.context import House, open_house
+from workflow.mail import sender
+from workflow.models.core import Audit
+from workflow.operations import sweep
 from workflow.process import QUEUE
-from workflow.settings import load
+from workflow.settings.settings import load
 
 KEYS = (
     "id name subject pipeline type stage status owner company contacts source format link created_at milestones "
@@ -70,7 +71,7 @@ def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
 
 def test_walking_a_ticket_to_completed(intake: Intake, new: New, shown: Shown, at_home: House) -> None:
     number = new()
-    outbox.send_waiting(at_home)
+    sender.send_waiting(at_home)
     intake("user", "add", "Ann Lee", "--role", "agent")
     intake("ticket", number, "assign", "Ann Lee")
     assert "waits for: Resolution, 5-Recap" in intake("ticket", number, "follow-up", "--as", "Ann Lee").output
@@ -79,7 +80,7 @@ def test_walking_a_ticket_to_completed(intake: Intake, new: New, shown: Shown, a
     intake("ticket", number, "resolve", "yes")
     intake("ticket", number, "recap", "--text", "Filed again.")
     assert shown(number)["stage"] == "5-Audit"
-    outbox.send_waiting(at_home)
+    sender.send_waiting(at_home)
     found = shown(number)
     assert (found["stage"], found["status"]) == ("6-Completed", "completed")
     assert found["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"
@@ -118,7 +119,7 @@ def test_merging_relates_both(intake: Intake, new: New, shown: Shown) -> None:
 
 def test_moving_back_takes_a_reason(intake: Intake, new: New, shown: Shown, at_home: House) -> None:
     number = new()
-    outbox.send_waiting(at_home)
+    sender.send_waiting(at_home)
     intake("ticket", number, "follow-up")
     intake("ticket", number, "move-back", "4", "--reason", "wrong person")
     assert shown(number)["missing"] == ["4-Support Follow Up Sent"]

@@ -18,10 +18,10 @@ from ingest.processing.process import read_waiting
 from tests.ingest import imap_proxy
 from tests.ingest.imap_proxy import UID_FETCH
 from tests.ingest.test_imap import QUICK, until
-from workflow.house import House
-from workflow.item_faults import ItemFaults
-from workflow.models import Ticket
-from workflow.settings import Mailbox
+from workflow.context import House
+from workflow.models.core import Ticket
+from workflow.operations.item_faults import ItemFaults
+from workflow.settings.settings import Mailbox
 
 NO = b"{tag} NO [SERVERBUG] internal error, refer to the log\r\n"
 

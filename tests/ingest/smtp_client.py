@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from ingest.intake import Accept, Arrival, Transport
 from ingest.smtp.listener import Listener, in_thread
-from workflow.settings import Settings
+from workflow.settings.settings import Settings
 
 DESK = "support@billing.example"
 HELLO, FROM, TO = "EHLO clinic.example", "MAIL FROM:<a@clinic.example>", f"RCPT TO:<{DESK}>"

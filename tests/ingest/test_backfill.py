@@ -53,13 +53,13 @@ from tests.ingest.formstack_server import (
     webhook_says,
 )  # fmt: skip
 from webhooks.body import read
-from workflow import status
-from workflow.belonging import origin
-from workflow.form_settings import Form, FormField
-from workflow.house import House
-from workflow.ledger import balance
-from workflow.models import Delivery, FormCheckpoint, Message, Receipt, Ticket
-from workflow.settings import Settings
+from workflow.context import House
+from workflow.filing.threading import origin
+from workflow.models.core import Delivery, FormCheckpoint, Message, Receipt, Ticket
+from workflow.operations import status
+from workflow.operations.ledger import balance
+from workflow.settings.forms import Form, FormField
+from workflow.settings.settings import Settings
 
 JSON = "application/json"
 DAY = timedelta(days=1)

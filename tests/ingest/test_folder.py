@@ -21,9 +21,9 @@ from ingest.folder import watcher as folder_module
 from ingest.folder.watcher import IDENTITY, Folder, identity, serve
 from ingest.intake import Arrival, Intake, Transport
 from tests.house import HandClock, counted, together
-from workflow.house import House
-from workflow.models import Delivery, Receipt, Ticket
-from workflow.settings import Settings
+from workflow.context import House
+from workflow.models.core import Delivery, Receipt, Ticket
+from workflow.settings.settings import Settings
 
 HEADINGS = ["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"]
 

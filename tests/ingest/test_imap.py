@@ -30,10 +30,10 @@ from parsers.item import Format
 from tests.ingest import dovecot
 from tests.ingest.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
 from tests.ingest.token_endpoint import Endpoint
-from workflow.clock import wall
-from workflow.item_faults import ItemFaults
-from workflow.settings import Mailbox, OAuth2, Settings, SettingsError
-from workflow.store import Store
+from workflow.database.engine import Store
+from workflow.operations.item_faults import ItemFaults
+from workflow.runtime.clock import wall
+from workflow.settings.settings import Mailbox, OAuth2, Settings, SettingsError
 
 FLAG = b"$Intake"
 QUICK = Pace(timeout=5, first=0.05, cap=0.2, refused=0.1, refused_cap=0.2)

@@ -23,10 +23,10 @@ from tests.ingest.dovecot import ALL, PASSWORD, Dovecot
 from tests.ingest.imap_proxy import Proxy
 from tests.ingest.imap_reader import NO, Reader, spoiling, subjects, troubles
 from tests.ingest.test_imap import FLAG, mail, until
-from workflow.house import House
-from workflow.models import Delivery, ItemFault, Ticket
-from workflow.settings import Mailbox
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.models.core import Delivery, ItemFault, Ticket
+from workflow.models.states import DeliveryState
+from workflow.settings.settings import Mailbox
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from tests.ingest.dovecot import ALL, PASSWORD, Dovecot
 from tests.ingest.imap_proxy import Proxy
 from tests.ingest.imap_reader import NO, Reader, spoiling, subjects
 from tests.ingest.test_imap import FLAG, mail, until
-from workflow.house import House
-from workflow.models import Delivery, Message, StoredAttachment, Ticket
-from workflow.settings import Mailbox
+from workflow.context import House
+from workflow.models.core import Delivery, Message, StoredAttachment, Ticket
+from workflow.settings.settings import Mailbox
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,17 @@ from parsers.item import ParseError
 from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, ticket_of, together
 from tests.servers import Relay
 from tests.workflow.mail_out import sending_through
-from workflow import outbox, sweep
-from workflow.desk import Missing
-from workflow.house import House
-from workflow.import_models import Import, ImportRow
-from workflow.ledger import balance
-from workflow.models import Audit, Company, Contact, Outgoing, Survey, Task, Ticket
+from workflow.context import House
+from workflow.filing.file_item import NO_MANAGER
+from workflow.imports.undo import undo
+from workflow.mail import sender
+from workflow.models.core import Audit, Company, Contact, Outgoing, Survey, Task, Ticket
+from workflow.models.imports import Import, ImportRow
+from workflow.models.states import RowOutcome, Status
+from workflow.operations import sweep
+from workflow.operations.ledger import balance
 from workflow.process import NAME, Milestone, Stage
-from workflow.reception import NO_MANAGER
-from workflow.states import RowOutcome, Status
-from workflow.undoing import undo
+from workflow.tickets.desk import Missing
 
 LABELS = (
     "Record ID", "Ticket name", "Ticket description", "Pipeline", "Ticket status", "Create date", "Close date",
@@ -190,7 +191,7 @@ def test_an_import_mails_nobody_now_or_later(any_house: House, clock: HandClock,
         brought(house, [*rows, line(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")])
         for _ in range(5):
             sweep.sweep(house, redis_away=lambda: True)
-            outbox.send_waiting(house)
+            sender.send_waiting(house)
             clock.turn(days=1)
         assert counted(house, Outgoing) == counted(house, Survey) == 0
     assert relay.taken == []

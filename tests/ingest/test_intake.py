@@ -18,9 +18,9 @@ from parsers.item import Format, InboundItem, ParseError
 from tests.house import ANN, HandClock, Woken, call, counted, mail, together
 from tests.ingest.smtp_client import until
 from tests.servers import Postgres
-from workflow.house import House, open_house
-from workflow.models import Delivery, Filing, Receipt, Ticket
-from workflow.states import DeliveryState
+from workflow.context import House, open_house
+from workflow.models.core import Delivery, Filing, Receipt, Ticket
+from workflow.models.states import DeliveryState
 
 THREADS = 32
 
@@ -302,7 +302,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
-    for place in ("ingest.processing.parser_process", "workflow.reception"):
+    for place in ("ingest.processing.parser_process", "workflow.filing.file_item"):
         monkeypatch.setattr(f"{place}.storable", lambda one: one)
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):

@@ -41,13 +41,13 @@ from tests.house import HandClock, counted
 from tests.ingest.smtp_client import DESK, Client
 from webhooks import app
 from webhooks.app import create
-from workflow import item_faults, status
-from workflow.house import House, open_house
-from workflow.item_faults import ItemFaults, backoff, report
-from workflow.linked import LinkedFile
-from workflow.models import Delivery, ItemFault, Message, Ticket
-from workflow.settings import Settings
-from workflow.states import LinkState
+from workflow.context import House, open_house
+from workflow.filing.linked_files import LinkedFile
+from workflow.models.core import Delivery, ItemFault, Message, Ticket
+from workflow.models.states import LinkState
+from workflow.operations import item_faults, status
+from workflow.operations.item_faults import ItemFaults, backoff, report
+from workflow.settings.settings import Settings
 
 POISON = b"words of a customer"
 KEY = "test key"

@@ -24,13 +24,13 @@ from parsers.item import Format
 from tests.house import HandClock, Woken, audited, counted
 from tests.ingest.file_server import FileServer, gives, status, trickles
 from tests.web import at_desk
-from workflow.house import House, open_house
-from workflow.linked import NOT_FETCHED, TRIES, LinkedFile, allowed, pause
-from workflow.models import Message, StoredAttachment, Ticket
-from workflow.pinned import is_public
-from workflow.settings import Settings
-from workflow.states import LinkState, Role
-from workflow.sweep import sweep
+from workflow.context import House, open_house
+from workflow.filing.linked_files import NOT_FETCHED, TRIES, LinkedFile, allowed, pause
+from workflow.models.core import Message, StoredAttachment, Ticket
+from workflow.models.states import LinkState, Role
+from workflow.operations.sweep import sweep
+from workflow.runtime.http_client import is_public
+from workflow.settings.settings import Settings
 
 PDF = b"%PDF-1.7 " + b"x" * 100
 NAMED = {"Content_Type": "application/pdf", "Content_Disposition": "attachment; filename*=UTF-8''EOB%20M%C3%A4rz.pdf"}

@@ -16,12 +16,12 @@ from ingest.imap.token_store import StoredGrant
 from tests.house import HandClock, Steady
 from tests.ingest.token_endpoint import Endpoint
 from tests.web import at_desk
-from workflow import grants
-from workflow.grants import MailboxGrant
-from workflow.house import House
-from workflow.keys import Sealer
-from workflow.settings import Mailbox, OAuth2
-from workflow.states import Role
+from workflow.context import House
+from workflow.models.states import Role
+from workflow.operations import oauth_tokens
+from workflow.operations.oauth_tokens import MailboxGrant
+from workflow.runtime.crypto import Sealer
+from workflow.settings.settings import Mailbox, OAuth2
 
 KEY = "support@pmb.example@imap.example/INBOX"
 GOOD = {"access_token": "a"}
@@ -169,7 +169,7 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
     tokens(here, grant).token()
     assert told(here)["days_left"] == 30, "to use it is not to be given a new one"
     clock.turn(days=16)
-    assert told(here)["days_left"] == grants.ALARM
+    assert told(here)["days_left"] == oauth_tokens.ALARM
     assert oauth_needs(here) == []
     clock.turn(days=1)
     (need,) = oauth_needs(here)

@@ -7,10 +7,10 @@ from parsers.item import Format
 from parsers.options import Options, Profile
 from parsers.secure_message import columns as secure_message_columns
 from tests.house import HandClock
-from workflow import settings as told
-from workflow.house import House, open_house
-from workflow.profiles import SavedProfile, TakenError, forget, save
-from workflow.settings import Settings, SettingsError, load
+from workflow.context import House, open_house
+from workflow.filing.column_profiles import SavedProfile, TakenError, forget, save
+from workflow.settings import settings as told
+from workflow.settings.settings import Settings, SettingsError, load
 
 
 def given(name: str = "north", fingerprint: str | None = "f1") -> SavedProfile:

@@ -22,11 +22,11 @@ from parsers.options import PLAIN, Options
 from parsers.secure_message import preview
 from tests.house import HandClock, Woken, call, counted, together
 from tests.workbooks import book, hoarding
-from workflow.due import READING
-from workflow.house import House
-from workflow.models import Delivery, Ticket
-from workflow.settings import Settings
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.database.visibility import READING
+from workflow.models.core import Delivery, Ticket
+from workflow.models.states import DeliveryState
+from workflow.settings.settings import Settings
 
 POISON = (str(Path(__file__).with_name("poison_child.py")),)
 FIXTURES = Path(__file__).parents[1] / "parsers" / "fixtures"

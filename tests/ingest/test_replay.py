@@ -14,15 +14,16 @@ import parsers
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read_waiting
 from ingest.replay import reprocess
+from ingest.replay.compare import Verdict
 from ingest.replay.reprocess import Becoming, Reread, UnreadableError, apply, preview, trial
 from ingest.replay.retry import dismiss, replay
 from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseError
 from tests.house import ANN, START, HandClock, Woken, call, company, counted, mail, phoned, row, staff, together
-from workflow import outbox
-from workflow.desk import Missing
-from workflow.house import House, open_house
-from workflow.ledger import balance
-from workflow.models import (
+from workflow.context import House, open_house
+from workflow.filing.dmarc import FORGED
+from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED
+from workflow.mail import sender
+from workflow.models.core import (
     Audit,
     AutomatedMail,
     Base,
@@ -35,11 +36,10 @@ from workflow.models import (
     StoredAttachment,
     Ticket,
 )
-from workflow.reception import NO_COMPANY, NO_MANAGER, REUSED
-from workflow.rereading import Verdict
-from workflow.settings import Settings
-from workflow.states import DeliveryState, Outcome
-from workflow.trust import FORGED
+from workflow.models.states import DeliveryState, Outcome
+from workflow.operations.ledger import balance
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Missing
 
 FORMAT = Format.SECURE_MESSAGE
 _numbers = count(1)
@@ -340,7 +340,7 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(any_house: House, reads
     house, item = any_house, mail("broken")
     reads(item)
     number = read_in(house, form=Format.MAIL)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     before = everything(house)
     clock.turn(days=5)
     reads(replace(item, text="mended", plain="mended", subject="other", sender=Address("Ann E.", ANN.email)))
@@ -611,7 +611,7 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_hous
     house, asked = any_house, mail()
     reads(asked)
     read_in(house, form=Format.MAIL)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     with house.store.reading() as session:
         sent = session.scalars(select(Outgoing)).one()
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())

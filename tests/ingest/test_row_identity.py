@@ -15,12 +15,12 @@ from ingest.processing.process import read_waiting
 from parsers.item import Format, InboundItem
 from parsers.secure_message import workbook as secure_message_workbook
 from tests.house import counted
-from workflow import belonging
-from workflow.house import House
-from workflow.ledger import balance
-from workflow.models import Company, Filing, Message, Ticket
-from workflow.reception import REUSED
-from workflow.states import Outcome
+from workflow.context import House
+from workflow.filing import threading
+from workflow.filing.file_item import REUSED
+from workflow.models.core import Company, Filing, Message, Ticket
+from workflow.models.states import Outcome
+from workflow.operations.ledger import balance
 
 Line = tuple[object, ...]
 HEADINGS = ("Date Received", "Practice Name", "From", "Subject", "Message")
@@ -186,7 +186,7 @@ def as_before(house: House, raw: bytes) -> None:
     """Give the messages of a file the keys and ids that releases before this one gave them."""
     with house.store.transaction() as session:
         for item in secure_message_workbook.parse(raw):
-            keys = belonging.keys_of(item)
+            keys = threading.keys_of(item)
             assert keys is not None
             name = item.given_id or item.external_id
             message = _message(session, item)

@@ -22,15 +22,15 @@ from parsers import PARSERS, parse
 from parsers.item import Format, InboundItem, ParseError, RejectedRow
 from tests.house import HandClock, counted
 from tests.running import INTAKE, Doors, until
-from workflow import ledger, status
-from workflow.desk import Missing
-from workflow.due import READING
-from workflow.failed import overdue
-from workflow.house import House
-from workflow.models import Delivery, Filing, Message, Ticket
-from workflow.settings import Settings
-from workflow.states import DeliveryState, Outcome
-from workflow.store import Store, migrate
+from workflow.context import House
+from workflow.database.engine import Store, migrate
+from workflow.database.visibility import READING
+from workflow.models.core import Delivery, Filing, Message, Ticket
+from workflow.models.states import DeliveryState, Outcome
+from workflow.operations import ledger, status
+from workflow.operations.failed import overdue
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Missing
 
 HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")
 MANY = 2_100

@@ -14,12 +14,13 @@ from parsers.item import SheetCounts
 from tests.house import HandClock
 from tests.ingest.test_rows import MANY, adds_up, arrive, letter, rows, table
 from tests.workbooks import book
-from workflow import ledger, sheets
-from workflow.due import READING
-from workflow.house import House
-from workflow.models import Delivery, DeliverySheet, Filing
-from workflow.settings import Settings
-from workflow.states import Outcome
+from workflow.context import House
+from workflow.database.visibility import READING
+from workflow.filing import sheet_counts
+from workflow.models.core import Delivery, DeliverySheet, Filing
+from workflow.models.states import Outcome
+from workflow.operations import ledger
+from workflow.settings.settings import Settings
 
 HEADING: list[object] = ["Practice", "From", "Message"]
 
@@ -50,7 +51,7 @@ def lanes(settings: Settings) -> Iterator[None]:
 
 def kept(house: House, number: int) -> list[SheetCounts]:
     with house.store.reading() as session:
-        return sheets.of_delivery(session, number)
+        return sheet_counts.of_delivery(session, number)
 
 
 def balance(house: House) -> ledger.Balance:
@@ -138,7 +139,7 @@ def test_a_workbook_read_again_is_counted_as_it_is_read_now(any_house: House) ->
 
 
 def test_what_is_said_of_a_sheet_names_places_and_no_words() -> None:
-    assert sheets.in_words(READ) == (
+    assert sheet_counts.in_words(READ) == (
         "7 rows = 1 item + 1 repeated + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1 footer (row 7) + 1 blank"
     )
-    assert sheets.in_words(SheetCounts(sheet="Archive", hidden=True)) == "hidden: not read"
+    assert sheet_counts.in_words(SheetCounts(sheet="Archive", hidden=True)) == "hidden: not read"

@@ -19,11 +19,11 @@ from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
 from tests.house import HandClock, counted, together
 from tests.ingest.smtp_client import until
-from workflow.house import House, open_house
-from workflow.keys import Sealer
-from workflow.models import Check, Delivery, Receipt
-from workflow.states import DeliveryState
-from workflow.status import report
+from workflow.context import House, open_house
+from workflow.models.core import Check, Delivery, Receipt
+from workflow.models.states import DeliveryState
+from workflow.operations.status import report
+from workflow.runtime.crypto import Sealer
 
 FORM = Arrival(
     transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=b"FormID=1&name=Jane+Roe\xff", envelope={"form": "1"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
-from workflow.settings import OAuth2
+from workflow.settings.settings import OAuth2
 
 
 @dataclass

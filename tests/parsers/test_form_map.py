@@ -13,8 +13,8 @@ from ingest.form_maps import form_maps
 from parsers.formstack import files, submission
 from parsers.item import Address, InboundItem
 from parsers.options import FormMap, Options
-from workflow.form_settings import FormDefault, FormField
-from workflow.settings import Settings
+from workflow.settings.forms import FormDefault, FormField
+from workflow.settings.settings import Settings
 
 VECTORS = Path(__file__).parents[3] / "shared" / "formstack-vectors.json"
 UNKNOWN = "the form is not known: it has no [form.ID] in the settings"

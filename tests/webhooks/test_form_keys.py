@@ -19,10 +19,10 @@ from tests.house import counted
 from webhooks.app import create
 from webhooks.body import without_handshake
 from webhooks.signature import _matches
-from workflow.form_settings import Form
-from workflow.house import House
-from workflow.models import Delivery, Ticket
-from workflow.settings import Settings, SettingsError, load
+from workflow.context import House
+from workflow.models.core import Delivery, Ticket
+from workflow.settings.forms import Form
+from workflow.settings.settings import Settings, SettingsError, load
 
 FORM = {"FormID": "77", "UniqueID": "1", "Practice": "Sunrise Clinic", "Message": "Please help"}
 

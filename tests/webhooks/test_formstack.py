@@ -25,10 +25,10 @@ from tests.house import counted
 from tests.ingest.smtp_client import until
 from webhooks import app
 from webhooks.app import create
-from workflow.house import House, open_house
-from workflow.models import Delivery, Message, Receipt, Ticket
-from workflow.settings import Form, Settings
-from workflow.states import DeliveryState
+from workflow.context import House, open_house
+from workflow.models.core import Delivery, Message, Receipt, Ticket
+from workflow.models.states import DeliveryState
+from workflow.settings.settings import Form, Settings
 
 KEY = "test1"
 FORM = {"FormID": "6606394", "UniqueID": "1500878955", "Practice": "Sunrise Clinic", "Email": "pat@clinic.example",

@@ -1,6 +1,6 @@
 """Work that breaks with a customer's words in its error, for test_jobs."""
 
-from workflow.house import House
+from workflow.context import House
 
 
 def work(house: House) -> int:

@@ -8,8 +8,8 @@ from email.message import EmailMessage
 from pydantic import SecretStr
 
 from tests.house import Woken
-from workflow.house import House, open_house
-from workflow.models import Outgoing
+from workflow.context import House, open_house
+from workflow.models.core import Outgoing
 
 
 @contextmanager

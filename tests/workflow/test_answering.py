@@ -12,14 +12,15 @@ from parsers.item import Address
 from tests.house import ANN, HandClock, Posts, Woken, audited, counted, mail, phoned, reach, staff, ticket_of
 from tests.servers import Relay
 from tests.workflow.mail_out import read, sending_through
-from workflow import answering, drafts, letter, outbox
-from workflow.desk import Missing
-from workflow.drafts import Typed
-from workflow.house import House, open_house
-from workflow.models import Message, Outgoing, Staff, StoredAttachment, Ticket, Written, WrittenFile
-from workflow.outbox import Claim
+from workflow.context import House, open_house
+from workflow.mail import answer as mail_answer
+from workflow.mail import compose, drafts, sender
+from workflow.mail.drafts import Typed
+from workflow.mail.sender import Claim
+from workflow.models.core import Message, Outgoing, Staff, StoredAttachment, Ticket, Written, WrittenFile
+from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.states import OutboxState, Status
+from workflow.tickets.desk import Missing
 
 BOB, CC = "bob@practice.example", "cc@elsewhere.example"
 KEY = "k" * 24
@@ -42,7 +43,7 @@ def relayed(any_house: House, relay: Relay) -> Iterator[House]:
 def number(relayed: House, relay: Relay) -> int:
     """A ticket of Ann's whose notice is sent."""
     found = ticket_of(relayed, mail(name="first@practice.example", subject="Denied claim of Zebulon Quack"))
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     relay.taken.clear()
     return found
 
@@ -66,19 +67,19 @@ def write(
         for file in files:
             drafts.enclose(session, house.vault, written, *file)
         if send:
-            answering.promise(session, house.desk, ticket, written, by="Olga", now=house.clock())
+            mail_answer.promise(session, house.desk, ticket, written, by="Olga", now=house.clock())
         return written.id
 
 
 def promise(house: House, number: int, written: int) -> None:
     with house.store.transaction() as session:
         mail, ticket = session.get_one(Written, written), session.get_one(Ticket, number)
-        answering.promise(session, house.desk, ticket, mail, by="Olga", now=house.clock())
+        mail_answer.promise(session, house.desk, ticket, mail, by="Olga", now=house.clock())
 
 
 def take_back(house: House, written: int, by: str = "Olga") -> Written:
     with house.store.transaction() as session:
-        return answering.take_back(session, session.get_one(Written, written), by=by, now=house.clock())
+        return mail_answer.take_back(session, session.get_one(Written, written), by=by, now=house.clock())
 
 
 def mails(house: House) -> list[Outgoing]:
@@ -88,7 +89,7 @@ def mails(house: House) -> list[Outgoing]:
 
 def sent(house: House, clock: HandClock, seconds: float = 10) -> None:
     clock.turn(seconds=seconds)
-    while outbox.send_waiting(house):  # a busy machine ends a worker's turn before all is sent
+    while sender.send_waiting(house):  # a busy machine ends a worker's turn before all is sent
         pass
 
 
@@ -107,11 +108,11 @@ def test_what_arrives_is_what_was_written(relayed: House, relay: Relay, number: 
     settings, signer = relayed.settings, relayed.signer
     (row,) = mails(relayed)
     assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == letter.return_path(row.id, settings, signer)
+    assert taken.mail_from == compose.return_path(row.id, settings, signer)
     assert (message["From"], message["To"]) == ("Billing Support <support@localhost>", ANN.email)
     assert message["Subject"] == "Your claim"
-    assert message["Reply-To"] == letter.reply_address(number, settings, signer)
-    assert message["Message-ID"] == letter.message_id(row.id, settings, signer)
+    assert message["Reply-To"] == compose.reply_address(number, settings, signer)
+    assert message["Message-ID"] == compose.message_id(row.id, settings, signer)
     assert message["In-Reply-To"] == message["References"] == "<first@practice.example>"
     assert message["Date"]
     assert "Auto-Submitted" not in message
@@ -146,7 +147,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
 
 def test_each_gets_it_once_and_all_see_who_gets_it(relayed: House, relay: Relay, clock: HandClock) -> None:
     number = ticket_of(relayed, phoned(Address("Bob", BOB)))
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     relay.taken.clear()
     write(relayed, number, to=[ANN.email, BOB], cc=[CC, BOB])
     sent(relayed, clock)
@@ -179,9 +180,9 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
     written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     clock.turn(seconds=10)
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(sender, "_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            outbox.send_waiting(relayed)
+            sender.send_waiting(relayed)
     with pytest.raises(Missing, match="too late"):
         take_back(relayed, written)
     sent(relayed, clock, 150)
@@ -369,11 +370,11 @@ def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
 ) -> None:
     written = write(relayed, number)
     clock.turn(seconds=10)
-    (claim,) = outbox._claim(relayed)
+    (claim,) = sender._claim(relayed)
     with pytest.raises(Missing, match="too late"):
         take_back(relayed, written)
     posts = Posts()
-    outbox.send(relayed, posts, Claim(*claim))
+    sender.send(relayed, posts, Claim(*claim))
     assert len(posts.taken) == 1
 
 
@@ -389,4 +390,4 @@ def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
     ],
 )
 def test_addresses_are_read_as_people_write_them(line: str, found: list[str]) -> None:
-    assert answering.addresses(line) == found
+    assert mail_answer.addresses(line) == found

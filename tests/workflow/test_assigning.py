@@ -3,10 +3,11 @@
 import pytest
 
 from tests.house import HandClock, audited, complete, staff, ticket_of, together
-from workflow import assigning, saved_views, sweep
-from workflow.desk import Missing
-from workflow.house import House
-from workflow.models import Staff, Ticket
+from workflow.context import House
+from workflow.models.core import Staff, Ticket
+from workflow.operations import sweep
+from workflow.tickets import assignment, saved_views
+from workflow.tickets.desk import Missing
 
 
 def person(house: House, name: str) -> int:
@@ -14,14 +15,14 @@ def person(house: House, name: str) -> int:
         return staff(session, name).id
 
 
-def give(house: House, seen: dict[int, int | None], owner: int, by: str = "Lena") -> assigning.Assigned:
+def give(house: House, seen: dict[int, int | None], owner: int, by: str = "Lena") -> assignment.Assigned:
     with house.store.transaction() as session:
-        return assigning.give(house.desk, session, seen, session.get_one(Staff, owner), by=by, now=house.clock())
+        return assignment.give(house.desk, session, seen, session.get_one(Staff, owner), by=by, now=house.clock())
 
 
-def take_back(house: House, marks: list[int], by: str = "Lena") -> assigning.Assigned:
+def take_back(house: House, marks: list[int], by: str = "Lena") -> assignment.Assigned:
     with house.store.transaction() as session:
-        return assigning.take_back(house.desk, session, marks, by=by, now=house.clock())
+        return assignment.take_back(house.desk, session, marks, by=by, now=house.clock())
 
 
 def owners(house: House, *numbers: int) -> list[int | None]:
@@ -78,7 +79,7 @@ def test_the_owners_tasks_come_and_go_with_the_ticket(any_house: House, clock: H
 def test_of_two_who_take_the_same_ticket_one_gets_it(any_house: House) -> None:
     numbers = [ticket_of(any_house) for _ in range(5)]
     two = [person(any_house, name) for name in ("Olga", "Dana")]
-    made: list[assigning.Assigned] = []
+    made: list[assignment.Assigned] = []
     seen: dict[int, int | None] = dict.fromkeys(numbers)
     assert together(*(lambda p=p: made.append(give(any_house, seen, p)) for p in two)) == []
     assert sorted(made[0].done + made[1].done) == numbers

@@ -22,21 +22,23 @@ from tests.house import (
     ticket_of,
     together,
 )
-from workflow import belonging, letter, outbox
-from workflow.house import House
-from workflow.models import CompanyDomain, Filing, Message, Outgoing, StoredAttachment, Ticket, TicketRelation
-from workflow.states import OutboxState, Outcome, Status
+from workflow.context import House
+from workflow.filing import threading
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import CompanyDomain, Filing, Message, Outgoing, StoredAttachment, Ticket, TicketRelation
+from workflow.models.states import OutboxState, Outcome, Status
 
 STRANGER = Address("Mallory", "mallory@elsewhere.example")
 
 
 def token_address(house: House, number: int) -> str:
-    return letter.reply_address(number, house.settings, house.signer)
+    return compose.reply_address(number, house.settings, house.signer)
 
 
 def notice_of(house: House, number: int) -> Outgoing:
     """The notice of a ticket, sent."""
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     with house.store.reading() as session:
         return session.get_one(Ticket, number).outbox[0]
 
@@ -139,7 +141,7 @@ def test_a_forged_token_never_attaches_anything(house: House) -> None:
         good.replace(digits, digits[::-1]),
         good.replace(f"+t-{number}-", f"+t-{other}-"),  # another ticket's number with this one's signature
         good.replace(f"+t-{number}-", f"+t-{9**20}-"),
-        letter.return_path(number, house.settings, house.signer).replace("+bounce-", "+t-"),  # another purpose
+        compose.return_path(number, house.settings, house.signer).replace("+bounce-", "+t-"),  # another purpose
     ]
     for address in forged:
         filing = deliver(house, mail(), {"rcpt_to": [address]})
@@ -153,13 +155,13 @@ def test_a_forged_token_never_attaches_anything(house: House) -> None:
 def test_a_token_of_an_earlier_key_still_opens_its_ticket(house: House) -> None:
     from cryptography.fernet import Fernet  # noqa: PLC0415
 
-    from workflow import keys  # noqa: PLC0415
+    from workflow.runtime import crypto  # noqa: PLC0415
 
     number = ticket_of(house)
     address = token_address(house, number)
-    rotated = keys.Signer([Fernet.generate_key(), *keys.load(house.settings)])
+    rotated = crypto.Signer([Fernet.generate_key(), *crypto.load(house.settings)])
     assert rotated.number("t", address.partition("+t-")[2].partition("@")[0]) == number
-    assert letter.reply_address(number, house.settings, rotated) != address
+    assert compose.reply_address(number, house.settings, rotated) != address
 
 
 def test_our_token_counts_more_than_a_reference(house: House) -> None:
@@ -321,7 +323,7 @@ def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(house:
 
 
 def bounce(house: House, sent: Outgoing, way: str) -> Filing:
-    path = letter.return_path(sent.id, house.settings, house.signer)
+    path = compose.return_path(sent.id, house.settings, house.signer)
     report = f"Reporting-MTA: dns; x\n\nMessage-ID: {sent.message_id}\n"
     given: dict[str, Any] = {
         "return path": {},
@@ -392,7 +394,7 @@ def test_a_forged_bounce_flags_nobody(house: House) -> None:
 
 def test_whatever_comes_to_the_return_path_opens_no_ticket(house: House) -> None:
     number = ticket_of(house)
-    path = letter.return_path(notice_of(house, number).id, house.settings, house.signer)
+    path = compose.return_path(notice_of(house, number).id, house.settings, house.signer)
     away = mail("I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",))
     filing = deliver(house, away, {"rcpt_to": [path]})
     assert filing.outcome is Outcome.IGNORED
@@ -479,7 +481,7 @@ def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(hou
 
 def test_keys_of_messages_tell_ids_and_contents_apart() -> None:
     one = mail("x", name="a@b.example")
-    assert belonging.message_key(one) == belonging.message_key(mail("x", name="a@b.example"))
-    assert belonging.message_key(one) != belonging.message_key(mail("y", name="a@b.example"))
-    assert belonging.message_key(one) != belonging.message_key(mail("x", name="c@b.example"))
-    assert belonging.message_key(InboundItem(format=Format.MAIL, external_id="")) is None
+    assert threading.message_key(one) == threading.message_key(mail("x", name="a@b.example"))
+    assert threading.message_key(one) != threading.message_key(mail("y", name="a@b.example"))
+    assert threading.message_key(one) != threading.message_key(mail("x", name="c@b.example"))
+    assert threading.message_key(InboundItem(format=Format.MAIL, external_id="")) is None

@@ -16,15 +16,15 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem, Parsed, RejectedRow
 from tests.house import START, HandClock, Woken, company, complete, counted, deliver, mail, staff
-from workflow import bulk
-from workflow.base import Base
-from workflow.bulk import receive_all
-from workflow.house import House
-from workflow.models import Audit, CompanyDomain, Contact, Delivery, Filing, Message, Outgoing, Ticket
-from workflow.reception import receive
-from workflow.settings import Settings
-from workflow.states import DeliveryState, Outcome, Status
-from workflow.storable import storable
+from workflow.context import House
+from workflow.database.text_safety import storable
+from workflow.filing import bulk
+from workflow.filing.bulk import receive_all
+from workflow.filing.file_item import receive
+from workflow.models.base import Base
+from workflow.models.core import Audit, CompanyDomain, Contact, Delivery, Filing, Message, Outgoing, Ticket
+from workflow.models.states import DeliveryState, Outcome, Status
+from workflow.settings.settings import Settings
 
 PEOPLE = (
     Address(),

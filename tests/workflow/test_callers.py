@@ -8,11 +8,12 @@ from sqlalchemy import select
 
 from parsers.item import Address, Format, InboundItem
 from tests.house import contact, deliver, file_in, mail, phoned, row, ticket_of
-from workflow import bulk, notes, views
-from workflow.callers import callers
-from workflow.house import House
-from workflow.models import Contact, Delivery, Message, Staff, Ticket
-from workflow.states import Role
+from workflow.context import House
+from workflow.customers.callers import callers
+from workflow.filing import bulk
+from workflow.models.core import Contact, Delivery, Message, Staff, Ticket
+from workflow.models.states import Role
+from workflow.tickets import notes, views
 
 
 def found(house: House, words: str) -> list[int]:

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from ingest.replay.compare import compare, put
 from parsers.item import Address, Format, InboundItem
 from tests.house import START, company, complete, deliver, file_in, mail, row, staff, ticket_of
 from tests.workflow.test_bulk import delivered
-from workflow import belonging, letter, outbox
-from workflow.bulk import receive_all
-from workflow.house import House
-from workflow.models import CompanyDomain, Message, Ticket, TicketRelation
-from workflow.rereading import compare, put
-from workflow.states import Outcome, Status
+from workflow.context import House
+from workflow.filing import threading
+from workflow.filing.bulk import receive_all
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import CompanyDomain, Message, Ticket, TicketRelation
+from workflow.models.states import Outcome, Status
 
 OURS, THEIRS = "Harbor Clinic", "Meadow Dental"  # whose ticket it is, and who must not come onto it
 OUR_NURSE = Address("Ida Bell", "ida@harbor.example")
@@ -51,7 +53,7 @@ def call(text: str, **more: Any) -> InboundItem:
 
 def of_notice(house: House, number: int) -> str:
     """The Message-ID of the notice about a ticket, as the relay got it."""
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     with house.store.reading() as session:
         return session.get_one(Ticket, number).outbox[0].message_id
 
@@ -81,7 +83,7 @@ def their_mail(**more: Any) -> InboundItem:
 
 
 def to_token(house: House, number: int) -> str:
-    return letter.reply_address(number, house.settings, house.signer)
+    return compose.reply_address(number, house.settings, house.signer)
 
 
 SYSTEM = Address("System")  # who sends for many practices
@@ -269,4 +271,4 @@ def test_one_by_one_and_bulk_race_to_one_ticket(town: House) -> None:
         receive_all(town.desk, session, [*some, our_row(external_id="row-" + "0" * 64)], delivery, 0, town.clock())
         session.expire(delivery)
         assert [f.outcome for f in delivery.filings] == [Outcome.DUPLICATE] * 3
-    assert belonging.message_key(some[0]) != belonging.message_key(some[1])
+    assert threading.message_key(some[0]) != threading.message_key(some[1])

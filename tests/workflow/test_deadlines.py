@@ -6,13 +6,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.house import HandClock, audited, company, complete, deliver, mail, reach, row, staff, ticket_of
-from workflow import sweep
-from workflow.deadlines import due_at
-from workflow.house import House
-from workflow.models import Task, Ticket
+from workflow.context import House
+from workflow.models.core import Task, Ticket
+from workflow.models.states import Status
+from workflow.operations import sweep
 from workflow.process import DEADLINES, Milestone, Stage
-from workflow.settings import Settings
-from workflow.states import Status
+from workflow.settings.settings import Settings
+from workflow.tickets.deadlines import due_at
 
 FOLLOW_UP, ESCALATION = DEADLINES
 NEW_YORK = ZoneInfo("America/New_York")

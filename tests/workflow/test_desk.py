@@ -23,12 +23,13 @@ from tests.house import (
     ticket_of,
     together,
 )
-from workflow import outbox, process
-from workflow.desk import Missing, owner_or_missing, reached, ticket_or_missing
-from workflow.house import House
-from workflow.models import Audit, Outgoing, Ticket, TicketRelation
+from workflow import process
+from workflow.context import House
+from workflow.mail import sender
+from workflow.models.core import Audit, Outgoing, Ticket, TicketRelation
+from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.states import OutboxState, Status
+from workflow.tickets.desk import Missing, owner_or_missing, reached, ticket_or_missing
 
 
 def desk_of(house: House, number: int, what: str, **given: object) -> None:
@@ -84,12 +85,12 @@ def test_moving_back_goes_to_an_earlier_stage_only(house: House, stage: Stage) -
 
 def test_a_ticket_moved_back_to_the_first_stage_does_not_stick_there(house: House) -> None:
     number = ticket_of(house)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     try:
         desk_of(house, number, "move_back", stage=Stage.SUBMITTED, reason="r")
     except Missing:  # refused is fine as well
         return
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     assert ticket(house, number).stage is Stage.IN_PROGRESS
 
 
@@ -99,7 +100,7 @@ def test_a_ticket_moved_back_to_the_first_stage_does_not_stick_there(house: Hous
 def test_a_ticket_waits_in_1_until_its_notice_has_been_taken(house: House) -> None:
     number = ticket_of(house)
     assert ticket(house, number).stage is Stage.SUBMITTED
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     found = ticket(house, number)
     assert found.stage is Stage.IN_PROGRESS
     (notified,) = found.milestones
@@ -169,7 +170,7 @@ def test_sending_the_recap_ticks_its_box_by_itself(house: House) -> None:
     reach(house, number, Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     desk_of(house, number, "recap", text="We mended the claim.")
     assert ticket(house, number).stage is Stage.AUDIT  # promised is not sent
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     found = ticket(house, number)
     assert found.stage is Stage.COMPLETED
     assert {m.milestone: m.by for m in found.milestones}[Milestone.RECAP_SENT] == "Olga"
@@ -179,7 +180,7 @@ def test_the_box_of_the_recap_can_be_left_to_people(house: House) -> None:
     object.__setattr__(house, "settings", house.settings.model_copy(update={"recap_ticks_box": False}))
     number = ticket_of(house)
     desk_of(house, number, "recap", text="We mended the claim.")
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     assert Milestone.RECAP_SENT not in reached(ticket(house, number))
     with house.store.transaction() as session:
         house.desk.reach(
@@ -338,15 +339,15 @@ def test_what_was_ticked_on_a_side_end_counts_when_it_is_taken_back(house: House
 
 def test_every_move_task_and_mail_has_an_actor_and_a_cause(house: House, clock: HandClock) -> None:
     number = ticket_of(house)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     clock.turn(hours=73)
     with house.store.transaction() as session:
         house.desk.raise_tasks(session, session.get_one(Ticket, number), clock())
         house.desk.assign(session, session.get_one(Ticket, number), staff(session, "Olga"), by="Lena", now=clock())
     desk_of(house, number, "recap", text="done")
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     complete(house, number)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     with house.store.reading() as session:
         rows = list(session.scalars(select(Audit)))
     assert {r.action for r in rows} == {

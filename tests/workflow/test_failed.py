@@ -7,10 +7,10 @@ import pytest
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
 from tests.house import HandClock, call
-from workflow.failed import overdue
-from workflow.house import House
-from workflow.models import Delivery
-from workflow.states import DeliveryState
+from workflow.context import House
+from workflow.models.core import Delivery
+from workflow.models.states import DeliveryState
+from workflow.operations.failed import overdue
 
 DAY = timedelta(hours=24)
 

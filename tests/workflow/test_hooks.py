@@ -17,19 +17,20 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from tests.house import HandClock, Woken, complete, deliver, mail, row, staff, together
-from workflow import bulk, hooks
-from workflow.desk import Missing
-from workflow.events import OF_ACTION, Event
-from workflow.hook_models import Hook, HookEvent
-from workflow.hooks import GIVE_UP, TRIES, tell_waiting
-from workflow.house import House
-from workflow.models import Delivery, Ticket
+from workflow.audit.webhook_events import OF_ACTION, Event
+from workflow.context import House
+from workflow.filing import bulk
+from workflow.models.core import Delivery, Ticket
+from workflow.models.states import Status, TellState
+from workflow.models.webhooks import Hook, HookEvent
+from workflow.operations.restored import hold_back
+from workflow.operations.status import report
+from workflow.operations.sweep import sweep
 from workflow.process import STEPS
-from workflow.restored import hold_back
-from workflow.settings import Settings
-from workflow.states import Status, TellState
-from workflow.status import report
-from workflow.sweep import sweep
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Missing
+from workflow.webhooks import deliver as webhooks_deliver
+from workflow.webhooks.deliver import GIVE_UP, TRIES, tell_waiting
 
 WORDS = "Jane Doe, born 1970"
 
@@ -92,7 +93,7 @@ def settings(tmp_path: Path, receiver: Receiver) -> Settings:
 
 def hooked(house: House, url: str, *events: Event) -> tuple[int, str]:
     with house.store.transaction() as session:
-        hook, secret = hooks.add(house, session, url, events or list(Event), by="Ada", now=house.clock())
+        hook, secret = webhooks_deliver.add(house, session, url, events or list(Event), by="Ada", now=house.clock())
         return hook.id, secret
 
 
@@ -215,7 +216,7 @@ def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
     assert any("given up" in need for need in report(house).needs)
     receiver.answers.clear()
     with house.store.transaction() as session:
-        assert hooks.again(session, number, by="Ada", now=clock.now) == 1
+        assert webhooks_deliver.again(session, number, by="Ada", now=clock.now) == 1
     assert tell_waiting(house) == 1
     assert not any("given up" in need for need in report(house).needs)
 
@@ -244,12 +245,12 @@ def test_a_removed_one_is_told_nothing_more(house: House, receiver: Receiver) ->
     number, _ = hooked(house, receiver.url)
     deliver(house, mail())
     with house.store.transaction() as session:
-        hooks.remove(session, number, by="Ada", now=house.clock())
+        webhooks_deliver.remove(session, number, by="Ada", now=house.clock())
     deliver(house, mail())
     assert tell_waiting(house) == 0
     assert not receiver.told
     with pytest.raises(Missing), house.store.transaction() as session:
-        hooks.remove(session, number, by="Ada", now=house.clock())
+        webhooks_deliver.remove(session, number, by="Ada", now=house.clock())
 
 
 def test_the_clock_tells_what_no_worker_has(house: House, receiver: Receiver, clock: HandClock) -> None:

@@ -17,12 +17,13 @@ from ingest.intake import Intake
 from parsers.item import Address
 from tests.house import HandClock, Woken, call, counted, mail, ticket_of
 from tests.servers import Valkey, free_port
-from workflow import jobs, sweep
-from workflow.house import House, open_house
-from workflow.jobs import Waker
-from workflow.models import Delivery, Outgoing, Seen, Task, Ticket
-from workflow.settings import Settings
-from workflow.states import DeliveryState, OutboxState
+from workflow import background_jobs
+from workflow.background_jobs import Waker
+from workflow.context import House, open_house
+from workflow.models.core import Delivery, Outgoing, Seen, Task, Ticket
+from workflow.models.states import DeliveryState, OutboxState
+from workflow.operations import sweep
+from workflow.settings.settings import Settings
 
 WORDS = "Jane Roe, born 1970"
 
@@ -58,11 +59,11 @@ def burst(woken_house: House, redis: Redis, valkey: Valkey, monkeypatch: pytest.
     monkeypatch.setenv("INTAKE_CONFIG", str(woken_house.settings.home / "none.toml"))
 
     def work() -> None:
-        worker = SimpleWorker(list(jobs.QUEUES), connection=redis, serializer=JSONSerializer)
+        worker = SimpleWorker(list(background_jobs.QUEUES), connection=redis, serializer=JSONSerializer)
         worker.work(burst=True, logging_level="ERROR")
 
     yield work
-    jobs.forget_house()
+    background_jobs.forget_house()
 
 
 def everything_in(redis: Redis) -> bytes:
@@ -104,11 +105,11 @@ def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> Non
     for _ in range(50):
         waker("read")
         waker("send")
-    assert [redis.llen(f"rq:queue:{n}") for n in jobs.QUEUES] == [1, 1, 0, 0]
+    assert [redis.llen(f"rq:queue:{n}") for n in background_jobs.QUEUES] == [1, 1, 0, 0]
 
 
 def test_a_wake_fires_after_the_commit_and_not_without_one(woken_house: House, redis: Redis) -> None:
-    from workflow.store import wake  # noqa: PLC0415
+    from workflow.database.engine import wake  # noqa: PLC0415
 
     with woken_house.store.transaction() as session:
         wake(session, "read")
@@ -128,7 +129,7 @@ def test_redis_holds_names_and_not_a_word_of_a_customers(woken_house: House, red
     for word in ("Jane", "1970", "practice"):
         assert word.encode() not in held
     payloads = [json.loads(opened(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")]
-    assert sorted(payloads) == [["workflow.jobs.run", None, [name], {}] for name in ("read", "send")]
+    assert sorted(payloads) == [["workflow.background_jobs.run", None, [name], {}] for name in ("read", "send")]
 
 
 def test_a_worker_drains_everything_that_waits(woken_house: House, burst: Any) -> None:
@@ -143,7 +144,7 @@ def test_a_worker_drains_everything_that_waits(woken_house: House, burst: Any) -
 def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
     waker: Waker, redis: Redis, burst: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(jobs.WORK, "read", "tests.workflow.breaking:work")
+    monkeypatch.setitem(background_jobs.WORK, "read", "tests.workflow.breaking:work")
     waker("read")
     burst()
     said = capfd.readouterr()
@@ -195,7 +196,7 @@ def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
 def test_a_redis_that_goes_and_comes_back_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Valkey()
     waker = Waker(server.url)
-    monkeypatch.setattr(jobs, "_QUIET_SECONDS", 0)
+    monkeypatch.setattr(background_jobs, "_QUIET_SECONDS", 0)
     waker("read")
     server.stop()
     waker("read")
@@ -263,5 +264,5 @@ def test_a_sweep_that_fails_is_followed_by_the_next(house: House, tmp_path: Path
 
 
 def test_every_name_of_work_can_be_found(house: House) -> None:
-    for name in jobs.WORK:
-        assert jobs.do(name, house) == 0
+    for name in background_jobs.WORK:
+        assert background_jobs.do(name, house) == 0

@@ -9,10 +9,10 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from tests.house import together
-from workflow import keys
-from workflow.blobs import Vault
-from workflow.keys import Sealer, Signer
-from workflow.settings import Settings, SettingsError, load
+from workflow.runtime import crypto
+from workflow.runtime.blobs import Vault
+from workflow.runtime.crypto import Sealer, Signer
+from workflow.settings.settings import Settings, SettingsError, load
 
 ONE, TWO = Fernet.generate_key(), Fernet.generate_key()
 
@@ -51,10 +51,10 @@ def test_nonsense_is_no_token(bad: str) -> None:
 
 def test_the_key_file_is_made_once_and_for_us_alone(tmp_path: Path) -> None:
     settings, made = Settings(home=tmp_path), list[list[bytes]]()
-    assert together(*[lambda: made.append(keys.load(settings))] * 8) == []
+    assert together(*[lambda: made.append(crypto.load(settings))] * 8) == []
     assert len({tuple(k) for k in made}) == 1
-    assert stat.S_IMODE((tmp_path / keys.KEY_FILE).stat().st_mode) == 0o600
-    assert os.listdir(tmp_path) == [keys.KEY_FILE]  # noqa: PTH208  # nothing left over
+    assert stat.S_IMODE((tmp_path / crypto.KEY_FILE).stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == [crypto.KEY_FILE]  # noqa: PTH208  # nothing left over
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_the_key_file_is_made_once_and_for_us_alone(tmp_path: Path) -> None:
 )
 def test_a_key_that_is_none_is_refused_without_being_shown(tmp_path: Path, given: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        keys.load(Settings(home=tmp_path, secret_keys=SecretStr(given)))
+        crypto.load(Settings(home=tmp_path, secret_keys=SecretStr(given)))
     assert given not in str(raised.value)
 
 
 def test_the_setting_counts_more_than_the_file_and_takes_several_keys(tmp_path: Path) -> None:
     given = SecretStr(f"{ONE.decode()}, {TWO.decode()}")
-    assert keys.load(Settings(home=tmp_path, secret_keys=given)) == [ONE, TWO]
-    assert not (tmp_path / keys.KEY_FILE).exists()
+    assert crypto.load(Settings(home=tmp_path, secret_keys=given)) == [ONE, TWO]
+    assert not (tmp_path / crypto.KEY_FILE).exists()
 
 
 @pytest.mark.parametrize("url", ["folder", "memory://blobs"])

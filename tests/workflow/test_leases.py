@@ -12,10 +12,10 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.house import HandClock, Steady, counted, together
-from workflow import leases
-from workflow.house import House
-from workflow.leases import RENEW_SECONDS, STALE_SECONDS, SURE_SECONDS, Leases
-from workflow.models import Lease
+from workflow.context import House
+from workflow.models.core import Lease
+from workflow.runtime import leases
+from workflow.runtime.leases import RENEW_SECONDS, STALE_SECONDS, SURE_SECONDS, Leases
 
 
 @pytest.fixture

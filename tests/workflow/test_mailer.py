@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from tests.ingest.dovecot import _certify
 from tests.servers import free_port
 from tests.workflow.bad_relay import END, GREETING, Act, BadRelay, Do
-from workflow import mailer
-from workflow.letter import ASCII
-from workflow.mailer import Deferred, EmlFolder, Refused, Relay
-from workflow.settings import SettingsError
-from workflow.submission import Conversation, addresses, reach
+from workflow.mail import transport
+from workflow.mail.compose import ASCII
+from workflow.mail.smtp_client import Conversation, addresses, reach
+from workflow.mail.transport import Deferred, EmlFolder, Refused, Relay
+from workflow.settings.settings import SettingsError
 
 ANN, BOB, DESK = "ann@practice.example", "bob@practice.example", "desk+bounce-1@billing.example"
 POINTS = [GREETING, "EHLO", "MAIL", "RCPT", "DATA", END]
@@ -58,7 +58,7 @@ def letter(text: str = "Hello.\n.\nBye.") -> EmailMessage:
 
 
 def relay_of(url: str, seconds: float = AMPLE) -> Any:
-    return mailer.mailer(url, Path("nowhere"), seconds)
+    return transport.mailer(url, Path("nowhere"), seconds)
 
 
 def told(relay: Any, to: str = ANN, sender: str = DESK) -> Refused | Deferred | None:
@@ -459,14 +459,14 @@ def _soon(true: Any) -> None:
 )
 def test_a_relay_that_cannot_be_meant_is_a_fault_of_the_settings(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="INTAKE_RELAY_URL"):
-        mailer.mailer(url, tmp_path)
+        transport.mailer(url, tmp_path)
 
 
 def test_the_default_time_is_within_a_minute(tmp_path: Path) -> None:
-    made = mailer.mailer("smtp://relay.example", tmp_path)
+    made = transport.mailer("smtp://relay.example", tmp_path)
     assert isinstance(made, Relay)
     assert made._seconds <= 55
-    assert isinstance(mailer.mailer("", tmp_path), EmlFolder)
+    assert isinstance(transport.mailer("", tmp_path), EmlFolder)
 
 
 def test_a_file_is_whole_or_not_there_and_a_full_folder_is_waited_out(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ from sqlalchemy import select
 from parsers.item import Address, Attachment
 from tests.house import HandClock, audited, company, complete, mail, phoned, reach, row, ticket_of
 from tests.workflow.test_undo import ME, act, picture, take_back
-from workflow import answering, crossing, drafts, outbox, records, undo, views
-from workflow.desk import AcrossCompanies, Missing
-from workflow.house import House
-from workflow.models import CompanyDomain, Contact, Filing, Outgoing, Ticket, Written
+from workflow.context import House
+from workflow.customers import mixed_companies, records
+from workflow.mail import answer as mail_answer
+from workflow.mail import drafts, sender
+from workflow.models.core import CompanyDomain, Contact, Filing, Outgoing, Ticket, Written
+from workflow.models.states import Status
 from workflow.process import Milestone, Template
-from workflow.states import Status
+from workflow.tickets import undo, views
+from workflow.tickets.desk import AcrossCompanies, Missing
 
 OURS, THEIRS = "Harbor Clinic", "Meadow Dental"
 IDA, TOM = Address("Ida Bell", "ida@harbor.example"), Address("Tom Reed", "tom@meadow.example")
@@ -221,7 +224,7 @@ LATE = "my late answer"
 
 def reply_to_notice(house: House, number: int, who: Address, text: str = LATE, **more: Any) -> int:
     """Have somebody answer the notice of a ticket; return the ticket that the answer joins."""
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     with house.store.reading() as session:
         sent = [one.message_id for one in session.get_one(Ticket, number).outbox if one.message_id]
     return ticket_of(house, mail(text, sender=who, in_reply_to=sent[0], **more))
@@ -246,7 +249,7 @@ def reopen_ticket(house: House, number: int) -> None:
 @pytest.mark.parametrize("way", ["undo", "reopen"])
 def test_what_came_for_the_merged_ticket_goes_back_with_it(town: House, way: str) -> None:
     number, into = ticket_of(town, mail("first", sender=TOM)), ticket_of(town, mail("ours", sender=IDA))
-    outbox.send_waiting(town)
+    sender.send_waiting(town)
     which = merge_reversibly(town, number, into)
     file = Attachment("remit.pdf", "application/pdf", b"%PDF-1.4 of Meadow")
     assert reply_to_notice(town, number, TOM, attachments=(file,)) == into
@@ -280,7 +283,7 @@ def test_what_came_for_the_merged_ticket_goes_back_with_it(town: House, way: str
 
 def test_along_a_chain_it_goes_back_as_far_as_it_is_taken_back(town: House) -> None:
     number, into, last = (ticket_of(town, mail(sender=who)) for who in (TOM, IDA, IDA))
-    outbox.send_waiting(town)
+    sender.send_waiting(town)
     merge(town, number, into, across=True)
     merge(town, into, last, across=True)
     assert reply_to_notice(town, number, TOM) == last
@@ -313,7 +316,7 @@ def test_taking_back_a_reopening_brings_the_messages_along(town: House) -> None:
 def test_a_reopening_is_not_taken_back_once_a_message_came(town: House) -> None:
     """It would be on a merged ticket, where nobody looks."""
     number, into = ticket_of(town, mail(sender=TOM)), ticket_of(town, mail(sender=IDA))
-    outbox.send_waiting(town)
+    sender.send_waiting(town)
     merge(town, number, into, across=True)
 
     def reopen(session: Any, found: Ticket) -> None:
@@ -328,7 +331,7 @@ def test_a_reopening_is_not_taken_back_once_a_message_came(town: House) -> None:
 def test_a_completed_ticket_that_mail_came_for_comes_back_open(town: House) -> None:
     number, into = ticket_of(town, mail(sender=TOM)), ticket_of(town, mail(sender=IDA))
     complete(town, number)
-    outbox.send_waiting(town)
+    sender.send_waiting(town)
     which = merge_reversibly(town, number, into)
     reply_to_notice(town, number, TOM)
     with pytest.raises(Missing, match="a message came"):
@@ -379,7 +382,7 @@ def both(town: House) -> int:
 
 def test_nobody_of_the_other_company_is_chosen_beforehand(town: House, both: int) -> None:
     with town.store.reading() as session:
-        found = answering.recipients(session, session.get_one(Ticket, both), town.settings)
+        found = mail_answer.recipients(session, session.get_one(Ticket, both), town.settings)
         assert {r.email: r.usual for r in found} == {IDA.email: True, TOM.email: False, PRIVATE.email: False}
         assert all(THEIRS in r.obstacle for r in found if not r.usual)
 
@@ -393,12 +396,12 @@ def answer(house: House, number: int, to: list[str], **more: Any) -> list[Outgoi
         )  # fmt: skip
         session.add(written)
         session.flush()
-        return answering.promise(session, house.desk, ticket, written, by=ME, now=house.clock(), **more)
+        return mail_answer.promise(session, house.desk, ticket, written, by=ME, now=house.clock(), **more)
 
 
 def _staff(session: Any) -> int:
     from tests.house import staff  # noqa: PLC0415  # each answer by somebody new would be two of one name
-    from workflow.people import staff_named  # noqa: PLC0415
+    from workflow.customers.directory import staff_named  # noqa: PLC0415
 
     return (staff_named(session, "Olga") or staff(session, "Olga")).id
 
@@ -427,7 +430,7 @@ def test_two_at_a_public_provider_get_no_mail_together_unasked(town: House) -> N
     assert hal in str(asked.value)
     with town.store.transaction() as session:
         ticket = session.get_one(Ticket, into)
-        found = answering.recipients(session, ticket, town.settings)
+        found = mail_answer.recipients(session, ticket, town.settings)
         assert {one.email: one.usual for one in found} == {hal: True, gus: False}
         town.desk.recap(session, ticket, "done", by=ME, now=town.clock())
     assert mails(town, into, Template.RECAP) == [hal]
@@ -493,7 +496,7 @@ def test_whoever_a_merge_has_brought_does_not_give_the_ticket_their_company(town
     merge(town, ticket_of(town, mail(sender=PRIVATE)), into, across=True)
     with town.store.transaction() as session:
         private = session.scalars(select(Contact).where(Contact.email == PRIVATE.email)).one()
-        theirs = crossing.party_of_ticket(session, session.get_one(Ticket, into))
+        theirs = mixed_companies.party_of_ticket(session, session.get_one(Ticket, into))
         assert theirs is not None
         assert theirs.name == "x@gmail.com"
         meadow = session.scalars(select(CompanyDomain).where(CompanyDomain.domain == "meadow.example")).one()

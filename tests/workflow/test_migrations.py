@@ -14,8 +14,8 @@ from sqlalchemy import JSON, Column, Connection, DateTime, LargeBinary, MetaData
 from sqlalchemy.types import Boolean, Integer
 
 from tests.servers import Postgres
-from workflow.models import Ticket
-from workflow.store import Store, alembic_config, migrate
+from workflow.database.engine import Store, alembic_config, migrate
+from workflow.models.core import Ticket
 
 WORDS = {  # columns that hold one of our words; anything else is made up by its type
     "stage": "1-Submitted", "status": "open", "format": "mail", "state": "processed", "outcome": "opened",

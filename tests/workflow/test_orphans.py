@@ -13,13 +13,13 @@ import pytest
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
 from tests.house import HandClock, Steady, counted, together
-from workflow import sweep
-from workflow.blobs import Vault
-from workflow.checks import Checks
-from workflow.house import House
-from workflow.models import Check, Delivery
-from workflow.orphans import STEADY_SECONDS, Orphans
-from workflow.status import report
+from workflow.context import House
+from workflow.models.core import Check, Delivery
+from workflow.operations import sweep
+from workflow.operations.checks import Checks
+from workflow.operations.orphaned_blobs import STEADY_SECONDS, Orphans
+from workflow.operations.status import report
+from workflow.runtime.blobs import Vault
 
 LARGE = b"x" * 300_000
 

@@ -25,12 +25,13 @@ from tests.house import (
 )
 from tests.servers import Relay
 from tests.workflow.mail_out import outgoing, read, sending_through
-from workflow import letter, outbox
-from workflow.house import House, open_house
-from workflow.models import Message, Outgoing, Ticket
+from workflow.context import House, open_house
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import Message, Outgoing, Ticket
+from workflow.models.states import OutboxState
 from workflow.process import Milestone, Stage, Template
-from workflow.settings import Settings
-from workflow.states import OutboxState
+from workflow.settings.settings import Settings
 
 WORDS = ("Jane Roe", "born 1970-01-01", "claim 4711")
 PATIENT = mail(f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}</b>", reply_text=WORDS[1])
@@ -52,14 +53,14 @@ def in_folder(house: House) -> list[EmailMessage]:
 
 def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: House, relay: Relay) -> None:
     first = ticket_of(relayed, mail(name="first@practice.example"))
-    assert outbox.send_waiting(relayed) == 1
+    assert mail_sender.send_waiting(relayed) == 1
     (taken,) = relay.taken
     message = read(bytes(taken.content or b""))
     signer, settings = relayed.signer, relayed.settings
     assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == letter.return_path(1, settings, signer)
-    assert message["Message-ID"] == letter.message_id(1, settings, signer)
-    assert message["Reply-To"] == letter.reply_address(first, settings, signer)
+    assert taken.mail_from == compose.return_path(1, settings, signer)
+    assert message["Message-ID"] == compose.message_id(1, settings, signer)
+    assert message["Reply-To"] == compose.reply_address(first, settings, signer)
     assert message["Auto-Submitted"] == "auto-replied"
     assert message["In-Reply-To"] == "<first@practice.example>"
     assert message["References"] == "<first@practice.example>"
@@ -72,10 +73,10 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: House, relay: Rel
 
 def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(relayed: House, relay: Relay) -> None:
     number = ticket_of(relayed, mail(name="first@practice.example"))
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     deliver(relayed, mail(name="second@practice.example", in_reply_to="<first@practice.example>"))
     complete(relayed, number)
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     survey = read(bytes(relay.taken[-1].content or b""))
     assert survey["References"] == "<first@practice.example> <second@practice.example>"
     assert survey["In-Reply-To"] == "<second@practice.example>"
@@ -85,7 +86,7 @@ def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(relayed:
 @pytest.mark.parametrize("name", ["a b@x.example", "a>b@x.example", "a\r\nBcc: x@y.example@z", "nope", "ü@x.example"])
 def test_a_message_id_that_could_break_a_header_is_not_referred_to(relayed: House, relay: Relay, name: str) -> None:
     ticket_of(relayed, mail(name=name))
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     message = read(bytes(relay.taken[0].content or b""))
     assert "References" not in message
     assert "Bcc" not in message
@@ -96,7 +97,7 @@ def test_a_recap_is_a_persons_mail_with_the_persons_words(relayed: House, relay:
     with relayed.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         relayed.desk.recap(session, ticket, "We posted the payment – grüße.", by="Olga", now=relayed.clock())
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     recap = read(bytes(relay.taken[-1].content or b""))
     assert "Auto-Submitted" not in recap
     assert "We posted the payment – grüße." in recap.get_content()
@@ -105,7 +106,7 @@ def test_a_recap_is_a_persons_mail_with_the_persons_words(relayed: House, relay:
 
 def test_an_oversized_mail_is_answered_with_its_own_words(house: House) -> None:
     number = ticket_of(house, mail(), {"oversized": 60_000_000})
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     (message,) = in_folder(house)
     assert "too large" in message["Subject"]
     assert outgoing(house).template is Template.OVERSIZED
@@ -118,7 +119,7 @@ def test_no_mail_of_ours_repeats_what_the_customer_wrote(house: House) -> None:
     number = ticket_of(house, PATIENT)
     ticket_of(house, mail(WORDS[0], subject=WORDS[1], attachments=files), {"oversized": 1})
     complete(house, number)
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     assert {m.template for m in (outgoing(house, n) for n in (1, 2, 3))} == {
         Template.NOTICE, Template.OVERSIZED, Template.SURVEY
     }  # fmt: skip
@@ -133,7 +134,7 @@ def test_every_template_renders_to_one_subject_and_a_text(house: House) -> None:
         ticket = session.get_one(Ticket, number)
     for template in Template:
         waiting = Outgoing(id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email)
-        subject, said = letter.render(waiting, house.settings, house.signer)
+        subject, said = compose.render(waiting, house.settings, house.signer)
         assert subject
         assert "\n" not in subject
         assert "{" not in subject + said
@@ -142,7 +143,7 @@ def test_every_template_renders_to_one_subject_and_a_text(house: House) -> None:
 
 def test_the_mail_is_on_the_timeline_once_sent(house: House) -> None:
     number = ticket_of(house)
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     with house.store.reading() as session:
         sent = session.get_one(Ticket, number).messages[1]
         assert (sent.direction, f"<{sent.message_id}>") == ("out", outgoing(house).message_id)
@@ -151,12 +152,12 @@ def test_the_mail_is_on_the_timeline_once_sent(house: House) -> None:
 
 def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(house: House, tmp_path: Path) -> None:
     signer, settings = house.signer, house.settings
-    ids = {letter.message_id(n, settings, signer) for n in range(1, 200)}
+    ids = {compose.message_id(n, settings, signer) for n in range(1, 200)}
     assert len(ids) == 199
-    assert ids == {letter.message_id(n, settings, signer) for n in range(1, 200)}
+    assert ids == {compose.message_id(n, settings, signer) for n in range(1, 200)}
     other = open_house(Settings(home=tmp_path / "other"))
     other.close()
-    assert letter.message_id(1, settings, other.signer) not in ids
+    assert compose.message_id(1, settings, other.signer) not in ids
 
 
 # -- the folder -----------------------------------------------------------------------------------------------------
@@ -164,12 +165,12 @@ def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(house: House, 
 
 def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(house: House, clock: HandClock) -> None:
     ticket_of(house)
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     with house.store.transaction() as session:
         session.query(Message).where(Message.direction == "out").delete()
         session.get_one(Outgoing, 1).state = OutboxState.WAITING
         session.get_one(Outgoing, 1).not_before = clock()
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     (message,) = in_folder(house)
     assert message["To"] == ANN.email
     assert not list((house.settings.home / "outbox").glob(".*"))
@@ -179,11 +180,11 @@ def test_a_folder_that_cannot_be_written_is_waited_out(house: House, clock: Hand
     ticket_of(house)
     folder = house.settings.home / "outbox"
     folder.write_text("not a folder")
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     assert outgoing(house).state is OutboxState.WAITING
     folder.unlink()
     clock.turn(minutes=3)
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     assert outgoing(house).state is OutboxState.SENT
 
 
@@ -213,13 +214,13 @@ def test_nobody_answers_automatically_to(house: House, email: str, why: str) -> 
 
 
 def test_our_own_addresses_are_known_in_any_spelling(tmp_path: Path) -> None:
-    from workflow import people  # noqa: PLC0415
+    from workflow.customers import directory  # noqa: PLC0415
 
     settings = Settings(home=tmp_path, addresses=("@desk.example", "help@x.example"), from_address="Desk@X.example")
     ours = ["anything@desk.example", "HELP@x.example", "help+tag@x.example", "desk@x.example"]
-    assert all(people.is_ours(a, settings) for a in ours)
+    assert all(directory.is_ours(a, settings) for a in ours)
     assert not any(
-        people.is_ours(a, settings) for a in ["x@practice.example", "helper@x.example", "a@sub.desk.example"]
+        directory.is_ours(a, settings) for a in ["x@practice.example", "helper@x.example", "a@sub.desk.example"]
     )
 
 
@@ -275,7 +276,7 @@ def surveys(house: House) -> list[Outgoing]:
 def completed(house: House, sender: Address = ANN, **more: Any) -> int:
     number = ticket_of(house, mail(sender=sender, **more))
     complete(house, number)
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     return number
 
 
@@ -298,12 +299,12 @@ def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
     relayed: House, relay: Relay, clock: HandClock
 ) -> None:
     number = ticket_of(relayed)
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     relay.answers = ["450 later"]
     reach(relayed, number, *Milestone)
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     clock.turn(hours=20)
-    outbox.send_waiting(relayed)  # sent twenty hours after it was promised
+    mail_sender.send_waiting(relayed)  # sent twenty hours after it was promised
     clock.turn(days=30, hours=-1)
     completed(relayed)
     assert len(surveys(relayed)) == 1
@@ -315,10 +316,10 @@ def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
 def test_a_survey_nobody_got_does_not_count(relayed: House, relay: Relay) -> None:
     object.__setattr__(relayed, "settings", relayed.settings.model_copy(update={"survey_by": "company"}))
     number = ticket_of(relayed, row(sender=ANN))
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     reach(relayed, number, *Milestone)
     relay.answers = ["550 gone"]
-    outbox.send_waiting(relayed)
+    mail_sender.send_waiting(relayed)
     assert [s.state for s in surveys(relayed)] == [OutboxState.REFUSED]
     complete(relayed, ticket_of(relayed, row(sender=Address("", "bob@practice.example"))))
     assert len(surveys(relayed)) == 2
@@ -356,7 +357,7 @@ def test_two_due_claims_of_one_customer_at_once_send_one_survey(postgres_house: 
 @pytest.mark.parametrize("when", ["before completion", "before sending"])
 def test_no_survey_goes_to_the_bounced_or_unsubscribed(house: House, flag: str, when: str) -> None:
     number = ticket_of(house)
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
 
     def flagged() -> None:
         with house.store.transaction() as session:
@@ -366,7 +367,7 @@ def test_no_survey_goes_to_the_bounced_or_unsubscribed(house: House, flag: str, 
         flagged()
     complete(house, number)
     flagged()
-    outbox.send_waiting(house)
+    mail_sender.send_waiting(house)
     assert [s.state for s in surveys(house)] in ([], [OutboxState.WITHHELD])
     assert len(in_folder(house)) == 1
 
@@ -382,6 +383,6 @@ def test_the_cap_holds_for_a_reopened_ticket(house: House, clock: HandClock) -> 
 def test_a_survey_asks_with_a_signed_link_and_a_way_out(house: House) -> None:
     completed(house)
     survey = next(m for m in in_folder(house) if "How did we do" in m["Subject"])
-    link = f"{house.settings.public_url}/survey/{house.signer.token(letter.SURVEY, surveys(house)[0].id)}"
+    link = f"{house.settings.public_url}/survey/{house.signer.token(compose.SURVEY, surveys(house)[0].id)}"
     assert link in survey.get_content()
     assert survey["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"

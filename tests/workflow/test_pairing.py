@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from ingest.replay.match import Filed, Pairs, pair
 from parsers.item import Format, InboundItem
 from tests.house import START, row
-from workflow import belonging
-from workflow.models import Filing, Message
-from workflow.pairing import Filed, Pairs, pair
-from workflow.reception import shown
-from workflow.states import Outcome
+from workflow.filing import threading
+from workflow.filing.file_item import shown
+from workflow.models.core import Filing, Message
+from workflow.models.states import Outcome
 
 
 def filed(*items: InboundItem | None) -> list[Filed]:
@@ -20,8 +20,8 @@ def filed(*items: InboundItem | None) -> list[Filed]:
 def of(item: InboundItem | None) -> Message | None:
     if item is None:
         return None
-    key = belonging.message_key(item)
-    return Message(format=item.format, external_id=key, message_id=belonging.identity(item), **shown(item))
+    key = threading.message_key(item)
+    return Message(format=item.format, external_id=key, message_id=threading.identity(item), **shown(item))
 
 
 def numbers(pairs: Pairs) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from workflow.patient_data import Kind, Known, find, find_in_subject, known_from, marked
+from workflow.mail.phi_check import Kind, Known, find, find_in_subject, known_from, marked
 
 B, S, R, M, D, N = Kind.BIRTH, Kind.SSN, Kind.RECORD, Kind.MEMBER, Kind.DIAGNOSIS, Kind.NAME
 

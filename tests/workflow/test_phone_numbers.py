@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.item import Format
-from workflow import phone_numbers
-from workflow.phone_numbers import asked_forms, find, forms, search_words
+from workflow.customers import phone_numbers
+from workflow.customers.phone_numbers import asked_forms, find, forms, search_words
 
 WRITINGS = [
     "2125550142", "212-555-0142", "212.555.0142", "212 555 0142", "(212) 555-0142",

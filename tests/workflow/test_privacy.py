@@ -12,10 +12,12 @@ from ingest.processing.process import read_waiting
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
 from tests.house import HandClock, call, complete, counted, mail
 from tests.servers import Relay
-from workflow import journal, outbox, sweep
-from workflow.house import House, open_house
-from workflow.models import Audit, Delivery, Outgoing, Task, Ticket
-from workflow.states import DeliveryState
+from workflow.context import House, open_house
+from workflow.mail import sender
+from workflow.models.core import Audit, Delivery, Outgoing, Task, Ticket
+from workflow.models.states import DeliveryState
+from workflow.operations import sweep
+from workflow.runtime import log as runtime_log
 
 MARKERS = ("Zebulon", "Quackenbush", "4711-0815", "wombat.pdf", "ann.zq@practice.example")
 NAME, FAMILY, CLAIM, FILE, EMAIL = MARKERS
@@ -25,7 +27,7 @@ TOLD = f"{NAME} {FAMILY}"
 @pytest.fixture(autouse=True)
 def logged() -> None:
     """The log as a process has it."""
-    journal.setup("test", as_json=True)
+    runtime_log.setup("test", as_json=True)
 
 
 def marked() -> InboundItem:
@@ -58,7 +60,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
         any_house.settings.model_copy(update={"relay_url": SecretStr(relay.url)}), waker=any_house.store.waker,
         clock=clock,
     )  # fmt: skip
-    journal.setup("test", as_json=True)  # again: standard error is the test's now
+    runtime_log.setup("test", as_json=True)  # again: standard error is the test's now
     door = Intake(house)
     for start in (b"good ", b"unreadable ", b"broken "):
         door.accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=start + TOLD.encode() + CLAIM.encode(),
@@ -67,7 +69,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     relay.answers = [f"450 4.2.0 <{EMAIL}> greylisted {TOLD}", f"550 5.1.1 <{EMAIL}> unknown {TOLD}"]
     for _ in range(4):
         read_waiting(house)
-        outbox.send_waiting(house)
+        sender.send_waiting(house)
         clock.turn(minutes=2)
     clock.turn(days=4)
     sweep.sweep(house, redis_away=lambda: True)
@@ -75,7 +77,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
         tickets = list(session.scalars(select(Ticket.id)))
     for number in tickets:
         complete(house, number)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
 
     assert len(tickets) == 2
     assert counted(house, Delivery, Delivery.state == DeliveryState.FAILED) == 2
@@ -100,11 +102,11 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
 
 
 def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[str]) -> None:
-    journal.setup("test", as_json=True)
+    runtime_log.setup("test", as_json=True)
     try:
         parser(b"broken" + TOLD.encode())
     except RuntimeError as error:
-        journal.fault("here", error)
+        runtime_log.fault("here", error)
     said = capfd.readouterr().err
     assert "RuntimeError" in said
     assert "test_privacy.py:" in said

@@ -7,11 +7,11 @@ from sqlalchemy import select
 
 from parsers.item import Address, Attachment, Bounce
 from tests.house import ANN, audited, contact, counted, deliver, mail, ticket_of
-from workflow import outbox
-from workflow.house import House, open_house
-from workflow.models import Message, Outgoing, Task, Ticket, TicketRelation
-from workflow.states import OutboxState, Outcome
-from workflow.trust import FORGED, failed_dmarc
+from workflow.context import House, open_house
+from workflow.filing.dmarc import FORGED, failed_dmarc
+from workflow.mail import sender
+from workflow.models.core import Message, Outgoing, Task, Ticket, TicketRelation
+from workflow.models.states import OutboxState, Outcome
 
 EDGE = "mx.desk.example"
 
@@ -20,7 +20,7 @@ EDGE = "mx.desk.example"
 def sent(house: House) -> Outgoing:
     """The notice of a ticket, taken by the relay."""
     number = ticket_of(house)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     with house.store.reading() as session:
         return session.scalars(select(Outgoing).where(Outgoing.ticket_id == number)).one()
 

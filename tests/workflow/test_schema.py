@@ -3,7 +3,7 @@
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from workflow.store import SCHEMA, Store, alembic_config, is_current
+from workflow.database.engine import SCHEMA, Store, alembic_config, is_current
 
 
 def test_the_schema_the_program_asks_for_is_the_newest_there_is(sqlite_url: str) -> None:

@@ -7,9 +7,9 @@ from sqlalchemy import delete, select, text
 
 from parsers.item import Address, Format
 from tests.house import company, contact, mail, row, ticket_of, together
-from workflow import search, views
-from workflow.house import House
-from workflow.models import Company, Contact, Filing, Message, Ticket, TicketContact
+from workflow.context import House
+from workflow.models.core import Company, Contact, Filing, Message, Ticket, TicketContact
+from workflow.tickets import search, views
 
 
 def found(house: House, words: str, **more: Any) -> list[int]:

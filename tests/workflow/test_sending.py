@@ -28,13 +28,15 @@ from tests.house import (
 from tests.servers import Postgres, Relay, free_port
 from tests.workflow.bad_relay import GREETING, BadRelay, Do
 from tests.workflow.mail_out import outgoing, read, sending_through
-from workflow import jobs, letter, mailer, outbox, stuck, sweep
-from workflow.house import House
-from workflow.models import Message, Outgoing, Ticket
-from workflow.outbox import SLICE_SECONDS
+from workflow import background_jobs
+from workflow.context import House
+from workflow.mail import compose, sender, transport
+from workflow.mail.sender import SLICE_SECONDS
+from workflow.models.core import Message, Outgoing, Ticket
+from workflow.models.states import OutboxState
+from workflow.operations import stuck, sweep
 from workflow.process import Stage
-from workflow.promise import SEND
-from workflow.states import OutboxState
+from workflow.tickets.outbox import SEND
 
 WAITING, SENT, REFUSED = OutboxState.WAITING, OutboxState.SENT, OutboxState.REFUSED
 
@@ -56,7 +58,7 @@ def bad() -> Iterator[BadRelay]:
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may take longer than a worker's slice over two mails."""
-    monkeypatch.setattr(outbox, "SLICE_SECONDS", 60.0)
+    monkeypatch.setattr(sender, "SLICE_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def tasks(house: House, ticket: int = 1) -> list[str]:
 
 def test_many_mails_go_over_one_connection(relayed: House, relay: Relay) -> None:
     customers(relayed, 5)
-    assert outbox.send_waiting(relayed) == 5
+    assert sender.send_waiting(relayed) == 5
     assert (len(relay.taken), relay.connections) == (5, 1)
 
 
@@ -98,15 +100,15 @@ def test_a_450_is_tried_again_with_growing_pauses(relayed: House, relay: Relay, 
     relay.answers = ["450 4.2.0 later"] * 4
     waited = []
     for _ in range(4):
-        assert outbox.send_waiting(relayed) == 1
-        assert outbox.send_waiting(relayed) == 0
+        assert sender.send_waiting(relayed) == 1
+        assert sender.send_waiting(relayed) == 0
         waited.append((outgoing(relayed).not_before - clock()).total_seconds())
         clock.turn(seconds=waited[-1] - 1)
-        assert outbox.send_waiting(relayed) == 0
+        assert sender.send_waiting(relayed) == 0
         clock.turn(seconds=1)
     assert waited == [30, 60, 120, 240]
     assert outgoing(relayed).reason == "not taken by the relay (450): tried again"
-    assert outbox.send_waiting(relayed) == 1
+    assert sender.send_waiting(relayed) == 1
     sent = outgoing(relayed)
     assert (sent.state, sent.attempts, sent.reason) == (OutboxState.SENT, 5, "")
     with relayed.store.reading() as session:
@@ -121,10 +123,10 @@ def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
 ) -> None:
     relay.at, relay.answers = at, [answer]
     customers(relayed, 2)
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     assert [outgoing(relayed, n).state for n in (1, 2)] == [OutboxState.WAITING, OutboxState.SENT]
     clock.turn(seconds=30)
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     assert [t.rcpt_tos for t in relay.taken] == [["c1@practice.example"], ["c0@practice.example"]]
 
 
@@ -132,9 +134,9 @@ def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
 def test_a_550_is_not_tried_again_but_told_to_a_person(relayed: House, relay: Relay, clock: HandClock, at: str) -> None:
     relay.at, relay.answers = at, ["550 5.1.1 no such mailbox"]
     number = ticket_of(relayed)
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     clock.turn(days=3)
-    assert outbox.send_waiting(relayed) == 0
+    assert sender.send_waiting(relayed) == 0
     refused = outgoing(relayed)
     assert (refused.state, refused.attempts) == (OutboxState.REFUSED, 1)
     assert refused.reason == "refused by the relay with 550"
@@ -151,11 +153,11 @@ def test_a_relay_that_refuses_us_as_the_sender_says_nothing_of_the_customer(
 ) -> None:
     ticket_of(relayed)
     relay.at, relay.answers = "MAIL", ["530 5.7.0 authentication required"]
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     assert outgoing(relayed).state is OutboxState.WAITING
     assert not contact(relayed, ANN.email).unreachable
     clock.turn(minutes=1)
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     assert outgoing(relayed).state is OutboxState.SENT
 
 
@@ -165,7 +167,7 @@ def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_custo
     number = ticket_of(house)
     (house.settings.home / "outbox").write_text("nothing can be handed over here")
     while outgoing(house).state is OutboxState.WAITING:
-        assert outbox.send_waiting(house) == 1
+        assert sender.send_waiting(house) == 1
         clock.now = max(clock.now, outgoing(house).not_before)
     lost = outgoing(house)
     assert lost.reason == "not taken by the relay (no answer): given up after two days"
@@ -179,7 +181,7 @@ def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_custo
 def test_a_relay_nobody_listens_at_is_waited_out(house: House) -> None:
     with sending_through(house, f"smtp://127.0.0.1:{free_port()}") as away:
         ticket_of(away)
-        outbox.send_waiting(away)
+        sender.send_waiting(away)
         assert outgoing(away).reason == "not taken by the relay (no answer): tried again"
 
 
@@ -188,7 +190,7 @@ def test_an_address_the_relay_cannot_write_to_is_told_to_a_person_at_once(
     relayed: House, relay: Relay, email: str
 ) -> None:
     number = ticket_of(relayed, mail(sender=Address("", email)))
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     if relay.taken:  # a domain has an ASCII form
         assert relay.taken[0].rcpt_tos == ["x@xn--bcher-kva.example"]
         return
@@ -213,13 +215,13 @@ def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_
     event.listen(Session, "before_flush", die)
     try:
         with pytest.raises(Crash):
-            outbox.send_waiting(relayed)
+            sender.send_waiting(relayed)
     finally:
         event.remove(Session, "before_flush", die)
     assert outgoing(relayed).state is OutboxState.WAITING
-    assert outbox.send_waiting(relayed) == 0  # its lease runs
+    assert sender.send_waiting(relayed) == 0  # its lease runs
     clock.turn(seconds=120)
-    assert outbox.send_waiting(relayed) == 1
+    assert sender.send_waiting(relayed) == 1
     ids = [read(bytes(t.content or b""))["Message-ID"] for t in relay.taken]
     assert len(ids) == 2
     assert len(set(ids)) == 1
@@ -240,11 +242,11 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
             return await posted(*given)
 
         monkeypatch.setattr(relay, "handle_DATA", slowly)
-        outbox.send_waiting(relayed)
+        sender.send_waiting(relayed)
         assert len(relay.taken) == 1  # the second would have come close to the end of its lease
         while counted(relayed, Outgoing, Outgoing.state == OutboxState.WAITING):
-            outbox.send_waiting(other)
-            outbox.send_waiting(relayed)
+            sender.send_waiting(other)
+            sender.send_waiting(relayed)
             clock.turn(seconds=120)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == [f"c{n}@practice.example" for n in range(6)]
 
@@ -252,7 +254,7 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
 def test_two_workers_at_once_send_each_mail_once(postgres_house: House, relay: Relay) -> None:
     with sending_through(postgres_house, relay.url) as house:
         customers(house, 8)
-        assert together(*[lambda: outbox.send_waiting(house)] * 4) == []
+        assert together(*[lambda: sender.send_waiting(house)] * 4) == []
         assert len(relay.taken) == 8
         assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 8
 
@@ -261,8 +263,8 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
     house = postgres_house
     number = ticket_of(house, phoned(Address("", "bob@practice.example")))
     posts = Posts()
-    claims = outbox._claim(house)
-    assert together(*(lambda c=c: outbox.send(house, posts, c) for c in claims)) == []
+    claims = sender._claim(house)
+    assert together(*(lambda c=c: sender.send(house, posts, c) for c in claims)) == []
     assert len(posts.taken) == 2
     assert len(audited(house, number, "reached")) == 1
     assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 2
@@ -271,9 +273,9 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
 def test_a_mail_that_was_sent_is_not_sent_by_a_late_worker(house: House) -> None:
     ticket_of(house)
     posts = Posts()
-    (claim,) = outbox._claim(house)
-    outbox.send(house, posts, claim)
-    outbox.send(house, posts, claim)
+    (claim,) = sender._claim(house)
+    sender.send(house, posts, claim)
+    sender.send(house, posts, claim)
     assert len(posts.taken) == 1
 
 
@@ -281,7 +283,7 @@ def test_one_mail_that_cannot_be_written_stops_no_other(house: House) -> None:
     customers(house, 2)
     with house.store.transaction() as session:
         session.get_one(Outgoing, 1).to = "two@x.example, three@y.example"
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     assert [outgoing(house, n).state for n in (1, 2)] == [OutboxState.REFUSED, OutboxState.SENT]
     assert outgoing(house).reason == "the address cannot be used"
 
@@ -293,18 +295,18 @@ def test_one_mail_that_cannot_be_written_stops_no_other(house: House) -> None:
 def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
     misled: House, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 3)
+    monkeypatch.setattr(sender, "BATCH", 3)
     customers(misled, 7)
     bad.at[point] = [Do.HANG] * 4
     for turn, pause in enumerate([30, 60, 120, 240], 1):
         began = time.monotonic()
-        assert outbox.send_waiting(misled, 0.1) == 7
+        assert sender.send_waiting(misled, 0.1) == 7
         assert time.monotonic() - began < 5
         assert bad.connections == turn
         assert waits(misled) == [pause] * 7
         clock.turn(seconds=pause)
     assert {outgoing(misled, n).attempts for n in range(1, 8)} == {4}
-    assert outbox.send_waiting(misled) == 7
+    assert sender.send_waiting(misled) == 7
     assert states(misled) == [SENT] * 7
     assert len(bad.taken) == 7
 
@@ -312,18 +314,18 @@ def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
 def test_a_relay_that_opens_no_session_is_asked_once_a_batch_and_leaves_the_rest_to_others(
     misled: House, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 3)
+    monkeypatch.setattr(sender, "BATCH", 3)
     customers(misled, 7)
     bad.at[GREETING] = [b"421 4.7.0 too many connections\r\n"]
-    assert outbox.send_waiting(misled) == 3
+    assert sender.send_waiting(misled) == 3
     assert bad.connections == 1
     assert waits(misled) == [30] * 3 + [0] * 4
     assert [outgoing(misled, n).reason for n in (1, 2)] == [
         "not taken by the relay (421): tried again", "the relay took no mail: tried again"
     ]  # fmt: skip
-    assert outbox.send_waiting(misled) == 4
+    assert sender.send_waiting(misled) == 4
     clock.turn(seconds=30)
-    assert outbox.send_waiting(misled) == 3
+    assert sender.send_waiting(misled) == 3
     assert states(misled) == [SENT] * 7
 
 
@@ -333,44 +335,44 @@ def test_a_mail_that_makes_the_relay_hang_holds_up_the_others_for_one_turn(
     bad.hangs_for = {"c0@practice.example", "c1@practice.example"}
     customers(misled, 4)
     for _ in range(4):
-        outbox.send_waiting(misled, 0.4)
+        sender.send_waiting(misled, 0.4)
         clock.turn(seconds=max(waits(misled)))
     assert states(misled) == [WAITING, WAITING, SENT, SENT]
     assert [to[:2] for to in bad.offered[:6]] == ["c0", "c1", "c2", "c3", "c0", "c0"]
     bad.hangs_for = set()
-    outbox.send_waiting(misled)
+    sender.send_waiting(misled)
     assert states(misled) == [SENT] * 4
 
 
 def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(house: House, clock: HandClock) -> None:
     customers(house, 3)
-    outbox._claim(house)  # and the worker dies
+    sender._claim(house)  # and the worker dies
     clock.turn(seconds=120)
     ticket_of(house, mail(sender=Address("", "late@practice.example")))
-    taken_up = [[c.number for c in outbox._claim(house)] for _ in range(5)]
+    taken_up = [[c.number for c in sender._claim(house)] for _ in range(5)]
     assert taken_up == [[4], [1], [2], [3], []]
 
 
 def test_a_worker_looks_at_its_other_work_in_between(
     relayed: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(sender, "SLICE_SECONDS", 0)
     customers(relayed, 3)
     woken = relayed.store.waker
     assert isinstance(woken, Woken)
     for sent in (1, 2, 3):
         woken.clear()
-        outbox.send_waiting(relayed)
+        sender.send_waiting(relayed)
         assert (len(relay.taken), woken) == (sent, [SEND])
         rest = [outgoing(relayed, n) for n in range(sent + 1, 4)]
         assert [(m.attempts, m.not_before, m.reason) for m in rest] == [(0, relayed.clock(), "")] * len(rest)
-    assert outbox.send_waiting(relayed) == 0
+    assert sender.send_waiting(relayed) == 0
 
 
 def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(house: House) -> None:
     with sending_through(house, "http://relay.example") as wrong:
         ticket_of(wrong)
-        assert outbox.send_waiting(wrong) == 0
+        assert sender.send_waiting(wrong) == 0
         assert (outgoing(wrong).state, outgoing(wrong).attempts) == (WAITING, 0)
 
 
@@ -378,27 +380,27 @@ def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(house: House) 
 
 
 def test_a_lease_outlasts_the_slowest_relay_and_the_slowest_record() -> None:
-    assert mailer.SECONDS <= 55
-    assert outbox.IN_HAND.total_seconds() >= mailer.SECONDS + outbox.RECORD_SECONDS + outbox.LAST_SECONDS
-    assert outbox.IN_HAND + timedelta(seconds=SLICE_SECONDS + 20) <= outbox.LEASE
-    assert SLICE_SECONDS + outbox.IN_HAND.total_seconds() < jobs.JOB_SECONDS
+    assert transport.SECONDS <= 55
+    assert sender.IN_HAND.total_seconds() >= transport.SECONDS + sender.RECORD_SECONDS + sender.LAST_SECONDS
+    assert sender.IN_HAND + timedelta(seconds=SLICE_SECONDS + 20) <= sender.LEASE
+    assert SLICE_SECONDS + sender.IN_HAND.total_seconds() < background_jobs.JOB_SECONDS
 
 
 def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(house: House, clock: HandClock) -> None:
     ticket_of(house)
     posts = Posts()
-    (claim,) = outbox._claim(house)
+    (claim,) = sender._claim(house)
     clock.turn(seconds=31)  # less than the slowest sending is left of its lease
-    assert outbox.send(house, posts, claim)
+    assert sender.send(house, posts, claim)
     assert not posts.taken
     clock.turn(seconds=89)
-    (other,) = outbox._claim(house)
+    (other,) = sender._claim(house)
     assert (other.number, other.attempt) == (1, 2)
-    outbox.send(house, posts, claim)
+    sender.send(house, posts, claim)
     assert not posts.taken
-    outbox._later(house, [claim], "too late to say", 450)
+    sender._later(house, [claim], "too late to say", 450)
     assert waits(house) == [120]
-    outbox.send(house, posts, other)
+    sender.send(house, posts, other)
     assert len(posts.taken) == 1
 
 
@@ -409,18 +411,18 @@ def failing(house: House, clock: HandClock, *, until: Callable[[], bool]) -> int
     """Try and fail, as often as a mail is due; how often."""
     posts, tries = Posts(answers=[451] * 1000), 0
     while not until():
-        for claim in outbox._claim(house):
-            outbox.send(house, posts, claim)
+        for claim in sender._claim(house):
+            sender.send(house, posts, claim)
             tries += 1
         clock.now = max(clock.now, outgoing(house).not_before)
     return tries
 
 
 def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day() -> None:
-    pauses = [outbox.pause(n) for n in range(1, outbox.TRIES)]
+    pauses = [sender.pause(n) for n in range(1, sender.TRIES)]
     assert [p.total_seconds() for p in pauses[:8]] == [30, 60, 120, 240, 480, 960, 1800, 1800]
-    assert timedelta(hours=24) <= sum(pauses, timedelta()) < outbox.GIVE_UP
-    assert outbox.LEASE <= outbox.LONGEST_PAUSE  # the longest wait that `waits` reckons with
+    assert timedelta(hours=24) <= sum(pauses, timedelta()) < sender.GIVE_UP
+    assert sender.LEASE <= sender.LONGEST_PAUSE  # the longest wait that `waits` reckons with
 
 
 @pytest.mark.parametrize("days", [3, -3], ids=["off for days", "promised before the clock was set back"])
@@ -429,7 +431,7 @@ def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(house: House, cl
     clock.turn(days=days)
     began = clock.now
     tries = failing(house, clock, until=lambda: outgoing(house).state is not WAITING)
-    assert tries == outbox.TRIES
+    assert tries == sender.TRIES
     assert clock.now - began > timedelta(hours=24)
     assert outgoing(house).reason == "not taken by the relay (451): given up after two days"
     assert tasks(house, number) == ["tell the customer by other means"]
@@ -440,10 +442,10 @@ def test_mail_that_was_only_put_off_is_given_up_as_well(misled: House, bad: BadR
     customers(misled, 3)
     with misled.store.transaction() as session:
         for n in (1, 2, 3):
-            session.get_one(Outgoing, n).attempts = outbox.TRIES
+            session.get_one(Outgoing, n).attempts = sender.TRIES
     clock.turn(days=2)
     bad.at[GREETING] = [Do.HANG_UP]
-    outbox.send_waiting(misled)
+    sender.send_waiting(misled)
     assert bad.connections == 1
     assert states(misled) == [REFUSED] * 3
     assert [tasks(misled, n) for n in (1, 2, 3)] == [["tell the customer by other means"]] * 3
@@ -453,10 +455,10 @@ def test_a_clock_that_was_set_back_holds_no_mail_back(any_house: House, clock: H
     house, posts = any_house, Posts()
     ticket_of(house)
     failing(house, clock, until=lambda: outgoing(house).attempts == 10)
-    assert outbox._claim(house) != []
+    assert sender._claim(house) != []
     clock.turn(days=-400)
-    (claim,) = outbox._claim(house)
-    outbox.send(house, posts, claim)
+    (claim,) = sender._claim(house)
+    sender.send(house, posts, claim)
     assert len(posts.taken) == 1
 
 
@@ -465,7 +467,7 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(house: 
     tries = failing(house, clock, until=lambda: outgoing(house).attempts == 10)
     assert tries == 10
     clock.turn(minutes=-30, seconds=-10)  # the other host's: ten seconds behind
-    assert outbox._claim(house) == []
+    assert sender._claim(house) == []
 
 
 # -- what is wrong with one mail ------------------------------------------------------------------------------------
@@ -474,21 +476,21 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(house: 
 def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_mended(
     relayed: House, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    render = letter.render
+    render = compose.render
 
     def broken(mail: Outgoing, *given: Any) -> tuple[str, str]:
         subject, text = render(mail, *given)
         return (f"{subject}\r\nBcc: x@y.example" if mail.id == 1 else subject), text
 
     customers(relayed, 3)
-    monkeypatch.setattr(letter, "render", broken)
-    outbox.send_waiting(relayed)
+    monkeypatch.setattr(compose, "render", broken)
+    sender.send_waiting(relayed)
     assert states(relayed) == [WAITING, SENT, SENT]
     assert waits(relayed) == [30]
     assert outgoing(relayed).reason == "not written: an error of ours (ValueError): tried again"
-    monkeypatch.setattr(letter, "render", render)
+    monkeypatch.setattr(compose, "render", render)
     clock.turn(seconds=30)
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     assert [t.rcpt_tos[0][:2] for t in relay.taken] == ["c1", "c2", "c0"]
 
 
@@ -500,7 +502,7 @@ def test_a_mail_that_can_never_be_written_is_told_to_a_person(
     def broken(*_: Any) -> None:
         raise KeyError("Jane Roe")
 
-    monkeypatch.setattr(letter, "render", broken)
+    monkeypatch.setattr(compose, "render", broken)
     failing(house, clock, until=lambda: outgoing(house).state is not WAITING)
     assert outgoing(house).reason == "not written: an error of ours (KeyError): given up after two days"
     assert tasks(house, number) == ["tell the customer by other means"]
@@ -517,10 +519,10 @@ def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
     customers(relayed, 2)
     monkeypatch.setattr(relayed.desk, step, broken)
     relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
-    outbox.send_waiting(relayed)
+    sender.send_waiting(relayed)
     assert states(relayed) == [REFUSED if answer.startswith("5") else SENT, SENT]
     clock.turn(days=1)
-    assert outbox.send_waiting(relayed) == 0
+    assert sender.send_waiting(relayed) == 0
     assert relay.answers == []
 
 
@@ -533,7 +535,7 @@ def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_t
     with monkeypatch.context() as patched:
         patched.setattr(relayed.desk, step, lambda *_, **__: 1 / 0)
         relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
-        outbox.send_waiting(relayed)
+        sender.send_waiting(relayed)
         assert stuck.move_on(relayed) > 0  # the error is still there, and stops neither clock nor relay
     assert counted(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
     sweep.sweep(relayed, redis_away=lambda: False)
@@ -582,7 +584,7 @@ def test_a_database_that_is_away_for_a_moment_costs_no_second_copy(
 ) -> None:
     house, _ = outage
     customers(house, 2)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     assert states(house) == [SENT, SENT]
     assert len(relay.taken) == 2
 
@@ -592,14 +594,14 @@ def test_a_database_that_stays_away_costs_one_copy_with_the_same_message_id(
 ) -> None:
     house, back = outage
     ticket_of(house)
-    monkeypatch.setattr(outbox, "RECORD_SECONDS", 0.1)
-    monkeypatch.setattr(outbox, "RECORD_PAUSE", 0.05)
+    monkeypatch.setattr(sender, "RECORD_SECONDS", 0.1)
+    monkeypatch.setattr(sender, "RECORD_PAUSE", 0.05)
     with pytest.raises(OperationalError):
-        outbox.send_waiting(house)
+        sender.send_waiting(house)
     back()
-    assert outbox.send_waiting(house) == 0  # its lease runs
+    assert sender.send_waiting(house) == 0  # its lease runs
     clock.turn(seconds=120)
-    outbox.send_waiting(house)
+    sender.send_waiting(house)
     assert states(house) == [SENT]
     assert len({read(bytes(t.content or b""))["Message-ID"] for t in relay.taken}) == 1
     assert len(relay.taken) == 2

@@ -10,10 +10,10 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 
 from tests.house import START, Woken, staff, ticket_of
-from workflow import search
-from workflow.house import House
-from workflow.models import Seen, Staff, Ticket
-from workflow.store import Store, alembic_config, migrate, wake
+from workflow.context import House
+from workflow.database.engine import Store, alembic_config, migrate, wake
+from workflow.models.core import Seen, Staff, Ticket
+from workflow.tickets import search
 
 
 def differences(store: Store) -> list[object]:

@@ -10,14 +10,15 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Address
 from tests.house import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
-from workflow import outbox, presence, relations, undo
-from workflow.desk import Missing, ticket_or_missing
-from workflow.desk_models import Undo
-from workflow.house import House
-from workflow.models import Outgoing, Reached, Survey, Task, Ticket, TicketContact, TicketRelation
-from workflow.outbox import Claim
+from workflow.context import House
+from workflow.mail import sender
+from workflow.mail.sender import Claim
+from workflow.models.core import Outgoing, Reached, Survey, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.presence import Undo
+from workflow.models.states import OutboxState, Status, Verdict
 from workflow.process import Milestone, Stage, Template
-from workflow.states import OutboxState, Status, Verdict
+from workflow.tickets import presence, relations, undo
+from workflow.tickets.desk import Missing, ticket_or_missing
 
 ME = "Ann Lee"
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -155,7 +156,7 @@ def finish(house: House, ticket: int) -> int:
 
 def waiting_now(house: House) -> list[str]:
     with house.store.reading() as session:
-        return [str(t) for t in session.scalars(select(Outgoing.template).where(outbox.waits(house.clock())))]
+        return [str(t) for t in session.scalars(select(Outgoing.template).where(sender.waits(house.clock())))]
 
 
 def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it(
@@ -180,11 +181,11 @@ def test_what_is_with_the_relay_cannot_be_taken_back(any_house: House, ticket: i
     clock.turn(seconds=11)
     with any_house.store.transaction() as session:
         session.execute(update(Outgoing).where(Outgoing.template != Template.SURVEY).values(state=OutboxState.SENT))
-    claims = outbox._claim(any_house)
+    claims = sender._claim(any_house)
     assert len(claims) == 1
     with pytest.raises(Missing, match="on the way"):
         take_back(any_house, ticket, number)
-    outbox.send(any_house, Posts(), claims[0])
+    sender.send(any_house, Posts(), claims[0])
     with pytest.raises(Missing, match="mail sent"):
         take_back(any_house, ticket, number)
     assert picture(any_house, ticket)["stage"] is Stage.COMPLETED
@@ -270,7 +271,7 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
                 assert time.monotonic() < end, "nobody waits"
         house.desk.mail_sent(session, mail, now=house.clock())
 
-    assert outbox._record(house, Claim(promised, 1), put_down, follow)
+    assert sender._record(house, Claim(promised, 1), put_down, follow)
     other.join(20)
     assert not other.is_alive()
     assert [words.partition(":")[0] for words in refused] == ["since then"]

@@ -8,12 +8,13 @@ import pytest
 
 from console import tickets_command
 from tests.house import HandClock, complete, mail, reach, row, staff, ticket_of
-from workflow import checks, dues, sweep, views
-from workflow.house import House
-from workflow.models import Staff, Ticket
+from workflow.context import House
+from workflow.models.core import Staff, Ticket
+from workflow.models.states import Status
+from workflow.operations import checks, sweep
 from workflow.process import Milestone, Stage
-from workflow.states import Status
-from workflow.views import Asked, Filters, Sort
+from workflow.tickets import dues, views
+from workflow.tickets.views import Asked, Filters, Sort
 
 
 def listed(house: House, view: str = "open", actor: str = "Olga", **more: Any) -> list[int]:

@@ -1,0 +1,1 @@
+"""Accounts of staff: sign-in, invitations, API tokens."""

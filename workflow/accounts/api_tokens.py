@@ -1,0 +1,91 @@
+"""Tokens by which programs come in: for a person, with part of the person's rights, kept as a digest only."""
+
+import secrets
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from workflow.audit import record as audit
+from workflow.database.engine import Store
+from workflow.models.accounts import Account, ApiToken
+from workflow.models.core import Staff
+from workflow.permissions import Right, may
+from workflow.runtime.crypto import digest
+from workflow.tickets.desk import Missing
+
+PREFIX = "intake_"  # so that people, and scanners of leaked secrets, see what it is
+SEEN_EVERY = timedelta(minutes=1)  # how exactly we know when a token was used last
+LONGEST_NAME = 200
+MOST = 50  # of one person
+
+
+def make(
+    session: Session, person: Staff, name: str, scopes: Collection[str], *, by: str, now: datetime
+) -> tuple[ApiToken, str]:
+    """A new token for a program of this person; the row, and the token itself, which is shown this once.
+
+    Raises Missing where the name is none, or a scope is more than the person may do.
+    """
+    said = " ".join(name.split())
+    if not said or len(said) > LONGEST_NAME or not said.isprintable():
+        raise Missing("name the program that will use it")
+    wanted = [right for right in Right if right in scopes]
+    if not wanted or set(scopes) - set(Right):
+        raise Missing(f"choose what it may do: {', '.join(Right)}")
+    if beyond := [right for right in wanted if not may(person.role, right)]:
+        raise Missing(f"{person.name} has not the right to {beyond[0]}, so no program of theirs can have it")
+    if len(of(session, person)) >= MOST:
+        raise Missing(f"{person.name} has {MOST} tokens: revoke some first")
+    token = PREFIX + secrets.token_urlsafe(32)
+    row = ApiToken(staff_id=person.id, name=said, key=digest(token), scopes=[str(r) for r in wanted], created_at=now)
+    session.add(row)
+    session.flush()
+    audit.record(session, "token made", by=by, cause="token", now=now, token=row.id, staff=person.id)
+    return row, token
+
+
+def revoke(session: Session, number: int, *, by: str, now: datetime, of: Staff | None = None) -> ApiToken:
+    """End a token, at once; with `of` only one of this person's. Raises Missing when there is none."""
+    row = session.get(ApiToken, number, with_for_update=True)
+    if row is None or row.revoked_at is not None or (of is not None and row.staff_id != of.id):
+        raise Missing(f"there is no token {number}")
+    row.revoked_at = now
+    audit.record(session, "token revoked", by=by, cause="token", now=now, token=number, staff=row.staff_id)
+    return row
+
+
+def of(session: Session, person: Staff | None = None) -> list[ApiToken]:
+    """The tokens that are good now: a person's, or everybody's; the newest first."""
+    query = select(ApiToken).where(ApiToken.revoked_at.is_(None)).options(joinedload(ApiToken.staff))
+    if person is not None:
+        query = query.where(ApiToken.staff_id == person.id)
+    return list(session.scalars(query.order_by(ApiToken.id.desc())))
+
+
+def presented(session: Session, token: str) -> ApiToken | None:
+    """Return whose token this is; None for one we never made, a revoked one, and one of somebody who was let go."""
+    if not token.startswith(PREFIX) or len(token) > LONGEST_NAME:
+        return None
+    query = (
+        select(ApiToken)
+        .outerjoin(Account, Account.staff_id == ApiToken.staff_id)
+        .where(ApiToken.key == digest(token), ApiToken.revoked_at.is_(None))
+        .where(or_(Account.id.is_(None), Account.active))
+        .options(joinedload(ApiToken.staff))
+    )
+    return session.scalar(query)
+
+
+def rights(token: ApiToken) -> frozenset[Right]:
+    """Return what it may do now: its scopes, as far as its person has these rights at this moment."""
+    return frozenset(right for right in Right if right in token.scopes and may(token.staff.role, right))
+
+
+def seen(store: Store, token: ApiToken, now: datetime) -> None:
+    """Note that it was used; written once a minute at most."""
+    if token.used_at is not None and timedelta() <= now - token.used_at < SEEN_EVERY:
+        return
+    with store.transaction() as session:
+        session.execute(update(ApiToken).where(ApiToken.id == token.id).values(used_at=now))

@@ -1,0 +1,1 @@
+"""Customers: companies, contacts, and who wrote or called."""

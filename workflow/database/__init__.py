@@ -1,0 +1,1 @@
+"""Database: engine, locks, bulk inserts, and text that a database accepts."""

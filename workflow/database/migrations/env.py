@@ -1,0 +1,55 @@
+"""Alembic's entry: our metadata against the URL that store.migrate hands over."""
+
+from typing import Literal
+
+from alembic import context
+from sqlalchemy import Enum
+
+from workflow.database.engine import Store
+from workflow.filing.column_profiles import SavedProfile
+from workflow.filing.linked_files import LinkedFile
+from workflow.mail.canned_responses import MailText
+from workflow.models.accounts import Account
+from workflow.models.base import Moment
+from workflow.models.core import Ticket
+from workflow.models.imports import Import
+from workflow.models.presence import Undo
+from workflow.models.webhooks import Hook
+from workflow.operations.oauth_tokens import MailboxGrant
+from workflow.tickets import search
+
+# One of each module of tables.
+TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook, MailText, MailboxGrant)
+(EVERY_TABLE,) = {model.metadata for model in TABLES}
+
+
+def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[False]:
+    """A migration must not change when our classes do: times and words of ours are written as what they are."""
+    del autogen
+    if kind == "type" and isinstance(thing, Moment):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(thing, Enum):
+        return f"sa.String(length={thing.length})"
+    return False
+
+
+def written_by_us(name: str | None, kind: str, parents: object) -> bool:
+    """The words of tickets and what SQLite keeps of them are the database's own."""
+    del parents
+    return kind != "table" or not search.keeps(name or "")
+
+
+store = Store(context.config.attributes["url"])
+patient = store.engine.execution_options(patience=None)  # a large table takes its time
+with patient.connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=EVERY_TABLE,
+        render_as_batch=True,
+        compare_type=True,
+        render_item=as_plain_types,
+        include_name=written_by_us,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+store.close()

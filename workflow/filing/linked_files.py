@@ -1,0 +1,144 @@
+"""Files that a message links to: which of them we fetch, how far each has come, and that each is kept once."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint, and_, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from parsers.item import InboundItem
+from workflow.audit import record as audit
+from workflow.database.engine import wake
+from workflow.database.visibility import due
+from workflow.models.base import Base
+from workflow.models.core import Message
+from workflow.models.states import LinkState
+from workflow.settings.forms import file_hosts
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Missing
+
+FETCH = "fetch"  # what wakes a worker for linked files
+NOT_FETCHED = "a file of the form could not be fetched: open it by its link"
+MOST = 20  # of one message
+HTTPS = 443
+FIRST_PAUSE = timedelta(minutes=1)
+TIMES = 4  # longer, each pause than the one before
+TRIES = 6  # over about six hours
+LONGEST_PAUSE = FIRST_PAUSE * TIMES ** (TRIES - 1)
+
+_PLACE = re.compile(r"(\[[^\]]*\]|[^:/]*)(?::([0-9]+))?(/.*)?")
+
+
+class LinkedFile(Base):
+    """A file that a message links to, fetched or to be; one a message and link."""
+
+    __tablename__ = "linked_files"
+    __table_args__ = (
+        UniqueConstraint("message_id", "digest"),
+        Index("ix_linked_files_waiting", "state", "not_before"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id"))
+    digest: Mapped[str] = mapped_column(String(64))  # of the link, which may be longer than an index takes
+    url: Mapped[str] = mapped_column(Text)
+    state: Mapped[LinkState]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime]
+    attachment_id: Mapped[int | None] = mapped_column(ForeignKey("attachments.id"), unique=True)
+
+
+def promise(session: Session, message: Message, item: InboundItem, settings: Settings, now: datetime) -> None:
+    """Have the files of an item fetched for its message, those that lie where the settings allow it."""
+    hosts = hosts_for(settings, message)
+    wanted = [url for url in item.linked if allowed(url, hosts)][:MOST]
+    for url in wanted:
+        digest = hashlib.sha256(url.encode()).hexdigest()
+        session.add(LinkedFile(message_id=message.id, digest=digest, url=url, state=LinkState.WAITING, not_before=now))
+    if wanted:
+        wake(session, FETCH)
+
+
+def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
+    """Return whether a file is to be fetched now, and has been for so long."""
+    return and_(LinkedFile.state == LinkState.WAITING, due(LinkedFile.not_before, now - since, LONGEST_PAUSE + since))
+
+
+def pause(attempt: int) -> timedelta:
+    """Return how long a file waits after this attempt."""
+    times: int = TIMES ** min(attempt - 1, TRIES - 1)
+    return FIRST_PAUSE * times
+
+
+def fetched(session: Session, message: Message) -> set[int]:
+    """The attachments of a message that came by its links and not with its bytes."""
+    rows = select(LinkedFile.attachment_id).where(LinkedFile.message_id == message.id)
+    return {number for number in session.scalars(rows) if number is not None}
+
+
+def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
+    """The files that wait or could not be had, those of the newest messages first, each with its message."""
+    rows = (
+        select(LinkedFile, Message)
+        .join(Message, Message.id == LinkedFile.message_id)
+        .where(LinkedFile.state != LinkState.FETCHED)
+        .order_by(LinkedFile.id.desc())
+        .limit(most)
+    )
+    return [(link, message) for link, message in session.execute(rows)]
+
+
+def again(session: Session, number: int, *, by: str, now: datetime) -> int:
+    """Have a file fetched anew that could not be had, or that pauses between two tries; the number of its ticket.
+
+    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises Missing for none that is
+    wanted.
+    """
+    link = session.get(LinkedFile, number, with_for_update=True)
+    if link is None or link.state is LinkState.FETCHED:
+        raise Missing("There is no such file to be fetched.")
+    link.state, link.attempts, link.reason, link.not_before = LinkState.WAITING, 0, "", now
+    ticket = session.get_one(Message, link.message_id).ticket_id
+    audit.record(session, "file asked again", by=by, cause=f"link {link.id}", now=now, ticket=ticket)
+    wake(session, FETCH)
+    return ticket
+
+
+def is_whole(session: Session, ticket: int) -> bool:
+    """Return whether no file of a ticket's messages is given up."""
+    given_up = select(LinkedFile.id).join(Message, Message.id == LinkedFile.message_id)
+    failed = given_up.where(Message.ticket_id == ticket, LinkedFile.state == LinkState.FAILED)
+    return session.scalar(failed.limit(1)) is None
+
+
+def hosts_for(settings: Settings, message: Message) -> tuple[str, ...]:
+    """Return where the files of a message may be fetched from."""
+    return file_hosts(settings.form, settings.file_hosts, message.message_id.partition("/")[0])
+
+
+def allowed(url: str, hosts: Sequence[str]) -> bool:
+    """Whether a link leads to one of these places: `host`, `host:port` or `host/beginning/of/path`, by https only."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or HTTPS
+    except ValueError:
+        return False
+    plain = parts.scheme == "https" and parts.username is None and parts.password is None and bool(parts.hostname)
+    return plain and not _climbs(parts.path) and any(_covers(place, parts, port) for place in hosts)
+
+
+def _climbs(path: str) -> bool:
+    """Return whether a path may mean another one than it says."""
+    plain = unquote(unquote(path))
+    return "\\" in plain or any(step in {".", ".."} for step in plain.split("/"))
+
+
+def _covers(place: str, parts: SplitResult, port: int) -> bool:
+    named = _PLACE.fullmatch(place)
+    if named is None:
+        return False
+    host, its_port, folder = named[1].strip("[]").casefold(), int(named[2] or HTTPS), (named[3] or "/").rstrip("/")
+    return (parts.hostname, port) == (host, its_port) and f"{parts.path or '/'}/".startswith(f"{folder}/")

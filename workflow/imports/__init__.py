@@ -1,0 +1,1 @@
+"""Imports: tickets and people from a CRM's export, and the undo of an import."""

@@ -1,0 +1,1 @@
+"""Mail to customers: composed from templates, checked, and handed to the relay."""

@@ -1,0 +1,225 @@
+"""A person's mail to a customer: promised once, held up so that it can be taken back, sent with its files."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from parsers.mail import evidence
+from workflow.audit import record as audit
+from workflow.customers import directory, mixed_companies
+from workflow.database.engine import wake
+from workflow.mail import drafts, phi_check
+from workflow.mail.compose import Enclosed
+from workflow.mail.phi_check import Known
+from workflow.models.core import Contact, Message, Outgoing, StoredAttachment, Ticket, Written
+from workflow.models.states import OutboxState, Status
+from workflow.process import Milestone, Template
+from workflow.runtime.blobs import Vault
+from workflow.settings.settings import Settings
+from workflow.tickets.desk import Desk, Missing, hold, require_one_company
+from workflow.tickets.outbox import SEND
+
+HELD_UP = timedelta(seconds=10)  # so long a mail can be taken back
+MOST_RECIPIENTS = 20
+LONGEST = 100_000  # characters of a text
+TOO_LATE = "too late: the mail is on its way to the customer. Write another one"
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Somebody on the ticket that the mail can go to, and why it perhaps should not."""
+
+    email: str
+    name: str
+    obstacle: str
+    reachable: bool = True
+    foreign: bool = False  # of another company, brought by a merge
+
+    @property
+    def usual(self) -> bool:
+        """Return whether they get it unless somebody says otherwise."""
+        return not self.obstacle
+
+
+def recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Recipient]:
+    """The contacts of a ticket that have an address of theirs."""
+    found = []
+    for link in ticket.contacts:
+        contact = link.contact
+        if not directory.usable(contact.email) or directory.is_ours(contact.email, settings):
+            continue
+        foreign = mixed_companies.is_foreign(session, link)
+        obstacle = _obstacle(contact)
+        reachable = not obstacle
+        if foreign:
+            party = mixed_companies.party_of_contact(session, link)
+            of_whom = "another customer, as far as is known"
+            if party is not None and not party.address:
+                of_whom = f"of another company, {party.name}"
+            obstacle = f"{of_whom}; {obstacle}" if obstacle else of_whom
+        found.append(Recipient(contact.email, contact.name, obstacle, reachable, foreign))
+    return found
+
+
+def _obstacle(contact: Contact) -> str:
+    if contact.unreachable:
+        return "mail to this address came back before"
+    return "an address nobody reads" if evidence.unread_address(contact.email) else ""
+
+
+def companies(session: Session, ticket: Ticket, written: Written) -> list[str]:
+    """The companies whose people a mail goes to; more than one only once a person has confirmed it."""
+    return mixed_companies.companies_of(session, ticket, [*written.to, *written.cc])
+
+
+def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
+    """Everything that is in the way of sending a mail as it stands, in words that say what to do."""
+    if ticket.status is Status.MERGED:
+        return [f"the ticket is merged into #{ticket.merged_into_id}: answer there"]
+    if ticket.status not in {Status.OPEN, Status.COMPLETED}:
+        return [f"the ticket is closed as {ticket.status}: reopen it first"]
+    return [words for words, wrong in _rules(written, settings) if wrong]
+
+
+def _rules(written: Written, settings: Settings) -> Iterable[tuple[str, bool]]:
+    everybody = [*written.to, *written.cc]
+    unusable = [a for a in everybody if not directory.usable(a)]
+    ours = [a for a in everybody if directory.is_ours(a, settings)]
+    beyond = [a for a in everybody if not a.isascii()]
+    size = sum(f.size for f in written.files)
+    return (
+        ("choose who gets it", not written.to),
+        (f"this is no mail address: {', '.join(unusable)[:200]}", bool(unusable)),
+        (f"{', '.join(ours)[:200]} is the desk's own address: what is sent there becomes a ticket", bool(ours)),
+        (f"it goes to more than {MOST_RECIPIENTS} addresses: leave some out", len(everybody) > MOST_RECIPIENTS),
+        (
+            f"{', '.join(beyond)[:200]} needs a mail of its own: not every server knows such addresses",
+            bool(beyond) and len(everybody) > 1,
+        ),
+        ("the subject is empty", not written.subject),
+        ("the text is empty: write what the customer should know", not written.text.strip()),
+        (f"the text is longer than {LONGEST:,} characters: attach a file instead", len(written.text) > LONGEST),
+        (f"all files together may be {drafts.MOST_BYTES // 1_000_000} MB: leave some out", size > drafts.MOST_BYTES),
+    )
+
+
+def promise(
+    session: Session,
+    desk: Desk,
+    ticket: Ticket,
+    written: Written,
+    *,
+    by: str,
+    now: datetime,
+    warned: Sequence[str] = (),
+    across_companies: bool = False,
+) -> list[Outgoing]:
+    """Promise the mail to each who is to get it, once, to go in ten seconds.
+
+    `warned` are the kinds of patient data that its writer was told of, `across_companies` says that they have
+    confirmed that people of two companies get it.
+    Raises Missing when it cannot be sent as it stands, or was promised before; AcrossCompanies without the latter.
+    """
+    hold(session, ticket)
+    if written.promised_at is not None:
+        raise Missing("it was sent already")
+    for fault in faults(ticket, written, desk.settings):
+        raise Missing(fault)
+    if not across_companies:
+        require_one_company(session, ticket, [*written.to, *written.cc])
+    written.promised_at = now
+    records = directory.Records(session)
+    everybody = [*written.to, *(a for a in written.cc if a not in written.to)]
+    whose = {email: contact.id for email in everybody if (contact := records.contact(email)) is not None}
+    mails = [
+        Outgoing(
+            rule_key=f"written:{written.id}:{nth}", ticket_id=ticket.id, contact_id=whose.get(email), to=email,
+            template=template(written), period=ticket.period, state=OutboxState.WAITING, not_before=now + HELD_UP,
+            created_at=now, by=by, written_id=written.id,
+        )
+        for nth, email in enumerate(everybody)
+    ]  # fmt: skip
+    session.add_all(mails)
+    session.flush()
+    told: dict[str, Any] = {"written": written.id, "mails": len(mails), **({"warned": list(warned)} if warned else {})}
+    audit.record(session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **told)
+    wake(session, SEND)
+    return mails
+
+
+def template(written: Written) -> Template:
+    """Return which of our mails it is: the recap where it ticks the recap's box."""
+    return Template.RECAP if Milestone.RECAP_SENT.name in written.ticks else Template.ANSWER
+
+
+def take_back(session: Session, written: Written, *, by: str, now: datetime) -> Written:
+    """Withhold a promised mail that nobody has begun to send, from everybody; its words as a draft again.
+
+    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held, and the ticket not at all:
+    it stays as it is, so nobody who holds it and waits for these rows, as a sender may, is waited for here.
+    """
+    rows = select(Outgoing).where(Outgoing.written_id == written.id).order_by(Outgoing.id)
+    mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
+    if not mails or any(m.by != by for m in mails):
+        raise Missing("only who sent it can take it back")
+    if all(m.state is OutboxState.WITHHELD for m in mails):
+        raise Missing("it is taken back already")
+    if any(m.state is not OutboxState.WAITING or m.attempts for m in mails):  # claimed: it may be with the relay
+        raise Missing(TOO_LATE)
+    for mail in mails:
+        mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {by}"
+    told = {"written": written.id, "mails": len(mails)}
+    audit.record(session, "answer taken back", by=by, cause="answer", now=now, ticket=written.ticket_id, **told)
+    return drafts.again(session, written, now=now)
+
+
+def on_the_way(ticket: Ticket, by: str) -> list[Outgoing]:
+    """The first row of each mail that this person has sent and can still take back; `ticket.outbox` is looked at."""
+    first: dict[int, Outgoing] = {}
+    for mail in ticket.outbox:
+        if mail.written_id and mail.by == by and mail.state is OutboxState.WAITING and not mail.attempts:
+            first.setdefault(mail.written_id, mail)
+    return list(first.values())
+
+
+# -- what it must not say -------------------------------------------------------------------------------------------
+
+
+def known_of(session: Session, ticket: Ticket) -> Known:
+    """What the ticket says of its patients: fields of its forms and exports, and the subjects customers wrote."""
+    theirs = select(Message.details, Message.subject).where(Message.ticket_id == ticket.id, Message.direction == "in")
+    rows = session.execute(theirs.order_by(Message.id.desc()).limit(100)).all()
+    details = [(str(d[0]), str(d[1])) for row in rows for d in row.details if len(d) == 2]  # noqa: PLR2004  # as stored
+    besides = [name for link in ticket.contacts for name in (link.contact.name,) if name]
+    if ticket.company:
+        besides.append(ticket.company.name)
+    return phi_check.known_from(details, [ticket.subject, *(row.subject for row in rows)], besides)
+
+
+# -- what the outbox asks of it -------------------------------------------------------------------------------------
+
+
+def enclosed(vault: Vault, mail: Outgoing) -> list[Enclosed]:
+    """The files of a mail, opened. Raises OSError where one is gone."""
+    files = mail.written.files if mail.written else []
+    return [Enclosed(f.name, f.mime, vault.open(f.content, f.blob)) for f in files]
+
+
+def kept(written: Written) -> list[StoredAttachment]:
+    """The files of a mail as attachments of its message on the timeline: the same sealed bytes."""
+    return [
+        StoredAttachment(name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob)
+        for f in written.files
+    ]
+
+
+def addresses(typed: str) -> list[str]:
+    """The addresses of a line as people write them, `Ann <ann@x.example>; bob@x.example`, what is none as it stands."""
+    parts = re.split(r"[;\n]" if ";" in typed else r"[,\n]", typed)
+    found = [(m[1] if (m := re.search(r"<([^<>]*)>\s*$", part)) else part).strip().casefold() for part in parts]
+    return list(dict.fromkeys(a for a in found if a))

@@ -1,0 +1,200 @@
+"""Texts in folders that a mail to a customer can begin with: the manual's, and those that the desk makes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import String, Text, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from workflow import process
+from workflow.audit import record as audit
+from workflow.mail.drafts import one_line, plain
+from workflow.models.base import Base
+from workflow.process import Milestone, Template
+from workflow.tickets.desk import Missing
+
+FOLDER = "Billing Support"
+LONGEST, LONGEST_NAME = 20_000, 120  # characters
+VARIABLES = {
+    "contact_name": "the contact's name",
+    "ticket_number": "the ticket's number",
+    "company": "the company's name",
+    "owner": "who owns the ticket",
+    "stage": "the stage it is at",
+    "status_link": "the page on which the customer sees how far the ticket is",
+    "desk": "the name our mail is from",
+}
+_VARIABLE = re.compile(r"( ?)\{\{\s*(\w+)\s*\}\}")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A text as it is offered; `number` is 0 for one that the desk has not changed."""
+
+    folder: str
+    name: str
+    subject: str  # "" is the usual one
+    body: str
+    ticks: str = ""  # name of the milestone that a mail with this text usually records
+    number: int = 0
+
+
+class MailText(Base):
+    """A version of a text; the newest of its name is in use. One without a body takes the text away."""
+
+    __tablename__ = "mail_texts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    current: Mapped[str | None] = mapped_column(String(LONGEST_NAME), unique=True)  # the name, of the newest version
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME), index=True)
+    folder: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    subject: Mapped[str] = mapped_column(Text, default="")
+    body: Mapped[str] = mapped_column(Text, default="")
+    ticks: Mapped[str] = mapped_column(String(64), default="")
+    changed_by: Mapped[str] = mapped_column(Text)
+    changed_at: Mapped[datetime]
+
+
+# What the desk starts with; a text of the same name in the table takes the place of one of these.
+STANDARD = (
+    Wording(
+        FOLDER,
+        Template.RECAP,
+        "Recap of Resolution: Billing Support Ticket #{{ ticket_number }}",
+        "Hello {{ contact_name }},\n\nthis is the recap of the resolution of your Billing Support Ticket.\n\n"
+        "What you asked for:\n\nWhat we did:\n\nWhat you need to do: nothing more.\n\n"
+        "Ticket number: {{ ticket_number }}\nIf something is still open, answer this mail.\n\n{{ owner }}\n"
+        "{{ desk }}\n",
+        Milestone.RECAP_SENT.name,
+    ),
+    Wording(
+        FOLDER,
+        "Billing Support Follow Up",
+        "",
+        "Hello {{ contact_name }},\n\nI am looking after your Billing Support Ticket #{{ ticket_number }}.\n\n\n\n"
+        "Where it stands: {{ status_link }}\n\n{{ owner }}\n{{ desk }}\n",
+        Milestone.FOLLOW_UP_SENT.name,
+    ),
+    Wording(
+        FOLDER,
+        "Billing Support Please Call Us",
+        "",
+        "Hello {{ contact_name }},\n\nto go on with your Billing Support Ticket #{{ ticket_number }} we need to ask "
+        "you something. Please call us, or tell us when we can call you. For the privacy of your patients please do "
+        "not send patient data by e-mail.\n\n{{ owner }}\n{{ desk }}\n",
+    ),
+)  # fmt: skip
+
+
+def offered(session: Session) -> list[Wording]:
+    """Every text, by folder and name."""
+    rows = session.scalars(select(MailText).where(MailText.current.is_not(None)))
+    changed = {r.name: r for r in rows}
+    found = [w for w in STANDARD if w.name not in changed] + [_wording(r) for r in changed.values() if r.body]
+    return sorted(found, key=lambda w: (w.folder.casefold(), w.name.casefold()))
+
+
+def named(session: Session, name: str) -> Wording | None:
+    """The text of this name."""
+    return next((w for w in offered(session) if w.name == name), None)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """A text with its variables in; each value as plain text on one line. One without a value leaves no gap."""
+    return _VARIABLE.sub(partial(_value, values), text)
+
+
+def save(session: Session, given: Wording, *, by: str, now: datetime) -> None:
+    """Keep a new text, or a new version of one. Raises Missing when it cannot be used as it stands."""
+    body = plain(given.body).strip("\n") + "\n"
+    wording = Wording(
+        one_line(given.folder) or FOLDER, one_line(given.name), one_line(given.subject), body, given.ticks
+    )  # fmt: skip
+    for fault in _faults(wording):
+        raise Missing(fault)
+    _put(session, wording, by, now)
+    audit.record(session, "mail text saved", by=by, cause="mail texts", now=now)
+
+
+def delete(session: Session, name: str, *, by: str, now: datetime) -> None:
+    """Take a text away; `put_back` brings it again. Raises Missing when it cannot go."""
+    known = named(session, name)
+    if known is None:
+        raise Missing("there is no such text any more")
+    if name == Template.RECAP:
+        raise Missing("the operations manual names this one: change it instead")
+    _put(session, Wording(known.folder, name, "", ""), by, now)
+    audit.record(session, "mail text deleted", by=by, cause="mail texts", now=now)
+
+
+def put_back(session: Session, name: str, *, by: str, now: datetime) -> None:
+    """Take the last change of a text back. Raises Missing when there is none."""
+    last = session.scalar(select(MailText).where(MailText.current == name).with_for_update())
+    if last is None:
+        raise Missing("this text is as it came: there is nothing to take back")
+    older = select(MailText).where(MailText.name == name, MailText.id < last.id).order_by(MailText.id.desc())
+    before = session.scalar(older.limit(1))
+    session.delete(last)
+    session.flush()
+    if before is not None:
+        before.current = name
+    audit.record(session, "mail text put back", by=by, cause="mail texts", now=now)
+
+
+def last_changes(session: Session) -> list[MailText]:
+    """The newest version of each text that the desk has changed, made or deleted."""
+    return list(session.scalars(select(MailText).where(MailText.current.is_not(None)).order_by(MailText.name)))
+
+
+def _wording(row: MailText) -> Wording:
+    return Wording(row.folder, row.name, row.subject, row.body, row.ticks, row.id)
+
+
+def _put(session: Session, wording: Wording, by: str, now: datetime) -> None:
+    known = session.scalar(select(MailText).where(MailText.current == wording.name).with_for_update())
+    if known is not None:
+        known.current = None
+        session.flush()
+    row = MailText(
+        current=wording.name, name=wording.name, folder=wording.folder, subject=wording.subject, body=wording.body,
+        ticks=wording.ticks, changed_by=by, changed_at=now,
+    )  # fmt: skip
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        raise Missing("somebody has saved this text a moment ago: load the page again and look at it first") from None
+
+
+def _value(values: Mapping[str, str], match: re.Match[str]) -> str:
+    value = one_line(values[match[2]])
+    return f"{match[1]}{value}" if value else ""
+
+
+def _faults(wording: Wording) -> Iterator[str]:
+    if not wording.name or len(wording.name) > LONGEST_NAME:
+        yield f"give it a name of up to {LONGEST_NAME} characters: it is what you choose it by"
+    if len(wording.folder) > LONGEST_NAME:
+        yield f"the folder's name is longer than {LONGEST_NAME} characters"
+    if not wording.body.strip():
+        yield "the text is empty"
+    if len(wording.body) + len(wording.subject) > LONGEST:
+        yield f"the text is longer than {LONGEST:,} characters"
+    if wording.ticks and wording.ticks not in {m.name for m in process.boxes()}:
+        yield "there is no such box"
+    for text in (wording.subject, wording.body):
+        yield from _unknown(text)
+
+
+def _unknown(text: str) -> Iterator[str]:
+    allowed = ", ".join(f"{{{{ {name} }}}}" for name in VARIABLES)
+    for match in _VARIABLE.finditer(text):
+        if match[2] not in VARIABLES:
+            yield f"nothing is known by {{{{ {match[2]} }}}}: use {allowed}"
+    left = _VARIABLE.sub("", text)
+    found = next((mark for mark in ("{{", "}}", "{%", "{#") if mark in left), "")
+    if found:
+        yield f"{found} stands there without a variable: use {allowed}"

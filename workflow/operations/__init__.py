@@ -1,0 +1,1 @@
+"""Operations: status, ledger, sweep, backup and self-checks."""

@@ -1,0 +1,60 @@
+"""Processes that ended by themselves: a process that is started again and again is not alive.
+
+A process says that it is alive as soon as it starts, so one that ends at the first file it looks
+at would look alive for ever. `intake up` records each such end here; several within a few minutes
+are a crash loop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from workflow.models.core import ProcessEnd
+
+LOOP_WINDOW = timedelta(minutes=10)
+LOOP_ENDS = 3  # within the window; one that is killed by a person or by the kernel once is none
+KEPT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CrashLoop:
+    """A process of a host that ends again and again."""
+
+    process: str
+    host: str
+    ends: int
+    first: datetime
+    last: datetime
+    how: str  # it ended the last time: "exit 1", "signal 9"
+
+    @property
+    def words(self) -> str:
+        """Return what is wrong and what to do, in one line."""
+        minutes = LOOP_WINDOW // timedelta(minutes=1)
+        return (
+            f"{self.process} on {self.host} ended {self.ends} times within {minutes} minutes, "
+            f"the last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.how}), and was started again "
+            f"each time: see its lines in the log of `intake up`, and report the one that says “fault”"
+        )
+
+
+def record(session: Session, ends: Sequence[ProcessEnd], now: datetime) -> None:
+    """Remember that processes ended, and forget the ends of yesterday."""
+    session.execute(delete(ProcessEnd).where(ProcessEnd.at < now - KEPT))
+    session.add_all(ends)
+
+
+def crash_loops(session: Session, now: datetime) -> list[CrashLoop]:
+    """Return the processes that end again and again, by name."""
+    recent = select(ProcessEnd).where(ProcessEnd.at > now - LOOP_WINDOW, ProcessEnd.at <= now).order_by(ProcessEnd.at)
+    by_process: dict[tuple[str, str], list[ProcessEnd]] = {}
+    for end in session.scalars(recent):
+        by_process.setdefault((end.process, end.host), []).append(end)
+    return [
+        CrashLoop(process, host, len(ends), ends[0].at, ends[-1].at, ends[-1].how)
+        for (process, host), ends in sorted(by_process.items())
+        if len(ends) >= LOOP_ENDS
+    ]

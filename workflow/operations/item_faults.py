@@ -1,0 +1,273 @@
+"""Items that a channel could not take.
+
+Whatever one item does stays with that item: a channel records it here, leaves it where it is and
+goes on with the next one. The record is the list of what is to be tried again, so it survives a
+restart, and it is what `intake status` and the Operations page show.
+
+Two kinds of channels use it. A mailbox, the folder and the pull of forms try again themselves, with
+backoff, and remove the record afterwards. At SMTP, LMTP, the webhook and the pipe the sender tries
+again: there the record carries the digest of the bytes, and is settled once a delivery has it. A
+fault before the bytes were there is recorded by its place in our code, for a day.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from workflow.database.engine import Store
+from workflow.database.text_safety import storable
+from workflow.database.visibility import APART
+from workflow.models.core import Delivery, ItemFault
+from workflow.runtime import log
+from workflow.runtime.clock import Clock
+
+FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to the longest
+LONGEST_PAUSE = timedelta(minutes=1)  # whatever was down for a day: all is taken a minute after it came back
+SENDERS_GIVE_UP = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
+PLACE_KEPT = timedelta(days=1)
+# A mail server that restarts is nobody's concern: it comes back, and what it kept from us is fetched.
+PASSES_BY_ITSELF = {"imap": timedelta(minutes=5)}
+FORGOTTEN = timedelta(days=7)  # a mailbox not seen for so long was taken out of service on purpose
+SHOWN_ITEMS = 5
+ITEM_LENGTH = 300  # characters; see ItemFault.item
+
+Pause = Callable[[int], timedelta]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An item that is to be tried again."""
+
+    item: str
+    attempts: int
+    not_before: datetime
+
+    def is_due(self, now: datetime) -> bool:
+        """Return whether it may be tried now, also after the clock has jumped back."""
+        return not now < self.not_before <= now + LONGEST_PAUSE + APART
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item that cannot be taken, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What one place of a channel cannot take now: a mailbox, the folder, a form, a listener."""
+
+    channel: str
+    place: str
+    count: int
+    since: datetime
+    reason: str  # of all items; "" where they have several
+    items: tuple[Item, ...]  # the first few
+    next_attempt: datetime
+    needs_person: bool  # it did not pass by itself
+
+    @property
+    def shown_place(self) -> str:
+        """Return the place as people know it; "" where it is only a number of ours, or there is one only."""
+        return self.place if "{place}" in KINDS.get(self.channel, SENDER).where else ""
+
+    @property
+    def words(self) -> str:
+        """Return what is wrong, since when, and what to do, in one line."""
+        kind = KINDS.get(self.channel, SENDER)
+        shown = [one.name if self.reason else f"{one.name} ({one.reason})" for one in self.items]
+        names = ", ".join(shown) + (", …" if self.count > len(shown) else "")
+        what = kind.one if self.count == 1 else kind.many.format(count=self.count)
+        why = f" ({self.reason})" if self.reason else ""
+        return (
+            f"{kind.where.format(place=self.place, channel=self.channel)}: {what} since "
+            f"{self.since:%Y-%m-%d %H:%M} UTC{why}. {kind.advice.format(names=names)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a channel's trouble is put into words; `names` are the items'."""
+
+    where: str
+    one: str
+    many: str
+    advice: str
+
+
+SENDER = Kind(
+    where="{channel}",
+    one="1 item cannot be stored",
+    many="{count} items cannot be stored",
+    advice="The sender was asked to try again. Please report this with the lines “fault” of the log: {names}",
+)
+KINDS = {
+    "imap": Kind(
+        where="mailbox {place}",
+        one="1 mail cannot be fetched",
+        many="{count} mails cannot be fetched",
+        advice="Tried again automatically. Look into the mail server's log, or open the mail in the mailbox: "
+        "UIDVALIDITY/UID {names}",
+    ),
+    "folder": Kind(
+        where="Excel folder",
+        one="1 file cannot be taken",
+        many="{count} files cannot be taken",
+        advice="Left where it is and tried again automatically. Mend it or take it out of the folder: {names}",
+    ),
+    "backfill": Kind(
+        where="form {place}",
+        one="1 submission cannot be stored",
+        many="{count} submissions cannot be stored",
+        advice="Pulled again automatically. Open it at Formstack, and report this: submission {names}",
+    ),
+}
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long an item waits after so many attempts: 5 s, 10 s, … a minute."""
+    doubled: timedelta = FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 16)
+    return min(LONGEST_PAUSE, doubled)
+
+
+class ItemFaults:
+    """The items of one place of a channel that could not be taken, in the database.
+
+    Every method raises SQLAlchemyError when the database is away.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        channel: str,
+        place: str = "",
+        *,
+        pause: Pause = backoff,
+    ) -> None:
+        self._store, self._clock, self._pause = store, clock, pause
+        self.channel, self.place = channel, place
+
+    def record(self, item: str, reason: str, *, digest: str = "", soon: bool = False) -> int:
+        """Remember durably that an item could not be taken; return how often it was tried.
+
+        `soon`: it may be tried again at once.
+        """
+        now = self._clock()
+        key = (self.channel, self.place, item_name(item))
+        with self._store.transaction() as session:
+            row = session.get(ItemFault, key, with_for_update=True)
+            if row is None:
+                row = ItemFault(channel=key[0], place=key[1], item=key[2], since=now, attempts=0)
+                row.digest = digest
+                session.add(row)
+            row.attempts, row.last_at, row.reason = row.attempts + (not soon), now, reason
+            row.not_before = now if soon else now + self._pause(row.attempts)
+            if self.channel not in KINDS:
+                _forget_settled(session, now)
+            return row.attempts
+
+    def waiting(self) -> list[Waiting]:
+        """Return what is to be tried again, that which may be tried first first."""
+        rows = select(ItemFault).where(*self._mine()).order_by(ItemFault.not_before, ItemFault.item)
+        with self._store.reading() as session:
+            return [Waiting(r.item, r.attempts, r.not_before) for r in session.scalars(rows)]
+
+    def remove(self, items: Iterable[str]) -> None:
+        """Forget items: they were taken, or are gone."""
+        names = [item_name(item) for item in items]
+        if names:
+            with self._store.transaction() as session:
+                session.execute(delete(ItemFault).where(*self._mine(), ItemFault.item.in_(names)))
+
+    def keep_only(self, items: Collection[str]) -> None:
+        """Forget all items but these."""
+        names = {item_name(item) for item in items}
+        self.remove([one.item for one in self.waiting() if one.item not in names])
+
+    def now(self) -> datetime:
+        """Return the time that `Waiting.not_before` is held against."""
+        return self._clock()
+
+    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+        return ItemFault.channel == self.channel, ItemFault.place == self.place
+
+
+def item_name(item: str) -> str:
+    """Return the name of an item as the database takes it."""
+    return storable(item)[:ITEM_LENGTH]
+
+
+def troubles(session: Session, now: datetime, seen: Mapping[str, datetime]) -> list[Trouble]:
+    """Return what cannot be taken now, one for each place of a channel, the oldest first.
+
+    `seen` says when each mailbox was last read: one that is no longer in service needs nobody.
+    """
+    by_place: dict[tuple[str, str], list[ItemFault]] = {}
+    stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest, ItemFault.digest != "")
+    for row in session.scalars(select(ItemFault).where(~stored.exists()).order_by(ItemFault.since, ItemFault.item)):
+        if now - row.last_at <= _kept(row):
+            by_place.setdefault((row.channel, row.place), []).append(row)
+    return sorted(
+        (_trouble(rows, now, in_service=_in_service(seen.get(place), now)) for (_, place), rows in by_place.items()),
+        key=lambda trouble: trouble.since,
+    )
+
+
+def _kept(row: ItemFault) -> timedelta:
+    """Return how long a record stands after the last attempt."""
+    if row.channel in KINDS:
+        return timedelta.max
+    return SENDERS_GIVE_UP if row.digest else PLACE_KEPT
+
+
+def _in_service(seen: datetime | None, now: datetime) -> bool:
+    return seen is None or now - seen < FORGOTTEN
+
+
+def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> Trouble:
+    first, reasons = rows[0], {row.reason for row in rows}
+    passes = PASSES_BY_ITSELF.get(first.channel, timedelta())
+    return Trouble(
+        channel=first.channel,
+        place=first.place,
+        count=len(rows),
+        since=first.since,
+        reason=first.reason if len(reasons) == 1 else "",
+        items=tuple(Item(row.item, row.reason) for row in rows[:SHOWN_ITEMS]),
+        next_attempt=min(row.not_before for row in rows),
+        needs_person=in_service and now - first.since >= passes,
+    )
+
+
+def _forget_settled(session: Session, now: datetime) -> None:
+    """Delete the records of senders' items that were stored later, or that no sender tries any more."""
+    stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest)
+    senders = ItemFault.channel.not_in(KINDS)
+    settled = delete(ItemFault).where(senders, stored.exists() | (ItemFault.last_at < now - SENDERS_GIVE_UP))
+    session.execute(settled, execution_options={"synchronize_session": False})
+
+
+def report(store: Store, clock: Clock, channel: str, error: Exception, *, digest: str = "") -> None:
+    """Record what an item did to a channel whose sender tries again, and write it into the log.
+
+    Raises nothing: it is called where something has failed already.
+    """
+    log.fault(channel, error)
+    place = log.place_of(error)
+    item = f"{digest[:12]} {place}".strip() if digest else place or type(error).__name__
+    try:
+        ItemFaults(store, clock, channel).record(item, our_error(error), digest=digest)
+    except (SQLAlchemyError, OSError) as away:
+        log.fault("item faults", away)
+
+
+def our_error(error: BaseException) -> str:
+    """Return the reason for an exception nobody foresaw: its class, never its text."""
+    return f"an error of ours, {type(error).__name__}"

@@ -1,0 +1,94 @@
+"""Keys: what seals bytes at rest and what signs the tokens in our links, addresses and Message-IDs."""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from workflow.settings.settings import Settings, SettingsError
+
+KEY_FILE = "secret.keys"
+SIGNATURE = 24  # hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
+
+
+def digest(secret: str) -> str:
+    """Under what name the database knows a random secret (a cookie, a link, a token): a copy of it opens nothing."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+class Sealer:
+    """Authenticated encryption at rest (Fernet: AES-128-CBC and HMAC-SHA256); the first key seals, all open."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._fernet = MultiFernet([Fernet(k) for k in keys])
+
+    def seal(self, plain: bytes) -> bytes:
+        """Encrypt; about a third larger than what went in."""
+        return self._fernet.encrypt(plain)
+
+    def open(self, sealed: bytes) -> bytes:
+        """Decrypt. Raises ValueError when no key fits or a byte was changed."""
+        try:
+            return self._fernet.decrypt(sealed)
+        except InvalidToken:
+            raise ValueError("sealed with a key we do not have, or damaged") from None
+
+
+class Signer:
+    """Tokens that only we can make: a purpose, a number and a signature, in letters any mail system leaves alone."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = [hashlib.sha256(b"support-intake signing\0" + k).digest() for k in keys]
+
+    def token(self, purpose: str, number: int) -> str:
+        """Make `12-<hex>`, valid for this purpose only."""
+        return f"{number}-{self._sign(self._keys[0], purpose, number)}"
+
+    def number(self, purpose: str, token: str) -> int | None:
+        """The number a token stands for, or None if we did not sign it for this purpose."""
+        text, _, signature = token.partition("-")
+        if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004  # fits a database integer
+            return None
+        number = int(text)
+        signed = [self._sign(k, purpose, number) for k in self._keys]
+        good = any(hmac.compare_digest(s.encode(), signature.lower().encode()) for s in signed)
+        return number if good else None
+
+    @staticmethod
+    def _sign(key: bytes, purpose: str, number: int) -> str:
+        return hmac.new(key, f"{purpose}:{number}".encode(), hashlib.sha256).hexdigest()[:SIGNATURE]
+
+
+def load(settings: Settings) -> list[bytes]:
+    """The keys of INTAKE_SECRET_KEYS, or of a key file made in INTAKE_HOME with mode 0600 on first use.
+
+    Raises SettingsError when one of them is not a Fernet key.
+    """
+    text = settings.secret_keys.get_secret_value() or _key_file(settings.home / KEY_FILE)
+    keys = [k.encode() for k in text.replace(",", " ").split()]
+    try:
+        Sealer(keys)
+    except ValueError:
+        raise SettingsError("INTAKE_SECRET_KEYS: expected url-safe base64 of 32 bytes, several by space") from None
+    return keys
+
+
+def _key_file(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{KEY_FILE}.{os.getpid()}.{os.urandom(4).hex()}.new")
+    if not path.exists():
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(Fernet.generate_key().decode() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(new, path)  # fails if another process was first: then its key is the key
+        except FileExistsError:
+            pass
+        finally:
+            new.unlink()
+    return path.read_text()

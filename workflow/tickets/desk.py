@@ -1,0 +1,535 @@
+"""What can happen to a ticket: every change to one is made here, decided by process.py, with its audit row."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from parsers.mail import evidence
+from workflow import process
+from workflow.audit import record as audit
+from workflow.customers import directory, mixed_companies
+from workflow.models.core import Contact, Message, Outgoing, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.states import OutboxState, Status
+from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
+from workflow.runtime import log
+from workflow.runtime.blobs import Vault
+from workflow.runtime.crypto import Signer
+from workflow.settings.settings import Settings
+from workflow.tickets import merged_messages, outbox
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.dues import reckon
+from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
+
+RULE = "rule"  # the actor of what no person did
+YES, NO = "Yes", "No"
+
+
+class Missing(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
+    """The step cannot be taken; the text says what is missing."""
+
+
+class AcrossCompanies(Missing):
+    """The step would bring two companies together, which a person has to confirm; the text names both."""
+
+
+class Desk:
+    """The desk under its settings. Every function takes the caller's session and never commits."""
+
+    def __init__(self, settings: Settings, signer: Signer, vault: Vault) -> None:
+        self.settings = settings
+        self.signer = signer
+        self.vault = vault
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def open(self, session: Session, ticket: Ticket, *, cause: str, now: datetime, oversized: bool = False) -> None:
+        """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
+        reckon(ticket, self.settings)
+        session.flush()
+        audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
+        first = process.STEPS[0]
+        self._enter(session, ticket, first, Template.OVERSIZED if oversized else first.on_entry, RULE, cause, now)
+
+    def add_contact(
+        self,
+        session: Session,
+        ticket: Ticket,
+        contact: Contact,
+        *,
+        share_activity: bool = True,
+        brought_by: Ticket | None = None,
+    ) -> None:
+        """Put a contact on the ticket, once; `brought_by` is the ticket whose merge brings them."""
+        known = next((link for link in ticket.contacts if link.contact is contact), None)
+        if known is None:
+            came_from = brought_by.id if brought_by is not None else None
+            link = TicketContact(contact=contact, share_activity=share_activity, from_ticket_id=came_from)
+            ticket.contacts.append(link)
+            session.flush()
+        elif brought_by is None:
+            known.from_ticket_id = None  # somebody put them on this ticket itself: a merge taken back leaves them
+
+    # -- what staff do ------------------------------------------------------------------------------------------
+
+    def assign(self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime) -> None:
+        """Give the ticket to its owner, and the owner's tasks with it. It leaves the unassigned queue."""
+        before = ticket.owner_id
+        ticket.owner = owner
+        for task in ticket.tasks:
+            if task.follows_owner and task.done_at is None:
+                task.assignee = owner.name
+        whose = {"owner": owner.id, "before": before}
+        audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **whose)
+
+    def reach(
+        self,
+        session: Session,
+        ticket: Ticket,
+        milestone: Milestone,
+        *,
+        by: str,
+        now: datetime,
+        note: str = "",
+        cause: str = "",
+    ) -> bool:
+        """Record a milestone, once a period, and let the table say what follows. False if it was recorded before."""
+        hold(session, ticket)
+        if milestone in reached(ticket):
+            return False
+        ticket.milestones.append(Reached(period=ticket.period, milestone=milestone, at=now, by=by, note=note))
+        if milestone is Milestone.RESOLVED:
+            ticket.resolution = YES
+        session.flush()
+        said = cause or str(milestone)
+        audit.record(session, "reached", by=by, cause=said, now=now, ticket=ticket.id, milestone=milestone.name)
+        self._move_on(session, ticket, by, f"reached {milestone}", now)
+        reckon(ticket, self.settings)
+        return True
+
+    def resolve(self, session: Session, ticket: Ticket, *, yes: bool, by: str, now: datetime) -> None:
+        """Set the property Resolution. No takes an earlier Yes back, and never moves the ticket back."""
+        if yes:
+            self.reach(session, ticket, Milestone.RESOLVED, by=by, now=now)
+            return
+        ticket.resolution = NO
+        self._retract(session, ticket, {Milestone.RESOLVED})
+        audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
+
+    def untick(self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime) -> None:
+        """Take a box back. The ticket stays where it is: only a person moves it back, with a reason."""
+        hold(session, ticket)
+        if milestone in reached(ticket):
+            self._retract(session, ticket, {milestone})
+            cause = f"untick {milestone}"
+            audit.record(session, "unticked", by=by, cause=cause, now=now, ticket=ticket.id, milestone=milestone.name)
+
+    def recap(
+        self,
+        session: Session,
+        ticket: Ticket,
+        text: str,
+        *,
+        by: str,
+        now: datetime,
+        across_companies: bool = False,
+    ) -> list[Outgoing]:
+        """Promise the recap mail to every contact that has an address; the box is ticked once it is sent.
+
+        Contacts of another company that a merge has brought get it only with `across_companies`. Raises Missing when
+        there is nobody to write to, AcrossCompanies when the others are of two companies too.
+        """
+        chosen = (
+            [one.contact for one in ticket.contacts]
+            if across_companies
+            else mixed_companies.own_contacts(session, ticket)
+        )
+        able = [contact for contact in chosen if not contact.unreachable]
+        if not able:
+            raise Missing(
+                "no contact with a working address: tell the customer otherwise, and tick the box with a note how"
+            )
+        if not across_companies:
+            require_one_company(session, ticket, [contact.email for contact in able])
+        mails = [outbox.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text) for c in able]
+        audit.record(session, "recap promised", by=by, cause="recap", now=now, ticket=ticket.id)
+        return [m for m in mails if m is not None]
+
+    def reopen(self, session: Session, ticket: Ticket, *, by: str, cause: str, now: datetime) -> None:
+        """Take a completed ticket back to 4-In Progress with new deadlines, or a side end back to where it was.
+
+        Raises Missing when it is open already.
+        """
+        hold(session, ticket)
+        if ticket.status is Status.OPEN:
+            raise Missing("the ticket is open already")
+        if ticket.status is Status.COMPLETED:
+            self._new_period(session, ticket, now)
+        ticket.status = Status.COMPLETED if ticket.completed_at else Status.OPEN
+        came = self._leave_merge(session, ticket, by=by, now=now)
+        if ticket.status is Status.COMPLETED and any(not evidence.proves(m.signs) for m in came):
+            self._new_period(session, ticket, now)  # what came for it meanwhile is to be answered
+            ticket.status = Status.OPEN
+        audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
+        self._move_on(session, ticket, by, cause, now)
+        reckon(ticket, self.settings)
+
+    def merge(
+        self,
+        session: Session,
+        ticket: Ticket,
+        into: Ticket,
+        *,
+        by: str,
+        now: datetime,
+        across_companies: bool = False,
+    ) -> None:
+        """End this ticket as a duplicate of another; answers to it go there. Reopening takes it back.
+
+        A completed ticket that an open one is merged into is reopened, so that somebody goes on with the request.
+        Raises Missing when it cannot be, with what to do; AcrossCompanies when the two are of different companies and
+        nobody has confirmed that (`across_companies`).
+        """
+        hold(session, into)  # whether it has ended decides what happens
+        self._require_mergeable(ticket, into)
+        names = mixed_companies.brought_together(session, ticket, into)
+        if names is not None and not across_companies:
+            raise AcrossCompanies(
+                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of whom no common "
+                "company is known. Check the number, and confirm if they belong together all the same"
+            )
+        if into.status is Status.COMPLETED and ticket.status is Status.OPEN:
+            self.reopen(session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now)
+        ticket.status, ticket.merged_into_id = Status.MERGED, into.id
+        reckon(ticket, self.settings)
+        self.relate(session, ticket, into, f"merged into #{into.id}")
+        for link in ticket.contacts:
+            self.add_contact(session, into, link.contact, share_activity=link.share_activity, brought_by=ticket)
+        cause = "merge across companies, confirmed" if names is not None else "merge"
+        audit.record(session, "merged", by=by, cause=cause, now=now, ticket=ticket.id, into=into.id)
+
+    @staticmethod
+    def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
+        """Raise Missing where a merge would leave a request in no list, or goes round in a circle."""
+        if ticket is into or into.status is Status.MERGED:
+            raise Missing("merge into another ticket that is not merged itself")
+        if ticket.status not in {Status.OPEN, Status.COMPLETED}:
+            raise Missing(f"#{ticket.id} is {ticket.status}: reopen it first")
+        if into.status not in {Status.OPEN, Status.COMPLETED}:
+            raise Missing(f"#{into.id} is closed as {into.status}: reopen it first, or merge it into #{ticket.id}")
+
+    def _leave_merge(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> list[Message]:
+        """Take a ticket out of the one it is merged into, its contacts and what came for it; return that."""
+        merge = merged_messages.merge_of(session, ticket)
+        into, ticket.merged_into_id = ticket.merged_into_id, None
+        source, contacts = ticket.id, {link.contact_id for link in ticket.contacts}
+        while into is not None and contacts:  # that one may be merged again, and has handed them on
+            brought = select(TicketContact).where(
+                TicketContact.ticket_id == into,
+                TicketContact.from_ticket_id == source,
+                TicketContact.contact_id.in_(contacts),
+            )
+            links = list(session.scalars(brought))
+            contacts = {link.contact_id for link in links}
+            for link in links:
+                session.delete(link)
+            session.flush()
+            target = session.get_one(Ticket, into)
+            session.expire(target, ["contacts"])
+            source, into = target.id, target.merged_into_id
+        return merged_messages.bring_back(session, ticket, merge, by=by, now=now)
+
+    def end(self, session: Session, ticket: Ticket, status: Status, *, by: str, reason: str, now: datetime) -> None:
+        """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
+        ticket.status = status
+        reckon(ticket, self.settings)
+        audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
+
+    def move_back(self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime) -> None:
+        """Only a person moves a ticket back, with a reason: what this stage and later ones wait for is open again.
+
+        Raises Missing when the stage is not an earlier one, or the first: its notice is sent once.
+        """
+        if stage is process.STEPS[0].stage:
+            raise Missing(f"the customer has been told: move it to {process.STEPS[1].stage} at most")
+        order = [s.stage for s in process.STEPS]
+        if order.index(stage) >= order.index(ticket.stage):
+            raise Missing(f"{stage} is not before {ticket.stage}")
+        again = {m for s in process.STEPS[order.index(stage) :] for m in s.waits_for}
+        self._retract(session, ticket, again)
+        if Milestone.RESOLVED in again:
+            ticket.resolution = None
+        ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
+        self._leave_merge(session, ticket, by=by, now=now)
+        reckon(ticket, self.settings)
+        audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
+
+    def task_telemedicine(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> Task | None:
+        """Task the telemedicine specialist or group; the consultant stays owner. None if it was done before."""
+        who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
+        text = "telemedicine: help with this ticket"
+        task = self.task(session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who)
+        if task is not None:
+            outbox.tell_staff(session, task, directory.staff_named(session, who), now=now)
+        return task
+
+    def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
+        """Close a task; only a person does."""
+        if task.done_at is None:
+            task.done_at, task.done_by = now, by
+            audit.record(session, "task done", by=by, cause=task.kind, now=now, ticket=task.ticket_id, task=task.id)
+
+    def relate(self, session: Session, ticket: Ticket, other: Ticket, reason: str) -> None:
+        """Link two tickets, once."""
+        if session.get(TicketRelation, (ticket.id, other.id)) is None:
+            session.add(TicketRelation(ticket_id=ticket.id, other_id=other.id, reason=reason))
+
+    # -- what the rules do --------------------------------------------------------------------------------------
+
+    def raise_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
+        """Raise the task of every deadline this open ticket has missed, one each, however late we look."""
+        if ticket.status is not Status.OPEN:
+            return []
+        given = {t.kind for t in ticket.tasks if t.period == ticket.period}  # spares a write; the index decides
+        missed = [d for d in process.DEADLINES if d.milestone not in reached(ticket)]
+        missed = [d for d in missed if self.deadline_kind(d) not in given]
+        missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
+        return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
+
+    def task(
+        self,
+        session: Session,
+        ticket: Ticket,
+        kind: str,
+        text: str,
+        *,
+        now: datetime,
+        cause: str,
+        milestone: Milestone | None = None,
+        assignee: str | None = None,
+    ) -> Task | None:
+        """Give the owner (the desk lead until there is one), or who is named, a task. None if it was given before."""
+        hold(session, ticket)
+        owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
+        to = owner if assignee is None else assignee
+        values = tasked(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
+        task = Task(milestone=milestone, follows_owner=assignee is None, **values)
+        try:
+            with session.begin_nested():
+                session.add(task)
+        except IntegrityError:
+            return None
+        session.expire(ticket, ["tasks"])
+        audit.record(session, "task", by=RULE, cause=cause, now=now, ticket=ticket.id, task=task.id)
+        log.task_raised(ticket.id, task.id, kind)
+        return task
+
+    def mail_sent(self, session: Session, mail: Outgoing, *, now: datetime) -> None:
+        """What follows from a mail that the relay has taken."""
+        if mail.period != mail.ticket.period:
+            return
+        if mail.template in {Template.NOTICE, Template.OVERSIZED}:
+            self.reach(
+                session, mail.ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, cause=f"mail {mail.id} sent"
+            )
+        elif mail.template is Template.SURVEY:
+            outbox.survey_sent(session, mail.ticket, now)
+        for milestone in outbox.ticks(mail, self.settings):
+            self.reach(session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent")
+
+    def mail_failed(
+        self, session: Session, mail: Outgoing, reason: str, *, now: datetime, unreachable: bool = True
+    ) -> None:
+        """What follows from a mail refused for good or come back: the contact is flagged, a person is told.
+
+        `unreachable` is false where the relay is at fault: that says nothing of the address.
+        """
+        if mail.contact is not None and unreachable:
+            mail.contact.unreachable = True
+        ticket = mail.ticket
+        if mail.template is Template.TASK:  # the task itself stands in the console
+            return
+        if mail.template is Template.SURVEY:
+            outbox.release_survey(session, ticket)
+            return
+        self._tell_otherwise(session, ticket, f"mail {mail.id}: {reason}", now, kind=f"tell-customer:{mail.id}")
+        still_waiting = any(m.state is OutboxState.WAITING and m is not mail for m in ticket.outbox)
+        if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
+            self._not_notified(session, ticket, reason, now)
+
+    def mail_arrived(self, session: Session, mail: Outgoing, *, by: str, now: datetime) -> None:
+        """Take back that a mail came back: it counts as sent, and its contact can be written to.
+
+        The contact stays unreachable where another mail to it came back or was refused.
+        """
+        mail.state, mail.reason = OutboxState.SENT, ""
+        session.flush()
+        if mail.contact is not None:
+            failed = select(Outgoing.id).where(
+                Outgoing.contact_id == mail.contact_id,
+                Outgoing.state.in_([OutboxState.BOUNCED, OutboxState.REFUSED]),
+            )
+            mail.contact.unreachable = session.scalar(failed.limit(1)) is not None
+        kind = f"{TELL_KIND}:{mail.id}"
+        self._close_tasks(session, mail.ticket, kind, by=by, now=now)
+        for task in mail.ticket.tasks:
+            if task.kind == kind:  # should the mail come back after all, there is a task again
+                task.kind = f"{kind}:taken back:{task.id}"
+
+    def notify_late(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> None:
+        """Queue the notice that was held back when the ticket opened, where nobody was notified.
+
+        The task to tell the customer otherwise is closed where the notice goes out.
+        """
+        notices = {Template.NOTICE, Template.OVERSIZED}
+        if ticket.status is not Status.OPEN or any(m.template in notices for m in ticket.outbox):
+            return
+        for contact in mixed_companies.own_contacts(session, ticket):
+            if outbox.obstacle(session, ticket, contact, self.settings, now):
+                continue
+            outbox.promise(session, ticket, Template.NOTICE, contact, by=RULE, now=now)
+            self._close_tasks(session, ticket, TELL_KIND, by=by, now=now)
+
+    def _close_tasks(self, session: Session, ticket: Ticket, kind: str, *, by: str, now: datetime) -> None:
+        for task in ticket.tasks:
+            if task.kind == kind and task.period == ticket.period:
+                self.finish_task(session, task, by=by, now=now)
+
+    @staticmethod
+    def deadline_kind(deadline: Deadline) -> str:
+        """Return how the task of a deadline is told from other tasks of the ticket."""
+        return f"deadline:{deadline.milestone.name}"
+
+    # -- the engine ---------------------------------------------------------------------------------------------
+
+    def _move_on(self, session: Session, ticket: Ticket, by: str, cause: str, now: datetime) -> None:
+        if ticket.status is Status.OPEN:
+            for step in process.onward(ticket.stage, reached(ticket)):
+                self._enter(session, ticket, step, step.on_entry, by, cause, now)
+
+    def _enter(
+        self, session: Session, ticket: Ticket, step: Step, mail: Template | None, by: str, cause: str, now: datetime
+    ) -> None:
+        ticket.stage = step.stage
+        if not step.waits_for:
+            ticket.status, ticket.completed_at = Status.COMPLETED, now
+        audit.record(session, "stage", by=by, cause=cause, now=now, ticket=ticket.id, stage=step.stage.name)
+        log.moved(ticket.id, step.stage.name)
+        if mail is Template.SURVEY:
+            self._survey(session, ticket, now)
+        elif mail is not None:
+            self._notify(session, ticket, mail, now)
+
+    def _notify(self, session: Session, ticket: Ticket, template: Template, now: datetime) -> None:
+        contacts = mixed_companies.own_contacts(session, ticket)
+        reasons = {c: outbox.obstacle(session, ticket, c, self.settings, now) for c in contacts}
+        able = [c for c, reason in reasons.items() if not reason]
+        for contact in able:
+            outbox.promise(session, ticket, template, contact, by=RULE, now=now)
+        if not able:
+            why = next(iter(reasons.values()), NO_ADDRESS)
+            self._tell_otherwise(session, ticket, why, now)
+            self._not_notified(session, ticket, why, now)
+
+    def _not_notified(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
+        note = not_possible(reason)
+        self.reach(session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note)
+
+    def _tell_otherwise(
+        self, session: Session, ticket: Ticket, reason: str, now: datetime, kind: str = TELL_KIND
+    ) -> None:
+        self.task(session, ticket, kind, TELL, now=now, cause=reason)
+
+    def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
+        for contact in mixed_companies.own_contacts(session, ticket):
+            if contact.unsubscribed or outbox.obstacle(session, ticket, contact, self.settings, now):
+                continue
+            if outbox.claim_survey(session, ticket, contact, self.settings, now):
+                outbox.promise(session, ticket, Template.SURVEY, contact, by=RULE, now=now)
+            return
+
+    def _raise(self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime) -> Task | None:
+        cause = f"{deadline.milestone} not recorded within {deadline.within.days} days"
+        hold(session, ticket)  # an owner found a moment ago is the one to be told
+        manager = ticket.company.manager if ticket.company else None
+        escalates = deadline.person is Person.MANAGER
+        if escalates and manager is None:
+            self._caveat(ticket, "no manager on the company record: escalated to the fallback supervisor")
+        named = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
+        person = manager if escalates else ticket.owner
+        doer = directory.standing_in(person or directory.staff_named(session, named), now)
+        task = self.task(
+            session, ticket, self.deadline_kind(deadline), deadline.task, now=now, cause=cause,
+            milestone=deadline.milestone, assignee=doer.name if doer else named,
+        )  # fmt: skip
+        if task is not None:
+            task.follows_owner = not escalates
+            outbox.tell_staff(session, task, doer, now=now)
+        return task
+
+    def _new_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
+        carried = [
+            r for r in ticket.milestones if r.period == ticket.period and r.milestone in process.carried_on_reopening()
+        ]
+        ticket.period += 1
+        ticket.period_started_at = now
+        ticket.stage, ticket.resolution, ticket.completed_at = process.REOPENED_AT, None, None
+        for r in carried:
+            again = Reached(period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note)
+            ticket.milestones.append(again)
+        session.flush()
+
+    def _retract(self, session: Session, ticket: Ticket, milestones: set[Milestone]) -> None:
+        for r in [r for r in ticket.milestones if r.period == ticket.period and r.milestone in milestones]:
+            session.delete(r)
+        session.flush()
+        session.expire(ticket, ["milestones"])
+        reckon(ticket, self.settings)
+
+    @staticmethod
+    def _caveat(ticket: Ticket, text: str) -> None:
+        if text not in ticket.caveats:
+            ticket.caveats = [*ticket.caveats, text]
+
+
+def hold(session: Session, ticket: Ticket) -> None:
+    """Keep the ticket to this transaction and look at it as it is now.
+
+    Whoever decides by what a ticket has reached must see what another transaction recorded a moment ago: two
+    milestones at once would each find the other missing, and the ticket would stay where it is.
+    """
+    session.flush()  # a refresh forgets what is not written yet
+    session.refresh(ticket, with_for_update={"key_share": True})  # rows that only refer to the ticket need not wait
+
+
+def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
+    """Raise AcrossCompanies where a mail from a ticket goes to people of more than one company."""
+    names = mixed_companies.companies_of(session, ticket, emails)
+    if len(names) > 1:
+        raise AcrossCompanies(
+            f"it goes to two customers or more ({' and '.join(names)}), of whom no common company is known: leave the "
+            "others out, or confirm that all of them may read it"
+        )
+
+
+def reached(ticket: Ticket) -> set[Milestone]:
+    """The milestones recorded in this period."""
+    return {r.milestone for r in ticket.milestones if r.period == ticket.period}
+
+
+def ticket_or_missing(session: Session, number: int) -> Ticket:
+    """The ticket with this number, held as by `hold`. Raises Missing when there is none."""
+    ticket = session.scalar(select(Ticket).where(Ticket.id == number).with_for_update(key_share=True))
+    if ticket is None:
+        raise Missing(f"no ticket {number}")
+    return ticket
+
+
+def owner_or_missing(session: Session, name: str) -> Staff:
+    """The person on the desk. Raises Missing with the command that puts one on record."""
+    person = directory.staff_named(session, name)
+    if person is None:
+        raise Missing(f"nobody on the desk is called {name}: add them with `intake user add {name} --role agent`")
+    return person

@@ -1,0 +1,138 @@
+"""Promising mail: an outbox row in the transaction that calls for it, or the reason why none may be sent."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from parsers.mail import evidence
+from workflow.customers import directory
+from workflow.database.bulk_insert import among
+from workflow.database.engine import wake
+from workflow.models.core import Contact, Outgoing, Staff, Survey, Task, Ticket
+from workflow.models.states import OutboxState
+from workflow.process import BY_PERSON, Milestone, Template
+from workflow.settings.settings import Settings
+
+SEND = "send"  # what wakes a worker for the outbox
+
+
+def obstacle(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> str:
+    """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules"); "" if it may."""
+    found = unfit(contact, settings, automated=ticket.automated)
+    return found or spent(lately(session, [contact.id], now).get(contact.id, 0), settings)
+
+
+def unfit(contact: Contact, settings: Settings, *, automated: bool) -> str:
+    """Why no automatic mail may go to this contact, whatever went to it lately; "" if it may."""
+    if automated:
+        return "automatic sender"
+    if directory.is_ours(contact.email, settings):
+        return "our own address"
+    if evidence.unread_address(contact.email):
+        return "an address nobody reads"
+    if contact.unreachable:
+        return "mail to this address came back before"
+    return ""
+
+
+def spent(lately: int, settings: Settings) -> str:
+    """Why one who was written to so often within the hour gets no further automatic mail; "" if they may."""
+    over = lately >= settings.notices_per_sender_hour
+    return "too many automatic mails to this address within an hour" if over else ""
+
+
+def promise(
+    session: Session, ticket: Ticket, template: Template, contact: Contact, *, by: str, now: datetime, text: str = ""
+) -> Outgoing | None:
+    """Put a mail into the outbox; None if this rule has already acted for ticket, period and address."""
+    nth = _count(session, ticket, template, contact) if text else 0  # a person may send more than one recap
+    mail = Outgoing(text=text, **promised(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth))
+    try:
+        with session.begin_nested():
+            session.add(mail)
+    except IntegrityError:
+        return None
+    session.expire(ticket, ["outbox"])
+    wake(session, SEND)
+    return mail
+
+
+def promised(
+    ticket: int, period: int, template: Template, contact: Contact, *, by: str, now: datetime, nth: int = 0
+) -> dict[str, Any]:
+    """Return what the outbox row of a mail says, by column; its text apart."""
+    return {
+        "rule_key": f"{template.name}:{ticket}:{period}:{contact.id}:{nth}", "ticket_id": ticket,
+        "contact_id": contact.id, "template": template, "to": contact.email, "period": period,
+        "state": OutboxState.WAITING, "not_before": now, "created_at": now, "by": by,
+    }  # fmt: skip
+
+
+def tell_staff(session: Session, task: Task, person: Staff | None, *, now: datetime) -> None:
+    """Have a task told to whose it is by mail: number, stage and link; not where they have no address."""
+    if person is None or not directory.usable(person.email):
+        return
+    session.add(
+        Outgoing(
+            rule_key=f"{Template.TASK.name}:{task.id}",
+            template=Template.TASK,
+            to=person.email,
+            period=task.period,
+            text="",
+            state=OutboxState.WAITING,
+            not_before=now,
+            created_at=now,
+            by="rule",
+            ticket_id=task.ticket_id,
+        )
+    )
+    wake(session, SEND)
+
+
+def ticks(mail: Outgoing, settings: Settings) -> list[Milestone]:
+    """The boxes that a mail written by a person ticks once it is sent; a copy ticks none."""
+    if mail.written is not None:
+        names = mail.written.ticks if mail.to in mail.written.to else []
+        return [m for name in names if (m := Milestone.__members__.get(name)) is not None]
+    by_itself = mail.template is Template.RECAP and settings.recap_ticks_box
+    return [Milestone.RECAP_SENT] if by_itself else []
+
+
+def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> bool:
+    """Whether this customer's survey is ours to send: none in the last 30 × 24 h. One winner, whoever asks at once."""
+    by_company = settings.survey_by == "company" and ticket.company_id
+    customer = f"company:{ticket.company_id}" if by_company else f"contact:{contact.email}"
+    try:
+        with session.begin_nested():
+            session.add(Survey(customer=customer, claimed_at=now, ticket_id=ticket.id))
+    except IntegrityError:
+        due = Survey.claimed_at <= now - timedelta(days=settings.survey_days)
+        claim = update(Survey).where(Survey.customer == customer, due).values(claimed_at=now, ticket_id=ticket.id)
+        return session.connection().execute(claim).rowcount == 1
+    return True
+
+
+def survey_sent(session: Session, ticket: Ticket, now: datetime) -> None:
+    """Count the days until this customer's next survey from the moment the relay took this one."""
+    session.execute(update(Survey).where(Survey.ticket_id == ticket.id).values(claimed_at=now))
+
+
+def release_survey(session: Session, ticket: Ticket) -> None:
+    """Give the claim back: the customer got none."""
+    session.execute(delete(Survey).where(Survey.ticket_id == ticket.id))
+
+
+def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
+    mine = (Outgoing.ticket_id == ticket.id, Outgoing.template == template, Outgoing.contact_id == contact.id)
+    return session.scalar(select(func.count()).where(*mine)) or 0
+
+
+def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
+    """How many automatic mails were promised to each of these contacts within the hour; those without are left out."""
+    recent = (among(session, Outgoing.contact_id, contacts), Outgoing.created_at > now - timedelta(hours=1))
+    counted = select(Outgoing.contact_id, func.count()).where(*recent, Outgoing.template.not_in(BY_PERSON))
+    return {n: count for n, count in session.execute(counted.group_by(Outgoing.contact_id)) if n is not None}

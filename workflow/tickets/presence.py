@@ -1,0 +1,69 @@
+"""Several people at one ticket: who else looks at it, and what has changed since somebody looked."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from workflow.audit import record as audit
+from workflow.models.core import Audit, Staff
+from workflow.models.presence import Presence
+from workflow.tickets.desk import RULE
+
+WATCHING = timedelta(seconds=75)  # the page says "still here" each half minute; one may be lost
+LATELY = timedelta(minutes=10)
+AUDITED_EVERY = timedelta(hours=1)
+READING = ("viewed", "file opened", "original read")  # changes nothing: no undo ends by it, nobody is asked again
+# What rules do by themselves lets an action pass, but for what a consultant has to see before answering again.
+ALARMING = ("appended", "reopened", "mail refused", "mail bounced")
+CUSTOMER = "customer"  # answers surveys
+
+
+def look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
+    """Note that a person looks at a ticket; the audit trail gets a row an hour at most (45 CFR 164.312(b))."""
+    row = session.get(Presence, (ticket, person.id))
+    if row is not None:
+        row.at = now
+        if now - row.audited_at < AUDITED_EVERY:
+            return
+        row.audited_at = now
+    else:
+        try:
+            with session.begin_nested():
+                session.add(Presence(ticket_id=ticket, staff_id=person.id, at=now, audited_at=now))
+        except IntegrityError:  # two windows of one person, opened at once
+            return
+    audit.record(session, "viewed", by=person.name, cause="ticket page", now=now, ticket=ticket)
+
+
+def others(session: Session, ticket: int, me: Staff, now: datetime) -> list[tuple[str, datetime]]:
+    """Return who else has had the ticket on the screen within ten minutes, and when last; the latest first."""
+    rows = (
+        select(Staff.name, Presence.at)
+        .join(Staff, Staff.id == Presence.staff_id)
+        .where(Presence.ticket_id == ticket, Presence.staff_id != me.id, Presence.at > now - LATELY)
+        .order_by(Presence.at.desc())
+    )
+    return [(name, at) for name, at in session.execute(rows)]
+
+
+def version(session: Session, ticket: int) -> int:
+    """The last audit row of a ticket that changed anything: what a form carries as `seen`. 0 if there is none."""
+    rows = select(func.max(Audit.id)).where(Audit.ticket_id == ticket, Audit.action.not_in(READING))
+    return session.scalar(rows) or 0
+
+
+def changes(session: Session, ticket: int, seen: int, me: str) -> list[Audit]:
+    """Return what others did to the ticket after the audit row `seen`, and what came from the customer; oldest first.
+
+    What I did myself in another window, and what rules do by themselves, asks nobody again.
+    """
+    rows = select(Audit).where(
+        Audit.ticket_id == ticket,
+        Audit.id > seen,
+        Audit.action.not_in((*READING, "relation")),
+        Audit.actor.not_in((me, CUSTOMER)),
+        (Audit.actor != RULE) | Audit.action.in_(ALARMING),
+    )
+    return list(session.scalars(rows.order_by(Audit.id)))

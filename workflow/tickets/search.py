@@ -1,0 +1,255 @@
+"""Full-text search over tickets: what people type, as the two databases want it; nothing they type is an error.
+
+The database itself keeps one row of words a ticket, by triggers (migration "views and search"): number, name, subject,
+company, contacts and messages. Words are found by how they begin, "in quotes" in this order; marks and case do not
+matter. A telephone number is found however it is written (phone_numbers.py).
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    column,
+    false,
+    func,
+    literal,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import REGCONFIG, TSVECTOR
+from sqlalchemy.orm import Session
+
+from workflow.customers import phone_numbers
+from workflow.models.core import Ticket
+
+MOST_WORDS, LONGEST_WORD = 12, 60
+SHORTEST_BEGINNING = 3  # letters; half the tickets have a word that begins with "a"
+KNOWN, MANY = "search", "search many"  # what a session knows already
+SAMPLE, OFTEN, FEW = 1000, 0.1, 1000  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
+AROUND = 60  # letters of a snippet on each side of what was found
+_WORD = re.compile(r"[^\W_]+")
+_PART = re.compile(r'"([^"]*)"?|([^"]+)')
+_NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
+_words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
+_fts = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
+_documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
+
+_INDEX_POSTGRES = text(
+    "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
+    " WHERE ticket_id = ANY(:numbers)"
+)
+_KEEP_POSTGRES = text("SELECT search_keep(id) FROM tickets WHERE id = ANY(:numbers) ORDER BY id")
+_PAUSE = {  # and to go on; for this transaction only
+    "sqlite": ("INSERT INTO ticket_words_paused (one) VALUES (1)", "DELETE FROM ticket_words_paused"),
+    "postgresql": (
+        "SELECT set_config('intake.words_paused', 'on', true)",
+        "SELECT set_config('intake.words_paused', 'off', true)",
+    ),
+}
+_NUMBERS: BindParameter[int] = bindparam("numbers", expanding=True)
+_FORGET_SQLITE = text("DELETE FROM ticket_words WHERE rowid IN :numbers").bindparams(_NUMBERS)
+_INDEX_SQLITE = text(
+    "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents WHERE ticket_id IN :numbers"
+).bindparams(_NUMBERS)
+
+
+def keeps(table_name: str) -> bool:
+    """Whether a table is one in which the database keeps the words of tickets: made by a migration, not by a model."""
+    return table_name.startswith(("ticket_words", "ticket_documents"))
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words that follow one another; the last may be only how a word begins.
+
+    Of a telephone number `numbers` are other words, each of which is as good as the whole phrase.
+    """
+
+    words: tuple[str, ...]
+    beginning: bool
+    numbers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a snippet, and whether it is what was looked for."""
+
+    text: str
+    found: bool
+
+
+def number(said: str) -> int | None:
+    """The ticket number that somebody typed as `123` or `#123`; None for anything else."""
+    match = _NUMBER.fullmatch(said)
+    return int(match[1]) if match and match[1].isascii() else None
+
+
+def phrases(said: str) -> list[Phrase]:
+    """What somebody looks for. Quotes keep words together; every other sign parts words, as in what is searched."""
+    found: list[Phrase] = []
+    for quoted, plain in _PART.findall(said):
+        found += _quoted(quoted) if quoted else _plain(plain)
+    return found[:MOST_WORDS]
+
+
+def _quoted(text: str) -> list[Phrase]:
+    numbers = phone_numbers.find(text)
+    if numbers == [text.strip()]:
+        return _number_phrase(text)
+    return _phrase(text, beginning=False)
+
+
+def _plain(text: str) -> list[Phrase]:
+    """Return the phrases of what stands outside quotes: its telephone numbers whole, the rest word by word."""
+    found: list[Phrase] = []
+    at = 0
+    for begin, end in phone_numbers.spans(text):
+        found += [phrase for part in text[at:begin].split() for phrase in _phrase(part, beginning=True)]
+        found += _number_phrase(text[begin:end])
+        at = end
+    return found + [phrase for part in text[at:].split() for phrase in _phrase(part, beginning=True)]
+
+
+def _phrase(text: str, *, beginning: bool, numbers: Iterable[str] = ()) -> list[Phrase]:
+    words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(folded(text)))
+    if not words:
+        return []
+    return [Phrase(words, beginning=beginning and len(words[-1]) >= SHORTEST_BEGINNING, numbers=tuple(numbers))]
+
+
+def _number_phrase(text: str) -> list[Phrase]:
+    return _phrase(text, beginning=True, numbers=phone_numbers.asked_forms(text))
+
+
+def folded(said: str) -> str:
+    """Lower case without the marks on letters: José is found by jose."""
+    letters = unicodedata.normalize("NFKD", said)
+    bare = "".join(c for c in letters if not unicodedata.combining(c))
+    return unicodedata.normalize("NFC", bare).lower()
+
+
+def having(session: Session, said: str) -> ColumnElement[bool]:
+    """That a ticket has all of this in it; no ticket has nothing."""
+    wanted = phrases(said)
+    if not wanted:
+        return false()
+    if session.get_bind().dialect.name == "postgresql":
+        return _on_postgres(session, _postgres(wanted))
+    # As a list of numbers: joined, SQLite may ask the index anew for each ticket.
+    return Ticket.id.in_(select(_fts.c.rowid).where(_fts.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))))
+
+
+def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
+    """The few tickets by their numbers; of many, PostgreSQL looks through the newest until a page is full.
+
+    It cannot tell the two apart itself: what begins like this it takes for frequent, and for a word that nobody has
+    ever written it would read every ticket. So the newest tickets are looked at first, then the index is asked.
+    """
+    known: dict[str, ColumnElement[bool]] = session.info.setdefault(KNOWN, {})  # for page and count alike
+    if asked not in known:
+        query = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), asked)
+        few = _few(session, query)
+        if few is None:
+            known[asked] = Ticket.id.in_(select(_words.c.ticket_id).where(_words.c.words.bool_op("@@")(query)))
+            session.info.setdefault(MANY, set()).add(asked)
+        else:
+            known[asked] = Ticket.id == any_(cast(literal(few), ARRAY(Integer)))
+    return known[asked]
+
+
+def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
+    """The numbers of all tickets that have it; None where those are more than FEW."""
+    newest = select(_words).order_by(_words.c.ticket_id.desc()).limit(SAMPLE).subquery()
+    often = select(func.count()).select_from(newest).where(newest.c.words.bool_op("@@")(query))
+    if (session.scalar(often) or 0) > SAMPLE * OFTEN:
+        return None
+    numbers = list(session.scalars(select(func.search_few(query, FEW + 1))))
+    return numbers if len(numbers) <= FEW else None
+
+
+def many(session: Session, said: str) -> bool:
+    """Return whether so many tickets have it that counting them would take longer than showing the first."""
+    return bool(session.info.get(MANY)) and _postgres(phrases(said)) in session.info[MANY]
+
+
+@contextmanager
+def paused(connection: Connection) -> Iterator[None]:
+    """Leave the words of tickets as they are while many rows are written: `index` writes them afterwards, in one go."""
+    begin, end = _PAUSE[connection.dialect.name]
+    connection.exec_driver_sql(begin)
+    yield
+    connection.exec_driver_sql(end)
+
+
+def index(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
+    """Write the words of tickets that this transaction has opened, or that have grown, while that was paused."""
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(_INDEX_POSTGRES, {"numbers": list(opened)})
+        if grown:
+            connection.execute(_KEEP_POSTGRES, {"numbers": list(grown)})
+        return
+    connection.execute(_FORGET_SQLITE, {"numbers": list(grown)})
+    connection.execute(_INDEX_SQLITE, {"numbers": [*opened, *grown]})
+
+
+def _postgres(wanted: list[Phrase]) -> str:
+    # Letters and digits only, so nothing in it is an operator or a quote.
+    found = []
+    for p in wanted:
+        words = " <-> ".join(p.words) + (":*" if p.beginning else "")
+        found.append(f"({' | '.join((words, *p.numbers))})" if p.numbers else words)
+    return " & ".join(found)
+
+
+def _sqlite(wanted: list[Phrase]) -> str:
+    found = []
+    for p in wanted:
+        words = f'"{" ".join(p.words)}"{"*" if p.beginning else ""}'
+        found.append(f"({' OR '.join((words, *p.numbers))})" if p.numbers else words)
+    return " AND ".join(found)  # in full: beside a parenthesis FTS5 takes no white space for it
+
+
+def snippets(session: Session, numbers: Iterable[int], wanted: list[Phrase]) -> dict[int, list[Piece]]:
+    """Of each ticket what stands around something found; patient data like the message it is from."""
+    rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
+    return {ticket: _snippet(words, wanted) for ticket, words in rows}
+
+
+def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
+    known = {number: False for p in wanted for number in p.numbers}
+    known |= {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}
+    spots = sorted(_spots(text, known))
+    if not spots:
+        return []
+    first, last = spots[-1]  # the last one is in a message if any is; name and subject stand before it anyhow
+    begin = text.find(" ", max(0, first - 2 * AROUND), first) + 1 if first > 2 * AROUND else 0
+    end = min(len(text), last + AROUND)
+    near = [(a, b) for a, b in spots if a >= begin]
+    pieces = [Piece(("…" if begin else "") + text[begin : near[0][0]], found=False)]
+    for (a, b), (after, _) in pairwise([*near, (end, end)]):
+        pieces += [Piece(text[a:b], found=True), Piece(text[b:after], found=False)]
+    return [*pieces, Piece("…" if end < len(text) else "", found=False)]
+
+
+def _spots(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
+    """Yield where words of the text are wanted, or begin as is wanted."""
+    for match in _WORD.finditer(text):
+        word = folded(match[0])
+        if any(word.startswith(w) if beginning else word == w for w, beginning in wanted.items()):
+            yield match.span()

@@ -1,0 +1,325 @@
+"""Taking back what was just done to a ticket: a picture of it before, put back while nothing else has happened."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Enum, Table, delete, inspect, or_, select, update
+from sqlalchemy.orm import Session
+
+from workflow.audit import record as audit
+from workflow.models.base import Base, Moment
+from workflow.models.core import Audit, Message, Outgoing, Reached, Ticket, TicketContact, TicketRelation
+from workflow.models.presence import Undo
+from workflow.models.states import OutboxState, Status
+from workflow.process import Template
+from workflow.tickets import merged_messages, outbox
+from workflow.tickets.desk import Missing, hold
+from workflow.tickets.presence import READING, version
+
+VALID = timedelta(minutes=10)
+DELAY = timedelta(seconds=10)  # mails promised by a person's action wait so long: they can be taken back unsent
+KEPT = timedelta(days=1)
+HARMLESS = (*READING, "note", "appended")  # an undo touches neither notes nor what came in meanwhile
+
+Values = dict[str, Any]
+_TICKET = (
+    "stage", "status", "resolution", "owner_id", "period", "period_started_at", "completed_at", "merged_into_id",
+    "caveats", "due_at",
+)  # fmt: skip
+_TASK = ("assignee", "done_at", "done_by")
+_REACHED = ("period", "milestone", "at", "by", "note")
+_RELATION = ("ticket_id", "other_id", "reason", "verdict")
+_MESSAGE = ("id", "ticket_id", "addressed_ticket_id")
+_LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
+
+
+@dataclass
+class Doing:
+    """What is being done; `words` say what, as the page tells it and the offer to take it back."""
+
+    words: str
+
+
+@contextmanager
+def reversible(
+    session: Session, ticket: Ticket, words: str, *, by: str, now: datetime, other: Ticket | None = None
+) -> Iterator[Doing]:
+    """Make what is done in the block one thing that `by` can take back for ten minutes.
+
+    `other` is a second ticket it touches, as a merge does: it is put back too, where the block changed it. Mails
+    promised in the block are held up for ten seconds. Nothing is kept where the block changed nothing.
+    """
+    doing = Doing(words)
+    hold(session, ticket)
+    if other is ticket:
+        other = None
+    if other is not None:
+        hold(session, other)
+    before, seen = _picture(session, ticket, other), version(session, ticket.id)
+    its_before, its_seen = (_state(other), version(session, other.id)) if other is not None else ({}, 0)
+    yield doing
+    session.flush()
+    fresh = _new_mails(session, ticket, before)
+    if other is not None and (its_last := version(session, other.id)) > its_seen:
+        before["other"] = {"id": other.id, "audit_id": its_last, **its_before}
+        fresh += _new_mails(session, other, its_before)
+    if fresh:
+        session.execute(update(Outgoing).where(Outgoing.id.in_(fresh)).values(not_before=now + DELAY))
+    last = version(session, ticket.id)
+    if last > seen:
+        session.execute(delete(Undo).where(Undo.ticket_id == ticket.id, Undo.at < now - KEPT))
+        session.add(Undo(ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before))
+
+
+def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
+    """Return what this person can take back on the ticket now, if anything."""
+    found = _last(session, ticket)
+    return found if found is not None and not _obstacle(session, found, by, now) else None
+
+
+def take_back_latest(session: Session, ticket: Ticket, *, by: str, now: datetime) -> str:
+    """Take back what was done to the ticket last; in words. Raises Missing as `take_back` does."""
+    found = _last(session, ticket.id)
+    return take_back(session, ticket, found.id if found else 0, by=by, now=now)
+
+
+def _last(session: Session, ticket: int) -> Undo | None:
+    rows = select(Undo).where(Undo.ticket_id == ticket, Undo.undone_at.is_(None)).order_by(Undo.id.desc())
+    return session.scalar(rows.limit(1))
+
+
+def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
+    """Put the ticket back to where it was before the undo with this number; what was taken back, in words.
+
+    Raises Missing when that is not possible any more, and says why.
+    """
+    hold(session, ticket)
+    undo = session.get(Undo, number)
+    if undo is None or undo.ticket_id != ticket.id:
+        raise Missing("there is nothing to take back")
+    if fault := _obstacle(session, undo, by, now):
+        raise Missing(fault)
+    put_back = [(ticket, undo.before)]
+    if (its := undo.before.get("other")) is not None:
+        other = session.get_one(Ticket, its["id"])
+        hold(session, other)
+        put_back.append((other, its))
+    for one, before in put_back:
+        _withhold(session, one, before, undo)
+    merge = merged_messages.merge_of(session, ticket)
+    _restore_links(session, undo.before)
+    _restore_relations(session, ticket, undo.before)
+    for one, before in put_back:
+        _restore_rows(session, one, before, undo, by, now)
+        _put(one, before["ticket"])
+        audit.record(session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id)
+    if ticket.status is Status.MERGED:
+        _restore_messages(session, ticket, undo.before, by=by, now=now)
+    else:
+        merged_messages.bring_back(session, ticket, merge, by=by, now=now)
+    undo.undone_at = now
+    session.flush()
+    session.expire_all()
+    return undo.words
+
+
+def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
+    if undo.by != by:
+        return f"only {undo.by} can take this back"
+    if undo.undone_at is not None:
+        return "it is taken back already"
+    if now - undo.at > VALID:
+        return "it can be taken back for ten minutes; now move the ticket back, or reopen it"
+    since = _happened_since(session, undo.ticket_id, undo.audit_id)
+    its = undo.before.get("other")
+    if not since and its is not None:
+        since = _happened_since(session, its["id"], its["audit_id"])
+        since = f"{since} on #{its['id']}" if since else ""
+    if not since and _message_would_be_hidden(session, undo):
+        since = "a message came, which has to be answered"
+    return f"since then: {since}. Move the ticket back, or reopen it" if since else ""
+
+
+def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
+    """Say whether a message has come since that would be on a ticket nobody looks at.
+
+    A merged ticket that was completed before its merge would be completed again, one whose reopening is taken back
+    would be merged again.
+    """
+    before = undo.before["ticket"]
+    if before["status"] == Status.MERGED:
+        appended = select(Audit.id).where(
+            Audit.ticket_id == undo.ticket_id, Audit.id > undo.audit_id, Audit.action == "appended"
+        )
+        return session.scalar(appended.limit(1)) is not None
+    if before["status"] == Status.COMPLETED:
+        came = select(Message.id).where(Message.addressed_ticket_id == undo.ticket_id)
+        return session.scalar(came.limit(1)) is not None
+    return False
+
+
+def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
+    """Return what somebody has done to a ticket after an audit row, in words; "" for nothing that matters."""
+    rows = select(Audit.action, Audit.actor).where(
+        Audit.ticket_id == ticket, Audit.id > audit_id, Audit.action.not_in(HARMLESS)
+    )
+    since = session.execute(rows.order_by(Audit.id).limit(1)).first()
+    return f"{since.action}, by {since.actor}" if since else ""
+
+
+# -- the picture ----------------------------------------------------------------------------------------------------
+
+
+def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
+    """What there is before something is done: the ticket, and the contacts and relations of all that it may touch."""
+    touched = {ticket.id} | ({other.id} if other is not None else set())
+    touched |= _merged_chain(session, ticket)  # reopening a merged ticket takes its contacts out of these
+    links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(touched)))
+    return {
+        **_state(ticket),
+        "relations": [_values(r, _RELATION) for r in _relations(session, ticket)],
+        "tickets": sorted(touched),
+        "links": [_values(link, _LINK) for link in links],
+        "messages": [
+            _values(message, _MESSAGE)
+            for message in session.scalars(
+                select(Message).where(Message.ticket_id.in_(touched), Message.addressed_ticket_id.is_not(None))
+            )
+        ],
+    }
+
+
+def _state(ticket: Ticket) -> Values:
+    """The rows of one ticket."""
+    return {
+        "ticket": _values(ticket, _TICKET),
+        "milestones": [_values(r, _REACHED) for r in ticket.milestones],
+        "tasks": {str(t.id): _values(t, _TASK) for t in ticket.tasks},
+        "mails": [m.id for m in ticket.outbox],
+    }
+
+
+def _merged_chain(session: Session, ticket: Ticket) -> set[int]:
+    """The tickets that a ticket is merged into, one after the other."""
+    found: set[int] = set()
+    following = ticket.merged_into_id
+    while following is not None and following not in found:
+        found.add(following)
+        following = session.scalar(select(Ticket.merged_into_id).where(Ticket.id == following))
+    return found
+
+
+def _relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
+    either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
+    return list(session.scalars(select(TicketRelation).where(either)))
+
+
+def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
+    rows = select(Outgoing.id).where(Outgoing.ticket_id == ticket.id, Outgoing.id.not_in(before["mails"]))
+    return list(session.scalars(rows))
+
+
+def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> None:
+    """Take back the mails that were promised, every one, or none and raise Missing.
+
+    Their rule keys become free: doing it again promises them again. The ticket is held already: it comes before its
+    mails, as for whoever records what the relay said (outbox.py, `_record`), so that no two wait for each other.
+    """
+    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, before))).order_by(Outgoing.id)
+    mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
+    for mail in mails:
+        if mail.state is not OutboxState.WAITING or mail.attempts:  # claimed: it may be with the relay right now
+            raise Missing("its mail is on the way to the customer")
+        mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {undo.by} before it was sent"
+        mail.rule_key = f"{mail.rule_key[:360]}:undone:{undo.id}"
+    if any(m.template is Template.SURVEY for m in mails):
+        outbox.release_survey(session, ticket)
+
+
+def _restore_rows(session: Session, ticket: Ticket, before: Values, undo: Undo, by: str, now: datetime) -> None:
+    _restore_milestones(session, ticket, before["milestones"])
+    for task in ticket.tasks:
+        if (was := before["tasks"].get(str(task.id))) is not None:
+            _put(task, was)
+        else:  # closed, not removed: somebody may have read of it
+            task.kind, task.done_at, task.done_by = f"{task.kind[:80]}:undone:{undo.id}", now, by
+
+
+def _restore_links(session: Session, before: Values) -> None:
+    """Take away the contacts that came, and put back those that went."""
+    if "links" not in before:  # an undo of before 0016 knows their numbers only
+        came = TicketContact.ticket_id.in_(before["tickets"]), TicketContact.id.not_in(before["contacts"])
+        session.execute(delete(TicketContact).where(*came))
+        return
+    were = {values["id"]: values for values in before["links"]}
+    there = {
+        link.id: link
+        for link in session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(before["tickets"])))
+    }
+    for number in there.keys() - were.keys():
+        session.delete(there[number])
+    session.flush()
+    for number, values in were.items():
+        link = there.get(number) or TicketContact()
+        _put(link, values)
+        session.add(link)
+    session.flush()
+
+
+def _restore_messages(session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime) -> None:
+    """Put what a reopening has moved back where it was."""
+    moved: list[int] = []
+    for values in before.get("messages", ()):
+        message = session.get_one(Message, values["id"])
+        if message.ticket_id != values["ticket_id"]:
+            merged_messages.move(session, message, values["ticket_id"], values["addressed_ticket_id"])
+            moved.append(message.id)
+    if moved:
+        detail = {"messages": moved, "to": ticket.merged_into_id}
+        for number in (ticket.id, ticket.merged_into_id):
+            action = merged_messages.MOVED
+            audit.record(session, action, by=by, cause="merged again", now=now, ticket=number, **detail)
+
+
+def _restore_relations(session: Session, ticket: Ticket, before: Values) -> None:
+    were = {(r["ticket_id"], r["other_id"]): r for r in before["relations"]}
+    for relation in _relations(session, ticket):
+        was = were.get((relation.ticket_id, relation.other_id))
+        if was is None:
+            session.delete(relation)
+        else:
+            _put(relation, was)
+
+
+def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) -> None:
+    were = {(r["period"], r["milestone"]): r for r in before}
+    there = {(r.period, r.milestone.value): r for r in ticket.milestones}
+    for key in there.keys() - were.keys():
+        session.delete(there[key])
+    session.flush()
+    for key in were.keys() - there.keys():
+        again = Reached(ticket_id=ticket.id)
+        _put(again, were[key])
+        session.add(again)
+
+
+def _values(row: Base, names: tuple[str, ...]) -> Values:
+    """Columns of a row as JSON can hold them."""
+    values = {name: getattr(row, name) for name in names}
+    return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
+
+
+def _put(row: Base, values: Values) -> None:
+    """Put columns back, each as its type has it."""
+    table = inspect(type(row)).local_table
+    assert isinstance(table, Table)
+    for name, value in values.items():
+        kind = table.c[name].type
+        if isinstance(kind, Moment) and value is not None:
+            value = datetime.fromisoformat(value)  # noqa: PLW2901  # the same value, as Python has it
+        elif isinstance(kind, Enum) and kind.enum_class is not None:
+            value = kind.enum_class(value)  # noqa: PLW2901  # as above
+        setattr(row, name, value)

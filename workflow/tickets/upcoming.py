@@ -1,0 +1,64 @@
+"""What fires within a week: the deadlines of open tickets, when each falls and who will get its task."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session, contains_eager, joinedload, selectinload
+
+from workflow import process
+from workflow.models.core import Company, Ticket
+from workflow.models.states import Status
+from workflow.process import Deadline, Person
+from workflow.settings.settings import Settings
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import reached
+
+AHEAD = timedelta(days=7)
+LONGEST = 500  # tickets looked at: a list nobody reads to its end helps nobody
+HOLIDAYS = timedelta(days=14)  # what weekends and holidays at most add to a few business days
+
+
+@dataclass(frozen=True)
+class Firing:
+    """A deadline that has not passed: its task is raised at `at` unless the milestone is recorded before."""
+
+    at: datetime
+    ticket: Ticket
+    deadline: Deadline
+    person: str  # "" where nobody is set up to get it
+
+
+def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[Firing], bool]:
+    """Return what falls within the next seven days, soonest first; and whether there is more than is looked at."""
+    longest = max(d.within for d in process.DEADLINES) + (HOLIDAYS if settings.business_days else timedelta())
+    young = and_(Ticket.status == Status.OPEN, Ticket.period_started_at > now - longest)
+    query = (
+        select(Ticket)
+        .outerjoin(Ticket.company)
+        .where(young)
+        .options(
+            joinedload(Ticket.owner),
+            contains_eager(Ticket.company).joinedload(Company.manager),
+            selectinload(Ticket.milestones),
+        )
+        .order_by(Ticket.period_started_at, Ticket.id)
+        .limit(LONGEST + 1)
+    )
+    tickets = list(session.scalars(query))
+    found = [one for ticket in tickets[:LONGEST] for one in _of(ticket, settings, now)]
+    return sorted(found, key=lambda f: (f.at, f.ticket.id)), len(tickets) > LONGEST
+
+
+def _of(ticket: Ticket, settings: Settings, now: datetime) -> list[Firing]:
+    done = reached(ticket)
+    falls = [(due_at(d, ticket.period_started_at, settings), d) for d in process.DEADLINES if d.milestone not in done]
+    return [Firing(at, ticket, d, _person(ticket, d, settings)) for at, d in falls if now < at <= now + AHEAD]
+
+
+def _person(ticket: Ticket, deadline: Deadline, settings: Settings) -> str:
+    """Return who gets the task, as the desk decides it when the deadline has passed."""
+    if deadline.person is Person.MANAGER:
+        manager = ticket.company.manager if ticket.company else None
+        return manager.name if manager else settings.fallback_supervisor
+    return ticket.owner.name if ticket.owner else settings.desk_lead

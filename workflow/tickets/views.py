@@ -1,0 +1,198 @@
+"""The lists a desk works by: which tickets, in which order, page by page; for pages, commands, API and exports."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
+from sqlalchemy.orm import Session, joinedload
+
+from workflow import process
+from workflow.customers.directory import company_key
+from workflow.models.core import Company, Staff, Task, Ticket
+from workflow.models.states import Status
+from workflow.process import Person, Stage
+from workflow.tickets import search
+from workflow.tickets.desk import Desk
+
+PAGE = 50  # tickets
+MOST = 1000  # that are counted and can be paged through: nobody reads more, a filter finds them
+NOBODY = 0  # as an owner
+ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
+Where = tuple[ColumnElement[bool], ...]
+
+
+class Sort(StrEnum):
+    """The order of a list."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+    DUE = "due"  # what is due first
+
+
+@dataclass(frozen=True)
+class View:
+    """A list: its title, which tickets are on it for whom and when, and the order it comes in."""
+
+    title: str
+    where: Callable[[str, datetime], Where]
+    sort: Sort = Sort.OLDEST
+    empty: str = "No ticket is here."
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What of a list is wanted; what is not said does not matter."""
+
+    company: str = ""  # how its name begins
+    door: str = ""
+    owner: int | None = None  # a person's id, or NOBODY
+    telemedicine: bool = False
+    stage: Stage | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which tickets somebody wants to see."""
+
+    view: str = "unassigned"
+    filters: Filters = field(default_factory=Filters)
+    sort: Sort | None = None  # the view's own
+    words: str = ""  # looked for in all of a ticket
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many there are, or at least are: nobody counts beyond MOST."""
+
+    number: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        """`17`, or `1,000+`."""
+        return f"{self.number:,}{'+' if self.more else ''}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list."""
+
+    tickets: list[Ticket]
+    first: int  # the place of its first ticket in the list, from 1
+    further: bool  # whether there is a next page
+
+
+def _open(*more: ColumnElement[bool]) -> Where:
+    return (Ticket.status == Status.OPEN, *more)
+
+
+def _mine(actor: str) -> ColumnElement[bool]:
+    named = or_(Staff.name == actor, and_(Staff.email == actor.casefold(), Staff.email != ""))
+    return Ticket.owner_id == select(Staff.id).where(named).limit(1).scalar_subquery()
+
+
+def _escalated() -> ColumnElement[bool]:
+    return Ticket.tasks.any((Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None))
+
+
+def _at(stage: Stage) -> View:
+    return View(str(stage), lambda _actor, _now: _open(Ticket.stage == stage))
+
+
+def _ended(status: Status, title: str) -> View:
+    return View(title, lambda _actor, _now: (Ticket.status == status,), Sort.NEWEST)
+
+
+def stage_name(stage: Stage) -> str:
+    """Return what the view of a stage is called: `4-in-progress`."""
+    return stage.lower().replace(" ", "-")
+
+
+VIEWS: dict[str, View] = {
+    "unassigned": View(
+        process.QUEUE, lambda _actor, _now: _open(Ticket.owner_id.is_(None)), empty="No ticket waits for an owner."
+    ),
+    "mine": View("My tickets", lambda actor, _now: _open(_mine(actor)), empty="You own no open ticket."),
+    "open": View("All open", lambda _actor, _now: _open(), empty="No ticket is open."),
+    "overdue": View(
+        "Overdue", lambda _actor, now: _open(Ticket.due_at <= now), Sort.DUE, empty="No deadline has passed."
+    ),
+    "escalated": View("Escalated", lambda _actor, _now: _open(_escalated()), empty="No ticket is escalated."),
+    **{stage_name(s.stage): _at(s.stage) for s in process.STEPS if s.waits_for},
+    "completed": _ended(Status.COMPLETED, "Completed"),
+    "spam": _ended(Status.SPAM, "Spam"),
+    "merged": _ended(Status.MERGED, "Merged"),
+    "withdrawn": _ended(Status.WITHDRAWN, "Withdrawn"),
+    "all": View("Every ticket", lambda _actor, _now: (), Sort.NEWEST),
+}
+GROUPS = (  # as a menu shows them; `all` is what a search looks through
+    ("", ("unassigned", "mine", "open", "overdue", "escalated")),
+    ("By stage", tuple(stage_name(s.stage) for s in process.STEPS if s.waits_for)),
+    ("Ended", ("completed", "spam", "merged", "withdrawn")),
+)
+
+
+def query(session: Session, asked: Asked, *, actor: str, now: datetime) -> Select[Ticket]:
+    """Every ticket that is asked for, in order and without its page; the owner and company come with each."""
+    found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
+    if asked.words:
+        found = found.where(search.having(session, asked.words))
+    return found.order_by(*_order(asked)).options(joinedload(Ticket.owner), joinedload(Ticket.company))
+
+
+def page(session: Session, asked: Asked, *, actor: str, now: datetime) -> Page:
+    """The page that is asked for; of a list that is longer than MOST, the first MOST can be paged through."""
+    at = min(max(asked.page, 1), MOST // PAGE)
+    rows = query(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
+    tickets = list(session.scalars(rows))
+    return Page(tickets[:PAGE], (at - 1) * PAGE + 1, further=len(tickets) > PAGE and at < MOST // PAGE)
+
+
+def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count:
+    """Return how many tickets are asked for, up to MOST."""
+    return _counted(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
+
+
+def counts(session: Session, names: Iterable[str], *, actor: str, now: datetime) -> dict[str, Count]:
+    """Return how many tickets are on each of these views, in one query."""
+    each = [_bounded(session, Asked(name), actor, now).label(name) for name in names]
+    return {name: _counted(number) for name, number in session.execute(select(*each)).one()._mapping.items()}  # noqa: SLF001  # the public way to a row's names
+
+
+def _counted(number: int) -> Count:
+    return Count(min(number, MOST), more=number > MOST)
+
+
+def _bounded(session: Session, asked: Asked, actor: str, now: datetime) -> ColumnElement[int]:
+    few = query(session, asked, actor=actor, now=now).with_only_columns(Ticket.id).order_by(None).limit(MOST + 1)
+    return select(func.count()).select_from(few.subquery()).scalar_subquery()
+
+
+def _wanted(filters: Filters) -> Where:
+    found: list[ColumnElement[bool]] = []
+    if key := company_key(filters.company):
+        found.append(Ticket.company_id.in_(select(Company.id).where(Company.key.startswith(key, autoescape=True))))
+    if filters.door:
+        found.append(Ticket.transport == filters.door)
+    if filters.owner is not None:
+        found.append(Ticket.owner_id == filters.owner if filters.owner else Ticket.owner_id.is_(None))
+    if filters.telemedicine:
+        found.append(Ticket.telemedicine == true())
+    if filters.stage is not None:
+        found.append(Ticket.stage == filters.stage)
+    return tuple(found)
+
+
+def _order(asked: Asked) -> tuple[ColumnElement[Any], ...]:
+    match asked.sort or VIEWS[asked.view].sort:
+        case Sort.DUE:
+            return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())
+        case Sort.NEWEST:
+            return (Ticket.id.desc(),)
+        case _ if asked.view == "unassigned":  # nobody owns any of them: in this order PostgreSQL need not sort
+            return (Ticket.owner_id.asc(), Ticket.id.asc())
+        case _:
+            return (Ticket.id.asc(),)

@@ -1,0 +1,1 @@
+"""Outgoing webhooks: events delivered at least once to addresses an administrator added."""
