@@ -28,7 +28,7 @@ from sqlalchemy import func, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import parsers
-from console.memory import look_less_often
+from console.runtime.memory import look_less_often
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.parser_pool import isolated
 from ingest.processing.process import read

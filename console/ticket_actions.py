@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from console.web.asking import number_of
+from console.web.request import number_of
 from workflow import process
 from workflow.context import House
 from workflow.filing import corrections

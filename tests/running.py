@@ -21,11 +21,11 @@ from typing import Any
 import httpx
 import psutil
 
-from console.demo_doors import free_ports
+from console.demo.channels import free_ports
 from tests.servers import Postgres
 
 ROOT = Path(__file__).parent.parent
-INTAKE = (sys.executable, "-m", "console.main")
+INTAKE = (sys.executable, "-m", "console.cli.main")
 KEY = "test1"
 
 _numbers = count(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from console.main import PLACES, cli
+from console.cli.main import PLACES, cli
 from parsers.crm_export import column_names
 from parsers.mail import evidence
 from workflow import process

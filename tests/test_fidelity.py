@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from console import parse_output
+from console.cli import parse_output
 from parsers.item import ParseError
 from parsers.mail import message
 from parsers.mail.replies import extract

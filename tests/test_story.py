@@ -24,7 +24,7 @@ from rq.serializers import JSONSerializer
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
-from console.main import cli
+from console.cli.main import cli
 from ingest.folder import watcher
 from ingest.imap import reader
 from ingest.imap.checkpoints import StoredCheckpoints

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from console.web.app import create
+from console.app import create
 from workflow.accounts import invitations
 from workflow.context import House
 from workflow.models.core import Staff

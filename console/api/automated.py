@@ -2,14 +2,14 @@
 
 from flask import Response
 
-from console import automated_data
-from console.api import paging, shapes
-from console.api.door import endpoint
-from console.api.errors import Refused
+from console.api import paging, schemas
+from console.api.endpoint import endpoint
 from console.api.fields import Paged, Strict, number
 from console.api.paging import Data
 from console.api.tickets import shown
-from console.web.asking import db, house, staff
+from console.presenters import automated as automated_presenter
+from console.web.api_errors import Refused
+from console.web.request import db, house, staff
 from ingest.replay.automated_mail import make_ticket
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
@@ -21,12 +21,12 @@ from workflow.tickets.desk import Missing
 ABOUT = "automated mail"
 
 
-@endpoint("GET", "/automated", Right.READ, shapes.page_of(shapes.AutomatedMail), about=ABOUT, query=Paged)
+@endpoint("GET", "/automated", Right.READ, schemas.page_of(schemas.AutomatedMail), about=ABOUT, query=Paged)
 def automated(told: Data) -> Response:
     """Mail that is on no ticket, newest first."""
     before = paging.number(told["cursor"]) if told["cursor"] else None
     found = automated_mail.page(db(), before=before, limit=told["limit"] + 1)
-    rows = [automated_data.row(mail) for mail in found[: told["limit"]]]
+    rows = [automated_presenter.row(mail) for mail in found[: told["limit"]]]
     return paging.answer(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
 
 
@@ -37,7 +37,7 @@ class Repeat(Strict):
 
 
 @endpoint(
-    "POST", "/tickets/<int:number>/not-duplicate", Right.WORK, shapes.Ticket, about=ABOUT, refuses=[409], body=Repeat
+    "POST", "/tickets/<int:number>/not-duplicate", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409], body=Repeat
 )
 def ticket_not_duplicate(told: Data, number: int) -> Response:
     """Make a ticket of what came again and was taken for the same message; the new ticket."""
@@ -49,7 +49,7 @@ def ticket_not_duplicate(told: Data, number: int) -> Response:
         raise Missing(str(error)) from None
 
 
-@endpoint("POST", "/automated/<int:number>/ticket", Right.WORK, shapes.Ticket, about=ABOUT, refuses=[409])
+@endpoint("POST", "/automated/<int:number>/ticket", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409])
 def automated_ticket(number: int) -> Response:
     """File it as a person's message; the ticket it opened or joined."""
     if db().get(AutomatedMail, number) is None:

@@ -2,13 +2,13 @@
 
 from flask import Response, jsonify
 
-from console import delivery_data
-from console.api import paging, shapes
-from console.api.door import endpoint
-from console.api.errors import Refused
+from console.api import paging, schemas
+from console.api.endpoint import endpoint
 from console.api.fields import Paged, Strict, one_of, words
 from console.api.paging import Data
-from console.web.asking import db, house, now, staff
+from console.presenters import deliveries as deliveries_presenter
+from console.web.api_errors import Refused
+from console.web.request import db, house, now, staff
 from ingest.replay import retry as replaying
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
@@ -30,26 +30,26 @@ class Reason(Strict):
     reason = words(500, 1, required=True)
 
 
-@endpoint("GET", "/deliveries", Right.AUDIT, shapes.page_of(shapes.Delivery), about=ABOUT, query=Deliveries)
+@endpoint("GET", "/deliveries", Right.AUDIT, schemas.page_of(schemas.Delivery), about=ABOUT, query=Deliveries)
 def deliveries(told: Data) -> Response:
     """Return what came in, newest first."""
     before = paging.number(told["cursor"]) if told["cursor"] else None
-    found = delivery_data.page(db(), told["state"], before, told["limit"] + 1, now())
+    found = deliveries_presenter.page(db(), told["state"], before, told["limit"] + 1, now())
     shown = found[: told["limit"]]
     return paging.answer(shown, str(shown[-1]["id"]) if len(found) > len(shown) else None)
 
 
-@endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, shapes.DeliveryWhole, about=ABOUT)
+@endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, schemas.DeliveryWhole, about=ABOUT)
 def delivery(number: int) -> Response:
     """Return how a delivery came, how often, and what has become of each item; not what it says."""
     with house().store.reading() as session:
-        found = delivery_data.one(session, number, now())
+        found = deliveries_presenter.one(session, number, now())
     if found is None:
         raise Refused(404, f"There is no delivery {number}.")
     return jsonify(found)
 
 
-@endpoint("POST", "/deliveries/<int:number>/replay", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, refuses=[409])
+@endpoint("POST", "/deliveries/<int:number>/replay", Right.LEAD, schemas.DeliveryWhole, about=ABOUT, refuses=[409])
 def replay(number: int) -> Response:
     """Read a failed or dismissed one again, now. 409 for one that is processed or pending."""
     _settled(number)
@@ -58,7 +58,7 @@ def replay(number: int) -> Response:
 
 
 @endpoint(
-    "POST", "/deliveries/<int:number>/dismiss", Right.LEAD, shapes.DeliveryWhole, about=ABOUT, refuses=[409],
+    "POST", "/deliveries/<int:number>/dismiss", Right.LEAD, schemas.DeliveryWhole, about=ABOUT, refuses=[409],
     body=Reason,
 )  # fmt: skip
 def dismiss(told: Data, number: int) -> Response:

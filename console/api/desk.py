@@ -3,16 +3,16 @@
 from flask import Response, jsonify
 from sqlalchemy import select
 
-from console import records_data
-from console.api import shapes
-from console.api.door import endpoint
-from console.api.errors import Refused
+from console.api import schemas
+from console.api.endpoint import endpoint
 from console.api.fields import Paged, Strict, number, one_of, words
 from console.api.paging import Data, listed
 from console.api.tickets import person
-from console.ticket_data import task as task_shape
-from console.times import iso
-from console.web.asking import db, house, now, staff, zone
+from console.presenters import customers
+from console.presenters.ticket import task as task_shape
+from console.presenters.times import iso
+from console.web.api_errors import Refused
+from console.web.request import db, house, now, staff, zone
 from workflow import process
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
@@ -35,7 +35,7 @@ class Days(Strict):
     days = number(1, 366, load_default=30)
 
 
-@endpoint("GET", "/tasks", Right.READ, shapes.page_of(shapes.Task), about=ABOUT, query=Tasks)
+@endpoint("GET", "/tasks", Right.READ, schemas.page_of(schemas.Task), about=ABOUT, query=Tasks)
 def task_list(told: Data) -> Response:
     """Tasks, oldest first."""
     query = select(Task)
@@ -48,7 +48,7 @@ def task_list(told: Data) -> Response:
     return listed(db(), query, Task.id, told, _task)
 
 
-@endpoint("POST", "/tasks/<int:number>/finish", Right.WORK, shapes.Task, about=ABOUT)
+@endpoint("POST", "/tasks/<int:number>/finish", Right.WORK, schemas.Task, about=ABOUT)
 def task_finish(number: int) -> Response:
     """Say that a task is done."""
     with house().store.transaction() as session:
@@ -59,19 +59,19 @@ def task_finish(number: int) -> Response:
         return jsonify(_task(row))
 
 
-@endpoint("GET", "/staff", Right.READ, shapes.page_of(shapes.Person), about=ABOUT, query=Paged)
+@endpoint("GET", "/staff", Right.READ, schemas.page_of(schemas.Person), about=ABOUT, query=Paged)
 def staff_list(told: Data) -> Response:
     """Return who is on the desk."""
-    return listed(db(), select(Staff), Staff.id, told, records_data.person)
+    return listed(db(), select(Staff), Staff.id, told, customers.person)
 
 
-@endpoint("GET", "/me", Right.READ, shapes.Person, about=ABOUT)
+@endpoint("GET", "/me", Right.READ, schemas.Person, about=ABOUT)
 def me() -> Response:
     """Return whose token this is."""
-    return jsonify(records_data.person(person(db(), "me", "")))
+    return jsonify(customers.person(person(db(), "me", "")))
 
 
-@endpoint("GET", "/process", Right.READ, shapes.Anything, about=ABOUT)
+@endpoint("GET", "/process", Right.READ, schemas.Anything, about=ABOUT)
 def process_table() -> Response:
     """The process as data: stages, what each sends and waits for, milestones, deadlines."""
     stages = [
@@ -85,7 +85,7 @@ def process_table() -> Response:
     return jsonify(queue=process.QUEUE, stages=stages, milestones=milestones, deadlines=deadlines)
 
 
-@endpoint("GET", "/figures", Right.READ, shapes.page_of(shapes.FigureName), about=ABOUT)
+@endpoint("GET", "/figures", Right.READ, schemas.page_of(schemas.FigureName), about=ABOUT)
 def figure_list() -> Response:
     """Return which figures there are: what came in, how far, how long, how content customers are."""
     return jsonify({"items": [{"name": name} for name in statistics.FIGURES], "next": None})
@@ -94,7 +94,7 @@ def figure_list() -> Response:
 _NAMES = ", ".join(f'"{name}"' for name in statistics.FIGURES)
 
 
-@endpoint("GET", f"/figures/<any({_NAMES}):name>", Right.READ, shapes.Figure, about=ABOUT, query=Days)
+@endpoint("GET", f"/figures/<any({_NAMES}):name>", Right.READ, schemas.Figure, about=ABOUT, query=Days)
 def figure(told: Data, name: str) -> Response:
     """A figure of the dashboard."""
     found = statistics.FIGURES[name](db(), statistics.window(now(), zone(), told["days"]))

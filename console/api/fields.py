@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from console.web.asking import MOST
+from console.web.request import MOST
 
 
 def _storable(text: str) -> None:

@@ -8,8 +8,8 @@ from flask import Response, jsonify
 from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from console.api.errors import Refused
-from console.web.asking import number_of
+from console.web.api_errors import Refused
+from console.web.request import number_of
 from workflow.models.core import Ticket
 from workflow.tickets.views import Sort
 

@@ -6,10 +6,10 @@ import mimetypes
 
 from marshmallow import ValidationError, fields, validate
 
-from console import answer_data
-from console.api.door import Conditional
+from console.api.endpoint import Conditional
 from console.api.fields import Strict, words
 from console.api.paging import Data
+from console.presenters import answer as answer_presenter
 from console.ticket_actions import Action, Asked
 from parsers.text import filenames
 from workflow.mail import answer, canned_responses, compose, drafts
@@ -104,7 +104,7 @@ def _written(asked: Asked, told: Data, once: str) -> Written:
     if not to:
         raise Missing(NOBODY)
     cc = [email.strip().casefold() for email in told["cc"]]
-    subject, text = answer_data.usual_subject(ticket), told["text"]
+    subject, text = answer_presenter.usual_subject(ticket), told["text"]
     if not told["template"] and text.strip():
         subject, text = compose.recap_around(text.strip(), ticket.id, settings)
     typed = Typed(to=to, cc=[a for a in cc if a not in to], subject=subject, text=text, ticks=[])
@@ -130,7 +130,7 @@ def _begin_with(asked: Asked, written: Written, name: str) -> None:
     offers = canned_responses.offered(asked.session)
     if wording is None:
         raise Missing(f"there is no text of this name, but {', '.join(w.name for w in offers)}")
-    answer_data.begin_with(offers, asked.ticket, written, wording, asked.house, asked.me)
+    answer_presenter.begin_with(offers, asked.ticket, written, wording, asked.house, asked.me)
 
 
 def _enclose(asked: Asked, written: Written, name: str, content: bytes) -> None:
@@ -143,7 +143,7 @@ def _enclose(asked: Asked, written: Written, name: str, content: bytes) -> None:
 
 def _looked_at(asked: Asked, written: Written, *, checked: bool) -> list[str]:
     """The kinds of what looks like patient data, once somebody has looked. Raises Missing while nobody has."""
-    warned = answer_data.warnings(asked.session, asked.ticket, written)
+    warned = answer_presenter.warnings(asked.session, asked.ticket, written)
     kinds = sorted({str(kind) for one in warned for kind in one.kinds})
     if kinds and not checked:
         where = ", ".join(one.where for one in warned)

@@ -8,15 +8,17 @@ from marshmallow import Schema, fields
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from console import calls, exporting, ticket_data
-from console.api import paging, shapes
-from console.api.door import endpoint
-from console.api.errors import Refused
+from console import exports
+from console.api import paging, schemas
+from console.api.endpoint import endpoint
 from console.api.fields import Paged, Strict, one_of, words
-from console.faults import Fault
-from console.pages import files
-from console.queue_data import DOORS, STAGES
-from console.web.asking import db, house, now, staff
+from console.cli import phone_call
+from console.errors import Fault
+from console.pages.tickets import files
+from console.presenters import ticket as ticket_presenter
+from console.presenters.queue import DOORS, STAGES
+from console.web.api_errors import Refused
+from console.web.request import db, house, now, staff
 from parsers.phone_call import Contact
 from workflow.audit import record as audit
 from workflow.customers import directory
@@ -69,7 +71,7 @@ class Export(Strict):
     text = fields.Boolean(load_default=False, metadata={"description": "Subject and text too: patient data."})
 
 
-@endpoint("GET", "/tickets", Right.READ, shapes.page_of(shapes.TicketShort), about=ABOUT, query=List, refuses=[422])
+@endpoint("GET", "/tickets", Right.READ, schemas.page_of(schemas.TicketShort), about=ABOUT, query=List, refuses=[422])
 def tickets(told: paging.Data) -> Response:
     """The tickets of a view, filtered, in order, page by page."""
     asked = Asked(
@@ -86,10 +88,10 @@ def tickets(told: paging.Data) -> Response:
     rows = list(db().scalars(query.limit(told["limit"] + 1)))
     shown = rows[: told["limit"]]
     following = paging.cursor_of(sort, shown[-1]) if len(rows) > len(shown) else None
-    return paging.answer([ticket_data.short(t) for t in shown], following)
+    return paging.answer([ticket_presenter.short(t) for t in shown], following)
 
 
-@endpoint("GET", "/tickets/<int:number>", Right.READ, shapes.Ticket, about=ABOUT)
+@endpoint("GET", "/tickets/<int:number>", Right.READ, schemas.Ticket, about=ABOUT)
 def ticket(number: int) -> Response:
     """A ticket with all that is on it. The ETag says which; an action can insist on it."""
     if db().get(Ticket, number) is None:
@@ -99,16 +101,18 @@ def ticket(number: int) -> Response:
 
 
 @endpoint(
-    "POST", "/tickets", Right.WORK, shapes.Ticket, about=ABOUT, body=Call, headers=Once, status=201, refuses=[409]
+    "POST", "/tickets", Right.WORK, schemas.Ticket, about=ABOUT, body=Call, headers=Once, status=201, refuses=[409]
 )
 def write_down(once: paging.Data, told: paging.Data) -> Response:
     """Write a call down: a new ticket. 202 where it is stored and read later: do not send it again."""
     take, emails = told.pop("take"), told.pop("contacts")
     chosen = [Contact(email=e) for e in emails]
     call = {"call_id": _call_id(once["key"]) if once["key"] else "", "created_by": staff().name, **told}
-    call["email"] = calls.first(emails)
+    call["email"] = phone_call.first(emails)
     try:
-        made, outcome = calls.opened(house(), calls.put_in(house(), staff().name if take else "", chosen, **call))
+        made, outcome = phone_call.opened(
+            house(), phone_call.put_in(house(), staff().name if take else "", chosen, **call)
+        )
     except Fault as fault:
         answer = jsonify(detail=f"{fault.message}. Do not send it again.")
         answer.status_code = 202
@@ -122,18 +126,18 @@ def write_down(once: paging.Data, told: paging.Data) -> Response:
 
 
 @endpoint(
-    "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exporting.EXPORTED)), Right.LEAD,
+    "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.EXPORTED)), Right.LEAD,
     None, about=ABOUT, query=Export, kind="text/csv",
 )  # fmt: skip
 def export(told: paging.Data, view: str) -> Response:
     """The tickets of a view as CSV, streamed; that it was taken out is in the audit trail."""
-    columns = exporting.chosen([], with_text=told["text"])
+    columns = exports.chosen([], with_text=told["text"])
     wanted = views.VIEWS[view].where(staff().name, now())
     count = db().scalar(select(func.count()).select_from(Ticket).where(*wanted))
     with house().store.transaction() as session:
-        exporting.record(session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns)
-    lines = exporting.rows(house(), db(), view, columns, actor=staff().name)
-    answer = Response(stream_with_context(exporting.csv_bytes(lines)), mimetype="text/csv")
+        exports.record(session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns)
+    lines = exports.rows(house(), db(), view, columns, actor=staff().name)
+    answer = Response(stream_with_context(exports.csv_bytes(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{view}.csv"'
     return answer
 
@@ -147,7 +151,7 @@ def attachment(number: int) -> Response:
 def shown(number: int) -> Response:
     """A ticket as it is now, with its ETag."""
     with house().store.reading() as session:
-        answer = jsonify(ticket_data.full(session, number, house().settings))
+        answer = jsonify(ticket_presenter.full(session, number, house().settings))
         answer.set_etag(str(presence.version(session, number)))
     return answer
 

@@ -7,9 +7,9 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, s
 from sqlalchemy import delete, select, update
 from werkzeug.wrappers import Response
 
-from console.web.asking import db, house, needs, now, number_of, staff, zone
-from console.web.sessions import ACCOUNT, Session
-from console.web.writing import day
+from console.web.auth_sessions import ACCOUNT, Session
+from console.web.filters import day
+from console.web.request import db, house, needs, now, number_of, staff, zone
 from workflow.audit import record as audit
 from workflow.customers import records
 from workflow.models.accounts import Account, WebSession

@@ -3,7 +3,7 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.asking import db, house, needs, number_of, staff
+from console.web.request import db, house, needs, number_of, staff
 from ingest.replay import automated_mail as filing
 from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from console.web.asking import db, house, public
+from console.web.request import db, house, public
 from workflow.audit import record as audit
 from workflow.context import House
 from workflow.mail.compose import STATUS, SURVEY

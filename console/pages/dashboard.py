@@ -2,9 +2,9 @@
 
 from flask import Blueprint, Response, abort, render_template, request
 
-from console import charts
-from console.web.asking import db, needs, now, zone
-from console.web.writing import csv_file
+from console.pages import charts
+from console.web.filters import csv_file
+from console.web.request import db, needs, now, zone
 from workflow.permissions import Right
 from workflow.tickets import statistics
 from workflow.tickets.statistics import FIGURES, Figure

@@ -9,9 +9,9 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
-from console.calls import write_down
-from console.faults import Fault
-from console.web.asking import db, house, needs, now, number_of, staff
+from console.cli.phone_call import write_down
+from console.errors import Fault
+from console.web.request import db, house, needs, now, number_of, staff
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
 from workflow.customers.records import CompanySays

@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request
 from werkzeug.wrappers import Response
 
-from console.web.asking import db, house, needs, now, staff
+from console.web.request import db, house, needs, now, staff
 from workflow.accounts import api_tokens
 from workflow.models.core import Staff
 from workflow.permissions import RIGHTS, Right

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 
-from console.web.app import create
+from console.app import create
 from tests.browser import awkward, fortnight
 from tests.browser.seat import Seat, served
 from tests.house import HandClock, Woken

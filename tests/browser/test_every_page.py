@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from console.web.app import create
+from console.app import create
 from tests.browser.conftest import Busy
 from tests.browser.seat import MOST_BYTES, NARROW, WIDE, Seat
 from tests.web import invited

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from console.web.app import create
+from console.app import create
 from tests.browser.seat import NARROW, Seat, served
 from tests.issuer import ANN, issuing, with_issuer
 from tests.web import PASSWORD

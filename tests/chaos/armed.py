@@ -82,7 +82,7 @@ def lie() -> None:
 
 if __name__ == "__main__":
     arm()
-    from console.main import main
+    from console.cli.main import main
 
     sys.argv = ["intake", *sys.argv[1:]]
     main()

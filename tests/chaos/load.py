@@ -169,7 +169,7 @@ class Load:
                 self._yes(marker, "console")
 
     def _command(self, *args: str, stdin: bytes = b"") -> bool:
-        command = [sys.executable, "-m", "console.main", *args]
+        command = [sys.executable, "-m", "console.cli.main", *args]
         done = subprocess.run(command, env=self.environment, input=stdin, capture_output=True, check=False, timeout=120)
         return done.returncode == 0
 

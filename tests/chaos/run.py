@@ -22,8 +22,8 @@ from rich.table import Table
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from console.demo_doors import free_ports
-from console.valkey import Valkey
+from console.demo.channels import free_ports
+from console.runtime.valkey import Valkey
 from tests.chaos import load as clients
 from tests.chaos.keeper import VALKEY, Keeper, environment
 from tests.chaos.load import Load

@@ -5,7 +5,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from console.main import cli
+from console.cli.main import cli
 
 New = Callable[..., int]
 Shown = Callable[[int], dict[str, Any]]

@@ -22,9 +22,10 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from console import delivery_data, ticket_data
-from console.api import shapes
-from console.web.app import create
+from console.api import schemas
+from console.app import create
+from console.presenters import deliveries
+from console.presenters import ticket as ticket_presenter
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read_waiting
 from parsers.item import Attachment, Format
@@ -225,12 +226,12 @@ def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(house: House,
     number = busy_ticket(house)
     told = program.get(f"/tickets/{number}")
     with house.store.reading() as session:
-        full = json.loads(json.dumps(ticket_data.full(session, number, house.settings)))
-        short = json.loads(json.dumps(ticket_data.short(session.get_one(Ticket, number))))
+        full = json.loads(json.dumps(ticket_presenter.full(session, number, house.settings)))
+        short = json.loads(json.dumps(ticket_presenter.short(session.get_one(Ticket, number))))
     assert told == full
-    assert shapes.Ticket(unknown=RAISE).validate(told) == {}
+    assert schemas.Ticket(unknown=RAISE).validate(told) == {}
     assert program.get("/tickets")["items"] == [short]
-    assert shapes.TicketShort(unknown=RAISE).validate(short) == {}
+    assert schemas.TicketShort(unknown=RAISE).validate(short) == {}
     assert [r.cause for r in audited(house, number, "viewed")] == ["API"], "who has read it is on record"
     program.get(f"/tickets/{number}")
     assert len(audited(house, number, "viewed")) == 1
@@ -242,9 +243,9 @@ def test_everything_listed_has_the_shape_of_the_document(house: House, program: 
     read_waiting(house)
     program.post("/hooks", {"url": "https://crm.example/"}, 201)
     kinds = {
-        "/tasks?state=all": shapes.Task, "/companies": shapes.Company, "/contacts": shapes.Contact,
-        "/staff": shapes.Person, "/deliveries": shapes.Delivery, "/audit": shapes.Change, "/hooks": shapes.Hook,
-        "/figures": shapes.FigureName,
+        "/tasks?state=all": schemas.Task, "/companies": schemas.Company, "/contacts": schemas.Contact,
+        "/staff": schemas.Person, "/deliveries": schemas.Delivery, "/audit": schemas.Change, "/hooks": schemas.Hook,
+        "/figures": schemas.FigureName,
     }  # fmt: skip
     for path, kind in kinds.items():
         items = program.get(path)["items"]
@@ -252,9 +253,9 @@ def test_everything_listed_has_the_shape_of_the_document(house: House, program: 
         assert not [faults for one in items if (faults := kind(unknown=RAISE).validate(one))], path
     with house.store.reading() as session:
         failed = session.scalars(select(Delivery.id).where(Delivery.state == "failed")).one()
-        told = json.loads(json.dumps(delivery_data.one(session, failed, house.clock())))
+        told = json.loads(json.dumps(deliveries.one(session, failed, house.clock())))
     assert program.get(f"/deliveries/{failed}") == told
-    assert shapes.DeliveryWhole(unknown=RAISE).validate(told) == {}
+    assert schemas.DeliveryWhole(unknown=RAISE).validate(told) == {}
     assert program.get("/status")["backlog"]["failed"] == 1
     assert program.get("/ledger")["adds_up"] in {True, False}
     assert [s["stage"] for s in program.get("/process")["stages"]] == [s.stage for s in STEPS]

@@ -12,7 +12,7 @@ import pytest
 from tests.console.command import Intake
 from tests.ingest.formstack_server import Formstack, running, said
 
-INTAKE = [sys.executable, "-m", "console.main"]
+INTAKE = [sys.executable, "-m", "console.cli.main"]
 NOW = datetime.now(UTC)  # the command asks the wall clock
 
 

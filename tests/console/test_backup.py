@@ -121,7 +121,7 @@ def test_postgresql_needs_its_tools(
 ) -> None:
     del at_home
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("console.opening.ensure_migrated", lambda _: None)
+    monkeypatch.setattr("console.bootstrap.ensure_migrated", lambda _: None)
     monkeypatch.setenv("INTAKE_DATABASE_URL", "postgresql+psycopg://u:hunter2@127.0.0.1:1/x")
     said = intake("backup", tmp_path / "p.tar", code=1).stderr
     assert "pg_dump is not on PATH" in said

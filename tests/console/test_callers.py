@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from console.web.app import create
+from console.app import create
 from tests.console.command import Intake
 from tests.console.test_api import Program
 from tests.house import contact, ticket_of

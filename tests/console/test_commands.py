@@ -9,7 +9,7 @@ import click
 import pytest
 from sqlalchemy import select
 
-from console.main import PLACES, SECTIONS, cli
+from console.cli.main import PLACES, SECTIONS, cli
 from tests.console.command import Intake
 from workflow.context import House
 from workflow.models.accounts import Account
@@ -47,12 +47,12 @@ def test_help_of_every_command_teaches_by_an_example(intake: Intake, command: tu
 def test_help_is_there_at_once() -> None:
     def seconds() -> float:
         start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "console.main", "--help"], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "console.cli.main", "--help"], check=True, capture_output=True)
         return time.monotonic() - start
 
     heavy = """if True:
         import sys
-        from console.main import cli
+        from console.cli.main import cli
         cli(["--help"], standalone_mode=False)
         print("HEAVY", sorted({"sqlalchemy", "rich", "rq", "flask", "parsers", "workflow"} & set(sys.modules)))
     """

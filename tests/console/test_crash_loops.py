@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from console import running
-from console.end_recorder import EndRecorder
-from console.house_data import status_data
-from console.running import Progress, opened
-from console.show import process_state
-from console.supervisor import Supervisor
+from console.presenters.house_data import status_data
+from console.presenters.terminal import process_state
+from console.runtime import lifecycle
+from console.runtime.crash_recorder import EndRecorder
+from console.runtime.lifecycle import Progress, opened
+from console.runtime.supervisor import Supervisor
 from tests.house import HandClock
 from tests.web import at_desk
 from workflow.context import House, open_house
@@ -126,15 +126,15 @@ def test_ends_that_could_not_be_written_are_written_with_the_next_one(
 def test_a_process_whose_loop_hangs_at_an_item_says_no_longer_that_it_is_alive(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(lifecycle, "BEAT_SECONDS", 0.02)
     progress = Progress()
     with opened(house.settings, "folder", progress) as (other, _):
         until(lambda: "folder" in status.report(other).seen)
-        monkeypatch.setattr(running, "STALLED_SECONDS", -1.0)
+        monkeypatch.setattr(lifecycle, "STALLED_SECONDS", -1.0)
         time.sleep(0.1)  # a beat that had begun ends
         before = status.report(other).seen["folder"]
         time.sleep(0.2)
         assert status.report(other).seen["folder"] == before
-        monkeypatch.setattr(running, "STALLED_SECONDS", 900.0)
+        monkeypatch.setattr(lifecycle, "STALLED_SECONDS", 900.0)
         progress.made()
         until(lambda: status.report(other).seen["folder"] > before)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 import parsers
-from console import show, show_replay, times
+from console.presenters import show_replay, terminal, times
 from ingest import intake as door
 from ingest.processing import parser_pool
 from ingest.processing.process import read_waiting
@@ -355,7 +355,7 @@ def test_on_a_terminal_an_original_drives_nothing(intake: Intake, tmp_path: Path
 def on_a_terminal(*args: str, answer: bytes = b"") -> str:
     """Run the command for real, with a terminal on every side; what stood on it."""
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "console.main", *args]
+    command = [sys.executable, "-m", "console.cli.main", *args]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
         os.close(theirs)
         os.write(ours, answer)
@@ -406,9 +406,9 @@ def test_a_new_item_is_shown_by_what_it_says(intake: Intake, at_home: House, tmp
 
 
 def test_of_very_many_tickets_the_first_and_the_last_are_named() -> None:
-    assert show.numbers([]) == "–"
-    assert show.numbers([3, 4]) == "3, 4"
-    assert show.numbers(list(range(1, 2701))) == "1 … 2700 (2700)"
+    assert terminal.numbers([]) == "–"
+    assert terminal.numbers([3, 4]) == "3, 4"
+    assert terminal.numbers(list(range(1, 2701))) == "1 … 2700 (2700)"
 
 
 @pytest.fixture

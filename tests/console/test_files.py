@@ -5,7 +5,7 @@ import base64
 import pytest
 from sqlalchemy import select
 
-from console.pages.files import kind_of
+from console.pages.tickets.files import kind_of
 from parsers.item import Attachment
 from tests.house import audited, mail, ticket_of
 from tests.web import Desk, at_desk

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from console.web.app import create
+from console.app import create
 from parsers.item import Address
 from tests.console.command import Intake
 from tests.console.test_api import Program

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from console.pages.kept_forms import TYPED
-from console.web import asking
+from console.pages.saved_forms import TYPED
+from console.web import request
 from tests.house import HandClock, company, counted, ticket_of
 from tests.web import PASSWORD, Desk, at_desk, invited
 from workflow.accounts import saved_forms
@@ -42,7 +42,7 @@ def kept_rules(app: Flask) -> list[Rule]:
         for r in forms(app)
         if r.endpoint not in NO_ACCOUNT | OWN_ANSWER
         and not r.endpoint.startswith("security.")
-        and not hasattr(app.view_functions[r.endpoint], asking.BY_SCRIPT)
+        and not hasattr(app.view_functions[r.endpoint], request.BY_SCRIPT)
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_token_that_is_too_old_while_signed_in_shows_the_form_again(house: Hou
 
 def test_what_a_script_asks_is_answered_by_a_status_and_not_kept(house: House, desk: Desk, clock: HandClock) -> None:
     app = desk.client.application
-    scripted = [r for r in forms(app) if hasattr(app.view_functions[r.endpoint], asking.BY_SCRIPT)]
+    scripted = [r for r in forms(app) if hasattr(app.view_functions[r.endpoint], request.BY_SCRIPT)]
     assert {r.endpoint for r in scripted} == {"ticket.pulse", "answer.draft"}
     let_go(desk, clock)
     for rule in scripted:

@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 from sqlalchemy import select
 
-from console.faults import UNREADABLE
+from console.errors import UNREADABLE
 from ingest.intake import Arrival, Transport
 from ingest.intake import Intake as Door
 from ingest.processing.process import read_waiting

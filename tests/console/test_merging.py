@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from console.web.app import create
+from console.app import create
 from parsers.item import Address
 from tests.console.command import Intake
 from tests.console.test_answer import do as answer_do

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 from sqlalchemy import select
 
-from console import exporting
-from console.exporting import COLUMNS, TEXT, chosen, csv_bytes, rows
+from console import exports
+from console.exports import COLUMNS, TEXT, chosen, csv_bytes, rows
 from ingest.crm_import.run import Wanted, apply
 from parsers.crm_export.table import FORMULA, escape, unescape
 from tests.console.command import Intake
@@ -133,7 +133,7 @@ def test_subject_and_text_leave_only_where_asked_for(house: House) -> None:
 
 
 def test_every_page_of_a_view_is_in_the_file(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "PAGE", 2)
+    monkeypatch.setattr(exports, "PAGE", 2)
     numbers = [ticket_of(house) for _ in range(5)]
     complete(house, numbers[3])
     assert [row["Ticket number"] for row in table(exported(house))] == [str(n) for n in numbers]
@@ -142,7 +142,7 @@ def test_every_page_of_a_view_is_in_the_file(house: House, monkeypatch: pytest.M
 
 
 def test_so_many_tickets_are_in_memory_as_fill_a_page(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "PAGE", 2)
+    monkeypatch.setattr(exports, "PAGE", 2)
     for _ in range(7):
         ticket_of(house)
     with house.store.reading() as session:

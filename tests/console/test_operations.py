@@ -13,9 +13,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import event, select, update
 
-from console.house_data import status_data
-from console.operations_data import with_links
-from console.web.app import create
+from console.app import create
+from console.presenters.house_data import status_data
+from console.presenters.operations import with_links
 from ingest.column_mapping.apply import keep, opened
 from ingest.column_mapping.propose import Said, sheets
 from ingest.intake import Arrival, Intake, Transport

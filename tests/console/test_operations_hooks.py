@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from console import hook_data, metrics
-from console.house_data import status_data
+from console.presenters import webhooks
+from console.presenters.house_data import status_data
+from console.web import metrics
 from tests.console.command import Intake
 from tests.house import HandClock, Woken, deliver, mail
 from tests.web import at_desk
@@ -130,15 +131,15 @@ def test_a_removed_one_is_off_and_is_not_told_again(house: House, deaf: str) -> 
 def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counted(any_house: House, deaf: str) -> None:
     for path in ("a", "b"):
         hooked(any_house, f"http://{deaf}/{path}", Event.OPENED)
-    for n in range(hook_data.MOST + 2):
+    for n in range(webhooks.MOST + 2):
         deliver(any_house, mail(f"claim {n}"))
     with any_house.store.transaction() as session:
         last = select(HookEvent.id).where(HookEvent.hook_id == 1).order_by(HookEvent.id.desc()).limit(1)
         given_up = update(HookEvent).where(HookEvent.id.in_(last)).values(state=TellState.GIVEN_UP)
         session.execute(given_up)
     with any_house.store.reading() as session:
-        first, second = hook_data.shown(session, whole=True)
-    assert [len(one.events) for one in (first, second)] == [hook_data.MOST] * 2
+        first, second = webhooks.shown(session, whole=True)
+    assert [len(one.events) for one in (first, second)] == [webhooks.MOST] * 2
     assert (first.events[0].state, first.given_up, first.waiting, first.more) == (TellState.GIVEN_UP, 1, 11, 2)
     assert [e.id for e in second.events] == sorted(e.id for e in second.events)
     assert "… and 2 more." in at_desk(any_house, Role.AUDITOR).get(PAGE).text

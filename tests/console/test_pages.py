@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from console.web.app import create
+from console.app import create
 from tests.house import complete, contact, counted, mail, ticket_of
 from workflow.context import House
 from workflow.mail.compose import STATUS, SURVEY

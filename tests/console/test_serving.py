@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask, request
 
-from console import serving
+from console.runtime import http_server
 
 SECONDS = 0.5  # for a request
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n"
@@ -18,11 +18,11 @@ HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n"
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where an app answers with the length of what it was sent."""
-    monkeypatch.setattr(serving, "REQUEST_SECONDS", SECONDS)
-    monkeypatch.setattr(serving, "SLOWEST", 100)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", SECONDS)
+    monkeypatch.setattr(http_server, "SLOWEST", 100)
     app = Flask(__name__)
     app.post("/")(lambda: str(len(request.get_data())))
-    server = serving.server(app, "localhost:0", 1000)
+    server = http_server.server(app, "localhost:0", 1000)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield server.effective_port if hasattr(server, "effective_port") else server.effective_listen[0][1]

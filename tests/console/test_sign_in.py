@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from console.web import asking
-from console.web.accounts import LOCKED, MOST_FAILURES
-from console.web.app import create
-from console.web.sign_in import LIBRARY
+from console.app import create
+from console.web import request
+from console.web.auth import LIBRARY
+from console.web.auth_accounts import LOCKED, MOST_FAILURES
 from tests.house import HandClock
 from tests.web import PASSWORD, Desk, at_desk, invited
 from workflow.accounts import invitations
@@ -145,7 +145,7 @@ def test_nobody_is_sent_to_another_site(ann: Desk) -> None:
 def test_every_view_says_who_may_use_it(house: House) -> None:
     app = create(house)
     theirs = ("static", "bootstrap.", f"{LIBRARY}.")
-    silent = [n for n, v in app.view_functions.items() if not n.startswith(theirs) and not hasattr(v, asking.RIGHT)]
+    silent = [n for n, v in app.view_functions.items() if not n.startswith(theirs) and not hasattr(v, request.RIGHT)]
     assert not silent
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from console.web.single_sign_on import FAILED, NOBODY
+from console.web.auth_oidc import FAILED, NOBODY
 from tests.house import HandClock
 from tests.issuer import ANN, Issuer, issuing, with_issuer
 from tests.web import Desk

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from console.web.app import create
+from console.app import create
 from parsers.item import Address, Format, InboundItem
 from tests.house import (
     HandClock,

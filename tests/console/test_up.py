@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.demo_doors import free_ports
-from console.main import PLACES
-from console.processes import PROCESSES
+from console.cli.main import PLACES
+from console.demo.channels import free_ports
+from console.runtime.processes import PROCESSES
 
 ROOT = Path(__file__).parents[2]
-INTAKE = (sys.executable, "-m", "console.main")
+INTAKE = (sys.executable, "-m", "console.cli.main")
 
 
 def wait(ready: Callable[[], object], seconds: float = 90) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from sqlalchemy import select
 
-from console.house_data import status_data
+from console.presenters.house_data import status_data
 from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import Door, Pace, read_all
 from ingest.imap.unfetched import settle

@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from console.house_data import status_data
+from console.presenters.house_data import status_data
 from ingest.formstack.api import (
     AWAY,
     BUSY,

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
-from console.house_data import status_data
+from console.presenters.house_data import status_data
 from ingest.folder import watcher as folder_module
 from ingest.folder.watcher import IDENTITY, Folder, identity, serve
 from ingest.intake import Arrival, Intake, Transport

@@ -18,7 +18,7 @@ from imapclient.exceptions import LoginError
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from console.running import stopping
+from console.runtime.lifecycle import stopping
 from ingest.imap import connection as imap_connection
 from ingest.imap import reader
 from ingest.imap.connection import RefusedError

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from console.house_data import status_data
+from console.presenters.house_data import status_data
 from ingest.imap import reader as imap_reader
 from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import Checkpoint

@@ -26,8 +26,8 @@ from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
-from console.house_data import status_data
-from console.main import cli
+from console.cli.main import cli
+from console.presenters.house_data import status_data
 from ingest import intake as intake_module
 from ingest.formstack.spool import SPOOL, Spool, drain
 from ingest.intake import Arrival, Intake, Transport

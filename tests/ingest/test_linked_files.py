@@ -12,8 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from console import metrics
-from console.house_data import status_data
+from console.presenters.house_data import status_data
+from console.web import metrics
 from ingest.intake import Arrival, Intake, Transport
 from ingest.linked_files import fetch as linked_files_fetch
 from ingest.linked_files.download import Bounds, Fetched, NotFetchedError, fetch

@@ -8,9 +8,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import OperationalError
 
-from console import metrics
-from console.house_data import status_data
-from console.show import left as in_words
+from console.presenters.house_data import status_data
+from console.presenters.terminal import left as in_words
+from console.web import metrics
 from ingest.imap.oauth2 import TokenRefusedError, Tokens
 from ingest.imap.token_store import StoredGrant
 from tests.house import HandClock, Steady

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from console import parse_output
+from console.cli import parse_output
 from parsers.item import Address, InboundItem, ParseError
 from parsers.mail import message
 from parsers.mail.syntax import transfer_encoding

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console import tickets_command
+from console.cli import tickets_command
 from tests.house import HandClock, complete, mail, reach, row, staff, ticket_of
 from workflow.context import House
 from workflow.models.core import Staff, Ticket

@@ -1,0 +1,119 @@
+"""The app that faces people: the desk behind sign-in, and the customers' pages behind signed links."""
+
+from pathlib import Path
+from typing import cast
+
+from flask import Flask, Response, current_app, render_template, request
+from flask_bootstrap import Bootstrap5
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException, Unauthorized
+from werkzeug.wrappers import Response as AnyResponse
+
+from console.api import endpoint as api
+from console.pages import account, automated, customers, dashboard, people, saved_forms, tokens
+from console.pages.admin import canned_responses, column_mapping, deliveries, overview, staff, webhooks
+from console.pages.tickets import answer, files, queue, saved_views, tasks, ticket
+from console.web import api_errors, auth, filters
+from console.web import request as web_request
+from workflow.context import House
+from workflow.runtime import log
+
+PARTS = (
+    customers, queue, automated, saved_views, account, dashboard, ticket, files, people, tasks,
+    overview, deliveries, webhooks, column_mapping, staff, answer, canned_responses, tokens, saved_forms,
+)  # fmt: skip
+FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+WORDS = {
+    400: (
+        "Bad request",
+        "The page could not read what was sent, and nothing was changed. Go back, load the page again and repeat it.",
+    ),
+    401: ("Sign in first", "You have been signed out, and nothing was changed. Sign in and repeat it."),
+    403: ("Not allowed", "Your role does not have this right. An admin can change that."),
+    404: ("Not found", "There is nothing here, or no longer. If a link in our mail brought you here, copy all of it."),
+    405: (
+        "This page does not accept that kind of request",
+        "Nothing was changed. Open the page from the menu and use its buttons.",
+    ),
+    413: ("Too large", "What was sent is larger than a mail can be."),
+    429: ("Too often", "Wait a minute, then try again."),
+}
+
+
+def create(house: House) -> Flask:
+    """The app over a house. Nothing is shown without a right or a signed link; nothing is changed by GET."""
+    console = Path(__file__).parent
+    app = Flask("console", root_path=str(console))
+    app.config.update(
+        MAX_CONTENT_LENGTH=FORM_LIMIT,
+        MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,
+        BOOTSTRAP_SERVE_LOCAL=True,
+        SEND_FILE_MAX_AGE_DEFAULT=3600,
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    Bootstrap5(app)
+    web_request.attach(app, house)
+    filters.attach(app)
+    auth.attach(app, house)
+    for part in PARTS:
+        app.register_blueprint(part.pages)
+    auth.csrf.exempt(customers.pages)
+    api.attach(app, house)
+    auth.csrf.exempt(api.part)  # no cookie opens it, so no other site can use one
+    app.register_error_handler(CSRFError, _too_late)
+    app.register_error_handler(Exception, _answer)
+    app.after_request(_guarded)
+    app.after_request(saved_forms.forget_sent)
+    return app
+
+
+def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
+    """Answer a form that fits no session: keep what was typed; refuse it if it is not ours."""
+    signed_out = isinstance(error, CSRFError) and error.description == auth.SIGNED_OUT
+    if request.path.startswith("/api/"):
+        return api_errors.answer(error)
+    refused = Unauthorized() if signed_out or _asked_by_script() else error
+    return saved_forms.keep() or _answer(refused)
+
+
+def _asked_by_script() -> bool:
+    return hasattr(current_app.view_functions.get(request.endpoint or ""), web_request.BY_SCRIPT)
+
+
+def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
+    """Fixed words for every fault: nothing of the inside."""
+    if request.path.startswith("/api/"):
+        return api_errors.answer(error)
+    if isinstance(error, HTTPException):
+        if error.response is not None:
+            return cast("Response", error.response)
+        code = error.code or 500
+        if code < 400:  # noqa: PLR2004  # redirects come as exceptions, too
+            return cast("Response", error.get_response())
+        title, text = WORDS.get(code, ("That did not work", "Go back and try once more."))
+        return render_template("error.html", title=title, text=text), code
+    log.fault("console", error)
+    text = "Something went wrong on our side. Nothing was changed. Please try again."
+    return render_template("error.html", title="An error of ours", text=text), 500
+
+
+def _guarded(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", POLICY)
+    for name, value in HEADERS.items():
+        if not (name == "Cache-Control" and request.endpoint in {"static", "bootstrap.static"}):
+            response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    return response

@@ -1,0 +1,1 @@
+"""The `intake` command: one module a group of commands."""

@@ -1,0 +1,151 @@
+"""Commands that look after the house: status, ledger, migrate, process, backup, restore."""
+
+from pathlib import Path
+
+import click
+
+from console import bootstrap
+from console.errors import Fault
+from console.presenters import terminal
+
+
+@click.command()
+@click.option(
+    "--evidence",
+    is_flag=True,
+    help="Print the signs of automatic mail instead, and what happens on which of them.",
+)
+def process(*, evidence: bool) -> None:
+    r"""Print the process: stages, mails, deadlines.
+
+    \b
+    Example:  intake process > process.md
+              intake process --evidence     what is taken for automatic mail, and why
+
+    These are the tables the program works by, in Markdown; the README shows the same.
+    """
+    from parsers.mail.evidence import markdown as evidence_tables
+    from workflow.process import markdown
+
+    click.echo(evidence_tables() if evidence else markdown())
+
+
+@click.command()
+def migrate() -> None:
+    r"""Bring the database to this program's newest schema.
+
+    \b
+    Example:  intake migrate
+
+    Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it by itself; on
+    servers run it before the processes of a new version start.
+    """
+    from workflow.database.engine import migrate as bring
+    from workflow.settings.settings import load
+
+    settings = load()
+    with bootstrap.locked(settings.home / "migrate.lock"):
+        bring(settings.database)
+    click.echo("The database is up to date. Next: `intake up`, or the processes of the Procfile.", err=True)
+
+
+@click.command()
+@bootstrap.as_json
+@click.pass_context
+def status(ctx: click.Context, *, json_wanted: bool) -> None:
+    r"""Show doors, processes, backlog and what needs a person.
+
+    \b
+    Example:  intake status
+              intake status --json || page-somebody
+
+    Exit code 1 if something needs a person; the last lines then say what to do.
+    """
+    from console.presenters.house_data import status_data
+
+    with bootstrap.house() as house:
+        found = status_data(house)
+    if json_wanted:
+        terminal.json_object(found)
+    else:
+        terminal.status(found)
+    ctx.exit(0 if found["ok"] else 1)
+
+
+@click.command()
+@bootstrap.as_json
+@click.pass_context
+def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
+    r"""Prove that nothing is lost.
+
+    What was received against what has become of it.
+
+    \b
+    Example:  intake ledger
+
+    received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door. Counted are
+    items: a mail is one, a workbook as many as it has messages (one until it has been read).
+
+    For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank; `intake delivery ID`
+    says where they stand.
+
+    Exit code 1 if it does not add up.
+    """
+    from workflow.operations.ledger import balance
+
+    with bootstrap.house() as house, house.store.reading() as session:
+        found = balance(session)
+    if json_wanted:
+        terminal.json_object(found.as_dict())
+    else:
+        terminal.ledger(found)
+    ctx.exit(0 if found.adds_up else 1)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def backup(file: Path) -> None:
+    r"""Write everything but secrets into one tar FILE.
+
+    \b
+    Example:  intake backup /backups/intake-monday.tar
+
+    Works while everything runs. What customers sent is sealed in it, and the key that opens it is NOT in it: keep
+    secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try `intake restore` elsewhere.
+    """
+    from workflow.operations.backup import NO_SECRETS, BackupError, write
+    from workflow.settings.settings import load
+
+    settings = load()
+    bootstrap.ensure_migrated(settings)
+    try:
+        with terminal.progress("blobs") as step:
+            count = write(settings, file, step)
+    except BackupError as error:
+        raise Fault(str(error), 1) from None
+    click.echo(f"{file}: the database and {count} blobs. {NO_SECRETS}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--force", is_flag=True, help="Overwrite a database that holds tickets.")
+def restore(file: Path, *, force: bool) -> None:
+    r"""Put a backup back: database and blobs.
+
+    \b
+    Example:  INTAKE_HOME=/srv/intake intake restore /backups/intake-monday.tar
+
+    Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes first. Put the key
+    file back too: without it nothing customers sent can be opened.
+    """
+    from workflow.operations.backup import BackupError, read
+    from workflow.settings.settings import load
+
+    try:
+        with terminal.progress("blobs") as step:
+            done = read(load(), file, step, force=force)
+    except BackupError as error:
+        raise Fault(str(error), 1) from None
+    for line in done:
+        click.echo(line)
+    click.echo("Next: `intake status`, then `intake ledger`.")

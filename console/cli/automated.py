@@ -1,0 +1,53 @@
+"""`intake automated`: mail that is on no ticket, and making one of it."""
+
+import click
+
+from console import bootstrap
+from console.cli.numbered_group import Numbered
+from console.presenters import terminal
+
+
+@click.group(cls=Numbered, invoke_without_command=True, subcommand_metavar="[ID ticket]")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@bootstrap.as_json
+@click.pass_context
+def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
+    r"""List mail that is on no ticket: reports about mail that is not ours.
+
+    \b
+    Example:  intake automated              what there is, and why it is no ticket
+              intake automated 3 ticket     make a ticket of it, as of a person's mail
+
+    Nothing here waits for an answer; everything can be read.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from console.presenters.automated import row
+    from workflow.filing import automated_mail
+
+    with bootstrap.house() as house, house.store.reading() as session:
+        found = [row(mail) for mail in automated_mail.page(session, limit=limit)]
+    if json_wanted:
+        for one in found:
+            terminal.json_line(one)
+        return
+    for one in found:
+        click.echo(f"{one['id']} · {one['at']} · {one['from'] or 'no sender'} · {one['subject']}")
+        click.echo(f"    {one['reason']} ({', '.join(one['signs'])}); delivery {one['delivery']}")
+    if not found:
+        click.echo("No automated mail: everything that came in is on a ticket.")
+
+
+@automated.command("ticket")
+@bootstrap.acting
+@click.pass_obj
+def make_ticket(number: int, *, actor: str) -> None:
+    r"""Make a ticket of it, as of a person's mail; prints the ticket's number.
+
+    \b
+    Example:  intake automated 3 ticket
+    """
+    from ingest.replay.automated_mail import make_ticket as file_as_ticket
+
+    with bootstrap.house() as house:
+        click.echo(file_as_ticket(house, number, by=actor))

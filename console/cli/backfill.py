@@ -1,0 +1,117 @@
+"""intake backfill: the process that pulls forms, or one pull now."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import click
+
+from console import bootstrap
+from console.errors import TRY_AGAIN, UNUSABLE, Fault
+from console.presenters import terminal
+
+if TYPE_CHECKING:
+    from ingest.formstack.backfill import Backfill
+
+NOTHING_TO_PULL_WITH = (
+    "there is nothing to pull with: make an API token at Formstack, of a person who may read the forms, and set "
+    "INTAKE_FORMSTACK_TOKEN"
+)
+DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Pull now, say what was found, and end.")
+@click.option("--since", type=click.DateTime(DATES), help="With --once: from here on, in INTAKE_TIME_ZONE.")
+@click.option("--form", "forms", multiple=True, metavar="ID", help="With --once: this form only; repeat for more.")
+@click.option("--forms", "listing", is_flag=True, help="List the account's forms, and which of them are pulled.")
+def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], listing: bool) -> None:
+    r"""Pull form submissions that no webhook brought.
+
+    From Formstack's API, with INTAKE_FORMSTACK_TOKEN; every INTAKE_BACKFILL_SECONDS until SIGTERM or Ctrl-C.
+
+    \b
+    Example:  intake backfill
+              intake backfill --once --since 2026-03-01
+              intake backfill --forms
+
+    Pulled are the forms of intake.toml ([form.ID]) and those the webhook has brought something from. What is here
+    already is looked at and left alone; what is new becomes a ticket like any other, with its notice.
+
+    Without a token the process waits; --once then exits with 78. Exit code 75: not everything could be pulled just now,
+    try again. Next: `intake tickets`.
+    """
+    if not once and (since or forms):
+        raise click.UsageError("--since and --form go with --once")
+    if listing:
+        _list()
+    elif once:
+        _once(since, forms)
+    else:
+        from console.cli.processes import run
+
+        run("backfill")
+
+
+def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
+    from ingest.formstack.api import Api
+    from ingest.formstack.backfill import NO_FORM, Backfill
+    from ingest.intake import Intake
+
+    with bootstrap.house() as house:
+        _insist_on_token(house.settings.formstack_token.get_secret_value())
+        begin = since and since.replace(tzinfo=ZoneInfo(house.settings.time_zone))
+        with Api(house.settings, house.clock, _rest) as api:
+            pulling = Backfill(house, Intake(house).accept, api)
+            wanted = list(forms) or pulling.forms()
+            if not wanted:
+                raise Fault(NO_FORM, UNUSABLE)
+            faults = [fault for form in wanted if (fault := _pull(pulling, form, begin))]
+    if faults:
+        raise Fault("not everything was pulled", max(faults))
+
+
+def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
+    """Pull one form and say what came of it; the exit code if something was in the way, else 0."""
+    from ingest.formstack.api import ApiError
+
+    try:
+        with terminal.progress(f"form {form}") as step:
+            found = pulling.pull(form, since, step)
+    except ApiError as error:
+        click.echo(f"form {form}: {error.words}", err=True)
+        return UNUSABLE if error.lasting else TRY_AGAIN
+    click.echo(f"form {form}: {found.looked} looked at, {found.new} new")
+    return 0
+
+
+def _list() -> None:
+    from ingest.formstack.api import Api, ApiError
+    from ingest.formstack.backfill import Backfill
+    from ingest.intake import Intake
+
+    with bootstrap.house() as house:
+        _insist_on_token(house.settings.formstack_token.get_secret_value())
+        with Api(house.settings, house.clock, _rest) as api:
+            pulled = set(Backfill(house, Intake(house).accept, api).forms())
+            try:
+                rows = [(number, "pulled" if number in pulled else "–", name) for number, name in api.forms()]
+            except ApiError as error:
+                raise Fault(error.words, UNUSABLE if error.lasting else TRY_AGAIN) from None
+    terminal.screen().print(terminal.table(("form", "backfill", "name"), rows))
+    click.echo("To pull one that is not, write [form.ID] into intake.toml; `backfill = false` there switches one off.")
+
+
+def _insist_on_token(token: str) -> None:
+    if not token:
+        raise Fault(NOTHING_TO_PULL_WITH, UNUSABLE)
+
+
+def _rest(seconds: float) -> bool:
+    """Wait, as Formstack asks; Ctrl-C ends it."""
+    import time
+
+    if seconds > 1:
+        click.echo(f"Formstack asks us to wait for {seconds:.0f} s …", err=True)
+    time.sleep(seconds)
+    return False

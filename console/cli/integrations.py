@@ -1,0 +1,165 @@
+"""Commands for programs: tokens by which they come in, webhooks by which they are told."""
+
+import click
+
+from console import bootstrap
+from console.presenters import terminal
+
+RIGHTS = ("read", "work", "lead", "audit", "admin")
+
+
+@click.group()
+def token() -> None:
+    r"""Tokens by which programs use the API, each for a person on the desk.
+
+    \b
+    Example:  intake token add "phone system" --for "Ann Lee" --scope read --scope work
+              intake token list
+    """
+
+
+@token.command("add")
+@click.argument("name")
+@click.option("--for", "person", metavar="USER", required=True, help="Whose rights and whose name it has.")
+@click.option("--scope", "scopes", type=click.Choice(RIGHTS), multiple=True, required=True, help="Repeat for more.")
+@bootstrap.acting
+def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> None:
+    r"""Make a token for the program NAME, and print it: it is not shown again.
+
+    \b
+    Example:  intake token add "phone system" --for "Ann Lee" --scope read --scope work
+
+    It may do no more than its person at the time of each call, and ends with them. Next: docs/api.md.
+    """
+    from workflow.accounts import api_tokens
+    from workflow.tickets.desk import owner_or_missing
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        owner = owner_or_missing(session, person)
+        _, made = api_tokens.make(session, owner, name, scopes, by=actor, now=house.clock())
+    click.echo(made)
+
+
+@token.command("list")
+@bootstrap.as_json
+def token_list(*, json_wanted: bool) -> None:
+    r"""List the tokens that are good now; never the tokens themselves, which nobody can see again.
+
+    \b
+    Example:  intake token list
+    """
+    from console.presenters.program_data import token as as_data
+    from console.presenters.times import when
+    from workflow.accounts import api_tokens
+
+    with bootstrap.house() as house, house.store.reading() as session:
+        found = [as_data(one) for one in api_tokens.of(session)]
+    if json_wanted:
+        terminal.json_object(found)
+    elif found:
+        lines = ((t["id"], t["name"], t["person"], " ".join(t["scopes"]), when(t["used_at"])) for t in found)
+        terminal.screen().print(terminal.table(("id", "program", "person", "scopes", "used"), lines))
+    else:
+        click.echo('No program has a token. Make one: intake token add "phone system" --for "Ann Lee" --scope read')
+
+
+@token.command("revoke")
+@click.argument("number", metavar="ID", type=int)
+@bootstrap.acting
+def token_revoke(number: int, actor: str) -> None:
+    r"""End the token with this number, at once and for good.
+
+    \b
+    Example:  intake token revoke 3
+    """
+    from workflow.accounts import api_tokens
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        row = api_tokens.revoke(session, number, by=actor, now=house.clock())
+    click.echo(f"{row.name}: revoked")
+
+
+@click.group()
+def hook() -> None:
+    r"""Webhooks: addresses of other systems that are told what happens to tickets, in numbers only.
+
+    \b
+    Example:  intake hook add https://crm.example/intake --event ticket.opened --event ticket.completed
+              intake hook list
+    """
+
+
+@hook.command("add")
+@click.argument("url")
+@click.option("--event", "events", multiple=True, help="What to tell; repeat for more. Default: everything.")
+@bootstrap.acting
+def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
+    r"""Tell URL from now on, and print the secret that signs: it is not shown again.
+
+    \b
+    Example:  intake hook add https://crm.example/intake --event ticket.opened --event ticket.completed
+
+    By https only. How to check the signature, and which events there are: docs/api.md.
+    """
+    from workflow.audit.webhook_events import Event
+    from workflow.webhooks import deliver
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        made, secret = deliver.add(house, session, url, events or list(Event), by=actor, now=house.clock())
+    click.echo(f"{url} is webhook {made.id}. Its secret:", err=True)
+    click.echo(secret)
+
+
+@hook.command("list")
+@bootstrap.as_json
+def hook_list(*, json_wanted: bool) -> None:
+    r"""List the webhooks: what waits for each, what was given up after two days, and why it fails.
+
+    \b
+    Example:  intake hook list
+    """
+    from console.presenters.program_data import hook as as_data
+    from console.presenters.times import when
+    from workflow.webhooks import deliver
+
+    with bootstrap.house() as house, house.store.reading() as session:
+        found = [as_data(one, counts) for one, counts in deliver.listed(session)]
+    if json_wanted:
+        terminal.json_object(found)
+    elif found:
+        lines = ((h["id"], h["url"], h["waiting"], h["given_up"], when(h["told_at"]), h["fault"]) for h in found)
+        terminal.screen().print(terminal.table(("id", "address", "waiting", "given up", "last yes", "fault"), lines))
+    else:
+        click.echo("No webhook is registered. Add one: intake hook add https://crm.example/intake")
+
+
+@hook.command("again")
+@click.argument("number", metavar="ID", type=int)
+@bootstrap.acting
+def hook_again(number: int, actor: str) -> None:
+    r"""Tell the webhook now what was given up, or what pauses between two tries.
+
+    \b
+    Example:  intake hook again 2
+    """
+    from workflow.webhooks import deliver
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        count = deliver.again(session, number, by=actor, now=house.clock())
+    click.echo(f"{count} events will be told again")
+
+
+@hook.command("remove")
+@click.argument("number", metavar="ID", type=int)
+@bootstrap.acting
+def hook_remove(number: int, actor: str) -> None:
+    r"""Tell the webhook nothing more, not even what waits.
+
+    \b
+    Example:  intake hook remove 2
+    """
+    from workflow.webhooks import deliver
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        deliver.remove(session, number, by=actor, now=house.clock())
+    click.echo("removed")

@@ -1,0 +1,129 @@
+"""The `intake` command: which commands there are, and where each of them is."""
+
+from pkgutil import resolve_name
+
+import click
+
+from console import errors
+
+SECTIONS = {  # what `intake --help` shows, in the order in which one comes to need it
+    "Run it": {
+        "up": "console.cli.up:up",
+        "demo": "console.demo.demo_command:demo",
+        "smtp": "console.cli.processes:smtp",
+        "imap": "console.cli.processes:imap",
+        "folder": "console.cli.processes:folder",
+        "webhooks": "console.cli.processes:webhooks",
+        "backfill": "console.cli.backfill:backfill",
+        "console": "console.cli.processes:console",
+        "worker": "console.cli.processes:worker",
+        "clock": "console.cli.processes:clock",
+    },
+    "Put things in": {
+        "parse": "console.cli.parse:parse",
+        "deliver": "console.cli.deliveries:deliver",
+        "import": "console.cli.crm_import:import_",
+    },
+    "Work on tickets": {
+        "tickets": "console.cli.tickets_command:tickets",
+        "ticket": "console.cli.tickets:ticket",
+        "automated": "console.cli.automated:automated",
+        "export": "console.cli.export:export",
+        "process": "console.cli.admin:process",
+    },
+    "Who is who": {
+        "user": "console.cli.people:user",
+        "company": "console.cli.people:company",
+    },
+    "Programs": {
+        "token": "console.cli.integrations:token",
+        "hook": "console.cli.integrations:hook",
+    },
+    "Look after it": {
+        "status": "console.cli.admin:status",
+        "deliveries": "console.cli.deliveries:deliveries",
+        "delivery": "console.cli.deliveries:delivery",
+        "replay": "console.cli.replay:replay",
+        "dismiss": "console.cli.deliveries:dismiss",
+        "map": "console.cli.column_mapping:map_",
+        "profiles": "console.cli.column_mapping:profiles",
+        "ledger": "console.cli.admin:ledger",
+        "migrate": "console.cli.admin:migrate",
+        "backup": "console.cli.admin:backup",
+        "restore": "console.cli.admin:restore",
+    },
+}
+PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
+
+
+def verbatim(command: click.Command) -> click.Command:
+    r"""Have click keep the lines of examples: docstrings say `\b` in two characters, click wants the one."""
+    command.help = (command.help or "").replace("\\b", "\b")
+    for sub in command.commands.values() if isinstance(command, click.Group) else ():
+        verbatim(sub)
+    return command
+
+
+class Intake(click.Group):
+    """Commands are imported when they are called for, and what goes wrong in them is told in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the sections."""
+        del ctx
+        return list(PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now; None if there is none."""
+        del ctx
+        if cmd_name not in PLACES:
+            return None
+        command = resolve_name(PLACES[cmd_name])
+        assert isinstance(command, click.Command)
+        return verbatim(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section."""
+        for section, names in SECTIONS.items():
+            found = [
+                (name, command.get_short_help_str(90)) for name in names if (command := self.get_command(ctx, name))
+            ]
+            with formatter.section(section):
+                formatter.write_dl(found)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a fault we have words for is told by them, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            told = errors.told(error)
+            if told is None:
+                raise
+            raise told from None
+
+
+HELP = """Customers' mail, forms, secure messages and calls become billing-support tickets.
+
+\b
+Try it:   intake up               everything, on this machine
+          intake demo             one of each kind, through the real doors
+Then:     intake tickets          what waits for an owner
+          intake ticket 1         one of them
+          intake ticket 1 --help  what can be done with it
+
+Every command has a --help with an example.
+"""
+
+
+@click.group(cls=Intake, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="support-intake", prog_name="intake")
+def cli() -> None:
+    """The group; its help is above, where click sees the control character that keeps lines as they are."""
+
+
+def main() -> None:
+    """The entry point of the `intake` script."""
+    cli(prog_name="intake")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`intake parse`: what the parsers make of files. Stores nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from console import bootstrap, errors
+from console.presenters import terminal
+
+if TYPE_CHECKING:
+    from parsers.item import Format, SheetCounts
+    from parsers.options import Options
+
+KINDS = ("mail", "formstack", "secure-message", "reply")
+STEP = 100  # items between two moves of the bar
+Line = dict[str, object]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--html", is_flag=True, help="With reply: the files are HTML, not text.")
+@bootstrap.as_json
+@click.pass_context
+def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool) -> None:
+    r"""Show what the parsers make of files; stores nothing.
+
+    \b
+    Example:  intake parse mail *.eml --json | jq -r .subject
+              intake parse secure-message export.xlsx
+              intake parse reply --html body.html --json
+
+    With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file, or a row of
+    one, could not be read; its line has `error`. Workbooks are read by the profiles there are (`intake profiles`).
+    What is no request in a workbook (headings, titles, footers, blank rows) is counted on standard error.
+    Next: `intake deliver` puts a file through the door.
+    """
+    if html and kind != "reply":
+        raise click.UsageError("--html goes with `parse reply` only")
+    reader = _reply_reader(html=html) if kind == "reply" else _item_reader(kind)
+    bad = 0
+    with terminal.progress("files" if len(files) > 1 else "items") as step:
+        for number, file in enumerate(files, 1):
+            for done, line in enumerate(_lines(file, reader), 1):
+                bad += bool(line.get("error"))
+                terminal.json_line(line) if json_wanted else _readable(line)
+                if len(files) == 1 and done % STEP == 0:
+                    step(done, None)
+            step(number, len(files))
+    ctx.exit(errors.UNREADABLE if bad else 0)
+
+
+Reader = Callable[[str, bytes], Iterator[Line]]
+
+
+def _lines(file: Path, reader: Reader) -> Iterator[Line]:
+    """The lines of a file as it is read, or the one that says why not. One bad file never stops the others."""
+    from console.cli.parse_output import error_line
+    from parsers.item import ParseError
+
+    try:
+        yield from reader(str(file), file.read_bytes())
+    except ParseError as error:
+        yield error_line(str(file), str(error))
+    except OSError as error:
+        yield error_line(str(file), error.strerror or type(error).__name__)
+    except Exception as error:  # noqa: BLE001  # a bug of the parser must cost the one file, and be seen
+        yield error_line(str(file), f"an error of ours ({type(error).__name__}): please report it")
+
+
+def _item_reader(kind: str) -> Reader:
+    import parsers
+    from console.cli import parse_output
+    from parsers.item import Format, RejectedRow
+
+    as_line = parse_output.mail_line if kind == "mail" else parse_output.item_line
+    told = _options(Format(kind))
+
+    def reader(file: str, raw: bytes) -> Iterator[Line]:
+        stream = parsers.stream(Format(kind), raw, told)
+        for one in stream:
+            yield parse_output.rejected_line(file, one) if isinstance(one, RejectedRow) else as_line(file, one)
+        _report_sheets(file, parsers.sheets_read(stream))
+
+    return reader
+
+
+def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
+    """Say on standard error what the rows of a workbook's sheets were read as.
+
+    Scripts take the lines of items from standard output.
+    """
+    if counts:
+        from workflow.filing.sheet_counts import in_words
+
+        for one in counts:
+            click.echo(terminal.visible(f"{file}, {one.sheet or 'the table'}: {in_words(one)}"), err=True)
+
+
+def _options(form: "Format") -> "Options":
+    """What the house says of its workbooks, as far as it can be had: this command needs no house and makes none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ingest.parser_options import of_settings, options
+    from parsers.item import Format
+    from parsers.options import PLAIN
+    from workflow.settings.settings import SettingsError, load
+
+    if form is not Format.SECURE_MESSAGE:
+        return PLAIN
+    try:
+        settings = load()
+    except SettingsError:
+        return PLAIN
+    url = make_url(settings.database)
+    if not url.drivername.startswith("sqlite") or Path(url.database or "").is_file():  # asking SQLite makes a file
+        with suppress(SQLAlchemyError, errors.Fault, OSError), bootstrap.house() as house:
+            return options(house, form)
+    return of_settings(settings)
+
+
+def _reply_reader(*, html: bool) -> Reader:
+    from console.cli import parse_output
+    from parsers.mail.replies import extract
+
+    newest = extract.newest_html if html else extract.newest
+    return lambda file, raw: iter([parse_output.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))])
+
+
+def _readable(line: Line) -> None:
+    """Print an item for a person: what is there, a line a field, the text last."""
+    if line.get("error"):
+        where = f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""
+        click.echo(terminal.visible(f"{line['file']}{where}: {line['error']}"), err=True)
+        return
+    out = terminal.screen()
+    out.print(f"[bold]{terminal.safe(line['file'])}[/bold]")
+    texts = ("text", "body_text", "reply_text")
+    for key, value in line.items():
+        if value and key not in {"file", "html", "plain", "body_html", "body_plain", *texts}:
+            out.print(f"  {key}: {terminal.safe(_told(value))}")
+    for key in texts:
+        if line.get(key):
+            out.print(f"  [dim]{key}[/dim]\n{terminal.safe(line[key])}", soft_wrap=True)
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k}={v}" for k, v in value.items() if v not in {None, "", False})
+    return ", ".join(_told(v) for v in value) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,162 @@
+"""Commands that put people and companies on record."""
+
+import click
+
+from console import bootstrap
+from console.presenters import terminal
+
+ROLES = ("agent", "lead", "admin", "auditor")
+
+
+@click.group()
+def user() -> None:
+    r"""People on the desk, who own tickets and get tasks.
+
+    \b
+    Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
+              intake user link "Ann Lee"
+              intake user list
+    """
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What they may do.")
+@click.option("--email", default="", help="Where mail reaches them; mail from it may join any ticket.")
+@bootstrap.acting
+def user_add(name: str, role: str, email: str, actor: str) -> None:
+    r"""Put NAME on the desk, or change the role and address of who is on it.
+
+    \b
+    Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
+
+    Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign "Ann Lee"`.
+    """
+    from workflow.accounts import accounts
+    from workflow.customers import directory
+    from workflow.models.states import Role
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        now, person = house.clock(), directory.staff_named(session, name)
+        if person is None:
+            person, token = accounts.add(session, name, email, Role(role), by=actor, now=now)
+        else:
+            accounts.change(session, person.id, Role(role), email or person.email, by=actor, now=now)
+            person, token = accounts.link(session, person.id, by=actor, now=now)
+    click.echo(f"{person.name} is on the desk as {role}. To sign in: {house.settings.public_url}/join/{token}")
+
+
+@user.command("link")
+@click.argument("name")
+@bootstrap.acting
+def user_link(name: str, actor: str) -> None:
+    r"""Make a link by which NAME makes an account, or a new password.
+
+    \b
+    Example:  intake user link "Ann Lee"
+
+    It works once, within a day. A new password ends their other sessions and any lock-out.
+    """
+    from workflow.accounts import accounts
+    from workflow.tickets.desk import owner_or_missing
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        person = owner_or_missing(session, name)
+        _, token = accounts.link(session, person.id, by=actor, now=house.clock())
+    click.echo(f"{house.settings.public_url}/join/{token}")
+
+
+@user.command("list")
+@bootstrap.as_json
+def user_list(*, json_wanted: bool) -> None:
+    r"""List who is on the desk.
+
+    \b
+    Example:  intake user list
+    """
+    from sqlalchemy import select
+
+    from console.presenters import customers
+    from workflow.models.core import Staff
+
+    with bootstrap.house() as house, house.store.reading() as session:
+        people = session.scalars(select(Staff).order_by(Staff.name))
+        found = [customers.person(p) for p in people]
+    if json_wanted:
+        terminal.json_object(found)
+    elif found:
+        terminal.screen().print(
+            terminal.table(("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found))
+        )
+    else:
+        click.echo('Nobody is on the desk yet. Add someone: intake user add "Ann Lee" --role agent')
+
+
+@click.group()
+def company() -> None:
+    r"""Practices: who manages them, whose mail is theirs.
+
+    \b
+    Example:  intake company add "Acme Clinic" --domain acme.test --manager "Max Berg"
+              intake company list
+    """
+
+
+@company.command("add")
+@click.argument("name")
+@click.option("--number", default="", help="The practice's number in Kareo.")
+@click.option("--domain", "domains", multiple=True, help="A mail domain whose senders belong to it; repeat for more.")
+@click.option("--manager", default="", metavar="USER", help="Who gets its escalated tickets.")
+@click.option("--consultant", default="", metavar="USER", help="Its operations consultant.")
+@bootstrap.acting
+def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str) -> None:
+    r"""Put the practice NAME on record, or add to what is on record of it.
+
+    \b
+    Example:  intake company add "Acme Clinic" --number 4711 --domain acme.test --manager "Max Berg"
+
+    USERs are people on the desk: `intake user add`. A ticket not resolved in 3 days escalates to the manager.
+    """
+    from workflow.customers import directory, records
+    from workflow.tickets.desk import owner_or_missing
+
+    with bootstrap.house() as house, house.store.transaction() as session:
+        found = directory.Records(session).company_keyed(directory.company_key(name))
+        known = [d.domain for d in found.domains] if found else []
+        says = records.CompanySays(
+            name=found.name if found else name,
+            number=number or (found.number if found else "") or "",
+            domains=[*known, *domains],
+            manager=owner_or_missing(session, manager) if manager else (found.manager if found else None),
+            consultant=owner_or_missing(session, consultant) if consultant else (found.consultant if found else None),
+        )
+        records.keep_company(session, found, says, by=actor, now=house.clock())
+    click.echo(f"{name} is on record.")
+
+
+@company.command("list")
+@bootstrap.as_json
+def company_list(*, json_wanted: bool) -> None:
+    r"""List the practices on record.
+
+    \b
+    Example:  intake company list --json
+    """
+    from sqlalchemy import select
+    from sqlalchemy.orm import joinedload, selectinload
+
+    from console.presenters import customers
+    from workflow.models.core import Company
+
+    people = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
+    with bootstrap.house() as house, house.store.reading() as session:
+        rows = session.scalars(select(Company).options(*people).order_by(Company.name))
+        found = [customers.company(c) for c in rows]
+    if json_wanted:
+        terminal.json_object(found)
+    elif found:
+        columns = ("name", "number", "manager", "consultant", "domains")
+        lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in found)
+        terminal.screen().print(terminal.table(columns, lines))
+    else:
+        click.echo('No practice is on record yet. Add one: intake company add "Acme Clinic" --domain acme.test')

@@ -1,0 +1,1 @@
+"""`intake demo`: one of each kind sent through the real channels."""

@@ -1,0 +1,91 @@
+"""What the demonstration sends, one function a door: real SMTP, real signed HTTP, a real workbook, a call."""
+
+import hashlib
+import hmac
+import json
+import secrets
+import smtplib
+import socket
+from email.message import EmailMessage
+from email.utils import make_msgid
+from typing import Any
+
+from console.cli.phone_call import write_down
+from workflow.context import House
+from workflow.settings.settings import Settings
+
+PRACTICE = "Demo Practice"
+NAME = "Dana Demo"
+TIMEOUT = 20
+
+
+def mail(settings: Settings, customer: str) -> None:
+    """A customer's mail in a real SMTP session. Raises OSError when it is not taken."""
+    message = EmailMessage()
+    message["From"] = f"{NAME} <{customer}>"
+    message["To"] = settings.sender
+    message["Subject"] = "A payment is missing"
+    message["Message-ID"] = make_msgid(domain="demo-practice.example")
+    message.set_content("Hello,\n\na payment of May is missing in our account.\n\nDana\n")
+    host, _, port = settings.smtp_listen.rpartition(":")
+    with smtplib.SMTP(host.strip("[]"), int(port), timeout=TIMEOUT) as smtp:
+        smtp.send_message(message)
+
+
+def form(settings: Settings, customer: str, key: str) -> None:
+    """A form, signed as Formstack does. Raises OSError when it is not taken."""
+    import httpx
+
+    told = {
+        "FormID": "6606394", "UniqueID": str(secrets.randbelow(10**9) + 10**9), "Practice Name": PRACTICE,
+        "Name": {"first": "Dana", "last": "Demo"}, "Email": customer, "Phone": "555-0100",
+        "Subject": "A claim was denied", "Message": "Claim 4711 was denied twice.",
+    }  # fmt: skip
+    body = json.dumps(told).encode()
+    signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/json", "X-FS-Signature": f"sha256={signature}"}
+    try:
+        answer = httpx.post(
+            f"http://{settings.webhook_listen}/formstack", content=body, headers=headers, timeout=TIMEOUT
+        )
+    except httpx.HTTPError as error:
+        raise ConnectionError(type(error).__name__) from None
+    if answer.status_code != 202:  # noqa: PLR2004  # the one yes of the contract
+        raise ConnectionError(f"HTTP {answer.status_code}")
+
+
+def workbook(settings: Settings, customer: str) -> None:
+    """An Excel export of secure messages, saved into the watched folder."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"])
+    token = secrets.token_hex(4)
+    sheet.append([f"SM-{token}", "2026-05-04 09:30", PRACTICE, NAME, customer, "A code", "Which code do we use?"])
+    book.save(settings.dropbox / f"secure messages {token}.xlsx")
+
+
+def call(house: House, customer: str) -> int:
+    """A call, through the same door as `intake ticket new`."""
+    told: dict[str, Any] = {
+        "company": PRACTICE,
+        "name": NAME,
+        "phone": "555-0100",
+        "subject": "A call",
+        "text": "Please call back.",
+    }
+    return write_down(house, actor="", contacts=(customer,), **told)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on just now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

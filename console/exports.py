@@ -1,0 +1,197 @@
+"""A view of the desk as CSV or Excel, streamed: what leaves the house, in columns that `intake import` knows again."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from console.presenters.ticket import VIEWS
+from console.presenters.times import iso
+from parsers.crm_export.table import escape
+from workflow import process
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.imports.tickets import EXPORT, origin
+from workflow.models.core import Message, Ticket, TicketContact
+from workflow.models.states import Status
+from workflow.process import Milestone
+from workflow.runtime.crypto import Signer
+from workflow.settings.settings import Settings
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import Missing
+
+PAGE = 200  # tickets in memory at a time
+MOST_ROWS = 1_048_575  # of one Excel sheet, below its heading
+MOST_TEXT = 32_767  # characters of one Excel cell
+BOM = "\ufeff"  # without it Excel takes UTF-8 for the code page of the machine
+EXPORTED = tuple(VIEWS)
+
+
+class _Shown(NamedTuple):
+    ticket: Ticket
+    text: str
+    settings: Settings
+    signer: Signer
+
+
+Column = Callable[[_Shown], str | None]
+
+
+def _record_id(shown: _Shown) -> str:
+    """The id of the system it came from; our own signed, so that it is known again here and no other house's is."""
+    before, ticket = origin(""), shown.ticket
+    if ticket.origin and ticket.origin.startswith(before):
+        return ticket.origin.removeprefix(before)
+    return shown.signer.token(EXPORT, ticket.id)
+
+
+def _contacts(shown: _Shown, name: str) -> str:
+    return "; ".join(str(getattr(link.contact, name) or "–") for link in shown.ticket.contacts)
+
+
+def _reached(milestone: Milestone) -> Column:
+    def column(shown: _Shown) -> str | None:
+        ticket = shown.ticket
+        found = (r.at for r in ticket.milestones if r.period == ticket.period and r.milestone is milestone)
+        return iso(next(found, None))
+
+    return column
+
+
+def _due(milestone: Milestone) -> Column:
+    deadline = next(d for d in process.DEADLINES if d.milestone is milestone)
+
+    def column(shown: _Shown) -> str | None:
+        open_ = shown.ticket.status is Status.OPEN
+        return iso(due_at(deadline, shown.ticket.period_started_at, shown.settings)) if open_ else None
+
+    return column
+
+
+COLUMNS: dict[str, Column] = {  # headed as in the CRM the manual was written for, so that it can be moved in again
+    "Record ID": _record_id,
+    "Ticket number": lambda s: str(s.ticket.id),
+    "Ticket name": lambda s: s.ticket.name,
+    "Pipeline": lambda s: s.ticket.pipeline,
+    "Category": lambda s: s.ticket.type,
+    "Ticket status": lambda s: s.ticket.stage,
+    "State": lambda s: s.ticket.status,
+    "Ticket owner": lambda s: s.ticket.owner.name if s.ticket.owner else "",
+    "Associated Company": lambda s: s.ticket.company.name if s.ticket.company else "",
+    "Company number": lambda s: s.ticket.company.number if s.ticket.company else "",
+    "Associated Contact": lambda s: _contacts(s, "name"),
+    "Associated Contact emails": lambda s: _contacts(s, "email"),
+    "Source": lambda s: s.ticket.transport,
+    "Format": lambda s: s.ticket.format,
+    "Create date": lambda s: iso(s.ticket.created_at),
+    "Close date": lambda s: iso(s.ticket.completed_at),
+    Milestone.CUSTOMER_NOTIFIED: _reached(Milestone.CUSTOMER_NOTIFIED),
+    Milestone.FOLLOW_UP_SENT: _reached(Milestone.FOLLOW_UP_SENT),
+    "Resolution": lambda s: s.ticket.resolution,
+    "Resolved at": _reached(Milestone.RESOLVED),
+    Milestone.RECAP_SENT: _reached(Milestone.RECAP_SENT),
+    **{f"Due: {d.milestone}": _due(d.milestone) for d in process.DEADLINES},
+    "Link": lambda s: s.ticket.link,
+}
+TEXT: dict[str, Column] = {  # PHI: only where a person has asked for it
+    "Original subject": lambda s: s.ticket.subject,
+    "Ticket description": lambda s: s.text,
+}
+
+
+def chosen(names: Sequence[str], *, with_text: bool) -> list[str]:
+    """The columns asked for by name, or all. Raises Missing for one there is not, or that holds what was not asked."""
+    there = [*COLUMNS, *(TEXT if with_text else ())]
+    by_word = {name.casefold(): name for name in there}
+    if secret := [n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT}]:
+        raise Missing(f"{secret[0]} may hold patient data: ask for it with --with-text")
+    if wrong := [n for n in names if n.casefold() not in by_word]:
+        raise Missing(f"there is no column {wrong[0]}: there are {', '.join(there)}")
+    return [by_word[n.casefold()] for n in names] or there
+
+
+def rows(house: House, session: Session, view: str, columns: Sequence[str], *, actor: str) -> Iterator[list[str]]:
+    """The heading, then a row a ticket of the view, oldest first; so many in memory as fill a page.
+
+    Texts are as they are: whoever writes them into a file sees to it that no spreadsheet computes them.
+    """
+    yield list(columns)
+    making = [(COLUMNS | TEXT)[name] for name in columns]
+    with_text = "Ticket description" in columns
+    for ticket, text in _tickets(house, session, view, actor, with_text=with_text):
+        shown = _Shown(ticket, text, house.settings, house.signer)
+        yield [make(shown) or "" for make in making]
+
+
+def csv_bytes(lines: Iterable[Sequence[str]]) -> Iterator[bytes]:
+    """The lines as CSV in UTF-8, piece by piece; nothing in it is taken for a formula."""
+    yield BOM.encode()
+    for line in lines:
+        out = StringIO()
+        csv.writer(out).writerow([escape(cell) for cell in line])
+        yield out.getvalue().encode("utf-8", "replace")
+
+
+def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:
+    """Write CSV. Raises OSError when it cannot be written."""
+    with file.open("wb") as out:
+        out.writelines(csv_bytes(lines))
+
+
+def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
+    """Write a workbook whose every cell is text, in constant memory.
+
+    Raises Missing when a sheet has no room for it, OSError when it cannot be written.
+    """
+    import xlsxwriter
+
+    as_text = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    with xlsxwriter.Workbook(str(file), {"constant_memory": True, **as_text}) as book:
+        sheet = book.add_worksheet("Tickets")
+        sheet.freeze_panes(1, 0)
+        for number, line in enumerate(lines):
+            if number > MOST_ROWS:
+                raise Missing(f"more than {MOST_ROWS:,} tickets: an Excel sheet has no room for them, export .csv")
+            for column, cell in enumerate(line):
+                if cell:
+                    sheet.write_string(number, column, cell if len(cell) <= MOST_TEXT else f"{cell[: MOST_TEXT - 1]}…")
+
+
+WRITERS: dict[str, Callable[[Path, Iterable[Sequence[str]]], None]] = {".csv": write_csv, ".xlsx": write_xlsx}
+
+
+def record(
+    session: Session, view: str, count: int, *, by: str, cause: str, now: datetime, columns: Sequence[str]
+) -> None:
+    """Put into the audit who took what out of the house."""
+    texts = [name for name in columns if name in TEXT]
+    audit.record(session, "exported", by=by, cause=cause, now=now, view=view, tickets=count, texts=texts)
+
+
+def _tickets(house: House, session: Session, view: str, actor: str, *, with_text: bool) -> Iterator[tuple[Ticket, str]]:
+    now, after = house.clock(), 0
+    query = select(Ticket).where(*VIEWS[view](actor, now)).order_by(Ticket.id).limit(PAGE)
+    people = (
+        joinedload(Ticket.owner),
+        joinedload(Ticket.company),
+        selectinload(Ticket.contacts).joinedload(TicketContact.contact),
+        selectinload(Ticket.milestones),
+    )
+    while page := list(session.scalars(query.where(Ticket.id > after).options(*people))):
+        texts = _texts(session, [t.id for t in page]) if with_text else {}
+        for ticket in page:
+            yield ticket, texts.get(ticket.id, "")
+        after = page[-1].id
+        session.expunge_all()
+
+
+def _texts(session: Session, numbers: list[int]) -> dict[int, str]:
+    """Return what each ticket was opened with, by its number."""
+    first = select(func.min(Message.id)).where(Message.ticket_id.in_(numbers), Message.direction == "in")
+    opening = select(Message.ticket_id, Message.text).where(Message.id.in_(first.group_by(Message.ticket_id)))
+    return dict(session.execute(opening).all())

@@ -1,0 +1,1 @@
+"""Pages of administrators: operations, deliveries, staff, webhooks, texts."""

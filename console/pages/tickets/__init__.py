@@ -1,0 +1,1 @@
+"""Pages of tickets: the queue, one ticket, answers, files, tasks."""

@@ -1,0 +1,1 @@
+"""Plain data for pages, API and terminal, made from the tables."""

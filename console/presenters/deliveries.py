@@ -1,0 +1,148 @@
+"""Deliveries as plain data: the list, one of them, and which are to be read again."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, defer, selectinload
+
+from console.presenters.times import iso
+from workflow.filing import sheet_counts
+from workflow.models.core import Delivery, Filing, Receipt
+from workflow.models.states import DeliveryState, Outcome
+from workflow.operations.failed import needs_a_person
+
+Data = dict[str, Any]
+
+
+def listed(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
+    """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest; 0 for all."""
+    query = select(Delivery).where(*_in(state)).options(defer(Delivery.content))  # the sealed bytes stay where they are
+    oldest = state == DeliveryState.FAILED
+    query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
+    if limit:
+        query = query.limit(limit)
+    found = sorted(session.scalars(query), key=lambda d: d.id)
+    filed = _filed(session, [d.id for d in found])
+    return [_data(d, filed[d.id], now) for d in found]
+
+
+def page(session: Session, state: str | None, before: int | None, limit: int, now: datetime) -> list[Data]:
+    """So many deliveries, newest first, older than the delivery `before`."""
+    query = select(Delivery).where(*_in(state)).options(defer(Delivery.content)).order_by(Delivery.id.desc())
+    query = query.where(Delivery.id < before) if before is not None else query
+    found = list(session.scalars(query.limit(limit)))
+    filed = _filed(session, [d.id for d in found])
+    return [_data(d, filed[d.id], now) for d in found]
+
+
+def counted(session: Session, state: str | None) -> int:
+    """Return how many there are."""
+    return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
+
+
+def _in(state: str | None) -> list[ColumnElement[bool]]:
+    """Those in a state; among the failed ones, those of which rows were rejected."""
+    if state == DeliveryState.FAILED:
+        return [needs_a_person()]
+    return [Delivery.state == DeliveryState(state)] if state else []
+
+
+@dataclass(slots=True)
+class _Filed:
+    """What has become of the items of a delivery."""
+
+    count: int = 0
+    rejected: int = 0
+    tickets: set[int] = field(default_factory=set)
+
+
+def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
+    """Of each of these deliveries; a workbook may have a hundred thousand rows, so they are counted and not loaded."""
+    found = {number: _Filed() for number in numbers}
+    mine = Filing.delivery_id.in_(numbers)
+    counted = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
+    for number, outcome, count in session.execute(counted.group_by(Filing.delivery_id, Filing.outcome)):
+        found[number].count += count
+        found[number].rejected += count if outcome is Outcome.REJECTED else 0
+    for number, ticket in session.execute(select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()):
+        if ticket is not None:
+            found[number].tickets.add(ticket)
+    return found
+
+
+def one(session: Session, number: int, now: datetime) -> Data | None:
+    """Everything about a delivery but its bytes; None if there is none."""
+    delivery = session.get(Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)])
+    if delivery is None:
+        return None
+    receipts = session.scalars(select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id))
+    return {
+        **_data(delivery, _filed(session, [number])[number], now),
+        "digest": delivery.digest,
+        "blob": delivery.blob,
+        "envelope": delivery.envelope,
+        "receipts": [
+            {"at": iso(r.at), "transport": r.transport, "repeated": r.repeated, "reference": r.reference}
+            for r in receipts
+        ],
+        "filings": [
+            {"item": f.position + 1, "outcome": f.outcome, "ticket": f.ticket_id, "message": f.message_id,
+             "reason": f.reason}
+            for f in delivery.filings
+        ],
+        "sheets": [
+            {**asdict(one), "accounted": one.accounted, "in_words": sheet_counts.in_words(one)}
+            for one in sheet_counts.of_delivery(session, number)
+        ],
+    }  # fmt: skip
+
+
+def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
+    return {
+        "id": delivery.id,
+        "transport": delivery.transport,
+        "format": delivery.format,
+        "size": delivery.size,
+        "state": delivery.state,
+        "reason": delivery.reason,
+        "received_at": iso(delivery.received_at),
+        "age_seconds": int((now - delivery.received_at).total_seconds()),
+        "processed_at": iso(delivery.processed_at),
+        "attempts": delivery.attempts,
+        "items": delivery.items,
+        "filed": filed.count,
+        "rejected": filed.rejected,
+        "name": delivery.envelope.get("name", ""),
+        "tickets": sorted(filed.tickets),
+    }
+
+
+def failed(session: Session) -> list[int]:
+    """The numbers of every failed delivery, oldest first."""
+    query = select(Delivery.id).where(Delivery.state == DeliveryState.FAILED).order_by(Delivery.id)
+    return list(session.scalars(query))
+
+
+def read_before(session: Session, *, since: datetime | None, form: str | None, transport: str | None) -> list[int]:
+    """The numbers of processed deliveries received since then, of that format, by that door; oldest first."""
+    wanted = [Delivery.state == DeliveryState.PROCESSED]
+    wanted += [Delivery.received_at >= since] if since else []
+    wanted += [Delivery.format == form] if form else []
+    wanted += [Delivery.transport == transport] if transport else []
+    return list(session.scalars(select(Delivery.id).where(*wanted).order_by(Delivery.id)))
+
+
+def standing(session: Session, number: int) -> tuple[DeliveryState, int] | None:
+    """The state of a delivery and how many of its items are filed; None if there is none."""
+    state = session.scalar(select(Delivery.state).where(Delivery.id == number))
+    filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
+    return (state, filed) if state is not None else None
+
+
+def tickets(session: Session, number: int) -> list[int]:
+    """The tickets that its items are on."""
+    filed = select(Filing.ticket_id).where(Filing.delivery_id == number, Filing.ticket_id.is_not(None)).distinct()
+    return sorted(number for number in session.scalars(filed) if number is not None)

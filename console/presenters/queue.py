@@ -1,0 +1,131 @@
+"""A list of tickets as its address says it, and as the page shows it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from urllib.parse import urlencode
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from console.web.request import number_of
+from ingest.intake import Transport
+from workflow import permissions
+from workflow.models.core import Staff, Ticket
+from workflow.permissions import Right
+from workflow.process import STEPS
+from workflow.tickets import search, views
+from workflow.tickets.views import Asked, Count, Filters, Page, Sort
+
+LONGEST_QUERY = 2000
+LONGEST = 200  # characters of what is searched for, or of a company's name
+DOORS = tuple(str(t) for t in Transport)
+STAGES = tuple(s.stage for s in STEPS)
+SORTS = {Sort.OLDEST: "Oldest first", Sort.NEWEST: "Newest first", Sort.DUE: "Due first"}
+COUNTED = ("unassigned", "mine", "overdue", "escalated")  # in the menu of views
+
+
+@dataclass(frozen=True)
+class List:
+    """A page of tickets with all that its template shows."""
+
+    asked: Asked
+    page: Page
+    count: Count
+    snippets: dict[int, list[search.Piece]]
+
+    @property
+    def title(self) -> str:
+        """Return what the list is called."""
+        view = views.VIEWS[self.asked.view]
+        return f"Search: {self.asked.words}" if self.asked.words and self.asked.view == "all" else view.title
+
+    @property
+    def digest(self) -> str:
+        """Another one as soon as something on the page is another."""
+        seen = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
+        return sha256(repr((self.count.number, seen)).encode()).hexdigest()[:16]
+
+
+def asked(told: Mapping[str, str], otherwise: str = "unassigned") -> Asked:
+    """Return what an address asks for; whatever in it means nothing is left out."""
+    view = told.get("view", "")
+    owner, page = told.get("owner", ""), told.get("page", "")
+    filters = Filters(
+        company=told.get("company", "").strip()[:LONGEST],
+        door=next((d for d in DOORS if d == told.get("door")), ""),
+        owner=number_of(owner),
+        telemedicine=told.get("telemedicine") == "1",
+        stage=next((s for s in STAGES if s == told.get("stage")), None),
+    )
+    return Asked(
+        view=view if view in views.VIEWS else otherwise,
+        filters=filters,
+        sort=next((s for s in Sort if s == told.get("sort")), None),
+        words=told.get("q", "").strip()[:LONGEST],
+        page=number_of(page) or 1,
+    )
+
+
+def chosen(asked: Asked, people: Iterable[Staff]) -> list[str]:
+    """The filters and the order of a list in words, for where the form that sets them is folded."""
+    filters = asked.filters
+    names = {person.id: person.name for person in people}
+    owner = "" if filters.owner is None else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
+    order = SORTS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
+    said = (filters.company, filters.door, owner, filters.stage or "", "Telemedicine" * filters.telemedicine, order)
+    return [words for words in said if words]
+
+
+def query_of(asked: Asked, page: int = 1) -> str:
+    """The address that asks for this, behind the question mark; the shortest there is."""
+    filters = asked.filters
+    told = {
+        "view": asked.view,
+        "q": asked.words,
+        "company": filters.company,
+        "door": filters.door,
+        "owner": "" if filters.owner is None else str(filters.owner),
+        "telemedicine": "1" if filters.telemedicine else "",
+        "stage": filters.stage or "",
+        "sort": asked.sort or "",
+        "page": str(page) if page > 1 else "",
+    }
+    return urlencode({name: value for name, value in told.items() if value})
+
+
+def load(session: Session, asked: Asked, *, actor: str, now: datetime) -> List:
+    """The page that is asked for, with its count, and where in each ticket stands what was searched for."""
+    page = views.page(session, asked, actor=actor, now=now)
+    wanted = search.phrases(asked.words)
+    snippets = search.snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
+    return List(asked, page, _count(session, asked, page, actor, now), snippets)
+
+
+def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime) -> Count:
+    """Return how many there are: where the list ends on this page, its place says so."""
+    shown = page.first - 1 + len(page.tickets)
+    if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
+        return Count(shown)
+    if asked.words and search.many(session, asked.words):
+        return Count(shown, more=True)
+    return views.count(session, asked, actor=actor, now=now)
+
+
+def workers(session: Session) -> list[Staff]:
+    """Return whom a ticket can be given to."""
+    roles = [role for role in permissions.RIGHTS if permissions.may(role, Right.WORK)]
+    return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
+
+
+def seen(values: list[str]) -> dict[int, int | None]:
+    """Return what the boxes of a list say: the number of each ticket, and whose it was when it was shown."""
+    pairs = [value.partition(":")[::2] for value in values]
+    numbers = ((number_of(ticket), number_of(owner)) for ticket, owner in pairs)
+    return {ticket: owner or None for ticket, owner in numbers if ticket}
+
+
+def box(ticket: Ticket) -> str:
+    """Return what the box of a ticket in a list says."""
+    return f"{ticket.id}:{ticket.owner_id or 0}"

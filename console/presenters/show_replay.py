@@ -1,0 +1,88 @@
+"""What reading deliveries again would change or has changed, as a person reads it."""
+
+import difflib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import click
+
+from console.presenters import terminal
+
+Data = dict[str, Any]
+MOST_LINES = 40  # of one field; --json shows all
+LONGEST_LINE = 300
+MOST_ITEMS = 100  # of one delivery
+
+
+def told(found: Data) -> None:
+    """A delivery: a line on the whole, then its items, with what they would say where nothing has been changed yet."""
+    out = terminal.screen()
+    click.echo(f"{found['delivery']}: {headline(found)}")
+    for item in found["items"][:MOST_ITEMS]:
+        out.print(terminal.safe(f"  {words(item, applied=found['applied'])}"), soft_wrap=True)
+        for field in [] if found["applied"] else item.get("fields", ()):
+            out.print(f"    [bold]{terminal.safe(field['name'])}[/bold]")
+            for line in lines(field["before"], field["after"]):
+                out.print(f"      {terminal.safe(line)}", soft_wrap=True)
+    if (more := len(found["items"]) - MOST_ITEMS) > 0:
+        click.echo(f"  … and {more} more items: --json shows all")
+
+
+def headline(found: Data) -> str:
+    """Return what is to be said of the delivery as a whole."""
+    if not found["read"]:
+        return f"{found['state']}: {found['reason']}"
+    if "tickets" in found:
+        tickets = found["tickets"]
+        return f"processed, {f'ticket {terminal.numbers(tickets)}' if tickets else 'no ticket'}"
+    if not found["changes"]:
+        return "nothing would change"
+    items = f"{found['changes']} of {found['changes'] + found['same']} items"
+    if found["state"] != "processed":
+        return f"it would be read, {items} filed"
+    return f"{items} {'read again' if found['applied'] else 'would change'}"
+
+
+def words(item: Data, *, applied: bool) -> str:
+    """Return what would become, or has become, of an item."""
+    which = f"item {item['item']}" if item["item"] else "a new item"
+    if item.get("message"):
+        which += f" (message {item['message']} on ticket {item['ticket']})"
+    said = {
+        "same": "as it is",
+        "changed": f"changed: {_names(item)}" if applied else "would read otherwise",
+        "received": f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_becomes(item, applied=applied)}",
+        "gone": "is not found any more; it stays as it is",
+        "no request": "would be no request; it stays as it is",
+    }[item["verdict"]]
+    return "; ".join([f"{which}: {said}", *item.get("notes", ())])
+
+
+def _names(item: Data) -> str:
+    return ", ".join(field["name"] for field in item["fields"])
+
+
+def _becomes(item: Data, *, applied: bool) -> str:
+    one = item["becomes"]
+    if one is None:
+        return "would be filed (not tried: there are too many)"
+    ticket = f"ticket {one['ticket']}" if one["ticket"] else "a ticket opened with it"
+    would = "" if applied else "would be "
+    return {
+        "opened": f"opened {ticket}" if applied else "would open a ticket",
+        "appended": f"{would}put on {ticket}",
+        "duplicate": f"{would}a duplicate of a message on {ticket}",
+        "ignored": f"{would}ignored: {one['reason']}",
+    }[one["outcome"]]
+
+
+def lines(before: str, after: str) -> Iterator[str]:
+    """The lines that differ, with one around them for the eye."""
+    found = islice(difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None)
+    shown = [f"{line[0]} {line[1 : LONGEST_LINE + 1]}" for line in found if not line.startswith("@@")]
+    if not any(line[0] in "+-" for line in shown):  # they differ in what ends the lines
+        shown = [f"- {before[:LONGEST_LINE]!r}", f"+ {after[:LONGEST_LINE]!r}"]
+    yield from shown[:MOST_LINES]
+    if len(shown) > MOST_LINES:
+        yield f"… {len(shown) - MOST_LINES} more lines: --json shows all"

@@ -1,0 +1,183 @@
+"""Tickets as plain data: the views of the desk, and the JSON shapes of CLI and API."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from console.presenters.times import iso
+from parsers.mail import evidence
+from workflow import process
+from workflow.filing.linked_files import LinkedFile
+from workflow.models.core import Filing, Message, Outgoing, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.states import Verdict
+from workflow.settings.settings import Settings
+from workflow.tickets import views
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import Desk, Missing, reached
+
+Data = dict[str, Any]
+VIEWS = {name: view.where for name, view in views.VIEWS.items()}
+
+
+def view(session: Session, name: str, *, actor: str, now: datetime) -> list[Ticket]:
+    """The tickets of a view, oldest first."""
+    oldest = views.Asked(name, sort=views.Sort.OLDEST)
+    query = views.query(session, oldest, actor=actor, now=now)
+    return list(session.scalars(query.options(selectinload(Ticket.milestones))))
+
+
+def _with_people(query: Select[Ticket]) -> Select[Ticket]:
+    return query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
+
+
+def short(ticket: Ticket) -> Data:
+    """A ticket as a row of a list."""
+    return {
+        "id": ticket.id,
+        "name": ticket.name,
+        "subject": ticket.subject,
+        "stage": ticket.stage,
+        "status": ticket.status,
+        "owner": ticket.owner.name if ticket.owner else None,
+        "company": ticket.company.name if ticket.company else None,
+        "source": ticket.transport,
+        "format": ticket.format,
+        "created_at": iso(ticket.created_at),
+        "due_at": iso(ticket.due_at),
+        "caveats": list(ticket.caveats),
+    }
+
+
+def load(session: Session, number: int) -> Ticket:
+    """A ticket with everything `full` shows, in a handful of queries. Raises Missing when there is none."""
+    query = _with_people(select(Ticket).where(Ticket.id == number)).options(
+        selectinload(Ticket.contacts).joinedload(TicketContact.contact),
+        selectinload(Ticket.milestones),
+        selectinload(Ticket.tasks),
+        selectinload(Ticket.messages).selectinload(Message.attachments),
+        selectinload(Ticket.outbox),
+    )
+    ticket = session.scalar(query)
+    if ticket is None:
+        raise Missing(f"there is no ticket {number}: see `intake tickets --view open`")
+    return ticket
+
+
+def full(session: Session, number: int, settings: Settings) -> Data:
+    """A ticket as `intake ticket ID --json` prints it. Raises Missing when there is none."""
+    ticket = load(session, number)
+    company = ticket.company
+    return {
+        "id": ticket.id,
+        "name": ticket.name,
+        "subject": ticket.subject,
+        "pipeline": ticket.pipeline,
+        "type": ticket.type,
+        "stage": ticket.stage,
+        "status": ticket.status,
+        "resolution": ticket.resolution,
+        "owner": ticket.owner.name if ticket.owner else None,
+        "company": company
+        and {"id": company.id, "name": company.name, "manager": company.manager.name if company.manager else None},
+        "contacts": [_contact(link) for link in ticket.contacts],
+        "source": ticket.transport,
+        "format": ticket.format,
+        "link": ticket.link,
+        "telemedicine": ticket.telemedicine,
+        "created_at": iso(ticket.created_at),
+        "completed_at": iso(ticket.completed_at),
+        "period": ticket.period,
+        "milestones": _milestones(ticket),
+        "missing": process.missing(ticket.stage, reached(ticket)),
+        "deadlines": _deadlines(ticket, settings),
+        "tasks": [task(t) for t in ticket.tasks],
+        "messages": _messages(session, ticket),
+        "outbox": [_mail(m) for m in ticket.outbox],
+        "deliveries": _deliveries(session, ticket),
+        "caveats": list(ticket.caveats),
+        "related": _related(session, ticket),
+        "merged_into": ticket.merged_into_id,
+    }
+
+
+def _contact(link: TicketContact) -> Data:
+    contact = link.contact
+    return {"name": contact.name, "email": contact.email, "share_activity": link.share_activity}
+
+
+def _milestones(ticket: Ticket) -> Data:
+    now = [r for r in ticket.milestones if r.period == ticket.period]
+    return {str(r.milestone): {"at": iso(r.at), "by": r.by, "note": r.note} for r in now}
+
+
+def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
+    raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
+    return [
+        {
+            "milestone": d.milestone,
+            "due_at": iso(due_at(d, ticket.period_started_at, settings)),
+            "raised": Desk.deadline_kind(d) in raised,
+        }
+        for d in process.DEADLINES
+    ]
+
+
+def task(row: Task) -> Data:
+    """A task, as its ticket shows it."""
+    return {
+        "id": row.id, "text": row.text, "assignee": row.assignee, "milestone": row.milestone,
+        "done": row.done_at is not None, "cause": row.cause, "created_at": iso(row.created_at),
+    }  # fmt: skip
+
+
+def _messages(session: Session, ticket: Ticket) -> list[Data]:
+    mine = select(LinkedFile).join(Message, Message.id == LinkedFile.message_id).where(Message.ticket_id == ticket.id)
+    links: dict[int, list[Data]] = {}
+    for link in session.scalars(mine.order_by(LinkedFile.id)):
+        told = {"url": link.url, "state": link.state, "reason": link.reason, "attachment": link.attachment_id}
+        links.setdefault(link.message_id, []).append(told)
+    return [{**_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
+
+
+def _message(message: Message) -> Data:
+    both = message.from_name and message.from_email
+    sender = f"{message.from_name} <{message.from_email}>" if both else message.from_name or message.from_email
+    return {
+        "id": message.id,
+        "at": iso(message.at),
+        "direction": message.direction,
+        "from": sender,
+        "phone": message.phone,
+        "subject": message.subject,
+        "text": message.text,
+        "reply_text": message.reply_text,
+        "details": message.details,
+        "caveats": message.caveats,
+        "judgement": message.judgement,
+        "signs": [evidence.describe([sign]) for sign in message.signs],
+        "attachments": [
+            {"id": a.id, "name": a.name, "mime": a.mime, "size": a.size, "sha256": a.sha256, "inline": a.inline}
+            for a in message.attachments
+        ],
+    }
+
+
+def _mail(mail: Outgoing) -> Data:
+    return {
+        "id": mail.id, "template": mail.template, "to": mail.to, "state": mail.state, "reason": mail.reason,
+        "sent_at": iso(mail.sent_at), "message_id": mail.message_id,
+    }  # fmt: skip
+
+
+def _deliveries(session: Session, ticket: Ticket) -> list[int]:
+    filed = session.scalars(select(Filing.delivery_id).where(Filing.ticket_id == ticket.id).distinct())
+    return sorted(filed)
+
+
+def _related(session: Session, ticket: Ticket) -> list[Data]:
+    either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
+    either &= TicketRelation.verdict != Verdict.UNRELATED
+    rows = session.scalars(select(TicketRelation).where(either).order_by(TicketRelation.ticket_id))
+    return [{"id": r.other_id if r.ticket_id == ticket.id else r.ticket_id, "reason": r.reason} for r in rows]

@@ -1,0 +1,154 @@
+"""What the ticket page shows beside the timeline: the process as far as it has come, people, tasks, relations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from console.presenters.audit import Known, task_words
+from console.presenters.timeline import Entry, timeline
+from workflow import process
+from workflow.customers.callers import Caller, callers
+from workflow.models.core import Company, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.presence import Undo
+from workflow.models.states import Status, Verdict
+from workflow.permissions import Right, may
+from workflow.process import Milestone, Stage
+from workflow.settings.settings import Settings
+from workflow.tickets import presence, undo
+from workflow.tickets.deadlines import due_at
+from workflow.tickets.desk import reached
+
+KINDS = {True: "property", False: "box"}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A milestone as the page shows it: a box to tick, a property, or what the process records by itself."""
+
+    milestone: Milestone
+    kind: str  # box, property or automatic
+    stage: Stage  # the stage that waits for it
+    done: Reached | None
+    due: "Due | None"
+
+
+@dataclass(frozen=True)
+class Due:
+    """A deadline that still runs."""
+
+    milestone: Milestone
+    task: str
+    at: datetime
+    late: bool
+
+
+@dataclass(frozen=True)
+class Related:
+    """Another ticket that may belong to this one, is linked with it, or is said not to be."""
+
+    number: int
+    name: str
+    stage: Stage
+    status: Status
+    reason: str
+    verdict: Verdict
+    mine: bool  # whether the relation was made when this ticket was opened
+
+
+@dataclass(frozen=True)
+class Page:
+    """A ticket as its page shows it."""
+
+    ticket: Ticket
+    boxes: Sequence[Box]
+    missing: Sequence[str]  # what the stage waits for, in words
+    after: Stage | None  # the stage it moves to then
+    back: Sequence[Stage]  # the stages it can be moved back to
+    related: Sequence[Related]
+    staff: Sequence[Staff]  # who can own it
+    entries: Sequence[Entry]
+    older: bool
+    seen: int  # the version of the ticket this page shows
+    undo: Undo | None
+    viewers: Sequence[tuple[str, datetime]]
+    callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
+    telemedicine: Task | None  # the hand-over of this period, if it was made
+
+    @property
+    def open_tasks(self) -> list[Task]:
+        """Return what is left to do, the oldest first."""
+        return [t for t in self.ticket.tasks if t.done_at is None]
+
+
+def load(session: Session, number: int) -> Ticket | None:
+    """The ticket with everything that stands beside the timeline; None if there is none."""
+    query = select(Ticket).where(Ticket.id == number)
+    query = query.options(
+        joinedload(Ticket.owner),
+        joinedload(Ticket.company).joinedload(Company.manager),
+        selectinload(Ticket.contacts).joinedload(TicketContact.contact),
+        selectinload(Ticket.milestones),
+        selectinload(Ticket.tasks),
+        selectinload(Ticket.outbox),
+    )
+    return session.scalar(query)
+
+
+def page(session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0) -> Page:
+    """Everything on the page of a ticket, in about fifteen queries however long it is."""
+    staff = list(session.scalars(select(Staff).order_by(Staff.name)))
+    tasks = {t.id: task_words(t.text, t.assignee) for t in ticket.tasks}
+    seen = presence.version(session, ticket.id)  # before the rest: what is newer than it is asked for again
+    entries, older = timeline(session, ticket, Known({s.id: s.name for s in staff}, tasks), nth)
+    waits = process.missing(ticket.stage, reached(ticket)) if ticket.status is Status.OPEN else []
+    order = [s.stage for s in process.STEPS]
+    here = order.index(ticket.stage)
+    return Page(
+        ticket=ticket, boxes=_boxes(ticket, settings, now), missing=[process.words(m) for m in waits],
+        after=order[here + 1] if here + 1 < len(order) else None, back=order[1:here][::-1],
+        related=_related(session, ticket), staff=[s for s in staff if may(s.role, Right.WORK)],
+        entries=entries, older=older, seen=seen,
+        undo=undo.latest(session, ticket.id, me.name, now),
+        viewers=presence.others(session, ticket.id, me, now),
+        callers=callers(session, ticket),
+        telemedicine=next((t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None),
+    )  # fmt: skip
+
+
+def _boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[Box]:
+    done = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
+    due = {d.milestone: d for d in _due(ticket, settings, now) if d.milestone not in done}
+    return [
+        Box(milestone=m, kind=_kind(m), stage=s.stage, done=done.get(m), due=due.get(m))
+        for s in process.STEPS
+        for m in s.waits_for
+    ]
+
+
+def _kind(milestone: Milestone) -> str:
+    return "automatic" if milestone in process.BY_RULE else KINDS[milestone in process.PROPERTIES]
+
+
+def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[Due]:
+    if ticket.status is not Status.OPEN:
+        return []
+    falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
+    return [Due(milestone=d.milestone, task=d.task, at=at, late=at <= now) for d, at in falls]
+
+
+def _related(session: Session, ticket: Ticket) -> list[Related]:
+    r = TicketRelation
+    other = or_(
+        (r.ticket_id == ticket.id) & (Ticket.id == r.other_id), (r.other_id == ticket.id) & (Ticket.id == r.ticket_id)
+    )
+    rows = select(r, Ticket.id, Ticket.name, Ticket.stage, Ticket.status).join(Ticket, other).order_by(Ticket.id.desc())
+    return [
+        Related(
+            number=number, name=name, stage=stage, status=status, reason=relation.reason, verdict=relation.verdict,
+            mine=relation.ticket_id == ticket.id,
+        )
+        for relation, number, name, stage, status in session.execute(rows.limit(20))
+    ]  # fmt: skip

@@ -1,0 +1,251 @@
+"""A ticket's timeline: messages, mails, moves and tasks in one order, the newest first, within bounds.
+
+Newest first, because who opens a ticket asks what came last: the customer's latest words stand beside the boxes to
+tick and the answer to write, and nobody scrolls past a month to reach them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import escape
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session
+
+from console.presenters import audit
+from console.presenters.audit import Known
+from parsers.mail import evidence
+from workflow.mail import compose
+from workflow.models.core import Audit, Delivery, Filing, Message, Outgoing, StoredAttachment, Ticket
+from workflow.models.states import Outcome
+
+ENTRIES = 60  # on a page of the timeline
+READ = 20_000  # characters of a message fetched: a page shows no more
+WHOLE = 12_000  # bytes of one message's text; the rest is a click away
+BUDGET = 110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
+EXCERPT = 300  # characters of a message that there is no more room for
+REPEATS = 20  # deliveries that brought a message again, on a page
+DETAILS = 40  # rows of a form's table
+PICTURES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
+PREVIEWED = PICTURES | {"application/pdf"}  # as they say of themselves; their bytes decide when they are asked for
+
+
+@dataclass(frozen=True)
+class File:
+    """An attachment, without its bytes."""
+
+    number: int
+    name: str
+    mime: str
+    size: int
+    inline: bool
+
+    @property
+    def picture(self) -> bool:
+        """Return whether it claims to be a picture we show."""
+        return self.mime.lower() in PICTURES
+
+    @property
+    def previewed(self) -> bool:
+        """Return whether it claims to be something we show."""
+        return self.mime.lower() in PREVIEWED
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message: from the customer (in), by us (out), or a note of the desk."""
+
+    at: datetime
+    number: int
+    direction: str
+    format: str
+    sender: str
+    email: str
+    phone: str  # as given with this message
+    subject: str
+    text: str  # the newest words
+    quoted: str  # what follows them: quotes, signature; "" if nothing
+    cut: bool  # whether there is more than the two show
+    html: bool
+    details: Sequence[tuple[str, str]]
+    caveats: Sequence[str]
+    files: Sequence[File]
+    sent_at: datetime | None
+    mails: Sequence[Outgoing]  # what of the outbox it is: one for each who gets it
+    judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
+    signs: str  # why, in words
+    repeats: Sequence[tuple[int, datetime]]  # deliveries that brought it again, and when
+    kind: str = "said"
+
+
+@dataclass(frozen=True)
+class Mailed:
+    """A mail of ours that is not a message yet, or never will be: waiting, refused, withheld."""
+
+    at: datetime
+    number: int
+    mail: Outgoing
+    kind: str = "mailed"
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A move, a milestone, a task: a line of the audit trail in words."""
+
+    at: datetime
+    number: int
+    words: str
+    why: str
+    by: str
+    kind: str = "happened"
+
+
+Entry = Said | Mailed | Happened
+Source = Row[Any] | Outgoing | Audit
+
+
+class _Room:
+    """How much text the page still has room for."""
+
+    def __init__(self) -> None:
+        self._left = BUDGET
+
+    def fit(self, text: str) -> str:
+        """As much of the beginning of a text as there is room for; an excerpt at least."""
+        size, most = _written(text), min(WHOLE, self._left)
+        if size > most:  # by its share: exact enough, and never in the middle of a letter
+            text = text[: max(EXCERPT, len(text) * most // size)]
+        self._left = max(0, self._left - _written(text))
+        return text
+
+
+def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> tuple[list[Entry], bool]:
+    """A page of the timeline, newest first, and whether there is an older one. `ticket.outbox` should be loaded."""
+    first = page * ENTRIES
+    most = first + ENTRIES + 1  # of each kind: enough, whatever their order is
+    mails: dict[str, list[Outgoing]] = {}
+    for mail in ticket.outbox:
+        mails.setdefault(compose.timeline_key(mail), []).append(mail)
+    rows = _messages(session, ticket, most)
+    found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
+    found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]
+    told = _told(session, ticket)
+    waiting = (m for key, group in mails.items() if key not in told for m in group)
+    found += [(m.created_at, 2, m.id, m) for m in waiting]
+    found.sort(key=lambda f: f[:3], reverse=True)
+    shown = found[first : first + ENTRIES]
+    files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
+    repeated = any(isinstance(thing, Row) and thing.repeats for *_, thing in shown)
+    repeats = _repeats(session, ticket) if repeated else {}
+    room = _Room()
+    entries = [_entry(thing, mails, files, repeats, known, room) for *_, thing in shown]
+    return entries, len(found) > first + ENTRIES
+
+
+def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
+    """Messages, as much of each as is shown: HTML and text may be megabytes."""
+    repeats = (
+        select(func.count())
+        .where(
+            Filing.ticket_id == ticket.id,
+            Filing.message_id == Message.id,
+            Filing.outcome == Outcome.DUPLICATE,
+        )
+        .scalar_subquery()
+    )
+    columns = (
+        Message.id, Message.at, Message.direction, Message.format, Message.external_id, Message.from_name,
+        Message.from_email, Message.phone, Message.subject, Message.details, Message.caveats, Message.sent_at,
+        Message.judgement, Message.signs,
+        repeats.label("repeats"),
+        func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
+        func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
+    )  # fmt: skip
+    rows = select(*columns).where(Message.ticket_id == ticket.id)
+    return session.execute(rows.order_by(Message.at.desc(), Message.id.desc()).limit(most)).all()
+
+
+def _told(session: Session, ticket: Ticket) -> set[str | None]:
+    """Return which mails of ours are messages: those that were sent, but for a crash right after."""
+    rows = select(Message.external_id).where(Message.ticket_id == ticket.id, Message.direction == "out")
+    return set(session.scalars(rows))
+
+
+def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:
+    a = StoredAttachment
+    rows = select(a.message_id, a.id, a.name, a.mime, a.size, a.inline).where(a.message_id.in_(list(messages)))
+    found: dict[int, list[File]] = {}
+    for message, number, name, mime, size, inline in session.execute(rows.order_by(a.id)):
+        found.setdefault(message, []).append(File(number, name, mime, size, inline))
+    return found
+
+
+def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, datetime]]]:
+    """Return by message the deliveries that brought it again: the newest ones."""
+    rows = (
+        select(Filing.message_id, Delivery.id, Delivery.received_at)
+        .join(Delivery, Delivery.id == Filing.delivery_id)
+        .where(Filing.ticket_id == ticket.id, Filing.outcome == Outcome.DUPLICATE)
+        .order_by(Delivery.id.desc())
+        .limit(REPEATS)
+    )
+    found: dict[int, list[tuple[int, datetime]]] = {}
+    for message, delivery, at in session.execute(rows):
+        found.setdefault(message or 0, []).append((delivery, at))
+    return found
+
+
+def _audit(session: Session, ticket: Ticket, most: int) -> list[Audit]:
+    rows = select(Audit).where(Audit.ticket_id == ticket.id, Audit.action.not_in(audit.UNTOLD))
+    return list(session.scalars(rows.order_by(Audit.id.desc()).limit(most)))
+
+
+def _entry(
+    thing: Source,
+    mails: Mapping[str, list[Outgoing]],
+    files: Mapping[int, list[File]],
+    repeats: Mapping[int, list[tuple[int, datetime]]],
+    known: Known,
+    room: _Room,
+) -> Entry:
+    if isinstance(thing, Audit):
+        words, by = audit.sentence(thing, known), audit.actor(thing.actor)
+        return Happened(at=thing.at, number=thing.id, words=words, why=audit.why(thing), by=by)
+    if isinstance(thing, Outgoing):
+        return Mailed(at=thing.created_at, number=thing.id, mail=thing)
+    mine = mails.get(thing.external_id or "", [])
+    return _said(thing, mine, files.get(thing.id, []), repeats.get(thing.id, []), room)
+
+
+def _said(
+    row: Row[Any],
+    mails: list[Outgoing],
+    files: list[File],
+    repeats: list[tuple[int, datetime]],
+    room: _Room,
+) -> Said:
+    newest, quoted = _folded(row.text, row.reply_text)
+    text, rest = room.fit(newest), room.fit(quoted)
+    details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
+    cut = len(text) < len(newest) or len(rest) < len(quoted) or row.length > READ or len(row.details) > DETAILS
+    return Said(
+        at=row.at, number=row.id, direction=row.direction, format=row.format, sender=row.from_name[:200],
+        email=row.from_email[:320], phone=row.phone[:200], subject=row.subject[:300], text=text,
+        quoted=rest, cut=cut, html=bool(row.html), details=details, caveats=row.caveats[:20],
+        files=files[:50], sent_at=row.sent_at, mails=mails,
+        judgement=row.judgement, signs=evidence.describe(row.signs), repeats=repeats,
+    )  # fmt: skip
+
+
+def _folded(text: str, reply: str) -> tuple[str, str]:
+    """The newest words of a message, and what follows them; the whole where nobody could tell them apart."""
+    if not reply.strip():
+        return text, ""
+    if text.startswith(reply):
+        return reply, text[len(reply) :].strip("\n")
+    return reply, text if reply.strip() != text.strip() else ""
+
+
+def _written(text: str) -> int:
+    return len(str(escape(text)).encode())

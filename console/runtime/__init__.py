@@ -1,0 +1,1 @@
+"""Processes: web servers, workers, the supervisor of `intake up`."""

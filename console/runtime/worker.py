@@ -1,0 +1,103 @@
+"""The worker: RQ's, on our queues, in one process that stays; without Redis it looks into the database itself.
+
+Nothing forks: what a hostile item could do to a worker it does to a parser's own process
+(ingest/processing/parser_pool.py), and a fork for each hint would cost more than most of the work.
+"""
+
+import os
+import threading
+import time
+from typing import Any
+
+import click
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import DequeueStrategy
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.bootstrap import redis_url
+from console.runtime.lifecycle import opened, stopping
+from ingest.processing.parser_pool import isolated
+from workflow import background_jobs
+from workflow.context import House
+from workflow.runtime import log
+from workflow.settings.settings import Settings
+
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
+TTL = 30  # seconds RQ counts a worker as alive; it looks up from waiting 15 s sooner
+NO_REDIS = "INTAKE_REDIS_URL is not set: this worker looks into the database every second instead"
+
+
+def work(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; what is in hand is finished."""
+    url = redis_url(settings)
+    if url:
+        os.environ["INTAKE_REDIS_URL"] = url  # where a job finds it
+    else:
+        click.echo(NO_REDIS, err=True)
+    told_to_stop = False
+    with opened(settings, "worker") as (house, _), isolated(settings):
+        while not told_to_stop:
+            told_to_stop = bool(url) and _with_redis(url)
+            if not told_to_stop:
+                told_to_stop = _without_redis(house, RETRY_SECONDS if url else float("inf"))
+        background_jobs.forget_house()
+
+
+class QuietWorker(SimpleWorker):
+    """RQ's worker, whose log tells no exception's text."""
+
+    max_connection_wait_time = RETRY_SECONDS
+
+    def __init__(self, connection: Redis) -> None:
+        """Open on our queues, the JSON serializer on both ends. Raises RedisError when Redis does not answer."""
+        queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in background_jobs.QUEUES]
+        super().__init__(
+            queues, connection=connection, serializer=JSONSerializer, worker_ttl=TTL, log_job_description=False
+        )
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Log the class and place of a job's fault."""
+        del job
+        log.fault("job", exc_info[1])
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Return whether it ended because a signal asked it to."""
+        return self._shutdown_requested_date is not None
+
+
+def _with_redis(url: str) -> bool:
+    """Work on hints from Redis; whether it ended because it was told to, and not because Redis went away."""
+    worker = None
+    try:
+        worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
+        log.listening("worker", "redis")
+        # In turn: a backlog of mail to read must not keep the notices of what was read from going out.
+        worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
+    except RedisError:
+        log.redis_away()
+    return worker is not None and worker.told_to_stop
+
+
+def _without_redis(house: House, seconds: float) -> bool:
+    """Look into the database every second, for so long; whether told to stop meanwhile."""
+    until = time.monotonic() + seconds
+    with stopping() as stop:
+        while not stop.is_set() and time.monotonic() < until:
+            _look(house, stop)
+            stop.wait(POLL_SECONDS)
+        return stop.is_set()
+
+
+def _look(house: House, stop: threading.Event) -> None:
+    for name in background_jobs.QUEUES:
+        try:
+            if not stop.is_set():
+                background_jobs.do(name, house)
+        except (SQLAlchemyError, OSError) as error:
+            log.fault(name, error)

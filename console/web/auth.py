@@ -1,0 +1,243 @@
+"""Sign-in by Flask-Security: passwords, lock-out, second factor, single sign-on; and the links that make accounts."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any, cast
+
+from flask import Blueprint, Flask, Response, abort, flash, g, redirect, render_template, request, session, url_for
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_security import Security, current_user, hash_password
+from flask_security.signals import user_authenticated
+from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from werkzeug.wrappers import Response as AnyResponse
+
+from console.web import api_auth, form_tokens
+from console.web.auth_accounts import LOCKED, MOST_FAILURES, Accounts, User, signed_in
+from console.web.auth_oidc import NOBODY, Provider
+from console.web.auth_sessions import ACCOUNT, KEPT_FORMS, LISTED, TO_SHOW, Session, Sessions
+from console.web.request import RIGHT, allowed, db, house, now, public, when_too_late
+from workflow.accounts import invitations, saved_forms
+from workflow.audit import record as audit
+from workflow.context import House
+from workflow.customers import directory
+from workflow.models.accounts import Account, Invitation, new_uniquifier
+from workflow.models.core import Staff
+from workflow.permissions import Right
+from workflow.runtime import crypto
+
+SHORTEST_PASSWORD = 12
+SIGN_INS = "20 per minute"  # from one address
+SIGNED_OUT = "The session has ended."
+LIBRARY = "security"  # the library's blueprint; its views look after themselves
+csrf = CSRFProtect()
+pages = Blueprint("accounts", __name__)
+
+
+def attach(app: Flask, house: House) -> None:
+    """Give the app sessions, accounts and the guard before every view."""
+    app.session_interface = Sessions(house)
+    app.config.update(_configuration(house))
+    csrf.init_app(app)
+    security = Security(app, Accounts(house), register_blueprint=True)
+    if house.settings.oidc is not None and security.oauthglue is not None:
+        security.oauthglue.register_provider_ext(Provider(house.settings.oidc))
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
+    for view in ("login", "verify", "two_factor_token_validation"):
+        name = f"{LIBRARY}.{view}"
+        app.view_functions[name] = limiter.limit(SIGN_INS, methods=["POST"])(cast("Any", app.view_functions[name]))
+    app.register_blueprint(pages)
+    app.before_request(_guard)
+    app.jinja_env.globals["lock"] = {"failures": MOST_FAILURES, "minutes": LOCKED // timedelta(minutes=1)}
+    app.jinja_env.globals["oidc_name"] = house.settings.oidc.name if house.settings.oidc else ""
+    user_authenticated.connect(_on_sign_in, app)
+
+
+def _configuration(house: House) -> dict[str, Any]:
+    secret = [hashlib.sha256(b"support-intake console\0" + k).hexdigest() for k in crypto.load(house.settings)]
+    return {
+        "SECRET_KEY": secret[0],
+        "SECRET_KEY_FALLBACKS": secret[1:],
+        "SECURITY_PASSWORD_SALT": secret[0],
+        "SECURITY_PASSWORD_LENGTH_MIN": SHORTEST_PASSWORD,
+        "SECURITY_RETURN_GENERIC_RESPONSES": True,
+        "SECURITY_CHANGEABLE": True,
+        "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
+        "SECURITY_TWO_FACTOR": True,
+        "SECURITY_TWO_FACTOR_REQUIRED": house.settings.second_factor,
+        "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
+        "SECURITY_TWO_FACTOR_RESCUE_EMAIL": False,
+        "SECURITY_MULTI_FACTOR_RECOVERY_CODES": True,
+        "SECURITY_TOTP_SECRETS": {str(len(secret) - n): s for n, s in enumerate(secret)},
+        "SECURITY_TOTP_ISSUER": "support-intake",
+        "SECURITY_OAUTH_ENABLE": house.settings.oidc is not None,
+        "SECURITY_OAUTH_BUILTIN_PROVIDERS": [],
+        "SECURITY_MSG_IDENTITY_NOT_REGISTERED": (NOBODY, "error"),
+        "SECURITY_MSG_DISABLED_ACCOUNT": (NOBODY, "error"),
+        "SECURITY_FRESHNESS": timedelta(minutes=house.settings.idle_minutes),
+        "SECURITY_EMAIL_VALIDATOR_ARGS": {"check_deliverability": False, "test_environment": True},
+        "SECURITY_JOIN_USER_ROLES": False,
+        "SECURITY_DEFAULT_REMEMBER_ME": False,
+        "SECURITY_STATIC_FOLDER_URL": "/sign-in-static",
+        "REMEMBER_COOKIE_HTTPONLY": True,
+        "WTF_CSRF_TIME_LIMIT": None,
+        "WTF_CSRF_SSL_STRICT": house.settings.public_url.startswith("https://"),
+        "RATELIMIT_HEADERS_ENABLED": False,
+    }
+
+
+def _on_sign_in(app: Flask, user: User, **_: object) -> None:
+    """A new session for whoever signs in, and a line in the audit trail."""
+    del app
+    cast("Session", session).renew()
+    session[ACCOUNT] = user.id
+    session[form_tokens.FIELD] = form_tokens.new_secret(user.id)
+    signed_in(house(), user)
+    if saved_forms.list_kept(db(), house().sealer, user.id, now()):
+        session[KEPT_FORMS] = TO_SHOW
+
+
+def _guard() -> AnyResponse | None:
+    """Let a request through whose view says which right it needs, if who is asking has it; nothing else."""
+    endpoint = request.endpoint or ""
+    if endpoint in {"", "static", "bootstrap.static", "security.static"}:
+        return None
+    if request.blueprint == api_auth.BLUEPRINT:  # programs, by their tokens: a cookie counts for nothing there
+        api_auth.admit(_view(endpoint))
+        return None
+    if current_user and current_user.is_authenticated:
+        g.staff, g.time_zone = current_user.staff, current_user.time_zone
+    elif ACCOUNT in session:  # signed out, or every session of the account was ended
+        session.clear()
+    right = getattr(_view(endpoint), RIGHT, None)
+    if right == "public" or endpoint.startswith(f"{LIBRARY}."):
+        return None
+    if g.get("staff") is None:
+        return _to_sign_in()
+    if right is None or not allowed(Right(right)):
+        abort(403)
+    return _to_kept_form() if session.get(KEPT_FORMS) == TO_SHOW else None
+
+
+def _to_kept_form() -> AnyResponse | None:
+    """Show what was typed before the sign-in, on the first page after it, however one signed in."""
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # a script of another tab shows nothing
+    if request.method != "GET" or mode != "navigate":
+        return None
+    session[KEPT_FORMS] = LISTED
+    return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
+
+
+def _view(endpoint: str) -> object:
+    from flask import current_app  # one line of use
+
+    return current_app.view_functions.get(endpoint)
+
+
+def _to_sign_in() -> AnyResponse:
+    if request.method != "GET":
+        raise CSRFError(SIGNED_OUT)  # the session has ended; answered like a form whose token has
+    back = request.full_path.rstrip("?")
+    return redirect(url_for("security.login", next=back if back != "/" else None))
+
+
+# -- links that make accounts ---------------------------------------------------------------------------------------
+
+
+@pages.get("/join/<token>")
+@public
+def join(token: str) -> str:
+    """The form of an invitation."""
+    with house().store.transaction() as session:
+        found = invitations.valid(session, token, now())
+        if found is None:
+            abort(404)
+        name, email = _known(session, found)
+    return render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault="")
+
+
+def _join_again(token: str) -> tuple[str, int]:
+    """Show the form again with name and address; a password is never kept."""
+    del token
+    fault = "This page was open for too long. Nothing is lost but the password: type it again."
+    page = render_template(
+        "join.html", name=request.form.get("name", "")[:200], email=request.form.get("email", "")[:320],
+        shortest=SHORTEST_PASSWORD, fault=fault,
+    )  # fmt: skip
+    return page, 400
+
+
+@pages.post("/join/<token>")
+@when_too_late(_join_again)
+@public
+def joined(token: str) -> AnyResponse | tuple[str, int]:
+    """Make the account, or the new password; the link is used up."""
+    name, email = request.form.get("name", "").strip()[:200], request.form.get("email", "").strip().casefold()
+    password = request.form.get("password", "")
+    fault = _fault(name, email, password, request.form.get("again", ""))
+    if not fault:
+        try:
+            _make(token, name, email, password)
+        except IntegrityError:
+            fault = "There is an account with this name or address already: sign in, or ask an admin for a link."
+    if fault:
+        page = render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=fault)
+        return page, 400
+    flash("Your account is ready. Sign in with it.", "success")
+    return redirect(url_for("security.login"))
+
+
+def _known(session: Any, found: Invitation) -> tuple[str, str]:
+    person = session.get(Staff, found.staff_id) if found.staff_id else None
+    return (person.name, person.email) if person is not None else ("", "")
+
+
+def _fault(name: str, email: str, password: str, again: str) -> str:
+    faults = {
+        "Say your name.": not name or not name.isprintable(),
+        "That is no mail address.": not directory.usable(email),
+        f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": len(password) < SHORTEST_PASSWORD,
+        "The two passwords are not the same.": password != again,
+    }
+    return next((words for words, wrong in faults.items() if wrong), "")
+
+
+def _make(token: str, name: str, email: str, password: str) -> None:
+    when = now()
+    with house().store.transaction() as session:
+        found = invitations.valid(session, token, when)
+        if found is None:
+            abort(404)
+        found.used_at = when
+        person = session.get(Staff, found.staff_id) if found.staff_id else None
+        if person is None:
+            person = session.scalar(select(Staff).where(Staff.name == name))  # put on the desk before the first run
+        if person is None:
+            person = Staff(name=name, email=email, role=found.role, created_at=when)
+            session.add(person)
+        person.role, person.email = found.role, person.email or email
+        session.flush()
+        account = session.scalar(select(Account).where(Account.staff_id == person.id))
+        if account is None:
+            account = Account(staff_id=person.id, created_at=when)
+            session.add(account)
+        account.email, account.password, account.uniquifier = email, hash_password(password), new_uniquifier()
+        account.active, account.failures, account.locked_until = True, 0, None
+        session.flush()
+        audit.record(session, "account", by=person.name, cause="invitation", now=when, account=account.id)
+
+
+def _end_session() -> Response:
+    session.clear()
+    return cast("Response", redirect(url_for("security.login")))
+
+
+@pages.post("/sign-out")
+@when_too_late(_end_session)  # signing out is what an old page wants, too
+@public
+def sign_out() -> Response:
+    """End the session here, whoever has a copy of its cookie."""
+    return _end_session()

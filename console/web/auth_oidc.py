@@ -1,0 +1,98 @@
+"""Single sign-on by OpenID Connect: out to the issuer, back with what it vouches for; nothing is believed unchecked."""
+
+from typing import Any, NoReturn
+from urllib.parse import urljoin, urlsplit
+
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.flask_client.apps import FlaskOAuth2App
+from flask import flash, make_response, redirect, render_template, url_for
+from flask_security import FsOAuthProvider
+from joserfc.errors import JoseError
+from requests import RequestException
+from werkzeug.wrappers import Response as AnyResponse
+
+from console.web.request import house
+from workflow.runtime import log
+from workflow.settings.settings import Oidc
+
+NAME = "oidc"  # in the addresses of the library's views
+SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
+FAILED = "The sign-in did not work. Please try again; if it never does, an admin has to look at [oidc] in intake.toml."
+NOBODY = "This sign-in opens no account here. Ask an admin for one, or sign in with your password."
+# What a library says when an issuer cannot be reached, says no, or what it says does not hold.
+FAULTS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError, RuntimeError)
+
+
+class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
+    """Authlib's client under our public address, at one issuer; whatever goes wrong there has one answer."""
+
+    def authorize_redirect(self, redirect_uri: str | None = None, **more: Any) -> AnyResponse:
+        """A page that goes on to the issuer by itself.
+
+        No redirect: our policy lets forms lead to ourselves only, and browsers hold whatever answers a form to that.
+        """
+        back = urljoin(house().settings.public_url, urlsplit(redirect_uri or "").path)  # behind a proxy it is another
+        try:
+            self._check_issuer()
+            there = self.create_authorization_url(back, **more)
+        except FAULTS as error:
+            log.sign_on_failed(error)
+            flash(FAILED, "error")
+            return redirect(url_for("security.login"))
+        self.save_authorize_data(redirect_uri=back, **there)
+        page = make_response(render_template("security/onward.html", url=there["url"]))
+        page.headers["Refresh"] = f"0;url={there['url']}"
+        return page
+
+    def authorize_access_token(self, **more: Any) -> dict[str, Any]:
+        """The token of whoever comes back: state, nonce, signature, issuer and audience hold. Raises OAuthError."""
+        try:
+            self._check_issuer()
+            token: dict[str, Any] = super().authorize_access_token(**more)
+            claims = token.get("userinfo")
+            if claims is not None and not claims.get("email"):  # only `sub` must be in an ID token (OIDC Core §5.4)
+                told = self.userinfo(token=token)
+                token["userinfo"] = {**claims, **told} if told.get("sub") == claims["sub"] else {}  # §5.3.2
+        except FAULTS as error:
+            _refuse(error)
+        return token
+
+    def _check_issuer(self) -> None:
+        """Raises OAuthError where the discovery document is somebody else's (OIDC Discovery §4.3)."""
+        said, meant = self.load_server_metadata().get("issuer"), house().settings.oidc
+        if meant is None or not isinstance(said, str) or said.rstrip("/") != meant.issuer.rstrip("/"):
+            self.server_metadata.clear()
+            raise OAuthError
+
+
+class Provider(FsOAuthProvider):
+    """Any OpenID Connect issuer, found by its discovery document."""
+
+    def __init__(self, settings: Oidc) -> None:
+        registration = {
+            "client_cls": Client,
+            "client_id": settings.client_id,
+            "client_secret": settings.client_secret.get_secret_value(),
+            "server_metadata_url": f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration",
+            "client_kwargs": {"scope": "openid email", "default_timeout": SECONDS},
+        }
+        super().__init__(NAME, registration)
+
+    def fetch_identity_cb(self, oauth: Any, token: Any) -> tuple[str, str]:
+        """The address the issuer vouches for; one that it calls unverified is nobody's."""
+        del oauth
+        profile = token.get("userinfo") or {}
+        verified = profile.get("email_verified", True) in (True, "true")  # some say it as text, some not at all
+        return "email", str(profile.get("email") or "") if verified else ""
+
+    def oauth_response_failure(self, error_view: str, e: OAuthError) -> AnyResponse:
+        """Fixed words: what came with the address may be from anybody."""
+        del error_view, e
+        flash(FAILED, "error")
+        return redirect(url_for("security.login"))
+
+
+def _refuse(error: Exception) -> NoReturn:
+    log.sign_on_failed(error)
+    raise OAuthError from error
