@@ -1,8 +1,11 @@
-"""What a crowd costs the mail door: 10,000 mails at once, and a mail of the size limit from 50 sessions at once.
+"""What a crowd costs the mail door.
+
+10,000 mails at once, and a mail of the size limit from 50 sessions at once.
 
     python benchmarks/bursts.py [MAILS] [SESSIONS]
 
-A real process on loopback, its data in a temporary folder. "refused" is 451 or 452: the sender tries again.
+A real process on loopback, its data in a temporary folder. "refused" is 451 or 452: the sender
+tries again.
 """
 
 import sys
@@ -19,7 +22,9 @@ from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
 MAILS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-SESSIONS = int(sys.argv[2]) if len(sys.argv) > 2 else 49  # a host may have 50, and one has looked whether it is open
+SESSIONS = (
+    int(sys.argv[2]) if len(sys.argv) > 2 else 49
+)  # a host may have 50, and one has looked whether it is open
 MIB = 2**20
 
 
@@ -35,7 +40,17 @@ def row(table: Table, what: str, heard: Heard, memory: Watched) -> None:
 
 
 def main() -> None:
-    table = Table("what", "seconds", "longest", "taken", "refused", "unanswered", "MiB before", "peak", "after")
+    table = Table(
+        "what",
+        "seconds",
+        "longest",
+        "taken",
+        "refused",
+        "unanswered",
+        "MiB before",
+        "peak",
+        "after",
+    )
     with tempfile.TemporaryDirectory() as folder:
         doors = Doors(Path(folder) / "home")
         doors.home.mkdir()

@@ -1,8 +1,11 @@
-"""What the door costs: accept beside bare commits, and our SMTP listener beside aiosmtpd as it comes, in one run.
+"""What the door costs.
+
+Accept beside bare commits, and our SMTP listener beside aiosmtpd as it comes, in one run.
 
     python benchmarks/doors.py [SECONDS]
 
-Ratios are what counts; absolute figures drift with the machine. Everything is on loopback and in a temporary folder.
+Ratios are what counts; absolute figures drift with the machine. Everything is on loopback and in a
+temporary folder.
 """
 
 import asyncio
@@ -33,7 +36,10 @@ SUPPORT = "support@localhost"
 
 
 def mail(size: int) -> bytes:
-    head = f"From: a@clinic.example\r\nTo: {SUPPORT}\r\nSubject: x\r\nMessage-ID: <{os.urandom(8).hex()}@b>\r\n\r\n"
+    head = (
+        f"From: a@clinic.example\r\nTo: {SUPPORT}\r\nSubject: x\r\nMessage-ID:"
+        f" <{os.urandom(8).hex()}@b>\r\n\r\n"
+    )
     return head.encode() + (os.urandom(36).hex().encode() + b"\r\n") * (size // 74)
 
 
@@ -59,10 +65,13 @@ def bare_commits(folder: Path) -> float:
     """One row of 4 KB a commit, synchronous=FULL: what SQLite gives on this disk."""
     base = sqlite3.connect(folder / "bare.db", isolation_level=None, check_same_thread=False)
     base.executescript(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (digest TEXT UNIQUE, raw BLOB)"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (digest TEXT UNIQUE, raw"
+        " BLOB)"
     )
     row = os.urandom(4096)
-    rate = per_second(lambda: base.execute("INSERT INTO t VALUES (?, ?)", (os.urandom(16).hex(), row)), 1)
+    rate = per_second(
+        lambda: base.execute("INSERT INTO t VALUES (?, ?)", (os.urandom(16).hex(), row)), 1
+    )
     base.close()
     return rate
 
@@ -111,7 +120,12 @@ def main() -> None:
         table.add_row("bare SQLite commits of 4 KB", f"{bare:,.0f}", "1.0", "")
         for threads in (1, 50):
             rate = accepting(house, threads)
-            table.add_row(f"accept, {threads} waiting at once", f"{rate:,.0f}", f"{rate / bare:.2f}", "bare commits")
+            table.add_row(
+                f"accept, {threads} waiting at once",
+                f"{rate:,.0f}",
+                f"{rate / bare:.2f}",
+                "bare commits",
+            )
         for size in (4096, 200_000):
             with smtp_listener.in_thread(settings, Intake(house).accept) as listener:
                 ours = sending(listener.ports[Transport.SMTP], size, 20)
@@ -120,7 +134,10 @@ def main() -> None:
             stock = sending(8026, size, 20)
             controller.stop()
             table.add_row(
-                f"SMTP {size // 1000} KB, ours", f"{ours:,.0f}", f"{ours / stock:.2f}", "aiosmtpd as it comes"
+                f"SMTP {size // 1000} KB, ours",
+                f"{ours:,.0f}",
+                f"{ours / stock:.2f}",
+                "aiosmtpd as it comes",
             )
         house.close()
     Console().print(table)

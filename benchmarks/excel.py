@@ -1,9 +1,12 @@
-"""A workbook of 100,000 x 15: openpyxl's own reading of it, ours, and ours to committed tickets, side by side.
+"""A workbook of 100,000 x 15.
+
+Openpyxl's own reading of it, ours, and ours to committed tickets, side by side.
 
     python benchmarks/excel.py [ROWS]
 
-Each step is a process of its own, the same steps twice in turn; openpyxl's read-only mode is the floor. Fails when a
-file becomes tickets at less than half its rate, or when a process of ours holds more than 200 MB.
+Each step is a process of its own, the same steps twice in turn; openpyxl's read-only mode is the
+floor. Fails when a file becomes tickets at less than half its rate, or when a process of ours holds
+more than 200 MB.
 """
 
 import json
@@ -45,34 +48,75 @@ ROWS = int(sys.argv[1]) if len(sys.argv) == 2 else 100_000
 ROUNDS = 2
 LEAST, MOST_MB = 0.5, 200.0
 HEADINGS = (
-    "Message ID", "Thread ID", "Practice ID", "Practice Name", "Provider", "From", "From Email", "Phone",
-    "Date Received", "Category", "Subject", "Message", "Patient Name", "Patient ID", "Status",
-)  # fmt: skip
-WORDS = ("claim", "denied", "balance", "statement", "copay", "insurance", "visit", "charge", "modifier", "please")
+    "Message ID",
+    "Thread ID",
+    "Practice ID",
+    "Practice Name",
+    "Provider",
+    "From",
+    "From Email",
+    "Phone",
+    "Date Received",
+    "Category",
+    "Subject",
+    "Message",
+    "Patient Name",
+    "Patient ID",
+    "Status",
+)
+WORDS = (
+    "claim",
+    "denied",
+    "balance",
+    "statement",
+    "copay",
+    "insurance",
+    "visit",
+    "charge",
+    "modifier",
+    "please",
+)
 
 
 def make(file: Path, rows: int) -> None:
-    """Write an export: 800 practices with five people each, every tenth row an answer in an earlier thread."""
+    """Write an export.
+
+    800 practices with five people each, every tenth row an answer in an earlier thread.
+    """
     dice, base = Random(5), datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     with xlsxwriter.Workbook(str(file), {"constant_memory": True}) as book:
-        date, sheet = book.add_format({"num_format": "mm/dd/yyyy hh:mm"}), book.add_worksheet("Messages")
+        date, sheet = (
+            book.add_format({"num_format": "mm/dd/yyyy hh:mm"}),
+            book.add_worksheet("Messages"),
+        )
         sheet.write_row(0, 0, HEADINGS)
         for n in range(1, rows + 1):
             practice, person = dice.randrange(800), dice.randrange(5)
             thread = n if n % 10 else max(1, n - dice.randrange(1, 500))
             texts = (
-                f"KM-{n:07}", f"T-{thread:07}", f"{10_000 + practice}", f"Practice {practice}", f"Dr. {practice}",
-                f"Sender {person} of {practice}", f"s{person}@practice{practice}.example", f"555-{practice:04}", None,
-                dice.choice(["Billing", "Claims", "Payments"]), " ".join(dice.choices(WORDS, k=5)),
-                " ".join(dice.choices(WORDS, k=30)), f"Patient {n}", f"{n}", "Open",
-            )  # fmt: skip
+                f"KM-{n:07}",
+                f"T-{thread:07}",
+                f"{10_000 + practice}",
+                f"Practice {practice}",
+                f"Dr. {practice}",
+                f"Sender {person} of {practice}",
+                f"s{person}@practice{practice}.example",
+                f"555-{practice:04}",
+                None,
+                dice.choice(["Billing", "Claims", "Payments"]),
+                " ".join(dice.choices(WORDS, k=5)),
+                " ".join(dice.choices(WORDS, k=30)),
+                f"Patient {n}",
+                f"{n}",
+                "Open",
+            )
             for column, text in enumerate(texts):
                 if text is not None:
                     sheet.write_string(n, column, text)
             sheet.write_datetime(n, 8, base + timedelta(minutes=n), date)
 
 
-# -- the steps, each in a process of its own ------------------------------------------------------------------------
+# -- the steps, each in a process of its own ----
 
 
 def floor(file: Path, _: str) -> int:
@@ -90,7 +134,9 @@ def tickets(file: Path, url: str) -> int:
     look_less_often()
     settings = Settings(home=file.parent / "home", database_url=url)
     house = open_house(settings, waker=lambda _: None)
-    arrival = Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=file.read_bytes())
+    arrival = Arrival(
+        transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=file.read_bytes()
+    )
     number = Intake(house).accept(arrival)
     del arrival
     with isolated(settings):
@@ -105,13 +151,19 @@ STEPS: dict[str, Callable[[Path, str], int]] = {"floor": floor, "parse": parse, 
 def step(name: str, file: Path, url: str = "") -> dict[str, float]:
     """Run one step; rows a second, and the most that each of its processes held."""
     command = [sys.executable, __file__, name, str(file), url]
-    process = psutil.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = psutil.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     with _watched(process) as most:
         out, _ = process.communicate()
     told = json.loads(out)
     assert told["rows"] == ROWS, f"{name}: {told['rows']} rows of {ROWS}"
     held = sorted(most.values(), reverse=True)
-    return {"rate": ROWS / told["seconds"], "held": held[0] / 1e6, "child": (held[1] if len(held) > 1 else 0) / 1e6}
+    return {
+        "rate": ROWS / told["seconds"],
+        "held": held[0] / 1e6,
+        "child": (held[1] if len(held) > 1 else 0) / 1e6,
+    }
 
 
 @contextmanager
@@ -167,12 +219,24 @@ def show(found: dict[str, list[dict[str, float]]]) -> bool:
     rates = {name: sum(one["rate"] for one in some) / len(some) for name, some in found.items()}
     base = next(iter(rates.values()))
     for name, some in found.items():
-        ratio, held, child = rates[name] / base, max(s["held"] for s in some), max(s["child"] for s in some)
+        ratio, held, child = (
+            rates[name] / base,
+            max(s["held"] for s in some),
+            max(s["child"] for s in some),
+        )
         if "tickets" in name:
             good = good and ratio >= LEAST and max(held, child) <= MOST_MB
-        table.add_row(name, f"{rates[name]:,.0f}", f"{ratio:.0%}", f"{held:.0f}", f"{child:.0f}" if child else "")
+        table.add_row(
+            name,
+            f"{rates[name]:,.0f}",
+            f"{ratio:.0%}",
+            f"{held:.0f}",
+            f"{child:.0f}" if child else "",
+        )
     Console().print(table)
-    Console().print(f"{ROWS:,} rows of {len(HEADINGS)}; bounds: {LEAST:.0%} and {MOST_MB:.0f} MB a process")
+    Console().print(
+        f"{ROWS:,} rows of {len(HEADINGS)}; bounds: {LEAST:.0%} and {MOST_MB:.0f} MB a process"
+    )
     return good
 
 

@@ -1,10 +1,13 @@
-"""What reading a mail costs: ours beside the standard library, mail-parser alone and a parser in Rust, in one run.
+"""What reading a mail costs.
+
+Ours beside the standard library, mail-parser alone and a parser in Rust, in one run.
 
     python benchmarks/parse.py [ROUNDS]
 
-The mix: of 100 mails 60 of 2 KB plain text, 25 of 20 KB in two alternatives, 10 with a 200 KB PDF, 5 with a 5 MB file.
-Every contender gives subject, people, date, texts and the bytes of every file; ours also the newest text of the reply,
-what kind of automatic mail it is, and everything else an item has. Ratios are what counts; absolute figures drift.
+The mix: of 100 mails 60 of 2 KB plain text, 25 of 20 KB in two alternatives, 10 with a 200 KB PDF,
+5 with a 5 MB file. Every contender gives subject, people, date, texts and the bytes of every file;
+ours also the newest text of the reply, what kind of automatic mail it is, and everything else an
+item has. Ratios are what counts; absolute figures drift.
 """
 
 import base64
@@ -30,8 +33,9 @@ FLOOR = 4  # times mail-parser alone, on the mix; below it the benchmark fails
 KINDS = {"2 KB plain": 60, "20 KB alternative": 25, "200 KB PDF": 10, "5 MB file": 5}
 LARGE = 25_000_000  # bytes of the mail memory is measured with, as it is sent
 WORDS = str.split(
-    "the claim was denied because payer needs a new authorisation code for visits after March and we cannot post "
-    "payment until übernächste Woche; please call Dr. Müller's office about invoice 4711 café naïve façade",
+    "the claim was denied because payer needs a new authorisation code for visits after March and"
+    " we cannot post payment until übernächste Woche; please call Dr. Müller's office about invoice"
+    " 4711 café naïve façade",
 )
 Contender = Callable[[bytes], int]
 
@@ -51,8 +55,9 @@ def letter(dice: random.Random) -> EmailMessage:
     message, number = EmailMessage(policy=policy.SMTP), dice.getrandbits(64)
     for hop in ("mx1.billing.example", "out7.provider.example"):
         message["Received"] = (
-            f"from relay{dice.randint(1, 99)}.example (relay.example [192.0.2.{dice.randint(1, 254)}])"
-            f" by {hop} with ESMTPS id {number:x}; Tue, 4 Mar 2025 10:{dice.randint(10, 59)}:07 -0600"
+            f"from relay{dice.randint(1, 99)}.example (relay.example"
+            f" [192.0.2.{dice.randint(1, 254)}]) by {hop} with ESMTPS id {number:x}; Tue, 4 Mar"
+            f" 2025 10:{dice.randint(10, 59)}:07 -0600"
         )
     message["From"] = f"Zoë Müller <zoe.mueller{dice.randint(1, 999)}@clinic.example>"
     message["To"] = "Support <support@billing.example>, billing@clinic.example"
@@ -70,7 +75,9 @@ def plain(dice: random.Random) -> EmailMessage:
     message = letter(dice)
     asked, quoted = text(dice, 700), text(dice, 300)
     quote = "".join(f"> {line}\n" for line in quoted.splitlines())
-    message.set_content(f"{asked}\nOn Mon, Mar 3, 2025 at 9:00 AM Support <support@billing.example> wrote:\n{quote}")
+    message.set_content(
+        f"{asked}\nOn Mon, Mar 3, 2025 at 9:00 AM Support <support@billing.example> wrote:\n{quote}"
+    )
     return message
 
 
@@ -79,10 +86,13 @@ def alternative(dice: random.Random) -> EmailMessage:
     message = letter(dice)
     said = text(dice, 6000)
     rows = "".join(
-        f'<p class="MsoNormal" style="margin:0"><span lang="EN-US">{line}</span></p>\n' for line in said.splitlines()
+        f'<p class="MsoNormal" style="margin:0"><span lang="EN-US">{line}</span></p>\n'
+        for line in said.splitlines()
     )
     message.set_content(said)
-    message.add_alternative(f"<html><head><style>p{{margin:0}}</style></head><body>{rows}</body></html>", "html")
+    message.add_alternative(
+        f"<html><head><style>p{{margin:0}}</style></head><body>{rows}</body></html>", "html"
+    )
     return message
 
 
@@ -111,13 +121,26 @@ def standard_library(raw: bytes) -> int:
     message = message_from_bytes(raw, policy=policy.default)
     fields = [str(value) for value in message.values()]
     parts = [part for part in message.walk() if not part.is_multipart()]
-    return len(fields) + sum(len(part.get_content()) + len(part.get_filename() or "") for part in parts)
+    return len(fields) + sum(
+        len(part.get_content()) + len(part.get_filename() or "") for part in parts
+    )
 
 
 def mail_parser(raw: bytes) -> int:
     read = mailparser.parse_from_bytes(raw)
-    fields = (read.subject, read.from_, read.to, read.date, read.message_id, read.text_plain, read.text_html)
-    files = [base64.b64decode(a["payload"]) if a["binary"] else a["payload"].encode() for a in read.attachments]
+    fields = (
+        read.subject,
+        read.from_,
+        read.to,
+        read.date,
+        read.message_id,
+        read.text_plain,
+        read.text_html,
+    )
+    files = [
+        base64.b64decode(a["payload"]) if a["binary"] else a["payload"].encode()
+        for a in read.attachments
+    ]
     return len(fields) + sum(map(len, files))
 
 
@@ -153,7 +176,10 @@ def seconds(work: Contender, mails: list[bytes]) -> float:
 
 
 def rates(mails: dict[str, list[bytes]]) -> dict[str, dict[str, float]]:
-    """Seconds a mail of each contender and kind, the best of some rounds in which they take turns."""
+    """Seconds a mail of each contender and kind.
+
+    The best of some rounds in which they take turns.
+    """
     best: dict[str, dict[str, float]] = {name: {} for name in CONTENDERS if installed(name)}
     for _ in range(ROUNDS):
         for kind, made in mails.items():
@@ -163,13 +189,21 @@ def rates(mails: dict[str, list[bytes]]) -> dict[str, dict[str, float]]:
 
 
 def memory(name: str, path: Path) -> float:
-    """Megabytes the peak of a fresh process lies above what it held before, the message among it."""
-    done = subprocess.run([sys.executable, __file__, name, str(path)], capture_output=True, text=True, check=False)
+    """Megabytes the peak of a fresh process lies above what it held before.
+
+    The message among it.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__, name, str(path)], capture_output=True, text=True, check=False
+    )
     return float(done.stdout) if done.returncode == 0 else float("nan")
 
 
 def peak(name: str, path: Path) -> None:
-    """In the child: read once a small mail, so that no import counts, then the large one; print the difference."""
+    """In the child: read once a small mail, so that no import counts, then the large one.
+
+    Print the difference.
+    """
     work = CONTENDERS[name]
     work(b"Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\neA==\r\n")
     raw = path.read_bytes()
@@ -186,21 +220,36 @@ def resident(field: str) -> int:
 
 def main() -> None:
     dice = random.Random(4711)
-    mails = {kind: [MAKERS[kind](dice).as_bytes() for _ in range(share)] for kind, share in KINDS.items()}
+    mails = {
+        kind: [MAKERS[kind](dice).as_bytes() for _ in range(share)] for kind, share in KINDS.items()
+    }
     found = rates(mails)
-    mixed = {name: sum(by[kind] * share for kind, share in KINDS.items()) / 100 for name, by in found.items()}
+    mixed = {
+        name: sum(by[kind] * share for kind, share in KINDS.items()) / 100
+        for name, by in found.items()
+    }
     with tempfile.NamedTemporaryFile(suffix=".eml") as file:
         file.write(large(dice))
         file.flush()
         peaks = {name: memory(name, Path(file.name)) for name in found}
     table = Table("mails a second of processor time", *CONTENDERS)
     for kind in KINDS:
-        row = [f"{1 / found[name][kind]:,.0f}" if name in found else "not installed" for name in CONTENDERS]
+        row = [
+            f"{1 / found[name][kind]:,.0f}" if name in found else "not installed"
+            for name in CONTENDERS
+        ]
         table.add_row(f"{kind} ({len(mails[kind][0]):,} bytes)", *row)
     base = mixed["mail-parser alone"]
-    table.add_row("the mix", *[f"{1 / mixed[name]:,.0f}" if name in found else "" for name in CONTENDERS])
-    table.add_row("ratio", *[f"{base / mixed[name]:.2f}" if name in found else "" for name in CONTENDERS])
-    table.add_row("MB above a 25 MB mail", *[f"{peaks[name]:.0f}" if name in found else "" for name in CONTENDERS])
+    table.add_row(
+        "the mix", *[f"{1 / mixed[name]:,.0f}" if name in found else "" for name in CONTENDERS]
+    )
+    table.add_row(
+        "ratio", *[f"{base / mixed[name]:.2f}" if name in found else "" for name in CONTENDERS]
+    )
+    table.add_row(
+        "MB above a 25 MB mail",
+        *[f"{peaks[name]:.0f}" if name in found else "" for name in CONTENDERS],
+    )
     Console().print(table)
     if base / mixed["ours"] < FLOOR:
         sys.exit(f"the mix is read less than {FLOOR} times as fast as by mail-parser alone")

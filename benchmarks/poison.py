@@ -1,9 +1,12 @@
-"""What items that crash, hoard or never end cost everybody else: the delay from 250 to notice, with and without them.
+"""What items that crash, hoard or never end cost everybody else.
+
+The delay from 250 to notice, with and without them.
 
     python benchmarks/poison.py [SECONDS]
 
-Real processes: SMTP door, worker and Valkey; only the worker's mail parser does what a poisonous mail tells it to.
-Rounds with and without poison take turns in one run. Fails when the others' median delay differs by more than a tenth.
+Real processes: SMTP door, worker and Valkey; only the worker's mail parser does what a poisonous
+mail tells it to. Rounds with and without poison take turns in one run. Fails when the others'
+median delay differs by more than a tenth.
 """
 
 import os
@@ -34,12 +37,17 @@ MOST = 0.10
 ROOT = Path(__file__).resolve().parent.parent
 POISON = ROOT / "tests" / "ingest" / "poison_child.py"
 DEEDS = ("crash", "sleep", "hoard", "spin")
-WORKER = f"from ingest import parsing; parsing.CHILD = ({str(POISON)!r},); from console.cli.main import main; main()"
+WORKER = (
+    f"from ingest import parsing; parsing.CHILD = ({str(POISON)!r},); from console.cli.main import"
+    " main; main()"
+)
 
 
 @contextmanager
 def running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield
     finally:
@@ -85,16 +93,22 @@ def measure(home: Path) -> tuple[list[float], list[float]]:
     valkey = Valkey(home)
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("INTAKE_")},
-        "INTAKE_HOME": str(home), "INTAKE_SMTP_LISTEN": listen, "INTAKE_REDIS_URL": valkey.url,
-        "INTAKE_PARSE_SECONDS": "5", "INTAKE_PARSE_MEMORY": str(400 * 2**20), "PYTHONPATH": str(ROOT),
+        "INTAKE_HOME": str(home),
+        "INTAKE_SMTP_LISTEN": listen,
+        "INTAKE_REDIS_URL": valkey.url,
+        "INTAKE_PARSE_SECONDS": "5",
+        "INTAKE_PARSE_MEMORY": str(400 * 2**20),
+        "PYTHONPATH": str(ROOT),
         "INTAKE_CONFIG": str(home / "none.toml"),
-    }  # fmt: skip
+    }
     url = f"sqlite:///{home / 'intake.db'}"
     migrate(url)
     store, found = Store(url), ([], [])
     with ExitStack() as stack:
         stack.enter_context(running(valkey.command, environment))
-        stack.enter_context(running([sys.executable, "-m", "console.cli.main", "smtp"], environment))
+        stack.enter_context(
+            running([sys.executable, "-m", "console.cli.main", "smtp"], environment)
+        )
         stack.enter_context(running([sys.executable, "-c", WORKER, "worker"], environment))
         time.sleep(5)
         host, _, port = listen.rpartition(":")
@@ -118,7 +132,10 @@ def main() -> int:
         table.add_row(name, str(len(some)), *(f"{1000 * f:.0f} ms" for f in figures))
     Console().print(table)
     ratio = statistics.median(poisoned) / statistics.median(clean)
-    Console().print(f"the others' median delay with poison is {ratio:.2f} of that without (bound {1 + MOST:.2f})")
+    Console().print(
+        f"the others' median delay with poison is {ratio:.2f} of that without (bound"
+        f" {1 + MOST:.2f})"
+    )
     return int(ratio > 1 + MOST)
 
 

@@ -1,9 +1,11 @@
-"""How long each list of the desk takes with very many tickets: whole pages, signed in, as a browser asks for them.
+"""How long each list of the desk takes with very many tickets.
+
+Whole pages, signed in, as a browser asks for them.
 
     python benchmarks/views.py [TICKETS ON SQLITE] [TICKETS ON POSTGRESQL]
 
-By default 100,000 and 1,000,000; 0 leaves a database out. Exit 1 where the median of a list is 100 ms or more.
-Also what the triggers of the search cost whoever files tickets.
+By default 100,000 and 1,000,000; 0 leaves a database out. Exit 1 where the median of a list is 100
+ms or more. Also what the triggers of the search cost whoever files tickets.
 """
 
 import random
@@ -49,7 +51,9 @@ PAGES = {
     "all open, page 20": "/?view=open&page=20",
     "overdue": "/?view=overdue",
     "escalated": "/?view=escalated",
-    **{f"at {s.stage}": f"/?view={s.stage.lower().replace(' ', '-')}" for s in STEPS if s.waits_for},
+    **{
+        f"at {s.stage}": f"/?view={s.stage.lower().replace(' ', '-')}" for s in STEPS if s.waits_for
+    },
     "completed": "/?view=completed",
     "spam": "/?view=spam",
     "completed, of a company": "/?view=completed&company=practice+77",
@@ -88,39 +92,74 @@ def ticket(number: int, dice: random.Random) -> dict[str, Any]:
     stage = dice.choice([s.stage for s in STEPS if s.waits_for]) if is_open else Stage.COMPLETED
     company = dice.randrange(1, COMPANIES + 1)
     return {
-        "id": number, "name": f"Support \N{EN DASH} Practice {company}", "subject": f"about claim{number}",
-        "pipeline": "p", "type": "Billing Issue", "stage": stage, "status": Status.OPEN if is_open else ended,
-        "owner_id": dice.randrange(1, STAFF + 1) if owned else None, "company_id": company,
-        "transport": dice.choice(DOORS), "format": Format.MAIL, "automated": False, "link": "", "thread_id": "",
-        "telemedicine": dice.random() < 0.02, "caveats": [], "created_at": NOW - age, "period": 1,
-        "period_started_at": NOW - age, "due_at": NOW - age + timedelta(days=2) if is_open else None,
-    }  # fmt: skip
+        "id": number,
+        "name": f"Support \N{EN DASH} Practice {company}",
+        "subject": f"about claim{number}",
+        "pipeline": "p",
+        "type": "Billing Issue",
+        "stage": stage,
+        "status": Status.OPEN if is_open else ended,
+        "owner_id": dice.randrange(1, STAFF + 1) if owned else None,
+        "company_id": company,
+        "transport": dice.choice(DOORS),
+        "format": Format.MAIL,
+        "automated": False,
+        "link": "",
+        "thread_id": "",
+        "telemedicine": dice.random() < 0.02,
+        "caveats": [],
+        "created_at": NOW - age,
+        "period": 1,
+        "period_started_at": NOW - age,
+        "due_at": NOW - age + timedelta(days=2) if is_open else None,
+    }
 
 
 def task(of: dict[str, Any]) -> dict[str, Any]:
     return {
-        "ticket_id": of["id"], "period": 1, "kind": "deadline:RESOLVED", "text": "escalate", "assignee": "Sam",
-        "follows_owner": False, "cause": "late", "created_at": NOW,
-    }  # fmt: skip
+        "ticket_id": of["id"],
+        "period": 1,
+        "kind": "deadline:RESOLVED",
+        "text": "escalate",
+        "assignee": "Sam",
+        "follows_owner": False,
+        "cause": "late",
+        "created_at": NOW,
+    }
 
 
 def message(of: dict[str, Any], said: str) -> dict[str, Any]:
     return {
-        "ticket_id": of["id"], "direction": "in", "format": Format.MAIL, "message_id": "", "from_name": "",
-        "from_email": "", "subject": of["subject"], "text": said, "reply_text": "", "html": "", "details": [],
-        "at": NOW, "caveats": [],
-    }  # fmt: skip
+        "ticket_id": of["id"],
+        "direction": "in",
+        "format": Format.MAIL,
+        "message_id": "",
+        "from_name": "",
+        "from_email": "",
+        "subject": of["subject"],
+        "text": said,
+        "reply_text": "",
+        "html": "",
+        "details": [],
+        "at": NOW,
+        "caveats": [],
+    }
 
 
 def people(session: Session) -> None:
-    staff = [{"name": f"Agent {n}", "email": "", "role": Role.AGENT, "created_at": NOW} for n in range(1, STAFF + 1)]
+    staff = [
+        {"name": f"Agent {n}", "email": "", "role": Role.AGENT, "created_at": NOW}
+        for n in range(1, STAFF + 1)
+    ]
     session.execute(insert(Staff), staff)
     numbers = range(1, COMPANIES + 1)
     session.execute(
-        insert(Company), [{"name": f"Practice {n}", "key": f"practice {n}", "created_at": NOW} for n in numbers]
+        insert(Company),
+        [{"name": f"Practice {n}", "key": f"practice {n}", "created_at": NOW} for n in numbers],
     )
     contacts = [
-        {"email": f"pat{n}@clinic.example", "name": f"Pat {n}", "phone": "", "created_at": NOW} for n in numbers
+        {"email": f"pat{n}@clinic.example", "name": f"Pat {n}", "phone": "", "created_at": NOW}
+        for n in numbers
     ]
     session.execute(insert(Contact), contacts)
 
@@ -131,12 +170,21 @@ def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
     said = texts(dice)
     for start in range(first, first + count, CHUNK):
         tickets = [ticket(n, dice) for n in range(start, min(start + CHUNK, first + count))]
-        late = [t for t in tickets if dice.random() < (ESCALATED if t["status"] is Status.OPEN else 0.01)]
-        links = [{"ticket_id": t["id"], "contact_id": t["company_id"], "share_activity": True} for t in tickets]
+        late = [
+            t
+            for t in tickets
+            if dice.random() < (ESCALATED if t["status"] is Status.OPEN else 0.01)
+        ]
+        links = [
+            {"ticket_id": t["id"], "contact_id": t["company_id"], "share_activity": True}
+            for t in tickets
+        ]
         yield {
-            Ticket: tickets, TicketContact: links, Message: [message(t, dice.choice(said)) for t in tickets],
+            Ticket: tickets,
+            TicketContact: links,
+            Message: [message(t, dice.choice(said)) for t in tickets],
             Task: [task(t) for t in late],
-        }  # fmt: skip
+        }
 
 
 def fill(house: House, first: int, count: int) -> float:
@@ -163,17 +211,26 @@ def without_triggers(house: House, work: Callable[[], object]) -> None:
         if postgres
         else [f"DROP TRIGGER {n}" for n, _ in kept]
     )
-    on = [f"ALTER TABLE {t} ENABLE TRIGGER USER" for t in tables] if postgres else [sql for _, sql in kept]
+    on = (
+        [f"ALTER TABLE {t} ENABLE TRIGGER USER" for t in tables]
+        if postgres
+        else [sql for _, sql in kept]
+    )
     run(house, *off)
     work()
     words = (
-        "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
+        "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words))"
+        " FROM ticket_documents"
         if postgres
         else "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents"
     )
-    missing = "ticket_id NOT IN (SELECT ticket_id FROM ticket_words)" if postgres else "ticket_id > 0"
+    missing = (
+        "ticket_id NOT IN (SELECT ticket_id FROM ticket_words)" if postgres else "ticket_id > 0"
+    )
     before = "DROP INDEX ix_ticket_words_words" if postgres else "DELETE FROM ticket_words"
-    after = ["CREATE INDEX ix_ticket_words_words ON ticket_words USING gin (words)"] if postgres else []
+    after = (
+        ["CREATE INDEX ix_ticket_words_words ON ticket_words USING gin (words)"] if postgres else []
+    )
     run(house, before, f"{words} WHERE {missing}", *after, *on)
 
 
@@ -192,11 +249,15 @@ def measure(house: House, name: str, count: int) -> bool:
     without_triggers(house, lambda: bare.append(fill(house, 1, tried)))
     followed = fill(house, 1 + tried, tried)
     cost = (followed - bare[0]) / tried * 1e6
-    Console().print(f"{name}: filing {tried / bare[0]:,.0f} tickets/s without the search's triggers, "
-                    f"{tried / followed:,.0f} with them: {cost:,.0f} \N{MICRO SIGN}s a ticket")  # fmt: skip
+    Console().print(
+        f"{name}: filing {tried / bare[0]:,.0f} tickets/s without the search's triggers, "
+        f"{tried / followed:,.0f} with them: {cost:,.0f} \N{MICRO SIGN}s a ticket"
+    )
     without_triggers(house, lambda: fill(house, 1 + 2 * tried, count - 2 * tried))
     postgres = house.store.engine.dialect.name == "postgresql"
-    with house.store.engine.execution_options(patience=None, isolation_level="AUTOCOMMIT").connect() as connection:
+    with house.store.engine.execution_options(
+        patience=None, isolation_level="AUTOCOMMIT"
+    ).connect() as connection:
         connection.exec_driver_sql("VACUUM ANALYZE" if postgres else "ANALYZE")
     return asked(house, f"{name}, {count:,} tickets")
 
@@ -205,7 +266,8 @@ def asked(house: House, title: str) -> bool:
     desk = at_desk(house, Role.LEAD, "Agent Zero")
     with house.store.transaction() as session:  # as much as somebody can own
         run_mine = text(
-            "UPDATE tickets SET owner_id = (SELECT max(id) FROM staff) WHERE owner_id = 3 AND status = 'open'"
+            "UPDATE tickets SET owner_id = (SELECT max(id) FROM staff) WHERE owner_id = 3 AND"
+            " status = 'open'"
         )
         session.execute(run_mine)
     table = Table("list", "median, ms", "slowest, ms", "KB", title=title)
@@ -234,7 +296,9 @@ def asked(house: House, title: str) -> bool:
 def at(url: str, name: str, count: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         migrate(url)
-        house = open_house(load(home=Path(folder), database_url=url, log_json=False), clock=lambda: NOW)
+        house = open_house(
+            load(home=Path(folder), database_url=url, log_json=False), clock=lambda: NOW
+        )
         log.silence()
         try:
             return measure(house, name, count)
@@ -243,7 +307,10 @@ def at(url: str, name: str, count: int) -> bool:
 
 
 def main() -> int:
-    sqlite, postgres = (int(sys.argv[n]) if len(sys.argv) > n else many for n, many in ((1, 100_000), (2, 1_000_000)))
+    sqlite, postgres = (
+        int(sys.argv[n]) if len(sys.argv) > n else many
+        for n, many in ((1, 100_000), (2, 1_000_000))
+    )
     quick = True
     if sqlite:
         with tempfile.TemporaryDirectory() as folder:

@@ -2,10 +2,11 @@
 
     python benchmarks/webhook.py [SECONDS]
 
-The bare one verifies the same HMAC over the same bodies and inserts one row into the same kind of SQLite (WAL,
-synchronous=FULL), a commit each. Ours is `intake webhooks` as it comes, with a Valkey to hint to. 20 kept connections,
-every body its own, both servers up all the time. Ratios are what counts; absolute figures drift with the machine, and
-processor time a request is what is left of them on a busy one.
+The bare one verifies the same HMAC over the same bodies and inserts one row into the same kind of
+SQLite (WAL, synchronous=FULL), a commit each. Ours is `intake webhooks` as it comes, with a Valkey
+to hint to. 20 kept connections, every body its own, both servers up all the time. Ratios are what
+counts; absolute figures drift with the machine, and processor time a request is what is left of
+them on a busy one.
 """
 
 import asyncio
@@ -50,16 +51,22 @@ def bodies() -> Iterator[bytes]:
     """Requests of about a kilobyte, no two alike."""
     for n in _numbers:
         told = {
-            "FormID": "6606394", "UniqueID": f"{os.getpid()}{n}", "Practice": "Sunrise Family Practice",
-            "Name": "first = Pat\nlast = Doe", "Email": "value = pat@clinic.example\nfield_type = email",
-            "Phone": "234-555-6789", "Category": "Denials", "Subject": "Claim 1001",
+            "FormID": "6606394",
+            "UniqueID": f"{os.getpid()}{n}",
+            "Practice": "Sunrise Family Practice",
+            "Name": "first = Pat\nlast = Doe",
+            "Email": "value = pat@clinic.example\nfield_type = email",
+            "Phone": "234-555-6789",
+            "Category": "Denials",
+            "Subject": "Claim 1001",
             "Message": "The claim was denied for lack of a modifier. " * 8,
-        }  # fmt: skip
+        }
         body = urlencode(told).encode()
         signature = hmac.digest(KEY, body, "sha256").hex()
         head = (
-            "POST /formstack HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-            f"X-FS-Signature: sha256={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
+            "POST /formstack HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type:"
+            " application/x-www-form-urlencoded\r\nX-FS-Signature:"
+            f" sha256={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         yield head.encode() + body
 
@@ -75,7 +82,10 @@ class Slice:
 
 
 class Client(asyncio.Protocol):
-    """One kept connection: sends, waits for the whole answer, sends again until the time is over."""
+    """One kept connection.
+
+    Sends, waits for the whole answer, sends again until the time is over.
+    """
 
     def __init__(self, made: Iterator[bytes], into: Slice, until: float) -> None:
         self.made, self.into, self.until = made, into, until
@@ -94,7 +104,9 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard += data
         head, found, body = self.heard.partition(b"\r\n\r\n")
-        if not found or len(body) < int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]):
+        if not found or len(body) < int(
+            head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        ):
             return
         assert head.startswith(b"HTTP/1.1 202"), head
         now = time.perf_counter()
@@ -132,7 +144,9 @@ def bare(folder: str) -> Flask:
     """Verify, insert, say yes: nothing else."""
     app, own = Flask("bare"), threading.local()
     where = str(Path(folder) / "bare.db")
-    sqlite3.connect(where).execute("CREATE TABLE IF NOT EXISTS forms (id INTEGER PRIMARY KEY, at REAL, body BLOB)")
+    sqlite3.connect(where).execute(
+        "CREATE TABLE IF NOT EXISTS forms (id INTEGER PRIMARY KEY, at REAL, body BLOB)"
+    )
 
     @app.post("/formstack")
     def take() -> tuple[object, int]:
@@ -156,9 +170,12 @@ def server(name: str, folder: str, redis: str) -> Iterator[int]:
     ours = [sys.executable, "-m", "console.cli.main", "webhooks"]
     command = ours if name == "ours" else [sys.executable, __file__, "--bare", folder]
     environment = {
-        **os.environ, "INTAKE_HOME": folder, "INTAKE_FORMSTACK_KEY": KEY.decode(), "INTAKE_REDIS_URL": redis,
+        **os.environ,
+        "INTAKE_HOME": folder,
+        "INTAKE_FORMSTACK_KEY": KEY.decode(),
+        "INTAKE_REDIS_URL": redis,
         "INTAKE_WEBHOOK_LISTEN": f"127.0.0.1:{PORTS[name]}",
-    }  # fmt: skip
+    }
     with open(Path(folder) / f"{name}.log", "wb") as log:  # noqa: PTH123
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -187,7 +204,9 @@ def main() -> None:
         valkey = ValkeyServer()
         valkey.start()
         stack.callback(valkey.stop)
-        pids = {name: stack.enter_context(server(name, folder, valkey.connection_url)) for name in PORTS}
+        pids = {
+            name: stack.enter_context(server(name, folder, valkey.connection_url)) for name in PORTS
+        }
         for port in PORTS.values():
             warm(port)
         for _ in range(ROUNDS):
@@ -204,20 +223,29 @@ def show(done: dict[str, Slice]) -> None:
     for name, one in done.items():
         rate, waits = one.requests / one.seconds, sorted(one.waits)
         table.add_row(
-            f"POST /formstack, {name}", f"{rate:,.0f}", f"{rate / base:.2f}", f"{1e6 * one.cpu / one.requests:,.0f} µs",
-            *(f"{1000 * wait:.1f} ms" for wait in (waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1])),
-        )  # fmt: skip
+            f"POST /formstack, {name}",
+            f"{rate:,.0f}",
+            f"{rate / base:.2f}",
+            f"{1e6 * one.cpu / one.requests:,.0f} µs",
+            *(
+                f"{1000 * wait:.1f} ms"
+                for wait in (waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1])
+            ),
+        )
     Console().print(table)
     ratio = done["ours"].requests / done["ours"].seconds / base
     p99 = sorted(done["ours"].waits)[len(done["ours"].waits) * 99 // 100]
     Console().print(
-        f"ours to bare {ratio:.2f} (wanted {WANTED}); p99 {1000 * p99:.1f} ms (wanted {1000 * SLOWEST:.0f})"
+        f"ours to bare {ratio:.2f} (wanted {WANTED}); p99 {1000 * p99:.1f} ms (wanted"
+        f" {1000 * SLOWEST:.0f})"
     )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--bare"]:
         runtime_log.silence()
-        serve_http(bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024, FORMS_AT_ONCE)
+        serve_http(
+            bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024, FORMS_AT_ONCE
+        )
     else:
         main()

@@ -1,4 +1,7 @@
-"""The app that faces people: the desk behind sign-in, and the customers' pages behind signed links."""
+"""The app that faces people.
+
+The desk behind sign-in, and the customers' pages behind signed links.
+"""
 
 from pathlib import Path
 from typing import cast
@@ -11,7 +14,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.api import endpoint as api
 from console.pages import account, automated, customers, dashboard, people, saved_forms, tokens
-from console.pages.admin import canned_responses, column_mapping, deliveries, overview, staff, webhooks
+from console.pages.admin import (
+    canned_responses,
+    column_mapping,
+    deliveries,
+    overview,
+    staff,
+    webhooks,
+)
 from console.pages.tickets import answer, files, queue, saved_views, tasks, ticket
 from console.web import api_errors, auth, filters
 from console.web import request as web_request
@@ -19,13 +29,30 @@ from workflow.context import House
 from workflow.runtime import log
 
 PARTS = (
-    customers, queue, automated, saved_views, account, dashboard, ticket, files, people, tasks,
-    overview, deliveries, webhooks, column_mapping, staff, answer, canned_responses, tokens, saved_forms,
-)  # fmt: skip
+    customers,
+    queue,
+    automated,
+    saved_views,
+    account,
+    dashboard,
+    ticket,
+    files,
+    people,
+    tasks,
+    overview,
+    deliveries,
+    webhooks,
+    column_mapping,
+    staff,
+    answer,
+    canned_responses,
+    tokens,
+    saved_forms,
+)
 FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
 POLICY = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action"
+    " 'self'; frame-ancestors 'none'"
 )
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -38,11 +65,23 @@ HEADERS = {
 WORDS = {
     400: (
         "Bad request",
-        "The page could not read what was sent, and nothing was changed. Go back, load the page again and repeat it.",
+        (
+            "The page could not read what was sent, and nothing was changed. Go back, load the page"
+            " again and repeat it."
+        ),
     ),
-    401: ("Sign in first", "You have been signed out, and nothing was changed. Sign in and repeat it."),
+    401: (
+        "Sign in first",
+        "You have been signed out, and nothing was changed. Sign in and repeat it.",
+    ),
     403: ("Not allowed", "Your role does not have this right. An admin can change that."),
-    404: ("Not found", "There is nothing here, or no longer. If a link in our mail brought you here, copy all of it."),
+    404: (
+        "Not found",
+        (
+            "There is nothing here, or no longer. If a link in our mail brought you here, copy all"
+            " of it."
+        ),
+    ),
     405: (
         "This page does not accept that kind of request",
         "Nothing was changed. Open the page from the menu and use its buttons.",
@@ -53,7 +92,10 @@ WORDS = {
 
 
 def create(house: House) -> Flask:
-    """The app over a house. Nothing is shown without a right or a signed link; nothing is changed by GET."""
+    """The app over a house.
+
+    Nothing is shown without a right or a signed link; nothing is changed by GET.
+    """
     console = Path(__file__).parent
     app = Flask("console", root_path=str(console))
     app.config.update(

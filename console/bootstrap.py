@@ -13,14 +13,18 @@ import click
 
 from console.errors import TRY_AGAIN, Fault, database
 
-if TYPE_CHECKING:  # `intake --help` answers at once: nothing heavy is imported before a command runs
+if (
+    TYPE_CHECKING
+):  # `intake --help` answers at once: nothing heavy is imported before a command runs
     from workflow.background_jobs import Waker
     from workflow.context import House
     from workflow.settings.settings import Settings
 
 RETRY_SECONDS = 3.0
 F = TypeVar("F", bound=Callable[..., object])
-REDIS_FILE = "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
+REDIS_FILE = (
+    "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
+)
 
 
 def login() -> str:
@@ -34,17 +38,24 @@ def login() -> str:
 def acting(command: F) -> F:
     """Add `--as USER`: who does it, for the audit trail."""
     said = "Who does it, for the audit trail. Default: INTAKE_USER, else your login name."
-    return click.option("--as", "actor", metavar="USER", envvar="INTAKE_USER", default=login, help=said)(command)
+    return click.option(
+        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=login, help=said
+    )(command)
 
 
 def as_json(command: F) -> F:
     """Add `--json`."""
-    return click.option("--json", "json_wanted", is_flag=True, help="Print JSON, for scripts.")(command)
+    return click.option("--json", "json_wanted", is_flag=True, help="Print JSON, for scripts.")(
+        command
+    )
 
 
 @contextmanager
 def house() -> Iterator["House"]:
-    """The house under the settings of the environment, migrated. Raises what `faults.told` has words for."""
+    """The house under the settings of the environment, migrated.
+
+    Raises what `faults.told` has words for.
+    """
     from workflow.context import open_house
     from workflow.settings.settings import load
 
@@ -62,7 +73,10 @@ def house() -> Iterator["House"]:
 
 
 def quiet_log() -> None:
-    """Standard output is the command's answer: the log goes to standard error, and only what is wrong."""
+    """Standard output is the command's answer.
+
+    The log goes to standard error, and only what is wrong.
+    """
     import logging
 
     import structlog
@@ -74,7 +88,10 @@ def quiet_log() -> None:
 
 
 def redis_url(settings: "Settings") -> str:
-    """Return where to leave wake-ups: the setting, or the embedded Valkey of `intake up`; "" for nowhere."""
+    """Return where to leave wake-ups: the setting, or the embedded Valkey of `intake up`.
+
+    "" for nowhere.
+    """
     file = settings.home / REDIS_FILE
     return settings.redis_url or (file.read_text().strip() if file.is_file() else "")
 
@@ -97,21 +114,27 @@ def ensure_migrated(settings: "Settings") -> None:
     file = settings.home.absolute() / "intake.db"
     if settings.database_url or file.exists():
         if not is_migrated(settings):
-            raise Fault("the database has not this program's tables yet: run `intake migrate`", TRY_AGAIN)
+            raise Fault(
+                "the database has not this program's tables yet: run `intake migrate`", TRY_AGAIN
+            )
         return
     with locked(settings.home / "migrate.lock"):
         if file.exists():
             return
         try:
             migrate(settings.database)
-        except AWAY as error:  # a full disk, most likely: what is half made must not stand for a database next time
+        # a full disk, most likely: what is half made must not stand for a database next time
+        except AWAY as error:
             for half in settings.home.glob("intake.db*"):
                 half.unlink()
             raise Fault(database(error), TRY_AGAIN) from None
 
 
 def migrated(settings: "Settings") -> bool:
-    """Bring the database to the newest schema; False when it does not answer. The default one answers, or raises."""
+    """Bring the database to the newest schema; False when it does not answer.
+
+    The default one answers, or raises.
+    """
     from workflow.database.engine import AWAY, migrate
 
     try:
@@ -125,7 +148,10 @@ def migrated(settings: "Settings") -> bool:
 
 
 def migrate_later(settings: "Settings", say: Callable[[str], None]) -> None:
-    """Bring a database that was away to the newest schema once it answers; for a thread of its own."""
+    """Bring a database that was away to the newest schema once it answers.
+
+    For a thread of its own.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     while True:
@@ -151,7 +177,10 @@ def is_migrated(settings: "Settings") -> bool:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file while the block lasts. Raises BlockingIOError when it is taken and we are not to wait."""
+    """Hold a lock file while the block lasts.
+
+    Raises BlockingIOError when it is taken and we are not to wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -1,4 +1,7 @@
-"""What goes wrong, in words and exit codes that a person and a mail server understand (sysexits.h)."""
+"""What goes wrong.
+
+In words and exit codes that a person and a mail server understand (sysexits.h).
+"""
 
 import errno
 
@@ -14,7 +17,8 @@ class Fault(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class and reads it here
+        # click declares it on the class and reads it here
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 def told(error: Exception) -> Fault | None:
@@ -31,11 +35,20 @@ def told(error: Exception) -> Fault | None:
     if isinstance(error, SQLAlchemyError):
         return Fault(database(error), TRY_AGAIN)
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
-        return Fault(f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}", TRY_AGAIN)
+        return Fault(
+            f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}",
+            TRY_AGAIN,
+        )
     return None
 
 
 def database(error: Exception) -> str:
-    """One line about a database that does not answer; never its own text, which may hold a password or parameters."""
+    """One line about a database that does not answer.
+
+    Never its own text, which may hold a password or parameters.
+    """
     cause = type(getattr(error, "orig", None) or error).__name__
-    return f"the database cannot be used just now ({cause}): is it running, and INTAKE_DATABASE_URL right? Try again."
+    return (
+        f"the database cannot be used just now ({cause}): is it running, and INTAKE_DATABASE_URL"
+        " right? Try again."
+    )

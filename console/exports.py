@@ -1,4 +1,7 @@
-"""A view of the desk as CSV or Excel, streamed: what leaves the house, in columns that `intake import` knows again."""
+"""A view of the desk as CSV or Excel, streamed.
+
+What leaves the house, in columns that `intake import` knows again.
+"""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,7 +46,10 @@ Column = Callable[[_Shown], str | None]
 
 
 def _record_id(shown: _Shown) -> str:
-    """The id of the system it came from; our own signed, so that it is known again here and no other house's is."""
+    """The id of the system it came from.
+
+    Our own signed, so that it is known again here and no other house's is.
+    """
     before, ticket = origin(""), shown.ticket
     if ticket.origin and ticket.origin.startswith(before):
         return ticket.origin.removeprefix(before)
@@ -57,7 +63,11 @@ def _contacts(shown: _Shown, name: str) -> str:
 def _reached(milestone: Milestone) -> Column:
     def column(shown: _Shown) -> str | None:
         ticket = shown.ticket
-        found = (r.at for r in ticket.milestones if r.period == ticket.period and r.milestone is milestone)
+        found = (
+            r.at
+            for r in ticket.milestones
+            if r.period == ticket.period and r.milestone is milestone
+        )
         return iso(next(found, None))
 
     return column
@@ -68,12 +78,16 @@ def _due(milestone: Milestone) -> Column:
 
     def column(shown: _Shown) -> str | None:
         open_ = shown.ticket.status is Status.OPEN
-        return iso(due_at(deadline, shown.ticket.period_started_at, shown.settings)) if open_ else None
+        return (
+            iso(due_at(deadline, shown.ticket.period_started_at, shown.settings)) if open_ else None
+        )
 
     return column
 
 
-COLUMNS: dict[str, Column] = {  # headed as in the CRM the manual was written for, so that it can be moved in again
+COLUMNS: dict[
+    str, Column
+] = {  # headed as in the CRM the manual was written for, so that it can be moved in again
     "Record ID": _record_id,
     "Ticket number": lambda s: str(s.ticket.id),
     "Ticket name": lambda s: s.ticket.name,
@@ -105,20 +119,28 @@ TEXT: dict[str, Column] = {  # PHI: only where a person has asked for it
 
 
 def chosen(names: Sequence[str], *, with_text: bool) -> list[str]:
-    """The columns asked for by name, or all. Raises Missing for one there is not, or that holds what was not asked."""
+    """The columns asked for by name, or all.
+
+    Raises Missing for one there is not, or that holds what was not asked.
+    """
     there = [*COLUMNS, *(TEXT if with_text else ())]
     by_word = {name.casefold(): name for name in there}
-    if secret := [n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT}]:
+    if secret := [
+        n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT}
+    ]:
         raise Missing(f"{secret[0]} may hold patient data: ask for it with --with-text")
     if wrong := [n for n in names if n.casefold() not in by_word]:
         raise Missing(f"there is no column {wrong[0]}: there are {', '.join(there)}")
     return [by_word[n.casefold()] for n in names] or there
 
 
-def rows(house: House, session: Session, view: str, columns: Sequence[str], *, actor: str) -> Iterator[list[str]]:
+def rows(
+    house: House, session: Session, view: str, columns: Sequence[str], *, actor: str
+) -> Iterator[list[str]]:
     """The heading, then a row a ticket of the view, oldest first; so many in memory as fill a page.
 
-    Texts are as they are: whoever writes them into a file sees to it that no spreadsheet computes them.
+    Texts are as they are: whoever writes them into a file sees to it that no spreadsheet computes
+    them.
     """
     yield list(columns)
     making = [(COLUMNS | TEXT)[name] for name in columns]
@@ -156,24 +178,45 @@ def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
         sheet.freeze_panes(1, 0)
         for number, line in enumerate(lines):
             if number > MOST_ROWS:
-                raise Missing(f"more than {MOST_ROWS:,} tickets: an Excel sheet has no room for them, export .csv")
+                raise Missing(
+                    f"more than {MOST_ROWS:,} tickets: an Excel sheet has no room for them, export"
+                    " .csv"
+                )
             for column, cell in enumerate(line):
                 if cell:
-                    sheet.write_string(number, column, cell if len(cell) <= MOST_TEXT else f"{cell[: MOST_TEXT - 1]}…")
+                    sheet.write_string(
+                        number,
+                        column,
+                        cell if len(cell) <= MOST_TEXT else f"{cell[: MOST_TEXT - 1]}…",
+                    )
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Sequence[str]]], None]] = {".csv": write_csv, ".xlsx": write_xlsx}
+WRITERS: dict[str, Callable[[Path, Iterable[Sequence[str]]], None]] = {
+    ".csv": write_csv,
+    ".xlsx": write_xlsx,
+}
 
 
 def record(
-    session: Session, view: str, count: int, *, by: str, cause: str, now: datetime, columns: Sequence[str]
+    session: Session,
+    view: str,
+    count: int,
+    *,
+    by: str,
+    cause: str,
+    now: datetime,
+    columns: Sequence[str],
 ) -> None:
     """Put into the audit who took what out of the house."""
     texts = [name for name in columns if name in TEXT]
-    audit.record(session, "exported", by=by, cause=cause, now=now, view=view, tickets=count, texts=texts)
+    audit.record(
+        session, "exported", by=by, cause=cause, now=now, view=view, tickets=count, texts=texts
+    )
 
 
-def _tickets(house: House, session: Session, view: str, actor: str, *, with_text: bool) -> Iterator[tuple[Ticket, str]]:
+def _tickets(
+    house: House, session: Session, view: str, actor: str, *, with_text: bool
+) -> Iterator[tuple[Ticket, str]]:
     now, after = house.clock(), 0
     query = select(Ticket).where(*VIEWS[view](actor, now)).order_by(Ticket.id).limit(PAGE)
     people = (
@@ -192,6 +235,10 @@ def _tickets(house: House, session: Session, view: str, actor: str, *, with_text
 
 def _texts(session: Session, numbers: list[int]) -> dict[int, str]:
     """Return what each ticket was opened with, by its number."""
-    first = select(func.min(Message.id)).where(Message.ticket_id.in_(numbers), Message.direction == "in")
-    opening = select(Message.ticket_id, Message.text).where(Message.id.in_(first.group_by(Message.ticket_id)))
+    first = select(func.min(Message.id)).where(
+        Message.ticket_id.in_(numbers), Message.direction == "in"
+    )
+    opening = select(Message.ticket_id, Message.text).where(
+        Message.id.in_(first.group_by(Message.ticket_id))
+    )
     return dict(session.execute(opening).all())

@@ -17,7 +17,10 @@ from workflow.tickets import assignment, notes, relations, undo
 from workflow.tickets.desk import Missing, ticket_or_missing
 
 NOTE = 500  # characters of a note how, or a reason why
-ACROSS, CONFIRMED = "across_companies", "yes"  # the field that confirms that two companies come together
+ACROSS, CONFIRMED = (
+    "across_companies",
+    "yes",
+)  # the field that confirms that two companies come together
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Asked:
 
     def said(self, field: str, most: int = NOTE) -> str:
         """A field of the form, one line."""
-        return " ".join("".join(c if c.isprintable() else " " for c in self.form.get(field, "")[:most]).split())
+        return " ".join(
+            "".join(c if c.isprintable() else " " for c in self.form.get(field, "")[:most]).split()
+        )
 
     def number(self, field: str) -> int:
         """A number of the form, as "#12" or "12"; 0, which nothing has, for anything else."""
@@ -55,24 +60,39 @@ class Asked:
 
 @dataclass(frozen=True)
 class Action:
-    """A button: what it is called when somebody is asked again, and what it does; the words say what was done."""
+    """A button: what it is called when somebody is asked again, and what it does.
+
+    The words say what was done.
+    """
 
     label: str
     run: Callable[[Asked], str]
-    ends: frozenset[Status] = frozenset({Status.OPEN, Status.COMPLETED})  # the states of a ticket it is for
+    ends: frozenset[Status] = frozenset(
+        {Status.OPEN, Status.COMPLETED}
+    )  # the states of a ticket it is for
     reversible: bool = True
-    asks: bool = True  # whether it asks again when somebody else did something since the page was seen
+    asks: bool = (
+        True  # whether it asks again when somebody else did something since the page was seen
+    )
     touches: str = ""  # the field with the number of another ticket it changes
 
 
 def act(asked: Asked, action: Action) -> str:
-    """Do it, so that it can be taken back where it can; what was done, in words. Raises Missing where it cannot be."""
+    """Do it, so that it can be taken back where it can; what was done, in words.
+
+    Raises Missing where it cannot be.
+    """
     if asked.ticket.status not in action.ends:
-        raise Missing(f"the ticket is {asked.ticket.status}: {_WAY_ON.get(asked.ticket.status, 'reopen it first')}")
+        raise Missing(
+            f"the ticket is {asked.ticket.status}:"
+            f" {_WAY_ON.get(asked.ticket.status, 'reopen it first')}"
+        )
     if not action.reversible:
         return action.run(asked)
     other = asked.session.get(Ticket, asked.number(action.touches)) if action.touches else None
-    with undo.reversible(asked.session, asked.ticket, action.label, by=asked.me.name, now=asked.now, other=other) as it:
+    with undo.reversible(
+        asked.session, asked.ticket, action.label, by=asked.me.name, now=asked.now, other=other
+    ) as it:
         stage = asked.ticket.stage
         it.words = action.run(asked)
         if asked.ticket.stage is not stage:
@@ -80,7 +100,10 @@ def act(asked: Asked, action: Action) -> str:
     return it.words
 
 
-_WAY_ON = {Status.OPEN: "that is for a ticket that has ended", Status.COMPLETED: "reopen it, or move it back"}
+_WAY_ON = {
+    Status.OPEN: "that is for a ticket that has ended",
+    Status.COMPLETED: "reopen it, or move it back",
+}
 _ANY = frozenset(Status)
 
 
@@ -88,14 +111,18 @@ def _assign(asked: Asked) -> str:
     owner = asked.session.get(Staff, asked.number("owner"))
     if owner is None:
         raise Missing("choose who is to own the ticket")
-    asked.house.desk.assign(asked.session, asked.ticket, assignment.can_own(owner), by=asked.me.name, now=asked.now)
+    asked.house.desk.assign(
+        asked.session, asked.ticket, assignment.can_own(owner), by=asked.me.name, now=asked.now
+    )
     return f"Assigned to {owner.name}"
 
 
 def _tick(asked: Asked) -> str:
     milestone, note = asked.milestone(), asked.said("note")
     desk = asked.house.desk
-    new = desk.reach(asked.session, asked.ticket, milestone, by=asked.me.name, now=asked.now, note=note)
+    new = desk.reach(
+        asked.session, asked.ticket, milestone, by=asked.me.name, now=asked.now, note=note
+    )
     return f"{'Ticked' if new else 'Already ticked:'} {milestone}"
 
 
@@ -119,12 +146,16 @@ def _move_back(asked: Asked) -> str:
     if stage is None:
         raise Missing("choose the stage to move it back to")
     desk = asked.house.desk
-    desk.move_back(asked.session, asked.ticket, stage, by=asked.me.name, reason=asked.reason(), now=asked.now)
+    desk.move_back(
+        asked.session, asked.ticket, stage, by=asked.me.name, reason=asked.reason(), now=asked.now
+    )
     return "Moved back"
 
 
 def _reopen(asked: Asked) -> str:
-    asked.house.desk.reopen(asked.session, asked.ticket, by=asked.me.name, cause=asked.reason(), now=asked.now)
+    asked.house.desk.reopen(
+        asked.session, asked.ticket, by=asked.me.name, cause=asked.reason(), now=asked.now
+    )
     return "Reopened"
 
 
@@ -133,22 +164,32 @@ def _end(asked: Asked) -> str:
     if status is None:
         raise Missing("choose how it ends")
     desk = asked.house.desk
-    desk.end(asked.session, asked.ticket, status, by=asked.me.name, reason=asked.reason(), now=asked.now)
+    desk.end(
+        asked.session, asked.ticket, status, by=asked.me.name, reason=asked.reason(), now=asked.now
+    )
     return f"Closed as {status}"
 
 
 def _merge(asked: Asked) -> str:
     into = ticket_or_missing(asked.session, asked.number("into"))
     across = asked.said(ACROSS) == CONFIRMED
-    asked.house.desk.merge(asked.session, asked.ticket, into, by=asked.me.name, now=asked.now, across_companies=across)
+    asked.house.desk.merge(
+        asked.session, asked.ticket, into, by=asked.me.name, now=asked.now, across_companies=across
+    )
     return f"Merged into #{into.id}"
 
 
 def _telemedicine(asked: Asked) -> str:
-    task = asked.house.desk.task_telemedicine(asked.session, asked.ticket, by=asked.me.name, now=asked.now)
+    task = asked.house.desk.task_telemedicine(
+        asked.session, asked.ticket, by=asked.me.name, now=asked.now
+    )
     if task is None:
         raise Missing("it was handed over before: see its tasks")
-    return f"Handed over to {task.assignee}; you stay the owner" if asked.ticket.owner else f"Task for {task.assignee}"
+    return (
+        f"Handed over to {task.assignee}; you stay the owner"
+        if asked.ticket.owner
+        else f"Task for {task.assignee}"
+    )
 
 
 def _finish_task(asked: Asked) -> str:
@@ -165,7 +206,9 @@ def _note(asked: Asked) -> str:
 
 
 def _settle(asked: Asked) -> str:
-    notes.settle(asked.session, asked.ticket, asked.form.get("caveat", ""), by=asked.me.name, now=asked.now)
+    notes.settle(
+        asked.session, asked.ticket, asked.form.get("caveat", ""), by=asked.me.name, now=asked.now
+    )
     return "Settled: it is off the list of what to ask"
 
 
@@ -173,7 +216,11 @@ def _relation(asked: Asked) -> str:
     verdict = next((v for v in Verdict if v == asked.said("verdict")), Verdict.OPEN)
     other = asked.number("other")
     relations.judge(asked.session, asked.ticket, other, verdict, by=asked.me.name, now=asked.now)
-    said = {Verdict.LINKED: "Linked with", Verdict.UNRELATED: "Not related to", Verdict.OPEN: "Possibly related to"}
+    said = {
+        Verdict.LINKED: "Linked with",
+        Verdict.UNRELATED: "Not related to",
+        Verdict.OPEN: "Possibly related to",
+    }
     return f"{said[verdict]} #{other}"
 
 
@@ -197,7 +244,9 @@ def _automatic(asked: Asked) -> str:
 
 
 def _undo(asked: Asked) -> str:
-    words = undo.take_back(asked.session, asked.ticket, asked.number("undo"), by=asked.me.name, now=asked.now)
+    words = undo.take_back(
+        asked.session, asked.ticket, asked.number("undo"), by=asked.me.name, now=asked.now
+    )
     return f"Taken back: {words}"
 
 
@@ -216,7 +265,11 @@ ACTIONS: dict[str, Action] = {
     "note": Action("add the note", _note, ends=_ANY, reversible=False, asks=False),
     "relation": Action("mark the related ticket", _relation, ends=_ANY, asks=False),
     "link": Action("link the ticket", _link, ends=_ANY, asks=False),
-    "not-automatic": Action("have it count as a person's", _not_automatic, ends=_ANY, reversible=False, asks=False),
-    "automatic": Action("have it count as automatic", _automatic, ends=_ANY, reversible=False, asks=False),
+    "not-automatic": Action(
+        "have it count as a person's", _not_automatic, ends=_ANY, reversible=False, asks=False
+    ),
+    "automatic": Action(
+        "have it count as automatic", _automatic, ends=_ANY, reversible=False, asks=False
+    ),
     "undo": Action("take it back", _undo, ends=_ANY, reversible=False, asks=False),
 }

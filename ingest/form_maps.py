@@ -6,11 +6,16 @@ from workflow.settings.settings import Settings
 
 
 def form_maps(settings: Settings) -> tuple[FormMap, ...]:
-    """One for every form in the settings: also those without a word about their fields are known."""
+    """One for every form in the settings.
+
+    Also those without a word about their fields are known.
+    """
     return tuple(
         FormMap(
             form=number,
-            fields=tuple((normalize.label(name), meaning.value) for name, meaning in form.fields.items()),
+            fields=tuple(
+                (normalize.label(name), meaning.value) for name, meaning in form.fields.items()
+            ),
             defaults=tuple((ours.value, value) for ours, value in form.defaults.items()),
         )
         for number, form in settings.form.items()

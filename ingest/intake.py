@@ -1,4 +1,7 @@
-"""The one door: accept(raw bytes) stores what a listener hands over. Reading it is another act (reading.py)."""
+"""The one door: accept(raw bytes) stores what a listener hands over.
+
+Reading it is another act (reading.py).
+"""
 
 import hashlib
 import threading
@@ -26,7 +29,8 @@ from workflow.runtime.blobs import Vault
 
 READ = "read"  # what wakes a worker for deliveries
 BATCH = 50  # arrivals that share one commit at most
-SEALED_AT_ONCE = 1  # large arrivals: sealing one takes seven times its size in memory, and the processors are few
+# large arrivals: sealing one takes seven times its size in memory, and the processors are few
+SEALED_AT_ONCE = 1
 REFERENCE = 800  # characters; see Receipt.reference
 
 
@@ -54,7 +58,8 @@ class Transport(StrEnum):
     PIPE = "pipe"
 
 
-# Whoever brings these tries again; the other channels keep a list of what they could not take themselves.
+# Whoever brings these tries again; the other channels keep a list of what they could not take
+# themselves.
 SENDER_RETRIES = frozenset({Transport.SMTP, Transport.LMTP, Transport.FORMSTACK, Transport.PIPE})
 
 
@@ -65,17 +70,25 @@ class Arrival:
     transport: Transport
     format: Format
     raw: bytes = field(repr=False)
-    envelope: dict[str, object] = field(default_factory=dict, repr=False)  # JSON: mail_from, rcpt_to[], tls, name …
+    envelope: dict[str, object] = field(
+        default_factory=dict, repr=False
+    )  # JSON: mail_from, rcpt_to[], tls, name …
     unreadable: str = ""  # the door saw that it cannot be read, and why: stored as failed
-    received_at: datetime | None = None  # when the sender heard yes, if that was before it came to the intake
-    reference: str = ""  # the door's own name for it: mailbox and UID, form and submission, a file's digest
+    received_at: datetime | None = (
+        None  # when the sender heard yes, if that was before it came to the intake
+    )
+    reference: str = (
+        ""  # the door's own name for it: mailbox and UID, form and submission, a file's digest
+    )
 
 
 class Accept(Protocol):
     """What a listener needs of the intake."""
 
     def __call__(self, arrival: Arrival) -> int:
-        """Store durably and return the delivery's id; blocking, safe from any thread, safe to repeat.
+        """Store durably and return the delivery's id.
+
+        Blocking, safe from any thread, safe to repeat.
 
         Raises SQLAlchemyError or OSError when it could not be stored: say "try again", never yes.
         """
@@ -86,9 +99,12 @@ class AcceptAll(Protocol):
     """What a listener needs of the intake that has others wait for it."""
 
     def __call__(self, arrivals: Sequence[Arrival]) -> "list[int | Exception]":
-        """Store several durably, in one transaction if they can be: of each the delivery's id, or why it is not stored.
+        """Store several durably, in one transaction if they can be.
 
-        Blocking, safe from any thread, safe to repeat. Raises nothing: SQLAlchemyError and OSError are answers.
+        Of each the delivery's id, or why it is not stored.
+
+        Blocking, safe from any thread, safe to repeat. Raises nothing: SQLAlchemyError and OSError
+        are answers.
         """
         ...
 
@@ -97,7 +113,8 @@ class _Waiting:
     """One caller of accept, until the commit that holds its bytes."""
 
     def __init__(self, arrival: Arrival, vault: Vault) -> None:
-        # Sealed and, if large, synced before the shared transaction begins: nobody waits for another's 25 MB.
+        # Sealed and, if large, synced before the shared transaction begins: nobody waits for
+        # another's 25 MB.
         self.arrival = arrival
         self.digest = hashlib.sha256(arrival.format.encode() + b"\0" + arrival.raw).hexdigest()
         self.content, self.blob = vault.keep(arrival.raw)
@@ -130,7 +147,10 @@ class _Waiting:
 
 
 class Intake:
-    """Stores arrivals. Callers that wait at the same time share one synced transaction (group commit)."""
+    """Stores arrivals.
+
+    Callers that wait at the same time share one synced transaction (group commit).
+    """
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -142,9 +162,12 @@ class Intake:
         self._sealing = threading.BoundedSemaphore(SEALED_AT_ONCE)
 
     def accept(self, arrival: Arrival) -> int:
-        """Store durably and return the delivery's id; a repeat of the same bytes gives the id they have.
+        """Store durably and return the delivery's id.
 
-        Raises SQLAlchemyError or OSError when it could not be stored, or when it is not known whether it was.
+        A repeat of the same bytes gives the id they have.
+
+        Raises SQLAlchemyError or OSError when it could not be stored, or when it is not known
+        whether it was.
         """
         large = len(arrival.raw) > self._house.settings.inline_limit
         with self._sealing if large else nullcontext():
@@ -163,7 +186,9 @@ class Intake:
         return mine.outcome()
 
     def accept_all(self, arrivals: Sequence[Arrival]) -> list[int | Exception]:
-        """Store several durably, in one transaction if they can be: of each the delivery's id, or why it is not stored.
+        """Store several durably, in one transaction if they can be.
+
+        Of each the delivery's id, or why it is not stored.
 
         For small ones: they are sealed one after the other. Safe to repeat.
         """
@@ -180,7 +205,8 @@ class Intake:
     def _sealed_or_error(self, arrival: Arrival) -> "_Waiting | Exception":
         try:
             return self._seal(arrival)
-        except Exception as error:  # noqa: BLE001  # OSError: a blob cannot be written; else this one's own fault
+        # OSError: a blob cannot be written; else this one's own fault
+        except Exception as error:  # noqa: BLE001
             return error
 
     def _seal(self, arrival: Arrival) -> "_Waiting":
@@ -193,16 +219,24 @@ class Intake:
             raise
 
     def _report(self, one: "_Waiting") -> None:
-        """Have `intake status` name an arrival that was refused for its own sake: its sender hears "try again"."""
+        """Have `intake status` name an arrival that was refused for its own sake.
+
+        Its sender hears "try again".
+        """
         if one.error is not None and not isinstance(one.error, (*AWAY, OSError)):
             self._report_fault(one.arrival, one.error, one.digest)
 
     def _report_fault(self, arrival: Arrival, error: Exception, digest: str = "") -> None:
         if arrival.transport in SENDER_RETRIES:
-            item_faults.report(self._house.store, self._house.clock, arrival.transport, error, digest=digest)
+            item_faults.report(
+                self._house.store, self._house.clock, arrival.transport, error, digest=digest
+            )
 
     def _wake(self) -> None:
-        """Hint that something was stored, once for all who did meanwhile; nobody who still stores waits for it."""
+        """Hint that something was stored, once for all who did meanwhile.
+
+        Nobody who still stores waits for it.
+        """
         while self._unwoken and self._waking.acquire(blocking=False):
             try:
                 self._unwoken = False
@@ -213,11 +247,14 @@ class Intake:
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
             self._together(batch)
-        except Exception as error:  # noqa: BLE001  # whatever it was, everyone who waits here must hear of it
+        # whatever it was, everyone who waits here must hear of it
+        except Exception as error:  # noqa: BLE001
             if len(batch) > 1 and not isinstance(error, AWAY):
                 self._one_by_one(batch)
                 return
-            for one in batch:  # the database is away: asking once for each would keep them waiting as many times
+            for one in (
+                batch
+            ):  # the database is away: asking once for each would keep them waiting as many times
                 one.fail(error)
 
     def _one_by_one(self, batch: list[_Waiting]) -> None:
@@ -239,7 +276,9 @@ class Intake:
 
 
 def _bare(error: Exception) -> Exception:
-    """The error without tracebacks and parameters: they hold the bytes of the whole batch, in circles.
+    """The error without tracebacks and parameters.
+
+    They hold the bytes of the whole batch, in circles.
 
     Nothing but the collector undoes those, and it does not count how large they are.
     """
@@ -253,14 +292,20 @@ def _bare(error: Exception) -> Exception:
 
 
 def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
-    """Write a batch in three statements, however many wait; the unique digest says which bytes were here before."""
+    """Write a batch in three statements, however many wait.
+
+    The unique digest says which bytes were here before.
+    """
     firsts = {one.digest: one for one in reversed(batch)}
-    # In one order whoever inserts: two doors with the same bytes in two orders would wait for each other.
+    # In one order whoever inserts: two doors with the same bytes in two orders would wait for each
+    # other.
     fresh = _insert_new(session, sorted(firsts.values(), key=lambda one: one.digest), now)
     again = [one for one in batch if one is not firsts[one.digest] or one.digest not in fresh]
     known = {}
     if again:
-        rows = session.scalars(select(Delivery).where(Delivery.digest.in_([one.digest for one in again])))
+        rows = session.scalars(
+            select(Delivery).where(Delivery.digest.in_([one.digest for one in again]))
+        )
         known = {d.digest: d for d in rows}
     for one in batch:
         one.repeated = one in again
@@ -281,24 +326,38 @@ def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
 
 
 def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[str, int]:
-    """Insert what is not there yet: the digests that were new, with the number each delivery got."""
+    """Insert what is not there yet.
+
+    The digests that were new, with the number each delivery got.
+    """
     rows = [
         {
-            "transport": one.arrival.transport, "format": one.arrival.format, "digest": one.digest,
-            "content": one.content, "blob": one.blob, "size": len(one.arrival.raw),
+            "transport": one.arrival.transport,
+            "format": one.arrival.format,
+            "digest": one.digest,
+            "content": one.content,
+            "blob": one.blob,
+            "size": len(one.arrival.raw),
             "envelope": storable_json(one.arrival.envelope),
-            "received_at": one.arrival.received_at or now, "not_before": now,
+            "received_at": one.arrival.received_at or now,
+            "not_before": now,
             "state": DeliveryState.FAILED if one.arrival.unreadable else DeliveryState.PENDING,
-            "reason": one.arrival.unreadable, "items": 1, "attempts": 0,
+            "reason": one.arrival.unreadable,
+            "items": 1,
+            "attempts": 0,
         }
         for one in ones
-    ]  # fmt: skip
-    # Rows beside the statement, not in it: it is written once then, and not anew for each number of rows.
+    ]
+    # Rows beside the statement, not in it: it is written once then, and not anew for each number of
+    # rows.
     found = session.connection().execute(INSERT[session.get_bind().dialect.name], rows)
     return {digest: number for number, digest in found}
 
 
 def _look_again(known: Delivery, arrival: Arrival, now: datetime) -> None:
-    """Have failed bytes read once more when they are handed over once more: someone took the trouble."""
+    """Have failed bytes read once more when they are handed over once more.
+
+    Someone took the trouble.
+    """
     if known.state is DeliveryState.FAILED and not arrival.unreadable:
         known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0

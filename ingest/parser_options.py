@@ -1,4 +1,7 @@
-"""What this house tells its parsers beside the bytes: from the settings, and from what staff have saved."""
+"""What this house tells its parsers beside the bytes.
+
+From the settings, and from what staff have saved.
+"""
 
 from collections.abc import Sequence
 
@@ -15,8 +18,9 @@ from workflow.settings import settings
 def options(house: House, form: Format) -> Options:
     """Return how the house's own sources of this format are meant.
 
-    Saved profiles are read each time, so that one saved on any host holds for the next file. Holds passwords: hand it
-    on by memory or pipe, never by a command line. Raises one of `store.AWAY` when the database does not answer.
+    Saved profiles are read each time, so that one saved on any host holds for the next file. Holds
+    passwords: hand it on by memory or pipe, never by a command line. Raises one of `store.AWAY`
+    when the database does not answer.
     """
     if form is not Format.SECURE_MESSAGE:
         return Options(time_zone=house.settings.time_zone, forms=form_maps(house.settings))
@@ -53,7 +57,9 @@ def _saved(one: SavedProfile) -> Profile:
 
 
 def _told(name: str, one: settings.Profile) -> Profile:
-    columns = ((normalize.label(text), field) for field, listed in one.synonyms.items() for text in listed)
+    columns = (
+        (normalize.label(text), field) for field, listed in one.synonyms.items() for text in listed
+    )
     return Profile(
         name=name,
         columns=tuple(columns),

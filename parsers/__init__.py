@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from parsers.item import Address, Attachment, Format, InboundItem, Parsed, ParseError, RejectedRow, SheetCounts
+from parsers.item import (
+    Address,
+    Attachment,
+    Format,
+    InboundItem,
+    Parsed,
+    ParseError,
+    RejectedRow,
+    SheetCounts,
+)
 from parsers.options import PLAIN, Options
 
 if TYPE_CHECKING:
@@ -14,7 +23,10 @@ Parser = Callable[[bytes, Options], Iterable[Parsed]]
 
 
 def _at(place: str) -> Parser:
-    """The parser at a place, imported when it is first needed: a door that only stores carries none of them."""
+    """The parser at a place, imported when it is first needed.
+
+    A door that only stores carries none of them.
+    """
 
     def parser(raw: bytes, options: Options) -> Iterable[Parsed]:
         found: Parser = resolve_name(place)
@@ -32,32 +44,44 @@ PARSERS: dict[Format, Parser] = {
 
 
 def stream(fmt: Format, raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
-    """Read raw bytes as the given format, each item as soon as it is read; rejected rows stand between them.
+    """Read raw bytes as the given format, each item as soon as it is read.
 
-    The same bytes and options give the same items in the same order. Raises ParseError when the bytes are not of that
-    format, and nothing else; as a rule before the first item: later only where a file is damaged far behind its
-    beginning. An iterator that knows how many are to come says so by `__length_hint__`.
+    Rejected rows stand between them.
+
+    The same bytes and options give the same items in the same order. Raises ParseError when the
+    bytes are not of that format, and nothing else; as a rule before the first item: later only
+    where a file is damaged far behind its beginning. An iterator that knows how many are to come
+    says so by `__length_hint__`.
     """
     return iter(PARSERS[fmt](raw, options))
 
 
 def sheets_read(stream: Iterator[Parsed]) -> tuple[SheetCounts, ...]:
-    """Return what the sheets of a workbook were read as, once its stream is at its end; () before, and for others."""
+    """Return what the sheets of a workbook were read as, once its stream is at its end.
+
+    () before, and for others.
+    """
     sheets: tuple[SheetCounts, ...] = getattr(stream, "sheets", ())
     return sheets
 
 
 def top(raw: bytes, options: Options = PLAIN) -> "list[Top]":
-    """The first rows of every table in a file that has any, for a person to say what its columns mean.
+    """The first rows of every table in a file that has any.
+
+    For a person to say what its columns mean.
 
     Raises ParseError where the file is no workbook of ours, and nothing else.
     """
-    found: Callable[[bytes, Options], list[Top]] = resolve_name("parsers.secure_message.preview:top")
+    found: Callable[[bytes, Options], list[Top]] = resolve_name(
+        "parsers.secure_message.preview:top"
+    )
     return found(raw, options)
 
 
 def parse(fmt: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
-    """Read raw bytes as the given format: its items in the order of the original, rejected rows left out.
+    """Read raw bytes as the given format.
+
+    Its items in the order of the original, rejected rows left out.
 
     Raises ParseError when the bytes are not of that format, and nothing else.
     """

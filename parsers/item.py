@@ -23,17 +23,20 @@ class Format(StrEnum):
 class ParseError(ValueError):
     """The bytes are not of the format they were delivered as.
 
-    Permanent: reading them again with the same parser gives the same answer. The message is shown to staff, so it
-    says what is wrong and what to do, and never quotes customer text.
+    Permanent: reading them again with the same parser gives the same answer. The message is shown
+    to staff, so it says what is wrong and what to do, and never quotes customer text.
     """
 
 
 def _quickly_pickled(kind: type[T]) -> type[T]:
-    """Have a frozen class with slots pickled by its values in order: asking for its fields each time takes longer.
+    """Have a frozen class with slots pickled by its values in order.
+
+    Asking for its fields each time takes longer.
 
     Items go from the process that reads them to the one that files them, 100,000 of a workbook.
     """
-    names = tuple(f.name for f in fields(kind))  # type: ignore[arg-type]  # a dataclass, as all of them here
+    # a dataclass, as all of them here
+    names = tuple(f.name for f in fields(kind))  # type: ignore[arg-type]
     values, put = attrgetter(*names), object.__setattr__
 
     def state(self: T) -> tuple[object, ...]:
@@ -51,7 +54,10 @@ def _quickly_pickled(kind: type[T]) -> type[T]:
 @_quickly_pickled
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A person as a message names them; `email` is as written, `name` decoded, either may be empty."""
+    """A person as a message names them.
+
+    `email` is as written, `name` decoded, either may be empty.
+    """
 
     name: str = ""
     email: str = ""
@@ -84,7 +90,10 @@ class Attachment:
 
     @property
     def sha256_nl(self) -> str:
-        """Hex digest of the bytes with line ends as LF and the outer white space gone (for text parts)."""
+        """Hex digest of the bytes.
+
+        For text parts: with line ends as LF and without the outer white space.
+        """
         text = self.content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").strip()
         return hashlib.sha256(text).hexdigest()
 
@@ -104,19 +113,22 @@ class Bounce:
 class InboundItem:
     """One customer request, normalised.
 
-    Text fields are never None; what is missing is empty and, where a consultant has to ask for it, named in
-    `caveats`. `sent_at` is the sender's claim and aware, or None. Fields marked PHI may hold patient data: they are
-    shown on the ticket and nowhere else.
+    Text fields are never None; what is missing is empty and, where a consultant has to ask for it,
+    named in `caveats`. `sent_at` is the sender's claim and aware, or None. Fields marked PHI may
+    hold patient data: they are shown on the ticket and nowhere else.
     """
 
     format: Format
     external_id: str  # the sender's own id of it, unique within the format; "" if it has none
-    given_id: str = ""  # the id as it was given, where it identifies nothing: it counts rows, is rounded or repeats
+    # the id as it was given, where it identifies nothing: it counts rows, is rounded or repeats
+    given_id: str = ""
     sender: Address = Address()
     reply_to: tuple[Address, ...] = ()
     to: tuple[Address, ...] = ()
     cc: tuple[Address, ...] = ()
-    not_shared: tuple[str, ...] = ()  # addresses of contacts on whose record the ticket's activity is not to show
+    not_shared: tuple[
+        str, ...
+    ] = ()  # addresses of contacts on whose record the ticket's activity is not to show
     on_company: bool = True  # whether the ticket's activity shows on the company's record
     company: str = ""  # the practice's name
     company_number: str = ""  # the practice's number in Kareo
@@ -124,13 +136,23 @@ class InboundItem:
     category: str = ""
     subject: str = ""  # PHI
     text: str = field(default="", repr=False)  # PHI; what the ticket shows
-    reply_text: str = field(default="", repr=False)  # PHI; the newest part of `text`, quotes and signature folded away
+    reply_text: str = field(
+        default="", repr=False
+    )  # PHI; the newest part of `text`, quotes and signature folded away
     plain: str = field(default="", repr=False)  # PHI; the text/plain alternative, if any
-    html: str = field(default="", repr=False)  # PHI; the HTML alternative as received, not safe to show
-    details: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; further (label, value) as received
-    linked: tuple[str, ...] = field(default=(), repr=False)  # https URLs where files that belong to it can be fetched
+    html: str = field(
+        default="", repr=False
+    )  # PHI; the HTML alternative as received, not safe to show
+    details: tuple[tuple[str, str], ...] = field(
+        default=(), repr=False
+    )  # PHI; further (label, value) as received
+    linked: tuple[str, ...] = field(
+        default=(), repr=False
+    )  # https URLs where files that belong to it can be fetched
     link: str = ""  # where the original can be seen, if it came with one
-    submission_id: str = ""  # Formstack's id; the link is made from it by a template in the settings
+    submission_id: str = (
+        ""  # Formstack's id; the link is made from it by a template in the settings
+    )
     thread_id: str = ""  # secure message thread
     sent_at: datetime | None = None
     message_id: str = ""  # with angle brackets
@@ -138,12 +160,16 @@ class InboundItem:
     references: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     bounce: Bounce | None = None  # set where `is_bounce`
-    authentication: tuple[str, ...] = ()  # Authentication-Results as received, topmost first (RFC 8601); may be forged
+    authentication: tuple[
+        str, ...
+    ] = ()  # Authentication-Results as received, topmost first (RFC 8601); may be forged
     is_auto_reply: bool = False
     is_bounce: bool = False
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
     loops: tuple[str, ...] = ()  # addresses in X-Loop: who has had this mail before, case folded
-    signs: tuple[str, ...] = ()  # names in `parsers.mail.evidence.SIGNS`: why the three above are set
+    signs: tuple[
+        str, ...
+    ] = ()  # names in `parsers.mail.evidence.SIGNS`: why the three above are set
     telemedicine: bool = False
     caveats: tuple[str, ...] = ()
 
@@ -160,28 +186,34 @@ class InboundItem:
         return self.reply_to[0]
 
 
-WHY = "Why it was rejected"  # heads the column of ours beside rejected rows; whoever reads it again leaves it out
+# heads the column of ours beside rejected rows; whoever reads it again leaves it out
+WHY = "Why it was rejected"
 
 
 @_quickly_pickled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRow:
-    """A row that is no request as it stands: the others are read; this one is shown, mended and dropped again."""
+    """A row that is no request as it stands: the others are read.
+
+    This one is shown, mended and dropped again.
+    """
 
     sheet: str
     row: int  # from 1, as Excel counts
     cell: str = ""  # as "D7"; "" where it is not one cell's fault
     reason: str  # what is wrong and what to do, in our own words
-    values: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; (heading, text) of every column
+    values: tuple[tuple[str, str], ...] = field(
+        default=(), repr=False
+    )  # PHI; (heading, text) of every column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetCounts:
     """What the rows of one sheet of a workbook were read as.
 
-    `rows` are counted where the sheet is read, the others where each row is judged: that the sum is the same shows
-    that no row was lost on the way. Of tables side by side, each row counts for each table. Places are row numbers as
-    Excel counts them, as "1-3, 9"; of very many the first ones.
+    `rows` are counted where the sheet is read, the others where each row is judged: that the sum is
+    the same shows that no row was lost on the way. Of tables side by side, each row counts for each
+    table. Places are row numbers as Excel counts them, as "1-3, 9"; of very many the first ones.
     """
 
     sheet: str  # the name on its tab, "" for a file without sheets

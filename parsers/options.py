@@ -1,23 +1,36 @@
-"""What a house says of its own sources: how their workbooks and forms are meant. Parsers get it; they fetch nothing."""
+"""What a house says of its own sources: how their workbooks and forms are meant.
+
+Parsers get it; they fetch nothing.
+"""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How the workbooks of one source are meant; `fields` as in `parsers.secure_message.columns.FIELDS`."""
+    """How the workbooks of one source are meant.
+
+    `fields` as in `parsers.secure_message.columns.FIELDS`.
+    """
 
     name: str
-    columns: tuple[tuple[str, str], ...] = ()  # heading, as `fields.label` folds it -> our field; "" is none of ours
+    columns: tuple[
+        tuple[str, str], ...
+    ] = ()  # heading, as `fields.label` folds it -> our field; "" is none of ours
     fingerprint: str = ""  # of the heading row this profile is for; "" serves every workbook
     date_order: str = "mdy"  # mdy, dmy or ymd, where a date in text can be read two ways
     time_zone: str = ""  # where a time names none; "" is the house's
-    defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # our field -> what a row says that says none
+    defaults: tuple[tuple[str, str], ...] = field(
+        default=(), repr=False
+    )  # our field -> what a row says that says none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormMap:
-    """What the fields of one form mean; a label or field id, as `fields.label` folds it -> our field."""
+    """What the fields of one form mean.
+
+    A label or field id, as `fields.label` folds it -> our field.
+    """
 
     form: str
     fields: tuple[tuple[str, str], ...] = ()

@@ -1,4 +1,7 @@
-"""A call written down by staff: the console composes it, the same door and parser as everything else reads it."""
+"""A call written down by staff.
+
+The console composes it, the same door and parser as everything else reads it.
+"""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +16,10 @@ from parsers.text.json import Json
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A contact a person chose; `share_activity` is the box that shows the ticket's activity on their record."""
+    """A contact a person chose.
+
+    `share_activity` is the box that shows the ticket's activity on their record.
+    """
 
     name: str = ""
     email: str = ""
@@ -34,22 +40,38 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
     telemedicine: bool = False,
     on_company: bool = True,
 ) -> bytes:
-    """Write the bytes `parse` reads. `call_id` makes the call the same one however often it is sent in."""
-    people = [{"name": one.name, "email": one.email, "share_activity": one.share_activity} for one in contacts]
+    """Write the bytes `parse` reads.
+
+    `call_id` makes the call the same one however often it is sent in.
+    """
+    people = [
+        {"name": one.name, "email": one.email, "share_activity": one.share_activity}
+        for one in contacts
+    ]
     call = {
-        "id": call_id, "company": company, "name": name, "email": email, "phone": phone, "subject": subject,
-        "text": text, "contacts": people, "created_by": created_by, "telemedicine": telemedicine,
+        "id": call_id,
+        "company": company,
+        "name": name,
+        "email": email,
+        "phone": phone,
+        "subject": subject,
+        "text": text,
+        "contacts": people,
+        "created_by": created_by,
+        "telemedicine": telemedicine,
         "on_company": on_company,
-    }  # fmt: skip
+    }
     return json.dumps(call).encode()
 
 
 def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
-    """Read one item: the caller, or else the first contact, is the sender; the other contacts stand in `to`.
+    """Read one item: the caller, or else the first contact, is the sender.
 
-    `external_id` is the `id`. `details` repeats everything that was typed about the caller, whole and as it was
-    typed: an address nobody can write to, a name without an address and a long subject are readable there.
-    Raises ParseError when the bytes are not such an object.
+    The other contacts stand in `to`.
+
+    `external_id` is the `id`. `details` repeats everything that was typed about the caller, whole
+    and as it was typed: an address nobody can write to, a name without an address and a long
+    subject are readable there. Raises ParseError when the bytes are not such an object.
     """
     call = dict(text_json.pairs(raw))
     people = _people(call)
@@ -107,7 +129,9 @@ def _person(name: str, email: str) -> Address:
 def _contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
     listed = call.get("contacts") or []
     if not isinstance(listed, list):
-        raise ParseError("a call whose 'contacts' is not a list: write it down again in the console")
+        raise ParseError(
+            "a call whose 'contacts' is not a list: write it down again in the console"
+        )
     return [dict(one) for one in listed if isinstance(one, tuple)]
 
 

@@ -1,4 +1,7 @@
-"""Crowds at the mail door of a real process: what they heard, how long it took, and what the process held meanwhile."""
+"""Crowds at the mail door of a real process.
+
+What they heard, how long it took, and what the process held meanwhile.
+"""
 
 import smtplib
 import socket
@@ -13,7 +16,12 @@ import psutil
 
 from tests.running import Doors, mail
 
-HELLO = (b"EHLO clinic.example", b"MAIL FROM:<a@clinic.example>", b"RCPT TO:<support@localhost>", b"DATA")
+HELLO = (
+    b"EHLO clinic.example",
+    b"MAIL FROM:<a@clinic.example>",
+    b"RCPT TO:<support@localhost>",
+    b"DATA",
+)
 LINE = b"x" * 76 + b"\r\n"
 LATEST = 120.0  # seconds after which a client has been kept hanging
 
@@ -58,7 +66,10 @@ class Watched:
 
 
 def many(doors: Doors, count: int, connections: int) -> Heard:
-    """Send so many small mails over so many connections at once, each kept open for all of its mails."""
+    """Send small mails over several connections at once.
+
+    Each connection stays open for all of its mails.
+    """
     left = iter(range(count))
     taking = threading.Lock()
 

@@ -23,7 +23,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
         for name, figures in getattr(report, "user_properties", ()):
             if name == "figures":
-                terminalreporter.section(report.nodeid.rpartition("::")[2].replace("_", " ").removeprefix("test "))
+                terminalreporter.section(
+                    report.nodeid.rpartition("::")[2].replace("_", " ").removeprefix("test ")
+                )
                 terminalreporter.write_line(str(figures))
 
 
@@ -37,7 +39,10 @@ def _log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
-    """A folder in memory where the machine has a memory disk: a disk's fsync is not what most tests are about."""
+    """A folder in memory where the machine has a memory disk.
+
+    A disk's fsync is not what most tests are about.
+    """
     with memory_folder("intake-") as folder:
         yield Path(folder)
 
@@ -58,7 +63,10 @@ def _postgres() -> Iterator[Postgres | str]:
 
 @pytest.fixture
 def postgres(_postgres: Postgres | str) -> Postgres:
-    """The PostgreSQL server of this session, its database `migrated` the template; skips where none can run."""
+    """The PostgreSQL server of this session, its database `migrated` the template.
+
+    Skips where none can run.
+    """
     if isinstance(_postgres, str):
         pytest.skip(f"PostgreSQL left out: {_postgres}")
     return _postgres
@@ -111,23 +119,36 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def house(settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
     """An open house on SQLite: hand-turned clock, recording waker, .eml files for mail."""
-    opened = open_house(settings.model_copy(update={"database_url": sqlite_url}), waker=woken, clock=clock)
+    opened = open_house(
+        settings.model_copy(update={"database_url": sqlite_url}), waker=woken, clock=clock
+    )
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def any_house(settings: Settings, database_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
-    """The same on SQLite and on PostgreSQL: for what the database decides, such as races and bounds."""
-    opened = open_house(settings.model_copy(update={"database_url": database_url}), waker=woken, clock=clock)
+def any_house(
+    settings: Settings, database_url: str, woken: Woken, clock: HandClock
+) -> Iterator[House]:
+    """The same on SQLite and on PostgreSQL.
+
+    For what the database decides, such as races and bounds.
+    """
+    opened = open_house(
+        settings.model_copy(update={"database_url": database_url}), waker=woken, clock=clock
+    )
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def postgres_house(settings: Settings, postgres_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
+def postgres_house(
+    settings: Settings, postgres_url: str, woken: Woken, clock: HandClock
+) -> Iterator[House]:
     """The same on PostgreSQL only: for transactions that overlap, which SQLite does not have."""
-    opened = open_house(settings.model_copy(update={"database_url": postgres_url}), waker=woken, clock=clock)
+    opened = open_house(
+        settings.model_copy(update={"database_url": postgres_url}), waker=woken, clock=clock
+    )
     yield opened
     opened.close()
 

@@ -1,4 +1,7 @@
-"""What the tests of the house share: a clock turned by hand, items and arrivals, and words for what a test does."""
+"""What the tests of the house share.
+
+A clock turned by hand, items and arrivals, and words for what a test does.
+"""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -60,7 +63,10 @@ class Woken(list[str]):
 
 @dataclass
 class Posts:
-    """A relay of ours in memory; `answers` are reply codes to give first, 0 for no answer, then it takes everything."""
+    """A relay of ours in memory.
+
+    `answers` are reply codes to give first, 0 for no answer, then it takes everything.
+    """
 
     answers: list[int] = field(default_factory=list)
     taken: list[tuple[Any, str, str]] = field(default_factory=list)
@@ -80,31 +86,65 @@ class Posts:
         self.taken.append((message, sender, to))
 
 
-def mail(text: str = "please help", *, name: str = "", sender: Address = ANN, **more: Any) -> InboundItem:
-    """A customer's mail as the parser gives it; `name` is its Message-ID without brackets, made up if empty."""
+def mail(
+    text: str = "please help", *, name: str = "", sender: Address = ANN, **more: Any
+) -> InboundItem:
+    """A customer's mail as the parser gives it.
+
+    `name` is its Message-ID without brackets, made up if empty.
+    """
     name = name or f"m{next(_numbers)}@practice.example"
     given: dict[str, Any] = {
-        "subject": "a question", "sent_at": START - timedelta(minutes=1), "to": (Address("", "support@localhost"),),
-        "plain": text, "reply_text": text, **more,
-    }  # fmt: skip
-    return InboundItem(format=Format.MAIL, external_id=name, message_id=f"<{name}>", sender=sender, text=text, **given)
+        "subject": "a question",
+        "sent_at": START - timedelta(minutes=1),
+        "to": (Address("", "support@localhost"),),
+        "plain": text,
+        "reply_text": text,
+        **more,
+    }
+    return InboundItem(
+        format=Format.MAIL,
+        external_id=name,
+        message_id=f"<{name}>",
+        sender=sender,
+        text=text,
+        **given,
+    )
 
 
 def phoned(*others: Address, **more: Any) -> InboundItem:
     """A call as its parser gives it, with Ann as the caller and further contacts."""
-    return InboundItem(format=Format.PHONE, external_id=f"p{next(_numbers)}", sender=ANN, to=others, text="t", **more)
+    return InboundItem(
+        format=Format.PHONE,
+        external_id=f"p{next(_numbers)}",
+        sender=ANN,
+        to=others,
+        text="t",
+        **more,
+    )
 
 
 def row(text: str = "please help", **more: Any) -> InboundItem:
     """A row of a secure-message export as the parser gives it."""
-    given: dict[str, Any] = {"external_id": f"s{next(_numbers)}", "company": "Sunrise Family Practice", **more}
+    given: dict[str, Any] = {
+        "external_id": f"s{next(_numbers)}",
+        "company": "Sunrise Family Practice",
+        **more,
+    }
     return InboundItem(format=Format.SECURE_MESSAGE, text=text, **given)
 
 
 def deliver(
-    house: House, item: InboundItem, envelope: dict[str, Any] | None = None, *, transport: str = "smtp"
+    house: House,
+    item: InboundItem,
+    envelope: dict[str, Any] | None = None,
+    *,
+    transport: str = "smtp",
 ) -> Filing:
-    """File an item through the desk, as the intake does for one it has read; what has become of it."""
+    """File an item through the desk, as the intake does for one it has read.
+
+    What has become of it.
+    """
     with house.store.transaction() as session:
         return file_in(house, session, item, envelope, transport=transport)
 
@@ -120,16 +160,24 @@ def file_in(
     now = house.clock()
     content, _ = house.vault.keep(b"raw")
     delivery = Delivery(
-        transport=transport, format=item.format, digest=sha256(f"{next(_numbers)}".encode()).hexdigest(),
-        content=content, size=3, envelope=envelope or {}, received_at=now, not_before=now,
+        transport=transport,
+        format=item.format,
+        digest=sha256(f"{next(_numbers)}".encode()).hexdigest(),
+        content=content,
+        size=3,
+        envelope=envelope or {},
+        received_at=now,
+        not_before=now,
         state=DeliveryState.PROCESSED,
-    )  # fmt: skip
+    )
     session.add(delivery)
     session.flush()
     return receive(house.desk, session, item, delivery, 0, now)
 
 
-def ticket_of(house: House, item: InboundItem | None = None, envelope: dict[str, Any] | None = None) -> int:
+def ticket_of(
+    house: House, item: InboundItem | None = None, envelope: dict[str, Any] | None = None
+) -> int:
     """Open a ticket from a mail; its number."""
     number = deliver(house, item or mail(), envelope).ticket_id
     assert number is not None
@@ -138,7 +186,12 @@ def ticket_of(house: House, item: InboundItem | None = None, envelope: dict[str,
 
 def call(text: str = "please call back", **more: Any) -> Arrival:
     """A call written down by staff, as bytes: the format whose parser is all ours."""
-    given = {"call_id": f"c{next(_numbers)}", "email": "ann@practice.example", "company": "Sunrise", **more}
+    given = {
+        "call_id": f"c{next(_numbers)}",
+        "email": "ann@practice.example",
+        "company": "Sunrise",
+        **more,
+    }
     raw = phone_call.compose(text=text, **given)
     return Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw)
 
@@ -161,7 +214,9 @@ def reach(house: House, number: int, *milestones: Milestone, by: str = "Olga") -
     """Record milestones one after the other, each in its own transaction, as people do."""
     for milestone in milestones:
         with house.store.transaction() as session:
-            house.desk.reach(session, session.get_one(Ticket, number), milestone, by=by, now=house.clock())
+            house.desk.reach(
+                session, session.get_one(Ticket, number), milestone, by=by, now=house.clock()
+            )
 
 
 def complete(house: House, number: int) -> None:

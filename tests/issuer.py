@@ -18,7 +18,10 @@ ANN = "ann@pmb.example"
 
 @dataclass
 class Issuer:
-    """An issuer on this machine; `called` is who it says it is at these paths, `paths` what it was asked for."""
+    """An issuer on this machine.
+
+    `called` is who it says it is at these paths, `paths` what it was asked for.
+    """
 
     app: Any
     url: str = ""
@@ -28,7 +31,9 @@ class Issuer:
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
         path = environ["PATH_INFO"]
         self.paths.append(path)
-        return self.app({**environ, "HTTP_HOST": self.called.get(path, environ["HTTP_HOST"])}, start)
+        return self.app(
+            {**environ, "HTTP_HOST": self.called.get(path, environ["HTTP_HOST"])}, start
+        )
 
     def knows(self, subject: str, **claims: object) -> None:
         httpx.put(f"{self.url}/users/{subject}", json=claims).raise_for_status()

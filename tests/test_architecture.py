@@ -1,4 +1,7 @@
-"""The house as its plan says: imports point down, only the edge asks the clock, only the journal writes a log."""
+"""The house as its plan says.
+
+Imports point down, only the edge asks the clock, only the journal writes a log.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -16,14 +19,40 @@ MAY_IMPORT = {
     "webhooks": {"webhooks", "ingest", "workflow", "parsers"},
     "console": set(PACKAGES),
 }
-PURE = {"os", "socket", "sqlalchemy", "logging", "structlog", "time", "pathlib", "subprocess", "threading", "asyncio"}
+PURE = {
+    "os",
+    "socket",
+    "sqlalchemy",
+    "logging",
+    "structlog",
+    "time",
+    "pathlib",
+    "subprocess",
+    "threading",
+    "asyncio",
+}
 PARSER_LIBRARIES = {
-    "charset_normalizer", "defusedxml", "inscriptis", "lxml", "mailparser", "msoffcrypto", "nh3", "olefile", "openpyxl",
-    "pybase64", "selectolax",
-}  # fmt: skip
+    "charset_normalizer",
+    "defusedxml",
+    "inscriptis",
+    "lxml",
+    "mailparser",
+    "msoffcrypto",
+    "nh3",
+    "olefile",
+    "openpyxl",
+    "pybase64",
+    "selectolax",
+}
 SHAPES = ("parsers.item", "parsers.mail.evidence")  # what crosses the border to workflow
 STANDARD = __import__("sys").stdlib_module_names
-CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("time", "time")}
+CLOCKS = {
+    ("datetime", "now"),
+    ("datetime", "utcnow"),
+    ("datetime", "today"),
+    ("date", "today"),
+    ("time", "time"),
+}
 WRITES = {"get_logger", "debug", "info", "warning", "error", "exception", "critical", "log"}
 
 MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
@@ -39,7 +68,10 @@ def tree(path: Path) -> ast.Module:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Full names of the modules a file imports, wherever in the file, `from x import y` as x.y too."""
+    """Yield the full names of the modules a file imports.
+
+    Wherever in the file; `from x import y` as x.y too.
+    """
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -53,7 +85,10 @@ def called(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Attribute):
             owner = node.value
-            yield (owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", ""), node.attr)
+            yield (
+                owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", ""),
+                node.attr,
+            )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -66,7 +101,8 @@ def test_imports_point_down(path: Path) -> None:
     assert not wrong
 
 
-# Inside parsers: a sub-package -> the sub-packages it may import. Modules that stand beside them are for all of them.
+# Inside parsers: a sub-package -> the sub-packages it may import. Modules that stand beside them
+# are for all of them.
 PARSERS_MAY_IMPORT = {
     "text": set[str](),
     "spreadsheets": {"text"},
@@ -75,7 +111,11 @@ PARSERS_MAY_IMPORT = {
     "secure_message": {"text", "spreadsheets"},
     "crm_export": {"text", "spreadsheets"},
 }
-SUB_PACKAGES = [p for p in MODULES if p.relative_to(ROOT).parts[0] == "parsers" and len(p.relative_to(ROOT).parts) > 2]
+SUB_PACKAGES = [
+    p
+    for p in MODULES
+    if p.relative_to(ROOT).parts[0] == "parsers" and len(p.relative_to(ROOT).parts) > 2
+]
 
 
 @pytest.mark.parametrize("path", SUB_PACKAGES, ids=name_of)
@@ -85,18 +125,26 @@ def test_sub_packages_of_parsers_form_layers(path: Path) -> None:
     assert (named & PARSERS_MAY_IMPORT.keys()) <= PARSERS_MAY_IMPORT[mine] | {mine}
 
 
-@pytest.mark.parametrize("folder", sorted({p.parent for p in MODULES if p.relative_to(ROOT).parts[0] == "parsers"}))
+@pytest.mark.parametrize(
+    "folder", sorted({p.parent for p in MODULES if p.relative_to(ROOT).parts[0] == "parsers"})
+)
 def test_a_folder_of_parsers_can_be_overlooked(folder: Path) -> None:
     entries = [e for e in folder.iterdir() if e.name not in {"__init__.py", "__pycache__"}]
     assert len(entries) <= 15
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if "parsers" in p.relative_to(ROOT).parts], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if "parsers" in p.relative_to(ROOT).parts], ids=name_of
+)
 def test_parsers_are_pure(path: Path) -> None:
     tops = {name.partition(".")[0] for name in imported(path)}
     assert not tops & PURE
     assert tops <= set(STANDARD) | PARSER_LIBRARIES | {"parsers"}
-    calls = {n.func.id for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    calls = {
+        n.func.id
+        for n in ast.walk(tree(path))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
     assert not calls & {"open", "print", "input"}
 
 
@@ -116,7 +164,10 @@ def test_only_the_journal_writes_a_log(path: Path) -> None:
     assert "print" not in {n.id for n in ast.walk(tree(path)) if isinstance(n, ast.Name)}
     if path.relative_to(ROOT).parts[0] != "console":
         assert not tops & {"click", "rich", "logging", "structlog"}
-    elif tops & {"logging", "structlog"}:  # the process that starts may silence a library, never write
+    elif tops & {
+        "logging",
+        "structlog",
+    }:  # the process that starts may silence a library, never write
         assert not {attribute for _, attribute in called(path)} & WRITES
 
 

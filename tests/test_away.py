@@ -1,4 +1,7 @@
-"""The database away, hanging, slow or cut off: doors say "try again" in time, and everything catches up by itself."""
+"""The database away, hanging, slow or cut off.
+
+Doors say "try again" in time, and everything catches up by itself.
+"""
 
 import gc
 import os
@@ -71,17 +74,24 @@ def timed(act: Any) -> tuple[int, float]:
     return act(), time.monotonic() - began
 
 
-# -- real processes ---------------------------------------------------------------------------------------------------
+# -- real processes ----
 
 
-def test_doors_open_while_the_database_is_away_and_catch_up_when_it_comes(own: OwnPostgres, doors: Doors) -> None:
+def test_doors_open_while_the_database_is_away_and_catch_up_when_it_comes(
+    own: OwnPostgres, doors: Doors
+) -> None:
     own.end()
     with doors.process("smtp", opens=doors.smtp), doors.process("webhooks", opens=doors.webhook):
         assert doors.mail() == 451
         assert doors.form() == 202
         assert doors.form() == 202
         status, health = doors.health()
-        assert (status, health["database"], health["spool"], health["spooled"]) == (200, False, True, 2)
+        assert (status, health["database"], health["spool"], health["spooled"]) == (
+            200,
+            False,
+            True,
+            2,
+        )
         own.begin()
         until(lambda: doors.mail() == 250, 120)
         until(lambda: stored(doors) == 3, 120)  # no clock runs: the door drains its own spool
@@ -89,8 +99,13 @@ def test_doors_open_while_the_database_is_away_and_catch_up_when_it_comes(own: O
         assert doors.health() == (200, {**health, "database": True, "spooled": 0})
 
 
-def test_a_database_that_hangs_is_refused_in_time_and_nothing_is_left_hanging(own: OwnPostgres, doors: Doors) -> None:
-    with doors.process("smtp", opens=doors.smtp) as mails, doors.process("webhooks", opens=doors.webhook) as forms:
+def test_a_database_that_hangs_is_refused_in_time_and_nothing_is_left_hanging(
+    own: OwnPostgres, doors: Doors
+) -> None:
+    with (
+        doors.process("smtp", opens=doors.smtp) as mails,
+        doors.process("webhooks", opens=doors.webhook) as forms,
+    ):
         assert (doors.mail(), doors.form(), stored(doors)) == (250, 202, 2)
         own.freeze()
         code, seconds = timed(doors.mail)
@@ -108,12 +123,17 @@ def test_a_database_that_hangs_is_refused_in_time_and_nothing_is_left_hanging(ow
         before = [p.num_threads() for p in (mails, forms)]
         own.freeze()
         answers: list[int] = []
-        together(*[lambda: answers.append(doors.mail())] * 5, *[lambda: answers.append(doors.form())] * 5)
+        together(
+            *[lambda: answers.append(doors.mail())] * 5, *[lambda: answers.append(doors.form())] * 5
+        )
         assert sorted(answers) == [202] * 5 + [451] * 5
         own.thaw()
         until(lambda: doors.mail() == 250, 120)
         until(lambda: doors.health()[1]["spooled"] == 0, 120)
-        assert [p.num_threads() - b <= 10 for p, b in zip((mails, forms), before, strict=True)] == [True, True]
+        assert [p.num_threads() - b <= 10 for p, b in zip((mails, forms), before, strict=True)] == [
+            True,
+            True,
+        ]
         assert [connections(p) <= 3 for p in (mails, forms)] == [True, True]
 
 
@@ -122,7 +142,9 @@ def connections(process: psutil.Popen) -> int:
     return sum("PGSQL" in str(c.raddr) for c in process.net_connections("unix"))
 
 
-def test_up_starts_without_its_database_and_makes_the_tables_when_it_comes(own: OwnPostgres, tmp_path: Path) -> None:
+def test_up_starts_without_its_database_and_makes_the_tables_when_it_comes(
+    own: OwnPostgres, tmp_path: Path
+) -> None:
     own.run("CREATE DATABASE fresh")
     own.end()
     doors, log = Doors(tmp_path / "home", database_url=own.url("fresh")), tmp_path / "up.log"
@@ -153,7 +175,7 @@ def test_a_database_that_answers_without_our_tables_is_told_at_once(
     assert "intake migrate" in done.stderr
 
 
-# -- statements -------------------------------------------------------------------------------------------------------
+# -- statements ----
 
 
 @pytest.fixture
@@ -180,7 +202,9 @@ def connected(made: Store) -> int:
         return int(session.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
-def test_a_slow_statement_is_stopped_at_the_server_and_its_connection_stays(impatient: Store) -> None:
+def test_a_slow_statement_is_stopped_at_the_server_and_its_connection_stays(
+    impatient: Store,
+) -> None:
     number = connected(impatient)
     with pytest.raises(OperationalError) as raised:
         sleep(impatient, 30)
@@ -188,7 +212,9 @@ def test_a_slow_statement_is_stopped_at_the_server_and_its_connection_stays(impa
     assert connected(impatient) == number
 
 
-def test_a_silent_server_costs_the_connection_and_the_next_one_is_good(impatient: Store, own: OwnPostgres) -> None:
+def test_a_silent_server_costs_the_connection_and_the_next_one_is_good(
+    impatient: Store, own: OwnPostgres
+) -> None:
     number = connected(impatient)
     Thread(target=lambda: (time.sleep(0.3), own.freeze())).start()
     with pytest.raises(OperationalError) as raised:
@@ -215,7 +241,8 @@ def test_a_lock_that_another_holds_is_not_waited_for_for_ever(impatient: Store) 
 def test_every_connection_is_bounded(impatient: Store) -> None:
     with impatient.reading() as session:
         settings = [
-            session.scalar(text(f"SHOW {name}")) for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+            session.scalar(text(f"SHOW {name}"))
+            for name in ("lock_timeout", "idle_in_transaction_session_timeout")
         ]
     assert settings == ["10s", "1min"]
 
@@ -231,12 +258,14 @@ def test_what_the_url_says_about_connecting_goes_before_ours(own: OwnPostgres) -
 
 def test_the_bounds_of_a_store_leave_a_door_time_to_answer() -> None:
     connecting = float(bounded.CONNECTION["connect_timeout"])
-    idle = bounded.PING_SECONDS + bounded.CANCEL_SECONDS + connecting  # a pooled connection, then a new one
+    idle = (
+        bounded.PING_SECONDS + bounded.CANCEL_SECONDS + connecting
+    )  # a pooled connection, then a new one
     busy = engine.WRITING_SECONDS + 2 * bounded.CANCEL_SECONDS
     assert max(idle, busy, engine.LOCKED_SECONDS) < Settings().smtp_store_seconds < REFUSAL_SECONDS
 
 
-# -- accept -----------------------------------------------------------------------------------------------------------
+# -- accept ----
 
 
 def test_a_commit_whose_answer_is_lost_is_no_yes_and_the_repeat_is_the_same_delivery(
@@ -257,14 +286,18 @@ def test_a_commit_whose_answer_is_lost_is_no_yes_and_the_repeat_is_the_same_deli
         number = door(replace(arrival, reference="8"))
         with house.store.reading() as session:
             told = session.execute(
-                select(Receipt.repeated, Receipt.reference).where(Receipt.delivery_id == number).order_by(Receipt.id)
+                select(Receipt.repeated, Receipt.reference)
+                .where(Receipt.delivery_id == number)
+                .order_by(Receipt.id)
             )
             assert [tuple(one) for one in told] == [(False, "7"), (True, "8")]
         house.close()
         cable.close()
 
 
-def test_each_time_something_comes_has_a_receipt_with_the_doors_own_name_for_it(any_house: House) -> None:
+def test_each_time_something_comes_has_a_receipt_with_the_doors_own_name_for_it(
+    any_house: House,
+) -> None:
     arrival = call()
     names = ["inbox;1/7", "", "inbox;2/9", "\0odd" + "x" * 900]
     for name in names:
@@ -276,7 +309,10 @@ def test_each_time_something_comes_has_a_receipt_with_the_doors_own_name_for_it(
 
 
 def test_what_could_not_be_stored_is_not_kept_in_memory(house: House) -> None:
-    """Errors lead to frames and frames to errors: such a circle holds what was to be stored until somebody looks."""
+    """Errors lead to frames and frames to errors.
+
+    Such a circle holds what was to be stored until somebody looks.
+    """
     event.listen(house.store.engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count=1"))
     house.store.close()
     door, size = Intake(house).accept, 200_000

@@ -1,4 +1,7 @@
-"""A burst of mail, and mails of the size limit from fifty sessions at once: an answer for everyone, memory bounded."""
+"""A burst of mail, and mails of the size limit from fifty sessions at once.
+
+An answer for everyone, memory bounded.
+"""
 
 import os
 import threading
@@ -58,7 +61,10 @@ def test_a_burst_is_taken_and_memory_stays_flat(
         warm = many(doors, 500, CONNECTIONS)
         with Watched(process) as memory:
             heard = many(doors, 1500, CONNECTIONS)
-        figures = f"{1500 / heard.seconds:,.0f} mails a second, longest {heard.longest:.2f} s, " + said(heard, memory)
+        figures = (
+            f"{1500 / heard.seconds:,.0f} mails a second, longest {heard.longest:.2f} s, "
+            + said(heard, memory)
+        )
         record_property("figures", figures)
         assert set(warm.codes + heard.codes) <= {250, 451, 452}
         taken = warm.codes[250] + heard.codes[250]
@@ -92,7 +98,10 @@ def test_mails_of_the_limit_from_fifty_sessions_at_once_are_answered_and_memory_
 
 
 def said(heard: Heard, memory: Watched) -> str:
-    return f"answers {dict(heard.codes)}, memory {memory.before / MIB:.0f} to {memory.peak / MIB:.0f} MiB"
+    return (
+        f"answers {dict(heard.codes)}, memory {memory.before / MIB:.0f} to"
+        f" {memory.peak / MIB:.0f} MiB"
+    )
 
 
 class Counting:
@@ -113,10 +122,15 @@ class Counting:
         return kept
 
 
-def test_large_arrivals_are_sealed_one_after_the_other_and_small_ones_do_not_wait_for_them(house: House) -> None:
+def test_large_arrivals_are_sealed_one_after_the_other_and_small_ones_do_not_wait_for_them(
+    house: House,
+) -> None:
     counting = Counting(house.vault)
     door = Intake(replace(house, vault=counting)).accept  # type: ignore[arg-type]
-    large = [Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=os.urandom(2 * MIB)) for _ in range(8)]
+    large = [
+        Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=os.urandom(2 * MIB))
+        for _ in range(8)
+    ]
     assert together(*(lambda one=one: door(one) for one in large)) == []
     assert counting.most == SEALED_AT_ONCE
     intake = Intake(house)

@@ -1,4 +1,7 @@
-"""A disk that is full or read-only: a temporary refusal, and everything goes on when there is room again."""
+"""A disk that is full or read-only.
+
+A temporary refusal, and everything goes on when there is room again.
+"""
 
 import subprocess
 import sys
@@ -39,7 +42,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MiB that a test may fill."""
     path = tmp_path / "disk"
     path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], capture_output=True, check=False
+    )
     if done.returncode:
         pytest.skip("no disk of our own can be mounted (it takes root): a full disk is NOT tested")
     yield path
@@ -49,7 +54,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def small(disk: Path) -> Iterator[House]:
     """A house whose database, blobs, spool and folder lie on it."""
-    settings = Settings(home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0)
+    settings = Settings(
+        home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0
+    )
     migrate(settings.database)
     opened = open_house(settings, waker=Woken())
     yield opened
@@ -89,10 +96,14 @@ def fill(disk: Path) -> Path:
 
 
 def large() -> Arrival:
-    return Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\n" + b"y" * 400_000)
+    return Arrival(
+        transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\n" + b"y" * 400_000
+    )
 
 
-def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(small: House, disk: Path) -> None:
+def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
+    small: House, disk: Path
+) -> None:
     door, spool = Intake(small), Spool(disk / SPOOL, small.sealer)
     assert door.accept(call())
     rubbish = fill(disk)
@@ -122,7 +133,9 @@ def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(sma
 def test_a_file_stays_in_the_folder_while_the_disk_is_full(small: House, disk: Path) -> None:
     folder = Folder(small, Intake(small).accept)
     path = folder.path / "export.csv"
-    path.write_bytes(b"Message ID,Practice Name,From,Message\r\n1,Acme,Jo," + b"help " * 6_000 + b"\r\n")
+    path.write_bytes(
+        b"Message ID,Practice Name,From,Message\r\n1,Acme,Jo," + b"help " * 6_000 + b"\r\n"
+    )
     rubbish = fill(disk)
     folder.scan()
     assert path.exists()
@@ -144,14 +157,22 @@ def test_a_disk_that_turns_read_only_refuses_for_now(small: House, disk: Path) -
     assert door.accept(large())
 
 
-def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_longer_is(disk: Path) -> None:
-    """After a crash the files of the last transactions are there: SQLite opens them for reading, and leaves it so."""
+def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_longer_is(
+    disk: Path,
+) -> None:
+    """After a crash the files of the last transactions are there.
+
+    SQLite opens them for reading, and leaves it so.
+    """
     url = f"sqlite:///{disk / 'intake.db'}"
     migrate(url)
     crash = (
-        f"import os; from workflow.database.engine import Store; s = Store({url!r}); t = s.transaction(); t.__enter__()"
+        f"import os; from workflow.database.engine import Store; s = Store({url!r}); t ="
+        " s.transaction(); t.__enter__()"
     )
-    crash += ".connection().exec_driver_sql('UPDATE alembic_version SET version_num = version_num'); "
+    crash += (
+        ".connection().exec_driver_sql('UPDATE alembic_version SET version_num = version_num'); "
+    )
     crash += "t.__exit__(None, None, None); os._exit(0)"
     subprocess.run([sys.executable, "-c", crash], cwd=ROOT, check=True)
     house = open_house(Settings(home=disk, database_url=url), waker=Woken())
@@ -169,7 +190,9 @@ def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_
     house.close()
 
 
-def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(house: House, disk: Path) -> None:
+def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(
+    house: House, disk: Path
+) -> None:
     """The database lies elsewhere and takes it, but its file could not be removed."""
     here = replace(house, settings=house.settings.model_copy(update={"home": disk}))
     spool = Spool(disk / SPOOL, house.sealer)
@@ -182,7 +205,7 @@ def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(house: House,
     assert counted(house, Receipt) == 1
 
 
-# -- real processes ---------------------------------------------------------------------------------------------------
+# -- real processes ----
 
 
 def test_doors_on_a_full_disk_say_try_again_and_take_everything_afterwards_without_a_restart(
@@ -210,7 +233,9 @@ def test_doors_on_a_full_disk_say_try_again_and_take_everything_afterwards_witho
     store.close()
 
 
-def test_doors_started_on_a_read_only_disk_open_and_take_everything_afterwards(doors: Doors, disk: Path) -> None:
+def test_doors_started_on_a_read_only_disk_open_and_take_everything_afterwards(
+    doors: Doors, disk: Path
+) -> None:
     open_house(Settings(home=doors.home)).close()  # its key file was made before
     store = Store(f"sqlite:///{doors.home / 'intake.db'}")
     store.close()
@@ -218,26 +243,42 @@ def test_doors_started_on_a_read_only_disk_open_and_take_everything_afterwards(d
     with ExitStack() as stack:
         with read_only(disk):
             stack.enter_context(doors.process("smtp", opens=doors.smtp, log=logs / "smtp"))
-            stack.enter_context(doors.process("webhooks", opens=doors.webhook, log=logs / "webhooks"))
+            stack.enter_context(
+                doors.process("webhooks", opens=doors.webhook, log=logs / "webhooks")
+            )
             assert (doors.mail(), doors.form(), doors.health()[0]) == (451, 503, 503)
         until(lambda: doors.mail() == 250)
         until(lambda: doors.form() == 202)
 
 
-def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(small: House, disk: Path) -> None:
+def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
+    small: House, disk: Path
+) -> None:
     if not dovecot.BINARY:
-        pytest.skip("Dovecot is not installed (Debian: dovecot-imapd): mail on a full disk is NOT tested")
+        pytest.skip(
+            "Dovecot is not installed (Debian: dovecot-imapd): mail on a full disk is NOT tested"
+        )
     stop = threading.Event()
     with dovecot.running() as server:
         user = "full@example.org"
-        box = Mailbox(host=dovecot.ALL, port=server.port, tls=False, user=user, password=SecretStr(dovecot.PASSWORD))
+        box = Mailbox(
+            host=dovecot.ALL,
+            port=server.port,
+            tls=False,
+            user=user,
+            password=SecretStr(dovecot.PASSWORD),
+        )
         server.deliver(user, b"Subject: large\r\n\r\n" + b"x" * 400_000 + b"\r\n")
         rubbish, seen = fill(disk), list[str]()
         door = Door(
-            settings=small.settings.model_copy(update={"imap_poll_seconds": 0.2}), accept=Intake(small).accept,
-            checkpoints=StoredCheckpoints(small.store), faults=partial(ItemFaults, small.store, small.clock, "imap"),
-            seen=seen.append, stop=stop, pace=Pace(first=0.1, cap=0.2),
-        )  # fmt: skip
+            settings=small.settings.model_copy(update={"imap_poll_seconds": 0.2}),
+            accept=Intake(small).accept,
+            checkpoints=StoredCheckpoints(small.store),
+            faults=partial(ItemFaults, small.store, small.clock, "imap"),
+            seen=seen.append,
+            stop=stop,
+            pace=Pace(first=0.1, cap=0.2),
+        )
         reader = threading.Thread(target=read_all, args=((box,), door))
         reader.start()
         try:
@@ -254,7 +295,9 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(small: House,
 def test_a_database_without_a_page_left_refuses_for_now(house: House) -> None:
     """The same without root: SQLite's own word for it."""
     pages = [20_000]
-    event.listen(house.store.engine, "connect", lambda c, _: c.execute(f"PRAGMA max_page_count={pages[0]}"))
+    event.listen(
+        house.store.engine, "connect", lambda c, _: c.execute(f"PRAGMA max_page_count={pages[0]}")
+    )
     house.store.close()
     door, first = Intake(house), call()
     number = door.accept(first)

@@ -24,7 +24,9 @@ def commands() -> list[click.Command]:
 
 
 def test_readme_shows_the_process_tables_word_for_word() -> None:
-    shown = README.partition("<!-- intake process -->\n")[2].partition("\n<!-- /intake process -->")[0]
+    shown = README.partition("<!-- intake process -->\n")[2].partition(
+        "\n<!-- /intake process -->"
+    )[0]
     assert shown == process.markdown()
 
 
@@ -36,7 +38,9 @@ def test_reliability_shows_the_tables_of_evidence_word_for_word() -> None:
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_every_setting_is_in_the_readme(name: str) -> None:
-    documented = f"`INTAKE_{name.upper()}`" in README or f"[[{name}]]" in README or f"[{name}." in README
+    documented = (
+        f"`INTAKE_{name.upper()}`" in README or f"[[{name}]]" in README or f"[{name}." in README
+    )
     assert documented, f"INTAKE_{name.upper()} is not documented"
 
 
@@ -47,7 +51,9 @@ def test_no_setting_in_the_readme_is_made_up() -> None:
 
 def test_every_command_is_in_the_readme_and_teaches() -> None:
     for command in commands():
-        assert re.search(rf"`(intake )?{command.name}\b", README) or f"`{command.name}`" in README, command.name
+        assert (
+            re.search(rf"`(intake )?{command.name}\b", README) or f"`{command.name}`" in README
+        ), command.name
         assert len(command.help or "") > 60, f"`intake {command.name} --help` teaches nothing"
 
 
@@ -97,4 +103,6 @@ def test_the_bounds_of_mail_are_those_in_the_docs() -> None:
     bounds = re.findall(r"^\| `([\w.]+)\.(MAX_\w+)` \| ([\d,]+) \|", page, re.MULTILINE)
     assert len(bounds) > 15
     for module, name, number in bounds:
-        assert getattr(importlib.import_module(f"parsers.{module}"), name) == int(number.replace(",", "")), name
+        assert getattr(importlib.import_module(f"parsers.{module}"), name) == int(
+            number.replace(",", "")
+        ), name

@@ -1,6 +1,9 @@
-"""How faithful the mail parser is: public corpora by the rules of their scorer, and the memory reading takes.
+"""How faithful the mail parser is.
 
-The corpora are no part of the project: they are looked for in INTAKE_CORPORA, else in ../shared/corpora.
+Public corpora by the rules of their scorer, and the memory reading takes.
+
+The corpora are no part of the project: they are looked for in INTAKE_CORPORA, else in
+../shared/corpora.
 """
 
 import importlib.util
@@ -22,8 +25,8 @@ from parsers.mail.replies import extract
 ROOT = Path(__file__).parent.parent
 CORPORA = Path(os.environ.get("INTAKE_CORPORA") or ROOT.parent / "shared" / "corpora")
 WHOLE = str.split(
-    "zammad stalwart mime4j zbateson phpmime rubymail enmime chatwoot discourse freescout rt djhelpdesk spamscope "
-    "robust",
+    "zammad stalwart mime4j zbateson phpmime rubymail enmime chatwoot discourse freescout rt"
+    " djhelpdesk spamscope robust",
 )
 REPLY = str.split("ert discourse chatwoot freescoutreply talon")
 CONTRAST = str.split("crisp github zapier mailparserreply willdurand talonsig quotequail")
@@ -31,13 +34,17 @@ MACHINE = frozenset({"is_auto_reply", "is_automated", "is_bounce"})
 Case = dict[str, Any]  # a line of a corpus or of ours, as JSON gives it
 
 needs_corpora = pytest.mark.skipif(
-    not (CORPORA / "score.py").is_file(), reason=f"no corpora in {CORPORA}: set INTAKE_CORPORA to their folder"
+    not (CORPORA / "score.py").is_file(),
+    reason=f"no corpora in {CORPORA}: set INTAKE_CORPORA to their folder",
 )
 
 
 @dataclass
 class Figure:
-    """A row of the table: which fields of which corpora count, what the best peer reaches and what we have to."""
+    """A row of the table.
+
+    Which fields of which corpora count, what the best peer reaches and what we have to.
+    """
 
     name: str
     corpora: list[str]
@@ -67,7 +74,13 @@ def figures() -> list[Figure]:
         Figure("reply_text", REPLY, of_reply, "69", 85),
         Figure("reply_text, other corpora", CONTRAST, of_reply, "", 85),
         Figure("is_bounce, sisimai", ["sisimai"], lambda name: name == "is_bounce", "83", 97),
-        Figure("is_automated, autoheaders", ["autoheaders"], lambda name: name == "is_automated", "49", 96),
+        Figure(
+            "is_automated, autoheaders",
+            ["autoheaders"],
+            lambda name: name == "is_automated",
+            "49",
+            96,
+        ),
     ]
 
 
@@ -90,7 +103,9 @@ def line(case: Case, raw: bytes) -> Case:
         except ParseError as error:
             return parse_output.error_line(name, str(error))
     body = raw.decode("utf-8", "replace")
-    return parse_output.reply_line(name, extract.newest_html(body) if kind == "html" else extract.newest(body))
+    return parse_output.reply_line(
+        name, extract.newest_html(body) if kind == "html" else extract.newest(body)
+    )
 
 
 def judged(score: ModuleType, corpus: str) -> Iterator[tuple[Case, dict[str, bool]]]:
@@ -107,7 +122,9 @@ def count(verdicts: dict[str, list[tuple[Case, dict[str, bool]]]], figure: Figur
             if all(mine.values()):
                 figure.right += bool(mine)
             else:
-                figure.wrong.append(f"{corpus}/{case['file']}: {', '.join(n for n, ok in mine.items() if not ok)}")
+                figure.wrong.append(
+                    f"{corpus}/{case['file']}: {', '.join(n for n, ok in mine.items() if not ok)}"
+                )
 
 
 def table(rows: list[Figure], alarms: list[str]) -> str:
@@ -135,8 +152,16 @@ def test_mail_is_read_as_people_wrote_it(record_property: Callable[[str, object]
     ]
     record_property("figures", table(rows, alarms))
     assert not [f"{row.name}: {row.wrong}" for row in rows if row.percent < row.floor]
-    assert len(alarms) <= 1  # MAILER-DAEMON's notice one corpus takes for a person's: docs/mail-fidelity.md
-    assert all(ok for cases in verdicts.values() for _, fields in cases for n, ok in fields.items() if n == "no_crash")
+    assert (
+        len(alarms) <= 1
+    )  # MAILER-DAEMON's notice one corpus takes for a person's: docs/mail-fidelity.md
+    assert all(
+        ok
+        for cases in verdicts.values()
+        for _, fields in cases
+        for n, ok in fields.items()
+        if n == "no_crash"
+    )
 
 
 def test_a_large_mail_costs_little_more_than_its_decoded_file(
@@ -148,5 +173,8 @@ def test_a_large_mail_costs_little_more_than_its_decoded_file(
     found = bench.memory("ours", path)
     if math.isnan(found):
         pytest.skip("the peak of a process can only be read on Linux")
-    record_property("figures", f"a mail of {path.stat().st_size / 1e6:.0f} MB: {found:.0f} MB above it (bound 30)")
+    record_property(
+        "figures",
+        f"a mail of {path.stat().st_size / 1e6:.0f} MB: {found:.0f} MB above it (bound 30)",
+    )
     assert found <= 30

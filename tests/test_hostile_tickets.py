@@ -1,6 +1,9 @@
-"""Hostile mail through the whole house: one ticket, an answer only where one may be given, and none that leaks.
+"""Hostile mail through the whole house.
 
-The cases are no part of the project: they are looked for in INTAKE_HOSTILE, else in ../shared/hostile.
+One ticket, an answer only where one may be given, and none that leaks.
+
+The cases are no part of the project: they are looked for in INTAKE_HOSTILE, else in
+../shared/hostile.
 """
 
 import importlib.util
@@ -22,35 +25,48 @@ from workflow.mail import sender
 from workflow.models.core import Message, Outgoing, Ticket
 from workflow.settings.settings import Settings
 
-HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parent.parent.parent / "shared" / "hostile")
+HOSTILE = Path(
+    os.environ.get("INTAKE_HOSTILE") or Path(__file__).parent.parent.parent / "shared" / "hostile"
+)
 REQUESTER = "pat@clinic.example"
 FIRST = f"From: {REQUESTER}\nMessage-ID: <first@clinic.example>\nSubject: first\n\nhelp\n".encode()
 NEW = {"ticket", "degraded"}
 
 pytestmark = pytest.mark.skipif(
-    not (HOSTILE / "badmail").is_dir(), reason=f"no hostile cases in {HOSTILE}: set INTAKE_HOSTILE to their folder"
+    not (HOSTILE / "badmail").is_dir(),
+    reason=f"no hostile cases in {HOSTILE}: set INTAKE_HOSTILE to their folder",
 )
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", addresses=("support@billing.example.test",), notices_per_sender_hour=10**6)
+    return Settings(
+        home=tmp_path / "home",
+        addresses=("support@billing.example.test",),
+        notices_per_sender_hour=10**6,
+    )
 
 
 def deliver(house: House, raw: bytes, envelope: dict[str, object]) -> tuple[int, int, int]:
     """How many tickets, messages and promised mails a delivery has made."""
     kinds = (Ticket, Message, Outgoing)
     before = [counted(house, kind) for kind in kinds]
-    Intake(house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw, envelope=envelope))
+    Intake(house).accept(
+        Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw, envelope=envelope)
+    )
     read_waiting(house)
-    tickets, messages, mails = (counted(house, kind) - n for kind, n in zip(kinds, before, strict=True))
+    tickets, messages, mails = (
+        counted(house, kind) - n for kind, n in zip(kinds, before, strict=True)
+    )
     return tickets, messages, mails
 
 
 def faults(expected: dict[str, Any], made: tuple[int, int, int], *, answers_us: bool) -> list[str]:
     tickets, messages, mails = made
     outcome = expected["outcome"]
-    if outcome == "append" and not answers_us:  # a subject alone never attaches anything: PROCESS, mail rules
+    if (
+        outcome == "append" and not answers_us
+    ):  # a subject alone never attaches anything: PROCESS, mail rules
         outcome = "not_append"
     wrong = {
         "not one ticket": outcome in NEW and tickets != 1,
@@ -67,8 +83,14 @@ def faults(expected: dict[str, Any], made: tuple[int, int, int], *, answers_us: 
 def test_every_hostile_mail_ends_as_its_manifest_says(house: House) -> None:
     deliver(house, FIRST, {"mail_from": REQUESTER})
     sender.send_waiting(house)
-    [notice] = [message_from_bytes(f.read_bytes()) for f in (house.settings.home / "outbox").glob("*.eml")]
-    known = {"{{REQUESTER}}": REQUESTER, "{{OUT_MSGID}}": notice["Message-ID"], "{{TICKET_ID}}": "1"}
+    [notice] = [
+        message_from_bytes(f.read_bytes()) for f in (house.settings.home / "outbox").glob("*.eml")
+    ]
+    known = {
+        "{{REQUESTER}}": REQUESTER,
+        "{{OUT_MSGID}}": notice["Message-ID"],
+        "{{TICKET_ID}}": "1",
+    }
     found: dict[str, list[str]] = {}
     for case in json.loads((HOSTILE / "badmail" / "manifest.json").read_text())["items"]:
         raw = (HOSTILE / "badmail" / case["file"]).read_bytes()

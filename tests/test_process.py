@@ -13,7 +13,12 @@ from workflow.process import DEADLINES, STEPS, Milestone, Person, Stage, Templat
 from workflow.tickets.desk import reached
 
 ORDERINGS = list(permutations(Milestone))
-INCOMPLETE = [o for size in range(len(Milestone)) for some in combinations(Milestone, size) for o in permutations(some)]
+INCOMPLETE = [
+    o
+    for size in range(len(Milestone))
+    for some in combinations(Milestone, size)
+    for o in permutations(some)
+]
 MANUAL = ["SUBMITTED", "IN_PROGRESS", "AUDIT", "COMPLETED"]
 SAMPLE = [ORDERINGS[0], ORDERINGS[9], ORDERINGS[23]]
 
@@ -49,7 +54,9 @@ def test_the_printed_tables_have_a_row_for_every_stage_and_deadline() -> None:
         assert sum(line.startswith(f"| {step.stage} |") for line in lines) == 1
     for deadline in DEADLINES:
         assert any(
-            str(deadline.milestone) in line and f"{deadline.within.days} days" in line and deadline.task in line
+            str(deadline.milestone) in line
+            and f"{deadline.within.days} days" in line
+            and deadline.task in line
             for line in lines
         )
 
@@ -59,7 +66,9 @@ def test_every_milestone_is_waited_for_by_exactly_one_stage() -> None:
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda o: "-".join(m.name for m in o))
-def test_every_ordering_of_all_milestones_passes_the_stages_in_order(ordering: tuple[Milestone, ...]) -> None:
+def test_every_ordering_of_all_milestones_passes_the_stages_in_order(
+    ordering: tuple[Milestone, ...],
+) -> None:
     assert walk(ordering) == [s.stage for s in STEPS]
 
 
@@ -94,16 +103,22 @@ def run_on_the_desk(house: House, ordering: tuple[Milestone, ...]) -> None:
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda o: "-".join(m.name for m in o))
-def test_every_ordering_completes_a_ticket_on_the_desk(house: House, ordering: tuple[Milestone, ...]) -> None:
+def test_every_ordering_completes_a_ticket_on_the_desk(
+    house: House, ordering: tuple[Milestone, ...]
+) -> None:
     run_on_the_desk(house, ordering)
 
 
 @pytest.mark.parametrize("ordering", SAMPLE, ids=lambda o: "-".join(m.name for m in o))
-def test_orderings_complete_a_ticket_on_postgresql_too(postgres_house: House, ordering: tuple[Milestone, ...]) -> None:
+def test_orderings_complete_a_ticket_on_postgresql_too(
+    postgres_house: House, ordering: tuple[Milestone, ...]
+) -> None:
     run_on_the_desk(postgres_house, ordering)
 
 
-def test_no_incomplete_ordering_completes_a_ticket_on_the_desk(house: House, clock: HandClock) -> None:
+def test_no_incomplete_ordering_completes_a_ticket_on_the_desk(
+    house: House, clock: HandClock
+) -> None:
     with house.store.transaction() as session:
         for ordering in INCOMPLETE:
             ticket = session.get_one(Ticket, file_in(house, session, mail()).ticket_id)
@@ -115,7 +130,9 @@ def test_no_incomplete_ordering_completes_a_ticket_on_the_desk(house: House, clo
             assert process.missing(ticket.stage, reached(ticket))
 
 
-def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_missing(any_house: House) -> None:
+def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_missing(
+    any_house: House,
+) -> None:
     house = any_house
     number = ticket_of(house)
     reach(house, number, Milestone.CUSTOMER_NOTIFIED, Milestone.RECAP_SENT, Milestone.RESOLVED)
@@ -126,7 +143,9 @@ def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_mi
     reach(house, number, Milestone.FOLLOW_UP_SENT)
     assert stages_passed(house, number) == MANUAL
     causes = [a.cause for a in audited(house, number, "stage")]
-    assert causes[2:] == ["reached 4-Support Follow Up Sent"] * 2  # one tick carried it through both
+    assert (
+        causes[2:] == ["reached 4-Support Follow Up Sent"] * 2
+    )  # one tick carried it through both
 
 
 def test_a_milestone_is_recorded_once_and_by_the_first(house: House, clock: HandClock) -> None:

@@ -1,4 +1,7 @@
-"""Rows of a real workbook through the whole house: what they say of patients is on the ticket and nowhere else."""
+"""Rows of a real workbook through the whole house.
+
+What they say of patients is on the ticket and nowhere else.
+"""
 
 import io
 import logging
@@ -15,7 +18,17 @@ from workflow.mail import sender
 from workflow.models.core import Audit, Contact, Message, Outgoing, Task, Ticket
 from workflow.runtime import log
 
-HEADER = ["Message ID", "Practice Name", "From", "Email", "Patient Name", "MRN", "DOB", "Subject", "Message"]
+HEADER = [
+    "Message ID",
+    "Practice Name",
+    "From",
+    "Email",
+    "Patient Name",
+    "MRN",
+    "DOB",
+    "Subject",
+    "Message",
+]
 PATIENT = ("Zebulon Quackenbush", "4711-0815", "2/29/1904")
 ROWS = [
     ["M-1", "Sunrise", "Pat Doe", "pat@clinic.example", *PATIENT, "Claim", "Please look."],
@@ -38,11 +51,16 @@ def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
     caplog.set_level(logging.DEBUG)
     log.setup("test", as_json=True)
     raw = workbook()
-    Intake(any_house).accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw))
+    Intake(any_house).accept(
+        Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw)
+    )
     read_waiting(any_house)
     sender.send_waiting(any_house)
     with any_house.store.reading() as session:
-        told = [dict(message.details) for message in session.scalars(select(Message).where(Message.direction == "in"))]
+        told = [
+            dict(message.details)
+            for message in session.scalars(select(Message).where(Message.direction == "in"))
+        ]
         elsewhere = [
             str(getattr(one, column.key))
             for model in (Ticket, Task, Audit, Outgoing, Contact)
@@ -54,4 +72,6 @@ def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
     assert mails
     out = capfd.readouterr()
     for secret in PATIENT:
-        assert not [text for text in (*elsewhere, *mails, out.out, out.err, caplog.text) if secret in text]
+        assert not [
+            text for text in (*elsewhere, *mails, out.out, out.err, caplog.text) if secret in text
+        ]

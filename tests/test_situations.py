@@ -26,7 +26,15 @@ from workflow.context import House
 from workflow.filing import corrections
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
-from workflow.models.core import AutomatedMail, Delivery, Filing, Message, Outgoing, Ticket, TicketRelation
+from workflow.models.core import (
+    AutomatedMail,
+    Delivery,
+    Filing,
+    Message,
+    Outgoing,
+    Ticket,
+    TicketRelation,
+)
 from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status
 from workflow.process import Milestone, Template
 from workflow.settings.settings import Settings
@@ -44,15 +52,22 @@ class Desk:
     port: int
 
     def send(
-        self, text: str, *fields: str, sender: str = IVY, to: str = SUPPORT, envelope: str | None = None
+        self,
+        text: str,
+        *fields: str,
+        sender: str = IVY,
+        to: str = SUPPORT,
+        envelope: str | None = None,
     ) -> Filing:
         """Send a mail with these header fields; return what has become of it."""
         given = "\r\n".join(fields)
         defaults = {
-            "From": f"From: {sender}", "To": f"To: {to}", "Subject": "Subject: A question",
+            "From": f"From: {sender}",
+            "To": f"To: {to}",
+            "Subject": "Subject: A question",
             "Message-ID": f"Message-ID: <{next(_numbers)}@oakhill.example>",
             "Date": "Date: Mon, 02 Mar 2026 09:00:00 -0500",
-        }  # fmt: skip
+        }
         header = [v for k, v in defaults.items() if not re.search(rf"(?im)^{k}:", given)]
         raw = "\r\n".join([*header, *fields]) + "\r\n\r\n" + text.replace("\n", "\r\n") + "\r\n"
         with smtplib.SMTP("127.0.0.1", self.port) as client:
@@ -90,7 +105,9 @@ class Desk:
             owner = staff(session, f"Owner {number}", Role.AGENT)
             self.house.desk.assign(session, ticket, owner, by=owner.name, now=self.house.clock())
             for milestone in (Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED, Milestone.RECAP_SENT):
-                self.house.desk.reach(session, ticket, milestone, by=owner.name, now=self.house.clock())
+                self.house.desk.reach(
+                    session, ticket, milestone, by=owner.name, now=self.house.clock()
+                )
             assert ticket.status is Status.COMPLETED
         self.work()
         return number
@@ -106,7 +123,9 @@ class Desk:
             return [(m.direction, m.text) for m in session.scalars(rows)]
 
     def notices(self, number: int) -> int:
-        return counted(self.house, Outgoing, Outgoing.ticket_id == number, Outgoing.template == Template.NOTICE)
+        return counted(
+            self.house, Outgoing, Outgoing.ticket_id == number, Outgoing.template == Template.NOTICE
+        )
 
     def mail(self, number: int) -> Outgoing:
         """Return the first mail of ours on a ticket."""
@@ -118,7 +137,9 @@ class Desk:
         with self.house.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
             message = corrections.judged_message(session, ticket)
-            corrections.correct(self.house.desk, session, ticket, message, by="Dana", now=self.house.clock())
+            corrections.correct(
+                self.house.desk, session, ticket, message, by="Dana", now=self.house.clock()
+            )
 
 
 @pytest.fixture
@@ -132,13 +153,22 @@ def desk(house: House) -> Iterator[Desk]:
         yield Desk(house, listener.ports["smtp"])
 
 
-# -- a person's answer is never a bounce ---------------------------------------------------------------------------
+# -- a person's answer is never a bounce ----
 
 BOUNCE_WORDS = [
     ("Delivery problem with superbills", "The superbills did not reach the payer."),
-    ("Undeliverable statements", "Eleven statements were returned to us, the addresses are no longer good."),
-    ("Returned mail", "The following address is wrong: 4 Elm St. The mailbox is full of returned mail."),
-    ("Mail delivery failed: payer portal", "Claim 12 was not delivered in the portal. Unable to deliver."),
+    (
+        "Undeliverable statements",
+        "Eleven statements were returned to us, the addresses are no longer good.",
+    ),
+    (
+        "Returned mail",
+        "The following address is wrong: 4 Elm St. The mailbox is full of returned mail.",
+    ),
+    (
+        "Mail delivery failed: payer portal",
+        "Claim 12 was not delivered in the portal. Unable to deliver.",
+    ),
     ("Failed delivery", "Status 277CA: rejected. Recipient not found, says the clearinghouse."),
     ("Unzustellbar: Rechnung", "Die Rechnung war unzustellbar."),
 ]
@@ -146,13 +176,16 @@ BOUNCE_WORDS = [
 
 @pytest.mark.parametrize(("subject", "words"), BOUNCE_WORDS)
 @pytest.mark.parametrize("way", ["token", "in-reply-to", "references"])
-def test_an_answer_with_the_words_of_a_bounce_is_the_customers(desk: Desk, subject: str, words: str, way: str) -> None:
+def test_an_answer_with_the_words_of_a_bounce_is_the_customers(
+    desk: Desk, subject: str, words: str, way: str
+) -> None:
     number = desk.opened()
     notice = desk.notice()
     fields = {
-        "token": [], "in-reply-to": [f"In-Reply-To: {notice['Message-ID']}"],
+        "token": [],
+        "in-reply-to": [f"In-Reply-To: {notice['Message-ID']}"],
         "references": [f"References: <x@oakhill.example> {notice['Message-ID']}"],
-    }[way]  # fmt: skip
+    }[way]
     to = str(notice["Reply-To"]) if way == "token" else SUPPORT
     filing = desk.send(words, f"Subject: {subject}", *fields, to=to)
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
@@ -169,11 +202,17 @@ def test_it_reopens_a_completed_ticket(desk: Desk, subject: str, words: str) -> 
     assert desk.status(number) is Status.OPEN
 
 
-# -- a person is never a program -----------------------------------------------------------------------------------
+# -- a person is never a program ----
 
 PEOPLE = [
     (["X-Auto-Response-Suppress: None"], IVY),
-    (["X-Auto-Response-Suppress: DR, OOF, AutoReply", "X-MS-Exchange-Organization-AuthAs: Internal"], IVY),
+    (
+        [
+            "X-Auto-Response-Suppress: DR, OOF, AutoReply",
+            "X-MS-Exchange-Organization-AuthAs: Internal",
+        ],
+        IVY,
+    ),
     (["X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent"], IVY),
     (["X-SG-EID: u001.abc", "Feedback-ID: 1:2:3:sg", "X-Report-Abuse-To: abuse@host.example"], IVY),
     (["X-Mailgun-Sid: abc", "X-Campaign-ID: 7", "X-Loop: billing@oakhill.example"], IVY),
@@ -187,7 +226,9 @@ PEOPLE = [
 
 
 @pytest.mark.parametrize(("fields", "sender"), PEOPLE)
-def test_who_writes_through_such_programs_is_notified(desk: Desk, fields: list[str], sender: str) -> None:
+def test_who_writes_through_such_programs_is_notified(
+    desk: Desk, fields: list[str], sender: str
+) -> None:
     number = desk.opened("Please send the itemized bill.", *fields, sender=sender)
     assert desk.notices(number) == 1
     with desk.house.store.reading() as session:
@@ -195,16 +236,21 @@ def test_who_writes_through_such_programs_is_notified(desk: Desk, fields: list[s
 
 
 @pytest.mark.parametrize(("fields", "sender"), [p for p in PEOPLE if p[1] == IVY])
-def test_such_an_answer_reopens_a_completed_ticket(desk: Desk, fields: list[str], sender: str) -> None:
+def test_such_an_answer_reopens_a_completed_ticket(
+    desk: Desk, fields: list[str], sender: str
+) -> None:
     number = desk.completed()
     desk.send("It is not done yet.", *fields, sender=sender, to=str(desk.notice()["Reply-To"]))
     assert desk.status(number) is Status.OPEN
 
 
 HINTS = [
-    ["Precedence: bulk"], ["List-Unsubscribe: <https://x.example/u>"], ["Precedence: auto_reply"],
-    ["Subject: Out of Office: claim"], ["Subject: On vacation until 5 May"],
-]  # fmt: skip
+    ["Precedence: bulk"],
+    ["List-Unsubscribe: <https://x.example/u>"],
+    ["Precedence: auto_reply"],
+    ["Subject: Out of Office: claim"],
+    ["Subject: On vacation until 5 May"],
+]
 
 
 @pytest.mark.parametrize("fields", HINTS)
@@ -235,9 +281,11 @@ def test_one_click_sends_the_notice_that_was_held_back(desk: Desk, fields: list[
 
 
 PROOFS = [
-    ["Auto-Submitted: auto-replied"], ["Auto-Submitted: auto-generated"], ["X-Autoreply: yes"],
+    ["Auto-Submitted: auto-replied"],
+    ["Auto-Submitted: auto-generated"],
+    ["X-Autoreply: yes"],
     ["X-Vacation: on", "Subject: Out of Office"],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("fields", PROOFS)
@@ -256,9 +304,13 @@ def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: 
     number = desk.opened()
     notice = desk.notice()
     filing = desk.send(
-        "Back on Monday.", "Subject: Out of Office", "X-Autoreply: yes", f"In-Reply-To: {notice['Message-ID']}",
-        sender="boss@elsewhere.example", to=str(notice["Reply-To"]),
-    )  # fmt: skip
+        "Back on Monday.",
+        "Subject: Out of Office",
+        "X-Autoreply: yes",
+        f"In-Reply-To: {notice['Message-ID']}",
+        sender="boss@elsewhere.example",
+        to=str(notice["Reply-To"]),
+    )
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     direction, text = desk.words(number)[-1]
     assert direction == "note"
@@ -266,7 +318,7 @@ def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: 
     assert counted(desk.house, Ticket) == 1
 
 
-# -- the envelope ----------------------------------------------------------------------------------------------------
+# -- the envelope ----
 
 
 @pytest.mark.parametrize("subject", ["A question", "Claim 12", "Re: your call"])
@@ -274,16 +326,22 @@ def test_a_mail_without_an_envelope_sender_gets_no_automatic_mail(desk: Desk, su
     filing = desk.send("Please call me.", f"Subject: {subject}", envelope="")
     assert filing.outcome is Outcome.OPENED
     assert counted(desk.house, Outgoing) == 0
-    assert ("in", "Please call me.") in [(d, t.strip()) for d, t in desk.words(filing.ticket_id or 0)]
+    assert ("in", "Please call me.") in [
+        (d, t.strip()) for d, t in desk.words(filing.ticket_id or 0)
+    ]
 
 
-@pytest.mark.parametrize(("loop", "notices"), [("support@localhost", 0), ("billing@oakhill.example", 1)])
-def test_a_mail_that_has_been_with_us_before_gets_no_automatic_mail(desk: Desk, loop: str, notices: int) -> None:
+@pytest.mark.parametrize(
+    ("loop", "notices"), [("support@localhost", 0), ("billing@oakhill.example", 1)]
+)
+def test_a_mail_that_has_been_with_us_before_gets_no_automatic_mail(
+    desk: Desk, loop: str, notices: int
+) -> None:
     number = desk.opened("Please call me.", f"X-Loop: {loop}")
     assert desk.notices(number) == notices
 
 
-# -- proven reports ----------------------------------------------------------------------------------------------------
+# -- proven reports ----
 
 STATUS = """--b
 Content-Type: text/plain
@@ -314,10 +372,14 @@ def report(desk: Desk, way: str) -> Filing:
     name = str(notice["Message-ID"])
     daemon = "MAILER-DAEMON@mx.oakhill.example"
     if way == "report":
-        return desk.send(STATUS.format(name=name), REPORT, "MIME-Version: 1.0", sender=daemon, envelope="")
+        return desk.send(
+            STATUS.format(name=name), REPORT, "MIME-Version: 1.0", sender=daemon, envelope=""
+        )
     if way == "return path":
         path = compose.return_path(sent.id, desk.house.settings, desk.house.signer)
-        return desk.send("550 no such user here", "Subject: failure notice", sender=daemon, to=path, envelope="")
+        return desk.send(
+            "550 no such user here", "Subject: failure notice", sender=daemon, to=path, envelope=""
+        )
     attached = f"Content-Type: message/rfc822\n\nMessage-ID: {name}\n\nx"
     original = f"--b\n\nIt was returned: no such user here\n--b\n{attached}\n--b--"
     mixed = 'Content-Type: multipart/mixed; boundary="b"'
@@ -348,7 +410,9 @@ def test_a_bounce_that_was_none_is_taken_back_whole(desk: Desk, way: str) -> Non
         assert (message.direction, message.judgement) == ("in", Judgement.NONE)
         assert not message.text.startswith("Mail ")
         assert all(task.done_at for task in session.get_one(Ticket, number).tasks)
-        assert session.scalars(select(Delivery).order_by(Delivery.id.desc()).limit(1)).one().by_person
+        assert (
+            session.scalars(select(Delivery).order_by(Delivery.id.desc()).limit(1)).one().by_person
+        )
 
 
 BOUNCED_ELSEWHERE = STATUS.replace("ivy.long@oakhill", "claims@payer")
@@ -376,8 +440,11 @@ def test_a_customer_who_sends_our_mail_back_can_be_written_to(desk: Desk) -> Non
 
 def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> None:
     filing = desk.send(
-        STATUS.format(name="<theirs@oakhill.example>"), REPORT, "MIME-Version: 1.0", "Subject: Fwd: this came back",
-    )  # fmt: skip
+        STATUS.format(name="<theirs@oakhill.example>"),
+        REPORT,
+        "MIME-Version: 1.0",
+        "Subject: Fwd: this came back",
+    )
     assert filing.outcome is Outcome.OPENED
 
 
@@ -395,7 +462,9 @@ def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk:
         assert session.get(TicketRelation, (filing.ticket_id, number)) is not None
 
 
-def test_a_strangers_automatic_answer_that_is_corrected_gets_a_ticket_of_its_own(desk: Desk) -> None:
+def test_a_strangers_automatic_answer_that_is_corrected_gets_a_ticket_of_its_own(
+    desk: Desk,
+) -> None:
     number = desk.opened()
     fields = ["Auto-Submitted: auto-replied", f"In-Reply-To: {desk.notice()['Message-ID']}"]
     desk.send("Claim 9 of our practice.", *fields, sender="cy@other.example")
@@ -406,7 +475,9 @@ def test_a_strangers_automatic_answer_that_is_corrected_gets_a_ticket_of_its_own
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
-def test_a_corrected_answer_to_an_ended_ticket_opens_one_that_follows_it(desk: Desk, status: Status) -> None:
+def test_a_corrected_answer_to_an_ended_ticket_opens_one_that_follows_it(
+    desk: Desk, status: Status
+) -> None:
     number = desk.opened()
     fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
     with desk.house.store.transaction() as session:
@@ -446,7 +517,9 @@ def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: 
     with desk.house.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         first = next(m for m in ticket.messages if m.judgement is Judgement.BOUNCED)
-        corrections.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
+        corrections.correct(
+            desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock()
+        )
     assert desk.mail(number).state is OutboxState.BOUNCED
 
 
@@ -489,15 +562,21 @@ def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(d
         ticket.completed_at = desk.house.clock() + timedelta(hours=1)
         first = ticket.messages[0]
         corrections.mark_automatic(session, ticket, first.id, by="Dana", now=desk.house.clock())
-        corrections.correct(desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock())
+        corrections.correct(
+            desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock()
+        )
     assert desk.status(number) is Status.COMPLETED
 
 
 def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: Desk) -> None:
     filing = desk.send(
-        STATUS.format(name="<somebody@else.example>"), REPORT, "MIME-Version: 1.0", "Subject: Undelivered",
-        sender="MAILER-DAEMON@mx.oakhill.example", envelope="",
-    )  # fmt: skip
+        STATUS.format(name="<somebody@else.example>"),
+        REPORT,
+        "MIME-Version: 1.0",
+        "Subject: Undelivered",
+        sender="MAILER-DAEMON@mx.oakhill.example",
+        envelope="",
+    )
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
     assert counted(desk.house, Ticket) == 0
     with desk.house.store.reading() as session:

@@ -1,4 +1,7 @@
-"""One request through each door, over real sockets and files, from the queue to 6-Completed; on both databases."""
+"""One request through each door, over real sockets and files, from the queue to 6-Completed.
+
+On both databases.
+"""
 
 import hmac
 import smtplib
@@ -61,7 +64,10 @@ class Story:
     def work(self) -> None:
         """Let a worker do what it was woken for, until nothing is left."""
         with Redis.from_url(self.valkey.url) as connection:
-            queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in background_jobs.QUEUES]
+            queues = [
+                Queue(name, connection=connection, serializer=JSONSerializer)
+                for name in background_jobs.QUEUES
+            ]
             worker = SimpleWorker(queues, connection=connection, serializer=JSONSerializer)
             worker.work(burst=True, logging_level="CRITICAL")
 
@@ -86,16 +92,26 @@ class Story:
     def recap(self) -> None:
         with self.house.store.transaction() as session:
             ticket = session.scalars(select(Ticket)).one()
-            self.house.desk.recap(session, ticket, "It was resubmitted.", by="dana", now=self.house.clock())
+            self.house.desk.recap(
+                session, ticket, "It was resubmitted.", by="dana", now=self.house.clock()
+            )
 
 
 @pytest.fixture
 def story(
     tmp_path: Path, database_url: str, valkey: Valkey, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Story]:
-    told = {"HOME": tmp_path / "home", "DATABASE_URL": database_url, "REDIS_URL": valkey.url, "RELAY_URL": relay.url,
-            "FORMSTACK_KEY": KEY, "SMTP_LISTEN": "127.0.0.1:0", "LMTP_LISTEN": "127.0.0.1:0",
-            "FOLDER_SETTLE_SECONDS": 0.05, "FOLDER_POLL_SECONDS": 0.2}  # fmt: skip
+    told = {
+        "HOME": tmp_path / "home",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": valkey.url,
+        "RELAY_URL": relay.url,
+        "FORMSTACK_KEY": KEY,
+        "SMTP_LISTEN": "127.0.0.1:0",
+        "LMTP_LISTEN": "127.0.0.1:0",
+        "FOLDER_SETTLE_SECONDS": 0.05,
+        "FOLDER_POLL_SECONDS": 0.2,
+    }
     for name, value in told.items():
         monkeypatch.setenv(f"INTAKE_{name}", str(value))
     settings = load()
@@ -139,7 +155,11 @@ def through_imap(story: Story) -> None:
     with dovecot.running() as server, ExitStack() as stack:
         server.deliver("support", bytes(message()))
         box = Mailbox(
-            host=dovecot.ALL, port=server.port, tls=False, user="support", password=SecretStr(dovecot.PASSWORD)
+            host=dovecot.ALL,
+            port=server.port,
+            tls=False,
+            user="support",
+            password=SecretStr(dovecot.PASSWORD),
         )
         seen, stop = set[str](), threading.Event()
         store = story.house.store
@@ -152,7 +172,12 @@ def through_imap(story: Story) -> None:
             stop=stop,
         )
         _running(stack, stop, reader.serve, (door,))
-        story.until(lambda: bool(seen) and any(b"$Intake" in flags for flags in server.flags("support").values()))
+        story.until(
+            lambda: (
+                bool(seen)
+                and any(b"$Intake" in flags for flags in server.flags("support").values())
+            )
+        )
         assert story.stored("imap"), "marked before the commit"
         assert not any(b"\\Seen" in flags for flags in server.flags("support").values())
 
@@ -168,11 +193,19 @@ def through_formstack(story: Story) -> None:
     }
     body = urlencode(form).encode()
     signature = hmac.new(KEY.encode(), body, sha256).hexdigest()
-    headers = {"X-FS-Signature": f"sha256={signature}", "Content-Type": "application/x-www-form-urlencoded"}
+    headers = {
+        "X-FS-Signature": f"sha256={signature}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
     server = make_server("127.0.0.1", 0, create(story.house, Intake(story.house).accept_all))
     thread = threading.Thread(target=server.handle_request)
     thread.start()
-    assert httpx.post(f"http://127.0.0.1:{server.port}/formstack", content=body, headers=headers).status_code == 202
+    assert (
+        httpx.post(
+            f"http://127.0.0.1:{server.port}/formstack", content=body, headers=headers
+        ).status_code
+        == 202
+    )
     thread.join()
     server.server_close()
     assert story.stored("formstack"), "the yes came before the commit"
@@ -189,7 +222,16 @@ def through_folder(story: Story) -> None:
 
 
 def through_call(story: Story) -> None:
-    told = ["ticket", "new", "--company", "Sunrise", "--contact", PAT, "--text", "Asks about denials"]
+    told = [
+        "ticket",
+        "new",
+        "--company",
+        "Sunrise",
+        "--contact",
+        PAT,
+        "--text",
+        "Asks about denials",
+    ]
     assert _intake(told).strip() == str(story.ticket().id)
 
 
@@ -205,7 +247,9 @@ def _intake(arguments: list[str]) -> str:
     return done.stdout
 
 
-def _running(stack: ExitStack, stop: threading.Event, serve: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _running(
+    stack: ExitStack, stop: threading.Event, serve: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     thread = threading.Thread(target=serve, args=arguments)
     thread.start()
     stack.callback(thread.join, 20)
@@ -213,9 +257,14 @@ def _running(stack: ExitStack, stop: threading.Event, serve: Callable[..., None]
 
 
 THROUGH = {
-    "smtp": through_smtp, "lmtp": through_lmtp, "imap": through_imap, "formstack": through_formstack,
-    "folder": through_folder, "call": through_call, "pipe": through_pipe,
-}  # fmt: skip
+    "smtp": through_smtp,
+    "lmtp": through_lmtp,
+    "imap": through_imap,
+    "formstack": through_formstack,
+    "folder": through_folder,
+    "call": through_call,
+    "pipe": through_pipe,
+}
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -238,23 +287,35 @@ def test_a_request_becomes_a_ticket_and_walks_to_completed(story: Story, door: s
 
     assert (story.ticket().stage, story.ticket().status) == (Stage.COMPLETED, "completed")
     with story.house.store.reading() as session:
-        stages = session.scalars(select(Audit.detail).where(Audit.action == "stage").order_by(Audit.id))
+        stages = session.scalars(
+            select(Audit.detail).where(Audit.action == "stage").order_by(Audit.id)
+        )
         assert [s["stage"] for s in stages] == [s.stage.name for s in STEPS]
-        mails = session.execute(select(Outgoing.template, Outgoing.state).order_by(Outgoing.id)).all()
-    assert mails == [(t, OutboxState.SENT) for t in (Template.NOTICE, Template.RECAP, Template.SURVEY)]
+        mails = session.execute(
+            select(Outgoing.template, Outgoing.state).order_by(Outgoing.id)
+        ).all()
+    assert mails == [
+        (t, OutboxState.SENT) for t in (Template.NOTICE, Template.RECAP, Template.SURVEY)
+    ]
     assert counted(story.house, Receipt) == counted(story.house, Delivery) == 1
 
 
-def test_all_doors_together_make_one_ticket_each_and_one_survey_for_one_customer(story: Story) -> None:
+def test_all_doors_together_make_one_ticket_each_and_one_survey_for_one_customer(
+    story: Story,
+) -> None:
     for door in ("smtp", "formstack", "folder", "pipe"):
         THROUGH[door](story)
-    _intake(["ticket", "new", "--company", "Sunrise", "--contact", PAT, "--text", "Asks about denials"])
+    _intake(
+        ["ticket", "new", "--company", "Sunrise", "--contact", PAT, "--text", "Asks about denials"]
+    )
     story.work()
     assert counted(story.house, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 5
     with story.house.store.transaction() as session:
         for ticket in session.scalars(select(Ticket).order_by(Ticket.id)):
             for milestone in (Milestone.RESOLVED, Milestone.RECAP_SENT, Milestone.FOLLOW_UP_SENT):
-                story.house.desk.reach(session, ticket, milestone, by="dana", now=story.house.clock())
+                story.house.desk.reach(
+                    session, ticket, milestone, by="dana", now=story.house.clock()
+                )
     story.work()
     assert counted(story.house, Ticket, Ticket.stage == Stage.COMPLETED) == 5
     assert counted(story.house, Outgoing, Outgoing.template == Template.SURVEY) == 1

@@ -29,13 +29,16 @@ class Desk:
         return self._seen(self.client.get(path, **more))
 
     def post(self, path: str, data: dict[str, Any] | None = None, **more: Any) -> TestResponse:
-        return self._seen(self.client.post(path, data={"csrf_token": self.token, **(data or {})}, **more))
+        return self._seen(
+            self.client.post(path, data={"csrf_token": self.token, **(data or {})}, **more)
+        )
 
     def join(self, token: str, name: str, email: str) -> TestResponse:
         self.get(f"/join/{token}")
         return self.post(
-            f"/join/{token}", {"name": name, "email": email, "password": PASSWORD, "again": PASSWORD}
-        )  # fmt: skip
+            f"/join/{token}",
+            {"name": name, "email": email, "password": PASSWORD, "again": PASSWORD},
+        )
 
     def sign_in(self, email: str, password: str = PASSWORD) -> TestResponse:
         self.get("/login")
@@ -48,7 +51,10 @@ class Desk:
 
 
 def invited(house: House, name: str = "Ann Lee", role: Role = Role.AGENT, email: str = "") -> str:
-    """The token of an invitation for this person, who is put on the desk unless somebody is called so."""
+    """The token of an invitation for this person.
+
+    Who is put on the desk unless somebody is called so.
+    """
     with house.store.transaction() as session:
         person = session.scalar(select(Staff).where(Staff.name == name))
         if person is None:

@@ -1,4 +1,7 @@
-"""Workbooks of every kind, made by the programs that make them: openpyxl, XlsxWriter, LibreOffice, msoffcrypto."""
+"""Workbooks of every kind, made by the programs that make them.
+
+Openpyxl, XlsxWriter, LibreOffice, msoffcrypto.
+"""
 
 import hashlib
 import io
@@ -50,10 +53,15 @@ def by_xlsxwriter(*headers: list[str]) -> bytes:
 
 
 def hoarding(*header: str) -> bytes:
-    """A workbook of four megabytes that takes two hundred to open: it counts to a million and a half."""
+    """A workbook of four megabytes that takes two hundred to open.
+
+    It counts to a million and a half.
+    """
     more = b"".join(b"<si><t>%d</t></si>" % n for n in range(1_500_000))
     changed = rewritten(
-        by_xlsxwriter([*header]), "xl/sharedStrings.xml", lambda old: old.replace(b"</sst>", more + b"</sst>")
+        by_xlsxwriter([*header]),
+        "xl/sharedStrings.xml",
+        lambda old: old.replace(b"</sst>", more + b"</sst>"),
     )
     assert len(changed) < 5_000_000
     return changed
@@ -62,7 +70,10 @@ def hoarding(*header: str) -> bytes:
 def rewritten(raw: bytes, part: str, change: Change) -> bytes:
     """The zip with one part changed, or left out where `change` returns None."""
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(raw)) as old,
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for name in old.namelist():
             content = change(old.read(name)) if name == part else old.read(name)
             if content is not None:
@@ -75,7 +86,16 @@ def saved_as(kind: str, raw: bytes, folder: Path) -> bytes:
     (folder / "made.xlsx").write_bytes(raw)
     home = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
     out = folder / "out"
-    command = [LIBREOFFICE or "soffice", "--headless", home, "--convert-to", kind, "--outdir", str(out), "made.xlsx"]
+    command = [
+        LIBREOFFICE or "soffice",
+        "--headless",
+        home,
+        "--convert-to",
+        kind,
+        "--outdir",
+        str(out),
+        "made.xlsx",
+    ]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=180)
     return next(out.glob("made.*")).read_bytes()
 
@@ -88,13 +108,20 @@ def locked(raw: bytes, password: str) -> bytes:
 
 
 def locked_old(raw: bytes, password: str) -> bytes:
-    """An .xls with its records encrypted (RC4, MS-XLS §2.2.10), its record of who saved it made the one on the lock."""
+    """Write an .xls whose records are encrypted.
+
+    RC4, MS-XLS §2.2.10; the record of who saved it is the one on the lock.
+    """
     container = io.BytesIO(raw)
     with olefile.OleFileIO(container, write_mode=True) as file:
         stream = bytearray(file.openstream("Workbook").read())
         at = stream.index(b"\x5c\x00\x70\x00")
         salt, verifier = bytes(range(16)), bytes(range(16, 32))
-        proof = DocumentRC4.decrypt(password, salt, io.BytesIO(verifier + hashlib.md5(verifier).digest())).read()  # noqa: S324 - the format's
+        proof = DocumentRC4.decrypt(
+            password,
+            salt,
+            io.BytesIO(verifier + hashlib.md5(verifier).digest()),  # noqa: S324
+        ).read()
         clear = bytearray(stream)
         clear[at : at + 2] = b"\x2f\x00"
         clear[at + 4 : at + 58] = struct.pack("<HHH", 1, 1, 1) + salt + proof
@@ -109,7 +136,10 @@ def locked_old(raw: bytes, password: str) -> bytes:
 def read(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[dict[int, Value]]:
     """The values of a table, row by row."""
     found, _ = tables(raw, options)
-    return [{at: found[table].cells.value(cell) for at, cell in row.cells.items()} for row in found[table].rows()]
+    return [
+        {at: found[table].cells.value(cell) for at, cell in row.cells.items()}
+        for row in found[table].rows()
+    ]
 
 
 def texts(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[list[str]]:
@@ -117,7 +147,7 @@ def texts(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[list[str
     return [[value.text for value in row.values()] for row in read(raw, options, table)]
 
 
-# -- .xlsb, which nothing we have can write ---------------------------------------------------------------------------
+# -- .xlsb, which nothing we have can write ----
 
 
 def record(kind: int, data: bytes = b"") -> bytes:
@@ -139,7 +169,9 @@ def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
 
 
 def row(number: int, *cells: bytes, hidden: bool = False) -> bytes:
-    return record(0, struct.pack("<IIHBBBI", number, 0, 300, 0, 0x10 if hidden else 0, 0, 0)) + b"".join(cells)
+    return record(
+        0, struct.pack("<IIHBBBI", number, 0, 300, 0, 0x10 if hidden else 0, 0, 0)
+    ) + b"".join(cells)
 
 
 TYPE = "application/vnd.ms-excel"
@@ -148,36 +180,78 @@ PACKAGED = "http://schemas.openxmlformats.org/package/2006"
 
 
 def related(**to: str) -> str:
-    inner = "".join(f'<Relationship Id="{key}" Type="{RELATED}/{key[:-1]}" Target="{at}"/>' for key, at in to.items())
+    inner = "".join(
+        f'<Relationship Id="{key}" Type="{RELATED}/{key[:-1]}" Target="{at}"/>'
+        for key, at in to.items()
+    )
     return f'<Relationships xmlns="{PACKAGED}/relationships">{inner}</Relationships>'
 
 
-def xlsb(rows: bytes, strings: list[str], formats: list[str], *, after: bytes = b"", states: tuple[int, ...] = (0,),
-         sheet_rels: str = "") -> bytes:  # fmt: skip
+def xlsb(
+    rows: bytes,
+    strings: list[str],
+    formats: list[str],
+    *,
+    after: bytes = b"",
+    states: tuple[int, ...] = (0,),
+    sheet_rels: str = "",
+) -> bytes:
     """A binary workbook whose first sheet has these rows; style n+1 has the n-th format."""
     names = [f"Sheet{number + 1}" for number in range(len(states))]
     sheets = b"".join(
         record(156, struct.pack("<II", state, at + 1) + wide("worksheet1") + wide(name))
         for at, (name, state) in enumerate(zip(names, states, strict=True))
     )
-    codes = b"".join(record(44, struct.pack("<H", 164 + at) + wide(code)) for at, code in enumerate(formats))
-    xfs = b"".join(record(47, struct.pack("<HH12x", 0, code)) for code in (0, *range(164, 164 + len(formats))))
+    codes = b"".join(
+        record(44, struct.pack("<H", 164 + at) + wide(code)) for at, code in enumerate(formats)
+    )
+    xfs = b"".join(
+        record(47, struct.pack("<HH12x", 0, code)) for code in (0, *range(164, 164 + len(formats)))
+    )
     parts = {
-        "[Content_Types].xml": f'<Types xmlns="{PACKAGED}/content-types"><Default Extension="bin" '
-        f'ContentType="{TYPE}.sheet.binary.macroEnabled.main"/></Types>',
+        "[Content_Types].xml": (
+            f'<Types xmlns="{PACKAGED}/content-types"><Default Extension="bin" '
+            f'ContentType="{TYPE}.sheet.binary.macroEnabled.main"/></Types>'
+        ),
         "_rels/.rels": related(officeDocument1="xl/workbook.bin"),
         "xl/_rels/workbook.bin.rels": related(
-            worksheet1="worksheets/sheet1.bin", sharedStrings1="sharedStrings.bin", styles1="styles.bin"
+            worksheet1="worksheets/sheet1.bin",
+            sharedStrings1="sharedStrings.bin",
+            styles1="styles.bin",
         ),
-        "xl/workbook.bin": record(131) + record(153, struct.pack("<II", 0, 0)) + record(143) + sheets + record(144)
-        + record(132),
-        "xl/styles.bin": record(278) + record(615, struct.pack("<I", len(formats))) + codes + record(616)
-        + record(617, struct.pack("<I", len(formats) + 1)) + xfs + record(618) + record(279),
-        "xl/sharedStrings.bin": record(159, struct.pack("<II", len(strings), len(strings)))
-        + b"".join(record(19, b"\0" + wide(text)) for text in strings) + record(160),
-        "xl/worksheets/sheet1.bin": record(129) + record(148, struct.pack("<IIII", 0, 9, 0, 9)) + record(145) + rows
-        + record(146) + after + record(130),
-    }  # fmt: skip
+        "xl/workbook.bin": (
+            record(131)
+            + record(153, struct.pack("<II", 0, 0))
+            + record(143)
+            + sheets
+            + record(144)
+            + record(132)
+        ),
+        "xl/styles.bin": (
+            record(278)
+            + record(615, struct.pack("<I", len(formats)))
+            + codes
+            + record(616)
+            + record(617, struct.pack("<I", len(formats) + 1))
+            + xfs
+            + record(618)
+            + record(279)
+        ),
+        "xl/sharedStrings.bin": (
+            record(159, struct.pack("<II", len(strings), len(strings)))
+            + b"".join(record(19, b"\0" + wide(text)) for text in strings)
+            + record(160)
+        ),
+        "xl/worksheets/sheet1.bin": (
+            record(129)
+            + record(148, struct.pack("<IIII", 0, 9, 0, 9))
+            + record(145)
+            + rows
+            + record(146)
+            + after
+            + record(130)
+        ),
+    }
     if sheet_rels:
         parts["xl/worksheets/_rels/sheet1.bin.rels"] = sheet_rels
     out = io.BytesIO()

@@ -40,9 +40,12 @@ def create(house: House, accept: AcceptAll) -> Flask:
 
     @app.post("/formstack", provide_automatic_options=False)
     def take() -> tuple[Response, int]:
-        """202 stored; 401 unsigned or wrongly signed; 413 over the limit; 415 neither form nor JSON; 503 send it again.
+        """202 stored; 401 unsigned or wrongly signed; 413 over the limit.
 
-        A signed body that cannot be read is 415 and stored all the same, as failed: staff see it and can replay it.
+        415 neither form nor JSON; 503 send it again.
+
+        A signed body that cannot be read is 415 and stored all the same, as failed: staff see it
+        and can replay it.
         """
         raw, said = _verified(request, keys)
         if raw:
@@ -57,7 +60,9 @@ def create(house: House, accept: AcceptAll) -> Flask:
         room = spool.has_room(2 * house.settings.webhook_limit)
         state = {"key": bool(keys), "database": pulse.beats(), "spool": room}
         good = state["key"] and (state["database"] or room)
-        return jsonify(**state, spooled=len(spool.waiting()), damaged=spool.damaged()), 200 if good else 503
+        return jsonify(
+            **state, spooled=len(spool.waiting()), damaged=spool.damaged()
+        ), 200 if good else 503
 
     @app.errorhandler(Exception)
     def answer(error: Exception) -> tuple[Response, int]:
@@ -73,10 +78,14 @@ def create(house: House, accept: AcceptAll) -> Flask:
 
 def _arrival(asked: Request, raw: bytes, said: Body, now: datetime) -> Arrival:
     return Arrival(
-        transport=Transport.FORMSTACK, format=Format.FORMSTACK, unreadable=said.unreadable,
+        transport=Transport.FORMSTACK,
+        format=Format.FORMSTACK,
+        unreadable=said.unreadable,
         raw=body.without_handshake(raw) if said.unreadable or said.said.secrets else raw,
-        envelope={"form": said.said.form, "peer": asked.remote_addr or ""}, received_at=now, reference=said.reference,
-    )  # fmt: skip
+        envelope={"form": said.said.form, "peer": asked.remote_addr or ""},
+        received_at=now,
+        reference=said.reference,
+    )
 
 
 class _Form:
@@ -101,8 +110,8 @@ class _Form:
 class _Keeper:
     """Stores a form in the database, or in the synced local spool while the database is away.
 
-    One thread stores for all: what comes while it does shares the next commit, and nobody else waits for a database
-    that hangs.
+    One thread stores for all: what comes while it does shares the next commit, and nobody else
+    waits for a database that hangs.
     """
 
     def __init__(self, spool: Spool, accept: AcceptAll) -> None:
@@ -145,19 +154,25 @@ class _Keeper:
             with suppress(Empty):
                 while len(forms) < BATCH:
                     forms.append(self._waiting.get_nowait())
-            for form, stored in zip(forms, self._stored([form.arrival for form in forms]), strict=True):
+            for form, stored in zip(
+                forms, self._stored([form.arrival for form in forms]), strict=True
+            ):
                 form.tell(stored=stored)
 
     def _stored(self, arrivals: list[Arrival]) -> list[bool]:
         try:
             return [isinstance(answer, int) for answer in self._accept(arrivals)]
-        except Exception as error:  # noqa: BLE001  # the thread's top loop: those who wait then go to the spool
+        # the thread's top loop: those who wait then go to the spool
+        except Exception as error:  # noqa: BLE001
             log.fault("store", error)
             return [False] * len(arrivals)
 
 
 class _Pulse:
-    """Whether the database answers. One thread asks for all: a health check must not hang because the database does."""
+    """Whether the database answers.
+
+    One thread asks for all: a health check must not hang because the database does.
+    """
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -177,8 +192,13 @@ class _Pulse:
 
 
 def _verified(asked: Request, keys: Keys) -> tuple[bytes, Body]:
-    """The raw body and what it says, once signature and HandshakeKey are right; else 401, or 503 without a key."""
-    raw = asked.get_data(cache=True)  # before anything touches request.form, which would leave 0 bytes to verify
+    """The raw body and what it says, once signature and HandshakeKey are right.
+
+    Else 401, or 503 without a key.
+    """
+    raw = asked.get_data(
+        cache=True
+    )  # before anything touches request.form, which would leave 0 bytes to verify
     if not keys:
         abort(503)
     signed_with = keys.signed_with(asked.headers, raw)

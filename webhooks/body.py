@@ -1,4 +1,7 @@
-"""What the webhook itself needs of a body: which form it is, and its HandshakeKey, which is never stored."""
+"""What the webhook itself needs of a body.
+
+Which form it is, and its HandshakeKey, which is never stored.
+"""
 
 import json
 import re
@@ -10,20 +13,28 @@ from parsers.formstack.submission import Envelope
 from parsers.item import ParseError
 
 HANDSHAKE = "secret"  # as the parser calls it
-_MEMBER = re.compile(r'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?+', re.DOTALL)  # a string, and whether it names something
+_MEMBER = re.compile(
+    r'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?+', re.DOTALL
+)  # a string, and whether it names something
 _TO_THE_END = re.compile(r"[^,}]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body as the door sees it, once it is known to be signed; `unreadable` says why it cannot be read, or ""."""
+    """A body as the door sees it, once it is known to be signed.
+
+    `unreadable` says why it cannot be read, or "".
+    """
 
     said: Envelope = field(repr=False)
     unreadable: str
 
     @property
     def reference(self) -> str:
-        """The submission's own name at Formstack, "FormID/UniqueID"; "" where the body does not say both."""
+        """The submission's own name at Formstack, "FormID/UniqueID".
+
+        "" where the body does not say both.
+        """
         form, submission = self.said.form, self.said.submission
         return f"{form}/{submission}" if form and submission else ""
 
@@ -42,7 +53,10 @@ def read(raw: bytes, content_type: str) -> Body:
 
 
 def without_handshake(raw: bytes) -> bytes:
-    """The body with its HandshakeKey taken out, every other byte as it was; also where it cannot be read."""
+    """The body with its HandshakeKey taken out, every other byte as it was.
+
+    Also where it cannot be read.
+    """
     if formstack_submission.is_json(raw):
         return _json_without(raw)
     return b"&".join(pair for pair in raw.split(b"&") if not _is_secret(pair))
@@ -86,6 +100,9 @@ def _unescaped(letters: str) -> str:
 def _end_of_value(text: str, at: int) -> int:
     try:
         return json.JSONDecoder(strict=False).raw_decode(text, at)[1]
-    except (ValueError, RecursionError):  # it is not JSON: the secret must go, whatever goes with it
+    except (
+        ValueError,
+        RecursionError,
+    ):  # it is not JSON: the secret must go, whatever goes with it
         cut = _TO_THE_END.match(text, at)
         return cut.end() if cut else len(text)

@@ -1,4 +1,7 @@
-"""What RQ workers run: names only. Redis holds hints; losing all of it costs a minute, never an item."""
+"""What RQ workers run: names only.
+
+Redis holds hints; losing all of it costs a minute, never an item.
+"""
 
 import os
 import time
@@ -25,13 +28,18 @@ WORK = {  # what waits under a name, by string: workflow imports no door
 }
 QUEUES = ("read", "send", "fetch", "hook")
 JOB_SECONDS = 600
-_QUIET_SECONDS = 5.0  # Redis that did not answer is left alone this long, so that it holds up no door
+_QUIET_SECONDS = (
+    5.0  # Redis that did not answer is left alone this long, so that it holds up no door
+)
 
 
 def run(name: str) -> int:
-    """Do everything that waits under a name; how many. This is the job: it carries no more than the name.
+    """Do everything that waits under a name; how many.
 
-    Never raises: RQ would keep the exception's text in Redis, and what is left undone the sweep finds.
+    This is the job: it carries no more than the name.
+
+    Never raises: RQ would keep the exception's text in Redis, and what is left undone the sweep
+    finds.
     """
     try:
         return do(name, _house_of(os.getpid()))
@@ -55,18 +63,27 @@ class Waker:
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=1)
-        self._queues = {name: Queue(name, connection=self._redis, serializer=JSONSerializer) for name in QUEUES}
+        self._queues = {
+            name: Queue(name, connection=self._redis, serializer=JSONSerializer) for name in QUEUES
+        }
         self._quiet_until = 0.0
         self.away = False
 
     def __call__(self, name: str) -> None:
-        """Hint that work waits under this name. A job that still waits will see it; a running one might not."""
+        """Hint that work waits under this name.
+
+        A job that still waits will see it; a running one might not.
+        """
         if time.monotonic() < self._quiet_until:
             return
         try:
             if not self._queues[name].count:
                 self._queues[name].enqueue(
-                    "workflow.background_jobs.run", name, job_timeout=JOB_SECONDS, result_ttl=0, failure_ttl=60
+                    "workflow.background_jobs.run",
+                    name,
+                    job_timeout=JOB_SECONDS,
+                    result_ttl=0,
+                    failure_ttl=60,
                 )
             self.away = False
         except RedisError:
@@ -82,7 +99,8 @@ class Waker:
 
 @lru_cache(maxsize=1)
 def _house_of(pid: int) -> House:
-    # Keyed by process: a worker forks for each job, and a database connection must not cross a fork.
+    # Keyed by process: a worker forks for each job, and a database connection must not cross a
+    # fork.
     del pid
     settings = load()
     return open_house(settings, waker=Waker(settings.redis_url) if settings.redis_url else None)

@@ -13,7 +13,10 @@ from workflow.tickets.desk import Desk
 
 @dataclass(frozen=True)
 class House:
-    """Settings, database, sealed bytes, signatures, the desk and the clock, handed down by the process that starts."""
+    """Settings, database, sealed bytes, signatures.
+
+    The desk and the clock, handed down by the process that starts.
+    """
 
     settings: Settings
     store: Store
@@ -35,7 +38,8 @@ class House:
 def open_house(settings: Settings, waker: Waker | None = None, clock: Clock | None = None) -> House:
     """Open everything a process needs.
 
-    Raises SettingsError when a key is unusable; a database that is away shows at the first transaction.
+    Raises SettingsError when a key is unusable; a database that is away shows at the first
+    transaction.
     """
     secret = crypto.load(settings)
     sealer = crypto.Sealer(secret)

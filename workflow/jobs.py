@@ -1,4 +1,7 @@
-"""Former name of `workflow.background_jobs`: jobs that an earlier release put into Redis name it."""
+"""Former name of `workflow.background_jobs`.
+
+Jobs that an earlier release put into Redis name it.
+"""
 
 from workflow.background_jobs import run
 

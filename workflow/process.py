@@ -1,4 +1,7 @@
-"""The process of a billing support ticket, as a table: stages, milestones, mails, deadlines (operations manual)."""
+"""The process of a billing support ticket, as a table.
+
+Stages, milestones, mails, deadlines (operations manual).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,7 +35,10 @@ class Milestone(StrEnum):
 
 
 class Template(StrEnum):
-    """A mail we send; the value is the manual's name, the member name is the file under templates/."""
+    """A mail we send; the value is the manual's name.
+
+    The member name is the file under templates/.
+    """
 
     NOTICE = "Billing Support New Ticket"
     RECAP = "Billing Support Recap of Resolution"
@@ -76,12 +82,18 @@ STEPS = (
 )
 
 DEADLINES = (
-    Deadline(Milestone.FOLLOW_UP_SENT, timedelta(days=2), Person.OWNER, "follow up with the customer"),
+    Deadline(
+        Milestone.FOLLOW_UP_SENT, timedelta(days=2), Person.OWNER, "follow up with the customer"
+    ),
     Deadline(Milestone.RESOLVED, timedelta(days=3), Person.MANAGER, "escalate the ticket"),
 )
 
-BY_RULE = frozenset({Milestone.CUSTOMER_NOTIFIED})  # recorded with the mail of its stage: no box for it
-PROPERTIES = frozenset({Milestone.RESOLVED})  # a property, Yes or No; every other milestone is a box to tick
+BY_RULE = frozenset(
+    {Milestone.CUSTOMER_NOTIFIED}
+)  # recorded with the mail of its stage: no box for it
+PROPERTIES = frozenset(
+    {Milestone.RESOLVED}
+)  # a property, Yes or No; every other milestone is a box to tick
 
 BY_PERSON = frozenset({Template.ANSWER, Template.RECAP})  # written by somebody: no automatic mail
 
@@ -100,7 +112,10 @@ def missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
 
 
 def onward(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
-    """The stages a ticket passes into from here, in order: several when milestones came early, or none."""
+    """The stages a ticket passes into from here, in order.
+
+    Several when milestones came early, or none.
+    """
     done = set(reached)
     passed = []
     for here, after in pairwise(STEPS):
@@ -144,7 +159,9 @@ def markdown() -> str:
     rows = ["| Stage | On entering it | Moves on when |", "|---|---|---|"]
     for s in STEPS:
         sends = f"sends *{s.on_entry}*" if s.on_entry else "—"
-        rows.append(f"| {s.stage} | {sends} | {' and '.join(_WORDS[m] for m in s.waits_for) or '—'} |")
+        rows.append(
+            f"| {s.stage} | {sends} | {' and '.join(_WORDS[m] for m in s.waits_for) or '—'} |"
+        )
     rows += [
         "",
         "| Unless recorded | within (of the ticket's creation) | this person | gets this task |",

@@ -1,1 +1,4 @@
-"""The JSON API under /api/v1/: for programs, with a token, in the shapes that the commands print."""
+"""The JSON API under /api/v1/.
+
+For programs, with a token, in the shapes that the commands print.
+"""

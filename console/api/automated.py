@@ -21,7 +21,14 @@ from workflow.tickets.desk import Missing
 ABOUT = "automated mail"
 
 
-@endpoint("GET", "/automated", Right.READ, schemas.page_of(schemas.AutomatedMail), about=ABOUT, query=Paged)
+@endpoint(
+    "GET",
+    "/automated",
+    Right.READ,
+    schemas.page_of(schemas.AutomatedMail),
+    about=ABOUT,
+    query=Paged,
+)
 def automated(told: Data) -> Response:
     """Mail that is on no ticket, newest first."""
     before = paging.number(told["cursor"]) if told["cursor"] else None
@@ -37,7 +44,13 @@ class Repeat(Strict):
 
 
 @endpoint(
-    "POST", "/tickets/<int:number>/not-duplicate", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409], body=Repeat
+    "POST",
+    "/tickets/<int:number>/not-duplicate",
+    Right.WORK,
+    schemas.Ticket,
+    about=ABOUT,
+    refuses=[409],
+    body=Repeat,
 )
 def ticket_not_duplicate(told: Data, number: int) -> Response:
     """Make a ticket of what came again and was taken for the same message; the new ticket."""
@@ -49,7 +62,9 @@ def ticket_not_duplicate(told: Data, number: int) -> Response:
         raise Missing(str(error)) from None
 
 
-@endpoint("POST", "/automated/<int:number>/ticket", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409])
+@endpoint(
+    "POST", "/automated/<int:number>/ticket", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409]
+)
 def automated_ticket(number: int) -> Response:
     """File it as a person's message; the ticket it opened or joined."""
     if db().get(AutomatedMail, number) is None:

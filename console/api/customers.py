@@ -19,7 +19,11 @@ from workflow.models.core import Company, Contact, Staff
 from workflow.permissions import Right
 
 ABOUT = "companies and contacts"
-_WHOLE = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
+_WHOLE = (
+    joinedload(Company.manager),
+    joinedload(Company.consultant),
+    selectinload(Company.domains),
+)
 
 
 class Companies(Paged):
@@ -40,8 +44,12 @@ class CompanyChange(Strict):
 
     name = words(400, 1)
     number = words(64, allow_none=True)
-    domains = fields.List(words(255), metadata={"description": "All of them: senders there belong to it."})
-    manager = words(320, allow_none=True, metadata={"description": "A name or mail address, `me`, or null."})
+    domains = fields.List(
+        words(255), metadata={"description": "All of them: senders there belong to it."}
+    )
+    manager = words(
+        320, allow_none=True, metadata={"description": "A name or mail address, `me`, or null."}
+    )
     consultant = words(320, allow_none=True)
 
 
@@ -66,7 +74,9 @@ class ContactNew(ContactChange):
     email = words(320, 1, required=True)
 
 
-@endpoint("GET", "/companies", Right.READ, schemas.page_of(schemas.Company), about=ABOUT, query=Companies)
+@endpoint(
+    "GET", "/companies", Right.READ, schemas.page_of(schemas.Company), about=ABOUT, query=Companies
+)
 def companies(told: Data) -> Response:
     """The companies on record."""
     query = select(Company).options(*_WHOLE)
@@ -83,7 +93,16 @@ def company(number: int) -> Response:
     return jsonify(customers.company(_company(db(), number)))
 
 
-@endpoint("POST", "/companies", Right.WORK, schemas.Company, about=ABOUT, body=CompanyNew, status=201, refuses=[409])
+@endpoint(
+    "POST",
+    "/companies",
+    Right.WORK,
+    schemas.Company,
+    about=ABOUT,
+    body=CompanyNew,
+    status=201,
+    refuses=[409],
+)
 def company_new(told: Data) -> Response:
     """Put a company on record. 409 when another has its name, number or domain."""
     answer = _keep(None, told)
@@ -92,14 +111,22 @@ def company_new(told: Data) -> Response:
 
 
 @endpoint(
-    "PATCH", "/companies/<int:number>", Right.WORK, schemas.Company, about=ABOUT, body=CompanyChange, refuses=[409]
+    "PATCH",
+    "/companies/<int:number>",
+    Right.WORK,
+    schemas.Company,
+    about=ABOUT,
+    body=CompanyChange,
+    refuses=[409],
 )
 def company_change(told: Data, number: int) -> Response:
     """Change what is on record of a company."""
     return _keep(number, told)
 
 
-@endpoint("GET", "/contacts", Right.READ, schemas.page_of(schemas.Contact), about=ABOUT, query=Contacts)
+@endpoint(
+    "GET", "/contacts", Right.READ, schemas.page_of(schemas.Contact), about=ABOUT, query=Contacts
+)
 def contacts(told: Data) -> Response:
     """The contacts on record."""
     query = select(Contact)
@@ -116,7 +143,16 @@ def contact(number: int) -> Response:
     return jsonify(customers.contact(_contact(db(), number)))
 
 
-@endpoint("POST", "/contacts", Right.WORK, schemas.Contact, about=ABOUT, body=ContactNew, status=201, refuses=[409])
+@endpoint(
+    "POST",
+    "/contacts",
+    Right.WORK,
+    schemas.Contact,
+    about=ABOUT,
+    body=ContactNew,
+    status=201,
+    refuses=[409],
+)
 def contact_new(told: Data) -> Response:
     """Put a contact on record. 409 when its address is none, or another's."""
     answer = _keep_contact(None, told)
@@ -125,10 +161,19 @@ def contact_new(told: Data) -> Response:
 
 
 @endpoint(
-    "PATCH", "/contacts/<int:number>", Right.WORK, schemas.Contact, about=ABOUT, body=ContactChange, refuses=[409]
+    "PATCH",
+    "/contacts/<int:number>",
+    Right.WORK,
+    schemas.Contact,
+    about=ABOUT,
+    body=ContactChange,
+    refuses=[409],
 )
 def contact_change(told: Data, number: int) -> Response:
-    """Change what is on record of a contact; their open tickets of no company become the company's."""
+    """Change what is on record of a contact.
+
+    Their open tickets of no company become the company's.
+    """
     return _keep_contact(number, told)
 
 
@@ -155,10 +200,15 @@ def _keep_contact(number: int | None, told: Data) -> Response:
         if of is not None and belongs is None:
             raise Refused(422, fields={"company": ["There is no such company."]})
         kept = records.keep_contact(
-            session, row, email=told.get("email", row.email if row else ""),
-            name=told.get("name", row.name if row else ""), phone=told.get("phone", row.phone if row else ""),
-            company=belongs, by=staff().name, now=now(),
-        )  # fmt: skip
+            session,
+            row,
+            email=told.get("email", row.email if row else ""),
+            name=told.get("name", row.name if row else ""),
+            phone=told.get("phone", row.phone if row else ""),
+            company=belongs,
+            by=staff().name,
+            now=now(),
+        )
         return jsonify(customers.contact(kept))
 
 

@@ -30,7 +30,14 @@ class Reason(Strict):
     reason = words(500, 1, required=True)
 
 
-@endpoint("GET", "/deliveries", Right.AUDIT, schemas.page_of(schemas.Delivery), about=ABOUT, query=Deliveries)
+@endpoint(
+    "GET",
+    "/deliveries",
+    Right.AUDIT,
+    schemas.page_of(schemas.Delivery),
+    about=ABOUT,
+    query=Deliveries,
+)
 def deliveries(told: Data) -> Response:
     """Return what came in, newest first."""
     before = paging.number(told["cursor"]) if told["cursor"] else None
@@ -49,7 +56,14 @@ def delivery(number: int) -> Response:
     return jsonify(found)
 
 
-@endpoint("POST", "/deliveries/<int:number>/replay", Right.LEAD, schemas.DeliveryWhole, about=ABOUT, refuses=[409])
+@endpoint(
+    "POST",
+    "/deliveries/<int:number>/replay",
+    Right.LEAD,
+    schemas.DeliveryWhole,
+    about=ABOUT,
+    refuses=[409],
+)
 def replay(number: int) -> Response:
     """Read a failed or dismissed one again, now. 409 for one that is processed or pending."""
     _settled(number)
@@ -62,7 +76,10 @@ def replay(number: int) -> Response:
     body=Reason,
 )  # fmt: skip
 def dismiss(told: Data, number: int) -> Response:
-    """Say that nothing is to come of a failed one; it stays stored. 409 for one that has not failed."""
+    """Say that nothing is to come of a failed one; it stays stored.
+
+    409 for one that has not failed.
+    """
     if db().get(Delivery, number) is None:
         raise Refused(404, f"There is no delivery {number}.")
     replaying.dismiss(house(), [number], told["reason"], by=staff().name)

@@ -25,7 +25,9 @@ class Tasks(Paged):
     """Which tasks."""
 
     state = one_of(("open", "done", "all"), load_default="open")
-    assignee = words(200, load_default="", metadata={"description": "A person's or group's name, or `me`."})
+    assignee = words(
+        200, load_default="", metadata={"description": "A person's or group's name, or `me`."}
+    )
     ticket = number(load_default=None)
 
 
@@ -40,9 +42,13 @@ def task_list(told: Data) -> Response:
     """Tasks, oldest first."""
     query = select(Task)
     if told["state"] != "all":
-        query = query.where(Task.done_at.is_(None) if told["state"] == "open" else Task.done_at.is_not(None))
+        query = query.where(
+            Task.done_at.is_(None) if told["state"] == "open" else Task.done_at.is_not(None)
+        )
     if told["assignee"]:
-        query = query.where(Task.assignee == (staff().name if told["assignee"] == "me" else told["assignee"]))
+        query = query.where(
+            Task.assignee == (staff().name if told["assignee"] == "me" else told["assignee"])
+        )
     if told["ticket"] is not None:
         query = query.where(Task.ticket_id == told["ticket"])
     return listed(db(), query, Task.id, told, _task)
@@ -75,10 +81,16 @@ def me() -> Response:
 def process_table() -> Response:
     """The process as data: stages, what each sends and waits for, milestones, deadlines."""
     stages = [
-        {"stage": s.stage, "sends": s.on_entry, "waits_for": [str(m) for m in s.waits_for]} for s in process.STEPS
+        {"stage": s.stage, "sends": s.on_entry, "waits_for": [str(m) for m in s.waits_for]}
+        for s in process.STEPS
     ]
     deadlines = [
-        {"milestone": d.milestone, "within_hours": d.within.total_seconds() / 3600, "person": d.person, "task": d.task}
+        {
+            "milestone": d.milestone,
+            "within_hours": d.within.total_seconds() / 3600,
+            "person": d.person,
+            "task": d.task,
+        }
         for d in process.DEADLINES
     ]
     milestones = [str(m) for m in process.Milestone]
@@ -87,19 +99,35 @@ def process_table() -> Response:
 
 @endpoint("GET", "/figures", Right.READ, schemas.page_of(schemas.FigureName), about=ABOUT)
 def figure_list() -> Response:
-    """Return which figures there are: what came in, how far, how long, how content customers are."""
+    """Return which figures there are.
+
+    What came in, how far, how long, how content customers are.
+    """
     return jsonify({"items": [{"name": name} for name in statistics.FIGURES], "next": None})
 
 
 _NAMES = ", ".join(f'"{name}"' for name in statistics.FIGURES)
 
 
-@endpoint("GET", f"/figures/<any({_NAMES}):name>", Right.READ, schemas.Figure, about=ABOUT, query=Days)
+@endpoint(
+    "GET", f"/figures/<any({_NAMES}):name>", Right.READ, schemas.Figure, about=ABOUT, query=Days
+)
 def figure(told: Data, name: str) -> Response:
     """A figure of the dashboard."""
     found = statistics.FIGURES[name](db(), statistics.window(now(), zone(), told["days"]))
-    return jsonify(name=found.name, title=found.title, heads=list(found.heads), rows=found.rows, unit=found.unit)
+    return jsonify(
+        name=found.name,
+        title=found.title,
+        heads=list(found.heads),
+        rows=found.rows,
+        unit=found.unit,
+    )
 
 
 def _task(row: Task) -> Data:
-    return {**task_shape(row), "ticket": row.ticket_id, "done_at": iso(row.done_at), "done_by": row.done_by}
+    return {
+        **task_shape(row),
+        "ticket": row.ticket_id,
+        "done_at": iso(row.done_at),
+        "done_by": row.done_by,
+    }

@@ -1,4 +1,7 @@
-"""How an endpoint is made: its right, what it takes, what it answers, and its place in the OpenAPI document."""
+"""How an endpoint is made.
+
+Its right, what it takes, what it answers, and its place in the OpenAPI document.
+"""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -17,8 +20,15 @@ from workflow.permissions import Right
 F = TypeVar("F", bound=Callable[..., Any])
 DOCUMENT = "api-docs.openapi_json"
 PARTS = (
-    "tickets", "ticket_actions", "customers", "desk", "automated", "deliveries", "operations", "webhooks",
-)  # fmt: skip
+    "tickets",
+    "ticket_actions",
+    "customers",
+    "desk",
+    "automated",
+    "deliveries",
+    "operations",
+    "webhooks",
+)
 part = flask_smorest.Blueprint(api_auth.BLUEPRINT, __name__, url_prefix="/api/v1")
 
 
@@ -27,13 +37,17 @@ class Fault(Schema):
 
     error = said(metadata={"description": "A word for programs."})
     detail = said(metadata={"description": "A sentence for people."})
-    wrong = fields.Dict(data_key="fields", metadata={"description": "What is wrong with which field."})
+    wrong = fields.Dict(
+        data_key="fields", metadata={"description": "What is wrong with which field."}
+    )
 
 
 class Conditional(Schema):
     """Headers of a change that is only to be made to what was seen."""
 
-    if_match = fields.String(data_key="If-Match", load_default="", metadata={"description": "The ETag that was seen."})
+    if_match = fields.String(
+        data_key="If-Match", load_default="", metadata={"description": "The ETag that was seen."}
+    )
 
 
 class _Api(flask_smorest.Api):
@@ -51,10 +65,17 @@ def attach(app: Flask, house: House) -> None:
     for name in PARTS:  # each adds its endpoints when it is imported
         import_module(f"console.api.{name}")
     app.config.update(
-        API_TITLE="support-intake", API_VERSION="v1", OPENAPI_VERSION="3.1.0", OPENAPI_URL_PREFIX="/api",
+        API_TITLE="support-intake",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/api",
         OPENAPI_JSON_PATH="openapi.json",
-    )  # fmt: skip
-    scheme = {"type": "http", "scheme": "bearer", "description": "intake_…, made at /account/tokens"}
+    )
+    scheme = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "intake_…, made at /account/tokens",
+    }
     api = _Api(app, spec_kwargs={"components": {"securitySchemes": {"token": scheme}}})
     api.register_blueprint(part)
     shown = app.view_functions[DOCUMENT]  # a method, which takes no mark
@@ -80,7 +101,10 @@ def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at
     refuses: Sequence[int] = (),
     kind: str = "application/json",
 ) -> Callable[[F], F]:
-    """Make a function an endpoint. It is given headers, query and body, in this order, and then what the path names."""
+    """Make a function an endpoint.
+
+    It is given headers, query and body, in this order, and then what the path names.
+    """
     faults = {401, 403, 429, 500, 503, *refuses}
     faults |= {404} if "<" in path else set()
     faults |= {422} if query or body or headers else set()
@@ -94,10 +118,14 @@ def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at
             made = part.arguments(query, location="query", unknown=RAISE)(made)
         if headers is not None:
             made = part.arguments(headers, location="headers", unknown=EXCLUDE)(made)
-        made = part.response(status, answer, content_type=kind, description=HTTPStatus(status).phrase)(made)
+        made = part.response(
+            status, answer, content_type=kind, description=HTTPStatus(status).phrase
+        )(made)
         for code in sorted(faults):
             made = part.alt_response(code, response=HTTPStatus(code).name)(made)
-        made = part.doc(security=[{"token": [str(right)]}], operationId=view.__name__.strip("_"))(made)
+        made = part.doc(security=[{"token": [str(right)]}], operationId=view.__name__.strip("_"))(
+            made
+        )
         part.route(path, methods=[method], tags=[about], endpoint=view.__name__.strip("_"))(made)
         return view
 

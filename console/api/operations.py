@@ -45,12 +45,19 @@ def ledger() -> Response:
 def audit_rows(told: Data) -> Response:
     """Return who did what, when and why, newest first."""
     day: date | None = told["day"]
-    wanted = search.Filter(person=told["person"], action=told["action"], ticket=told["ticket"], day=day)
+    wanted = search.Filter(
+        person=told["person"], action=told["action"], ticket=told["ticket"], day=day
+    )
     return paging.listed(db(), search.rows(wanted, zone()), Audit.id, told, _change, newest=True)
 
 
 def _change(row: Audit) -> Data:
     return {
-        "id": row.id, "at": iso(row.at), "actor": row.actor, "action": row.action, "cause": row.cause,
-        "ticket": row.ticket_id, "detail": row.detail,
-    }  # fmt: skip
+        "id": row.id,
+        "at": iso(row.at),
+        "actor": row.actor,
+        "action": row.action,
+        "cause": row.cause,
+        "ticket": row.ticket_id,
+        "detail": row.detail,
+    }

@@ -27,14 +27,20 @@ def listed(
     *,
     newest: bool = False,
 ) -> Response:
-    """A page of rows in the order of their numbers. Raises Refused for a cursor that is none of ours."""
+    """A page of rows in the order of their numbers.
+
+    Raises Refused for a cursor that is none of ours.
+    """
     query = query.order_by(None).order_by(by.desc() if newest else by)
     if told["cursor"]:
         after = number(told["cursor"])
         query = query.where(by < after if newest else by > after)
     rows = list(session.scalars(query.limit(told["limit"] + 1)))
     shown = rows[: told["limit"]]
-    return answer([shape(row) for row in shown], str(getattr(shown[-1], by.key)) if len(rows) > len(shown) else None)
+    return answer(
+        [shape(row) for row in shown],
+        str(getattr(shown[-1], by.key)) if len(rows) > len(shown) else None,
+    )
 
 
 def answer(items: list[Data], following: str | None) -> Response:
@@ -43,7 +49,10 @@ def answer(items: list[Data], following: str | None) -> Response:
 
 
 def beyond(sort: Sort, cursor: str) -> ColumnElement[bool]:
-    """Return what comes after a ticket in a list of this order. Raises Refused for a cursor that is none of ours."""
+    """Return what comes after a ticket in a list of this order.
+
+    Raises Refused for a cursor that is none of ours.
+    """
     due, _, tail = cursor.rpartition("~")
     last = number(tail)
     if sort is Sort.DUE:

@@ -1,4 +1,7 @@
-"""The recap by the API: written like a mail of the answer page, with a text of the desk, copies and files."""
+"""The recap by the API.
+
+Written like a mail of the answer page, with a text of the desk, copies and files.
+"""
 
 import base64
 import binascii
@@ -22,7 +25,10 @@ from workflow.runtime.crypto import digest
 from workflow.tickets.desk import Missing
 
 LONGEST = 20_000  # characters of a text
-NOBODY = "no contact with a working address: tell the customer otherwise, and tick the box with a note how"
+NOBODY = (
+    "no contact with a working address: tell the customer otherwise, and tick the box with a"
+    " note how"
+)
 
 
 def _decodes(text: str) -> None:
@@ -37,7 +43,9 @@ class Enclosure(Strict):
     """A file that goes with it."""
 
     name = words(180, 1, required=True)
-    content = fields.String(required=True, validate=_decodes, metadata={"contentEncoding": "base64"})
+    content = fields.String(
+        required=True, validate=_decodes, metadata={"contentEncoding": "base64"}
+    )
 
 
 class Recap(Strict):
@@ -49,22 +57,36 @@ class Recap(Strict):
     text = words(
         LONGEST,
         load_default="",
-        metadata={"description": "What was done; without `template` the recap's fixed words stand around it."},
+        metadata={
+            "description": (
+                "What was done; without `template` the recap's fixed words stand around it."
+            )
+        },
     )
     template = words(
-        canned_responses.LONGEST_NAME, load_default="",
-        metadata={"description": "Name of a text of the desk: its subject, and its words below `text`."},
-    )  # fmt: skip
-    cc = fields.List(fields.Email(), load_default=list, validate=validate.Length(max=answer.MOST_RECIPIENTS))
+        canned_responses.LONGEST_NAME,
+        load_default="",
+        metadata={
+            "description": "Name of a text of the desk: its subject, and its words below `text`."
+        },
+    )
+    cc = fields.List(
+        fields.Email(), load_default=list, validate=validate.Length(max=answer.MOST_RECIPIENTS)
+    )
     attachments = fields.List(
         fields.Nested(Enclosure), load_default=list, validate=validate.Length(max=drafts.MOST_FILES)
     )
     across_companies = fields.Boolean(
         load_default=False,
-        metadata={"description": "Confirms that it goes to people of two companies; without it that is 409."},
+        metadata={
+            "description": (
+                "Confirms that it goes to people of two companies; without it that is 409."
+            )
+        },
     )
     checked = fields.Boolean(
-        load_default=False, metadata={"description": "Somebody has looked: what seems to be patient data is none."}
+        load_default=False,
+        metadata={"description": "Somebody has looked: what seems to be patient data is none."},
     )
 
 
@@ -72,9 +94,11 @@ class OnceIfUnchanged(Conditional):
     """Headers of what is sent once, however often it is asked for, and only for what was seen."""
 
     key = fields.String(
-        data_key="Idempotency-Key", load_default="", validate=validate.Length(max=200),
+        data_key="Idempotency-Key",
+        load_default="",
+        validate=validate.Length(max=200),
         metadata={"description": "Sent again under the same key it is the same mail."},
-    )  # fmt: skip
+    )
 
 
 def sending(seen: Data, told: Data) -> Action:
@@ -88,9 +112,15 @@ def _send(asked: Asked, told: Data, once: str) -> str:
         warned = _looked_at(asked, written, checked=told["checked"])
         desk, by = asked.house.desk, asked.me.name
         answer.promise(
-            asked.session, desk, asked.ticket, written, by=by, now=asked.now, warned=warned,
+            asked.session,
+            desk,
+            asked.ticket,
+            written,
+            by=by,
+            now=asked.now,
+            warned=warned,
             across_companies=told["across_companies"],
-        )  # fmt: skip
+        )
     elif all(mail.state is OutboxState.WITHHELD for mail in written.mails):
         raise Missing("the recap of this Idempotency-Key was taken back: send it under another one")
     return f"The recap goes to {len(written.to) + len(written.cc)}"
@@ -119,7 +149,10 @@ def _written(asked: Asked, told: Data, once: str) -> Written:
 
 
 def _key(asked: Asked, once: str) -> str:
-    """Return what the mail is known by: nobody else's, and no other ticket's, whatever the caller's own key is."""
+    """Return what the mail is known by.
+
+    Nobody else's, and no other ticket's, whatever the caller's own key is.
+    """
     if not once:
         return drafts.new_key()
     return "api-" + digest(f"{asked.me.id}:{asked.ticket.id}:{once}")[:40]
@@ -142,7 +175,10 @@ def _enclose(asked: Asked, written: Written, name: str, content: bytes) -> None:
 
 
 def _looked_at(asked: Asked, written: Written, *, checked: bool) -> list[str]:
-    """The kinds of what looks like patient data, once somebody has looked. Raises Missing while nobody has."""
+    """The kinds of what looks like patient data, once somebody has looked.
+
+    Raises Missing while nobody has.
+    """
     warned = answer_presenter.warnings(asked.session, asked.ticket, written)
     kinds = sorted({str(kind) for one in warned for kind in one.kinds})
     if kinds and not checked:

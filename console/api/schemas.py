@@ -1,4 +1,7 @@
-"""What the API's answers look like: the shapes of `--json`, field by field (a test holds them together)."""
+"""What the API's answers look like.
+
+The shapes of `--json`, field by field (a test holds them together).
+"""
 
 from marshmallow import Schema, fields
 
@@ -93,7 +96,9 @@ class Message(Schema):
     at = moment()
     direction = said(metadata={"description": "in, out or note"})
     sender = said(data_key="from")
-    phone = said(metadata={"description": "As given with this message; a contact's record may have another."})
+    phone = said(
+        metadata={"description": "As given with this message; a contact's record may have another."}
+    )
     subject = said()
     text = said()
     reply_text = said()
@@ -262,7 +267,10 @@ class Filing(Schema):
 
 
 class SheetRead(Schema):
-    """What the rows of a sheet of a workbook were read as; places are row numbers as Excel counts them."""
+    """What the rows of a sheet of a workbook were read as.
+
+    Places are row numbers as Excel counts them.
+    """
 
     sheet = said()
     hidden = yes()
@@ -294,7 +302,10 @@ class DeliveryWhole(Delivery):
 
 
 class Status(Schema):
-    """The state of the house; `ok` is true when no person is needed. More fields: see `intake status --json`."""
+    """The state of the house; `ok` is true when no person is needed.
+
+    More fields: see `intake status --json`.
+    """
 
     class Meta:
         """Marshmallow's own."""
@@ -366,5 +377,8 @@ class Anything(Schema):
 
 def page_of(schema: type[Schema]) -> type[Schema]:
     """A page of a list of these."""
-    items, following = many(schema), maybe(metadata={"description": "The cursor of the next page; null at the end."})
+    items, following = (
+        many(schema),
+        maybe(metadata={"description": "The cursor of the next page; null at the end."}),
+    )
     return Schema.from_dict({"items": items, "next": following}, name=f"{schema.__name__}Page")

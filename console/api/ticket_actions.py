@@ -22,7 +22,12 @@ from workflow.process import Milestone
 from workflow.tickets import notes, presence, undo
 from workflow.tickets.desk import Missing, ticket_or_missing
 
-BOXES = {str(m): m.name for s in process.STEPS for m in s.waits_for if m not in process.BY_RULE | process.PROPERTIES}
+BOXES = {
+    str(m): m.name
+    for s in process.STEPS
+    for m in s.waits_for
+    if m not in process.BY_RULE | process.PROPERTIES
+}
 BACK = {str(s.stage): s.stage.name for s in process.STEPS[1:-1]}
 
 
@@ -33,7 +38,9 @@ class Empty(Strict):
 class Owner(Strict):
     """To whom."""
 
-    owner = words(320, 1, required=True, metadata={"description": "A name or mail address, or `me`."})
+    owner = words(
+        320, 1, required=True, metadata={"description": "A name or mail address, or `me`."}
+    )
 
 
 class How(Strict):
@@ -78,7 +85,9 @@ class Into(Strict):
     into = number(required=True)
     across_companies = fields.Boolean(
         load_default=False,
-        metadata={"description": "Confirms that the tickets are of two companies; without it that is 409."},
+        metadata={
+            "description": "Confirms that the tickets are of two companies; without it that is 409."
+        },
     )
 
 
@@ -115,7 +124,10 @@ class TaskDone(Strict):
 
 @dataclass(frozen=True)
 class Does:
-    """An action by its address: what the page calls it, what is said, and what that is in the page's form."""
+    """An action by its address.
+
+    What the page calls it, what is said, and what that is in the page's form.
+    """
 
     action: Action | Callable[[Data, Data], Action]  # or what makes one of the headers and the body
     body: type[Schema] = Empty
@@ -144,13 +156,18 @@ FOLLOW_UP = {"milestone": Milestone.FOLLOW_UP_SENT.name}
 TABLE = {
     "assign": Does(ACTIONS["assign"], Owner, _assignment, "Give it to somebody."),
     "follow-up": Does(
-        ACTIONS["tick"], How, lambda _, told: {**told, **FOLLOW_UP}, "Tick 4-Support Follow Up Sent."
+        ACTIONS["tick"],
+        How,
+        lambda _, told: {**told, **FOLLOW_UP},
+        "Tick 4-Support Follow Up Sent.",
     ),
     "tick": Does(ACTIONS["tick"], Box, _box, "Tick a box."),
     "untick": Does(ACTIONS["untick"], Box, _box, "Take a box back; the ticket stays where it is."),
     "resolve": Does(ACTIONS["resolve"], Resolution, words="Set the property Resolution."),
     "recap": Does(
-        recap.sending, recap.Recap, headers=recap.OnceIfUnchanged,
+        recap.sending,
+        recap.Recap,
+        headers=recap.OnceIfUnchanged,
         words="Send the recap to its contacts, in ten seconds; its box is ticked once it is sent.",
     ),
     "undo": Does(
@@ -159,23 +176,31 @@ TABLE = {
     ),
     "reopen": Does(ACTIONS["reopen"], Why, words="Reopen it, with new deadlines."),
     "move-back": Does(
-        ACTIONS["move-back"], Back, lambda _, told: {**told, "stage": BACK[told["stage"]]}, "Move it back to a stage."
+        ACTIONS["move-back"],
+        Back,
+        lambda _, told: {**told, "stage": BACK[told["stage"]]},
+        "Move it back to a stage.",
     ),
     "end": Does(ACTIONS["end"], End, words="Close it as spam or withdrawn."),
     "merge": Does(ACTIONS["merge"], Into, _merging, "End it as a duplicate of another."),
-    "telemedicine": Does(ACTIONS["telemedicine"], words="Hand over to the telemedicine specialist or group."),
+    "telemedicine": Does(
+        ACTIONS["telemedicine"], words="Hand over to the telemedicine specialist or group."
+    ),
     "note": Does(ACTIONS["note"], Note, words="Note something on its timeline."),
     "settle": Does(ACTIONS["settle"], Caveat, words="Say that a caveat was asked about."),
     "relate": Does(ACTIONS["relation"], Relation, words="Say what another ticket is to it."),
     "not-automatic": Does(
-        ACTIONS["not-automatic"], OneMessage,
+        ACTIONS["not-automatic"],
+        OneMessage,
         words="Say that a person wrote a message that was taken for an automatic one.",
     ),
     "automatic": Does(
-        ACTIONS["automatic"], OneMessage, words="Say that a message was sent by a program.",
+        ACTIONS["automatic"],
+        OneMessage,
+        words="Say that a message was sent by a program.",
     ),
     "finish-task": Does(ACTIONS["finish-task"], TaskDone, words="Say that a task of it is done."),
-}  # fmt: skip
+}
 
 
 def _add(name: str, does: Does) -> None:
@@ -197,14 +222,23 @@ def _add(name: str, does: Does) -> None:
     view.__name__ = f"ticket_{name.replace('-', '_')}"
     view.__doc__ = does.words
     make = endpoint(
-        "POST", f"/tickets/<int:number>/{name}", Right.WORK, schemas.Ticket, about=ABOUT, body=does.body,
-        headers=does.headers, refuses=[409, 412],
-    )  # fmt: skip
+        "POST",
+        f"/tickets/<int:number>/{name}",
+        Right.WORK,
+        schemas.Ticket,
+        about=ABOUT,
+        body=does.body,
+        headers=does.headers,
+        refuses=[409, 412],
+    )
     make(view)
 
 
 def _unchanged(session: Session, number: int, seen: str) -> None:
-    """Hold the caller to what they saw, where they said so. Raises Refused when it has changed since."""
+    """Hold the caller to what they saw, where they said so.
+
+    Raises Refused when it has changed since.
+    """
     if seen and not request.if_match.contains(str(presence.version(session, number))):
         raise Refused(412)
 

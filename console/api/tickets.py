@@ -39,10 +39,14 @@ class List(Paged):
     view = one_of(views.VIEWS, load_default="open")
     company = words(200, load_default="", metadata={"description": "How its name begins."})
     door = one_of(DOORS, load_default="")
-    owner = words(320, load_default="", metadata={"description": "A name or mail address, `me`, or `nobody`."})
+    owner = words(
+        320, load_default="", metadata={"description": "A name or mail address, `me`, or `nobody`."}
+    )
     stage = one_of(STAGES, load_default="")
     telemedicine = fields.Boolean(load_default=False)
-    q = words(200, load_default="", metadata={"description": "Words, looked for in all of a ticket."})
+    q = words(
+        200, load_default="", metadata={"description": "Words, looked for in all of a ticket."}
+    )
     sort = one_of(Sort, load_default="")
 
 
@@ -50,13 +54,17 @@ class Call(Strict):
     """A call written down."""
 
     company = words()
-    contacts = fields.List(fields.Email(), load_default=list, metadata={"description": "Mail addresses, caller first."})
+    contacts = fields.List(
+        fields.Email(), load_default=list, metadata={"description": "Mail addresses, caller first."}
+    )
     name = words(metadata={"description": "Of the caller."})
     phone = words(64)
     subject = words()
     text = words(100_000, 1, required=True)
     telemedicine = fields.Boolean()
-    take = fields.Boolean(load_default=False, metadata={"description": "It is yours; else it waits in the queue."})
+    take = fields.Boolean(
+        load_default=False, metadata={"description": "It is yours; else it waits in the queue."}
+    )
 
 
 class Once(Schema):
@@ -68,19 +76,34 @@ class Once(Schema):
 class Export(Strict):
     """What of the tickets leaves the house."""
 
-    text = fields.Boolean(load_default=False, metadata={"description": "Subject and text too: patient data."})
+    text = fields.Boolean(
+        load_default=False, metadata={"description": "Subject and text too: patient data."}
+    )
 
 
-@endpoint("GET", "/tickets", Right.READ, schemas.page_of(schemas.TicketShort), about=ABOUT, query=List, refuses=[422])
+@endpoint(
+    "GET",
+    "/tickets",
+    Right.READ,
+    schemas.page_of(schemas.TicketShort),
+    about=ABOUT,
+    query=List,
+    refuses=[422],
+)
 def tickets(told: paging.Data) -> Response:
     """The tickets of a view, filtered, in order, page by page."""
     asked = Asked(
-        view=told["view"], words=told["q"], sort=Sort(told["sort"]) if told["sort"] else None,
+        view=told["view"],
+        words=told["q"],
+        sort=Sort(told["sort"]) if told["sort"] else None,
         filters=Filters(
-            company=told["company"], door=told["door"], owner=_owner(db(), told["owner"]),
-            telemedicine=told["telemedicine"], stage=Stage(told["stage"]) if told["stage"] else None,
+            company=told["company"],
+            door=told["door"],
+            owner=_owner(db(), told["owner"]),
+            telemedicine=told["telemedicine"],
+            stage=Stage(told["stage"]) if told["stage"] else None,
         ),
-    )  # fmt: skip
+    )
     sort = asked.sort or views.VIEWS[asked.view].sort
     query = views.query(db(), asked, actor=staff().name, now=now())
     if told["cursor"]:
@@ -101,13 +124,28 @@ def ticket(number: int) -> Response:
 
 
 @endpoint(
-    "POST", "/tickets", Right.WORK, schemas.Ticket, about=ABOUT, body=Call, headers=Once, status=201, refuses=[409]
+    "POST",
+    "/tickets",
+    Right.WORK,
+    schemas.Ticket,
+    about=ABOUT,
+    body=Call,
+    headers=Once,
+    status=201,
+    refuses=[409],
 )
 def write_down(once: paging.Data, told: paging.Data) -> Response:
-    """Write a call down: a new ticket. 202 where it is stored and read later: do not send it again."""
+    """Write a call down: a new ticket.
+
+    202 where it is stored and read later: do not send it again.
+    """
     take, emails = told.pop("take"), told.pop("contacts")
     chosen = [Contact(email=e) for e in emails]
-    call = {"call_id": _call_id(once["key"]) if once["key"] else "", "created_by": staff().name, **told}
+    call = {
+        "call_id": _call_id(once["key"]) if once["key"] else "",
+        "created_by": staff().name,
+        **told,
+    }
     call["email"] = phone_call.first(emails)
     try:
         made, outcome = phone_call.opened(
@@ -118,7 +156,11 @@ def write_down(once: paging.Data, told: paging.Data) -> Response:
         answer.status_code = 202
         return answer
     if outcome is not Outcome.OPENED:  # other words under the same key: nothing is thrown away
-        raise Refused(409, f"This Idempotency-Key was another call's. What you sent now stands on its ticket, {made}.")
+        raise Refused(
+            409,
+            "This Idempotency-Key was another call's. What you sent now stands on its ticket,"
+            f" {made}.",
+        )
     answer = shown(made)
     answer.status_code = 201
     answer.headers["Location"] = f"/api/v1/tickets/{made}"
@@ -135,14 +177,23 @@ def export(told: paging.Data, view: str) -> Response:
     wanted = views.VIEWS[view].where(staff().name, now())
     count = db().scalar(select(func.count()).select_from(Ticket).where(*wanted))
     with house().store.transaction() as session:
-        exports.record(session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns)
+        exports.record(
+            session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns
+        )
     lines = exports.rows(house(), db(), view, columns, actor=staff().name)
     answer = Response(stream_with_context(exports.csv_bytes(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{view}.csv"'
     return answer
 
 
-@endpoint("GET", "/attachments/<int:number>", Right.READ, None, about=ABOUT, kind="application/octet-stream")
+@endpoint(
+    "GET",
+    "/attachments/<int:number>",
+    Right.READ,
+    None,
+    about=ABOUT,
+    kind="application/octet-stream",
+)
 def attachment(number: int) -> Response:
     """A file, as it came."""
     return files.download(number)
@@ -178,7 +229,10 @@ def _viewed(number: int) -> None:
     """Put on record who has read a ticket, once an hour (45 CFR 164.312(b))."""
     since = now() - VIEWED_EVERY
     lately = select(Audit.id).where(
-        Audit.ticket_id == number, Audit.action == "viewed", Audit.actor == staff().name, Audit.at > since
+        Audit.ticket_id == number,
+        Audit.action == "viewed",
+        Audit.actor == staff().name,
+        Audit.at > since,
     )
     if db().scalar(lately.limit(1)) is None:
         with house().store.transaction() as session:

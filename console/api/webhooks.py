@@ -34,14 +34,30 @@ class Again(Schema):
 @endpoint("GET", "/hooks", Right.ADMIN, schemas.page_of(schemas.Hook), about=ABOUT)
 def hooks() -> Response:
     """The webhooks, with what waits for each and what was given up."""
-    return jsonify({"items": [program_data.hook(h, counts) for h, counts in hooking.listed(db())], "next": None})
+    return jsonify(
+        {
+            "items": [program_data.hook(h, counts) for h, counts in hooking.listed(db())],
+            "next": None,
+        }
+    )
 
 
-@endpoint("POST", "/hooks", Right.ADMIN, schemas.HookMade, about=ABOUT, body=HookNew, status=201, refuses=[409])
+@endpoint(
+    "POST",
+    "/hooks",
+    Right.ADMIN,
+    schemas.HookMade,
+    about=ABOUT,
+    body=HookNew,
+    status=201,
+    refuses=[409],
+)
 def hook_new(told: Data) -> Response:
     """Register an address. The secret that signs is in this answer, and in no other."""
     with house().store.transaction() as session:
-        row, secret = hooking.add(house(), session, told["url"], told["events"], by=staff().name, now=now())
+        row, secret = hooking.add(
+            house(), session, told["url"], told["events"], by=staff().name, now=now()
+        )
         answer = jsonify({**program_data.hook(row, {}), "secret": secret})
     answer.status_code = 201
     return answer

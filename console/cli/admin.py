@@ -37,8 +37,8 @@ def migrate() -> None:
     \b
     Example:  intake migrate
 
-    Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it by itself; on
-    servers run it before the processes of a new version start.
+    Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it
+    by itself; on servers run it before the processes of a new version start.
     """
     from workflow.database.engine import migrate as bring
     from workflow.settings.settings import load
@@ -46,7 +46,9 @@ def migrate() -> None:
     settings = load()
     with bootstrap.locked(settings.home / "migrate.lock"):
         bring(settings.database)
-    click.echo("The database is up to date. Next: `intake up`, or the processes of the Procfile.", err=True)
+    click.echo(
+        "The database is up to date. Next: `intake up`, or the processes of the Procfile.", err=True
+    )
 
 
 @click.command()
@@ -83,11 +85,12 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
     \b
     Example:  intake ledger
 
-    received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door. Counted are
-    items: a mail is one, a workbook as many as it has messages (one until it has been read).
+    received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each
+    door. Counted are items: a mail is one, a workbook as many as it has messages (one until it has
+    been read).
 
-    For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank; `intake delivery ID`
-    says where they stand.
+    For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank;
+    `intake delivery ID` says where they stand.
 
     Exit code 1 if it does not add up.
     """
@@ -110,8 +113,9 @@ def backup(file: Path) -> None:
     \b
     Example:  intake backup /backups/intake-monday.tar
 
-    Works while everything runs. What customers sent is sealed in it, and the key that opens it is NOT in it: keep
-    secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try `intake restore` elsewhere.
+    Works while everything runs. What customers sent is sealed in it, and the key that opens it is
+    NOT in it: keep secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try
+    `intake restore` elsewhere.
     """
     from workflow.operations.backup import NO_SECRETS, BackupError, write
     from workflow.settings.settings import load
@@ -135,8 +139,8 @@ def restore(file: Path, *, force: bool) -> None:
     \b
     Example:  INTAKE_HOME=/srv/intake intake restore /backups/intake-monday.tar
 
-    Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes first. Put the key
-    file back too: without it nothing customers sent can be opened.
+    Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes
+    first. Put the key file back too: without it nothing customers sent can be opened.
     """
     from workflow.operations.backup import BackupError, read
     from workflow.settings.settings import load

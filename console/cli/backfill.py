@@ -14,32 +14,47 @@ if TYPE_CHECKING:
     from ingest.formstack.backfill import Backfill
 
 NOTHING_TO_PULL_WITH = (
-    "there is nothing to pull with: make an API token at Formstack, of a person who may read the forms, and set "
-    "INTAKE_FORMSTACK_TOKEN"
+    "there is nothing to pull with: make an API token at Formstack, of a person who may read the"
+    " forms, and set INTAKE_FORMSTACK_TOKEN"
 )
 DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Pull now, say what was found, and end.")
-@click.option("--since", type=click.DateTime(DATES), help="With --once: from here on, in INTAKE_TIME_ZONE.")
-@click.option("--form", "forms", multiple=True, metavar="ID", help="With --once: this form only; repeat for more.")
-@click.option("--forms", "listing", is_flag=True, help="List the account's forms, and which of them are pulled.")
+@click.option(
+    "--since", type=click.DateTime(DATES), help="With --once: from here on, in INTAKE_TIME_ZONE."
+)
+@click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    metavar="ID",
+    help="With --once: this form only; repeat for more.",
+)
+@click.option(
+    "--forms",
+    "listing",
+    is_flag=True,
+    help="List the account's forms, and which of them are pulled.",
+)
 def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], listing: bool) -> None:
     r"""Pull form submissions that no webhook brought.
 
-    From Formstack's API, with INTAKE_FORMSTACK_TOKEN; every INTAKE_BACKFILL_SECONDS until SIGTERM or Ctrl-C.
+    From Formstack's API, with INTAKE_FORMSTACK_TOKEN; every INTAKE_BACKFILL_SECONDS until SIGTERM
+    or Ctrl-C.
 
     \b
     Example:  intake backfill
               intake backfill --once --since 2026-03-01
               intake backfill --forms
 
-    Pulled are the forms of intake.toml ([form.ID]) and those the webhook has brought something from. What is here
-    already is looked at and left alone; what is new becomes a ticket like any other, with its notice.
+    Pulled are the forms of intake.toml ([form.ID]) and those the webhook has brought something
+    from. What is here already is looked at and left alone; what is new becomes a ticket like any
+    other, with its notice.
 
-    Without a token the process waits; --once then exits with 78. Exit code 75: not everything could be pulled just now,
-    try again. Next: `intake tickets`.
+    Without a token the process waits; --once then exits with 78. Exit code 75: not everything could
+    be pulled just now, try again. Next: `intake tickets`.
     """
     if not once and (since or forms):
         raise click.UsageError("--since and --form go with --once")
@@ -95,11 +110,17 @@ def _list() -> None:
         with Api(house.settings, house.clock, _rest) as api:
             pulled = set(Backfill(house, Intake(house).accept, api).forms())
             try:
-                rows = [(number, "pulled" if number in pulled else "–", name) for number, name in api.forms()]
+                rows = [
+                    (number, "pulled" if number in pulled else "–", name)
+                    for number, name in api.forms()
+                ]
             except ApiError as error:
                 raise Fault(error.words, UNUSABLE if error.lasting else TRY_AGAIN) from None
     terminal.screen().print(terminal.table(("form", "backfill", "name"), rows))
-    click.echo("To pull one that is not, write [form.ID] into intake.toml; `backfill = false` there switches one off.")
+    click.echo(
+        "To pull one that is not, write [form.ID] into intake.toml; `backfill = false` there"
+        " switches one off."
+    )
 
 
 def _insist_on_token(token: str) -> None:

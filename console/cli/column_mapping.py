@@ -1,4 +1,7 @@
-"""`intake map` and `intake profiles`: say once how the workbooks of a source are meant, and take it back."""
+"""`intake map` and `intake profiles`.
+
+Say once how the workbooks of a source are meant, and take it back.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,28 +42,76 @@ read now. What is shown may hold patient data; --json leaves the rows out. Undo:
 
 
 @click.command("map", help=HELP)
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--delivery", "number", type=int, metavar="ID", help="Instead of FILE: what a delivery brought.")
-@click.option("--column", "columns", multiple=True, metavar='"HEADING=FIELD"', help="What a column is; repeat.")
-@click.option("--default", "defaults", multiple=True, metavar="FIELD=VALUE", help="Used where a row says none; repeat.")
-@click.option("--date-order", type=click.Choice(ORDERS), help="How dates in text are meant.  [default: mdy]")
-@click.option("--time-zone", help="Where a time names none, as America/Chicago.  [default: the house's]")
-@click.option("--sheet", "wanted", default="", help="The sheet by its name; else the first that cannot be read.")
-@click.option("--heading-row", type=int, default=0, help="The row of the headings; else it is looked for.")
-@click.option("--save", "name", default="", metavar="NAME", help="Keep what is shown, and read the files that wait.")
+@click.argument(
+    "file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True)
+)
+@click.option(
+    "--delivery", "number", type=int, metavar="ID", help="Instead of FILE: what a delivery brought."
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar='"HEADING=FIELD"',
+    help="What a column is; repeat.",
+)
+@click.option(
+    "--default",
+    "defaults",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Used where a row says none; repeat.",
+)
+@click.option(
+    "--date-order", type=click.Choice(ORDERS), help="How dates in text are meant.  [default: mdy]"
+)
+@click.option(
+    "--time-zone", help="Where a time names none, as America/Chicago.  [default: the house's]"
+)
+@click.option(
+    "--sheet",
+    "wanted",
+    default="",
+    help="The sheet by its name; else the first that cannot be read.",
+)
+@click.option(
+    "--heading-row", type=int, default=0, help="The row of the headings; else it is looked for."
+)
+@click.option(
+    "--save",
+    "name",
+    default="",
+    metavar="NAME",
+    help="Keep what is shown, and read the files that wait.",
+)
 @bootstrap.as_json
 @bootstrap.acting
 def map_(  # noqa: PLR0913  # a command has the options it has
-    file: Path | None, number: int | None, *, columns: tuple[str, ...], defaults: tuple[str, ...], wanted: str,
-    heading_row: int, name: str, date_order: str | None, time_zone: str | None, json_wanted: bool, actor: str,
-) -> None:  # fmt: skip
-    """Show a sheet as it would be read with what was said, or keep that and read what waited for it."""
+    file: Path | None,
+    number: int | None,
+    *,
+    columns: tuple[str, ...],
+    defaults: tuple[str, ...],
+    wanted: str,
+    heading_row: int,
+    name: str,
+    date_order: str | None,
+    time_zone: str | None,
+    json_wanted: bool,
+    actor: str,
+) -> None:
+    """Show a sheet as it would be read with what was said.
+
+    Or keep that and read what waited for it.
+    """
     from console.presenters import column_mapping
     from ingest.column_mapping.propose import Said
     from ingest.processing.parser_pool import isolated
 
     if (file is None) == (number is None):
-        raise click.UsageError("which file? For example: intake map export.xlsx, or intake map --delivery 42")
+        raise click.UsageError(
+            "which file? For example: intake map export.xlsx, or intake map --delivery 42"
+        )
     said = Said(_pairs(columns), heading_row, _defaults(defaults), date_order, _zone(time_zone))
     with bootstrap.house() as house, isolated(house.settings):
         found = _sheets(house, _raw(house, file, number, actor), said)
@@ -69,7 +120,12 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     others = [sheet.name for sheet in found if sheet is not chosen]
     if json_wanted:
         terminal.json_object(
-            {**column_mapping.as_data(chosen), "other_sheets": others, "saved": name or None, "replayed": done}
+            {
+                **column_mapping.as_data(chosen),
+                "other_sheets": others,
+                "saved": name or None,
+                "replayed": done,
+            }
         )
         return
     column_mapping.told(chosen, others)
@@ -84,7 +140,9 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
     apart = [one.rpartition("=") for one in given]
     for one, (left, equals, _) in zip(given, apart, strict=True):
         if not (equals and left.strip()):
-            raise click.UsageError(f'--column "{one}": expected "HEADING=FIELD", as "Anliegen=body"')
+            raise click.UsageError(
+                f'--column "{one}": expected "HEADING=FIELD", as "Anliegen=body"'
+            )
     return {left.strip(): right.strip() for left, _, right in apart}
 
 
@@ -103,7 +161,9 @@ def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
             name = ""
         if name not in get_args(DefaultField) or not value.strip():
             may = ", ".join(get_args(DefaultField))
-            raise click.UsageError(f'--default "{one}": expected FIELD=VALUE, where FIELD is one of {may}')
+            raise click.UsageError(
+                f'--default "{one}": expected FIELD=VALUE, where FIELD is one of {may}'
+            )
         found.append((name, value.strip()))
     return tuple(found)
 
@@ -138,7 +198,10 @@ def _sheets(house: "House", raw: bytes, how: "Said") -> "list[Sheet]":
     except UnreadableError as error:
         raise Fault(str(error), errors.UNREADABLE) from None
     except LookupError as error:
-        said = f"{error.args[0]!r}: no such heading or row among the first of the file, or no such field"
+        said = (
+            f"{error.args[0]!r}: no such heading or row among the first of the file, or no such"
+            " field"
+        )
         raise click.UsageError(f"{said}; see `intake map --help`") from None
     if not found:
         raise Fault("no visible sheet of the file has anything in it", errors.UNREADABLE)
@@ -151,7 +214,9 @@ def _chosen(found: "list[Sheet]", wanted: str) -> "Sheet":
         return next((sheet for sheet in found if sheet.missing), found[0])
     chosen = next((sheet for sheet in found if sheet.name.casefold() == wanted.casefold()), None)
     if chosen is None:
-        raise click.UsageError(f"no sheet {wanted!r}: there are {', '.join(repr(sheet.name) for sheet in found)}")
+        raise click.UsageError(
+            f"no sheet {wanted!r}: there are {', '.join(repr(sheet.name) for sheet in found)}"
+        )
     return chosen
 
 
@@ -164,7 +229,9 @@ def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
 
     if sheet.missing:
         column_mapping.told(sheet, [])
-        raise Fault(f"not saved: no column is {' and none '.join(sheet.missing)}; say so with --column", 1)
+        raise Fault(
+            f"not saved: no column is {' and none '.join(sheet.missing)}; say so with --column", 1
+        )
     try:
         keep(house, sheet, name, by=actor)
     except TakenError as error:
@@ -178,7 +245,9 @@ def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
 @bootstrap.as_json
 @click.pass_context
 def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
-    r"""List the profiles by which workbooks are read: those saved with `intake map`, and those of intake.toml.
+    r"""List the profiles by which workbooks are read.
+
+    Those saved with `intake map`, and those of intake.toml.
 
     \b
     Example:  intake profiles
@@ -197,7 +266,9 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
     elif found:
         column_mapping.profiles(found)
     else:
-        click.echo("No profile yet: files are read by the headings we know. To make one: intake map FILE")
+        click.echo(
+            "No profile yet: files are read by the headings we know. To make one: intake map FILE"
+        )
 
 
 @profiles.command()
@@ -209,8 +280,9 @@ def forget(name: str, actor: str) -> None:
     \b
     Example:  intake profiles forget north
 
-    What was read by it stays as it is; the next file with its headings asks for a mapping again, or is read by the
-    headings that are known. To change one instead: `intake map FILE … --save NAME` replaces it.
+    What was read by it stays as it is; the next file with its headings asks for a mapping again, or
+    is read by the headings that are known. To change one instead: `intake map FILE … --save NAME`
+    replaces it.
     """
     from workflow.filing.column_profiles import forget as take_away
 
@@ -218,6 +290,10 @@ def forget(name: str, actor: str) -> None:
         with house.store.transaction() as session:
             found = take_away(session, name, by=actor, now=house.clock())
         if not found:
-            where = " It stands in intake.toml: take it out there." if name in house.settings.profile else ""
+            where = (
+                " It stands in intake.toml: take it out there."
+                if name in house.settings.profile
+                else ""
+            )
             raise Fault(f"no profile {name!r} was saved: see `intake profiles`.{where}", 1)
     click.echo(f"{name}: forgotten")

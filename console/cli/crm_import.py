@@ -1,4 +1,7 @@
-"""`intake import`: moving tickets, companies and contacts in from another system, a dry run unless told otherwise."""
+"""`intake import`.
+
+Moving tickets, companies and contacts in from another system, a dry run unless told otherwise.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
     from ingest.crm_import.run import Told, Wanted
 
 F = TypeVar("F", bound=Callable[..., object])
-MAP = 'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it as a detail.'
+MAP = (
+    'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it'
+    " as a detail."
+)
 
 
 @click.group("import")
@@ -36,7 +42,9 @@ def _importing(command: F) -> F:
     given = [
         click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
         click.option("--map", "columns", metavar='"COLUMN=PROPERTY"', multiple=True, help=MAP),
-        click.option("--apply", "wanted", is_flag=True, help="Do it. Without this it is a dry run."),
+        click.option(
+            "--apply", "wanted", is_flag=True, help="Do it. Without this it is a dry run."
+        ),
         bootstrap.acting,
         bootstrap.as_json,
     ]
@@ -46,9 +54,26 @@ def _importing(command: F) -> F:
 
 
 @import_.command("tickets")
-@click.option("--stage", "stages", metavar='"STATUS=STAGE"', multiple=True, help='As in "Waiting=4-In Progress".')
-@click.option("--owner", "owners", metavar='"OWNER=USER"', multiple=True, help='Their owner or its id, as in "81=Ann".')
-@click.option("--time-zone", metavar="ZONE", default="", help="Where a time names none. Default: INTAKE_TIME_ZONE.")
+@click.option(
+    "--stage",
+    "stages",
+    metavar='"STATUS=STAGE"',
+    multiple=True,
+    help='As in "Waiting=4-In Progress".',
+)
+@click.option(
+    "--owner",
+    "owners",
+    metavar='"OWNER=USER"',
+    multiple=True,
+    help='Their owner or its id, as in "81=Ann".',
+)
+@click.option(
+    "--time-zone",
+    metavar="ZONE",
+    default="",
+    help="Where a time names none. Default: INTAKE_TIME_ZONE.",
+)
 @_importing
 def tickets(
     *,
@@ -67,9 +92,10 @@ def tickets(
     Example:  intake import tickets hubspot.csv
               intake import tickets hubspot.csv --stage "Waiting on us=4-In Progress" --apply
 
-    Columns are known by label ("Ticket status") or internal name (hs_pipeline_stage); Record ID and a status have to
-    be there. Nobody is mailed. Deadlines of open tickets count from now, so that old ones do not all escalate at once.
-    Killed in the middle? The same command goes on where it stopped. Next: `intake import undo N` takes it back.
+    Columns are known by label ("Ticket status") or internal name (hs_pipeline_stage); Record ID and
+    a status have to be there. Nobody is mailed. Deadlines of open tickets count from now, so that
+    old ones do not all escalate at once. Killed in the middle? The same command goes on where it
+    stopped. Next: `intake import undo N` takes it back.
     """
     terms = _terms(stages, owners, time_zone)
     _import("tickets", file, columns, terms, wanted=wanted, actor=actor, json_wanted=json_wanted)
@@ -77,27 +103,32 @@ def tickets(
 
 @import_.command("companies")
 @_importing
-def companies(*, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool) -> None:
+def companies(
+    *, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool
+) -> None:
     r"""Put practices on record: name, number, mail domains, manager, consultant.
 
     \b
     Example:  intake import companies companies.csv --map "Account rep=manager" --apply
 
-    What is on record already gets what it lacks; nothing is overwritten. Managers are people on the desk: add them
-    first (`intake user add`).
+    What is on record already gets what it lacks; nothing is overwritten. Managers are people on the
+    desk: add them first (`intake user add`).
     """
     _import("companies", file, columns, None, wanted=wanted, actor=actor, json_wanted=json_wanted)
 
 
 @import_.command("contacts")
 @_importing
-def contacts(*, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool) -> None:
+def contacts(
+    *, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool
+) -> None:
     r"""Put customers' people on record: name, e-mail, phone, company.
 
     \b
     Example:  intake import contacts contacts.xlsx --apply
 
-    A contact is known by its address. What is on record already gets what it lacks; nothing is overwritten.
+    A contact is known by its address. What is on record already gets what it lacks; nothing is
+    overwritten.
     """
     _import("contacts", file, columns, None, wanted=wanted, actor=actor, json_wanted=json_wanted)
 
@@ -120,7 +151,9 @@ def list_(*, json_wanted: bool) -> None:
     elif found:
         imports_presenter.show_list(found)
     else:
-        click.echo("Nothing was imported yet. See what would come of a file: intake import tickets FILE")
+        click.echo(
+            "Nothing was imported yet. See what would come of a file: intake import tickets FILE"
+        )
 
 
 @import_.command("undo")
@@ -132,8 +165,8 @@ def undo(*, number: int, actor: str) -> None:
     \b
     Example:  intake import undo 3
 
-    Tickets on which anything has happened stay, and are named. Companies and contacts stay on record. The file may
-    then be imported again.
+    Tickets on which anything has happened stay, and are named. Companies and contacts stay on
+    record. The file may then be imported again.
     """
     from workflow.imports.undo import undo as take_back
 
@@ -141,7 +174,9 @@ def undo(*, number: int, actor: str) -> None:
         done = take_back(house, number, by=actor)
     click.echo(f"{done.withdrawn} tickets withdrawn.")
     if done.touched:
-        click.echo(f"Left, because something has happened to them since: {terminal.numbers(done.touched)}")
+        click.echo(
+            f"Left, because something has happened to them since: {terminal.numbers(done.touched)}"
+        )
 
 
 def _import(
@@ -159,7 +194,9 @@ def _import(
     from ingest.crm_import.run import Wanted
     from parsers.item import ParseError
 
-    asked = Wanted(kind=kind, raw=_raw(file), columns=_pairs(columns, "--map"), terms=terms or Terms())
+    asked = Wanted(
+        kind=kind, raw=_raw(file), columns=_pairs(columns, "--map"), terms=terms or Terms()
+    )
     try:
         told = _run(asked, apply=wanted, actor=actor)
     except ParseError as error:
@@ -174,7 +211,10 @@ def _import(
 def _run(asked: "Wanted", *, apply: bool, actor: str) -> "Told":
     from ingest.crm_import import run
 
-    with bootstrap.house() as house, terminal.progress(f"importing {asked.kind}" if apply else "dry run") as step:
+    with (
+        bootstrap.house() as house,
+        terminal.progress(f"importing {asked.kind}" if apply else "dry run") as step,
+    ):
         if apply:
             return run.apply(house, asked, by=actor, step=step)
         return run.plan(house, asked, step=step)
@@ -185,12 +225,17 @@ def _raw(file: Path) -> bytes:
 
     limit = load().workbook_limit
     if file.stat().st_size > limit:
-        raise Fault(f"{file} is larger than INTAKE_WORKBOOK_LIMIT ({limit} bytes): export it in parts", UNREADABLE)
+        raise Fault(
+            f"{file} is larger than INTAKE_WORKBOOK_LIMIT ({limit} bytes): export it in parts",
+            UNREADABLE,
+        )
     return file.read_bytes()
 
 
 def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = [one.rpartition("=") for one in given]  # a heading of theirs may hold one, a word of ours does not
+    pairs = [
+        one.rpartition("=") for one in given
+    ]  # a heading of theirs may hold one, a word of ours does not
     if wrong := [one for one, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
         raise click.UsageError(f"{option} {wrong[0]}: expected THEIRS=OURS")
     return {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
@@ -206,11 +251,17 @@ def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> 
     by_label = {folded(s): s for s in Stage}
     said = {folded(theirs): folded(ours) for theirs, ours in _pairs(stages, "--stage").items()}
     if wrong := [ours for ours in said.values() if ours not in by_label]:
-        raise click.UsageError(f"--stage: there is no stage {wrong[0]}: there are {', '.join(Stage)}")
+        raise click.UsageError(
+            f"--stage: there is no stage {wrong[0]}: there are {', '.join(Stage)}"
+        )
     name = time_zone or load().time_zone
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise click.UsageError(f"--time-zone: there is no time zone {name}, as in America/New_York") from None
+        raise click.UsageError(
+            f"--time-zone: there is no time zone {name}, as in America/New_York"
+        ) from None
     people = {folded(theirs): ours for theirs, ours in _pairs(owners, "--owner").items()}
-    return Terms(stages={theirs: by_label[ours] for theirs, ours in said.items()}, owners=people, zone=zone)
+    return Terms(
+        stages={theirs: by_label[ours] for theirs, ours in said.items()}, owners=people, zone=zone
+    )

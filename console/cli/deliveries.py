@@ -24,9 +24,17 @@ STATES = ("pending", "processed", "failed", "dismissed")
 @click.option(
     "--sender",
     default=None,
-    help="Envelope sender of a mail, as the mail server knows it; empty or MAILER-DAEMON where it has none.",
+    help=(
+        "Envelope sender of a mail, as the mail server knows it; empty or MAILER-DAEMON where it"
+        " has none."
+    ),
 )
-@click.option("--recipient", "recipients", multiple=True, help="Envelope recipient of a mail; repeat for more.")
+@click.option(
+    "--recipient",
+    "recipients",
+    multiple=True,
+    help="Envelope recipient of a mail; repeat for more.",
+)
 def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str, ...]) -> None:
     r"""Store a file as the listeners do (for MTA pipes, backfill).
 
@@ -37,33 +45,41 @@ def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str
               intake deliver secure-message "Kareo export.xlsx"
     Postfix:  argv=/srv/intake/.venv/bin/intake deliver mail - --sender ${sender} --recipient ${recipient}
 
-    Exit code 0: stored for good. 75: not stored, try again; a mail server then keeps the mail and does.
-    The same bytes twice are one delivery. Next: `intake deliveries`.
+    Exit code 0: stored for good. 75: not stored, try again; a mail server then keeps the mail and
+    does. The same bytes twice are one delivery. Next: `intake deliveries`.
     """
     try:
         with bootstrap.house() as house:
             number = _store(house, kind, file.read(), sender, recipients)
-    except Exception as error:  # noqa: BLE001  # any other exit code makes a mail server bounce a customer's mail
+    # any other exit code makes a mail server bounce a customer's mail
+    except Exception as error:  # noqa: BLE001
         told = errors.told(error)
         words = told.message if told else f"not stored, an error of ours ({type(error).__name__})"
         raise Fault(words, errors.TRY_AGAIN) from None
     click.echo(number)
 
 
-def _store(house: "House", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]) -> int:
+def _store(
+    house: "House", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]
+) -> int:
     from ingest.intake import Arrival, Intake, Transport
     from parsers.item import Format
 
     envelope: dict[str, object] = {"rcpt_to": list(recipients)} if recipients else {}
     if sender is not None:  # Postfix names the null sender MAILER-DAEMON (pipe(8), null_sender)
         envelope["mail_from"] = "" if sender in {"<>", "MAILER-DAEMON"} else sender
-    return Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format(kind), raw=raw, envelope=envelope))
+    return Intake(house).accept(
+        Arrival(transport=Transport.PIPE, format=Format(kind), raw=raw, envelope=envelope)
+    )
 
 
 @click.command()
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @click.option(
-    "--limit", default=100, show_default=True, help="At most so many, the newest (failed: oldest); 0 for all."
+    "--limit",
+    default=100,
+    show_default=True,
+    help="At most so many, the newest (failed: oldest); 0 for all.",
 )
 @bootstrap.as_json
 def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
@@ -72,9 +88,10 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     \b
     Example:  intake deliveries --state failed
 
-    Failed ones never disappear by themselves, nor do those of which rows were rejected: they are listed oldest first,
-    with the reason, and from INTAKE_FAILED_ALARM_HOURS on they are an alarm. Next: `intake delivery ID` to look at
-    one, `intake replay ID` once the reader or the file is mended, or `intake dismiss ID --reason "…"`.
+    Failed ones never disappear by themselves, nor do those of which rows were rejected: they are
+    listed oldest first, with the reason, and from INTAKE_FAILED_ALARM_HOURS on they are an alarm.
+    Next: `intake delivery ID` to look at one, `intake replay ID` once the reader or the file is
+    mended, or `intake dismiss ID --reason "…"`.
     """
     from console.presenters.deliveries import counted, listed
 
@@ -86,18 +103,34 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     elif found:
         terminal.deliveries(found)
         if more:
-            click.echo(f"… and {more} more, {'newer' if state == 'failed' else 'older'}: --limit 0 shows all")
+            click.echo(
+                f"… and {more} more, {'newer' if state == 'failed' else 'older'}: --limit 0"
+                " shows all"
+            )
     else:
-        click.echo(f"No delivery is {state}." if state else "Nothing has come in yet. Send one of each: intake demo")
+        click.echo(
+            f"No delivery is {state}."
+            if state
+            else "Nothing has come in yet. Send one of each: intake demo"
+        )
 
 
 @click.command()
 @click.argument("number", metavar="ID", type=int)
-@click.option("--raw", is_flag=True, help="Write the original bytes, as they came, and nothing else.")
-@click.option("--rejected", metavar="FILE", type=NEW_FILE, help="Write its rejected rows into an Excel file, to mend.")
+@click.option(
+    "--raw", is_flag=True, help="Write the original bytes, as they came, and nothing else."
+)
+@click.option(
+    "--rejected",
+    metavar="FILE",
+    type=NEW_FILE,
+    help="Write its rejected rows into an Excel file, to mend.",
+)
 @bootstrap.as_json
 @bootstrap.acting
-def delivery(number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str) -> None:
+def delivery(
+    number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str
+) -> None:
     r"""Show one delivery: how it came, how often, and what has become of each item.
 
     \b
@@ -141,7 +174,9 @@ def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> by
     except UnreadableError as error:
         raise Fault(f"delivery {number}: {error}", 1) from None
     with house.store.transaction() as session:
-        audit.record(session, "original read", by=actor, cause=cause, now=house.clock(), delivery=number)
+        audit.record(
+            session, "original read", by=actor, cause=cause, now=house.clock(), delivery=number
+        )
     return raw
 
 
@@ -165,14 +200,18 @@ def _write_rejected(house: "House", number: int, file: Path, actor: str) -> None
 
 def _write(raw: bytes) -> None:
     if sys.stdout.isatty():  # what a stranger sent must not drive the terminal
-        click.echo(terminal.visible(raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs()))
+        click.echo(
+            terminal.visible(raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs())
+        )
     else:
         click.echo(raw, nl=False)
 
 
 @click.command()
 @click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
-@click.option("--reason", required=True, help="Why nothing is to come of it, for the record; no patient data.")
+@click.option(
+    "--reason", required=True, help="Why nothing is to come of it, for the record; no patient data."
+)
 @bootstrap.acting
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
     r"""Say that nothing is to come of failed deliveries, or of rejected rows.
@@ -183,12 +222,16 @@ def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"
               intake dismiss 42 43 44 --reason "a scanner's test forms"
 
-    Of a delivery of which only some rows were rejected, these are dismissed; what was read stays. All deliveries named,
-    or none: if nothing of one failed, nothing is changed.
+    Of a delivery of which only some rows were rejected, these are dismissed; what was read stays.
+    All deliveries named, or none: if nothing of one failed, nothing is changed.
     """
     from ingest.replay.retry import dismiss as end
 
     with bootstrap.house() as house:
         rows = end(house, numbers, reason, by=actor)
     for number in numbers:
-        click.echo(f"{number}: {rows[number]} rejected rows dismissed" if rows[number] else f"{number}: dismissed")
+        click.echo(
+            f"{number}: {rows[number]} rejected rows dismissed"
+            if rows[number]
+            else f"{number}: dismissed"
+        )

@@ -16,21 +16,28 @@ from console.presenters import terminal
 @click.argument("view", type=click.Choice(VIEWS))
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
-    "--columns", metavar="NAME,…", default="", help='Only these, in this order, as in "Record ID,Ticket status".'
+    "--columns",
+    metavar="NAME,…",
+    default="",
+    help='Only these, in this order, as in "Record ID,Ticket status".',
 )
-@click.option("--with-text", is_flag=True, help="With subject and text: they may hold patient data.")
+@click.option(
+    "--with-text", is_flag=True, help="With subject and text: they may hold patient data."
+)
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @bootstrap.acting
-def export(*, view: str, file: Path, columns: str, with_text: bool, force: bool, actor: str) -> None:
+def export(
+    *, view: str, file: Path, columns: str, with_text: bool, force: bool, actor: str
+) -> None:
     r"""Write the tickets of VIEW to FILE, .csv or .xlsx.
 
     \b
     Example:  intake export open open.xlsx
               intake export completed done.csv --columns "Ticket number,Associated Company,Close date"
 
-    Times are ISO 8601 in UTC. No cell is taken for a formula: in CSV an apostrophe stands before what starts with
-    = + - @. Subject and text are left out unless asked for. Every export stands in the audit trail. What leaves this
-    way can be moved in again: `intake import tickets FILE`.
+    Times are ISO 8601 in UTC. No cell is taken for a formula: in CSV an apostrophe stands before
+    what starts with = + - @. Subject and text are left out unless asked for. Every export stands in
+    the audit trail. What leaves this way can be moved in again: `intake import tickets FILE`.
     """
     from console import exports
 
@@ -38,13 +45,18 @@ def export(*, view: str, file: Path, columns: str, with_text: bool, force: bool,
         raise click.UsageError(f"{file}: give it the ending .csv or .xlsx")
     if file.exists() and not force:
         raise Fault(f"{file} is there already: --force overwrites it", 1)
-    names = exports.chosen([n.strip() for n in columns.split(",") if n.strip()], with_text=with_text)
+    names = exports.chosen(
+        [n.strip() for n in columns.split(",") if n.strip()], with_text=with_text
+    )
     count = _write(view, file, names, actor)
     click.echo(f"{file}: {count} tickets.")
 
 
 def _write(view: str, file: Path, names: list[str], actor: str) -> int:
-    """Write beside FILE, record it, then put it in its place: nothing leaves that the audit does not know."""
+    """Write beside FILE, record it, then put it in its place.
+
+    Nothing leaves that the audit does not know.
+    """
     from console import exports
 
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
@@ -57,7 +69,13 @@ def _write(view: str, file: Path, names: list[str], actor: str) -> int:
                 exports.WRITERS[file.suffix.casefold()](part, counted.through(lines, step))
             with house.store.transaction() as session:
                 exports.record(
-                    session, view, counted.tickets, by=actor, cause="intake export", now=house.clock(), columns=names
+                    session,
+                    view,
+                    counted.tickets,
+                    by=actor,
+                    cause="intake export",
+                    now=house.clock(),
+                    columns=names,
                 )
         part.replace(file)
     finally:
@@ -71,7 +89,9 @@ class _Counted:
     def __init__(self) -> None:
         self.tickets = -1
 
-    def through(self, lines: Iterator[list[str]], step: Callable[[int, int], None]) -> Iterator[Sequence[str]]:
+    def through(
+        self, lines: Iterator[list[str]], step: Callable[[int, int], None]
+    ) -> Iterator[Sequence[str]]:
         """Hand on every row."""
         for line in lines:
             self.tickets += 1

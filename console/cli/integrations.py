@@ -20,8 +20,17 @@ def token() -> None:
 
 @token.command("add")
 @click.argument("name")
-@click.option("--for", "person", metavar="USER", required=True, help="Whose rights and whose name it has.")
-@click.option("--scope", "scopes", type=click.Choice(RIGHTS), multiple=True, required=True, help="Repeat for more.")
+@click.option(
+    "--for", "person", metavar="USER", required=True, help="Whose rights and whose name it has."
+)
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(RIGHTS),
+    multiple=True,
+    required=True,
+    help="Repeat for more.",
+)
 @bootstrap.acting
 def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> None:
     r"""Make a token for the program NAME, and print it: it is not shown again.
@@ -29,7 +38,8 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
     \b
     Example:  intake token add "phone system" --for "Ann Lee" --scope read --scope work
 
-    It may do no more than its person at the time of each call, and ends with them. Next: docs/api.md.
+    It may do no more than its person at the time of each call, and ends with them. Next:
+    docs/api.md.
     """
     from workflow.accounts import api_tokens
     from workflow.tickets.desk import owner_or_missing
@@ -57,10 +67,18 @@ def token_list(*, json_wanted: bool) -> None:
     if json_wanted:
         terminal.json_object(found)
     elif found:
-        lines = ((t["id"], t["name"], t["person"], " ".join(t["scopes"]), when(t["used_at"])) for t in found)
-        terminal.screen().print(terminal.table(("id", "program", "person", "scopes", "used"), lines))
+        lines = (
+            (t["id"], t["name"], t["person"], " ".join(t["scopes"]), when(t["used_at"]))
+            for t in found
+        )
+        terminal.screen().print(
+            terminal.table(("id", "program", "person", "scopes", "used"), lines)
+        )
     else:
-        click.echo('No program has a token. Make one: intake token add "phone system" --for "Ann Lee" --scope read')
+        click.echo(
+            'No program has a token. Make one: intake token add "phone system" --for "Ann Lee"'
+            " --scope read"
+        )
 
 
 @token.command("revoke")
@@ -91,7 +109,9 @@ def hook() -> None:
 
 @hook.command("add")
 @click.argument("url")
-@click.option("--event", "events", multiple=True, help="What to tell; repeat for more. Default: everything.")
+@click.option(
+    "--event", "events", multiple=True, help="What to tell; repeat for more. Default: everything."
+)
 @bootstrap.acting
 def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
     r"""Tell URL from now on, and print the secret that signs: it is not shown again.
@@ -105,7 +125,9 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
     from workflow.webhooks import deliver
 
     with bootstrap.house() as house, house.store.transaction() as session:
-        made, secret = deliver.add(house, session, url, events or list(Event), by=actor, now=house.clock())
+        made, secret = deliver.add(
+            house, session, url, events or list(Event), by=actor, now=house.clock()
+        )
     click.echo(f"{url} is webhook {made.id}. Its secret:", err=True)
     click.echo(secret)
 
@@ -127,8 +149,13 @@ def hook_list(*, json_wanted: bool) -> None:
     if json_wanted:
         terminal.json_object(found)
     elif found:
-        lines = ((h["id"], h["url"], h["waiting"], h["given_up"], when(h["told_at"]), h["fault"]) for h in found)
-        terminal.screen().print(terminal.table(("id", "address", "waiting", "given up", "last yes", "fault"), lines))
+        lines = (
+            (h["id"], h["url"], h["waiting"], h["given_up"], when(h["told_at"]), h["fault"])
+            for h in found
+        )
+        terminal.screen().print(
+            terminal.table(("id", "address", "waiting", "given up", "last yes", "fault"), lines)
+        )
     else:
         click.echo("No webhook is registered. Add one: intake hook add https://crm.example/intake")
 

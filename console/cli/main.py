@@ -57,7 +57,10 @@ PLACES = {name: place for section in SECTIONS.values() for name, place in sectio
 
 
 def verbatim(command: click.Command) -> click.Command:
-    r"""Have click keep the lines of examples: docstrings say `\b` in two characters, click wants the one."""
+    r"""Have click keep the lines of examples.
+
+    Docstrings say `\b` in two characters, click wants the one.
+    """
     command.help = (command.help or "").replace("\\b", "\b")
     for sub in command.commands.values() if isinstance(command, click.Group) else ():
         verbatim(sub)
@@ -65,7 +68,10 @@ def verbatim(command: click.Command) -> click.Command:
 
 
 class Intake(click.Group):
-    """Commands are imported when they are called for, and what goes wrong in them is told in one line."""
+    """Commands are imported when they are called for.
+
+    And what goes wrong in them is told in one line.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, in the order of the sections."""
@@ -85,7 +91,9 @@ class Intake(click.Group):
         """List the commands by section."""
         for section, names in SECTIONS.items():
             found = [
-                (name, command.get_short_help_str(90)) for name in names if (command := self.get_command(ctx, name))
+                (name, command.get_short_help_str(90))
+                for name in names
+                if (command := self.get_command(ctx, name))
             ]
             with formatter.section(section):
                 formatter.write_dl(found)
@@ -114,10 +122,17 @@ Every command has a --help with an example.
 """
 
 
-@click.group(cls=Intake, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Intake,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="support-intake", prog_name="intake")
 def cli() -> None:
-    """The group; its help is above, where click sees the control character that keeps lines as they are."""
+    """The group; its help is above.
+
+    Where click sees the control character that keeps lines as they are.
+    """
 
 
 def main() -> None:

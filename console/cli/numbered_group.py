@@ -23,7 +23,11 @@ class Numbered(click.Group):
         if first.isascii() and first.isdigit():
             ctx.obj, ctx.info_name = int(first), f"{ctx.info_name} {first}"
             args = self._with_command(args[1:])
-        elif first in self.commands and first not in self.unnumbered and args[1:2] not in ([h] for h in HELP):
+        elif (
+            first in self.commands
+            and first not in self.unnumbered
+            and args[1:2] not in ([h] for h in HELP)
+        ):
             ctx.fail(f"which one? For example: intake {ctx.info_name} 12 {first}")
         return super().parse_args(ctx, args)
 

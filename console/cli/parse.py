@@ -21,11 +21,19 @@ Line = dict[str, object]
 
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+)
 @click.option("--html", is_flag=True, help="With reply: the files are HTML, not text.")
 @bootstrap.as_json
 @click.pass_context
-def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool) -> None:
+def parse(
+    ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool
+) -> None:
     r"""Show what the parsers make of files; stores nothing.
 
     \b
@@ -33,10 +41,11 @@ def parse(ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool,
               intake parse secure-message export.xlsx
               intake parse reply --html body.html --json
 
-    With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a file, or a row of
-    one, could not be read; its line has `error`. Workbooks are read by the profiles there are (`intake profiles`).
-    What is no request in a workbook (headings, titles, footers, blank rows) is counted on standard error.
-    Next: `intake deliver` puts a file through the door.
+    With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a
+    file, or a row of one, could not be read; its line has `error`. Workbooks are read by the
+    profiles there are (`intake profiles`). What is no request in a workbook (headings, titles,
+    footers, blank rows) is counted on standard error. Next: `intake deliver` puts a file through
+    the door.
     """
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
@@ -57,7 +66,10 @@ Reader = Callable[[str, bytes], Iterator[Line]]
 
 
 def _lines(file: Path, reader: Reader) -> Iterator[Line]:
-    """The lines of a file as it is read, or the one that says why not. One bad file never stops the others."""
+    """The lines of a file as it is read, or the one that says why not.
+
+    One bad file never stops the others.
+    """
     from console.cli.parse_output import error_line
     from parsers.item import ParseError
 
@@ -67,7 +79,8 @@ def _lines(file: Path, reader: Reader) -> Iterator[Line]:
         yield error_line(str(file), str(error))
     except OSError as error:
         yield error_line(str(file), error.strerror or type(error).__name__)
-    except Exception as error:  # noqa: BLE001  # a bug of the parser must cost the one file, and be seen
+    # a bug of the parser must cost the one file, and be seen
+    except Exception as error:  # noqa: BLE001
         yield error_line(str(file), f"an error of ours ({type(error).__name__}): please report it")
 
 
@@ -82,7 +95,11 @@ def _item_reader(kind: str) -> Reader:
     def reader(file: str, raw: bytes) -> Iterator[Line]:
         stream = parsers.stream(Format(kind), raw, told)
         for one in stream:
-            yield parse_output.rejected_line(file, one) if isinstance(one, RejectedRow) else as_line(file, one)
+            yield (
+                parse_output.rejected_line(file, one)
+                if isinstance(one, RejectedRow)
+                else as_line(file, one)
+            )
         _report_sheets(file, parsers.sheets_read(stream))
 
     return reader
@@ -97,11 +114,16 @@ def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
         from workflow.filing.sheet_counts import in_words
 
         for one in counts:
-            click.echo(terminal.visible(f"{file}, {one.sheet or 'the table'}: {in_words(one)}"), err=True)
+            click.echo(
+                terminal.visible(f"{file}, {one.sheet or 'the table'}: {in_words(one)}"), err=True
+            )
 
 
 def _options(form: "Format") -> "Options":
-    """What the house says of its workbooks, as far as it can be had: this command needs no house and makes none."""
+    """What the house says of its workbooks, as far as it can be had.
+
+    This command needs no house and makes none.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -117,7 +139,9 @@ def _options(form: "Format") -> "Options":
     except SettingsError:
         return PLAIN
     url = make_url(settings.database)
-    if not url.drivername.startswith("sqlite") or Path(url.database or "").is_file():  # asking SQLite makes a file
+    if (
+        not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
+    ):  # asking SQLite makes a file
         with suppress(SQLAlchemyError, errors.Fault, OSError), bootstrap.house() as house:
             return options(house, form)
     return of_settings(settings)
@@ -128,13 +152,17 @@ def _reply_reader(*, html: bool) -> Reader:
     from parsers.mail.replies import extract
 
     newest = extract.newest_html if html else extract.newest
-    return lambda file, raw: iter([parse_output.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))])
+    return lambda file, raw: iter(
+        [parse_output.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
+    )
 
 
 def _readable(line: Line) -> None:
     """Print an item for a person: what is there, a line a field, the text last."""
     if line.get("error"):
-        where = f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""
+        where = (
+            f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""
+        )
         click.echo(terminal.visible(f"{line['file']}{where}: {line['error']}"), err=True)
         return
     out = terminal.screen()

@@ -4,7 +4,10 @@ from parsers.item import Address, Attachment, Bounce, InboundItem, RejectedRow
 
 
 def mail_line(file: str, item: InboundItem) -> dict[str, object]:
-    """Keys of one mail, in the order of the contract; `date` is ISO 8601 or None, `error` is None."""
+    """Keys of one mail, in the order of the contract.
+
+    `date` is ISO 8601 or None, `error` is None.
+    """
     return {
         "file": file,
         "from_name": item.sender.name,
@@ -84,7 +87,12 @@ def _date(item: InboundItem) -> str | None:
 def _bounce(bounce: Bounce | None) -> dict[str, object] | None:
     if bounce is None:
         return None
-    return {"action": bounce.action, "status": bounce.status, "failed": list(bounce.failed), "reason": bounce.reason}
+    return {
+        "action": bounce.action,
+        "status": bounce.status,
+        "failed": list(bounce.failed),
+        "reason": bounce.reason,
+    }
 
 
 def _attachment(attachment: Attachment) -> dict[str, object]:

@@ -22,7 +22,9 @@ def user() -> None:
 @user.command("add")
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What they may do.")
-@click.option("--email", default="", help="Where mail reaches them; mail from it may join any ticket.")
+@click.option(
+    "--email", default="", help="Where mail reaches them; mail from it may join any ticket."
+)
 @bootstrap.acting
 def user_add(name: str, role: str, email: str, actor: str) -> None:
     r"""Put NAME on the desk, or change the role and address of who is on it.
@@ -30,7 +32,8 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
 
-    Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign "Ann Lee"`.
+    Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign
+    "Ann Lee"`.
     """
     from workflow.accounts import accounts
     from workflow.customers import directory
@@ -41,9 +44,14 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
         if person is None:
             person, token = accounts.add(session, name, email, Role(role), by=actor, now=now)
         else:
-            accounts.change(session, person.id, Role(role), email or person.email, by=actor, now=now)
+            accounts.change(
+                session, person.id, Role(role), email or person.email, by=actor, now=now
+            )
             person, token = accounts.link(session, person.id, by=actor, now=now)
-    click.echo(f"{person.name} is on the desk as {role}. To sign in: {house.settings.public_url}/join/{token}")
+    click.echo(
+        f"{person.name} is on the desk as {role}. To sign in:"
+        f" {house.settings.public_url}/join/{token}"
+    )
 
 
 @user.command("link")
@@ -86,7 +94,9 @@ def user_list(*, json_wanted: bool) -> None:
         terminal.json_object(found)
     elif found:
         terminal.screen().print(
-            terminal.table(("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found))
+            terminal.table(
+                ("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found)
+            )
         )
     else:
         click.echo('Nobody is on the desk yet. Add someone: intake user add "Ann Lee" --role agent')
@@ -105,17 +115,25 @@ def company() -> None:
 @company.command("add")
 @click.argument("name")
 @click.option("--number", default="", help="The practice's number in Kareo.")
-@click.option("--domain", "domains", multiple=True, help="A mail domain whose senders belong to it; repeat for more.")
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    help="A mail domain whose senders belong to it; repeat for more.",
+)
 @click.option("--manager", default="", metavar="USER", help="Who gets its escalated tickets.")
 @click.option("--consultant", default="", metavar="USER", help="Its operations consultant.")
 @bootstrap.acting
-def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str) -> None:
+def company_add(
+    name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str
+) -> None:
     r"""Put the practice NAME on record, or add to what is on record of it.
 
     \b
     Example:  intake company add "Acme Clinic" --number 4711 --domain acme.test --manager "Max Berg"
 
-    USERs are people on the desk: `intake user add`. A ticket not resolved in 3 days escalates to the manager.
+    USERs are people on the desk: `intake user add`. A ticket not resolved in 3 days escalates to
+    the manager.
     """
     from workflow.customers import directory, records
     from workflow.tickets.desk import owner_or_missing
@@ -127,8 +145,16 @@ def company_add(name: str, number: str, domains: tuple[str, ...], manager: str, 
             name=found.name if found else name,
             number=number or (found.number if found else "") or "",
             domains=[*known, *domains],
-            manager=owner_or_missing(session, manager) if manager else (found.manager if found else None),
-            consultant=owner_or_missing(session, consultant) if consultant else (found.consultant if found else None),
+            manager=(
+                owner_or_missing(session, manager)
+                if manager
+                else (found.manager if found else None)
+            ),
+            consultant=(
+                owner_or_missing(session, consultant)
+                if consultant
+                else (found.consultant if found else None)
+            ),
         )
         records.keep_company(session, found, says, by=actor, now=house.clock())
     click.echo(f"{name} is on record.")
@@ -148,7 +174,11 @@ def company_list(*, json_wanted: bool) -> None:
     from console.presenters import customers
     from workflow.models.core import Company
 
-    people = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
+    people = (
+        joinedload(Company.manager),
+        joinedload(Company.consultant),
+        selectinload(Company.domains),
+    )
     with bootstrap.house() as house, house.store.reading() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
         found = [customers.company(c) for c in rows]
@@ -159,4 +189,7 @@ def company_list(*, json_wanted: bool) -> None:
         lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in found)
         terminal.screen().print(terminal.table(columns, lines))
     else:
-        click.echo('No practice is on record yet. Add one: intake company add "Acme Clinic" --domain acme.test')
+        click.echo(
+            'No practice is on record yet. Add one: intake company add "Acme Clinic" --domain'
+            " acme.test"
+        )

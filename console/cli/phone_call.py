@@ -21,14 +21,20 @@ PATIENCE = 10.0  # seconds for a worker that was faster to read it
 
 
 def write_down(
-    house: House, *, actor: str, contacts: tuple[str, ...] = (), chosen: Sequence[phone_call.Contact] = (),
-    call_id: str = "", **told: str | bool,
-) -> int:  # fmt: skip
+    house: House,
+    *,
+    actor: str,
+    contacts: tuple[str, ...] = (),
+    chosen: Sequence[phone_call.Contact] = (),
+    call_id: str = "",
+    **told: str | bool,
+) -> int:
     """Put a call through the one door, read it at once, and give the number of its ticket.
 
-    `contacts` are addresses, the caller's first; `chosen` come with their boxes. The same `call_id` is the same call,
-    however often it is sent. `told` are the fields of `parsers.phone_call.compose`; with its `name` and `email` it says
-    who called. Raises Fault when the call cannot be read.
+    `contacts` are addresses, the caller's first; `chosen` come with their boxes. The same `call_id`
+    is the same call, however often it is sent. `told` are the fields of
+    `parsers.phone_call.compose`; with its `name` and `email` it says who called. Raises Fault when
+    the call cannot be read.
     """
     emails = [e for one in contacts for e in one.replace(",", " ").split()]
     for email in emails:
@@ -41,10 +47,16 @@ def write_down(
     return number
 
 
-def put_in(house: House, owner: str, contacts: Sequence[phone_call.Contact], **told: str | bool) -> int:
-    """Put a call through the one door and read it at once; the number of its delivery. `owner` "": the queue."""
+def put_in(
+    house: House, owner: str, contacts: Sequence[phone_call.Contact], **told: str | bool
+) -> int:
+    """Put a call through the one door and read it at once; the number of its delivery.
+
+    `owner` "": the queue.
+    """
     call_id = told.pop("call_id", "") or uuid4().hex
-    raw = phone_call.compose(call_id=str(call_id), contacts=contacts, **told)  # type: ignore[arg-type]  # text for text
+    # text for text
+    raw = phone_call.compose(call_id=str(call_id), contacts=contacts, **told)  # type: ignore[arg-type]
     envelope: dict[str, object] = {"owner": owner} if owner else {}
     arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
     delivery = Intake(house).accept(arrival)
@@ -53,18 +65,28 @@ def put_in(house: House, owner: str, contacts: Sequence[phone_call.Contact], **t
 
 
 def first(emails: Sequence[str]) -> str:
-    """Return the caller's address: the first of the addresses that were named; "" where none was."""
+    """Return the caller's address: the first of the addresses that were named.
+
+    "" where none was.
+    """
     return emails[0] if emails else ""
 
 
 def opened(house: House, delivery: int) -> tuple[int, Outcome]:
-    """The ticket of a call, and whether it was opened by it. Raises Fault when there is none yet."""
+    """The ticket of a call, and whether it was opened by it.
+
+    Raises Fault when there is none yet.
+    """
     with house.store.reading() as session:
         filed = select(Filing.ticket_id, Filing.outcome).where(Filing.delivery_id == delivery)
         row = session.execute(filed.where(Filing.ticket_id.is_not(None))).first()
         reason = session.get_one(Delivery, delivery).reason
     if row is None:
-        raise Fault(f"the call is stored as delivery {delivery} but is no ticket yet: {reason or 'it waits'}", 1)
+        raise Fault(
+            f"the call is stored as delivery {delivery} but is no ticket yet:"
+            f" {reason or 'it waits'}",
+            1,
+        )
     return row.ticket_id, row.outcome
 
 
@@ -74,5 +96,8 @@ def _owner(house: House, actor: str) -> str:
     with house.store.reading() as session:
         person = directory.staff_named(session, actor)
     if person is None:
-        click.echo(f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.", err=True)
+        click.echo(
+            f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.",
+            err=True,
+        )
     return person.name if person else ""

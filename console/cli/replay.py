@@ -1,4 +1,7 @@
-"""intake replay: failed deliveries are read again, past ones shown as they would be read today, then changed."""
+"""`intake replay`: read failed deliveries again, compare past ones.
+
+Past ones are shown as they would be read today, then changed.
+"""
 
 import sys
 from contextlib import nullcontext
@@ -34,7 +37,11 @@ class How:
     @property
     def asks(self) -> bool:
         """Return whether a person is there to be asked."""
-        return not (self.dry_run or self.yes or self.json_wanted) and sys.stdin.isatty() and sys.stdout.isatty()
+        return (
+            not (self.dry_run or self.yes or self.json_wanted)
+            and sys.stdin.isatty()
+            and sys.stdout.isatty()
+        )
 
 
 @dataclass(frozen=True)
@@ -56,18 +63,35 @@ class Which:
 @click.command()
 @click.argument("numbers", metavar="[ID]...", type=int, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every failed delivery.")
-@click.option("--since", type=click.DateTime(), help="Every one read before that was received since then.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Every one read before that is such.")
-@click.option("--transport", type=click.Choice(DOORS), help="Every one read before that came by this door.")
-@click.option("--dry-run", is_flag=True, help="Only show what would come of it, also of failed ones.")
+@click.option(
+    "--since", type=click.DateTime(), help="Every one read before that was received since then."
+)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Every one read before that is such."
+)
+@click.option(
+    "--transport", type=click.Choice(DOORS), help="Every one read before that came by this door."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only show what would come of it, also of failed ones."
+)
 @click.option("--yes", is_flag=True, help="Change what was read before without asking.")
 @bootstrap.as_json
 @bootstrap.acting
 @click.pass_context
 def replay(  # noqa: PLR0913  # a command has the options it has
-    ctx: click.Context, numbers: tuple[int, ...], *, every: bool, since: datetime | None, form: str | None,
-    transport: str | None, dry_run: bool, yes: bool, json_wanted: bool, actor: str,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    numbers: tuple[int, ...],
+    *,
+    every: bool,
+    since: datetime | None,
+    form: str | None,
+    transport: str | None,
+    dry_run: bool,
+    yes: bool,
+    json_wanted: bool,
+    actor: str,
+) -> None:
     r"""Read deliveries again, once a parser was mended.
 
     \b
@@ -76,17 +100,19 @@ def replay(  # noqa: PLR0913  # a command has the options it has
               intake replay 12                              read before: shows what would change, then asks
               intake replay --format mail --since 2026-03-01 --yes
 
-    Of one that was read before, messages and tickets take over what today's parser reads, new items are filed as
-    always. No ticket, message or original is deleted, none is closed, and customers of tickets that are there get no
-    mail. What is shown may hold patient data. With --json a delivery is an object on a line of its own.
-    Exit code 1 if any of them cannot be read.
+    Of one that was read before, messages and tickets take over what today's parser reads, new items
+    are filed as always. No ticket, message or original is deleted, none is closed, and customers of
+    tickets that are there get no mail. What is shown may hold patient data. With --json a delivery
+    is an object on a line of its own. Exit code 1 if any of them cannot be read.
     """
     since = since.astimezone(UTC) if since else None  # said in this machine's time zone
     which = Which(numbers, every, since, form, transport)
     if not numbers and not every and not which.filtered:
         raise click.UsageError("which? For example: intake replay 42, or intake replay --all")
     if sum((bool(numbers), every, which.filtered)) > 1:
-        raise click.UsageError("either numbers, or --all for the failed ones, or --since, --format, --transport")
+        raise click.UsageError(
+            "either numbers, or --all for the failed ones, or --since, --format, --transport"
+        )
     how = How(actor, dry_run, yes, json_wanted, brief=which.filtered)
     ctx.exit(0 if _run(which, how) else 1)
 
@@ -98,9 +124,13 @@ def _run(which: Which, how: How) -> bool:
     with bootstrap.house() as house, isolated(house.settings):
         chosen = _chosen(house, which)
         if not chosen and not how.json_wanted:
-            click.echo("No delivery is failed." if which.every else "No delivery read before is such.")
+            click.echo(
+                "No delivery is failed." if which.every else "No delivery read before is such."
+            )
         found: list[Done] = []
-        bar: AbstractContextManager[Any] = nullcontext(lambda *_: None) if how.asks else terminal.progress("deliveries")
+        bar: AbstractContextManager[Any] = (
+            nullcontext(lambda *_: None) if how.asks else terminal.progress("deliveries")
+        )
         with bar as step:
             for done, number in enumerate(chosen, 1):
                 found.append(_one(house, number, how))
@@ -118,7 +148,9 @@ def _chosen(house: "House", which: Which) -> list[int]:
     with house.store.reading() as session:
         if which.every:
             return deliveries.failed(session)
-        return deliveries.read_before(session, since=which.since, form=which.form, transport=which.transport)
+        return deliveries.read_before(
+            session, since=which.since, form=which.form, transport=which.transport
+        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +169,9 @@ def _one(house: "House", number: int, how: How) -> Done:
     with house.store.reading() as session:
         standing = deliveries.standing(session, number)
     if standing is None:
-        return _tell(_unread(number, "unknown", "there is no such delivery: see `intake deliveries`"), how)
+        return _tell(
+            _unread(number, "unknown", "there is no such delivery: see `intake deliveries`"), how
+        )
     state, filed = standing
     if state is DeliveryState.PROCESSED:
         return _past(house, number, how)
@@ -208,6 +242,12 @@ def _conclude(found: list[Done], how: How) -> None:
     if len(found) > 1:
         done, unread = sum(one.applied for one in found), sum(not one.read for one in found)
         counts = f"{done} done, {left} would change, {unread} cannot be read"
-        click.echo(f"{len(found)} deliveries: {counts}, of {len(found) - done - left - unread} nothing would change.")
+        click.echo(
+            f"{len(found)} deliveries: {counts}, of {len(found) - done - left - unread} nothing"
+            " would change."
+        )
     if left and not how.asks:
-        click.echo("Nothing has been changed for these. To do it: the same without --dry-run, with --yes.", err=True)
+        click.echo(
+            "Nothing has been changed for these. To do it: the same without --dry-run, with --yes.",
+            err=True,
+        )

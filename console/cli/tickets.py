@@ -54,13 +54,18 @@ class Work:
     actor: str
 
     def require_open_or_completed(self) -> None:
-        """Raise Missing when the ticket has come to a side end: nothing moves it on until it is reopened."""
+        """Raise Missing when the ticket has come to a side end.
+
+        Nothing moves it on until it is reopened.
+        """
         from workflow.models.states import Status
         from workflow.tickets.desk import Missing
 
         if self.ticket.status not in {Status.OPEN, Status.COMPLETED}:
             number = self.ticket.id
-            raise Missing(f"ticket {number} is {self.ticket.status}: first `intake ticket {number} reopen`")
+            raise Missing(
+                f"ticket {number} is {self.ticket.status}: first `intake ticket {number} reopen`"
+            )
 
 
 @contextmanager
@@ -84,8 +89,15 @@ def _print(house: "House", number: int, *, json_wanted: bool, whole: bool) -> No
     elif whole:
         terminal.ticket(found, f"What can be done with it: intake ticket {number} --help")
     else:
-        waits = f" · waits for: {', '.join(found['missing'])}" if found["missing"] and found["status"] == "open" else ""
-        click.echo(f"#{number} · {found['stage']} · {found['status']} · owner: {found['owner'] or 'none yet'}{waits}")
+        waits = (
+            f" · waits for: {', '.join(found['missing'])}"
+            if found["missing"] and found["status"] == "open"
+            else ""
+        )
+        click.echo(
+            f"#{number} · {found['stage']} · {found['status']} · owner:"
+            f" {found['owner'] or 'none yet'}{waits}"
+        )
 
 
 @ticket.command("show")
@@ -108,7 +120,8 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 assign "Ann Lee"
 
-    It leaves the unassigned queue; open tasks of the owner move with it. Next: `intake ticket 12 follow-up`.
+    It leaves the unassigned queue; open tasks of the owner move with it. Next: `intake ticket 12
+    follow-up`.
     """
     from workflow.tickets.assignment import can_own
     from workflow.tickets.desk import owner_or_missing
@@ -142,7 +155,9 @@ def _tick(number: int, milestone: str, note: str, actor: str, *, json_wanted: bo
     with working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
         desk, kind = work.house.desk, Milestone(milestone)
-        if not desk.reach(work.session, work.ticket, kind, by=actor, now=work.now, note=note, cause=note):
+        if not desk.reach(
+            work.session, work.ticket, kind, by=actor, now=work.now, note=note, cause=note
+        ):
             click.echo(f"{kind} was recorded before; nothing changed.", err=True)
 
 
@@ -157,24 +172,41 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 resolve yes
 
-    Yes, with the recap sent, takes the ticket from 5-Audit to 6-Completed. No takes an earlier Yes back.
+    Yes, with the recap sent, takes the ticket from 5-Audit to 6-Completed. No takes an earlier Yes
+    back.
     """
     with working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
-        work.house.desk.resolve(work.session, work.ticket, yes=answer == "yes", by=actor, now=work.now)
+        work.house.desk.resolve(
+            work.session, work.ticket, yes=answer == "yes", by=actor, now=work.now
+        )
 
 
 @ticket.command()
-@click.option("--text", default=RECAP, help="What was done, in your words: the middle of the recap mail.")
-@click.option("--note", default="", help="Send nothing; tick the box with a note how it was sent (phone, letter).")
-@click.option(ACROSS, "across", is_flag=True, help="Send it to contacts of another company too, which a merge brought.")
+@click.option(
+    "--text", default=RECAP, help="What was done, in your words: the middle of the recap mail."
+)
+@click.option(
+    "--note",
+    default="",
+    help="Send nothing; tick the box with a note how it was sent (phone, letter).",
+)
+@click.option(
+    ACROSS,
+    "across",
+    is_flag=True,
+    help="Send it to contacts of another company too, which a merge brought.",
+)
 @bootstrap.acting
 @bootstrap.as_json
 @click.pass_obj
-def recap(number: int, *, text: str, note: str, across: bool, actor: str, json_wanted: bool) -> None:
+def recap(
+    number: int, *, text: str, note: str, across: bool, actor: str, json_wanted: bool
+) -> None:
     r"""Send the recap, which ticks its box.
 
-    The mail is Billing Support Recap of Resolution; 5-Recap of Resolution Sent is ticked once it is sent.
+    The mail is Billing Support Recap of Resolution; 5-Recap of Resolution Sent is ticked once it is
+    sent.
 
     \b
     Example:  intake ticket 12 recap --text "The claim of 3 May was filed again."
@@ -190,8 +222,14 @@ def recap(number: int, *, text: str, note: str, across: bool, actor: str, json_w
         return
     with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
-        mails = work.house.desk.recap(work.session, work.ticket, text, by=actor, now=work.now, across_companies=across)
-        click.echo(f"The recap goes to {', '.join(m.to for m in mails)}; the box is ticked once it is sent.", err=True)
+        mails = work.house.desk.recap(
+            work.session, work.ticket, text, by=actor, now=work.now, across_companies=across
+        )
+        click.echo(
+            f"The recap goes to {', '.join(m.to for m in mails)}; the box is ticked once it is"
+            " sent.",
+            err=True,
+        )
 
 
 @ticket.command()
@@ -201,18 +239,26 @@ def recap(number: int, *, text: str, note: str, across: bool, actor: str, json_w
 def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
     r"""Take the ticket up again.
 
-    A completed one goes back to 4-In Progress with new deadlines; spam, merge and withdraw are undone.
+    A completed one goes back to 4-In Progress with new deadlines; spam, merge and withdraw are
+    undone.
 
     \b
     Example:  intake ticket 12 reopen
     """
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.reopen(work.session, work.ticket, by=actor, cause="reopened by hand", now=work.now)
+        work.house.desk.reopen(
+            work.session, work.ticket, by=actor, cause="reopened by hand", now=work.now
+        )
 
 
 @ticket.command()
 @click.argument("other", type=int)
-@click.option(ACROSS, "across", is_flag=True, help="The tickets are of two companies, and still belong together.")
+@click.option(
+    ACROSS,
+    "across",
+    is_flag=True,
+    help="The tickets are of two companies, and still belong together.",
+)
 @bootstrap.acting
 @bootstrap.as_json
 @click.pass_obj
@@ -228,7 +274,9 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
 
     with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
         into = ticket_or_missing(work.session, other)
-        work.house.desk.merge(work.session, work.ticket, into, by=actor, now=work.now, across_companies=across)
+        work.house.desk.merge(
+            work.session, work.ticket, into, by=actor, now=work.now, across_companies=across
+        )
 
 
 @contextmanager
@@ -258,7 +306,9 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     from workflow.models.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.end(work.session, work.ticket, Status.SPAM, by=actor, reason=reason, now=work.now)
+        work.house.desk.end(
+            work.session, work.ticket, Status.SPAM, by=actor, reason=reason, now=work.now
+        )
 
 
 @ticket.command()
@@ -277,7 +327,9 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
     from workflow.models.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.end(work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now)
+        work.house.desk.end(
+            work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now
+        )
 
 
 @ticket.command()
@@ -293,7 +345,10 @@ def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
     Example:  intake ticket 12 telemedicine
     """
     with working(number, actor, json_wanted=json_wanted) as work:
-        if work.house.desk.task_telemedicine(work.session, work.ticket, by=actor, now=work.now) is None:
+        if (
+            work.house.desk.task_telemedicine(work.session, work.ticket, by=actor, now=work.now)
+            is None
+        ):
             click.echo("They have that task already; nothing changed.", err=True)
 
 
@@ -328,9 +383,9 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
 def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
     r"""Say that a person wrote a message that was taken for an automatic one.
 
-    MESSAGE is its number in `intake ticket ID --json`; the newest such message where it is left out.
-    What the judgement did is taken back: a notice that was held back goes out, a mail of ours is no
-    longer bounced, a completed ticket is open again.
+    MESSAGE is its number in `intake ticket ID --json`; the newest such message where it is left
+    out. What the judgement did is taken back: a notice that was held back goes out, a mail of ours
+    is no longer bounced, a completed ticket is open again.
 
     \b
     Example:  intake ticket 12 not-automatic
@@ -339,7 +394,9 @@ def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: 
 
     with working(number, actor, json_wanted=json_wanted) as work:
         judged = corrections.judged_message(work.session, work.ticket, message or 0)
-        corrections.correct(work.house.desk, work.session, work.ticket, judged, by=actor, now=work.now)
+        corrections.correct(
+            work.house.desk, work.session, work.ticket, judged, by=actor, now=work.now
+        )
 
 
 @ticket.command()
@@ -368,8 +425,8 @@ def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool
 def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     r"""Make a ticket of what came again and was taken for the same message.
 
-    DELIVERY is its number in `intake ticket ID`; the newest one where it is left out. Prints the new
-    ticket's number.
+    DELIVERY is its number in `intake ticket ID`; the newest one where it is left out. Prints the
+    new ticket's number.
 
     \b
     Example:  intake ticket 12 not-duplicate
@@ -401,29 +458,43 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
     if chosen is None:
         raise Missing(f"no stage is called {stage}; the stages: {', '.join(Stage)}")
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.move_back(work.session, work.ticket, chosen, by=actor, reason=reason, now=work.now)
+        work.house.desk.move_back(
+            work.session, work.ticket, chosen, by=actor, reason=reason, now=work.now
+        )
 
 
 @ticket.command()
 @click.option("--company", default="", help="The practice's name; put on record if it is new.")
-@click.option("--contact", "contacts", metavar="EMAIL", multiple=True, help="Whom to notify; the first is the caller.")
+@click.option(
+    "--contact",
+    "contacts",
+    metavar="EMAIL",
+    multiple=True,
+    help="Whom to notify; the first is the caller.",
+)
 @click.argument("more_contacts", metavar="[EMAIL]...", nargs=-1)
 @click.option("--text", required=True, help="What they called about.")
 @click.option("--name", default="", help="The caller's name.")
 @click.option("--phone", default="", help="Where to call back.")
 @click.option("--subject", default="", help="A few words for lists.")
 @click.option("--telemedicine", is_flag=True, help="It is about telemedicine.")
-@click.option("--as", "actor", metavar="USER", envvar="INTAKE_USER", default="", help="Who took the call.")
-def new(*, actor: str, contacts: tuple[str, ...], more_contacts: tuple[str, ...], **told: str | bool) -> None:
+@click.option(
+    "--as", "actor", metavar="USER", envvar="INTAKE_USER", default="", help="Who took the call."
+)
+def new(
+    *, actor: str, contacts: tuple[str, ...], more_contacts: tuple[str, ...], **told: str | bool
+) -> None:
     r"""Write a call down: makes a ticket and prints its number.
 
     \b
     Example:  intake ticket new --company "Acme Clinic" --contact jo@acme.test --text "Claim 7 was denied."
 
-    If USER (--as, or INTAKE_USER) is a person on the desk, the ticket is theirs; else it waits in the unassigned
-    queue. Its contacts are notified as for any other ticket. Next: `intake ticket ID`.
+    If USER (--as, or INTAKE_USER) is a person on the desk, the ticket is theirs; else it waits in
+    the unassigned queue. Its contacts are notified as for any other ticket. Next: `intake ticket
+    ID`.
     """
     from console.cli.phone_call import write_down
 
     with bootstrap.house() as house:
-        click.echo(write_down(house, actor=actor, contacts=(*contacts, *more_contacts), **told))  # type: ignore[arg-type]  # click's options
+        # click's options
+        click.echo(write_down(house, actor=actor, contacts=(*contacts, *more_contacts), **told))  # type: ignore[arg-type]

@@ -6,13 +6,30 @@ from console import bootstrap
 from console.presenters import terminal
 
 VIEWS = (  # as views.VIEWS has them, without loading it
-    "unassigned", "mine", "open", "overdue", "escalated", "1-submitted", "4-in-progress", "5-audit",
-    "completed", "spam", "merged", "withdrawn", "all",
-)  # fmt: skip
+    "unassigned",
+    "mine",
+    "open",
+    "overdue",
+    "escalated",
+    "1-submitted",
+    "4-in-progress",
+    "5-audit",
+    "completed",
+    "spam",
+    "merged",
+    "withdrawn",
+    "all",
+)
 
 
 @click.command()
-@click.option("--view", type=click.Choice(VIEWS), default="unassigned", show_default=True, help="Which tickets.")
+@click.option(
+    "--view",
+    type=click.Choice(VIEWS),
+    default="unassigned",
+    show_default=True,
+    help="Which tickets.",
+)
 @bootstrap.acting
 @bootstrap.as_json
 def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
@@ -38,7 +55,9 @@ def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
     if json_wanted:
         terminal.json_object(found)
     elif found:
-        terminal.screen().print(terminal.tickets(found, f"{len(found)} · {_view_name(view, actor)}"))
+        terminal.screen().print(
+            terminal.tickets(found, f"{len(found)} · {_view_name(view, actor)}")
+        )
     else:
         click.echo(_empty(view, actor))
 
@@ -52,9 +71,14 @@ def _view_name(view: str, actor: str) -> str:
 def _empty(view: str, actor: str) -> str:
     others = "Others: intake tickets --view open"
     says = {
-        "unassigned": f'No ticket waits in "{_view_name(view, actor)}". Send one: intake demo. {others}',
+        "unassigned": (
+            f'No ticket waits in "{_view_name(view, actor)}". Send one: intake demo. {others}'
+        ),
         "mine": f"{actor} owns no open ticket. The queue: intake tickets",
-        "open": "No ticket is open. Send one: intake demo. Those that are done: intake tickets --view completed",
+        "open": (
+            "No ticket is open. Send one: intake demo. Those that are done: intake tickets --view"
+            " completed"
+        ),
         "overdue": f"No deadline has passed. {others}",
         "escalated": f"No ticket is escalated. {others}",
         "completed": f"No ticket is completed yet. {others}",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 30.0
 AWAY = (
-    "the database does not answer: the doors open all the same, mail hears 451 and forms wait in the spool. "
-    "It is brought to the newest schema once it does"
+    "the database does not answer: the doors open all the same, mail hears 451 and forms wait in"
+    " the spool. It is brought to the newest schema once it does"
 )
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 EXAMPLE = {
@@ -50,8 +50,9 @@ def up() -> None:
     Example:  intake up
               INTAKE_HOME=/srv/intake INTAKE_ADDRESSES=support@pmb.example intake up
 
-    Makes INTAKE_HOME and the database on first use, says where to point mail, forms, Excel files and a browser, and
-    restarts what dies. Ctrl-C ends it: what is in hand is finished first. Next, in another terminal: `intake demo`.
+    Makes INTAKE_HOME and the database on first use, says where to point mail, forms, Excel files
+    and a browser, and restarts what dies. Ctrl-C ends it: what is in hand is finished first. Next,
+    in another terminal: `intake demo`.
     """
     from console.runtime.crash_recorder import EndRecorder
     from console.runtime.supervisor import Supervisor
@@ -81,7 +82,10 @@ def up() -> None:
 
 
 def doors(settings: "Settings") -> dict[str, tuple[str, int]]:
-    """The addresses we listen on, by the name of their setting; without those whose port is chosen on opening."""
+    """The addresses we listen on, by the name of their setting.
+
+    Without those whose port is chosen on opening.
+    """
     named = {
         "INTAKE_SMTP_LISTEN": settings.smtp_listen,
         "INTAKE_LMTP_LISTEN": settings.lmtp_listen,
@@ -89,7 +93,9 @@ def doors(settings: "Settings") -> dict[str, tuple[str, int]]:
         "INTAKE_CONSOLE_LISTEN": settings.console_listen,
     }
     split = {name: listen.rpartition(":") for name, listen in named.items() if listen}
-    return {name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items() if int(port)}
+    return {
+        name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items() if int(port)
+    }
 
 
 def answers(settings: "Settings") -> bool:
@@ -115,7 +121,8 @@ def _check_ports(settings: "Settings") -> None:
             except OSError as error:
                 why = error.strerror or type(error).__name__
                 faults.append(
-                    f"{name}: port {port} on {host} cannot be opened ({why}); set {name}={host}:<another port>"
+                    f"{name}: port {port} on {host} cannot be opened ({why}); set"
+                    f" {name}={host}:<another port>"
                 )
     if faults:
         raise Fault("\n".join(["nothing was started:", *faults]), UNUSABLE)
@@ -127,7 +134,9 @@ def _only_one(settings: "Settings") -> Iterator[None]:
         with bootstrap.locked(settings.home / "up.lock", wait=False):
             yield
     except BlockingIOError:
-        raise Fault(f"an `intake up` runs on {settings.home.absolute()} already", UNUSABLE) from None
+        raise Fault(
+            f"an `intake up` runs on {settings.home.absolute()} already", UNUSABLE
+        ) from None
 
 
 def prepare(settings: "Settings") -> dict[str, str]:
@@ -143,7 +152,9 @@ def prepare(settings: "Settings") -> dict[str, str]:
 def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
     supervisor.say("up", AWAY, "red")
     say = partial(supervisor.say, "up")
-    Thread(target=bootstrap.migrate_later, args=(settings, say), name="migrate", daemon=True).start()
+    Thread(
+        target=bootstrap.migrate_later, args=(settings, say), name="migrate", daemon=True
+    ).start()
 
 
 def formstack_key(settings: "Settings") -> str:
@@ -157,7 +168,9 @@ def formstack_key(settings: "Settings") -> str:
     return known or path.read_text().strip()
 
 
-def _start(supervisor: "Supervisor", settings: "Settings", environment: dict[str, str]) -> Path | None:
+def _start(
+    supervisor: "Supervisor", settings: "Settings", environment: dict[str, str]
+) -> Path | None:
     """Start Valkey and every process; the file that tells other commands where Valkey is."""
     from console.runtime.processes import PROCESSES
     from console.runtime.supervisor import python
@@ -175,7 +188,11 @@ def _start(supervisor: "Supervisor", settings: "Settings", environment: dict[str
     ready = supervisor.wait_for(lambda: answers(settings), READY_SECONDS)
     if not supervisor.stopping:
         invited = _first_run(settings) if ready else ""
-        click.echo("\n".join(banner(settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited)))
+        click.echo(
+            "\n".join(
+                banner(settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited)
+            )
+        )
     return embedded.url_file if embedded else None
 
 
@@ -190,7 +207,9 @@ def _first_run(settings: "Settings") -> str:
     try:
         with house.store.transaction() as session:
             token = first_run(session, now=house.clock())
-    except SQLAlchemyError:  # the database is away: `intake up` starts all the same, and gives the link the next time
+    except (
+        SQLAlchemyError
+    ):  # the database is away: `intake up` starts all the same, and gives the link the next time
         token = None
     finally:
         house.close()
@@ -202,7 +221,10 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
 
     found = prepare_valkey(settings.home)
     if found is None:
-        supervisor.say("valkey", "no embedded Valkey for this machine: workers look into the database every second")
+        supervisor.say(
+            "valkey",
+            "no embedded Valkey for this machine: workers look into the database every second",
+        )
         return None
     supervisor.environment["INTAKE_REDIS_URL"] = found.url
     supervisor.add("valkey", found.command)
@@ -216,15 +238,27 @@ def banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") ->
     """Return where to point mail, forms, Excel files and a browser."""
     to = settings.sender
     server = settings.smtp_listen
-    mails = "the relay" if settings.relay_url.get_secret_value() else f"{settings.home.absolute() / 'outbox'}/*.eml"
+    mails = (
+        "the relay"
+        if settings.relay_url.get_secret_value()
+        else f"{settings.home.absolute() / 'outbox'}/*.eml"
+    )
     ours = not settings.formstack_key.get_secret_value()
     return [
         "",
-        "support-intake is running" if ready else "support-intake is starting: not every door is open yet, see the log",
+        (
+            "support-intake is running"
+            if ready
+            else "support-intake is starting: not every door is open yet, see the log"
+        ),
         f"  mail     {server}, for {', '.join(settings.addresses)}",
         f"           swaks --server {server} --to {to} --from jo@acme.example",
         f"  forms    http://{settings.webhook_listen}/formstack",
-        *([f"           HMAC key: {key}   (made by us, in {settings.home / KEY_FILE})"] if ours else []),
+        *(
+            [f"           HMAC key: {key}   (made by us, in {settings.home / KEY_FILE})"]
+            if ours
+            else []
+        ),
         f"           {signed_curl(settings, key)}",
         f"  Excel    {settings.dropbox.absolute()}",
         f"  browser  {settings.public_url}",

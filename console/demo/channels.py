@@ -1,4 +1,7 @@
-"""What the demonstration sends, one function a door: real SMTP, real signed HTTP, a real workbook, a call."""
+"""What the demonstration sends, one function a door.
+
+Real SMTP, real signed HTTP, a real workbook, a call.
+"""
 
 import hashlib
 import hmac
@@ -37,16 +40,24 @@ def form(settings: Settings, customer: str, key: str) -> None:
     import httpx
 
     told = {
-        "FormID": "6606394", "UniqueID": str(secrets.randbelow(10**9) + 10**9), "Practice Name": PRACTICE,
-        "Name": {"first": "Dana", "last": "Demo"}, "Email": customer, "Phone": "555-0100",
-        "Subject": "A claim was denied", "Message": "Claim 4711 was denied twice.",
-    }  # fmt: skip
+        "FormID": "6606394",
+        "UniqueID": str(secrets.randbelow(10**9) + 10**9),
+        "Practice Name": PRACTICE,
+        "Name": {"first": "Dana", "last": "Demo"},
+        "Email": customer,
+        "Phone": "555-0100",
+        "Subject": "A claim was denied",
+        "Message": "Claim 4711 was denied twice.",
+    }
     body = json.dumps(told).encode()
     signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "X-FS-Signature": f"sha256={signature}"}
     try:
         answer = httpx.post(
-            f"http://{settings.webhook_listen}/formstack", content=body, headers=headers, timeout=TIMEOUT
+            f"http://{settings.webhook_listen}/formstack",
+            content=body,
+            headers=headers,
+            timeout=TIMEOUT,
         )
     except httpx.HTTPError as error:
         raise ConnectionError(type(error).__name__) from None
@@ -61,9 +72,21 @@ def workbook(settings: Settings, customer: str) -> None:
     book = Workbook()
     sheet = book.active
     assert sheet is not None
-    sheet.append(["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"])
+    sheet.append(
+        ["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"]
+    )
     token = secrets.token_hex(4)
-    sheet.append([f"SM-{token}", "2026-05-04 09:30", PRACTICE, NAME, customer, "A code", "Which code do we use?"])
+    sheet.append(
+        [
+            f"SM-{token}",
+            "2026-05-04 09:30",
+            PRACTICE,
+            NAME,
+            customer,
+            "A code",
+            "Which code do we use?",
+        ]
+    )
     book.save(settings.dropbox / f"secure messages {token}.xlsx")
 
 

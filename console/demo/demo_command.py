@@ -10,9 +10,10 @@ def demo() -> None:
     \b
     Example:  intake demo
 
-    A mail by SMTP, a signed form by HTTP, a workbook saved into the watched folder, a call. Then the four tickets are
-    worked through to 6-Completed; for one customer in all four that sends one survey. Uses the system that runs on
-    this INTAKE_HOME, or starts one of its own in a temporary folder. Exit code 0 only if all that came out.
+    A mail by SMTP, a signed form by HTTP, a workbook saved into the watched folder, a call. Then
+    the four tickets are worked through to 6-Completed; for one customer in all four that sends one
+    survey. Uses the system that runs on this INTAKE_HOME, or starts one of its own in a temporary
+    folder. Exit code 0 only if all that came out.
     """
     from console.demo.run import run
 

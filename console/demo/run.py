@@ -51,7 +51,10 @@ def run() -> None:
 
 @contextmanager
 def _system() -> Iterator[Settings]:
-    """The settings of the system that runs, or of one started in a temporary folder that goes when we do."""
+    """The settings of the system that runs.
+
+    Or of one started in a temporary folder that goes when we do.
+    """
     settings = load()
     if _runs(settings) and not settings.relay_url.get_secret_value():
         click.echo(f"Using the system that runs on {settings.home.absolute()}.")
@@ -62,12 +65,15 @@ def _system() -> Iterator[Settings]:
         click.echo("Starting a system of its own in a temporary folder …")
         with (Path(folder) / "up.log").open("wb") as log:
             command = [sys.executable, "-m", "console.cli.main", "up"]
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603  # ourselves
+            # ourselves
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
         try:
             started = load()
             _wait(lambda: process.poll() is not None or _runs(started), START_SECONDS)
             if not _runs(started):
-                raise Fault(f"it does not start:\n{(Path(folder) / 'up.log').read_text()[-2000:]}", 1)
+                raise Fault(
+                    f"it does not start:\n{(Path(folder) / 'up.log').read_text()[-2000:]}", 1
+                )
             yield started
         finally:
             process.terminate()
@@ -79,19 +85,27 @@ def _environment(home: Path) -> None:
     for name in [n for n in os.environ if n.startswith(OURS)]:
         del os.environ[name]
     doors = ("INTAKE_SMTP_LISTEN", "INTAKE_WEBHOOK_LISTEN", "INTAKE_CONSOLE_LISTEN")
-    os.environ |= {name: f"127.0.0.1:{port}" for name, port in zip(doors, channels.free_ports(3), strict=True)}
+    os.environ |= {
+        name: f"127.0.0.1:{port}" for name, port in zip(doors, channels.free_ports(3), strict=True)
+    }
     os.environ |= {"INTAKE_HOME": str(home / "home"), "INTAKE_CONFIG": str(home / "none.toml")}
 
 
 def _runs(settings: Settings) -> bool:
-    """Whether the processes on this home are up: their doors answer, and its database has lately heard of them."""
+    """Whether the processes on this home are up.
+
+    Their doors answer, and its database has lately heard of them.
+    """
     needed = {"smtp", "folder", "webhooks", "worker", "clock"}
-    if not answers(settings) or (not settings.database_url and not (settings.home / "intake.db").exists()):
+    if not answers(settings) or (
+        not settings.database_url and not (settings.home / "intake.db").exists()
+    ):
         return False
     with open_house() as house:
         now = house.clock()
         seen = status.report(house).seen
-    return needed <= {name for name, at in seen.items() if (now - at).total_seconds() < 60}  # noqa: PLR2004  # a minute
+    # a minute
+    return needed <= {name for name, at in seen.items() if (now - at).total_seconds() < 60}  # noqa: PLR2004
 
 
 def _wait(ready: Callable[[], bool], seconds: float) -> bool:
@@ -114,7 +128,9 @@ def _send(house: House, customer: str, key: str) -> int:
     ways: dict[str, Callable[[], object]] = {
         "a mail by SMTP": lambda: channels.mail(house.settings, customer),
         "a signed form by HTTP": lambda: channels.form(house.settings, customer, key),
-        "a workbook saved into the watched folder": lambda: channels.workbook(house.settings, customer),
+        "a workbook saved into the watched folder": lambda: channels.workbook(
+            house.settings, customer
+        ),
         "a call written down": lambda: channels.call(house, customer),
     }
     for name, send in ways.items():
@@ -157,7 +173,8 @@ def _follow(house: House, customer: str, title: str, done: Callable[[list[Data]]
 
 
 def _in_progress(found: list[Data]) -> bool:
-    return len(found) == 4 and all(t["stage"] == Stage.IN_PROGRESS for t in found)  # noqa: PLR2004  # one a door
+    # one a door
+    return len(found) == 4 and all(t["stage"] == Stage.IN_PROGRESS for t in found)  # noqa: PLR2004
 
 
 def _completed(found: list[Data]) -> bool:
@@ -170,21 +187,29 @@ def _work(house: House, number: int) -> None:
     with house.store.transaction() as session:
         owner = directory.staff_named(session, CONSULTANT)
         assert owner is not None
-        desk.assign(session, ticket_or_missing(session, number), owner, by=CONSULTANT, now=house.clock())
+        desk.assign(
+            session, ticket_or_missing(session, number), owner, by=CONSULTANT, now=house.clock()
+        )
     with house.store.transaction() as session:
         ticket = ticket_or_missing(session, number)
         desk.reach(session, ticket, Milestone.FOLLOW_UP_SENT, by=CONSULTANT, now=house.clock())
     with house.store.transaction() as session:
-        desk.resolve(session, ticket_or_missing(session, number), yes=True, by=CONSULTANT, now=house.clock())
+        desk.resolve(
+            session, ticket_or_missing(session, number), yes=True, by=CONSULTANT, now=house.clock()
+        )
     with house.store.transaction() as session:
         ticket = ticket_or_missing(session, number)
-        desk.recap(session, ticket, "The claims were filed again.", by=CONSULTANT, now=house.clock())
+        desk.recap(
+            session, ticket, "The claims were filed again.", by=CONSULTANT, now=house.clock()
+        )
 
 
 def _judge(house: House, customer: str) -> None:
     from sqlalchemy import func, select
 
-    surveys = select(func.count()).where(Outgoing.to == customer, Outgoing.template == Template.SURVEY)
+    surveys = select(func.count()).where(
+        Outgoing.to == customer, Outgoing.template == Template.SURVEY
+    )
     with house.store.reading() as session:
         count = session.scalar(surveys)
     click.echo(f"Four tickets completed, {count} survey: the same customer in all four.")

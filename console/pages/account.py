@@ -21,7 +21,15 @@ from workflow.tickets.desk import Missing
 pages = Blueprint("account", __name__)
 COMMON = tuple(
     f"America/{city}"
-    for city in ("New_York", "Chicago", "Denver", "Phoenix", "Los_Angeles", "Anchorage", "Puerto_Rico")
+    for city in (
+        "New_York",
+        "Chicago",
+        "Denver",
+        "Phoenix",
+        "Los_Angeles",
+        "Anchorage",
+        "Puerto_Rico",
+    )
 )
 
 
@@ -31,15 +39,24 @@ def show() -> str:
     """Return what the account is, and what can be changed of it."""
     account = db().scalars(select(Account).where(Account.id == _mine())).one()
     signed_in = db().scalars(
-        select(WebSession).where(WebSession.account_id == account.id).order_by(WebSession.seen_at.desc())
+        select(WebSession)
+        .where(WebSession.account_id == account.id)
+        .order_by(WebSession.seen_at.desc())
     )
     zones = [*COMMON, *sorted(available_timezones() - set(COMMON))]
     here = digest(_browser().token)
-    others = list(db().scalars(select(Staff).where(Staff.id != account.staff_id).order_by(Staff.name)))
+    others = list(
+        db().scalars(select(Staff).where(Staff.id != account.staff_id).order_by(Staff.name))
+    )
     return render_template(
-        "account.html", account=account, zones=zones, sessions=list(signed_in), here=here, others=others,
+        "account.html",
+        account=account,
+        zones=zones,
+        sessions=list(signed_in),
+        here=here,
+        others=others,
         away=_away(account.staff),
-    )  # fmt: skip
+    )
 
 
 @pages.post("/account/time-zone")
@@ -63,7 +80,9 @@ def end_sessions() -> Response:
     with house().store.transaction() as session:
         others = delete(WebSession).where(WebSession.account_id == _mine(), WebSession.key != here)
         session.execute(others)
-        audit.record(session, "sessions ended", by=staff().name, cause="account", now=now(), account=_mine())
+        audit.record(
+            session, "sessions ended", by=staff().name, cause="account", now=now(), account=_mine()
+        )
     flash("You are signed out everywhere else.", "success")
     return redirect("/account")
 
@@ -78,11 +97,19 @@ def away() -> Response:
         with house().store.transaction() as session:
             person = session.get_one(Staff, staff().id)
             cover = session.get(Staff, number_of(request.form.get("cover")) or 0)
-            records.send_away(session, person, since=since, until=until, cover=cover, by=person.name, now=now())
+            records.send_away(
+                session, person, since=since, until=until, cover=cover, by=person.name, now=now()
+            )
     except (Missing, ValueError) as fault:
-        flash(f"Nothing was changed: {fault if isinstance(fault, Missing) else 'that is no day'}.", "error")
+        flash(
+            f"Nothing was changed: {fault if isinstance(fault, Missing) else 'that is no day'}.",
+            "error",
+        )
     else:
-        flash("New tasks of yours go to your cover meanwhile." if since else "You are here.", "success")
+        flash(
+            "New tasks of yours go to your cover meanwhile." if since else "You are here.",
+            "success",
+        )
     return redirect("/account")
 
 
@@ -91,14 +118,22 @@ def _away(person: Staff) -> str:
     if person.away_since is None or (person.away_until is not None and person.away_until <= now()):
         return "You are here."
     last = f" to {day(person.away_until - timedelta(days=1))}" if person.away_until else ""
-    return f"Away from {day(person.away_since)}{last}; {person.cover.name if person.cover else 'nobody'} covers."
+    return (
+        f"Away from {day(person.away_since)}{last};"
+        f" {person.cover.name if person.cover else 'nobody'} covers."
+    )
 
 
 def _midnight(said: str, days: int = 0) -> datetime | None:
-    """The beginning of the viewer's day, so many days later; None where none is said. Raises ValueError."""
+    """The beginning of the viewer's day, so many days later; None where none is said.
+
+    Raises ValueError.
+    """
     if not said:
         return None
-    return datetime.combine(date.fromisoformat(said) + timedelta(days=days), time(0), zone()).astimezone(UTC)
+    return datetime.combine(
+        date.fromisoformat(said) + timedelta(days=days), time(0), zone()
+    ).astimezone(UTC)
 
 
 def _mine() -> int:
@@ -106,6 +141,7 @@ def _mine() -> int:
 
 
 def _browser() -> Session:
-    found = session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # a proxy has no other way
+    # a proxy has no other way
+    found = session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     assert isinstance(found, Session)
     return found

@@ -26,7 +26,9 @@ def standing(token: str) -> str:
     ticket = db().get(Ticket, number) if number is not None else None
     if ticket is None:
         abort(404)
-    return render_template("status.html", number=ticket.id, stage=ticket.stage, status=ticket.status)
+    return render_template(
+        "status.html", number=ticket.id, stage=ticket.stage, status=ticket.status
+    )
 
 
 @pages.get("/health")
@@ -85,7 +87,14 @@ def _record(house: House, mail: Outgoing, score: int, comment: str) -> None:
     try:
         with house.store.transaction() as session:
             session.add(Answer(outbox_id=mail.id, score=score, comment=clean, at=now))
-            audit.record(session, "survey answered", by="customer", cause="survey", now=now, ticket=mail.ticket_id)
+            audit.record(
+                session,
+                "survey answered",
+                by="customer",
+                cause="survey",
+                now=now,
+                ticket=mail.ticket_id,
+            )
     except IntegrityError:
         return
 
@@ -96,4 +105,11 @@ def _no_more_surveys(house: House, mail: Outgoing) -> None:
         contact = session.get(Contact, mail.contact_id) if mail.contact_id else None
         if contact is not None and not contact.unsubscribed:
             contact.unsubscribed = True
-            audit.record(session, "unsubscribed", by="customer", cause="survey", now=now, ticket=mail.ticket_id)
+            audit.record(
+                session,
+                "unsubscribed",
+                by="customer",
+                cause="survey",
+                now=now,
+                ticket=mail.ticket_id,
+            )

@@ -20,7 +20,9 @@ def dashboard() -> str:
     """Every figure of the last so many days."""
     found = [_figure(name) for name in FIGURES]
     oldest = statistics.oldest(db())
-    return render_template("dashboard.html", figures=found, oldest=oldest, days=_days(), choices=DAYS)
+    return render_template(
+        "dashboard.html", figures=found, oldest=oldest, days=_days(), choices=DAYS
+    )
 
 
 @pages.get("/dashboard/<name>.svg")
@@ -29,7 +31,9 @@ def chart(name: str) -> Response:
     """A figure drawn."""
     answer = Response(charts.svg(_figure(name)), mimetype="image/svg+xml")
     # Opened by itself it may do nothing but look as it does; in a page it is an image.
-    answer.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    answer.headers["Content-Security-Policy"] = (
+        "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    )
     return answer
 
 
@@ -38,7 +42,10 @@ def chart(name: str) -> Response:
 def table(name: str) -> Response:
     """A figure's numbers, for a spreadsheet."""
     figure = _figure(name)
-    lines = [list(figure.heads), *(["" if v is None else str(v) for v in row] for row in figure.rows)]
+    lines = [
+        list(figure.heads),
+        *(["" if v is None else str(v) for v in row] for row in figure.rows),
+    ]
     return csv_file(f"{name}-{_days()}-days", lines)
 
 

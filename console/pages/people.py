@@ -1,4 +1,7 @@
-"""Companies and contacts: their records, what has happened on them, and "+ Add ticket" for who telephones."""
+"""Companies and contacts.
+
+Their records, what has happened on them, and "+ Add ticket" for who telephones.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -35,7 +38,11 @@ def companies() -> str:
     open_ones = _open_tickets(db(), [c.id for c in found])
     unknown = records.unknown_senders(db())
     return render_template(
-        "people/companies.html", companies=found, words=words, open_ones=open_ones, unknown=len(unknown)
+        "people/companies.html",
+        companies=found,
+        words=words,
+        open_ones=open_ones,
+        unknown=len(unknown),
     )
 
 
@@ -43,7 +50,9 @@ def companies() -> str:
 @needs(Right.WORK)
 def new_company() -> str:
     """The form of a company that is not on record yet."""
-    return render_template("people/company_form.html", company=None, says={}, desk=_desk(db()), fault="")
+    return render_template(
+        "people/company_form.html", company=None, says={}, desk=_desk(db()), fault=""
+    )
 
 
 @pages.get("/companies/<int:number>/edit")
@@ -52,10 +61,15 @@ def edit_company(number: int) -> str:
     """The form of a company's record."""
     company = _company(db(), number)
     says = {
-        "name": company.name, "number": company.number or "", "domains": " ".join(d.domain for d in company.domains),
-        "manager": company.manager_id, "consultant": company.consultant_id,
-    }  # fmt: skip
-    return render_template("people/company_form.html", company=company, says=says, desk=_desk(db()), fault="")
+        "name": company.name,
+        "number": company.number or "",
+        "domains": " ".join(d.domain for d in company.domains),
+        "manager": company.manager_id,
+        "consultant": company.consultant_id,
+    }
+    return render_template(
+        "people/company_form.html", company=company, says=says, desk=_desk(db()), fault=""
+    )
 
 
 @pages.post("/companies/new")
@@ -68,15 +82,21 @@ def keep_company(number: int | None = None) -> Answer:
         with house().store.transaction() as session:
             company = _company(session, number) if number is not None else None
             says = CompanySays(
-                name=said.get("name", ""), number=said.get("number", ""),
+                name=said.get("name", ""),
+                number=said.get("number", ""),
                 domains=said.get("domains", "").replace(",", " ").split(),
-                manager=_person(session, "manager"), consultant=_person(session, "consultant"),
-            )  # fmt: skip
+                manager=_person(session, "manager"),
+                consultant=_person(session, "consultant"),
+            )
             kept = records.keep_company(session, company, says, by=staff().name, now=now()).id
     except Missing as fault:
         company = _company(db(), number) if number is not None else None
         page = render_template(
-            "people/company_form.html", company=company, says=said, desk=_desk(db()), fault=str(fault)
+            "people/company_form.html",
+            company=company,
+            says=said,
+            desk=_desk(db()),
+            fault=str(fault),
         )
         return page, 409
     flash("The company is on record.", "success")
@@ -86,14 +106,23 @@ def keep_company(number: int | None = None) -> Answer:
 @pages.get("/companies/<int:number>")
 @needs(Right.READ)
 def company(number: int) -> str:
-    """A company: who manages it, its contacts, its tickets, and the activity its record is to show."""
+    """A company: who manages it, its contacts, its tickets.
+
+    And the activity its record is to show.
+    """
     found = _company(db(), number)
-    contacts = db().scalars(select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200))
+    contacts = db().scalars(
+        select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200)
+    )
     tickets = select(Ticket).where(Ticket.company_id == number).options(joinedload(Ticket.owner))
     listed = db().scalars(tickets.order_by(Ticket.id.desc()).limit(RECENT)).all()
     shown = and_(Ticket.company_id == number, Ticket.share_activity)
     return render_template(
-        "people/company.html", company=found, contacts=list(contacts), tickets=listed, activity=_activity(db(), shown)
+        "people/company.html",
+        company=found,
+        contacts=list(contacts),
+        tickets=listed,
+        activity=_activity(db(), shown),
     )
 
 
@@ -113,9 +142,13 @@ def contact(number: int) -> str:
     shown = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
     choices = records.found_companies(db(), request.args.get("q", "")[:200])
     return render_template(
-        "people/contact.html", contact=found, tickets=list(tickets), activity=_activity(db(), Ticket.id.in_(shown)),
-        companies=choices, fault="",
-    )  # fmt: skip
+        "people/contact.html",
+        contact=found,
+        tickets=list(tickets),
+        activity=_activity(db(), Ticket.id.in_(shown)),
+        companies=choices,
+        fault="",
+    )
 
 
 @pages.post("/contacts/<int:number>")
@@ -127,9 +160,15 @@ def keep_contact(number: int) -> Answer:
         with house().store.transaction() as session:
             found = session.get(Contact, number) or abort(404)
             records.keep_contact(
-                session, found, email=said.get("email", ""), name=said.get("name", ""), phone=said.get("phone", ""),
-                company=_chosen_company(session), by=staff().name, now=now(),
-            )  # fmt: skip
+                session,
+                found,
+                email=said.get("email", ""),
+                name=said.get("name", ""),
+                phone=said.get("phone", ""),
+                company=_chosen_company(session),
+                by=staff().name,
+                now=now(),
+            )
     except Missing as fault:
         flash(f"Nothing was changed: {fault}.", "error")
         return redirect(f"/contacts/{number}")
@@ -191,11 +230,19 @@ def added_ticket(number: int) -> Answer:
         contacts = _chosen_contacts(db(), company)
         name, email = _caller(said.get("name", ""), contacts)
         ticket = write_down(
-            house(), actor=staff().name, chosen=contacts, company=company.name, call_id=said.get("call_id", "")[:64],
-            name=name, email=email, phone=said.get("phone", ""),
-            subject=said.get("subject", ""), text=said.get("text", ""),
-            telemedicine=said.get("telemedicine") == "yes", on_company=said.get("on_company") == "yes",
-        )  # fmt: skip
+            house(),
+            actor=staff().name,
+            chosen=contacts,
+            company=company.name,
+            call_id=said.get("call_id", "")[:64],
+            name=name,
+            email=email,
+            phone=said.get("phone", ""),
+            subject=said.get("subject", ""),
+            text=said.get("text", ""),
+            telemedicine=said.get("telemedicine") == "yes",
+            on_company=said.get("on_company") == "yes",
+        )
     except Fault as fault:
         return _call_form(number, said, fault.message), 409
     flash(f"Ticket #{ticket} is yours.", "success")
@@ -204,22 +251,44 @@ def added_ticket(number: int) -> Answer:
 
 def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
     company = _company(db(), number)
-    contacts = db().scalars(select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200))
+    contacts = db().scalars(
+        select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200)
+    )
     return render_template(
-        "people/add_ticket.html", company=company, contacts=list(contacts), said=said, fault=fault,
-        call_id=said.get("call_id") or uuid4().hex, pipeline=PIPELINE, stage=STEPS[0].stage, type=TICKET_TYPE,
-        name=NAME.format(company=company.name), chosen=request.form.getlist("contact"),
+        "people/add_ticket.html",
+        company=company,
+        contacts=list(contacts),
+        said=said,
+        fault=fault,
+        call_id=said.get("call_id") or uuid4().hex,
+        pipeline=PIPELINE,
+        stage=STEPS[0].stage,
+        type=TICKET_TYPE,
+        name=NAME.format(company=company.name),
+        chosen=request.form.getlist("contact"),
         shared=request.form.getlist("share"),
-    )  # fmt: skip
+    )
 
 
 def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
-    """The contacts ticked, each with its own box, and a new address. Raises Fault for one that is none."""
-    ids = [number for said in request.form.getlist("contact") if (number := number_of(said)) is not None]
-    known = session.scalars(select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id))
+    """The contacts ticked, each with its own box, and a new address.
+
+    Raises Fault for one that is none.
+    """
+    ids = [
+        number
+        for said in request.form.getlist("contact")
+        if (number := number_of(said)) is not None
+    ]
+    known = session.scalars(
+        select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id)
+    )
     shared = set(request.form.getlist("share"))
     chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
-    new, name = request.form.get("new_email", "").strip().casefold(), request.form.get("new_name", "")
+    new, name = (
+        request.form.get("new_email", "").strip().casefold(),
+        request.form.get("new_name", ""),
+    )
     if new and not directory.usable(new):
         raise Fault(f"not a mail address: {new}", 2)
     if new or name.strip():
@@ -228,10 +297,12 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
 
 
 def _caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
-    """Return name and address of who called: of a chosen contact of that name, or of the only one if it has none.
+    """Return name and address of who called.
 
-    Somebody else called, without an address, where there is no such contact. Where no name was typed the parser takes
-    the first contact.
+    Of a chosen contact of that name, or of the only one if it has none.
+
+    Somebody else called, without an address, where there is no such contact. Where no name was
+    typed the parser takes the first contact.
     """
     typed = directory.company_key(name)
     same = [c for c in contacts if typed and directory.company_key(c.name) == typed]
@@ -241,8 +312,14 @@ def _caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
 
 
 def _company(session: Session, number: int) -> Company:
-    people_of = (joinedload(Company.manager), joinedload(Company.consultant), selectinload(Company.domains))
-    return session.scalar(select(Company).where(Company.id == number).options(*people_of)) or abort(404)
+    people_of = (
+        joinedload(Company.manager),
+        joinedload(Company.consultant),
+        selectinload(Company.domains),
+    )
+    return session.scalar(select(Company).where(Company.id == number).options(*people_of)) or abort(
+        404
+    )
 
 
 def _person(session: Session, field: str) -> Staff | None:
@@ -263,10 +340,21 @@ def _open_tickets(session: Session, companies: list[int]) -> dict[int, int]:
     counted = select(Ticket.company_id, func.count()).where(
         Ticket.company_id.in_(companies), Ticket.status == Status.OPEN
     )
-    return {int(c): int(n) for c, n in session.execute(counted.group_by(Ticket.company_id)) if c is not None}
+    return {
+        int(c): int(n)
+        for c, n in session.execute(counted.group_by(Ticket.company_id))
+        if c is not None
+    }
 
 
 def _activity(session: Session, which: object) -> list[tuple[datetime, Message, Ticket]]:
-    """The latest messages on tickets whose box allows it, newest first: who, when and which ticket, never the text."""
-    query = select(Message.at, Message, Ticket).join(Ticket, Ticket.id == Message.ticket_id).where(or_(which))  # type: ignore[arg-type]
+    """The latest messages on tickets whose box allows it, newest first.
+
+    Who, when and which ticket, never the text.
+    """
+    query = (
+        select(Message.at, Message, Ticket)
+        .join(Ticket, Ticket.id == Message.ticket_id)
+        .where(or_(which))  # type: ignore[arg-type]
+    )
     return [tuple(row) for row in session.execute(query.order_by(Message.id.desc()).limit(RECENT))]  # type: ignore[misc]

@@ -1,8 +1,11 @@
-"""Forms that outlived their session: kept when they come too late, shown again to who filled them in.
+"""Forms that outlived their session.
+
+Kept when they come too late, shown again to who filled them in.
 
 A form whose token fits no session any more is not refused. If we made it, for an account, what was
-typed is kept for that account (workflow/accounts/saved_forms.py) and shown after sign-in, to be sent again by
-one press. Nothing is sent by itself: the press carries a fresh token like that of any other form.
+typed is kept for that account (workflow/accounts/saved_forms.py) and shown after sign-in, to be
+sent again by one press. Nothing is sent by itself: the press carries a fresh token like that of any
+other form.
 """
 
 from collections.abc import Callable
@@ -34,23 +37,50 @@ from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import Filled
 from workflow.permissions import Right
 
-SENT_AGAIN = "kept_form"  # in the address a kept form is sent to: its key, so that it is forgotten then
+SENT_AGAIN = (  # in the address a kept form is sent to: its key, so that it is forgotten then
+    "kept_form"
+)
 LIBRARY = "security."  # endpoints of the sign-in library
 LONG = 60  # characters: longer ones are shown on several lines
-# Fields that people type into, and what their forms call them; a test holds it to the templates. The
-# others are choices and marks of the page: they are sent along as they were.
+# Fields that people type into, and what their forms call them; a test holds it to the templates.
+# The others are choices and marks of the page: they are sent along as they were.
 TYPED = {
-    "body": "Text", "cc": "Cc", "company": "Company", "day": "Day", "domains": "Mail domains", "email": "Mail address",
-    "folder": "Folder", "into": "Into ticket", "name": "Name", "new_email": "Another mail address",
-    "new_name": "Name of another contact", "note": "Note", "number": "Number", "other": "Ticket",
-    "phone": "Phone", "reason": "Reason", "row": "Row", "since": "Since", "subject": "Subject",
-    "text": "Text", "until": "Until",
-}  # fmt: skip
-CHOSEN = {"company", "into", "name", "number", "other", "row"}  # where digits alone are a choice or a mark
+    "body": "Text",
+    "cc": "Cc",
+    "company": "Company",
+    "day": "Day",
+    "domains": "Mail domains",
+    "email": "Mail address",
+    "folder": "Folder",
+    "into": "Into ticket",
+    "name": "Name",
+    "new_email": "Another mail address",
+    "new_name": "Name of another contact",
+    "note": "Note",
+    "number": "Number",
+    "other": "Ticket",
+    "phone": "Phone",
+    "reason": "Reason",
+    "row": "Row",
+    "since": "Since",
+    "subject": "Subject",
+    "text": "Text",
+    "until": "Until",
+}
+CHOSEN = {
+    "company",
+    "into",
+    "name",
+    "number",
+    "other",
+    "row",
+}  # where digits alone are a choice or a mark
 SIGNED_OUT = "You were signed out. Sign in: what you typed is not lost and is shown again then."
 PAGE_TOO_OLD = "This page was older than your sign-in. Nothing was lost: check and send it again."
 TRY_AGAIN = "This page was open for too long, so nothing was done. Please try once more."
-NOT_OURS_TO_KEEP = "You were signed out, and nothing was done. Sign in, go to the page again and repeat it."
+NOT_OURS_TO_KEEP = (
+    "You were signed out, and nothing was done. Sign in, go to the page again and repeat it."
+)
 
 pages = Blueprint("kept_forms", __name__)
 
@@ -96,10 +126,13 @@ def show(key: str) -> str:
     path, _, query = form.filled.path.partition("?")
     again = urlencode([*parse_qsl(query), (SENT_AGAIN, key)])
     return render_template(
-        "kept_forms/form.html", form=form, action=f"{path}?{again}", page=page_of(path),
+        "kept_forms/form.html",
+        form=form,
+        action=f"{path}?{again}",
+        page=page_of(path),
         fields=[_field(name, value) for name, value in form.filled.fields],
         until=form.at + saved_forms.KEPT_FOR,
-    )  # fmt: skip
+    )
 
 
 @pages.post("/kept-forms/<key>/discard")
@@ -111,7 +144,7 @@ def discard(key: str) -> AnyResponse:
     return redirect("/kept-forms" if session.get(KEPT_FORMS) else "/")
 
 
-# -- a form that comes too late --------------------------------------------------------------------
+# -- a form that comes too late ----
 
 
 def keep() -> AnyResponse | tuple[str, int] | None:
@@ -146,13 +179,19 @@ def _kept(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         if key is not None and before:  # it was a kept one already
             saved_forms.forget(writing, owner, before)
     if key is None:
-        text = "You were signed out, and what was sent is too large to be kept. Go back and copy your text."
+        text = (
+            "You were signed out, and what was sent is too large to be kept. Go back and copy your"
+            " text."
+        )
         return render_template("error.html", title="Too large", text=text), 413
     if me is None:
         flash(SIGNED_OUT, "error")
         return redirect(url_for("security.login"), code=303)
     if me != owner:
-        text = "It was filled in by somebody else, before you signed in here. It is kept for them, and was not sent."
+        text = (
+            "It was filled in by somebody else, before you signed in here. It is kept for them, and"
+            " was not sent."
+        )
         return render_template("error.html", title="This form is not yours", text=text), 403
     session[KEPT_FORMS] = LISTED
     flash(PAGE_TOO_OLD, "info")
@@ -191,11 +230,16 @@ def _filled() -> Filled:
 
 
 def _from_another_site() -> bool:
-    """Return whether the browser says so. Older ones say nothing: then the token alone has to do."""
+    """Return whether the browser says so.
+
+    Older ones say nothing: then the token alone has to do.
+    """
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     origin = request.headers.get("Origin", "null")  # "null" where a page of ours hides its address
     ours = {request.host, urlsplit(house().settings.public_url).netloc}
-    return site not in {"same-origin", "none"} or (origin != "null" and urlsplit(origin).netloc not in ours)
+    return site not in {"same-origin", "none"} or (
+        origin != "null" and urlsplit(origin).netloc not in ours
+    )
 
 
 def _library_page() -> str:
@@ -208,7 +252,10 @@ def _library_page() -> str:
 
 
 def page_of(path: str) -> str:
-    """Return the page on which the form of an address stands: the nearest one above that can be looked at."""
+    """Return the page on which the form of an address stands.
+
+    The nearest one above that can be looked at.
+    """
     adapter = current_app.url_map.bind("localhost")
     path = urlsplit(path).path
     while path.strip("/"):

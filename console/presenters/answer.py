@@ -53,7 +53,9 @@ class Page:
     """What stands around the mail."""
 
     recipients: Sequence[Recipient]
-    boxes: Sequence[tuple[Milestone, bool]]  # those not ticked yet, and whether this mail ticks them
+    boxes: Sequence[
+        tuple[Milestone, bool]
+    ]  # those not ticked yet, and whether this mail ticks them
     folders: Sequence[tuple[str, Sequence[Wording]]]
     messages: Sequence[Message]
     seen: int
@@ -62,59 +64,105 @@ class Page:
     size: int  # bytes of all files
 
 
-def page(session: Session, ticket: Ticket, written: Written, house: House, *, me: Staff, now: datetime) -> Page:
+def page(
+    session: Session, ticket: Ticket, written: Written, house: House, *, me: Staff, now: datetime
+) -> Page:
     """Everything around the form."""
     seen = presence.version(session, ticket.id)
     done = reached(ticket)
     offered = canned_responses.offered(session)
-    by_itself = [t.value for t in Template if t not in BY_PERSON]  # fixed words: nobody answers to them
+    by_itself = [
+        t.value for t in Template if t not in BY_PERSON
+    ]  # fixed words: nobody answers to them
     said = (Message.direction != "out") | Message.subject.not_in(by_itself)
-    rows = select(Message).where(Message.ticket_id == ticket.id, said).order_by(Message.at.desc(), Message.id.desc())
+    rows = (
+        select(Message)
+        .where(Message.ticket_id == ticket.id, said)
+        .order_by(Message.at.desc(), Message.id.desc())
+    )
     return Page(
         recipients=_recipients(session, ticket, written, house.settings),
         boxes=[(m, m.name in written.ticks) for m in process.boxes() if m not in done],
-        folders=[(f, [w for w in offered if w.folder == f]) for f in dict.fromkeys(w.folder for w in offered)],
-        messages=list(session.scalars(rows.limit(NEWEST))), seen=seen,
+        folders=[
+            (f, [w for w in offered if w.folder == f])
+            for f in dict.fromkeys(w.folder for w in offered)
+        ],
+        messages=list(session.scalars(rows.limit(NEWEST))),
+        seen=seen,
         viewers=presence.others(session, ticket.id, me, now),
         sender=f"{house.settings.from_name} <{house.settings.sender}>",
         size=sum(f.size for f in written.files),
-    )  # fmt: skip
+    )
 
 
-def _recipients(session: Session, ticket: Ticket, written: Written, settings: Settings) -> list[Recipient]:
+def _recipients(
+    session: Session, ticket: Ticket, written: Written, settings: Settings
+) -> list[Recipient]:
     """The contacts, and who is chosen though they are none any more: what was chosen shows."""
     found = answer.recipients(session, ticket, settings)
     known = {r.email for r in found}
-    return [*found, *(Recipient(a, "", "no contact of the ticket") for a in written.to if a not in known)]
+    return [
+        *found,
+        *(Recipient(a, "", "no contact of the ticket") for a in written.to if a not in known),
+    ]
 
 
-def fresh(session: Session, ticket: Ticket, settings: Settings, me: Staff, now: datetime) -> Written:
-    """An empty mail to everybody of the ticket's company who can be reached; it is kept once something is typed."""
+def fresh(
+    session: Session, ticket: Ticket, settings: Settings, me: Staff, now: datetime
+) -> Written:
+    """An empty mail to everybody of the ticket's company who can be reached.
+
+    It is kept once something is typed.
+    """
     return Written(
-        key=drafts.new_key(), ticket_id=ticket.id, staff_id=me.id, changed_at=now, text="", ticks=[], cc=[],
-        to=[r.email for r in answer.recipients(session, ticket, settings) if r.usual], subject=usual_subject(ticket),
-    )  # fmt: skip
+        key=drafts.new_key(),
+        ticket_id=ticket.id,
+        staff_id=me.id,
+        changed_at=now,
+        text="",
+        ticks=[],
+        cc=[],
+        to=[r.email for r in answer.recipients(session, ticket, settings) if r.usual],
+        subject=usual_subject(ticket),
+    )
 
 
 def usual_subject(ticket: Ticket) -> str:
-    """Return what our mails are about: the number. Never the customer's own subject, which may name a patient."""
+    """Return what our mails are about: the number.
+
+    Never the customer's own subject, which may name a patient.
+    """
     return f"Billing Support Ticket #{ticket.id}"
 
 
 def begin_with(
-    offered: Sequence[Wording], ticket: Ticket, written: Written, wording: Wording, house: House, me: Staff
+    offered: Sequence[Wording],
+    ticket: Ticket,
+    written: Written,
+    wording: Wording,
+    house: House,
+    me: Staff,
 ) -> None:
-    """Put a text into a mail: in place of another text that nobody has changed, else below what is typed."""
+    """Put a text into a mail.
+
+    In place of another text that nobody has changed, else below what is typed.
+    """
     values = _values(ticket, written, house, me)
     texts = {canned_responses.fill(w.body, values).strip() for w in offered}
     typed, text = written.text.strip(), canned_responses.fill(wording.body, values)
     written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
-    subjects = {usual_subject(ticket), "", *(canned_responses.fill(w.subject, values) for w in offered)}
+    subjects = {
+        usual_subject(ticket),
+        "",
+        *(canned_responses.fill(w.subject, values) for w in offered),
+    }
     if written.subject in subjects:
         written.subject = canned_responses.fill(wording.subject, values) or usual_subject(ticket)
     usual = {w.ticks for w in offered}
     by_itself = wording.ticks != Milestone.RECAP_SENT.name or house.settings.recap_ticks_box
-    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(wording.ticks and by_itself)
+    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
+        wording.ticks and by_itself
+    )
 
 
 def _values(ticket: Ticket, written: Written, house: House, me: Staff) -> dict[str, str]:
@@ -134,12 +182,16 @@ def _values(ticket: Ticket, written: Written, house: House, me: Staff) -> dict[s
 def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]:
     """The parts of a mail in which something looks like patient data."""
     known = answer.known_of(session, ticket)
-    parts = [("the subject", written.subject, phi_check.find_in_subject(written.subject, known)),
-             ("the text", written.text, phi_check.find(written.text, known))]  # fmt: skip
+    parts = [
+        ("the subject", written.subject, phi_check.find_in_subject(written.subject, known)),
+        ("the text", written.text, phi_check.find(written.text, known)),
+    ]
     for file in written.files:
         spoken = file.name.replace("_", " ")
         parts.append((f"the name of the file {file.name}", spoken, phi_check.find(spoken, known)))
-    return [Warned(where, list(phi_check.marked(text, found))) for where, text, found in parts if found]
+    return [
+        Warned(where, list(phi_check.marked(text, found))) for where, text, found in parts if found
+    ]
 
 
 def told(session: Session, changed: Sequence[Audit]) -> list[Change]:

@@ -16,9 +16,18 @@ from workflow.tickets.desk import RULE
 
 # Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
 UNTOLD = (
-    "viewed", "file opened", "original read", "appended", "note", "mail sent", "mail refused", "mail withheld",
-    "recap promised", "answer promised", "re-read",
-)  # fmt: skip
+    "viewed",
+    "file opened",
+    "original read",
+    "appended",
+    "note",
+    "mail sent",
+    "mail refused",
+    "mail withheld",
+    "recap promised",
+    "answer promised",
+    "re-read",
+)
 
 
 @dataclass(frozen=True)
@@ -30,20 +39,31 @@ class Known:
 
 
 def sentence(row: Audit, known: Known) -> str:
-    """Return what was done, without who did it. An action that has no words of its own here is told as it is called."""
+    """Return what was done, without who did it.
+
+    An action that has no words of its own here is told as it is called.
+    """
     told = _TOLD.get(row.action)
     return told(row.detail, known) if told else row.action.capitalize()
 
 
 def meanwhile(row: Audit, known: Known) -> str:
-    """Return what was done while somebody else looked: there the timeline is not beside it, so it is told all."""
+    """Return what was done while somebody else looked.
+
+    There the timeline is not beside it, so it is told all.
+    """
     return _MEANWHILE.get(row.action) or sentence(row, known)
 
 
 def known_to(session: Session, rows: Iterable[Audit]) -> Known:
     """Return who and what the numbers in these rows stand for, in two queries."""
     details = [row.detail for row in rows]
-    staff = {n for d in details for key in ("owner", "staff", "manager") if isinstance(n := d.get(key), int)}
+    staff = {
+        n
+        for d in details
+        for key in ("owner", "staff", "manager")
+        if isinstance(n := d.get(key), int)
+    }
     tasks = {n for d in details if isinstance(n := d.get("task"), int)}
     names = session.execute(select(Staff.id, Staff.name).where(Staff.id.in_(staff)))
     texts = session.execute(select(Task.id, Task.text, Task.assignee).where(Task.id.in_(tasks)))
@@ -57,7 +77,15 @@ def task_words(text: str, assignee: str) -> str:
 
 def why(row: Audit) -> str:
     """The cause, where it says more than the sentence; "" where it does not."""
-    reasoned = {"moved back", "reopened", str(Status.SPAM), str(Status.WITHDRAWN), "task", "undone", "relation"}
+    reasoned = {
+        "moved back",
+        "reopened",
+        str(Status.SPAM),
+        str(Status.WITHDRAWN),
+        "task",
+        "undone",
+        "relation",
+    }
     return row.cause if row.action in reasoned else ""
 
 
@@ -75,7 +103,10 @@ def _reached(detail: dict[str, Any], known: Known) -> str:
 
 
 def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
-    """The manual's words for a stage or milestone of ours, by the name the audit row has; the name if it is gone."""
+    """The manual's words for a stage or milestone of ours, by the name the audit row has.
+
+    The name if it is gone.
+    """
     return kind.__members__.get(str(name), str(name))
 
 

@@ -1,4 +1,7 @@
-"""What `intake map` and `intake profiles` show: a sheet and what its columns are taken for, for people and scripts."""
+"""What `intake map` and `intake profiles` show.
+
+A sheet and what its columns are taken for, for people and scripts.
+"""
 
 import shlex
 from typing import Any
@@ -23,15 +26,26 @@ def word(name: str) -> str:
 def as_data(sheet: Sheet) -> Data:
     """A sheet for scripts; what stands in its rows is left out."""
     columns = [
-        {"column": c.letter, "heading": c.heading, "field": c.ours or None, "why": c.why or None,
-         "perhaps": c.perhaps or None}
+        {
+            "column": c.letter,
+            "heading": c.heading,
+            "field": c.ours or None,
+            "why": c.why or None,
+            "perhaps": c.perhaps or None,
+        }
         for c in sheet.columns
-    ]  # fmt: skip
+    ]
     return {
-        "sheet": sheet.name, "heading_rows": list(sheet.heading_rows), "fingerprint": sheet.fingerprint,
-        "profile": sheet.profile.name if sheet.profile else None, "missing": list(sheet.missing), "columns": columns,
-        "date_order": sheet.date_order, "time_zone": sheet.time_zone, "defaults": [name for name, _ in sheet.defaults],
-    }  # fmt: skip
+        "sheet": sheet.name,
+        "heading_rows": list(sheet.heading_rows),
+        "fingerprint": sheet.fingerprint,
+        "profile": sheet.profile.name if sheet.profile else None,
+        "missing": list(sheet.missing),
+        "columns": columns,
+        "date_order": sheet.date_order,
+        "time_zone": sheet.time_zone,
+        "defaults": [name for name, _ in sheet.defaults],
+    }
 
 
 def told(sheet: Sheet, others: list[str]) -> None:
@@ -41,7 +55,13 @@ def told(sheet: Sheet, others: list[str]) -> None:
     by = f", read by the profile {sheet.profile.name!r}" if sheet.profile else ""
     out.print(terminal.safe(f"sheet {sheet.name!r}, headings in row {rows}{by}"), soft_wrap=True)
     lines = (
-        (c.letter, c.heading, word(c.ours) if c.ours else "–", c.why or _guess(c.perhaps), " | ".join(c.samples))
+        (
+            c.letter,
+            c.heading,
+            word(c.ours) if c.ours else "–",
+            c.why or _guess(c.perhaps),
+            " | ".join(c.samples),
+        )
         for c in sheet.columns
     )
     out.print(terminal.table(("", "heading", "is taken for", "because", "first rows"), lines))
@@ -50,7 +70,10 @@ def told(sheet: Sheet, others: list[str]) -> None:
     for name, value in sheet.defaults:
         out.print(terminal.safe(f"where a row says none: {word(name)} = {value}"), soft_wrap=True)
     if others:
-        out.print(terminal.safe(f"other sheets: {', '.join(others)} (--sheet NAME shows one)"), soft_wrap=True)
+        out.print(
+            terminal.safe(f"other sheets: {', '.join(others)} (--sheet NAME shows one)"),
+            soft_wrap=True,
+        )
 
 
 def _guess(perhaps: str) -> str:
@@ -61,42 +84,75 @@ def what_next(sheet: Sheet, source: str) -> None:
     """What is missing, and the command that says it."""
     if sheet.missing:
         click.echo(f"missing: {', '.join(sheet.missing)}. For example:")
-        click.echo(terminal.visible(f"  intake map {source} {' '.join(wanting(sheet))} --save NAME"))
+        click.echo(
+            terminal.visible(f"  intake map {source} {' '.join(wanting(sheet))} --save NAME")
+        )
     elif sheet.profile is None and any(c.why == "as you say" for c in sheet.columns):
         click.echo("It can be read so. To keep it: the same with --save NAME")
     else:
-        click.echo('It can be read as it is. To mean something else: --column "HEADING=FIELD" --save NAME')
+        click.echo(
+            'It can be read as it is. To mean something else: --column "HEADING=FIELD" --save NAME'
+        )
 
 
 def saved(name: str, done: list[Data]) -> None:
     """That it is kept, and what has become of the deliveries that waited for it."""
-    click.echo(f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every host")
+    click.echo(
+        f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every"
+        " host"
+    )
     for one in done:
         show_replay.told(one)
     if not done:
-        click.echo("No failed delivery has these headings. Drop the file again, or: intake deliver secure-message FILE")
+        click.echo(
+            "No failed delivery has these headings. Drop the file again, or: intake deliver"
+            " secure-message FILE"
+        )
 
 
 def listed(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> list[Data]:
     """The profiles there are, for scripts."""
     found = [
-        {"name": p.name, "from": "saved", "by": p.saved_by, "at": p.saved_at.isoformat(), "fingerprint": p.fingerprint,
-         "columns": dict(p.columns), "date_order": p.date_order, "time_zone": p.time_zone}
+        {
+            "name": p.name,
+            "from": "saved",
+            "by": p.saved_by,
+            "at": p.saved_at.isoformat(),
+            "fingerprint": p.fingerprint,
+            "columns": dict(p.columns),
+            "date_order": p.date_order,
+            "time_zone": p.time_zone,
+        }
         for p in saved_ones
-    ]  # fmt: skip
+    ]
     return found + [
-        {"name": name, "from": "intake.toml", "by": None, "at": None, "fingerprint": p.fingerprint or None,
-         "columns": dict(p.columns), "date_order": p.date_order, "time_zone": p.time_zone}
+        {
+            "name": name,
+            "from": "intake.toml",
+            "by": None,
+            "at": None,
+            "fingerprint": p.fingerprint or None,
+            "columns": dict(p.columns),
+            "date_order": p.date_order,
+            "time_zone": p.time_zone,
+        }
         for name, p in of_settings.items()
-    ]  # fmt: skip
+    ]
 
 
 def profiles(found: list[Data]) -> None:
     """The profiles there are, for people."""
     rows = (
-        (p["name"], f"{p['by']}, {when(p['at'])}" if p["at"] else p["from"], p["date_order"],
-         p["time_zone"] or "the house's", "its headings only" if p["fingerprint"] else "any workbook",
-         ", ".join(f"{heading}: {word(name)}" for heading, name in p["columns"].items() if name))
+        (
+            p["name"],
+            f"{p['by']}, {when(p['at'])}" if p["at"] else p["from"],
+            p["date_order"],
+            p["time_zone"] or "the house's",
+            "its headings only" if p["fingerprint"] else "any workbook",
+            ", ".join(f"{heading}: {word(name)}" for heading, name in p["columns"].items() if name),
+        )
         for p in found
-    )  # fmt: skip
-    terminal.screen().print(terminal.table(("name", "from", "dates", "time zone", "serves", "headings"), rows))
+    )
+    terminal.screen().print(
+        terminal.table(("name", "from", "dates", "time zone", "serves", "headings"), rows)
+    )

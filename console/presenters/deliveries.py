@@ -18,8 +18,13 @@ Data = dict[str, Any]
 
 
 def listed(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
-    """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest; 0 for all."""
-    query = select(Delivery).where(*_in(state)).options(defer(Delivery.content))  # the sealed bytes stay where they are
+    """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest.
+
+    0 for all.
+    """
+    query = (
+        select(Delivery).where(*_in(state)).options(defer(Delivery.content))
+    )  # the sealed bytes stay where they are
     oldest = state == DeliveryState.FAILED
     query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
     if limit:
@@ -29,9 +34,16 @@ def listed(session: Session, state: str | None, limit: int, now: datetime) -> li
     return [_data(d, filed[d.id], now) for d in found]
 
 
-def page(session: Session, state: str | None, before: int | None, limit: int, now: datetime) -> list[Data]:
+def page(
+    session: Session, state: str | None, before: int | None, limit: int, now: datetime
+) -> list[Data]:
     """So many deliveries, newest first, older than the delivery `before`."""
-    query = select(Delivery).where(*_in(state)).options(defer(Delivery.content)).order_by(Delivery.id.desc())
+    query = (
+        select(Delivery)
+        .where(*_in(state))
+        .options(defer(Delivery.content))
+        .order_by(Delivery.id.desc())
+    )
     query = query.where(Delivery.id < before) if before is not None else query
     found = list(session.scalars(query.limit(limit)))
     filed = _filed(session, [d.id for d in found])
@@ -60,14 +72,21 @@ class _Filed:
 
 
 def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
-    """Of each of these deliveries; a workbook may have a hundred thousand rows, so they are counted and not loaded."""
+    """Of each of these deliveries.
+
+    A workbook may have a hundred thousand rows, so they are counted and not loaded.
+    """
     found = {number: _Filed() for number in numbers}
     mine = Filing.delivery_id.in_(numbers)
     counted = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
-    for number, outcome, count in session.execute(counted.group_by(Filing.delivery_id, Filing.outcome)):
+    for number, outcome, count in session.execute(
+        counted.group_by(Filing.delivery_id, Filing.outcome)
+    ):
         found[number].count += count
         found[number].rejected += count if outcome is Outcome.REJECTED else 0
-    for number, ticket in session.execute(select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()):
+    for number, ticket in session.execute(
+        select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()
+    ):
         if ticket is not None:
             found[number].tickets.add(ticket)
     return found
@@ -75,29 +94,43 @@ def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
 
 def one(session: Session, number: int, now: datetime) -> Data | None:
     """Everything about a delivery but its bytes; None if there is none."""
-    delivery = session.get(Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)])
+    delivery = session.get(
+        Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)]
+    )
     if delivery is None:
         return None
-    receipts = session.scalars(select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id))
+    receipts = session.scalars(
+        select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id)
+    )
     return {
         **_data(delivery, _filed(session, [number])[number], now),
         "digest": delivery.digest,
         "blob": delivery.blob,
         "envelope": delivery.envelope,
         "receipts": [
-            {"at": iso(r.at), "transport": r.transport, "repeated": r.repeated, "reference": r.reference}
+            {
+                "at": iso(r.at),
+                "transport": r.transport,
+                "repeated": r.repeated,
+                "reference": r.reference,
+            }
             for r in receipts
         ],
         "filings": [
-            {"item": f.position + 1, "outcome": f.outcome, "ticket": f.ticket_id, "message": f.message_id,
-             "reason": f.reason}
+            {
+                "item": f.position + 1,
+                "outcome": f.outcome,
+                "ticket": f.ticket_id,
+                "message": f.message_id,
+                "reason": f.reason,
+            }
             for f in delivery.filings
         ],
         "sheets": [
             {**asdict(one), "accounted": one.accounted, "in_words": sheet_counts.in_words(one)}
             for one in sheet_counts.of_delivery(session, number)
         ],
-    }  # fmt: skip
+    }
 
 
 def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
@@ -126,8 +159,13 @@ def failed(session: Session) -> list[int]:
     return list(session.scalars(query))
 
 
-def read_before(session: Session, *, since: datetime | None, form: str | None, transport: str | None) -> list[int]:
-    """The numbers of processed deliveries received since then, of that format, by that door; oldest first."""
+def read_before(
+    session: Session, *, since: datetime | None, form: str | None, transport: str | None
+) -> list[int]:
+    """The numbers of processed deliveries received since then, of that format, by that door.
+
+    Oldest first.
+    """
     wanted = [Delivery.state == DeliveryState.PROCESSED]
     wanted += [Delivery.received_at >= since] if since else []
     wanted += [Delivery.format == form] if form else []
@@ -144,5 +182,9 @@ def standing(session: Session, number: int) -> tuple[DeliveryState, int] | None:
 
 def tickets(session: Session, number: int) -> list[int]:
     """The tickets that its items are on."""
-    filed = select(Filing.ticket_id).where(Filing.delivery_id == number, Filing.ticket_id.is_not(None)).distinct()
+    filed = (
+        select(Filing.ticket_id)
+        .where(Filing.delivery_id == number, Filing.ticket_id.is_not(None))
+        .distinct()
+    )
     return sorted(number for number in session.scalars(filed) if number is not None)

@@ -18,7 +18,9 @@ def status_data(house: House) -> dict[str, Any]:
     spool = Spool(house.settings.home / SPOOL, house.sealer)
     spooled = len(spool.waiting())
     if damaged := spool.damaged():
-        found.needs.append(f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?")
+        found.needs.append(
+            f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?"
+        )
     looping = {loop.process for loop in found.crash_loops}
     ages = {name: (now - at).total_seconds() for name, at in found.seen.items()}
     return {
@@ -30,7 +32,8 @@ def status_data(house: House) -> dict[str, Any]:
             name: {
                 "seen": iso(at),
                 "seconds_ago": round(ages[name], 1),
-                # It says so whenever it starts: one that ends again and again is none the less not alive.
+                # It says so whenever it starts: one that ends again and again is none the less not
+                # alive.
                 "alive": ages[name] < STALE_SECONDS and name.partition(" ")[0] not in looping,
                 "crash_loop": name.partition(" ")[0] in looping,
             }
@@ -56,7 +59,9 @@ def status_data(house: House) -> dict[str, Any]:
             }
             for one in found.grants
         },
-        "workers": sum(name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()),
+        "workers": sum(
+            name.partition(" ")[0] == "worker" and age < STALE_SECONDS for name, age in ages.items()
+        ),
         "backlog": {**_backlog(found), "spooled": spooled},
     }
 

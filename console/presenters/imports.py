@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from ingest.crm_import.run import Listed, Told
 
 MOST = 20  # rows, names and columns shown to a person; --json has all
-DOES = {RowOutcome.ADDED: "would be added", RowOutcome.CHANGED: "would be filled in",
-        RowOutcome.KNOWN: "are known already", RowOutcome.REFUSED: "cannot be imported"}  # fmt: skip
-DID = {RowOutcome.ADDED: "added", RowOutcome.CHANGED: "filled in", RowOutcome.KNOWN: "known already",
-       RowOutcome.REFUSED: "not imported"}  # fmt: skip
+DOES = {
+    RowOutcome.ADDED: "would be added",
+    RowOutcome.CHANGED: "would be filled in",
+    RowOutcome.KNOWN: "are known already",
+    RowOutcome.REFUSED: "cannot be imported",
+}
+DID = {
+    RowOutcome.ADDED: "added",
+    RowOutcome.CHANGED: "filled in",
+    RowOutcome.KNOWN: "known already",
+    RowOutcome.REFUSED: "not imported",
+}
 
 
 def told(kind: str, found: "Told") -> Data:
@@ -29,7 +37,10 @@ def told(kind: str, found: "Told") -> Data:
         "rows": found.rows,
         **{str(outcome): found.outcomes[outcome] for outcome in RowOutcome},
         "columns": [{"column": c.label, "property": c.property or None} for c in found.columns],
-        "statuses": [{"status": s, "stage": found.stages[s], "rows": n} for s, n in found.statuses.most_common()],
+        "statuses": [
+            {"status": s, "stage": found.stages[s], "rows": n}
+            for s, n in found.statuses.most_common()
+        ],
         "untold": found.untold,
         "moved_on": found.moved_on,
         "refusals": [{"row": row, "reason": reason} for row, reason in found.refused],
@@ -44,18 +55,31 @@ def told(kind: str, found: "Told") -> Data:
 def listed(one: "Listed") -> Data:
     """An import as a row of a list."""
     made = one.made
-    state = "undone" if made.undone_at else "finished" if made.finished_at else "interrupted: run it again"
+    state = (
+        "undone"
+        if made.undone_at
+        else "finished"
+        if made.finished_at
+        else "interrupted: run it again"
+    )
     return {
-        "import": made.id, "kind": made.kind, "by": made.by, "started_at": iso(made.started_at), "state": state,
-        "rows": made.rows, **{str(outcome): one.outcomes.get(outcome, 0) for outcome in RowOutcome},
-    }  # fmt: skip
+        "import": made.id,
+        "kind": made.kind,
+        "by": made.by,
+        "started_at": iso(made.started_at),
+        "state": state,
+        "rows": made.rows,
+        **{str(outcome): one.outcomes.get(outcome, 0) for outcome in RowOutcome},
+    }
 
 
 def show_list(found: list[Data]) -> None:
     """The imports there were, as a table."""
     words = ("import", "kind", "by", "started_at", "rows", *map(str, RowOutcome), "state")
     rows = ([when(one[w]) if w == "started_at" else one[w] for w in words] for one in found)
-    terminal.screen().print(terminal.table([w.replace("started_at", "started") for w in words], rows))
+    terminal.screen().print(
+        terminal.table([w.replace("started_at", "started") for w in words], rows)
+    )
 
 
 def show_told(found: Data) -> None:
@@ -67,14 +91,20 @@ def show_told(found: Data) -> None:
     columns = ((c["column"], c["property"] or "– (kept in the details)") for c in found["columns"])
     out.print(terminal.table(("column", "is"), columns))
     if found["statuses"]:
-        rows = ((s["status"] or "(none)", s["stage"] or "NO STAGE: say --stage", s["rows"]) for s in found["statuses"])
+        rows = (
+            (s["status"] or "(none)", s["stage"] or "NO STAGE: say --stage", s["rows"])
+            for s in found["statuses"]
+        )
         out.print(terminal.table(("status", "becomes", "rows"), rows))
     words = DID if done else DOES
     counts = (f"{found[str(o)]} {words[o]}" for o in RowOutcome if found[str(o)])
     click.echo(f"{found['rows']} rows: {', '.join(counts)}.")
     for line in _facts(found):
         click.echo(terminal.visible(line))
-    for heading, key in (("Rows that cannot be imported", "refusals"), ("Left as it is", "remarks")):
+    for heading, key in (
+        ("Rows that cannot be imported", "refusals"),
+        ("Left as it is", "remarks"),
+    ):
         if found[key]:
             out.print(terminal.table(("rows", "which", "why"), _by_reason(found[key]), heading))
     click.echo(_next(found, done=done))
@@ -83,14 +113,26 @@ def show_told(found: Data) -> None:
 def _facts(found: Data) -> Iterator[str]:
     yield from found["notes"]
     if found["untold"]:
-        yield f"{found['untold']} in 1-Submitted go on: an import mails nobody, each gets a task to tell the customer."
+        yield (
+            f"{found['untold']} in 1-Submitted go on: an import mails nobody, each gets a task to"
+            " tell the customer."
+        )
     if found["moved_on"]:
-        yield f"{found['moved_on']} stand further on than their status: everything it waits for is there."
+        yield (
+            f"{found['moved_on']} stand further on than their status: everything it waits for is"
+            " there."
+        )
     if found["unknown_people"]:
         names = [f"{name} ({n})" for name, n in found["unknown_people"].items()]
-        yield f"Not on the desk, so nobody's: {_some(names)}. Add them first with `intake user add`, or say --owner."
+        yield (
+            f"Not on the desk, so nobody's: {_some(names)}. Add them first with `intake user add`,"
+            " or say --owner."
+        )
     if found["new_companies"]:
-        yield f"Companies new on record: {len(found['new_companies'])}: {_some(found['new_companies'])}"
+        yield (
+            f"Companies new on record: {len(found['new_companies'])}:"
+            f" {_some(found['new_companies'])}"
+        )
     if found["new_contacts"]:
         yield f"Contacts new on record: {len(found['new_contacts'])}"
 
@@ -100,7 +142,10 @@ def _some(names: list[str]) -> str:
 
 
 def _by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
-    """Reasons with how many rows they are of and which, the most frequent first; one status is often many rows'."""
+    """Reasons with how many rows they are of and which, the most frequent first.
+
+    One status is often many rows'.
+    """
     found: dict[str, list[int]] = {}
     for row in rows:
         found.setdefault(row["reason"], []).append(row["row"])
@@ -115,6 +160,7 @@ def _next(found: Data, *, done: bool) -> str:
         return "Nothing was changed. Do it: the same command with --apply"
     if found["kind"] == "tickets":
         return (
-            f"Nobody was mailed. Next: intake tickets --view open · take it back: intake import undo {found['import']}"
+            "Nobody was mailed. Next: intake tickets --view open · take it back: intake import"
+            f" undo {found['import']}"
         )
     return "Next: intake company list"

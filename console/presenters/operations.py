@@ -18,10 +18,16 @@ from workflow.settings.settings import Settings
 
 Data = dict[str, Any]
 DOOR_WORDS = {
-    "smtp": "mail (SMTP)", "lmtp": "mail (LMTP)", "imap": "mail (mailbox)", "formstack": "forms (webhook)",
-    "backfill": "forms (pulled)", "folder": "Excel folder", "console": "written down", "pipe": "command",
+    "smtp": "mail (SMTP)",
+    "lmtp": "mail (LMTP)",
+    "imap": "mail (mailbox)",
+    "formstack": "forms (webhook)",
+    "backfill": "forms (pulled)",
+    "folder": "Excel folder",
+    "console": "written down",
+    "pipe": "command",
     "import": "moved in",
-}  # fmt: skip
+}
 
 PAGES = {  # where a person sees what a command shows
     "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
@@ -44,7 +50,10 @@ class Door:
 
 @dataclass(frozen=True)
 class File:
-    """A file that a message links to. Of its link only the host: the rest may be a key to it, and its ticket has it."""
+    """A file that a message links to.
+
+    Of its link only the host: the rest may be a key to it, and its ticket has it.
+    """
 
     host: str
     ticket: int
@@ -68,21 +77,35 @@ class Told:
 
 
 def doors(found: Data, settings: Settings, now: datetime) -> list[Door]:
-    """The doors that anything has come by; silence is an alarm where customers never keep it for so long."""
+    """The doors that anything has come by.
+
+    Silence is an alarm where customers never keep it for so long.
+    """
     longest = timedelta(hours=settings.stale_door_hours)
     last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
-    return [Door(name, at, name in PUBLIC_DOORS and now - at > longest) for name, at in last.items()]
+    return [
+        Door(name, at, name in PUBLIC_DOORS and now - at > longest) for name, at in last.items()
+    ]
 
 
 def files(session: Session, backlog: Data) -> list[File]:
-    """The newest files that wait or could not be had; the database is asked only where there are any."""
+    """The newest files that wait or could not be had.
+
+    The database is asked only where there are any.
+    """
     there = backlog["files_waiting"] or backlog["files_failed"]
     found = unsettled(session, MOST_FILES) if there else []
-    return [File(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link) for link, message in found]
+    return [
+        File(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link)
+        for link, message in found
+    ]
 
 
 def with_links(text: str) -> Markup:
-    """Words of `intake status` for a page: a command that a page stands for becomes a link to it."""
+    """Words of `intake status` for a page.
+
+    A command that a page stands for becomes a link to it.
+    """
     plain_and_commands = _COMMAND.split(text)
     said = [_page_of(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)]
     return Markup().join(said)
@@ -103,5 +126,11 @@ def trail_data(session: Session, rows: list[Audit]) -> list[Told]:
 
 def _detail(row: Audit, known: Known) -> str:
     """Return what else a row says, with the name of a person beside theirs."""
-    said = {k: known.staff.get(v, v) if k == "staff" else v for k, v in row.detail.items() if k not in SAID}
-    return ", ".join(f"{name} {value}" for name, value in said.items() if value not in ("", None, []))
+    said = {
+        k: known.staff.get(v, v) if k == "staff" else v
+        for k, v in row.detail.items()
+        if k not in SAID
+    }
+    return ", ".join(
+        f"{name} {value}" for name, value in said.items() if value not in ("", None, [])
+    )

@@ -39,7 +39,11 @@ class List:
     def title(self) -> str:
         """Return what the list is called."""
         view = views.VIEWS[self.asked.view]
-        return f"Search: {self.asked.words}" if self.asked.words and self.asked.view == "all" else view.title
+        return (
+            f"Search: {self.asked.words}"
+            if self.asked.words and self.asked.view == "all"
+            else view.title
+        )
 
     @property
     def digest(self) -> str:
@@ -72,9 +76,20 @@ def chosen(asked: Asked, people: Iterable[Staff]) -> list[str]:
     """The filters and the order of a list in words, for where the form that sets them is folded."""
     filters = asked.filters
     names = {person.id: person.name for person in people}
-    owner = "" if filters.owner is None else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
+    owner = (
+        ""
+        if filters.owner is None
+        else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
+    )
     order = SORTS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
-    said = (filters.company, filters.door, owner, filters.stage or "", "Telemedicine" * filters.telemedicine, order)
+    said = (
+        filters.company,
+        filters.door,
+        owner,
+        filters.stage or "",
+        "Telemedicine" * filters.telemedicine,
+        order,
+    )
     return [words for words in said if words]
 
 
@@ -96,7 +111,10 @@ def query_of(asked: Asked, page: int = 1) -> str:
 
 
 def load(session: Session, asked: Asked, *, actor: str, now: datetime) -> List:
-    """The page that is asked for, with its count, and where in each ticket stands what was searched for."""
+    """The page that is asked for, with its count.
+
+    And where in each ticket stands what was searched for.
+    """
     page = views.page(session, asked, actor=actor, now=now)
     wanted = search.phrases(asked.words)
     snippets = search.snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
@@ -120,7 +138,10 @@ def workers(session: Session) -> list[Staff]:
 
 
 def seen(values: list[str]) -> dict[int, int | None]:
-    """Return what the boxes of a list say: the number of each ticket, and whose it was when it was shown."""
+    """Return what the boxes of a list say.
+
+    The number of each ticket, and whose it was when it was shown.
+    """
     pairs = [value.partition(":")[::2] for value in values]
     numbers = ((number_of(ticket), number_of(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}

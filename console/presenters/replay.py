@@ -1,4 +1,7 @@
-"""What reading deliveries again would do or has done, as plain data: a delivery is an object, a line for scripts."""
+"""What reading deliveries again would do or has done, as plain data.
+
+A delivery is an object, a line for scripts.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +18,14 @@ Data = dict[str, Any]
 
 def unread(number: int, state: str, reason: str) -> Data:
     """One that cannot be read."""
-    return {"delivery": number, "state": state, "read": False, "reason": reason, "applied": False, "items": []}
+    return {
+        "delivery": number,
+        "state": state,
+        "read": False,
+        "reason": reason,
+        "applied": False,
+        "items": [],
+    }
 
 
 def tried(house: House, number: int, state: DeliveryState) -> Data:
@@ -33,30 +43,47 @@ def of_replay(delivery: Delivery, tickets: list[int]) -> Data:
     read = delivery.state is DeliveryState.PROCESSED
     reason = "" if read else delivery.reason or "it is read again shortly"
     return {
-        "delivery": delivery.id, "state": delivery.state, "read": read, "reason": reason, "applied": read,
-        "items": [], "tickets": tickets,
-    }  # fmt: skip
+        "delivery": delivery.id,
+        "state": delivery.state,
+        "read": read,
+        "reason": reason,
+        "applied": read,
+        "items": [],
+        "tickets": tickets,
+    }
 
 
 def of_trial(number: int, state: str, tried: Trial) -> Data:
     """One that is not processed, read for a trial."""
     items = enumerate(tried.becoming, tried.filed + 1)
     return {
-        "delivery": number, "state": state, "read": True, "reason": "", "applied": False, "changes": tried.left,
+        "delivery": number,
+        "state": state,
+        "read": True,
+        "reason": "",
+        "applied": False,
+        "changes": tried.left,
         "same": tried.filed,
-        "items": [{"item": at, "verdict": Verdict.RECEIVED, "becomes": _becoming(one)} for at, one in items],
-    }  # fmt: skip
+        "items": [
+            {"item": at, "verdict": Verdict.RECEIVED, "becomes": _becoming(one)}
+            for at, one in items
+        ],
+    }
 
 
 def of_reread(found: Reread, *, applied: bool) -> Data:
     """One that was read before; items of which there is nothing to say are only counted."""
     told = [f for f in found.findings if f.verdict is not Verdict.SAME or f.notes]
     return {
-        "delivery": found.number, "state": DeliveryState.PROCESSED, "read": True, "reason": "",
-        "applied": applied, "changes": sum(f.changes for f in found.findings),
+        "delivery": found.number,
+        "state": DeliveryState.PROCESSED,
+        "read": True,
+        "reason": "",
+        "applied": applied,
+        "changes": sum(f.changes for f in found.findings),
         "same": sum(f.verdict is Verdict.SAME for f in found.findings),
         "items": list(_items(told, found.becoming)),
-    }  # fmt: skip
+    }
 
 
 def _items(told: list[Finding], becoming: list[Becoming]) -> Iterator[Data]:
@@ -85,7 +112,9 @@ def _fields(finding: Finding) -> list[Data]:
             "subject": item.subject,
             "text": item.text,
         }
-        return [{"name": name, "before": "", "after": value} for name, value in said.items() if value]
+        return [
+            {"name": name, "before": "", "after": value} for name, value in said.items() if value
+        ]
     return [{"name": f.name, "before": f.before, "after": f.after} for f in finding.fields]
 
 

@@ -16,7 +16,10 @@ MOST_ITEMS = 100  # of one delivery
 
 
 def told(found: Data) -> None:
-    """A delivery: a line on the whole, then its items, with what they would say where nothing has been changed yet."""
+    """A delivery: a line on the whole, then its items.
+
+    With what they would say where nothing has been changed yet.
+    """
     out = terminal.screen()
     click.echo(f"{found['delivery']}: {headline(found)}")
     for item in found["items"][:MOST_ITEMS]:
@@ -52,7 +55,9 @@ def words(item: Data, *, applied: bool) -> str:
     said = {
         "same": "as it is",
         "changed": f"changed: {_names(item)}" if applied else "would read otherwise",
-        "received": f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_becomes(item, applied=applied)}",
+        "received": (
+            f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_becomes(item, applied=applied)}"
+        ),
         "gone": "is not found any more; it stays as it is",
         "no request": "would be no request; it stays as it is",
     }[item["verdict"]]
@@ -79,8 +84,12 @@ def _becomes(item: Data, *, applied: bool) -> str:
 
 def lines(before: str, after: str) -> Iterator[str]:
     """The lines that differ, with one around them for the eye."""
-    found = islice(difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None)
-    shown = [f"{line[0]} {line[1 : LONGEST_LINE + 1]}" for line in found if not line.startswith("@@")]
+    found = islice(
+        difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None
+    )
+    shown = [
+        f"{line[0]} {line[1 : LONGEST_LINE + 1]}" for line in found if not line.startswith("@@")
+    ]
     if not any(line[0] in "+-" for line in shown):  # they differ in what ends the lines
         shown = [f"- {before[:LONGEST_LINE]!r}", f"+ {after[:LONGEST_LINE]!r}"]
     yield from shown[:MOST_LINES]

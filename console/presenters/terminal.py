@@ -1,4 +1,7 @@
-"""What people see: tables, panels and progress on a terminal, plain lines elsewhere, JSON for scripts."""
+"""What people see.
+
+Tables, panels and progress on a terminal, plain lines elsewhere, JSON for scripts.
+"""
 
 import json
 import sys
@@ -22,7 +25,10 @@ WIDE = 160  # columns for output that goes into a file or pipe
 
 
 def json_object(value: object) -> None:
-    """Print a value as JSON; everything outside ASCII escaped, so that no terminal or pipe can fail on it."""
+    """Print a value as JSON.
+
+    Everything outside ASCII escaped, so that no terminal or pipe can fail on it.
+    """
     click.echo(json.dumps(value, indent=2))
 
 
@@ -67,7 +73,15 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str =
 def tickets(found: list[Data], title: str) -> "Table":
     """A list of tickets."""
     rows = (
-        (t["id"], t["stage"], t["owner"] or "–", t["company"] or "–", t["format"], when(t["created_at"]), t["subject"])
+        (
+            t["id"],
+            t["stage"],
+            t["owner"] or "–",
+            t["company"] or "–",
+            t["format"],
+            when(t["created_at"]),
+            t["subject"],
+        )
         for t in found
     )
     return table(("#", "stage", "owner", "company", "came as", "created", "subject"), rows, title)
@@ -91,18 +105,28 @@ def ticket(found: Data, hint: str) -> None:
                 out.print(f"  {row}")
     for message in found["messages"]:
         way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
-        out.print(f"\n[bold]{way}[/bold] {when(message['at'])}  {safe(message['from'])}  {safe(message['subject'])}")
+        out.print(
+            f"\n[bold]{way}[/bold] {when(message['at'])}  {safe(message['from'])} "
+            f" {safe(message['subject'])}"
+        )
         if message["phone"]:
             out.print(f"call back: {safe(message['phone'])}")
         shown, folded = _newest(message)
         out.print(safe(shown), soft_wrap=True)
         if folded:
-            out.print(f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]")
+            out.print(
+                f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]"
+            )
         for file in message["attachments"]:
-            out.print(f"  [dim]file: {safe(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]")
+            out.print(
+                f"  [dim]file: {safe(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
+            )
         for link in (one for one in message["linked_files"] if not one["attachment"]):
             why = f": {link['reason']}" if link["reason"] else ""
-            out.print(f"  [dim]linked file {link['state']}{why}: {safe(link['url'])}[/dim]", soft_wrap=True)
+            out.print(
+                f"  [dim]linked file {link['state']}{why}: {safe(link['url'])}[/dim]",
+                soft_wrap=True,
+            )
     out.print(f"\n[dim]{hint}[/dim]")
 
 
@@ -116,7 +140,9 @@ def _newest(message: Data) -> tuple[str, int]:
 def _facts(found: Data) -> Iterator[str]:
     company = found["company"]
     yield (
-        f"company: {safe(company['name'])}, manager: {safe(company['manager'] or 'none')}" if company else "company: –"
+        f"company: {safe(company['name'])}, manager: {safe(company['manager'] or 'none')}"
+        if company
+        else "company: –"
     )
     people = (f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in found["contacts"])
     yield f"contacts: {safe(', '.join(people) or '–')}"
@@ -126,37 +152,73 @@ def _facts(found: Data) -> Iterator[str]:
 
 def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
     reached = ((k, v["at"], v["by"], v["note"]) for k, v in found["milestones"].items())
-    yield "done", [safe(f"{k} – {when(at)} by {by}{f': {note}' if note else ''}") for k, at, by, note in reached]
+    yield (
+        "done",
+        [
+            safe(f"{k} – {when(at)} by {by}{f': {note}' if note else ''}")
+            for k, at, by, note in reached
+        ],
+    )
     due = (
-        f"{d['milestone']} by {when(d['due_at'])}{' – task raised' if d['raised'] else ''}" for d in found["deadlines"]
+        f"{d['milestone']} by {when(d['due_at'])}{' – task raised' if d['raised'] else ''}"
+        for d in found["deadlines"]
     )
     yield "deadlines", list(due) if found["status"] == "open" else []
     marks = {True: "done", False: "open"}
-    tasks = (f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})" for t in found["tasks"])
+    tasks = (
+        f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})"
+        for t in found["tasks"]
+    )
     yield "tasks", [safe(t) for t in tasks]
-    mails = ((m["template"], m["to"], m["state"], m["reason"], m["sent_at"]) for m in found["outbox"])
-    yield "mails", [safe(f"{t} to {to}: {s} {when(at) if at else why}") for t, to, s, why, at in mails]
+    mails = (
+        (m["template"], m["to"], m["state"], m["reason"], m["sent_at"]) for m in found["outbox"]
+    )
+    yield (
+        "mails",
+        [safe(f"{t} to {to}: {s} {when(at) if at else why}") for t, to, s, why, at in mails],
+    )
     yield "related", [safe(f"#{r['id']}: {r['reason']}") for r in found["related"]]
 
 
 def deliveries(found: list[Data]) -> None:
     """A list of deliveries; of those not done it matters how long they have waited."""
     waiting = all(d["state"] in {"pending", "failed"} for d in found)
-    columns = ("#", "age" if waiting else "received", "door", "as", "bytes", "state", "tickets", "reason")
+    columns = (
+        "#",
+        "age" if waiting else "received",
+        "door",
+        "as",
+        "bytes",
+        "state",
+        "tickets",
+        "reason",
+    )
     rows = (
-        (d["id"], age(d["age_seconds"]) if waiting else when(d["received_at"]), d["transport"], d["format"], d["size"],
-         d["state"], numbers(d["tickets"]), d["reason"] or rows_of(d))
+        (
+            d["id"],
+            age(d["age_seconds"]) if waiting else when(d["received_at"]),
+            d["transport"],
+            d["format"],
+            d["size"],
+            d["state"],
+            numbers(d["tickets"]),
+            d["reason"] or rows_of(d),
+        )
         for d in found
-    )  # fmt: skip
+    )
     screen().print(table(columns, rows))
 
 
 def rows_of(found: Data) -> str:
     """Return how far a delivery with many rows has been read, or how many of them were rejected."""
     if found["state"] == "pending" and found["filed"]:
-        known = found["items"] > found["filed"] + 1  # while it is not known how many there are, one more is expected
+        known = (
+            found["items"] > found["filed"] + 1
+        )  # while it is not known how many there are, one more is expected
         return (
-            f"being read: {found['filed']} of {found['items']} rows" if known else f"being read: {found['filed']} rows"
+            f"being read: {found['filed']} of {found['items']} rows"
+            if known
+            else f"being read: {found['filed']} rows"
         )
     return f"{found['rejected']} of {found['items']} rows rejected" if found["rejected"] else ""
 
@@ -171,48 +233,81 @@ def numbers(found: list[int]) -> str:
 def delivery(found: Data) -> None:
     """One delivery, as a person reads it."""
     out = screen()
-    out.print(f"[bold]delivery {found['id']}[/bold]  {found['state']} · {age(found['age_seconds'])} old")
+    out.print(
+        f"[bold]delivery {found['id']}[/bold]  {found['state']} · {age(found['age_seconds'])} old"
+    )
     where = "in the blobs" if found["blob"] else "in the database"
     out.print(f"came by {found['transport']} as {found['format']}, {when(found['received_at'])}")
-    out.print(f"{found['size']} bytes {where}, sealed · read {found['attempts']} times · {found['items']} items")
+    out.print(
+        f"{found['size']} bytes {where}, sealed · read {found['attempts']} times · {found['items']}"
+        " items"
+    )
     if found["reason"]:
         out.print(f"[yellow]! {safe(found['reason'])}[/yellow]")
     for name, value in found["envelope"].items():
-        out.print(f"{safe(name)}: {safe(', '.join(map(str, value)) if isinstance(value, list) else value)}")
+        out.print(
+            f"{safe(name)}:"
+            f" {safe(', '.join(map(str, value)) if isinstance(value, list) else value)}"
+        )
     came = (
-        (when(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"]) for r in found["receipts"]
+        (when(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"])
+        for r in found["receipts"]
     )
     out.print(table(("came", "door", "", "the door's name for it"), came))
     if said := rows_of(found):
         out.print(f"[yellow]! {said}[/yellow]")
     if found["sheets"]:
-        out.print(table(("sheet", "read as"), ((s["sheet"] or "–", s["in_words"]) for s in found["sheets"])))
-    first = sorted(found["filings"], key=lambda f: f["outcome"] != "rejected")[:MOST_ROWS]  # those to be looked at
-    filed = ((f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"]) for f in first)
+        out.print(
+            table(
+                ("sheet", "read as"), ((s["sheet"] or "–", s["in_words"]) for s in found["sheets"])
+            )
+        )
+    first = sorted(found["filings"], key=lambda f: f["outcome"] != "rejected")[
+        :MOST_ROWS
+    ]  # those to be looked at
+    filed = (
+        (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
+        for f in first
+    )
     if found["filings"]:
         out.print(table(("item", "outcome", "ticket", "message", "reason"), filed))
     if (more := len(found["filings"]) - MOST_ROWS) > 0:
         out.print(f"… and {more} more items: --json shows all")
     number = found["id"]
     if found["rejected"]:
-        out.print(f"[dim]The rejected rows to mend: intake delivery {number} --rejected FILE.xlsx[/dim]")
-    out.print(f"[dim]Its original: intake delivery {number} --raw · read it again: intake replay {number}[/dim]")
+        out.print(
+            f"[dim]The rejected rows to mend: intake delivery {number} --rejected FILE.xlsx[/dim]"
+        )
+    out.print(
+        f"[dim]Its original: intake delivery {number} --raw · read it again: intake replay"
+        f" {number}[/dim]"
+    )
 
 
 def ledger(found: "Balance") -> None:
-    """Both sides of the ledger, a line a door, and a line a workbook: those that do not add up first."""
+    """Both sides of the ledger, a line a door, and a line a workbook.
+
+    Those that do not add up first.
+    """
     from workflow.filing.sheet_counts import KINDS
 
     lines = {**found.doors, "together": found.total}
     words = list(found.total.as_dict())
-    rows = ((name, *line.as_dict().values(), "yes" if line.adds_up else "NO") for name, line in lines.items())
+    rows = (
+        (name, *line.as_dict().values(), "yes" if line.adds_up else "NO")
+        for name, line in lines.items()
+    )
     screen().print(table(("door", *words, "adds up"), rows))
     if not found.doors:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
     if found.workbooks:
         kinds = ("rows", *KINDS)
         books = (
-            (f"delivery {one.delivery}", *(getattr(one, kind) for kind in kinds), "yes" if one.adds_up else "NO")
+            (
+                f"delivery {one.delivery}",
+                *(getattr(one, kind) for kind in kinds),
+                "yes" if one.adds_up else "NO",
+            )
             for one in sorted(found.workbooks, key=lambda one: one.adds_up)[:MOST_ROWS]
         )
         screen().print(table(("workbook", *kinds, "adds up"), books))
@@ -220,12 +315,18 @@ def ledger(found: "Balance") -> None:
             click.echo(f"… and {more} older workbooks: --json shows all")
     if found.broken_workbooks:
         numbers_ = ", ".join(map(str, found.broken_workbooks[:MOST_ROWS]))
-        click.echo(f"Workbooks with rows that are not accounted for: deliveries {numbers_}", err=True)
+        click.echo(
+            f"Workbooks with rows that are not accounted for: deliveries {numbers_}", err=True
+        )
     if found.broken:
-        click.echo(f"Deliveries whose items do not add up: {', '.join(map(str, found.broken))}", err=True)
+        click.echo(
+            f"Deliveries whose items do not add up: {', '.join(map(str, found.broken))}", err=True
+        )
     if not found.adds_up:
         click.echo(
-            "It does not add up: something was lost or counted twice. Keep the database and report this.", err=True
+            "It does not add up: something was lost or counted twice. Keep the database and report"
+            " this.",
+            err=True,
         )
 
 
@@ -236,7 +337,11 @@ def status(found: Data) -> None:
     rows = ((n, process_state(p), ago(p["seen"], at)) for n, p in found["processes"].items())
     out.print(table(("process", "state", "seen"), rows))
     if found["doors"]:
-        out.print(table(("door", "last item"), ((n, ago(d["last"], at)) for n, d in found["doors"].items())))
+        out.print(
+            table(
+                ("door", "last item"), ((n, ago(d["last"], at)) for n, d in found["doors"].items())
+            )
+        )
     if pulled := found["backfill"]:
         looks = ((n, ago(f["looked_at"], at), f["fault"] or "none") for n, f in pulled.items())
         out.print(table(("backfill of form", "last look", "fault"), looks))
@@ -244,7 +349,9 @@ def status(found: Data) -> None:
         lines = ((n, ago(t["refreshed_at"], at), left(t)) for n, t in tokens.items())
         out.print(table(("OAuth of mailbox", "last good", "days left"), lines))
     backlog = found["backlog"]
-    out.print(f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})")
+    out.print(
+        f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})"
+    )
     for one in backlog["reading"]:
         of = f"of {one['of']} " if one["of"] else ""
         out.print(f"being read: delivery {one['delivery']}, {one['rows']} {of}rows")
@@ -253,8 +360,14 @@ def status(found: Data) -> None:
         f" · with rejected rows: {backlog['rejected']}"
     )
     out.print(f"mails waiting: {backlog['mails_waiting']} · refused: {backlog['mails_refused']}")
-    out.print(f"webhook events waiting: {backlog['events_waiting']} · given up: {backlog['events_given_up']}")
-    out.print(f"linked files to be fetched: {backlog['files_waiting']} · not to be had: {backlog['files_failed']}")
+    out.print(
+        f"webhook events waiting: {backlog['events_waiting']} · given up:"
+        f" {backlog['events_given_up']}"
+    )
+    out.print(
+        f"linked files to be fetched: {backlog['files_waiting']} · not to be had:"
+        f" {backlog['files_failed']}"
+    )
     for one in found["troubles"]:
         if not one["needs_person"]:  # those that do stand among the needs
             out.print(safe(one["words"]))
@@ -282,7 +395,10 @@ def left(token: Data) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere; `of` None: not known."""
+    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere.
+
+    `of` None: not known.
+    """
     if not sys.stderr.isatty():
         yield lambda _done, _of: None
         return

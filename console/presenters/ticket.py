@@ -10,7 +10,15 @@ from console.presenters.times import iso
 from parsers.mail import evidence
 from workflow import process
 from workflow.filing.linked_files import LinkedFile
-from workflow.models.core import Filing, Message, Outgoing, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.core import (
+    Filing,
+    Message,
+    Outgoing,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
 from workflow.models.states import Verdict
 from workflow.settings.settings import Settings
 from workflow.tickets import views
@@ -51,7 +59,10 @@ def short(ticket: Ticket) -> Data:
 
 
 def load(session: Session, number: int) -> Ticket:
-    """A ticket with everything `full` shows, in a handful of queries. Raises Missing when there is none."""
+    """A ticket with everything `full` shows, in a handful of queries.
+
+    Raises Missing when there is none.
+    """
     query = _with_people(select(Ticket).where(Ticket.id == number)).options(
         selectinload(Ticket.contacts).joinedload(TicketContact.contact),
         selectinload(Ticket.milestones),
@@ -80,7 +91,11 @@ def full(session: Session, number: int, settings: Settings) -> Data:
         "resolution": ticket.resolution,
         "owner": ticket.owner.name if ticket.owner else None,
         "company": company
-        and {"id": company.id, "name": company.name, "manager": company.manager.name if company.manager else None},
+        and {
+            "id": company.id,
+            "name": company.name,
+            "manager": company.manager.name if company.manager else None,
+        },
         "contacts": [_contact(link) for link in ticket.contacts],
         "source": ticket.transport,
         "format": ticket.format,
@@ -127,23 +142,41 @@ def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
 def task(row: Task) -> Data:
     """A task, as its ticket shows it."""
     return {
-        "id": row.id, "text": row.text, "assignee": row.assignee, "milestone": row.milestone,
-        "done": row.done_at is not None, "cause": row.cause, "created_at": iso(row.created_at),
-    }  # fmt: skip
+        "id": row.id,
+        "text": row.text,
+        "assignee": row.assignee,
+        "milestone": row.milestone,
+        "done": row.done_at is not None,
+        "cause": row.cause,
+        "created_at": iso(row.created_at),
+    }
 
 
 def _messages(session: Session, ticket: Ticket) -> list[Data]:
-    mine = select(LinkedFile).join(Message, Message.id == LinkedFile.message_id).where(Message.ticket_id == ticket.id)
+    mine = (
+        select(LinkedFile)
+        .join(Message, Message.id == LinkedFile.message_id)
+        .where(Message.ticket_id == ticket.id)
+    )
     links: dict[int, list[Data]] = {}
     for link in session.scalars(mine.order_by(LinkedFile.id)):
-        told = {"url": link.url, "state": link.state, "reason": link.reason, "attachment": link.attachment_id}
+        told = {
+            "url": link.url,
+            "state": link.state,
+            "reason": link.reason,
+            "attachment": link.attachment_id,
+        }
         links.setdefault(link.message_id, []).append(told)
     return [{**_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
 
 
 def _message(message: Message) -> Data:
     both = message.from_name and message.from_email
-    sender = f"{message.from_name} <{message.from_email}>" if both else message.from_name or message.from_email
+    sender = (
+        f"{message.from_name} <{message.from_email}>"
+        if both
+        else message.from_name or message.from_email
+    )
     return {
         "id": message.id,
         "at": iso(message.at),
@@ -158,7 +191,14 @@ def _message(message: Message) -> Data:
         "judgement": message.judgement,
         "signs": [evidence.describe([sign]) for sign in message.signs],
         "attachments": [
-            {"id": a.id, "name": a.name, "mime": a.mime, "size": a.size, "sha256": a.sha256, "inline": a.inline}
+            {
+                "id": a.id,
+                "name": a.name,
+                "mime": a.mime,
+                "size": a.size,
+                "sha256": a.sha256,
+                "inline": a.inline,
+            }
             for a in message.attachments
         ],
     }
@@ -166,13 +206,20 @@ def _message(message: Message) -> Data:
 
 def _mail(mail: Outgoing) -> Data:
     return {
-        "id": mail.id, "template": mail.template, "to": mail.to, "state": mail.state, "reason": mail.reason,
-        "sent_at": iso(mail.sent_at), "message_id": mail.message_id,
-    }  # fmt: skip
+        "id": mail.id,
+        "template": mail.template,
+        "to": mail.to,
+        "state": mail.state,
+        "reason": mail.reason,
+        "sent_at": iso(mail.sent_at),
+        "message_id": mail.message_id,
+    }
 
 
 def _deliveries(session: Session, ticket: Ticket) -> list[int]:
-    filed = session.scalars(select(Filing.delivery_id).where(Filing.ticket_id == ticket.id).distinct())
+    filed = session.scalars(
+        select(Filing.delivery_id).where(Filing.ticket_id == ticket.id).distinct()
+    )
     return sorted(filed)
 
 
@@ -180,4 +227,7 @@ def _related(session: Session, ticket: Ticket) -> list[Data]:
     either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
     either &= TicketRelation.verdict != Verdict.UNRELATED
     rows = session.scalars(select(TicketRelation).where(either).order_by(TicketRelation.ticket_id))
-    return [{"id": r.other_id if r.ticket_id == ticket.id else r.ticket_id, "reason": r.reason} for r in rows]
+    return [
+        {"id": r.other_id if r.ticket_id == ticket.id else r.ticket_id, "reason": r.reason}
+        for r in rows
+    ]

@@ -1,4 +1,7 @@
-"""What the ticket page shows beside the timeline: the process as far as it has come, people, tasks, relations."""
+"""What the ticket page shows beside the timeline.
+
+The process as far as it has come, people, tasks, relations.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +14,15 @@ from console.presenters.audit import Known, task_words
 from console.presenters.timeline import Entry, timeline
 from workflow import process
 from workflow.customers.callers import Caller, callers
-from workflow.models.core import Company, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.core import (
+    Company,
+    Reached,
+    Staff,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
 from workflow.models.presence import Undo
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right, may
@@ -26,7 +37,10 @@ KINDS = {True: "property", False: "box"}
 
 @dataclass(frozen=True)
 class Box:
-    """A milestone as the page shows it: a box to tick, a property, or what the process records by itself."""
+    """A milestone as the page shows it.
+
+    A box to tick, a property, or what the process records by itself.
+    """
 
     milestone: Milestone
     kind: str  # box, property or automatic
@@ -97,25 +111,37 @@ def load(session: Session, number: int) -> Ticket | None:
     return session.scalar(query)
 
 
-def page(session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0) -> Page:
+def page(
+    session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0
+) -> Page:
     """Everything on the page of a ticket, in about fifteen queries however long it is."""
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
     tasks = {t.id: task_words(t.text, t.assignee) for t in ticket.tasks}
-    seen = presence.version(session, ticket.id)  # before the rest: what is newer than it is asked for again
+    seen = presence.version(
+        session, ticket.id
+    )  # before the rest: what is newer than it is asked for again
     entries, older = timeline(session, ticket, Known({s.id: s.name for s in staff}, tasks), nth)
     waits = process.missing(ticket.stage, reached(ticket)) if ticket.status is Status.OPEN else []
     order = [s.stage for s in process.STEPS]
     here = order.index(ticket.stage)
     return Page(
-        ticket=ticket, boxes=_boxes(ticket, settings, now), missing=[process.words(m) for m in waits],
-        after=order[here + 1] if here + 1 < len(order) else None, back=order[1:here][::-1],
-        related=_related(session, ticket), staff=[s for s in staff if may(s.role, Right.WORK)],
-        entries=entries, older=older, seen=seen,
+        ticket=ticket,
+        boxes=_boxes(ticket, settings, now),
+        missing=[process.words(m) for m in waits],
+        after=order[here + 1] if here + 1 < len(order) else None,
+        back=order[1:here][::-1],
+        related=_related(session, ticket),
+        staff=[s for s in staff if may(s.role, Right.WORK)],
+        entries=entries,
+        older=older,
+        seen=seen,
         undo=undo.latest(session, ticket.id, me.name, now),
         viewers=presence.others(session, ticket.id, me, now),
         callers=callers(session, ticket),
-        telemedicine=next((t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None),
-    )  # fmt: skip
+        telemedicine=next(
+            (t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None
+        ),
+    )
 
 
 def _boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[Box]:
@@ -142,13 +168,23 @@ def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[Due]:
 def _related(session: Session, ticket: Ticket) -> list[Related]:
     r = TicketRelation
     other = or_(
-        (r.ticket_id == ticket.id) & (Ticket.id == r.other_id), (r.other_id == ticket.id) & (Ticket.id == r.ticket_id)
+        (r.ticket_id == ticket.id) & (Ticket.id == r.other_id),
+        (r.other_id == ticket.id) & (Ticket.id == r.ticket_id),
     )
-    rows = select(r, Ticket.id, Ticket.name, Ticket.stage, Ticket.status).join(Ticket, other).order_by(Ticket.id.desc())
+    rows = (
+        select(r, Ticket.id, Ticket.name, Ticket.stage, Ticket.status)
+        .join(Ticket, other)
+        .order_by(Ticket.id.desc())
+    )
     return [
         Related(
-            number=number, name=name, stage=stage, status=status, reason=relation.reason, verdict=relation.verdict,
+            number=number,
+            name=name,
+            stage=stage,
+            status=status,
+            reason=relation.reason,
+            verdict=relation.verdict,
             mine=relation.ticket_id == ticket.id,
         )
         for relation, number, name, stage, status in session.execute(rows.limit(20))
-    ]  # fmt: skip
+    ]

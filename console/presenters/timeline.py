@@ -1,7 +1,9 @@
-"""A ticket's timeline: messages, mails, moves and tasks in one order, the newest first, within bounds.
+"""A ticket's timeline.
 
-Newest first, because who opens a ticket asks what came last: the customer's latest words stand beside the boxes to
-tick and the answer to write, and nobody scrolls past a month to reach them.
+Messages, mails, moves and tasks in one order, the newest first, within bounds.
+
+Newest first, because who opens a ticket asks what came last: the customer's latest words stand
+beside the boxes to tick and the answer to write, and nobody scrolls past a month to reach them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +19,15 @@ from console.presenters import audit
 from console.presenters.audit import Known
 from parsers.mail import evidence
 from workflow.mail import compose
-from workflow.models.core import Audit, Delivery, Filing, Message, Outgoing, StoredAttachment, Ticket
+from workflow.models.core import (
+    Audit,
+    Delivery,
+    Filing,
+    Message,
+    Outgoing,
+    StoredAttachment,
+    Ticket,
+)
 from workflow.models.states import Outcome
 
 ENTRIES = 60  # on a page of the timeline
@@ -28,7 +38,9 @@ EXCERPT = 300  # characters of a message that there is no more room for
 REPEATS = 20  # deliveries that brought a message again, on a page
 DETAILS = 40  # rows of a form's table
 PICTURES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
-PREVIEWED = PICTURES | {"application/pdf"}  # as they say of themselves; their bytes decide when they are asked for
+PREVIEWED = PICTURES | {
+    "application/pdf"
+}  # as they say of themselves; their bytes decide when they are asked for
 
 
 @dataclass(frozen=True)
@@ -120,8 +132,13 @@ class _Room:
         return text
 
 
-def timeline(session: Session, ticket: Ticket, known: Known, page: int = 0) -> tuple[list[Entry], bool]:
-    """A page of the timeline, newest first, and whether there is an older one. `ticket.outbox` should be loaded."""
+def timeline(
+    session: Session, ticket: Ticket, known: Known, page: int = 0
+) -> tuple[list[Entry], bool]:
+    """A page of the timeline, newest first, and whether there is an older one.
+
+    `ticket.outbox` should be loaded.
+    """
     first = page * ENTRIES
     most = first + ENTRIES + 1  # of each kind: enough, whatever their order is
     mails: dict[str, list[Outgoing]] = {}
@@ -155,26 +172,46 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
         .scalar_subquery()
     )
     columns = (
-        Message.id, Message.at, Message.direction, Message.format, Message.external_id, Message.from_name,
-        Message.from_email, Message.phone, Message.subject, Message.details, Message.caveats, Message.sent_at,
-        Message.judgement, Message.signs,
+        Message.id,
+        Message.at,
+        Message.direction,
+        Message.format,
+        Message.external_id,
+        Message.from_name,
+        Message.from_email,
+        Message.phone,
+        Message.subject,
+        Message.details,
+        Message.caveats,
+        Message.sent_at,
+        Message.judgement,
+        Message.signs,
         repeats.label("repeats"),
-        func.substr(Message.text, 1, READ).label("text"), func.length(Message.text).label("length"),
-        func.substr(Message.reply_text, 1, READ).label("reply_text"), func.length(Message.html).label("html"),
-    )  # fmt: skip
+        func.substr(Message.text, 1, READ).label("text"),
+        func.length(Message.text).label("length"),
+        func.substr(Message.reply_text, 1, READ).label("reply_text"),
+        func.length(Message.html).label("html"),
+    )
     rows = select(*columns).where(Message.ticket_id == ticket.id)
     return session.execute(rows.order_by(Message.at.desc(), Message.id.desc()).limit(most)).all()
 
 
 def _told(session: Session, ticket: Ticket) -> set[str | None]:
-    """Return which mails of ours are messages: those that were sent, but for a crash right after."""
-    rows = select(Message.external_id).where(Message.ticket_id == ticket.id, Message.direction == "out")
+    """Return which mails of ours are messages.
+
+    Those that were sent, but for a crash right after.
+    """
+    rows = select(Message.external_id).where(
+        Message.ticket_id == ticket.id, Message.direction == "out"
+    )
     return set(session.scalars(rows))
 
 
 def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:
     a = StoredAttachment
-    rows = select(a.message_id, a.id, a.name, a.mime, a.size, a.inline).where(a.message_id.in_(list(messages)))
+    rows = select(a.message_id, a.id, a.name, a.mime, a.size, a.inline).where(
+        a.message_id.in_(list(messages))
+    )
     found: dict[int, list[File]] = {}
     for message, number, name, mime, size, inline in session.execute(rows.order_by(a.id)):
         found.setdefault(message, []).append(File(number, name, mime, size, inline))
@@ -228,18 +265,41 @@ def _said(
     newest, quoted = _folded(row.text, row.reply_text)
     text, rest = room.fit(newest), room.fit(quoted)
     details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
-    cut = len(text) < len(newest) or len(rest) < len(quoted) or row.length > READ or len(row.details) > DETAILS
+    cut = (
+        len(text) < len(newest)
+        or len(rest) < len(quoted)
+        or row.length > READ
+        or len(row.details) > DETAILS
+    )
     return Said(
-        at=row.at, number=row.id, direction=row.direction, format=row.format, sender=row.from_name[:200],
-        email=row.from_email[:320], phone=row.phone[:200], subject=row.subject[:300], text=text,
-        quoted=rest, cut=cut, html=bool(row.html), details=details, caveats=row.caveats[:20],
-        files=files[:50], sent_at=row.sent_at, mails=mails,
-        judgement=row.judgement, signs=evidence.describe(row.signs), repeats=repeats,
-    )  # fmt: skip
+        at=row.at,
+        number=row.id,
+        direction=row.direction,
+        format=row.format,
+        sender=row.from_name[:200],
+        email=row.from_email[:320],
+        phone=row.phone[:200],
+        subject=row.subject[:300],
+        text=text,
+        quoted=rest,
+        cut=cut,
+        html=bool(row.html),
+        details=details,
+        caveats=row.caveats[:20],
+        files=files[:50],
+        sent_at=row.sent_at,
+        mails=mails,
+        judgement=row.judgement,
+        signs=evidence.describe(row.signs),
+        repeats=repeats,
+    )
 
 
 def _folded(text: str, reply: str) -> tuple[str, str]:
-    """The newest words of a message, and what follows them; the whole where nobody could tell them apart."""
+    """The newest words of a message, and what follows them.
+
+    The whole where nobody could tell them apart.
+    """
     if not reply.strip():
         return text, ""
     if text.startswith(reply):

@@ -1,4 +1,6 @@
-"""Write down which processes of `intake up` ended by themselves, so that `intake status` can say so.
+"""Write down which processes of `intake up` ended by themselves.
+
+So that `intake status` can say so.
 
 By a thread of its own: the supervisor goes on looking after the others while the database is slow
 or away, and what could not be written is written with the next one.
@@ -46,7 +48,9 @@ class EndRecorder:
         unwritten: list[ProcessEnd] = []
         for end in self._ends():
             unwritten = [*unwritten, end][-MOST_KEPT:]
-            store = Store(self._settings.database)  # opened anew: this happens a few times a day at most
+            store = Store(
+                self._settings.database
+            )  # opened anew: this happens a few times a day at most
             try:
                 with store.transaction() as session:
                     crash_loops.record(session, [_copy(one) for one in unwritten], self._clock())

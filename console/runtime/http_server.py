@@ -1,4 +1,7 @@
-"""The HTTP server under webhooks and console: waitress, with bounds for whoever sends too slowly or too much."""
+"""The HTTP server under webhooks and console.
+
+Waitress, with bounds for whoever sends too slowly or too much.
+"""
 
 import logging
 import signal
@@ -13,7 +16,9 @@ from workflow.runtime import log
 if TYPE_CHECKING:
     from flask import Flask
 
-CONNECTIONS = 1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
+CONNECTIONS = (
+    1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
+)
 CHANNEL_SECONDS = 30  # a connection that says nothing is cut after this long
 REQUEST_SECONDS = 60.0  # for a request to be whole, and a second more for as many octets as this:
 SLOWEST = 16 * 1024
@@ -22,7 +27,10 @@ HEADER_LIMIT = 32 * 1024
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that is cut when its request is not whole in time: one that trickles is never silent."""
+    """A connection that is cut when its request is not whole in time.
+
+    One that trickles is never silent.
+    """
 
     _until = 0.0
 
@@ -40,8 +48,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
 
 def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = THREADS) -> None:
-    """Serve until SIGTERM or SIGINT; requests in hand are answered, new connections are not taken."""
-    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # it writes tracebacks, and these texts of ours
+    """Serve until SIGTERM or SIGINT.
+
+    Requests in hand are answered, new connections are not taken.
+    """
+    logging.getLogger("waitress").setLevel(
+        logging.CRITICAL
+    )  # it writes tracebacks, and these texts of ours
     made = server(app, listen, limit, threads)
     log.listening(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,7 +66,10 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
 
 
 def server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
-    """A server on an address, not yet running; `limit` is in octets of a body. Raises OSError when it is taken."""
+    """A server on an address, not yet running; `limit` is in octets of a body.
+
+    Raises OSError when it is taken.
+    """
     host, _, port = listen.rpartition(":")
     sockets: dict[int, Any] = {}
     made = create_server(

@@ -1,4 +1,7 @@
-"""What every process does while it runs: says that it is alive, and ends well when it is told to."""
+"""What every process does while it runs.
+
+Says that it is alive, and ends well when it is told to.
+"""
 
 import signal
 import threading
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from workflow.background_jobs import Waker
 
 BEAT_SECONDS = 20.0
-STALLED_SECONDS = 900.0  # at one item: the largest workbook takes some minutes, three tries included
+STALLED_SECONDS = (
+    900.0  # at one item: the largest workbook takes some minutes, three tries included
+)
 
 
 class Progress:
@@ -39,12 +44,19 @@ class Progress:
 
 
 @contextmanager
-def opened(settings: Settings, name: str, progress: Progress | None = None) -> Iterator[tuple[House, "Waker | None"]]:
-    """Open the house of a process; a small thread says every 20 seconds that it is alive, while it gets on."""
+def opened(
+    settings: Settings, name: str, progress: Progress | None = None
+) -> Iterator[tuple[House, "Waker | None"]]:
+    """Open the house of a process.
+
+    A small thread says every 20 seconds that it is alive, while it gets on.
+    """
     waker = waker_of(settings)
     house = open_house(settings, waker=waker)
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(house, name, stop, progress), name="alive", daemon=True)
+    beat = threading.Thread(
+        target=_beat, args=(house, name, stop, progress), name="alive", daemon=True
+    )
     beat.start()
     try:
         yield house, waker
@@ -69,7 +81,10 @@ def _beat(house: House, name: str, stop: threading.Event, progress: Progress | N
 
 @contextmanager
 def leasing(house: House, *names: str) -> Iterator[Leases]:
-    """Leases on these names, held and renewed by a small thread while the block lasts, then let go of."""
+    """Hold leases on these names while the block lasts.
+
+    A small thread renews them; at the end they are released.
+    """
     leases, stop = Leases(house.store, house.clock), threading.Event()
     for name in names:
         leases.want(name)
@@ -88,7 +103,10 @@ def stopping() -> Iterator[threading.Event]:
     event = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
     # Set by a thread: the handler may interrupt this very event while it holds its own lock.
-    before = [signal.signal(number, lambda *_: threading.Thread(target=event.set).start()) for number in numbers]
+    before = [
+        signal.signal(number, lambda *_: threading.Thread(target=event.set).start())
+        for number in numbers
+    ]
     try:
         yield event
     finally:

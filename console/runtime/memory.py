@@ -1,4 +1,7 @@
-"""When a process of ours gives memory back, and how often Python looks for what only holds itself."""
+"""When a process of ours gives memory back.
+
+And how often Python looks for what only holds itself.
+"""
 
 import ctypes
 import gc
@@ -18,5 +21,8 @@ def give_back() -> None:
 
 
 def look_less_often() -> None:
-    """For whoever files many small items: to look for cycles after every 700 of them took a quarter of its time."""
+    """For whoever files many small items.
+
+    To look for cycles after every 700 of them took a quarter of its time.
+    """
     gc.set_threshold(15_000)

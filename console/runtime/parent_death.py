@@ -15,7 +15,10 @@ def under_supervisor() -> bool:
 
 
 def end_with_supervisor() -> None:
-    """Ask Linux to send us SIGTERM when the supervisor ends; does nothing elsewhere, or without a supervisor."""
+    """Ask Linux to send us SIGTERM when the supervisor ends.
+
+    Does nothing elsewhere, or without a supervisor.
+    """
     parent = os.environ.get(SUPERVISOR, "")
     if not parent.isdigit() or sys.platform != "linux":
         return

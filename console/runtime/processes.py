@@ -1,4 +1,7 @@
-"""The processes, one function each: the Procfile is the diagram, this is what stands behind its lines."""
+"""The processes, one function each.
+
+The Procfile is the diagram, this is what stands behind its lines.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +24,8 @@ from workflow.settings.settings import Settings, load
 DRAIN_SECONDS = 20.0
 FORMS_AT_ONCE = 24  # threads: those that wait share a commit
 NO_MAILBOX = (
-    "no mailbox is configured, so there is nothing to read: set INTAKE_IMAP_URLS=imaps://user:password@host/INBOX, "
-    "or [[mailbox]] in intake.toml"
+    "no mailbox is configured, so there is nothing to read: set"
+    " INTAKE_IMAP_URLS=imaps://user:password@host/INBOX, or [[mailbox]] in intake.toml"
 )
 
 
@@ -63,7 +66,11 @@ def imap(settings: Settings) -> None:
     if not mailboxes(settings):
         raise Fault(NO_MAILBOX, UNUSABLE)
     names = [f"imap {box.key}" for box in mailboxes(settings)]
-    with opened(settings, "imap") as (house, _), leasing(house, *names) as leases, stopping() as stop:
+    with (
+        opened(settings, "imap") as (house, _),
+        leasing(house, *names) as leases,
+        stopping() as stop,
+    ):
         serve(
             Door(
                 settings=settings,
@@ -128,11 +135,15 @@ def webhooks(settings: Settings) -> None:
 
     with opened(settings, "webhooks") as (house, _):
         intake, stop = Intake(house), Event()
-        drainer = Thread(target=Drainer(house, intake.accept).run, args=(stop,), name="spool", daemon=True)
+        drainer = Thread(
+            target=Drainer(house, intake.accept).run, args=(stop,), name="spool", daemon=True
+        )
         drainer.start()
         try:
             app = create(house, intake.accept_all)
-            serve_http(app, "webhooks", settings.webhook_listen, settings.webhook_limit, FORMS_AT_ONCE)
+            serve_http(
+                app, "webhooks", settings.webhook_listen, settings.webhook_limit, FORMS_AT_ONCE
+            )
         finally:
             stop.set()
             drainer.join(timeout=5)
@@ -168,7 +179,12 @@ def clock(settings: Settings) -> None:
         isolated(settings),
         stopping() as stop,
     ):
-        sweep(house, stop, redis_away=lambda: waker is None or waker.away, mine=lambda: leases.held("clock"))
+        sweep(
+            house,
+            stop,
+            redis_away=lambda: waker is None or waker.away,
+            mine=lambda: leases.held("clock"),
+        )
 
 
 PROCESSES: dict[str, Callable[[Settings], None]] = {

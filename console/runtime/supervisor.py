@@ -1,4 +1,7 @@
-"""Keeps the processes running: starts them, prefixes their lines, restarts what dies, drains at the end."""
+"""Keeps the processes running.
+
+Starts them, prefixes their lines, restarts what dies, drains at the end.
+"""
 
 import os
 import signal
@@ -17,7 +20,16 @@ DRAIN_SECONDS = 25.0
 LONGEST_PAUSE = 30.0
 SETTLED_SECONDS = 30.0  # a child that lived so long starts its pauses from the beginning again
 LOOK_SECONDS = 0.2
-COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green", "bright_yellow")
+COLOURS = (
+    "cyan",
+    "green",
+    "yellow",
+    "magenta",
+    "blue",
+    "bright_cyan",
+    "bright_green",
+    "bright_yellow",
+)
 
 
 Ended = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
@@ -65,7 +77,10 @@ class Supervisor:
         return child
 
     def listen_to_signals(self) -> None:
-        """SIGTERM, SIGINT and SIGHUP end `run`; a second one ends it without waiting for the children."""
+        """SIGTERM, SIGINT and SIGHUP end `run`.
+
+        A second one ends it without waiting for the children.
+        """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
 
@@ -96,7 +111,11 @@ class Supervisor:
             for child in group:
                 _signal(child, signal.SIGTERM)
             until = time.monotonic() + DRAIN_SECONDS
-            while any(_alive(c) for c in group) and time.monotonic() < until and self._signals <= max(1, said):
+            while (
+                any(_alive(c) for c in group)
+                and time.monotonic() < until
+                and self._signals <= max(1, said)
+            ):
                 time.sleep(0.05)
             for child in group:
                 _signal(child, signal.SIGKILL)
@@ -126,7 +145,9 @@ class Supervisor:
             start_new_session=True,
         )
         child.started = time.monotonic()
-        child.reader = threading.Thread(target=self._relay, args=(child, child.process), daemon=True)
+        child.reader = threading.Thread(
+            target=self._relay, args=(child, child.process), daemon=True
+        )
         child.reader.start()
 
     def _relay(self, child: Child, process: subprocess.Popen[bytes]) -> None:

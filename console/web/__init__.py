@@ -1,1 +1,4 @@
-"""What every page stands on: the app, sign-in, sessions, rights, and how things are written for people."""
+"""What every page stands on.
+
+The app, sign-in, sessions, rights, and how things are written for people.
+"""

@@ -1,4 +1,7 @@
-"""What the API says when it says no: a status, a word for programs, a sentence for people, and never the inside."""
+"""What the API says when it says no.
+
+A status, a word for programs, a sentence for people, and never the inside.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -31,9 +34,19 @@ RETRY_SECONDS = "5"
 
 
 class Refused(Exception):  # noqa: N818  # it is what the answer says, not a fault of the program
-    """A call that is not carried out: the status, the sentence, and what else the answer carries."""
+    """A call that is not carried out.
 
-    def __init__(self, code: int, detail: str = "", *, fields: Mapping[str, Any] | None = None, **headers: str) -> None:
+    The status, the sentence, and what else the answer carries.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        detail: str = "",
+        *,
+        fields: Mapping[str, Any] | None = None,
+        **headers: str,
+    ) -> None:
         super().__init__(detail)
         self.code, self.detail, self.fields = code, detail, fields
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -53,14 +66,21 @@ def answer(error: Exception) -> Response:
         return _said(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
     if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
         told = _fields(error)
-        heads = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After", "Location"}}
+        heads = {
+            name: value
+            for name, value in error.get_headers()
+            if name in {"Allow", "Retry-After", "Location"}
+        }
         return _said(error.code or HTTPStatus.BAD_REQUEST, fields=told, headers=heads)
     log.fault("api", error)
     return _said(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _said(
-    code: int, detail: str = "", fields: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    code: int,
+    detail: str = "",
+    fields: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     word, words = WORDS.get(code, ("no", HTTPStatus(code).phrase))
     body: dict[str, Any] = {"error": word, "detail": detail or words}
@@ -75,4 +95,9 @@ def _said(
 def _fields(error: HTTPException) -> dict[str, Any] | None:
     """Return what is wrong with which field, as the parser of arguments found it."""
     found = getattr(error, "data", {}).get("messages", {})
-    return {str(name): words for place in found.values() if isinstance(place, dict) for name, words in place.items()}
+    return {
+        str(name): words
+        for place in found.values()
+        if isinstance(place, dict)
+        for name, words in place.items()
+    }

@@ -1,10 +1,25 @@
-"""Sign-in by Flask-Security: passwords, lock-out, second factor, single sign-on; and the links that make accounts."""
+"""Sign-in by Flask-Security: passwords, lock-out, second factor, single sign-on.
+
+And the links that make accounts.
+"""
 
 import hashlib
 from datetime import timedelta
 from typing import Any, cast
 
-from flask import Blueprint, Flask, Response, abort, flash, g, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    flash,
+    g,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_security import Security, current_user, hash_password
@@ -48,16 +63,24 @@ def attach(app: Flask, house: House) -> None:
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
     for view in ("login", "verify", "two_factor_token_validation"):
         name = f"{LIBRARY}.{view}"
-        app.view_functions[name] = limiter.limit(SIGN_INS, methods=["POST"])(cast("Any", app.view_functions[name]))
+        app.view_functions[name] = limiter.limit(SIGN_INS, methods=["POST"])(
+            cast("Any", app.view_functions[name])
+        )
     app.register_blueprint(pages)
     app.before_request(_guard)
-    app.jinja_env.globals["lock"] = {"failures": MOST_FAILURES, "minutes": LOCKED // timedelta(minutes=1)}
+    app.jinja_env.globals["lock"] = {
+        "failures": MOST_FAILURES,
+        "minutes": LOCKED // timedelta(minutes=1),
+    }
     app.jinja_env.globals["oidc_name"] = house.settings.oidc.name if house.settings.oidc else ""
     user_authenticated.connect(_on_sign_in, app)
 
 
 def _configuration(house: House) -> dict[str, Any]:
-    secret = [hashlib.sha256(b"support-intake console\0" + k).hexdigest() for k in crypto.load(house.settings)]
+    secret = [
+        hashlib.sha256(b"support-intake console\0" + k).hexdigest()
+        for k in crypto.load(house.settings)
+    ]
     return {
         "SECRET_KEY": secret[0],
         "SECRET_KEY_FALLBACKS": secret[1:],
@@ -101,11 +124,16 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
 
 
 def _guard() -> AnyResponse | None:
-    """Let a request through whose view says which right it needs, if who is asking has it; nothing else."""
+    """Let a request through whose view says which right it needs, if who is asking has it.
+
+    Nothing else.
+    """
     endpoint = request.endpoint or ""
     if endpoint in {"", "static", "bootstrap.static", "security.static"}:
         return None
-    if request.blueprint == api_auth.BLUEPRINT:  # programs, by their tokens: a cookie counts for nothing there
+    if (
+        request.blueprint == api_auth.BLUEPRINT
+    ):  # programs, by their tokens: a cookie counts for nothing there
         api_auth.admit(_view(endpoint))
         return None
     if current_user and current_user.is_authenticated:
@@ -124,7 +152,9 @@ def _guard() -> AnyResponse | None:
 
 def _to_kept_form() -> AnyResponse | None:
     """Show what was typed before the sign-in, on the first page after it, however one signed in."""
-    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # a script of another tab shows nothing
+    mode = request.headers.get(
+        "Sec-Fetch-Mode", "navigate"
+    )  # a script of another tab shows nothing
     if request.method != "GET" or mode != "navigate":
         return None
     session[KEPT_FORMS] = LISTED
@@ -144,7 +174,7 @@ def _to_sign_in() -> AnyResponse:
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
 
-# -- links that make accounts ---------------------------------------------------------------------------------------
+# -- links that make accounts ----
 
 
 @pages.get("/join/<token>")
@@ -156,7 +186,9 @@ def join(token: str) -> str:
         if found is None:
             abort(404)
         name, email = _known(session, found)
-    return render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault="")
+    return render_template(
+        "join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=""
+    )
 
 
 def _join_again(token: str) -> tuple[str, int]:
@@ -164,9 +196,12 @@ def _join_again(token: str) -> tuple[str, int]:
     del token
     fault = "This page was open for too long. Nothing is lost but the password: type it again."
     page = render_template(
-        "join.html", name=request.form.get("name", "")[:200], email=request.form.get("email", "")[:320],
-        shortest=SHORTEST_PASSWORD, fault=fault,
-    )  # fmt: skip
+        "join.html",
+        name=request.form.get("name", "")[:200],
+        email=request.form.get("email", "")[:320],
+        shortest=SHORTEST_PASSWORD,
+        fault=fault,
+    )
     return page, 400
 
 
@@ -175,16 +210,24 @@ def _join_again(token: str) -> tuple[str, int]:
 @public
 def joined(token: str) -> AnyResponse | tuple[str, int]:
     """Make the account, or the new password; the link is used up."""
-    name, email = request.form.get("name", "").strip()[:200], request.form.get("email", "").strip().casefold()
+    name, email = (
+        request.form.get("name", "").strip()[:200],
+        request.form.get("email", "").strip().casefold(),
+    )
     password = request.form.get("password", "")
     fault = _fault(name, email, password, request.form.get("again", ""))
     if not fault:
         try:
             _make(token, name, email, password)
         except IntegrityError:
-            fault = "There is an account with this name or address already: sign in, or ask an admin for a link."
+            fault = (
+                "There is an account with this name or address already: sign in, or ask an admin"
+                " for a link."
+            )
     if fault:
-        page = render_template("join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=fault)
+        page = render_template(
+            "join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=fault
+        )
         return page, 400
     flash("Your account is ready. Sign in with it.", "success")
     return redirect(url_for("security.login"))
@@ -199,7 +242,9 @@ def _fault(name: str, email: str, password: str, again: str) -> str:
     faults = {
         "Say your name.": not name or not name.isprintable(),
         "That is no mail address.": not directory.usable(email),
-        f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": len(password) < SHORTEST_PASSWORD,
+        f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": (
+            len(password) < SHORTEST_PASSWORD
+        ),
         "The two passwords are not the same.": password != again,
     }
     return next((words for words, wrong in faults.items() if wrong), "")
@@ -214,7 +259,9 @@ def _make(token: str, name: str, email: str, password: str) -> None:
         found.used_at = when
         person = session.get(Staff, found.staff_id) if found.staff_id else None
         if person is None:
-            person = session.scalar(select(Staff).where(Staff.name == name))  # put on the desk before the first run
+            person = session.scalar(
+                select(Staff).where(Staff.name == name)
+            )  # put on the desk before the first run
         if person is None:
             person = Staff(name=name, email=email, role=found.role, created_at=when)
             session.add(person)
@@ -224,10 +271,16 @@ def _make(token: str, name: str, email: str, password: str) -> None:
         if account is None:
             account = Account(staff_id=person.id, created_at=when)
             session.add(account)
-        account.email, account.password, account.uniquifier = email, hash_password(password), new_uniquifier()
+        account.email, account.password, account.uniquifier = (
+            email,
+            hash_password(password),
+            new_uniquifier(),
+        )
         account.active, account.failures, account.locked_until = True, 0, None
         session.flush()
-        audit.record(session, "account", by=person.name, cause="invitation", now=when, account=account.id)
+        audit.record(
+            session, "account", by=person.name, cause="invitation", now=when, account=account.id
+        )
 
 
 def _end_session() -> Response:

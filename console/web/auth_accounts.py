@@ -14,9 +14,13 @@ from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.runtime import log
 
-MOST_FAILURES = 5  # in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an hour
+# in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an
+# hour
+MOST_FAILURES = 5
 LOCKED = timedelta(minutes=15)
-LOCKED_WORDS = f"Sign-in does not work now. Wait {LOCKED // timedelta(minutes=1)} minutes, or ask an admin."
+LOCKED_WORDS = (
+    f"Sign-in does not work now. Wait {LOCKED // timedelta(minutes=1)} minutes, or ask an admin."
+)
 
 
 @dataclass
@@ -46,11 +50,13 @@ class User(UserMixin):
     time_zone: str = ""
 
     @property
-    def roles(self) -> list[RoleMixin]:  # type: ignore[override]  # a person has one, which is on the desk's record
+    # a person has one, which is on the desk's record
+    def roles(self) -> list[RoleMixin]:  # type: ignore[override]
         """The one role of the person."""
         return [Group(self.staff.role)] if self.staff else []
 
-    def track_failed_authn(self, auth_type: str, tfa: bool = False) -> None:  # noqa: FBT001, FBT002  # the library's
+    # the library's
+    def track_failed_authn(self, auth_type: str, tfa: bool = False) -> None:  # noqa: FBT001, FBT002
         """Count a wrong password or code; the fifth in a row locks the account."""
         del auth_type, tfa
         now = self.house.clock()
@@ -59,7 +65,14 @@ class User(UserMixin):
             row.failures += 1
             if row.failures >= MOST_FAILURES:
                 row.failures, row.locked_until = 0, now + LOCKED
-                audit.record(session, "account locked", by="rule", cause="wrong passwords", now=now, account=row.id)
+                audit.record(
+                    session,
+                    "account locked",
+                    by="rule",
+                    cause="wrong passwords",
+                    now=now,
+                    account=row.id,
+                )
                 log.account_locked(row.id)
 
     def is_locked(self, form_error: list[str] | None = None) -> bool:
@@ -83,7 +96,9 @@ class Accounts(UserDatastore):
         (name, value), *_ = kwargs.items()
         if value is None:  # what an issuer vouched for is no address
             return None
-        column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[name]
+        column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[
+            name
+        ]
         wanted = value.strip().casefold() if name == "email" else value
         query = select(Account).where(column == wanted).options(joinedload(Account.staff))
         with self._house.store.reading() as session:
@@ -97,10 +112,13 @@ class Accounts(UserDatastore):
     def put(self, model: User) -> User:
         """Write what the library may have changed, at once: its `commit` has nothing left to do."""
         values = {
-            "password": model.password or "", "active": model.active, "uniquifier": model.fs_uniquifier,
-            "second_factor": model.tf_primary_method, "totp_secret": model.tf_totp_secret,
+            "password": model.password or "",
+            "active": model.active,
+            "uniquifier": model.fs_uniquifier,
+            "second_factor": model.tf_primary_method,
+            "totp_secret": model.tf_totp_secret,
             "recovery_codes": list(model.mf_recovery_codes or ()),
-        }  # fmt: skip
+        }
         with self._house.store.transaction() as session:
             session.execute(update(Account).where(Account.id == model.id).values(values))
         return model
@@ -120,13 +138,23 @@ def signed_in(house: House, user: User) -> None:
     with house.store.transaction() as session:
         row = session.get_one(Account, user.id)
         row.failures, row.locked_until, row.signed_in_at = 0, None, now
-        audit.record(session, "signed in", by=row.staff.name, cause="sign-in", now=now, account=row.id)
+        audit.record(
+            session, "signed in", by=row.staff.name, cause="sign-in", now=now, account=row.id
+        )
 
 
 def _user(house: House, row: Account) -> User:
     return User(
-        house=house, id=row.id, email=row.email, password=row.password or None, active=row.active,
-        fs_uniquifier=row.uniquifier, tf_primary_method=row.second_factor, tf_totp_secret=row.totp_secret,
-        mf_recovery_codes=list(row.recovery_codes), locked_until=row.locked_until, staff=row.staff,
+        house=house,
+        id=row.id,
+        email=row.email,
+        password=row.password or None,
+        active=row.active,
+        fs_uniquifier=row.uniquifier,
+        tf_primary_method=row.second_factor,
+        tf_totp_secret=row.totp_secret,
+        mf_recovery_codes=list(row.recovery_codes),
+        locked_until=row.locked_until,
+        staff=row.staff,
         time_zone=row.time_zone,
-    )  # fmt: skip
+    )

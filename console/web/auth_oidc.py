@@ -1,4 +1,7 @@
-"""Single sign-on by OpenID Connect: out to the issuer, back with what it vouches for; nothing is believed unchecked."""
+"""Single sign-on by OpenID Connect: out to the issuer, back with what it vouches for.
+
+Nothing is believed unchecked.
+"""
 
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -18,21 +21,30 @@ from workflow.settings.settings import Oidc
 
 NAME = "oidc"  # in the addresses of the library's views
 SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
-FAILED = "The sign-in did not work. Please try again; if it never does, an admin has to look at [oidc] in intake.toml."
+FAILED = (
+    "The sign-in did not work. Please try again; if it never does, an admin has to look at [oidc]"
+    " in intake.toml."
+)
 NOBODY = "This sign-in opens no account here. Ask an admin for one, or sign in with your password."
 # What a library says when an issuer cannot be reached, says no, or what it says does not hold.
 FAULTS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError, RuntimeError)
 
 
 class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
-    """Authlib's client under our public address, at one issuer; whatever goes wrong there has one answer."""
+    """Authlib's client under our public address, at one issuer.
+
+    Whatever goes wrong there has one answer.
+    """
 
     def authorize_redirect(self, redirect_uri: str | None = None, **more: Any) -> AnyResponse:
         """A page that goes on to the issuer by itself.
 
-        No redirect: our policy lets forms lead to ourselves only, and browsers hold whatever answers a form to that.
+        No redirect: our policy lets forms lead to ourselves only, and browsers hold whatever
+        answers a form to that.
         """
-        back = urljoin(house().settings.public_url, urlsplit(redirect_uri or "").path)  # behind a proxy it is another
+        back = urljoin(
+            house().settings.public_url, urlsplit(redirect_uri or "").path
+        )  # behind a proxy it is another
         try:
             self._check_issuer()
             there = self.create_authorization_url(back, **more)
@@ -46,22 +58,36 @@ class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
         return page
 
     def authorize_access_token(self, **more: Any) -> dict[str, Any]:
-        """The token of whoever comes back: state, nonce, signature, issuer and audience hold. Raises OAuthError."""
+        """The token of whoever comes back: state, nonce, signature, issuer and audience hold.
+
+        Raises OAuthError.
+        """
         try:
             self._check_issuer()
             token: dict[str, Any] = super().authorize_access_token(**more)
             claims = token.get("userinfo")
-            if claims is not None and not claims.get("email"):  # only `sub` must be in an ID token (OIDC Core §5.4)
+            if claims is not None and not claims.get(
+                "email"
+            ):  # only `sub` must be in an ID token (OIDC Core §5.4)
                 told = self.userinfo(token=token)
-                token["userinfo"] = {**claims, **told} if told.get("sub") == claims["sub"] else {}  # §5.3.2
+                token["userinfo"] = (
+                    {**claims, **told} if told.get("sub") == claims["sub"] else {}
+                )  # §5.3.2
         except FAULTS as error:
             _refuse(error)
         return token
 
     def _check_issuer(self) -> None:
-        """Raises OAuthError where the discovery document is somebody else's (OIDC Discovery §4.3)."""
+        """Raise OAuthError when the discovery document is another issuer's.
+
+        Source: OIDC Discovery §4.3.
+        """
         said, meant = self.load_server_metadata().get("issuer"), house().settings.oidc
-        if meant is None or not isinstance(said, str) or said.rstrip("/") != meant.issuer.rstrip("/"):
+        if (
+            meant is None
+            or not isinstance(said, str)
+            or said.rstrip("/") != meant.issuer.rstrip("/")
+        ):
             self.server_metadata.clear()
             raise OAuthError
 
@@ -74,7 +100,9 @@ class Provider(FsOAuthProvider):
             "client_cls": Client,
             "client_id": settings.client_id,
             "client_secret": settings.client_secret.get_secret_value(),
-            "server_metadata_url": f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration",
+            "server_metadata_url": (
+                f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+            ),
             "client_kwargs": {"scope": "openid email", "default_timeout": SECONDS},
         }
         super().__init__(NAME, registration)
@@ -83,7 +111,10 @@ class Provider(FsOAuthProvider):
         """The address the issuer vouches for; one that it calls unverified is nobody's."""
         del oauth
         profile = token.get("userinfo") or {}
-        verified = profile.get("email_verified", True) in (True, "true")  # some say it as text, some not at all
+        verified = profile.get("email_verified", True) in (
+            True,
+            "true",
+        )  # some say it as text, some not at all
         return "email", str(profile.get("email") or "") if verified else ""
 
     def oauth_response_failure(self, error_view: str, e: OAuthError) -> AnyResponse:

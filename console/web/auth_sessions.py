@@ -36,12 +36,18 @@ class Session(CallbackDict[str, Any], SessionMixin):
         self.new = row is None
 
     def renew(self) -> None:
-        """Go on under another name: what somebody planted or saw before sign-in is worth nothing after it."""
+        """Go on under another name.
+
+        What somebody planted or saw before sign-in is worth nothing after it.
+        """
         self.token, self.modified = secrets.token_urlsafe(32), True
 
 
 class Sessions(SessionInterface):
-    """Opens and keeps sessions. Idle ones end after the setting's minutes, every one after a working day."""
+    """Opens and keeps sessions.
+
+    Idle ones end after the setting's minutes, every one after a working day.
+    """
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -73,13 +79,19 @@ class Sessions(SessionInterface):
         if not session:
             self._forget(app, session, response)
         elif session.modified or (
-            session.row and now - session.row.seen_at > SEEN_EVERY and not g.get("background")  # asking.background
+            session.row
+            and now - session.row.seen_at > SEEN_EVERY
+            and not g.get("background")  # asking.background
         ):
             self._write(session, now)
             response.set_cookie(
-                self.get_cookie_name(app), session.token, httponly=True, secure=self.get_cookie_secure(app),
-                samesite="Lax", path="/",
-            )  # fmt: skip
+                self.get_cookie_name(app),
+                session.token,
+                httponly=True,
+                secure=self.get_cookie_secure(app),
+                samesite="Lax",
+                path="/",
+            )
         response.vary.add("Cookie")
 
     def _forget(self, app: Flask, session: Session, response: Response) -> None:
@@ -88,7 +100,11 @@ class Sessions(SessionInterface):
         with self._house.store.transaction() as writing:
             writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
         response.delete_cookie(
-            self.get_cookie_name(app), path="/", secure=self.get_cookie_secure(app), httponly=True, samesite="Lax"
+            self.get_cookie_name(app),
+            path="/",
+            secure=self.get_cookie_secure(app),
+            httponly=True,
+            samesite="Lax",
         )
 
     def _write(self, session: Session, now: datetime) -> None:
@@ -100,7 +116,11 @@ class Sessions(SessionInterface):
             if session.row is None:  # a good moment to sweep: as often as new ones are made
                 writing.execute(delete(WebSession).where(WebSession.seen_at < now - self._idle))
             row = WebSession(
-                key=key, account_id=session.get(ACCOUNT), data=_TAGS.dumps(dict(session)), created_at=began, seen_at=now
+                key=key,
+                account_id=session.get(ACCOUNT),
+                data=_TAGS.dumps(dict(session)),
+                created_at=began,
+                seen_at=now,
             )
             writing.merge(row)
 

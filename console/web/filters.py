@@ -28,7 +28,9 @@ def attach(app: Flask) -> None:
     shown |= {"from_iso": from_iso, "details_title": details_title}
     app.jinja_env.filters |= shown
     app.jinja_env.globals |= {"allowed": allowed, "Right": Right, "QUEUE": QUEUE, "menu": menu}
-    app.context_processor(lambda: {"me": g.get("staff"), "idle_minutes": house().settings.idle_minutes})
+    app.context_processor(
+        lambda: {"me": g.get("staff"), "idle_minutes": house().settings.idle_minutes}
+    )
 
 
 def from_iso(text: str | None) -> datetime | None:
@@ -41,7 +43,9 @@ def moment(at: datetime | None) -> Markup:
     if at is None:
         return Markup("–")
     local = at.astimezone(zone())
-    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{local:%-d %b %Y, %H:%M %Z}")
+    return Markup('<time datetime="{}">{}</time>').format(
+        at.isoformat(), f"{local:%-d %b %Y, %H:%M %Z}"
+    )
 
 
 def day(at: datetime | None) -> str:
@@ -83,7 +87,9 @@ def span(length: timedelta) -> str:
 
 def details_title(came_as: str) -> str:
     """Return what the table of a message's details is called."""
-    return next((words for known, words in DETAILS.items() if known == came_as), "What else it says")
+    return next(
+        (words for known, words in DETAILS.items() if known == came_as), "What else it says"
+    )
 
 
 def csv_file(name: str, lines: Iterable[Sequence[str]]) -> Response:

@@ -1,7 +1,10 @@
-"""The CSRF token of a form also says for which account the form was made, long after its session has ended.
+"""CSRF tokens that also name the account a form was made for.
 
-Flask-WTF signs what stands in the session under `csrf_token`. Here that begins with the number of the account, so a
-token that no longer fits any session still proves that we made the form, and for whom.
+The account can be read long after the session of the form has ended.
+
+Flask-WTF signs what stands in the session under `csrf_token`. Here that begins with the number of
+the account, so a token that no longer fits any session still proves that we made the form, and for
+whom.
 """
 
 import secrets
@@ -26,16 +29,22 @@ def is_ours(token: str) -> bool:
 
 
 def account_of(token: str) -> int | None:
-    """Return the account whose form had this token; None if it is none of ours, or of a page without sign-in."""
+    """Return the account whose form had this token.
+
+    None if it is none of ours, or of a page without sign-in.
+    """
     number, _, rest = (_secret(token) or "").partition(":")
     return int(number) if rest and number.isascii() and number.isdigit() else None
 
 
 def _secret(token: str) -> str | None:
-    # The first key signs; a form may be older than the last change of keys. The library wants the newest last.
+    # The first key signs; a form may be older than the last change of keys. The library wants the
+    # newest last.
     known = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
     try:
-        secret = URLSafeTimedSerializer(known, salt=SALT).loads(token, max_age=int(OLDEST.total_seconds()))
+        secret = URLSafeTimedSerializer(known, salt=SALT).loads(
+            token, max_age=int(OLDEST.total_seconds())
+        )
     except BadData:
         return None
     return secret if isinstance(secret, str) else None

@@ -1,4 +1,7 @@
-"""What a Prometheus server may know: counts and ages, looked up in the database when it asks; nothing of customers."""
+"""What a Prometheus server may know: counts and ages, looked up in the database when it asks.
+
+Nothing of customers.
+"""
 
 import hmac
 from collections.abc import Iterable, Iterator
@@ -35,13 +38,18 @@ def text(house: House) -> bytes:
 
 
 def may_ask(settings: Settings, peer: str, host: str, authorization: str) -> bool:
-    """Return whether somebody may have them: with the token where one is set, else only this machine itself.
+    """Return whether somebody may have them.
 
-    Behind a proxy every peer is this machine. Who runs one has told us the address that people use, and it is another.
+    With the token where one is set, else only this machine itself.
+
+    Behind a proxy every peer is this machine. Who runs one has told us the address that people use,
+    and it is another.
     """
     if token := settings.metrics_token.get_secret_value():
         scheme, _, given = authorization.partition(" ")
-        return scheme.casefold() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+        return scheme.casefold() == "bearer" and hmac.compare_digest(
+            given.strip().encode(), token.encode()
+        )
     outside = urlsplit(settings.public_url).hostname or ""
     return all(map(_is_here, (peer, urlsplit(f"//{host}").hostname or "", outside)))
 
@@ -76,26 +84,46 @@ class _Desk(Collector):
         yield from self._mails()
         yield from self._promised()
         yield self._counted(
-            "tickets", "Tickets, by stage and state.", ("stage", "status"), (Ticket.stage, Ticket.status)
+            "tickets",
+            "Tickets, by stage and state.",
+            ("stage", "status"),
+            (Ticket.stage, Ticket.status),
         )
         yield self._overdue()
         yield from self._house()
 
     def _deliveries(self) -> Iterator[Metric]:
         yield self._counted(
-            "deliveries", "Deliveries, by door and state.", ("door", "state"), (Delivery.transport, Delivery.state)
+            "deliveries",
+            "Deliveries, by door and state.",
+            ("door", "state"),
+            (Delivery.transport, Delivery.state),
         )
-        yield self._oldest("oldest_pending_delivery", Delivery.received_at, Delivery.state == DeliveryState.PENDING)
-        yield self._oldest("oldest_failed_delivery", Delivery.received_at, Delivery.state == DeliveryState.FAILED)
+        yield self._oldest(
+            "oldest_pending_delivery", Delivery.received_at, Delivery.state == DeliveryState.PENDING
+        )
+        yield self._oldest(
+            "oldest_failed_delivery", Delivery.received_at, Delivery.state == DeliveryState.FAILED
+        )
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport)
-        yield self._ages("door_last", "Seconds since something came by a door.", "door", self._session.execute(last))
+        yield self._ages(
+            "door_last",
+            "Seconds since something came by a door.",
+            "door",
+            self._session.execute(last),
+        )
 
     def _mails(self) -> Iterator[Metric]:
         yield self._counted("outbox", "Promised mails, by state.", ("state",), (Outgoing.state,))
-        yield self._oldest("oldest_waiting_mail", Outgoing.created_at, Outgoing.state == OutboxState.WAITING)
+        yield self._oldest(
+            "oldest_waiting_mail", Outgoing.created_at, Outgoing.state == OutboxState.WAITING
+        )
 
     def _promised(self) -> Iterator[Metric]:
-        """For webhooks, and files to be fetched. What was told is kept for days only: its count would mean nothing."""
+        """For webhooks, and files to be fetched.
+
+        What was told is kept for days only: its count would mean nothing.
+        """
         found = backlog(self._session)
         yield _queue("hook_events", "Events for webhooks, by state.", found.events, EVENTS)
         yield self._since("oldest_waiting_hook_event", found.events.oldest)
@@ -103,40 +131,61 @@ class _Desk(Collector):
         yield self._since("oldest_waiting_linked_file", found.files.oldest)
 
     def _overdue(self) -> Metric:
-        """Deadlines passed and still open; the clock gives each a task, so business days are counted as it counts."""
+        """Deadlines passed and still open.
+
+        The clock gives each a task, so business days are counted as it counts.
+        """
         family = GaugeMetricFamily(
-            "intake_deadlines_overdue", "Missed deadlines whose milestone is still not there.", labels=["milestone"]
+            "intake_deadlines_overdue",
+            "Missed deadlines whose milestone is still not there.",
+            labels=["milestone"],
         )
         for deadline in process.DEADLINES:
             there = select(Reached.id).where(
-                Reached.ticket_id == Ticket.id, Reached.period == Ticket.period, Reached.milestone == deadline.milestone
+                Reached.ticket_id == Ticket.id,
+                Reached.period == Ticket.period,
+                Reached.milestone == deadline.milestone,
             )
             query = select(func.count()).select_from(Task).join(Ticket, Ticket.id == Task.ticket_id)
             mine = (Task.kind == Desk.deadline_kind(deadline), Task.period == Ticket.period)
-            count = self._session.scalar(query.where(*mine, Ticket.status == Status.OPEN, ~there.exists()))
+            count = self._session.scalar(
+                query.where(*mine, Ticket.status == Status.OPEN, ~there.exists())
+            )
             family.add_metric([deadline.milestone], count or 0)
         return family
 
     def _house(self) -> Iterator[Metric]:
-        """Who is alive; what the house found when it looked at itself. The ledger is added up once a day, not here."""
+        """Who is alive; what the house found when it looked at itself.
+
+        The ledger is added up once a day, not here.
+        """
         seen = self._session.execute(select(Seen.name, Seen.at))
         yield from self._tokens()
-        yield self._ages("seen", "Seconds since a process or mailbox said it is alive.", "name", seen)
+        yield self._ages(
+            "seen", "Seconds since a process or mailbox said it is alive.", "name", seen
+        )
         checks = list(self._session.scalars(select(Check)))
-        good = GaugeMetricFamily("intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"])
+        good = GaugeMetricFamily(
+            "intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"]
+        )
         for check in checks:
             good.add_metric([check.name], not check.fault)
         yield good
         ages = ((check.name, check.at) for check in checks)
         yield self._ages("check", "Seconds since the house looked at itself.", "check", ages)
-        ledger = GaugeMetricFamily("intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily look.")
+        ledger = GaugeMetricFamily(
+            "intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily look."
+        )
         for check in checks:
             if check.name == LEDGER:
                 ledger.add_metric([], not check.fault)
         yield ledger
 
     def _tokens(self) -> Iterator[Metric]:
-        words = "Days that the OAuth token of a mailbox lives; 0 where it is refused, none where it has no limit."
+        words = (
+            "Days that the OAuth token of a mailbox lives; 0 where it is refused, none where it has"
+            " no limit."
+        )
         family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
         for one in oauth_tokens.left(self._session, self._settings):
             days = 0 if one.refused_at else one.days(self._now)
@@ -144,9 +193,13 @@ class _Desk(Collector):
                 family.add_metric([one.mailbox], days)
         yield family
 
-    def _counted(self, name: str, words: str, labels: tuple[str, ...], columns: tuple[Any, ...]) -> Metric:
+    def _counted(
+        self, name: str, words: str, labels: tuple[str, ...], columns: tuple[Any, ...]
+    ) -> Metric:
         family = GaugeMetricFamily(f"intake_{name}", words, labels=labels)
-        for *values, count in self._session.execute(select(*columns, func.count()).group_by(*columns)):
+        for *values, count in self._session.execute(
+            select(*columns, func.count()).group_by(*columns)
+        ):
             family.add_metric([str(value) for value in values], count)
         return family
 

@@ -1,4 +1,7 @@
-"""How often somebody called: counted in Redis for all processes at once, or by each for itself while Redis is away."""
+"""How often somebody called.
+
+Counted in Redis for all processes at once, or by each for itself while Redis is away.
+"""
 
 import time
 from collections.abc import Callable
@@ -18,8 +21,9 @@ QUIET_SECONDS = 10.0  # Redis that is away is not asked again so long: no call w
 class Counter:
     """Counts within a moving window; what counts is lost with Redis, and that is all that is.
 
-    `url` is that of Redis, "" for none. A process that counts for itself allows as much as all would together: a
-    caller is let through too often rather than turned away by a house that has lost a helper.
+    `url` is that of Redis, "" for none. A process that counts for itself allows as much as all
+    would together: a caller is let through too often rather than turned away by a house that has
+    lost a helper.
     """
 
     def __init__(self, url: str) -> None:
@@ -53,5 +57,9 @@ class Counter:
 
 def _in_redis(url: str) -> RedisStorage:
     return RedisStorage(
-        url, key_prefix=PREFIX, wrap_exceptions=True, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+        url,
+        key_prefix=PREFIX,
+        wrap_exceptions=True,
+        socket_timeout=PATIENCE,
+        socket_connect_timeout=PATIENCE,
     )

@@ -22,9 +22,13 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Number(IntegerConverter):
-    """`<int:…>` in an address: no wider than the database's numbers, which would fail on it; 404 beyond."""
+    """`<int:…>` in an address: no wider than the database's numbers, which would fail on it.
 
-    def __init__(self, url_map: Map, max: int = MOST) -> None:  # noqa: A002  # werkzeug's name for it
+    404 beyond.
+    """
+
+    # werkzeug's name for it
+    def __init__(self, url_map: Map, max: int = MOST) -> None:  # noqa: A002
         super().__init__(url_map, max=min(max, MOST))
 
 
@@ -56,7 +60,10 @@ def db() -> Session:
 
 
 def staff() -> Staff:
-    """Return who is asking. Raises Forbidden where nobody has signed in: a page that needs a right never sees that."""
+    """Return who is asking.
+
+    Raises Forbidden where nobody has signed in: a page that needs a right never sees that.
+    """
     found = cast("Staff | None", g.get("staff"))
     if found is None:
         raise Forbidden
@@ -98,7 +105,10 @@ def public(view: F) -> F:
 
 
 def by_script(view: F) -> F:
-    """Mark a view that only a script of a page asks: signed out, it gets a status, nothing is kept."""
+    """Mark a view that only a script of a page asks.
+
+    Signed out, it gets a status, nothing is kept.
+    """
     setattr(view, BY_SCRIPT, True)
     return view
 
@@ -117,7 +127,10 @@ def when_too_late(answer: Callable[..., object]) -> Callable[[F], F]:
 
 
 def background() -> None:
-    """Say that no person asked this: the page did by itself, and that must not keep an idle session alive."""
+    """Say that no person asked this.
+
+    The page did by itself, and that must not keep an idle session alive.
+    """
     g.background = True
 
 

@@ -1,4 +1,7 @@
-"""What a person says of a workbook's columns is kept, and the deliveries that waited for it are read."""
+"""What a person says of a workbook's columns is kept.
+
+And the deliveries that waited for it are read.
+"""
 
 from sqlalchemy import select
 
@@ -20,7 +23,10 @@ _ASKING = "mapping needed"  # how the parser's reason begins
 
 
 def opened(house: House, raw: bytes) -> list[Top]:
-    """The first rows of a workbook, read where a hostile one harms nobody. Raises UnreadableError, which says why."""
+    """The first rows of a workbook, read where a hostile one harms nobody.
+
+    Raises UnreadableError, which says why.
+    """
     return _opened(raw, options(house, Format.SECURE_MESSAGE))
 
 
@@ -32,7 +38,8 @@ def _opened(raw: bytes, told: Options) -> list[Top]:
 def keep(house: House, sheet: Sheet, name: str, *, by: str) -> None:
     """Save what is shown of a sheet as a profile for its headings.
 
-    Raises TakenError when the name or the headings are another profile's, ValueError while something is missing.
+    Raises TakenError when the name or the headings are another profile's, ValueError while
+    something is missing.
     """
     if sheet.missing:
         raise ValueError(f"no column for {' nor for '.join(sheet.missing)}")
@@ -51,14 +58,23 @@ def keep(house: House, sheet: Sheet, name: str, *, by: str) -> None:
 
 
 def read_waiting_for(house: House, fingerprint: str, *, by: str) -> list[Delivery]:
-    """Read the failed deliveries that asked for a mapping of these headings; each as it is afterwards."""
-    return [done for number in waiting(house, fingerprint) if (done := replay(house, number, by=by)) is not None]
+    """Read the failed deliveries that asked for a mapping of these headings.
+
+    Each as it is afterwards.
+    """
+    return [
+        done
+        for number in waiting(house, fingerprint)
+        if (done := replay(house, number, by=by)) is not None
+    ]
 
 
 def waiting(house: House, fingerprint: str) -> list[int]:
     """Failed deliveries that ask for a mapping of these very headings, oldest first."""
     mine = (Delivery.state == DeliveryState.FAILED, Delivery.format == Format.SECURE_MESSAGE)
-    query = select(Delivery.id).where(*mine, Delivery.reason.startswith(_ASKING)).order_by(Delivery.id)
+    query = (
+        select(Delivery.id).where(*mine, Delivery.reason.startswith(_ASKING)).order_by(Delivery.id)
+    )
     with house.store.reading() as session:
         numbers = list(session.scalars(query))
     told = options(house, Format.SECURE_MESSAGE)

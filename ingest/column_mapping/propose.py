@@ -1,4 +1,7 @@
-"""What the columns of a workbook are taken for, and what a person says of them. Pure: first rows in, proposals out."""
+"""What the columns of a workbook are taken for, and what a person says of them.
+
+Pure: first rows in, proposals out.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +28,8 @@ class Column:
     heading: str
     key: str  # the heading, folded
     ours: str  # the field, or ""
-    why: str  # "a heading we know", "the profile north", "as you say", or "" where it is none of ours
+    # "a heading we know", "the profile north", "as you say", or "" where it is none of ours
+    why: str
     perhaps: str  # the field it may be: for a person to say, never taken by itself
     rank: int  # among the columns of its field, of which the first answered one counts
     samples: tuple[str, ...] = field(repr=False)  # PHI
@@ -33,7 +37,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A visible sheet: where its heading is, what the columns are taken for, and what is missing."""
+    """A visible sheet.
+
+    Where its heading is, what the columns are taken for, and what is missing.
+    """
 
     name: str
     heading_rows: tuple[int, ...]  # as Excel numbers them
@@ -61,7 +68,9 @@ class Sheet:
 class Said:
     """What a person says of a sheet."""
 
-    columns: Mapping[str, str] = field(default_factory=dict)  # heading -> field of ours or what it goes by, or ignore
+    columns: Mapping[str, str] = field(
+        default_factory=dict
+    )  # heading -> field of ours or what it goes by, or ignore
     heading_row: int = 0  # as Excel numbers it; 0 = found by itself
     defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     date_order: str | None = None  # None: as it was, or mdy
@@ -69,7 +78,10 @@ class Said:
 
 
 def field_named(text: str) -> str:
-    """Our field by its name, or by what it goes by, as "practice"; "" for `ignore`. Raises LookupError for others."""
+    """Our field by its name, or by what it goes by, as "practice"; "" for `ignore`.
+
+    Raises LookupError for others.
+    """
     key = normalize.label(text)
     if key in {"", NONE_OF_OURS}:
         return ""
@@ -98,10 +110,14 @@ def sheets(read: Sequence[Top], told: Options, said: Said | None = None) -> list
 def _of_two(heading: str, there: set[str]) -> bool:
     """Return whether a heading is made up of two that are there, one above the other."""
     key = normalize.label(heading)
-    return any(key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one)
+    return any(
+        key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one
+    )
 
 
-def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str], said: Said) -> Sheet:
+def _sheet(
+    name: str, rows: list[Numbered], told: Options, meant: dict[str, str], said: Said
+) -> Sheet:
     texts = [row for _, row in rows]
     found = _found(rows, texts, told, meant, said)
     before = found.profile if found.profile and found.profile.name else None
@@ -109,7 +125,9 @@ def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str]
     columns = {**dict(before.columns if before else ()), **meant}
     defaults = {**dict(before.defaults if before else ()), **dict(said.defaults)}
     merged = Profile(
-        name=before.name if before else "", columns=tuple(columns.items()), defaults=tuple(defaults.items())
+        name=before.name if before else "",
+        columns=tuple(columns.items()),
+        defaults=tuple(defaults.items()),
     )
     heading = secure_message_columns.reading(texts, at, merged, of_two=found.of_two)
     below = texts[heading.rows : heading.rows + SAMPLES]
@@ -121,13 +139,19 @@ def _sheet(name: str, rows: list[Numbered], told: Options, meant: dict[str, str]
         missing=tuple(heading.missing),
         columns=tuple(_columns(heading, below, meant)),
         date_order=said.date_order or (before.date_order if before else "mdy"),
-        time_zone=said.time_zone if said.time_zone is not None else (before.time_zone if before else ""),
+        time_zone=said.time_zone
+        if said.time_zone is not None
+        else (before.time_zone if before else ""),
         defaults=merged.defaults,
     )
 
 
 def _found(
-    rows: list[Numbered], texts: list[dict[int, str]], told: Options, meant: dict[str, str], said: Said
+    rows: list[Numbered],
+    texts: list[dict[int, str]],
+    told: Options,
+    meant: dict[str, str],
+    said: Said,
 ) -> Heading:
     """The heading under what was said, or else the row that looks most like one."""
     numbers = [number for number, _ in rows[:SEARCHED]]
@@ -141,18 +165,34 @@ def _found(
 
 
 def _likeliest(texts: list[dict[int, str]]) -> int:
-    """The row that looks most like a heading: the one with the most short texts that are all different."""
-    short = [{text for text in row.values() if len(text) <= _LONGEST_LABEL and not _is_value(text)} for row in texts]
+    """The row that looks most like a heading.
+
+    The one with the most short texts that are all different.
+    """
+    short = [
+        {text for text in row.values() if len(text) <= _LONGEST_LABEL and not _is_value(text)}
+        for row in texts
+    ]
     return max(range(min(len(texts), SEARCHED)), key=lambda at: (len(short[at]), -at))
 
 
 def _is_value(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit() or dates.moment(text) is not None or bool(normalize.emails(text))
+    return (
+        text.replace(".", "", 1).isdigit()
+        or dates.moment(text) is not None
+        or bool(normalize.emails(text))
+    )
 
 
-def _columns(heading: Heading, below: list[dict[int, str]], meant: dict[str, str]) -> Iterator[Column]:
+def _columns(
+    heading: Heading, below: list[dict[int, str]], meant: dict[str, str]
+) -> Iterator[Column]:
     """The columns as they stand in the sheet."""
-    places = {column: (name, rank) for name, of_it in heading.columns.items() for rank, column in enumerate(of_it)}
+    places = {
+        column: (name, rank)
+        for name, of_it in heading.columns.items()
+        for rank, column in enumerate(of_it)
+    }
     free = [name for name in FIELDS if name not in heading.columns]
     for column, key in heading.keys.items():
         name, rank = places.get(column, ("", 0))
@@ -161,7 +201,9 @@ def _columns(heading: Heading, below: list[dict[int, str]], meant: dict[str, str
         if perhaps:
             free.remove(perhaps)
         why = _why(key, name, heading, meant)
-        yield Column(letters(column), heading.labels[column], key, name, why, perhaps, rank, samples)
+        yield Column(
+            letters(column), heading.labels[column], key, name, why, perhaps, rank, samples
+        )
 
 
 def _why(key: str, name: str, heading: Heading, meant: dict[str, str]) -> str:
@@ -176,7 +218,9 @@ def _perhaps(key: str, samples: Iterable[str], free: list[str]) -> str:
     """The free field that a column's heading or contents hint at; "" where nothing does."""
     words = f" {key} "
     by_word = (name for name in free for known in FIELDS[name] if f" {known} " in words)
-    return next(by_word, "") or next((name for name in _by_contents(list(samples)) if name in free), "")
+    return next(by_word, "") or next(
+        (name for name in _by_contents(list(samples)) if name in free), ""
+    )
 
 
 def _by_contents(samples: list[str]) -> Iterator[str]:
@@ -193,8 +237,15 @@ def _by_contents(samples: list[str]) -> Iterator[str]:
 
 
 def wanting(sheet: Sheet) -> list[str]:
-    """What to say so that the sheet can be read: a `--column` for each thing that is missing, guessed where we can."""
+    """What to say so that the sheet can be read.
+
+    A `--column` for each thing that is missing, guessed where we can.
+    """
     wanted = ["body"] if not any(c.ours == "body" for c in sheet.columns) else []
-    wanted += ["company"] if sheet.missing and not any(c.ours in SENDER_FIELDS for c in sheet.columns) else []
+    wanted += (
+        ["company"]
+        if sheet.missing and not any(c.ours in SENDER_FIELDS for c in sheet.columns)
+        else []
+    )
     guess = {c.perhaps: c.heading for c in sheet.columns if c.perhaps}
     return [f'--column "{guess.get(name, "HEADING")}={name}"' for name in wanted]

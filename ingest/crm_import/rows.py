@@ -1,4 +1,7 @@
-"""Rows of a CRM's export as what they were there: tickets, companies and contacts; a row that is none says why."""
+"""Rows of a CRM's export as what they were there: tickets, companies and contacts.
+
+A row that is none says why.
+"""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +35,10 @@ _STATES = {str(s): s for s in Status}
 
 
 class Unfit(ValueError):  # noqa: N818  # the row is at fault, not the program
-    """A row that cannot be imported; the text says why and what to do, and quotes no patient's data."""
+    """A row that cannot be imported.
+
+    The text says why and what to do, and quotes no patient's data.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,9 @@ class Terms:
     """What the person who imports has said of the other system's words."""
 
     stages: Mapping[str, Stage] = field(default_factory=dict)  # their status, folded by `folded`
-    owners: Mapping[str, str] = field(default_factory=dict)  # their owner, folded -> a person on the desk
+    owners: Mapping[str, str] = field(
+        default_factory=dict
+    )  # their owner, folded -> a person on the desk
     zone: tzinfo = UTC  # where a time names none
 
 
@@ -50,7 +58,10 @@ def folded(word: str) -> str:
 
 
 def stage_of(status: str, terms: Terms) -> Stage | None:
-    """The stage their status is: as told, or by the manual's label, a pipeline's name in brackets after it or not."""
+    """The stage their status is.
+
+    As told, or by the manual's label, a pipeline's name in brackets after it or not.
+    """
     known = {folded(s): s for s in Stage} | dict(terms.stages)
     word = folded(status)
     return known.get(word) or known.get(_TRAILING.sub("", word))
@@ -64,20 +75,37 @@ def ticket(record: Record, terms: Terms) -> PastTicket:
     said = record.text("stage")
     stage = stage_of(said, terms)
     if stage is None:
-        raise Unfit(f'status {said or "(none)"} is no stage of ours: say which, as in --stage "{said}=4-In Progress"')
+        raise Unfit(
+            f'status {said or "(none)"} is no stage of ours: say which, as in --stage "{said}=4-In'
+            ' Progress"'
+        )
     caveats: list[str] = []
     created, closed = (_moment(record, name, terms, caveats) for name in ("created", "closed"))
-    completed = closed or _moment(record, "modified", terms, []) if stage is Stage.COMPLETED else None
+    completed = (
+        closed or _moment(record, "modified", terms, []) if stage is Stage.COMPLETED else None
+    )
     owner = record.text("owner")
     return PastTicket(
-        record_id=record_id, stage=stage, status=_status(record, stage, caveats),
-        subject=normalize.one_line(record.text("subject") or record.text("name")), text=record.text("text"),
-        details=record.cells, pipeline=_pipeline(record), type=_type(record.text("type")),
-        owner=terms.owners.get(folded(owner), owner), company=_company(record, caveats),
-        company_number=record.text("company_number"), contacts=_contacts(record), phone=record.text("phone"),
-        link=_link(record), created_at=created, completed_at=completed, milestones=_milestones(record, terms),
-        unresolved=folded(record.text("resolution")) == "no", caveats=tuple(caveats),
-    )  # fmt: skip
+        record_id=record_id,
+        stage=stage,
+        status=_status(record, stage, caveats),
+        subject=normalize.one_line(record.text("subject") or record.text("name")),
+        text=record.text("text"),
+        details=record.cells,
+        pipeline=_pipeline(record),
+        type=_type(record.text("type")),
+        owner=terms.owners.get(folded(owner), owner),
+        company=_company(record, caveats),
+        company_number=record.text("company_number"),
+        contacts=_contacts(record),
+        phone=record.text("phone"),
+        link=_link(record),
+        created_at=created,
+        completed_at=completed,
+        milestones=_milestones(record, terms),
+        unresolved=folded(record.text("resolution")) == "no",
+        caveats=tuple(caveats),
+    )
 
 
 def company(record: Record, _: Terms) -> PastCompany:
@@ -88,9 +116,12 @@ def company(record: Record, _: Terms) -> PastCompany:
     words = re.split(r"[;,\s]+", record.text("domains").casefold())
     domains = dict.fromkeys(w.removeprefix("@").removeprefix("www.") for w in words if "." in w)
     return PastCompany(
-        name=name, number=record.text("number"), domains=tuple(d for d in domains if directory.usable(f"x@{d}")),
-        manager=record.text("manager"), consultant=record.text("consultant"),
-    )  # fmt: skip
+        name=name,
+        number=record.text("number"),
+        domains=tuple(d for d in domains if directory.usable(f"x@{d}")),
+        manager=record.text("manager"),
+        consultant=record.text("consultant"),
+    )
 
 
 def contact(record: Record, _: Terms) -> PastContact:
@@ -101,9 +132,12 @@ def contact(record: Record, _: Terms) -> PastContact:
     names = (record.text("first_name"), record.text("last_name"))
     name = record.text("name") or " ".join(n for n in names if n)
     return PastContact(
-        email=found[0], name=normalize.one_line(name), phone=record.text("phone"),
-        company=_first(record.text("company")), company_number=record.text("company_number"),
-    )  # fmt: skip
+        email=found[0],
+        name=normalize.one_line(name),
+        phone=record.text("phone"),
+        company=_first(record.text("company")),
+        company_number=record.text("company_number"),
+    )
 
 
 def _moment(record: Record, name: str, terms: Terms, caveats: list[str]) -> datetime | None:
@@ -115,7 +149,10 @@ def _moment(record: Record, name: str, terms: Terms, caveats: list[str]) -> date
 
 
 def as_moment(value: Value, zone: tzinfo) -> datetime | None:
-    """A cell as an aware moment: a date, a time in ISO 8601, or milliseconds since 1970; None if it is none."""
+    """A cell as an aware moment: a date, a time in ISO 8601, or milliseconds since 1970.
+
+    None if it is none.
+    """
     if _MILLISECONDS.fullmatch(value.text):
         return _EPOCH + timedelta(milliseconds=int(value.text))
     found = value.moment if value.moment is not None else dates.moment(value.text)
@@ -139,7 +176,9 @@ def _status(record: Record, stage: Stage, caveats: list[str]) -> Status:
 
 def _pipeline(record: Record) -> str:
     said = normalize.one_line(record.text("pipeline"))
-    return process.PIPELINE if not said or said.isdigit() else said  # an internal id says nothing to anybody
+    return (
+        process.PIPELINE if not said or said.isdigit() else said
+    )  # an internal id says nothing to anybody
 
 
 def _type(said: str) -> str:
@@ -160,14 +199,27 @@ def _company(record: Record, caveats: list[str]) -> str:
 
 
 def _contacts(record: Record) -> tuple[Address, ...]:
-    """The contacts with their names where both are listed alike, `Pat Doe (pat@clinic.example)` or one beside it."""
+    """Pair contacts with their names where both columns list them alike.
+
+    Forms: `Pat Doe (pat@clinic.example)`, or a name column beside an address column.
+    """
     names = [one for one in _LIST.split(record.text("contact")) if one.strip()]
-    emails = [e for one in (record.text("contact_emails"), record.text("contact")) for e in normalize.emails(one)]
+    emails = [
+        e
+        for one in (record.text("contact_emails"), record.text("contact"))
+        for e in normalize.emails(one)
+    ]
     emails = list({e.casefold(): e for e in emails}.values())
     beside = {e.casefold(): one for one in names for e in normalize.emails(one)}
-    paired = dict(zip(map(str.casefold, emails), names, strict=False)) if len(names) == len(emails) else {}
+    paired = (
+        dict(zip(map(str.casefold, emails), names, strict=False))
+        if len(names) == len(emails)
+        else {}
+    )
     named = paired | beside
-    return tuple(normalize.sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails)
+    return tuple(
+        normalize.sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails
+    )
 
 
 def _link(record: Record) -> str:
@@ -176,7 +228,10 @@ def _link(record: Record) -> str:
 
 
 def _milestones(record: Record, terms: Terms) -> tuple[tuple[Milestone, datetime | None], ...]:
-    """The boxes ticked: in columns of their own, in the list of actions, or as the property Resolution."""
+    """The boxes ticked.
+
+    In columns of their own, in the list of actions, or as the property Resolution.
+    """
     found: dict[Milestone, datetime | None] = {}
     actions = {normalize.label(one) for one in _LIST.split(record.text("actions")) if one.strip()}
     for milestone in Milestone:

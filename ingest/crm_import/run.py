@@ -1,4 +1,7 @@
-"""Moving a file in: every row ends as added, changed, known or refused, once, whatever is killed in between."""
+"""Moving a file in.
+
+Every row ends as added, changed, known or refused, once, whatever is killed in between.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -43,12 +46,17 @@ class Stamp:
 
 
 class _Bring(Protocol):
-    def __call__(self, desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought: ...
+    def __call__(
+        self, desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None
+    ) -> Brought: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of file: its words, what it has to have, how a row is read, and how it is brought or only looked at."""
+    """One kind of file.
+
+    Its words, what it has to have, how a row is read, and how it is brought or only looked at.
+    """
 
     words: column_names.Words
     needed: tuple[str, ...]
@@ -56,22 +64,32 @@ class Kind:
     bring: _Bring
 
 
-def _ticket(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
+def _ticket(
+    desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None
+) -> Brought:
     assert isinstance(past, PastTicket)
     if stamp is None:
         return tickets.look_ticket(desk, session, past, roster)
-    return tickets.bring_ticket(desk, session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
+    return tickets.bring_ticket(
+        desk, session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now
+    )
 
 
-def _company(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
+def _company(
+    desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None
+) -> Brought:
     del desk
     assert isinstance(past, PastCompany)
     if stamp is None:
         return people.look_company(session, past, roster)
-    return people.bring_company(session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now)
+    return people.bring_company(
+        session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now
+    )
 
 
-def _contact(desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None) -> Brought:
+def _contact(
+    desk: Desk, session: Session, past: Past, roster: Roster, stamp: Stamp | None
+) -> Brought:
     del desk, roster
     assert isinstance(past, PastContact)
     if stamp is None:
@@ -92,13 +110,18 @@ class Wanted:
 
     kind: str
     raw: bytes = field(repr=False)
-    columns: Mapping[str, str] = field(default_factory=dict)  # their heading -> our property, "" for none of ours
+    columns: Mapping[str, str] = field(
+        default_factory=dict
+    )  # their heading -> our property, "" for none of ours
     terms: Terms = field(default_factory=Terms)
 
 
 @dataclass
 class Told:
-    """What would come of a file, or has: counts by outcome, and every row that cannot be, with its reason."""
+    """What would come of a file, or has.
+
+    Counts by outcome, and every row that cannot be, with its reason.
+    """
 
     columns: tuple[Column, ...]
     notes: tuple[str, ...]
@@ -107,7 +130,9 @@ class Told:
     went_on: bool = False  # with an import that was interrupted
     outcomes: Counter[RowOutcome] = field(default_factory=Counter)
     refused: list[tuple[int, str]] = field(default_factory=list)
-    remarks: list[tuple[int, str]] = field(default_factory=list)  # rows that are in, and what of them was left
+    remarks: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # rows that are in, and what of them was left
     statuses: Counter[str] = field(default_factory=Counter)  # tickets by their status
     stages: dict[str, Stage | None] = field(default_factory=dict)  # what each status becomes
     unknown_people: Counter[str] = field(default_factory=Counter)
@@ -120,7 +145,9 @@ class Told:
         """Count what has become of a row."""
         self.outcomes[brought.outcome] += 1
         if brought.reason:
-            (self.refused if brought.outcome is RowOutcome.REFUSED else self.remarks).append((row, brought.reason))
+            (self.refused if brought.outcome is RowOutcome.REFUSED else self.remarks).append(
+                (row, brought.reason)
+            )
         self.unknown_people.update(brought.unknown_people)
         self.new_contacts.update(brought.new_contacts)
         if brought.new_company:
@@ -145,7 +172,9 @@ def plan(house: House, wanted: Wanted, step: Step = lambda _done, _of: None) -> 
 
 
 def apply(house: House, wanted: Wanted, *, by: str, step: Step = lambda _done, _of: None) -> Told:
-    """Move the file in, a few rows a transaction; an import of it that was interrupted is gone on with.
+    """Move the file in, a few rows a transaction.
+
+    An import of it that was interrupted is gone on with.
 
     Raises ParseError before anything is written, and Missing when it was undone meanwhile.
     """
@@ -169,7 +198,15 @@ def apply(house: House, wanted: Wanted, *, by: str, step: Step = lambda _done, _
         made.finished_at = made.finished_at or house.clock()
         counts = {str(o): told.outcomes[o] for o in RowOutcome}
         cause = f"import {made.id}"
-        audit.record(session, "import finished", by=by, cause=cause, now=made.finished_at, rows=told.rows, **counts)
+        audit.record(
+            session,
+            "import finished",
+            by=by,
+            cause=cause,
+            now=made.finished_at,
+            rows=told.rows,
+            **counts,
+        )
     return told
 
 
@@ -181,9 +218,15 @@ class _Run:
         self._kind = KINDS[wanted.kind]
         self._terms = wanted.terms
         self._seen: dict[str, int] = {}  # keys of rows -> the first row with it
-        how = options(house, Format.SECURE_MESSAGE)  # a locked workbook opens with what opens the house's other ones
-        self.export: Export = table.read(wanted.raw, self._kind.words, self._kind.needed, wanted.columns, how)
-        rows = sum(1 for _ in self.export.records())  # a damaged end shows before anything is written
+        how = options(
+            house, Format.SECURE_MESSAGE
+        )  # a locked workbook opens with what opens the house's other ones
+        self.export: Export = table.read(
+            wanted.raw, self._kind.words, self._kind.needed, wanted.columns, how
+        )
+        rows = sum(
+            1 for _ in self.export.records()
+        )  # a damaged end shows before anything is written
         if not rows:
             raise ParseError("no rows found under the heading: export again")
         self.told = Told(self.export.columns, self.export.notes, rows)
@@ -202,7 +245,10 @@ class _Run:
         return self._kind.bring(self._house.desk, session, past, self.roster, stamp)
 
     def bring(self, session: Session, batch: list[Record], number: int, by: str) -> int:
-        """Bring and count the rows of a batch, those of an interrupted run as it left them; how many are new."""
+        """Bring and count the rows of a batch, those of an interrupted run as it left them.
+
+        How many are new.
+        """
         rows = [record.number for record in batch]
         mine = select(ImportRow).where(ImportRow.import_id == number, ImportRow.row.in_(rows))
         before = {row.row: row for row in session.scalars(mine)}
@@ -213,10 +259,15 @@ class _Run:
                 self.told.add(record.number, Brought(outcome=there.outcome, reason=there.reason))
                 continue
             brought = self.of_row(session, record, stamp)
-            session.add(ImportRow(
-                import_id=number, row=record.number, outcome=brought.outcome, reason=brought.reason,
-                ticket_id=brought.ticket_id,
-            ))  # fmt: skip
+            session.add(
+                ImportRow(
+                    import_id=number,
+                    row=record.number,
+                    outcome=brought.outcome,
+                    reason=brought.reason,
+                    ticket_id=brought.ticket_id,
+                )
+            )
             self.told.add(record.number, brought)
         return len(batch) - len(before)
 
@@ -231,13 +282,17 @@ def _begin(session: Session, wanted: Wanted, rows: int, by: str, now: datetime) 
     """The number of the import: a new one, or that of the same file's which was interrupted."""
     digest = sha256(wanted.raw).hexdigest()
     same = (Import.kind == wanted.kind, Import.digest == digest, Import.finished_at.is_(None))
-    known = session.scalar(select(Import.id).where(*same, Import.undone_at.is_(None)).order_by(Import.id).limit(1))
+    known = session.scalar(
+        select(Import.id).where(*same, Import.undone_at.is_(None)).order_by(Import.id).limit(1)
+    )
     if known is not None:
         return known, True
     made = Import(kind=wanted.kind, digest=digest, rows=rows, by=by, started_at=now)
     session.add(made)
     session.flush()
-    audit.record(session, "import", by=by, cause=f"import {wanted.kind}", now=now, number=made.id, rows=rows)
+    audit.record(
+        session, "import", by=by, cause=f"import {wanted.kind}", now=now, number=made.id, rows=rows
+    )
     return made.id, False
 
 
@@ -261,6 +316,11 @@ def imports(session: Session) -> list[Listed]:
     """Every import there was, oldest first."""
     counts: dict[int, dict[RowOutcome, int]] = {}
     grouped = select(ImportRow.import_id, ImportRow.outcome, func.count())
-    for number, outcome, count in session.execute(grouped.group_by(ImportRow.import_id, ImportRow.outcome)):
+    for number, outcome, count in session.execute(
+        grouped.group_by(ImportRow.import_id, ImportRow.outcome)
+    ):
         counts.setdefault(number, {})[outcome] = count
-    return [Listed(made, counts.get(made.id, {})) for made in session.scalars(select(Import).order_by(Import.id))]
+    return [
+        Listed(made, counts.get(made.id, {}))
+        for made in session.scalars(select(Import).order_by(Import.id))
+    ]

@@ -1,4 +1,7 @@
-"""The rows of a delivery that were rejected, as a workbook: to be mended there, and dropped again as it is."""
+"""The rows of a delivery that were rejected, as a workbook.
+
+To be mended there, and dropped again as it is.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -28,7 +31,8 @@ Heading = tuple[str, int]  # a heading, and which of several that read the same
 def rejected_rows(house: House, number: int) -> list[RejectedRow]:
     """The rejected rows of a delivery that nobody has dismissed, read anew from its stored bytes.
 
-    Raises UnreadableError when these cannot be read today, LookupError when there is no such delivery.
+    Raises UnreadableError when these cannot be read today, LookupError when there is no such
+    delivery.
     """
     with house.store.reading() as session:
         filed = select(Filing.reason).where(Filing.delivery_id == number, REJECTED_ROW)

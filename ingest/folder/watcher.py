@@ -1,7 +1,9 @@
-"""The watched folder: finished files are stored, read and moved to done/, or to rejected/ beside the reason.
+"""The watched folder.
 
-Whatever one file does stays with that file: it is left where it is, tried again with backoff and named
-by `intake status` (ItemFaults), and the files behind it are taken.
+Finished files are stored, read and moved to done/, or to rejected/ beside the reason.
+
+Whatever one file does stays with that file: it is left where it is, tried again with backoff and
+named by `intake status` (ItemFaults), and the files behind it are taken.
 """
 
 import errno
@@ -59,7 +61,8 @@ _LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
 # A download under its interim name is renamed by then. One that still grows is not named.
 LEFT_ALONE_SECONDS = 15 * 60.0
 LEFT_ALONE = (
-    "its name is that of a file still being written, a hidden one or one of a program: rename it if it is to be read"
+    "its name is that of a file still being written, a hidden one or one of a program: rename it if"
+    " it is to be read"
 )
 # What programs and shares leave behind for themselves holds no request and is never named.
 _PROGRAMS_OWN_NAMES = _LEFT_ALONE_NAMES | {".ds_store", ".localized", ".directory"}
@@ -70,7 +73,10 @@ _LOCK_BYTES = 1024  # theirs have about 165
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A file as one look found it, and since when it has been so (monotonic seconds: a share's clock may be wrong)."""
+    """A file as one look found it.
+
+    And since when it has been so (monotonic seconds: a share's clock may be wrong).
+    """
 
     size: int
     mtime_ns: int
@@ -79,7 +85,10 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A file that could not be taken as it stood at that look, how often, and when it is tried again (monotonic)."""
+    """A file that could not be taken as it stood at that look, how often.
+
+    And when it is tried again (monotonic).
+    """
 
     look: _Look
     attempts: int
@@ -87,7 +96,10 @@ class _Failure:
 
 
 class Folder:
-    """One watched folder. `scan` is one round: everything that has been finished for a while is taken."""
+    """One watched folder.
+
+    `scan` is one round: everything that has been finished for a while is taken.
+    """
 
     def __init__(self, house: House, accept: Accept) -> None:
         self.path = house.settings.dropbox
@@ -97,8 +109,12 @@ class Folder:
         self._stored: dict[Path, tuple[_Look, int]] = {}  # taken, but not yet read or moved
         self._failed: dict[Path, _Failure] = {}
         self._not_files: dict[Path, str] = {}  # what else lies here, and why it is not taken
-        self._left_alone: dict[Path, _Look] = {}  # files whose names say that they are not to be read
-        self._recorded: set[str] | None = None  # names that `intake status` may know of; None: not asked yet
+        self._left_alone: dict[
+            Path, _Look
+        ] = {}  # files whose names say that they are not to be read
+        self._recorded: set[str] | None = (
+            None  # names that `intake status` may know of; None: not asked yet
+        )
         for folder in (self.path, self.path / DONE, self.path / REJECTED):
             folder.mkdir(parents=True, exist_ok=True)
         name = identity(self.path)
@@ -117,7 +133,9 @@ class Folder:
             look = _look(path, before.get(path) or left_alone.get(path))
             is_left_alone = _is_left_alone(path)
             if look is None or is_left_alone:
-                reason = self._why_left_alone(path, look) if is_left_alone else self._why_no_file(path)
+                reason = (
+                    self._why_left_alone(path, look) if is_left_alone else self._why_no_file(path)
+                )
                 if reason:
                     self._not_files[path] = reason
                     if not_files.get(path) != reason:
@@ -134,7 +152,9 @@ class Folder:
     def _record(self, failures: dict[str, str]) -> None:
         """Have `intake status` name the files that cannot be taken, as long as they lie here."""
         # Also those left alone that are not to be named yet: over a restart they stay named.
-        present = {repaired_name(path) for path in (*self._looks, *self._not_files, *self._left_alone)}
+        present = {
+            repaired_name(path) for path in (*self._looks, *self._not_files, *self._left_alone)
+        }
         try:
             for name, reason in failures.items():
                 self._faults.record(name, reason)
@@ -147,7 +167,10 @@ class Folder:
             log.fault("folder", error)
 
     def _why_no_file(self, path: Path) -> str:
-        """Return why something in the folder is not taken; "" for our own folders and what has vanished."""
+        """Return why something in the folder is not taken.
+
+        "" for our own folders and what has vanished.
+        """
         if path.name in {DONE, REJECTED}:
             return ""
         try:
@@ -163,7 +186,9 @@ class Folder:
         return failure is None or failure.look != look or time.monotonic() >= failure.again_at
 
     def _why_left_alone(self, path: Path, look: _Look | None) -> str:
-        """Return why something is not taken whose name says that it is not to be; "" while nobody needs to know.
+        """Return why something is not taken whose name says that it is not to be.
+
+        "" while nobody needs to know.
 
         Folders and links under such a name are named like others, but for hidden ones.
         """
@@ -188,7 +213,8 @@ class Folder:
             return ""
         except FileNotFoundError:  # taken away while we looked at it
             return "" if _look(path, look) is None else self._fail(path, look, NO_RIGHT)
-        except Exception as error:  # noqa: BLE001  # whatever one file does, those behind it are taken
+        # whatever one file does, those behind it are taken
+        except Exception as error:  # noqa: BLE001
             log.fault("folder", error)
             return self._fail(path, look, _reason(error))
         self._failed.pop(path, None)
@@ -202,7 +228,10 @@ class Folder:
         return reason
 
     def _store(self, path: Path, look: _Look) -> int | None:
-        """The delivery of this file as it stands, stored if it is not yet; None while it is not to be taken."""
+        """The delivery of this file as it stands, stored if it is not yet.
+
+        None while it is not to be taken.
+        """
         kept = self._stored.get(path)
         if kept is not None and kept[0] == look:
             return kept[1]
@@ -219,15 +248,21 @@ class Folder:
             return None
         name = "".join(c if c.isprintable() else "?" for c in repaired_name(path))
         arrival = Arrival(
-            transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw, envelope={"name": name},
+            transport=Transport.FOLDER,
+            format=Format.SECURE_MESSAGE,
+            raw=raw,
+            envelope={"name": name},
             reference=f"sha256:{hashlib.sha256(raw).hexdigest()}",
-        )  # fmt: skip
+        )
         number = self._accept(arrival)
         self._stored[path] = (look, number)
         return number
 
     def _settle(self, path: Path, look: _Look, number: int) -> None:
-        """Read the delivery and move its file to where it now belongs; a file changed meanwhile is another one."""
+        """Read the delivery and move its file to where it now belongs.
+
+        A file changed meanwhile is another one.
+        """
         read(self._house, number)
         with self._house.store.reading() as session:
             delivery = session.get_one(Delivery, number)
@@ -240,10 +275,15 @@ class Folder:
             self._reject(path, delivery.reason, number)
 
     def _put_rejected(self, path: Path, number: int) -> None:
-        """Lay the rejected rows of a file that was read into rejected/, to be mended and dropped again."""
+        """Write the rejected rows of a processed file into rejected/.
+
+        They are to be corrected there and dropped again.
+        """
         try:
             rows = rejected_rows(self._house, number)
-        except UnreadableError:  # read by now with other profiles: `intake delivery` lists the rows all the same
+        except (
+            UnreadableError
+        ):  # read by now with other profiles: `intake delivery` lists the rows all the same
             return
         if rows:
             stem = Path(repaired_name(path)).stem.encode()[:STEM_BYTES].decode(errors="ignore")
@@ -252,9 +292,14 @@ class Folder:
 
     def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
         moved = _free(self.path / REJECTED, repaired_name(path))
-        again = "Mend it and drop it again." if number is None else (
-            f"Mend it and drop it again, or `intake replay {number}` once the program was mended."
-        )  # fmt: skip
+        again = (
+            "Mend it and drop it again."
+            if number is None
+            else (
+                f"Mend it and drop it again, or `intake replay {number}` once the program was"
+                " mended."
+            )
+        )
         why = _free(self.path / REJECTED, f"{moved.name}.txt")
         why.write_text(f"This file could not be read.\n\n{reason}\n\n{again}\n", encoding="utf-8")
         try:
@@ -265,9 +310,12 @@ class Folder:
 
 
 def identity(folder: Path) -> str:
-    """What tells this folder from others, the same for every host that shares it: a number kept in a hidden file.
+    """What tells this folder from others, the same for every host that shares it.
 
-    Paths would not do: the same one may be a share here and a disk of its own there. Raises OSError.
+    A number kept in a hidden file.
+
+    Paths would not do: the same one may be a share here and a disk of its own there. Raises
+    OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / IDENTITY, uuid4().hex
@@ -291,9 +339,12 @@ def serve(
     mine: Callable[[], bool] = lambda: True,
     round_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Watch until told to stop: by events where the kernel gives them, and by looking every few seconds anyway.
+    """Watch until told to stop.
 
-    Looks only while the folder is `mine`: several hosts may share one. `round_done` hears of each round.
+    By events where the kernel gives them, and by looking every few seconds anyway.
+
+    Looks only while the folder is `mine`: several hosts may share one. `round_done` hears of each
+    round.
     """
     folder = Folder(house, accept)
     log.listening("folder", "watched")
@@ -337,11 +388,16 @@ def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
 def _is_left_alone(path: Path) -> bool:
     """Return whether the name of a file says that it is not, or not yet, to be read."""
     name = path.name.casefold()
-    return name.startswith(_LEFT_ALONE) or name.endswith(_LEFT_ALONE_ENDS) or name in _LEFT_ALONE_NAMES
+    return (
+        name.startswith(_LEFT_ALONE) or name.endswith(_LEFT_ALONE_ENDS) or name in _LEFT_ALONE_NAMES
+    )
 
 
 def _look(path: Path, before: _Look | None) -> _Look | None:
-    """Return how the file stands now: the same look while nothing changed, None if it is no regular file (any more)."""
+    """Return how the file stands now.
+
+    The same look while nothing changed, None if it is no regular file (any more).
+    """
     try:
         found = path.lstat()
     except OSError:
@@ -354,7 +410,9 @@ def _look(path: Path, before: _Look | None) -> _Look | None:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """Return the bytes of a file, one more than the limit at most. Raises OSError, also if it is no file any more.
+    """Return the bytes of a file, one more than the limit at most.
+
+    Raises OSError, also if it is no file any more.
 
     It may have become a pipe or a link since it was looked at: opening a pipe would wait for ever.
     """
@@ -368,7 +426,8 @@ def _read(path: Path, limit: int) -> bytes:
 def repaired_name(path: Path) -> str:
     """Return the name of a file as text; bytes in it that are not UTF-8 are read as Windows-1252.
 
-    Python names such a byte by a lone surrogate, U+DC80 to U+DCFF (PEP 383), which nothing can store.
+    Python names such a byte by a lone surrogate, U+DC80 to U+DCFF (PEP 383), which nothing can
+    store.
     """
     return "".join(map(_repaired, path.name))
 
@@ -389,12 +448,18 @@ def _reason(error: Exception) -> str:
 
 
 def _cut_short(raw: bytes) -> bool:
-    """Return whether the file looks as if more of it were to come: empty, or a zip without its closing directory."""
+    """Return whether the file looks as if more of it were to come.
+
+    Empty, or a zip without its closing directory.
+    """
     return not raw or (raw.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(raw)))
 
 
 def _put(folder: Path, name: str, data: bytes) -> None:
-    """Write a file whole, under a name that is free; none where it lies there already: we were interrupted then."""
+    """Write a file whole, under a name that is free; none where it lies there already.
+
+    We were interrupted then.
+    """
     if any(path.read_bytes() == data for path in _taken(folder, name)):
         return
     write_synced(_free(folder, name), data)
@@ -413,7 +478,10 @@ def _free(folder: Path, name: str) -> Path:
 
 
 def _names(folder: Path, name: str) -> Iterator[Path]:
-    """Paths in the folder for this name, numbered from the second on, no longer than file systems take."""
+    """Yield paths in the folder for this name, numbered from the second on.
+
+    None is longer than file systems take.
+    """
     stem, dot, end = name.rpartition(".")
     stem, end = (stem, dot + end) if stem and len(end.encode()) < END_BYTES else (name, "")
     for n in range(1, 10_000):

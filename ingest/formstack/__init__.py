@@ -1,1 +1,4 @@
-"""Formstack forms: the webhook's submission, the spool beside the database, and the backfill by API."""
+"""Formstack forms.
+
+The webhook's submission, the spool beside the database, and the backfill by API.
+"""

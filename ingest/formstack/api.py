@@ -1,4 +1,7 @@
-"""Formstack's REST API as its client sees it: both its bases, its limits, and its refusals in words of ours."""
+"""Formstack's REST API as its client sees it.
+
+Both its bases, its limits, and its refusals in words of ours.
+"""
 
 import json
 import re
@@ -20,7 +23,11 @@ from workflow.runtime import log
 from workflow.runtime.clock import Clock
 from workflow.settings.settings import Settings
 
-SIZES = (100, 10, 1)  # submissions a page: 100 is the most there is, fewer where a page is too large
+SIZES = (
+    100,
+    10,
+    1,
+)  # submissions a page: 100 is the most there is, fewer where a page is too large
 MANY_FORMS = 10_000
 
 
@@ -54,24 +61,42 @@ class _Dialect:
 
 
 V2 = _Dialect(
-    "form/{}/submission.json", "submission/{}.json", "form/{}/field.json", "form.json", "page", "per_page", "min_time",
+    "form/{}/submission.json",
+    "submission/{}.json",
+    "form/{}/field.json",
+    "form.json",
+    "page",
+    "per_page",
+    "min_time",
     {"data": "true", "expand_data": "true", "sort": "ASC"},
-)  # fmt: skip
+)
 DATED = _Dialect(
-    "forms/{}/submissions", "submissions/{}", "forms/{}", "forms", "pageNumber", "pageSize", "minTime",
-    {"data": "true", "expandData": "true", "order": "ASC"}, {"withFields": "true"},
-)  # fmt: skip
+    "forms/{}/submissions",
+    "submissions/{}",
+    "forms/{}",
+    "forms",
+    "pageNumber",
+    "pageSize",
+    "minTime",
+    {"data": "true", "expandData": "true", "order": "ASC"},
+    {"withFields": "true"},
+)
 
-# ------------------------------------------------------------------------------------------------------- what it says
+# -- what it says ----
 
-TOKEN = "Formstack refuses the token, or the form's encryption password: see INTAKE_FORMSTACK_TOKEN and [form.ID]"  # noqa: S105
+CREDENTIALS_REFUSED = (
+    "Formstack refuses the token, or the form's encryption password: "
+    "see INTAKE_FORMSTACK_TOKEN and [form.ID]"
+)
 REFUSALS = {
-    401: TOKEN,
+    401: CREDENTIALS_REFUSED,
     403: "Formstack does not let the owner of the token read this form: give them access to it",
     404: "Formstack knows no such form or base: see [form.ID] and INTAKE_FORMSTACK_API",
 }
 ENCRYPTED = "Formstack cannot decrypt the submissions: see encryption_password of [form.ID]"
-REDIRECT = "the API sends us elsewhere, which is not followed with a token: see INTAKE_FORMSTACK_API"
+REDIRECT = (
+    "the API sends us elsewhere, which is not followed with a token: see INTAKE_FORMSTACK_API"
+)
 GARBAGE = "the API's answer is not what Formstack documents: see INTAKE_FORMSTACK_API"
 NUMBERLESS = "the API lists a submission without a number"
 LARGE = "the API's answer is too large"
@@ -102,7 +127,10 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some submissions of a form, the oldest first; how many there are in all and on how many pages, 0 if not told."""
+    """Some submissions of a form, the oldest first.
+
+    How many there are in all and on how many pages, 0 if not told.
+    """
 
     found: tuple[Submission, ...]
     numberless: int
@@ -113,7 +141,8 @@ class Page:
 class Api:
     """The API under one token; used by one thread.
 
-    `rest` waits for so many seconds and is true when we are to stop. Every call raises ApiError, or StoppedError.
+    `rest` waits for so many seconds and is true when we are to stop. Every call raises ApiError, or
+    StoppedError.
     """
 
     def __init__(
@@ -126,7 +155,9 @@ class Api:
     ) -> None:
         self._pace = pace or Pace()
         self._clock, self._rest, self._steady = clock, rest, steady
-        self._dialect = DATED if re.search(r"/v20\d\d\b", urlsplit(settings.formstack_api).path) else V2
+        self._dialect = (
+            DATED if re.search(r"/v20\d\d\b", urlsplit(settings.formstack_api).path) else V2
+        )
         self._allowed, self._counted_at = float(self._pace.burst), steady()
         headers = {"Authorization": f"Bearer {settings.formstack_token.get_secret_value()}"}
         self._client = httpx.Client(
@@ -140,21 +171,37 @@ class Api:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._client.close()
 
     def page(self, form: str, since: datetime, number: int, size: int, password: str) -> Page:
-        """Page `number`, from 1, of what was sent to a form at or after `since`; a little before it, too."""
+        """Page `number`, from 1, of what was sent to a form at or after `since`.
+
+        A little before it, too.
+        """
         said = self._dialect
-        asked = {said.page: str(number), said.size: str(size), said.since: wall_before(since), **said.listed}
+        asked = {
+            said.page: str(number),
+            said.size: str(size),
+            said.since: wall_before(since),
+            **said.listed,
+        }
         told = self._get(said.submissions.format(form), asked, password)
         listed = _list(told, "submissions", "data")
         if listed is None or not isinstance(told, dict):
             raise ApiError(GARBAGE, lasting=True)
         read = [submission.submission(one) for one in listed]
         found = tuple(one for one in read if one is not None)
-        return Page(found, len(read) - len(found), _count(told, "total"), _count(told, "pages", "totalPages"))
+        return Page(
+            found,
+            len(read) - len(found),
+            _count(told, "total"),
+            _count(told, "pages", "totalPages"),
+        )
 
     def submission(self, number: str, password: str) -> Submission:
         """One submission with its answers."""
@@ -180,14 +227,22 @@ class Api:
             listed = _list(told, "forms", "data")
             if listed is None:
                 raise ApiError(GARBAGE, lasting=True)
-            named = {str(one.get("id", "")): str(one.get("name", "")) for one in listed if isinstance(one, dict)}
-            fresh = {key: name for key, name in named.items() if NUMBER.fullmatch(key) and key not in seen}
+            named = {
+                str(one.get("id", "")): str(one.get("name", ""))
+                for one in listed
+                if isinstance(one, dict)
+            }
+            fresh = {
+                key: name
+                for key, name in named.items()
+                if NUMBER.fullmatch(key) and key not in seen
+            }
             yield from fresh.items()
             seen |= fresh.keys()
             if not fresh:  # a list that ignores the page number would never end
                 return
 
-    # -------------------------------------------------------------------------------------------------- one call
+    # -- one call ----
 
     def _get(self, path: str, asked: Mapping[str, str], password: str) -> object:
         """The JSON of an answer, numbers as text; waits for its turn, and as long as a 429 says."""
@@ -207,7 +262,9 @@ class Api:
                 self._pause(self._seconds(headers.get("Retry-After", ""), tries))
         raise ApiError(BUSY)
 
-    def _ask(self, path: str, asked: Mapping[str, str], password: str) -> tuple[int, httpx.Headers, bytes]:
+    def _ask(
+        self, path: str, asked: Mapping[str, str], password: str
+    ) -> tuple[int, httpx.Headers, bytes]:
         more = {"X-FS-ENCRYPTION-PASSWORD": password} if password else {}
         whole, until = bytearray(), self._steady() + self._pace.whole
         with self._client.stream("GET", path, params=dict(asked), headers=more) as answer:
@@ -221,7 +278,9 @@ class Api:
 
     def _take_turn(self) -> None:
         now = self._steady()
-        self._allowed = min(self._pace.burst, self._allowed + (now - self._counted_at) / self._pace.every)
+        self._allowed = min(
+            self._pace.burst, self._allowed + (now - self._counted_at) / self._pace.every
+        )
         self._counted_at = now
         if self._allowed < 1 and self._rest((1 - self._allowed) * self._pace.every):
             raise StoppedError
@@ -233,7 +292,10 @@ class Api:
             raise StoppedError
 
     def _seconds(self, told: str, tries: int) -> float:
-        """Return how long a 429 asks us to wait (RFC 9110 §10.2.3): seconds or a date; ours where it does not say."""
+        """Return how long a 429 asks us to wait (RFC 9110 §10.2.3): seconds or a date.
+
+        Ours where it does not say.
+        """
         if re.fullmatch(r"[0-9]{1,9}", told.strip()):
             wanted = float(told)
         else:
@@ -277,7 +339,11 @@ def _undecrypted(said: str) -> bool:
 
 
 def _list(told: object, *names: str) -> list[object] | None:
-    found = (told[name] for name in names if isinstance(told.get(name), list)) if isinstance(told, dict) else ()
+    found = (
+        (told[name] for name in names if isinstance(told.get(name), list))
+        if isinstance(told, dict)
+        else ()
+    )
     return next(iter(found), None)
 
 

@@ -1,4 +1,7 @@
-"""Submissions that no webhook brought: pulled from Formstack's API, compared by number, handed to the one door."""
+"""Submissions that no webhook brought.
+
+Pulled from Formstack's API, compared by number, handed to the one door.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,11 +19,16 @@ from workflow.operations.item_faults import ItemFaults, our_error
 from workflow.runtime import log
 from workflow.settings.forms import Form
 
-OVERLAP = timedelta(hours=24)  # looked at again each time: what shows late at Formstack is found all the same
-AGAIN = 3  # times a list is read that shrinks while it is read: what slipped to an earlier page is found
+OVERLAP = timedelta(
+    hours=24
+)  # looked at again each time: what shows late at Formstack is found all the same
+# times a list is read that shrinks while it is read: what slipped to an earlier page is found
+AGAIN = 3
 RETRY_SECONDS = 60.0  # after a fault that may pass, doubling up to the usual pause
 STANDBY_SECONDS = 1.0
-NO_FORM = "no form is known to pull: list them as [form.ID] in intake.toml, or send one by the webhook"
+NO_FORM = (
+    "no form is known to pull: list them as [form.ID] in intake.toml, or send one by the webhook"
+)
 
 
 @dataclass
@@ -38,21 +46,31 @@ def _silent(done: int, of: int) -> None:
 class Backfill:
     """Pulls forms into the intake; `mine` says whether this process is the one that does so now."""
 
-    def __init__(self, house: House, accept: Accept, api: Api, mine: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, house: House, accept: Accept, api: Api, mine: Callable[[], bool] = lambda: True
+    ) -> None:
         self._house, self._accept, self._api, self._mine = house, accept, api, mine
         self._marks, self._here = FormCheckpoints(house.store), Here(house.store)
 
     def forms(self) -> list[str]:
-        """Those of the settings, and those that the webhook has brought something from; not those switched off.
+        """Those of the settings, and those that the webhook has brought something from.
 
-        Never all that the token may see: an account holds forms of other desks, whose senders must hear nothing of us.
+        Not those switched off.
+
+        Never all that the token may see: an account holds forms of other desks, whose senders must
+        hear nothing of us.
         """
         told = self._house.settings.form
         found = {*told, *self._here.forms()}
-        return sorted(f for f in found if NUMBER.fullmatch(f) and (f not in told or told[f].backfill))
+        return sorted(
+            f for f in found if NUMBER.fullmatch(f) and (f not in told or told[f].backfill)
+        )
 
     def run(self, stop: Event) -> None:
-        """Pull every form each INTAKE_BACKFILL_SECONDS, sooner after a fault that may pass, until told to stop."""
+        """Pull every form each INTAKE_BACKFILL_SECONDS, sooner after a fault that may pass.
+
+        Until told to stop.
+        """
         failures = 0
         while not stop.is_set():
             if not self._mine():
@@ -66,10 +84,15 @@ class Backfill:
                 failures += 1
                 log.fault("backfill", error)
             usual = self._house.settings.backfill_seconds
-            stop.wait(min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual)
+            stop.wait(
+                min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual
+            )
 
     def round(self) -> bool:
-        """Pull every form once; whether all went well, or it is for a person to mend what did not."""
+        """Pull every form once.
+
+        Whether all went well, or it is for a person to mend what did not.
+        """
         forms, well = self.forms(), True
         self._marks.forget_faults(but=forms)
         if not forms:
@@ -81,21 +104,29 @@ class Backfill:
                 well = well and error.lasting
             except (StoppedError, *AWAY):
                 raise
-            except Exception as error:  # noqa: BLE001  # whatever one form does, the others are pulled
+            # whatever one form does, the others are pulled
+            except Exception as error:  # noqa: BLE001
                 log.fault("backfill", error)
                 self._marks.failed(form, our_error(error), self._house.clock(), lasting=False)
                 well = False
         return well
 
-    def pull(self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent) -> Tally:
-        """Have everything of a form here that was sent since the last one seen minus a day, or at or after `since`.
+    def pull(
+        self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent
+    ) -> Tally:
+        """Have everything of a form here that was sent since the last one seen minus a day.
 
-        `step` hears how many submissions were looked at, and of how many. Raises ApiError, which stands in the form's
-        row then; StoppedError; SQLAlchemyError or OSError when something cannot be stored: it is pulled again.
+        Or at or after `since`.
+
+        `step` hears how many submissions were looked at, and of how many. Raises ApiError, which
+        stands in the form's row then; StoppedError; SQLAlchemyError or OSError when something
+        cannot be stored: it is pulled again.
         """
         seen = self._marks.seen_until(form, self._house.clock())
         look = _Look(form, since or seen - OVERLAP, step)
-        look.whole = look.since <= seen  # else there is a gap between what was seen and what is looked at
+        look.whole = (
+            look.since <= seen
+        )  # else there is a gap between what was seen and what is looked at
         faults = ItemFaults(self._house.store, self._house.clock, Transport.BACKFILL, form)
         try:
             self._look(look)
@@ -114,7 +145,10 @@ class Backfill:
         return look.tally
 
     def _look(self, look: "_Look") -> None:
-        """Read the whole list, again while it shrinks meanwhile; in smaller pages where one is too large."""
+        """Read the whole list, again while it shrinks meanwhile.
+
+        In smaller pages where one is too large.
+        """
         sizes = iter(SIZES)
         size = next(sizes)
         for _ in range(AGAIN + len(SIZES)):
@@ -129,7 +163,10 @@ class Backfill:
             raise ApiError(NUMBERLESS, lasting=True)
 
     def _through(self, look: "_Look", size: int) -> bool:
-        """Read every page once; whether the list became shorter meanwhile, so that something may have slipped by."""
+        """Read every page once.
+
+        Whether the list became shorter meanwhile, so that something may have slipped by.
+        """
         total, shrank = 0, False
         look.in_order, look.last = look.whole, None
         for page in self._pages(look, size):
@@ -139,7 +176,10 @@ class Backfill:
         return shrank
 
     def _pages(self, look: "_Look", size: int) -> Iterator[Page]:
-        """Pages until the last one; one that repeats what went before is the end of a list without page numbers."""
+        """Pages until the last one.
+
+        One that repeats what went before is the end of a list without page numbers.
+        """
         seen, number = set[str](), 0
         while True:
             number += 1
@@ -167,7 +207,10 @@ class Backfill:
         self._progress(look, page)
 
     def _progress(self, look: "_Look", page: Page) -> None:
-        """Put down the page before this one, once this one has shown that the list is in the order of time."""
+        """Record the page before this one as done.
+
+        Only once this page has shown that the list is in the order of time.
+        """
         times = [one.at for one in page.found if one.at]
         before = look.last
         chain = [*([before] if before else []), *times]
@@ -175,14 +218,21 @@ class Backfill:
         if look.in_order and before:
             self._advance(look, before)
         if times:
-            look.last, look.newest = times[-1], max([*times, *([look.newest] if look.newest else [])])
+            look.last, look.newest = (
+                times[-1],
+                max([*times, *([look.newest] if look.newest else [])]),
+            )
 
     def _advance(self, look: "_Look", until: datetime | None) -> None:
-        if until is not None:  # a time in the future is an odd clock's: it must not make us skip what comes
+        if (
+            until is not None
+        ):  # a time in the future is an odd clock's: it must not make us skip what comes
             self._marks.advance(look.form, min(until, self._house.clock()))
 
     def _stored(self, look: "_Look", one: Submission, reference: str) -> bool:
-        """Store a submission; one that cannot be stored is named by `intake status`, and those behind it are stored.
+        """Store a submission.
+
+        One that cannot be stored is named by `intake status`, and those behind it are stored.
 
         The form's mark stays where it is then, so that the submission is pulled again each time.
         """
@@ -209,13 +259,24 @@ class Backfill:
         told: dict[str, object] = {"form": look.form, "submission": one.number}
         if one.at is not None:
             told["submitted_at"] = one.at.isoformat()
-        body = webhook_body(look.form, one, look.fields or {}, by_number=self._told(look.form).fields)
+        body = webhook_body(
+            look.form, one, look.fields or {}, by_number=self._told(look.form).fields
+        )
         self._accept(
-            Arrival(transport=Transport.BACKFILL, format=Format.FORMSTACK, raw=body, envelope=told, reference=reference)
+            Arrival(
+                transport=Transport.BACKFILL,
+                format=Format.FORMSTACK,
+                raw=body,
+                envelope=told,
+                reference=reference,
+            )
         )
 
     def _fields(self, form: str) -> dict[str, Field]:
-        """The form's fields; none where the token may not read them: a ticket with numbers for labels is a ticket."""
+        """The form's fields; none where the token may not read them.
+
+        A ticket with numbers for labels is a ticket.
+        """
         try:
             return self._api.fields(form)
         except ApiError as error:
@@ -239,8 +300,12 @@ class _Look:
     step: Callable[[int, int], None]
     tally: Tally = field(default_factory=Tally)
     seen: set[str] = field(default_factory=set)
-    fields: dict[str, Field] | None = None  # asked for once, where answers come without their labels
-    failed: dict[str, str] = field(default_factory=dict)  # submissions that could not be stored, and why
+    fields: dict[str, Field] | None = (
+        None  # asked for once, where answers come without their labels
+    )
+    failed: dict[str, str] = field(
+        default_factory=dict
+    )  # submissions that could not be stored, and why
     numberless: int = 0
     whole: bool = True  # nothing lies between what was seen before and where this look begins
     in_order: bool = True  # as far as the pages tell

@@ -1,4 +1,7 @@
-"""What backfill remembers of each form, and what of Formstack's is here already: all of it in our own database."""
+"""What backfill remembers of each form, and what of Formstack's is here already.
+
+All of it in our own database.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -27,8 +30,13 @@ class FormCheckpoints:
         return row.seen_until if row else self._begun(form, now)
 
     def advance(self, form: str, until: datetime) -> None:
-        """Put down that everything sent before is stored; never takes back what was put down before."""
-        behind = update(FormCheckpoint).where(FormCheckpoint.form == form, FormCheckpoint.seen_until < until)
+        """Put down that everything sent before is stored.
+
+        Never takes back what was put down before.
+        """
+        behind = update(FormCheckpoint).where(
+            FormCheckpoint.form == form, FormCheckpoint.seen_until < until
+        )
         with self._store.transaction() as session:
             session.execute(behind.values(seen_until=until))
 
@@ -36,7 +44,9 @@ class FormCheckpoints:
         """Put down that a look has come to its end, and that nothing is wrong."""
         values = {"looked_at": now, "fault": "", "failing_since": None, "lasting": False}
         with self._store.transaction() as session:
-            session.execute(update(FormCheckpoint).where(FormCheckpoint.form == form).values(values))
+            session.execute(
+                update(FormCheckpoint).where(FormCheckpoint.form == form).values(values)
+            )
 
     def failed(self, form: str, words: str, now: datetime, *, lasting: bool) -> None:
         """Put down what is in the way, in words of ours, and since when something is."""
@@ -48,7 +58,9 @@ class FormCheckpoints:
     def forget_faults(self, but: Iterable[str]) -> None:
         """What was in the way of forms that are no longer pulled is nobody's concern."""
         values = {"fault": "", "failing_since": None, "lasting": False}
-        others = update(FormCheckpoint).where(FormCheckpoint.form.not_in([*but]), FormCheckpoint.fault != "")
+        others = update(FormCheckpoint).where(
+            FormCheckpoint.form.not_in([*but]), FormCheckpoint.fault != ""
+        )
         with self._store.transaction() as session:
             session.execute(others.values(values))
 
@@ -73,17 +85,23 @@ class Here:
     def known(self, references: list[str]) -> set[str]:
         """Those that a door has taken, whatever became of them, or that stand on a ticket."""
         taken = select(Receipt.reference).where(Receipt.reference.in_(references))
-        filed = select(Message.message_id).where(Message.format == Format.FORMSTACK, Message.message_id.in_(references))
+        filed = select(Message.message_id).where(
+            Message.format == Format.FORMSTACK, Message.message_id.in_(references)
+        )
         with self._store.reading() as session:
             return {*session.scalars(taken), *session.scalars(filed)}
 
     def forms(self) -> set[str]:
         """The forms that something has come from by the webhook; each receipt is looked at once."""
         some = select(Receipt.id, Receipt.reference).where(
-            Receipt.id > self._read, Receipt.transport == Transport.FORMSTACK, Receipt.reference != ""
+            Receipt.id > self._read,
+            Receipt.transport == Transport.FORMSTACK,
+            Receipt.reference != "",
         )
         with self._store.reading() as session:
-            for number, reference in session.execute(some.order_by(Receipt.id).execution_options(yield_per=1000)):
+            for number, reference in session.execute(
+                some.order_by(Receipt.id).execution_options(yield_per=1000)
+            ):
                 self._forms.add(reference.partition("/")[0])
                 self._read = number
         return set(self._forms)

@@ -1,4 +1,7 @@
-"""Formstack's times: US/Eastern by the wall, where one hour comes twice in November and one never in March."""
+"""Formstack's times.
+
+US/Eastern by the wall, where one hour comes twice in November and one never in March.
+"""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,8 +14,8 @@ TWICE = timedelta(hours=1)  # what the wall clock is put back by
 def wall_before(moment: datetime) -> str:
     """The wall time to ask from, so that nothing at or after `moment` is left out.
 
-    An hour early: in November 1:50 may be followed by 1:10, and Formstack may mean either of the two when it hears
-    1:50. Counted in UTC, so that no time is made up that March leaves out.
+    An hour early: in November 1:50 may be followed by 1:10, and Formstack may mean either of the
+    two when it hears 1:50. Counted in UTC, so that no time is made up that March leaves out.
     """
     return (moment.astimezone(UTC) - TWICE).astimezone(EASTERN).strftime(WALL)
 
@@ -20,8 +23,8 @@ def wall_before(moment: datetime) -> str:
 def moment_of(told: str) -> datetime | None:
     """The moment of a wall time or an ISO 8601 one, in UTC; None if it is neither.
 
-    A wall time that comes twice is the first of the two, one that never comes the earlier of what may be meant: who
-    goes on from there goes on early enough.
+    A wall time that comes twice is the first of the two, one that never comes the earlier of what
+    may be meant: who goes on from there goes on early enough.
     """
     try:
         found = datetime.fromisoformat(told.strip())

@@ -27,8 +27,9 @@ SPOOL = "spool"
 SEALED, DAMAGED, NEW = ".sealed", ".damaged", ".new"
 DRAIN_SECONDS = 5.0
 DOES_NOT_OPEN = (
-    "{count} forms in the spool of {host} cannot be stored: is a key missing in INTAKE_SECRET_KEYS? Put it back and "
-    "restart `intake webhooks` there; if none is missing, report the lines “fault” of its log"
+    "{count} forms in the spool of {host} cannot be stored: is a key missing in INTAKE_SECRET_KEYS?"
+    " Put it back and restart `intake webhooks` there; if none is missing, report the lines “fault”"
+    " of its log"
 )
 LEFT_OVER_SECONDS = 3600.0  # a file half written for so long is one of a process that was killed
 
@@ -41,26 +42,39 @@ class Spool:
         self._sealer = sealer
 
     def put(self, arrival: Arrival) -> None:
-        """Store an arrival so that it survives a crash of the machine. Raises OSError when it cannot."""
+        """Store an arrival so that it survives a crash of the machine.
+
+        Raises OSError when it cannot.
+        """
         name = f"{os.urandom(16).hex()}{SEALED}"
         write_synced(self._folder / name, self._sealer.seal(_dump(arrival)))
         log.spooled(name)
 
     def has_room(self, octets: int) -> bool:
-        """Return whether so much could be put now, as far as the disk tells: it is neither full nor read-only."""
+        """Return whether so much could be put now, as far as the disk tells.
+
+        It is neither full nor read-only.
+        """
         try:
             folder = self._folder if self._folder.exists() else self._folder.parent
             disk = os.statvfs(folder)
         except OSError:
             return False
-        return folder.is_dir() and os.access(folder, os.W_OK) and disk.f_bavail * disk.f_frsize >= octets
+        return (
+            folder.is_dir()
+            and os.access(folder, os.W_OK)
+            and disk.f_bavail * disk.f_frsize >= octets
+        )
 
     def waiting(self) -> list[Path]:
         """The files that wait, oldest first."""
         return [path for _, path in sorted(_dated(self._folder, SEALED))]
 
     def take(self, path: Path) -> Arrival:
-        """Read a file of the spool. Raises ValueError when it does not open: damaged, or sealed with another key."""
+        """Read a file of the spool.
+
+        Raises ValueError when it does not open: damaged, or sealed with another key.
+        """
         return _load(self._sealer.open(path.read_bytes()))
 
     def set_aside(self, path: Path) -> None:
@@ -72,7 +86,10 @@ class Spool:
         return sum(1 for _ in _dated(self._folder, DAMAGED))
 
     def take_back(self) -> None:
-        """Let those set aside wait again that open now: the key they were sealed with may have been put back."""
+        """Let those set aside wait again that open now.
+
+        The key they were sealed with may have been put back.
+        """
         for _, path in sorted(_dated(self._folder, DAMAGED)):
             try:
                 self.take(path)
@@ -90,13 +107,17 @@ class Spool:
 
 
 def drain(house: House, accept: Accept | None = None) -> int:
-    """Move what waits in the spool into the database; how many. Stops at the first that cannot be stored now.
+    """Move what waits in the spool into the database; how many.
+
+    Stops at the first that cannot be stored now.
 
     Where somebody else on this host drains it at this moment, nothing is left to do.
     """
     folder = house.settings.home / SPOOL
     spool, accept, done = Spool(folder, house.sealer), accept or Intake(house).accept, 0
-    if not spool.waiting() or not os.access(folder, os.W_OK):  # what cannot be removed would be stored again for ever
+    if not spool.waiting() or not os.access(
+        folder, os.W_OK
+    ):  # what cannot be removed would be stored again for ever
         return 0
     with _alone(folder) as alone:
         for path in spool.waiting() if alone else ():
@@ -108,7 +129,10 @@ def drain(house: House, accept: Accept | None = None) -> int:
 
 
 def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
-    """Store one file's arrival and remove it. What does not open or cannot be stored is set aside."""
+    """Store one file's arrival and remove it.
+
+    What does not open or cannot be stored is set aside.
+    """
     try:
         arrival = spool.take(path)
     except FileNotFoundError:  # another host drains it too, and was first
@@ -130,7 +154,10 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
 
 
 class Drainer:
-    """Drains the spool of one host beside the door that fills it: the clock may run on another host."""
+    """Drains the spool of one host beside the door that fills it.
+
+    The clock may run on another host.
+    """
 
     def __init__(self, house: House, accept: Accept) -> None:
         self._house = house
@@ -139,7 +166,10 @@ class Drainer:
         self._told: int | None = None  # how many damaged files `intake status` knows of
 
     def run(self, stop: threading.Event) -> None:
-        """Drain every few seconds until told to stop; a round that fails is followed by the next."""
+        """Drain every few seconds until told to stop.
+
+        A round that fails is followed by the next.
+        """
         spool, tidied = Spool(self._folder, self._house.sealer), False
         while not stop.is_set():
             try:
@@ -165,7 +195,10 @@ class Drainer:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Yield whether nobody else on this host drains the folder; two at once would do no harm but count repeats."""
+    """Yield whether nobody else on this host drains the folder.
+
+    Two at once would do no harm but count repeats.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield _locked(descriptor)
@@ -209,9 +242,15 @@ def _load(data: bytes) -> Arrival:
     told = json.loads(data)
     try:
         return Arrival(
-            transport=Transport(told["transport"]), format=Format(told["format"]), raw=b64decode(told["raw"]),
-            envelope=told["envelope"], unreadable=told["unreadable"], reference=told.get("reference", ""),
-            received_at=datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None,
-        )  # fmt: skip
+            transport=Transport(told["transport"]),
+            format=Format(told["format"]),
+            raw=b64decode(told["raw"]),
+            envelope=told["envelope"],
+            unreadable=told["unreadable"],
+            reference=told.get("reference", ""),
+            received_at=(
+                datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None
+            ),
+        )
     except (KeyError, TypeError) as error:
         raise ValueError("not as this program writes it") from error

@@ -8,8 +8,14 @@ from datetime import datetime
 
 from ingest.formstack.eastern import moment_of
 
-NUMBER = re.compile(r"\w{1,64}", re.ASCII)  # of a form or submission; what else stands there is no number of theirs
-COMPOUND = ("name", "address", "product")  # fields of sub-fields, which the webhook sends one by one
+NUMBER = re.compile(
+    r"\w{1,64}", re.ASCII
+)  # of a form or submission; what else stands there is no number of theirs
+COMPOUND = (
+    "name",
+    "address",
+    "product",
+)  # fields of sub-fields, which the webhook sends one by one
 TIMES = ("timestamp", "createdAt", "submittedAt")
 TEXTS = ("value", "displayValue", "flat_value", "parsedValue")  # as people read it
 PARTS = ("value", "parsedValue")  # as the form has it
@@ -27,7 +33,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One filled form: its number, when it was sent, and the answers; None where the API left them out."""
+    """One filled form: its number, when it was sent, and the answers.
+
+    None where the API left them out.
+    """
 
     number: str
     at: datetime | None
@@ -35,11 +44,18 @@ class Submission:
 
 
 def submission(told: object) -> Submission | None:
-    """Read a submission of a list, or one asked for alone, its numbers as text; None if it has no number."""
+    """Read a submission of a list, or one asked for alone, its numbers as text.
+
+    None if it has no number.
+    """
     if not isinstance(told, dict) or not NUMBER.fullmatch(number := _word(told.get("id"))):
         return None
     at = next((found for name in TIMES if (found := moment_of(_word(told.get(name))))), None)
-    return Submission(number, at, tuple(_answers(told["data"])) if isinstance(told.get("data"), dict | list) else None)
+    return Submission(
+        number,
+        at,
+        tuple(_answers(told["data"])) if isinstance(told.get("data"), dict | list) else None,
+    )
 
 
 def field(told: object) -> Field | None:
@@ -50,11 +66,13 @@ def field(told: object) -> Field | None:
     return Field(number, _word(told.get("label")), _word(told.get("type"))) if number else None
 
 
-def webhook_body(form: str, found: Submission, fields: Mapping[str, Field], by_number: Container[str] = ()) -> bytes:
+def webhook_body(
+    form: str, found: Submission, fields: Mapping[str, Field], by_number: Container[str] = ()
+) -> bytes:
     """The JSON that the webhook would have sent, with field types; the same bytes each time.
 
-    Labels that stand twice are written twice: the webhook would keep the last, we keep both. Fields that the settings
-    know `by_number` are written so.
+    Labels that stand twice are written twice: the webhook would keep the last, we keep both. Fields
+    that the settings know `by_number` are written so.
     """
     pairs: list[tuple[str, object]] = [("FormID", form), ("UniqueID", found.number)]
     for own, told in found.answers or ():
@@ -62,7 +80,9 @@ def webhook_body(form: str, found: Submission, fields: Mapping[str, Field], by_n
         kind = (own.kind or known.kind).casefold()
         label = own.number if own.number in by_number else own.label or known.label or own.number
         pairs.append((label, _value(told, kind)))
-    return ("{" + ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in pairs) + "}").encode()
+    return (
+        "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in pairs) + "}"
+    ).encode()
 
 
 def _answers(data: dict[str, object] | list[object]) -> Iterator[tuple[Field, object]]:
@@ -74,7 +94,9 @@ def _answers(data: dict[str, object] | list[object]) -> Iterator[tuple[Field, ob
 
 
 def _value(told: object, kind: str) -> object:
-    """What the webhook says of an answer: sub-fields, several values or a text, with the field type where it is known.
+    """What the webhook says of an answer.
+
+    Sub-fields, several values or a text, with the field type where it is known.
 
     `told` is what the API says of the field, or the value itself.
     """
@@ -106,7 +128,10 @@ def _plain(value: object) -> str | list[str] | None:
 
 
 def _scalars(value: object, depth: int = 5) -> Iterator[str]:
-    """Every text within, in order; nothing of a form lies deeper than a list in an object in a list."""
+    """Every text within, in order.
+
+    Nothing of a form lies deeper than a list in an object in a list.
+    """
     if isinstance(value, dict | list):
         for inner in (value.values() if isinstance(value, dict) else value) if depth else ():
             yield from _scalars(inner, depth - 1)

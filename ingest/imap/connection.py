@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from imapclient import IMAPClient, SocketTimeout
-from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, IMAPClientReadOnlyError, LoginError
+from imapclient.exceptions import (
+    IMAPClientAbortError,
+    IMAPClientError,
+    IMAPClientReadOnlyError,
+    LoginError,
+)
 
 from ingest.imap.oauth2 import TokenRefusedError, Tokens
 from ingest.imap.oversized import LeftOut, take_what_fits
 from workflow.settings.settings import Mailbox
 
 WINDOW = 50_000  # UIDs searched in one command: imaplib gives up on an answer line of 1 MB
-PLAIN = re.compile(r"[A-Za-z0-9@._+=/:!#$&'-]+")  # what imaplib may put on a LOGIN line unquoted (RFC 3501 §9, atom)
+PLAIN = re.compile(
+    r"[A-Za-z0-9@._+=/:!#$&'-]+"
+)  # what imaplib may put on a LOGIN line unquoted (RFC 3501 §9, atom)
 
 
 class RefusedError(Exception):
@@ -23,9 +30,13 @@ class RefusedError(Exception):
 
 
 class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
-    """IMAPClient that neither sleeps over a notification already read nor spins on a closed connection."""
+    """IMAPClient with two faults of its IDLE mended.
 
-    _fresh = False  # IDLE has just begun: lines that came with its "+ idling" lie in a buffer that poll cannot see
+    It does not sleep over a notification already read, nor spin on a closed connection.
+    """
+
+    # IDLE has just begun: lines that came with its "+ idling" lie in a buffer that poll cannot see
+    _fresh = False
     _readable = False
 
     def idle(self) -> None:
@@ -45,7 +56,10 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
         return any(b"EXISTS" in line[1:2] for line in lines) or (self._readable and not lines)
 
     def announced(self) -> bool:
-        """Return whether mail was announced amid other answers since this was last asked: IDLE will not tell again."""
+        """Return whether mail was announced amid other answers since this was last asked.
+
+        IDLE will not tell again.
+        """
         return bool(self._imap.response("EXISTS")[1][0])
 
 
@@ -53,7 +67,8 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
 def connected(box: Mailbox, timeout: float) -> Iterator[Client]:
     """Connect, with the certificate verified; at the end log out and close.
 
-    Raises OSError (ssl.SSLError among them) or IMAPClientError; no step takes longer than `timeout` seconds.
+    Raises OSError (ssl.SSLError among them) or IMAPClientError; no step takes longer than `timeout`
+    seconds.
     """
     context = ssl.create_default_context() if box.tls else None
     limits = SocketTimeout(connect=timeout, read=timeout)
@@ -64,13 +79,16 @@ def connected(box: Mailbox, timeout: float) -> Iterator[Client]:
 def login(client: Client, box: Mailbox, tokens: Tokens | None) -> None:
     """Log in, by token where there is one.
 
-    Raises RefusedError where trying again soon is pointless; LoginError, OSError, httpx.HTTPError otherwise.
+    Raises RefusedError where trying again soon is pointless; LoginError, OSError, httpx.HTTPError
+    otherwise.
     """
     if not tokens:
         return _log_in(lambda: _password(client, box))
     try:
         _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
-    except RefusedError as error:  # perhaps revoked before its time: one new token, then the backoff
+    except (
+        RefusedError
+    ) as error:  # perhaps revoked before its time: one new token, then the backoff
         if isinstance(error.__cause__, TokenRefusedError):
             raise
         tokens.forget()
@@ -84,7 +102,8 @@ def _log_in(attempt: Callable[[], None]) -> None:
     except TokenRefusedError as error:
         raise RefusedError from error
     except LoginError as error:
-        # imapclient makes one LoginError of a lost connection, a server out of order (RFC 5530 §3) and a wrong password
+        # imapclient makes one LoginError of a lost connection, a server out of order (RFC 5530 §3)
+        # and a wrong password
         passing = any(code in str(error) for code in ("[UNAVAILABLE]", "[INUSE]", "[LIMIT]"))
         if passing or isinstance(error.__context__, IMAPClientAbortError):
             raise
@@ -96,11 +115,16 @@ def _password(client: Client, box: Mailbox) -> None:
         raise RefusedError
     password = box.password.get_secret_value()
     plain = PLAIN.fullmatch(box.user) and password.isascii()
-    (client.login if plain else client.plain_login)(box.user, password)  # LOGIN knows ASCII only; PLAIN is RFC 4616
+    (client.login if plain else client.plain_login)(
+        box.user, password
+    )  # LOGIN knows ASCII only; PLAIN is RFC 4616
 
 
 def _xoauth2(client: Client, user: str, token: str) -> None:
-    """XOAUTH2; a challenge after the first says why it failed and wants an empty answer before the NO."""
+    """Sign in by XOAUTH2.
+
+    A challenge after the first names the fault and wants an empty answer before the NO.
+    """
     answers = iter([f"user={user}\1auth=Bearer {token}\1\1".encode()])
     client.sasl_login("XOAUTH2", lambda _challenge: next(answers, b""))
 
@@ -116,19 +140,31 @@ class Folder:
 
 
 def select(client: Client, box: Mailbox) -> Folder:
-    """Select the mailbox's folder, writable only where mail is to be marked and the server allows it."""
+    """Select the mailbox's folder.
+
+    Writable only where mail is to be marked and the server allows it.
+    """
     read_only = not (box.flag or box.move_to)
     try:
         answer = client.select_folder(box.folder, readonly=read_only)
     except IMAPClientReadOnlyError:
         answer, read_only = client.select_folder(box.folder, readonly=True), True
-    allowed = {flag.lower() for flag in answer.get(b"PERMANENTFLAGS", (rb"\*",))}  # none given: all (RFC 3501 §6.3.1)
+    allowed = {
+        flag.lower() for flag in answer.get(b"PERMANENTFLAGS", (rb"\*",))
+    }  # none given: all (RFC 3501 §6.3.1)
     markable = bool(box.move_to) or not allowed.isdisjoint({rb"\*", box.flag.lower().encode()})
-    return Folder(answer.get(b"UIDVALIDITY", 0), answer.get(b"UIDNEXT", 0), read_only, markable and not read_only)
+    return Folder(
+        answer.get(b"UIDVALIDITY", 0),
+        answer.get(b"UIDNEXT", 0),
+        read_only,
+        markable and not read_only,
+    )
 
 
 def uids_above(client: Client, last: int, uid_next: int) -> list[int]:
-    """List the UIDs above `last`, ascending; of a long range those of the first window that holds any.
+    """List the UIDs above `last`, ascending.
+
+    Of a long range those of the first window that holds any.
 
     `n:*` finds the last mail even below n (RFC 3501 §6.4.8). `uid_next` 0 = not known.
     """
@@ -161,7 +197,10 @@ def size_of(client: Client, uid: int) -> int | None:
 
 
 def exists(client: Client, uid: int) -> bool:
-    """Return whether a mail is in the folder: a server in trouble may answer OK and give nothing."""
+    """Return whether a mail is in the folder.
+
+    A server in trouble may answer OK and give nothing.
+    """
     return uid in client.search(["UID", str(uid)])
 
 
@@ -176,7 +215,8 @@ class Fetched:
 def fetch(client: Client, uid: int, size: int, limit: int) -> Fetched | None:
     """Fetch a mail, or what fits of one over `limit` bytes; None if it has vanished. Set no flag.
 
-    Raises IMAPClientError, OSError or ValueError (an answer that cannot be parsed) when the server does not deliver.
+    Raises IMAPClientError, OSError or ValueError (an answer that cannot be parsed) when the server
+    does not deliver.
     """
     if size <= limit:
         raw = _section(client, uid, "")
@@ -197,15 +237,23 @@ def _structure(client: Client, uid: int) -> Any:
 
 
 def _section(client: Client, uid: int, section: str, most: int = 0) -> bytes | None:
-    """Fetch a section of a mail, or its first `most` octets (RFC 3501, section 6.4.5); None if the mail is gone."""
+    """Fetch a section of a mail, or its first `most` octets (RFC 3501, section 6.4.5).
+
+    None if the mail is gone.
+    """
     partial = f"<0.{most}>" if most else ""
     answer = client.fetch([uid], [f"BODY.PEEK[{section}]{partial}"])
     if uid not in answer:
         return None
-    # The answer names where it begins and not how long it is; servers that know no partial fetch give all of it.
+    # The answer names where it begins and not how long it is; servers that know no partial fetch
+    # give all of it.
     begins = "<0>" if most else ""
-    raw = answer[uid].get(f"BODY[{section}]{begins}".encode(), answer[uid].get(f"BODY[{section}]".encode()))
-    if section and isinstance(raw, bytes | None):  # a part may be empty, which some servers call NIL
+    raw = answer[uid].get(
+        f"BODY[{section}]{begins}".encode(), answer[uid].get(f"BODY[{section}]".encode())
+    )
+    if section and isinstance(
+        raw, bytes | None
+    ):  # a part may be empty, which some servers call NIL
         return (raw or b"")[: most or None]
     if not (isinstance(raw, bytes) and raw):
         raise IMAPClientError("no text in the answer")
@@ -215,8 +263,9 @@ def _section(client: Client, uid: int, section: str, most: int = 0) -> bytes | N
 def mark(client: Client, uid: int, box: Mailbox) -> None:
     """Flag a mail, or move it where the mailbox says so.
 
-    Moves by hand where the server has no MOVE (RFC 6851); without UID EXPUNGE (RFC 4315) the original then stays,
-    marked as deleted: a plain EXPUNGE would take what other people have marked.
+    Moves by hand where the server has no MOVE (RFC 6851); without UID EXPUNGE (RFC 4315) the
+    original then stays, marked as deleted: a plain EXPUNGE would take what other people have
+    marked.
     """
     if not box.move_to:
         client.add_flags([uid], [box.flag], silent=True)

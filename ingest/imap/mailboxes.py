@@ -1,4 +1,7 @@
-"""Which mailboxes are read: those of intake.toml and those of INTAKE_IMAP_URLS, and what is wrong with them."""
+"""Which mailboxes are read.
+
+Those of intake.toml and those of INTAKE_IMAP_URLS, and what is wrong with them.
+"""
 
 import re
 from collections.abc import Iterator
@@ -21,9 +24,13 @@ def mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
         try:
             found.append(_from_url(url))
         except ValueError:
-            faults.append(f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder")
+            faults.append(
+                f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder"
+            )
     keys = [box.key for box in found]
-    faults += [f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    faults += [
+        f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1
+    ]
     faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in found for fault in _faults(box)]
     if faults:
         raise SettingsError("\n".join(faults))
@@ -32,7 +39,9 @@ def mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
 
 def _from_url(url: str) -> Mailbox:
     parts = urlsplit(url)
-    if not (parts.scheme in {"imap", "imaps"} and parts.hostname and parts.username and parts.password):
+    if not (
+        parts.scheme in {"imap", "imaps"} and parts.hostname and parts.username and parts.password
+    ):
         raise ValueError
     if parts.query or parts.fragment:  # a password with an unescaped ? or # ends up here
         raise ValueError

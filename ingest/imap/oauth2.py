@@ -8,24 +8,35 @@ import httpx
 
 from workflow.settings.settings import OAuth2
 
-EARLY = 60.0  # seconds before expiry at which a token counts as old: clocks differ, logins take time
+EARLY = (
+    60.0  # seconds before expiry at which a token counts as old: clocks differ, logins take time
+)
 LIFETIME = 3600.0  # of a token whose server does not say (RFC 6749 §5.1 only recommends expires_in)
 TIMEOUT = 30.0
 
 
 class TokenRefusedError(Exception):
-    """The token endpoint will not give a token for these credentials: a person has to consent again."""
+    """The token endpoint will not give a token for these credentials.
+
+    A person has to consent again.
+    """
 
 
 class Kept(Protocol):
-    """Where the refresh token of a mailbox is remembered; raises SQLAlchemyError when it cannot be."""
+    """Where the refresh token of a mailbox is remembered.
+
+    Raises SQLAlchemyError when it cannot be.
+    """
 
     def load(self) -> str | None:
         """Return the token that the endpoint gave last instead of that of the settings."""
         ...
 
     def refreshed(self, token: str, seconds: float | None) -> None:
-        """Remember durably, before returning, that this token works, and how long it will if the endpoint says so."""
+        """Remember durably, before returning, that this token works.
+
+        And how long it will if the endpoint says so.
+        """
         ...
 
     def refused(self) -> None:
@@ -36,16 +47,21 @@ class Kept(Protocol):
 class Tokens:
     """The access token of one mailbox; used by one thread.
 
-    `token()` raises TokenRefusedError when asking again is pointless, httpx.HTTPError when it is worth a retry, and
-    what `kept` raises. A crash between the endpoint's answer and our commit loses a token that was rotated just then.
+    `token()` raises TokenRefusedError when asking again is pointless, httpx.HTTPError when it is
+    worth a retry, and what `kept` raises. A crash between the endpoint's answer and our commit
+    loses a token that was rotated just then.
     """
 
-    def __init__(self, grant: OAuth2, kept: Kept | None = None, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, grant: OAuth2, kept: Kept | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._grant = grant
         self._kept = kept
         self._now = now
         self._given = self._refresh = grant.refresh_token.get_secret_value()
-        self._news: tuple[str, float | None] | None = None  # what the endpoint said of it, and is not remembered yet
+        self._news: tuple[str, float | None] | None = (
+            None  # what the endpoint said of it, and is not remembered yet
+        )
         self._token = ""
         self._old_at = 0.0
 
@@ -77,7 +93,10 @@ class Tokens:
             raise
 
     def _ask_with_one_of(self, tokens: Iterable[str]) -> None:
-        """The first that is not refused: where the rotated one is worth nothing any more, the first may be."""
+        """The first that is not refused.
+
+        Where the rotated one is worth nothing any more, the first may be.
+        """
         refused = TokenRefusedError()
         for self._refresh in tokens:
             try:
@@ -89,14 +108,22 @@ class Tokens:
     def _ask_with_it(self) -> None:
         asked = self._now()
         response = httpx.post(self._grant.token_url, data=self._form(), timeout=TIMEOUT)
-        if response.status_code in {400, 401, 403}:  # RFC 6749 §5.2; anything else may pass (429, 5xx, a proxy's page)
+        if response.status_code in {
+            400,
+            401,
+            403,
+        }:  # RFC 6749 §5.2; anything else may pass (429, 5xx, a proxy's page)
             raise TokenRefusedError
         response.raise_for_status()
         answer = _fields(response)
         self._token = str(answer["access_token"])
-        self._refresh = str(answer.get("refresh_token") or self._refresh)  # some servers rotate it (RFC 6749 §6)
+        self._refresh = str(
+            answer.get("refresh_token") or self._refresh
+        )  # some servers rotate it (RFC 6749 §6)
         self._old_at = asked + _seconds(answer.get("expires_in")) - EARLY
-        lives = str(answer.get("refresh_token_expires_in", ""))  # no standard has it; some servers say it
+        lives = str(
+            answer.get("refresh_token_expires_in", "")
+        )  # no standard has it; some servers say it
         self._news = self._refresh, float(lives) if lives.isdigit() else None
 
     def _form(self) -> dict[str, str]:
@@ -111,7 +138,10 @@ class Tokens:
 
 
 def _fields(response: httpx.Response) -> dict[str, object]:
-    """Read the endpoint's JSON object; a token that could break out of the SASL string counts as no answer."""
+    """Read the endpoint's JSON object.
+
+    A token that could break out of the SASL string counts as no answer.
+    """
     try:
         answer = response.json()
     except ValueError:

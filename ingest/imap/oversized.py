@@ -1,9 +1,9 @@
 """What is taken of a mail that is larger than the limit: its header, its text, and files that fit.
 
-The server lists the parts of the mail (BODYSTRUCTURE, RFC 3501, section 7.4.2). The texts are fetched
-first, then the smallest files, as long as the limit allows; of what came a mail is put together that
-parsers read like any other, and what was left out is named with its size. Where the list cannot be
-had or read, the beginning of the mail is taken as it stands.
+The server lists the parts of the mail (BODYSTRUCTURE, RFC 3501, section 7.4.2). The texts are
+fetched first, then the smallest files, as long as the limit allows; of what came a mail is put
+together that parsers read like any other, and what was left out is named with its size. Where the
+list cannot be had or read, the beginning of the mail is taken as it stands.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ BEGINNING_LIMIT = 1024 * 1024  # octets of a mail whose parts cannot be listed: 
 MOST_PARTS = 200
 MOST_DEPTH = 20  # of multiparts in multiparts
 MOST_NAMED = 50  # files left out that are named; a ticket shows them in one line
-SIZE_FIELD = 6  # of a single part in BODYSTRUCTURE: type, subtype, parameters, id, description, encoding, size
+# of a single part in BODYSTRUCTURE: type, subtype, parameters, id, description, encoding, size
+SIZE_FIELD = 6
 # Where the disposition stands, behind fields that only these types have.
 DISPOSITION_FIELD = {"text": 9, "message/rfc822": 11}
 USUAL_DISPOSITION_FIELD = 8
@@ -34,7 +35,15 @@ CONTENT_FIELD = re.compile(rb"(?im)^content-[\w-]+[ \t]*:.*(?:\r?\n[ \t].*)*\r?\
 MIME_VERSION = re.compile(rb"(?im)^mime-version[ \t]*:")
 EMPTY_TEXT = b"Content-Type: text/plain; charset=utf-8\r\n\r\n"
 # What an answer that is no list of parts makes of reading it as one.
-UNREADABLE = (IMAPClientError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+UNREADABLE = (
+    IMAPClientError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+)
 
 # Fetches a section of the mail, `most` octets of it at most; None when the mail is gone.
 Section = Callable[[str, int], bytes | None]
@@ -59,13 +68,22 @@ class LeftOut:
 
     def as_json(self) -> dict[str, object]:
         """Return it as an envelope keeps it."""
-        parts = [{"name": p.name, "mime": p.mime, "octets": p.octets} for p in self.parts[:MOST_NAMED]]
-        return {"parts": parts, "more": max(0, len(self.parts) - MOST_NAMED), "beginning_only": self.beginning_only}
+        parts = [
+            {"name": p.name, "mime": p.mime, "octets": p.octets} for p in self.parts[:MOST_NAMED]
+        ]
+        return {
+            "parts": parts,
+            "more": max(0, len(self.parts) - MOST_NAMED),
+            "beginning_only": self.beginning_only,
+        }
 
 
 @dataclass(slots=True)
 class _Node:
-    """A part of the mail, as the server lists it; `number` is what IMAP calls it, "" for the whole."""
+    """A part of the mail, as the server lists it.
+
+    `number` is what IMAP calls it, "" for the whole.
+    """
 
     number: str
     mime: str
@@ -89,7 +107,9 @@ class _Node:
 def take_what_fits(
     section: Section, structure: Callable[[], Any], octets: int, limit: int
 ) -> tuple[bytes, LeftOut] | None:
-    """Return a mail of the parts that fit into `limit` octets, and what was left out; None if the mail is gone.
+    """Return a mail of the parts that fit into `limit` octets, and what was left out.
+
+    None if the mail is gone.
 
     Raises IMAPClientError, OSError or ValueError when the server does not deliver.
     """
@@ -121,7 +141,11 @@ def _node(listed: Any, number: str, depth: int) -> _Node:
     kind, mime = _word(listed[0]), f"{_word(listed[0])}/{_word(listed[1])}"
     at = DISPOSITION_FIELD.get(mime, DISPOSITION_FIELD.get(kind, USUAL_DISPOSITION_FIELD))
     disposition = listed[at] if len(listed) > at else None
-    attached = isinstance(disposition, tuple) and bool(disposition) and _word(disposition[0]) == "attachment"
+    attached = (
+        isinstance(disposition, tuple)
+        and bool(disposition)
+        and _word(disposition[0]) == "attachment"
+    )
     return _Node(
         number=number or "1",
         mime=mime,
@@ -136,7 +160,10 @@ def _word(value: Any) -> str:
 
 
 def _fetch_parts(root: _Node, section: Section, room: int) -> list[MissingPart]:
-    """Fetch the texts in their order, then files from the smallest on, into so much room; return what is missing."""
+    """Fetch the texts in their order, then files from the smallest on, into so much room.
+
+    Return what is missing.
+    """
     texts = [leaf for leaf in root.leaves() if not leaf.is_file]
     files = sorted((leaf for leaf in root.leaves() if leaf.is_file), key=lambda leaf: leaf.octets)
     missing: list[MissingPart] = []
@@ -164,7 +191,10 @@ def _file_name(leaf: _Node, number: int) -> str:
 
 
 def _assembled(header: bytes, root: _Node) -> bytes:
-    """Put a mail together: the header as it is, but for the fields that describe a body that is another one now."""
+    """Put a mail together.
+
+    The header as it is, but for the fields that describe a body that is another one now.
+    """
     if not root.is_multipart and root.body is not None:
         return header.rstrip(b"\r\n") + b"\r\n\r\n" + root.body
     plain = CONTENT_FIELD.sub(b"", header).rstrip(b"\r\n") + b"\r\n"
@@ -177,7 +207,9 @@ def _assembled(header: bytes, root: _Node) -> bytes:
 def _part(node: _Node, seed: str) -> bytes:
     """Return a part with its header; b"" for one of which nothing was fetched."""
     if not node.is_multipart:
-        return node.header.rstrip(b"\r\n") + b"\r\n\r\n" + node.body if node.body is not None else b""
+        return (
+            node.header.rstrip(b"\r\n") + b"\r\n\r\n" + node.body if node.body is not None else b""
+        )
     children = [part for child in node.children if (part := _part(child, seed))]
     if not children:
         return b""

@@ -1,8 +1,11 @@
-"""The IMAP listener: one thread a mailbox hands every mail to the intake and marks it only once it is stored.
+"""The IMAP listener.
 
-A mail that the server does not give us, or that we cannot take, goes onto the mailbox's list of mails
-to be fetched again (ItemFaults), which is kept in the database, and the mails behind it are taken. Only
-then does the checkpoint pass it. Nothing is ever stored as a delivery that is not the mail.
+One thread a mailbox hands every mail to the intake and marks it only once it is stored.
+
+A mail that the server does not give us, or that we cannot take, goes onto the mailbox's list of
+mails to be fetched again (ItemFaults), which is kept in the database, and the mails behind it are
+taken. Only then does the checkpoint pass it. Nothing is ever stored as a delivery that is not the
+mail.
 """
 
 import random
@@ -44,22 +47,32 @@ from workflow.runtime import log
 from workflow.settings.settings import Mailbox, Settings
 
 SIZES = 200  # UIDs asked for their sizes in one command
-PATIENCE = 3  # connections lost over one mail, spaced by the backoff, before the mails behind it are read
-MOST_DEFERRED = 1000  # mails of a mailbox to be fetched again; a server that gives none of more is away
+PATIENCE = (
+    3  # connections lost over one mail, spaced by the backoff, before the mails behind it are read
+)
+MOST_DEFERRED = (
+    1000  # mails of a mailbox to be fetched again; a server that gives none of more is away
+)
 SLICE = 0.5  # seconds of IDLE between two looks at whether to stop
 GRACE = 45.0  # seconds a stopping reader has for the mail in hand
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Every UID up to `last_uid` is stored or gone, as long as the folder's UIDVALIDITY is this (RFC 3501 §2.3.1.1)."""
+    """Every UID up to `last_uid` is stored or gone.
+
+    As long as the folder's UIDVALIDITY is this (RFC 3501 §2.3.1.1).
+    """
 
     uid_validity: int
     last_uid: int
 
 
 class Checkpoints(Protocol):
-    """Where readers remember; raises SQLAlchemyError or OSError when it cannot. Mailboxes are named by their key."""
+    """Where readers remember; raises SQLAlchemyError or OSError when it cannot.
+
+    Mailboxes are named by their key.
+    """
 
     def load(self, mailbox: str) -> Checkpoint | None:
         """Return the checkpoint saved last; None for a mailbox never read."""
@@ -71,13 +84,18 @@ class Checkpoints(Protocol):
 
 
 class Faults(Protocol):
-    """Mails of one mailbox to be fetched again, as workflow.operations.item_faults.ItemFaults keeps them.
+    """Mails of one mailbox to be fetched again.
+
+    As workflow.operations.item_faults.ItemFaults keeps them.
 
     Every method raises SQLAlchemyError or OSError when it cannot.
     """
 
     def record(self, item: str, reason: str) -> int:
-        """Remember durably that a mail could not be taken, and when to try again; return how often it was tried."""
+        """Remember durably that a mail could not be taken, and when to try again.
+
+        Return how often it was tried.
+        """
         ...
 
     def waiting(self) -> list[Waiting]:
@@ -95,7 +113,10 @@ class Faults(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Seconds: how long servers may take, and how long a reader waits after a failure, doubling up to a cap."""
+    """Seconds: how long servers may take.
+
+    And how long a reader waits after a failure, doubling up to a cap.
+    """
 
     timeout: float = 30.0
     first: float = 1.0
@@ -104,7 +125,10 @@ class Pace:
     refused_cap: float = 300.0
 
     def pause(self, failures: int, *, refused: bool) -> float:
-        """Seconds to wait after so many failures in a row; jittered, lest all mailboxes of a host return at once."""
+        """Seconds to wait after so many failures in a row.
+
+        Jittered, lest all mailboxes of a host return at once.
+        """
         first, cap = (self.refused, self.refused_cap) if refused else (self.first, self.cap)
         doubled: float = min(cap, first * 2.0 ** min(failures - 1, 16))
         return doubled * random.SystemRandom().uniform(0.5, 1.0)
@@ -114,9 +138,10 @@ class Pace:
 class Door:
     """What all readers of a process share.
 
-    `seen` hears a mailbox's key after each complete look at it; `mine` says whether this process is the one that reads
-    the mailbox of a key now; `faults` gives the list of a mailbox's mails to be fetched again. `fetched_late` hears of
-    each of those that was stored after all: its reference, and its delivery.
+    `seen` hears a mailbox's key after each complete look at it; `mine` says whether this process is
+    the one that reads the mailbox of a key now; `faults` gives the list of a mailbox's mails to be
+    fetched again. `fetched_late` hears of each of those that was stored after all: its reference,
+    and its delivery.
     """
 
     settings: Settings
@@ -128,7 +153,9 @@ class Door:
     fetched_late: Callable[[str, int], None] = lambda _reference, _delivery: None
     pace: Pace = Pace()
     mine: Callable[[str], bool] = lambda _key: True
-    kept: Callable[[Mailbox], Kept | None] = lambda _box: None  # where its OAuth token is remembered
+    kept: Callable[[Mailbox], Kept | None] = lambda _box: (
+        None
+    )  # where its OAuth token is remembered
 
 
 class GoneError(Exception):
@@ -143,7 +170,7 @@ class NotStoredError(Exception):
     """The intake or its ledger could not take what we read; the mail stays as it is."""
 
 
-# ---------------------------------------------------------------------------------------------------- one mailbox
+# -- one mailbox ----
 
 REASONS: Mapping[type[Exception], str] = {  # the first that fits
     RefusedError: "login refused",
@@ -181,14 +208,18 @@ class Reader:
         self._noted: set[str] = set()
 
     def run(self) -> None:
-        """Connect and read, again and again, until the door stops; wait while another process is the one to read."""
+        """Connect and read, again and again, until the door stops.
+
+        Wait while another process is the one to read.
+        """
         while not self._door.stop.is_set():
             if not self._door.mine(self._box.key):
                 self._door.stop.wait(SLICE)
                 continue
             try:
                 self._session()
-            except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader of a mailbox
+            # the top loop: no fault may end the reader of a mailbox
+            except Exception as error:  # noqa: BLE001
                 self._door.stop.wait(self._failed(error))
 
     def _failed(self, error: Exception) -> float:
@@ -239,7 +270,10 @@ class Reader:
             self._note("the folder to move mail to cannot be made")
 
     def _wait(self, client: Client) -> None:
-        """Until mail is announced, a mail may be fetched again, the next poll is due or the door stops."""
+        """Until mail is announced, a mail may be fetched again.
+
+        The next poll is due or the door stops.
+        """
         settings, stop = self._door.settings, self._door.stop
         seconds = min(settings.imap_idle_seconds, settings.imap_poll_seconds, self._next_attempt())
         if client.announced():
@@ -263,17 +297,24 @@ class Reader:
         return 0.0 if waiting[0].is_due(now) else (waiting[0].not_before - now).total_seconds()
 
     def _scan(self, client: Client) -> bool:
-        """Take what is new and what is to be fetched again; True when something was new: look again.
+        """Take what is new and what is to be fetched again; True when something was new.
 
-        Selects the folder each time: it costs a round trip, and no change of UIDVALIDITY goes unseen.
+        Look again.
+
+        Selects the folder each time: it costs a round trip, and no change of UIDVALIDITY goes
+        unseen.
         """
         folder = self._select(client)
         checkpoint = self._resume(folder.uid_validity)
         client.announced()  # SELECT's own count
         uids = uids_above(client, checkpoint.last_uid, folder.uid_next)
         whole = self._read_new(client, folder, uids)
-        self._fetch_again(client, folder)  # after what is new: one that breaks the session holds nothing up
-        if not whole and self._deferred() >= MOST_DEFERRED:  # the backoff of the connection waits for all of them
+        self._fetch_again(
+            client, folder
+        )  # after what is new: one that breaks the session holds nothing up
+        if (
+            not whole and self._deferred() >= MOST_DEFERRED
+        ):  # the backoff of the connection waits for all of them
             raise IMAPClientError("too many mails are refused")
         return bool(uids)
 
@@ -303,7 +344,9 @@ class Reader:
             waiting = self._faults.waiting()
         ours = f"{folder.uid_validity}/"
         if others := [one.item for one in waiting if not one.item.startswith(ours)]:
-            with _storing():  # of another UIDVALIDITY: the checkpoint begins anew, and so they are all read again
+            with (
+                _storing()
+            ):  # of another UIDVALIDITY: the checkpoint begins anew, and so they are all read again
                 self._faults.remove(others)
         recovered = False
         for one in waiting:
@@ -313,11 +356,13 @@ class Reader:
                 uid = int(one.item.removeprefix(ours))
                 recovered |= self._take_or_defer(client, folder, uid, None, late=True)
 
-    def _take_or_defer(self, client: Client, folder: Folder, uid: int, size: int | None, *, late: bool = False) -> bool:
+    def _take_or_defer(
+        self, client: Client, folder: Folder, uid: int, size: int | None, *, late: bool = False
+    ) -> bool:
         """Take one mail; one that cannot be had now is remembered, and what it did stays with it.
 
-        Return False when it was remembered. Raises what ends the session, having remembered the mail if it did that
-        several times, and NotStoredError when the intake takes nothing.
+        Return False when it was remembered. Raises what ends the session, having remembered the
+        mail if it did that several times, and NotStoredError when the intake takes nothing.
         """
         item = f"{folder.uid_validity}/{uid}"
         try:
@@ -325,16 +370,22 @@ class Reader:
                 number = self._take(client, folder, uid, size)
         except GoneError:
             if late:
-                log.mailbox_noted(self._box.key, "a mail that could not be fetched is no longer there", uid)
+                log.mailbox_noted(
+                    self._box.key, "a mail that could not be fetched is no longer there", uid
+                )
                 with _storing():
                     self._faults.remove([item])
             return True
         except (IMAPClientAbortError, OSError, NotStoredError):
             raise
-        except (IMAPClientError, ValueError) as error:  # the server said no, or what it said cannot be parsed
+        except (
+            IMAPClientError,
+            ValueError,
+        ) as error:  # the server said no, or what it said cannot be parsed
             self._defer(folder.uid_validity, uid, _reason(error))
             return False
-        except Exception as error:  # noqa: BLE001  # one mail must not keep the others from being read
+        # one mail must not keep the others from being read
+        except Exception as error:  # noqa: BLE001
             cause = error.__cause__ or error
             log.fault("imap", cause)
             self._defer(folder.uid_validity, uid, our_error(cause))
@@ -359,7 +410,9 @@ class Reader:
             saved = self._door.checkpoints.load(self._box.key)
         if saved and saved.uid_validity == uid_validity:
             return saved
-        if saved:  # the server numbered everything anew: all of it again, the intake knows what it has
+        if (
+            saved
+        ):  # the server numbered everything anew: all of it again, the intake knows what it has
             log.mailbox_noted(self._box.key, "UIDVALIDITY changed: reading everything again")
             self._save(uid_validity, 0)
         return Checkpoint(uid_validity, 0)
@@ -401,9 +454,12 @@ class Reader:
 
     def _accept(self, raw: bytes, envelope: dict[str, object]) -> int:
         arrival = Arrival(
-            transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope=envelope,
+            transport=Transport.IMAP,
+            format=Format.MAIL,
+            raw=raw,
+            envelope=envelope,
             reference=_reference(self._box.key, envelope["uid_validity"], envelope["uid"]),
-        )  # fmt: skip
+        )
         try:
             return self._door.accept(arrival)
         except (*AWAY, OSError) as error:
@@ -413,7 +469,10 @@ class Reader:
 
     @contextmanager
     def _patience(self, folder: Folder, uid: int, *, at_once: bool = False) -> Iterator[None]:
-        """Count connections lost over one mail; with patience at an end have it fetched later, and go on behind it."""
+        """Count connections lost over one mail.
+
+        With patience at an end have it fetched later, and go on behind it.
+        """
         try:
             yield
         except (IMAPClientAbortError, OSError) as error:
@@ -457,7 +516,7 @@ def _storing() -> Iterator[None]:
         raise NotStoredError from error
 
 
-# ---------------------------------------------------------------------------------------------------- all mailboxes
+# -- all mailboxes ----
 
 
 def serve(door: Door) -> None:
@@ -470,7 +529,9 @@ def serve(door: Door) -> None:
 
 def read_all(boxes: tuple[Mailbox, ...], door: Door) -> None:
     """One thread a mailbox, until the door stops."""
-    threads = [Thread(target=Reader(box, door).run, name=f"imap {box.key}", daemon=True) for box in boxes]
+    threads = [
+        Thread(target=Reader(box, door).run, name=f"imap {box.key}", daemon=True) for box in boxes
+    ]
     for thread in threads:
         thread.start()
     if threads:

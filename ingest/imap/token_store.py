@@ -1,4 +1,7 @@
-"""What we remember of a mailbox's refresh token: a rotated one sealed, so that a restart goes on with it."""
+"""What we remember of a mailbox's refresh token.
+
+A rotated one sealed, so that a restart goes on with it.
+"""
 
 from datetime import timedelta
 
@@ -19,7 +22,10 @@ class StoredGrant:
         self._given = digest(self._token)
 
     def load(self) -> str | None:
-        """The token that the server gave last instead of that of the settings; None where there is none."""
+        """The token that the server gave last instead of that of the settings.
+
+        None where there is none.
+        """
         with self._house.store.reading() as session:
             row = session.get(MailboxGrant, self._mailbox)
         if row is None or row.given != self._given or row.sealed is None:
@@ -53,6 +59,12 @@ class StoredGrant:
 
     def _new(self) -> MailboxGrant:
         return MailboxGrant(
-            mailbox=self._mailbox, given=self._given, digest=self._given, sealed=None, since=None, refreshed_at=None,
-            dies_at=None, refused_at=None,
-        )  # fmt: skip
+            mailbox=self._mailbox,
+            given=self._given,
+            digest=self._given,
+            sealed=None,
+            since=None,
+            refreshed_at=None,
+            dies_at=None,
+            refused_at=None,
+        )

@@ -26,8 +26,9 @@ ADDRESS = re.compile(rb"imap://[!-~]+;UIDVALIDITY=[0-9]+/;UID=[0-9]+")
 LONGEST = 4000  # octets of such an address
 ASKED_FOR = "asked for by replay, not fetched yet"
 NOT_THE_MAIL = (
-    "not the mail but only its address was stored: the mail server did not give the mail. "
-    "Replaying it fetches the mail from its mailbox, if it is still there; `intake status` names it until then"
+    "not the mail but only its address was stored: the mail server did not give the mail. Replaying"
+    " it fetches the mail from its mailbox, if it is still there; `intake status` names it until"
+    " then"
 )
 FETCHED = "the mail was fetched later: delivery {number}"
 
@@ -53,7 +54,10 @@ def fetch_again(house: House, envelope: Mapping[str, object]) -> None:
 
 
 def settle(house: House, reference: str, number: int) -> None:
-    """Dismiss the failed deliveries of the address of a mail that was fetched as delivery `number`."""
+    """Dismiss the failed deliveries of a mail's address.
+
+    `number` is the delivery as which the mail itself was fetched.
+    """
     with house.store.transaction() as session:
         for delivery in _failed(session, reference, number):
             if is_address(delivery.transport, delivery.format, _bytes(house, delivery)):
@@ -69,7 +73,11 @@ def _bytes(house: House, delivery: Delivery) -> bytes:
 
 def _failed(session: Session, reference: str, number: int) -> list[Delivery]:
     mine = select(Receipt.delivery_id).where(Receipt.reference == reference)
-    small = (Delivery.state == DeliveryState.FAILED, Delivery.size <= LONGEST, Delivery.id != number)
+    small = (
+        Delivery.state == DeliveryState.FAILED,
+        Delivery.size <= LONGEST,
+        Delivery.id != number,
+    )
     return list(session.scalars(select(Delivery).where(Delivery.id.in_(mine), *small)))
 
 

@@ -1,4 +1,7 @@
-"""One file by https from a place the settings allow: bounded in size and time, and never from inside this network."""
+"""One file by https from a place the settings allow.
+
+Bounded in size and time, and never from inside this network.
+"""
 
 import asyncio
 import re
@@ -23,7 +26,10 @@ _PAGES = {"text/html", "application/xhtml+xml"}
 
 
 class NotFetchedError(Exception):
-    """The file is not to be had; the text says why, in our own fixed words. `final`: asking again would not help."""
+    """The file is not to be had; the text says why, in our own fixed words.
+
+    `final`: asking again would not help.
+    """
 
     def __init__(self, reason: str, *, final: bool) -> None:
         super().__init__(reason)
@@ -62,7 +68,9 @@ async def fetch(url: str, hosts: Sequence[str], bounds: Bounds) -> Fetched:
 async def _follow(url: str, hosts: Sequence[str], bounds: Bounds) -> Fetched:
     for _ in range(HOPS):
         if not allowed(url, hosts):
-            raise NotFetchedError("it leads to a place that INTAKE_FILE_HOSTS does not name", final=True)
+            raise NotFetchedError(
+                "it leads to a place that INTAKE_FILE_HOSTS does not name", final=True
+            )
         async with _asked(url, bounds) as answer:
             if not answer.has_redirect_location:
                 return await _file(url, answer, bounds)
@@ -86,7 +94,9 @@ async def _addresses(host: str, port: int) -> list[str]:
         addresses = await http_client.looked_up(host, port)
     except OSError:
         raise NotFetchedError("its host is not known", final=False) from None
-    if addresses != [host] and not all(map(http_client.is_public, addresses)):  # a bare address was allowed by the list
+    if addresses != [host] and not all(
+        map(http_client.is_public, addresses)
+    ):  # a bare address was allowed by the list
         raise NotFetchedError("its host is one of an inner network", final=True)
     return addresses
 
@@ -94,13 +104,18 @@ async def _addresses(host: str, port: int) -> list[str]:
 async def _file(url: str, answer: httpx.Response, bounds: Bounds) -> Fetched:
     status, head = answer.status_code, answer.headers
     if status != httpx.codes.OK:
-        raise NotFetchedError(f"the server said {status}", final=status not in _AGAIN and status < 500)  # noqa: PLR2004
+        raise NotFetchedError(
+            f"the server said {status}",
+            final=status not in _AGAIN and status < 500,  # noqa: PLR2004
+        )
     if head.get("Content-Encoding", "identity").lower() != "identity":
         raise NotFetchedError("it comes compressed, which was not asked for", final=True)
     mime = head.get("Content-Type", "").partition(";")[0].strip().lower()
     shown_as_file = head.get("Content-Disposition", "").lower().startswith("attachment")
     if mime in _PAGES and not shown_as_file:
-        raise NotFetchedError("it is a page and not a file: perhaps it asks for a sign-in", final=True)
+        raise NotFetchedError(
+            "it is a page and not a file: perhaps it asks for a sign-in", final=True
+        )
     content = await _content(answer, bounds.octets)
     return Fetched(_name(url, head), mime if _MIME.fullmatch(mime) else _UNKNOWN, content)
 
@@ -119,8 +134,13 @@ async def _content(answer: httpx.Response, most: int) -> bytes:
 
 
 def _name(url: str, head: httpx.Headers) -> str:
-    """Return what the server calls the file, else the end of its link where that looks like a name."""
+    """Return the file's name as the server gives it.
+
+    Else the end of its link, where that looks like a name.
+    """
     told = Message()
     told["Content-Disposition"] = head.get("Content-Disposition", "")
     last = unquote(urlsplit(url).path).rpartition("/")[2]
-    return filenames.safe(told.get_filename() or "") or (filenames.safe(last) if "." in last else "")
+    return filenames.safe(told.get_filename() or "") or (
+        filenames.safe(last) if "." in last else ""
+    )

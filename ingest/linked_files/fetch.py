@@ -1,4 +1,7 @@
-"""Fetch the files that messages link to: each kept once; what cannot be had is tried again, then left to its link."""
+"""Fetch the files that messages link to: each kept once.
+
+What cannot be had is tried again, then left to its link.
+"""
 
 import asyncio
 import ssl
@@ -16,7 +19,16 @@ from workflow.audit import record as audit
 from workflow.context import House
 from workflow.database.engine import AWAY
 from workflow.filing.file_item import stored
-from workflow.filing.linked_files import FETCH, NOT_FETCHED, TRIES, LinkedFile, hosts_for, is_whole, pause, waits
+from workflow.filing.linked_files import (
+    FETCH,
+    NOT_FETCHED,
+    TRIES,
+    LinkedFile,
+    hosts_for,
+    is_whole,
+    pause,
+    waits,
+)
 from workflow.models.core import Message, Ticket
 from workflow.models.states import LinkState
 from workflow.operations.item_faults import our_error
@@ -37,14 +49,18 @@ class _Claim(NamedTuple):
 
 
 def fetch_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
-    """Fetch the files that are due, a few at a time, for about five seconds and the time that the slowest may take.
+    """Fetch the files that are due, a few at a time.
+
+    For about five seconds and the time that the slowest may take.
 
     How many were tried. Those left wake a worker again.
     """
     until, done = time.monotonic() + SLICE_SECONDS, 0
     while batch := _claim(house):
         done += len(batch)
-        for claim, outcome in zip(batch, asyncio.run(_all(house, batch, tls or public_tls())), strict=True):
+        for claim, outcome in zip(
+            batch, asyncio.run(_all(house, batch, tls or public_tls())), strict=True
+        ):
             _settle(house, claim, outcome)
         if time.monotonic() >= until:
             house.store.waker(FETCH)
@@ -53,18 +69,30 @@ def fetch_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
 
 
 def _claim(house: House) -> list[_Claim]:
-    """Take up the files that are due, counting the attempt first; those tried least before the others."""
+    """Take up the files that are due, counting the attempt first.
+
+    Those tried least before the others.
+    """
     lease = timedelta(seconds=house.settings.file_seconds) + SPARE
-    due = select(LinkedFile, Message).join(Message, Message.id == LinkedFile.message_id).where(waits(house.clock()))
+    due = (
+        select(LinkedFile, Message)
+        .join(Message, Message.id == LinkedFile.message_id)
+        .where(waits(house.clock()))
+    )
     oldest = due.order_by(LinkedFile.attempts, LinkedFile.id).limit(AT_ONCE)
     with house.store.transaction() as session:
         found = session.execute(oldest.with_for_update(skip_locked=True, of=LinkedFile)).all()
         for link, _ in found:
             link.attempts, link.not_before = link.attempts + 1, house.clock() + lease
-        return [_Claim(link.id, link.attempts, link.url, hosts_for(house.settings, m)) for link, m in found]
+        return [
+            _Claim(link.id, link.attempts, link.url, hosts_for(house.settings, m))
+            for link, m in found
+        ]
 
 
-async def _all(house: House, batch: list[_Claim], tls: ssl.SSLContext) -> list[Fetched | NotFetchedError]:
+async def _all(
+    house: House, batch: list[_Claim], tls: ssl.SSLContext
+) -> list[Fetched | NotFetchedError]:
     bounds = Bounds(house.settings.file_limit, house.settings.file_seconds, tls)
     return await asyncio.gather(*(_one(claim, bounds) for claim in batch))
 
@@ -76,7 +104,8 @@ async def _one(claim: _Claim, bounds: Bounds) -> Fetched | NotFetchedError:
         return await fetch(claim.url, claim.hosts, bounds)
     except NotFetchedError as error:
         return error
-    except Exception as error:  # noqa: BLE001  # one odd answer must not cost the files fetched beside it
+    # one odd answer must not cost the files fetched beside it
+    except Exception as error:  # noqa: BLE001
         log.fault("fetch", error)
         return NotFetchedError(our_error(error), final=False)
 
@@ -110,16 +139,33 @@ def _keep(house: House, claim: _Claim, file: Fetched) -> None:
         session.add(row)
         session.flush()
         link.state, link.reason, link.attachment_id = LinkState.FETCHED, "", row.id
-        ticket, cause, now = session.get_one(Message, link.message_id).ticket, f"link {link.id}", house.clock()
-        audit.record(session, "file fetched", by=RULE, cause=cause, now=now, ticket=ticket.id, attachment=row.id)
+        ticket, cause, now = (
+            session.get_one(Message, link.message_id).ticket,
+            f"link {link.id}",
+            house.clock(),
+        )
+        audit.record(
+            session,
+            "file fetched",
+            by=RULE,
+            cause=cause,
+            now=now,
+            ticket=ticket.id,
+            attachment=row.id,
+        )
         hold(session, ticket)
-        if NOT_FETCHED in ticket.caveats and is_whole(session, ticket.id):  # somebody had it asked for again
+        if NOT_FETCHED in ticket.caveats and is_whole(
+            session, ticket.id
+        ):  # somebody had it asked for again
             ticket.caveats = [c for c in ticket.caveats if c != NOT_FETCHED]
     log.fetched(claim.number, len(file.content))
 
 
 def _put_off(house: House, claim: _Claim, why: NotFetchedError) -> None:
-    """Have it wait for its next turn, or give it up: then its ticket says that there is the link only."""
+    """Have it wait for its next turn, or give it up.
+
+    Then its ticket says that there is the link only.
+    """
     final = why.final or claim.attempt >= TRIES
     with house.store.transaction() as session:
         link = _mine(session, claim)
@@ -137,10 +183,22 @@ def _tell(house: House, session: Session, ticket: Ticket, link: LinkedFile) -> N
     if NOT_FETCHED not in ticket.caveats:
         ticket.caveats = [*ticket.caveats, NOT_FETCHED]
     now, cause = house.clock(), f"link {link.id}"
-    audit.record(session, "file not fetched", by=RULE, cause=cause, now=now, ticket=ticket.id, reason=link.reason)
+    audit.record(
+        session,
+        "file not fetched",
+        by=RULE,
+        cause=cause,
+        now=now,
+        ticket=ticket.id,
+        reason=link.reason,
+    )
 
 
 def _mine(session: Session, claim: _Claim) -> LinkedFile | None:
     """The link, if it is still ours to settle; nobody else settles it before we have."""
-    mine = (LinkedFile.id == claim.number, LinkedFile.state == LinkState.WAITING, LinkedFile.attempts == claim.attempt)
+    mine = (
+        LinkedFile.id == claim.number,
+        LinkedFile.state == LinkState.WAITING,
+        LinkedFile.attempts == claim.attempt,
+    )
     return session.scalar(select(LinkedFile).where(*mine).with_for_update())

@@ -1,4 +1,7 @@
-"""Parsing in processes of their own: what a hostile item does to its parser, it does to nobody else."""
+"""Parsing in processes of their own.
+
+What a hostile item does to its parser, it does to nobody else.
+"""
 
 import fcntl
 import io
@@ -41,10 +44,20 @@ CHILD = ("-m", "ingest.processing.parser_process")
 PIECE = 1024 * 1024
 START_SECONDS = 60.0  # for a parser to import what it needs, on a machine that has much else to do
 SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the others'
-YIELDING = 10  # added to the niceness of its process, which then ends with the item: it cannot be taken back
+# added to the niceness of its process, which then ends with the item: it cannot be taken back
+YIELDING = 10
 OURS = "INTAKE_"  # settings, keys among them, are no business of a parser's
-SAFE = {  # what an answer may be made of: its process has read hostile bytes, and pickle could call anything
-    "parsers.item": {"InboundItem", "Address", "Attachment", "Format", "Bounce", "RejectedRow", "SheetCounts"},
+# what an answer may be made of: its process has read hostile bytes, and pickle could call anything
+SAFE = {
+    "parsers.item": {
+        "InboundItem",
+        "Address",
+        "Attachment",
+        "Format",
+        "Bounce",
+        "RejectedRow",
+        "SheetCounts",
+    },
     "datetime": {"datetime", "timezone", "timedelta"},
 }
 
@@ -57,7 +70,10 @@ class EndedError(Exception):
 
 
 class BrokenError(Exception):
-    """A bug of a parser: the class of its fault, and the place. Never the text, which may be a customer's."""
+    """A bug of a parser: the class of its fault, and the place.
+
+    Never the text, which may be a customer's.
+    """
 
     def __init__(self, kind: str, place: str) -> None:
         super().__init__(f"{kind} at {place}")
@@ -77,9 +93,12 @@ class Frame(NamedTuple):
 
 
 class Answer:
-    """What reading an item gives, frame by frame as its parser gets on: whoever takes them sets the pace.
+    """What reading an item gives, frame by frame as its parser gets on.
 
-    To be taken by one thread, once, to its end or closed. Raises ParseError, EndedError or BrokenError on the way.
+    Whoever takes them sets the pace.
+
+    To be taken by one thread, once, to its end or closed. Raises ParseError, EndedError or
+    BrokenError on the way.
     """
 
     def __init__(self, first: list[Frame], rest: Iterator[Frame], *, more: bool) -> None:
@@ -98,7 +117,10 @@ class Answer:
 
 
 class Lanes:
-    """A few parsers, each a process of its own, started when they are needed and started again when they end."""
+    """Pool of parsers, each a process of its own.
+
+    Started when needed, and again after one ended.
+    """
 
     def __init__(self, seconds: float, memory: int) -> None:
         self._seconds = seconds
@@ -116,9 +138,12 @@ class Lanes:
         return LANES - self._busy
 
     def start(self, form: Format | None, raw: bytes, options: Options, skip: int) -> Future[Answer]:
-        """Begin to parse, or without a format to read the first rows; waits for a process that has to be started first.
+        """Begin to parse, or without a format to read the first rows.
 
-        The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be had.
+        Waits for a process that has to be started first.
+
+        The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be
+        had.
         """
         child = self._take()
         with self._lock:
@@ -218,9 +243,12 @@ class _Child:
             raise ChildProcessError("a parser does not start")
 
     def parse(self, how: _How, raw: bytes, seconds: float) -> Iterator[Frame]:
-        """Ask, and yield the answer. Raises EndedError, the process then being gone, or ParseError or BrokenError.
+        """Ask, and yield the answer.
 
-        The time counts while we wait for it, not while what it has told is filed; each item told adds a little.
+        Raises EndedError, the process then being gone, or ParseError or BrokenError.
+
+        The time counts while we wait for it, not while what it has told is filed; each item told
+        adds a little.
         """
         self._left, self._before_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
         try:
@@ -254,11 +282,15 @@ class _Child:
     def _yield(self) -> None:
         self.slow = True
         with suppress(OSError):  # it has just ended
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + YIELDING)
+            os.setpriority(
+                os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + YIELDING
+            )
 
     def _how(self) -> str:
         return (
-            f"its parser was ended by signal {-code}" if (code := self._process.returncode) < 0 else "its parser ended"
+            f"its parser was ended by signal {-code}"
+            if (code := self._process.returncode) < 0
+            else "its parser ended"
         )
 
     def _ask(self, body: bytes) -> None:
@@ -302,7 +334,10 @@ class _Child:
         return b"".join(parts)
 
     def _wait(self, *, writing: bool = False) -> None:
-        """Wait for a pipe, having it yield to others once it has kept us waiting. Raises TimeoutError."""
+        """Wait for a pipe, having it yield to others once it has kept us waiting.
+
+        Raises TimeoutError.
+        """
         began = time.monotonic()
         ready = self._is_ready(min(self._before_slow, self._left), writing=writing)
         if not ready and self._before_slow < self._left:
@@ -326,14 +361,17 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-# -- what this process uses -----------------------------------------------------------------------------------------
+# -- what this process uses ----
 
 _lanes: Lanes | None = None
 
 
 @contextmanager
 def isolated(settings: Settings) -> Iterator[None]:
-    """Have everything parsed in processes of their own while the block lasts; without it, parsing is done here."""
+    """Have everything parsed in processes of their own while the block lasts.
+
+    Without it, parsing is done here.
+    """
     global _lanes  # noqa: PLW0603  # the one decision of a process at its start
     before, mine = _lanes, Lanes(settings.parse_seconds, settings.parse_memory)
     _lanes = mine
@@ -357,8 +395,8 @@ def spare() -> bool:
 def start(form: Format, raw: bytes, options: Options = PLAIN, skip: int = 0) -> Future[Answer]:
     """Begin to parse, leaving out the first items.
 
-    The future, or its answer, raises ParseError, EndedError or BrokenError, or what a parser raised in this process. A
-    call is what we wrote ourselves: it is parsed here.
+    The future, or its answer, raises ParseError, EndedError or BrokenError, or what a parser raised
+    in this process. A call is what we wrote ourselves: it is parsed here.
     """
     done: Future[Answer] = Future()
     try:
@@ -386,7 +424,10 @@ def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[Parsed]:
 
 
 def parse_whole(form: Format, raw: bytes, options: Options = PLAIN) -> Frame:
-    """Parse and wait for all of it, as one frame; rejected rows are among the items. Raises as `start`."""
+    """Parse and wait for all of it, as one frame; rejected rows are among the items.
+
+    Raises as `start`.
+    """
     items: list[Parsed] = []
     sheets: tuple[SheetCounts, ...] = ()
     for frame in start(form, raw, options).result():

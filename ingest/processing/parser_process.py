@@ -1,9 +1,12 @@
-"""The process that parses for another: bytes on standard input, items on standard output, within limits.
+"""The process that parses for another.
 
-It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length in eight bytes,
-big-endian, and so many bytes. A request is two: the format, the options and how many items to leave out, pickled by us;
-and the bytes to parse. The answer is frames of items as they are read: whoever takes them sets the pace, by the pipe.
-Without a format it is the first rows of the tables in a file, in plain words and numbers.
+Bytes on standard input, items on standard output, within limits.
+
+It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length
+in eight bytes, big-endian, and so many bytes. A request is two: the format, the options and how
+many items to leave out, pickled by us; and the bytes to parse. The answer is frames of items as
+they are read: whoever takes them sets the pace, by the pipe. Without a format it is the first rows
+of the tables in a file, in plain words and numbers.
 """
 
 import os
@@ -26,23 +29,32 @@ ITEMS, TOP, END = "items", "top", "end"  # what an answer begins with
 REFUSED, BROKEN, MEMORY = "refused", "broken", "memory"  # or a no
 READY = b"ready"
 MOST_ITEMS = 200  # in one frame
-ITEM_SECONDS = 0.01  # that each item read adds to the time its file may take: a hundredth of what reading one costs
+# that each item read adds to the time its file may take: a hundredth of what reading one costs
+ITEM_SECONDS = 0.01
 
 
 def main() -> None:
-    """Answer requests until standard input ends. Arguments: bytes of memory, CPU seconds for one item."""
+    """Answer requests until standard input ends.
+
+    Arguments: bytes of memory, CPU seconds for one item.
+    """
     memory, seconds = int(sys.argv[1]), int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one we work for; it then closes our input
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the one we work for; it then closes our input
     _limit(resource.RLIMIT_AS, memory)
     _limit(resource.RLIMIT_CORE, 0)  # a dump would be a customer's text on the disk
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     _write(answers, READY)  # the time an item may take does not begin while we import
     answers.flush()
-    while (how := read_frame(requests.read)) is not None and (raw := read_frame(requests.read)) is not None:
+    while (how := read_frame(requests.read)) is not None and (
+        raw := read_frame(requests.read)
+    ) is not None:
         began, read = _used(), 0
         _limit(resource.RLIMIT_CPU, began + seconds)
-        for kind, told in _answers(raw, *pickle.loads(how)):  # noqa: S301  # from the process that started this one
+        # from the process that started this one
+        for kind, told in _answers(raw, *pickle.loads(how)):  # noqa: S301
             read += len(told[0]) if kind == ITEMS else 0
             _limit(resource.RLIMIT_CPU, began + seconds + int(read * ITEM_SECONDS))
             _write(answers, pickle.dumps((kind, told), pickle.HIGHEST_PROTOCOL))
@@ -66,8 +78,8 @@ Told = tuple[list[Parsed], int, tuple[SheetCounts, ...]]
 def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[Told]:
     """Yield the items as they are read, storable, some at a time, the first ones left out.
 
-    With each lot comes how many there are in all, or 0; with the last one what the sheets of a workbook were read as.
-    That lot may be empty. Raises what `parsers.stream` does.
+    With each lot comes how many there are in all, or 0; with the last one what the sheets of a
+    workbook were read as. That lot may be empty. Raises what `parsers.stream` does.
     """
     stream, read, damage = parsers.stream(form, raw, options), skip, None
     left = islice(stream, skip, None)
@@ -79,7 +91,8 @@ def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[To
         except ParseError as error:  # what was read before goes first
             damage = error
         else:
-            # Counted at the end of the file: so a small workbook is one frame, as any other item is.
+            # Counted at the end of the file: so a small workbook is one frame, as any other item
+            # is.
             sheets = storable(parsers.sheets_read(stream))
         if not (items or sheets):
             break
@@ -90,7 +103,9 @@ def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[To
         raise damage
 
 
-def _answers(raw: bytes, form: Format | None, options: Options, skip: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _answers(
+    raw: bytes, form: Format | None, options: Options, skip: int
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     try:
         if form is None:
             yield TOP, tuple(parsers.top(raw, options))
@@ -101,14 +116,18 @@ def _answers(raw: bytes, form: Format | None, options: Options, skip: int) -> It
         yield REFUSED, (str(error),)
     except MemoryError:
         yield MEMORY, ()
-    except Exception as error:  # noqa: BLE001  # top of this process's loop: a bug of a parser costs its item only
+    # top of this process's loop: a bug of a parser costs its item only
+    except Exception as error:  # noqa: BLE001
         yield BROKEN, (type(error).__name__, _place(error))
     else:
         yield END, ()
 
 
 def _place(error: BaseException) -> str:
-    """Return where in the code it happened: names of our files and lines, never the text of the error."""
+    """Return where in the code it happened.
+
+    Names of our files and lines, never the text of the error.
+    """
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next

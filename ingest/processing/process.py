@@ -32,9 +32,13 @@ from workflow.runtime import log
 MOST_ATTEMPTS = 3  # then it is failed: what a person sees is better than what is tried for ever
 AGAIN = timedelta(seconds=10)  # until the second attempt; twice as long until the third
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
-PATIENCE_SECONDS = 0.5  # how long those behind wait for an item, so that they are filed in the order they came
+PATIENCE_SECONDS = (
+    0.5  # how long those behind wait for an item, so that they are filed in the order they came
+)
 LOOK_SECONDS = 0.05
-AT_ONCE = 5  # frames filed in one transaction: doors wait for it, but not for a workbook of 100,000 rows
+AT_ONCE = (
+    5  # frames filed in one transaction: doors wait for it, but not for a workbook of 100,000 rows
+)
 PROGRESS_SECONDS = 5.0  # between two lines of the log about one that takes long
 OURS = (*AWAY, OSError)  # the database, a blob store or a process is away: not the item
 
@@ -61,16 +65,20 @@ class _InHand:
 
 
 def read_waiting(house: House) -> int:
-    """Read what waits, oldest first, for about five seconds; how many were tried. Those left wake a worker again.
+    """Read what waits, oldest first, for about five seconds; how many were tried.
 
-    Items are parsed side by side and filed in the order they came. One that keeps its parser busy is filed when it is
-    ready: nobody behind it waits for it.
+    Those left wake a worker again.
+
+    Items are parsed side by side and filed in the order they came. One that keeps its parser busy
+    is filed when it is ready: nobody behind it waits for it.
     """
     until, done = time.monotonic() + SLICE_SECONDS, 0
     ahead: deque[_InHand] = deque()
     while True:
         late = time.monotonic() >= until
-        ahead.extend(_begin(house, one) for one in ([] if late else _claim(house, parser_pool.room())))
+        ahead.extend(
+            _begin(house, one) for one in ([] if late else _claim(house, parser_pool.room()))
+        )
         if not ahead:
             break
         _file_in_order(house, ahead.popleft())
@@ -81,14 +89,20 @@ def read_waiting(house: House) -> int:
 
 
 def read(house: House, number: int, patience: float = 0.0) -> None:
-    """Read one delivery now: its items filed, or the delivery failed with its reason; never neither.
+    """Read one delivery now: its items filed, or the delivery failed with its reason.
 
-    One that somebody else reads is left to them, and waited for up to `patience` seconds. A fault that is not the
-    delivery's (the database away, a bug) leaves it pending until it has been tried three times; then it is failed too,
-    so that a person sees it.
+    Never neither.
+
+    One that somebody else reads is left to them, and waited for up to `patience` seconds. A fault
+    that is not the delivery's (the database away, a bug) leaves it pending until it has been tried
+    three times; then it is failed too, so that a person sees it.
     """
     until = time.monotonic() + patience
-    while (claimed := _claim_one(house, number)) is None and _pends(house, number) and time.monotonic() < until:
+    while (
+        (claimed := _claim_one(house, number)) is None
+        and _pends(house, number)
+        and time.monotonic() < until
+    ):
         time.sleep(LOOK_SECONDS)
     if claimed is not None:
         in_hand = _begin(house, claimed)
@@ -100,21 +114,31 @@ def _claim_one(house: House, number: int) -> _Claimed | None:
     mine = (Delivery.id == number, Delivery.state == DeliveryState.PENDING)
     with house.store.transaction() as session:
         now = house.clock()
-        found = session.scalar(select(Delivery).where(*mine, due(Delivery.not_before, now, READING)).with_for_update())
+        found = session.scalar(
+            select(Delivery).where(*mine, due(Delivery.not_before, now, READING)).with_for_update()
+        )
         return _claimed(house, session, found) if found is not None else None
 
 
 def _pends(house: House, number: int) -> bool:
     with house.store.reading() as session:
-        return session.scalar(select(Delivery.state).where(Delivery.id == number)) is DeliveryState.PENDING
+        return (
+            session.scalar(select(Delivery.state).where(Delivery.id == number))
+            is DeliveryState.PENDING
+        )
 
 
 def _claim(house: House, most: int) -> list[_Claimed]:
-    """Take up to so many for reading; of those not read at the first attempt one at a time, and last."""
+    """Take up to so many for reading.
+
+    Of those not read at the first attempt one at a time, and last.
+    """
     if not most:
         return []
     now, suspects = house.clock(), 1 if parser_pool.spare() else 0
-    waiting = select(Delivery).where(Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now, READING))
+    waiting = select(Delivery).where(
+        Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now, READING)
+    )
     oldest = waiting.order_by(Delivery.attempts, Delivery.id).with_for_update(skip_locked=True)
     with house.store.transaction() as session:
         found = list(session.scalars(oldest.limit(most)))
@@ -147,23 +171,32 @@ def _begin(house: House, claimed: _Claimed) -> _InHand:
         refuse_address(claimed.transport, claimed.format, raw)
         how = options(house, claimed.format)
         return _InHand(claimed, parser_pool.start(claimed.format, raw, how, claimed.filed))
-    except Exception as error:  # noqa: BLE001  # settled with this one: those claimed with it are read all the same
+    # settled with this one: those claimed with it are read all the same
+    except Exception as error:  # noqa: BLE001
         failed.set_exception(error)
     return _InHand(claimed, failed)
 
 
 def opened(house: House, content: bytes | None, blob: str | None) -> bytes:
-    """The bytes of a delivery as they came. Raises EndedError where they are gone, OSError where they are away."""
+    """The bytes of a delivery as they came.
+
+    Raises EndedError where they are gone, OSError where they are away.
+    """
     try:
         return house.vault.open(content, blob)
     except FileNotFoundError:
         raise EndedError("its stored bytes are gone: is INTAKE_BLOBS_URL right?") from None
     except ValueError:
-        raise EndedError("its stored bytes do not open: is a key missing in INTAKE_SECRET_KEYS?") from None
+        raise EndedError(
+            "its stored bytes do not open: is a key missing in INTAKE_SECRET_KEYS?"
+        ) from None
 
 
 def _file_in_order(house: House, one: _InHand) -> None:
-    """File it as soon as it is parsed; one that takes its time, or did before, is filed by its own thread then."""
+    """File it as soon as it is parsed.
+
+    One that takes its time, or did before, is filed by its own thread then.
+    """
     wait([one.parsed], timeout=0 if one.claimed.suspect else PATIENCE_SECONDS)
     if not one.parsed.done():
         one.parsed.add_done_callback(lambda _: _settle_late(house, one))
@@ -182,7 +215,8 @@ def _settle(house: House, one: _InHand) -> None:
     """File what was parsed, or put down why not; raises nothing."""
     try:
         _settled(house, one)
-    except Exception as error:  # noqa: BLE001  # the database is away: the lease ends, and it is taken up again
+    # the database is away: the lease ends, and it is taken up again
+    except Exception as error:  # noqa: BLE001
         log.fault("read", error)
 
 
@@ -200,7 +234,8 @@ def _settled(house: House, one: _InHand) -> None:
     except OURS as error:
         log.fault("read", error)
         _give_back(house, claimed.number)
-    except Exception as error:  # noqa: BLE001  # top of the worker's loop: one poison item must not stop the others
+    # top of the worker's loop: one poison item must not stop the others
+    except Exception as error:  # noqa: BLE001
         log.fault("read", error)
         _again(house, claimed, _bug(type(error).__name__))
 
@@ -210,7 +245,10 @@ def _bug(kind: str) -> str:
 
 
 def _file(house: House, claimed: _Claimed, answer: Answer) -> None:
-    """File all items as they are read, a transaction a frame; after a crash the next reader goes on where this was."""
+    """File all items as they are read, a transaction a frame.
+
+    After a crash the next reader goes on where this was.
+    """
     at, told = claimed.filed, time.monotonic()
     with closing(answer):
         for frame, last in _marked(answer):
@@ -225,7 +263,10 @@ def _file(house: House, claimed: _Claimed, answer: Answer) -> None:
 
 
 def _marked(answer: Answer) -> Iterator[tuple[Frame, bool]]:
-    """Yield each frame, and whether it is the last one. Raises what the answer does, after what was read until then."""
+    """Yield each frame, and whether it is the last one.
+
+    Raises what the answer does, after what was read until then.
+    """
     frames = _joined(answer)
     one: Frame | None = next(frames)
     while one is not None:
@@ -252,13 +293,26 @@ def _joined(answer: Answer) -> Iterator[Frame]:
         yield Frame(items, of, counts)
 
 
-def _file_some(house: House, session: Session, number: int, first: int, frame: Frame, *, last: bool) -> bool:
-    """File the items of a frame that are not filed yet; whether the delivery is done, by us or by somebody else."""
-    whose = select(Delivery).where(Delivery.id == number).options(defer(Delivery.content)).with_for_update()
+def _file_some(
+    house: House, session: Session, number: int, first: int, frame: Frame, *, last: bool
+) -> bool:
+    """File the items of a frame that are not filed yet.
+
+    Whether the delivery is done, by us or by somebody else.
+    """
+    whose = (
+        select(Delivery)
+        .where(Delivery.id == number)
+        .options(defer(Delivery.content))
+        .with_for_update()
+    )
     delivery = session.scalar(whose)
     if delivery is None or delivery.state is not DeliveryState.PENDING:
         return True
-    now, filed = house.clock(), max(first, _filed(session, number))  # somebody else may have got further
+    now, filed = (
+        house.clock(),
+        max(first, _filed(session, number)),
+    )  # somebody else may have got further
     receive_all(house.desk, session, frame.items[filed - first :], delivery, filed, now)
     filed = max(filed, first + len(frame.items))
     delivery.items, delivery.not_before = filed if last else max(frame.of, filed + 1), now + READING

@@ -43,9 +43,14 @@ def make_ticket(house: House, number: int, *, by: str) -> int:
             filed: Filing = receive(house.desk, session, item, delivery, position, now)
             mail.ticket_id = filed.ticket_id
             audit.record(
-                session, corrections.CORRECTED, by=by, cause="automated mail", now=now,
-                ticket=filed.ticket_id, delivery=delivery.id,
-            )  # fmt: skip
+                session,
+                corrections.CORRECTED,
+                by=by,
+                cause="automated mail",
+                now=now,
+                ticket=filed.ticket_id,
+                delivery=delivery.id,
+            )
         ticket = mail.ticket_id
     assert ticket is not None
     return ticket

@@ -23,7 +23,9 @@ from workflow.runtime import log
 from workflow.tickets.desk import Desk
 
 REJECTED = {Outcome.REJECTED, Outcome.DISMISSED}
-KeysOf = Callable[[int], set[str] | None]  # what a delivery's messages are told by, read now; None: not known
+KeysOf = Callable[
+    [int], set[str] | None
+]  # what a delivery's messages are told by, read now; None: not known
 
 
 class Verdict(StrEnum):
@@ -33,7 +35,9 @@ class Verdict(StrEnum):
     CHANGED = "changed"  # its message, or the ticket that it opened, reads otherwise
     RECEIVED = "received"  # to be filed: not found, ignored or taken for another one until now
     GONE = "gone"  # filed then, not found now: told, and left as it is
-    NO_REQUEST = "no request"  # filed as a request then, would be ignored now: told, and left as it is
+    NO_REQUEST = (
+        "no request"  # filed as a request then, would be ignored now: told, and left as it is
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +69,20 @@ def compare(
 
     def fits(one: Filed, item: InboundItem) -> bool:
         company = one.ticket.company if one.ticket is not None else None
-        return company is None or not threading.names_practice(item) or threading.is_for(records, item, company.key)
+        return (
+            company is None
+            or not threading.names_practice(item)
+            or threading.is_for(records, item, company.key)
+        )
 
     pairs = pair(requests, [item for item in read if isinstance(item, InboundItem)], fits)
     rejected = [f.filing for f in filed if f.filing.outcome in REJECTED]
-    rows, new = _rejected(rejected, [row for row in read if isinstance(row, RejectedRow)], pairs.new)
-    found = [_compared(desk, session, delivery, pairs, one, item, keys_of) for one, item in pairs.both]
+    rows, new = _rejected(
+        rejected, [row for row in read if isinstance(row, RejectedRow)], pairs.new
+    )
+    found = [
+        _compared(desk, session, delivery, pairs, one, item, keys_of) for one, item in pairs.both
+    ]
     gone = [Finding(verdict=Verdict.GONE, filing=f.filing) for f in pairs.gone]
     found = sorted([*found, *gone, *rows], key=lambda f: f.filing.position if f.filing else 0)
     return found + [Finding(verdict=Verdict.RECEIVED, item=item) for item in new]
@@ -79,10 +91,12 @@ def compare(
 def _rejected(
     filings: Sequence[Filing], rows: Sequence[RejectedRow], requests: Sequence[InboundItem]
 ) -> tuple[list[Finding], list[Parsed]]:
-    """Return what has become of rows that were rejected; and what is left of rejected rows and requests that are new.
+    """Return what has become of rows that were rejected.
 
-    A row is told by where it stands in the file. One that is rejected no more is one of the new requests: they are
-    taken in order, because a request does not say which row it was.
+    And what is left of rejected rows and requests that are new.
+
+    A row is told by where it stands in the file. One that is rejected no more is one of the new
+    requests: they are taken in order, because a request does not say which row it was.
     """
     by_place = {place(row): row for row in rows}
     found, mended = [], []
@@ -92,7 +106,9 @@ def _rejected(
             mended.append(filing)
             continue
         same = filing.outcome is Outcome.DISMISSED or filing.reason == why_rejected(row)
-        found.append(Finding(verdict=Verdict.SAME if same else Verdict.RECEIVED, filing=filing, item=row))
+        found.append(
+            Finding(verdict=Verdict.SAME if same else Verdict.RECEIVED, filing=filing, item=row)
+        )
     for at, filing in enumerate(mended):
         taken = requests[at] if at < len(requests) else None
         verdict = Verdict.GONE if taken is None else Verdict.RECEIVED
@@ -105,12 +121,18 @@ def _beginnings(reason: str) -> Iterator[str]:
 
 
 def put(
-    desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], *, by: str, now: datetime
+    desk: Desk,
+    session: Session,
+    delivery: Delivery,
+    findings: Sequence[Finding],
+    *,
+    by: str,
+    now: datetime,
 ) -> list[Filing]:
     """Make it so, in the session that compared; the filings of what was received, in order.
 
-    No message or ticket is taken away; of a message's files, those that are not found any more. Safe to repeat: the
-    next comparison finds nothing to change.
+    No message or ticket is taken away; of a message's files, those that are not found any more.
+    Safe to repeat: the next comparison finds nothing to change.
     """
     changed = [f for f in findings if f.verdict is Verdict.CHANGED]
     for finding in changed:
@@ -120,19 +142,33 @@ def put(
         session.flush()
         names = [one.name for one in finding.fields]
         audit.record(
-            session, "re-read", by=by, cause="replay", now=now, ticket=finding.filing.ticket_id,
-            delivery=delivery.id, message=finding.filing.message_id, fields=names,
-        )  # fmt: skip
+            session,
+            "re-read",
+            by=by,
+            cause="replay",
+            now=now,
+            ticket=finding.filing.ticket_id,
+            delivery=delivery.id,
+            message=finding.filing.message_id,
+            fields=names,
+        )
     received = take(desk, session, delivery, findings, now)
     if changed or received:
         counts = {"changed": len(changed), "received": len(received)}
-        audit.record(session, "re-read", by=by, cause="replay", now=now, delivery=delivery.id, **counts)
+        audit.record(
+            session, "re-read", by=by, cause="replay", now=now, delivery=delivery.id, **counts
+        )
         log.reread(delivery.id, **counts)
     return received
 
 
-def take(desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], now: datetime) -> list[Filing]:
-    """File what is to be received, in place of what was filed for it; as many items are counted as are filed."""
+def take(
+    desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], now: datetime
+) -> list[Filing]:
+    """File what is to be received, in place of what was filed for it.
+
+    As many items are counted as are filed.
+    """
     filings = []
     for finding in findings:
         if finding.verdict is not Verdict.RECEIVED:
@@ -160,7 +196,10 @@ def _counted(session: Session, delivery: Delivery) -> int:
 
 
 def _filed(session: Session, delivery: Delivery) -> list[Filed]:
-    """Return what was filed, with all that is compared: a handful of queries, however many items."""
+    """Return what was filed, with all that is compared.
+
+    A handful of queries, however many items.
+    """
     rows = (
         select(Filing, Message, Ticket)
         .outerjoin(Message, Message.id == Filing.message_id)
@@ -176,20 +215,35 @@ def _filed(session: Session, delivery: Delivery) -> list[Filed]:
 
 
 def _compared(
-    desk: Desk, session: Session, delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf
+    desk: Desk,
+    session: Session,
+    delivery: Delivery,
+    pairs: Pairs,
+    filed: Filed,
+    item: InboundItem,
+    keys_of: KeysOf,
 ) -> Finding:
     item = signs.with_envelope(desk.settings, item, delivery)
     filing, (taken, _) = filed.filing, with_caveats(desk, item, delivery)
     report = delivery_reports.find(desk, session, item, delivery)
     ignored = report.filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:
-        as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
-        return Finding(verdict=Verdict.SAME if as_before else Verdict.RECEIVED, filing=filing, item=item)
+        as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (
+            filing.ticket_id,
+            filing.reason,
+        )
+        return Finding(
+            verdict=Verdict.SAME if as_before else Verdict.RECEIVED, filing=filing, item=item
+        )
     if ignored is not None:
-        return Finding(verdict=Verdict.NO_REQUEST, filing=filing, notes=(f"read now, it is {ignored.reason}",))
+        return Finding(
+            verdict=Verdict.NO_REQUEST, filing=filing, notes=(f"read now, it is {ignored.reason}",)
+        )
     if filing.outcome is Outcome.DUPLICATE:
         double = _still_double(delivery, pairs, filed, item, keys_of)
-        return Finding(verdict=Verdict.SAME if double else Verdict.RECEIVED, filing=filing, item=item)
+        return Finding(
+            verdict=Verdict.SAME if double else Verdict.RECEIVED, filing=filing, item=item
+        )
     assert filed.message is not None
     fields = list(differences.of_message(desk, filed.message, taken))
     followed, notes = differences.of_identity(session, filed.message, taken)
@@ -200,12 +254,18 @@ def _compared(
     return Finding(verdict=verdict, filing=filing, fields=tuple(fields), notes=tuple(notes))
 
 
-def _still_double(delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf) -> bool:
-    """Return whether an item is still the same as the message that it was taken for, both read by today's parser."""
+def _still_double(
+    delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundItem, keys_of: KeysOf
+) -> bool:
+    """Return whether an item is still the message it was filed as.
+
+    Both are read by today's parser.
+    """
     key, message = threading.message_key(item), filed.message
     if message is None or message.delivery_id is None or key == threading.recorded_key(message):
         return True
-    # An id that is none, or was none in the other export: the content decides, as when it was filed.
+    # An id that is none, or was none in the other export: the content decides, as when it was
+    # filed.
     mine = threading.keys_of(item)
     by_content = mine is not None and message.external_id == mine.shared
     if by_content and not threading.tells_apart(item, message.message_id):
@@ -213,5 +273,9 @@ def _still_double(delivery: Delivery, pairs: Pairs, filed: Filed, item: InboundI
     if message.delivery_id != delivery.id:
         keys = keys_of(message.delivery_id)
         return keys is None or key in keys
-    firsts = [i for f, i in pairs.both if f.message is message and f.filing.outcome is not Outcome.DUPLICATE]
+    firsts = [
+        i
+        for f, i in pairs.both
+        if f.message is message and f.filing.outcome is not Outcome.DUPLICATE
+    ]
     return not firsts or key in {threading.message_key(i) for i in firsts}

@@ -1,4 +1,7 @@
-"""What of a message, and of the ticket it opened, reads otherwise when its bytes are read again, and how to put it."""
+"""What of a message, and of the ticket it opened, reads otherwise when its bytes are read again.
+
+And how to put it.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +17,16 @@ from parsers.item import Attachment, Format, InboundItem
 from parsers.mail import evidence
 from workflow.customers import directory, phone_numbers
 from workflow.filing import linked_files, threading
-from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED, SUBJECT_LIMIT, facts, link, shown, stored
+from workflow.filing.file_item import (
+    NO_COMPANY,
+    NO_MANAGER,
+    REUSED,
+    SUBJECT_LIMIT,
+    facts,
+    link,
+    shown,
+    stored,
+)
 from workflow.models.core import Company, Message, StoredAttachment, Ticket
 from workflow.process import NAME, UNKNOWN_COMPANY
 from workflow.tickets.desk import Desk, hold
@@ -34,7 +46,10 @@ OTHERS_KEY = "it reads like message {} on ticket {} now: both stay"
 
 @dataclass(frozen=True)
 class Field:
-    """Something that reads otherwise, both sides as text, a line each where it is a list; `put` makes it so."""
+    """Something that reads otherwise, both sides as text, a line each where it is a list.
+
+    `put` makes it so.
+    """
 
     name: str
     before: str = field(repr=False)  # PHI
@@ -49,16 +64,28 @@ def of_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[Fiel
     for column, value in columns.items():
         before = getattr(message, column)
         if before != value:
-            yield Field(NAMES.get(column, column), _words(before), _words(value), partial(_set, message, column, value))
+            yield Field(
+                NAMES.get(column, column),
+                _words(before),
+                _words(value),
+                partial(_set, message, column, value),
+            )
     had, has = _files(_came_with(message)), _files(item.attachments)
     if had != has:
-        yield Field("attachments", _words(had), _words(has), partial(_put_files, desk, message, item))
+        yield Field(
+            "attachments", _words(had), _words(has), partial(_put_files, desk, message, item)
+        )
 
 
-def of_identity(session: Session, message: Message, item: InboundItem) -> tuple[list[Field], list[str]]:
-    """Return what it is told from other messages by, if that can follow its content; and a note where it cannot.
+def of_identity(
+    session: Session, message: Message, item: InboundItem
+) -> tuple[list[Field], list[str]]:
+    """Return what it is told from other messages by, if that can follow its content.
 
-    Its content is a part of that: the same message coming by another way, read as it is read now, must meet it again.
+    And a note where it cannot.
+
+    Its content is a part of that: the same message coming by another way, read as it is read now,
+    must meet it again.
     """
     if threading.identity(item) != message.message_id:
         return [], [OTHER_ID]
@@ -85,23 +112,33 @@ def _other_with(session: Session, message: Message, key: str) -> Message | None:
     return session.scalar(same.where(Message.id != message.id))
 
 
-def of_ticket(desk: Desk, session: Session, ticket: Ticket, message: Message, item: InboundItem) -> Iterator[Field]:
-    """What the ticket that this message opened says otherwise: what was missing is filled in, what is there stays.
+def of_ticket(
+    desk: Desk, session: Session, ticket: Ticket, message: Message, item: InboundItem
+) -> Iterator[Field]:
+    """What the ticket that this message opened says otherwise.
+
+    What was missing is filled in, what is there stays.
 
     Its subject stays too where it is not the message's own any more.
     """
     subject = item.subject[:SUBJECT_LIMIT]
     if ticket.subject == message.subject[:SUBJECT_LIMIT] != subject:
-        yield Field("ticket's subject", ticket.subject, subject, partial(_set, ticket, "subject", subject))
+        yield Field(
+            "ticket's subject", ticket.subject, subject, partial(_set, ticket, "subject", subject)
+        )
     company = _company(session, ticket, item)
     if company is not None:
         yield Field("practice", "", company.name, partial(_put_company, ticket, item))
     caveats = _Caveats(message, item, company)
     if set(after := caveats.merged(ticket.caveats)) != set(ticket.caveats):
-        yield Field("ticket's caveats", _words(ticket.caveats), _words(after), partial(caveats.put, ticket))
+        yield Field(
+            "ticket's caveats", _words(ticket.caveats), _words(after), partial(caveats.put, ticket)
+        )
     for column, value in _gaps(desk, item).items():
         if value and not getattr(ticket, column):
-            yield Field(column.partition("_")[0], "", _words(value), partial(_set, ticket, column, value))
+            yield Field(
+                column.partition("_")[0], "", _words(value), partial(_set, ticket, column, value)
+            )
     if not ticket.contacts and directory.usable(item.contact.key):
         yield Field("contact", "", item.contact.key, partial(_put_contact, desk, ticket, item))
 
@@ -117,7 +154,10 @@ def _gaps(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
 
 
 def _company(session: Session, ticket: Ticket, item: InboundItem) -> Company | None:
-    """The practice that the item names and the ticket lacks: as it is on record, or as it would be put there."""
+    """The practice that the item names and the ticket lacks.
+
+    As it is on record, or as it would be put there.
+    """
     if ticket.company_id is not None:
         return None
     known = directory.company_named(directory.Records(session), item)
@@ -129,7 +169,9 @@ class _Caveats:
     """The caveats of a ticket, those of its first message replaced by what it says now."""
 
     def __init__(self, message: Message, item: InboundItem, company: Company | None) -> None:
-        self._old = {*message.caveats} - {REUSED}  # that stays true, whatever the message reads like
+        self._old = {*message.caveats} - {
+            REUSED
+        }  # that stays true, whatever the message reads like
         self._new = [*item.caveats]
         if company is not None:
             self._old.add(NO_COMPANY)
@@ -144,17 +186,21 @@ class _Caveats:
         ticket.caveats = self.merged(ticket.caveats)
 
 
-# -- putting --------------------------------------------------------------------------------------------------------
+# -- putting ----
 
 
-def _set(row: Message | Ticket, column: str, value: object, session: Session, now: datetime) -> None:
+def _set(
+    row: Message | Ticket, column: str, value: object, session: Session, now: datetime
+) -> None:
     del session, now
     setattr(row, column, value)
     if isinstance(row, Message):
         row.search_words = phone_numbers.search_words(row.phone, row.text, row.details, row.format)
 
 
-def _put_files(desk: Desk, message: Message, item: InboundItem, session: Session, now: datetime) -> None:
+def _put_files(
+    desk: Desk, message: Message, item: InboundItem, session: Session, now: datetime
+) -> None:
     """Keep the rows of files that are still in it: their numbers may stand in links."""
     del now
     left = _came_with(message)
@@ -178,7 +224,9 @@ def _put_key(message: Message, key: str, session: Session, now: datetime) -> Non
     try:
         with session.begin_nested():
             message.external_id = key
-    except IntegrityError:  # another message has come to read the same: both stay, this one as it was
+    except (
+        IntegrityError
+    ):  # another message has come to read the same: both stay, this one as it was
         session.refresh(message, ["external_id"])
 
 
@@ -188,21 +236,34 @@ def _put_company(ticket: Ticket, item: InboundItem, session: Session, now: datet
         ticket.name = NAME.format(company=ticket.company.name)
 
 
-def _put_contact(desk: Desk, ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
+def _put_contact(
+    desk: Desk, ticket: Ticket, item: InboundItem, session: Session, now: datetime
+) -> None:
     by_staff, records = item.format is Format.PHONE, directory.Records(session)
-    contact = directory.contact_for(records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now)
+    contact = directory.contact_for(
+        records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now
+    )
     if contact is not None:
-        desk.add_contact(session, ticket, contact, share_activity=contact.email not in item.not_shared)
+        desk.add_contact(
+            session, ticket, contact, share_activity=contact.email not in item.not_shared
+        )
 
 
 def _came_with(message: Message) -> list[StoredAttachment]:
-    """The files that came with the bytes of a message; those fetched by its links are not in them, and stay."""
+    """The files that came with the bytes of a message.
+
+    Those fetched by its links are not in them, and stay.
+    """
     session = object_session(message)
-    others = linked_files.fetched(session, message) if session is not None and message.attachments else set()
+    others = (
+        linked_files.fetched(session, message)
+        if session is not None and message.attachments
+        else set()
+    )
     return [one for one in message.attachments if one.id not in others]
 
 
-# -- in words -------------------------------------------------------------------------------------------------------
+# -- in words ----
 
 
 def _words(value: Any) -> str:

@@ -46,7 +46,12 @@ def file_separately(house: House, ticket: int, delivery: int, *, by: str) -> int
         filing.outcome, filing.reason = Outcome.OPENED, f"{SEPARATED}, says {by}"
         filing.ticket_id, filing.message_id = message.ticket_id, message.id
         audit.record(
-            session, SEPARATED, by=by, cause=f"delivery {number}", now=now, ticket=ticket,
+            session,
+            SEPARATED,
+            by=by,
+            cause=f"delivery {number}",
+            now=now,
+            ticket=ticket,
             opened=message.ticket_id,
-        )  # fmt: skip
+        )
         return message.ticket_id

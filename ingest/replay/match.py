@@ -1,4 +1,7 @@
-"""Which item of a second reading is which filing of the first one: a mended parser may find more, fewer or others."""
+"""Which item of a second reading is which filing of the first one.
+
+A mended parser may find more, fewer or others.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -37,8 +40,9 @@ class _Looks(NamedTuple):
 
 Sign = Callable[[_Looks], Hashable]  # what is empty or None is no sign
 
-# What two are told to be one by, the surest first. Equal ids are paired in order. Signs of content must be unique on
-# both sides: to put one customer's text on another's ticket is worse than to call both of them new.
+# What two are told to be one by, the surest first. Equal ids are paired in order. Signs of content
+# must be unique on both sides: to put one customer's text on another's ticket is worse than to call
+# both of them new.
 IDS: tuple[Sign, ...] = (lambda x: x.key, lambda x: x.name)
 CONTENT: tuple[Sign, ...] = (
     lambda x: x.text and (x.text, x.sent_at, x.sender),
@@ -51,13 +55,20 @@ CONTENT: tuple[Sign, ...] = (
 Fits = Callable[[Filed, InboundItem], bool]
 
 
-def pair(filed: Sequence[Filed], items: Sequence[InboundItem], fits: Fits = lambda _filed, _item: True) -> Pairs:
-    """Put items to their filings: by id, else by what of their content is unique, a lone item to a lone filing.
+def pair(
+    filed: Sequence[Filed], items: Sequence[InboundItem], fits: Fits = lambda _filed, _item: True
+) -> Pairs:
+    """Put items to their filings.
 
-    `fits` says whether a filing's ticket may have an item of another text: what is read otherwise replaces the text
-    on the ticket, and an id that several practices have, or a sender and a time, are no proof whose it is.
+    By id, else by what of their content is unique, a lone item to a lone filing.
+
+    `fits` says whether a filing's ticket may have an item of another text: what is read otherwise
+    replaces the text on the ticket, and an id that several practices have, or a sender and a time,
+    are no proof whose it is.
     """
-    if len(filed) == len(items) == 1:  # the same bytes: whatever reads otherwise now, it is the one that is in them
+    if (
+        len(filed) == len(items) == 1
+    ):  # the same bytes: whatever reads otherwise now, it is the one that is in them
         return Pairs([(filed[0], items[0])], [], [])
     old = {at: _of_message(f.message) for at, f in enumerate(filed) if f.message is not None}
     new = {at: _of_item(item) for at, item in enumerate(items)}
@@ -75,7 +86,9 @@ def pair(filed: Sequence[Filed], items: Sequence[InboundItem], fits: Fits = lamb
             found[at] = at
             del new[at]
     both = [(filed[at], items[found[at]]) for at in sorted(found)]
-    return Pairs(both, [f for at, f in enumerate(filed) if at not in found], [items[at] for at in new])
+    return Pairs(
+        both, [f for at, f in enumerate(filed) if at not in found], [items[at] for at in new]
+    )
 
 
 def _match(
@@ -109,9 +122,18 @@ def _by_sign(side: dict[int, _Looks], sign: Sign) -> dict[Hashable, list[int]]:
 
 
 def _of_message(m: Message) -> _Looks:
-    return _Looks(threading.recorded_key(m), m.message_id, (m.from_name, m.from_email), m.sent_at, m.subject, m.text)
+    return _Looks(
+        threading.recorded_key(m),
+        m.message_id,
+        (m.from_name, m.from_email),
+        m.sent_at,
+        m.subject,
+        m.text,
+    )
 
 
 def _of_item(i: InboundItem) -> _Looks:
     sender = (i.sender.name, i.contact.email)
-    return _Looks(threading.message_key(i), threading.identity(i), sender, i.sent_at, i.subject, i.text)
+    return _Looks(
+        threading.message_key(i), threading.identity(i), sender, i.sent_at, i.subject, i.text
+    )

@@ -1,4 +1,7 @@
-"""Many failed deliveries at once: they wait again, and the workers read them like those that have just come."""
+"""Many failed deliveries at once.
+
+They wait again, and the workers read them like those that have just come.
+"""
 
 from collections.abc import Sequence
 
@@ -16,9 +19,12 @@ READ = "read"  # the workers' queue
 
 
 def replay_soon(house: House, numbers: Sequence[int], *, by: str) -> int:
-    """Have failed and dismissed deliveries read again as soon as a worker comes to them; how many that are.
+    """Have failed and dismissed deliveries read again as soon as a worker comes to them.
 
-    Whatever of them is processed or pending is left alone. The lists may be long: nobody waits for the reading.
+    How many that are.
+
+    Whatever of them is processed or pending is left alone. The lists may be long: nobody waits for
+    the reading.
     """
     wanted, done = sorted(set(numbers)), 0
     for start in range(0, len(wanted), BATCH):

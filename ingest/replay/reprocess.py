@@ -1,4 +1,7 @@
-"""Deliveries of the past, read again: first what would change, then the change; and trying what failed, without it."""
+"""Deliveries of the past, read again: first what would change, then the change.
+
+And trying what failed, without it.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +51,9 @@ class Reread:
 
     number: int
     findings: list[Finding]
-    becoming: list[Becoming]  # of those to be received, in their order; of a preview the first MOST_TRIED
+    becoming: list[
+        Becoming
+    ]  # of those to be received, in their order; of a preview the first MOST_TRIED
     items: list[Parsed] = field(repr=False)
     others: "_Others" = field(repr=False)
     sheets: tuple[SheetCounts, ...] = ()  # what the sheets of a workbook are read as now
@@ -69,10 +74,12 @@ class Trial:
 
 
 class _Others:
-    """What the messages of other deliveries are told by, read by today's parsers; each is read once.
+    """What the messages of other deliveries are told by, read by today's parsers.
 
-    Asked about one that has not been read, it says that it does not know, and reads it when it is told to: nothing is
-    parsed while a transaction waits for it.
+    Each is read once.
+
+    Asked about one that has not been read, it says that it does not know, and reads it when it is
+    told to: nothing is parsed while a transaction waits for it.
     """
 
     def __init__(self, house: House) -> None:
@@ -118,7 +125,10 @@ def _compared(house: House, number: int, items: list[Parsed], others: _Others) -
 
 
 def apply(house: House, shown: Reread, *, by: str) -> Reread:
-    """Make what was shown so, in one transaction: what was done, compared once more with what is there now."""
+    """Make what was shown so, in one transaction.
+
+    What was done, compared once more with what is there now.
+    """
     with house.store.transaction() as session:
         delivery = _delivery(session, shown.number, hold=True)
         if delivery.state is not DeliveryState.PROCESSED:  # somebody is reading it
@@ -160,7 +170,9 @@ def original(house: House, number: int) -> tuple[Format, bytes]:
 
 
 def shown_to(house: House, number: int, *, by: str, cause: str) -> tuple[Format, bytes]:
-    """Return what a delivery is, and its bytes, for a person: that they are looked at is on record before they are.
+    """Return what a delivery is, and its bytes, for a person.
+
+    That they are looked at is on record before they are.
 
     Raises UnreadableError when they cannot be had, LookupError when there is no such delivery.
     """
@@ -186,7 +198,10 @@ def parsed(house: House, number: int) -> Frame:
 
 @contextmanager
 def in_our_words() -> Iterator[None]:
-    """Have whatever comes between a file and its reading raise UnreadableError, which quotes nothing of the file."""
+    """Have whatever comes between a file and its reading raise UnreadableError.
+
+    Which quotes nothing of the file.
+    """
     try:
         yield
     except (ParseError, EndedError) as error:
@@ -194,7 +209,9 @@ def in_our_words() -> Iterator[None]:
     except OSError:  # no process can be had
         raise
     except Exception as error:  # noqa: BLE001  # a parser's bug, whose text may be a customer's
-        raise UnreadableError(f"an error of ours ({getattr(error, 'kind', type(error).__name__)})") from None
+        raise UnreadableError(
+            f"an error of ours ({getattr(error, 'kind', type(error).__name__)})"
+        ) from None
 
 
 def _delivery(session: Session, number: int, *, hold: bool = False) -> Delivery:
@@ -202,7 +219,7 @@ def _delivery(session: Session, number: int, *, hold: bool = False) -> Delivery:
     return session.scalars(query.with_for_update() if hold else query).one()
 
 
-# -- trying ---------------------------------------------------------------------------------------------------------
+# -- trying ----
 
 
 class _Nowhere(Vault):
@@ -221,7 +238,9 @@ def _tried(house: House, number: int, findings: Sequence[Finding]) -> list[Becom
     vault = _Nowhere(house.settings.blobs, house.sealer, house.settings.inline_limit)
     desk = Desk(house.settings, house.signer, vault)
     with _taken_back(house) as session, log.trial():
-        filings = compare.take(desk, session, _delivery(session, number, hold=True), findings, house.clock())
+        filings = compare.take(
+            desk, session, _delivery(session, number, hold=True), findings, house.clock()
+        )
         opened = {f.ticket_id for f in filings if f.outcome is Outcome.OPENED}
         known = [None if f.ticket_id in opened else f.ticket_id for f in filings]
         return [Becoming(f.outcome, t, f.reason) for f, t in zip(filings, known, strict=True)]

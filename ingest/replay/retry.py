@@ -1,4 +1,7 @@
-"""What people do with deliveries: read the failed ones again, or say that nothing is to come of them."""
+"""What people do with deliveries.
+
+Read the failed ones again, or say that nothing is to come of them.
+"""
 
 from collections.abc import Sequence
 
@@ -16,7 +19,9 @@ from workflow.tickets.desk import RULE, Missing
 
 
 def replay(house: House, number: int, *, by: str) -> Delivery | None:
-    """Read a failed or dismissed delivery again, now; the delivery as it is afterwards, None if there is none.
+    """Read a failed or dismissed delivery again, now.
+
+    The delivery as it is afterwards, None if there is none.
 
     One that has been read before is left as it is: rereading.py says what would become of it.
     """
@@ -44,29 +49,58 @@ def _bytes(house: House, content: bytes | None, blob: str | None) -> bytes:
 
 
 def dismiss(house: House, numbers: Sequence[int], reason: str, *, by: str) -> dict[int, int]:
-    """Say that nothing is to come of failed deliveries, or of rejected rows; they stay stored and can be replayed.
+    """Say that nothing is to come of failed deliveries, or of rejected rows.
 
-    Gives, by delivery, how many rows that were. Raises Missing when one of them is not there, or nothing of it failed;
-    then none is dismissed.
+    They stay stored and can be replayed.
+
+    Gives, by delivery, how many rows that were. Raises Missing when one of them is not there, or
+    nothing of it failed; then none is dismissed.
     """
     now, wanted = house.clock(), sorted(set(numbers))
-    chosen = select(Delivery).where(Delivery.id.in_(wanted)).order_by(Delivery.id).options(defer(Delivery.content))
+    chosen = (
+        select(Delivery)
+        .where(Delivery.id.in_(wanted))
+        .order_by(Delivery.id)
+        .options(defer(Delivery.content))
+    )
     with house.store.transaction() as session:
         found = {d.id: d for d in session.scalars(chosen.with_for_update())}
-        rows = {n: _dismiss_rows(session, d) for n, d in found.items() if d.state is not DeliveryState.PENDING}
-        if wrong := [_not_failed(found.get(n), n) for n in wanted if not (rows.get(n) or _is_failed(found.get(n)))]:
+        rows = {
+            n: _dismiss_rows(session, d)
+            for n, d in found.items()
+            if d.state is not DeliveryState.PENDING
+        }
+        if wrong := [
+            _not_failed(found.get(n), n)
+            for n in wanted
+            if not (rows.get(n) or _is_failed(found.get(n)))
+        ]:
             raise Missing("\n".join([*wrong, "none was dismissed"]))
         for delivery in found.values():
             if _is_failed(delivery):
-                delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
+                delivery.state, delivery.reason, delivery.processed_at = (
+                    DeliveryState.DISMISSED,
+                    reason,
+                    now,
+                )
             told = {"rows": rows[delivery.id]} if rows.get(delivery.id) else {}
-            audit.record(session, "dismissed", by=by or RULE, cause=reason, now=now, delivery=delivery.id, **told)
+            audit.record(
+                session,
+                "dismissed",
+                by=by or RULE,
+                cause=reason,
+                now=now,
+                delivery=delivery.id,
+                **told,
+            )
     return rows
 
 
 def _dismiss_rows(session: Session, delivery: Delivery) -> int:
     """Dismiss the rejected rows of a delivery; how many there were."""
-    rejected = update(Filing).where(Filing.delivery_id == delivery.id, Filing.outcome == Outcome.REJECTED)
+    rejected = update(Filing).where(
+        Filing.delivery_id == delivery.id, Filing.outcome == Outcome.REJECTED
+    )
     return session.connection().execute(rejected.values(outcome=Outcome.DISMISSED)).rowcount
 
 
@@ -77,4 +111,6 @@ def _is_failed(delivery: Delivery | None) -> bool:
 def _not_failed(delivery: Delivery | None, number: int) -> str:
     if delivery is None:
         return f"there is no delivery {number}: see `intake deliveries`"
-    return f"delivery {number} is {delivery.state}: only failed ones, and rejected rows, are dismissed"
+    return (
+        f"delivery {number} is {delivery.state}: only failed ones, and rejected rows, are dismissed"
+    )

@@ -15,7 +15,8 @@ from workflow.runtime import log
 class GuardedSMTP(GuardedSession):
     """SMTP (RFC 5321, 1870, 2034, 2920, 3207, 6152, 6531).
 
-    The handler's `handle_RCPT` and `handle_DATA` return the replies to what is well formed and in order.
+    The handler's `handle_RCPT` and `handle_DATA` return the replies to what is well formed and in
+    order.
     """
 
     commands = frozenset({"EHLO", "HELO", "RSET", "NOOP", "VRFY", "HELP", "STARTTLS"}) | MAIL
@@ -26,7 +27,13 @@ class GuardedSMTP(GuardedSession):
 
     async def smtp_EHLO(self, hostname: str | None) -> None:
         """250 and what we can; 501 without a name."""
-        offers = ["PIPELINING", f"SIZE {self._settings.mail_limit}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        offers = [
+            "PIPELINING",
+            f"SIZE {self._settings.mail_limit}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "ENHANCEDSTATUSCODES",
+        ]
         if self.tls_context and not self._tls_protocol:
             offers.append("STARTTLS")
         await self._hello(hostname, offers)
@@ -41,7 +48,11 @@ class GuardedSMTP(GuardedSession):
         return None
 
     async def smtp_MAIL(self, arg: str | None) -> None:
-        """250; 501, 553 not an address, 552 declared too large, 555 parameter unknown, 503 out of order."""
+        """Answer 250, or one of 501, 503, 552, 553 and 555.
+
+        501 and 553: not an address; 552: declared too large; 555: unknown parameter; 503: out of
+        order.
+        """
         if not self.session.host_name:
             return await self.push("503 5.5.1 say hello first")
         if self.envelope.mail_from is not None:
@@ -59,7 +70,10 @@ class GuardedSMTP(GuardedSession):
         return await self.push("250 2.1.0 go on")
 
     async def smtp_RCPT(self, arg: str | None) -> None:
-        """What the handler says; 452 too many, 501, 553 not an address, 555 parameter unknown, 503 out of order."""
+        """What the handler says.
+
+        452 too many, 501, 553 not an address, 555 parameter unknown, 503 out of order.
+        """
         if self.envelope.mail_from is None:
             return await self.push("503 5.5.1 MAIL comes first")
         path, words = argument("TO:", arg)
@@ -71,21 +85,29 @@ class GuardedSMTP(GuardedSession):
         if address is None:
             return await self.push("553 5.1.3 that is not an address")
         if len(self.envelope.rcpt_tos) >= self._settings.smtp_recipients:
-            return await self.push("452 4.5.3 too many recipients, send the others a copy of their own")
+            return await self.push(
+                "452 4.5.3 too many recipients, send the others a copy of their own"
+            )
         return await self.push(await self._call_handler_hook("RCPT", address, words))
 
     async def smtp_DATA(self, arg: str | None) -> None:
-        """354, then what the handler says; 550 bare CR or LF, 552 too large, 452 no memory, 503 out of order."""
+        """354, then what the handler says.
+
+        550 bare CR or LF, 552 too large, 452 no memory, 503 out of order.
+        """
         if arg:
             return await self.push("501 5.5.4 DATA takes no argument")
         if not self.envelope.rcpt_tos:
             return await self.push("503 5.5.1 RCPT comes first")
-        if self._waiting():  # DATA ends a pipelined group (RFC 2920 §3.1): what follows unasked is another protocol's
+        # DATA ends a pipelined group (RFC 2920 §3.1): what follows unasked is another protocol's
+        if self._waiting():
             raise Goodbye("554 5.5.0 wait for the answer to DATA")
         if self._reader.at_eof():
             raise ConnectionResetError
         self._owed = self._replies()
-        self._reader.feed_data(b"\r\n")  # so that a dot on the very first line is found like any other
+        self._reader.feed_data(
+            b"\r\n"
+        )  # so that a dot on the very first line is found like any other
         await self.push("354 end with <CRLF>.<CRLF>")
         try:
             self.envelope.content, status = await self._message()
@@ -107,7 +129,8 @@ class GuardedSMTP(GuardedSession):
         self._set_rset_state()
         return await self.push("250 2.0.0 forgotten")
 
-    async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002  # each command is called with one
+    # each command is called with one
+    async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002
         """250."""
         await self.push("250 2.0.0 nothing done")
 
@@ -126,7 +149,10 @@ class GuardedSMTP(GuardedSession):
         raise Goodbye("221 2.0.0 bye")
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
-        """220 and a handshake in idle time; 502 without a certificate, 503 when encrypted already (RFC 3207)."""
+        """220 and a handshake in idle time.
+
+        502 without a certificate, 503 when encrypted already (RFC 3207).
+        """
         if arg:
             return await self.push("501 5.5.4 STARTTLS takes no argument")
         if self._tls_protocol:
@@ -140,7 +166,8 @@ class GuardedSMTP(GuardedSession):
             pass
         if self.session.ssl is not None:
             return None
-        # asyncio tells a protocol nothing of a handshake that failed: without these the session would stay in the crowd
+        # asyncio tells a protocol nothing of a handshake that failed: without these the session
+        # would stay in the crowd
         cast("asyncio.Transport", self._original_transport).abort()
         self.connection_lost(None)
         raise ConnectionAbortedError

@@ -1,4 +1,7 @@
-"""What stands in a command line, and which recipients are ours; pure, and linear in the length of a line."""
+"""What stands in a command line, and which recipients are ours.
+
+Pure, and linear in the length of a line.
+"""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +17,10 @@ _MAILBOX = re.compile(  # a source route is recognised and ignored (RFC 5321 §4
 
 
 def command_of(line: bytes) -> tuple[str, str, str | None]:
-    """Return what is wrong with a command line, as a reply, or ""; its verb in capitals; the rest of it or None."""
+    """Return what is wrong with a command line, as a reply, or ""; its verb in capitals.
+
+    The rest of it or None.
+    """
     if not line.endswith(b"\r\n"):
         return "500 5.5.2 a line ends with CR LF", "", None
     if len(line) > LINE:
@@ -24,13 +30,17 @@ def command_of(line: bytes) -> tuple[str, str, str | None]:
     except UnicodeDecodeError:
         text = ""
     verb, _, rest = text.partition(" ")
-    if not (verb and verb.isascii() and text.isprintable()):  # what is stored and logged holds no control characters
+    if not (
+        verb and verb.isascii() and text.isprintable()
+    ):  # what is stored and logged holds no control characters
         return "500 5.5.2 not a command", "", None
     return "", verb.upper(), rest.strip() or None
 
 
 def argument(keyword: str, text: str | None) -> tuple[str | None, list[str]]:
-    """Split "FROM:<path> word word" into the path and its words; the path is None when that is not what stands there.
+    """Split "FROM:<path> word word" into the path and its words.
+
+    The path is None when that is not what stands there.
 
     Brackets may be missing and blanks may follow the colon: scanners and scripts send mail too.
     """
@@ -55,7 +65,10 @@ def mailbox(path: str, *, utf8: bool) -> str | None:
 
 
 def parameters_trouble(words: list[str], limit: int) -> str:
-    """What is wrong with the parameters of MAIL, as a reply, or ""; `limit` octets is the largest message we take."""
+    """What is wrong with the parameters of MAIL, as a reply, or "".
+
+    `limit` octets is the largest message we take.
+    """
     parameters = {name: value for name, _, value in (word.upper().partition("=") for word in words)}
     if len(parameters) < len(words):
         return "501 5.5.4 a parameter stands there twice"
@@ -72,7 +85,10 @@ def parameters_trouble(words: list[str], limit: int) -> str:
 
 
 class Recipients:
-    """Who we take mail for: addresses, with any plus-tag; "@domain", everyone there; postmaster (RFC 5321 §4.5.1)."""
+    """Who we take mail for: addresses, with any plus-tag; "@domain", everyone there.
+
+    Postmaster (RFC 5321 §4.5.1).
+    """
 
     def __init__(self, addresses: Iterable[str]) -> None:
         folded = {address.casefold() for address in addresses}
@@ -82,12 +98,20 @@ class Recipients:
         self._exact |= {f"postmaster@{domain}" for domain in self._domains} | {"postmaster"}
 
     def trouble(self, address: str) -> str:
-        """Why mail for `address` is not ours, as a reply, or ""; both parts are compared without regard to case."""
+        """Why mail for `address` is not ours, as a reply, or "".
+
+        Both parts are compared without regard to case.
+        """
         local, at, domain = address.casefold().rpartition("@")
         if not at:
             return "" if domain in self._exact else "550 5.1.1 no such recipient here"
-        if domain not in self._domains or set(local) & set('%!@"\\'):  # "victim%other@ours" asks us to relay
+        if domain not in self._domains or set(local) & set(
+            '%!@"\\'
+        ):  # "victim%other@ours" asks us to relay
             return "550 5.7.1 we relay for nobody"
-        if domain in self._everyone or {f"{local}@{domain}", f"{local.partition('+')[0]}@{domain}"} & self._exact:
+        if (
+            domain in self._everyone
+            or {f"{local}@{domain}", f"{local.partition('+')[0]}@{domain}"} & self._exact
+        ):
             return ""
         return "550 5.1.1 no such recipient here"

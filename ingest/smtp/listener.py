@@ -29,7 +29,9 @@ LOOP = "554 5.4.6 too many hops: this message is in a loop"
 LATER = "451 4.3.0 cannot store your message now, try again later"
 
 
-Report = Callable[[str, Exception], None]  # a transport, and what a session did to us that we did not foresee
+Report = Callable[
+    [str, Exception], None
+]  # a transport, and what a session did to us that we did not foresee
 
 
 class Storing:
@@ -41,15 +43,18 @@ class Storing:
     def __init__(self, accept: Accept, settings: Settings) -> None:
         self._accept = accept
         self._seconds = settings.smtp_store_seconds
-        self._most = 2 * settings.smtp_connections  # two doors; clients that hung up do not pile up behind them
+        self._most = (
+            2 * settings.smtp_connections
+        )  # two doors; clients that hung up do not pile up behind them
         self._pool = ThreadPoolExecutor(settings.smtp_connections, thread_name_prefix="accept")
         self._running: set[Future[int]] = set()
 
     async def store(self, arrival: Arrival, share: Share) -> int:
         """The delivery's id; `share` is closed once nobody needs the arrival any more.
 
-        Raises SQLAlchemyError or OSError when it is not stored, or not known to be: too many wait, or it takes too
-        long (TimeoutError). Storing then goes on, and the same message sent again is the same delivery.
+        Raises SQLAlchemyError or OSError when it is not stored, or not known to be: too many wait,
+        or it takes too long (TimeoutError). Storing then goes on, and the same message sent again
+        is the same delivery.
         """
         if len(self._running) >= self._most:
             share.close()
@@ -62,7 +67,9 @@ class Storing:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.shield(running)
         finally:
-            del running  # an error leads to this frame, and would lead on to itself, with the arrival between
+            del (
+                running
+            )  # an error leads to this frame, and would lead on to itself, with the arrival between
 
     async def close(self, seconds: float) -> None:
         """Wait for what is being stored, at most so long."""
@@ -74,14 +81,21 @@ class Storing:
 class Handler:
     """What aiosmtpd asks us; every reply of ours to RCPT and DATA stands here."""
 
-    def __init__(self, transport: Transport, storing: Storing, recipients: Recipients, report: Report) -> None:
+    def __init__(
+        self, transport: Transport, storing: Storing, recipients: Recipients, report: Report
+    ) -> None:
         self._transport = transport
         self._report = report
         self._storing = storing
         self._recipients = recipients
 
     async def handle_RCPT(
-        self, _server: GuardedSMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+        self,
+        _server: GuardedSMTP,
+        _session: Session,
+        envelope: Envelope,
+        address: str,
+        _options: list[str],
     ) -> str:
         """250; 550 when nobody here has that address, or it asks us to relay."""
         if trouble := self._recipients.trouble(address):
@@ -91,19 +105,28 @@ class Handler:
         return "250 2.1.5 go on"
 
     async def handle_DATA(self, server: GuardedSMTP, session: Session, envelope: Envelope) -> str:
-        """250 once it is stored, with the numbers of delivery and receipt; 451 it could not be, 554 it is in a loop."""
+        """250 once it is stored, with the numbers of delivery and receipt.
+
+        451 it could not be, 554 it is in a loop.
+        """
         raw = envelope.content
         assert isinstance(raw, bytes)
-        if (b"\r\n" + raw[:HEADER].partition(b"\r\n\r\n")[0]).lower().count(b"\r\nreceived:") > HOPS:
+        if (b"\r\n" + raw[:HEADER].partition(b"\r\n\r\n")[0]).lower().count(
+            b"\r\nreceived:"
+        ) > HOPS:
             log.refused(self._transport, LOOP)
             return LOOP
         arrival = Arrival(
-            transport=self._transport, format=Format.MAIL, raw=raw, envelope=_envelope(server, session, envelope),
+            transport=self._transport,
+            format=Format.MAIL,
+            raw=raw,
+            envelope=_envelope(server, session, envelope),
             reference=secrets.token_hex(8),
-        )  # fmt: skip
+        )
         try:
             number = await self._storing.store(arrival, server.hand_over())
-        except Exception as error:  # noqa: BLE001  # whatever this mail did to the intake: its sender tries again
+        # whatever this mail did to the intake: its sender tries again
+        except Exception as error:  # noqa: BLE001
             log.not_stored(self._transport, error)
             return LATER
         return f"250 2.0.0 stored as {number}, {arrival.reference}"
@@ -115,7 +138,10 @@ class Handler:
 
 
 class Certificate:
-    """The TLS context of a certificate, read again when its file changes: they are renewed every few weeks."""
+    """The TLS context of a certificate, read again when its file changes.
+
+    They are renewed every few weeks.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Raises OSError (SSLError is one) when the certificate cannot be used."""
@@ -145,12 +171,17 @@ class Listener:
     """The doors at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
 
     def __init__(self, settings: Settings, accept: Accept, report: Report = log.fault) -> None:
-        """`report` hears of a session's fault that nobody foresaw, in a thread; it raises nothing."""
+        """`report` hears of a session's fault that nobody foresaw, in a thread.
+
+        It raises nothing.
+        """
         self._report = report
         self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
         self._settings = settings
         self._room = Room(settings.mail_limit)
-        self._crowds: list[Crowd] = []  # one a door: a crowd at SMTP does not keep our own mail server from LMTP
+        self._crowds: list[
+            Crowd
+        ] = []  # one a door: a crowd at SMTP does not keep our own mail server from LMTP
         self._storing = Storing(accept, settings)
         self._certificate = Certificate(settings)
         self._servers: list[Server] = []
@@ -162,7 +193,9 @@ class Listener:
             await self._listen(Transport.LMTP, GuardedLMTP, self._settings.lmtp_listen)
 
     async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
-        handler = Handler(transport, self._storing, Recipients(self._settings.addresses), self._report)
+        handler = Handler(
+            transport, self._storing, Recipients(self._settings.addresses), self._report
+        )
         crowd = Crowd(self._settings, self._room)
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
@@ -178,7 +211,10 @@ class Listener:
         log.listening(transport, f"{host}:{self.ports[transport]}")
 
     async def close(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Take no more connections, tell idle clients 421, let transactions end; after `seconds` cut what is left."""
+        """Take no more connections, tell idle clients 421, let transactions end.
+
+        After `seconds` cut what is left.
+        """
         latest = asyncio.get_running_loop().time() + seconds
         for server in self._servers:
             server.close()
@@ -194,7 +230,9 @@ class Listener:
 
 
 def serve(settings: Settings, accept: Accept, report: Report = log.fault) -> None:
-    """Run the doors until SIGTERM or SIGINT, drain, and return; blocks, and belongs in a main thread.
+    """Run the doors until SIGTERM or SIGINT, drain, and return.
+
+    Blocks, and belongs in a main thread.
 
     Raises OSError when an address or the certificate cannot be used.
     """
@@ -229,11 +267,16 @@ def in_thread(settings: Settings, accept: Accept, report: Report = log.fault) ->
 
 
 def _envelope(server: GuardedSMTP, session: Session, envelope: Envelope) -> dict[str, object]:
-    """Return what the door knows of a message, fit for JSON: strings without control characters and lone surrogates."""
+    """Return what the door knows of a message, fit for JSON.
+
+    Strings without control characters and lone surrogates.
+    """
     tls = server.transport.get_extra_info("ssl_object") if server.transport else None
     return {
         "mail_from": envelope.mail_from,
-        "rcpt_to": list({address.casefold(): address for address in reversed(envelope.rcpt_tos)}.values())[::-1],
+        "rcpt_to": list(
+            {address.casefold(): address for address in reversed(envelope.rcpt_tos)}.values()
+        )[::-1],
         "peer": session.peer[0] if session.peer else "",
         "helo": session.host_name,
         "tls": f"{tls.version()} {tls.cipher()[0]}" if tls else "",

@@ -1,22 +1,35 @@
-"""The memory that messages take while they are received and stored: bounded, and large ones wait for one another."""
+"""The memory that messages take while they are received and stored.
+
+Bounded, and large ones wait for one another.
+"""
 
 import asyncio
 from itertools import islice
 
-SMALL = 256 * 1024  # octets that any message may hold: there are not many more of them than connections
-SHARED = 4  # times the size limit that all messages may hold together, before the larger of them have to wait
-FIRST = 2  # of those, the longest there, go on all the same: so whatever the others hold, one after the other ends
+SMALL = (
+    256 * 1024
+)  # octets that any message may hold: there are not many more of them than connections
+# times the size limit that all messages may hold together, before the larger of them have to wait
+SHARED = 4
+# of those, the longest there, go on all the same: so whatever the others hold, one after the other
+# ends
+FIRST = 2
 PATIENCE_SECONDS = 20.0  # that a message waits in all
 
 
 class Room:
-    """The memory of one process for messages: (SHARED + FIRST) times the limit, and the small ones."""
+    """The memory of one process for messages.
+
+    (SHARED + FIRST) times the limit, and the small ones.
+    """
 
     def __init__(self, limit: int) -> None:
         """`limit` is the size of the largest message, in octets."""
         self.held = 0
         self._shared = SHARED * limit
-        self._large: dict[Share, None] = {}  # a set in order: the one that grew large first stands first
+        self._large: dict[
+            Share, None
+        ] = {}  # a set in order: the one that grew large first stands first
         self._less = asyncio.Event()
 
     def fits(self, share: "Share", octets: int) -> bool:

@@ -1,8 +1,11 @@
-"""A guarded session: aiosmtpd's, with its command loop and its reader of messages replaced by bounded ones.
+"""A guarded session.
 
-aiosmtpd 1.4.6 keeps DATA without line ends in memory past its limit, takes a bare LF for a line end, shows a fault's
-text, cancels the handler when a client hangs up, and lets a client hold a connection for ever. Its transport, STARTTLS,
-envelope and hooks are kept; everything that reads from the network is here.
+Aiosmtpd's, with its command loop and its reader of messages replaced by bounded ones.
+
+aiosmtpd 1.4.6 keeps DATA without line ends in memory past its limit, takes a bare LF for a line
+end, shows a fault's text, cancels the handler when a client hangs up, and lets a client hold a
+connection for ever. Its transport, STARTTLS, envelope and hooks are kept; everything that reads
+from the network is here.
 """
 
 import asyncio
@@ -19,13 +22,19 @@ from ingest.smtp.memory import Room, Share
 from workflow.runtime import log
 from workflow.settings.settings import Settings
 
-END = b"\r\n.\r\n"  # the only end of data (RFC 5321 §4.1.1.4); any other is how mail is smuggled past a filter
+# the only end of data (RFC 5321 §4.1.1.4); any other is how mail is smuggled past a filter
+END = b"\r\n.\r\n"
 CHUNK = 64 * 1024
-ERRORS = 20  # replies 5xx a session may collect without a mail stored in between (Postfix: hard_error_limit)
+# replies 5xx a session may collect without a mail stored in between (Postfix: hard_error_limit)
+ERRORS = 20
 JUNK = 100  # commands that move no mail, likewise (Postfix: junk_command_limit)
-GREET = 0.01  # seconds given to a client to show that it talks before it is greeted, as bots and browsers do
-SLOWEST = 500  # octets a second, on average, that a message comes at after the first idle time (Postfix: min_data_rate)
-GIVE_UP = 4  # times the size limit that we read on to be able to tell a sender that its message is too large
+# seconds given to a client to show that it talks before it is greeted, as bots and browsers do
+GREET = 0.01
+# octets a second, on average, that a message comes at after the first idle time (Postfix:
+# min_data_rate)
+SLOWEST = 500
+# times the size limit that we read on to be able to tell a sender that its message is too large
+GIVE_UP = 4
 LINGER = 5.0  # seconds a closed session has to read our last words
 WEB = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"})
 MAIL = frozenset({"MAIL", "RCPT", "DATA", "QUIT"})  # the commands that are never junk
@@ -75,23 +84,32 @@ class Crowd:
         """Count a session out; one that never came in changes nothing."""
         if session in self.sessions:
             self.sessions.remove(session)
-            self._hosts -= Counter({session.host: 1})  # drops a host at zero, so this never outgrows the crowd
+            self._hosts -= Counter(
+                {session.host: 1}
+            )  # drops a host at zero, so this never outgrows the crowd
             if not self.sessions:
                 self.empty.set()
 
 
 class GuardedSession(SMTP):
-    """One connection with bounds on memory, time and errors; what it says to each command is its subclasses'."""
+    """One connection with bounds on memory, time and errors.
+
+    What it says to each command is its subclasses'.
+    """
 
     session: Session  # both are there before any method of ours runs
     envelope: Envelope  # mail_from is None outside a transaction, "" for the null sender
 
-    line_length_limit = CHUNK  # aiosmtpd makes it the stream's limit: a client is paused at twice as much
+    line_length_limit = (
+        CHUNK  # aiosmtpd makes it the stream's limit: a client is paused at twice as much
+    )
     door = Transport.SMTP
     greeting = "ESMTP"
     commands: frozenset[str]  # those we know; aiosmtpd would offer AUTH too
 
-    def __init__(self, handler: object, crowd: Crowd, hostname: str, tls: SSLContext | None) -> None:
+    def __init__(
+        self, handler: object, crowd: Crowd, hostname: str, tls: SSLContext | None
+    ) -> None:
         """Serve one connection; `crowd` knows the limits."""
         self._settings = settings = crowd.settings
         super().__init__(
@@ -101,7 +119,9 @@ class GuardedSession(SMTP):
             hostname=hostname,
             tls_context=tls,
             # aiosmtpd's one timer is the last resort: it ends what no limit below has ended
-            timeout=2 * settings.smtp_session_seconds + settings.smtp_store_seconds + settings.smtp_idle_seconds,
+            timeout=2 * settings.smtp_session_seconds
+            + settings.smtp_store_seconds
+            + settings.smtp_idle_seconds,
             loop=asyncio.get_running_loop(),
         )
         self.host = ""
@@ -143,12 +163,17 @@ class GuardedSession(SMTP):
         await self.push(f"220 {self.hostname} {self.greeting}")
 
     async def _command(self) -> bytes:
-        """Read a line, up to and with its LF; raises TimeoutError after the idle time and the session's."""
+        """Read a line, up to and with its LF.
+
+        Raises TimeoutError after the idle time and the session's.
+        """
         self._between = self.envelope.mail_from is None
         if self._between and self._crowd.closing:
             raise Goodbye("421 4.3.2 closing, try again later")
         try:
-            async with asyncio.timeout_at(min(self.loop.time() + self._settings.smtp_idle_seconds, self._ends)):
+            async with asyncio.timeout_at(
+                min(self.loop.time() + self._settings.smtp_idle_seconds, self._ends)
+            ):
                 return await self._reader.readuntil(b"\n")
         except asyncio.LimitOverrunError:
             raise Goodbye("500 5.5.6 line too long") from None
@@ -170,13 +195,17 @@ class GuardedSession(SMTP):
             await self._smtp_methods[verb](rest)
         except (Goodbye, TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             raise
-        except Exception as error:  # noqa: BLE001  # a session's top: any fault is a 4xx with fixed words
+        # a session's top: any fault is a 4xx with fixed words
+        except Exception as error:  # noqa: BLE001
             self._set_rset_state()
             await self._answer(await self.handle_exception(error))
         return None
 
     async def push(self, status: AnyStr) -> None:
-        """Send a reply; raises TimeoutError at a client that does not read, Goodbye at one too many errors."""
+        """Send a reply.
+
+        Raises TimeoutError at a client that does not read, Goodbye at one error too many.
+        """
         async with asyncio.timeout(self._settings.smtp_idle_seconds):
             await super().push(status)
         if status[:1] in {"5", b"5"}:
@@ -190,7 +219,10 @@ class GuardedSession(SMTP):
         await self.push("\r\n".join([status] * owed))
 
     def drain(self) -> None:
-        """Say 421 now if nothing is under way; otherwise the loop does when the transaction is over."""
+        """Say 421 now if nothing is under way.
+
+        Otherwise the loop does when the transaction is over.
+        """
         if self._between:
             self._writer.write(b"421 4.3.2 closing, try again later\r\n")
             self._writer.close()
@@ -206,7 +238,10 @@ class GuardedSession(SMTP):
         super().data_received(data)
 
     def eof_received(self) -> bool:
-        """Let what runs finish and answer: a client may send its mail, close its half and wait (aiosmtpd cancels)."""
+        """Let what runs finish and answer.
+
+        A client may send its mail, close its half and wait (aiosmtpd cancels).
+        """
         self._reader.feed_eof()
         return self.session.ssl is None  # asyncio warns of True over TLS
 
@@ -226,7 +261,10 @@ class GuardedSession(SMTP):
         return bool(self._reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def _message(self) -> tuple[bytes, str]:
-        """Read up to <CRLF>.<CRLF>; return the message without dot stuffing and "", or b"" and why it is refused."""
+        """Read up to <CRLF>.<CRLF>.
+
+        Return the message without dot stuffing and "", or b"" and why it is refused.
+        """
         limit, size, trouble = self._settings.mail_limit, 0, ""
         self._share = Share(self._crowd.room)
         begun, before = self.loop.time(), self._received
@@ -252,14 +290,19 @@ class GuardedSession(SMTP):
         return share
 
     async def _part(self, begun: float, before: int) -> bytes:
-        """Read on in a message, to its end or for some 64 KiB; raises TimeoutError at a client that trickles.
+        """Read on in a message, to its end or for some 64 KiB.
 
-        `begun` and `before` are the loop's time and the count of octets received when the message began.
+        Raises TimeoutError at a client that trickles.
+
+        `begun` and `before` are the loop's time and the count of octets received when the message
+        began.
         """
         idle = self._settings.smtp_idle_seconds
         while True:
             seen = self._received
-            latest = begun + min(idle + (seen - before) / SLOWEST, self._settings.smtp_session_seconds)
+            latest = begun + min(
+                idle + (seen - before) / SLOWEST, self._settings.smtp_session_seconds
+            )
             try:
                 async with asyncio.timeout_at(min(latest, self.loop.time() + idle)):
                     return await self._reader.readuntil(END)
@@ -271,7 +314,10 @@ class GuardedSession(SMTP):
 
 
 def _unstuffed(parts: list[bytes]) -> tuple[bytes, str]:
-    """Make a message of `parts`, which run from the CRLF before it to the end of data; return it and "", or why not."""
+    """Make a message of `parts`, which run from the CRLF before it to the end of data.
+
+    Return it and "", or why not.
+    """
     parts[-1] = parts[-1][:-3]
     parts[0] = parts[0][3 if parts[0][2:3] == b"." else 2 :]
     raw = b"".join(parts)
@@ -282,7 +328,10 @@ def _unstuffed(parts: list[bytes]) -> tuple[bytes, str]:
 
 
 def _host(peer: object) -> str:
-    """Name what connections are counted by: an IPv4 address, or the /64 that an IPv6 client has to itself."""
+    """Name what connections are counted by.
+
+    An IPv4 address, or the /64 that an IPv6 client has to itself.
+    """
     if not isinstance(peer, tuple):
         raise ConnectionResetError  # gone before it was greeted
     address = ip_address(peer[0].partition("%")[0])

@@ -1,32 +1,75 @@
-"""What the columns of a CRM's exports are called: our property -> labels and internal names, as `fields.label` folds.
+"""What the columns of a CRM's exports are called.
 
-Source of the names: HubSpot's public API specification and its exports' labels; the milestones are the manual's boxes.
+Our property -> labels and internal names, as `fields.label` folds.
+
+Source of the names: HubSpot's public API specification and its exports' labels; the milestones are
+the manual's boxes.
 """
 
-Words = dict[str, tuple[str, ...]]  # a property -> what its column may be headed, the most telling first
+Words = dict[
+    str, tuple[str, ...]
+]  # a property -> what its column may be headed, the most telling first
 
 TICKETS: Words = {
-    "record_id": ("record id", "record id tickets", "record id ticket", "hs object id", "hs ticket id", "ticket id",
-                  "id"),
+    "record_id": (
+        "record id",
+        "record id tickets",
+        "record id ticket",
+        "hs object id",
+        "hs ticket id",
+        "ticket id",
+        "id",
+    ),
     "name": ("ticket name", "subject", "name"),
     "subject": ("original subject",),
     "text": ("ticket description", "content", "description"),
     "pipeline": ("pipeline", "hs pipeline", "ticket pipeline"),
-    "stage": ("ticket status", "hs pipeline stage", "status", "ticket stage", "pipeline stage", "stage"),
+    "stage": (
+        "ticket status",
+        "hs pipeline stage",
+        "status",
+        "ticket stage",
+        "pipeline stage",
+        "stage",
+    ),
     "state": ("state",),
     "owner": ("ticket owner", "hubspot owner id", "ticket owner email", "owner", "owner email"),
     "type": ("category", "hs ticket category", "ticket type", "type"),
     "priority": ("priority", "hs ticket priority"),
     "source": ("source", "source type"),
-    "created": ("create date", "createdate", "created at", "created", "created date", "hs createdate"),
+    "created": (
+        "create date",
+        "createdate",
+        "created at",
+        "created",
+        "created date",
+        "hs createdate",
+    ),
     "closed": ("close date", "closed date", "closedate", "closed at", "closed", "completed at"),
     "modified": ("last modified date", "hs lastmodifieddate", "updated at", "last activity date"),
-    "company": ("associated company", "associated company primary", "company name", "company", "practice name",
-                "practice"),
-    "company_number": ("company number", "practice number", "practice id", "kareo practice id", "kareo id"),
+    "company": (
+        "associated company",
+        "associated company primary",
+        "company name",
+        "company",
+        "practice name",
+        "practice",
+    ),
+    "company_number": (
+        "company number",
+        "practice number",
+        "practice id",
+        "kareo practice id",
+        "kareo id",
+    ),
     "contact": ("associated contact", "contact name", "contact"),
-    "contact_emails": ("associated contact emails", "associated contact email", "contact emails", "contact email",
-                       "email"),
+    "contact_emails": (
+        "associated contact emails",
+        "associated contact email",
+        "contact emails",
+        "contact email",
+        "email",
+    ),
     "phone": ("contact phone", "contact phone number", "phone number", "phone"),
     "link": ("link", "submission link", "formstack link"),
     "actions": ("actions", "ticket actions"),
@@ -35,16 +78,30 @@ TICKETS: Words = {
     "follow_up_sent": ("4 support follow up sent", "support follow up sent"),
     "resolved": ("resolved at",),
     "recap_sent": ("5 recap of resolution sent", "recap of resolution sent"),
-}  # fmt: skip
+}
 
 COMPANIES: Words = {
     "name": ("company name", "practice name", "name", "company", "practice"),
-    "number": ("company number", "practice number", "practice id", "kareo practice id", "kareo id", "number"),
-    "domains": ("company domain name", "domain", "domains", "mail domain", "mail domains", "additional domains",
-                "hs additional domains"),
+    "number": (
+        "company number",
+        "practice number",
+        "practice id",
+        "kareo practice id",
+        "kareo id",
+        "number",
+    ),
+    "domains": (
+        "company domain name",
+        "domain",
+        "domains",
+        "mail domain",
+        "mail domains",
+        "additional domains",
+        "hs additional domains",
+    ),
     "manager": ("manager", "company manager", "account manager"),
     "consultant": ("operations consultant", "ops consultant", "consultant"),
-}  # fmt: skip
+}
 
 CONTACTS: Words = {
     "email": ("email", "e mail", "email address", "e mail address", "contact email"),
@@ -52,7 +109,19 @@ CONTACTS: Words = {
     "first_name": ("first name", "firstname"),
     "last_name": ("last name", "lastname", "surname"),
     "phone": ("phone number", "phone", "mobile phone number", "mobilephone", "telephone"),
-    "company": ("company name", "company", "associated company", "associated company primary", "practice name",
-                "practice"),
-    "company_number": ("company number", "practice number", "practice id", "kareo practice id", "kareo id"),
-}  # fmt: skip
+    "company": (
+        "company name",
+        "company",
+        "associated company",
+        "associated company primary",
+        "practice name",
+        "practice",
+    ),
+    "company_number": (
+        "company number",
+        "practice number",
+        "practice id",
+        "kareo practice id",
+        "kareo id",
+    ),
+}

@@ -1,4 +1,7 @@
-"""A CRM's export, .xlsx or CSV, as rows of named properties; columns are known by label or internal name."""
+"""A CRM's export, .xlsx or CSV, as rows of named properties.
+
+Columns are known by label or internal name.
+"""
 
 import csv
 import re
@@ -17,7 +20,9 @@ from parsers.spreadsheets.formats.model import Cell, Row
 from parsers.spreadsheets.reader import Table, tables
 from parsers.text import normalize
 
-FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"  # a spreadsheet computes what starts with one of these
+FORMULA = (  # a spreadsheet computes what starts with one of these
+    "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+)
 _ESCAPED = re.compile(rf"'+[{re.escape(FORMULA)}]")
 _SEARCHED = 30  # rows: titles above an export's heading are fewer
 _SAMPLE = 2**16  # characters: the heading is in there
@@ -37,7 +42,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row: its number in the file, the properties it gives, and every cell under its label, as received."""
+    """One row: its number in the file, the properties it gives, and every cell under its label.
+
+    As received.
+    """
 
     number: int
     values: Mapping[str, Value] = field(repr=False)
@@ -54,7 +62,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The one table of a file: its columns, what was left out, and its rows, read anew each time."""
+    """The one table of a file.
+
+    Its columns, what was left out, and its rows, read anew each time.
+    """
 
     columns: tuple[Column, ...]
     notes: tuple[str, ...]
@@ -71,17 +82,31 @@ class _Heading:
         return len({column.property for column in self.columns} - {""})
 
 
-def read(raw: bytes, words: Words, needed: Sequence[str], told: Mapping[str, str], options: Options = PLAIN) -> Export:
-    """Find the table whose heading has most of our words; `told` maps headings of theirs to properties of ours.
+def read(
+    raw: bytes,
+    words: Words,
+    needed: Sequence[str],
+    told: Mapping[str, str],
+    options: Options = PLAIN,
+) -> Export:
+    """Find the table whose heading has most of our words.
 
-    Raises ParseError when the file is none we read, when no column holds a `needed` property, or when `told` names a
-    column or property that is not there; later, from `records`, when the file turns out to be damaged.
+    `told` maps headings of theirs to properties of ours.
+
+    Raises ParseError when the file is none we read, when no column holds a `needed` property, or
+    when `told` names a column or property that is not there; later, from `records`, when the file
+    turns out to be damaged.
     """
     by_label = _by_label(words, told)
     found, notes = _tables(raw, by_label, options)
-    headed = [(table, heading) for table in found if (heading := _heading(table, by_label)) is not None]
+    headed = [
+        (table, heading) for table in found if (heading := _heading(table, by_label)) is not None
+    ]
     if not headed:
-        raise ParseError(f"no row of headings found: a column for {_spoken(needed[0])} is needed, under a name we know")
+        raise ParseError(
+            f"no row of headings found: a column for {_spoken(needed[0])} is needed, under a name"
+            " we know"
+        )
     table, heading = max(headed, key=lambda one: one[1].known)  # the first of equals
     _check(heading, words, needed, told)
     left_out = len(found) - 1
@@ -90,9 +115,12 @@ def read(raw: bytes, words: Words, needed: Sequence[str], told: Mapping[str, str
 
 
 def escape(text: str) -> str:
-    """A text no spreadsheet takes for a formula: an apostrophe before what starts like one. `unescape` takes it off.
+    """A text no spreadsheet takes for a formula: an apostrophe before what starts like one.
 
-    OWASP, "CSV Injection". What only looks escaped is escaped too, so that every text comes back as it was.
+    `unescape` takes it off.
+
+    OWASP, "CSV Injection". What only looks escaped is escaped too, so that every text comes back as
+    it was.
     """
     return f"'{text}" if (text[:1] in FORMULA and text) or _ESCAPED.match(text) else text
 
@@ -103,8 +131,13 @@ def unescape(text: str) -> str:
 
 
 def _by_label(words: Words, told: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Each heading we know -> its property, and how telling it is; what a person has said comes first."""
-    known = {label: (name, rank) for name, labels in words.items() for rank, label in enumerate(labels)}
+    """Each heading we know -> its property, and how telling it is.
+
+    What a person has said comes first.
+    """
+    known = {
+        label: (name, rank) for name, labels in words.items() for rank, label in enumerate(labels)
+    }
     return known | {normalize.label(label, known): (name, -1) for label, name in told.items()}
 
 
@@ -122,18 +155,24 @@ def _check(heading: _Heading, words: Words, needed: Sequence[str], told: Mapping
     given = {column.property for column in heading.columns}
     for name in needed:
         if name not in given:
-            raise ParseError(f'no column holds the {_spoken(name)}: say which does, as in --map "Column={name}"')
+            raise ParseError(
+                f'no column holds the {_spoken(name)}: say which does, as in --map "Column={name}"'
+            )
 
 
 def _heading(table: Table, by_label: Mapping[str, tuple[str, int]]) -> _Heading | None:
     """The one of the first rows that has most of our words; None where none has any."""
-    candidates = [_as_heading(row, table.cells, by_label) for row in islice(table.rows(), _SEARCHED)]
+    candidates = [
+        _as_heading(row, table.cells, by_label) for row in islice(table.rows(), _SEARCHED)
+    ]
     best = max(candidates, key=lambda one: one.known, default=None)
     return best if best is not None and best.known else None
 
 
 def _as_heading(row: Row, how: Cells, by_label: Mapping[str, tuple[str, int]]) -> _Heading:
-    labels = {number: normalize.one_line(how.value(cell).text) for number, cell in row.cells.items()}
+    labels = {
+        number: normalize.one_line(how.value(cell).text) for number, cell in row.cells.items()
+    }
     columns = (
         Column(number, label, by_label.get(normalize.label(label, by_label), ("", 0))[0])
         for number, label in sorted(labels.items())
@@ -142,7 +181,9 @@ def _as_heading(row: Row, how: Cells, by_label: Mapping[str, tuple[str, int]]) -
     return _Heading(row.number, tuple(columns))
 
 
-def _records(table: Table, heading: _Heading, by_label: Mapping[str, tuple[str, int]]) -> Iterator[Record]:
+def _records(
+    table: Table, heading: _Heading, by_label: Mapping[str, tuple[str, int]]
+) -> Iterator[Record]:
     def rank(column: Column) -> int:
         return by_label[normalize.label(column.label, by_label)][1]
 
@@ -159,7 +200,9 @@ def _records(table: Table, heading: _Heading, by_label: Mapping[str, tuple[str, 
         for column in named:  # of two columns for one property the more telling that says something
             if column.number in values:
                 given.setdefault(column.property, values[column.number])
-        cells = tuple((labels.get(number, f"column {number}"), v.text) for number, v in sorted(values.items()))
+        cells = tuple(
+            (labels.get(number, f"column {number}"), v.text) for number, v in sorted(values.items())
+        )
         yield Record(row.number, given, cells)
 
 
@@ -168,13 +211,23 @@ def _value(how: Cells, cell: Cell) -> Value:
     return value._replace(text=unescape(value.text)) if cell.kind == "s" else value
 
 
-def _tables(raw: bytes, by_label: Mapping[str, tuple[str, int]], options: Options) -> tuple[list[Table], list[str]]:
-    """The tables of a file. Text is read here: which delimiter it has shows by a CRM's headings, not by a message's."""
+def _tables(
+    raw: bytes, by_label: Mapping[str, tuple[str, int]], options: Options
+) -> tuple[list[Table], list[str]]:
+    """The tables of a file.
+
+    Text is read here: which delimiter it has shows by a CRM's headings, not by a message's.
+    """
     if not delimited.is_text(raw):
         return tables(raw, options)
     text = _decode(raw)
-    candidates = [Table("", partial(_text_rows, text, delimiter), Cells([])) for delimiter in _DELIMITERS]
-    samples = [Table("", partial(_text_rows, text[:_SAMPLE], delimiter), Cells([])) for delimiter in _DELIMITERS]
+    candidates = [
+        Table("", partial(_text_rows, text, delimiter), Cells([])) for delimiter in _DELIMITERS
+    ]
+    samples = [
+        Table("", partial(_text_rows, text[:_SAMPLE], delimiter), Cells([]))
+        for delimiter in _DELIMITERS
+    ]
     known = [_known(sample, by_label) for sample in samples]
     return [candidates[known.index(max(known))]], []
 
@@ -192,14 +245,22 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")  # what is no UTF-8 was saved by Excel on Windows
+        return raw.decode(
+            "cp1252", errors="replace"
+        )  # what is no UTF-8 was saved by Excel on Windows
 
 
 def _text_rows(text: str, delimiter: str) -> Iterator[Row]:
     try:
-        for number, line in enumerate(csv.reader(StringIO(text, newline=""), delimiter=delimiter), start=1):
-            cells = {column: Cell("s", value) for column, value in enumerate(line, start=1) if value}
+        for number, line in enumerate(
+            csv.reader(StringIO(text, newline=""), delimiter=delimiter), start=1
+        ):
+            cells = {
+                column: Cell("s", value) for column, value in enumerate(line, start=1) if value
+            }
             if cells:
                 yield Row(number, hidden=False, cells=cells)
     except csv.Error as error:
-        raise ParseError("a text file whose quotes do not match: export it again, or as .xlsx") from error
+        raise ParseError(
+            "a text file whose quotes do not match: export it again, or as .xlsx"
+        ) from error

@@ -1,4 +1,7 @@
-"""Files in a form's answers: links to where Formstack keeps them, or the files themselves in base64."""
+"""Files in a form's answers.
+
+Links to where Formstack keeps them, or the files themselves in base64.
+"""
 
 import binascii
 import re
@@ -9,7 +12,8 @@ import pybase64
 from parsers.item import Attachment
 from parsers.text import filenames
 
-# Where Formstack keeps uploads; other places are known by the field's type or by the house's settings.
+# Where Formstack keeps uploads; other places are known by the field's type or by the house's
+# settings.
 _KEPT = re.compile(
     r"https://(?:(?:[a-z0-9-]+\.)*formstack\.com/(?:[^\s?#]*/)?download/"
     r"|files\.formstack\.com(?:\.s3[a-z0-9.-]*\.amazonaws\.com)?/"
@@ -18,7 +22,9 @@ _KEPT = re.compile(
 )
 _URL = re.compile(r"https://\S+", re.IGNORECASE)
 _BETWEEN = re.compile(r",?\s+")
-_DATA = re.compile(r"data:([\w.+-]{1,60}/[\w.+-]{1,100})?(?:;[\w.+=-]{1,100})*;base64,", re.IGNORECASE)
+_DATA = re.compile(
+    r"data:([\w.+-]{1,60}/[\w.+-]{1,100})?(?:;[\w.+=-]{1,100})*;base64,", re.IGNORECASE
+)
 _LINE_ENDS = re.compile(r"[\r\n\t]+")
 _LEAST = 64  # letters: what is shorter is an answer in words, even where a file was asked for
 _BEGINNINGS = {  # what files of a kind begin with
@@ -43,9 +49,12 @@ class Files:
 
 
 def found(text: str, *, asked: bool, number: int = 1) -> Files:
-    """Find the files of an answer; `asked` says that its field is for files, `number` names the first without a name.
+    """Find the files of an answer.
 
-    In a field that is for anything, an answer is files only if all of it is: a link in a sentence stays a sentence.
+    `asked` says that its field is for files, `number` names the first without a name.
+
+    In a field that is for anything, an answer is files only if all of it is: a link in a sentence
+    stays a sentence.
     """
     if len(text) < _LEAST and "://" not in text:
         return Files()
@@ -54,15 +63,23 @@ def found(text: str, *, asked: bool, number: int = 1) -> Files:
         links = tuple(part for part in parts if _URL.fullmatch(part))
     else:
         links = tuple(parts) if all(map(_KEPT.fullmatch, parts)) else ()
-    return Files(links=links) if links else Files(attachments=_contents(text, parts, number, asked=asked))
+    return (
+        Files(links=links)
+        if links
+        else Files(attachments=_contents(text, parts, number, asked=asked))
+    )
 
 
 def _contents(text: str, parts: list[str], number: int, *, asked: bool) -> tuple[Attachment, ...]:
-    whole = _LINE_ENDS.sub("", text).replace(" ", "+")  # a plus sign that was not encoded arrives as a space
+    whole = _LINE_ENDS.sub("", text).replace(
+        " ", "+"
+    )  # a plus sign that was not encoded arrives as a space
     for way in (parts, [whole]):
         decoded = [_decoded(part, asked=asked) for part in way]
         if all(decoded):
-            return tuple(_attachment(*one, n) for n, one in enumerate(filter(None, decoded), number))
+            return tuple(
+                _attachment(*one, n) for n, one in enumerate(filter(None, decoded), number)
+            )
     return ()
 
 
@@ -71,7 +88,10 @@ def _attachment(mime: str, content: bytes, number: int) -> Attachment:
 
 
 def _decoded(part: str, *, asked: bool) -> tuple[str, bytes] | None:
-    """Type and content of a file in base64, a data URI (RFC 2397) or bare; None where it is none."""
+    """Type and content of a file in base64, a data URI (RFC 2397) or bare.
+
+    None where it is none.
+    """
     stated = _DATA.match(part)
     body = part[stated.end() :] if stated else part
     if len(body) < _LEAST and not stated:
@@ -92,4 +112,6 @@ def _bytes(text: str) -> bytes:
 
 
 def _kind(start: bytes) -> str:
-    return next((mime for beginning, mime in _BEGINNINGS.items() if start.startswith(beginning)), "")
+    return next(
+        (mime for beginning, mime in _BEGINNINGS.items() if start.startswith(beginning)), ""
+    )

@@ -1,4 +1,7 @@
-"""The body of a Formstack webhook, JSON or urlencoded, in every shape its settings can give it: one item."""
+"""The body of a Formstack webhook, JSON or urlencoded, in every shape its settings can give it.
+
+One item.
+"""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -21,37 +24,141 @@ LABELS = {
         "form": ["form id", "formid"],
         "submission": ["unique id", "uniqueid"],
         "secret": ["handshake key", "handshakekey"],
-        "name": ["name", "full name", "contact", "contact name", "contact person", "submitted by", "requester",
-                 "requested by", "caller", "from", "sender"],
+        "name": [
+            "name",
+            "full name",
+            "contact",
+            "contact name",
+            "contact person",
+            "submitted by",
+            "requester",
+            "requested by",
+            "caller",
+            "from",
+            "sender",
+        ],
         "first_name": ["first name", "firstname", "given name"],
         "last_name": ["last name", "lastname", "surname", "family name"],
-        "email": ["email", "e mail", "email address", "e mail address", "contact email", "contact email address",
-                  "work email", "business email", "reply email"],
-        "phone": ["phone", "phone number", "telephone", "telephone number", "contact phone", "contact phone number",
-                  "callback", "callback number", "call back number", "best phone number", "mobile", "cell phone",
-                  "work phone", "office phone", "daytime phone"],
-        "company": ["practice", "practice name", "company", "company name", "clinic", "clinic name", "organization",
-                    "organisation", "account name", "client", "client name", "customer", "customer name", "office",
-                    "office name", "business name", "facility", "facility name"],
-        "company_number": ["practice id", "practice number", "practice no", "kareo practice id", "kareo id",
-                           "company id", "company number", "customer id", "account", "account id", "account number",
-                           "client id"],
+        "email": [
+            "email",
+            "e mail",
+            "email address",
+            "e mail address",
+            "contact email",
+            "contact email address",
+            "work email",
+            "business email",
+            "reply email",
+        ],
+        "phone": [
+            "phone",
+            "phone number",
+            "telephone",
+            "telephone number",
+            "contact phone",
+            "contact phone number",
+            "callback",
+            "callback number",
+            "call back number",
+            "best phone number",
+            "mobile",
+            "cell phone",
+            "work phone",
+            "office phone",
+            "daytime phone",
+        ],
+        "company": [
+            "practice",
+            "practice name",
+            "company",
+            "company name",
+            "clinic",
+            "clinic name",
+            "organization",
+            "organisation",
+            "account name",
+            "client",
+            "client name",
+            "customer",
+            "customer name",
+            "office",
+            "office name",
+            "business name",
+            "facility",
+            "facility name",
+        ],
+        "company_number": [
+            "practice id",
+            "practice number",
+            "practice no",
+            "kareo practice id",
+            "kareo id",
+            "company id",
+            "company number",
+            "customer id",
+            "account",
+            "account id",
+            "account number",
+            "client id",
+        ],
         "subject": ["subject", "title", "topic", "re", "summary"],
-        "description": ["message", "description", "question", "questions", "details", "issue", "problem", "comments",
-                        "comment", "notes", "body", "request", "inquiry", "billing issue", "billing question",
-                        "issue description", "description of issue", "description of the issue", "message body",
-                        "describe issue", "describe the issue", "describe problem", "additional information",
-                        "how can we help", "how can we help you", "what can we help you with"],
-        "category": ["category", "issue type", "type of issue", "type of request", "request type", "ticket type",
-                     "reason", "reason for request", "department"],
-        "telemedicine": ["telemedicine", "telehealth", "is this about telemedicine", "telemedicine issue",
-                         "telehealth issue"],
+        "description": [
+            "message",
+            "description",
+            "question",
+            "questions",
+            "details",
+            "issue",
+            "problem",
+            "comments",
+            "comment",
+            "notes",
+            "body",
+            "request",
+            "inquiry",
+            "billing issue",
+            "billing question",
+            "issue description",
+            "description of issue",
+            "description of the issue",
+            "message body",
+            "describe issue",
+            "describe the issue",
+            "describe problem",
+            "additional information",
+            "how can we help",
+            "how can we help you",
+            "what can we help you with",
+        ],
+        "category": [
+            "category",
+            "issue type",
+            "type of issue",
+            "type of request",
+            "request type",
+            "ticket type",
+            "reason",
+            "reason for request",
+            "department",
+        ],
+        "telemedicine": [
+            "telemedicine",
+            "telehealth",
+            "is this about telemedicine",
+            "telemedicine issue",
+            "telehealth issue",
+        ],
     }.items()
     for synonym in synonyms
-}  # fmt: skip
-# With "include field type" a form says what a field is whose label says nothing ("Q3", a bare field id).
+}
+# With "include field type" a form says what a field is whose label says nothing ("Q3", a bare field
+# id).
 TYPES = {"email": "email", "phone": "phone", "name": "name", "file": "file"}
-ENVELOPE = {"form", "submission", "secret"}  # Formstack's own, not the customer's: never part of the text
+ENVELOPE = {
+    "form",
+    "submission",
+    "secret",
+}  # Formstack's own, not the customer's: never part of the text
 HIDDEN = {*ENVELOPE, "ignore"}  # and what the house's own settings leave out
 NAMES = {"name", "first_name", "last_name"}
 NOTHING = Files()
@@ -99,15 +206,24 @@ def declared(raw: bytes, content_type: str) -> None:
         if not is_json(raw):
             json.pairs(raw)  # says what is wrong with it as JSON
     elif kind != _FORM_TYPE:
-        raise ParseError("neither JSON nor an urlencoded form: set the webhook's content type to one of them")
+        raise ParseError(
+            "neither JSON nor an urlencoded form: set the webhook's content type to one of them"
+        )
 
 
 def envelope(found: Named) -> Envelope:
-    """Return what the fields of a body say that are Formstack's own, each as text of at most 200 characters."""
+    """Return Formstack's own fields of a body, as text.
+
+    Each is at most 200 characters long.
+    """
     told: dict[str, list[str]] = {ours: [] for ours in ENVELOPE}
     for name, value in found:
         if (ours := meaning(name)) in ENVELOPE:
-            text = value if ours == "secret" and isinstance(value, str) else values.answer(name, value).text
+            text = (
+                value
+                if ours == "secret" and isinstance(value, str)
+                else values.answer(name, value).text
+            )
             told[ours].append(text[:_SHORT])
     form, submission = (next(filter(None, told[ours]), "") for ours in ("form", "submission"))
     return Envelope(form, submission, tuple(told["secret"]))
@@ -116,10 +232,11 @@ def envelope(found: Named) -> Envelope:
 def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     """Read one item from a JSON object or an urlencoded form, told apart by the first byte.
 
-    `external_id` is "FormID/UniqueID", or empty where either is missing or odd; the ticket's text has a line
-    "Label: value" for every answered field, the description first; the HandshakeKey is in none of it. What the house
-    says of the form in `options` counts more than what its labels seem to say.
-    Raises ParseError when it is neither, or larger than any form. Source: Formstack's webhook documentation.
+    `external_id` is "FormID/UniqueID", or empty where either is missing or odd; the ticket's text
+    has a line "Label: value" for every answered field, the description first; the HandshakeKey is
+    in none of it. What the house says of the form in `options` counts more than what its labels
+    seem to say. Raises ParseError when it is neither, or larger than any form. Source: Formstack's
+    webhook documentation.
     """
     found = named(raw)
     said = envelope(found)
@@ -129,9 +246,11 @@ def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     files, meant = _files(meant)
     item = InboundItem(
         format=Format.FORMSTACK,
-        external_id=f"{said.form}/{said.submission}"
-        if _ID.fullmatch(said.form) and _ID.fullmatch(said.submission)
-        else "",
+        external_id=(
+            f"{said.form}/{said.submission}"
+            if _ID.fullmatch(said.form) and _ID.fullmatch(said.submission)
+            else ""
+        ),
         submission_id=said.submission if _ID.fullmatch(said.submission) else "",
         sender=sender,
         company=normalize.one_line(_first(meant, "company")),
@@ -140,7 +259,11 @@ def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
         category=normalize.one_line(_first(meant, "category")),
         subject=normalize.one_line(_first(meant, "subject")),
         text="\n".join(f"{answer.label}: {answer.text}" for answer in _told(meant)),
-        details=tuple((answer.label, answer.text) for ours, answer in meant if ours in {"", "file"} and answer.text),
+        details=tuple(
+            (answer.label, answer.text)
+            for ours, answer in meant
+            if ours in {"", "file"} and answer.text
+        ),
         telemedicine=_is_telemedicine(meant),
         linked=files.links,
         attachments=files.attachments,
@@ -156,32 +279,47 @@ def _urlencoded(raw: bytes) -> Named:
         raise ParseError("neither JSON nor an urlencoded form: there is no field in it")
     text = raw.decode("utf-8-sig", errors="replace")
     try:
-        return list(parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=json.MAX_FIELDS))
+        return list(
+            parse_qsl(
+                text, keep_blank_values=True, errors="replace", max_num_fields=json.MAX_FIELDS
+            )
+        )
     except ValueError as error:
-        raise ParseError(f"more than {json.MAX_FIELDS} fields: no form of ours is that large") from error
+        raise ParseError(
+            f"more than {json.MAX_FIELDS} fields: no form of ours is that large"
+        ) from error
 
 
-# -- what a field means ---------------------------------------------------------------------------------------------
+# -- what a field means ----
 
 
 def _meant(found: Named, told: FormMap | None) -> Meant:
-    """Return what each field means to us: as the settings say, else by its label, else by its field type.
+    """Return what each field means to us.
 
-    Where a field that the settings name is answered, nothing else that looks like it counts as that.
+    As the settings say, else by its label, else by its field type.
+
+    Where a field that the settings name is answered, nothing else that looks like it counts as
+    that.
     """
     said = dict(told.fields) if told else {}
     named = [said.get(normalize.label(name, said), "") for name, _ in found]
     guessed = [meaning(name) for name, _ in found]
     ours = [g if g in ENVELOPE else n or g for n, g in zip(named, guessed, strict=True)]
-    answers = [values.answer(*one, means_name=o == "name") for one, o in zip(found, ours, strict=True)]
+    answers = [
+        values.answer(*one, means_name=o == "name") for one, o in zip(found, ours, strict=True)
+    ]
     settled = {n for n, answer in zip(named, answers, strict=True) if n and answer.text}
     settled |= NAMES if settled & NAMES else set()
     ours = [o if o == n or o not in settled else "" for n, o in zip(named, ours, strict=True)]
     known = {o for o, answer in zip(ours, answers, strict=True) if answer.text}
     open_kinds = {
-        kind: o for kind, o in TYPES.items() if o == "file" or not known & ({o, *NAMES} if o == "name" else {o})
+        kind: o
+        for kind, o in TYPES.items()
+        if o == "file" or not known & ({o, *NAMES} if o == "name" else {o})
     }
-    return [_labelled(o or open_kinds.get(a.kind, ""), a) for o, a in zip(ours, answers, strict=True)]
+    return [
+        _labelled(o or open_kinds.get(a.kind, ""), a) for o, a in zip(ours, answers, strict=True)
+    ]
 
 
 def _labelled(ours: str, answer: Answer) -> tuple[str, Answer]:
@@ -202,7 +340,7 @@ def _meaning(label: str) -> str:
     return LABELS.get(folded) or LABELS.get(_LEADING.sub("", folded), "")
 
 
-# -- what the item says of it ---------------------------------------------------------------------------------------
+# -- what the item says of it ----
 
 
 def _first(meant: Meant, wanted: str) -> str:
@@ -214,17 +352,27 @@ def _joined(meant: Meant, wanted: str) -> str:
 
 
 def _name(meant: Meant) -> str:
-    return _first(meant, "name") or f"{_first(meant, 'first_name')} {_first(meant, 'last_name')}".strip()
+    return (
+        _first(meant, "name")
+        or f"{_first(meant, 'first_name')} {_first(meant, 'last_name')}".strip()
+    )
 
 
 def _files(meant: Meant) -> tuple[Files, Meant]:
-    """The files of all answers; where an answer is the file itself, its name stands in the text instead."""
+    """The files of all answers.
+
+    Where an answer is the file itself, its name stands in the text instead.
+    """
     links: list[str] = []
     attachments: list[Attachment] = []
     shown: Meant = []
     for ours, answer in meant:
         asked, number = ours == "file", len(attachments) + 1
-        found = NOTHING if ours in HIDDEN else formstack_files.found(answer.text, asked=asked, number=number)
+        found = (
+            NOTHING
+            if ours in HIDDEN
+            else formstack_files.found(answer.text, asked=asked, number=number)
+        )
         links += found.links
         attachments += found.attachments
         names = ", ".join(one.name for one in found.attachments)
@@ -241,7 +389,9 @@ def _told(meant: Meant) -> list[Answer]:
 
 def _is_telemedicine(meant: Meant) -> bool:
     said = _first(meant, "telemedicine").casefold() not in _NO
-    return said or bool(normalize.TELEMEDICINE.search(f"{_joined(meant, 'category')} {_joined(meant, 'subject')}"))
+    return said or bool(
+        normalize.TELEMEDICINE.search(f"{_joined(meant, 'category')} {_joined(meant, 'subject')}")
+    )
 
 
 def _with_defaults(item: InboundItem, meant: Meant, told: FormMap | None) -> InboundItem:
@@ -251,8 +401,11 @@ def _with_defaults(item: InboundItem, meant: Meant, told: FormMap | None) -> Inb
         not _first(meant, "telemedicine") and said.pop("telemedicine", "").casefold() not in _NO
     )
     said.pop("telemedicine", None)
-    missing = {ours: normalize.one_line(value) for ours, value in said.items() if not getattr(item, ours)}
-    return replace(item, telemedicine=telemedicine, **missing)  # type: ignore[arg-type]  # all of them text
+    missing = {
+        ours: normalize.one_line(value) for ours, value in said.items() if not getattr(item, ours)
+    }
+    # all of them text
+    return replace(item, telemedicine=telemedicine, **missing)  # type: ignore[arg-type]
 
 
 def _envelope_caveats(item: InboundItem, form: str, *, known: bool) -> list[str]:
@@ -270,7 +423,11 @@ def _caveats(item: InboundItem, meant: Meant) -> list[str]:
     odd = {
         "no phone number given": not item.phone,
         "practice not given": not (item.company or item.company_number),
-        "several fields of the form have the same label: all their values are kept": len(set(labels)) < len(labels),
-        "fields come by number: what they are called can be said under [form.ID] in the settings": bare,
+        "several fields of the form have the same label: all their values are kept": (
+            len(set(labels)) < len(labels)
+        ),
+        "fields come by number: what they are called can be said under [form.ID] in the settings": (
+            bare
+        ),
     }
     return [caveat for caveat, is_so in odd.items() if is_so]

@@ -1,4 +1,7 @@
-"""A Formstack field's value, in any of the shapes its webhook settings give it, as text for people."""
+"""A Formstack field's value, in any of the shapes its webhook settings give it.
+
+As text for people.
+"""
 
 import re
 from dataclasses import dataclass
@@ -15,17 +18,24 @@ TYPE_KEYS = ("field_type", "type")
 
 _LINE = re.compile(r"([\w .-]{1,60}?) = ?(.*)", re.DOTALL)
 _TYPE_AT_END = re.compile(r"(?:\A(?=field_)|\s)(?:field_type|type) = ?(\w{1,40})\s*\Z")
-_PARTS = {"name": NAME_PARTS, "address": ADDRESS_PARTS, "product": PRODUCT_PARTS}  # field types made of sub-fields
+_PARTS = {
+    "name": NAME_PARTS,
+    "address": ADDRESS_PARTS,
+    "product": PRODUCT_PARTS,
+}  # field types made of sub-fields
 _ON_ONE_LINE = {
     kind: re.compile(rf"(?:\A|\s)({'|'.join(parts)}) = ?") for kind, parts in _PARTS.items()
-}  # fmt: skip
+}
 _ANY_KEY = {"matrix"}  # its rows are what the form's author called them
 _BOOLEANS = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One field of a form: its label and value as clean text, and the field type where the form tells it."""
+    """One field of a form.
+
+    Its label and value as clean text, and the field type where the form tells it.
+    """
 
     label: str
     text: str
@@ -33,20 +43,27 @@ class Answer:
 
 
 def answer(label: str, value: Json, *, means_name: bool = False) -> Answer:
-    """Write the field as people read it: "John Smith", "1234 Test Drive, Test, IN, 12345", "" for null.
+    """Write the field as people read it.
+
+    "John Smith", "1234 Test Drive, Test, IN, 12345", "" for null.
 
     `means_name` says that the field is somebody's name, where its value does not.
     """
     shaped = _split(value, "name" if means_name else "") if isinstance(value, str) else value
     kind, inner = _typed(shaped)
-    return Answer(label=normalize.one_line(label) or "(unnamed)", text=normalize.clean(_text(inner, kind)), kind=kind)
+    return Answer(
+        label=normalize.one_line(label) or "(unnamed)",
+        text=normalize.clean(_text(inner, kind)),
+        kind=kind,
+    )
 
 
 def _split(value: str, kind: str) -> Json:
     """Split an urlencoded value into its sub-fields, or return it where it is plain text.
 
-    Sub-fields are lines `key = value`; a field type comes last, on the same line or the next. All on one line they
-    are told apart only where the kind of the field is known: in a sentence they may be anything.
+    Sub-fields are lines `key = value`; a field type comes last, on the same line or the next. All
+    on one line they are told apart only where the kind of the field is known: in a sentence they
+    may be anything.
     """
     typed = _TYPE_AT_END.search(value[-100:])
     if not typed:
@@ -62,7 +79,9 @@ def _one_line(value: str, kind: str) -> Pairs:
     if kind not in _ON_ONE_LINE or len(value.splitlines()) != 1:
         return ()
     before, *found = _ON_ONE_LINE[kind].split(value)
-    return () if before.strip() else tuple(zip(found[::2], map(str.strip, found[1::2]), strict=True))
+    return (
+        () if before.strip() else tuple(zip(found[::2], map(str.strip, found[1::2]), strict=True))
+    )
 
 
 def _lines(value: str) -> Pairs:
@@ -73,7 +92,10 @@ def _lines(value: str) -> Pairs:
 
 
 def _typed_lines(value: str, *, any_key: bool) -> Pairs:
-    """Sub-fields before a field type: a line that opens with no key continues the value before it; else ()."""
+    """Sub-fields before a field type: a line that opens with no key continues the value before it.
+
+    Else ().
+    """
     found: list[tuple[str, list[str]]] = []
     for line in value.splitlines():
         match = _LINE.fullmatch(line)
@@ -91,7 +113,9 @@ def _typed(value: Json) -> tuple[str, Json]:
     if not isinstance(value, tuple):
         return "", value
     members = dict(value)
-    told = [key for key in TYPE_KEYS if key in members and (key == "field_type" or "value" in members)]
+    told = [
+        key for key in TYPE_KEYS if key in members and (key == "field_type" or "value" in members)
+    ]
     rest = tuple((key, inner) for key, inner in value if key not in told)
     kind = next((members[key] for key in told), "")
     inner = rest[0][1] if len(rest) == 1 and rest[0][0] == "value" else rest
@@ -113,7 +137,10 @@ def _text(value: Json, kind: str = "") -> str:
 
 
 def _compound(pairs: Pairs) -> str:
-    """Sub-fields as one text: a name in its natural order, an address by commas, anything else with its keys."""
+    """Sub-fields as one text.
+
+    A name in its natural order, an address by commas, anything else with its keys.
+    """
     parts = {key: _text(inner).strip() for key, inner in pairs}
     if len(parts) == len(pairs):
         for order, glue in ((NAME_PARTS, " "), (ADDRESS_PARTS, ", ")):

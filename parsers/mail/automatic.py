@@ -1,7 +1,7 @@
 """Mail nobody wrote: automatic answers, bounces, reports, lists.
 
-What the signs are, how much each proves and its source stand in `parsers.mail.evidence`; this module
-looks for them in a message and says what they make of it together.
+What the signs are, how much each proves and its source stand in `parsers.mail.evidence`; this
+module looks for them in a message and says what they make of it together.
 """
 
 import re
@@ -130,13 +130,18 @@ def _loose_report(root: Part, subject: str, names: set[str]) -> Sign | None:
     of their own, and they do so under their own name and a subject that begins with "Fwd:".
     """
     found = next((PARTS[p.mime] for p in (root, *root.children) if p.mime in PARTS), None)
-    if found is None or not (evidence.from_mail_system(names) or phrases.bounce_subject.match(subject)):
+    if found is None or not (
+        evidence.from_mail_system(names) or phrases.bounce_subject.match(subject)
+    ):
         return None
     return _sign(LOOSE[found])
 
 
 def null_return_path(fields: Fields) -> bool:
-    """Return whether the last mail server wrote that the envelope had no sender (RFC 5321 §4.4, §4.5.5)."""
+    """Return whether the last mail server recorded an empty envelope sender.
+
+    Source: RFC 5321 §4.4, §4.5.5.
+    """
     values = fields.every("return-path")
     return bool(values) and re.sub(rb"\s", b"", values[0]) == b"<>"
 

@@ -1,4 +1,7 @@
-"""Words by which automatic mail gives itself away in its subject, in the languages mail programs speak."""
+"""Words by which automatic mail gives itself away in its subject.
+
+In the languages mail programs speak.
+"""
 
 # ruff: noqa: RUF001 - words of many languages look like letters of others
 
@@ -17,7 +20,10 @@ AUTO_REPLY = (
     r"frånvaromeddelande|fraværs(?:besked|melding)",
     r"automaattinen (?:vastaus|poissaoloviesti)|poissaoloilmoitus",
     # Romance languages
-    r"(?:réponse|reponse) automatique|message d['’]absence|notification d['’]absence|absence du bureau",
+    (
+        r"(?:réponse|reponse) automatique|message d['’]absence|notification d['’]absence|absence du"
+        r" bureau"
+    ),
     r"respuesta autom[áa]tica|risposta automatica|resposta autom[áàa]tica|r[ăa]spuns automat",
     r"risposta non al computer",
     # Slavic and Baltic languages
@@ -26,11 +32,17 @@ AUTO_REPLY = (
     r"автоответ|автоматический ответ|автоматична відповідь|автовідповідь|автоматичен отговор",
     r"automātiskā atbilde|automatinis atsakymas|automaat(?:ne )?vastus",
     # Hungarian, Turkish, Greek, Hebrew, Arabic, Vietnamese, Indonesian, Thai
-    r"automatikus válasz|otomatik (?:yanıt|cevap)|αυτόματη απάντηση|מענה אוטומטי|תשובה אוטומטית|رد تلقائي",
+    (
+        r"automatikus válasz|otomatik (?:yanıt|cevap)|αυτόματη απάντηση|מענה אוטומטי|תשובה"
+        r" אוטומטית|رد تلقائي"
+    ),
     r"الرد التلقائي",
     r"trả lời tự động|balasan otomatis|ตอบกลับอัตโนมัติ",
     # Chinese, Japanese, Korean
-    r"自[动動](?:回复|回覆|答复|答覆|應答|応答|返信|配信)|不在通知|不在のお知らせ|자동 ?(?:회신|응답)",
+    (
+        r"自[动動](?:回复|回覆|答复|答覆|應答|応答|返信|配信)|不在通知|不在のお知らせ|자동"
+        r" ?(?:회신|응답)"
+    ),
 )
 
 # What mail programs put before the subject they answer. At the beginning of a subject, they count
@@ -47,7 +59,8 @@ ABSENCE_PREFIXES = (
 )
 
 # The same said by people too ("On leave: Dr. Lee, who signs?"): alone in a subject, or before the
-# subject of an answer, they say that somebody is away; before other words they say what it is about.
+# subject of an answer, they say that somebody is away; before other words they say what it is
+# about.
 ABSENCE = (
     r"away from (?:my |the )?(?:mail|e-?mail|office|desk)",
     r"on (?:vacation|annual leave|leave)",
@@ -63,36 +76,63 @@ BOUNCE = (
         r"(?:mail|message|e-?mail|delivery)?[ -]?(?:delivery|deliver) (?:status )?"
         r"(?:notification|report|failure|error|problem|has failed|failed)"
     ),
-    r"delivery (?:status|failure|failed|problems?|delayed|incomplete|has failed|final failure|unsuccessful|report)\b",
+    (
+        r"delivery (?:status|failure|failed|problems?|delayed|incomplete|has failed|final"
+        r" failure|unsuccessful|report)\b"
+    ),
     r"(?:permanent|temporary|transient)?(?: mail| message)?\s*(?:delivery )(?:failure|error|delay)",
     (
-        r"(?:mail|message|e-?mail) (?:could not be|not|was not|cannot be|can't be|undeliverable|delivery)\b"
+        r"(?:mail|message|e-?mail) (?:could not be|not|was not|cannot be|can't"
+        r" be|undeliverable|delivery)\b"
         r".{0,30}(?:deliver|fail|status)"
     ),
     (
-        r"(?:mail|message|e-?mail) (?:system error|delivery|failed|failure|undeliverable|returned|rejected|status"
+        r"(?:mail|message|e-?mail) (?:system"
+        r" error|delivery|failed|failure|undeliverable|returned|rejected|status"
         r"|could not be delivered)"
     ),
-    r"returned (?:mail|e-?mail|message|to sender)|failure notice|failed (?:mail|delivery|recipient)",
+    (
+        r"returned (?:mail|e-?mail|message|to sender)|failure notice|failed"
+        r" (?:mail|delivery|recipient)"
+    ),
     r"non[ -]?delivery|nondeliverable",
-    r"(?:warning|notice): (?:could not send|mail delivery|message|e-?mail|unable)|postmaster notify",
+    (
+        r"(?:warning|notice): (?:could not send|mail delivery|message|e-?mail|unable)|postmaster"
+        r" notify"
+    ),
     r"bounced? (?:mail|message|e-?mail)",
     (
         r"your (?:message|mail|e-?mail).{0,60}(?:could not be delivered|not delivered|undeliverable"
         r"|bounced|rejected|delayed)"
     ),
-    r"there was an error sending your mail|sorry, your message could not be delivered|unable to deliver|rejected mail",
-    r"postfix smtp server: errors|couldn't deliver|can't deliver|message status - undeliverable|\[postmaster\]",
+    (
+        r"there was an error sending your mail|sorry, your message could not be delivered|unable to"
+        r" deliver|rejected mail"
+    ),
+    (
+        r"postfix smtp server: errors|couldn't deliver|can't deliver|message status -"
+        r" undeliverable|\[postmaster\]"
+    ),
     # German, Dutch, the Nordic languages
     (
-        r"(?:unzustellbar|nicht zustellbar|zustellung (?:fehlgeschlagen|nicht möglich|der nachricht)"
+        r"(?:unzustellbar|nicht zustellbar|zustellung (?:fehlgeschlagen|nicht möglich|der"
+        r" nachricht)"
         r"|fehler bei der zustellung)"
     ),
-    r"mail(?:zustellung)? fehlgeschlagen|rückläufer|onbestelbaar|niet bezorgd|kan (?:inte|ikke) levereres?",
+    (
+        r"mail(?:zustellung)? fehlgeschlagen|rückläufer|onbestelbaar|niet bezorgd|kan (?:inte|ikke)"
+        r" levereres?"
+    ),
     r"olevererbart|uleverbar",
     # Romance languages
-    r"non remis|échec de (?:la )?(?:remise|livraison)|notification d['’]échec|message non distribué|non distribuable",
-    r"no se (?:puede|pudo) entregar|no entregado|error (?:de|en la) entrega|devuelto|correo devuelto",
+    (
+        r"non remis|échec de (?:la )?(?:remise|livraison)|notification d['’]échec|message non"
+        r" distribué|non distribuable"
+    ),
+    (
+        r"no se (?:puede|pudo) entregar|no entregado|error (?:de|en la) entrega|devuelto|correo"
+        r" devuelto"
+    ),
     r"notificación de (?:error|estado)",
     r"mancato recapito|non recapitabile|notifica di mancato",
     r"não (?:foi possível entregar|entregue|é possível entregar)|falha na entrega",
@@ -125,7 +165,10 @@ BOUNCE_TEXT_OF_PEOPLE = (
         r"(?:address|recipient|user|mailbox|account) .{0,40}"
         r"(?:not exist|rejected|disabled|unknown|not found)"
     ),
-    r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar|не доставлено|投递",
+    (
+        r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar|не"
+        r" доставлено|投递"
+    ),
 )
 
 
@@ -134,7 +177,9 @@ _OPENING = r"\s*[\[(*\"'«„“]*\s*"
 
 _CLOSED = r"[\])]?"
 _COLON = r"\s*[:：]\s*"
-_AGAIN = r"(?:re|aw|sv|rv|tr|ref|antw|vs|回复|答复|転送|返信)\s*[:：]"  # "Re:" of the subject it answers
+_AGAIN = (  # "Re:" of the subject it answers
+    r"(?:re|aw|sv|rv|tr|ref|antw|vs|回复|答复|転送|返信)\s*[:：]"
+)
 # Nothing of a subject's own: punctuation, dates, "until", the words for days and months.
 _NOTHING_ELSE = r"(?:[\s\d:：;,.!(){}\[\]\-–—|/*\"'»”]|bis\b|until\b|from\b|to\b|von\b|am\b|on\b)*$"
 _DAY = (

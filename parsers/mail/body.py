@@ -1,14 +1,15 @@
 """What a message says and what it carries: its parts sorted into text and files.
 
-No word of a message is lost here. Each text part is in `Body.text`, or is named among the attachments. Of the forms
-of one text in a multipart/alternative the plain one is shown, and what it may leave out is this, and only this:
+No word of a message is lost here. Each text part is in `Body.text`, or is named among the
+attachments. Of the forms of one text in a multipart/alternative the plain one is shown, and what it
+may leave out is this, and only this:
 
 * a form all of whose words, whatever their order, stand in the forms that are shown (`words.only_in`);
 * markup, links and pictures of the HTML form: the ticket shows that form too, on request;
 * sentences of a plain form that only tell the reader to look at the HTML form.
 
-Where the plain form lacks words of the HTML form, the lines they stand in are added below it, folded; where it lacks
-more than half of them, it is another text and both are shown.
+Where the plain form lacks words of the HTML form, the lines they stand in are added below it,
+folded; where it lacks more than half of them, it is another text and both are shown.
 """
 
 import re
@@ -24,12 +25,14 @@ from parsers.text import charsets, filenames, html_bounds, words
 from parsers.text import html as text_html
 
 MAX_TEXT = 1_000_000  # characters of text that are shown; a longer text is attached too, whole
-# Bytes of all text parts together that are read to be shown; what lies beyond is attached. It
-# holds the million characters in any language, and keeps a mail of 32 MiB of HTML under five seconds.
+# Bytes of all text parts together that are read to be shown; what lies beyond is attached. It holds
+# the million characters in any language, and keeps a mail of 32 MiB of HTML under five seconds.
 MAX_READ = 2_500_000
 # Every part that is a file has room, and every file that stood in a text.
 MAX_ATTACHMENTS = mime.MAX_PARTS + transfer_encoding.MAX_UU_FILES + 100
-MAX_PAGES = 20  # parts of HTML in one mail that are laid out; of more, the words between the tags are shown
+MAX_PAGES = (
+    20  # parts of HTML in one mail that are laid out; of more, the words between the tags are shown
+)
 WHOLE_NAME = "whole-text.txt"
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
@@ -45,17 +48,21 @@ TEXTS = {
     "text/richtext": "enriched",
     "text/x-markdown": "plain",
 }
-# Kinds of text that are files, whatever they are called; any other is shown (RFC 2046 §4.1.4: as text/plain).
+# Kinds of text that are files, whatever they are called; any other is shown (RFC 2046 §4.1.4: as
+# text/plain).
 FILES_OF_TEXT = frozenset(
     str.split(
-        "text/calendar text/x-calendar text/x-vcalendar text/csv text/tab-separated-values text/vcard text/x-vcard "
-        "text/directory text/css text/javascript text/xml text/rtf text/rfc822-headers text/x-amp-html "
-        "text/watch-html text/x-diff text/x-patch text/x-log text/x-python text/x-sh text/x-c",
+        "text/calendar text/x-calendar text/x-vcalendar text/csv text/tab-separated-values"
+        " text/vcard text/x-vcard text/directory text/css text/javascript text/xml text/rtf"
+        " text/rfc822-headers text/x-amp-html text/watch-html text/x-diff text/x-patch text/x-log"
+        " text/x-python text/x-sh text/x-c",
     ),
 )
 # The registered top-level types (RFC 6838 §4.2) but text.
 TYPES = frozenset(
-    str.split("application audio chemical example font haptics image message model multipart video"),
+    str.split(
+        "application audio chemical example font haptics image message model multipart video"
+    ),
 )
 OCTETS = "application/octet-stream"
 SAMPLE = 65_536  # bytes that tell whether a content is text
@@ -88,12 +95,19 @@ class Segment:
     """One stretch of a message's text in one or both of its forms."""
 
     def __init__(
-        self, plain: str | None = None, html: str | None = None, *, spare: bool = False, laid_out: bool = True
+        self,
+        plain: str | None = None,
+        html: str | None = None,
+        *,
+        spare: bool = False,
+        laid_out: bool = True,
     ) -> None:
         self.plain = plain
         self.html = html
         self.spare = spare  # out of winmail.dat: counts only where the mail itself says nothing
-        self.laid_out = laid_out  # whether the HTML is shown as it looks, or as the words between its tags
+        self.laid_out = (
+            laid_out  # whether the HTML is shown as it looks, or as the words between its tags
+        )
 
     @cached_property
     def html_text(self) -> str:
@@ -101,7 +115,9 @@ class Segment:
         if not self.html:
             return ""
         self.laid_out = self.laid_out and not text_html.is_beyond_bounds(self.html)
-        return text_html.from_html(self.html) if self.laid_out else text_html.between_tags(self.html)
+        return (
+            text_html.from_html(self.html) if self.laid_out else text_html.between_tags(self.html)
+        )
 
     @cached_property
     def is_stub(self) -> bool:
@@ -116,7 +132,10 @@ class Segment:
 
     @cached_property
     def best(self) -> str:
-        """Return what is shown of this stretch: one form of it, and another below where that is another text."""
+        """Return what is shown of this stretch.
+
+        One form of it, and another below where that is another text.
+        """
         plain = self.plain or ""
         if self.html is None:
             return plain
@@ -147,7 +166,9 @@ class Segment:
 
 def _without_stubs(plain: str) -> str:
     """Plain text without the sentences that only point to the HTML form."""
-    return "\n".join(sentence for sentence in _SENTENCE_END.split(plain) if not _STUB.search(sentence))
+    return "\n".join(
+        sentence for sentence in _SENTENCE_END.split(plain) if not _STUB.search(sentence)
+    )
 
 
 @dataclass
@@ -156,7 +177,9 @@ class Body:
 
     segments: list[Segment] = field(default_factory=list)
     before: list[str] = field(default_factory=list)  # texts that stood before the first part
-    behind: list[str] = field(default_factory=list)  # texts that stood outside of all parts elsewhere
+    behind: list[str] = field(
+        default_factory=list
+    )  # texts that stood outside of all parts elsewhere
     attachments: list[Attachment] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
     files_in_text: int = 0  # files that stood uuencoded in texts
@@ -191,7 +214,10 @@ class Body:
         """The HTML alternative of the whole, "" where there is none; not safe to show."""
         if all(segment.html is None for segment in self.segments):
             return ""
-        return "\n".join(s.html if s.html is not None else text_html.to_html(s.plain or "") for s in self.segments)
+        return "\n".join(
+            s.html if s.html is not None else text_html.to_html(s.plain or "")
+            for s in self.segments
+        )
 
 
 def joined(pieces: Iterable[str]) -> str:
@@ -223,7 +249,9 @@ def _add_strays(body: Body, tree: mime.Tree) -> None:
     before, behind = _texts(tree.before, body), _texts(tree.strays, body)
     if not _say_something(body.segments):
         if before or behind:
-            body.caveats.append("no part of the mail has text: what stands outside of them is shown")
+            body.caveats.append(
+                "no part of the mail has text: what stands outside of them is shown"
+            )
         body.before, body.behind = _not_said(before, body), _not_said(behind, body)
         return
     body.before = _not_said([text for text in before if not _is_preamble(text)], body)
@@ -233,7 +261,10 @@ def _add_strays(body: Body, tree: mime.Tree) -> None:
 
 
 def _caveats_of_html(segments: list[Segment]) -> list[str]:
-    """Return what to say of HTML that is not shown as it was meant; asks each segment for its text first."""
+    """Return what to say of HTML that is not shown as it was meant.
+
+    Asks each segment for its text first.
+    """
     caveats = []
     if not all(segment.laid_out for segment in segments):
         caveats.append("HTML too complex to lay out: its words are shown without it")
@@ -289,7 +320,9 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
     body.read_bytes += part.size
     content = part.content
     if part.size > room:
-        body.caveats.append("a text too long to show: its beginning is shown, all of it is attached")
+        body.caveats.append(
+            "a text too long to show: its beginning is shown, all of it is attached"
+        )
         _attach(part, body, content)
     return _text(part, body, kind, content[:room]) if room > 0 else []
 
@@ -308,7 +341,11 @@ def _spare_text(part: Part, body: Body) -> list[Segment]:
 
     Its type is none that is registered, or says only that it is some bytes.
     """
-    kind = _form_of_content(part) if part.mime.partition("/")[0] not in TYPES or part.mime == OCTETS else None
+    kind = (
+        _form_of_content(part)
+        if part.mime.partition("/")[0] not in TYPES or part.mime == OCTETS
+        else None
+    )
     room = MAX_READ - body.read_bytes
     if kind is None or part.mime in FILES_OF_TEXT or part.size > room:
         return []
@@ -333,18 +370,28 @@ def _has_valid_type(part: Part) -> bool:
 
 
 def _alternative(part: Part, body: Body) -> list[Segment]:
-    """The forms of one text (RFC 2046 §5.1.4) as one segment; what is no text among them is a file."""
+    """The forms of one text (RFC 2046 §5.1.4) as one segment.
+
+    What is no text among them is a file.
+    """
     segments = [segment for child in part.children for segment in _collect(child, body)]
     plain = [segment.plain for segment in segments if segment.plain is not None]
     html = [segment.html for segment in segments if segment.html is not None]
     if not segments:
         return []
     laid_out = all(segment.laid_out for segment in segments)
-    return [Segment(_forms(plain) if plain else None, "\n".join(html) if html else None, laid_out=laid_out)]
+    return [
+        Segment(
+            _forms(plain) if plain else None, "\n".join(html) if html else None, laid_out=laid_out
+        )
+    ]
 
 
 def _forms(plain: list[str]) -> str:
-    """Plain forms of one text as one: a form whose words others have is left out (text/enriched beside text/plain)."""
+    """Plain forms of one text as one.
+
+    A form whose words others have is left out (text/enriched beside text/plain).
+    """
     shown: list[str] = []
     for form in plain:
         if not shown or words.only_in(form, "\n".join(shown)):
@@ -368,7 +415,9 @@ def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
     if kind == "enriched":
         decoded = _ENRICHED.sub("", decoded).replace("<<", "<")
     if part.parameters.get("format", "").lower() == "flowed":
-        decoded = text_html.unflow(decoded, delete_space=part.parameters.get("delsp", "").lower() == "yes")
+        decoded = text_html.unflow(
+            decoded, delete_space=part.parameters.get("delsp", "").lower() == "yes"
+        )
     if decoded.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
         body.caveats.append("encrypted: cannot be read here")
     return [Segment(plain=decoded)]
@@ -418,7 +467,9 @@ def _opened_tnef(content: bytes, body: Body) -> list[Segment]:
     return [Segment(opened.plain or None, opened.html or None, spare=True)]
 
 
-def _add(body: Body, content: bytes, name: str, kind: str, *, inline: bool = False, content_id: str = "") -> None:
+def _add(
+    body: Body, content: bytes, name: str, kind: str, *, inline: bool = False, content_id: str = ""
+) -> None:
     if len(body.attachments) >= MAX_ATTACHMENTS:
         body.caveats.append(f"more than {MAX_ATTACHMENTS} attachments: the rest is in the original")
         return

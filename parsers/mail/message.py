@@ -17,7 +17,9 @@ from parsers.text import charsets
 MAX_SUBJECT = 2000
 MAX_DATE = 200  # characters
 MAX_REFERENCES = 100
-SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})  # S/MIME, encrypted or signed opaquely
+SEALED = frozenset(
+    {"application/pkcs7-mime", "application/x-pkcs7-mime"}
+)  # S/MIME, encrypted or signed opaquely
 MAX_RESULTS = 10  # Authentication-Results that are kept
 MAX_RESULT = 4000  # characters of one
 
@@ -25,7 +27,8 @@ MAX_RESULT = 4000  # characters of one
 def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """Read one mail: exactly one item. Raises ParseError when there are no bytes, and nothing else.
 
-    What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is not a mail's.
+    What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is
+    not a mail's.
     """
     if not raw or raw.isspace():
         raise ParseError("the message is empty")
@@ -53,7 +56,9 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         reply_text=_newest(content, _thread(fields, subject, is_bounce=verdict.is_bounce)),
         plain=content.plain,
         html=content.html,
-        sent_at=tree.sent_at.replace(tzinfo=UTC) if tree.sent_at is not None else _lenient_date(fields),
+        sent_at=tree.sent_at.replace(tzinfo=UTC)
+        if tree.sent_at is not None
+        else _lenient_date(fields),
         message_id=ids[0] if ids else "",
         in_reply_to=next(iter(headers.message_ids(fields.first("in-reply-to"))), ""),
         references=headers.message_ids(fields.first("references"))[-MAX_REFERENCES:],
@@ -78,15 +83,25 @@ def _with_caveats(item: InboundItem, found: tuple[str, ...]) -> InboundItem:
             ("no sender address", not item.contact.email),
             ("no subject", not item.subject),
             ("no text", not item.text.strip()),
-            ("in one sealed block: cannot be read here", any(a.mime in SEALED for a in item.attachments)),
+            (
+                "in one sealed block: cannot be read here",
+                any(a.mime in SEALED for a in item.attachments),
+            ),
         )
         if absent
     ]
-    return replace(item, caveats=tuple(dict.fromkeys((*missing, *found)))) if missing or found else item
+    return (
+        replace(item, caveats=tuple(dict.fromkeys((*missing, *found))))
+        if missing or found
+        else item
+    )
 
 
 def _hint(part: mime.Part) -> str:
-    """Charset of the first part that names one: headers with bytes above ASCII are mostly in the same."""
+    """Charset of the first part that names one.
+
+    Headers with bytes above ASCII are mostly in the same.
+    """
     label = mime.charset(part)
     return label or next(filter(None, map(_hint, part.children)), "")
 
@@ -94,7 +109,10 @@ def _hint(part: mime.Part) -> str:
 def _sender(fields: Fields, hint: str) -> Address:
     """Return who wrote: the first From with an address, else the Sender, else a name alone."""
     candidates = [
-        a for name in ("from", "sender") for value in fields.every(name) for a in addresses.parse(value, hint)
+        a
+        for name in ("from", "sender")
+        for value in fields.every(name)
+        for a in addresses.parse(value, hint)
     ]
     return next((a for a in candidates if a.email), candidates[0] if candidates else Address())
 
@@ -105,13 +123,22 @@ def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
 
 
 def _authentication(fields: Fields) -> tuple[str, ...]:
-    """Every Authentication-Results, topmost first, on one line each (RFC 8601 §2.2); whom to believe is not ours."""
-    values = [headers.one_line(charsets.decode(value[:MAX_RESULT])) for value in fields.every("authentication-results")]
+    """Every Authentication-Results, topmost first, on one line each (RFC 8601 §2.2).
+
+    Whom to believe is not ours.
+    """
+    values = [
+        headers.one_line(charsets.decode(value[:MAX_RESULT]))
+        for value in fields.every("authentication-results")
+    ]
     return tuple(filter(None, values))[:MAX_RESULTS]
 
 
 def _lenient_date(fields: Fields) -> datetime | None:
-    """Dates mail-parser refuses but whose instant is certain; one without a zone stays None, never guessed."""
+    """Dates mail-parser refuses but whose instant is certain.
+
+    One without a zone stays None, never guessed.
+    """
     try:
         found = parsedate_to_datetime(fields.text("date")[:MAX_DATE])
         return found.astimezone(UTC) if found.tzinfo is not None else None
@@ -122,11 +149,16 @@ def _lenient_date(fields: Fields) -> datetime | None:
 def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> extract.Thread:
     """Return whether a message passes another one on, answers one, or stands for itself.
 
-    Only a subject that is no answer's tells a new message: without one, nobody knows. A bounce returns what was sent.
+    Only a subject that is no answer's tells a new message: without one, nobody knows. A bounce
+    returns what was sent.
     """
     if quote_markers.forward_subject.match(subject) and not is_bounce:
         return extract.Thread.FORWARD
-    answers = fields.first("in-reply-to") or fields.first("references") or quote_markers.reply_subject.match(subject)
+    answers = (
+        fields.first("in-reply-to")
+        or fields.first("references")
+        or quote_markers.reply_subject.match(subject)
+    )
     return extract.Thread.REPLY if answers or is_bounce or not subject else extract.Thread.NEW
 
 
@@ -137,7 +169,10 @@ def _newest(content: body.Body, thread: extract.Thread) -> str:
 
 
 def _newest_of_parts(content: body.Body, thread: extract.Thread) -> str:
-    """Newest text: HTML marks quotes best, so it decides where the plain form is missing or shows no quote."""
+    """Newest text: HTML marks quotes best.
+
+    So it decides where the plain form is missing or shows no quote.
+    """
     html = content.html
     if html and not content.has_plain:
         return extract.newest_html(html, thread)

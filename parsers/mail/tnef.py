@@ -1,6 +1,9 @@
-"""winmail.dat opened: the text and files Outlook wraps for readers that are not Outlook (MS-OXTNEF).
+"""winmail.dat opened.
 
-Our own reader: the library there is believes every count a file gives, and goes on counting for hours.
+The text and files Outlook wraps for readers that are not Outlook (MS-OXTNEF).
+
+Our own reader: the library there is believes every count a file gives, and goes on counting for
+hours.
 """
 
 import struct
@@ -13,7 +16,8 @@ MAX_BYTES = 40_000_000
 MAX_OBJECTS = 100_000
 MAX_FILES = 1000
 SIGNATURE = b"\x78\x9f\x3e\x22"
-EMBEDDED = b"\x07\x03\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"  # IID_IMessage, before a message
+# IID_IMessage, before a message
+EMBEDDED = b"\x07\x03\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"
 
 # Attributes (MS-OXTNEF §2.1.3.2) that are read; all others are passed over.
 CODEPAGE, BODY, PROPERTIES = 0x9007, 0x800C, 0x9003
@@ -23,7 +27,19 @@ TEXT, HTML, PAGE, DATA = 0x1000, 0x1013, 0x3FDE, 0x3701
 SHORT_NAME, LONG_NAME, DISPLAY_NAME = 0x3704, 0x3707, 0x3001
 
 # Property types (MS-OXTNEF §2.1.3.4) -> bytes of one value; those of variable length are not here.
-SIZES = {0x02: 2, 0x03: 4, 0x04: 4, 0x05: 8, 0x06: 8, 0x07: 8, 0x0A: 4, 0x0B: 2, 0x14: 8, 0x40: 8, 0x48: 16}
+SIZES = {
+    0x02: 2,
+    0x03: 4,
+    0x04: 4,
+    0x05: 8,
+    0x06: 8,
+    0x07: 8,
+    0x0A: 4,
+    0x0B: 2,
+    0x14: 8,
+    0x40: 8,
+    0x48: 16,
+}
 VARIABLE = frozenset({0x0D, 0x1E, 0x1F, 0x0102})
 UNICODE, MULTIPLE, NAMED = 0x1F, 0x1000, 0x8000
 
@@ -52,7 +68,12 @@ class _File:
     @property
     def name(self) -> str:
         """The longest form of its name there is."""
-        names = (self.texts.get(LONG_NAME), self.title, self.texts.get(SHORT_NAME), self.texts.get(DISPLAY_NAME))
+        names = (
+            self.texts.get(LONG_NAME),
+            self.title,
+            self.texts.get(SHORT_NAME),
+            self.texts.get(DISPLAY_NAME),
+        )
         return next(filter(None, names), "")
 
 
@@ -76,7 +97,9 @@ def read(content: bytes) -> Opened | None:
             files.append(_File())
         elif files:
             _fill(files[-1], name, data, codepage)
-    return Opened(plain, html, [(file.name, file.content) for file in files if file.content or file.name])
+    return Opened(
+        plain, html, [(file.name, file.content) for file in files if file.content or file.name]
+    )
 
 
 def _codepage(number: memoryview) -> str:
@@ -131,7 +154,10 @@ def _after_name(data: memoryview, position: int, tag: int) -> int:
 
 
 def _first_value(data: memoryview, position: int, kind: int) -> tuple[memoryview, int]:
-    """First value of a property and the position behind its last; raises struct.error or KeyError on nonsense."""
+    """First value of a property and the position behind its last.
+
+    Raises struct.error or KeyError on nonsense.
+    """
     multiple, kind = bool(kind & MULTIPLE), kind & ~MULTIPLE
     count = 1
     if multiple or kind in VARIABLE:
@@ -142,7 +168,9 @@ def _first_value(data: memoryview, position: int, kind: int) -> tuple[memoryview
         return data[position : position + size], position + _padded(size * count)
     first: memoryview | None = None
     for _ in range(count):
-        [length] = _NUMBER.unpack_from(data, position)  # past the end it raises, whatever the count says
+        [length] = _NUMBER.unpack_from(
+            data, position
+        )  # past the end it raises, whatever the count says
         position += _NUMBER.size
         first = data[position : position + length] if first is None else first
         position += _padded(length)

@@ -1,4 +1,7 @@
-"""Which column of a table holds what, told by its headings alone: never by what the rows look like."""
+"""Which column of a table holds what, told by its headings alone.
+
+Never by what the rows look like.
+"""
 
 import hashlib
 import re
@@ -11,68 +14,249 @@ from parsers.text import normalize
 
 # Our field -> headings it goes by, as `fields.label` folds them, the most telling first.
 FIELDS: dict[str, list[str]] = {
-    "body": ["message", "message body", "message text", "message content", "body", "text", "message details", "content",
-             "details", "description", "comments", "comment", "notes", "note", "question"],
-    "company": ["practice name", "practice", "company name", "company", "client name", "client", "customer name",
-                "customer", "clinic name", "clinic", "account name", "organization", "facility", "facility name"],
-    "company_number": ["practice id", "practice number", "practice no", "kareo practice id", "kareo id", "company id",
-                       "client id", "customer id", "customer number", "account id", "account number", "account no",
-                       "account"],
-    "sender": ["from", "sender", "sender name", "from name", "sent by", "submitted by", "created by", "author",
-               "contact", "contact name", "contact person", "user", "user name", "name", "full name"],
-    "email": ["from email", "sender email", "from e mail", "contact email", "email address", "email", "e mail",
-              "e mail address", "user email", "reply to"],
-    "external_id": ["message id", "msg id", "message number", "message no", "msg no", "id", "message guid"],
+    "body": [
+        "message",
+        "message body",
+        "message text",
+        "message content",
+        "body",
+        "text",
+        "message details",
+        "content",
+        "details",
+        "description",
+        "comments",
+        "comment",
+        "notes",
+        "note",
+        "question",
+    ],
+    "company": [
+        "practice name",
+        "practice",
+        "company name",
+        "company",
+        "client name",
+        "client",
+        "customer name",
+        "customer",
+        "clinic name",
+        "clinic",
+        "account name",
+        "organization",
+        "facility",
+        "facility name",
+    ],
+    "company_number": [
+        "practice id",
+        "practice number",
+        "practice no",
+        "kareo practice id",
+        "kareo id",
+        "company id",
+        "client id",
+        "customer id",
+        "customer number",
+        "account id",
+        "account number",
+        "account no",
+        "account",
+    ],
+    "sender": [
+        "from",
+        "sender",
+        "sender name",
+        "from name",
+        "sent by",
+        "submitted by",
+        "created by",
+        "author",
+        "contact",
+        "contact name",
+        "contact person",
+        "user",
+        "user name",
+        "name",
+        "full name",
+    ],
+    "email": [
+        "from email",
+        "sender email",
+        "from e mail",
+        "contact email",
+        "email address",
+        "email",
+        "e mail",
+        "e mail address",
+        "user email",
+        "reply to",
+    ],
+    "external_id": [
+        "message id",
+        "msg id",
+        "message number",
+        "message no",
+        "msg no",
+        "id",
+        "message guid",
+    ],
     "thread_id": ["thread id", "conversation id", "thread", "conversation"],
-    "sent_at": ["date received", "received date", "date time received", "received", "received at", "received on",
-                "date sent", "sent date", "sent", "sent on", "sent at", "message date", "date", "date time",
-                "created date", "date created", "created", "created on", "created at", "timestamp"],
+    "sent_at": [
+        "date received",
+        "received date",
+        "date time received",
+        "received",
+        "received at",
+        "received on",
+        "date sent",
+        "sent date",
+        "sent",
+        "sent on",
+        "sent at",
+        "message date",
+        "date",
+        "date time",
+        "created date",
+        "date created",
+        "created",
+        "created on",
+        "created at",
+        "timestamp",
+    ],
     "clock": ["time received", "received time", "time sent", "sent time", "message time", "time"],
     "to": ["to", "recipient", "recipients", "sent to"],
     "subject": ["subject", "message subject", "title", "re", "issue", "topic"],
-    "phone": ["phone", "phone number", "contact phone", "callback", "callback number", "call back number", "telephone",
-              "telephone number", "mobile", "cell phone"],
+    "phone": [
+        "phone",
+        "phone number",
+        "contact phone",
+        "callback",
+        "callback number",
+        "call back number",
+        "telephone",
+        "telephone number",
+        "mobile",
+        "cell phone",
+    ],
     "category": ["category", "issue type", "message type", "request type", "type"],
     "link": ["link", "url", "message link", "message url"],
-    "provider": ["provider", "provider name", "rendering provider", "rendering provider name", "doctor", "physician"],
-    "attachments": ["attachments", "attachment", "files", "file", "attached files", "documents", "attachment links"],
+    "provider": [
+        "provider",
+        "provider name",
+        "rendering provider",
+        "rendering provider name",
+        "doctor",
+        "physician",
+    ],
+    "attachments": [
+        "attachments",
+        "attachment",
+        "files",
+        "file",
+        "attached files",
+        "documents",
+        "attachment links",
+    ],
     "status": ["status", "message status", "read unread", "read", "state"],
     "flagged": ["flagged", "flag", "is flagged", "starred", "important"],
     "patient": ["patient name", "patient", "patient full name"],
-    "patient_id": ["patient id", "mrn", "medical record number", "patient number", "patient no", "chart number",
-                   "chart no", "chart", "chart id", "patient mrn"],
-    "birth_date": ["dob", "date of birth", "birth date", "birthdate", "patient dob", "patient date of birth"],
-    "patient_data": ["patient reference", "ssn", "social security number", "encounter id", "encounter",
-                     "date of service", "dos", "diagnosis", "insurance id", "member id", "subscriber id",
-                     "policy number"],
-}  # fmt: skip
-_RANKS = {synonym: (name, rank) for name, listed in FIELDS.items() for rank, synonym in enumerate(listed)}
-PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")  # shown among a ticket's details, nowhere else
-# What a ticket shows among its details: an item has no place of their own for it, or a ticket none for the item's.
+    "patient_id": [
+        "patient id",
+        "mrn",
+        "medical record number",
+        "patient number",
+        "patient no",
+        "chart number",
+        "chart no",
+        "chart",
+        "chart id",
+        "patient mrn",
+    ],
+    "birth_date": [
+        "dob",
+        "date of birth",
+        "birth date",
+        "birthdate",
+        "patient dob",
+        "patient date of birth",
+    ],
+    "patient_data": [
+        "patient reference",
+        "ssn",
+        "social security number",
+        "encounter id",
+        "encounter",
+        "date of service",
+        "dos",
+        "diagnosis",
+        "insurance id",
+        "member id",
+        "subscriber id",
+        "policy number",
+    ],
+}
+_RANKS = {
+    synonym: (name, rank) for name, listed in FIELDS.items() for rank, synonym in enumerate(listed)
+}
+PATIENT_FIELDS = (
+    "patient",
+    "patient_id",
+    "birth_date",
+    "patient_data",
+)  # shown among a ticket's details, nowhere else
+# What a ticket shows among its details: an item has no place of their own for it, or a ticket none
+# for the item's.
 KEPT_FIELDS = (
-    "to", "phone", "category", "provider", "attachments", "status", "flagged", *PATIENT_FIELDS,
-)  # fmt: skip
+    "to",
+    "phone",
+    "category",
+    "provider",
+    "attachments",
+    "status",
+    "flagged",
+    *PATIENT_FIELDS,
+)
 SENDER_FIELDS = ("company", "company_number", "sender", "email")
 # What staff call our fields.
 WORDS = {
-    "body": "message text", "company": "practice", "company_number": "practice number", "email": "e-mail address",
-    "external_id": "message id", "thread_id": "thread id", "sent_at": "date", "clock": "time", "to": "recipient",
-    "patient": "patient name", "patient_id": "patient number", "birth_date": "date of birth",
+    "body": "message text",
+    "company": "practice",
+    "company_number": "practice number",
+    "email": "e-mail address",
+    "external_id": "message id",
+    "thread_id": "thread id",
+    "sent_at": "date",
+    "clock": "time",
+    "to": "recipient",
+    "patient": "patient name",
+    "patient_id": "patient number",
+    "birth_date": "date of birth",
     "patient_data": "other patient data",
-}  # fmt: skip
+}
 # Headings of the text itself; comments and notes may stand beside it in the same table.
 _MESSAGE_WORDS = frozenset(FIELDS["body"]) - {
-    "details", "description", "comments", "comment", "notes", "note", "question",
-}  # fmt: skip
+    "details",
+    "description",
+    "comments",
+    "comment",
+    "notes",
+    "note",
+    "question",
+}
 LONGEST = 60  # characters of a heading
 SEARCHED = 30  # rows: titles and filters above a table are fewer
 _DIGIT = re.compile(r"\d")
-_NO_LABEL = re.compile(r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s")  # figures, addresses, sentences: no heading of ours has any
+_NO_LABEL = re.compile(
+    r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s"
+)  # figures, addresses, sentences: no heading of ours has any
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The heading found: the columns of each field, best first; labels as written and as folded, by column."""
+    """The heading found: the columns of each field, best first.
+
+    Labels as written and as folded, by column.
+    """
 
     columns: dict[str, list[int]]
     labels: dict[int, str]
@@ -111,13 +295,18 @@ class Heading:
     def missing(self) -> list[str]:
         """Return what has to be there and is not, in words for staff."""
         given = {name for name, _ in self.profile.defaults} if self.profile and self.own else set()
-        who = [] if (self.columns.keys() | given) & set(SENDER_FIELDS) else ["the practice or the sender"]
+        who = (
+            []
+            if (self.columns.keys() | given) & set(SENDER_FIELDS)
+            else ["the practice or the sender"]
+        )
         return [*([] if "body" in self.columns else ["the message text"]), *who]
 
     def repeats(self, row: dict[int, str]) -> bool:
         """Tell a heading row repeated among the messages, as on every page of a printed report.
 
-        A single cell repeats only a heading of a single cell: "Message" may be all that somebody wrote.
+        A single cell repeats only a heading of a single cell: "Message" may be all that somebody
+        wrote.
         """
         if not row or len(row) < min(2, len(self.labels)) or max(map(len, row.values())) > LONGEST:
             return False
@@ -126,25 +315,32 @@ class Heading:
         return self.of_two and any(self._is_same(own, row) for own in self.own_rows)
 
     def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
-        return own.keys() == row.keys() and all(self.known.key(own[c]) == self.known.key(row[c]) for c in row)
+        return own.keys() == row.keys() and all(
+            self.known.key(own[c]) == self.known.key(row[c]) for c in row
+        )
 
     def joined_with(self, other: "Heading") -> "Heading":
         """Return this heading of one row with that of a table beside it."""
         names = self.columns.keys() | other.columns.keys()
         return replace(
             self,
-            columns={name: [*self.columns.get(name, []), *other.columns.get(name, [])] for name in names},
+            columns={
+                name: [*self.columns.get(name, []), *other.columns.get(name, [])] for name in names
+            },
             labels=dict(sorted({**self.labels, **other.labels}.items())),
             keys={**self.keys, **other.keys},
             own_rows=({**self.own_rows[0], **other.own_rows[0]},),
         )
 
     def blocks(self) -> list["Heading"]:
-        """Divide the headings of tables side by side, each with a message text and a sender of its own.
+        """Divide the headings of tables side by side.
 
-        Blank columns part them, and so does a heading that names practice or sender and message text once more.
-        Where only one block is a table of messages, the others keep their labels, but no column of theirs stands in
-        for one of the messages': the practice in a summary beside is another's.
+        Each has a message text and a sender of its own.
+
+        Blank columns part them, and so does a heading that names practice or sender and message
+        text once more. Where only one block is a table of messages, the others keep their labels,
+        but no column of theirs stands in for one of the messages': the practice in a summary beside
+        is another's.
         """
         runs = [part for run in _runs(self.labels) for part in self._divide(*run)]
         whole = [block for block in runs if block.is_whole]
@@ -167,7 +363,10 @@ class Heading:
         return "body" in self.columns and not self.columns.keys().isdisjoint(SENDER_FIELDS)
 
     def _divide(self, first: int, last: int) -> list["Heading"]:
-        """Divide the headings of these columns where a second table begins without a blank column before it."""
+        """Divide the headings of these columns into those of two tables.
+
+        A second one may begin without a blank column before it.
+        """
         block = self._within(first, last)
         start = self._second_start(block)
         if start is None:
@@ -175,10 +374,13 @@ class Heading:
         return [*self._divide(first, start - 1), *self._divide(start, last)]
 
     def _second_start(self, block: "Heading") -> int | None:
-        """Return the column in which the second of two tables begins, None where the block is one table.
+        """Return the column in which the second of two tables begins.
 
-        A table usually begins with the same column as the one on its left. Where none does, a second column of text
-        is more likely the last of the left table than the first of the right one.
+        None where the block is one table.
+
+        A table usually begins with the same column as the one on its left. Where none does, a
+        second column of text is more likely the last of the left table than the first of the right
+        one.
         """
         filled = sorted(column for column, text in block.labels.items() if text)
         if len(filled) < 4:  # noqa: PLR2004 - two tables of two columns each
@@ -201,7 +403,10 @@ class Heading:
         return min(starts)[-1] if starts else None
 
     def _within(self, first: int, last: int | None) -> "Heading":
-        rows = [{c: t for c, t in row.items() if c >= first and (last is None or c <= last)} for row in self.own_rows]
+        rows = [
+            {c: t for c, t in row.items() if c >= first and (last is None or c <= last)}
+            for row in self.own_rows
+        ]
         upper, lower = rows[0], rows[1] if self.of_two else {}
         block = _heading(upper, lower, self.rows, self.known)
         return replace(block, fingerprint=self.fingerprint)
@@ -231,7 +436,10 @@ class _Known:
         return split if split in self._own else normalize.label(text, _RANKS)
 
     def meaning(self, key: str) -> tuple[str, int] | None:
-        """The field of a folded heading, and how telling it is, the lower the better; None where it is none of ours."""
+        """The field of a folded heading, and how telling it is, the lower the better.
+
+        None where it is none of ours.
+        """
         if key in self._own:
             return (self._own[key], self._ranks[key]) if self._own[key] else None
         return _RANKS.get(key)
@@ -254,10 +462,13 @@ def is_label(text: str) -> bool:
 
 
 def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> Heading | None:
-    """Find the heading among a sheet's first rows (texts by column); None where no row has a heading of ours.
+    """Find the heading among a sheet's first rows (texts by column).
 
-    What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the upper one merged. A
-    profile for exactly these headings goes before one that names some of them, and that before what we know ourselves.
+    None where no row has a heading of ours.
+
+    What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the
+    upper one merged. A profile for exactly these headings goes before one that names some of them,
+    and that before what we know ourselves.
     """
     best = _exact(rows, profiles) or _best(rows, profiles)
     if best is None or best.missing:
@@ -283,16 +494,24 @@ def _exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Headi
 def _best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
     """Return the row, or two rows, in which most headings are known."""
     known = _all_known(profiles)
-    candidates = [heading for one in known for heading in _readings(rows, one) if heading.columns and _serves(heading)]
+    candidates = [
+        heading
+        for one in known
+        for heading in _readings(rows, one)
+        if heading.columns and _serves(heading)
+    ]
     return min(candidates, key=_merit, default=None)
 
 
 class Finder:
-    """Recognises the heading of a further table anywhere in a sheet, at little cost for all other rows.
+    """Recogniser of a further table's heading anywhere in a sheet.
 
-    `find` looks for the first heading leniently, among a few rows. Here every row of a file is a candidate, and a
-    request must not be taken for a heading: at least half of its cells have to be headings that are known, and the
-    others have to look like some. Ask `is_sure` whether it may still be a request.
+    It costs little for all other rows.
+
+    `find` looks for the first heading leniently, among a few rows. Here every row of a file is a
+    candidate, and a request must not be taken for a heading: at least half of its cells have to be
+    headings that are known, and the others have to look like some. Ask `is_sure` whether it may
+    still be a request.
     """
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
@@ -300,13 +519,17 @@ class Finder:
         self._exact = {one.fingerprint: one for one in reversed(profiles) if one.fingerprint}
         self._exact_words = {word for one in self._exact.values() for word, _ in one.columns}
         self._words = _RANKS.keys() | {word for one in profiles for word, _ in one.columns}
-        self._numbered = any(_DIGIT.search(word) for word in self._words)  # no heading of ours holds a digit
+        self._numbered = any(
+            _DIGIT.search(word) for word in self._words
+        )  # no heading of ours holds a digit
 
     def may_begin(self, row: dict[int, str]) -> bool:
         """Tell quickly whether a row may be the beginning of a heading."""
         unknown, exact = len(row) // 2, False
         for text in row.values():
-            if len(text) > LONGEST or (_NO_LABEL.search(text) and not (self._exact or self._numbered)):
+            if len(text) > LONGEST or (
+                _NO_LABEL.search(text) and not (self._exact or self._numbered)
+            ):
                 return False
             word = normalize.label(text, self._words)
             exact = exact or word in self._exact_words
@@ -317,7 +540,9 @@ class Finder:
         return (unknown >= 0 and len(row) > 1) or exact
 
     def at(self, row: dict[int, str], following: dict[int, str], place: int) -> Heading | None:
-        """Return the heading that begins in this row, None where none does; `place` rows stand above it.
+        """Return the heading that begins in this row, None where none does.
+
+        `place` rows stand above it.
 
         It may lack required fields: then it is the heading of a table that holds no messages.
         """
@@ -344,15 +569,20 @@ def _is_certain(heading: Heading) -> bool:
     count, of = heading.recognised, len(heading.keys)
     if count == of:
         return of > 1 and (not heading.missing or of > 2)  # noqa: PLR2004 - two words may be anything
-    others = (text for column, text in heading.labels.items() if text and not heading.recognises(column))
+    others = (
+        text for column, text in heading.labels.items() if text and not heading.recognises(column)
+    )
     return not heading.missing and 2 * count >= of and not any(map(_NO_LABEL.search, others))
 
 
 def _is_second_table(left: Heading, right: Heading) -> bool:
-    """Tell whether the columns on the right are a table of their own, and no further columns of the left one.
+    """Tell whether the columns on the right are a table of their own.
 
-    The very same headings for who asks and for the text are sure. In other words, "Created by" and "Notes" behind
-    "From" and "Message" are columns of one table: there all that says who asks has to stand on the right as well.
+    And no further columns of the left one.
+
+    The very same headings for who asks and for the text are sure. In other words, "Created by" and
+    "Notes" behind "From" and "Message" are columns of one table: there all that says who asks has
+    to stand on the right as well.
     """
     if not (left.is_whole and right.is_whole):
         return False
@@ -384,7 +614,10 @@ def _keys_of(heading: Heading, name: str) -> set[str]:
 
 
 def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
-    """Yield first and last column of each run of columns with a heading, blank columns between them."""
+    """Yield first and last column of each run of columns with a heading.
+
+    Blank columns between them belong to the run.
+    """
     filled = sorted(column for column, text in labels.items() if text)
     first = last = filled[0] if filled else 0
     for column in filled[1:]:
@@ -397,13 +630,18 @@ def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
 
 
 def fingerprints(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
-    """What a sheet's first rows are told by, each taken as a heading: which row that is, and whether with the next."""
+    """What a sheet's first rows are told by, each taken as a heading.
+
+    Which row that is, and whether with the next.
+    """
     alone = {_fingerprint(row): (at, False) for at, row in enumerate(rows[:SEARCHED])}
     pairs = enumerate(pairwise(rows[: SEARCHED + 1]))
     return {_fingerprint(upper, lower): (at, True) for at, (upper, lower) in pairs} | alone
 
 
-def reading(rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *, of_two: bool = False) -> Heading:
+def reading(
+    rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *, of_two: bool = False
+) -> Heading:
     """Take the row at this place for the heading, with the next one or alone, whatever it says."""
     known = _Known(profile)
     if not of_two or at + 1 == len(rows):
@@ -412,17 +650,30 @@ def reading(rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *,
 
 
 def _serves(heading: Heading) -> bool:
-    """Whether a profile without a fingerprint is meant for this: it names a heading that is there, or none at all."""
+    """Whether a profile without a fingerprint is meant for this.
+
+    It names a heading that is there, or none at all.
+    """
     return heading.profile is None or heading.own > 0 or not heading.profile.columns
 
 
 def _merit(heading: Heading) -> tuple[int, int, int, int, bool]:
-    # Of two readings that say as much, two rows are one heading only where they make up a label together.
-    return len(heading.missing), -heading.own, -len(heading.columns), -heading.joined, heading.of_two
+    # Of two readings that say as much, two rows are one heading only where they make up a label
+    # together.
+    return (
+        len(heading.missing),
+        -heading.own,
+        -len(heading.columns),
+        -heading.joined,
+        heading.of_two,
+    )
 
 
 def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading]:
-    """Each row as a heading by itself, and together with the next where all of that one's texts are headings too."""
+    """Each row as a heading by itself.
+
+    And together with the next where all of that one's texts are headings too.
+    """
     for at in range(min(len(rows), SEARCHED)):
         alone = _heading(rows[at], {}, at + 1, known)
         yield alone
@@ -436,7 +687,10 @@ def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading
 
 
 def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
-    """Carry a merged upper heading over the columns it covers: Excel keeps its text in the first of them."""
+    """Carry a merged upper heading over the columns it covers.
+
+    Excel keeps its text in the first of them.
+    """
     spread, last = dict(upper), ""
     for column in sorted(upper.keys() | lower.keys()):
         last = upper.get(column) or last
@@ -446,9 +700,20 @@ def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
 
 def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Known) -> Heading:
     spread = _spread(upper, lower) if lower else upper
-    both = {column: f"{spread.get(column, '')} {text}".strip() for column, text in lower.items() if column in spread}
-    joined = {column: text for column, text in both.items() if _is_told(known, text) and text != lower[column]}
-    labels = {column: joined.get(column) or lower.get(column) or spread[column] for column in sorted({*spread, *lower})}
+    both = {
+        column: f"{spread.get(column, '')} {text}".strip()
+        for column, text in lower.items()
+        if column in spread
+    }
+    joined = {
+        column: text
+        for column, text in both.items()
+        if _is_told(known, text) and text != lower[column]
+    }
+    labels = {
+        column: joined.get(column) or lower.get(column) or spread[column]
+        for column in sorted({*spread, *lower})
+    }
     keys = {column: known.key(text) for column, text in labels.items() if text}
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
@@ -476,6 +741,11 @@ def _is_told(known: _Known, text: str) -> bool:
 
 
 def _fingerprint(*rows: dict[int, str]) -> str:
-    """A digest of what the headings say, in their order: not of how they are written, nor of the columns between."""
-    told = ("\x1f".join(normalize.label(row[column]) for column in sorted(row)) for row in rows if row)
+    """A digest of what the headings say, in their order.
+
+    Not of how they are written, nor of the columns between.
+    """
+    told = (
+        "\x1f".join(normalize.label(row[column]) for column in sorted(row)) for row in rows if row
+    )
     return hashlib.sha256("\x1e".join(told).encode()).hexdigest()[:32]

@@ -1,8 +1,11 @@
-"""Find the tables of a sheet: which rows are headings, titles or footers, and which are read as requests.
+"""Find the tables of a sheet.
 
-A row is judged by where it stands and by its whole form, never by how it begins. Whatever stands under a heading for
-the message text is read as a request, or rejected. Titles and footers are counted with their places; every other row
-is handed on, so that it becomes an item or a rejected row.
+Which rows are headings, titles or footers, and which are read as requests.
+
+A row is judged by where it stands and by its whole form, never by how it begins. Whatever stands
+under a heading for the message text is read as a request, or rejected. Titles and footers are
+counted with their places; every other row is handed on, so that it becomes an item or a rejected
+row.
 """
 
 import re
@@ -21,18 +24,24 @@ from parsers.spreadsheets.formats.xlsx_sheet import MAX_MERGED_COLUMNS
 from parsers.spreadsheets.reader import Table
 
 NO_HEADINGS = (
-    "no headings for messages stand above this row: write who asks and the message into the columns of these names"
+    "no headings for messages stand above this row: write who asks and the message into the columns"
+    " of these names"
 )
-BESIDE = "this stands beside or below the table: write who asks and the message into the columns of these names"
+BESIDE = (
+    "this stands beside or below the table: write who asks and the message into the columns of"
+    " these names"
+)
 INCOMPLETE = (
-    "the headings above this row have no column for {missing}: write who asks and the message into the columns of "
-    "these names"
+    "the headings above this row have no column for {missing}: write who asks and the message into"
+    " the columns of these names"
 )
 DOUBTFUL = (
-    "this was taken for the headings of the rows below: if it is a request, write it into the columns of these names"
+    "this was taken for the headings of the rows below: if it is a request, write it into the"
+    " columns of these names"
 )
 DOUBTFUL_TITLE = (
-    "this was taken for a title of the table below: if it is a request, write it into the columns of these names"
+    "this was taken for a title of the table below: if it is a request, write it into the columns"
+    " of these names"
 )
 ABOVE = "Above the table"  # labels the titles among an item's details
 SHEET = "Sheet"
@@ -55,9 +64,13 @@ _TOTAL = re.compile(
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mär|mai|okt|dez)[a-z]*\.?"
 _DATE = (
     r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? )?"
-    rf"(?:\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}|{_MONTH} \d{{1,2}},? \d{{4}}|\d{{1,2}}\.?[ -]{_MONTH}[ -]\d{{2,4}})"
+    rf"(?:\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}|{_MONTH} \d{{1,2}},? \d{{4}}|\d{{1,2}}\.?["
+    rf" -]{_MONTH}[ -]\d{{2,4}})"
 )
-_TIME = r"(?:T|,? (?:at )?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?(?:Z| ?[+-]\d{2}:?\d{2}| [a-z]{2,4}T)?"
+_TIME = (
+    r"(?:T|,? (?:at )?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?(?:Z| ?[+-]\d{2}:?\d{2}|"
+    r" [a-z]{2,4}T)?"
+)
 # A name begins with a capital: "by mistake" and what else may follow are somebody's words.
 _BY = r"(?: by:? (?:[^\s@]+@[^\s@]+|(?-i:[A-Z][\w.'-]*(?: [A-Z][\w.'-]*){0,2})))"
 _FOOTER = re.compile(
@@ -70,12 +83,17 @@ _FOOTER = re.compile(
 )
 _PAGE = re.compile(r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?", re.IGNORECASE)
 _USUAL_NAME = re.compile(
-    r"(?:(?:work)?sheet|table|tabelle|feuil|hoja|foglio|blad|planilha|export|report|data)?[ _-]*\d*", re.IGNORECASE
+    r"(?:(?:work)?sheet|table|tabelle|feuil|hoja|foglio|blad|planilha|export|report|data)?["
+    r" _-]*\d*",
+    re.IGNORECASE,
 )
 
 
 class Request(NamedTuple):
-    """A row to be read under its table's headings, or one under none: `rows` is None, and `reason` says why."""
+    """A row to be read under its table's headings, or one under none.
+
+    `rows` is None, and `reason` says why.
+    """
 
     line: Line
     rows: Rows | None
@@ -89,11 +107,17 @@ class _TableColumns(NamedTuple):
     rows: Rows
     first: int
     last: int | None
-    row: int = 0  # number of the heading's last row, where it is another than that of the tables beside
+    row: int = (
+        0  # number of the heading's last row, where it is another than that of the tables beside
+    )
 
     def part(self, line: Line) -> dict[int, Value]:
         """Return the values of a row that stand in the columns of this table."""
-        return {c: v for c, v in line.values.items() if c >= self.first and (self.last is None or c <= self.last)}
+        return {
+            c: v
+            for c, v in line.values.items()
+            if c >= self.first and (self.last is None or c <= self.last)
+        }
 
 
 class _Open:
@@ -101,7 +125,9 @@ class _Open:
 
     def __init__(self, heading: Heading, places: list[_TableColumns], row: int) -> None:
         self.heading, self.places = heading, places
-        self.row = row  # number of the heading's last row: what is merged above it belongs to no message
+        self.row = (
+            row  # number of the heading's last row: what is merged above it belongs to no message
+        )
         self.labels = heading.labels.keys()
         columns = [place.rows.columns for place in places]
         self.texts = frozenset(column for of in columns for column in of["body"])
@@ -164,7 +190,10 @@ class _RowNumbers:
 
 
 class Layout:
-    """The tables of one sheet, found while its rows go by: memory stays the same however many there are."""
+    """The tables of one sheet, found while its rows go by.
+
+    Memory stays the same however many there are.
+    """
 
     def __init__(self, table: Table, options: Options) -> None:
         self.tally = Tally()
@@ -172,7 +201,9 @@ class Layout:
         self._finder = Finder(options.profiles)
         self._lines = self._filled()
         self._first = list(islice(self._lines, secure_message_columns.SEARCHED))
-        self.heading = secure_message_columns.find([line.texts for line in self._first], options.profiles)
+        self.heading = secure_message_columns.find(
+            [line.texts for line in self._first], options.profiles
+        )
         self._open: _Open | None = None
         self._pending: list[Line] = []
         self._reason = NO_HEADINGS
@@ -199,9 +230,14 @@ class Layout:
         self.tally = Tally()
 
     def find_below(self) -> bool:
-        """Tell whether there is a table of messages further down. Reads the whole sheet; rewinds it."""
+        """Tell whether there is a table of messages further down.
+
+        Reads the whole sheet; rewinds it.
+        """
         self.rewind()
-        found = (self._heading_at(line.texts, following) for line, following in _with_next(self._lines))
+        found = (
+            self._heading_at(line.texts, following) for line, following in _with_next(self._lines)
+        )
         readable = any(heading is not None and not heading.missing for heading in found)
         self.rewind()
         return readable
@@ -231,13 +267,17 @@ class Layout:
                 yield from self._rows_follow()
                 yield from self._emit(line)
                 continue
-            if self._open is not None and _is_long(line, self._open.body):  # nearly all rows: no need to look closer
+            if self._open is not None and _is_long(
+                line, self._open.body
+            ):  # nearly all rows: no need to look closer
                 yield from self._rows_follow()
                 yield from self._emit(line)
                 continue
             texts = line.texts
             repeated = self._open is not None and self._open.heading.repeats(texts)
-            found = None if repeated and self._is_whole(texts) else self._heading_at(texts, following)
+            found = (
+                None if repeated and self._is_whole(texts) else self._heading_at(texts, following)
+            )
             if repeated and not (found and found.of_two):
                 yield from self._repeat(line)
             elif found is not None and not self._adds_nothing(found):
@@ -252,10 +292,13 @@ class Layout:
                 yield from self._inside(line)
         yield from self._table_ends()
 
-    # -- reading --------------------------------------------------------------------------------------------------
+    # -- reading ----
 
     def _filled(self) -> Iterator[Line]:
-        """Yield the rows with anything in them, and with the values of merged cells that reach down into them."""
+        """Yield the rows with anything in them.
+
+        And with the values of merged cells that reach down into them.
+        """
         read, ours = self._table.cells.value, set[int]()
         covering: dict[int, tuple[int, int, Value]] = {}  # column -> last row, first row, value
         last, blank, tally = 0, False, self.tally
@@ -278,7 +321,11 @@ class Layout:
             if not values:
                 continue
             if covering:
-                covering = {c: one for c, one in covering.items() if one[0] >= row.number and c not in values}
+                covering = {
+                    c: one
+                    for c, one in covering.items()
+                    if one[0] >= row.number and c not in values
+                }
                 carried = {c: one[1:] for c, one in covering.items()}
                 yield Line(row.number, row.hidden, values, carried, after_blank=blank)
             else:
@@ -289,24 +336,36 @@ class Layout:
                     covering[column] = (end, row.number, values[column])
 
     def _is_whole(self, texts: dict[int, str]) -> bool:
-        """Tell a row with as many cells as the heading: a shorter one may be the upper row of another heading."""
-        return self._open is not None and (self._open.heading.of_two or len(texts) == len(self._open.labels))
+        """Tell a row with as many cells as the heading.
+
+        A shorter one may be the upper row of another heading.
+        """
+        return self._open is not None and (
+            self._open.heading.of_two or len(texts) == len(self._open.labels)
+        )
 
     def _adds_nothing(self, heading: Heading) -> bool:
-        """Tell a doubtful heading under which the rows would mean what they mean already: it is a request then."""
+        """Tell a doubtful heading under which the rows would mean what they mean already.
+
+        It is a request then.
+        """
         if heading.is_sure or self._open is None:
             return False
         columns = self._open.heading.columns
-        return all(set(taken) <= set(columns.get(name, ())) for name, taken in heading.columns.items())
+        return all(
+            set(taken) <= set(columns.get(name, ())) for name, taken in heading.columns.items()
+        )
 
     def _heading_at(self, texts: dict[int, str], following: Line | None) -> Heading | None:
         if not self._finder.may_begin(texts):
             return None
         return self._finder.at(texts, following.texts if following else {}, 0)
 
-    # -- what becomes of a row ------------------------------------------------------------------------------------
+    # -- what becomes of a row ----
 
-    def _begin(self, heading: Heading | None, line: Line, following: Line | None) -> Iterator[Request]:
+    def _begin(
+        self, heading: Heading | None, line: Line, following: Line | None
+    ) -> Iterator[Request]:
         """Begin a new table, or note that what follows is none of ours."""
         assert heading is not None
         if heading.missing:
@@ -326,7 +385,10 @@ class Layout:
         self._open = _Open(heading, places, rows[-1].number)
 
     def _repeat(self, line: Line) -> Iterator[Request]:
-        """Go on below a repeated heading: titles right above it belong to what follows, as of a table of its own."""
+        """Go on below a repeated heading.
+
+        Titles right above it belong to what follows, as of a table of its own.
+        """
         assert self._open is not None
         heading = self._open.heading
         above = yield from self._settle_above()
@@ -337,8 +399,9 @@ class Layout:
     def _heading_beside(self, line: Line, following: Line | None) -> Heading | None:
         """Return the heading of a table that begins beside the open one, while that goes on.
 
-        It stands in columns in which the open table has none. The other cells of the row are no headings: they are
-        a row of the open table; where there are none, the next row tells whether that table goes on.
+        It stands in columns in which the open table has none. The other cells of the row are no
+        headings: they are a row of the open table; where there are none, the next row tells whether
+        that table goes on.
         """
         table = self._open
         if table is None or line.values.keys() <= table.labels or table.heading.of_two:
@@ -359,12 +422,17 @@ class Layout:
         return heading if 2 * known < len(inside) else None
 
     def _begin_beside(self, heading: Heading, line: Line) -> Iterator[Request]:
-        """Open a table beside the open one, and read what else stands in the row under the headings of that one."""
+        """Open a table beside the open one.
+
+        And read what else stands in the row under the headings of that one.
+        """
         table = self._open
         assert table is not None
         yield from self._rows_follow()
         self.tally.add("headings", line.number)
-        values = {column: value for column, value in line.values.items() if column not in heading.labels}
+        values = {
+            column: value for column, value in line.values.items() if column not in heading.labels
+        }
         if values:
             self.tally.rows += 1  # a row of each of the tables
             yield from self._emit(line._replace(values=values))
@@ -374,22 +442,33 @@ class Layout:
             places.append(_TableColumns(block, rows, 1, None, line.number))
         places.sort(key=lambda place: min(place.heading.labels))
         spans = secure_message_columns.spans([place.heading for place in places])
-        places = [place._replace(first=first, last=last) for place, (first, last) in zip(places, spans, strict=True)]
+        places = [
+            place._replace(first=first, last=last)
+            for place, (first, last) in zip(places, spans, strict=True)
+        ]
         self._open = _Open(table.heading.joined_with(heading), places, table.row)
 
     def _repeats_in_part(self, line: Line) -> bool:
-        """Tell a row in which one of the tables side by side repeats its heading, while another has a request."""
+        """Return whether one of the tables side by side repeats its heading here.
+
+        Another one has a request in the same row.
+        """
         if self._open is None or len(self._open.places) == 1:
             return False
         parts = ((place, place.part(line)) for place in self._open.places)
-        repeats = [place.heading.repeats({c: v.text for c, v in part.items()}) for place, part in parts if part]
+        repeats = [
+            place.heading.repeats({c: v.text for c, v in part.items()})
+            for place, part in parts
+            if part
+        ]
         return any(repeats) and not all(repeats)
 
     def _settle_above(self) -> Generator[Request, None, list[Line] | None]:
         """Settle the rows above a heading, and return those that are titles of what follows.
 
-        None where nothing stands there that may be a title. Below another table it may be somebody's note on that
-        one: what does not look like a title is rejected, and shown with no request of the table below.
+        None where nothing stands there that may be a title. Below another table it may be
+        somebody's note on that one: what does not look like a title is rejected, and shown with no
+        request of the table below.
         """
         taken, doubtful = self._take_titles(), self._doubtful_titles
         self._doubtful_titles = []
@@ -407,14 +486,24 @@ class Layout:
         return sorted(titles, key=lambda line: line.number)
 
     def _is_title_of_next(self, line: Line) -> bool:
-        """Tell a row that reaches under the message heading, and yet stands where a title of the next table does.
+        """Tell a row that reaches under the message heading.
+
+        And yet stands where a title of the next table does.
 
         Blank rows part it from the table above, and a heading follows it at once.
         """
         assert self._open is not None
-        if not line.after_blank or len(line.values) >= len(self._open.labels) or not _is_title(line):
+        if (
+            not line.after_blank
+            or len(line.values) >= len(self._open.labels)
+            or not _is_title(line)
+        ):
             return False
-        if len(line.values) == 1 or line.values.keys().isdisjoint(self._open.says) or self._is_total(line, self._open):
+        if (
+            len(line.values) == 1
+            or line.values.keys().isdisjoint(self._open.says)
+            or self._is_total(line, self._open)
+        ):
             return False
         below = self._ahead.peek(2)
         if not below:
@@ -424,7 +513,9 @@ class Layout:
         heading = self._heading_at(below[0].texts, below[1] if len(below) > 1 else None)
         return heading is not None and heading.is_sure and not heading.missing
 
-    def _around(self, titles: list[Line], place: tuple[int, int | None]) -> tuple[tuple[str, str], ...]:
+    def _around(
+        self, titles: list[Line], place: tuple[int, int | None]
+    ) -> tuple[tuple[str, str], ...]:
         """Return what stands around a table and belongs to each of its rows, as details.
 
         `place` are the columns of the table, to the last one where that is None.
@@ -445,14 +536,21 @@ class Layout:
         return tuple(around)
 
     def _places(self, heading: Heading, titles: list[Line]) -> Iterator[_TableColumns]:
-        """Yield where the tables under a heading are; those side by side are named by their columns.
+        """Yield where the tables under a heading are.
 
-        A title belongs to the table it stands over. Where all of them stand over the first table, they are titles of
-        the whole sheet.
+        Those side by side are named by their columns.
+
+        A title belongs to the table it stands over. Where all of them stand over the first table,
+        they are titles of the whole sheet.
         """
         blocks = heading.blocks()
         if len(blocks) == 1:
-            yield _TableColumns(blocks[0], self._rows(blocks[0], self.name, self._around(titles, (1, None))), 1, None)
+            yield _TableColumns(
+                blocks[0],
+                self._rows(blocks[0], self.name, self._around(titles, (1, None))),
+                1,
+                None,
+            )
             return
         spans = secure_message_columns.spans(blocks)
         of_all = all(column < spans[1][0] for title in titles for column in title.values)
@@ -467,7 +565,10 @@ class Layout:
         return f"{self.name}, {columns}" if self.name else columns
 
     def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> Rows:
-        """Return how the rows under a heading are read; those that follow say which ids count rows."""
+        """Return how the rows under a heading are read.
+
+        Those that follow say which ids count rows.
+        """
         following = [line.values for line in self._ahead.peek(secure_message_columns.SEARCHED)]
         if heading.of_two:  # its second row has not been taken yet
             following = following[1:]
@@ -484,7 +585,10 @@ class Layout:
             yield self._stray(self._pending.pop(0))
 
     def _inside(self, line: Line) -> Iterator[Request]:
-        """Read what stands under the headings; keep a row without a message until it is clear what follows it."""
+        """Read what stands under the headings.
+
+        Keep a row without a message until it is clear what follows it.
+        """
         assert self._open is not None
         if self._is_total(line, self._open):
             self._pending.append(line)
@@ -503,7 +607,9 @@ class Layout:
 
     def _one_row_follows(self, line: Line) -> Iterator[Request]:
         assert self._open is not None
-        if self._is_total(line, self._open) or (_PAGE.fullmatch(_joined(line)) and self._is_outside(line)):
+        if self._is_total(line, self._open) or (
+            _PAGE.fullmatch(_joined(line)) and self._is_outside(line)
+        ):
             self.tally.add("footers", line.number)
         else:
             yield from self._emit(line)
@@ -528,8 +634,11 @@ class Layout:
         at = len(pending)
         while at and _is_title(pending[at - 1]) and not self._ends_a_table(pending[at - 1]):
             at -= 1
-        # Two cells may be a request that lacks its text, unless blank rows part them from the table above.
-        while at < len(pending) and not (pending[at].after_blank or all(map(_is_note, pending[at:]))):
+        # Two cells may be a request that lacks its text, unless blank rows part them from the table
+        # above.
+        while at < len(pending) and not (
+            pending[at].after_blank or all(map(_is_note, pending[at:]))
+        ):
             at += 1
         self._pending = pending[:at]
         return pending[at:]
@@ -543,14 +652,19 @@ class Layout:
         return line.values.keys().isdisjoint(self._open.texts)
 
     def _is_total(self, line: Line, table: _Open) -> bool:
-        """Tell the total below a table: declared as such by the workbook, or "Total" with nothing but counts."""
+        """Tell the total below a table.
+
+        Declared as such by the workbook, or "Total" with nothing but counts.
+        """
         if line.number in self._table.totals:
             counted = (value for column, value in line.values.items() if column in table.says)
             return all(_is_count(value) or _TOTAL.fullmatch(value.text) for value in counted)
         first = min(line.values)
         if not _TOTAL.fullmatch(line.values[first].text) or first in table.says:
             return False
-        if len(line.values) == 1 and line.carried:  # it may be the practice of a message that is merged over rows
+        if (
+            len(line.values) == 1 and line.carried
+        ):  # it may be the practice of a message that is merged over rows
             return False
         return all(_is_count(value) for column, value in line.values.items() if column != first)
 
@@ -618,7 +732,9 @@ def _joined(line: Line) -> str:
 
 def _is_footer(line: Line) -> bool:
     """Tell a row that is, as a whole, what a report prints below its rows."""
-    if len(line.values) > _FOOTER_CELLS or any(len(value.text) > _LONGEST_TITLE for value in line.values.values()):
+    if len(line.values) > _FOOTER_CELLS or any(
+        len(value.text) > _LONGEST_TITLE for value in line.values.values()
+    ):
         return False
     joined = _joined(line)
     return bool(_FOOTER.fullmatch(joined) or _TOTAL.fullmatch(joined))
@@ -626,11 +742,16 @@ def _is_footer(line: Line) -> bool:
 
 def _is_note(line: Line) -> bool:
     """Tell a single short cell."""
-    return len(line.values) == 1 and all(len(value.text) <= _LONGEST_TITLE for value in line.values.values())
+    return len(line.values) == 1 and all(
+        len(value.text) <= _LONGEST_TITLE for value in line.values.values()
+    )
 
 
 def _is_title(line: Line) -> bool:
-    """Tell a row that may be a title above a table: a cell or two, or labels and their values in turn."""
+    """Tell a row that may be a title above a table.
+
+    A cell or two, or labels and their values in turn.
+    """
     values = [line.values[column] for column in sorted(line.values)]
     if any(len(value.text) > _LONGEST_TITLE or value.flaw for value in values):
         return False

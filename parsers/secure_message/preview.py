@@ -1,4 +1,7 @@
-"""The first rows of every table in a file: what a person is shown of it to say what its columns mean."""
+"""The first rows of every table in a file.
+
+What a person is shown of it to say what its columns mean.
+"""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -9,14 +12,17 @@ from parsers.secure_message.columns import SEARCHED
 from parsers.spreadsheets.reader import Table, tables
 
 SAMPLES = 3  # rows below a heading, wherever it is found
-MOST_TEXT = 8_000_000  # characters of all of them: what is handed on does not grow with what a file makes of itself
+# characters of all of them: what is handed on does not grow with what a file makes of itself
+MOST_TEXT = 8_000_000
 
 Numbered = tuple[int, dict[int, str]]  # a row: its number as Excel counts, and the texts by column
 Top = tuple[str, list[Numbered]]  # a table: its name and its first rows
 
 
 def top(raw: bytes, options: Options) -> list[Top]:
-    """The rows among which a heading is looked for, and a few more, of every visible table that has any.
+    """The rows among which a heading is looked for, and a few more.
+
+    Of every visible table that has any.
 
     Raises ParseError where the file is none of ours, or has rows too long to be shown.
     """
@@ -27,7 +33,10 @@ def top(raw: bytes, options: Options) -> list[Top]:
         for number, row in _first_rows(table):
             room -= sum(map(len, row.values()))
             if room < 0:
-                raise ParseError("the first rows of the file hold more text than can be shown: export fewer columns")
+                raise ParseError(
+                    "the first rows of the file hold more text than can be shown: export fewer"
+                    " columns"
+                )
             rows.append((number, row))
         if rows:
             found.append((table.name, rows))
@@ -35,6 +44,9 @@ def top(raw: bytes, options: Options) -> list[Top]:
 
 
 def _first_rows(table: Table) -> Iterator[Numbered]:
-    read = (({c: table.cells.value(cell).text for c, cell in row.cells.items()}, row.number) for row in table.rows())
+    read = (
+        ({c: table.cells.value(cell).text for c, cell in row.cells.items()}, row.number)
+        for row in table.rows()
+    )
     filled = ((number, {c: text for c, text in row.items() if text}) for row, number in read)
     return islice(((number, row) for number, row in filled if row), SEARCHED + SAMPLES)

@@ -1,4 +1,7 @@
-"""One row of a table of secure messages, under its heading, as an item, or as a row that is no request."""
+"""One row of a table of secure messages, under its heading, as an item.
+
+Or as a row that is no request.
+"""
 
 import hashlib
 import re
@@ -24,7 +27,8 @@ NO_VALUE = "the message text is {flaw}; and there is no subject"
 DAMAGED = "{flaw}: export the messages again, or write this row anew"
 PATIENT = "{label} (patient data)"
 
-_SHORT_ID = 6  # characters: what is shorter under a bare "ID" may count rows, and would hide next week's messages
+# characters: what is shorter under a bare "ID" may count rows, and would hide next week's messages
+_SHORT_ID = 6
 _LONGEST_ID = 200
 _MOST_KNOWN = 4096  # senders kept in mind, so that each is taken apart once
 _APART = re.compile(r"[\s;|]+|,(?=\s|https?://|$)")  # between the links of one cell
@@ -32,17 +36,25 @@ _LINK = re.compile(r"https?://\S", re.IGNORECASE)
 _OF_CONTENT = re.compile(r"row-[0-9a-f]{64}")
 # Up to 999, as "7", "#7", "No. 7", "007" or "7.0": so short a number counts something.
 _COUNTER = re.compile(r"(?:#|n[or]\.?|row|msg|message)?\s*#?\s*0*\d{1,3}(?:[.,]0+)?", re.IGNORECASE)
-# Excel shows a number of 12 digits or more in a narrow or General column so, and saves it so as text.
+# Excel shows a number of 12 digits or more in a narrow or General column so, and saves it so as
+# text.
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]?\d+")
 _WHOLE = re.compile(r"(\d+)(?:[.,]0+)?")
 _GROUPED = re.compile(r"\d{1,3}(?:([, \u00a0\u202f'])\d{3})(?:\1\d{3})+")
 _EXACT_DIGITS = 15  # Excel keeps so many of a number, the others become zeros
 _SHOWN_DIGITS, _SHOWN_FROM = 6, 12  # General shows six digits of a number that has twelve or more
 _ENDS_IN_NUMBER = re.compile(r"(.*?)(\d{1,18})", re.DOTALL)
-_FEWEST_COUNTED, _FEWEST_PREFIXED = 3, 4  # rows in a sequence: fewer may be ids that happen to be neighbours
+_FEWEST_COUNTED, _FEWEST_PREFIXED = (
+    3,
+    4,
+)  # rows in a sequence: fewer may be ids that happen to be neighbours
 _NO_TEXT = {ERROR, UNSOLVED, NO_SUCH_TEXT}
 _DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # which column says what cannot be known
-_LINKED = ("external_id", "subject", "thread_id")  # a link behind one of these leads to the message itself
+_LINKED = (
+    "external_id",
+    "subject",
+    "thread_id",
+)  # a link behind one of these leads to the message itself
 _BLANK = Value("")
 NOTHING_CARRIED: Mapping[int, tuple[int, Value]] = MappingProxyType({})
 # Where what stands outside of any table can be written, so that it is read the next time.
@@ -52,7 +64,8 @@ _PLAIN_HEADINGS = (("Practice", ""), ("From", ""), ("Message", ""))
 class Line(NamedTuple):
     """A row's values by column, blank ones left out unless something is wrong with them.
 
-    `carried` are the values of merged cells that reach down into this row, with the number of the row they stand in.
+    `carried` are the values of merged cells that reach down into this row, with the number of the
+    row they stand in.
     """
 
     number: int
@@ -62,7 +75,10 @@ class Line(NamedTuple):
     after_blank: bool = False  # a blank row stands above it
 
     def completed(self, heading: int) -> "Line":
-        """Return the row with the values of merged cells, but of none that begins at or above the heading's row."""
+        """Return the row with the values of merged cells.
+
+        But of none that begins at or above the heading's row.
+        """
         if not self.carried:
             return self
         reaching = {column: value for column, (row, value) in self.carried.items() if row > heading}
@@ -87,7 +103,10 @@ class _Said(NamedTuple):
 
 
 class Rows:
-    """The rows under one heading; which columns feed which field is worked out once, so that a row costs little."""
+    """The rows under one heading.
+
+    Which columns feed which field is worked out once, so that a row costs little.
+    """
 
     def __init__(
         self,
@@ -103,21 +122,33 @@ class Rows:
         self._counting = counting  # id fields whose columns count the rows of this sheet
         self._heading, self._sheet, self._how = heading, sheet, how
         self.around = around  # details that every row of the table has, as titles above it
-        self._columns = {name: tuple(heading.columns.get(name, ())) for name in secure_message_columns.FIELDS}
+        self._columns = {
+            name: tuple(heading.columns.get(name, ())) for name in secure_message_columns.FIELDS
+        }
         self._defaults = dict(profile.defaults) if profile else {}
         self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
         self._order = profile.date_order if profile else "mdy"
         self._senders: dict[tuple[str, str], tuple[Address, tuple[str, ...]]] = {}
         self._known_recipients: dict[str, tuple[Address, ...]] = {"": ()}
-        patient = {column for name in secure_message_columns.PATIENT_FIELDS for column in self._columns[name]}
+        patient = {
+            column
+            for name in secure_message_columns.PATIENT_FIELDS
+            for column in self._columns[name]
+        }
         one_line = {column: normalize.one_line(text) for column, text in heading.labels.items()}
-        self._labels = {c: PATIENT.format(label=text) if c in patient else text for c, text in one_line.items()}
-        kept = {column for name in secure_message_columns.KEPT_FIELDS for column in self._columns[name]}
+        self._labels = {
+            c: PATIENT.format(label=text) if c in patient else text for c, text in one_line.items()
+        }
+        kept = {
+            column for name in secure_message_columns.KEPT_FIELDS for column in self._columns[name]
+        }
         ours = {column for columns in heading.columns.values() for column in columns}
         self._quiet = frozenset(ours - kept)  # the item says what they say
         self._kept = frozenset(kept)
         self._several = {
-            n: cs for n, cs in self._columns.items() if len(cs) > 1 and n not in secure_message_columns.KEPT_FIELDS
+            n: cs
+            for n, cs in self._columns.items()
+            if len(cs) > 1 and n not in secure_message_columns.KEPT_FIELDS
         }
 
     @property
@@ -126,14 +157,27 @@ class Rows:
         return self._columns
 
     def parsed(self, line: Line) -> Parsed:
-        """Make the item of a row; what is missing or damaged becomes a caveat, unless nothing of a request is left."""
+        """Make the item of a row.
+
+        What is missing or damaged becomes a caveat, unless nothing of a request is left.
+        """
         values = line.values
-        odd = [c for c, v in values.items() if v.flaw or v.link or len(v.text) > normalize.LONGEST_LINE]
+        odd = [
+            c for c, v in values.items() if v.flaw or v.link or len(v.text) > normalize.LONGEST_LINE
+        ]
         text, subject = self._text(values), self._line(values, "subject")
-        company, number = self._line(values, "company"), self._line(values, "company_number").lstrip("'")
+        company, number = (
+            self._line(values, "company"),
+            self._line(values, "company_number").lstrip("'"),
+        )
         if not (company or number):
-            company, number = self._defaults.get("company", ""), self._defaults.get("company_number", "")
-        email = self._line(values, "email") or (self._behind(values, "mailto:", "email", "sender") if odd else "")
+            company, number = (
+                self._defaults.get("company", ""),
+                self._defaults.get("company_number", ""),
+            )
+        email = self._line(values, "email") or (
+            self._behind(values, "mailto:", "email", "sender") if odd else ""
+        )
         sender, caveats = self._sender(self._line(values, "sender"), email)
         somebody = bool(company or number or sender.name or sender.email)
         wrong = self._wrong(line, odd, text, subject, somebody=somebody)
@@ -141,8 +185,13 @@ class Rows:
             return wrong
         sent_at = self._sent_at(values)
         category, link = self._or_default(values, "category"), self._line(values, "link")
-        behind = self._behind(values, "http", "link", *_LINKED) if odd and not _is_link(link) else ""
-        given_id, given_thread = self._given(values, "external_id"), self._given(values, "thread_id")
+        behind = (
+            self._behind(values, "http", "link", *_LINKED) if odd and not _is_link(link) else ""
+        )
+        given_id, given_thread = (
+            self._given(values, "external_id"),
+            self._given(values, "thread_id"),
+        )
         own_id, thread_id = self._own_id(values, "external_id"), self._own_id(values, "thread_id")
         unused = (("external_id",) if given_id and not own_id else ()) + (
             ("thread_id",) if given_thread and not thread_id else ()
@@ -150,7 +199,8 @@ class Rows:
         said = _Said(sent_at, sender, email, link, company, behind, unused)
         return InboundItem(
             format=Format.SECURE_MESSAGE,
-            external_id=own_id or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
+            external_id=own_id
+            or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
             given_id="" if own_id else given_id[:_LONGEST_ID],
             sender=sender,
             to=self._recipients(self._or_default(values, "to")),
@@ -165,10 +215,14 @@ class Rows:
             thread_id=thread_id,
             sent_at=sent_at,
             telemedicine=bool(normalize.TELEMEDICINE.search(f"{category} {subject}")),
-            caveats=tuple(dict.fromkeys((*self._caveats(line, odd, said, text, company or number), *caveats))),
+            caveats=tuple(
+                dict.fromkeys((*self._caveats(line, odd, said, text, company or number), *caveats))
+            ),
         )
 
-    def _wrong(self, line: Line, odd: list[int], text: str, subject: str, *, somebody: bool) -> RejectedRow | None:
+    def _wrong(
+        self, line: Line, odd: list[int], text: str, subject: str, *, somebody: bool
+    ) -> RejectedRow | None:
         """The row as one that is no request, with what is wrong; None where it is one."""
         flaws = {column: line.values[column].flaw for column in odd}
         damaged = [column for column, flaw in flaws.items() if flaw in _DAMAGE]
@@ -180,18 +234,29 @@ class Rows:
             return self._rejected(line, NO_VALUE.format(flaw=flaws[lost[0]]), lost[:1])
         if not (text or subject):
             return self._rejected(line, NOTHING_SAID, bodies)
-        return None if somebody else self._rejected(line, NOBODY, self._of(*secure_message_columns.SENDER_FIELDS))
+        return (
+            None
+            if somebody
+            else self._rejected(line, NOBODY, self._of(*secure_message_columns.SENDER_FIELDS))
+        )
 
     def _of(self, *names: str) -> list[int]:
         return [column for name in names for column in self._columns[name]]
 
     def _rejected(self, line: Line, reason: str, columns: Sequence[int]) -> RejectedRow:
         cell = f"{letters(columns[0])}{line.number}" if len(columns) == 1 else ""
-        everywhere = sorted({*self._heading.labels, *line.values})  # what is missing has to be written somewhere
-        told = ((self._heading_of(column), line.values.get(column, _BLANK).text) for column in everywhere)
-        return RejectedRow(sheet=self._sheet, row=line.number, cell=cell, reason=reason, values=tuple(told))
+        everywhere = sorted(
+            {*self._heading.labels, *line.values}
+        )  # what is missing has to be written somewhere
+        told = (
+            (self._heading_of(column), line.values.get(column, _BLANK).text)
+            for column in everywhere
+        )
+        return RejectedRow(
+            sheet=self._sheet, row=line.number, cell=cell, reason=reason, values=tuple(told)
+        )
 
-    # -- one field --------------------------------------------------------------------------------------------------
+    # -- one field ----
 
     def _first(self, values: dict[int, Value], name: str) -> Value:
         """The first answered column of a field; a blank value where none is."""
@@ -221,7 +286,9 @@ class Rows:
     def _text_columns(self, values: dict[int, Value]) -> list[int]:
         answered = [c for c in self._columns["body"] if c in values and values[c].text]
         keys = self._heading.keys
-        return [c for c in answered if keys[c] == keys[answered[0]]] if len(answered) > 1 else answered
+        return (
+            [c for c in answered if keys[c] == keys[answered[0]]] if len(answered) > 1 else answered
+        )
 
     def _sender(self, name: str, email: str) -> tuple[Address, tuple[str, ...]]:
         known = self._senders.get((name, email))
@@ -237,7 +304,9 @@ class Rows:
         """The addresses in a recipient column, or else the name or inbox that stands there."""
         known = self._known_recipients.get(text)
         if known is None:
-            known = tuple(Address(email=one) for one in normalize.emails(text)) or (Address(name=text),)
+            known = tuple(Address(email=one) for one in normalize.emails(text)) or (
+                Address(name=text),
+            )
             if len(self._known_recipients) < _MOST_KNOWN:
                 self._known_recipients[text] = known
         return known
@@ -251,15 +320,24 @@ class Rows:
     def _sent_at(self, values: dict[int, Value]) -> datetime | None:
         clock = self._first(values, "clock")
         return self._how.sent_at(
-            self._first(values, "sent_at"), clock if clock.text else None, zone=self._zone, order=self._order
+            self._first(values, "sent_at"),
+            clock if clock.text else None,
+            zone=self._zone,
+            order=self._order,
         )
 
     def _given(self, values: dict[int, Value], name: str) -> str:
-        """Return an id as the row gives it; Excel users put an apostrophe before what is to stay text."""
+        """Return an id as the row gives it.
+
+        Excel users put an apostrophe before what is to stay text.
+        """
         return self._line(values, name).lstrip("'")
 
     def _own_id(self, values: dict[int, Value], name: str) -> str:
-        """Return the id in an id field, or "" where it has none that tells it from every other message or thread."""
+        """Return the id in an id field.
+
+        Or "" where it has none that tells it from every other message or thread.
+        """
         for column in self._columns[name]:
             value = values.get(column)
             if value is None or not value.text:
@@ -272,10 +350,15 @@ class Rows:
             return given
         return ""
 
-    # -- what else the row says -------------------------------------------------------------------------------------
+    # -- what else the row says ----
 
-    def _details(self, values: dict[int, Value], odd: list[int], said: _Said) -> Iterator[tuple[str, str]]:
-        """Every column that is none of our fields, and those of ours that hold more than the item says of them."""
+    def _details(
+        self, values: dict[int, Value], odd: list[int], said: _Said
+    ) -> Iterator[tuple[str, str]]:
+        """Every column that is none of our fields.
+
+        And those of ours that hold more than the item says of them.
+        """
         told, attached = self._quiet, self._columns["attachments"]
         more = self._more(values, odd, said)
         if more or self._several:
@@ -301,13 +384,17 @@ class Rows:
         return self._labels.get(column) or f"Column {letters(column)}"
 
     def _heading_of(self, column: int) -> str:
-        return normalize.one_line(self._heading.labels.get(column, "")) or f"Column {letters(column)}"
+        return (
+            normalize.one_line(self._heading.labels.get(column, "")) or f"Column {letters(column)}"
+        )
 
     def _taken(self, name: str, values: dict[int, Value]) -> list[int]:
         """The columns that a field of this row was taken from."""
         if name == "body":
             return self._text_columns(values)
-        return [column for column in self._columns[name] if column in values and values[column].text][:1]
+        return [
+            column for column in self._columns[name] if column in values and values[column].text
+        ][:1]
 
     def _more(self, values: dict[int, Value], odd: list[int], said: _Said) -> set[str]:
         """Fields whose columns hold more than the item says of them."""
@@ -329,10 +416,16 @@ class Rows:
         more.update(said.unused)
         long = [column for column in odd if len(values[column].text) > normalize.LONGEST_LINE]
         if long:
-            more |= {n for n, columns in self._columns.items() if n != "body" and not set(columns).isdisjoint(long)}
+            more |= {
+                n
+                for n, columns in self._columns.items()
+                if n != "body" and not set(columns).isdisjoint(long)
+            }
         return more
 
-    def _caveats(self, line: Line, odd: list[int], said: _Said, text: str, practice: str) -> list[str]:
+    def _caveats(
+        self, line: Line, odd: list[int], said: _Said, text: str, practice: str
+    ) -> list[str]:
         found = []
         if not text:
             found.append("no message text in this row")
@@ -342,7 +435,9 @@ class Rows:
             found.append(f"date: {NOT_A_DATE}")
         if line.hidden:
             found.append("this row is hidden in the sheet")
-        found += [f"{self._word(column)}: {flaw}" for column in odd if (flaw := line.values[column].flaw)]
+        found += [
+            f"{self._word(column)}: {flaw}" for column in odd if (flaw := line.values[column].flaw)
+        ]
         return found
 
     def _word(self, column: int) -> str:
@@ -351,7 +446,10 @@ class Rows:
 
 
 def identifies_nothing(given: str) -> bool:
-    """Say whether an id is none: a small number, which counts something, or a number that Excel has rounded."""
+    """Say whether an id is none.
+
+    A small number, which counts something, or a number that Excel has rounded.
+    """
     if _COUNTER.fullmatch(given) or _SCIENTIFIC.fullmatch(given):
         return True
     plain = re.sub(r"[, \u00a0\u202f']", "", given) if _GROUPED.fullmatch(given) else given
@@ -365,7 +463,9 @@ def identifies_nothing(given: str) -> bool:
 
 
 def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> frozenset[str]:
-    """Return the id fields whose column counts the rows of its table, by the first rows below the heading.
+    """Return the id fields whose column counts the rows of its table.
+
+    By the first rows below the heading.
 
     Rows are looked at down to the first without a number there: another table may follow. Plain
     numbers count where each is one more, or one less, than the one above. With letters before the
@@ -374,14 +474,20 @@ def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> froze
     found = set()
     for name in ("external_id", "thread_id"):
         columns = heading.columns.get(name, ())
-        given = [rows_values[columns[0]].text for rows_values in rows if columns and columns[0] in rows_values]
+        given = [
+            rows_values[columns[0]].text
+            for rows_values in rows
+            if columns and columns[0] in rows_values
+        ]
         if _is_sequence(given):
             found.add(name)
     return frozenset(found)
 
 
 def _is_sequence(given: Sequence[str]) -> bool:
-    parts = (_ENDS_IN_NUMBER.fullmatch(normalize.one_line(text).lstrip("'")) for text in given if text)
+    parts = (
+        _ENDS_IN_NUMBER.fullmatch(normalize.one_line(text).lstrip("'")) for text in given if text
+    )
     found = [part for part in takewhile(bool, parts) if part is not None]
     if len({part[1] for part in found}) != 1:
         return False
@@ -395,20 +501,35 @@ def _is_sequence(given: Sequence[str]) -> bool:
 
 
 def stray(line: Line, sheet: str, reason: str) -> RejectedRow:
-    """Make a rejected row of one that stands under no heading: its cells by the letters of their columns."""
-    cells = ((f"Column {letters(column)}", value.text) for column, value in sorted(line.values.items()))
-    return RejectedRow(sheet=sheet, row=line.number, reason=reason, values=(*_PLAIN_HEADINGS, *cells))
+    """Make a rejected row of one that stands under no heading.
+
+    Its cells by the letters of their columns.
+    """
+    cells = (
+        (f"Column {letters(column)}", value.text) for column, value in sorted(line.values.items())
+    )
+    return RejectedRow(
+        sheet=sheet, row=line.number, reason=reason, values=(*_PLAIN_HEADINGS, *cells)
+    )
 
 
 def content(item: InboundItem, around: int) -> str:
-    """Tell a row of a file by everything it says, 64 hexadecimal digits: also by what `digest` leaves out.
+    """Tell a row of a file by everything it says, 64 hexadecimal digits.
 
-    `around` of its details are not its own, but stand around its table. A value that counts rows says
-    nothing: two rows that differ in nothing else are one message.
+    Also by what `digest` leaves out.
+
+    `around` of its details are not its own, but stand around its table. A value that counts rows
+    says nothing: two rows that differ in nothing else are one message.
     """
     details = item.details[: len(item.details) - around]
     own = [pair for pair in details if not item.given_id or pair[1] != item.given_id]
-    parts = (digest(item), item.company, item.thread_id, item.link, *(text for pair in own for text in pair))
+    parts = (
+        digest(item),
+        item.company,
+        item.thread_id,
+        item.link,
+        *(text for pair in own for text in pair),
+    )
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
@@ -418,10 +539,15 @@ def is_of_content(external_id: str) -> bool:
 
 
 def digest(item: InboundItem) -> str:
-    """Tell a message by its content, 64 hexadecimal digits: practice, sender, time, subject and text."""
+    """Tell a message by its content, 64 hexadecimal digits.
+
+    Practice, sender, time, subject and text.
+    """
     if is_of_content(item.external_id):  # it is the digest
         return item.external_id[len("row-") :]
-    return _digest(item.company_number or item.company, item.sender, item.sent_at, item.subject, item.text)
+    return _digest(
+        item.company_number or item.company, item.sender, item.sent_at, item.subject, item.text
+    )
 
 
 def letters(column: int) -> str:
@@ -433,8 +559,17 @@ def letters(column: int) -> str:
     return name
 
 
-def _digest(practice: str, sender: Address, sent_at: datetime | None, subject: str, text: str) -> str:
-    parts = (practice, sender.name, sender.key, sent_at.isoformat() if sent_at else "", subject, text)
+def _digest(
+    practice: str, sender: Address, sent_at: datetime | None, subject: str, text: str
+) -> str:
+    parts = (
+        practice,
+        sender.name,
+        sender.key,
+        sent_at.isoformat() if sent_at else "",
+        subject,
+        text,
+    )
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 

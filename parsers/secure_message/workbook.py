@@ -10,18 +10,24 @@ from parsers.secure_message.columns import Heading
 from parsers.secure_message.layout import Layout
 from parsers.spreadsheets.reader import HIDDEN, open_tables
 
-MAX_ROWS = 1_000_000  # in one file: what tells them apart is kept until its end, some 200 bytes of each
+MAX_ROWS = (
+    1_000_000  # in one file: what tells them apart is kept until its end, some 200 bytes of each
+)
 
 SAME_ID = "another message of the file has the same message id"
 OTHER_DETAILS = "another row of the file says the same with other details"
 
 
 def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
-    """List the items of `stream`; that rows were rejected is a caveat of the first. Raises ParseError without items."""
+    """List the items of `stream`; that rows were rejected is a caveat of the first.
+
+    Raises ParseError without items.
+    """
     items: list[InboundItem] = []
     wrong: list[RejectedRow] = []
     for parsed in stream(raw, options):
-        (wrong if isinstance(parsed, RejectedRow) else items).append(parsed)  # type: ignore[arg-type]  # as it is told
+        # as it is told
+        (wrong if isinstance(parsed, RejectedRow) else items).append(parsed)  # type: ignore[arg-type]
     if not wrong:
         return items
     said = f"row {wrong[0].row}: {wrong[0].reason}"
@@ -32,22 +38,28 @@ def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
 
 
 def stream(raw: bytes, options: Options = PLAIN) -> "Messages":
-    """Read the messages in a workbook or a text file one after the other; the file's name plays no part.
+    """Read the messages in a workbook or a text file one after the other.
 
-    `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and text, so overlapping
-    exports give the same. What counts rows or was rounded by Excel is no id: it is `given_id`. Rows that stand there
-    twice are one item. A row that is no request is a RejectedRow, and stops no other; it may come before the item above
-    it. The same bytes and options give the same, in the same order.
+    The file's name plays no part.
 
-    Raises ParseError when it is no such file, when headings for the message text and for practice or sender are not
-    found ("mapping needed: …"), or without any row: all before anything is yielded. Later it is raised only beyond
-    MAX_ROWS messages.
+    `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and
+    text, so overlapping exports give the same. What counts rows or was rounded by Excel is no id:
+    it is `given_id`. Rows that stand there twice are one item. A row that is no request is a
+    RejectedRow, and stops no other; it may come before the item above it. The same bytes and
+    options give the same, in the same order.
+
+    Raises ParseError when it is no such file, when headings for the message text and for practice
+    or sender are not found ("mapping needed: …"), or without any row: all before anything is
+    yielded. Later it is raised only beyond MAX_ROWS messages.
     """
     return Messages(raw, options)
 
 
 class Messages(Iterator[Parsed]):
-    """The items and rejected rows of a file, and after the last one what its sheets were read as."""
+    """The items and rejected rows of a file.
+
+    And after the last one what its sheets were read as.
+    """
 
     def __init__(self, raw: bytes, options: Options) -> None:
         self.sheets: tuple[SheetCounts, ...] = ()  # filled in at the end
@@ -73,17 +85,22 @@ class Messages(Iterator[Parsed]):
 
 def _looked_at(layouts: list[Layout]) -> list[Layout]:
     """Return the sheets, ready to be read. Raises ParseError where none has a table of messages."""
-    # Before the file is refused, every row is looked at: what stands above the headings may be long.
+    # Before the file is refused, every row is looked at: what stands above the headings may be
+    # long.
     if not (any(one.readable for one in layouts) or any(one.find_below() for one in layouts)):
         raise ParseError(_why_nothing([layout.heading for layout in layouts if layout.heading]))
-    # One sheet is kept open and goes on where it is; of many, each would hold memory until its turn comes.
+    # One sheet is kept open and goes on where it is; of many, each would hold memory until its turn
+    # comes.
     for layout in layouts[1:]:
         layout.rewind()
     return layouts
 
 
 def _parsed(layouts: list[Layout], notes: list[str]) -> Iterator[Parsed]:
-    """Yield the rows, an item only when the next has come: what is found out until then stands with it."""
+    """Yield the rows, an item only when the next has come.
+
+    What is found out until then stands with it.
+    """
     seen = _Seen()
     for layout in layouts:
         tally = layout.tally
@@ -128,19 +145,25 @@ class _Seen:
     def last(self, notes: list[str]) -> InboundItem | None:
         """The one held back, with what the file has to say at its end."""
         if self._repeats:
-            notes.append(f"rows of the file that repeat an earlier one and were not read again: {self._repeats}")
+            notes.append(
+                "rows of the file that repeat an earlier one and were not read again:"
+                f" {self._repeats}"
+            )
         return self._released(notes)
 
     def placed(self, item: InboundItem, around: int) -> InboundItem | None:
         """Return the item under an id of its own; None where all of it has been seen.
 
-        `around` of its details stand around its table: the same row on another sheet says nothing new.
+        `around` of its details stand around its table: the same row on another sheet says nothing
+        new.
         """
         key, told = item.external_id, row.content(item, around)[:32]
         if self._digests.get(key, told) != told:
             caveat = OTHER_DETAILS if row.is_of_content(key) else SAME_ID
             key = f"{key}#{told[:16]}"
-            given = item.given_id or ("" if row.is_of_content(key.partition("#")[0]) else item.external_id)
+            given = item.given_id or (
+                "" if row.is_of_content(key.partition("#")[0]) else item.external_id
+            )
             item = replace(item, external_id=key, given_id=given, caveats=(*item.caveats, caveat))
         if key not in self._digests:
             self._digests[key] = told

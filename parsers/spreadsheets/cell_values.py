@@ -1,4 +1,7 @@
-"""A cell as it was meant: text as Excel shows it, moments as aware times, and what got lost on the way."""
+"""A cell as it was meant.
+
+Text as Excel shows it, moments as aware times, and what got lost on the way.
+"""
 
 import math
 import re
@@ -14,7 +17,9 @@ from parsers.spreadsheets import number_formats
 from parsers.spreadsheets.formats.model import Cell
 from parsers.text import dates, normalize
 
-DEFAULT_ZONE = ZoneInfo("America/New_York")  # exports name none; the desk and most practices keep this one
+DEFAULT_ZONE = ZoneInfo(
+    "America/New_York"
+)  # exports name none; the desk and most practices keep this one
 
 UNSOLVED = "a formula without a stored value: open the file in Excel and save it"
 LONG_NUMBER = "a number of more than 15 digits, of which Excel keeps only the first 15"
@@ -23,16 +28,22 @@ NOT_A_DATE = "a date that cannot be read"
 
 _MAX_EXACT = 10**15
 _MAX_SERIAL = 2_958_466  # 10000-01-01
-_FIRST_SERIAL, _LAST_SERIAL = 32_874, 73_051  # 1990 to 2099: where a bare number in a date column is a date
+_FIRST_SERIAL, _LAST_SERIAL = (
+    32_874,
+    73_051,
+)  # 1990 to 2099: where a bare number in a date column is a date
 _FIRST_YEAR, _LAST_YEAR = 1990, 2100
 _LEAP_BUG = 60  # Excel's 29 February 1900, a day that never was
 _NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 
 
 class Value(NamedTuple):
-    """A cell's text as people see it, what is wrong with it, and the moment it stands for: naive, or a time of day.
+    """A cell's text as people see it, what is wrong with it, and the moment it stands for.
 
-    `link` is the web or mail address the cell leads to, where it has one: its text may say anything else.
+    Naive, or a time of day.
+
+    `link` is the web or mail address the cell leads to, where it has one: its text may say anything
+    else.
     """
 
     text: str
@@ -49,7 +60,10 @@ class Cells:
     date_1904: bool = False
 
     def value(self, cell: Cell) -> Value:
-        """Read a cell; blank text for a blank one. Nothing is refused: what is wrong is a `flaw`."""
+        """Read a cell; blank text for a blank one.
+
+        Nothing is refused: what is wrong is a `flaw`.
+        """
         if not (cell.flaw or cell.link):
             return self._meant(cell)
         value = self._meant(cell)
@@ -71,11 +85,19 @@ class Cells:
                 return _iso(cell.text)
 
     def sent_at(
-        self, day: Value, clock: Value | None = None, *, zone: ZoneInfo = DEFAULT_ZONE, order: str = "mdy"
+        self,
+        day: Value,
+        clock: Value | None = None,
+        *,
+        zone: ZoneInfo = DEFAULT_ZONE,
+        order: str = "mdy",
     ) -> datetime | None:
-        """Make the moment out of a date column and perhaps a time column: aware, in UTC; None if unreadable.
+        """Make the moment out of a date column and perhaps a time column: aware, in UTC.
 
-        `zone` is where a moment names none, `order` how a date in text is meant that can be read two ways.
+        None if unreadable.
+
+        `zone` is where a moment names none, `order` how a date in text is meant that can be read
+        two ways.
         """
         found = self._moment(day, order)
         if isinstance(found, time) or found is None:
@@ -92,7 +114,9 @@ class Cells:
     def _moment(self, value: Value, order: str) -> datetime | time | None:
         if value.moment is not None:
             return value.moment
-        if _NUMBER.fullmatch(value.text) and (0 < float(value.text) < 1 or _is_recent(float(value.text))):
+        if _NUMBER.fullmatch(value.text) and (
+            0 < float(value.text) < 1 or _is_recent(float(value.text))
+        ):
             return self._from_serial(float(value.text))
         return dates.moment(value.text, order)
 
@@ -111,10 +135,17 @@ class Cells:
 
     def _date(self, serial: float) -> Value:
         moment = self._from_serial(serial)
-        return Value(_plain(str(serial), serial), NOT_A_DATE) if moment is None else Value(_shown(moment), "", moment)
+        return (
+            Value(_plain(str(serial), serial), NOT_A_DATE)
+            if moment is None
+            else Value(_shown(moment), "", moment)
+        )
 
     def _from_serial(self, serial: float) -> datetime | time | None:
-        """Turn days since the calendar's start into a moment; below one day it is a time of day (ECMA-376 §18.17.4)."""
+        """Turn days since the calendar's start into a moment.
+
+        Below one day it is a time of day (ECMA-376 §18.17.4).
+        """
         if not 0 <= serial < _MAX_SERIAL:
             return None
         windows = (1899, 12, 30) if serial >= _LEAP_BUG else (1899, 12, 31)

@@ -1,11 +1,15 @@
-"""Number formats that make a number an identity: leading zeros and fixed marks, as 000-00-0000 (ECMA-376 §18.8.31)."""
+"""Number formats that make a number an identity.
+
+Leading zeros and fixed marks, as 000-00-0000 (ECMA-376 §18.8.31).
+"""
 
 import re
 from functools import cache
 
 _MOST = 15  # digits of a number that Excel keeps
 _TOKEN = re.compile(
-    r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$-[0-9A-Fa-f,]*\]|(?P<digit>[0#?])|(?P<mark>[-/() :])|(?P<other>.)',
+    r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$-[0-9A-Fa-f,]*\]|(?P<digit>[0#?])|(?P<mark>[-/()'
+    r" :])|(?P<other>.)",
     re.DOTALL,
 )
 _LOWER = re.compile(r"\[<=(\d{1,15})\]")
@@ -13,10 +17,13 @@ _LOWER = re.compile(r"\[<=(\d{1,15})\]")
 
 @cache
 def masks(code: str) -> tuple[tuple[float, str], ...]:
-    """The masks of a format, each with the greatest number it is for; none where it is no format of identities.
+    """The masks of a format, each with the greatest number it is for.
 
-    A mask has "0" for a digit always shown, "#" for one shown if there, and NUL before each mark: "M-"0000 shows 42 as
-    M-0042. Formats with decimals, thousands, percent, colours or a day's parts are none.
+    None where it is no format of identities.
+
+    A mask has "0" for a digit always shown, "#" for one shown if there, and NUL before each mark:
+    "M-"0000 shows 42 as M-0042. Formats with decimals, thousands, percent, colours or a day's parts
+    are none.
     """
     found = []
     for section in code.split(";")[:2]:
@@ -30,7 +37,10 @@ def masks(code: str) -> tuple[tuple[float, str], ...]:
 
 
 def shown(digits: str, code: str) -> str:
-    """The digits of a whole number as a format of identities shows them; as they are under any other format."""
+    """The digits of a whole number as a format of identities shows them.
+
+    As they are under any other format.
+    """
     mask = next((mask for most, mask in masks(code) if int(digits) <= most), "")
     return _filled(digits, mask) if mask else digits
 

@@ -1,4 +1,7 @@
-"""The tables in a file, told by its content alone: the one place that knows every kind of file there is."""
+"""The tables in a file, told by its content alone.
+
+The one place that knows every kind of file there is.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,9 +33,12 @@ _PACKED = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A sheet by the name on its tab, or a text file, whose name is ""; `rows()` reads it anew each time.
+    """A sheet by the name on its tab, or a text file, whose name is "".
 
-    Rows come lazily and in order, blank ones left out; `cells` says how what stands in them is meant.
+    `rows()` reads it anew each time.
+
+    Rows come lazily and in order, blank ones left out; `cells` says how what stands in them is
+    meant.
     """
 
     name: str = field(repr=False)
@@ -45,20 +51,28 @@ HIDDEN = "a hidden sheet of the file was not read"
 
 
 def tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
-    """Find the tables to read in a file, and caveats on what was left out. Raises as `open_tables`."""
+    """Find the tables to read in a file, and caveats on what was left out.
+
+    Raises as `open_tables`.
+    """
     visible, hidden = open_tables(raw, options)
     return visible, [HIDDEN] if hidden else []
 
 
 def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
-    """Find the tables to read in a file, and the names of hidden sheets; the file's name plays no part.
+    """Find the tables to read in a file, and the names of hidden sheets.
 
-    Raises ParseError, saying what the file is and what to do, where it is none of these kinds, or damaged as a whole:
-    once rows are yielded, they go on to the end, and what is wrong with a cell is a flaw of that cell.
+    The file's name plays no part.
+
+    Raises ParseError, saying what the file is and what to do, where it is none of these kinds, or
+    damaged as a whole: once rows are yielded, they go on to the end, and what is wrong with a cell
+    is a flaw of that cell.
     """
     book = _book(raw, options)
     cells = Cells(book.formats, date_1904=book.date_1904)
-    return [Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets], book.hidden
+    return [
+        Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets
+    ], book.hidden
 
 
 def _book(raw: bytes, options: Options) -> Book:

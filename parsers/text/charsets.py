@@ -6,8 +6,9 @@ from functools import lru_cache
 
 from charset_normalizer import from_bytes
 
-# A label names what the sender's program believed; these are what such programs really send (WHATWG Encoding §4.2,
-# and the supersets every mail reader uses: GB18030 for GB2312, cp949 for KS C 5601, cp932 for Shift_JIS).
+# A label names what the sender's program believed; these are what such programs really send (WHATWG
+# Encoding §4.2, and the supersets every mail reader uses: GB18030 for GB2312, cp949 for KS C 5601,
+# cp932 for Shift_JIS).
 SUPERSETS = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
@@ -49,8 +50,8 @@ ALIASES = {
     "x-x-big5": "cp950",
 }
 
-# Only codecs of character sets: bz2, hex, idna, punycode, undefined, unicode_escape and their like are no charsets, and
-# some of them take quadratic time or unpack bombs.
+# Only codecs of character sets: bz2, hex, idna, punycode, undefined, unicode_escape and their like
+# are no charsets, and some of them take quadratic time or unpack bombs.
 SAFE = re.compile(
     r"(ascii|utf-(7|8|8-sig|16|16-le|16-be|32|32-le|32-be)|iso8859-\d+|cp\d{3,4}|gb18030|gb2312|gbk|hz|big5|big5hkscs"
     r"|euc_(jp|kr|jis_2004|jisx0213)|shift_jis(_2004|x0213)?|iso2022_(jp|jp_1|jp_2|jp_2004|jp_3|jp_ext|kr)|johab"
@@ -60,19 +61,29 @@ SAFE = re.compile(
 MULTIBYTE = frozenset({"gb18030", "cp949", "cp932", "cp950", "big5hkscs", "euc_jp", "johab", "hz"})
 SNIFF_BYTES = 8192  # enough for a guess; charset-normalizer's cost grows with its input
 SNIFF_LEAST = 24  # below this a statistical guess is a coin toss
-LATIN_SHARE = 0.4  # of letters above ASCII; Western text stays far below, Chinese and Cyrillic lie far above
+LATIN_SHARE = (
+    0.4  # of letters above ASCII; Western text stays far below, Chinese and Cyrillic lie far above
+)
 UNDEFINED_1252 = {b: chr(b) for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
 JIS_SHIFT = re.compile(rb"\x1b(\$[@B]|\(\w)")
 
 
 @lru_cache(maxsize=256)
 def codec(label: str) -> str:
-    """Python's name of the codec to use for a label of a mail, or "" where the label names no character set."""
+    """Python's name of the codec to use for a label of a mail.
+
+    Or "" where the label names no character set.
+    """
     name = label.strip().strip("\"'").lower()
     if len(name) > 40 or not name.isascii():  # noqa: PLR2004 - no charset's name is longer
         return ""
     name = ALIASES.get(name, name).removeprefix("charset=")
-    for spelling in (name, name.removeprefix("x-"), name.replace("windows", "cp").replace("-", ""), name.split("*")[0]):
+    for spelling in (
+        name,
+        name.removeprefix("x-"),
+        name.replace("windows", "cp").replace("-", ""),
+        name.split("*")[0],
+    ):
         try:
             found = codecs.lookup(ALIASES.get(spelling, spelling)).name
         except (LookupError, ValueError):
@@ -83,9 +94,12 @@ def codec(label: str) -> str:
 
 
 def decode(data: bytes, label: str = "", hint: str = "") -> str:
-    """Text of bytes: never fails, never gives a NUL or a lone surrogate, and drops no byte it can show.
+    """Text of bytes: never fails, never gives a NUL or a lone surrogate.
 
-    `label` is what the message says of these bytes, `hint` what it says of others (for headers: the body's charset).
+    And drops no byte it can show.
+
+    `label` is what the message says of these bytes, `hint` what it says of others (for headers: the
+    body's charset).
     """
     named = codec(label) if label else ""
     text = _seven_bit(data, named) if data.isascii() else _marked(data)
@@ -147,7 +161,9 @@ def _cp50220(data: bytes) -> str:
     text = pieces[0].decode("ascii", "replace")
     for shift, run in zip(pieces[1::2], pieces[2::2], strict=False):
         if shift.startswith(b"$"):
-            text += b"".join(_sjis(run[i : i + 2]) for i in range(0, len(run), 2)).decode("cp932", "replace")
+            text += b"".join(_sjis(run[i : i + 2]) for i in range(0, len(run), 2)).decode(
+                "cp932", "replace"
+            )
         elif shift == b"(I":
             text += bytes(b | 0x80 for b in run).decode("cp932", "replace")
         else:
@@ -156,7 +172,10 @@ def _cp50220(data: bytes) -> str:
 
 
 def _sjis(pair: bytes) -> bytes:
-    """One JIS X 0208 character as Shift_JIS; line ends and stray bytes inside a run pass as they are."""
+    """One JIS X 0208 character as Shift_JIS.
+
+    Line ends and stray bytes inside a run pass as they are.
+    """
     if len(pair) < 2 or not (0x21 <= pair[0] <= 0x7E and 0x21 <= pair[1] <= 0x7E):  # noqa: PLR2004 - JIS X 0208
         return pair
     row, cell = pair[0] - 0x21, pair[1]
@@ -166,7 +185,10 @@ def _sjis(pair: bytes) -> bytes:
 
 
 def _wide(data: bytes, named: str) -> str:
-    """UTF-16 or UTF-32 without a mark: big-endian says RFC 2781, little-endian says practice; the NULs decide."""
+    """UTF-16 or UTF-32 without a mark: big-endian says RFC 2781, little-endian says practice.
+
+    The NULs decide.
+    """
     if named in {"utf-16", "utf-32"}:
         named += "-le" if data[1::2].count(0) >= data[0::2].count(0) else "-be"
     return data.decode(named, "replace")
@@ -174,7 +196,9 @@ def _wide(data: bytes, named: str) -> str:
 
 def _eight_bit(data: bytes, named: str, hint: str) -> str:
     utf8 = _strict(data, "utf-8")
-    if utf8 is not None and not (named in MULTIBYTE and max(utf8) < "\u0800" and _strict(data, named) is not None):
+    if utf8 is not None and not (
+        named in MULTIBYTE and max(utf8) < "\u0800" and _strict(data, named) is not None
+    ):
         return utf8
     if named.startswith(("utf-16", "utf-32")):
         return _wide(data, named)
@@ -189,14 +213,20 @@ def _eight_bit(data: bytes, named: str, hint: str) -> str:
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Return whether damaged UTF-8 is still best read as such: more whole characters than broken ones."""
+    """Return whether damaged UTF-8 is still best read as such.
+
+    More whole characters than broken ones.
+    """
     broken = data.decode("utf-8", "replace").count("\ufffd")
     whole = sum(1 for c in data.decode("utf-8", "ignore")[:SNIFF_BYTES] if c > "\x7f")
     return whole >= max(broken, 1)
 
 
 def _looks_latin(data: bytes) -> bool:
-    """Return whether bytes labelled Western may be Western: few letters above ASCII, and no C1 controls."""
+    """Return whether bytes labelled Western may be Western.
+
+    Few letters above ASCII, and no C1 controls.
+    """
     sample = data[:SNIFF_BYTES]
     high = sum(b > 0x7F for b in sample)  # noqa: PLR2004 - above ASCII
     letters = sum(chr(b).isalpha() for b in sample if b < 0x80) + high  # noqa: PLR2004 - ASCII
@@ -222,7 +252,10 @@ def _guess(data: bytes, hint: str) -> str:
 
 
 def likeliest(data: bytes) -> str:
-    """The codec that bytes which are no UTF-8 are likeliest in: Windows-1252, unless their letters say otherwise."""
+    """The codec that bytes which are no UTF-8 are likeliest in.
+
+    Windows-1252, unless their letters say otherwise.
+    """
     if len(data) >= SNIFF_LEAST and not _looks_latin(data):
         best = from_bytes(data[:SNIFF_BYTES]).best()
         name = codec(best.encoding) if best is not None else ""
@@ -232,7 +265,10 @@ def likeliest(data: bytes) -> str:
 
 
 def _latin(data: bytes) -> str:
-    """Windows-1252; its five undefined bytes pass as the C1 controls they are in ISO 8859-1 (WHATWG does the same)."""
+    """Decode Windows-1252.
+
+    Its five undefined bytes pass as C1 controls, as in ISO 8859-1 (WHATWG does the same).
+    """
     try:
         return data.decode("cp1252")
     except UnicodeDecodeError:

@@ -6,14 +6,25 @@ from zoneinfo import ZoneInfo
 
 _NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES, start=1)}
-# Only names that mean one thing in the United States; what is not here leaves the time in the default zone.
+# Only names that mean one thing in the United States; what is not here leaves the time in the
+# default zone.
 _ZONES = {
-    "z": "UTC", "utc": "UTC", "gmt": "UTC",
-    "est": "America/New_York", "edt": "America/New_York", "et": "America/New_York",
-    "cst": "America/Chicago", "cdt": "America/Chicago", "ct": "America/Chicago",
-    "mst": "America/Denver", "mdt": "America/Denver", "mt": "America/Denver",
-    "pst": "America/Los_Angeles", "pdt": "America/Los_Angeles", "pt": "America/Los_Angeles",
-}  # fmt: skip
+    "z": "UTC",
+    "utc": "UTC",
+    "gmt": "UTC",
+    "est": "America/New_York",
+    "edt": "America/New_York",
+    "et": "America/New_York",
+    "cst": "America/Chicago",
+    "cdt": "America/Chicago",
+    "ct": "America/Chicago",
+    "mst": "America/Denver",
+    "mdt": "America/Denver",
+    "mt": "America/Denver",
+    "pst": "America/Los_Angeles",
+    "pdt": "America/Los_Angeles",
+    "pt": "America/Los_Angeles",
+}
 _LONGEST = 80
 _DATE = re.compile(
     r"""(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?
@@ -32,10 +43,13 @@ _TIME = re.compile(
 
 
 def moment(text: str, order: str = "mdy") -> datetime | time | None:
-    """Read a date, with or without time and zone, or a time of day alone; None where it is neither for certain.
+    """Read a date, with or without time and zone, or a time of day alone.
 
-    `order` is how a date of numbers is meant that can be read two ways: mdy, dmy, or ymd where the year has two digits
-    and stands first; where that gives no month, the other way round. Naive where no zone is named.
+    None where it is neither for certain.
+
+    `order` is how a date of numbers is meant that can be read two ways: mdy, dmy, or ymd where the
+    year has two digits and stands first; where that gives no month, the other way round. Naive
+    where no zone is named.
     """
     plain = " ".join(text[: _LONGEST + 1].casefold().split())
     if len(plain) > _LONGEST:
@@ -44,7 +58,13 @@ def moment(text: str, order: str = "mdy") -> datetime | time | None:
     try:
         if not match:
             return _clock(plain)
-        rest = plain[match.end() :].removeprefix(",").removeprefix("t").removeprefix(" at ").strip(" -")
+        rest = (
+            plain[match.end() :]
+            .removeprefix(",")
+            .removeprefix("t")
+            .removeprefix(" at ")
+            .strip(" -")
+        )
         clock = _clock(rest) if rest else time(0)
         return None if clock is None else datetime.combine(_day(match, order), clock)
     except ValueError:
@@ -81,7 +101,9 @@ def _clock(text: str) -> time | None:
         if not 1 <= hour <= 12:  # noqa: PLR2004 - hours of half a day
             return None
         hour = hour % 12 + (12 if match["half"][0] == "p" else 0)
-    return time(hour, int(match["min"] or 0), int(match["s"] or 0), tzinfo=_zone(match["zone"] or ""))
+    return time(
+        hour, int(match["min"] or 0), int(match["s"] or 0), tzinfo=_zone(match["zone"] or "")
+    )
 
 
 def _zone(name: str) -> timezone | ZoneInfo | None:

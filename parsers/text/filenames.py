@@ -1,11 +1,15 @@
-"""File names that are safe to show, to save and to put into a header, for files that came with or without one."""
+"""File names that are safe to show, to save and to put into a header.
+
+For files that came with or without one.
+"""
 
 import re
 import unicodedata
 
 MAX_LENGTH = 180  # characters; file systems take 255 bytes
 
-# Controls, zero-width and bidirectional marks (they make `exe.pdf` of `fdp.exe`), and what file systems refuse.
+# Controls, zero-width and bidirectional marks (they make `exe.pdf` of `fdp.exe`), and what file
+# systems refuse.
 _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ue000-\uf8ff]+",
 )
@@ -71,7 +75,10 @@ USUAL = {
 
 
 def safe(name: str) -> str:
-    """Return the last path component without what could mislead a reader or a file system, "" if nothing is left."""
+    """Return the last path component, made harmless.
+
+    Without what could mislead a reader or a file system; "" if nothing is left.
+    """
     text = _UNSAFE.sub("", unicodedata.normalize("NFC", name[:4000]))
     parts = [part.strip(" \t\"'<>") for part in _PATH.split(text)]
     last = next((part for part in reversed(parts) if part.strip(". ")), "")

@@ -14,9 +14,9 @@ MAX_MARKS = 20  # quote marks a line gets, however deep its quotes nest
 
 BLOCKS = frozenset(
     str.split(
-        "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption "
-        "figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu nav ol optgroup option p pre section "
-        "select summary table tbody tfoot thead tr ul",
+        "address article aside blockquote body caption center dd details dialog dir div dl dt"
+        " fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main"
+        " menu nav ol optgroup option p pre section select summary table tbody tfoot thead tr ul",
     ),
 )
 SPACED = frozenset(
@@ -24,7 +24,8 @@ SPACED = frozenset(
         "p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote",
     ),
 )  # a blank line before and after
-# What stands in `video`, `object` or `noscript` is shown: it is for readers that cannot play or run the rest, as we.
+# What stands in `video`, `object` or `noscript` is shown: it is for readers that cannot play or run
+# the rest, as we.
 HIDDEN = frozenset(
     str.split(
         "head script style title template -comment",
@@ -34,21 +35,22 @@ CELLS = frozenset({"td", "th"})
 
 TAGS = frozenset(
     str.split(
-        "a abbr address article aside b bdi bdo big blockquote br caption center cite code col colgroup dd del "
-        "details dfn div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main "
-        "mark ol p pre q s samp section small span strike strong sub summary sup table tbody td tfoot th thead time "
-        "tr tt u ul var wbr",
+        "a abbr address article aside b bdi bdo big blockquote br caption center cite code col"
+        " colgroup dd del details dfn div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6"
+        " header hr i img ins kbd li main mark ol p pre q s samp section small span strike strong"
+        " sub summary sup table tbody td tfoot th thead time tr tt u ul var wbr",
     ),
 )
 DROPPED = frozenset(
     str.split(
-        "script style title head template noscript iframe object embed applet svg math textarea xmp",
+        "script style title head template noscript iframe object embed applet svg math"
+        " textarea xmp",
     ),
 )
 STYLES = frozenset(
     str.split(
-        "color background-color font-weight font-style font-size text-decoration text-align vertical-align white- "
-        "space margin-left padding-left border border-collapse width",
+        "color background-color font-weight font-style font-size text-decoration text-align"
+        " vertical-align white- space margin-left padding-left border border-collapse width",
     ),
 )
 ATTRIBUTES = {
@@ -62,8 +64,12 @@ ATTRIBUTES = {
     "ol": {"start", "type"},
     "blockquote": {"type"},
 }
-_LOCAL_IMAGE = re.compile(r"cid:(?!.*\.\.)|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE)
-_LINK = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)  # what is relative would lead into our own pages
+_LOCAL_IMAGE = re.compile(
+    r"cid:(?!.*\.\.)|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE
+)
+_LINK = re.compile(
+    r"(?:https?://|mailto:|tel:)", re.IGNORECASE
+)  # what is relative would lead into our own pages
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
 _LOADS = re.compile(
     r"url|image|expression|import|\\|/\*", re.IGNORECASE
@@ -75,7 +81,9 @@ _QUOTED = re.compile(r"(>[> ]*)?(.*)", re.DOTALL)
 
 
 def sanitise(html: str) -> str:
-    """HTML that is safe inside a page: no script, no form, and nothing that loads from another server.
+    """HTML that is safe inside a page.
+
+    No script, no form, and nothing that loads from another server.
 
     Images of other servers keep their address in `data-remote-src`, so that a click can load them.
     """
@@ -113,21 +121,32 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 
 def from_html(html: str) -> str:
-    """Visible text of HTML, one line a block, quotes marked `> `, list items `- `; "" for HTML without text."""
+    """Visible text of HTML, one line a block, quotes marked `> `, list items `- `.
+
+    "" for HTML without text.
+    """
     if is_beyond_bounds(html):
         return between_tags(html)
     tree = LexborHTMLParser(html)
     shown = charsets.clean(of_node(tree.body or tree.root))
     if _may_hide_words(html):
-        # A browser shows nothing behind `<style>`, `<!--` or a quote that is never closed; words may stand there.
+        # A browser shows nothing behind `<style>`, `<!--` or a quote that is never closed; words
+        # may stand there.
         plain = between_tags(html)
         return plain if len(plain.split()) > len(shown.split()) else shown
     return shown if shown.strip() else _words_of_attributes(tree)
 
 
 def hides_words(html: str) -> bool:
-    """Return whether HTML is damaged so that laying it out would lose words: those between its tags are shown."""
-    return not is_beyond_bounds(html) and _may_hide_words(html) and from_html(html) == between_tags(html)
+    """Return whether HTML is damaged so that laying it out would lose words.
+
+    Those between its tags are shown.
+    """
+    return (
+        not is_beyond_bounds(html)
+        and _may_hide_words(html)
+        and from_html(html) == between_tags(html)
+    )
 
 
 def _may_hide_words(html: str) -> bool:
@@ -137,8 +156,12 @@ def _may_hide_words(html: str) -> bool:
 def _words_of_attributes(tree: LexborHTMLParser) -> str:
     """Text of a page without any: what its pictures show, what its fields hold, its title."""
     found = [node.attributes.get("alt") or "" for node in tree.css("img[alt], area[alt]")]
-    found += [node.attributes.get("value") or "" for node in tree.css("input[value]:not([type=hidden])")]
-    found = found if any(map(str.strip, found)) else [node.text() for node in tree.css("head > title")]
+    found += [
+        node.attributes.get("value") or "" for node in tree.css("input[value]:not([type=hidden])")
+    ]
+    found = (
+        found if any(map(str.strip, found)) else [node.text() for node in tree.css("head > title")]
+    )
     return charsets.clean("\n".join(words.strip() for words in found if words.strip()))
 
 
@@ -148,7 +171,10 @@ def between_tags(html: str) -> str:
 
 
 def is_beyond_bounds(html: str) -> bool:
-    """Return whether HTML is too long or too complex to be laid out: then only the text between its tags is shown."""
+    """Return whether HTML is too long or too complex to be laid out.
+
+    Then only the text between its tags is shown.
+    """
     return len(html) > MAX_HTML or html_bounds.is_too_complex(html)
 
 
@@ -166,7 +192,10 @@ def of_node(
     until: frozenset[int] = frozenset(),
     limit: int = MAX_NODES,
 ) -> str:
-    """Visible text of a node and what is in it: `without` some nodes, and only `until` one of others (by `mem_id`)."""
+    """Visible text of a node and what is in it.
+
+    `without` some nodes, and only `until` one of others (by `mem_id`).
+    """
     writer = _Writer()
     open_tags: list[tuple[LexborNode, str]] = []
     current = node
@@ -196,7 +225,9 @@ def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None
     return child
 
 
-def _following(writer: "_Writer", node: LexborNode, open_tags: list[tuple[LexborNode, str]]) -> LexborNode | None:
+def _following(
+    writer: "_Writer", node: LexborNode, open_tags: list[tuple[LexborNode, str]]
+) -> LexborNode | None:
     """Node that comes next in the document, closing those that end."""
     current = node
     while open_tags:
@@ -309,7 +340,9 @@ def lines(text: str) -> str:
 
 def unflow(text: str, *, delete_space: bool) -> str:
     """Undo format=flowed: soft line ends are joined within one quote depth (RFC 3676 §4)."""
-    flowed: list[list[str]] = []  # pieces of each paragraph: adding to one long string would copy it every time
+    flowed: list[
+        list[str]
+    ] = []  # pieces of each paragraph: adding to one long string would copy it every time
     depth, soft = 0, False
     for line in text.split("\n"):
         quote, content = _quote_depth(line)

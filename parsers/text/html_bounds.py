@@ -1,9 +1,10 @@
 """Limits on the HTML of strangers, counted before any tree of it is built.
 
-A parser of HTML does work that grows with the square of its input when elements nest deep, when one tag has
-thousands of attributes, or when formatting elements stay open while blocks begin (each block gets copies of all of
-them). The costs are added up here in one pass over the tags; HTML that would cost too much is never parsed: its
-text is taken from between the tags (`plain_text`), in linear time, and nothing of it is lost.
+A parser of HTML does work that grows with the square of its input when elements nest deep, when one
+tag has thousands of attributes, or when formatting elements stay open while blocks begin (each
+block gets copies of all of them). The costs are added up here in one pass over the tags; HTML that
+would cost too much is never parsed: its text is taken from between the tags (`plain_text`), in
+linear time, and nothing of it is lost.
 """
 
 import re
@@ -16,7 +17,8 @@ MAX_COPIES = 20_000  # formatting elements that blocks get copies of; each is a 
 FEW_TAGS = 200  # fewer cannot reach a limit, whatever they are
 LONG_TAG = 1000  # characters; only longer tags can have attributes enough to matter
 
-# Elements that never nest in themselves: without content, or closed by their next sibling (HTML §13.1.2).
+# Elements that never nest in themselves: without content, or closed by their next sibling (HTML
+# §13.1.2).
 VOID = frozenset(
     str.split("area base br col embed hr img input link meta param source track wbr"),
 )
@@ -25,18 +27,34 @@ CLOSED_BY_SIBLINGS = frozenset(str.split("dd dt option p td th tr tbody thead tf
 FORMATTING = frozenset(str.split("a b big code em font i nobr s small strike strong tt u"))
 # Repeated tags of these add their attributes to one element.
 SINGLE = frozenset(["html", "body"])
-# Elements whose text is not shown, and those in whose text there are no tags. One that is opened and never closed
-# swallows the rest of the document.
+# Elements whose text is not shown, and those in whose text there are no tags. One that is opened
+# and never closed swallows the rest of the document.
 SWALLOWING = (
-    "script", "style", "title", "textarea", "template", "noscript", "xmp", "plaintext", "iframe", "noembed",
-    "noframes", "object", "applet", "audio", "video", "canvas", "svg", "math",
-)  # fmt: skip
+    "script",
+    "style",
+    "title",
+    "textarea",
+    "template",
+    "noscript",
+    "xmp",
+    "plaintext",
+    "iframe",
+    "noembed",
+    "noframes",
+    "object",
+    "applet",
+    "audio",
+    "video",
+    "canvas",
+    "svg",
+    "math",
+)
 # Elements that begin and end a line of text.
 LINES = frozenset(
     str.split(
-        "address article aside blockquote body br caption center dd details dialog dir div dl dt fieldset figcaption "
-        "figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu nav ol optgroup option p pre section "
-        "select summary table tbody tfoot thead tr ul",
+        "address article aside blockquote body br caption center dd details dialog dir div dl dt"
+        " fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main"
+        " menu nav ol optgroup option p pre section select summary table tbody tfoot thead tr ul",
     ),
 )
 
@@ -55,7 +73,10 @@ _HIDDEN = frozenset(["script", "style", "title", "template"])
 
 
 def is_too_complex(html: str) -> bool:
-    """Return whether building the tree of HTML would take more time or memory than a mail deserves."""
+    """Return whether building the tree of HTML would cost too much.
+
+    More time or memory than a mail deserves.
+    """
     few = html.count("<") < FEW_TAGS
     if few and len(html) < LONG_TAG:
         return False
@@ -64,7 +85,10 @@ def is_too_complex(html: str) -> bool:
 
 
 def _long_tags_cost(html: str) -> int:
-    """Steps that the attributes of long tags cost: each is compared with all before it on its element."""
+    """Steps that the attributes of long tags cost.
+
+    Each is compared with all before it on its element.
+    """
     steps, of_single = 0, 0
     for tag in _LONG.finditer(html):
         count = len(tag[0].split())
@@ -104,28 +128,44 @@ def _tags_cost_too_much(html: str) -> bool:
 
 
 def words_between(html: str) -> str:
-    """Everything between the tags of HTML, styles and scripts too: at least the words that are shown, found quickly."""
+    """Everything between the tags of HTML, styles and scripts too.
+
+    At least the words that are shown, found quickly.
+    """
     between = _ANY_TAG.sub(" ", html)
     return unescape(between) if "&" in between else between
 
 
 def is_swallowed(html: str) -> bool:
-    """Whether an element or comment that hides its content is opened and never closed, and so hides all the rest."""
+    """Whether an element or comment that hides its content is opened and never closed.
+
+    And so hides all the rest.
+    """
     lower = html.lower()
     if lower.rfind("<!--") > lower.rfind("-->"):
         return True
-    return any(lower.rfind(f"<{name}") > lower.rfind(f"</{name}") for name in SWALLOWING if f"<{name}" in lower)
+    return any(
+        lower.rfind(f"<{name}") > lower.rfind(f"</{name}")
+        for name in SWALLOWING
+        if f"<{name}" in lower
+    )
 
 
 def has_open_quote(html: str) -> bool:
-    """Whether the quote of an attribute seems never closed, or closed behind other tags: it hides what is in it."""
+    """Whether the quote of an attribute seems never closed, or closed behind other tags.
+
+    It hides what is in it.
+    """
     return _OPEN_QUOTE.search(html) is not None
 
 
 def plain_text(html: str) -> str:
-    """Text between the tags of HTML, a line a block, without layout; in linear time whatever the HTML is.
+    """Text between the tags of HTML, a line a block, without layout.
 
-    Comments, scripts and styles are left out where they are closed; what follows one that never is, is shown.
+    In linear time whatever the HTML is.
+
+    Comments, scripts and styles are left out where they are closed; what follows one that never is,
+    is shown.
     """
     html = html.replace(_LINE_END, "")
     pieces: list[str] = []
@@ -139,7 +179,9 @@ def plain_text(html: str) -> str:
         pieces += (html[position:start], piece)
         position = end
     pieces.append(html[position:])
-    text = _BLANKS.sub(" ", "".join(pieces).replace("\r", " ").replace("\n", " ")).replace(_LINE_END, "\n")
+    text = _BLANKS.sub(" ", "".join(pieces).replace("\r", " ").replace("\n", " ")).replace(
+        _LINE_END, "\n"
+    )
     lines = (line.strip() for line in unescape(text).split("\n"))
     return _GAPS.sub("\n", "\n".join(lines)).strip()
 
@@ -148,7 +190,10 @@ _LINE_END = "\x00"  # stands for the end of a line while blanks are folded; text
 
 
 class _Ends:
-    """The next end of a comment, a tag or an element behind a position; no stretch is searched twice for one kind."""
+    """The next end of a comment, a tag or an element behind a position.
+
+    No stretch is searched twice for one kind.
+    """
 
     def __init__(self, html: str) -> None:
         self.html = html

@@ -1,4 +1,7 @@
-"""JSON as strangers send it: read within limits, every duplicate key kept, numbers as they were written."""
+"""JSON as strangers send it.
+
+Read within limits, every duplicate key kept, numbers as they were written.
+"""
 
 import json
 import re
@@ -6,29 +9,43 @@ from typing import NoReturn
 
 from parsers.item import ParseError
 
-# An object is a tuple of its (key, value) pairs, an array a list, a number its own text: nothing is lost or rounded.
+# An object is a tuple of its (key, value) pairs, an array a list, a number its own text: nothing is
+# lost or rounded.
 Json = str | bool | None | list["Json"] | tuple[tuple[str, "Json"], ...]
 Pairs = tuple[tuple[str, Json], ...]
 
 MAX_DEPTH = 50
 MAX_FIELDS = 2_000
 _MAX_DIGITS = 400  # the largest float has 309; what is longer is an attack on int(), not a number
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)  # possessive: linear on any input
+_TOKEN = re.compile(
+    r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL
+)  # possessive: linear on any input
 
 
 def pairs(raw: bytes) -> Pairs:
-    """Read the members of a JSON object in UTF-8, UTF-16 or UTF-32, with or without BOM, in their order.
+    """Read the members of a JSON object in UTF-8, UTF-16 or UTF-32, with or without BOM.
 
-    Raises ParseError when it is not JSON, not an object, deeper than 50 levels or has more than 2,000 members in all.
+    In their order.
+
+    Raises ParseError when it is not JSON, not an object, deeper than 50 levels or has more than
+    2,000 members in all.
     """
     text = _text(raw)
     _bound_depth(text)
     try:
-        found = json.loads(text, object_pairs_hook=tuple, parse_int=_number, parse_float=_number, parse_constant=str)
+        found = json.loads(
+            text,
+            object_pairs_hook=tuple,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=str,
+        )
     except json.JSONDecodeError as error:
         raise ParseError("not valid JSON: the sender has to be corrected") from error
     if not isinstance(found, tuple):
-        raise ParseError("JSON, but not an object with named fields: the sender has to be corrected")
+        raise ParseError(
+            "JSON, but not an object with named fields: the sender has to be corrected"
+        )
     if _members(found) > MAX_FIELDS:
         raise ParseError(f"more than {MAX_FIELDS} fields: no form of ours is that large")
     return found

@@ -1,4 +1,7 @@
-"""Chromium once a module, the desk's server once a test; and a desk after a fortnight, to look at, once a session."""
+"""Chromium once a module, the desk's server once a test.
+
+And a desk after a fortnight, to look at, once a session.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,7 +33,8 @@ SWITCHES = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # as ro
 def browser() -> Iterator[Browser]:
     """A real browser; skips where there is none.
 
-    Once a module: while Playwright is there no other event loop runs in this thread, and tests of others need one.
+    Once a module: while Playwright is there no other event loop runs in this thread, and tests of
+    others need one.
     """
     if CHROMIUM is None:
         pytest.skip("Chromium left out: apt-get install chromium")
@@ -78,7 +82,9 @@ def _keep_a_form(house: House) -> str:
     fields = (("text", f"{awkward.SCRIPT} {awkward.LONG}"), ("seen", "1"))
     filled = Filled("/tickets/1/do/note", fields, (("file", awkward.LONG),))
     with house.store.transaction() as session:
-        account = session.scalars(select(Account.id).where(Account.email == "ann@pmb.example")).one()
+        account = session.scalars(
+            select(Account.id).where(Account.email == "ann@pmb.example")
+        ).one()
         key = saved_forms.keep(session, house.sealer, account, filled, house.clock())
     assert key is not None
     return key
@@ -90,15 +96,21 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
     database = fast_folder / "busy.db"
     shutil.copy(sqlite_template, database)
     grant = OAuth2(token_url="https://login.example/token", client_id="us", refresh_token="r")
-    settings = Settings(home=fast_folder / "busy", database_url=f"sqlite:///{database}",
-                        desk_lead="Priya Nair", fallback_supervisor="Marcus Webb",
-                        mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),))  # fmt: skip
+    settings = Settings(
+        home=fast_folder / "busy",
+        database_url=f"sqlite:///{database}",
+        desk_lead="Priya Nair",
+        fallback_supervisor="Marcus Webb",
+        mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),),
+    )
     house = open_house(settings, waker=Woken(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(house, clock)) | vars(awkward.add(house, clock))
     cookie = at_desk(house, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None
     kept = _keep_a_form(house)
-    signed_in = {"cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]}
+    signed_in = {
+        "cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]
+    }
     with served(create(house)) as address:
         yield Busy(house, address, numbers | {"kept": kept}, signed_in)
     house.close()

@@ -1,4 +1,7 @@
-"""A request through each door as customers and staff use it: a real SMTP session, a signed form, a saved workbook."""
+"""A request through each door as customers and staff use it.
+
+A real SMTP session, a signed form, a saved workbook.
+"""
 
 import hmac
 import smtplib
@@ -45,7 +48,11 @@ def through_form(house: House, _: Seat) -> None:
     body = form(PRACTICE, RUBY, SUBJECT, TEXT, Phone="555-0142")
     signature = hmac.new(KEY.encode(), body, sha256).hexdigest()
     headers = {"X-FS-Signature": f"sha256={signature}", "Content-Type": "application/json"}
-    answer = create(house, Intake(house).accept_all).test_client().post("/formstack", data=body, headers=headers)
+    answer = (
+        create(house, Intake(house).accept_all)
+        .test_client()
+        .post("/formstack", data=body, headers=headers)
+    )
     assert answer.status_code == 202
 
 
@@ -73,5 +80,8 @@ def through_call(_: House, seat: Seat) -> None:
 
 
 THROUGH: dict[str, Callable[[House, Seat], None]] = {
-    "mail": through_mail, "form": through_form, "workbook": through_workbook, "call": through_call,
-}  # fmt: skip
+    "mail": through_mail,
+    "form": through_form,
+    "workbook": through_workbook,
+    "call": through_call,
+}

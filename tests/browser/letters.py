@@ -1,4 +1,7 @@
-"""What customers send, as the bytes their programs make: mails, forms, exports; and pictures to look at."""
+"""What customers send, as the bytes their programs make: mails, forms, exports.
+
+And pictures to look at.
+"""
 
 import json
 import struct
@@ -11,7 +14,15 @@ from itertools import count
 from tests.workbooks import book
 
 SUPPORT = "support@localhost"
-HEADINGS: list[object] = ["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"]
+HEADINGS: list[object] = [
+    "Message ID",
+    "Date Received",
+    "Practice Name",
+    "From",
+    "From Email",
+    "Subject",
+    "Message",
+]
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 _numbers = count(1)
 
@@ -47,9 +58,15 @@ def form(practice: str, sender: tuple[str, str], subject: str, text: str, **more
     """A submission as Formstack's webhook posts it."""
     first, _, last = sender[0].partition(" ")
     told = {
-        "FormID": "6606394", "UniqueID": str(1_500_878_955 + next(_numbers)), "Practice Name": practice,
-        "Name": {"first": first, "last": last}, "Email": sender[1], "Subject": subject, "Message": text, **more,
-    }  # fmt: skip
+        "FormID": "6606394",
+        "UniqueID": str(1_500_878_955 + next(_numbers)),
+        "Practice Name": practice,
+        "Name": {"first": first, "last": last},
+        "Email": sender[1],
+        "Subject": subject,
+        "Message": text,
+        **more,
+    }
     return json.dumps(told).encode()
 
 
@@ -61,8 +78,13 @@ def export(*rows: tuple[str, str, str, str, str]) -> bytes:
 
 def png(width: int = 320, height: int = 120) -> bytes:
     """A picture: grey lines on white, as of a scanned page."""
-    lines = (b"\0" + (b"\x99" if y % 16 < 5 and 12 < y < height - 12 else b"\xff") * width for y in range(height))
+    lines = (
+        b"\0" + (b"\x99" if y % 16 < 5 and 12 < y < height - 12 else b"\xff") * width
+        for y in range(height)
+    )
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = (b"IHDR", head), (b"IDAT", zlib.compress(b"".join(lines))), (b"IEND", b"")
-    chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+    chunks = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

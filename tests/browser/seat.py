@@ -18,7 +18,9 @@ from workflow.context import House
 from workflow.models.states import Role
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
-MOST_BYTES = 300 * 1000  # of a page with everything it loads, Bootstrap's files apart: they are cached
+MOST_BYTES = (
+    300 * 1000
+)  # of a page with everything it loads, Bootstrap's files apart: they are cached
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 _SIDEWAYS = """() => {
@@ -64,7 +66,10 @@ def served(app: Flask | Callable[..., Any]) -> Iterator[str]:
 
 
 class Seat:
-    """One person's browser. `faults` is what went wrong in it: script errors, policy, other hosts."""
+    """One person's browser.
+
+    `faults` is what went wrong in it: script errors, policy, other hosts.
+    """
 
     def __init__(self, browser: Browser, address: str, house: House, **context: Any) -> None:
         self.house, self.address = house, address
@@ -89,21 +94,30 @@ class Seat:
         """Go to a page; how many bytes it took. What is there once it has loaded counts."""
         self._answers.clear()
         self.page.goto(path)
-        ours = [a for a in self._answers if "/bootstrap/" not in a.url and not a.url.startswith("data:")]
+        ours = [
+            a for a in self._answers if "/bootstrap/" not in a.url and not a.url.startswith("data:")
+        ]
         return sum(a.request.sizes()["responseBodySize"] for a in ours)
 
     def _says(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):  # _has knows better
+        if message.type == "error" and not message.text.startswith(
+            "Failed to load resource"
+        ):  # _has knows better
             self.faults.append(f"console: {message.text}")
 
     def _has(self, answer: Response) -> None:
         self._answers.append(answer)
-        if answer.status >= 500 or (answer.status >= 400 and not answer.request.is_navigation_request()):
+        if answer.status >= 500 or (
+            answer.status >= 400 and not answer.request.is_navigation_request()
+        ):
             self.faults.append(f"{answer.status}: {urlsplit(answer.url).path}")
 
     def _is_ours(self, request: Request) -> None:
         split = urlsplit(request.url)
-        if split.scheme not in {"data", "blob", "about"} and f"{split.scheme}://{split.netloc}" != self.address:
+        if (
+            split.scheme not in {"data", "blob", "about"}
+            and f"{split.scheme}://{split.netloc}" != self.address
+        ):
             self.faults.append(f"loads from elsewhere: {split.scheme}://{split.netloc}")
 
     def sign_in(self, role: Role = Role.AGENT, name: str = "Ann Lee") -> "Seat":
@@ -122,11 +136,15 @@ class Seat:
         return self
 
     def check(self, *, rules: list[str] | None = None) -> None:
-        """What holds on every page: no accessibility violation, no scrolling sideways, no fault; or some rules only."""
+        """What holds on every page: no accessibility violation, no scrolling sideways, no fault.
+
+        Or some rules only.
+        """
         only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": RULES}
         found = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
         told = [
-            f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in found.response["violations"]
+            f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}"
+            for v in found.response["violations"]
         ]
         assert not told, f"{self.page.url}: {told}"
         self.fits()
@@ -139,7 +157,9 @@ class Seat:
 
     def open_everything(self) -> None:
         """Unfold what the page keeps folded: it has to be as good as the rest."""
-        self.page.evaluate("document.querySelectorAll('details:not([open])').forEach(d => { d.open = true })")
+        self.page.evaluate(
+            "document.querySelectorAll('details:not([open])').forEach(d => { d.open = true })"
+        )
 
     def focused(self) -> str:
         """What has the keyboard: its words, label or name; "" where nothing has."""

@@ -1,4 +1,7 @@
-"""Every page, light and dark, wide and narrow: accessible, inside its window, small, loading nothing from elsewhere."""
+"""Every page, light and dark, wide and narrow.
+
+Accessible, inside its window, small, loading nothing from elsewhere.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,9 +16,18 @@ from tests.web import invited
 from workflow.context import House
 from workflow.mail.compose import STATUS
 
-# Every address that shows a page, by its rule: where a test goes to see it. {…} are fields of Fortnight or Awkward.
+# Every address that shows a page, by its rule: where a test goes to see it. {…} are fields of
+# Fortnight or Awkward.
 PAGES = {
-    "/": ("/", "/?view=open", "/?view=mine", "/?view=spam", "/?view=withdrawn", "/?view=all&q=claim", "/?sort=due"),
+    "/": (
+        "/",
+        "/?view=open",
+        "/?view=mine",
+        "/?view=spam",
+        "/?view=withdrawn",
+        "/?view=all&q=claim",
+        "/?sort=due",
+    ),
     "/account": ("/account",),
     "/account/tokens": ("/account/tokens",),
     "/automated": ("/automated",),
@@ -36,7 +48,8 @@ PAGES = {
     "/operations/audit": ("/operations/audit",),
     "/operations/deliveries": ("/operations/deliveries", "/operations/deliveries?state=failed"),
     "/operations/deliveries/<int:number>": (
-        "/operations/deliveries/{failed}", "/operations/deliveries/1",
+        "/operations/deliveries/{failed}",
+        "/operations/deliveries/1",
     ),
     "/operations/deliveries/<int:number>/map": ("/operations/deliveries/{unmapped}/map",),
     "/operations/deliveries/<int:number>/raw": ("/operations/deliveries/{failed}/raw",),
@@ -52,13 +65,22 @@ PAGES = {
     "/tasks": ("/tasks", "/tasks?view=team", "/tasks?view=done"),
     "/tf-setup": ("/tf-setup",),
     "/tickets/<int:number>": (
-        "/tickets/{rich}", "/tickets/{form}", "/tickets/{row}", "/tickets/{called}", "/tickets/{completed}",
-        "/tickets/{merged}", "/tickets/{automatic}", "/tickets/{hostile}", "/tickets/{long}", "/nothing-here",
+        "/tickets/{rich}",
+        "/tickets/{form}",
+        "/tickets/{row}",
+        "/tickets/{called}",
+        "/tickets/{completed}",
+        "/tickets/{merged}",
+        "/tickets/{automatic}",
+        "/tickets/{hostile}",
+        "/tickets/{long}",
+        "/nothing-here",
     ),
     "/tickets/<int:number>/answer": (
-        "/tickets/{rich}/answer?text=Billing+Support+Recap+of+Resolution", "/tickets/{hostile}/answer",
+        "/tickets/{rich}/answer?text=Billing+Support+Recap+of+Resolution",
+        "/tickets/{hostile}/answer",
     ),
-}  # fmt: skip
+}
 # The same for whoever has not signed in; {…} are tokens.
 PUBLIC = {
     "/join/<token>": ("/join/{join}", "/join/nobody"),
@@ -70,17 +92,32 @@ PUBLIC = {
 # What answers a GET and is no page, or is one only on the way through a form.
 OTHERS = {
     "/answer-files/<int:number>",
-    "/attachments/<int:number>", "/attachments/<int:number>/view",
+    "/attachments/<int:number>",
+    "/attachments/<int:number>/view",
     "/kept-forms/newest",
-    "/bootstrap/static/<path:filename>", "/dashboard/<name>.csv", "/dashboard/<name>.svg", "/health",
-    "/messages/<int:number>/html", "/metrics", "/operations/audit.csv", "/operations/deliveries.csv",
+    "/bootstrap/static/<path:filename>",
+    "/dashboard/<name>.csv",
+    "/dashboard/<name>.svg",
+    "/health",
+    "/messages/<int:number>/html",
+    "/metrics",
+    "/operations/audit.csv",
+    "/operations/deliveries.csv",
     "/operations/deliveries/<int:number>/original",
-    "/operations/deliveries/<int:number>/rejected.xlsx", "/operations/ledger.csv",
-    "/operations/next-week.csv", "/operations/outbox.csv", "/queue/news", "/sign-in-static/<path:filename>",
+    "/operations/deliveries/<int:number>/rejected.xlsx",
+    "/operations/ledger.csv",
+    "/operations/next-week.csv",
+    "/operations/outbox.csv",
+    "/queue/news",
+    "/sign-in-static/<path:filename>",
     "/static/<path:filename>",
     # the second factor, between password and desk: test_signing_in.py goes there
-    "/mf-recovery", "/tf-rescue", "/tf-select", "/tf-validate", "/verify",
-}  # fmt: skip
+    "/mf-recovery",
+    "/tf-rescue",
+    "/tf-select",
+    "/tf-validate",
+    "/verify",
+}
 
 
 @pytest.fixture
@@ -104,7 +141,9 @@ def test_every_page_is_listed(house: House) -> None:
 
 
 @pytest.mark.parametrize("path", [path for paths in PAGES.values() for path in paths])
-def test_a_page_is_accessible_fits_and_is_small(busy: Busy, looking: Callable[..., Seat], path: str) -> None:
+def test_a_page_is_accessible_fits_and_is_small(
+    busy: Busy, looking: Callable[..., Seat], path: str
+) -> None:
     _look(looking(storage_state=busy.signed_in), path.format_map(busy.numbers))
 
 
@@ -114,9 +153,11 @@ def test_a_page_for_customers_is_accessible_fits_and_is_small(
 ) -> None:
     survey = busy.numbers["survey"]
     known = {
-        "join": invited(busy.house, "Somebody New"), "status": busy.house.signer.token(STATUS, 1), "survey": survey,
+        "join": invited(busy.house, "Somebody New"),
+        "status": busy.house.signer.token(STATUS, 1),
+        "survey": survey,
         "unsubscribe": survey.replace("/survey/", "/unsubscribe/"),
-    }  # fmt: skip
+    }
     _look(looking(), path.format_map(known))
 
 

@@ -1,4 +1,7 @@
-"""The desk without a mouse: everything is reached by Tab and keys, what has the keyboard shows, and nothing is lost."""
+"""The desk without a mouse.
+
+Everything is reached by Tab and keys, what has the keyboard shows, and nothing is lost.
+"""
 
 import re
 from collections.abc import Callable
@@ -28,7 +31,10 @@ def numbers(house: House, clock: HandClock) -> list[int]:
 
 
 def tab_to(seat: Seat, words: str) -> None:
-    """Press Tab until what is called so has the keyboard; each stop on the way shows that it has it."""
+    """Press Tab until what is called so has the keyboard.
+
+    Each stop on the way shows that it has it.
+    """
     passed = [seat.focused()]
     while not re.search(words, passed[-1]) and len(passed) < MOST_TABS:
         seat.page.keyboard.press("Tab")
@@ -112,7 +118,9 @@ def test_the_queue_keeps_its_place(seat: Take, numbers: list[int]) -> None:
 
 
 @pytest.mark.usefixtures("numbers")
-def test_on_a_phone_the_first_ticket_comes_before_lists_and_filters_and_both_unfold(seat: Take) -> None:
+def test_on_a_phone_the_first_ticket_comes_before_lists_and_filters_and_both_unfold(
+    seat: Take,
+) -> None:
     ann = seat().sign_in()
     page = ann.page
     page.set_viewport_size(NARROW)
@@ -138,8 +146,10 @@ def test_without_scripts_lists_filters_and_search_are_there_on_any_width(seat: T
     expect(page.get_by_label("Consultant")).to_be_visible()
     page.set_viewport_size(NARROW)
     expect(page.get_by_label("Search tickets")).to_be_visible()
-    for folded, inside in (("Lists", page.get_by_role("link", name="Overdue")),
-                           ("Filter and order", page.get_by_label("Consultant"))):  # fmt: skip
+    for folded, inside in (
+        ("Lists", page.get_by_role("link", name="Overdue")),
+        ("Filter and order", page.get_by_label("Consultant")),
+    ):
         expect(inside).to_be_hidden()
         page.get_by_text(folded, exact=True).click()
         expect(inside).to_be_visible()
@@ -177,7 +187,8 @@ def test_single_keys_can_be_switched_off(seat: Take, numbers: list[int]) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/tickets/1", "/tickets/1/answer", "/tasks", "/companies", "/dashboard", "/account"]
+    "path",
+    ["/", "/tickets/1", "/tickets/1/answer", "/tasks", "/companies", "/dashboard", "/account"],
 )
 @pytest.mark.usefixtures("numbers")
 def test_whatever_tab_reaches_can_be_seen(seat: Take, path: str) -> None:

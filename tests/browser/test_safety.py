@@ -1,4 +1,7 @@
-"""What customers send does nothing in the browser of who reads it, and what was read is gone with the session."""
+"""What customers send does nothing in the browser of who reads it.
+
+And what was read is gone with the session.
+"""
 
 import re
 import threading
@@ -36,7 +39,9 @@ class Elsewhere:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/html")
                 self.end_headers()
-                self.wfile.write(f'<!doctype html><iframe src="{elsewhere.frames}"></iframe>'.encode())
+                self.wfile.write(
+                    f'<!doctype html><iframe src="{elsewhere.frames}"></iframe>'.encode()
+                )
 
             do_POST = do_GET  # noqa: N815  # the library's names
 
@@ -81,7 +86,12 @@ def test_hostile_html_does_nothing(house: House, seat: Take, elsewhere: Elsewher
     receive(house, elsewhere)
     ann = seat().sign_in()
     frame = unfolded(ann.page)
-    assert frame.locator("script, form, iframe, object, [onerror], [onload], [href^=javascript]").count() == 0
+    assert (
+        frame.locator(
+            "script, form, iframe, object, [onerror], [onload], [href^=javascript]"
+        ).count()
+        == 0
+    )
     _unharmed(ann.page, elsewhere)
     ann.check()
 
@@ -97,7 +107,11 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
     assert frame.locator("script").count(), "this test lets scripts through"
     frame.get_by_role("button", name="Go").press("Enter")
     _unharmed(ann.page, elsewhere)
-    refused = [f for f in ann.faults if "sandbox" in f or "Content Security Policy" in f or "elsewhere" in f]
+    refused = [
+        f
+        for f in ann.faults
+        if "sandbox" in f or "Content Security Policy" in f or "elsewhere" in f
+    ]
     assert len(refused) == len(ann.faults) > 3
     ann.faults.clear()
 
@@ -145,7 +159,9 @@ def test_no_other_site_can_put_the_desk_into_a_frame(
     context.close()
 
 
-def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(house: House, seat: Take) -> None:
+def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(
+    house: House, seat: Take
+) -> None:
     ticket_of(house, mail(SECRET))
     page = seat().sign_in().page
     page.goto("/tickets/1")
@@ -156,11 +172,18 @@ def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(house: House
     assert all(c["httpOnly"] and c["sameSite"] == "Lax" for c in page.context.cookies())
 
 
-def test_going_back_after_signing_out_shows_nothing(house: House, browser: Browser, address: str) -> None:
-    """In a browser that keeps pages whole for going back, as people's do; Playwright switches that off."""
+def test_going_back_after_signing_out_shows_nothing(
+    house: House, browser: Browser, address: str
+) -> None:
+    """In a browser that keeps pages whole for going back, as people's do.
+
+    Playwright switches that off.
+    """
     ticket_of(house, mail(SECRET))
     as_people_have_it = browser.browser_type.launch(
-        executable_path=CHROMIUM, args=SWITCHES, ignore_default_args=["--disable-back-forward-cache"]
+        executable_path=CHROMIUM,
+        args=SWITCHES,
+        ignore_default_args=["--disable-back-forward-cache"],
     )
     page = Seat(as_people_have_it, address, house).sign_in().page
     page.goto("/tickets/1")

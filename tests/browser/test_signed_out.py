@@ -1,4 +1,7 @@
-"""Signed out while writing: in a real browser, what was typed comes back, with scripts and without."""
+"""Signed out while writing.
+
+In a real browser, what was typed comes back, with scripts and without.
+"""
 
 from collections.abc import Callable
 
@@ -43,7 +46,9 @@ def test_a_note_typed_while_signed_out_is_added_by_one_press(
     page.get_by_role("button", name="Send it now").click()
     expect(page.get_by_role("article", name="Note")).to_contain_text("claim 1001")
     with house.store.reading() as session:
-        assert session.scalars(select(Message.text).where(Message.direction == "note")).all() == [WORDS]
+        assert session.scalars(select(Message.text).where(Message.direction == "note")).all() == [
+            WORDS
+        ]
     page.goto("/")
     expect(page.get_by_text("Nothing was lost")).to_have_count(0)
 

@@ -1,4 +1,7 @@
-"""Signing in by a browser: the second factor, the recovery code when the phone is lost, and single sign-on."""
+"""Signing in by a browser.
+
+The second factor, the recovery code when the phone is lost, and single sign-on.
+"""
 
 import re
 from collections.abc import Callable
@@ -15,7 +18,9 @@ from tests.web import PASSWORD
 from workflow.context import House
 
 
-def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(seat: Callable[..., Seat]) -> None:
+def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(
+    seat: Callable[..., Seat],
+) -> None:
     ann = seat(viewport=NARROW).sign_in()
     page = ann.page
     page.goto("/tf-setup")
@@ -40,11 +45,18 @@ def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(se
     ann.check()
 
 
-def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(browser: Browser, house: House) -> None:
-    """What only a browser knows: our policy lets it go there, and it brings our cookie back from there."""
+def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(
+    browser: Browser, house: House
+) -> None:
+    """What only a browser knows.
+
+    Our policy lets it go there, and it brings our cookie back from there.
+    """
     desk = DispatcherMiddleware(NotFound())  # its address is known before it is there
     with issuing() as issuer, served(desk) as address:
-        elsewhere = issuer.url.replace("127.0.0.1", "localhost")  # another site, not only another port
+        elsewhere = issuer.url.replace(
+            "127.0.0.1", "localhost"
+        )  # another site, not only another port
         desk.app = create(with_issuer(house, elsewhere, public_url=address))
         page = browser.new_page()
         page.set_default_timeout(10_000)

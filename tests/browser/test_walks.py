@@ -1,4 +1,7 @@
-"""A ticket of each door, in the browser, from the queue to completed; what two people and ten seconds do to it."""
+"""A ticket of each door, in the browser, from the queue to completed.
+
+What two people and ten seconds do to it.
+"""
 
 import re
 from collections.abc import Callable
@@ -24,14 +27,21 @@ RECAP = "Billing Support Recap of Resolution"
 @pytest.fixture
 def settings(tmp_path: Path, relay: Relay) -> Settings:
     return Settings(
-        home=tmp_path / "home", relay_url=relay.url, formstack_key=KEY, smtp_listen="127.0.0.1:0",
-        folder_settle_seconds=0, desk_lead="Lena", fallback_supervisor="Sam",
-    )  # type: ignore[arg-type]  # fmt: skip
+        home=tmp_path / "home",
+        relay_url=relay.url,
+        formstack_key=KEY,
+        smtp_listen="127.0.0.1:0",
+        folder_settle_seconds=0,
+        desk_lead="Lena",
+        fallback_supervisor="Sam",
+    )  # type: ignore[arg-type]
 
 
 def said(relay: Relay) -> list[str]:
     """The text of every mail the relay has, whoever it is to."""
-    mails = (message_from_bytes(bytes(e.content or b""), policy=policy.default) for e in relay.taken)
+    mails = (
+        message_from_bytes(bytes(e.content or b""), policy=policy.default) for e in relay.taken
+    )
     return [m.get_content() for m in mails]
 
 
@@ -159,7 +169,9 @@ def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[Seat, Pag
     expect(page.get_by_role("heading", level=1)).to_contain_text("has changed since you looked")
     ann.check()
     page.get_by_role("link", name="Look at the ticket").click()
-    expect(page.get_by_role("button", name="Yes", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Yes", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
 
 
 def test_what_was_ticked_can_be_taken_back(taken: tuple[Seat, Page]) -> None:

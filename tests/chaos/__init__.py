@@ -1,1 +1,4 @@
-"""Real processes under a known load, killed at random and at marked points; then what was promised is counted."""
+"""Real processes under a known load, killed at random and at marked points.
+
+Then what was promised is counted.
+"""

@@ -1,4 +1,7 @@
-"""`python -m tests.chaos --minutes 5 --database postgresql`: exit code 1 if a promise was broken."""
+"""`python -m tests.chaos --minutes 5 --database postgresql`.
+
+Exit code 1 if a promise was broken.
+"""
 
 import logging
 import secrets
@@ -12,22 +15,53 @@ from tests.chaos.soak import soak as flat
 
 
 @click.command()
-@click.option("--minutes", default=1.0, show_default=True, help="Of load and kills; a third more for the deadlines.")
-@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
 @click.option(
-    "--kills", default=40.0, show_default=True, help="At random, a minute; those at marked points come on top."
+    "--minutes",
+    default=1.0,
+    show_default=True,
+    help="Of load and kills; a third more for the deadlines.",
 )
 @click.option(
-    "--seed", default=None, type=int, help="Of the harness's own dice; the processes' own are not repeatable."
+    "--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True
 )
-@click.option("--lie", is_flag=True, help="Let doors say yes without storing, now and then: the count must find it.")
-@click.option("--logs", type=click.Path(path_type=Path), help="Keep the processes' logs in this folder.")
+@click.option(
+    "--kills",
+    default=40.0,
+    show_default=True,
+    help="At random, a minute; those at marked points come on top.",
+)
+@click.option(
+    "--seed",
+    default=None,
+    type=int,
+    help="Of the harness's own dice; the processes' own are not repeatable.",
+)
+@click.option(
+    "--lie",
+    is_flag=True,
+    help="Let doors say yes without storing, now and then: the count must find it.",
+)
+@click.option(
+    "--logs", type=click.Path(path_type=Path), help="Keep the processes' logs in this folder."
+)
 @click.option("--soak", is_flag=True, help="No kills: measure whether memory stays flat.")
 def main(
-    *, minutes: float, database: str, kills: float, seed: int | None, lie: bool, soak: bool, logs: Path | None
+    *,
+    minutes: float,
+    database: str,
+    kills: float,
+    seed: int | None,
+    lie: bool,
+    soak: bool,
+    logs: Path | None,
 ) -> None:
-    """Kill real processes under a known load through every door, then count what was lost or doubled."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # each call of our Formstack would be a line
+    """Kill real processes under a known load through every channel.
+
+    Then count what was lost or doubled.
+    """
+    logging.getLogger("werkzeug").setLevel(
+        logging.WARNING
+    )  # each call of our Formstack would be a line
     chosen = secrets.randbelow(10**6) if seed is None else seed
     if soak:
         told, good = flat(Plan(minutes * 60, database, 0, chosen))

@@ -1,7 +1,10 @@
-"""One of our processes with crash points: `python -m tests.chaos.armed smtp`. The program itself carries none.
+"""One of our processes with crash points: `python -m tests.chaos.armed smtp`.
 
-CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a fired point is written to before the process kills
-itself. CHAOS_LIE makes a door say yes without storing, now and then: to see that the count finds it.
+The program itself carries none.
+
+CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a fired point is written to before
+the process kills itself. CHAOS_LIE makes a door say yes without storing, now and then: to see that
+the count finds it.
 """
 
 import os
@@ -16,10 +19,13 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-GRACE = 3.0  # seconds a process lives at least: one that dies at its first commit would never do anything
+# seconds a process lives at least: one that dies at its first commit would never do anything
+GRACE = 3.0
 POINTS = {
     name: float(chance)
-    for name, _, chance in (p.partition("=") for p in os.environ.get("CHAOS_POINTS", "").split(";") if p)
+    for name, _, chance in (
+        p.partition("=") for p in os.environ.get("CHAOS_POINTS", "").split(";") if p
+    )
 }
 _started = time.monotonic()
 _random = random.Random()  # noqa: S311  # no secret
@@ -62,13 +68,21 @@ def arm() -> None:
     event.listen(Session, "before_commit", lambda _: die("before commit"))
     event.listen(Session, "after_commit", lambda _: die("after commit, before reply"))
 
-    from ingest.imap import reader  # noqa: PLC0415  # armed before the process has names of its own for it
+    # armed before the process has names of its own for it
+    from ingest.imap import reader  # noqa: PLC0415
     from workflow.mail import transport  # noqa: PLC0415
 
     after(transport.Relay, "post", "after send, before mark")
     before(reader, "mark", "after storing, before IMAP mark")
-    before(Path, "rename", "after reading, before file moves", lambda path, *_: path.suffix == ".xlsx")
-    before(Path, "unlink", "after draining, before spool file goes", lambda path, *_: path.suffix == ".sealed")
+    before(
+        Path, "rename", "after reading, before file moves", lambda path, *_: path.suffix == ".xlsx"
+    )
+    before(
+        Path,
+        "unlink",
+        "after draining, before spool file goes",
+        lambda path, *_: path.suffix == ".sealed",
+    )
     if os.environ.get("CHAOS_LIE"):
         lie()
 

@@ -10,14 +10,26 @@ from collections import Counter
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-PROCESSES = ("smtp", "imap", "folder", "webhooks", "backfill", "console", "worker", "worker 2", "clock")
+PROCESSES = (
+    "smtp",
+    "imap",
+    "folder",
+    "webhooks",
+    "backfill",
+    "console",
+    "worker",
+    "worker 2",
+    "clock",
+)
 VALKEY = "valkey"
 
 
 class Keeper:
     """Starts processes, starts them again when they end, and kills them."""
 
-    def __init__(self, environment: dict[str, str], valkey: list[str], logs: Path, *, pause: float = 0.5) -> None:
+    def __init__(
+        self, environment: dict[str, str], valkey: list[str], logs: Path, *, pause: float = 0.5
+    ) -> None:
         self.environment = environment
         self.kills: Counter[str] = Counter()
         self.odd: list[str] = []  # processes that ended though nobody killed them
@@ -59,7 +71,8 @@ class Keeper:
     def kill(self, *of: str) -> None:
         """Kill one at random, of those named or of all."""
         with self._lock:
-            name = random.choice([n for n in self._running if not of or n in of])  # noqa: S311  # no secret
+            # no secret
+            name = random.choice([n for n in self._running if not of or n in of])  # noqa: S311
             process = self._running[name]
             if process.poll() is None:
                 process.kill()
@@ -67,12 +80,20 @@ class Keeper:
 
     def pids(self) -> dict[str, int]:
         with self._lock:
-            return {name: process.pid for name, process in self._running.items() if process.poll() is None}
+            return {
+                name: process.pid
+                for name, process in self._running.items()
+                if process.poll() is None
+            }
 
     def _start(self, name: str) -> None:
         with (self._logs / f"{name.replace(' ', '-')}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                self._commands[name], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._commands[name],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def _keep(self) -> None:

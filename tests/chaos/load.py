@@ -1,4 +1,7 @@
-"""What comes in at every door, and what each door has said yes to. Clients try again as real ones do."""
+"""What comes in at every door, and what each door has said yes to.
+
+Clients try again as real ones do.
+"""
 
 import hmac
 import os
@@ -27,7 +30,15 @@ from tests.ingest.formstack_server import Formstack, Sent, webhook_says
 KEY = "chaos"
 USER = "desk"
 FORM = "7"
-HEADINGS = ["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"]
+HEADINGS = [
+    "Message ID",
+    "Date Received",
+    "Practice Name",
+    "From",
+    "From Email",
+    "Subject",
+    "Message",
+]
 REGULAR = "regular@clinic.example"  # writes again and again, and is asked for a survey once
 
 
@@ -52,9 +63,14 @@ class Load:
 
     def start(self) -> None:
         clients: list[tuple[Callable[[], None], float]] = [
-            (self._mail, 0.25), (self._mail, 0.3), (self._form, 0.3), (self._form, 0.4), (self._workbook, 2.0),
-            (self._pipe, 4.0), (self._call, 6.0),
-        ]  # fmt: skip
+            (self._mail, 0.25),
+            (self._mail, 0.3),
+            (self._form, 0.3),
+            (self._form, 0.4),
+            (self._workbook, 2.0),
+            (self._pipe, 4.0),
+            (self._call, 6.0),
+        ]
         if self.mailbox is not None:
             clients.append((self._imap, 0.5))
         for client, pause in clients:
@@ -63,7 +79,10 @@ class Load:
             self._threads.append(thread)
 
     def join(self) -> None:
-        """Stop; a client that broke has sent too little for too long: that is told, not passed over."""
+        """Stop; a client that broke has sent too little for too long.
+
+        That is told, not passed over.
+        """
         self.stop.set()
         for thread in self._threads:
             thread.join(60)
@@ -99,13 +118,14 @@ class Load:
                     return
             time.sleep(0.4)
 
-    # -- one door each ----------------------------------------------------------------------------------------------
+    # -- one door each ----
 
     def _mail(self) -> None:
         marker = self._marker("smtp")
         raw = letter(marker, large=random.random() < 0.06)  # noqa: S311
         self._until_yes(lambda: self._submit(raw), marker, "smtp")
-        if self.mailbox is not None and random.random() < 0.2:  # noqa: S311  # the same by another door
+        # the same by another door
+        if self.mailbox is not None and random.random() < 0.2:  # noqa: S311
             self.mailbox.deliver(USER, b"Received: from elsewhere\r\n" + raw)
 
     def _submit(self, raw: bytes) -> bool:
@@ -116,7 +136,10 @@ class Load:
             return client.data(raw)[0] == 250
 
     def _form(self) -> None:
-        """Formstack has it; its webhook brings most of them, and once one has come, the others are looked for."""
+        """Formstack has it.
+
+        Its webhook brings most of them, and once one has come, the others are looked for.
+        """
         unsaid = "formstack" in self.acknowledged.values() and random.random() < 0.2  # noqa: S311
         marker = self._marker("backfill" if unsaid else "formstack")
         number = str(random.randrange(10**9, 10**10))  # noqa: S311
@@ -140,7 +163,9 @@ class Load:
     def _workbook(self) -> None:
         markers = [self._marker("folder") for _ in range(4)]
         with self._lock:
-            kept = [m for m, door in self.acknowledged.items() if door == "folder"][-1:]  # exports overlap
+            kept = [m for m, door in self.acknowledged.items() if door == "folder"][
+                -1:
+            ]  # exports overlap
         raw, name = workbook([*kept, *markers]), os.urandom(4).hex()
         names = [name, f"{name} again"] if random.random() < 0.3 else [name]  # noqa: S311
         for one in names:
@@ -163,14 +188,30 @@ class Load:
 
     def _call(self) -> None:
         marker = self._marker("console")
-        told = ("ticket", "new", "--company", "Sunrise", "--contact", f"{marker}@phone.example", "--text", marker)
+        told = (
+            "ticket",
+            "new",
+            "--company",
+            "Sunrise",
+            "--contact",
+            f"{marker}@phone.example",
+            "--text",
+            marker,
+        )
         with suppress(OSError):
             if self._command(*told):  # a person who is told "try again" looks first
                 self._yes(marker, "console")
 
     def _command(self, *args: str, stdin: bytes = b"") -> bool:
         command = [sys.executable, "-m", "console.cli.main", *args]
-        done = subprocess.run(command, env=self.environment, input=stdin, capture_output=True, check=False, timeout=120)
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
         return done.returncode == 0
 
 
@@ -191,7 +232,15 @@ def workbook(markers: list[str]) -> bytes:
     assert sheet is not None
     sheet.append(HEADINGS)
     for marker in markers:
-        row = [marker, "2026-03-01 10:00", "Sunrise", "Pat", f"{marker}@row.example", "Claims", f"please {marker}"]
+        row = [
+            marker,
+            "2026-03-01 10:00",
+            "Sunrise",
+            "Pat",
+            f"{marker}@row.example",
+            "Claims",
+            f"please {marker}",
+        ]
         sheet.append(row)
     out = BytesIO()
     book.save(out)

@@ -41,10 +41,13 @@ from workflow.runtime import log as runtime_log
 from workflow.settings.settings import load as settings_of
 
 POINTS = {
-    "before commit": 0.004, "after commit, before reply": 0.004, "after send, before mark": 0.02,
-    "after storing, before IMAP mark": 0.04, "after reading, before file moves": 0.15,
+    "before commit": 0.004,
+    "after commit, before reply": 0.004,
+    "after send, before mark": 0.02,
+    "after storing, before IMAP mark": 0.04,
+    "after reading, before file moves": 0.15,
     "after draining, before spool file goes": 0.2,
-}  # fmt: skip
+}
 DAYS = 3.2 * 86400
 SETTLED = 150.0
 LISTS = 5  # pages of Formstack's list: by then the backfill has been through all of it
@@ -81,7 +84,9 @@ class Run:
     points: Counter[str] = field(default_factory=Counter)  # marked points that fired
 
     def count_points(self) -> None:
-        self.points = Counter(self.fired.read_text().splitlines()) if self.fired.exists() else Counter()
+        self.points = (
+            Counter(self.fired.read_text().splitlines()) if self.fired.exists() else Counter()
+        )
 
     @property
     def kills(self) -> int:
@@ -98,10 +103,14 @@ class Run:
             elif deed < 0.09:
                 self._flush()
             elif deed < 0.12:
-                self.load.formstack.answers += [said({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})]  # noqa: S311
+                self.load.formstack.answers += [
+                    said({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})  # noqa: S311
+                ]
                 self.done["Formstack's API ill"] += 1
             elif deed < 0.19:
-                self.relay.answers += random.choice([["450 later"] * 3, ["hang up"] * 2, ["421 closing"]])  # noqa: S311
+                self.relay.answers += random.choice(  # noqa: S311
+                    [["450 later"] * 3, ["hang up"] * 2, ["421 closing"]]
+                )
                 self.done["relay ill"] += 1
             else:
                 self.keeper.kill(*of)
@@ -119,7 +128,9 @@ class Run:
             self.postgres.begin()
             return
         with suppress(sqlite3.OperationalError):
-            holder = sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=5, isolation_level=None)
+            holder = sqlite3.connect(
+                self.url.removeprefix("sqlite:///"), timeout=5, isolation_level=None
+            )
             holder.execute("BEGIN EXCLUSIVE")
             time.sleep(random.uniform(1, 4))  # noqa: S311
             holder.execute("ROLLBACK")
@@ -127,7 +138,9 @@ class Run:
 
     def settled(self, store: Store) -> bool:
         """Whether nothing waits anywhere."""
-        files = [p for p in self.load.folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+        files = [
+            p for p in self.load.folder.iterdir() if p.is_file() and not p.name.startswith(".")
+        ]
         if files or list((self.home / "spool").glob("*.sealed")):
             return False
         pending = select(func.count()).where(Delivery.state == DeliveryState.PENDING)
@@ -148,14 +161,23 @@ class Run:
 def staff(house: House, stop: Event) -> None:
     """Somebody who takes tickets to their end, now and then, as the desk does."""
     with suppress(SQLAlchemyError), house.store.transaction() as session:
-        session.add(Staff(name="Olga", email="olga@desk.example", role=Role.AGENT, created_at=house.clock()))
+        session.add(
+            Staff(name="Olga", email="olga@desk.example", role=Role.AGENT, created_at=house.clock())
+        )
     while not stop.wait(1.0):
         with suppress(SQLAlchemyError), house.store.transaction() as session:
-            ready = select(Ticket).where(Ticket.stage == Stage.IN_PROGRESS).order_by(func.random()).limit(1)
+            ready = (
+                select(Ticket)
+                .where(Ticket.stage == Stage.IN_PROGRESS)
+                .order_by(func.random())
+                .limit(1)
+            )
             ticket = session.scalar(ready)
             if ticket is None or not ticket.contacts:
                 continue
-            house.desk.reach(session, ticket, Milestone.FOLLOW_UP_SENT, by="Olga", now=house.clock())
+            house.desk.reach(
+                session, ticket, Milestone.FOLLOW_UP_SENT, by="Olga", now=house.clock()
+            )
             house.desk.resolve(session, ticket, yes=True, by="Olga", now=house.clock())
             house.desk.recap(session, ticket, "It was resubmitted.", by="Olga", now=house.clock())
 
@@ -167,7 +189,11 @@ def installed(plan: Plan) -> Iterator[Run]:
     with ExitStack() as stack:
         stack.callback(structlog.configure, **structlog.get_config())
         runtime_log.silence()  # the desk's part runs in this process
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
+        home = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
+            )
+        )
         postgres = None
         url = f"sqlite:///{home / 'intake.db'}"
         if plan.database == "postgresql":
@@ -182,17 +208,37 @@ def installed(plan: Plan) -> Iterator[Run]:
         stack.callback(relay.stop)
         valkey, (smtp, webhook, console) = Valkey(home), free_ports(3)
         (home / "dropbox").mkdir()
-        imap = f"imap://{clients.USER}:{dovecot.PASSWORD}@127.0.0.1:{mailbox.port}/INBOX" if mailbox else ""
+        imap = (
+            f"imap://{clients.USER}:{dovecot.PASSWORD}@127.0.0.1:{mailbox.port}/INBOX"
+            if mailbox
+            else ""
+        )
         told = environment(
-            intake_home=home, intake_database_url=url, intake_redis_url=valkey.url,
-            intake_smtp_listen=f"127.0.0.1:{smtp}", intake_webhook_listen=f"127.0.0.1:{webhook}",
-            intake_console_listen=f"127.0.0.1:{console}", intake_formstack_key=clients.KEY, intake_relay_url=relay.url,
-            intake_imap_urls=imap, intake_imap_poll_seconds=1, intake_folder_settle_seconds=0.3,
-            intake_formstack_token=formstack.token, intake_formstack_api=formstack.url, intake_backfill_seconds=2,
-            intake_folder_poll_seconds=1, intake_sweep_seconds=2, intake_config=home / "none.toml",
-            chaos_fired=home / "fired", pythonpath=Path(__file__).parents[2],
-        )  # fmt: skip
-        armed = told | {"CHAOS_POINTS": ";".join(f"{n}={p}" for n, p in POINTS.items())} if plan.kills else told
+            intake_home=home,
+            intake_database_url=url,
+            intake_redis_url=valkey.url,
+            intake_smtp_listen=f"127.0.0.1:{smtp}",
+            intake_webhook_listen=f"127.0.0.1:{webhook}",
+            intake_console_listen=f"127.0.0.1:{console}",
+            intake_formstack_key=clients.KEY,
+            intake_relay_url=relay.url,
+            intake_imap_urls=imap,
+            intake_imap_poll_seconds=1,
+            intake_folder_settle_seconds=0.3,
+            intake_formstack_token=formstack.token,
+            intake_formstack_api=formstack.url,
+            intake_backfill_seconds=2,
+            intake_folder_poll_seconds=1,
+            intake_sweep_seconds=2,
+            intake_config=home / "none.toml",
+            chaos_fired=home / "fired",
+            pythonpath=Path(__file__).parents[2],
+        )
+        armed = (
+            told | {"CHAOS_POINTS": ";".join(f"{n}={p}" for n, p in POINTS.items())}
+            if plan.kills
+            else told
+        )
         keeper = Keeper(armed | ({"CHAOS_LIE": "1"} if plan.lie else {}), valkey.command, home)
         load = Load(smtp, webhook, home / "dropbox", told, mailbox, formstack, plan.pace)
         yield Run(plan, home, url, keeper, load, relay, home / "fired", valkey.url, postgres)
@@ -202,7 +248,10 @@ def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
     """Do it all; the run, what was found, and the seconds it took to settle."""
     with installed(plan) as run:
         without = () if run.load.mailbox else ("imap",)
-        house, quiet = open_house(settings_of(home=run.home, database_url=run.url)), Event()  # makes the key file
+        house, quiet = (
+            open_house(settings_of(home=run.home, database_url=run.url)),
+            Event(),
+        )  # makes the key file
         run.keeper.start(without=without)
         try:
             time.sleep(4)
@@ -251,7 +300,10 @@ def _settle(run: Run, store: Store, due: datetime) -> float:
 
 
 def _all_raised(store: Store, due: datetime) -> bool:
-    """Whether the clock has raised what was missed by then: on a busy machine its rounds take their time."""
+    """Whether the clock has raised what was missed by then.
+
+    On a busy machine its rounds take their time.
+    """
     with store.reading() as session:
         return missed_without_task(session, due) == 0
 
@@ -259,7 +311,9 @@ def _all_raised(store: Store, due: datetime) -> bool:
 def show(run: Run, verdict: Verdict, settled: float) -> str:
     """The table, as text."""
     console = Console(width=100, file=StringIO())
-    console.print(f"{run.plan.database}, seed {run.plan.seed}: {run.kills} kills; settled in {settled:.0f} s")
+    console.print(
+        f"{run.plan.database}, seed {run.plan.seed}: {run.kills} kills; settled in {settled:.0f} s"
+    )
     doors = Table("door", "sent", "yes", "found", "lost", "doubled")
     for door, figures in verdict.doors.items():
         doors.add_row(door, *map(str, figures))

@@ -66,7 +66,12 @@ def _table(samples: Samples, seconds: float, sent: int, odd: list[str]) -> tuple
             continue
         growth = statistics.median(late) / statistics.median(early) - 1
         good = good and (growth < MOST or name == VALKEY)
-        table.add_row(name, f"{statistics.median(early):.1f}", f"{statistics.median(late):.1f}", f"{growth:+.1%}")
+        table.add_row(
+            name,
+            f"{statistics.median(early):.1f}",
+            f"{statistics.median(late):.1f}",
+            f"{growth:+.1%}",
+        )
     out.print(table)
     ended = odd or "nothing ended by itself"
     out.print(f"{sent} items in {seconds / 60:.0f} minutes; warm after {warm / 60:.0f}; {ended}")

@@ -27,7 +27,9 @@ MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 class Verdict:
     """Figures, a line each, and every promise that was broken."""
 
-    doors: dict[str, tuple[int, int, int, int, int]] = field(default_factory=dict)  # sent, yes, found, lost, doubled
+    doors: dict[str, tuple[int, int, int, int, int]] = field(
+        default_factory=dict
+    )  # sent, yes, found, lost, doubled
     figures: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
@@ -38,7 +40,10 @@ class Verdict:
 
 
 def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: datetime) -> Verdict:
-    """Count everything; `now` is what the processes' clocks said when all had been started again."""
+    """Count everything.
+
+    `now` is what the processes' clocks said when all had been started again.
+    """
     verdict = Verdict()
     with store.reading() as session:
         if not balance(session).adds_up:
@@ -54,7 +59,9 @@ def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: date
 def _doors(session: Session, load: Load, verdict: Verdict) -> None:
     found: dict[str, set[int]] = defaultdict(set)
     count = Counter[str]()
-    inbound = select(Message.ticket_id, Message.text, Message.external_id).where(Message.direction == "in")
+    inbound = select(Message.ticket_id, Message.text, Message.external_id).where(
+        Message.direction == "in"
+    )
     for ticket, text, external in session.execute(inbound):
         for marker in set(MARKER.findall(f"{text} {external}")):
             found[marker].add(ticket)
@@ -63,8 +70,16 @@ def _doors(session: Session, load: Load, verdict: Verdict) -> None:
         mine = [m for m, d in load.acknowledged.items() if d == door]
         lost = [m for m in mine if m not in found]
         doubled = [m for m in mine if count[m] > 1 or len(found[m]) > 1]
-        verdict.doors[door] = (sent, len(mine), len([m for m in mine if m in found]), len(lost), len(doubled))
-        verdict.broken += [f"{door}: {m} is lost" for m in lost] + [f"{door}: {m} is there twice" for m in doubled]
+        verdict.doors[door] = (
+            sent,
+            len(mine),
+            len([m for m in mine if m in found]),
+            len(lost),
+            len(doubled),
+        )
+        verdict.broken += [f"{door}: {m} is lost" for m in lost] + [
+            f"{door}: {m} is there twice" for m in doubled
+        ]
     unsaid = [m for m in count if m not in load.acknowledged and count[m] > 1]
     verdict.expect("doubled though nobody said yes", len(unsaid))
 
@@ -77,27 +92,39 @@ def _states(session: Session, verdict: Verdict) -> None:
     verdict.expect("deliveries still pending", deliveries(DeliveryState.PENDING))
     verdict.expect("deliveries failed", deliveries(DeliveryState.FAILED))
     failed = select(Delivery.id, Delivery.reason).where(Delivery.state == DeliveryState.FAILED)
-    verdict.broken += [f"delivery {number} failed: {reason}" for number, reason in session.execute(failed)]
+    verdict.broken += [
+        f"delivery {number} failed: {reason}" for number, reason in session.execute(failed)
+    ]
     stuck = list(session.scalars(select(Ticket).where(Ticket.stage == Stage.SUBMITTED)))
     verdict.expect("tickets stuck in 1-Submitted", len(stuck))
     for ticket in stuck:
         mails = [(m.state.value, m.reason, m.attempts, m.period) for m in ticket.outbox]
         done = [m.milestone.name for m in ticket.milestones]
-        verdict.broken.append(f"ticket {ticket.id}, {ticket.status}, period {ticket.period}: {mails} {done}")
+        verdict.broken.append(
+            f"ticket {ticket.id}, {ticket.status}, period {ticket.period}: {mails} {done}"
+        )
 
 
 def _mails(session: Session, verdict: Verdict, taken: list[Envelope], kills: int) -> None:
     rows = list(session.scalars(select(Outgoing)))
     copies = Counter(
-        found[1].decode() for e in taken if (found := MESSAGE_ID.search(e.content)) and isinstance(e.content, bytes)
+        found[1].decode()
+        for e in taken
+        if (found := MESSAGE_ID.search(e.content)) and isinstance(e.content, bytes)
     )
     sent = [row for row in rows if row.state is OutboxState.SENT]
     verdict.figures["mails sent"] = len(sent)
     verdict.expect("mails still waiting", sum(row.state is OutboxState.WAITING for row in rows))
-    verdict.expect("marked as sent, no copy at the relay", sum(not copies[row.message_id] for row in sent))
-    verdict.expect("copies of mails that are not ours", len(set(copies) - {row.message_id for row in sent}))
+    verdict.expect(
+        "marked as sent, no copy at the relay", sum(not copies[row.message_id] for row in sent)
+    )
+    verdict.expect(
+        "copies of mails that are not ours", len(set(copies) - {row.message_id for row in sent})
+    )
     verdict.expect("extra copies (same Message-ID)", sum(n - 1 for n in copies.values()), kills)
-    twice = Counter((r.ticket_id, r.template, r.to, r.period) for r in rows if r.template is not Template.RECAP)
+    twice = Counter(
+        (r.ticket_id, r.template, r.to, r.period) for r in rows if r.template is not Template.RECAP
+    )
     verdict.expect("notices or surveys promised twice", sum(n - 1 for n in twice.values()))
     surveys = Counter(row.to for row in rows if row.template is Template.SURVEY)
     verdict.figures["surveys"] = sum(surveys.values())
@@ -115,7 +142,11 @@ def _tasks(session: Session, verdict: Verdict, now: datetime) -> None:
 def missed_without_task(session: Session, now: datetime) -> int:
     """How many deadlines were missed of which nobody has a task."""
     followed = select(Reached.ticket_id).where(Reached.milestone == Milestone.FOLLOW_UP_SENT)
-    late = (Ticket.status == Status.OPEN, Ticket.id.not_in(followed), Ticket.period_started_at <= now - LONGEST)
+    late = (
+        Ticket.status == Status.OPEN,
+        Ticket.id.not_in(followed),
+        Ticket.period_started_at <= now - LONGEST,
+    )
     due = [(t, kind) for t in session.scalars(select(Ticket.id).where(*late)) for kind in KINDS]
     tasks = select(Task.ticket_id, Task.kind).where(Task.kind.in_(KINDS))
     have = {(ticket, kind) for ticket, kind in session.execute(tasks)}

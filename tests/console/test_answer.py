@@ -1,4 +1,7 @@
-"""Answering from the ticket: nothing typed is lost, nothing leaves unasked, and ten seconds to think again."""
+"""Answering from the ticket.
+
+Nothing typed is lost, nothing leaves unasked, and ten seconds to think again.
+"""
 
 import re
 from io import BytesIO
@@ -7,7 +10,18 @@ from typing import Any
 import pytest
 
 from parsers.item import Address, Format, InboundItem
-from tests.house import ANN, HandClock, audited, contact, counted, deliver, mail, phoned, reach, ticket_of
+from tests.house import (
+    ANN,
+    HandClock,
+    audited,
+    contact,
+    counted,
+    deliver,
+    mail,
+    phoned,
+    reach,
+    ticket_of,
+)
 from tests.web import Desk, at_desk
 from workflow.context import House
 from workflow.mail import drafts, sender
@@ -20,7 +34,9 @@ BOB = "bob@practice.example"
 
 @pytest.fixture
 def ticket(house: House) -> int:
-    number = ticket_of(house, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush"))
+    number = ticket_of(
+        house, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush")
+    )
     sender.send_waiting(house)
     return number
 
@@ -41,8 +57,15 @@ def read(page: str) -> dict[str, Any]:
     text = re.search(r'<textarea[^>]*name="text"[^>]*>(.*?)</textarea>', page, re.DOTALL)
     assert text
     agreed = re.search(r'name="agreed" value="(\w+)"', page)
-    chosen = {n: re.findall(rf'name="{n}" value="([^"]+)"[^>]* checked', page) for n in ("to", "ticks")}
-    return {**hidden, **chosen, "text": text[1].removeprefix("\n"), **({"agreed": agreed[1]} if agreed else {})}
+    chosen = {
+        n: re.findall(rf'name="{n}" value="([^"]+)"[^>]* checked', page) for n in ("to", "ticks")
+    }
+    return {
+        **hidden,
+        **chosen,
+        "text": text[1].removeprefix("\n"),
+        **({"agreed": agreed[1]} if agreed else {}),
+    }
 
 
 def value(page: str, name: str) -> str:
@@ -52,24 +75,36 @@ def value(page: str, name: str) -> str:
 
 
 def do(desk: Desk, number: int, what: str, given: dict[str, Any], **more: Any) -> Any:
-    return desk.post(f"/tickets/{number}/answer", {**given, "do": what, **more}, content_type="multipart/form-data")
+    return desk.post(
+        f"/tickets/{number}/answer",
+        {**given, "do": what, **more},
+        content_type="multipart/form-data",
+    )
 
 
 def mails(house: House) -> list[Outgoing]:
     with house.store.reading() as session:
-        return session.query(Outgoing).filter(Outgoing.written_id.is_not(None)).order_by(Outgoing.id).all()
+        return (
+            session.query(Outgoing)
+            .filter(Outgoing.written_id.is_not(None))
+            .order_by(Outgoing.id)
+            .all()
+        )
 
 
 def write(desk: Desk, number: int, text: str = "It was filed again.", **more: Any) -> Any:
     return do(desk, number, "send", form(desk, number), text=text, **more)
 
 
-# -- the form -------------------------------------------------------------------------------------------------------
+# -- the form ----
 
 
-def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject(house: House, desk: Desk) -> None:
+def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject(
+    house: House, desk: Desk
+) -> None:
     number = ticket_of(
-        house, phoned(Address("Bob", BOB), Address("", "no-reply@practice.example"), subject="Mrs Quack")
+        house,
+        phoned(Address("Bob", BOB), Address("", "no-reply@practice.example"), subject="Mrs Quack"),
     )
     with house.store.transaction() as session:
         session.get_one(Ticket, number).contacts[0].contact.unreachable = True
@@ -85,53 +120,103 @@ def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject
 
 
 def test_without_an_address_the_page_says_what_to_do(house: House, desk: Desk) -> None:
-    number = ticket_of(house, InboundItem(format=Format.PHONE, external_id="p", sender=Address("Ann", ""), text="t"))
+    number = ticket_of(
+        house,
+        InboundItem(format=Format.PHONE, external_id="p", sender=Address("Ann", ""), text="t"),
+    )
     page = desk.get(f"/tickets/{number}/answer").text
     assert "Tell the customer by telephone" in page
     assert write(desk, number).status_code == 422
 
 
-def test_a_text_is_put_in_with_its_variables_as_plain_words(house: House, desk: Desk, ticket: int) -> None:
+def test_a_text_is_put_in_with_its_variables_as_plain_words(
+    house: House, desk: Desk, ticket: int
+) -> None:
     with house.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.name = "Ann <b>{{ desk }}</b>\nBcc: x"
     found = form(desk, ticket, f"?text={Template.RECAP}")
-    assert found["text"].startswith("Hello Ann &lt;b&gt;{{ desk }}&lt;/b&gt; Bcc: x,\n\nthis is the recap")
+    assert found["text"].startswith(
+        "Hello Ann &lt;b&gt;{{ desk }}&lt;/b&gt; Bcc: x,\n\nthis is the recap"
+    )
     assert found["subject"] == f"Recap of Resolution: Billing Support Ticket #{ticket}"
     assert found["ticks"] == ["RECAP_SENT"]
     assert f"Ticket number: {ticket}" in found["text"]
 
 
-def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_typed(desk: Desk, ticket: int) -> None:
-    first = read(do(desk, ticket, "text", form(desk, ticket), name="Billing Support Follow Up").text)
+def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_typed(
+    desk: Desk, ticket: int
+) -> None:
+    first = read(
+        do(desk, ticket, "text", form(desk, ticket), name="Billing Support Follow Up").text
+    )
     assert "I am looking after" in first["text"]
     assert first["ticks"] == ["FOLLOW_UP_SENT"]
     second = read(do(desk, ticket, "text", first, name=Template.RECAP).text)
     assert "I am looking after" not in second["text"]
     assert second["ticks"] == ["RECAP_SENT"]
-    third = read(do(desk, ticket, "text", second, text="My own words.", name="Billing Support Please Call Us").text)
+    third = read(
+        do(
+            desk,
+            ticket,
+            "text",
+            second,
+            text="My own words.",
+            name="Billing Support Please Call Us",
+        ).text
+    )
     assert third["text"].startswith("My own words.\n\nHello Ann Example,")
     assert third["ticks"] == []
 
 
-def test_the_box_of_the_recap_is_left_to_people_where_the_settings_say_so(house: House, ticket: int) -> None:
-    object.__setattr__(house, "settings", house.settings.model_copy(update={"recap_ticks_box": False}))
+def test_the_box_of_the_recap_is_left_to_people_where_the_settings_say_so(
+    house: House, ticket: int
+) -> None:
+    object.__setattr__(
+        house, "settings", house.settings.model_copy(update={"recap_ticks_box": False})
+    )
     assert form(at_desk(house), ticket, f"?text={Template.RECAP}")["ticks"] == []
 
 
-def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(house: House, desk: Desk, ticket: int) -> None:
-    given = form(desk, ticket) | {"text": "It was <filed> again.", "cc": f"Bob <{BOB}>", "ticks": "FOLLOW_UP_SENT"}
+def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    given = form(desk, ticket) | {
+        "text": "It was <filed> again.",
+        "cc": f"Bob <{BOB}>",
+        "ticks": "FOLLOW_UP_SENT",
+    }
     answer = do(desk, ticket, "preview", given, files=(BytesIO(b"%PDF-"), "a.pdf"))
     shown = answer.text.partition('id="preview"')[2].partition("</section>")[0]
-    for words in ("Billing Support &lt;support@localhost&gt;", ANN.email, BOB, f"Billing Support Ticket #{ticket}",
-                  "It was &lt;filed&gt; again.", "a.pdf (5 bytes)", "ticks 4-Support Follow Up Sent"):  # fmt: skip
+    for words in (
+        "Billing Support &lt;support@localhost&gt;",
+        ANN.email,
+        BOB,
+        f"Billing Support Ticket #{ticket}",
+        "It was &lt;filed&gt; again.",
+        "a.pdf (5 bytes)",
+        "ticks 4-Support Follow Up Sent",
+    ):
         assert words in shown
     assert answer.status_code == 200
     assert mails(house) == []
 
 
-def test_nothing_typed_is_lost_on_an_error_files_with_it(house: House, desk: Desk, ticket: int) -> None:
-    given = form(desk, ticket) | {"text": "Long thought words", "cc": "nobody", "subject": "Mine", "to": []}
-    answer = do(desk, ticket, "send", given, files=[(BytesIO(b"%PDF-"), "../a.pdf"), (BytesIO(b""), "empty.txt")])
+def test_nothing_typed_is_lost_on_an_error_files_with_it(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    given = form(desk, ticket) | {
+        "text": "Long thought words",
+        "cc": "nobody",
+        "subject": "Mine",
+        "to": [],
+    }
+    answer = do(
+        desk,
+        ticket,
+        "send",
+        given,
+        files=[(BytesIO(b"%PDF-"), "../a.pdf"), (BytesIO(b""), "empty.txt")],
+    )
     assert answer.status_code == 422
     assert "empty.txt is empty." in answer.text
     answer = do(desk, ticket, "send", read(answer.text))
@@ -139,12 +224,19 @@ def test_nothing_typed_is_lost_on_an_error_files_with_it(house: House, desk: Des
     assert "choose who gets it." in answer.text
     assert "this is no mail address: nobody." in answer.text
     kept = read(answer.text)
-    assert (kept["text"], kept["cc"], kept["subject"], kept["to"]) == ("Long thought words", "nobody", "Mine", [])
+    assert (kept["text"], kept["cc"], kept["subject"], kept["to"]) == (
+        "Long thought words",
+        "nobody",
+        "Mine",
+        [],
+    )
     assert ">a.pdf</a>" in answer.text
     assert mails(house) == []
 
 
-def test_signed_out_the_draft_is_there_after_signing_in_again(house: House, desk: Desk, ticket: int) -> None:
+def test_signed_out_the_draft_is_there_after_signing_in_again(
+    house: House, desk: Desk, ticket: int
+) -> None:
     given = form(desk, ticket) | {"text": "Half a sent"}
     assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 204
     token = desk.token
@@ -159,7 +251,9 @@ def test_signed_out_the_draft_is_there_after_signing_in_again(house: House, desk
     assert "You have begun an answer" in desk.get(f"/tickets/{ticket}").text
 
 
-def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(house: House, desk: Desk, ticket: int) -> None:
+def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
+    house: House, desk: Desk, ticket: int
+) -> None:
     given = form(desk, ticket) | {"text": "Half a sent"}
     do(desk, ticket, "save", given, files=(BytesIO(b"x"), "a.txt"))
     other = at_desk(house, name="Rita Roe")
@@ -169,7 +263,9 @@ def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(house: House, desk
     assert desk.get(f"/answer-files/{file}").data == b"x"
     assert other.get(f"/answer-files/{file}").status_code == 404
     assert other.post(f"/tickets/{ticket}/answer/draft", given).status_code == 400
-    assert do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200  # no number of ours: nothing goes
+    assert (
+        do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200
+    )  # no number of ours: nothing goes
     assert counted(house, WrittenFile) == 1
     assert do(desk, ticket, f"remove:{file}", given).status_code == 200
     assert counted(house, WrittenFile) == 0
@@ -189,10 +285,12 @@ def test_a_file_beyond_the_bound_is_not_left_out_unnoticed(
     assert mails(house) == []
 
 
-# -- sending and taking back ----------------------------------------------------------------------------------------
+# -- sending and taking back ----
 
 
-def test_sent_it_can_be_undone_and_its_words_come_back(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_sent_it_can_be_undone_and_its_words_come_back(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
     assert write(desk, ticket, cc=BOB).status_code == 302
     page = desk.get(f"/tickets/{ticket}").text
     assert "Sending your mail to ann@practice.example in 10 seconds" in page
@@ -217,7 +315,10 @@ def test_too_late_is_said_in_words(house: House, desk: Desk, ticket: int, clock:
     assert "It was filed again." in page
     written = mails(house)[0].written_id
     page = desk.post(f"/tickets/{ticket}/answer/{written}/take-back", follow_redirects=True).text
-    assert "Not taken back: too late: the mail is on its way to the customer. Write another one." in page
+    assert (
+        "Not taken back: too late: the mail is on its way to the customer. Write another one."
+        in page
+    )
 
 
 def test_nobody_else_undoes_it(house: House, desk: Desk, ticket: int) -> None:
@@ -235,7 +336,9 @@ def test_pressed_twice_it_is_sent_once(house: House, desk: Desk, ticket: int) ->
     assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 409
 
 
-def test_a_recap_ticks_its_box_once_it_is_sent(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_a_recap_ticks_its_box_once_it_is_sent(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
     reach(house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     do(desk, ticket, "send", form(desk, ticket, f"?text={Template.RECAP}"))
     with house.store.reading() as session:
@@ -247,7 +350,9 @@ def test_a_recap_ticks_its_box_once_it_is_sent(house: House, desk: Desk, ticket:
     assert 'name="ticks"' not in desk.get(f"/tickets/{ticket}/answer").text
 
 
-def test_what_was_sent_shows_who_got_it_and_its_files(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_what_was_sent_shows_who_got_it_and_its_files(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
     write(desk, ticket, cc=BOB, files=(BytesIO(b"%PDF-1.7"), "a.pdf"))
     clock.turn(seconds=10)
     sender.send_waiting(house)
@@ -259,10 +364,12 @@ def test_what_was_sent_shows_who_got_it_and_its_files(house: House, desk: Desk, 
     assert ">a.pdf</a>" in said
 
 
-# -- asking again ---------------------------------------------------------------------------------------------------
+# -- asking again ----
 
 
-def test_a_second_answer_is_asked_about_and_the_first_is_shown(house: House, desk: Desk, ticket: int) -> None:
+def test_a_second_answer_is_asked_about_and_the_first_is_shown(
+    house: House, desk: Desk, ticket: int
+) -> None:
     mine = form(desk, ticket) | {"text": "My answer."}
     other = at_desk(house, name="Rita Roe")
     write(other, ticket, "Her answer.")
@@ -278,14 +385,19 @@ def test_a_second_answer_is_asked_about_and_the_first_is_shown(house: House, des
     assert len(mails(house)) == 2
 
 
-def test_what_the_customer_adds_meanwhile_is_shown_first(house: House, desk: Desk, ticket: int) -> None:
+def test_what_the_customer_adds_meanwhile_is_shown_first(
+    house: House, desk: Desk, ticket: int
+) -> None:
     mine = form(desk, ticket) | {"text": "My answer."}
     with house.store.reading() as session:
         first = session.get_one(Ticket, ticket).messages[0].message_id
     deliver(house, mail("Never mind, it is paid", in_reply_to=f"<{first}>"))
     answer = do(desk, ticket, "send", mine)
     assert answer.status_code == 409
-    assert "Never mind, it is paid" in answer.text.partition('id="changed"')[2].partition("</section>")[0]
+    assert (
+        "Never mind, it is paid"
+        in answer.text.partition('id="changed"')[2].partition("</section>")[0]
+    )
 
 
 def test_my_own_second_mail_asks_nothing(house: House, desk: Desk, ticket: int) -> None:
@@ -294,7 +406,9 @@ def test_my_own_second_mail_asks_nothing(house: House, desk: Desk, ticket: int) 
     assert len(mails(house)) == 2
 
 
-def test_patient_data_is_asked_about_and_audited_by_its_kind_only(house: House, desk: Desk, ticket: int) -> None:
+def test_patient_data_is_asked_about_and_audited_by_its_kind_only(
+    house: House, desk: Desk, ticket: int
+) -> None:
     answer = write(desk, ticket, "For Zebulon, DOB 04/12/1961 and SSN 123-45-6789, it is paid.")
     assert answer.status_code == 409
     asked = answer.text.partition('id="warned"')[2].partition("</section>")[0]
@@ -308,18 +422,26 @@ def test_patient_data_is_asked_about_and_audited_by_its_kind_only(house: House, 
     assert "123" not in str(told.detail) + told.cause
 
 
-def test_who_agrees_to_one_text_has_not_agreed_to_another(house: House, desk: Desk, ticket: int) -> None:
+def test_who_agrees_to_one_text_has_not_agreed_to_another(
+    house: House, desk: Desk, ticket: int
+) -> None:
     agreed = read(write(desk, ticket, "DOB 04/12/1961").text)
     answer = do(desk, ticket, "send", agreed | {"text": "DOB 04/12/1961, SSN 123-45-6789"})
     assert answer.status_code == 409
     assert mails(house) == []
 
 
-def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(house: House, desk: Desk) -> None:
+def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
+    house: House, desk: Desk
+) -> None:
     item = InboundItem(
-        format=Format.FORMSTACK, external_id="f1", sender=ANN, text="help", subject="Denied claim of a patient",
+        format=Format.FORMSTACK,
+        external_id="f1",
+        sender=ANN,
+        text="help",
+        subject="Denied claim of a patient",
         details=(("Patient Name", "Zebulon Q. Quackenbush"), ("Patient ID", "AB-99121")),
-    )  # fmt: skip
+    )
     number = ticket_of(house, item)
     words = "The claim of Quackenbush, Zebulon (AB-99121) is paid."
     file = (BytesIO(b"x"), "zebulon_quackenbush.pdf")
@@ -331,7 +453,7 @@ def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(house: Hous
     assert "In the name of the file zebulon_quackenbush.pdf: a patient's name" in asked
 
 
-# -- rights, bounds -------------------------------------------------------------------------------------------------
+# -- rights, bounds ----
 
 
 @pytest.mark.parametrize("path", ["", "/draft", "/1/take-back"])
@@ -359,7 +481,9 @@ def test_a_ticket_that_has_ended_says_so(house: House, desk: Desk, ticket: int) 
     assert "reopen it first" in answer.text
 
 
-def test_who_came_back_before_can_be_chosen_all_the_same(house: House, desk: Desk, ticket: int) -> None:
+def test_who_came_back_before_can_be_chosen_all_the_same(
+    house: House, desk: Desk, ticket: int
+) -> None:
     with house.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.unreachable = True
     assert form(desk, ticket)["to"] == []
@@ -367,7 +491,7 @@ def test_who_came_back_before_can_be_chosen_all_the_same(house: House, desk: Des
     assert contact(house, ANN.email).unreachable
 
 
-# -- the texts ------------------------------------------------------------------------------------------------------
+# -- the texts ----
 
 
 @pytest.fixture
@@ -411,7 +535,9 @@ def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
         ({"name": Template.RECAP, "new": "1"}, "there is a text of this name"),
     ],
 )
-def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(lead: Desk, given: dict[str, str], fault: str) -> None:
+def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(
+    lead: Desk, given: dict[str, str], fault: str
+) -> None:
     answer = lead.post("/mail-texts", text(**given))
     assert answer.status_code == 422
     assert fault in answer.text
@@ -431,7 +557,8 @@ def test_a_change_and_a_deletion_can_be_taken_back(lead: Desk, ticket: int) -> N
         lead.post("/mail-texts/undo", {"name": "Timely filing"})
         assert now() == words
     assert (
-        "nothing to take back" in lead.post("/mail-texts/undo", {"name": "Timely filing"}, follow_redirects=True).text
+        "nothing to take back"
+        in lead.post("/mail-texts/undo", {"name": "Timely filing"}, follow_redirects=True).text
     )
 
 

@@ -1,4 +1,7 @@
-"""The JSON API: who may do what, the shapes of the commands, actions with their guards, and its own document."""
+"""The JSON API: who may do what, the shapes of the commands, actions with their guards.
+
+And its own document.
+"""
 
 import base64
 import json
@@ -30,7 +33,17 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read_waiting
 from parsers.item import Attachment, Format
 from tests.console.command import Intake as Intake_
-from tests.house import HandClock, audited, company, complete, counted, deliver, mail, staff, ticket_of
+from tests.house import (
+    HandClock,
+    audited,
+    company,
+    complete,
+    counted,
+    deliver,
+    mail,
+    staff,
+    ticket_of,
+)
 from tests.servers import Valkey
 from tests.web import at_desk
 from workflow.accounts import api_tokens
@@ -49,17 +62,29 @@ PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 class Program:
     """A program with a token."""
 
-    def __init__(self, house: House, app: Flask | FlaskClient, *scopes: Right, role: Role = Role.ADMIN) -> None:
+    def __init__(
+        self, house: House, app: Flask | FlaskClient, *scopes: Right, role: Role = Role.ADMIN
+    ) -> None:
         self.client = app if isinstance(app, FlaskClient) else app.test_client()
         with house.store.transaction() as session:
             name = f"{role} {counted(house, Staff)}"
             self.me = staff(session, name, role)
             self.row, self.token = api_tokens.make(
-                session, self.me, "test", scopes or [r for r in Right if may(role, r)], by="test", now=house.clock()
+                session,
+                self.me,
+                "test",
+                scopes or [r for r in Right if may(role, r)],
+                by="test",
+                now=house.clock(),
             )
 
-    def __call__(self, method: str, path: str, body: Any = None, code: int = 200, **headers: str) -> TestResponse:
-        heads = {"Authorization": f"Bearer {self.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    def __call__(
+        self, method: str, path: str, body: Any = None, code: int = 200, **headers: str
+    ) -> TestResponse:
+        heads = {
+            "Authorization": f"Bearer {self.token}",
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
         answer = self.client.open(V1 + path, method=method, json=body, headers=heads)
         assert answer.status_code == code, answer.text
         return answer
@@ -81,10 +106,12 @@ def program(house: House, app: Flask) -> Program:
     return Program(house, app)
 
 
-# -- who comes in ---------------------------------------------------------------------------------------------------
+# -- who comes in ----
 
 
-@pytest.mark.parametrize("said", ["", "Bearer", "Bearer nothing", "Bearer intake_wrong", "Basic YTpi", "intake_x"])
+@pytest.mark.parametrize(
+    "said", ["", "Bearer", "Bearer nothing", "Bearer intake_wrong", "Basic YTpi", "intake_x"]
+)
 def test_without_a_good_token_nothing_is_told(app: Flask, said: str) -> None:
     answer = app.test_client().get(f"{V1}/tickets", headers={"Authorization": said} if said else {})
     assert answer.status_code == 401
@@ -135,12 +162,20 @@ def test_a_revoked_token_ends_at_once(house: House, program: Program) -> None:
 def test_a_token_ends_with_the_account_of_its_person(house: House, program: Program) -> None:
     with house.store.transaction() as session:
         session.add(
-            Account(staff_id=program.me.id, active=False, email="a@b.example", uniquifier="u", created_at=house.clock())
+            Account(
+                staff_id=program.me.id,
+                active=False,
+                email="a@b.example",
+                uniquifier="u",
+                created_at=house.clock(),
+            )
         )
     program.get("/me", code=401)
 
 
-def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(house: House, app: Flask) -> None:
+def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(
+    house: House, app: Flask
+) -> None:
     reader = Program(house, app, Right.READ)
     reader.get("/tickets")
     answer = reader("POST", "/tickets", {"text": "x"}, 403)
@@ -152,15 +187,26 @@ def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(house: Ho
     lead.get("/audit", code=403)
 
 
-def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(house: House, app: Flask) -> None:
+def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
+    house: House, app: Flask
+) -> None:
     paths = app.test_client().get("/api/openapi.json").json["paths"]  # type: ignore[index]
     program = Program(house, app, Right.READ)
-    told = {(p, m): one["security"] for p, ms in paths.items() for m, one in ms.items() if m != "parameters"}
+    told = {
+        (p, m): one["security"]
+        for p, ms in paths.items()
+        for m, one in ms.items()
+        if m != "parameters"
+    }
     assert len(told) > 45
-    for (path, method), ((scope),) in told.items():
+    for (path, method), (scope,) in told.items():
         (needed,) = scope["token"]
         if needed != Right.READ:
-            address = re.sub(r"\{\w+\}", "1", path).removeprefix(V1).replace("/tickets.csv/1", "/tickets.csv/open")
+            address = (
+                re.sub(r"\{\w+\}", "1", path)
+                .removeprefix(V1)
+                .replace("/tickets.csv/1", "/tickets.csv/open")
+            )
             program(method.upper(), address, {} if method in {"post", "patch"} else None, 403)
 
 
@@ -204,13 +250,17 @@ def test_no_other_site_may_call(program: Program) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-# -- shapes ---------------------------------------------------------------------------------------------------------
+# -- shapes ----
 
 
 def busy_ticket(house: House) -> int:
     """A ticket with something of everything."""
     number = ticket_of(
-        house, mail("first", attachments=(Attachment(name="eob.pdf", mime="application/pdf", content=b"%PDF-1.7"),))
+        house,
+        mail(
+            "first",
+            attachments=(Attachment(name="eob.pdf", mime="application/pdf", content=b"%PDF-1.7"),),
+        ),
     )
     complete(house, number)
     with house.store.transaction() as session:
@@ -222,7 +272,9 @@ def busy_ticket(house: House) -> int:
     return number
 
 
-def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(house: House, program: Program) -> None:
+def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
+    house: House, program: Program
+) -> None:
     number = busy_ticket(house)
     told = program.get(f"/tickets/{number}")
     with house.store.reading() as session:
@@ -232,21 +284,30 @@ def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(house: House,
     assert schemas.Ticket(unknown=RAISE).validate(told) == {}
     assert program.get("/tickets")["items"] == [short]
     assert schemas.TicketShort(unknown=RAISE).validate(short) == {}
-    assert [r.cause for r in audited(house, number, "viewed")] == ["API"], "who has read it is on record"
+    assert [r.cause for r in audited(house, number, "viewed")] == ["API"], (
+        "who has read it is on record"
+    )
     program.get(f"/tickets/{number}")
     assert len(audited(house, number, "viewed")) == 1
 
 
 def test_everything_listed_has_the_shape_of_the_document(house: House, program: Program) -> None:
     number = busy_ticket(house)
-    Intake(house).accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook"))
+    Intake(house).accept(
+        Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
+    )
     read_waiting(house)
     program.post("/hooks", {"url": "https://crm.example/"}, 201)
     kinds = {
-        "/tasks?state=all": schemas.Task, "/companies": schemas.Company, "/contacts": schemas.Contact,
-        "/staff": schemas.Person, "/deliveries": schemas.Delivery, "/audit": schemas.Change, "/hooks": schemas.Hook,
+        "/tasks?state=all": schemas.Task,
+        "/companies": schemas.Company,
+        "/contacts": schemas.Contact,
+        "/staff": schemas.Person,
+        "/deliveries": schemas.Delivery,
+        "/audit": schemas.Change,
+        "/hooks": schemas.Hook,
         "/figures": schemas.FigureName,
-    }  # fmt: skip
+    }
     for path, kind in kinds.items():
         items = program.get(path)["items"]
         assert items, path
@@ -265,7 +326,9 @@ def test_everything_listed_has_the_shape_of_the_document(house: House, program: 
 
 def test_files_come_as_they_were_and_it_is_on_record(house: House, program: Program) -> None:
     number = busy_ticket(house)
-    file = next(m["attachments"] for m in program.get(f"/tickets/{number}")["messages"] if m["attachments"])[0]
+    file = next(
+        m["attachments"] for m in program.get(f"/tickets/{number}")["messages"] if m["attachments"]
+    )[0]
     answer = program("GET", f"/attachments/{file['id']}")
     assert answer.data == b"%PDF-1.7"
     assert "attachment" in answer.headers["Content-Disposition"]
@@ -273,7 +336,9 @@ def test_files_come_as_they_were_and_it_is_on_record(house: House, program: Prog
     program("GET", "/attachments/999", code=404)
 
 
-def test_a_view_is_exported_without_patient_data_unless_asked_for(house: House, program: Program) -> None:
+def test_a_view_is_exported_without_patient_data_unless_asked_for(
+    house: House, program: Program
+) -> None:
     deliver(house, mail("Jane Doe, born 1970", subject="=cmd"))
     plain = program("GET", "/tickets.csv/open")
     assert plain.mimetype == "text/csv"
@@ -284,11 +349,13 @@ def test_a_view_is_exported_without_patient_data_unless_asked_for(house: House, 
     assert [r.detail["tickets"] for r in rows] == [1, 1]
 
 
-# -- lists ----------------------------------------------------------------------------------------------------------
+# -- lists ----
 
 
 @pytest.mark.parametrize("sort", ["oldest", "newest", "due"])
-def test_pages_hold_every_ticket_once_in_order(any_house: House, clock: HandClock, sort: str) -> None:
+def test_pages_hold_every_ticket_once_in_order(
+    any_house: House, clock: HandClock, sort: str
+) -> None:
     for n in range(7):
         number = ticket_of(any_house)
         if n % 3 == 0:
@@ -306,7 +373,9 @@ def test_pages_hold_every_ticket_once_in_order(any_house: House, clock: HandCloc
     assert seen == whole
 
 
-def test_lists_are_filtered_and_what_means_nothing_is_said_to(house: House, program: Program) -> None:
+def test_lists_are_filtered_and_what_means_nothing_is_said_to(
+    house: House, program: Program
+) -> None:
     one, other = ticket_of(house, mail("about denials")), ticket_of(house, mail("about payments"))
     program.post(f"/tickets/{one}/assign", {"owner": "me"})
 
@@ -319,13 +388,17 @@ def test_lists_are_filtered_and_what_means_nothing_is_said_to(house: House, prog
     assert found("q=denials") == [one]
     assert found("view=unassigned") == [other]
     for query, field in (
-        ("vew=open", "vew"), ("view=nonsense", "view"), ("owner=ghost", "owner"), ("cursor=x", "cursor"),
-        ("limit=0", "limit"), ("limit=x", "limit"),
-    ):  # fmt: skip
+        ("vew=open", "vew"),
+        ("view=nonsense", "view"),
+        ("owner=ghost", "owner"),
+        ("cursor=x", "cursor"),
+        ("limit=0", "limit"),
+        ("limit=x", "limit"),
+    ):
         assert field in program.get(f"/tickets?{query}", 422)["fields"], query
 
 
-# -- changes --------------------------------------------------------------------------------------------------------
+# -- changes ----
 
 
 def test_a_call_is_written_down_once_however_often_it_is_sent(any_house: House) -> None:
@@ -334,8 +407,13 @@ def test_a_call_is_written_down_once_however_often_it_is_sent(any_house: House) 
     first = program("POST", "/tickets", call, 201, Idempotency_Key="call-1")
     assert first.headers["Location"] == f"{V1}/tickets/{first.json['id']}"  # type: ignore[index]
     assert program.post("/tickets", call, 201, Idempotency_Key="call-1") == first.json
-    assert program.post("/tickets", {**call, "text": "x"}, 409, Idempotency_Key="call-1")["error"] == "conflict"
-    assert len(program.post("/tickets", call, 201, Idempotency_Key="call-1")["messages"]) == 2, "nothing is thrown away"
+    assert (
+        program.post("/tickets", {**call, "text": "x"}, 409, Idempotency_Key="call-1")["error"]
+        == "conflict"
+    )
+    assert len(program.post("/tickets", call, 201, Idempotency_Key="call-1")["messages"]) == 2, (
+        "nothing is thrown away"
+    )
     assert counted(any_house, Ticket) == 1
     assert first.json["owner"] is None  # type: ignore[index]
     mine = program.post("/tickets", {**call, "take": True}, 201)
@@ -353,32 +431,51 @@ def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
     number = ticket_of(house)
     with house.store.transaction() as session:
         house.desk.reach(
-            session, session.get_one(Ticket, number), Milestone.CUSTOMER_NOTIFIED, by="rule", now=house.clock()
+            session,
+            session.get_one(Ticket, number),
+            Milestone.CUSTOMER_NOTIFIED,
+            by="rule",
+            now=house.clock(),
         )
     at = f"/tickets/{number}"
     assert program.post(f"{at}/assign", {"owner": program.me.email})["owner"] == program.me.name
     assert program.post(f"{at}/follow-up", {"note": "by phone"})["stage"] == "5-Audit"
-    assert program.post(f"{at}/resolve", {"resolution": "yes"})["missing"] == [str(Milestone.RECAP_SENT)]
+    assert program.post(f"{at}/resolve", {"resolution": "yes"})["missing"] == [
+        str(Milestone.RECAP_SENT)
+    ]
     assert "date of birth" in program.post(f"{at}/recap", {"text": "Born 1/2/1970."}, 409)["detail"]
     program.post(f"{at}/recap", {"text": "Born 1/2/1970.", "checked": True})
     program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
     assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
-    assert program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"] == "6-Completed"
+    assert (
+        program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"]
+        == "6-Completed"
+    )
     assert program.post(f"{at}/reopen", {"reason": "they called again"})["stage"] == "4-In Progress"
     program.post(f"{at}/note", {"text": "call on Monday"})
     assert counted(house, Message, Message.direction == "note") == 1
-    (task,) = [t for t in program.post(f"{at}/telemedicine")["tasks"] if not t["done"] and "telemedicine" in t["text"]]
+    (task,) = [
+        t
+        for t in program.post(f"{at}/telemedicine")["tasks"]
+        if not t["done"] and "telemedicine" in t["text"]
+    ]
     assert program.post(f"/tasks/{task['id']}/finish")["done_by"] == program.me.name
-    assert program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
+    assert (
+        program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
+    )
     assert {r.actor for r in audited(house, number, "reopened")} == {program.me.name}
 
 
 def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: House) -> None:
     program, number = Program(any_house, create(any_house)), ticket_of(any_house)
     recap = {
-        "text": "We sent it again.", "template": str(Template.RECAP), "cc": ["Office@clinic.example"],
-        "attachments": [{"name": "../letter.pdf", "content": base64.b64encode(b"%PDF-1.7").decode()}],
-    }  # fmt: skip
+        "text": "We sent it again.",
+        "template": str(Template.RECAP),
+        "cc": ["Office@clinic.example"],
+        "attachments": [
+            {"name": "../letter.pdf", "content": base64.b64encode(b"%PDF-1.7").decode()}
+        ],
+    }
     for _ in range(2):
         program.post(f"/tickets/{number}/recap", recap, Idempotency_Key="recap-1")
     with any_house.store.reading() as session:
@@ -394,17 +491,27 @@ def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: H
         assert written.ticks == [Milestone.RECAP_SENT.name]
 
 
-def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(house: House, program: Program) -> None:
+def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
+    house: House, program: Program
+) -> None:
     number = ticket_of(house)
     at = f"/tickets/{number}/recap"
-    assert "no text of this name" in program.post(at, {"text": "x", "template": "Nonsense"}, 409)["detail"]
+    assert (
+        "no text of this name"
+        in program.post(at, {"text": "x", "template": "Nonsense"}, 409)["detail"]
+    )
     assert "empty" in program.post(at, {"text": " "}, 409)["detail"]
     wrong = {"text": "x", "attachments": [{"name": "a.pdf", "content": "no base64!"}]}
     assert program.post(at, wrong, 422)["fields"].keys() == {"attachments"}
-    named = {"text": "x", "attachments": [{"name": "Jane_Doe_born_1-2-1970.pdf", "content": "YQ=="}]}
+    named = {
+        "text": "x",
+        "attachments": [{"name": "Jane_Doe_born_1-2-1970.pdf", "content": "YQ=="}],
+    }
     assert "the name of the file" in program.post(at, named, 409)["detail"]
     assert "cc" in program.post(at, {"text": "x", "cc": ["nobody"]}, 422)["fields"]
-    assert counted(house, Written) == counted(house, Outgoing, Outgoing.written_id.is_not(None)) == 0
+    assert (
+        counted(house, Written) == counted(house, Outgoing, Outgoing.written_id.is_not(None)) == 0
+    )
 
 
 def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) -> None:
@@ -414,9 +521,14 @@ def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) ->
     program.post(f"{at}/assign", {"owner": "me"})
     program.post(f"{at}/recap", {"text": "We sent it again."}, Idempotency_Key="1")
     program.post(f"{at}/undo")
-    assert "taken back" in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
+    assert (
+        "taken back"
+        in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
+    )
     with any_house.store.reading() as session:
-        assert {m.state for m in session.scalars(select(Written)).one().mails} == {OutboxState.WITHHELD}
+        assert {m.state for m in session.scalars(select(Written)).one().mails} == {
+            OutboxState.WITHHELD
+        }
     assert program.post(f"{at}/recap", {"text": "We sent it again."})["owner"] == program.me.name
     clock.turn(seconds=11)
     sender.send_waiting(any_house)
@@ -434,15 +546,21 @@ def test_what_cannot_be_is_said_with_what_is_missing(house: House, program: Prog
     said = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
     assert said["error"] == "conflict"
     assert "open" in said["detail"]
-    assert program.post(f"/tickets/{number}/resolve", {"resolution": "maybe"}, 422)["fields"].keys() == {"resolution"}
+    assert program.post(f"/tickets/{number}/resolve", {"resolution": "maybe"}, 422)[
+        "fields"
+    ].keys() == {"resolution"}
     assert program.post(f"/tickets/{number}/merge", {"into": number}, 409)
     assert program.post("/tickets/999/note", {"text": "x"}, 404)["error"] == "not-found"
     assert program.post("/tickets", {"text": "a\0b"}, 422)["fields"].keys() == {"text"}
-    assert program.post(f"/tickets/{number}/assign", {"owner": "ghost"}, 422)["fields"].keys() == {"owner"}
+    assert program.post(f"/tickets/{number}/assign", {"owner": "ghost"}, 422)["fields"].keys() == {
+        "owner"
+    }
     raw = program.client.post(
-        f"{V1}/tickets", data=b"{", content_type="application/json",
+        f"{V1}/tickets",
+        data=b"{",
+        content_type="application/json",
         headers={"Authorization": f"Bearer {program.token}"},
-    )  # fmt: skip
+    )
     assert raw.status_code == 400
 
 
@@ -450,7 +568,10 @@ def test_an_action_can_insist_on_what_was_seen(house: House, program: Program) -
     number = ticket_of(house)
     seen = program("GET", f"/tickets/{number}").headers["ETag"]
     program.post(f"/tickets/{number}/note", {"text": "first"}, If_Match=seen)
-    assert program.post(f"/tickets/{number}/note", {"text": "second"}, 412, If_Match=seen)["error"] == "changed"
+    assert (
+        program.post(f"/tickets/{number}/note", {"text": "second"}, 412, If_Match=seen)["error"]
+        == "changed"
+    )
     fresh = program("GET", f"/tickets/{number}").headers["ETag"]
     program.post(f"/tickets/{number}/note", {"text": "second"}, If_Match=fresh)
     assert counted(house, Message, Message.direction == "note") == 2
@@ -458,24 +579,35 @@ def test_an_action_can_insist_on_what_was_seen(house: House, program: Program) -
 
 def test_companies_and_contacts_are_put_on_record_and_changed(any_house: House) -> None:
     program = Program(any_house, create(any_house))
-    made = program.post("/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201)
+    made = program.post(
+        "/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201
+    )
     changed = program("PATCH", f"/companies/{made['id']}", {"manager": "me"}).json
     assert changed == {**made, "manager": program.me.name}
     assert program("PATCH", f"/companies/{made['id']}", {"manager": None, "number": None}).json == {
-        **made, "number": None,
-    }  # fmt: skip
+        **made,
+        "number": None,
+    }
     program.post("/companies", {"name": "ACME."}, 409)
     contact = program.post("/contacts", {"email": "Pat@acme.example", "company": made["id"]}, 201)
     assert contact["email"] == "pat@acme.example"
-    assert program("PATCH", f"/contacts/{contact['id']}", {"phone": "555"}).json == {**contact, "phone": "555"}
+    assert program("PATCH", f"/contacts/{contact['id']}", {"phone": "555"}).json == {
+        **contact,
+        "phone": "555",
+    }
     assert program.get(f"/contacts?company={made['id']}")["items"][0]["phone"] == "555"
     program.post("/contacts", {"email": "nonsense"}, 409)
-    assert "company" in program.post("/contacts", {"email": "x@y.example", "company": 99}, 422)["fields"]
+    assert (
+        "company"
+        in program.post("/contacts", {"email": "x@y.example", "company": 99}, 422)["fields"]
+    )
     assert program.get("/companies?q=acm")["items"][0]["id"] == made["id"]
 
 
 def test_failed_deliveries_are_dismissed_and_read_again(house: House, program: Program) -> None:
-    Intake(house).accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook"))
+    Intake(house).accept(
+        Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
+    )
     read_waiting(house)
     assert program.post("/deliveries/1/dismiss", {"reason": "a test"})["state"] == "dismissed"
     program.post("/deliveries/1/dismiss", {"reason": "again"}, 409)
@@ -484,7 +616,9 @@ def test_failed_deliveries_are_dismissed_and_read_again(house: House, program: P
 
 
 def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> None:
-    made = program.post("/hooks", {"url": "https://crm.example/x", "events": ["ticket.opened"]}, 201)
+    made = program.post(
+        "/hooks", {"url": "https://crm.example/x", "events": ["ticket.opened"]}, 201
+    )
     secret = made.pop("secret")
     assert secret.startswith("whsec_")
     assert program.get("/hooks")["items"] == [made]
@@ -494,7 +628,7 @@ def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> N
     program.post("/hooks", {"url": "http://169.254.169.254/"}, 409)
 
 
-# -- the page of tokens ---------------------------------------------------------------------------------------------
+# -- the page of tokens ----
 
 
 def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> None:
@@ -515,7 +649,7 @@ def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> Non
     assert program.get(f"{V1}/me", headers=heads).status_code == 401
 
 
-# -- its document ---------------------------------------------------------------------------------------------------
+# -- its document ----
 
 
 def test_the_examples_of_the_docs_work(house: House, program: Program) -> None:
@@ -550,7 +684,9 @@ def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House)
     busy_ticket(house)
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
     checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
-    few = examples(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    few = examples(
+        max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     for found in schema.get_all_operations():
         operation = found.ok()
 
@@ -563,23 +699,33 @@ def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House)
         call()
 
 
-# -- the commands ---------------------------------------------------------------------------------------------------
+# -- the commands ----
 
 
 def test_tokens_and_webhooks_by_command_show_their_secret_once(intake: Intake_) -> None:
     intake("user", "add", "Ann Lee", "--role", "agent")
-    token = intake("token", "add", "phone system", "--for", "Ann Lee", "--scope", "read").stdout.strip()
+    token = intake(
+        "token", "add", "phone system", "--for", "Ann Lee", "--scope", "read"
+    ).stdout.strip()
     assert token.startswith("intake_")
-    assert "has not the right" in intake("token", "add", "x", "--for", "Ann Lee", "--scope", "admin", code=1).output
+    assert (
+        "has not the right"
+        in intake("token", "add", "x", "--for", "Ann Lee", "--scope", "admin", code=1).output
+    )
     listed = intake("token", "list", "--json").stdout
     assert token not in listed
     assert json.loads(listed)[0]["scopes"] == ["read"]
     assert "phone system" in intake("token", "list").stdout
     intake("token", "revoke", "1")
     assert "No program has a token" in intake("token", "list").stdout
-    secret = intake("hook", "add", "https://crm.example/x", "--event", "ticket.opened").stdout.strip()
+    secret = intake(
+        "hook", "add", "https://crm.example/x", "--event", "ticket.opened"
+    ).stdout.strip()
     assert secret.startswith("whsec_")
-    assert "there is no event x" in intake("hook", "add", "https://crm.example/x", "--event", "x", code=1).output
+    assert (
+        "there is no event x"
+        in intake("hook", "add", "https://crm.example/x", "--event", "x", code=1).output
+    )
     assert "crm.example" in intake("hook", "list").stdout
     assert "0 events" in intake("hook", "again", "1").stdout
     intake("hook", "remove", "1")

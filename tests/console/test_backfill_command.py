@@ -59,7 +59,9 @@ def test_what_is_in_the_way_is_said_with_an_exit_code(
 
 
 def _process() -> subprocess.Popen[str]:
-    return subprocess.Popen([*INTAKE, "backfill"], env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*INTAKE, "backfill"], env=dict(os.environ), stderr=subprocess.PIPE, text=True
+    )
 
 
 def _ended(process: subprocess.Popen[str], said: str) -> str:

@@ -95,7 +95,9 @@ def test_everything_comes_back_in_an_empty_home(
     assert len(list((other / "blobs").glob("*/*"))) == 1
 
 
-def test_a_database_that_holds_tickets_is_overwritten_only_by_force(intake: Intake, backed_up: Path) -> None:
+def test_a_database_that_holds_tickets_is_overwritten_only_by_force(
+    intake: Intake, backed_up: Path
+) -> None:
     intake("ticket", "new", "--text", "since then")
     assert "--force" in intake("restore", backed_up, code=1).stderr
     intake("ticket", "2")
@@ -128,14 +130,19 @@ def test_postgresql_needs_its_tools(
     assert "hunter2" not in said
 
 
-# -- after a restore ------------------------------------------------------------------------------------------------
+# -- after a restore ----
 
 MAIL = b"From: jo@acme.test\r\nMessage-ID: <1@acme.test>\r\nSubject: one\r\n\r\nplease help\r\n"
 
 
 @pytest.fixture
-def database(request: pytest.FixtureRequest, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Go on with another, empty database of the same kind; PostgreSQL with the tools of its own version."""
+def database(
+    request: pytest.FixtureRequest, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    """Go on with another, empty database of the same kind.
+
+    PostgreSQL with the tools of its own version.
+    """
     del intake
     if request.param == "sqlite":
         return lambda: None
@@ -153,7 +160,11 @@ def database(request: pytest.FixtureRequest, intake: Intake, monkeypatch: pytest
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_a_restored_system_sends_and_imports_nothing_again(
-    intake: Intake, database: Callable[[], None], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    intake: Intake,
+    database: Callable[[], None],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     intake("migrate")
     intake("deliver", "mail", "-", stdin=MAIL)
@@ -180,7 +191,9 @@ def test_a_restored_system_sends_and_imports_nothing_again(
         assert counted(again, Task, Task.text == "tell the customer by other means") == 2
         assert counted(again, Seen) == 0
         assert StoredCheckpoints(again.store).load("box") == Checkpoint(7, 42)
-        intake("deliver", "mail", "-", stdin=b"Received: again\r\n" + MAIL)  # the mailbox handed it over once more
+        intake(
+            "deliver", "mail", "-", stdin=b"Received: again\r\n" + MAIL
+        )  # the mailbox handed it over once more
         read_waiting(again)
         assert (counted(again, Ticket), counted(again, Outgoing)) == (2, 2)
         assert hold_back(load(), again.clock()) == 0

@@ -35,7 +35,9 @@ def until(true: Callable[[], object], seconds: float = 30) -> None:
 
 def end(house: House, process: str, times: int, how: str = "exit 1") -> None:
     with house.store.transaction() as session:
-        ends = [ProcessEnd(host="one", process=process, at=house.clock(), how=how) for _ in range(times)]
+        ends = [
+            ProcessEnd(host="one", process=process, at=house.clock(), how=how) for _ in range(times)
+        ]
         crash_loops.record(session, ends, house.clock())
 
 
@@ -53,7 +55,8 @@ def test_a_process_that_ends_again_and_again_is_told_by_the_status_for_as_long_a
     said = status_data(any_house)
     (need,) = [need for need in said["needs"] if "ended" in need]
     assert need.startswith(
-        "folder on one ended 3 times within 10 minutes, the last time at 2026-03-02 15:02 UTC (exit 1)"
+        "folder on one ended 3 times within 10 minutes, the last time at 2026-03-02 15:02 UTC"
+        " (exit 1)"
     )
     assert (said["ok"], said["processes"]["folder"]["alive"]) == (False, False)
     assert process_state(said["processes"]["folder"]) == "ends again and again"

@@ -1,4 +1,7 @@
-"""The desk in figures: counted right on both databases, in the viewer's days, drawn and told alike."""
+"""The desk in figures.
+
+Counted right on both databases, in the viewer's days, drawn and told alike.
+"""
 
 import csv
 import io
@@ -37,7 +40,9 @@ def opened(house: House, number: int, at: datetime) -> int:
 
 def test_a_day_is_the_viewers(any_house: House, clock: HandClock) -> None:
     clock.now = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
-    opened(any_house, 1, datetime(2026, 11, 2, 4, 59, tzinfo=UTC))  # 23:59 on the first, in New York
+    opened(
+        any_house, 1, datetime(2026, 11, 2, 4, 59, tzinfo=UTC)
+    )  # 23:59 on the first, in New York
     opened(any_house, 2, datetime(2026, 11, 2, 5, 1, tzinfo=UTC))
     opened(any_house, 3, datetime(2026, 11, 1, 5, 30, tzinfo=UTC))  # in the hour that comes twice
     found = {row[0]: row[1] for row in figure(any_house, "arrivals", 7).rows}
@@ -45,7 +50,9 @@ def test_a_day_is_the_viewers(any_house: House, clock: HandClock) -> None:
     assert len(found) == 7
 
 
-def test_times_to_a_milestone_are_median_and_nine_in_ten(any_house: House, clock: HandClock) -> None:
+def test_times_to_a_milestone_are_median_and_nine_in_ten(
+    any_house: House, clock: HandClock
+) -> None:
     begin = clock.now
     tickets = [opened(any_house, n, begin) for n in range(10)]
     for hours, ticket in enumerate(tickets, start=1):
@@ -75,7 +82,9 @@ def answered(house: House, number: int, score: int) -> None:
     complete(house, ticket)
     with house.store.transaction() as session:
         survey = session.scalars(
-            select(Outgoing).where(Outgoing.ticket_id == ticket, Outgoing.template == Template.SURVEY)
+            select(Outgoing).where(
+                Outgoing.ticket_id == ticket, Outgoing.template == Template.SURVEY
+            )
         ).one()
         session.add(Answer(outbox_id=survey.id, score=score, comment="", at=house.clock()))
 
@@ -101,7 +110,11 @@ def test_every_figure_is_drawn_and_a_file(any_house: House, desk: Desk) -> None:
         drawn = desk.get(f"/dashboard/{name}.svg?days=90")
         assert ElementTree.fromstring(drawn.data).tag.endswith("svg")
         assert "script" not in drawn.text
-        rows = list(csv.reader(io.StringIO(desk.get(f"/dashboard/{name}.csv?days=90").data.decode("utf-8-sig"))))
+        rows = list(
+            csv.reader(
+                io.StringIO(desk.get(f"/dashboard/{name}.csv?days=90").data.decode("utf-8-sig"))
+            )
+        )
         assert tuple(rows[0]) == figure(any_house, name, 90).heads
 
 

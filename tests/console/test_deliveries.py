@@ -27,7 +27,8 @@ from workflow.models.states import DeliveryState
 
 ROOT = Path(__file__).parents[2]
 MAIL = (
-    b"From: Jo <jo@acme.test>\r\nTo: support@localhost\r\nSubject: Claim\r\nMessage-ID: <1@acme.test>\r\n\r\nHello\r\n"
+    b"From: Jo <jo@acme.test>\r\nTo: support@localhost\r\nSubject: Claim\r\nMessage-ID:"
+    b" <1@acme.test>\r\n\r\nHello\r\n"
 )
 BROKEN = b"PK\x03\x04 nothing of a workbook"
 
@@ -50,14 +51,18 @@ def lines(output: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def test_parse_stores_nothing_and_prints_a_line_an_item(intake: Intake, mail: Path, home: Path) -> None:
+def test_parse_stores_nothing_and_prints_a_line_an_item(
+    intake: Intake, mail: Path, home: Path
+) -> None:
     [line] = lines(intake("parse", "mail", mail, "--json").stdout)
     assert line["file"] == str(mail)
     assert line["subject"] == "Claim"
     assert not home.exists()
 
 
-def test_one_unreadable_file_costs_itself_only(intake: Intake, broken: Path, tmp_path: Path) -> None:
+def test_one_unreadable_file_costs_itself_only(
+    intake: Intake, broken: Path, tmp_path: Path
+) -> None:
     result = intake("parse", "secure-message", broken, tmp_path / "none.xlsx", "--json", code=65)
     assert [sorted(line) for line in lines(result.stdout)] == [["error", "file"]] * 2
 
@@ -84,12 +89,18 @@ def test_parse_reply_takes_text_and_html(intake: Intake, tmp_path: Path) -> None
     text, html = tmp_path / "r.txt", tmp_path / "r.html"
     text.write_text("New words\n\nOn Monday, Ann wrote:\n> old words\n")
     html.write_text("<p>New <b>words</b></p>")
-    assert "New words" in str(lines(intake("parse", "reply", text, "--json").stdout)[0]["reply_text"])
-    assert "New words" in str(lines(intake("parse", "reply", "--html", html, "--json").stdout)[0]["reply_text"])
+    assert "New words" in str(
+        lines(intake("parse", "reply", text, "--json").stdout)[0]["reply_text"]
+    )
+    assert "New words" in str(
+        lines(intake("parse", "reply", "--html", html, "--json").stdout)[0]["reply_text"]
+    )
     intake("parse", "mail", "--html", text, code=2)
 
 
-def test_deliver_prints_the_number_and_the_same_bytes_have_the_same(intake: Intake, mail: Path) -> None:
+def test_deliver_prints_the_number_and_the_same_bytes_have_the_same(
+    intake: Intake, mail: Path
+) -> None:
     assert intake("deliver", "mail", mail).stdout == "1\n"
     assert intake("deliver", "mail", "-", stdin=MAIL).stdout == "1\n"
     [only] = json.loads(intake("deliveries", "--json").stdout)
@@ -109,20 +120,25 @@ def test_what_is_not_stored_is_always_try_again(
     assert "Traceback" not in said
 
 
-def test_wrong_settings_do_not_bounce_mail(intake: Intake, mail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_settings_do_not_bounce_mail(
+    intake: Intake, mail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("INTAKE_MAIL_LIMIT", "much")
     assert "INTAKE_MAIL_LIMIT" in intake("deliver", "mail", mail, code=75).stderr
 
 
-# -- failed ones ----------------------------------------------------------------------------------------------------
+# -- failed ones ----
 
 TABLE = (
-    b"Message ID,Practice Name,From,Date,Message\r\n1001,Acme,Jo,7/4/2026 10:00 AM,Help me\r\n1002,Acme,Al,,And me\r\n"
+    b"Message ID,Practice Name,From,Date,Message\r\n1001,Acme,Jo,7/4/2026 10:00 AM,Help"
+    b" me\r\n1002,Acme,Al,,And me\r\n"
 )
 
 
 @contextmanager
-def reading(form: Format, *items: parsers.InboundItem, error: Exception | None = None) -> Iterator[None]:
+def reading(
+    form: Format, *items: parsers.InboundItem, error: Exception | None = None
+) -> Iterator[None]:
     """An earlier parser than the one of the command, which parses in a process of its own."""
 
     def parser(*_: object) -> list[parsers.InboundItem]:
@@ -141,7 +157,10 @@ def failed(intake: Intake, at_home: House, tmp_path: Path) -> int:
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
     intake("deliver", "secure-message", path)
-    with reading(Format.SECURE_MESSAGE, error=parsers.ParseError("mapping needed: no column found for practice")):
+    with reading(
+        Format.SECURE_MESSAGE,
+        error=parsers.ParseError("mapping needed: no column found for practice"),
+    ):
         read_waiting(at_home)
     return 1
 
@@ -169,7 +188,14 @@ def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0 s"), (59.9, "59 s"), (3600, "1 h 0 min"), (3661, "1 h 1 min"), (86399, "23 h 59 min"), (273600, "3 d 4 h")],
+    [
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (3600, "1 h 0 min"),
+        (3661, "1 h 1 min"),
+        (86399, "23 h 59 min"),
+        (273600, "3 d 4 h"),
+    ],
 )
 def test_an_age_is_said_in_two_units(seconds: float, said: str) -> None:
     assert times.age(seconds) == said
@@ -180,7 +206,12 @@ def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, fai
     assert "1: it would be read, 2 of 2 items filed" in tried
     assert tried.count("would open a ticket") == 2
     [line] = lines(intake("replay", "--all", "--dry-run", "--json").stdout)
-    assert (line["state"], line["read"], line["applied"], line["changes"]) == ("failed", True, False, 2)
+    assert (line["state"], line["read"], line["applied"], line["changes"]) == (
+        "failed",
+        True,
+        False,
+        2,
+    )
     assert json.loads(intake("tickets", "--json").stdout) == []
     assert intake("replay", "--all").stdout == "1: processed, ticket 1, 2\n"
     assert intake("replay", failed).stdout == "1: nothing would change\n"
@@ -189,7 +220,9 @@ def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, fai
     intake("ledger")
 
 
-def test_one_that_still_cannot_be_read_says_why(intake: Intake, broken: Path, at_home: House) -> None:
+def test_one_that_still_cannot_be_read_says_why(
+    intake: Intake, broken: Path, at_home: House
+) -> None:
     intake("deliver", "secure-message", broken)
     read_waiting(at_home)
     assert "1: failed: a damaged workbook" in intake("replay", 1, "--dry-run", code=1).stdout
@@ -215,16 +248,19 @@ def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
     assert left["reason"] == "tests"
 
 
-# -- one of them ----------------------------------------------------------------------------------------------------
+# -- one of them ----
 
 
 def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
     intake: Intake, mail: Path, at_home: House
 ) -> None:
     arrival = door.Arrival(
-        transport=door.Transport.IMAP, format=Format.MAIL, raw=MAIL, reference="support@mx/INBOX;7;12",
+        transport=door.Transport.IMAP,
+        format=Format.MAIL,
+        raw=MAIL,
+        reference="support@mx/INBOX;7;12",
         envelope={"name": "x\x1b[2J", "rcpt_to": ["a@localhost", "b@localhost"]},
-    )  # fmt: skip
+    )
     door.Intake(at_home).accept(arrival)
     intake("deliver", "mail", mail)
     read_waiting(at_home)
@@ -233,10 +269,19 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
         ("imap", False, "support@mx/INBOX;7;12"),
         ("pipe", True, ""),
     ]
-    assert found["filings"] == [{"item": 1, "outcome": "opened", "ticket": 1, "message": 1, "reason": ""}]
+    assert found["filings"] == [
+        {"item": 1, "outcome": "opened", "ticket": 1, "message": 1, "reason": ""}
+    ]
     assert found["envelope"]["rcpt_to"] == ["a@localhost", "b@localhost"]
     shown = intake("delivery", 1).stdout
-    for words in ("processed", "support@mx/INBOX;7;12", "again", "opened", "a@localhost, b@localhost", "\ufffd[2J"):
+    for words in (
+        "processed",
+        "support@mx/INBOX;7;12",
+        "again",
+        "opened",
+        "a@localhost, b@localhost",
+        "\ufffd[2J",
+    ):
         assert words in shown
     assert "no delivery 9" in intake("delivery", 9, code=1).stderr
 
@@ -268,7 +313,7 @@ def test_an_original_that_is_gone_is_told_and_nobody_has_read_it(
         assert session.scalars(select(Audit)).all() == []
 
 
-# -- past ones ------------------------------------------------------------------------------------------------------
+# -- past ones ----
 
 
 @pytest.fixture
@@ -285,7 +330,9 @@ def text_of(intake: Intake) -> str:
     return str(json.loads(intake("ticket", 1, "--json").stdout)["messages"][0]["text"])
 
 
-def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(intake: Intake, past: int) -> None:
+def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
+    intake: Intake, past: int
+) -> None:
     for way in ([], ["--dry-run"], ["--dry-run", "--yes"]):
         shown = intake("replay", past, *way)
         assert "1: 1 of 1 items would change" in shown.stdout
@@ -328,14 +375,21 @@ def test_scripts_get_every_field_of_it(intake: Intake, past: int) -> None:
     [item] = line["items"]
     fields = {f["name"]: (f["before"], f["after"]) for f in item["fields"]}
     assert fields["subject"] == ("Cl?im", "Claim")
-    assert (item["verdict"], item["was"], item["ticket"], item["message"]) == ("changed", "opened", 1, 1)
+    assert (item["verdict"], item["was"], item["ticket"], item["message"]) == (
+        "changed",
+        "opened",
+        1,
+        1,
+    )
     [line] = lines(intake("replay", past, "--json", "--yes").stdout)
     assert line["applied"] is True
     [line] = lines(intake("replay", past, "--json", "--yes").stdout)
     assert (line["applied"], line["changes"], line["items"]) == (False, 0, [])
 
 
-@pytest.mark.parametrize(("answer", "text"), [(b"y\n", "Hello"), (b"n\n", "H?llo"), (b"\n", "H?llo")])
+@pytest.mark.parametrize(
+    ("answer", "text"), [(b"y\n", "Hello"), (b"n\n", "H?llo"), (b"\n", "H?llo")]
+)
 def test_on_a_terminal_it_asks_first(intake: Intake, past: int, answer: bytes, text: str) -> None:
     shown = on_a_terminal("replay", str(past), answer=answer)
     assert "+ Hello" in shown
@@ -383,15 +437,23 @@ def test_many_past_ones_are_chosen_by_what_they_are(
     shown = intake("replay", "--format", "mail").stdout
     assert shown.startswith("1: 1 of 1 items would change")
     assert "3: " not in shown  # of which there is nothing to say
-    assert "2 deliveries: 0 done, 1 would change, 0 cannot be read, of 1 nothing would change." in shown
-    assert [line["delivery"] for line in lines(intake("replay", "--transport", "console", "--json").stdout)] == [4]
+    assert (
+        "2 deliveries: 0 done, 1 would change, 0 cannot be read, of 1 nothing would change."
+        in shown
+    )
+    assert [
+        line["delivery"]
+        for line in lines(intake("replay", "--transport", "console", "--json").stdout)
+    ] == [4]
     tomorrow = (at_home.clock() + timedelta(days=2)).strftime("%Y-%m-%d")
     assert "No delivery read before is such" in intake("replay", "--since", tomorrow).stdout
     done = intake("replay", "--since", "2020-01-01", "--format", "mail", "--yes").stdout
     assert "2 deliveries: 1 done, 0 would change" in done
 
 
-def test_a_new_item_is_shown_by_what_it_says(intake: Intake, at_home: House, tmp_path: Path) -> None:
+def test_a_new_item_is_shown_by_what_it_says(
+    intake: Intake, at_home: House, tmp_path: Path
+) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
     intake("deliver", "secure-message", path)
@@ -419,17 +481,26 @@ def failed_too(intake: Intake, broken: Path, past: int, at_home: House) -> int:
     return 2
 
 
-@pytest.mark.parametrize("args", [[], ["1", "--all"], ["--all", "--format", "mail"], ["1", "--since", "2026-01-01"]])
+@pytest.mark.parametrize(
+    "args", [[], ["1", "--all"], ["--all", "--format", "mail"], ["1", "--since", "2026-01-01"]]
+)
 def test_which_ones_are_meant_is_said_in_one_way(intake: Intake, args: list[str]) -> None:
     intake("replay", *args, code=2)
 
 
-def test_one_that_cannot_be_read_today_is_left_as_it_was(intake: Intake, at_home: House, broken: Path) -> None:
+def test_one_that_cannot_be_read_today_is_left_as_it_was(
+    intake: Intake, at_home: House, broken: Path
+) -> None:
     intake("deliver", "secure-message", broken)
-    item = parsers.InboundItem(format=Format.SECURE_MESSAGE, external_id="m1", company="Acme", text="as it was")
+    item = parsers.InboundItem(
+        format=Format.SECURE_MESSAGE, external_id="m1", company="Acme", text="as it was"
+    )
     with reading(Format.SECURE_MESSAGE, item):
         read_waiting(at_home)
-    assert "1: processed: cannot be read today: a damaged workbook" in intake("replay", 1, "--yes", code=1).stdout
+    assert (
+        "1: processed: cannot be read today: a damaged workbook"
+        in intake("replay", 1, "--yes", code=1).stdout
+    )
     assert text_of(intake) == "as it was"
 
 
@@ -453,26 +524,37 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
     """A mended parser may find more before what was filed: going on behind it would lose that."""
     with at_home.store.transaction() as session:
         second = parsers.parse(Format.SECURE_MESSAGE, TABLE)[1]
-        receive(at_home.desk, session, second, session.get_one(Delivery, failed), 0, at_home.clock())
+        receive(
+            at_home.desk, session, second, session.get_one(Delivery, failed), 0, at_home.clock()
+        )
     said = intake("replay", failed, "--yes").stdout
     assert "1: processed" in said
     assert "opened ticket 2" in said
     assert "Help me" not in said
-    texts = {json.loads(intake("ticket", n, "--json").stdout)["messages"][0]["text"] for n in (1, 2)}
+    texts = {
+        json.loads(intake("ticket", n, "--json").stdout)["messages"][0]["text"] for n in (1, 2)
+    }
     assert texts == {"Help me", "And me"}
     intake("ledger")
 
 
-# -- the ledger -----------------------------------------------------------------------------------------------------
+# -- the ledger ----
 
 
-def test_the_ledger_adds_up_at_every_door(intake: Intake, mail: Path, broken: Path, at_home: House) -> None:
+def test_the_ledger_adds_up_at_every_door(
+    intake: Intake, mail: Path, broken: Path, at_home: House
+) -> None:
     for _ in range(3):
         intake("deliver", "mail", mail)
     intake("deliver", "secure-message", broken)
     intake("ticket", "new", "--text", "hello")
     found = json.loads(intake("ledger", "--json").stdout)
-    assert (found["received"], found["duplicate"], found["pending"], found["opened"]) == (5, 2, 2, 1)
+    assert (found["received"], found["duplicate"], found["pending"], found["opened"]) == (
+        5,
+        2,
+        2,
+        1,
+    )
     read_waiting(at_home)
     found = json.loads(intake("ledger", "--json").stdout)
     assert (found["pending"], found["opened"], found["failed"]) == (0, 2, 1)
@@ -480,16 +562,21 @@ def test_the_ledger_adds_up_at_every_door(intake: Intake, mail: Path, broken: Pa
     assert "yes" in intake("ledger").output
 
 
-def test_every_row_of_a_workbook_is_accounted_for(intake: Intake, at_home: House, tmp_path: Path) -> None:
+def test_every_row_of_a_workbook_is_accounted_for(
+    intake: Intake, at_home: House, tmp_path: Path
+) -> None:
     file = tmp_path / "june.csv"
     file.write_text("Inbox\nPractice,From,Message\nElm,Bo,Fax.\nOak,Uma,\n\nEnd of report\n")
     intake("deliver", "secure-message", file)
     read_waiting(at_home)
-    words = "6 rows = 1 item + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1 footer (row 6) + 1 blank"
+    words = (
+        "6 rows = 1 item + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1 footer (row 6) + 1"
+        " blank"
+    )
     shown = json.loads(intake("delivery", 1, "--json").stdout)["sheets"]
-    assert [(one["rows"], one["accounted"], one["footer_places"], one["in_words"]) for one in shown] == [
-        (6, 6, "6", words)
-    ]
+    assert [
+        (one["rows"], one["accounted"], one["footer_places"], one["in_words"]) for one in shown
+    ] == [(6, 6, "6", words)]
     assert words in " ".join(intake("delivery", 1).stdout.split())
     assert words in intake("parse", "secure-message", file, "--json", code=65).stderr
     [line] = json.loads(intake("ledger", "--json").stdout)["workbooks"]

@@ -40,15 +40,21 @@ def with_file(house: House, *files: Attachment, html: str = "") -> tuple[int, li
     number = ticket_of(house, mail("see file", attachments=files, html=html))
     with house.store.reading() as session:
         message = session.scalars(select(Message.id).where(Message.ticket_id == number)).one()
-        rows = select(StoredAttachment.id).where(StoredAttachment.message_id == message).order_by(StoredAttachment.id)
+        rows = (
+            select(StoredAttachment.id)
+            .where(StoredAttachment.message_id == message)
+            .order_by(StoredAttachment.id)
+        )
         return number, list(session.scalars(rows)), message
 
 
-def file(name: str, content: bytes, mime: str = "application/octet-stream", **more: str) -> Attachment:
+def file(
+    name: str, content: bytes, mime: str = "application/octet-stream", **more: str
+) -> Attachment:
     return Attachment(name=name, mime=mime, content=content, inline=bool(more), **more)
 
 
-# -- the HTML of mails ----------------------------------------------------------------------------------------------
+# -- the HTML of mails ----
 
 
 def test_hostile_html_is_inert(house: House, desk: Desk) -> None:
@@ -57,9 +63,30 @@ def test_hostile_html_is_inert(house: House, desk: Desk) -> None:
     shown = answer.text.partition("<body>")[2].lower()
     policy = answer.headers["Content-Security-Policy"]
     assert "hello" in shown
-    for bad in ("<script", "onclick", "onerror", "onload", "javascript:", "alert(", "url(", "@import", "<form",
-                "<input", "<button", "<meta", "<base", "<iframe", "<object", "<svg", "<link", "<video",
-                "position:fixed", "/attachments/", "/sign-out", "data:text"):  # fmt: skip
+    for bad in (
+        "<script",
+        "onclick",
+        "onerror",
+        "onload",
+        "javascript:",
+        "alert(",
+        "url(",
+        "@import",
+        "<form",
+        "<input",
+        "<button",
+        "<meta",
+        "<base",
+        "<iframe",
+        "<object",
+        "<svg",
+        "<link",
+        "<video",
+        "position:fixed",
+        "/attachments/",
+        "/sign-out",
+        "data:text",
+    ):
         assert bad not in shown, bad
     assert ' src="https:' not in shown
     assert policy.startswith("sandbox; default-src 'none';")
@@ -70,7 +97,9 @@ def test_hostile_html_is_inert(house: House, desk: Desk) -> None:
 
 
 def test_pictures_of_other_servers_are_left_out_and_that_is_said(house: House, desk: Desk) -> None:
-    *_, message = with_file(house, html="<p>x</p><img src='https://t.example/1'><img src='https://t.example/2'>")
+    *_, message = with_file(
+        house, html="<p>x</p><img src='https://t.example/1'><img src='https://t.example/2'>"
+    )
     assert "2 pictures of other servers left out" in desk.get(f"/messages/{message}/html").text
 
 
@@ -83,9 +112,15 @@ def test_the_page_shows_text_and_frames_the_html_without_rights(house: House, de
 
 
 def test_a_mail_shows_its_own_pictures_and_no_other_tickets(house: House, desk: Desk) -> None:
-    mine, theirs = file("a.png", PNG, "image/png", content_id="logo@x"), file("b.png", PNG, content_id="secret@x")
+    mine, theirs = (
+        file("a.png", PNG, "image/png", content_id="logo@x"),
+        file("b.png", PNG, content_id="secret@x"),
+    )
     with_file(house, theirs)
-    html = '<img src="cid:logo@x"><img src="cid:LOGO%40x"><img src="cid:secret@x"><img src="cid:../../etc/passwd">'
+    html = (
+        '<img src="cid:logo@x"><img src="cid:LOGO%40x"><img src="cid:secret@x"><img'
+        ' src="cid:../../etc/passwd">'
+    )
     *_, message = with_file(house, mine, html=html)
     shown = desk.get(f"/messages/{message}/html").text
     assert shown.count("data:image/png;base64,") == 2
@@ -104,7 +139,7 @@ def test_a_message_without_html_has_none(house: House, desk: Desk) -> None:
     assert desk.get(f"/messages/{message}/html").status_code == 404
 
 
-# -- files ----------------------------------------------------------------------------------------------------------
+# -- files ----
 
 
 @pytest.mark.parametrize(
@@ -147,7 +182,9 @@ def test_every_file_is_a_download_of_bytes(house: House, desk: Desk) -> None:
 
 
 def test_what_a_file_is_its_bytes_say(house: House, desk: Desk) -> None:
-    _, (picture, paper), _ = with_file(house, file("x.html", PNG, "text/html"), file("y.svg", PDF, "image/svg+xml"))
+    _, (picture, paper), _ = with_file(
+        house, file("x.html", PNG, "text/html"), file("y.svg", PDF, "image/svg+xml")
+    )
     answer = desk.get(f"/attachments/{picture}/view")
     assert (answer.mimetype, answer.data) == ("image/png", PNG)
     assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
@@ -181,13 +218,21 @@ def test_who_opened_what_is_on_record_by_number(house: House, desk: Desk) -> Non
     desk.get(f"/attachments/{one}")
     desk.get(f"/messages/{message}/html")
     rows = audited(house, number, "file opened")
-    assert [(r.actor, r.detail) for r in rows] == [("Ann Lee", {"attachment": one}), ("Ann Lee", {"message": message})]
+    assert [(r.actor, r.detail) for r in rows] == [
+        ("Ann Lee", {"attachment": one}),
+        ("Ann Lee", {"message": message}),
+    ]
 
 
 def test_nobody_gets_a_file_without_signing_in(house: House) -> None:
     _, (one,), message = with_file(house, file("x", PNG), html="<p>x</p>")
     stranger = Desk(house)
-    for path in (f"/attachments/{one}", f"/attachments/{one}/view", f"/messages/{message}/html", "/attachments/999"):
+    for path in (
+        f"/attachments/{one}",
+        f"/attachments/{one}/view",
+        f"/messages/{message}/html",
+        "/attachments/999",
+    ):
         answer = stranger.get(path)
         assert (answer.status_code, answer.location.partition("?")[0]) == (302, "/login")
 

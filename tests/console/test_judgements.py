@@ -65,7 +65,9 @@ def test_a_message_taken_for_automatic_is_corrected(house: House, correct: Corre
 def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
     intake("migrate")
     path = tmp_path / "mail.eml"
-    path.write_bytes(b"From: a@b.example\r\nPrecedence: bulk\r\nSubject: x\r\n\r\nPlease call me.\r\n")
+    path.write_bytes(
+        b"From: a@b.example\r\nPrecedence: bulk\r\nSubject: x\r\n\r\nPlease call me.\r\n"
+    )
     intake("deliver", "mail", path)
     intake("replay", 1)  # no worker runs here
     number = json.loads(intake("tickets", "--json").stdout)[0]["id"]
@@ -73,7 +75,10 @@ def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
     intake("ticket", number, "not-automatic", code=1)  # there is none any more
     intake("ticket", number, "automatic")
     intake("ticket", number, "automatic", code=1)
-    assert json.loads(intake("ticket", number, "--json").stdout)["messages"][0]["judgement"] == "automatic"
+    assert (
+        json.loads(intake("ticket", number, "--json").stdout)["messages"][0]["judgement"]
+        == "automatic"
+    )
 
 
 def test_a_message_can_be_marked_automatic_and_back(house: House) -> None:
@@ -99,11 +104,17 @@ def test_there_is_nothing_to_correct_on_a_persons_ticket(house: House) -> None:
 
 @pytest.fixture
 def repeated(intake: Intake, at_home: House, tmp_path: Path) -> House:
-    """A mail that came by two ways, with other trace fields; it is ticket 1, and delivery 2 a duplicate."""
-    for number, trace in enumerate(("", "Received: from a by b; Mon, 02 Mar 2026 10:00:00 -0500\r\n")):
+    """A mail that came by two ways, with other trace fields.
+
+    It is ticket 1, and delivery 2 a duplicate.
+    """
+    for number, trace in enumerate(
+        ("", "Received: from a by b; Mon, 02 Mar 2026 10:00:00 -0500\r\n")
+    ):
         path = tmp_path / f"{number}.eml"
         path.write_bytes(
-            f"{trace}From: a@b.example\r\nMessage-ID: <same@b.example>\r\nSubject: x\r\n\r\nCall me.\r\n".encode()
+            f"{trace}From: a@b.example\r\nMessage-ID: <same@b.example>\r\nSubject: x\r\n\r\nCall"
+            " me.\r\n".encode()
         )
         intake("deliver", "mail", path)
         intake("replay", number + 1)
@@ -115,7 +126,9 @@ def separate_by_page(house: House, intake: Intake) -> None:
     del intake
     desk = at_desk(house)
     assert "The same came again" in desk.get("/tickets/1").text
-    assert desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
+    assert (
+        desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
+    )
     assert "came again is #2 now" in desk.get("/tickets/1").text
 
 
@@ -169,7 +182,10 @@ def test_automated_mail_can_be_read_by_everybody_on_the_desk(house: House, liste
     assert f"/automated/{listed}/ticket" in page
     [row] = Program(house, create(house)).__call__("GET", "/automated").json["items"]
     assert (row["from"], row["ticket"]) == ("Mail Delivery <mailer-daemon@mx.example>", None)
-    assert f"/automated/{listed}/ticket" not in at_desk(house, Role.AUDITOR, "Ed Audit").get("/automated").text
+    assert (
+        f"/automated/{listed}/ticket"
+        not in at_desk(house, Role.AUDITOR, "Ed Audit").get("/automated").text
+    )
 
 
 def test_an_empty_list_of_automated_mail_says_so(house: House) -> None:

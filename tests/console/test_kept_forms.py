@@ -1,4 +1,7 @@
-"""What was typed survives the end of a session, for every form; it is shown to who typed it and to nobody else."""
+"""What was typed survives the end of a session, for every form.
+
+It is shown to who typed it and to nobody else.
+"""
 
 import html
 import re
@@ -26,13 +29,20 @@ from workflow.operations.checks import Checks
 ANN, BOB = "ann@pmb.example", "bob@pmb.example"
 WORDS = "Pat Doe called about claim 1001\nand will call again"
 TEMPLATES = Path(__file__).parents[2] / "console" / "templates"
-NO_ACCOUNT = {"customers.answer", "customers.unsubscribe"}  # behind a signed link, without a session
+NO_ACCOUNT = {
+    "customers.answer",
+    "customers.unsubscribe",
+}  # behind a signed link, without a session
 OWN_ANSWER = {"accounts.joined", "accounts.sign_out"}
 
 
 def forms(app: Flask) -> list[Rule]:
     """Every address of the pages that takes a POST."""
-    return [r for r in app.url_map.iter_rules() if "POST" in (r.methods or ()) and not r.rule.startswith("/api/")]
+    return [
+        r
+        for r in app.url_map.iter_rules()
+        if "POST" in (r.methods or ()) and not r.rule.startswith("/api/")
+    ]
 
 
 def kept_rules(app: Flask) -> list[Rule]:
@@ -49,7 +59,9 @@ def kept_rules(app: Flask) -> list[Rule]:
 def filled_in(app: Flask, rule: Rule) -> str:
     """An address of the rule."""
     values = dict.fromkeys(rule.arguments, "1") | {"what": "done", "token": "x", "name": "note"}
-    path = app.url_map.bind("localhost").build(rule.endpoint, {k: values[k] for k in rule.arguments}, method="POST")
+    path = app.url_map.bind("localhost").build(
+        rule.endpoint, {k: values[k] for k in rule.arguments}, method="POST"
+    )
     return str(path)
 
 
@@ -104,7 +116,9 @@ def sign_in(desk: Desk, email: str = ANN) -> TestResponse:
     return desk._seen(desk.client.post("/login", data=data, follow_redirects=True))
 
 
-def test_every_form_is_kept_and_comes_back_after_sign_in(house: House, desk: Desk, clock: HandClock) -> None:
+def test_every_form_is_kept_and_comes_back_after_sign_in(
+    house: House, desk: Desk, clock: HandClock
+) -> None:
     app = desk.client.application
     rules = kept_rules(app)
     assert len(rules) > 30
@@ -124,7 +138,9 @@ def test_every_form_is_kept_and_comes_back_after_sign_in(house: House, desk: Des
     assert counted(house, Message) == 0, "nothing is sent by itself"
 
 
-def test_a_token_that_is_too_old_while_signed_in_shows_the_form_again(house: House, desk: Desk) -> None:
+def test_a_token_that_is_too_old_while_signed_in_shows_the_form_again(
+    house: House, desk: Desk
+) -> None:
     app = desk.client.application
     for some in batched(kept_rules(app)):
         desk.get("/")
@@ -140,7 +156,9 @@ def test_a_token_that_is_too_old_while_signed_in_shows_the_form_again(house: Hou
     assert counted(house, Message) == 0
 
 
-def test_what_a_script_asks_is_answered_by_a_status_and_not_kept(house: House, desk: Desk, clock: HandClock) -> None:
+def test_what_a_script_asks_is_answered_by_a_status_and_not_kept(
+    house: House, desk: Desk, clock: HandClock
+) -> None:
     app = desk.client.application
     scripted = [r for r in forms(app) if hasattr(app.view_functions[r.endpoint], request.BY_SCRIPT)]
     assert {r.endpoint for r in scripted} == {"ticket.pulse", "answer.draft"}
@@ -167,7 +185,9 @@ def test_a_note_is_added_by_one_press(house: House, desk: Desk, clock: HandClock
     assert "Nothing was lost" not in desk.get("/").text
 
 
-def test_it_comes_back_behind_a_second_factor_too(house: House, desk: Desk, clock: HandClock) -> None:
+def test_it_comes_back_behind_a_second_factor_too(
+    house: House, desk: Desk, clock: HandClock
+) -> None:
     factory = desk.client.application.extensions["security"]._totp_factory
     secret = factory.generate_totp_secret()
     with house.store.transaction() as session:
@@ -180,7 +200,9 @@ def test_it_comes_back_behind_a_second_factor_too(house: House, desk: Desk, cloc
     desk.get("/login")
     sign_in(desk)
     code = factory._totp.from_source(secret).generate().token
-    answer = desk.client.post("/tf-validate", data={"code": code, "csrf_token": desk.token}, follow_redirects=True)
+    answer = desk.client.post(
+        "/tf-validate", data={"code": code, "csrf_token": desk.token}, follow_redirects=True
+    )
     assert shown_fields(answer.text)["text"] == WORDS
 
 
@@ -190,7 +212,13 @@ def test_what_is_refused_when_it_is_sent_again_stays_until_it_is_taken(
     with house.store.transaction() as session:
         number = company(session, "Sunrise").id
     let_go(desk, clock)
-    typed = {"text": WORDS, "name": "Quincy Vale", "phone": "555-0142", "new_email": "nonsense", "share": "new"}
+    typed = {
+        "text": WORDS,
+        "name": "Quincy Vale",
+        "phone": "555-0142",
+        "new_email": "nonsense",
+        "share": "new",
+    }
     desk.post(f"/companies/{number}/add-ticket", typed)
     page = sign_in(desk)
     refused = sent_again(desk, page.text)
@@ -202,7 +230,9 @@ def test_what_is_refused_when_it_is_sent_again_stays_until_it_is_taken(
     assert counted(house, KeptForm) == 0
 
 
-def test_what_is_refused_by_a_message_on_the_next_page_stays_too(house: House, desk: Desk, clock: HandClock) -> None:
+def test_what_is_refused_by_a_message_on_the_next_page_stays_too(
+    house: House, desk: Desk, clock: HandClock
+) -> None:
     with house.store.transaction() as session:
         person = Contact(email="jo@x.example", created_at=house.clock())
         session.add(person)
@@ -270,7 +300,12 @@ def test_it_is_sealed_and_neither_in_an_address_nor_a_cookie_nor_a_log(
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+    ],
 )
 def test_a_form_of_another_site_is_not_kept(
     house: House, desk: Desk, clock: HandClock, headers: dict[str, str]
@@ -283,14 +318,18 @@ def test_a_form_of_another_site_is_not_kept(
 
 
 @pytest.mark.parametrize("token", ["", "x", "IjE6YWJjIg.aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb"])
-def test_a_form_without_a_token_of_ours_is_not_kept(house: House, desk: Desk, clock: HandClock, token: str) -> None:
+def test_a_form_without_a_token_of_ours_is_not_kept(
+    house: House, desk: Desk, clock: HandClock, token: str
+) -> None:
     let_go(desk, clock)
     desk.token = token
     assert desk.post("/tickets/1/do/note", {"text": WORDS}).status_code == 400
     assert counted(house, KeptForm) == 0
 
 
-def test_a_page_from_before_sign_in_is_led_to_the_sign_in_page(house: House, clock: HandClock) -> None:
+def test_a_page_from_before_sign_in_is_led_to_the_sign_in_page(
+    house: House, clock: HandClock
+) -> None:
     desk = Desk(house)
     desk.get("/login")
     clock.turn(minutes=20)
@@ -312,7 +351,9 @@ def test_the_sign_in_page_itself_may_be_old(house: House, desk: Desk, clock: Han
     assert desk.house is house
 
 
-def test_every_form_of_the_sign_in_library_asks_to_try_again(house: House, desk: Desk, clock: HandClock) -> None:
+def test_every_form_of_the_sign_in_library_asks_to_try_again(
+    house: House, desk: Desk, clock: HandClock
+) -> None:
     app = desk.client.application
     rules = [r for r in forms(app) if r.endpoint.startswith("security.")]
     assert len(rules) > 5
@@ -325,7 +366,9 @@ def test_every_form_of_the_sign_in_library_asks_to_try_again(house: House, desk:
     assert counted(house, KeptForm) == 0
 
 
-def test_an_old_invitation_keeps_name_and_address_but_no_password(house: House, clock: HandClock) -> None:
+def test_an_old_invitation_keeps_name_and_address_but_no_password(
+    house: House, clock: HandClock
+) -> None:
     token, desk = invited(house, "Cleo"), Desk(house)
     desk.get(f"/join/{token}")
     clock.turn(minutes=20)
@@ -346,7 +389,11 @@ def test_files_are_named_to_be_chosen_again(house: House, desk: Desk, clock: Han
     number = ticket_of(house)
     let_go(desk, clock)
     files = [(BytesIO(b"secret"), "claim form.pdf"), (BytesIO(b"secret"), "eob.pdf")]
-    desk.post(f"/tickets/{number}/answer", {"text": WORDS, "files": files}, content_type="multipart/form-data")
+    desk.post(
+        f"/tickets/{number}/answer",
+        {"text": WORDS, "files": files},
+        content_type="multipart/form-data",
+    )
     page = sign_in(desk).text
     assert "Choose again: claim form.pdf, eob.pdf" in page
     assert 'enctype="multipart/form-data"' in page
@@ -354,13 +401,17 @@ def test_files_are_named_to_be_chosen_again(house: House, desk: Desk, clock: Han
         assert b"secret" not in house.sealer.open(session.scalars(select(KeptForm.content)).one())
 
 
-def test_it_is_gone_after_a_day_and_the_oldest_go_first(house: House, desk: Desk, clock: HandClock) -> None:
+def test_it_is_gone_after_a_day_and_the_oldest_go_first(
+    house: House, desk: Desk, clock: HandClock
+) -> None:
     assert desk.get("/").status_code == 200
     with house.store.transaction() as session:
         account = session.scalars(select(Account.id)).one()
         for n in range(saved_forms.MOST_FORMS + 2):
             clock.turn(seconds=1)
-            saved_forms.keep(session, house.sealer, account, Filled("/", [("text", str(n))]), house.clock())
+            saved_forms.keep(
+                session, house.sealer, account, Filled("/", [("text", str(n))]), house.clock()
+            )
         first = saved_forms.list_kept(session, house.sealer, account, house.clock())
         assert [f.filled.fields[0][1] for f in first][:: saved_forms.MOST_FORMS - 1] == ["21", "2"]
     clock.turn(seconds=saved_forms.KEPT_FOR.total_seconds())

@@ -40,7 +40,9 @@ def export(tmp_path: Path) -> Path:
 def dropped(house: House, *files: Path) -> list[int]:
     door = Door(house)
     numbers = [
-        door.accept(Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=f.read_bytes()))
+        door.accept(
+            Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=f.read_bytes())
+        )
         for f in files
     ]
     read_waiting(house)
@@ -52,7 +54,9 @@ def state(house: House, number: int) -> DeliveryState:
         return session.get_one(Delivery, number).state
 
 
-def test_a_file_nobody_can_read_says_how_to_map_it(at_home: House, export: Path, intake: Intake) -> None:
+def test_a_file_nobody_can_read_says_how_to_map_it(
+    at_home: House, export: Path, intake: Intake
+) -> None:
     [number] = dropped(at_home, export)
     assert "`intake map" in intake("deliveries", "--state", "failed").stdout
     said = intake("map", "--delivery", number).stdout
@@ -76,7 +80,9 @@ def test_what_is_said_once_reads_what_waits_and_the_next_file(
 ) -> None:
     other = book(tmp_path / "other.xlsx", ["Etwas", "anderes"], ["x", "y"])
     [number, stranger] = dropped(at_home, export, other)
-    said = intake("map", "--delivery", number, *SAY, "--date-order", "dmy", "--save", "north", "--as", "Ann").stdout
+    said = intake(
+        "map", "--delivery", number, *SAY, "--date-order", "dmy", "--save", "north", "--as", "Ann"
+    ).stdout
     assert f"{number}: processed, ticket 1" in said
     assert state(at_home, stranger) is DeliveryState.FAILED
     with at_home.store.reading() as session:
@@ -92,10 +98,17 @@ def test_what_is_said_once_reads_what_waits_and_the_next_file(
     assert state(at_home, again) is DeliveryState.PROCESSED
 
 
-def test_a_saved_profile_is_shown_changed_and_taken_back(at_home: House, export: Path, intake: Intake) -> None:
+def test_a_saved_profile_is_shown_changed_and_taken_back(
+    at_home: House, export: Path, intake: Intake
+) -> None:
     intake("map", export, *SAY, "--date-order", "dmy", "--save", "north")
     [shown] = json.loads(intake("profiles", "--json").stdout)
-    assert shown["columns"] == {"datum": "sent_at", "klinik": "company", "anliegen": "body", "nr": ""}
+    assert shown["columns"] == {
+        "datum": "sent_at",
+        "klinik": "company",
+        "anliegen": "body",
+        "nr": "",
+    }
     assert "north" in intake("profiles").stdout
     assert "read by the profile 'north'" in intake("map", export).stdout
     intake("map", export, "--column", "Nr=external_id", "--save", "north")
@@ -113,39 +126,60 @@ def test_a_saved_profile_is_shown_changed_and_taken_back(at_home: House, export:
     assert state(at_home, number) is DeliveryState.FAILED
 
 
-def test_parse_reads_a_workbook_as_the_house_does(at_home: House, export: Path, intake: Intake) -> None:
+def test_parse_reads_a_workbook_as_the_house_does(
+    at_home: House, export: Path, intake: Intake
+) -> None:
     del at_home
     assert "mapping needed" in intake("parse", "secure-message", export, "--json", code=65).stdout
     intake("map", export, *SAY, "--save", "north")
-    assert json.loads(intake("parse", "secure-message", export, "--json").stdout)["body_text"] == "Bitte helfen."
+    assert (
+        json.loads(intake("parse", "secure-message", export, "--json").stdout)["body_text"]
+        == "Bitte helfen."
+    )
 
 
-def test_nothing_is_saved_while_something_is_missing(at_home: House, export: Path, intake: Intake) -> None:
+def test_nothing_is_saved_while_something_is_missing(
+    at_home: House, export: Path, intake: Intake
+) -> None:
     del at_home
     said = intake("map", export, "--column", "Anliegen=body", "--save", "north", code=1)
     assert "the practice or the sender" in said.stderr
     assert json.loads(intake("profiles", "--json").stdout) == []
-    intake("map", export, "--column", "Anliegen=body", "--default", "company=Nord", "--save", "north")
+    intake(
+        "map", export, "--column", "Anliegen=body", "--default", "company=Nord", "--save", "north"
+    )
 
 
-def test_scripts_get_the_columns_but_no_patient_data(at_home: House, export: Path, intake: Intake) -> None:
+def test_scripts_get_the_columns_but_no_patient_data(
+    at_home: House, export: Path, intake: Intake
+) -> None:
     del at_home
     out = intake("map", export, *SAY, "--json").stdout
     found = json.loads(out)
     assert "Bitte" not in out
     assert found["missing"] == []
     assert [(c["column"], c["field"], c["why"]) for c in found["columns"]] == [
-        ("A", "sent_at", "as you say"), ("B", "company", "as you say"), ("C", "body", "as you say"), ("D", None, None),
-    ]  # fmt: skip
+        ("A", "sent_at", "as you say"),
+        ("B", "company", "as you say"),
+        ("C", "body", "as you say"),
+        ("D", None, None),
+    ]
 
 
-def test_what_a_column_may_be_is_proposed_and_never_taken(at_home: House, tmp_path: Path, intake: Intake) -> None:
+def test_what_a_column_may_be_is_proposed_and_never_taken(
+    at_home: House, tmp_path: Path, intake: Intake
+) -> None:
     del at_home
     file = book(
-        tmp_path / "x.xlsx", ["Wer", "Was"], ["pat@x.example", "Bitte helfen Sie mir mit dieser Abrechnung hier."]
+        tmp_path / "x.xlsx",
+        ["Wer", "Was"],
+        ["pat@x.example", "Bitte helfen Sie mir mit dieser Abrechnung hier."],
     )
     found = json.loads(intake("map", file, "--json").stdout)
-    assert [(c["field"], c["perhaps"]) for c in found["columns"]] == [(None, "email"), (None, "body")]
+    assert [(c["field"], c["perhaps"]) for c in found["columns"]] == [
+        (None, "email"),
+        (None, "body"),
+    ]
     assert '--column "Was=body"' in intake("map", file).stdout
 
 
@@ -194,14 +228,18 @@ def test_a_file_that_is_no_workbook(at_home: House, tmp_path: Path, intake: Inta
     assert "no delivery 9" in intake("map", "--delivery", 9, code=1).stderr
 
 
-def test_profiles_of_the_settings_are_listed_and_not_forgotten(at_home: House, tmp_path: Path, intake: Intake) -> None:
+def test_profiles_of_the_settings_are_listed_and_not_forgotten(
+    at_home: House, tmp_path: Path, intake: Intake
+) -> None:
     del at_home
     (tmp_path / "intake.toml").write_text('[profile.mine]\nsynonyms = { body = ["Anliegen"] }\n')
     assert "intake.toml" in intake("profiles").stdout
     assert "intake.toml" in intake("profiles", "forget", "mine", code=1).stderr
 
 
-def test_a_text_file_with_headings_of_a_profile(at_home: House, tmp_path: Path, intake: Intake) -> None:
+def test_a_text_file_with_headings_of_a_profile(
+    at_home: House, tmp_path: Path, intake: Intake
+) -> None:
     file = tmp_path / "export.csv"
     file.write_text("".join(";".join(map(str, row)) + "\n" for row in (HEADER, ROW)))
     intake("map", file, *SAY, "--save", "north")

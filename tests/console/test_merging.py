@@ -1,4 +1,7 @@
-"""Merging and answering across companies, by every caller: page, API and command ask, and name both."""
+"""Merging and answering across companies, by every caller.
+
+Page, API and command ask, and name both.
+"""
 
 import re
 from typing import Any
@@ -78,7 +81,10 @@ def test_the_api_refuses_until_it_is_confirmed(house: House, program: Program) -
     assert OURS in refused["detail"]
     assert THEIRS in refused["detail"]
     assert program.post(f"/tickets/{number}/merge", {"into": into, "across_companies": False}, 409)
-    assert program.post(f"/tickets/{number}/merge", {"into": into, "across_companies": True})["status"] == "merged"
+    assert (
+        program.post(f"/tickets/{number}/merge", {"into": into, "across_companies": True})["status"]
+        == "merged"
+    )
 
 
 def test_the_command_refuses_until_it_is_confirmed(intake: Intake, at_home: House) -> None:
@@ -92,12 +98,17 @@ def test_the_command_refuses_until_it_is_confirmed(intake: Intake, at_home: Hous
     assert status(at_home, number) is Status.MERGED
 
 
-def test_every_caller_reopens_or_refuses_what_has_ended(house: House, desk: Desk, program: Program) -> None:
+def test_every_caller_reopens_or_refuses_what_has_ended(
+    house: House, desk: Desk, program: Program
+) -> None:
     done, spam, open_one, another = (ticket_of(house) for _ in range(4))
     complete(house, done)
     do(desk, spam, "end", status="spam", reason="an advert")
     assert do(desk, open_one, "merge", into=str(spam)).status_code == 422
-    assert "reopen it first" in program.post(f"/tickets/{open_one}/merge", {"into": spam}, 409)["detail"]
+    assert (
+        "reopen it first"
+        in program.post(f"/tickets/{open_one}/merge", {"into": spam}, 409)["detail"]
+    )
     assert do(desk, open_one, "merge", into=str(done)).status_code == 302
     assert (status(house, open_one), status(house, done)) == (Status.MERGED, Status.OPEN)
     program.post(f"/tickets/{another}/merge", {"into": done})
@@ -115,7 +126,7 @@ def test_undo_on_the_page_puts_both_back(house: House, desk: Desk) -> None:
     assert (status(house, number), status(house, into)) == (Status.OPEN, Status.COMPLETED)
 
 
-# -- answering ------------------------------------------------------------------------------------------------------
+# -- answering ----
 
 
 @pytest.fixture
@@ -124,11 +135,15 @@ def merged(house: House) -> int:
     number, into = two(house)
     with house.store.transaction() as session:
         one, other = session.get_one(Ticket, number), session.get_one(Ticket, into)
-        house.desk.merge(session, one, other, by="Ann Lee", now=house.clock(), across_companies=True)
+        house.desk.merge(
+            session, one, other, by="Ann Lee", now=house.clock(), across_companies=True
+        )
     return into
 
 
-def test_the_answer_page_ticks_one_company_and_asks_before_both(house: House, desk: Desk, merged: int) -> None:
+def test_the_answer_page_ticks_one_company_and_asks_before_both(
+    house: House, desk: Desk, merged: int
+) -> None:
     given: dict[str, Any] = answer_form(desk, merged) | {"text": "It is done."}
     assert given["to"] == [IDA.email]
     assert THEIRS in desk.get(f"/tickets/{merged}/answer").text
@@ -139,14 +154,18 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(house: House, de
     confirmed = re.search(r'name="across_companies" value="(\w+)"', asked.text)
     assert confirmed
     more = {"across_companies": confirmed[1]}
-    changed = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], cc="kim@meadow.example", **more)
+    changed = answer_do(
+        desk, merged, "send", given, to=[IDA.email, TOM.email], cc="kim@meadow.example", **more
+    )
     assert changed.status_code == 409  # that was said of other people
     done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
     assert done.status_code == 302
     assert sent_to(house, Template.ANSWER) == [IDA.email, TOM.email]
 
 
-def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(house: House, program: Program, merged: int) -> None:
+def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(
+    house: House, program: Program, merged: int
+) -> None:
     program.post(f"/tickets/{merged}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
     assert sent_to(house, Template.RECAP) == []
     program.post(f"/tickets/{merged}/recap", {"text": "Done."})
@@ -155,7 +174,9 @@ def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(house: House, pr
     assert sent_to(house, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
 
 
-def test_a_recap_by_the_command_goes_to_both_only_when_that_is_said(intake: Intake, at_home: House) -> None:
+def test_a_recap_by_the_command_goes_to_both_only_when_that_is_said(
+    intake: Intake, at_home: House
+) -> None:
     number, into = two(at_home)
     intake("ticket", number, "merge", into, "--across-companies")
     intake("ticket", into, "recap", "--text", "Done.")

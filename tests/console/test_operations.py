@@ -1,4 +1,7 @@
-"""Operations: what the house looks like from inside, failed deliveries, the outbox, the trail, settings, metrics."""
+"""Operations: what the house looks like from inside, failed deliveries, the outbox.
+
+The trail, settings, metrics.
+"""
 
 import csv
 import io
@@ -23,7 +26,18 @@ from ingest.parser_options import options
 from ingest.processing.parser_pool import isolated
 from ingest.processing.process import read_waiting
 from parsers.item import Format
-from tests.house import START, HandClock, Woken, call, company, counted, mail, reach, staff, ticket_of
+from tests.house import (
+    START,
+    HandClock,
+    Woken,
+    call,
+    company,
+    counted,
+    mail,
+    reach,
+    staff,
+    ticket_of,
+)
 from tests.web import at_desk
 from tests.workbooks import book, hoarding
 from workflow.context import House
@@ -41,17 +55,34 @@ from workflow.settings.settings import Mailbox, OAuth2, Settings
 from workflow.tickets import upcoming
 
 PAGES = (
-    "/operations", "/operations/ledger", "/operations/ledger.csv", "/operations/deliveries",
-    "/operations/deliveries.csv", "/operations/deliveries/1", "/operations/outbox", "/operations/outbox.csv",
-    "/operations/next-week", "/operations/next-week.csv", "/operations/audit", "/operations/audit.csv",
-    "/operations/profiles", "/operations/settings", "/operations/webhooks",
-)  # fmt: skip
-LEADS = tuple(f"/operations/deliveries/1/{what}" for what in ("raw", "original", "map", "rejected.xlsx"))
+    "/operations",
+    "/operations/ledger",
+    "/operations/ledger.csv",
+    "/operations/deliveries",
+    "/operations/deliveries.csv",
+    "/operations/deliveries/1",
+    "/operations/outbox",
+    "/operations/outbox.csv",
+    "/operations/next-week",
+    "/operations/next-week.csv",
+    "/operations/audit",
+    "/operations/audit.csv",
+    "/operations/profiles",
+    "/operations/settings",
+    "/operations/webhooks",
+)
+LEADS = tuple(
+    f"/operations/deliveries/1/{what}" for what in ("raw", "original", "map", "rejected.xlsx")
+)
 CHANGES = (
-    "/operations/deliveries/look", "/operations/deliveries/replay", "/operations/deliveries/dismiss",
-    "/operations/deliveries/1/map", "/operations/profiles/forget", "/operations/outbox/1/retry",
+    "/operations/deliveries/look",
+    "/operations/deliveries/replay",
+    "/operations/deliveries/dismiss",
+    "/operations/deliveries/1/map",
+    "/operations/profiles/forget",
+    "/operations/outbox/1/retry",
     "/operations/outbox/retry",
-)  # fmt: skip
+)
 HEADER = ["Datum", "Klinik", "Anliegen", "Nr"]
 ROW = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]
 JUNK = b"no <workbook> & no archive"
@@ -90,7 +121,7 @@ def queries(house: House) -> Iterator[list[str]]:
     event.remove(house.store.engine, "before_cursor_execute", note)
 
 
-# -- who may ----------------------------------------------------------------------------------------------------------
+# -- who may ----
 
 
 def test_an_agent_sees_none_of_it(house: House) -> None:
@@ -135,23 +166,32 @@ def test_no_page_takes_more_than_twenty_queries(any_house: House) -> None:
         ticket_of(any_house, mail(f"claim {n}"))
     arrive(any_house, JUNK)
     with any_house.store.transaction() as session:
-        link = {"digest": "0" * 64, "url": "https://f.example/", "state": LinkState.FAILED, "not_before": START}
+        link = {
+            "digest": "0" * 64,
+            "url": "https://f.example/",
+            "state": LinkState.FAILED,
+            "not_before": START,
+        }
         session.add(LinkedFile(message_id=1, **link))
     grant = OAuth2(token_url="https://t.example/", client_id="c", refresh_token="r")
     read = {"mailbox": (Mailbox(host="imap.example", user="u", oauth2=grant),)}
-    desk = at_desk(replace(any_house, settings=any_house.settings.model_copy(update=read)), Role.LEAD)
+    desk = at_desk(
+        replace(any_house, settings=any_house.settings.model_copy(update=read)), Role.LEAD
+    )
     for path in PAGES:
         with queries(any_house) as asked:
             assert desk.get(path).status_code == 200
         assert len(asked) <= 20, (path, len(asked))
 
 
-# -- the house --------------------------------------------------------------------------------------------------------
+# -- the house ----
 
 
 def test_the_overview_says_what_intake_status_says(any_house: House, clock: HandClock) -> None:
     arrive(any_house, JUNK)
-    Intake(any_house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=b"Subject: x\r\n\r\ny"))
+    Intake(any_house).accept(
+        Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=b"Subject: x\r\n\r\ny")
+    )
     read_waiting(any_house)
     alive(any_house, "worker one")
     clock.turn(hours=30)
@@ -165,7 +205,10 @@ def test_the_overview_says_what_intake_status_says(any_house: House, clock: Hand
     for need in needs:
         words = need.replace("`intake deliveries --state failed`", "Deliveries").replace("`", "")
         assert words.replace("'", "&#39;") in shown
-    assert 'see <a class="alert-link" href="/operations/deliveries?state=failed">Deliveries</a></li>' in page
+    assert (
+        'see <a class="alert-link" href="/operations/deliveries?state=failed">Deliveries</a></li>'
+        in page
+    )
     assert '<code class="text-reset">intake up</code>' in page, "no page starts a process"
     needing = page.partition("This needs a person")[2].partition("</ul>")[0]
     assert "`" not in needing
@@ -177,9 +220,10 @@ def test_the_overview_says_what_intake_status_says(any_house: House, clock: Hand
 
 def test_words_of_the_house_are_escaped_beside_their_links() -> None:
     said = with_links("<b>7</b> & see `intake ledger`, then `intake <i>`")
-    assert said == (
-        '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link" href="/operations/ledger">Ledger</a>, then '
-        '<code class="text-reset">intake &lt;i&gt;</code>'
+    assert (
+        said == '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link"'
+        ' href="/operations/ledger">Ledger</a>, then <code class="text-reset">intake'
+        " &lt;i&gt;</code>"
     )
 
 
@@ -196,11 +240,18 @@ def test_the_ledger_is_that_of_the_command(any_house: House) -> None:
     assert "It adds up" in desk.get("/operations/ledger").text
     head, *lines = rows(desk.get("/operations/ledger.csv").text)
     told = {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
-    assert (told["console"]["opened"], told["folder"]["failed"], told["together"]["received"]) == ("1", "1", "2")
+    assert (told["console"]["opened"], told["folder"]["failed"], told["together"]["received"]) == (
+        "1",
+        "1",
+        "2",
+    )
     assert told["together"]["adds up"] == "yes"
     workbook = arrive(any_house, b"Practice,From,Message\nElm,Bo,Fax.\nEnd of report\n")
     read_waiting(any_house)
-    assert f'<a href="/operations/deliveries/{workbook}">{workbook}</a>' in desk.get("/operations/ledger").text
+    assert (
+        f'<a href="/operations/deliveries/{workbook}">{workbook}</a>'
+        in desk.get("/operations/ledger").text
+    )
     page = desk.get(f"/operations/deliveries/{workbook}").text
     assert "3 rows = 1 item + 1 heading (row 1) + 1 footer (row 3)" in page
     with any_house.store.transaction() as session:
@@ -208,7 +259,7 @@ def test_the_ledger_is_that_of_the_command(any_house: House) -> None:
     assert "It does not add up" in desk.get("/operations/ledger").text
 
 
-# -- deliveries -------------------------------------------------------------------------------------------------------
+# -- deliveries ----
 
 
 def test_failed_ones_are_listed_with_reason_and_age(house: House, clock: HandClock) -> None:
@@ -270,7 +321,9 @@ def test_dismissing_takes_a_reason_and_keeps_what_was_ticked(any_house: House) -
     answer = desk.post("/operations/deliveries/dismiss", {"id": ["1"], "reason": "again"})
     assert answer.status_code == 422
     assert "is dismissed" in answer.text
-    desk.post("/operations/deliveries/replay", {"id": "1"})  # takes it back: the reader says once more what is wrong
+    desk.post(
+        "/operations/deliveries/replay", {"id": "1"}
+    )  # takes it back: the reader says once more what is wrong
     assert state(any_house, 1) is DeliveryState.FAILED
 
 
@@ -284,7 +337,10 @@ def test_nothing_ticked_is_said(house: House) -> None:
 
 
 def known(house: House, heading: str = "Anliegen") -> None:
-    """Say what the columns of the German workbook mean, as another host would: the reader is mended."""
+    """Say what the columns of the German workbook mean, as another host would.
+
+    The reader is mended.
+    """
     said = Said(columns={heading: "body", "Klinik": "company"})
     [sheet] = sheets(opened(house, book(HEADER, ROW)), options(house, Format.SECURE_MESSAGE), said)
     keep(house, sheet, "north", by="test")
@@ -305,7 +361,9 @@ def test_reading_again_is_shown_before_it_is_done(any_house: House) -> None:
     assert counted(any_house, Ticket) == 1
     page = desk.get("/operations/deliveries/1").text
     with any_house.store.reading() as session:
-        number = session.scalars(select(Ticket.id)).one()  # what was tried may leave a gap in the numbers
+        number = session.scalars(
+            select(Ticket.id)
+        ).one()  # what was tried may leave a gap in the numbers
     assert f"processed, ticket {number}" in page
     assert f'<a href="/tickets/{number}">#{number}</a>' in page
 
@@ -382,8 +440,16 @@ def test_a_workbook_is_mapped_and_read(any_house: House) -> None:
     assert "as you say" not in page
     assert "Still missing: the message text" in page
     assert actions(any_house, "original read") == [("Ann Lee", "map")]
-    said = {"column-A": "sent_at", "column-B": "company", "column-C": "body", "column-D": "", "order": "dmy"}
-    answer = desk.post("/operations/deliveries/1/map", {**said, "column-C": "", "save": "1", "name": "north"})
+    said = {
+        "column-A": "sent_at",
+        "column-B": "company",
+        "column-C": "body",
+        "column-D": "",
+        "order": "dmy",
+    }
+    answer = desk.post(
+        "/operations/deliveries/1/map", {**said, "column-C": "", "save": "1", "name": "north"}
+    )
     assert answer.status_code == 422
     assert "no column for the message text" in answer.text
     assert '<option value="company" selected>' in answer.text
@@ -398,10 +464,13 @@ def test_a_workbook_is_mapped_and_read(any_house: House) -> None:
         first = session.scalars(select(Message).order_by(Message.id)).first()
         assert first is not None
         assert (first.text, first.sent_at and first.sent_at.isoformat()) == (
-            "Bitte helfen.", "2026-01-05T15:00:00+00:00",
-        )  # fmt: skip
+            "Bitte helfen.",
+            "2026-01-05T15:00:00+00:00",
+        )
     assert desk.get("/operations/deliveries/1/map").status_code == 404  # nothing is asked any more
-    assert "Anliegen: message text" in desk.get("/operations/profiles").text.replace("anliegen", "Anliegen")
+    assert "Anliegen: message text" in desk.get("/operations/profiles").text.replace(
+        "anliegen", "Anliegen"
+    )
     desk.post("/operations/profiles/forget", {"name": "north"})
     assert "None yet" in desk.get("/operations/profiles").text
 
@@ -417,7 +486,9 @@ def test_a_workbook_that_hoards_is_told_on_the_page_of_its_delivery(house: House
         ):
             assert answer.headers["Location"] == "/operations/deliveries/1"
     page = desk.get("/operations/deliveries/1").text
-    assert "Its columns cannot be shown: reading it takes more memory than one item may have." in page
+    assert (
+        "Its columns cannot be shown: reading it takes more memory than one item may have." in page
+    )
     assert desk.get("/operations/deliveries/1/map").status_code == 200
 
 
@@ -427,7 +498,9 @@ def test_rejected_rows_are_shown_mended_and_dismissed(any_house: House) -> None:
     assert state(any_house, 1) is DeliveryState.PROCESSED
     desk = at_desk(any_house, Role.LEAD)
     listed = desk.get("/operations/deliveries").text
-    assert re.search(r'1 of 3 rows were rejected\s*<div><a href="/tickets/\d+">#', listed), "a line of its own"
+    assert re.search(r'1 of 3 rows were rejected\s*<div><a href="/tickets/\d+">#', listed), (
+        "a line of its own"
+    )
     assert "1 of them rejected" in desk.get("/operations/deliveries/1").text
     answer = desk.get("/operations/deliveries/1/rejected.xlsx")
     sheet = openpyxl.load_workbook(io.BytesIO(answer.data)).worksheets[0]
@@ -447,7 +520,7 @@ def test_a_heading_row_that_is_not_there_is_said(house: House) -> None:
     assert "The sheet has no row 77" in answer.text
 
 
-# -- the outbox -------------------------------------------------------------------------------------------------------
+# -- the outbox ----
 
 
 def outgoing(house: House, number: int, **values: object) -> None:
@@ -455,17 +528,23 @@ def outgoing(house: House, number: int, **values: object) -> None:
         session.execute(update(Outgoing).where(Outgoing.id == number).values(**values))
 
 
-def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(any_house: House, woken: Woken) -> None:
+def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
+    any_house: House, woken: Woken
+) -> None:
     now = any_house.clock()
     ticket_of(any_house)
-    outgoing(any_house, 1, not_before=now + failed.LEASE, attempts=1)  # somebody may just be sending it
+    outgoing(
+        any_house, 1, not_before=now + failed.LEASE, attempts=1
+    )  # somebody may just be sending it
     desk = at_desk(any_house, Role.LEAD)
     assert "/operations/outbox/1/retry" not in desk.get("/operations/outbox").text
     desk.post("/operations/outbox/1/retry")
     assert failed.SOON in desk.get("/operations/outbox").text
     desk.post("/operations/outbox/retry")
     assert "No mail pauses" in desk.get("/operations/outbox").text
-    outgoing(any_house, 1, not_before=now + timedelta(minutes=20), attempts=5, reason="451: tried again")
+    outgoing(
+        any_house, 1, not_before=now + timedelta(minutes=20), attempts=5, reason="451: tried again"
+    )
     page = desk.get("/operations/outbox").text
     assert "451: tried again" in page
     assert "in 20 min" in page
@@ -489,17 +568,29 @@ def test_a_refused_mail_is_tried_again_and_a_withheld_one_is_not(any_house: Hous
     assert "/retry" not in page
     desk.post("/operations/outbox/1/retry")
     assert "only mail that waits" in desk.get("/operations/outbox").text
-    outgoing(any_house, 1, state=OutboxState.REFUSED, template=Template.SURVEY, reason="given up", attempts=60)
+    outgoing(
+        any_house,
+        1,
+        state=OutboxState.REFUSED,
+        template=Template.SURVEY,
+        reason="given up",
+        attempts=60,
+    )
     desk.post("/operations/outbox/1/retry")
     assert counted(any_house, Outgoing, Outgoing.state == OutboxState.REFUSED) == 1
     outgoing(any_house, 1, template=Template.NOTICE)
     assert "given up" in desk.get("/operations/outbox?state=refused").text
     desk.post("/operations/outbox/1/retry")
-    assert counted(any_house, Outgoing, Outgoing.state == OutboxState.WAITING, Outgoing.attempts == 0) == 1
+    assert (
+        counted(any_house, Outgoing, Outgoing.state == OutboxState.WAITING, Outgoing.attempts == 0)
+        == 1
+    )
     assert desk.post("/operations/outbox/99/retry").status_code == 302
 
 
-def test_the_outbox_has_pages_and_a_table_without_addresses(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_outbox_has_pages_and_a_table_without_addresses(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for n in range(3):
         ticket_of(house, mail(f"claim {n}"))
     monkeypatch.setattr(failed.page, "__defaults__", (None, 2))
@@ -514,7 +605,7 @@ def test_the_outbox_has_pages_and_a_table_without_addresses(house: House, monkey
     assert "@" not in table
 
 
-# -- what fires -------------------------------------------------------------------------------------------------------
+# -- what fires ----
 
 
 def test_what_fires_is_what_the_clock_will_raise(any_house: House, clock: HandClock) -> None:
@@ -562,7 +653,9 @@ def test_what_fires_stands_under_its_day_and_person(house: House) -> None:
     ]
 
 
-def test_business_days_reach_over_the_weekend(settings: Settings, house: House, clock: HandClock) -> None:
+def test_business_days_reach_over_the_weekend(
+    settings: Settings, house: House, clock: HandClock
+) -> None:
     clock.turn(days=3)  # a Thursday: two working days later is Monday, three is Tuesday
     ticket_of(house)
     clock.turn(days=3)
@@ -582,10 +675,12 @@ def test_only_so_many_tickets_are_looked_at(house: House, monkeypatch: pytest.Mo
     assert "#3 " not in page
 
 
-# -- the trail --------------------------------------------------------------------------------------------------------
+# -- the trail ----
 
 
-def test_the_trail_is_filtered_by_person_ticket_action_and_day(any_house: House, clock: HandClock) -> None:
+def test_the_trail_is_filtered_by_person_ticket_action_and_day(
+    any_house: House, clock: HandClock
+) -> None:
     first, second = ticket_of(any_house), ticket_of(any_house, mail("another"))
     reach(any_house, first, Milestone.FOLLOW_UP_SENT, by="Olga")
     clock.turn(hours=14)  # 2 March, 24:00 in New York is not reached by the day of UTC
@@ -612,13 +707,18 @@ def test_the_trail_is_filtered_by_person_ticket_action_and_day(any_house: House,
 def test_the_trail_is_read_page_by_page(house: House) -> None:
     with house.store.transaction() as session:
         session.add_all(
-            Audit(at=house.clock(), actor="rule", cause=f"cause {n:03}", action="x", detail={}) for n in range(250)
+            Audit(at=house.clock(), actor="rule", cause=f"cause {n:03}", action="x", detail={})
+            for n in range(250)
         )
     desk, path, seen = at_desk(house, Role.AUDITOR), "/operations/audit?action=x", []
     while path:
         page = desk.get(path).text
         seen += [n for n in range(250) if f"cause {n:03}" in page]
-        path = page.partition('<a href="/operations/audit?')[2].partition('">Older')[0].replace("&amp;", "&")
+        path = (
+            page.partition('<a href="/operations/audit?')[2]
+            .partition('">Older')[0]
+            .replace("&amp;", "&")
+        )
         path = f"/operations/audit?{path}" if path and len(path) < 100 else ""
     assert sorted(seen) == list(range(250))
 
@@ -630,33 +730,53 @@ def test_a_cell_is_no_formula(house: House) -> None:
     assert (line[2][0], line[5][0]) == ("'", "'")
 
 
-# -- settings ---------------------------------------------------------------------------------------------------------
+# -- settings ----
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
     secret = "s3cr3t"
     box = Mailbox(
-        host="imap.example", user="u", password=secret, oauth2=OAuth2(token_url=f"https://a:{secret}@t.example/x",
-        client_id="c", client_secret=secret, refresh_token=secret),
-    )  # fmt: skip
+        host="imap.example",
+        user="u",
+        password=secret,
+        oauth2=OAuth2(
+            token_url=f"https://a:{secret}@t.example/x",
+            client_id="c",
+            client_secret=secret,
+            refresh_token=secret,
+        ),
+    )
     monkeypatch.setenv("INTAKE_FROM_NAME", "The Desk")
     given = Settings(
-        database_url=f"postgresql+psycopg://intake:{secret}/@x y{secret}@db.example/intake?password={secret}",
-        redis_url=f"redis://:{secret}@r.example/0", blobs_url=f"s3://{secret}@bucket/x", mailbox=(box,),
-        relay_url=f"smtp://u:{secret}@r.example", imap_urls=f"imaps://u:{secret}@i.example/INBOX",
-        formstack_key=secret, metrics_token=secret, secret_keys=secret, workbook_password=secret,
+        database_url=(
+            f"postgresql+psycopg://intake:{secret}/@x y{secret}@db.example/intake?password={secret}"
+        ),
+        redis_url=f"redis://:{secret}@r.example/0",
+        blobs_url=f"s3://{secret}@bucket/x",
+        mailbox=(box,),
+        relay_url=f"smtp://u:{secret}@r.example",
+        imap_urls=f"imaps://u:{secret}@i.example/INBOX",
+        formstack_key=secret,
+        metrics_token=secret,
+        secret_keys=secret,
+        workbook_password=secret,
         form={"12": {"key": secret, "handshake": secret, "encryption_password": secret}},
         profile={"north": {"password": secret}},
         oidc={"issuer": "https://i.example", "client_id": "c", "client_secret": secret},
-    )  # fmt: skip
+    )
     shown = {one.name: one for one in report.shown(given)}
     assert not [one for one in shown.values() if secret in one.value]
-    assert shown["INTAKE_DATABASE_URL"].value == "postgresql+psycopg://…@db.example/intake?password=…"
+    assert (
+        shown["INTAKE_DATABASE_URL"].value == "postgresql+psycopg://…@db.example/intake?password=…"
+    )
     assert shown["INTAKE_FORM[12].key"].value == "set"
     assert shown["INTAKE_FORMSTACK_KEY_PREVIOUS"].value == "not set"
     assert shown["INTAKE_MAILBOX[1].oauth2.refresh_token"].value == "set"
     assert shown["INTAKE_MAILBOX[1].host"].value == "imap.example"
-    assert (shown["INTAKE_FROM_NAME"].value, shown["INTAKE_FROM_NAME"].source) == ("The Desk", "environment")
+    assert (shown["INTAKE_FROM_NAME"].value, shown["INTAKE_FROM_NAME"].source) == (
+        "The Desk",
+        "environment",
+    )
     assert shown["INTAKE_SMTP_LISTEN"].source == "default"
     assert {name.partition("[")[0].partition(".")[0] for name in shown} == {
         f"INTAKE_{name.upper()}" for name in Settings.model_fields
@@ -665,7 +785,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, house: House) -> No
     assert "INTAKE_FORMSTACK_KEY" in page
 
 
-# -- metrics ----------------------------------------------------------------------------------------------------------
+# -- metrics ----
 
 
 def asked(house: House, **more: object) -> FlaskClient:
@@ -707,7 +827,9 @@ def test_metrics_are_counts_of_what_is_there(any_house: House, clock: HandClock)
     ):
         assert f"{line}\n" in answer.text, line
     reach(any_house, number, Milestone.FOLLOW_UP_SENT)
-    assert 'overdue{milestone="4-Support Follow Up Sent"} 0.0' in asked(any_house).get("/metrics").text
+    assert (
+        'overdue{milestone="4-Support Follow Up Sent"} 0.0' in asked(any_house).get("/metrics").text
+    )
     for word in ("claim", "Sunrise", "example", "Olga"):
         assert word not in answer.text
 
@@ -721,9 +843,13 @@ def test_metrics_are_for_this_machine_only_unless_there_is_a_token(house: House)
 
 def with_settings(house: House, **more: object) -> House:
     return House(
-        Settings.model_validate({**house.settings.model_dump(), **more}), house.store, house.sealer, house.vault,
-        house.signer, house.clock,
-    )  # fmt: skip
+        Settings.model_validate({**house.settings.model_dump(), **more}),
+        house.store,
+        house.sealer,
+        house.vault,
+        house.signer,
+        house.clock,
+    )
 
 
 def test_behind_a_proxy_metrics_take_a_token(house: House) -> None:

@@ -1,4 +1,7 @@
-"""What the desk shows of webhooks: how each answers, what waits or was given up, telling it again; and the counts."""
+"""What the desk shows of webhooks: how each answers, what waits or was given up, telling it again.
+
+And the counts.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -41,7 +44,9 @@ def settings(tmp_path: Path, deaf: str) -> Settings:
 
 def hooked(house: House, url: str, *events: Event) -> int:
     with house.store.transaction() as session:
-        hook, _ = webhooks_deliver.add(house, session, url, events or list(Event), by="Ada", now=house.clock())
+        hook, _ = webhooks_deliver.add(
+            house, session, url, events or list(Event), by="Ada", now=house.clock()
+        )
         return hook.id
 
 
@@ -52,10 +57,14 @@ def change(house: House, **values: object) -> None:
 
 def states(house: House) -> list[tuple[TellState, int]]:
     with house.store.reading() as session:
-        return [(e.state, e.attempts) for e in session.scalars(select(HookEvent).order_by(HookEvent.id))]
+        return [
+            (e.state, e.attempts) for e in session.scalars(select(HookEvent).order_by(HookEvent.id))
+        ]
 
 
-def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(any_house: House, deaf: str, clock: HandClock) -> None:
+def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
+    any_house: House, deaf: str, clock: HandClock
+) -> None:
     hooked(any_house, f"http://{deaf}/hook?key=geheim", Event.OPENED)
     desk = at_desk(any_house, Role.AUDITOR)
     assert "Nothing waits for it." in desk.get(PAGE).text
@@ -72,7 +81,9 @@ def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(any_house: House, 
     assert 'data-label="Next try">now<' in page
 
 
-def test_only_who_may_act_sees_all_of_the_address_and_the_button(any_house: House, deaf: str) -> None:
+def test_only_who_may_act_sees_all_of_the_address_and_the_button(
+    any_house: House, deaf: str
+) -> None:
     url = f"http://{deaf}/hook?key=geheim"
     hooked(any_house, url, Event.OPENED)
     deliver(any_house, mail())
@@ -128,19 +139,31 @@ def test_a_removed_one_is_off_and_is_not_told_again(house: House, deaf: str) -> 
     assert "There is no such webhook" in desk.get(PAGE).text
 
 
-def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counted(any_house: House, deaf: str) -> None:
+def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counted(
+    any_house: House, deaf: str
+) -> None:
     for path in ("a", "b"):
         hooked(any_house, f"http://{deaf}/{path}", Event.OPENED)
     for n in range(webhooks.MOST + 2):
         deliver(any_house, mail(f"claim {n}"))
     with any_house.store.transaction() as session:
-        last = select(HookEvent.id).where(HookEvent.hook_id == 1).order_by(HookEvent.id.desc()).limit(1)
+        last = (
+            select(HookEvent.id)
+            .where(HookEvent.hook_id == 1)
+            .order_by(HookEvent.id.desc())
+            .limit(1)
+        )
         given_up = update(HookEvent).where(HookEvent.id.in_(last)).values(state=TellState.GIVEN_UP)
         session.execute(given_up)
     with any_house.store.reading() as session:
         first, second = webhooks.shown(session, whole=True)
     assert [len(one.events) for one in (first, second)] == [webhooks.MOST] * 2
-    assert (first.events[0].state, first.given_up, first.waiting, first.more) == (TellState.GIVEN_UP, 1, 11, 2)
+    assert (first.events[0].state, first.given_up, first.waiting, first.more) == (
+        TellState.GIVEN_UP,
+        1,
+        11,
+        2,
+    )
     assert [e.id for e in second.events] == sorted(e.id for e in second.events)
     assert "… and 2 more." in at_desk(any_house, Role.AUDITOR).get(PAGE).text
 
@@ -158,12 +181,16 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
         deliver(any_house, mail(f"claim {n}"))
     with any_house.store.transaction() as session:
         session.execute(update(HookEvent).where(HookEvent.id == 1).values(state=TellState.GIVEN_UP))
-        webhooks_deliver.hook_or_missing(session, gone).removed_at = clock()  # its events have not been swept out yet
+        webhooks_deliver.hook_or_missing(
+            session, gone
+        ).removed_at = clock()  # its events have not been swept out yet
     assert found() == (2, 1)
     assert not any("more than an hour" in need for need in status_data(any_house)["needs"])
     clock.turn(minutes=61)
     needs = status_data(any_house)["needs"]
-    assert "an event has waited for its webhook for more than an hour: see `intake hook list`" in needs
+    assert (
+        "an event has waited for its webhook for more than an hour: see `intake hook list`" in needs
+    )
     lines = metrics.text(any_house).decode().splitlines()
     assert 'intake_hook_events{state="waiting"} 2.0' in lines
     assert 'intake_hook_events{state="given up"} 1.0' in lines
@@ -171,7 +198,9 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
     assert timedelta(minutes=61) < GIVE_UP, "or they would not wait any more"
     page = at_desk(any_house, Role.AUDITOR).get("/operations").text
     assert '<a href="/operations/webhooks">2</a>, given up: 1' in page
-    assert page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2
+    assert (
+        page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2
+    )
 
 
 def test_the_status_command_tells_them(intake: Intake) -> None:

@@ -40,17 +40,25 @@ def test_the_status_page_shows_number_and_stage_and_nothing_of_the_ticket(
     assert "Example" not in answer.text
 
 
-def test_a_link_not_signed_for_this_page_is_404(house: House, client: FlaskClient, ticket: int) -> None:
+def test_a_link_not_signed_for_this_page_is_404(
+    house: House, client: FlaskClient, ticket: int
+) -> None:
     signed = house.signer.token(STATUS, ticket)
-    assert client.get(f"/status/{signed[:-1]}{'0' if signed[-1] != '0' else '1'}").status_code == 404
+    assert (
+        client.get(f"/status/{signed[:-1]}{'0' if signed[-1] != '0' else '1'}").status_code == 404
+    )
     assert client.get(f"/status/{ticket}").status_code == 404
     assert client.get(f"/status/{house.signer.token(SURVEY, ticket)}").status_code == 404
     assert client.get("/status/²-00").status_code == 404
 
 
-def test_the_first_answer_of_a_survey_counts(house: House, client: FlaskClient, survey: str) -> None:
+def test_the_first_answer_of_a_survey_counts(
+    house: House, client: FlaskClient, survey: str
+) -> None:
     assert client.get(survey).text.count('type="radio"') == 5
-    assert client.post(survey, data={"score": "5", "comment": "quick\x00 and kind"}).status_code == 200
+    assert (
+        client.post(survey, data={"score": "5", "comment": "quick\x00 and kind"}).status_code == 200
+    )
     assert client.post(survey, data={"score": "1"}).status_code == 200
     with house.store.reading() as session:
         answer = session.scalars(select(Answer)).one()
@@ -58,7 +66,9 @@ def test_the_first_answer_of_a_survey_counts(house: House, client: FlaskClient, 
 
 
 @pytest.mark.parametrize("score", ["", "0", "6", "x"])
-def test_a_score_out_of_range_is_refused(house: House, client: FlaskClient, survey: str, score: str) -> None:
+def test_a_score_out_of_range_is_refused(
+    house: House, client: FlaskClient, survey: str, score: str
+) -> None:
     assert client.post(survey, data={"score": score}).status_code == 400
     assert counted(house, Answer) == 0
 

@@ -31,11 +31,15 @@ def account(house: House, name: str) -> Account:
 
 def audited(house: House, action: str) -> list[dict[str, object]]:
     with house.store.reading() as session:
-        rows = session.scalars(select(Audit).where(Audit.action == action, Audit.actor == "Ann Lee"))
+        rows = session.scalars(
+            select(Audit).where(Audit.action == action, Audit.actor == "Ann Lee")
+        )
         return [row.detail for row in rows]
 
 
-def added(desk: Desk, name: str = "Bob Ray", role: Role = Role.AGENT, email: str = "bob@pmb.example") -> str:
+def added(
+    desk: Desk, name: str = "Bob Ray", role: Role = Role.AGENT, email: str = "bob@pmb.example"
+) -> str:
     """Add a person; the token of their link."""
     desk.get("/people")
     page = desk.post("/people", {"name": name, "email": email, "role": role})
@@ -60,7 +64,13 @@ def test_only_an_admin_sees_or_changes_people(house: House, role: Role) -> None:
     assert "/people" not in desk.get("/").text
     assert desk.get("/people").status_code == 403
     desk.get("/account")
-    for path in ("/people", "/people/1", "/people/1/link", "/people/1/do/let-go", "/people/1/do/nonsense"):
+    for path in (
+        "/people",
+        "/people/1",
+        "/people/1/link",
+        "/people/1/do/let-go",
+        "/people/1/do/nonsense",
+    ):
         assert desk.post(path, {"name": "x", "role": "admin"}).status_code == 403
     assert counted(house, Staff) == 1
 
@@ -68,7 +78,9 @@ def test_only_an_admin_sees_or_changes_people(house: House, role: Role) -> None:
 def test_a_person_is_added_and_comes_in_by_the_link(any_house: House, admin: Desk) -> None:
     token = added(admin)
     assert token not in admin.get("/people").text  # shown once
-    assert counted(any_house, Invitation, Invitation.key == token) == 0  # and only its digest is kept
+    assert (
+        counted(any_house, Invitation, Invitation.key == token) == 0
+    )  # and only its digest is kept
     bob = Desk(any_house)
     bob.join(token, "Bob Ray", "bob@pmb.example")
     assert bob.sign_in("bob@pmb.example").status_code == 302
@@ -77,7 +89,9 @@ def test_a_person_is_added_and_comes_in_by_the_link(any_house: House, admin: Des
     assert [d["role"] for d in audited(any_house, "person added")] == ["agent"]
 
 
-def test_what_cannot_be_added_is_said_and_what_was_typed_stays(any_house: House, admin: Desk) -> None:
+def test_what_cannot_be_added_is_said_and_what_was_typed_stays(
+    any_house: House, admin: Desk
+) -> None:
     added(admin)
     for given, words in (
         ({"name": "Bob Ray", "email": "x@y.example", "role": "lead"}, "is on the desk already"),
@@ -88,7 +102,10 @@ def test_what_cannot_be_added_is_said_and_what_was_typed_stays(any_house: House,
     ):
         answer = admin.post("/people", given)
         assert (answer.status_code, words in answer.text) == (422, True), words
-        assert f'id="email" name="email" type="email" maxlength="320" value="{given["email"]}"' in answer.text
+        assert (
+            f'id="email" name="email" type="email" maxlength="320" value="{given["email"]}"'
+            in answer.text
+        )
     assert counted(any_house, Staff) == 2
 
 
@@ -102,7 +119,9 @@ def test_a_new_link_makes_the_one_before_void(any_house: House, admin: Desk) -> 
     assert stranger.get(f"/join/{found[1]}").status_code == 200
 
 
-def test_letting_go_ends_every_session_and_link_and_can_be_taken_back(any_house: House, admin: Desk) -> None:
+def test_letting_go_ends_every_session_and_link_and_can_be_taken_back(
+    any_house: House, admin: Desk
+) -> None:
     bob = second(any_house, Role.AGENT)
     number = numbered(any_house, "Bob Ray")
     admin.get("/people")
@@ -111,7 +130,10 @@ def test_letting_go_ends_every_session_and_link_and_can_be_taken_back(any_house:
     assert admin.post(f"/people/{number}/do/let-go").status_code == 302
     assert "Bob Ray cannot sign in any more" in admin.get("/people").text
     assert bob.get("/").status_code == 302
-    assert counted(any_house, WebSession, WebSession.account_id == account(any_house, "Bob Ray").id) == 0
+    assert (
+        counted(any_house, WebSession, WebSession.account_id == account(any_house, "Bob Ray").id)
+        == 0
+    )
     assert bob.sign_in("bob@pmb.example").status_code == 200  # the form again
     assert bob.get("/").status_code == 302
     assert Desk(any_house).get(f"/join/{found[1]}").status_code == 404
@@ -120,14 +142,22 @@ def test_letting_go_ends_every_session_and_link_and_can_be_taken_back(any_house:
     admin.post(f"/people/{number}/do/let-in")
     assert bob.sign_in("bob@pmb.example", PASSWORD).status_code == 302
     assert bob.get("/").status_code == 200
-    assert (len(audited(any_house, "account ended")), len(audited(any_house, "account restored"))) == (1, 1)
+    assert (
+        len(audited(any_house, "account ended")),
+        len(audited(any_house, "account restored")),
+    ) == (1, 1)
 
 
-def test_a_role_changes_at_once_and_in_the_links_that_are_out(any_house: House, admin: Desk) -> None:
+def test_a_role_changes_at_once_and_in_the_links_that_are_out(
+    any_house: House, admin: Desk
+) -> None:
     token = added(admin, role=Role.ADMIN)
     number = numbered(any_house, "Bob Ray")
     admin.get("/people")
-    assert admin.post(f"/people/{number}", {"role": "agent", "email": "bob@pmb.example"}).status_code == 302
+    assert (
+        admin.post(f"/people/{number}", {"role": "agent", "email": "bob@pmb.example"}).status_code
+        == 302
+    )
     bob = Desk(any_house)
     bob.join(token, "Bob Ray", "bob@pmb.example")
     bob.sign_in("bob@pmb.example")
@@ -138,7 +168,9 @@ def test_a_role_changes_at_once_and_in_the_links_that_are_out(any_house: House, 
     assert told == [("admin", "agent"), ("agent", "admin")]
 
 
-def test_an_address_changes_where_mail_goes_and_how_one_signs_in(any_house: House, admin: Desk) -> None:
+def test_an_address_changes_where_mail_goes_and_how_one_signs_in(
+    any_house: House, admin: Desk
+) -> None:
     second(any_house, Role.AGENT)
     number = numbered(any_house, "Bob Ray")
     admin.get("/people")
@@ -150,7 +182,9 @@ def test_an_address_changes_where_mail_goes_and_how_one_signs_in(any_house: Hous
 
 
 def test_the_last_admin_stays(any_house: House, admin: Desk) -> None:
-    added(admin, "Eve", Role.ADMIN, "eve@pmb.example")  # has no account yet: she could let nobody in
+    added(
+        admin, "Eve", Role.ADMIN, "eve@pmb.example"
+    )  # has no account yet: she could let nobody in
     me = numbered(any_house, "Ann Lee")
     admin.get("/people")
     answer = admin.post(f"/people/{me}/do/let-go")
@@ -160,7 +194,10 @@ def test_the_last_admin_stays(any_house: House, admin: Desk) -> None:
     assert f'id="role{me}" name="role"><option selected>agent' in answer.text
     assert admin.get("/people").status_code == 200
     second(any_house)
-    assert admin.post(f"/people/{me}", {"role": "agent", "email": "ann@pmb.example"}).status_code == 302
+    assert (
+        admin.post(f"/people/{me}", {"role": "agent", "email": "ann@pmb.example"}).status_code
+        == 302
+    )
     assert admin.get("/people").status_code == 403
 
 
@@ -228,5 +265,8 @@ def test_a_link_says_how_long_it_is_good(any_house: House, admin: Desk, clock: H
     assert "good" in admin.get("/people").text
     clock.turn(minutes=10)
     with any_house.store.reading() as session:
-        found = {p.staff.name: p.link_until for p in accounts.everybody(session, clock() + timedelta(days=1))}
+        found = {
+            p.staff.name: p.link_until
+            for p in accounts.everybody(session, clock() + timedelta(days=1))
+        }
     assert found["Bob Ray"] is None

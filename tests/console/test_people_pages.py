@@ -36,7 +36,9 @@ def person(house: House, name: str, email: str = "") -> int:
 
 def practice(house: House, name: str = "Sunrise", **says: object) -> int:
     with house.store.transaction() as session:
-        says = {k: owner_or_missing(session, str(v)) if k == "manager" else v for k, v in says.items()}
+        says = {
+            k: owner_or_missing(session, str(v)) if k == "manager" else v for k, v in says.items()
+        }
         kept = CompanySays(name=name, **says)  # type: ignore[arg-type]
         return records.keep_company(session, None, kept, by="test", now=house.clock()).id
 
@@ -51,8 +53,10 @@ def company(house: House, number: int) -> Company:
 def test_a_company_is_kept_with_its_domains_and_manager(any_house: House, desk: Desk) -> None:
     berg = person(any_house, "Max Berg")
     desk.get("/companies/new")
-    made = desk.post("/companies/new", {"name": "Sunrise", "number": "47", "domains": "@sun.example, x.example",
-                                        "manager": berg})  # fmt: skip
+    made = desk.post(
+        "/companies/new",
+        {"name": "Sunrise", "number": "47", "domains": "@sun.example, x.example", "manager": berg},
+    )
     number = int(made.headers["Location"].rpartition("/")[2])
     kept = company(any_house, number)
     assert (kept.number, kept.manager_id, {d.domain for d in kept.domains}) == (
@@ -63,7 +67,11 @@ def test_a_company_is_kept_with_its_domains_and_manager(any_house: House, desk: 
     desk.get(f"/companies/{number}/edit")
     desk.post(f"/companies/{number}/edit", {"name": "Sunset", "domains": "x.example"})
     kept = company(any_house, number)
-    assert (kept.name, kept.number, [d.domain for d in kept.domains]) == ("Sunset", None, ["x.example"])
+    assert (kept.name, kept.number, [d.domain for d in kept.domains]) == (
+        "Sunset",
+        None,
+        ["x.example"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +91,9 @@ def test_what_cannot_be_kept_says_why_and_keeps_what_was_typed(
     assert counted(any_house, Company) == 1
 
 
-def test_an_unknown_senders_click_gives_their_tickets_a_company(any_house: House, desk: Desk) -> None:
+def test_an_unknown_senders_click_gives_their_tickets_a_company(
+    any_house: House, desk: Desk
+) -> None:
     number = practice(any_house)
     mine = ticket_of(any_house, mail("hello", sender=Address("Jo", "jo@acme.example")))
     other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@acme.example")))
@@ -112,14 +122,21 @@ def test_a_domain_where_anybody_has_mail_is_nobodys(any_house: House, desk: Desk
     jo = contact(any_house, "jo@gmail.com").id
     assert (
         "anybody can have mail there"
-        in desk.post(f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True).text
+        in desk.post(
+            f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True
+        ).text
     )
     assert {ticket(any_house, n).company_id for n in (mine, other)} == {None}
     desk.post(f"/senders/{jo}", {"company": number})
-    assert (ticket(any_house, mine).company_id, ticket(any_house, other).company_id) == (number, None)
+    assert (ticket(any_house, mine).company_id, ticket(any_house, other).company_id) == (
+        number,
+        None,
+    )
 
 
-def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(any_house: House, desk: Desk) -> None:
+def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(
+    any_house: House, desk: Desk
+) -> None:
     practice(any_house, number="1")
     with any_house.store.transaction() as session:
         twin = directory.add_company(directory.Records(session), "Sunrise", "2", any_house.clock())
@@ -132,20 +149,29 @@ def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(any_hous
     assert [d.domain for d in company(any_house, number).domains] == ["two.example"]
 
 
-def test_who_says_that_they_are_away_has_their_tasks_covered(any_house: House, desk: Desk, clock: HandClock) -> None:
+def test_who_says_that_they_are_away_has_their_tasks_covered(
+    any_house: House, desk: Desk, clock: HandClock
+) -> None:
     eva = person(any_house, "Eva Lind")
     desk.get("/account")
     said = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
     assert "say who covers" in desk.post("/account/away", said, follow_redirects=True).text
-    assert "Eva Lind covers" in desk.post("/account/away", {**said, "cover": eva}, follow_redirects=True).text
+    assert (
+        "Eva Lind covers"
+        in desk.post("/account/away", {**said, "cover": eva}, follow_redirects=True).text
+    )
     number = ticket_of(any_house)
     with any_house.store.transaction() as session:
         found = session.get_one(Ticket, number)
-        any_house.desk.assign(session, found, owner_or_missing(session, "Ann Lee"), by="Ann Lee", now=clock.now)
+        any_house.desk.assign(
+            session, found, owner_or_missing(session, "Ann Lee"), by="Ann Lee", now=clock.now
+        )
     clock.turn(days=2, hours=1)
     raise_tasks(any_house, clock.now)
     with any_house.store.reading() as session:
-        assert session.scalars(select(Task.assignee).where(Task.ticket_id == number)).all() == ["Eva Lind"]
+        assert session.scalars(select(Task.assignee).where(Task.ticket_id == number)).all() == [
+            "Eva Lind"
+        ]
     desk.sign_in("ann@pmb.example")
     desk.get("/account")
     assert "You are here" in desk.post("/account/away", {}, follow_redirects=True).text
@@ -155,7 +181,9 @@ def called(desk: Desk, number: int, **said: object) -> str:
     page = desk.get(f"/companies/{number}/add-ticket").text
     call = re.search(r'name="call_id" value="(\w+)"', page)
     assert call
-    answer = desk.post(f"/companies/{number}/add-ticket", {"call_id": call[1], "text": "they called", **said})
+    answer = desk.post(
+        f"/companies/{number}/add-ticket", {"call_id": call[1], "text": "they called", **said}
+    )
     assert answer.status_code == 302, answer.text
     return answer.headers["Location"]
 
@@ -163,14 +191,24 @@ def called(desk: Desk, number: int, **said: object) -> str:
 def test_a_ticket_by_hand_has_the_manuals_defaults(any_house: House, desk: Desk) -> None:
     number = practice(any_house)
     with any_house.store.transaction() as session:
-        session.add(Contact(email="jo@x.example", name="Jo", company_id=number, created_at=any_house.clock()))
+        session.add(
+            Contact(
+                email="jo@x.example", name="Jo", company_id=number, created_at=any_house.clock()
+            )
+        )
         session.flush()
     jo = contact(any_house, "jo@x.example").id
-    where = called(desk, number, contact=[jo], new_email="al@x.example", share="new", phone="555-0100")
+    where = called(
+        desk, number, contact=[jo], new_email="al@x.example", share="new", phone="555-0100"
+    )
     made = ticket(any_house, int(where.rpartition("/")[2]))
     with any_house.store.reading() as session:
         row = session.get_one(Ticket, made.id)
-        assert (row.name, row.type, row.owner and row.owner.name) == ("Support – Sunrise", "Billing Issue", "Ann Lee")
+        assert (row.name, row.type, row.owner and row.owner.name) == (
+            "Support – Sunrise",
+            "Billing Issue",
+            "Ann Lee",
+        )
         assert {c.contact.email: c.share_activity for c in row.contacts} == {
             "jo@x.example": False,
             "al@x.example": True,
@@ -198,7 +236,9 @@ def test_a_timeline_shows_what_its_box_allows(any_house: House, desk: Desk) -> N
 def test_a_bad_address_costs_nothing_that_was_typed(any_house: House, desk: Desk) -> None:
     number = practice(any_house)
     desk.get(f"/companies/{number}/add-ticket")
-    page = desk.post(f"/companies/{number}/add-ticket", {"text": "keep me", "new_email": "nonsense"})
+    page = desk.post(
+        f"/companies/{number}/add-ticket", {"text": "keep me", "new_email": "nonsense"}
+    )
     assert page.status_code == 409
     assert "keep me" in page.text
 
@@ -219,15 +259,24 @@ def test_tasks_are_ticked_and_opened_again(any_house: House, desk: Desk, clock: 
         assert session.get_one(Task, task.id).done_at is None
 
 
-def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(any_house: House, clock: HandClock) -> None:
+def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
+    any_house: House, clock: HandClock
+) -> None:
     person(any_house, "Max Berg", "max@pmb.example")
     person(any_house, "Eva Lind", "eva@pmb.example")
     number = practice(any_house, manager="Max Berg", domains=["practice.example"])
     ticket_of(any_house, mail("Mrs Example", subject="Mrs Example"))
     with any_house.store.transaction() as session:
         away, cover = owner_or_missing(session, "Max Berg"), owner_or_missing(session, "Eva Lind")
-        records.send_away(session, away, since=clock.now, until=clock.now + timedelta(days=9), cover=cover, by="test",
-                          now=clock.now)  # fmt: skip
+        records.send_away(
+            session,
+            away,
+            since=clock.now,
+            until=clock.now + timedelta(days=9),
+            cover=cover,
+            by="test",
+            now=clock.now,
+        )
     assert company(any_house, number).manager
     clock.turn(days=4)
     raise_tasks(any_house, clock.now)
@@ -238,13 +287,23 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(any_h
     assert [m.to for m in told] == ["eva@pmb.example"]
 
 
-def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(any_house: House, desk: Desk) -> None:
+def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
+    any_house: House, desk: Desk
+) -> None:
     max_berg = person(any_house, "Max Berg")
     number = practice(any_house, domains=["practice.example"])
-    ended, opened = (ticket_of(any_house, mail("help", subject=subject)) for subject in ("one", "two"))
+    ended, opened = (
+        ticket_of(any_house, mail("help", subject=subject)) for subject in ("one", "two")
+    )
     with any_house.store.transaction() as session:
-        any_house.desk.end(session, session.get_one(Ticket, ended), Status.SPAM, by="test", reason="x",
-                           now=any_house.clock())  # fmt: skip
+        any_house.desk.end(
+            session,
+            session.get_one(Ticket, ended),
+            Status.SPAM,
+            by="test",
+            reason="x",
+            now=any_house.clock(),
+        )
 
     def says() -> list[bool]:
         with any_house.store.reading() as session:
@@ -252,19 +311,29 @@ def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(any_house:
 
     assert says() == [True, True]
     desk.get(f"/companies/{number}/edit")
-    desk.post(f"/companies/{number}/edit", {"name": "Sunrise", "domains": "practice.example", "manager": max_berg})
+    desk.post(
+        f"/companies/{number}/edit",
+        {"name": "Sunrise", "domains": "practice.example", "manager": max_berg},
+    )
     assert says() == [True, False], "what has ended stays as it was"
     assert "Its company is managed by Max Berg now" in desk.get(f"/tickets/{opened}").text
-    desk.post(f"/companies/{number}/edit", {"name": "Sunrise", "domains": "practice.example", "manager": ""})
+    desk.post(
+        f"/companies/{number}/edit",
+        {"name": "Sunrise", "domains": "practice.example", "manager": ""},
+    )
     assert says() == [True, True]
     assert "Its company has no manager any more" in desk.get(f"/tickets/{opened}").text
 
 
-def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(any_house: House, desk: Desk) -> None:
+def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(
+    any_house: House, desk: Desk
+) -> None:
     number = practice(any_house, domains=["practice.example"])
     ticket = ticket_of(any_house, mail("help"))
     with any_house.store.transaction() as session:
-        notes.settle(session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_house.clock())
+        notes.settle(
+            session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_house.clock()
+        )
     desk.get(f"/companies/{number}/edit")
     desk.post(f"/companies/{number}/edit", {"name": "Sunrise & Co", "domains": "practice.example"})
     with any_house.store.reading() as session:

@@ -46,20 +46,43 @@ def many(house: House, count: int) -> None:
     with house.store.transaction() as session:
         now = house.clock()
         given = [
-            {"name": f"Practice {n} " + "x" * 300, "key": f"practice {n}", "created_at": now} for n in range(count)
+            {"name": f"Practice {n} " + "x" * 300, "key": f"practice {n}", "created_at": now}
+            for n in range(count)
         ]
         session.execute(insert(Company), given)
         first = session.query(Company.id).order_by(Company.id).limit(1).scalar() or 1
         made = {
-            "subject": "<&> " * 200, "pipeline": "p", "type": "t", "stage": "4-In Progress", "status": Status.OPEN,
-            "transport": "smtp", "format": "mail", "created_at": now, "period_started_at": now, "due_at": now,
-            "telemedicine": True, "caveats": [], "automated": False, "link": "", "thread_id": "", "period": 1,
-        }  # fmt: skip
+            "subject": "<&> " * 200,
+            "pipeline": "p",
+            "type": "t",
+            "stage": "4-In Progress",
+            "status": Status.OPEN,
+            "transport": "smtp",
+            "format": "mail",
+            "created_at": now,
+            "period_started_at": now,
+            "due_at": now,
+            "telemedicine": True,
+            "caveats": [],
+            "automated": False,
+            "link": "",
+            "thread_id": "",
+            "period": 1,
+        }
         made["name"] = "Support \N{EN DASH} " + "&" * 300
         rows = [{**made, "company_id": first + n} for n in range(count)]
         session.execute(insert(Ticket), rows)
-        said = {"direction": "in", "format": "mail", "text": "help " * 1000, "details": [], "caveats": [], "at": now}
-        session.execute(insert(Message), [{**said, "ticket_id": n} for n in session.scalars(select(Ticket.id))])
+        said = {
+            "direction": "in",
+            "format": "mail",
+            "text": "help " * 1000,
+            "details": [],
+            "caveats": [],
+            "at": now,
+        }
+        session.execute(
+            insert(Message), [{**said, "ticket_id": n} for n in session.scalars(select(Ticket.id))]
+        )
 
 
 def test_the_queue_comes_first_with_how_many_wait_in_its_title(any_house: House) -> None:
@@ -135,7 +158,11 @@ def test_an_agent_takes_a_ticket_nobody_owns_and_no_other(any_house: House) -> N
 
 
 def test_a_lead_gives_many_and_takes_them_back(any_house: House) -> None:
-    lead, first, second = at_desk(any_house, Role.LEAD, "Lea Moss"), ticket_of(any_house), ticket_of(any_house)
+    lead, first, second = (
+        at_desk(any_house, Role.LEAD, "Lea Moss"),
+        ticket_of(any_house),
+        ticket_of(any_house),
+    )
     with any_house.store.transaction() as session:
         olga = Staff(name="Olga", email="", role=Role.AGENT, created_at=any_house.clock())
         auditor = Staff(name="Otto", email="", role=Role.AUDITOR, created_at=any_house.clock())
@@ -192,17 +219,25 @@ def test_a_list_is_saved_renamed_deleted_and_brought_back(any_house: House) -> N
     desk = at_desk(any_house)
     ticket_of(any_house, row())
     query = "view=open&company=sunrise&sort=due"
-    assert desk.post("/views", {"name": "Sunrise", "query": f"{query}&evil=1"}).location == f"/?{query}"
+    assert (
+        desk.post("/views", {"name": "Sunrise", "query": f"{query}&evil=1"}).location
+        == f"/?{query}"
+    )
     page = desk.get(f"/?{query}").text
     number = re.findall(r'action="/views/(\d+)"', page)[0]
     assert "Sunrise" in page
-    assert "Not saved: you have a view of this name" in desk.get(desk.post("/views", {"name": "Sunrise"}).location).text
+    assert (
+        "Not saved: you have a view of this name"
+        in desk.get(desk.post("/views", {"name": "Sunrise"}).location).text
+    )
     desk.post(f"/views/{number}", {"name": "Moonlight"})
     assert "Moonlight" in desk.get("/").text
     gone = desk.post(f"/views/{number}/delete").location
     page = desk.get(gone).text
     assert "“Moonlight” is gone" in page
-    name, kept = re.findall(r'name="(?:name|query)" value="([^"]+)"', page.partition("is gone")[0])[-2:]
+    name, kept = re.findall(r'name="(?:name|query)" value="([^"]+)"', page.partition("is gone")[0])[
+        -2:
+    ]
     desk.post("/views", {"name": name, "query": kept.replace("&amp;", "&")})
     assert f'href="/?{query.replace("&", "&amp;")}">Moonlight' in desk.get("/").text
 
@@ -221,10 +256,14 @@ def test_the_folded_filters_say_which_are_on(house: House) -> None:
     with house.store.reading() as session:
         mine = session.scalar(select(Staff.id))
     said = {
-        "/": "Filter and order", "/?view=completed": "Filter and order",
-        "/?owner=0": "Filtered: Nobody", "/?sort=oldest": "Filter and order", "/?sort=newest": "Filtered: Newest first",
-        f"/?company=<Sun>&door=imap&owner={mine}&stage=5-Audit&telemedicine=1":
-            "Filtered: &lt;Sun&gt;, imap, Ann Lee, 5-Audit, Telemedicine",
-    }  # fmt: skip
+        "/": "Filter and order",
+        "/?view=completed": "Filter and order",
+        "/?owner=0": "Filtered: Nobody",
+        "/?sort=oldest": "Filter and order",
+        "/?sort=newest": "Filtered: Newest first",
+        f"/?company=<Sun>&door=imap&owner={mine}&stage=5-Audit&telemedicine=1": (
+            "Filtered: &lt;Sun&gt;, imap, Ann Lee, 5-Audit, Telemedicine"
+        ),
+    }
     for path, words in said.items():
         assert f">{words}</summary>" in desk.get(path).text, path

@@ -1,4 +1,7 @@
-"""The HTTP server under webhooks and console, over real sockets: who trickles is cut, who is merely slow is not."""
+"""The HTTP server under webhooks and console, over real sockets.
+
+Who trickles is cut, who is merely slow is not.
+"""
 
 import http.client
 import socket
@@ -25,7 +28,11 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     server = http_server.server(app, "localhost:0", 1000)
     thread = threading.Thread(target=server.run)
     thread.start()
-    yield server.effective_port if hasattr(server, "effective_port") else server.effective_listen[0][1]
+    yield (
+        server.effective_port
+        if hasattr(server, "effective_port")
+        else server.effective_listen[0][1]
+    )
     server.close()
     server.task_dispatcher.shutdown()
     thread.join(5)

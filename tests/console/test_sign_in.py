@@ -94,7 +94,9 @@ def test_the_page_says_to_everybody_alike_what_wrong_passwords_lead_to(ann: Desk
     assert rest in ann.client.get("/login").text
     for _ in range(MOST_FAILURES):
         ann.sign_in(ANN, "not the password")
-    known, unknown = (ann.sign_in(who, "not the password").text for who in (ANN, "nobody@pmb.example"))
+    known, unknown = (
+        ann.sign_in(who, "not the password").text for who in (ANN, "nobody@pmb.example")
+    )
     token = re.compile(r'value="[^"]*"')
     assert rest in known
     assert token.sub("", known) == token.sub("", unknown)
@@ -137,7 +139,8 @@ def test_nothing_is_changed_without_the_token_of_a_page(house: House) -> None:
 def test_nobody_is_sent_to_another_site(ann: Desk) -> None:
     ann.get("/login")
     answer = ann.client.post(
-        "/login?next=https://evil.example/", data={"csrf_token": ann.token, "email": ANN, "password": PASSWORD}
+        "/login?next=https://evil.example/",
+        data={"csrf_token": ann.token, "email": ANN, "password": PASSWORD},
     )
     assert not answer.headers.get("Location", "/").startswith(("http", "//"))
 
@@ -145,7 +148,11 @@ def test_nobody_is_sent_to_another_site(ann: Desk) -> None:
 def test_every_view_says_who_may_use_it(house: House) -> None:
     app = create(house)
     theirs = ("static", "bootstrap.", f"{LIBRARY}.")
-    silent = [n for n, v in app.view_functions.items() if not n.startswith(theirs) and not hasattr(v, request.RIGHT)]
+    silent = [
+        n
+        for n, v in app.view_functions.items()
+        if not n.startswith(theirs) and not hasattr(v, request.RIGHT)
+    ]
     assert not silent
 
 

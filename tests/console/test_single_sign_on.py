@@ -76,22 +76,30 @@ def refused(desk: Desk, answer: TestResponse, words: str) -> bool:
     return words in desk.get("/login").text and not is_in(desk)
 
 
-def test_whom_the_issuer_vouches_for_comes_in_as_the_person_with_that_address(there: House, issuer: Issuer) -> None:
+def test_whom_the_issuer_vouches_for_comes_in_as_the_person_with_that_address(
+    there: House, issuer: Issuer
+) -> None:
     desk = Desk(there)
     before = desk.get("/login").headers["Set-Cookie"]
     answer = walk(desk, issuer, "ann")
     assert answer.headers["Location"] == "/"
-    assert answer.headers["Set-Cookie"].partition(";")[0] != before.partition(";")[0], "a new session"
+    assert answer.headers["Set-Cookie"].partition(";")[0] != before.partition(";")[0], (
+        "a new session"
+    )
     assert "Ann Lee" in desk.get("/").text
     with there.store.reading() as session:
-        assert list(session.scalars(select(Audit.actor).where(Audit.action == "signed in"))) == ["Ann Lee"]
+        assert list(session.scalars(select(Audit.actor).where(Audit.action == "signed in"))) == [
+            "Ann Lee"
+        ]
 
 
 def test_the_issuer_is_asked_for_no_more_than_the_address_and_sends_back_to_our_public_one(
     house: House, issuer: Issuer
 ) -> None:
     behind = with_issuer(house, issuer.url, public_url="https://desk.pmb.example")
-    asked = {name: value for name, (value,) in parse_qs(urlsplit(onward(Desk(behind))).query).items()}
+    asked = {
+        name: value for name, (value,) in parse_qs(urlsplit(onward(Desk(behind))).query).items()
+    }
     assert asked["scope"] == "openid email"
     assert asked["redirect_uri"] == f"https://desk.pmb.example{BACK}"
     assert asked["response_type"] == "code"
@@ -99,7 +107,9 @@ def test_the_issuer_is_asked_for_no_more_than_the_address_and_sends_back_to_our_
     assert len(asked["nonce"]) > 15
 
 
-def test_one_comes_to_the_page_one_wanted_and_to_no_other_site(there: House, issuer: Issuer) -> None:
+def test_one_comes_to_the_page_one_wanted_and_to_no_other_site(
+    there: House, issuer: Issuer
+) -> None:
     desk = Desk(there)
     assert walk(desk, issuer, "ann", f"{START}?next=/tasks").headers["Location"] == "/tasks"
     desk = Desk(there)
@@ -118,7 +128,9 @@ def test_an_unknown_address_and_one_let_go_are_refused_alike(there: House, issue
 
 
 @pytest.mark.parametrize("verified", [False, "false", None, ["true"]])
-def test_an_address_that_the_issuer_calls_unverified_is_nobodys(there: House, issuer: Issuer, verified: object) -> None:
+def test_an_address_that_the_issuer_calls_unverified_is_nobodys(
+    there: House, issuer: Issuer, verified: object
+) -> None:
     issuer.knows("mallory", email=ANN, email_verified=verified)
     desk = Desk(there)
     assert refused(desk, walk(desk, issuer, "mallory"), NOBODY)
@@ -203,7 +215,9 @@ def test_a_discovery_document_of_another_issuer_is_refused(there: House, issuer:
 def test_what_comes_with_the_address_is_not_repeated(there: House, issuer: Issuer) -> None:
     desk = Desk(there)
     state = parse_qs(urlsplit(onward(desk)).query)["state"][0]
-    answer = desk.get(f"{BACK}?error=Call+555-0100&error_description=your+account+is+locked&state={state}")
+    answer = desk.get(
+        f"{BACK}?error=Call+555-0100&error_description=your+account+is+locked&state={state}"
+    )
     assert "555-0100" not in answer.text
     page = desk.get("/login").text
     assert FAILED in page.replace("&#39;", "'")
@@ -220,7 +234,9 @@ def test_an_issuer_that_is_away_costs_nobody_the_sign_in_page(house: House) -> N
     assert is_in(desk)
 
 
-def test_whoever_has_to_have_a_second_factor_has_to_have_it_here_too(house: House, issuer: Issuer) -> None:
+def test_whoever_has_to_have_a_second_factor_has_to_have_it_here_too(
+    house: House, issuer: Issuer
+) -> None:
     strict = with_issuer(house, issuer.url, second_factor=True)
     desk = Desk(strict)
     answer = walk(desk, issuer, "ann")
@@ -260,7 +276,9 @@ def test_an_idle_session_ends(there: House, issuer: Issuer, clock: HandClock) ->
     assert not is_in(desk)
 
 
-def test_what_was_typed_before_the_session_ended_comes_back(there: House, issuer: Issuer, clock: HandClock) -> None:
+def test_what_was_typed_before_the_session_ended_comes_back(
+    there: House, issuer: Issuer, clock: HandClock
+) -> None:
     desk = Desk(there)
     walk(desk, issuer, "ann")
     assert is_in(desk)
@@ -281,8 +299,12 @@ def test_it_begins_with_the_token_of_a_page_only(there: House, issuer: Issuer) -
     assert issuer.paths == ["/users/ann", "/users/eve"]
 
 
-@pytest.mark.parametrize("issuer_url", ["http://login.example", "login.example", "http://127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "issuer_url", ["http://login.example", "login.example", "http://127.0.0.1.evil.example"]
+)
 def test_an_issuer_in_the_clear_is_no_setting(issuer_url: str) -> None:
     with pytest.raises(ValueError, match="issuer"):
         Oidc(issuer=issuer_url, client_id="us", client_secret="s")
-    assert re.match("https", Oidc(issuer="https://login.example", client_id="us", client_secret="s").issuer)
+    assert re.match(
+        "https", Oidc(issuer="https://login.example", client_id="us", client_secret="s").issuer
+    )

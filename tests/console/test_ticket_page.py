@@ -1,4 +1,7 @@
-"""The ticket page: the process beside the timeline, its buttons, and nobody acting on what they have not seen."""
+"""The ticket page.
+
+The process beside the timeline, its buttons, and nobody acting on what they have not seen.
+"""
 
 import re
 from collections.abc import Iterator
@@ -75,7 +78,7 @@ def counting(house: House) -> Iterator[list[str]]:
     event.remove(house.store.engine, "before_cursor_execute", note)
 
 
-# -- what is shown --------------------------------------------------------------------------------------------------
+# -- what is shown ----
 
 
 def test_the_page_says_what_is_missing_and_by_when(desk: Desk, ticket: int) -> None:
@@ -93,7 +96,8 @@ def test_a_new_milestone_appears_without_touching_a_template(
     new = str.__new__(Milestone, "4-Insurance Called")
     new._name_, new._value_ = "INSURANCE_CALLED", "4-Insurance Called"
     steps = [
-        Step(s.stage, s.on_entry, (*s.waits_for, new)) if s.stage is Stage.IN_PROGRESS else s for s in process.STEPS
+        Step(s.stage, s.on_entry, (*s.waits_for, new)) if s.stage is Stage.IN_PROGRESS else s
+        for s in process.STEPS
     ]
     monkeypatch.setattr(process, "STEPS", tuple(steps))
     page = desk.get(f"/tickets/{ticket}").text
@@ -108,7 +112,9 @@ def test_newest_words_first_the_quoted_ones_folded_away(
     first = now_at(house, ticket)
     with house.store.reading() as session:
         answered = session.get_one(Ticket, first.id).messages[0].message_id
-    item = mail("It works now\n\n> did it work?", in_reply_to=f"<{answered}>", reply_text="It works now")
+    item = mail(
+        "It works now\n\n> did it work?", in_reply_to=f"<{answered}>", reply_text="It works now"
+    )
     deliver(house, item)
     page = desk.get(f"/tickets/{ticket}").text
     assert page.index("It works now") < page.index("Mrs Example")
@@ -119,10 +125,15 @@ def test_newest_words_first_the_quoted_ones_folded_away(
 
 def test_a_form_shows_its_table_and_its_link_first(house: House, desk: Desk) -> None:
     form = InboundItem(
-        format=Format.FORMSTACK, external_id="f1", sender=Address("Ann", "ann@practice.example"), text="help",
-        company="Acme", link="https://forms.example/1", details=(("Claim", "<b>77</b>"),),
+        format=Format.FORMSTACK,
+        external_id="f1",
+        sender=Address("Ann", "ann@practice.example"),
+        text="help",
+        company="Acme",
+        link="https://forms.example/1",
+        details=(("Claim", "<b>77</b>"),),
         caveats=("no phone number given",),
-    )  # fmt: skip
+    )
     page = desk.get(f"/tickets/{ticket_of(house, form)}").text
     link = re.search(r'<a[^>]*href="https://forms.example/1"[^>]*>', page)
     assert link
@@ -141,8 +152,14 @@ def test_a_form_shows_its_table_and_its_link_first(house: House, desk: Desk) -> 
 def test_what_stands_beside_the_text_is_called_after_what_came(
     house: House, desk: Desk, came_as: Format, title: str
 ) -> None:
-    said = InboundItem(format=came_as, external_id="x1", sender=Address("Ann", "ann@practice.example"), text="help",
-                       company="Acme", details=(("Provider", "Dr. Moss"),))  # fmt: skip
+    said = InboundItem(
+        format=came_as,
+        external_id="x1",
+        sender=Address("Ann", "ann@practice.example"),
+        text="help",
+        company="Acme",
+        details=(("Provider", "Dr. Moss"),),
+    )
     ticket = ticket_of(house, said)
     with house.store.reading() as session:
         message = session.get_one(Ticket, ticket).messages[0].id
@@ -165,7 +182,9 @@ def test_a_long_ticket_costs_few_queries_and_few_bytes(any_house: House) -> None
     number = ticket_of(any_house, mail("x" * 900_000))
     with any_house.store.transaction() as session:
         for n in range(30):
-            found = mail(f"message {n} " + "wörds & more <tags> " * 4000, in_reply_to="", subject=f"s{n}")
+            found = mail(
+                f"message {n} " + "wörds & more <tags> " * 4000, in_reply_to="", subject=f"s{n}"
+            )
             file_in(any_house, session, found)
         for message in session.query(Message):
             message.ticket_id = number
@@ -182,7 +201,14 @@ def test_older_entries_are_a_page_away(house: House, desk: Desk, ticket: int) ->
     with house.store.transaction() as session:
         for n in range(70):
             session.add(
-                Audit(at=house.clock(), actor="Bob", cause="", action="reopened", ticket_id=ticket, detail={"n": n})
+                Audit(
+                    at=house.clock(),
+                    actor="Bob",
+                    cause="",
+                    action="reopened",
+                    ticket_id=ticket,
+                    detail={"n": n},
+                )
             )
     assert "older=1" in desk.get(f"/tickets/{ticket}").text
     older = desk.get(f"/tickets/{ticket}?older=1").text
@@ -193,7 +219,12 @@ def test_older_entries_are_a_page_away(house: House, desk: Desk, ticket: int) ->
 
 
 def test_what_is_not_there_is_404(desk: Desk, ticket: int) -> None:
-    for path in ("/tickets/999", "/tickets/99999999999999999999", "/messages/999/html", "/attachments/999"):
+    for path in (
+        "/tickets/999",
+        "/tickets/99999999999999999999",
+        "/messages/999/html",
+        "/attachments/999",
+    ):
         assert desk.get(path).status_code == 404
     assert desk.post("/tickets/999/do/note", {"text": "x"}).status_code == 404
     assert desk.post("/tickets/999/pulse").status_code == 404
@@ -202,19 +233,30 @@ def test_what_is_not_there_is_404(desk: Desk, ticket: int) -> None:
 
 def test_a_number_wider_than_the_databases_is_no_address_of_ours(house: House) -> None:
     admin, wide = at_desk(house, Role.ADMIN), "9" * 20
-    rules = [r for r in create(house).url_map.iter_rules() if "<int" in r.rule and not r.rule.startswith("/api/")]
+    rules = [
+        r
+        for r in create(house).url_map.iter_rules()
+        if "<int" in r.rule and not r.rule.startswith("/api/")
+    ]
     assert len(rules) > 20
     for rule in rules:
-        path = re.sub(r"<int[^>]*>", wide, re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)).replace("<name>", "note")
+        path = re.sub(r"<int[^>]*>", wide, re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)).replace(
+            "<name>", "note"
+        )
         for method in (rule.methods or set()) & {"GET", "POST"}:
             answer = admin.get(path) if method == "GET" else admin.post(path)
-            assert answer.status_code in {404, 405}, f"{method} {path}"  # 405: the library, where GET has a rule too
+            assert answer.status_code in {
+                404,
+                405,
+            }, f"{method} {path}"  # 405: the library, where GET has a rule too
 
 
-# -- the buttons ----------------------------------------------------------------------------------------------------
+# -- the buttons ----
 
 
-def test_a_ticket_is_walked_to_its_end_by_the_buttons(house: House, desk: Desk, ticket: int) -> None:
+def test_a_ticket_is_walked_to_its_end_by_the_buttons(
+    house: House, desk: Desk, ticket: int
+) -> None:
     me = re.search(r'name="owner" value="(\d+)"', desk.get(f"/tickets/{ticket}").text)
     assert me
     assert do(desk, ticket, "assign", owner=me[1]).status_code == 302
@@ -227,10 +269,17 @@ def test_a_ticket_is_walked_to_its_end_by_the_buttons(house: House, desk: Desk, 
     page = desk.get(f"/tickets/{ticket}").text
     assert "told by phone" in page
     assert "Moved to 6-Completed" in page
-    assert [a.actor for a in audited(house, ticket, "reached")] == ["rule", "Ann Lee", "Ann Lee", "Ann Lee"]
+    assert [a.actor for a in audited(house, ticket, "reached")] == [
+        "rule",
+        "Ann Lee",
+        "Ann Lee",
+        "Ann Lee",
+    ]
 
 
-def test_a_box_that_the_process_ticks_or_nobody_knows_cannot_be_ticked(house: House, desk: Desk, ticket: int) -> None:
+def test_a_box_that_the_process_ticks_or_nobody_knows_cannot_be_ticked(
+    house: House, desk: Desk, ticket: int
+) -> None:
     for milestone in ("CUSTOMER_NOTIFIED", "RESOLVED", "nonsense", ""):
         assert do(desk, ticket, "tick", milestone=milestone).status_code == 422
     assert now_at(house, ticket).stage is Stage.IN_PROGRESS
@@ -270,7 +319,9 @@ def test_a_task_is_finished_on_its_own_ticket_only(house: House, desk: Desk, tic
     assert "Handed over to CSC Onboarding telemedicine" in desk.get(f"/tickets/{ticket}").text
 
 
-def test_a_note_is_shown_to_the_desk_and_mailed_to_nobody(house: House, desk: Desk, ticket: int) -> None:
+def test_a_note_is_shown_to_the_desk_and_mailed_to_nobody(
+    house: House, desk: Desk, ticket: int
+) -> None:
     before = counted(house, Outgoing)
     assert do(desk, ticket, "note", text="She is <b>angry</b>").status_code == 302
     page = desk.get(f"/tickets/{ticket}").text
@@ -286,7 +337,9 @@ def test_a_question_that_was_asked_leaves_the_list(house: House, desk: Desk) -> 
     assert "no phone number given" not in now_at(house, number).caveats
 
 
-def test_related_tickets_are_linked_or_told_apart_and_that_can_change(house: House, desk: Desk, ticket: int) -> None:
+def test_related_tickets_are_linked_or_told_apart_and_that_can_change(
+    house: House, desk: Desk, ticket: int
+) -> None:
     stranger = Address("Eve", "eve@elsewhere.example")
     with house.store.reading() as session:
         name = session.get_one(Ticket, ticket).messages[0].message_id
@@ -299,10 +352,12 @@ def test_related_tickets_are_linked_or_told_apart_and_that_can_change(house: Hou
     assert do(desk, about, "link", other=str(about)).status_code == 422
 
 
-# -- several people -------------------------------------------------------------------------------------------------
+# -- several people ----
 
 
-def test_somebody_who_also_looks_is_named(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_somebody_who_also_looks_is_named(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
     bob = at_desk(house, name="Bob Ray")
     bob.get(f"/tickets/{ticket}")
     assert "Bob Ray is looking at this ticket now" in desk.get(f"/tickets/{ticket}").text
@@ -310,10 +365,17 @@ def test_somebody_who_also_looks_is_named(house: House, desk: Desk, ticket: int,
     clock.turn(minutes=5)
     assert "Bob Ray looked at this ticket" in desk.get(f"/tickets/{ticket}").text
     clock.turn(minutes=6)
-    assert "Bob Ray" not in desk.get(f"/tickets/{ticket}").text.partition("Customer")[0].partition("notices")[2][:600]
+    assert (
+        "Bob Ray"
+        not in desk.get(f"/tickets/{ticket}")
+        .text.partition("Customer")[0]
+        .partition("notices")[2][:600]
+    )
 
 
-def test_a_task_that_another_has_done_is_told_by_its_words(house: House, desk: Desk, ticket: int) -> None:
+def test_a_task_that_another_has_done_is_told_by_its_words(
+    house: House, desk: Desk, ticket: int
+) -> None:
     before = seen(desk, ticket)
     bob = at_desk(house, name="Bob Ray")
     do(bob, ticket, "telemedicine")
@@ -336,7 +398,9 @@ def test_whoever_only_looks_on_is_given_no_ticket(house: House, desk: Desk, tick
     assert now_at(house, ticket).owner_id is None
 
 
-def test_acting_on_what_another_has_changed_asks_again(house: House, desk: Desk, ticket: int) -> None:
+def test_acting_on_what_another_has_changed_asks_again(
+    house: House, desk: Desk, ticket: int
+) -> None:
     before = seen(desk, ticket)
     bob = at_desk(house, name="Bob Ray")
     do(bob, ticket, "note", text="I have called her")
@@ -358,7 +422,10 @@ def test_of_two_who_do_the_same_at_once_one_is_asked(any_house: House) -> None:
     codes: list[int] = []
     path = f"/tickets/{number}/do/tick"
     assert not together(
-        *(lambda d=d, f=f: codes.append(d.post(path, f).status_code) for d, f in zip(desks, forms, strict=True))
+        *(
+            lambda d=d, f=f: codes.append(d.post(path, f).status_code)
+            for d, f in zip(desks, forms, strict=True)
+        )
     )
     assert sorted(codes) == [302, 409]
     assert len(audited(any_house, number, "reached")) == 1
@@ -382,14 +449,18 @@ def test_a_mail_on_its_way_waits_ten_seconds_and_undo_takes_it_back(
     assert do(desk, ticket, "undo", undo=number[1]).status_code == 422
 
 
-def test_what_the_customer_writes_asks_again_what_rules_do_does_not(house: House, desk: Desk) -> None:
+def test_what_the_customer_writes_asks_again_what_rules_do_does_not(
+    house: House, desk: Desk
+) -> None:
     number = ticket_of(house, mail(name="first@practice.example"))
     form = seen(desk, number) | {"milestone": "FOLLOW_UP_SENT"}
     reach(house, number, Milestone.CUSTOMER_NOTIFIED, by="rule")
     assert desk.post(f"/tickets/{number}/do/tick", form).status_code == 302
     form = seen(desk, number) | {"resolution": "yes"}
     deliver(house, mail("wait, one more", in_reply_to="<first@practice.example>"))
-    assert "A message came from the customer" in desk.post(f"/tickets/{number}/do/resolve", form).text
+    assert (
+        "A message came from the customer" in desk.post(f"/tickets/{number}/do/resolve", form).text
+    )
     told = desk.post(f"/tickets/{number}/pulse", form).json
     assert told == {"watching": [], "changed": ["A message came from the customer (the process)"]}
 
@@ -398,10 +469,17 @@ def test_a_form_that_saw_nothing_is_asked_again(house: House, desk: Desk, ticket
     at = at_desk(house, name="Bob Ray")
     do(at, ticket, "note", text="hello")
     for nonsense in ({}, {"seen": "x"}, {"seen": "-1"}):
-        assert desk.post(f"/tickets/{ticket}/do/resolve", {**nonsense, "resolution": "yes"}).status_code == 409
+        assert (
+            desk.post(
+                f"/tickets/{ticket}/do/resolve", {**nonsense, "resolution": "yes"}
+            ).status_code
+            == 409
+        )
 
 
-def test_who_looked_is_on_record_once_an_hour(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_who_looked_is_on_record_once_an_hour(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
     for _ in range(3):
         desk.get(f"/tickets/{ticket}")
     desk.post(f"/tickets/{ticket}/pulse")
@@ -415,12 +493,17 @@ def test_who_looked_is_on_record_once_an_hour(house: House, desk: Desk, ticket: 
     assert len(audited(house, ticket, "viewed")) == 2
 
 
-def test_a_page_left_open_does_not_keep_its_session_alive(desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_a_page_left_open_does_not_keep_its_session_alive(
+    desk: Desk, ticket: int, clock: HandClock
+) -> None:
     desk.get(f"/tickets/{ticket}")
     for _ in range(3):
         clock.turn(minutes=6)
         last = desk.post(f"/tickets/{ticket}/pulse").status_code
-    assert last in {400, 401}  # signed out after a quarter of an hour, though the page went on asking
+    assert last in {
+        400,
+        401,
+    }  # signed out after a quarter of an hour, though the page went on asking
 
 
 def test_an_auditor_reads_and_changes_nothing(house: House, ticket: int) -> None:
@@ -434,15 +517,26 @@ def test_contacts_can_be_called_and_the_manager_is_named(house: House, desk: Des
     with house.store.transaction() as session:
         acme = company(session, "Acme Clinic", manager=staff(session, "Mary"))
     item = InboundItem(
-        format=Format.PHONE, external_id="p1", sender=Address("Jo", "jo@acme.example"), company="Acme Clinic",
-        phone="+1 555 0100", text="call back",
-    )  # fmt: skip
+        format=Format.PHONE,
+        external_id="p1",
+        sender=Address("Jo", "jo@acme.example"),
+        company="Acme Clinic",
+        phone="+1 555 0100",
+        text="call back",
+    )
     page = desk.get(f"/tickets/{ticket_of(house, item)}").text
-    for part in ('href="tel:+1 555 0100"', 'href="mailto:jo@acme.example"', f'href="/companies/{acme.id}"', "Mary"):
+    for part in (
+        'href="tel:+1 555 0100"',
+        'href="mailto:jo@acme.example"',
+        f'href="/companies/{acme.id}"',
+        "Mary",
+    ):
         assert part in page
 
 
-def test_a_completed_ticket_can_be_reopened_from_its_page(house: House, desk: Desk, ticket: int) -> None:
+def test_a_completed_ticket_can_be_reopened_from_its_page(
+    house: House, desk: Desk, ticket: int
+) -> None:
     complete(house, ticket)
     assert do(desk, ticket, "reopen", reason="not solved").status_code == 302
     assert now_at(house, ticket).period == 2

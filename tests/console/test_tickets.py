@@ -17,8 +17,8 @@ from workflow.process import QUEUE
 from workflow.settings.settings import load
 
 KEYS = (
-    "id name subject pipeline type stage status owner company contacts source format link created_at milestones "
-    "missing deadlines tasks messages outbox deliveries caveats related"
+    "id name subject pipeline type stage status owner company contacts source format link"
+    " created_at milestones missing deadlines tasks messages outbox deliveries caveats related"
 )
 
 
@@ -36,7 +36,9 @@ def shown(intake: Intake) -> Shown:
     return lambda number: json.loads(intake("ticket", number, "--json").stdout)
 
 
-def test_a_call_waits_in_the_queue_and_has_every_key_of_the_contract(intake: Intake, new: New, shown: Shown) -> None:
+def test_a_call_waits_in_the_queue_and_has_every_key_of_the_contract(
+    intake: Intake, new: New, shown: Shown
+) -> None:
     number = new("--name", "Jo", "--subject", "Claim", "--telemedicine")
     found = shown(number)
     assert set(KEYS.split()) <= set(found)
@@ -45,14 +47,19 @@ def test_a_call_waits_in_the_queue_and_has_every_key_of_the_contract(intake: Int
     assert found["source"] == "console"
     assert found["contacts"] == [{"name": "Jo", "email": "jo@acme.test", "share_activity": True}]
     assert found["missing"] == ["Customer notified"]
-    assert [d["milestone"] for d in found["deadlines"]] == ["4-Support Follow Up Sent", "Resolution"]
+    assert [d["milestone"] for d in found["deadlines"]] == [
+        "4-Support Follow Up Sent",
+        "Resolution",
+    ]
     assert found["deliveries"] == [1]
     listed = json.loads(intake("tickets", "--json").stdout)
     assert [t["id"] for t in listed] == [number]
     assert QUEUE in intake("tickets").output
 
 
-def test_a_call_taken_by_someone_on_the_desk_is_theirs(intake: Intake, new: New, shown: Shown) -> None:
+def test_a_call_taken_by_someone_on_the_desk_is_theirs(
+    intake: Intake, new: New, shown: Shown
+) -> None:
     intake("user", "add", "Ann Lee", "--role", "agent")
     assert shown(new("--as", "Ann Lee"))["owner"] == "Ann Lee"
     assert "intake demo" in intake("tickets").output
@@ -66,15 +73,23 @@ def test_a_call_taken_by_a_stranger_waits_in_the_queue(intake: Intake, shown: Sh
 
 
 def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
-    assert "not-an-address" in intake("ticket", "new", "--text", "x", "--contact", "not-an-address", code=2).stderr
+    assert (
+        "not-an-address"
+        in intake("ticket", "new", "--text", "x", "--contact", "not-an-address", code=2).stderr
+    )
 
 
-def test_walking_a_ticket_to_completed(intake: Intake, new: New, shown: Shown, at_home: House) -> None:
+def test_walking_a_ticket_to_completed(
+    intake: Intake, new: New, shown: Shown, at_home: House
+) -> None:
     number = new()
     sender.send_waiting(at_home)
     intake("user", "add", "Ann Lee", "--role", "agent")
     intake("ticket", number, "assign", "Ann Lee")
-    assert "waits for: Resolution, 5-Recap" in intake("ticket", number, "follow-up", "--as", "Ann Lee").output
+    assert (
+        "waits for: Resolution, 5-Recap"
+        in intake("ticket", number, "follow-up", "--as", "Ann Lee").output
+    )
     assert "recorded before" in intake("ticket", number, "follow-up").stderr
     intake("ticket", number, "resolve", "no")
     intake("ticket", number, "resolve", "yes")
@@ -84,13 +99,19 @@ def test_walking_a_ticket_to_completed(intake: Intake, new: New, shown: Shown, a
     found = shown(number)
     assert (found["stage"], found["status"]) == ("6-Completed", "completed")
     assert found["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"
-    assert [m["template"].rsplit(" ")[-1] for m in found["outbox"]] == ["Ticket", "Resolution", "Survey"]
+    assert [m["template"].rsplit(" ")[-1] for m in found["outbox"]] == [
+        "Ticket",
+        "Resolution",
+        "Survey",
+    ]
     assert json.loads(intake("tickets", "--view", "completed", "--json").stdout)[0]["id"] == number
     intake("ticket", number, "reopen")
     assert shown(number)["stage"] == "4-In Progress"
 
 
-def test_a_recap_told_on_the_phone_ticks_the_box_without_mail(intake: Intake, new: New, shown: Shown) -> None:
+def test_a_recap_told_on_the_phone_ticks_the_box_without_mail(
+    intake: Intake, new: New, shown: Shown
+) -> None:
     number = new()
     intake("ticket", number, "recap", "--note", "on the phone")
     found = shown(number)
@@ -148,7 +169,9 @@ def test_missed_deadlines_show_in_the_views_and_their_tasks_can_be_closed(
     assert "its tasks: 1, 2" in intake("ticket", number, "task-done", 99, code=1).stderr
 
 
-def test_the_audit_says_who(intake: Intake, new: New, at_home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_says_who(
+    intake: Intake, new: New, at_home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = new()
     intake("ticket", number, "resolve", "yes", "--as", "Ann Lee")
     monkeypatch.setenv("INTAKE_USER", "Bo")
@@ -158,7 +181,9 @@ def test_the_audit_says_who(intake: Intake, new: New, at_home: House, monkeypatc
     assert actors >= {"Ann Lee", "Bo"}
 
 
-@pytest.mark.parametrize("args", [("99",), ("99", "--json"), ("99", "follow-up"), ("99", "recap"), ("99", "reopen")])
+@pytest.mark.parametrize(
+    "args", [("99",), ("99", "--json"), ("99", "follow-up"), ("99", "recap"), ("99", "reopen")]
+)
 def test_no_such_ticket_is_exit_code_1(intake: Intake, args: tuple[str, ...]) -> None:
     assert "no ticket 99" in intake("ticket", *args, code=1).stderr
 
@@ -167,7 +192,9 @@ def test_a_step_without_a_number_asks_for_it(intake: Intake) -> None:
     assert "intake ticket 12 follow-up" in intake("ticket", "follow-up", code=2).stderr
 
 
-def test_control_characters_of_a_customer_do_not_reach_the_terminal(intake: Intake, at_home: House) -> None:
+def test_control_characters_of_a_customer_do_not_reach_the_terminal(
+    intake: Intake, at_home: House
+) -> None:
     mail = b"From: a@b.test\r\nSubject: [red]\x1b[2J boo\r\n\r\nhello \x1b]0;owned\x07 there\r\n"
     intake("deliver", "mail", "-", stdin=mail)
     read_waiting(at_home)
@@ -183,7 +210,9 @@ def test_several_contacts_may_follow_one_option(intake: Intake, shown: Shown) ->
     assert [c["email"] for c in found["contacts"]] == ["jo@acme.test", "li@acme.test"]
 
 
-def test_the_telemedicine_group_gets_one_task_and_the_owner_stays(intake: Intake, new: New, shown: Shown) -> None:
+def test_the_telemedicine_group_gets_one_task_and_the_owner_stays(
+    intake: Intake, new: New, shown: Shown
+) -> None:
     intake("user", "add", "dana", "--role", "agent")
     number = new("--as", "dana")
     intake("ticket", number, "telemedicine")
@@ -196,7 +225,8 @@ def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
     intake: Intake, at_home: House, shown: Shown, tmp_path: Path
 ) -> None:
     answer = (
-        "From: jo@acme.test\n\nYes, please.\n\nOn Mon, 2 Mar 2026 at 10:00, Us <us@desk.test> wrote:\n> May we?\n> Us\n"
+        "From: jo@acme.test\n\nYes, please.\n\nOn Mon, 2 Mar 2026 at 10:00, Us <us@desk.test>"
+        " wrote:\n> May we?\n> Us\n"
     )
     (tmp_path / "answer.eml").write_text(answer)
     intake("deliver", "mail", tmp_path / "answer.eml")
@@ -224,4 +254,8 @@ def test_the_submission_stands_first_and_its_linked_files_say_how_far_they_are(
     found = shown(1)
     assert found["link"] == "https://www.formstack.com/admin/submission/view/150"
     (file,) = found["messages"][0]["linked_files"]
-    assert (file["url"], file["state"], file["attachment"]) == ("https://files.example.test/a.pdf", "waiting", None)
+    assert (file["url"], file["state"], file["attachment"]) == (
+        "https://files.example.test/a.pdf",
+        "waiting",
+        None,
+    )

@@ -32,7 +32,10 @@ def wait(ready: Callable[[], object], seconds: float = 90) -> None:
 
 
 def in_progress(home: Path, number: int) -> bool:
-    """Whether a ticket has got there, read from the file: starting a command for each look would be the load."""
+    """Whether a ticket has got there, read from the file.
+
+    Starting a command for each look would be the load.
+    """
     with closing(sqlite3.connect(f"file:{home / 'intake.db'}?mode=ro", uri=True)) as database:
         row = database.execute("SELECT stage FROM tickets WHERE id = ?", (number,)).fetchone()
     return row == ("4-In Progress",)
@@ -49,7 +52,9 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture
 def up(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (tmp_path / "up.log").open("wb") as log:
-        process = subprocess.Popen([*INTAKE, "up"], env=environment, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*INTAKE, "up"], env=environment, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
+        )
     yield process
     if process.poll() is None:
         process.terminate()
@@ -57,7 +62,9 @@ def up(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen
 
 
 def command(environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*INTAKE, *args], env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [*INTAKE, *args], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_the_procfile_is_the_table() -> None:
@@ -101,7 +108,9 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_children_do_not_survive_a_supervisor_that_was_killed(up: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_children_do_not_survive_a_supervisor_that_was_killed(
+    up: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     log = tmp_path / "up.log"
     wait(lambda: log.read_text().count("listening") >= 2)
     everyone = psutil.Process(up.pid).children(recursive=True)
@@ -120,9 +129,15 @@ def test_a_port_in_use_is_named_with_its_setting_before_anything_starts(
     assert not home.exists()
 
 
-def test_a_worker_without_redis_does_the_work_by_looking(environment: dict[str, str], home: Path) -> None:
-    number = command(environment, "ticket", "new", "--text", "hello", "--contact", "jo@acme.test").stdout.strip()
-    worker = subprocess.Popen([*INTAKE, "worker"], env=environment, stderr=subprocess.PIPE, text=True)
+def test_a_worker_without_redis_does_the_work_by_looking(
+    environment: dict[str, str], home: Path
+) -> None:
+    number = command(
+        environment, "ticket", "new", "--text", "hello", "--contact", "jo@acme.test"
+    ).stdout.strip()
+    worker = subprocess.Popen(
+        [*INTAKE, "worker"], env=environment, stderr=subprocess.PIPE, text=True
+    )
     try:
         wait(lambda: in_progress(home, int(number)))
     finally:

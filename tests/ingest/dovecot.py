@@ -1,4 +1,7 @@
-"""A real Dovecot on loopback ports, in a folder of its own, without root's rights: any user, password "secret"."""
+"""A real Dovecot on loopback ports, in a folder of its own, without root's rights.
+
+Any user, password "secret".
+"""
 
 import base64
 import datetime as dt
@@ -27,7 +30,11 @@ from imapclient import IMAPClient
 BINARY = shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 PASSWORD = "secret"
 BEYOND_ASCII = "two wörds@example.org", 'päss "word\\'
-ALL, UIDPLUS, BARE = "127.0.0.1", "127.0.0.2", "127.0.0.3"  # by address: all capabilities, UIDPLUS only, none
+ALL, UIDPLUS, BARE = (
+    "127.0.0.1",
+    "127.0.0.2",
+    "127.0.0.3",
+)  # by address: all capabilities, UIDPLUS only, none
 JWT_KEY = b"only the tests know this"
 NOBODY = 65534
 
@@ -136,11 +143,15 @@ class Dovecot:
             (self.root / folder).mkdir(parents=True)
         (self.root / "keys/default/HS256/default").write_bytes(base64.b64encode(JWT_KEY))
         (self.root / "oauth2.conf").write_text(OAUTH2.format(root=self.root))
-        (self.root / "users").write_text(f"{BEYOND_ASCII[0]}:{{PLAIN}}{BEYOND_ASCII[1]}\n", encoding="utf-8")
+        (self.root / "users").write_text(
+            f"{BEYOND_ASCII[0]}:{{PLAIN}}{BEYOND_ASCII[1]}\n", encoding="utf-8"
+        )
         names = {"user": pwd.getpwuid(self._as).pw_name, "group": grp.getgrgid(self._group).gr_name}
         ports = {"port": self.port, "tls_port": self.tls_port}
         ids = {"uid": self._as, "gid": self._group}
-        (self.root / "dovecot.conf").write_text(CONFIG.format(root=self.root, **names, **ports, **ids))
+        (self.root / "dovecot.conf").write_text(
+            CONFIG.format(root=self.root, **names, **ports, **ids)
+        )
         _certify(self.certificate, self.root / "key.pem")
         for path in [self.root, *self.root.rglob("*")]:
             self._own(path)
@@ -151,7 +162,11 @@ class Dovecot:
 
     def start(self) -> None:
         assert BINARY
-        become = {"user": self._as, "group": self._group, "extra_groups": []} if os.geteuid() == 0 else {}
+        become = (
+            {"user": self._as, "group": self._group, "extra_groups": []}
+            if os.geteuid() == 0
+            else {}
+        )
         command = [BINARY, "-F", "-c", str(self.root / "dovecot.conf")]
         self._process = subprocess.Popen(command, start_new_session=True, **become)  # type: ignore[call-overload]
         deadline = time.monotonic() + 10
@@ -232,7 +247,9 @@ def jwt(user: str, key: bytes = JWT_KEY) -> str:
     """A token this Dovecot believes (RFC 7519, HS256), unless signed with another key."""
     now = int(time.time())
     claims = {"sub": user, "iat": now, "nbf": now - 5, "exp": now + 600}
-    signed = b".".join(_base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    signed = b".".join(
+        _base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)
+    )
     return (signed + b"." + _base64(hmac.new(key, signed, hashlib.sha256).digest())).decode()
 
 
@@ -250,7 +267,9 @@ def _certify(certificate: Path, key_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(ALL))])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(ALL))]
+    )
     signed = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
@@ -260,6 +279,10 @@ def _certify(certificate: Path, key_file: Path) -> None:
         .sign(key, hashes.SHA256())
     )
     certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     key_file.write_bytes(key.private_bytes(*form))
     key_file.chmod(0o600)

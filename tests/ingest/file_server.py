@@ -1,4 +1,7 @@
-"""A real HTTPS server that gives files as told, with a certificate of its own for 127.0.0.1 and localhost."""
+"""A real HTTPS server that gives files as told.
+
+With a certificate of its own for 127.0.0.1 and localhost.
+"""
 
 import ssl
 import time
@@ -41,7 +44,10 @@ def certificate(folder: Path) -> Path:
 
 
 class FileServer:
-    """Gives what `answers` says for a path, by https on 127.0.0.1; `asked` are the paths and hosts asked for."""
+    """Gives what `answers` says for a path, by https on 127.0.0.1.
+
+    `asked` are the paths and hosts asked for.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.answers: dict[str, Answer] = {}
@@ -63,8 +69,11 @@ class FileServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._server.socket = ours.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up are the test
+        self._server.socket = ours.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        # clients that hang up are the test
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.place = f"127.0.0.1:{self._server.server_port}"
         self.url = f"https://{self.place}"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})

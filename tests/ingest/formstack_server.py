@@ -20,7 +20,11 @@ FIELDS = {  # number: label, type, the answer as the API has it
     "13": ("Practice Name", "text", "Sunrise Clinic"),
     "14": ("Issue Type", "checkbox", ["Denial", "Other"]),
     "15": ("Message", "textarea", "A claim was denied.\nx = y, twice."),
-    "16": ("Practice Address", "address", {"address": "1 Road", "city": "Town", "state": "IN", "zip": "12345"}),
+    "16": (
+        "Practice Address",
+        "address",
+        {"address": "1 Road", "city": "Town", "state": "IN", "zip": "12345"},
+    ),
     "17": ("Phone", "phone", None),
 }
 
@@ -69,11 +73,15 @@ class Formstack:
     labels: bool = True  # whether a list tells them
     data: bool = True  # whether a list tells the answers
     newest_first: bool = False  # whatever is asked
-    answers: list[Response | None] = field(default_factory=list)  # to give first; None is none out of order
+    answers: list[Response | None] = field(
+        default_factory=list
+    )  # to give first; None is none out of order
     asked: list[dict[str, str]] = field(default_factory=list)
     before: Callable[[], None] = lambda: None  # called at each list of submissions
 
-    def send(self, number: str, at: datetime, message: str = "Please help", form: str = "77") -> Sent:
+    def send(
+        self, number: str, at: datetime, message: str = "Please help", form: str = "77"
+    ) -> Sent:
         sent = Sent(number, at, message)
         self.forms.setdefault(form, []).append(sent)
         return sent
@@ -81,7 +89,11 @@ class Formstack:
     @property
     def pages(self) -> list[str]:
         """The page numbers asked for, in order."""
-        return [a.get("page") or a.get("pageNumber") or "" for a in self.asked if "/submission" in a["path"]]
+        return [
+            a.get("page") or a.get("pageNumber") or ""
+            for a in self.asked
+            if "/submission" in a["path"]
+        ]
 
 
 def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resources
@@ -96,7 +108,10 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
             return said({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
         given = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
         if "submission" in request.path and given != formstack.password:
-            return said({"status": "error", "error": "An error occurred while decrypting the submissions"}, 400)
+            return said(
+                {"status": "error", "error": "An error occurred while decrypting the submissions"},
+                400,
+            )
         return None
 
     @made.get("/api/v2/form.json")
@@ -109,12 +124,21 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     @made.get("/api/v2/form/<form>/field.json")
     def fields(form: str) -> Response:
         del form
-        return said([{"id": n, "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()])
+        return said(
+            [{"id": n, "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()]
+        )
 
     @made.get("/api/v2025/forms/<form>")
     def dated_form(form: str) -> Response:
-        listed = [{"id": int(n), "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()]
-        return said({"id": int(form), "fields": listed if request.args.get("withFields") == "true" else None})
+        listed = [
+            {"id": int(n), "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()
+        ]
+        return said(
+            {
+                "id": int(form),
+                "fields": listed if request.args.get("withFields") == "true" else None,
+            }
+        )
 
     @made.get("/api/v2/form/<form>/submission.json")
     def submissions(form: str) -> Response:
@@ -129,7 +153,9 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         one = next(s for sent in formstack.forms.values() for s in sent if s.number == number)
         return said({"id": number, "timestamp": wall(one.at), "data": list(answered(one).values())})
 
-    def page(form: str, since: str, number: str, size: str, order: str, shape: Callable[[Sent], Any]) -> Response:
+    def page(
+        form: str, since: str, number: str, size: str, order: str, shape: Callable[[Sent], Any]
+    ) -> Response:
         formstack.before()
         if form in formstack.forbidden:
             return said({"error": "You do not have access to this form"}, 403)
@@ -141,8 +167,14 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         found.sort(key=lambda s: s.at, reverse=formstack.newest_first or asked.get(order) != "ASC")
         step = min(int(asked[size]), 100)
         part = found[(int(asked[number]) - 1) * step :][:step]
-        listed = [{"id": s.number, "timestamp": wall(s.at), **({"data": shape(s)} if formstack.data else {})}
-                  for s in part]  # fmt: skip
+        listed = [
+            {
+                "id": s.number,
+                "timestamp": wall(s.at),
+                **({"data": shape(s)} if formstack.data else {}),
+            }
+            for s in part
+        ]
         return said({"submissions": listed, "total": len(found), "pages": -(-len(found) // step)})
 
     def answered(one: Sent) -> dict[str, Any]:
@@ -155,7 +187,13 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
 
     def dated_answered(one: Sent) -> list[dict[str, Any]]:
         told = [
-            {"field": int(n), "label": label, "type": kind, "parsedValue": value, "displayValue": _shown(value)}
+            {
+                "field": int(n),
+                "label": label,
+                "type": kind,
+                "parsedValue": value,
+                "displayValue": _shown(value),
+            }
             for n, (label, kind, value) in FIELDS.items()
         ]
         for nth, value in ((1, one.email), (4, one.message)):

@@ -1,4 +1,6 @@
-"""An IMAP proxy in front of a real server: it passes everything on, but for commands it is told to spoil.
+"""An IMAP proxy in front of a real server.
+
+It passes everything on, but for commands it is told to spoil.
 
 It reads whole lines from the client; the tests' reader sends no literals with what is spoiled.
 """
@@ -40,7 +42,10 @@ def running(host: str, port: int) -> Iterator[Proxy]:
                     client, _ = listener.accept()
                     server = socket.create_connection((host, port))
                     connections.extend((client, server))
-                    for work in (lambda c=client, s=server: _down(c, s), lambda c=client, s=server: _up(proxy, c, s)):
+                    for work in (
+                        lambda c=client, s=server: _down(c, s),
+                        lambda c=client, s=server: _up(proxy, c, s),
+                    ):
                         threads.append(threading.Thread(target=work, daemon=True))
                         threads[-1].start()
 

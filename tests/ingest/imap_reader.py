@@ -28,7 +28,10 @@ NO = b"{tag} NO [SERVERBUG] internal error, refer to the log\r\n"
 
 @dataclass
 class Reader:
-    """A reader of one mailbox into a real house; its pauses are short, `clock` is turned by hand."""
+    """A reader of one mailbox into a real house.
+
+    Its pauses are short, `clock` is turned by hand.
+    """
 
     house: House
     box: Mailbox
@@ -45,7 +48,9 @@ class Reader:
             settings=house.settings.model_copy(update={"imap_poll_seconds": 0.1}),
             accept=self.accept or Intake(house).accept,
             checkpoints=StoredCheckpoints(house.store),
-            faults=lambda key: ItemFaults(house.store, house.clock, "imap", key, pause=lambda _: pause),
+            faults=lambda key: ItemFaults(
+                house.store, house.clock, "imap", key, pause=lambda _: pause
+            ),
             seen=self.looks.append,
             stop=stop,
             fetched_late=partial(settle, house),

@@ -1,4 +1,7 @@
-"""A client that says exactly what it is told to, octet by octet, and a door for it on a loopback port."""
+"""A client that says exactly what it is told to, octet by octet.
+
+And a door for it on a loopback port.
+"""
 
 import contextlib
 import datetime as dt
@@ -54,9 +57,14 @@ def doors(accept: Accept, **settings: Any) -> Iterator[Listener]:
 
 
 class Client:
-    """One connection. A reply is its whole text, without the last CRLF; "" when the door has closed."""
+    """One connection. A reply is its whole text, without the last CRLF.
 
-    def __init__(self, listener: Listener, transport: Transport = Transport.SMTP, *, greeted: bool = True) -> None:
+    "" when the door has closed.
+    """
+
+    def __init__(
+        self, listener: Listener, transport: Transport = Transport.SMTP, *, greeted: bool = True
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", listener.ports[transport]), 3)
         self._buffer = b""
         self.greeting = self.reply() if greeted else ""
@@ -145,7 +153,9 @@ def certificate(folder: Path, name: str = "mx.billing.example") -> dict[str, Pat
     )
     pem, nothing = serialization.Encoding.PEM, serialization.NoEncryption()
     (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing)
+    )
     return {"tls_certificate": folder / "cert.pem", "tls_key": folder / "key.pem"}
 
 

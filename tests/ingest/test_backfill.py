@@ -1,4 +1,7 @@
-"""Backfill against a Formstack of our own: what no webhook brought is found, once, whatever fails."""
+"""Backfill against a Formstack of our own.
+
+What no webhook brought is found, once, whatever fails.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,12 +30,12 @@ from ingest.formstack.api import (
     REDIRECT,
     REFUSALS,
     SILENT,
-    TOKEN,
+    CREDENTIALS_REFUSED,
     Api,
     ApiError,
     Pace,
     StoppedError,
-)  # fmt: skip
+)
 from ingest.formstack.backfill import NO_FORM, Backfill
 from ingest.formstack.checkpoints import FormCheckpoints
 from ingest.formstack.eastern import moment_of, wall_before
@@ -51,7 +54,7 @@ from tests.ingest.formstack_server import (
     second_of_two,
     utc,
     webhook_says,
-)  # fmt: skip
+)
 from webhooks.body import read
 from workflow.context import House
 from workflow.filing.threading import origin
@@ -75,14 +78,19 @@ def formstack() -> Iterator[Formstack]:
 @pytest.fixture
 def settings(tmp_path: Path, formstack: Formstack) -> Settings:
     return Settings(
-        home=tmp_path / "home", formstack_token=SecretStr("right"), formstack_api=formstack.url, form={"77": Form()}
+        home=tmp_path / "home",
+        formstack_token=SecretStr("right"),
+        formstack_api=formstack.url,
+        form={"77": Form()},
     )
 
 
 class Pull:
     """A backfill reader under test; it notes how long it was made to wait and waits for nothing."""
 
-    def __init__(self, house: House, accept: Callable[[Arrival], int] | None = None, **pace: Any) -> None:
+    def __init__(
+        self, house: House, accept: Callable[[Arrival], int] | None = None, **pace: Any
+    ) -> None:
         self.waits: list[float] = []
         self.steady = Steady()
         self.stop = False
@@ -110,7 +118,12 @@ def pull(house: House) -> Iterator[Pull]:
 def webhook(house: House, body: bytes) -> None:
     """A form as the webhook hands it over."""
     Intake(house).accept(
-        Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=body, reference=read(body, JSON).reference)
+        Arrival(
+            transport=Transport.FORMSTACK,
+            format=Format.FORMSTACK,
+            raw=body,
+            reference=read(body, JSON).reference,
+        )
     )
 
 
@@ -123,17 +136,26 @@ def needs(house: House) -> list[str]:
     return [need for need in status.report(house).needs if need.startswith("backfill")]
 
 
-# -- one submission, by either way ----------------------------------------------------------------------------------
+# -- one submission, by either way ----
 
 
-def test_a_submission_whose_webhook_never_came_becomes_a_ticket(house: House, formstack: Formstack, pull: Pull) -> None:
+def test_a_submission_whose_webhook_never_came_becomes_a_ticket(
+    house: House, formstack: Formstack, pull: Pull
+) -> None:
     formstack.send("9001", START - 3 * MINUTE, "Nobody called me")
     assert pull() == (1, 1)
     read_waiting(house)
     with house.store.reading() as session:
         ticket = session.scalars(select(Ticket)).one()
-        delivery, receipt = session.scalars(select(Delivery)).one(), session.scalars(select(Receipt)).one()
-    assert (ticket.transport, ticket.format, ticket.link.endswith("/9001")) == ("backfill", Format.FORMSTACK, True)
+        delivery, receipt = (
+            session.scalars(select(Delivery)).one(),
+            session.scalars(select(Receipt)).one(),
+        )
+    assert (ticket.transport, ticket.format, ticket.link.endswith("/9001")) == (
+        "backfill",
+        Format.FORMSTACK,
+        True,
+    )
     assert (delivery.transport, receipt.reference) == ("backfill", "77/9001")
     assert delivery.envelope["submitted_at"] == (START - 3 * MINUTE).isoformat()
     assert pull() == (1, 0)
@@ -143,7 +165,9 @@ def test_a_submission_whose_webhook_never_came_becomes_a_ticket(house: House, fo
 
 @pytest.mark.parametrize("order", ["webhook first", "backfill first", "before either is read"])
 @pytest.mark.parametrize("told", ["the same", "otherwise"])
-def test_by_both_ways_it_is_one_ticket(any_house: House, formstack: Formstack, order: str, told: str) -> None:
+def test_by_both_ways_it_is_one_ticket(
+    any_house: House, formstack: Formstack, order: str, told: str
+) -> None:
     house, sent = any_house, formstack.send("9001", START - MINUTE)
     by_ids = b'{"FormID": "77", "UniqueID": "9001", "field12": "not the same at all"}'
     body = webhook_says(sent) if told == "the same" else by_ids
@@ -167,19 +191,33 @@ def test_by_both_ways_at_once_it_is_one_ticket(any_house: House, formstack: Form
     made = Pull(house)
     with made.api:
         work = [made, *[lambda s=s: webhook(house, webhook_says(s)) for s in sent]]
-        assert together(*work, lambda: read_waiting(house) and None, lambda: read_waiting(house) and None) == []
+        assert (
+            together(
+                *work, lambda: read_waiting(house) and None, lambda: read_waiting(house) and None
+            )
+            == []
+        )
     read_waiting(house)
     assert (counted(house, Ticket), counted(house, Message)) == (20, 20)
     with house.store.reading() as session:
         assert balance(session).adds_up
 
 
-def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(any_house: House, formstack: Formstack) -> None:
+def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(
+    any_house: House, formstack: Formstack
+) -> None:
     house = any_house
     for n in range(20):
         formstack.send(str(n), START - MINUTE)
-        webhook(house, json.dumps({"FormID": "77", "UniqueID": str(n), "Email": f"other{n}@clinic.example"}).encode())
-        with house.store.transaction() as session:  # as if the webhook's had not been there when backfill looked
+        webhook(
+            house,
+            json.dumps(
+                {"FormID": "77", "UniqueID": str(n), "Email": f"other{n}@clinic.example"}
+            ).encode(),
+        )
+        with (
+            house.store.transaction() as session
+        ):  # as if the webhook's had not been there when backfill looked
             session.execute(update(Receipt).values(reference=""))
     made = Pull(house)
     with made.api:
@@ -216,10 +254,14 @@ def test_a_ticket_of_an_older_version_is_found_by_its_submission(
 
 @pytest.mark.parametrize("base", ["/api/v2", "/api/v2025"])
 @pytest.mark.parametrize("labels", [True, False])
-def test_it_reads_as_the_webhook_would_have_sent_it(house: House, base: str, *, labels: bool) -> None:
+def test_it_reads_as_the_webhook_would_have_sent_it(
+    house: House, base: str, *, labels: bool
+) -> None:
     with running(base) as formstack:
         formstack.labels = labels
-        sent = formstack.send("9001", START, "The claim was denied.\nx = y\n\nfirst = second thoughts")
+        sent = formstack.send(
+            "9001", START, "The claim was denied.\nx = y\n\nfirst = second thoughts"
+        )
         made = Pull(_with(house, formstack_api=formstack.url))
         with made.api:
             assert made() == (1, 1)
@@ -228,11 +270,15 @@ def test_it_reads_as_the_webhook_would_have_sent_it(house: House, base: str, *, 
     raw = house.vault.open(delivery.content, delivery.blob)
     assert parser.parse(raw) == parser.parse(webhook_says(sent))
     assert read(raw, JSON).reference == "77/9001"
-    assert [a["path"].endswith("field.json") for a in formstack.asked].count(True) == (not labels and base == "/api/v2")
+    assert [a["path"].endswith("field.json") for a in formstack.asked].count(True) == (
+        not labels and base == "/api/v2"
+    )
 
 
 @pytest.mark.parametrize("named", ["14", "Issue Type"])
-def test_fields_count_as_the_settings_say_by_number_or_by_label(house: House, formstack: Formstack, named: str) -> None:
+def test_fields_count_as_the_settings_say_by_number_or_by_label(
+    house: House, formstack: Formstack, named: str
+) -> None:
     formstack.send("9001", START)
     form = Form(fields={named: FormField.SUBJECT})
     made = Pull(_with(house, form={"77": form}))
@@ -243,7 +289,9 @@ def test_fields_count_as_the_settings_say_by_number_or_by_label(house: House, fo
         assert session.scalars(select(Ticket)).one().subject == "Denial, Other"
 
 
-def test_a_list_without_answers_is_asked_for_one_by_one(house: House, formstack: Formstack, pull: Pull) -> None:
+def test_a_list_without_answers_is_asked_for_one_by_one(
+    house: House, formstack: Formstack, pull: Pull
+) -> None:
     formstack.data = False
     formstack.send("9001", START, "alone")
     assert pull() == (1, 1)
@@ -267,7 +315,11 @@ def test_both_of_two_fields_with_one_label_are_kept() -> None:
         ("name", {"value": "John Smith"}, "John Smith"),
         ("name", {"parsedValue": None, "displayValue": "John Smith"}, "John Smith"),
         ("checkbox", {"value": "A\nB"}, "A, B"),
-        ("checkbox", {"parsedValue": {"subvalues": [{"subvalue": "A"}, {"subvalue": "B"}]}}, "A, B"),
+        (
+            "checkbox",
+            {"parsedValue": {"subvalues": [{"subvalue": "A"}, {"subvalue": "B"}]}},
+            "A, B",
+        ),
         ("text", {"flat_value": "flat"}, "flat"),
         ("text", {"value": True}, "yes"),
         ("", {"value": "no type"}, "no type"),
@@ -275,21 +327,27 @@ def test_both_of_two_fields_with_one_label_are_kept() -> None:
     ],
 )
 def test_the_shapes_of_values(kind: str, told: dict[str, Any], reads: str) -> None:
-    found = submission({"id": "9", "data": {"5": {"field": "5", "label": "What", "type": kind, **told}}})
+    found = submission(
+        {"id": "9", "data": {"5": {"field": "5", "label": "What", "type": kind, **told}}}
+    )
     assert found is not None
     (item,) = parser.parse(webhook_body("77", found, {}))
     assert item.text == f"What: {reads}"
 
 
-@pytest.mark.parametrize("odd", [None, [], "text", {"id": None}, {"id": "../7"}, {"id": "x" * 65}, {"no": "id"}])
+@pytest.mark.parametrize(
+    "odd", [None, [], "text", {"id": None}, {"id": "../7"}, {"id": "x" * 65}, {"no": "id"}]
+)
 def test_what_has_no_number_is_no_submission(odd: object) -> None:
     assert submission(odd) is None
 
 
-# -- how far it has been pulled -------------------------------------------------------------------------------------
+# -- how far it has been pulled ----
 
 
-def test_the_first_look_goes_back_a_day_and_since_goes_further(house: House, formstack: Formstack, pull: Pull) -> None:
+def test_the_first_look_goes_back_a_day_and_since_goes_further(
+    house: House, formstack: Formstack, pull: Pull
+) -> None:
     formstack.send("1", START - 5 * DAY)
     formstack.send("2", START - DAY + MINUTE)
     assert pull() == (1, 1)
@@ -365,7 +423,9 @@ def test_what_is_killed_at_any_call_loses_nothing(
     assert counted(house, Receipt) == counted(house, Delivery) == 350
 
 
-def test_what_cannot_be_stored_is_pulled_again(house: House, formstack: Formstack, clock: HandClock) -> None:
+def test_what_cannot_be_stored_is_pulled_again(
+    house: House, formstack: Formstack, clock: HandClock
+) -> None:
     for n in range(5):
         formstack.send(str(n), START - DAY / 2 + n * MINUTE)
     stored: list[Arrival] = []
@@ -389,7 +449,10 @@ def test_what_cannot_be_stored_is_pulled_again(house: House, formstack: Formstac
 def test_a_fault_nobody_foresaw_stays_with_its_submission(
     house: House, formstack: Formstack, clock: HandClock, fault: Exception
 ) -> None:
-    """Arms a fault in our own code for one submission: those behind it come, it is named, and it comes once mended."""
+    """Arms a fault in our own code for one submission.
+
+    Those behind it come, it is named, and it comes once mended.
+    """
     intake, armed = Intake(house), [True]
 
     def accept(arrival: Arrival) -> int:
@@ -438,7 +501,9 @@ def test_a_form_that_breaks_us_holds_up_no_other(
     assert "KeyError" in row(house, "76").fault
 
 
-def test_a_list_that_shrinks_while_it_is_read_is_read_again(formstack: Formstack, pull: Pull) -> None:
+def test_a_list_that_shrinks_while_it_is_read_is_read_again(
+    formstack: Formstack, pull: Pull
+) -> None:
     for n in range(201):
         formstack.send(str(n), START - DAY + (n + 1) * MINUTE)
 
@@ -458,7 +523,7 @@ def test_a_list_that_ignores_the_page_number_ends(formstack: Formstack, pull: Pu
     assert formstack.pages == ["1", "2"]
 
 
-# -- Eastern time ---------------------------------------------------------------------------------------------------
+# -- Eastern time ----
 
 FALL = utc(2026, 11, 1, 6, 0)  # 2:00 EDT becomes 1:00 EST
 SPRING = utc(2026, 3, 8, 7, 0)  # 2:00 EST becomes 3:00 EDT
@@ -481,7 +546,10 @@ def test_nothing_sent_after_a_moment_is_left_out_of_what_is_asked(
         ("2026-11-01 01:30:00", utc(2026, 11, 1, 5, 30)),  # comes twice: the first
         ("2026-11-01 00:59:59", utc(2026, 11, 1, 4, 59, 59)),
         ("2026-11-01 02:00:00", utc(2026, 11, 1, 7, 0)),
-        ("2026-03-08 02:30:00", utc(2026, 3, 8, 6, 30)),  # never comes: the earlier of what may be meant
+        (
+            "2026-03-08 02:30:00",
+            utc(2026, 3, 8, 6, 30),
+        ),  # never comes: the earlier of what may be meant
         ("2026-03-08 01:59:59", utc(2026, 3, 8, 6, 59, 59)),
         ("2026-03-08 03:00:00", utc(2026, 3, 8, 7, 0)),
         ("2026-07-01T12:00:00Z", utc(2026, 7, 1, 12, 0)),
@@ -491,7 +559,9 @@ def test_nothing_sent_after_a_moment_is_left_out_of_what_is_asked(
         ("", None),
     ],
 )
-def test_a_wall_time_is_read_as_the_earliest_it_may_mean(told: str, moment: datetime | None) -> None:
+def test_a_wall_time_is_read_as_the_earliest_it_may_mean(
+    told: str, moment: datetime | None
+) -> None:
     found = moment_of(told)
     assert found == moment
 
@@ -499,9 +569,16 @@ def test_a_wall_time_is_read_as_the_earliest_it_may_mean(told: str, moment: date
 @pytest.mark.parametrize("later", [by_text, first_of_two, second_of_two])
 @pytest.mark.parametrize("edge", [FALL, SPRING], ids=["fall", "spring"])
 def test_over_both_edges_of_summer_time_nothing_is_missed_or_doubled(
-    house: House, clock: HandClock, formstack: Formstack, later: Callable[[str, datetime], bool], edge: datetime
+    house: House,
+    clock: HandClock,
+    formstack: Formstack,
+    later: Callable[[str, datetime], bool],
+    edge: datetime,
 ) -> None:
-    """Every 15 minutes one look, each minute and a half one submission, from two days before to two days after."""
+    """Look every 15 minutes, from two days before to two days after.
+
+    A submission comes each minute and a half.
+    """
     formstack.later, formstack.forms["77"] = later, []
     clock.now = edge - timedelta(hours=4)
     made = Pull(house)
@@ -529,13 +606,13 @@ def test_a_look_that_ends_within_the_hour_that_comes_twice_goes_on_early_enough(
     assert row(house).seen_until == FALL - 50 * MINUTE
 
 
-# -- what may go wrong ----------------------------------------------------------------------------------------------
+# -- what may go wrong ----
 
 
 @pytest.mark.parametrize(
     ("answer", "words", "lasting"),
     [
-        (said({}, 401), TOKEN, True),
+        (said({}, 401), CREDENTIALS_REFUSED, True),
         (said({}, 403), REFUSALS[403], True),
         (said({}, 404), REFUSALS[404], True),
         (said({}, 418), GARBAGE, True),
@@ -554,7 +631,14 @@ def test_a_look_that_ends_within_the_hour_that_comes_twice_goes_on_early_enough(
     ],
 )
 def test_each_refusal_has_words_of_ours_and_stands_in_the_status(
-    house: House, clock: HandClock, formstack: Formstack, pull: Pull, answer: Response, words: str, *, lasting: bool
+    house: House,
+    clock: HandClock,
+    formstack: Formstack,
+    pull: Pull,
+    answer: Response,
+    words: str,
+    *,
+    lasting: bool,
 ) -> None:
     formstack.send("1", START - MINUTE)
     formstack.answers = [answer]
@@ -596,7 +680,9 @@ def test_neither_token_nor_answers_reach_the_log(
     assert "Roe" not in heard
 
 
-def test_an_encrypted_form_is_asked_for_with_its_password(house: House, formstack: Formstack) -> None:
+def test_an_encrypted_form_is_asked_for_with_its_password(
+    house: House, formstack: Formstack
+) -> None:
     formstack.password = "open sesame"
     formstack.send("1", START)
     wrong = Pull(house)
@@ -611,14 +697,19 @@ def test_an_encrypted_form_is_asked_for_with_its_password(house: House, formstac
 def test_a_submission_without_a_number_is_said_and_holds_up_no_other(
     house: House, formstack: Formstack, pull: Pull
 ) -> None:
-    listed = [{"timestamp": "2026-03-02 09:00:00"}, {"id": 7, "timestamp": "2026-03-02 09:30:00", "data": []}]
+    listed = [
+        {"timestamp": "2026-03-02 09:00:00"},
+        {"id": 7, "timestamp": "2026-03-02 09:30:00", "data": []},
+    ]
     formstack.answers = [said({"submissions": listed, "pages": 1})]
     with pytest.raises(ApiError, match=NUMBERLESS):
         pull()
     assert counted(house, Receipt, Receipt.reference == "77/7") == 1
 
 
-def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(house: House, formstack: Formstack) -> None:
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
+    house: House, formstack: Formstack
+) -> None:
     for n in range(25):
         formstack.send(str(n), START - DAY + (n + 1) * MINUTE, "long " * 400)
     made = Pull(house, largest=40_000)
@@ -643,7 +734,7 @@ def test_no_answer_and_no_server_are_told_apart(house: House, formstack: Formsta
         nowhere()
 
 
-# -- limits ---------------------------------------------------------------------------------------------------------
+# -- limits ----
 
 
 @pytest.mark.parametrize(
@@ -664,7 +755,9 @@ def test_a_429_is_waited_out_as_long_as_it_says(
     assert pull.waits == waited
 
 
-def test_a_429_that_does_not_end_is_left_for_the_next_look(formstack: Formstack, pull: Pull) -> None:
+def test_a_429_that_does_not_end_is_left_for_the_next_look(
+    formstack: Formstack, pull: Pull
+) -> None:
     formstack.forms["77"] = []
     formstack.answers = [said({}, 429) for _ in range(6)]
     with pytest.raises(ApiError, match=BUSY):
@@ -694,10 +787,12 @@ def test_a_day_of_calls_stays_within_what_a_token_may(house: House, formstack: F
     assert pace.burst + 86_400 / pace.every < 14_400
 
 
-# -- which forms, which process -------------------------------------------------------------------------------------
+# -- which forms, which process ----
 
 
-def test_pulled_are_the_forms_of_the_settings_and_of_the_webhook(house: House, formstack: Formstack) -> None:
+def test_pulled_are_the_forms_of_the_settings_and_of_the_webhook(
+    house: House, formstack: Formstack
+) -> None:
     webhook(house, b'{"FormID": "88", "UniqueID": "1", "Email": "a@b.example"}')
     webhook(house, b'{"FormID": "99", "UniqueID": "1", "Email": "a@b.example"}')
     formstack.send("1", START, form="another desk's")
@@ -737,12 +832,14 @@ def test_a_token_without_any_form_says_so(house: House, formstack: Formstack) ->
 
 
 def test_without_a_token_old_faults_are_no_concern(house: House) -> None:
-    FormCheckpoints(house.store).failed("77", TOKEN, START, lasting=True)
+    FormCheckpoints(house.store).failed("77", CREDENTIALS_REFUSED, START, lasting=True)
     assert len(needs(house)) == 1
     assert needs(_with(house, formstack_token=SecretStr(""))) == []
 
 
-def test_one_of_several_pulls_and_another_takes_over(any_house: House, formstack: Formstack) -> None:
+def test_one_of_several_pulls_and_another_takes_over(
+    any_house: House, formstack: Formstack
+) -> None:
     formstack.send("1", START)
     mine = {"a": False, "b": False}
     stop, threads = Event(), []
@@ -767,12 +864,16 @@ def test_one_of_several_pulls_and_another_takes_over(any_house: House, formstack
     assert formstack.pages == ["1", "1"]
 
 
-def test_two_that_pull_at_once_make_one_ticket_of_each(any_house: House, formstack: Formstack) -> None:
+def test_two_that_pull_at_once_make_one_ticket_of_each(
+    any_house: House, formstack: Formstack
+) -> None:
     for n in range(30):
         formstack.send(str(n), START - MINUTE)
     readers = [Pull(any_house), Pull(any_house)]
     assert together(*readers) == []
-    while read_waiting(any_house):  # it ends after some seconds, which a busy machine spends on fewer than all
+    while read_waiting(
+        any_house
+    ):  # it ends after some seconds, which a busy machine spends on fewer than all
         pass
     assert counted(any_house, Ticket) == 30
     for reader in readers:

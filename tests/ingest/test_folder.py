@@ -25,7 +25,15 @@ from workflow.context import House
 from workflow.models.core import Delivery, Receipt, Ticket
 from workflow.settings.settings import Settings
 
-HEADINGS = ["Message ID", "Date Received", "Practice Name", "From", "From Email", "Subject", "Message"]
+HEADINGS = [
+    "Message ID",
+    "Date Received",
+    "Practice Name",
+    "From",
+    "From Email",
+    "Subject",
+    "Message",
+]
 
 
 def workbook(*texts: str) -> bytes:
@@ -34,7 +42,17 @@ def workbook(*texts: str) -> bytes:
     assert sheet is not None
     sheet.append(HEADINGS)
     for n, text in enumerate(texts):
-        sheet.append([f"M-{n}-{text}", "2026-03-01 10:00", "Sunrise", "Pat", "pat@clinic.example", "Claims", text])
+        sheet.append(
+            [
+                f"M-{n}-{text}",
+                "2026-03-01 10:00",
+                "Sunrise",
+                "Pat",
+                "pat@clinic.example",
+                "Claims",
+                text,
+            ]
+        )
     out = BytesIO()
     book.save(out)
     return out.getvalue()
@@ -42,7 +60,12 @@ def workbook(*texts: str) -> bytes:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", folder_settle_seconds=0, folder_poll_seconds=0.2, workbook_limit=2**20)
+    return Settings(
+        home=tmp_path / "home",
+        folder_settle_seconds=0,
+        folder_poll_seconds=0.2,
+        workbook_limit=2**20,
+    )
 
 
 @pytest.fixture
@@ -54,7 +77,9 @@ def names(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.is_file() and p.name != IDENTITY)
 
 
-def test_a_finished_workbook_becomes_tickets_and_moves_to_done(house: House, folder: Folder) -> None:
+def test_a_finished_workbook_becomes_tickets_and_moves_to_done(
+    house: House, folder: Folder
+) -> None:
     (folder.path / "export.xlsx").write_bytes(workbook("one", "two"))
     folder.scan()
     assert counted(house, Ticket) == 2
@@ -62,7 +87,9 @@ def test_a_finished_workbook_becomes_tickets_and_moves_to_done(house: House, fol
     assert names(folder.path / "done") == ["export.xlsx"]
 
 
-def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(house: House, folder: Folder) -> None:
+def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(
+    house: House, folder: Folder
+) -> None:
     (folder.path / "list.xlsx").write_bytes(b"this is no workbook at all")
     folder.scan()
     assert names(folder.path / "rejected") == ["list.xlsx", "list.xlsx.txt"]
@@ -74,9 +101,19 @@ def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(house: House, f
 
 
 @pytest.mark.parametrize(
-    "name", ["~$export.xlsx", ".hidden.xlsx", ".~lock.export.xlsx#", "A1B2C3D4.tmp", "export.xlsx.part", "Desktop.ini"]
+    "name",
+    [
+        "~$export.xlsx",
+        ".hidden.xlsx",
+        ".~lock.export.xlsx#",
+        "A1B2C3D4.tmp",
+        "export.xlsx.part",
+        "Desktop.ini",
+    ],
 )
-def test_files_of_programs_and_hidden_ones_are_left_alone(house: House, folder: Folder, name: str) -> None:
+def test_files_of_programs_and_hidden_ones_are_left_alone(
+    house: House, folder: Folder, name: str
+) -> None:
     (folder.path / name).write_bytes(workbook("one"))
     folder.scan()
     assert names(folder.path) == [name]
@@ -99,7 +136,9 @@ def test_a_file_still_being_written_is_left_until_it_rests(house: House) -> None
 
 
 @pytest.mark.parametrize("part", [b"", workbook("one")[:-100]])
-def test_a_file_that_rests_but_looks_cut_short_is_given_longer(house: House, folder: Folder, part: bytes) -> None:
+def test_a_file_that_rests_but_looks_cut_short_is_given_longer(
+    house: House, folder: Folder, part: bytes
+) -> None:
     (folder.path / "export.xlsx").write_bytes(part)
     folder.scan()
     folder.scan()
@@ -107,10 +146,14 @@ def test_a_file_that_rests_but_looks_cut_short_is_given_longer(house: House, fol
     assert counted(house, Delivery) == 0
 
 
-def test_the_same_workbook_again_under_another_name_makes_no_second_ticket(house: House, folder: Folder) -> None:
+def test_the_same_workbook_again_under_another_name_makes_no_second_ticket(
+    house: House, folder: Folder
+) -> None:
     (folder.path / "export.xlsx").write_bytes(workbook("one"))
     folder.scan()
-    (folder.path / "export (copy).xlsx").write_bytes((folder.path / "done" / "export.xlsx").read_bytes())
+    (folder.path / "export (copy).xlsx").write_bytes(
+        (folder.path / "done" / "export.xlsx").read_bytes()
+    )
     folder.scan()
     assert counted(house, Ticket) == 1
     assert names(folder.path / "done") == ["export (copy).xlsx", "export.xlsx"]
@@ -125,7 +168,8 @@ def test_a_name_taken_in_done_is_not_overwritten(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["L" * 250 + ".xlsx", "a\nb\x1b[31m.xlsx", "-rf $(id) `x` {{7}}.xlsx", "<img src=x>.xlsx"]
+    "name",
+    ["L" * 250 + ".xlsx", "a\nb\x1b[31m.xlsx", "-rf $(id) `x` {{7}}.xlsx", "<img src=x>.xlsx"],
 )
 def test_odd_names_do_no_harm(house: House, folder: Folder, name: str) -> None:
     (folder.path / name).write_bytes(workbook("one"))
@@ -171,12 +215,16 @@ def test_when_storing_fails_the_file_stays_and_is_taken_later(house: House) -> N
     assert counted(house, Ticket, Ticket.transport == Transport.FOLDER) == 1
 
 
-# -- whatever one file does stays with that file ---------------------------------------------------------------------
+# -- whatever one file does stays with that file ----
 
 
 def named(house: House) -> dict[str, str]:
     """What `intake status` says of the folder: the names of items, with their reasons."""
-    return {item["name"]: item["reason"] for one in status_data(house)["troubles"] for item in one["items"]}
+    return {
+        item["name"]: item["reason"]
+        for one in status_data(house)["troubles"]
+        for item in one["items"]
+    }
 
 
 def put_bytes_name(folder: Folder, name: bytes, raw: bytes) -> None:
@@ -210,7 +258,9 @@ def test_a_name_that_is_not_utf8_is_repaired(
     assert status_data(house)["troubles"] == []
 
 
-def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House, folder: Folder) -> None:
+def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(
+    house: House, folder: Folder
+) -> None:
     (folder.path / "a folder.xlsx").mkdir()
     os.mkfifo(folder.path / "b pipe.xlsx")
     (folder.path / "c loop.xlsx").symlink_to("c loop.xlsx")
@@ -237,9 +287,20 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(house: House
 
 @pytest.mark.parametrize(
     "name",
-    ["~Nora urgent.xlsx", "x.xlsx.tmp", "x.part", "x.XLSX.Part", "x.xlsx~", ".hidden.xlsx", "x.lnk", "~$big.xlsx"],
+    [
+        "~Nora urgent.xlsx",
+        "x.xlsx.tmp",
+        "x.part",
+        "x.XLSX.Part",
+        "x.xlsx~",
+        ".hidden.xlsx",
+        "x.lnk",
+        "~$big.xlsx",
+    ],
 )
-def test_what_is_left_alone_for_long_is_named(house: House, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_alone_for_long_is_named(
+    house: House, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ingest.folder.watcher.LEFT_ALONE_SECONDS", 0.3)
     folder = Folder(house, Intake(house).accept)
     (folder.path / name).write_bytes(workbook("one"))
@@ -280,7 +341,15 @@ def test_a_file_that_still_grows_under_an_interim_name_is_not_named(
 
 
 @pytest.mark.parametrize(
-    "name", ["~$export.xlsx", ".~lock.export.xlsx#", "Desktop.ini", "Thumbs.db", ".DS_Store", "._export.xlsx"]
+    "name",
+    [
+        "~$export.xlsx",
+        ".~lock.export.xlsx#",
+        "Desktop.ini",
+        "Thumbs.db",
+        ".DS_Store",
+        "._export.xlsx",
+    ],
 )
 def test_what_programs_leave_for_themselves_is_never_named(
     house: House, folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch
@@ -309,7 +378,10 @@ FAULTS = [
 def test_a_fault_nobody_foresaw_stays_with_its_file(
     house: House, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arms a fault in our own code for one file; the others are taken, and it is named until it is mended."""
+    """Arms a fault in our own code for one file.
+
+    The others are taken, and it is named until it is mended.
+    """
     intake, armed = Intake(house), [True]
 
     def accept(arrival: Arrival) -> int:
@@ -338,7 +410,9 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
     assert status_data(house)["troubles"] == []
 
 
-def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_changed(house: House) -> None:
+def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_changed(
+    house: House,
+) -> None:
     tried: list[bytes] = []
 
     def accept(arrival: Arrival) -> int:
@@ -356,7 +430,9 @@ def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_chang
     assert len(tried) == 2
 
 
-def test_what_is_named_stays_named_since_when_it_was_over_a_restart(house: House, clock: HandClock) -> None:
+def test_what_is_named_stays_named_since_when_it_was_over_a_restart(
+    house: House, clock: HandClock
+) -> None:
     def accept(_arrival: Arrival) -> int:
         raise KeyError
 
@@ -488,7 +564,9 @@ def test_a_name_that_is_not_utf8_ends_no_process(
     assert "xlsx" not in str(faults)
 
 
-@pytest.mark.parametrize("fault", [FileNotFoundError("a name"), OSError(28, "a name"), RuntimeError("a name")])
+@pytest.mark.parametrize(
+    "fault", [FileNotFoundError("a name"), OSError(28, "a name"), RuntimeError("a name")]
+)
 def test_whatever_the_watcher_raises_files_are_taken(
     house: House, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
@@ -519,7 +597,7 @@ def _with(house: House, **settings: object) -> House:
     return House(changed, house.store, house.sealer, house.vault, house.signer, house.clock)
 
 
-# -- several hosts --------------------------------------------------------------------------------------------------
+# -- several hosts ----
 
 
 def test_a_folder_is_the_same_for_every_host_that_shares_it_and_no_other_is(tmp_path: Path) -> None:

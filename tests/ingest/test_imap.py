@@ -104,7 +104,9 @@ class Intake:
         self.saved[mailbox] = checkpoint
 
     def faults(self, mailbox: str) -> ItemFaults:
-        return ItemFaults(self.store, wall(), "imap", mailbox, pause=lambda _attempts: timedelta(seconds=0.1))
+        return ItemFaults(
+            self.store, wall(), "imap", mailbox, pause=lambda _attempts: timedelta(seconds=0.1)
+        )
 
     @property
     def raw(self) -> list[bytes]:
@@ -146,9 +148,16 @@ def reading(
     stop = threading.Event()
     settings = Settings(mailbox=boxes, imap_poll_seconds=poll, **more)  # type: ignore[arg-type]
     door = Door(
-        settings=settings, accept=intake.accept, checkpoints=intake, faults=intake.faults, seen=intake.looks.append,
-        stop=stop, fetched_late=lambda *late: intake.late.append(late), pace=pace, mine=mine,
-    )  # fmt: skip
+        settings=settings,
+        accept=intake.accept,
+        checkpoints=intake,
+        faults=intake.faults,
+        seen=intake.looks.append,
+        stop=stop,
+        fetched_late=lambda *late: intake.late.append(late),
+        pace=pace,
+        mine=mine,
+    )
     thread = threading.Thread(target=read_all, args=(mailboxes(settings), door))
     thread.start()
     try:
@@ -180,7 +189,12 @@ def test_urls_become_mailboxes_behind_those_of_the_file() -> None:
     urls = "imaps://desk%40b.example:p%3A%2F%20w@b.example:1993/In%20Box/sub  imap://c:y@c.example"
     first, second, third = boxes_of(mailbox=(filed,), imap_urls=urls)
     assert first == filed
-    assert (second.host, second.port, second.tls, second.user) == ("b.example", 1993, True, "desk@b.example")
+    assert (second.host, second.port, second.tls, second.user) == (
+        "b.example",
+        1993,
+        True,
+        "desk@b.example",
+    )
     assert (second.password.get_secret_value(), second.folder) == ("p:/ w", "In Box/sub")
     assert (third.host, third.port, third.tls, third.folder) == ("c.example", 143, False, "INBOX")
     assert boxes_of() == ()
@@ -220,12 +234,18 @@ def test_a_bad_url_is_named_without_its_password(url: str) -> None:
         ({"flag": "x)"}, "flag"),
         ({"move_to": "INBOX"}, "move_to"),
         (
-            {"oauth2": OAuth2(token_url="http://login.example/token", client_id="i", refresh_token="r")},
+            {
+                "oauth2": OAuth2(
+                    token_url="http://login.example/token", client_id="i", refresh_token="r"
+                )
+            },
             "token_url is not https",
         ),
     ],
 )
-def test_a_mailbox_that_cannot_work_is_refused_at_the_start(change: dict[str, object], words: str) -> None:
+def test_a_mailbox_that_cannot_work_is_refused_at_the_start(
+    change: dict[str, object], words: str
+) -> None:
     good = {"host": "h", "user": "u", "password": "p"}
     assert boxes_of(mailbox=(Mailbox(**good),))
     with pytest.raises(SettingsError, match=words):
@@ -251,7 +271,11 @@ def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
         assert time.monotonic() - began < 3
         until(lambda: intake.saved)
     (arrival,) = intake.arrivals
-    assert (arrival.transport, arrival.format, arrival.unreadable) == (Transport.IMAP, Format.MAIL, "")
+    assert (arrival.transport, arrival.format, arrival.unreadable) == (
+        Transport.IMAP,
+        Format.MAIL,
+        "",
+    )
     assert arrival.raw == mail("one")
     validity = intake.saved[box.key].uid_validity
     assert arrival.envelope == {"mailbox": box.key, "uid": 1, "uid_validity": validity}
@@ -261,9 +285,16 @@ def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
 
 @pytest.mark.parametrize("host", [ALL, BARE])
 def test_mail_arrives_by_poll_where_there_is_no_idle_or_it_says_nothing(
-    server: Dovecot, box: Mailbox, user: str, intake: Intake, host: str, monkeypatch: pytest.MonkeyPatch
+    server: Dovecot,
+    box: Mailbox,
+    user: str,
+    intake: Intake,
+    host: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(imap_connection.Client, "notified", lambda _client, seconds: time.sleep(seconds))  # deaf
+    monkeypatch.setattr(
+        imap_connection.Client, "notified", lambda _client, seconds: time.sleep(seconds)
+    )  # deaf
     with reading(intake, like(box, host=host), poll=0.1):
         intake.idle(looks=2)
         server.deliver(user, mail("one"))
@@ -275,7 +306,9 @@ def test_idle_is_renewed(box: Mailbox, intake: Intake) -> None:
         intake.idle(looks=3)
 
 
-def test_the_flag_comes_only_after_accept(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
+def test_the_flag_comes_only_after_accept(
+    server: Dovecot, box: Mailbox, user: str, intake: Intake
+) -> None:
     during: list[dict[int, set[bytes]]] = []
     intake.meanwhile = lambda _arrival: during.append(server.flags(user))
     server.deliver(user, mail("one"))
@@ -285,7 +318,9 @@ def test_the_flag_comes_only_after_accept(server: Dovecot, box: Mailbox, user: s
     assert server.flags(user) == {1: {FLAG}}
 
 
-def test_mail_that_comes_while_reading_needs_no_poll(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
+def test_mail_that_comes_while_reading_needs_no_poll(
+    server: Dovecot, box: Mailbox, user: str, intake: Intake
+) -> None:
     more = iter([mail(str(number)) for number in range(5)])
 
     def deliver(_arrival: Arrival) -> None:
@@ -346,7 +381,9 @@ def test_mail_announced_amid_other_answers_is_looked_for_soon(
         intake.idle(looks=3)
 
 
-def test_the_mailbox_is_left_as_it_is_without_flag(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
+def test_the_mailbox_is_left_as_it_is_without_flag(
+    server: Dovecot, box: Mailbox, user: str, intake: Intake
+) -> None:
     server.deliver(user, mail("one"))
     with reading(intake, like(box, flag="")):
         until(lambda: intake.looks)
@@ -354,7 +391,9 @@ def test_the_mailbox_is_left_as_it_is_without_flag(server: Dovecot, box: Mailbox
     assert server.flags(user) == {1: set()}
 
 
-def test_a_mailbox_we_may_only_read_is_read(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
+def test_a_mailbox_we_may_only_read_is_read(
+    server: Dovecot, box: Mailbox, user: str, intake: Intake
+) -> None:
     server.deliver(user, mail("one"))
     server.read_only(user)
     with reading(intake, box), capture_logs() as lines:
@@ -388,7 +427,10 @@ def validity_of(server: Dovecot, user: str) -> int:
         return int(client.folder_status("INBOX", ["UIDVALIDITY"])[b"UIDVALIDITY"])
 
 
-BROKEN = [OperationalError("insert", {}, Exception("locked")), OSError(28, "No space left on device")]
+BROKEN = [
+    OperationalError("insert", {}, Exception("locked")),
+    OSError(28, "No space left on device"),
+]
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=["database", "disk"])
@@ -424,10 +466,15 @@ def test_a_checkpoint_that_cannot_be_saved_means_the_mail_comes_again(
     with reading(intake, box), capture_logs() as lines:
         until(lambda: intake.looks)
     assert intake.raw == [mail("one")] * 3
-    assert [line["error"] for line in lines if line["event"] == "not stored"] == ["OSError", "OSError"]
+    assert [line["error"] for line in lines if line["event"] == "not stored"] == [
+        "OSError",
+        "OSError",
+    ]
 
 
-def test_a_reader_resumes_behind_its_checkpoint(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
+def test_a_reader_resumes_behind_its_checkpoint(
+    server: Dovecot, box: Mailbox, user: str, intake: Intake
+) -> None:
     server.deliver(user, mail("one"))
     with reading(intake, box):
         until(lambda: intake.looks)
@@ -445,7 +492,10 @@ def test_after_a_change_of_uidvalidity_every_mail_comes_again(
     with reading(intake, box):
         until(lambda: intake.looks)
     before = intake.saved[box.key]
-    for index in [*server.maildir(user).glob("dovecot.index*"), server.maildir(user) / "dovecot-uidlist"]:
+    for index in [
+        *server.maildir(user).glob("dovecot.index*"),
+        server.maildir(user) / "dovecot-uidlist",
+    ]:
         index.unlink()
     with reading(intake, box), capture_logs() as lines:
         until(lambda: len(intake.arrivals) == 6)
@@ -475,7 +525,12 @@ def test_a_folder_made_anew_under_the_reader_is_read_from_its_start(
 
 @pytest.mark.parametrize("sizes", [1, 200], ids=["before-its-size", "after-its-size"])
 def test_a_mail_that_vanished_is_skipped(
-    server: Dovecot, box: Mailbox, user: str, intake: Intake, sizes: int, monkeypatch: pytest.MonkeyPatch
+    server: Dovecot,
+    box: Mailbox,
+    user: str,
+    intake: Intake,
+    sizes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reader, "SIZES", sizes)
     for number in range(4):
@@ -512,7 +567,9 @@ def test_long_ranges_of_uids_are_searched_in_windows(
 # -------------------------------------------------------------------------------------------------- what goes wrong
 
 
-def test_a_server_that_dies_and_comes_back_is_read_on(user: str, intake: Intake, server: Dovecot) -> None:
+def test_a_server_that_dies_and_comes_back_is_read_on(
+    user: str, intake: Intake, server: Dovecot
+) -> None:
     assert server
     with dovecot.running() as other:
         box = Mailbox(host=ALL, port=other.port, tls=False, user=user, password=PASSWORD)
@@ -541,17 +598,40 @@ def test_broken_mailboxes_disturb_nobody_and_tell_no_secret(
         silent = like(box, user="silent@example.org", port=mute.getsockname()[1])
         away = like(box, user="away@example.org", port=closed.getsockname()[1])
         missing = like(box, user="missing@example.org", folder="No such folder")
-        with reading(intake, wrong, silent, away, missing, box, pace=Pace(timeout=0.5, first=0.05, refused=0.05)):
+        with reading(
+            intake,
+            wrong,
+            silent,
+            away,
+            missing,
+            box,
+            pace=Pace(timeout=0.5, first=0.05, refused=0.05),
+        ):
             server.deliver(user, mail("one"))
             until(lambda: intake.arrivals)
-            failed = {(wrong.key, "login refused"), (silent.key, "not reachable"), (away.key, "not reachable")}
+            failed = {
+                (wrong.key, "login refused"),
+                (silent.key, "not reachable"),
+                (away.key, "not reachable"),
+            }
             failed |= {(missing.key, "the server said no")}
-            until(lambda: failed <= {(line["mailbox"], line["reason"]) for line in list(lines) if "reason" in line})
+            until(
+                lambda: (
+                    failed
+                    <= {
+                        (line["mailbox"], line["reason"])
+                        for line in list(lines)
+                        if "reason" in line
+                    }
+                )
+            )
     assert set(intake.looks) == {box.key}
     assert "hunter2" not in str(lines)
 
 
-def test_an_unforeseen_fault_does_not_end_a_reader(server: Dovecot, box: Mailbox, user: str, intake: Intake) -> None:
+def test_an_unforeseen_fault_does_not_end_a_reader(
+    server: Dovecot, box: Mailbox, user: str, intake: Intake
+) -> None:
     intake.broken = KeyError("text of a customer")
     server.deliver(user, mail("one"))
     with reading(intake, box), capture_logs() as lines:
@@ -592,7 +672,9 @@ def test_names_and_passwords_beyond_ascii_are_sent_as_utf8(box: Mailbox, intake:
 
 
 @contextmanager
-def scripted(login: bytes, capability: bytes = b"IMAP4rev1") -> Iterator[tuple[Mailbox, list[bytes]]]:
+def scripted(
+    login: bytes, capability: bytes = b"IMAP4rev1"
+) -> Iterator[tuple[Mailbox, list[bytes]]]:
     """A server for one login, and the lines it heard; an empty answer is a lost connection."""
     heard: list[bytes] = []
 
@@ -627,8 +709,14 @@ def scripted(login: bytes, capability: bytes = b"IMAP4rev1") -> Iterator[tuple[M
         (b"NO wrong", RefusedError),
     ],
 )
-def test_a_refused_login_is_told_from_one_that_may_work_soon(login: bytes, error: type[Exception]) -> None:
-    with scripted(login) as (box, _), pytest.raises(error), imap_connection.connected(box, 5) as client:
+def test_a_refused_login_is_told_from_one_that_may_work_soon(
+    login: bytes, error: type[Exception]
+) -> None:
+    with (
+        scripted(login) as (box, _),
+        pytest.raises(error),
+        imap_connection.connected(box, 5) as client,
+    ):
         imap_connection.login(client, box, None)
 
 
@@ -663,10 +751,18 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
     assert len(intake.arrivals) == intake.saved[box.key].last_uid < 30
     done = {uid for uid, flags in server.flags(user).items() if flags}
     assert len(done) == len(intake.arrivals)
-    until(lambda: [line for line in server.log().splitlines() if f"imap({user})" in line and "Logged out" in line])
+    until(
+        lambda: [
+            line
+            for line in server.log().splitlines()
+            if f"imap({user})" in line and "Logged out" in line
+        ]
+    )
 
 
-def test_serve_ends_at_once_without_mailboxes_and_by_its_event(box: Mailbox, intake: Intake) -> None:
+def test_serve_ends_at_once_without_mailboxes_and_by_its_event(
+    box: Mailbox, intake: Intake
+) -> None:
     serve(door_of(intake, threading.Event()))
     stop = threading.Event()
     stop.set()
@@ -682,7 +778,9 @@ def test_xoauth2_logs_in_and_asks_once_for_a_token(
 ) -> None:
     endpoint.answers = [(200, {"access_token": jwt(user), "expires_in": 3600})]
     server.deliver(user, mail("one"))
-    with reading(intake, like(box, password="", oauth2=endpoint.grant(client_secret="s", scope="mail"))):
+    with reading(
+        intake, like(box, password="", oauth2=endpoint.grant(client_secret="s", scope="mail"))
+    ):
         until(lambda: intake.arrivals)
     assert endpoint.asked == [
         {
@@ -741,7 +839,9 @@ def test_without_a_token_the_reader_tries_on_and_says_why(
     assert "refresh-1" not in str(lines)
 
 
-def test_tokens_are_kept_until_shortly_before_they_expire_and_refresh_tokens_rotate(endpoint: Endpoint) -> None:
+def test_tokens_are_kept_until_shortly_before_they_expire_and_refresh_tokens_rotate(
+    endpoint: Endpoint,
+) -> None:
     now = [0.0]
     tokens = Tokens(endpoint.grant(), now=lambda: now[0])
     endpoint.answers = [
@@ -758,7 +858,11 @@ def test_tokens_are_kept_until_shortly_before_they_expire_and_refresh_tokens_rot
     assert tokens.token() == "b"
     now[0] += 2
     assert tokens.token() == "c"
-    assert [form["refresh_token"] for form in endpoint.asked] == [["refresh-1"], ["refresh-2"], ["refresh-2"]]
+    assert [form["refresh_token"] for form in endpoint.asked] == [
+        ["refresh-1"],
+        ["refresh-2"],
+        ["refresh-2"],
+    ]
 
 
 def test_a_token_endpoint_that_refuses_is_told_from_one_that_is_ill(endpoint: Endpoint) -> None:
@@ -766,7 +870,13 @@ def test_a_token_endpoint_that_refuses_is_told_from_one_that_is_ill(endpoint: En
     endpoint.answers = [(401, {})]
     with pytest.raises(TokenRefusedError):
         tokens.token()
-    ill = [(429, {}), (302, b""), (200, b"<html>"), (200, []), (200, {"access_token": "x\x01auth=Bearer y"})]
+    ill = [
+        (429, {}),
+        (302, b""),
+        (200, b"<html>"),
+        (200, []),
+        (200, {"access_token": "x\x01auth=Bearer y"}),
+    ]
     for answer in ill:
         endpoint.answers = [answer]
         with pytest.raises(httpx.HTTPError):
@@ -787,7 +897,10 @@ def test_a_mailbox_is_read_by_the_one_whose_it_is_and_by_the_next_one_from_where
 
     server.deliver(user, mail("one"))
     first, second = noting("first"), noting("second")
-    with reading(first, box, poll=0.1, mine=mine("first")), reading(second, box, poll=0.1, mine=mine("second")):
+    with (
+        reading(first, box, poll=0.1, mine=mine("first")),
+        reading(second, box, poll=0.1, mine=mine("second")),
+    ):
         time.sleep(0.3)
         assert taken_by == []
         turn["first"].set()

@@ -1,4 +1,6 @@
-"""Mails that an IMAP server does not give, or that we cannot take: fetched later, and nothing else held up.
+"""Mails that an IMAP server does not give, or that we cannot take.
+
+Fetched later, and nothing else held up.
 
 A real Dovecot behind a proxy that spoils single commands.
 """
@@ -32,7 +34,9 @@ from workflow.settings.settings import Mailbox
 @pytest.fixture(scope="module")
 def server() -> Iterator[Dovecot]:
     if not dovecot.BINARY:
-        pytest.skip("Dovecot is not installed (Debian: dovecot-imapd): the IMAP listener is NOT tested")
+        pytest.skip(
+            "Dovecot is not installed (Debian: dovecot-imapd): the IMAP listener is NOT tested"
+        )
     with dovecot.running() as running:
         yield running
 
@@ -82,7 +86,13 @@ WAYS = {
 
 @pytest.mark.parametrize("answer", WAYS.values(), ids=WAYS)
 def test_a_mail_the_server_does_not_give_is_fetched_later_and_those_behind_it_now(
-    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, clock: HandClock, answer: bytes
+    server: Dovecot,
+    proxy: Proxy,
+    user: str,
+    reader: Reader,
+    house: House,
+    clock: HandClock,
+    answer: bytes,
 ) -> None:
     reader.pause = 60
     for name in ("one", "two", "three"):
@@ -111,9 +121,13 @@ def test_a_server_that_refuses_every_fetch_loses_nothing_and_recovers_over_a_res
     with reader.running():
         until(lambda: troubles(house) == [(5, "the server said no")], 20)
         reader.looked()
-        assert status_data(house)["needs"] == [n for n in status_data(house)["needs"] if "mailbox" not in n]
+        assert status_data(house)["needs"] == [
+            n for n in status_data(house)["needs"] if "mailbox" not in n
+        ]
         clock.turn(minutes=6)
-        (need,) = [need for need in status_data(house)["needs"] if "5 mails cannot be fetched" in need]
+        (need,) = [
+            need for need in status_data(house)["needs"] if "5 mails cannot be fetched" in need
+        ]
         assert f"mailbox {reader.box.key}" in need
         assert "since 2026-03-02 15:00 UTC" in need
     assert counted(house, Delivery) == 0
@@ -150,7 +164,10 @@ def test_after_a_change_of_uidvalidity_what_was_to_be_fetched_is_read_with_all_o
     proxy.spoil = spoiling(NO, 2, what=b"BODY.PEEK")
     with reader.running():
         until(lambda: troubles(house) == [(1, "the server said no")], 20)
-    for index in [*server.maildir(user).glob("dovecot.index*"), server.maildir(user) / "dovecot-uidlist"]:
+    for index in [
+        *server.maildir(user).glob("dovecot.index*"),
+        server.maildir(user) / "dovecot-uidlist",
+    ]:
         index.unlink()
     proxy.spoil = lambda _line: None
     with reader.running():
@@ -174,7 +191,12 @@ def test_a_mail_that_a_person_took_away_meanwhile_is_waited_for_no_longer(
 
 
 def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
-    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, monkeypatch: pytest.MonkeyPatch
+    server: Dovecot,
+    proxy: Proxy,
+    user: str,
+    reader: Reader,
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(imap_reader, "MOST_DEFERRED", 3)
     for number in range(6):
@@ -203,7 +225,10 @@ FAULTS = [
 def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
     server: Dovecot, user: str, reader: Reader, house: House, fault: Exception
 ) -> None:
-    """Arms a fault in our own code for one mail; the others are taken, and it is named until it is mended."""
+    """Arms a fault in our own code for one mail.
+
+    The others are taken, and it is named until it is mended.
+    """
     intake, armed = Intake(house), [True]
 
     def accept(arrival: Arrival) -> int:

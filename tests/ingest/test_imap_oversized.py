@@ -25,7 +25,9 @@ from workflow.settings.settings import Mailbox
 @pytest.fixture(scope="module")
 def server() -> Iterator[Dovecot]:
     if not dovecot.BINARY:
-        pytest.skip("Dovecot is not installed (Debian: dovecot-imapd): large mails by IMAP are NOT tested")
+        pytest.skip(
+            "Dovecot is not installed (Debian: dovecot-imapd): large mails by IMAP are NOT tested"
+        )
     with dovecot.running() as running:
         yield running
 
@@ -57,9 +59,15 @@ def wrapped(raw: bytes) -> bytes:
 
 
 def letter(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
-    head = f"From: Ann <ann@practice.example>\r\nTo: desk\r\nSubject: scans\r\nMessage-ID: <1@p.example>\r\n{more}"
+    head = (
+        "From: Ann <ann@practice.example>\r\nTo: desk\r\nSubject: scans\r\nMessage-ID:"
+        f" <1@p.example>\r\n{more}"
+    )
     body = b"".join(b"--cut\r\n" + part + b"\r\n" for part in parts) + b"--cut--\r\n"
-    return f"{head}MIME-Version: 1.0\r\nContent-Type: multipart/{kind}; boundary=cut\r\n\r\n".encode() + body
+    return (
+        f"{head}MIME-Version: 1.0\r\nContent-Type: multipart/{kind}; boundary=cut\r\n\r\n".encode()
+        + body
+    )
 
 
 def text(words: str, kind: str = "plain") -> bytes:
@@ -102,7 +110,10 @@ LARGE = {
         [],
     ),
     "a forwarded mail": (
-        letter(text("plain words"), b"Content-Type: message/rfc822\r\n\r\n" + letter(attached("in.pdf", PDF))),
+        letter(
+            text("plain words"),
+            b"Content-Type: message/rfc822\r\n\r\n" + letter(attached("in.pdf", PDF)),
+        ),
         [".eml"],
         [],
     ),
@@ -117,13 +128,22 @@ def small_house(house: House) -> House:
 
 def the_ticket(house: House) -> tuple[Ticket, Message, list[str]]:
     with house.store.reading() as session:
-        ticket, message = session.scalars(select(Ticket)).one(), session.scalars(select(Message)).one()
+        ticket, message = (
+            session.scalars(select(Ticket)).one(),
+            session.scalars(select(Message)).one(),
+        )
         return ticket, message, sorted(session.scalars(select(StoredAttachment.name)))
 
 
 @pytest.mark.parametrize(("raw", "missing", "kept"), LARGE.values(), ids=LARGE)
 def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
-    server: Dovecot, user: str, box: Mailbox, small_house: House, raw: bytes, missing: list[str], kept: list[str]
+    server: Dovecot,
+    user: str,
+    box: Mailbox,
+    small_house: House,
+    raw: bytes,
+    missing: list[str],
+    kept: list[str],
 ) -> None:
     server.deliver(user, raw)
     reader = Reader(small_house, box)
@@ -173,7 +193,13 @@ def deep(levels: int) -> bytes:
     for level in range(levels):
         head += f"Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n".encode()
         tail = f"\r\n--b{level}--\r\n".encode() + tail
-    return b"Subject: scans\r\nMIME-Version: 1.0\r\n" + head + text("plain words") + wrapped(PDF) + tail
+    return (
+        b"Subject: scans\r\nMIME-Version: 1.0\r\n"
+        + head
+        + text("plain words")
+        + wrapped(PDF)
+        + tail
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,14 +207,26 @@ def deep(levels: int) -> bytes:
     [
         (LARGE["text in front"][0], NO),
         (LARGE["text in front"][0], b"* 1 FETCH (UID 1 BODYSTRUCTURE NIL)\r\n{tag} OK done\r\n"),
-        (LARGE["text in front"][0], b"* 1 FETCH (UID 1 BODYSTRUCTURE (((NIL))))\r\n{tag} OK done\r\n"),
-        (LARGE["text in front"][0], b'* 1 FETCH (UID 1 BODYSTRUCTURE ("TEXT"))\r\n{tag} OK done\r\n'),
+        (
+            LARGE["text in front"][0],
+            b"* 1 FETCH (UID 1 BODYSTRUCTURE (((NIL))))\r\n{tag} OK done\r\n",
+        ),
+        (
+            LARGE["text in front"][0],
+            b'* 1 FETCH (UID 1 BODYSTRUCTURE ("TEXT"))\r\n{tag} OK done\r\n',
+        ),
         (deep(60), None),
     ],
     ids=["refused", "nil", "odd", "short", "deep"],
 )
 def test_where_the_parts_cannot_be_listed_the_beginning_is_taken(
-    server: Dovecot, user: str, proxy: Proxy, box: Mailbox, small_house: House, raw: bytes, answer: bytes | None
+    server: Dovecot,
+    user: str,
+    proxy: Proxy,
+    box: Mailbox,
+    small_house: House,
+    raw: bytes,
+    answer: bytes | None,
 ) -> None:
     if answer:
         proxy.spoil = spoiling(answer, what=b"BODYSTRUCTURE")
@@ -203,7 +241,12 @@ def test_where_the_parts_cannot_be_listed_the_beginning_is_taken(
 def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(house: House) -> None:
     raw = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\n\r\n"
     Intake(house).accept(
-        Arrival(transport=Transport.IMAP, format=Format.MAIL, raw=raw, envelope={"oversized": 60_000_000})
+        Arrival(
+            transport=Transport.IMAP,
+            format=Format.MAIL,
+            raw=raw,
+            envelope={"oversized": 60_000_000},
+        )
     )
     subjects(house)
     ticket, _, _ = the_ticket(house)

@@ -16,7 +16,19 @@ from ingest.crm_import.rows import Terms
 from ingest.crm_import.run import Told, Wanted, apply, plan
 from ingest.intake import Intake
 from parsers.item import ParseError
-from tests.house import START, HandClock, call, company, counted, deliver, mail, reach, staff, ticket_of, together
+from tests.house import (
+    START,
+    HandClock,
+    call,
+    company,
+    counted,
+    deliver,
+    mail,
+    reach,
+    staff,
+    ticket_of,
+    together,
+)
 from tests.servers import Relay
 from tests.workflow.mail_out import sending_through
 from workflow.context import House
@@ -32,25 +44,59 @@ from workflow.process import NAME, Milestone, Stage
 from workflow.tickets.desk import Missing
 
 LABELS = (
-    "Record ID", "Ticket name", "Ticket description", "Pipeline", "Ticket status", "Create date", "Close date",
-    "Ticket owner", "Category", "Priority", "Source", "Associated Company", "Associated Contact",
-    "Associated Contact emails", "Actions", "Resolution", "Our own field",
-)  # fmt: skip
+    "Record ID",
+    "Ticket name",
+    "Ticket description",
+    "Pipeline",
+    "Ticket status",
+    "Create date",
+    "Close date",
+    "Ticket owner",
+    "Category",
+    "Priority",
+    "Source",
+    "Associated Company",
+    "Associated Contact",
+    "Associated Contact emails",
+    "Actions",
+    "Resolution",
+    "Our own field",
+)
 INTERNAL = (
-    "hs_object_id", "subject", "content", "hs_pipeline", "hs_pipeline_stage", "createdate", "closed_date",
-    "hubspot_owner_id", "hs_ticket_category", "hs_ticket_priority", "source_type", "associated_company",
-    "associated_contact", "associated_contact_emails", "actions", "resolution", "our_own_field",
-)  # fmt: skip
+    "hs_object_id",
+    "subject",
+    "content",
+    "hs_pipeline",
+    "hs_pipeline_stage",
+    "createdate",
+    "closed_date",
+    "hubspot_owner_id",
+    "hs_ticket_category",
+    "hs_ticket_priority",
+    "source_type",
+    "associated_company",
+    "associated_contact",
+    "associated_contact_emails",
+    "actions",
+    "resolution",
+    "our_own_field",
+)
 
 
 def line(number: int, stage: str = "4-In Progress", **given: str) -> dict[str, str]:
     """A row of an export by label, spaces as underscores."""
     full = {
-        "Record ID": str(10_000_000 + number), "Ticket name": f"Claim {number} denied", "Ticket status": stage,
-        "Ticket description": f"Please look at claim {number}", "Create date": "2025-11-03 09:30",
-        "Category": "BILLING_ISSUE", "Associated Company": "Acme Clinic", "Associated Contact": "Jo Doe",
-        "Associated Contact emails": "jo@acme.test", "Our own field": "kept",
-    }  # fmt: skip
+        "Record ID": str(10_000_000 + number),
+        "Ticket name": f"Claim {number} denied",
+        "Ticket status": stage,
+        "Ticket description": f"Please look at claim {number}",
+        "Create date": "2025-11-03 09:30",
+        "Category": "BILLING_ISSUE",
+        "Associated Company": "Acme Clinic",
+        "Associated Contact": "Jo Doe",
+        "Associated Contact emails": "jo@acme.test",
+        "Our own field": "kept",
+    }
     by_word = {label.casefold().replace(" ", "_"): label for label in LABELS}
     return full | {by_word[name]: value for name, value in given.items()}
 
@@ -126,11 +172,29 @@ def test_a_ticket_moves_in_with_everything_it_had(any_house: House) -> None:
 def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(house: House) -> None:
     rows = [line(1), line(2)]
     semicolons = as_csv(rows, delimiter=";")
-    for raw in (as_csv(rows), as_csv(rows, INTERNAL), as_xlsx(rows), semicolons, b"\xef\xbb\xbf" + as_csv(rows)):
+    for raw in (
+        as_csv(rows),
+        as_csv(rows, INTERNAL),
+        as_xlsx(rows),
+        semicolons,
+        b"\xef\xbb\xbf" + as_csv(rows),
+    ):
         told = plan(house, wanted(raw))
         known = {c.property: c.label for c in told.columns if c.property}
-        assert {"record_id", "stage", "name", "text", "owner", "company", "contact_emails", "created"} <= known.keys()
-        assert [c.label for c in told.columns if not c.property] in (["Our own field"], ["our_own_field"])
+        assert {
+            "record_id",
+            "stage",
+            "name",
+            "text",
+            "owner",
+            "company",
+            "contact_emails",
+            "created",
+        } <= known.keys()
+        assert [c.label for c in told.columns if not c.property] in (
+            ["Our own field"],
+            ["our_own_field"],
+        )
         assert counts(told) == (2, 0, 0)
     assert tickets(house) == []
 
@@ -144,8 +208,10 @@ def test_a_dry_run_says_what_applying_then_does(any_house: House) -> None:
         line(1, "1-Submitted", ticket_owner="Nobody Known"),
         line(2, "Waiting on contact (Billing)", ticket_owner="Olga"),
         line(3, "6-Completed", close_date="2025-12-01", associated_company="Beta Health"),
-        line(4, "on hold"), line(5, record_id=""), line(1),
-    ]  # fmt: skip
+        line(4, "on hold"),
+        line(5, record_id=""),
+        line(1),
+    ]
     terms = Terms(stages={"waiting on contact": Stage.IN_PROGRESS})
     planned = plan(house, wanted(as_csv(rows), terms=terms))
     assert tickets(house) == []
@@ -154,7 +220,16 @@ def test_a_dry_run_says_what_applying_then_does(any_house: House) -> None:
     assert counts(planned) == counts(done) == (3, 1, 2)
     assert [row for row, _ in planned.refused] == [5, 6]
     assert "on hold" in planned.refused[0][1]
-    for name in ("outcomes", "refused", "remarks", "statuses", "stages", "unknown_people", "new_contacts", "untold"):
+    for name in (
+        "outcomes",
+        "refused",
+        "remarks",
+        "statuses",
+        "stages",
+        "unknown_people",
+        "new_contacts",
+        "untold",
+    ):
         assert getattr(planned, name) == getattr(done, name), name
     assert planned.new_companies == done.new_companies == {"acme clinic": "Acme Clinic"}
     assert planned.stages["on hold"] is None
@@ -168,8 +243,18 @@ def test_a_dry_run_says_what_applying_then_does(any_house: House) -> None:
         ("4-In Progress", {}, Stage.IN_PROGRESS, 1),
         ("5-audit", {}, Stage.AUDIT, 2),
         ("5-Audit", {"resolution": "Yes"}, Stage.AUDIT, 3),
-        ("4-In Progress", {"actions": "5-Recap of Resolution Sent", "resolution": "Yes"}, Stage.IN_PROGRESS, 3),
-        ("5-Audit", {"actions": "5-Recap of Resolution Sent", "resolution": "Yes"}, Stage.COMPLETED, 4),
+        (
+            "4-In Progress",
+            {"actions": "5-Recap of Resolution Sent", "resolution": "Yes"},
+            Stage.IN_PROGRESS,
+            3,
+        ),
+        (
+            "5-Audit",
+            {"actions": "5-Recap of Resolution Sent", "resolution": "Yes"},
+            Stage.COMPLETED,
+            4,
+        ),
         ("4-In Progress", {"actions": "4-Support Follow Up Sent"}, Stage.AUDIT, 2),
         ("6-Completed", {}, Stage.COMPLETED, 4),
         ("1-Submitted", {}, Stage.IN_PROGRESS, 1),
@@ -185,10 +270,15 @@ def test_no_ticket_sticks_where_nothing_can_move_it(
     assert [t.kind for t in ticket.tasks] == (["tell-customer"] if stage == "1-Submitted" else [])
 
 
-def test_an_import_mails_nobody_now_or_later(any_house: House, clock: HandClock, relay: Relay) -> None:
+def test_an_import_mails_nobody_now_or_later(
+    any_house: House, clock: HandClock, relay: Relay
+) -> None:
     rows = [line(n, stage) for n, stage in enumerate(Stage)]
     with sending_through(any_house, relay.url) as house:
-        brought(house, [*rows, line(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")])
+        brought(
+            house,
+            [*rows, line(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")],
+        )
         for _ in range(5):
             sweep.sweep(house, redis_away=lambda: True)
             sender.send_waiting(house)
@@ -243,8 +333,12 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_house: House)
     assert counted(house, ImportRow) == 250
 
 
-def test_doors_have_their_turn_while_a_large_file_is_imported(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "BATCH", 100)  # long enough for a waiting door to ask every tenth of a second only
+def test_doors_have_their_turn_while_a_large_file_is_imported(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        run, "BATCH", 100
+    )  # long enough for a waiting door to ask every tenth of a second only
     door, stop, taken, at = Intake(house), Event(), list[int](), list[int]()
 
     def deliveries() -> None:
@@ -262,7 +356,12 @@ def test_doors_have_their_turn_while_a_large_file_is_imported(house: House, monk
 
 @pytest.mark.parametrize(
     ("state", "status"),
-    [("spam", Status.SPAM), ("withdrawn", Status.WITHDRAWN), ("merged", Status.WITHDRAWN), ("open", Status.OPEN)],
+    [
+        ("spam", Status.SPAM),
+        ("withdrawn", Status.WITHDRAWN),
+        ("merged", Status.WITHDRAWN),
+        ("open", Status.OPEN),
+    ],
 )
 def test_side_ends_stay_what_they_are(house: House, state: str, status: Status) -> None:
     raw = as_csv([line(1, priority=state)]).replace(b"Priority", b"State")
@@ -274,10 +373,14 @@ def test_the_import_stands_in_audit_and_ledger(any_house: House) -> None:
     house = any_house
     brought(house, [line(1), line(1), line(2, "on hold")])
     with house.store.reading() as session:
-        rows = [(a.actor, a.action, a.cause) for a in session.scalars(select(Audit).order_by(Audit.id))]
+        rows = [
+            (a.actor, a.action, a.cause) for a in session.scalars(select(Audit).order_by(Audit.id))
+        ]
     assert rows == [
-        ("Olga", "import", "import tickets"), ("Olga", "imported", "import 1"), ("Olga", "import finished", "import 1"),
-    ]  # fmt: skip
+        ("Olga", "import", "import tickets"),
+        ("Olga", "imported", "import 1"),
+        ("Olga", "import finished", "import 1"),
+    ]
     with house.store.reading() as session:
         found = balance(session)
     line_of = found.doors["import"]
@@ -305,7 +408,9 @@ def test_an_answer_of_the_customer_counts_as_touched(house: House) -> None:
     brought(house, [line(1), line(2)])
     first, second = (t.id for t in tickets(house))
     signed = house.signer.token("t", first)
-    filing = deliver(house, mail(sender=mail().sender), {"rcpt_to": [f"support+t-{signed}@localhost"]})
+    filing = deliver(
+        house, mail(sender=mail().sender), {"rcpt_to": [f"support+t-{signed}@localhost"]}
+    )
     assert filing.ticket_id not in {first, second}  # a stranger's mail joins nothing
     jo = mail(sender=type(mail().sender)("Jo", "jo@acme.test"))
     assert deliver(house, jo, {"rcpt_to": [f"support+t-{signed}@localhost"]}).ticket_id == first
@@ -323,7 +428,11 @@ def test_dates_of_every_kind(house: House) -> None:
 
 def test_excel_dates_and_numbers_are_read_as_meant(house: House) -> None:
     row: dict[str, Any] = line(1, "6-Completed")
-    row |= {"Record ID": 987654321012, "Create date": datetime(2025, 11, 3, 9, 30), "Close date": datetime(2025, 11, 4)}  # noqa: DTZ001
+    row |= {
+        "Record ID": 987654321012,
+        "Create date": datetime(2025, 11, 3, 9, 30),  # noqa: DTZ001
+        "Close date": datetime(2025, 11, 4),  # noqa: DTZ001
+    }
     apply(house, wanted(as_xlsx([row])), by="Olga")
     (ticket,) = tickets(house)
     assert ticket.origin == "crm/987654321012"
@@ -332,7 +441,11 @@ def test_excel_dates_and_numbers_are_read_as_meant(house: House) -> None:
 
 
 def test_a_mapping_told_comes_before_what_is_known(house: House) -> None:
-    raw = as_csv([line(1, "4-In Progress")]).replace(b"Ticket status", b"Phase").replace(b"Priority", b"Status")
+    raw = (
+        as_csv([line(1, "4-In Progress")])
+        .replace(b"Ticket status", b"Phase")
+        .replace(b"Priority", b"Status")
+    )
     with pytest.raises(ParseError, match="no column Zzz"):
         plan(house, wanted(raw, columns={"Zzz": "stage"}))
     with pytest.raises(ParseError, match="no property phase"):
@@ -343,7 +456,9 @@ def test_a_mapping_told_comes_before_what_is_known(house: House) -> None:
     assert told.new_companies == {}
 
 
-@pytest.mark.parametrize("raw", [b"", b"hello", b"a,b\n1,2\n", as_csv([]), b"Record ID,Ticket name\n1,x\n"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"hello", b"a,b\n1,2\n", as_csv([]), b"Record ID,Ticket name\n1,x\n"]
+)
 def test_what_is_no_export_is_refused_with_words(house: House, raw: bytes) -> None:
     with pytest.raises(ParseError):
         apply(house, wanted(raw), by="Olga")
@@ -351,20 +466,37 @@ def test_what_is_no_export_is_refused_with_words(house: House, raw: bytes) -> No
 
 
 def test_many_contacts_keep_their_names(house: House) -> None:
-    brought(house, [
-        line(1, associated_contact="Jo Doe;Pat Roe", associated_contact_emails="jo@acme.test;pat@acme.test"),
-        line(2, associated_contact="Kim Poe (kim@acme.test)", associated_contact_emails=""),
-        line(3, associated_contact="Nameless", associated_contact_emails=""),
-    ])  # fmt: skip
-    found = [[(link.contact.name, link.contact.email) for link in t.contacts] for t in tickets(house)]
-    assert found == [[("Jo Doe", "jo@acme.test"), ("Pat Roe", "pat@acme.test")], [("Kim Poe", "kim@acme.test")], []]
+    brought(
+        house,
+        [
+            line(
+                1,
+                associated_contact="Jo Doe;Pat Roe",
+                associated_contact_emails="jo@acme.test;pat@acme.test",
+            ),
+            line(2, associated_contact="Kim Poe (kim@acme.test)", associated_contact_emails=""),
+            line(3, associated_contact="Nameless", associated_contact_emails=""),
+        ],
+    )
+    found = [
+        [(link.contact.name, link.contact.email) for link in t.contacts] for t in tickets(house)
+    ]
+    assert found == [
+        [("Jo Doe", "jo@acme.test"), ("Pat Roe", "pat@acme.test")],
+        [("Kim Poe", "kim@acme.test")],
+        [],
+    ]
     assert any("address" in c for c in tickets(house)[2].caveats)
 
 
 def test_owners_can_be_told_by_their_number(house: House) -> None:
     with house.store.transaction() as session:
         staff(session, "Olga")
-    told = brought(house, [line(1, ticket_owner="81"), line(2, ticket_owner="82")], terms=Terms(owners={"81": "Olga"}))
+    told = brought(
+        house,
+        [line(1, ticket_owner="81"), line(2, ticket_owner="82")],
+        terms=Terms(owners={"81": "Olga"}),
+    )
     assert told.unknown_people == {"82": 1}
     first, second = tickets(house)
     assert first.owner is not None
@@ -380,13 +512,17 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_house: Hous
         company(session, "Acme Clinic", manager=olga)
     raw = (
         b"Company name,Company Domain Name,Manager,Practice ID\n"
-        b"ACME Clinic,acme.test,Max,4711\nBeta,beta.test;gmail.com,Max,\nGamma,acme.test,Zoe,\n,x.test,,\nBeta,,,\n"
+        b"ACME"
+        b" Clinic,acme.test,Max,4711\nBeta,beta.test;gmail.com,Max,\nGamma,acme.test,Zoe,\n,x.test,,\nBeta,,,\n"
     )
     planned = plan(house, wanted(raw, "companies"))
     done = apply(house, wanted(raw, "companies"), by="Olga")
     assert done.outcomes == {
-        RowOutcome.CHANGED: 1, RowOutcome.ADDED: 2, RowOutcome.REFUSED: 1, RowOutcome.KNOWN: 1,
-    }  # fmt: skip
+        RowOutcome.CHANGED: 1,
+        RowOutcome.ADDED: 2,
+        RowOutcome.REFUSED: 1,
+        RowOutcome.KNOWN: 1,
+    }
     assert planned.outcomes == done.outcomes
     assert [row for row, _ in done.remarks] == [2, 3, 4, 6]
     with house.store.transaction() as session:
@@ -394,7 +530,10 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_house: Hous
         acme, beta, gamma = by_name["Acme Clinic"], by_name["Beta"], by_name["Gamma"]
         assert (acme.number, acme.manager and acme.manager.name) == ("4711", "Olga")
         assert [d.domain for d in acme.domains] == ["acme.test"]
-        assert ([d.domain for d in beta.domains], beta.manager and beta.manager.name) == (["beta.test"], "Max")
+        assert ([d.domain for d in beta.domains], beta.manager and beta.manager.name) == (
+            ["beta.test"],
+            "Max",
+        )
         assert (gamma.domains, gamma.manager) == ([], None)
     assert counts(apply(house, wanted(raw, "companies"), by="Olga"))[0] == 0
 
@@ -427,6 +566,10 @@ def test_contacts_get_what_they_lack(any_house: House) -> None:
     assert done.outcomes == {RowOutcome.CHANGED: 1, RowOutcome.ADDED: 1, RowOutcome.REFUSED: 1}
     with house.store.transaction() as session:
         jo, pat = session.scalars(select(Contact).order_by(Contact.email))
-        assert (jo.name, jo.phone, jo.company and jo.company.name) == ("Jo Doe", "555-0100", "Acme Clinic")
+        assert (jo.name, jo.phone, jo.company and jo.company.name) == (
+            "Jo Doe",
+            "555-0100",
+            "Acme Clinic",
+        )
         assert (pat.name, pat.company and pat.company.name) == ("Pat Roe", "Beta")
     assert timedelta() == house.clock() - START

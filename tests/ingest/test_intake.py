@@ -42,15 +42,21 @@ def broken(raw: bytes, *_: object) -> list[InboundItem]:
     raise RuntimeError(f"a bug of ours, at {raw!r}")
 
 
-# -- accept ---------------------------------------------------------------------------------------------------------
+# -- accept ----
 
 
-def test_what_accept_returned_is_stored_and_a_worker_is_woken(any_house: House, woken: Woken) -> None:
+def test_what_accept_returned_is_stored_and_a_worker_is_woken(
+    any_house: House, woken: Woken
+) -> None:
     house = any_house
     arrival = call()
     number = Intake(house).accept(arrival)
     stored = delivery(house, number)
-    assert (stored.state, stored.transport, stored.size) == (DeliveryState.PENDING, "console", len(arrival.raw))
+    assert (stored.state, stored.transport, stored.size) == (
+        DeliveryState.PENDING,
+        "console",
+        len(arrival.raw),
+    )
     assert house.vault.open(stored.content, stored.blob) == arrival.raw
     assert stored.received_at == house.clock()
     assert woken == ["read"]
@@ -67,7 +73,12 @@ def test_all_who_wait_at_once_are_stored_in_one_commit(any_house: House) -> None
             until(lambda: len(door._queue) == THREADS)
         numbers = {one.result(20) for one in stored}
     assert len(commits) == 1
-    assert len(numbers) == THREADS == counted(house, Delivery, Delivery.id.in_(numbers)) == counted(house, Receipt)
+    assert (
+        len(numbers)
+        == THREADS
+        == counted(house, Delivery, Delivery.id.in_(numbers))
+        == counted(house, Receipt)
+    )
 
 
 def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(house: House) -> None:
@@ -80,7 +91,9 @@ def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(house: House)
     assert house.vault.open(delivery(house, number).content, None) == mine.raw
 
 
-def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(any_house: House) -> None:
+def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
+    any_house: House,
+) -> None:
     house = any_house
     door, arrival, numbers = Intake(house), call(), list[int]()
     assert together(*[lambda: numbers.append(door.accept(arrival))] * 5) == []
@@ -99,14 +112,20 @@ def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(any_house
 
 def test_the_same_bytes_as_another_format_are_another_delivery(house: House) -> None:
     door, raw = Intake(house), b"x"
-    numbers = {door.accept(Arrival(transport=Transport.PIPE, format=f, raw=raw)) for f in parsers.PARSERS}
+    numbers = {
+        door.accept(Arrival(transport=Transport.PIPE, format=f, raw=raw)) for f in parsers.PARSERS
+    }
     assert len(numbers) == len(parsers.PARSERS)
 
 
-def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(any_house: House) -> None:
+def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
+    any_house: House,
+) -> None:
     house = any_house
     door, numbers = Intake(house), list[int]()
-    bad = Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()})
+    bad = Arrival(
+        transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()}
+    )
     arrivals = [call(), bad, call(), call()]
     queued = Barrier(len(arrivals) + 1)
 
@@ -136,7 +155,9 @@ def test_bytes_of_any_size_come_back_as_they_were_and_large_ones_lie_outside_the
     house: House, size: int
 ) -> None:
     raw = bytes(i % 251 for i in range(size))
-    stored = delivery(house, Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)))
+    stored = delivery(
+        house, Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
+    )
     assert house.vault.open(stored.content, stored.blob) == raw
     assert (stored.content is None) == (size > house.settings.inline_limit)
 
@@ -149,7 +170,10 @@ def test_nothing_a_customer_wrote_lies_readable_on_the_disk(house: House, settin
     with house.store.transaction() as session:
         session.connection()
     database = Path(str(make_url(house.settings.database).database))
-    files = [*database.parent.glob(f"{database.name}*"), *(p for p in settings.home.rglob("*") if p.is_file())]
+    files = [
+        *database.parent.glob(f"{database.name}*"),
+        *(p for p in settings.home.rglob("*") if p.is_file()),
+    ]
     assert any("blobs" in str(p) for p in files)
     for path in files:
         assert words not in path.read_bytes(), path
@@ -159,7 +183,10 @@ def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
     house: House, tmp_path: Path, woken: Woken
 ) -> None:
     away = open_house(
-        house.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/no/such/folder/x.db"}), waker=woken
+        house.settings.model_copy(
+            update={"database_url": f"sqlite:///{tmp_path}/no/such/folder/x.db"}
+        ),
+        waker=woken,
     )
     with pytest.raises(SQLAlchemyError):
         Intake(away).accept(call())
@@ -167,7 +194,9 @@ def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
     assert woken == []
 
 
-def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(house: House, woken: Woken) -> None:
+def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
+    house: House, woken: Woken
+) -> None:
     event.listen(house.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
     door, arrivals = Intake(house), [call() for _ in range(8)]
     with house.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
@@ -199,23 +228,34 @@ def test_a_postgresql_that_goes_away_raises_and_takes_it_when_it_is_back(
 def test_a_blob_store_that_is_away_raises_and_stores_nothing(house: House, settings: Any) -> None:
     settings.home.joinpath("blobs").write_text("not a folder")
     with pytest.raises(OSError, match=r"."):
-        Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x" * 300_000))
+        Intake(house).accept(
+            Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x" * 300_000)
+        )
     assert counted(house, Delivery) == 0
 
 
-# -- read -----------------------------------------------------------------------------------------------------------
+# -- read ----
 
 
-def test_reading_files_each_item_and_is_done_once(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_files_each_item_and_is_done_once(
+    any_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     house = any_house
     items = [mail(str(n)) for n in range(3)]
     parsed_by(monkeypatch, Format.MAIL, lambda *_: items)
-    number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three"))
+    number = Intake(house).accept(
+        Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three")
+    )
     assert read_waiting(house) == 1
     assert read_waiting(house) == 0
     process.read(house, number)
     read = delivery(house, number)
-    assert (read.state, read.items, read.reason, read.processed_at) == (DeliveryState.PROCESSED, 3, "", house.clock())
+    assert (read.state, read.items, read.reason, read.processed_at) == (
+        DeliveryState.PROCESSED,
+        3,
+        "",
+        house.clock(),
+    )
     assert (counted(house, Filing), counted(house, Ticket)) == (3, 3)
 
 
@@ -225,7 +265,11 @@ def test_a_real_call_goes_from_the_door_to_a_ticket(any_house: House) -> None:
     read_waiting(house)
     with house.store.reading() as session:
         ticket = session.scalars(select(Ticket)).one()
-        assert (ticket.name, ticket.transport, ticket.format) == ("Support – Sunrise", "console", Format.PHONE)
+        assert (ticket.name, ticket.transport, ticket.format) == (
+            "Support – Sunrise",
+            "console",
+            Format.PHONE,
+        )
         assert ticket.messages[0].delivery_id == number
         assert ticket.messages[0].text == "she cannot post payments"
 
@@ -237,17 +281,28 @@ def test_what_cannot_be_read_is_failed_with_its_reason_and_never_disappears(
     number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     read_waiting(house)
     failed = delivery(house, number)
-    assert (failed.state, failed.reason) == (DeliveryState.FAILED, "not a message: ask for it once more")
+    assert (failed.state, failed.reason) == (
+        DeliveryState.FAILED,
+        "not a message: ask for it once more",
+    )
     assert counted(house, Ticket) == 0
     assert read_waiting(house) == 0
 
 
 def test_what_the_door_saw_as_unreadable_is_stored_as_failed(house: House) -> None:
     number = Intake(house).accept(
-        Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"?", unreadable="not a workbook")
+        Arrival(
+            transport=Transport.FOLDER,
+            format=Format.SECURE_MESSAGE,
+            raw=b"?",
+            unreadable="not a workbook",
+        )
     )
     read_waiting(house)
-    assert (delivery(house, number).state, delivery(house, number).reason) == (DeliveryState.FAILED, "not a workbook")
+    assert (delivery(house, number).state, delivery(house, number).reason) == (
+        DeliveryState.FAILED,
+        "not a workbook",
+    )
 
 
 def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
@@ -292,7 +347,10 @@ def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
         clock.turn(seconds=61)
     poisoned = delivery(house, number)
     assert poisoned.state is DeliveryState.FAILED
-    assert poisoned.reason == "could not be processed: an error of ours (RuntimeError); replay it once mended"
+    assert (
+        poisoned.reason
+        == "could not be processed: an error of ours (RuntimeError); replay it once mended"
+    )
 
 
 def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
@@ -311,7 +369,9 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     assert delivery(house, number).state is DeliveryState.FAILED
 
 
-def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(house: House, clock: HandClock) -> None:
+def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(
+    house: House, clock: HandClock
+) -> None:
     number = Intake(house).accept(call())
     assert [one.number for one in process._claim(house, 1)] == [number]  # and then it died
     assert read_waiting(house) == 0

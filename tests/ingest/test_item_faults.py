@@ -51,7 +51,11 @@ from workflow.settings.settings import Settings
 
 POISON = b"words of a customer"
 KEY = "test key"
-FAULTS = [KeyError("words of a customer"), MemoryError(), DataError("words of a customer", {}, Exception())]
+FAULTS = [
+    KeyError("words of a customer"),
+    MemoryError(),
+    DataError("words of a customer", {}, Exception()),
+]
 each_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 
 
@@ -67,7 +71,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 class Armed(Intake):
-    """The real intake with a fault of ours for arrivals that hold the poison: in the middle of the shared commit."""
+    """The real intake with a fault of ours for arrivals that hold the poison.
+
+    In the middle of the shared commit.
+    """
 
     def __init__(self, house: House, fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(house)
@@ -83,9 +90,16 @@ class Armed(Intake):
 
 
 def named(house: House, channel: str) -> list[str]:
-    """What needs a person at a channel, as `intake status` says it; none of it may quote the item."""
+    """What needs a person at a channel, as `intake status` says it.
+
+    None of it may quote the item.
+    """
     data = status_data(house)
-    words = [one["words"] for one in data["troubles"] if one["channel"] == channel and one["needs_person"]]
+    words = [
+        one["words"]
+        for one in data["troubles"]
+        if one["channel"] == channel and one["needs_person"]
+    ]
     assert set(words) <= set(data["needs"])
     assert "customer" not in str(data)
     return words
@@ -154,7 +168,11 @@ ODD_MAILS = {
     "NUL": b"Subject: a\0b\r\n\r\nhello\0\r\n",
     "8 bit": b"Subject: \xff\xfe\r\n\r\n\x80\x81\r\n",
     "no header": b"\r\n\r\n",
-    "a header of a megabyte": b"Subject: " + b"x" * 900 + b"\r\n " + b"y" * 900_000 + b"\r\n\r\nhello\r\n",
+    "a header of a megabyte": b"Subject: "
+    + b"x" * 900
+    + b"\r\n "
+    + b"y" * 900_000
+    + b"\r\n\r\nhello\r\n",
     "100,000 fields": b"X: y\r\n" * 100_000 + b"\r\nhello\r\n",
 }
 
@@ -172,15 +190,20 @@ def test_odd_mails_by_smtp_hold_up_nobody(any_house: House, raw: bytes) -> None:
 
 
 def test_an_envelope_of_odd_bytes_is_stored_on_every_database(any_house: House) -> None:
-    """The pipe gets its sender from the command line, where bytes that are not UTF-8 are lone surrogates."""
+    """The pipe gets its sender from the command line.
+
+    Where bytes that are not UTF-8 are lone surrogates.
+    """
     odd = {"mail_from": "f\udcfcr\0@x.example", "rcpt_to": ["a\udcff", DESK]}
-    Intake(any_house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope=odd))
+    Intake(any_house).accept(
+        Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope=odd)
+    )
     with any_house.store.reading() as session:
         stored = session.scalars(select(Delivery)).one()
     assert stored.envelope == {"mail_from": "f?r\ufffd@x.example", "rcpt_to": ["a?", DESK]}
 
 
-# -- the webhook and its spool -----------------------------------------------------------------------------------------
+# -- the webhook and its spool ----
 
 
 @pytest.fixture
@@ -196,7 +219,9 @@ def post() -> Iterator[Callable[..., int]]:
         def send_form(body: bytes, kind: str = "application/x-www-form-urlencoded") -> int:
             signature = "sha256=" + hmac.new(KEY.encode(), body, sha256).hexdigest()
             headers = {"Content-Type": kind, "X-FS-Signature": signature}
-            return httpx.post(f"http://127.0.0.1:{server.port}/formstack", content=body, headers=headers).status_code
+            return httpx.post(
+                f"http://127.0.0.1:{server.port}/formstack", content=body, headers=headers
+            ).status_code
 
         return send_form
 
@@ -238,7 +263,10 @@ def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored
 def test_what_cannot_be_drained_holds_up_nothing_behind_it(
     house: House, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armed, waiting = Armed(house, fault, monkeypatch), Spool(house.settings.home / SPOOL, house.sealer)
+    armed, waiting = (
+        Armed(house, fault, monkeypatch),
+        Spool(house.settings.home / SPOOL, house.sealer),
+    )
     for raw in (form(1), POISON, form(2)):
         waiting.put(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=raw))
     assert drain(house, armed.accept) == 2
@@ -251,7 +279,9 @@ ODD_FORMS = [b'{"FormID": "1", "x": "\xff\xfe"', b"\xff\0=%ff%00&&;", b"[" * 50_
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("body", ODD_FORMS, ids=range(len(ODD_FORMS)))
-def test_odd_forms_hold_up_nobody(house: House, post: Callable[..., Any], body: bytes, kind: str) -> None:
+def test_odd_forms_hold_up_nobody(
+    house: House, post: Callable[..., Any], body: bytes, kind: str
+) -> None:
     send_form = post(house, Intake(house))
     assert send_form(body, kind) in {202, 400, 401, 413, 415}
     assert send_form(form(2)) == 202
@@ -277,7 +307,7 @@ def test_a_request_that_breaks_us_is_to_be_sent_again_and_named(
     assert len(named(house, "formstack")) == 1
 
 
-# -- the pipe ----------------------------------------------------------------------------------------------------------
+# -- the pipe ----
 
 
 @each_fault
@@ -288,7 +318,11 @@ def test_the_pipe_asks_to_try_again_and_is_named(
     monkeypatch.setenv("INTAKE_DATABASE_URL", sqlite_url)
 
     def deliver(raw: bytes) -> int:
-        return CliRunner().invoke(cli, ["deliver", "mail", "-", "--sender", "f\udcfcr@x.example"], input=raw).exit_code
+        return (
+            CliRunner()
+            .invoke(cli, ["deliver", "mail", "-", "--sender", "f\udcfcr@x.example"], input=raw)
+            .exit_code
+        )
 
     with monkeypatch.context() as patch:
         whole = intake_module._store
@@ -308,19 +342,25 @@ def test_the_pipe_asks_to_try_again_and_is_named(
     assert "pipe: 1 item" not in " ".join(CliRunner().invoke(cli, ["status"]).output.split())
 
 
-# -- linked files ------------------------------------------------------------------------------------------------------
+# -- linked files ----
 
 
 @pytest.mark.parametrize("where", ["fetch", "_keep"])
 def test_a_linked_file_that_breaks_us_is_tried_again_and_those_beside_it_are_kept(
     house: House, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Intake(house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=b"Subject: x\r\n\r\ny"))
+    Intake(house).accept(
+        Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=b"Subject: x\r\n\r\ny")
+    )
     read_waiting(house)
     with house.store.transaction() as session:
         message = session.scalars(select(Message)).one().id
         for n in range(3):
-            link = {"digest": f"{n}" * 64, "url": f"https://f.example/{n}", "not_before": house.clock()}
+            link = {
+                "digest": f"{n}" * 64,
+                "url": f"https://f.example/{n}",
+                "not_before": house.clock(),
+            }
             session.add(LinkedFile(message_id=message, state=LinkState.WAITING, **link))
 
     async def fetch(url: str, *_: object) -> Fetched:
@@ -339,12 +379,14 @@ def test_a_linked_file_that_breaks_us_is_tried_again_and_those_beside_it_are_kep
     monkeypatch.setattr(linked_files_fetch, "_keep", keep)
     linked_files_fetch.fetch_waiting(house)
     with house.store.reading() as session:
-        links = {link.url[-1]: (link.state, link.reason) for link in session.scalars(select(LinkedFile))}
+        links = {
+            link.url[-1]: (link.state, link.reason) for link in session.scalars(select(LinkedFile))
+        }
     assert links["0"][0] is links["2"][0] is LinkState.FETCHED
     assert links["1"] == (LinkState.WAITING, "an error of ours, KeyError")
 
 
-# -- the list itself ---------------------------------------------------------------------------------------------------
+# -- the list itself ----
 
 
 def test_an_item_waits_longer_each_time_up_to_a_bound() -> None:
@@ -362,7 +404,9 @@ def test_the_list_survives_and_keeps_since_when(any_house: House, clock: HandClo
     assert (trouble.since, trouble.needs_person) == (clock() - timedelta(minutes=9), True)
 
 
-def test_a_clock_that_jumps_back_does_not_keep_an_item_waiting(any_house: House, clock: HandClock) -> None:
+def test_a_clock_that_jumps_back_does_not_keep_an_item_waiting(
+    any_house: House, clock: HandClock
+) -> None:
     faults = ItemFaults(any_house.store, clock, "imap", "u@h/INBOX")
     clock.turn(days=300)
     faults.record("7/1", "the server said no")
@@ -396,7 +440,9 @@ def test_what_no_sender_tries_any_more_is_forgotten(house: House, clock: HandClo
     assert counted(house, ItemFault) == 1
 
 
-def test_a_report_while_the_database_is_away_raises_nothing(settings: Settings, clock: HandClock) -> None:
+def test_a_report_while_the_database_is_away_raises_nothing(
+    settings: Settings, clock: HandClock
+) -> None:
     away = settings.model_copy(update={"database_url": "sqlite:////proc/none/x.db"})
     house = open_house(away, clock=clock)
     with capture_logs() as lines:

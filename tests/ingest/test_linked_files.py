@@ -1,4 +1,7 @@
-"""Files that a form links to, over real HTTPS: fetched once where the settings allow it, bounded, never from inside."""
+"""Files that a form links to, over real HTTPS.
+
+Fetched once where the settings allow it, bounded, never from inside.
+"""
 
 import asyncio
 import json
@@ -33,7 +36,10 @@ from workflow.runtime.http_client import is_public
 from workflow.settings.settings import Settings
 
 PDF = b"%PDF-1.7 " + b"x" * 100
-NAMED = {"Content_Type": "application/pdf", "Content_Disposition": "attachment; filename*=UTF-8''EOB%20M%C3%A4rz.pdf"}
+NAMED = {
+    "Content_Type": "application/pdf",
+    "Content_Disposition": "attachment; filename*=UTF-8''EOB%20M%C3%A4rz.pdf",
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +58,24 @@ def files(_server: FileServer) -> FileServer:
 
 @pytest.fixture
 def settings(tmp_path: Path, files: FileServer) -> Settings:
-    return Settings(home=tmp_path / "home", file_hosts=(files.place,), file_limit=1000, file_seconds=5)
+    return Settings(
+        home=tmp_path / "home", file_hosts=(files.place,), file_limit=1000, file_seconds=5
+    )
 
 
 def form(house: House, *urls: str, unique: str = "1", form: str = "77") -> None:
     """A form with an upload field, stored and read."""
-    body = {"FormID": form, "UniqueID": unique, "Upload": {"value": list(urls), "type": "file"}, "Practice": "Sunrise"}
-    Intake(house).accept(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=json.dumps(body).encode()))
+    body = {
+        "FormID": form,
+        "UniqueID": unique,
+        "Upload": {"value": list(urls), "type": "file"},
+        "Practice": "Sunrise",
+    }
+    Intake(house).accept(
+        Arrival(
+            transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=json.dumps(body).encode()
+        )
+    )
     read_waiting(house)
 
 
@@ -85,7 +102,12 @@ def test_a_linked_file_becomes_an_attachment_of_its_message_once(
     assert files.asked == [("/file/1", files.place)]
     with any_house.store.reading() as session:
         (kept,) = session.scalars(select(StoredAttachment))
-    assert (kept.name, kept.mime, kept.size, kept.message_id) == ("EOB März.pdf", "application/pdf", len(PDF), 1)
+    assert (kept.name, kept.mime, kept.size, kept.message_id) == (
+        "EOB März.pdf",
+        "application/pdf",
+        len(PDF),
+        1,
+    )
     assert any_house.vault.open(kept.content, kept.blob) == PDF
     assert b"PDF" not in (kept.content or b"")
     assert NOT_FETCHED not in caveats(any_house)
@@ -108,7 +130,11 @@ def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
     house: House, files: FileServer, woken: Woken, clock: HandClock
 ) -> None:
     off = house.settings.model_copy(update={"file_hosts": ()})
-    quiet = open_house(off.model_copy(update={"database_url": house.settings.database_url}), waker=woken, clock=clock)
+    quiet = open_house(
+        off.model_copy(update={"database_url": house.settings.database_url}),
+        waker=woken,
+        clock=clock,
+    )
     form(quiet, f"{files.url}/a.pdf")
     assert "fetch" not in woken
     assert links(quiet) == []
@@ -117,9 +143,15 @@ def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
     quiet.close()
 
 
-def test_a_form_may_have_hosts_of_its_own(house: House, files: FileServer, clock: HandClock, woken: Woken) -> None:
+def test_a_form_may_have_hosts_of_its_own(
+    house: House, files: FileServer, clock: HandClock, woken: Woken
+) -> None:
     told = Settings.model_validate(
-        {**house.settings.model_dump(), "file_hosts": (), "form": {"77": {"file_hosts": files.place}}}
+        {
+            **house.settings.model_dump(),
+            "file_hosts": (),
+            "form": {"77": {"file_hosts": files.place}},
+        }
     )
     own = open_house(told, waker=woken, clock=clock)
     files.answers["/a.pdf"] = gives(PDF)
@@ -152,11 +184,16 @@ def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says
         clock.turn(seconds=1)
     assert caveats(house).count(NOT_FETCHED) == 1
     assert len(files.asked) == TRIES
-    assert (links(house)[0].state, links(house)[0].reason) == (LinkState.FAILED, "the server said 503")
+    assert (links(house)[0].state, links(house)[0].reason) == (
+        LinkState.FAILED,
+        "the server said 503",
+    )
     assert fetch_waiting(house, files.trusting) == 0
 
 
-def test_a_file_that_comes_at_the_second_try_is_kept(house: House, files: FileServer, clock: HandClock) -> None:
+def test_a_file_that_comes_at_the_second_try_is_kept(
+    house: House, files: FileServer, clock: HandClock
+) -> None:
     form(house, f"{files.url}/a.pdf")
     files.answers["/a.pdf"] = status(429)
     fetch_waiting(house, files.trusting)
@@ -166,7 +203,9 @@ def test_a_file_that_comes_at_the_second_try_is_kept(house: House, files: FileSe
     assert [(one.state, one.reason) for one in links(house)] == [(LinkState.FETCHED, "")]
 
 
-def test_a_worker_that_dies_each_time_does_not_try_for_ever(house: House, files: FileServer, clock: HandClock) -> None:
+def test_a_worker_that_dies_each_time_does_not_try_for_ever(
+    house: House, files: FileServer, clock: HandClock
+) -> None:
     form(house, f"{files.url}/a.pdf")
     for _ in range(TRIES):
         assert len(linked_files_fetch._claim(house)) == 1
@@ -176,7 +215,9 @@ def test_a_worker_that_dies_each_time_does_not_try_for_ever(house: House, files:
     assert NOT_FETCHED in caveats(house)
 
 
-def test_two_workers_with_one_file_keep_it_once(any_house: House, files: FileServer, clock: HandClock) -> None:
+def test_two_workers_with_one_file_keep_it_once(
+    any_house: House, files: FileServer, clock: HandClock
+) -> None:
     files.answers["/a.pdf"] = gives(PDF)
     form(any_house, f"{files.url}/a.pdf")
     (slow,) = linked_files_fetch._claim(any_house)
@@ -203,9 +244,13 @@ def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
 ) -> None:
     desk = at_desk(any_house, Role.AUDITOR)
     assert "Files of forms</h2>" not in desk.get("/operations").text
-    form(any_house, *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf")))
+    form(
+        any_house, *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf"))
+    )
     files.answers.update({"/good.pdf": gives(PDF), "/later.pdf": status(503)})
-    files.answers["/page?key=geheim"] = gives(b"<!doctype html><p>Sign in</p>", Content_Type="text/html")
+    files.answers["/page?key=geheim"] = gives(
+        b"<!doctype html><p>Sign in</p>", Content_Type="text/html"
+    )
     while fetch_waiting(any_house, files.trusting):
         pass
     clock.turn(seconds=20)
@@ -218,9 +263,14 @@ def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
     page = desk.get("/operations").text
     assert "<dt>Files to be fetched</dt><dd>1, and 1 could not be had</dd>" in page
     table = page.partition("Files of forms</h2>")[2].partition("</table>")[0]
-    assert [words in table for words in ("it is a page and not a file", "not to be had", "503", "good")] == [
-        True, True, True, False,
-    ]  # fmt: skip
+    assert [
+        words in table for words in ("it is a page and not a file", "not to be had", "503", "good")
+    ] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert "geheim" not in page
 
 
@@ -245,11 +295,16 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
     assert "There is no such file to be fetched." in lead.get("/operations").text
 
 
-# -- one file -------------------------------------------------------------------------------------------------------
+# -- one file ----
 
 
 def got(
-    files: FileServer, path: str = "/a", *, hosts: tuple[str, ...] = (), seconds: float = 5, **more: Any
+    files: FileServer,
+    path: str = "/a",
+    *,
+    hosts: tuple[str, ...] = (),
+    seconds: float = 5,
+    **more: Any,
 ) -> Fetched:
     bounds = Bounds(1000, seconds, more.get("tls", files.trusting))
     return asyncio.run(fetch(more.get("url", files.url + path), hosts or (files.place,), bounds))
@@ -281,9 +336,19 @@ def test_a_file_is_called_and_typed_safely(
 
 
 def test_a_redirect_on_the_list_is_followed_and_one_off_it_is_not(files: FileServer) -> None:
-    files.answers |= {"/a": status(302, Location="/b"), "/b": status(307, Location=f"{files.url}/c"), "/c": gives(PDF)}
+    files.answers |= {
+        "/a": status(302, Location="/b"),
+        "/b": status(307, Location=f"{files.url}/c"),
+        "/c": gives(PDF),
+    }
     assert got(files).content == PDF
-    off = [f"http://{files.place}/c", "https://elsewhere.example/c", "https://[", "//localhost/c", "file:///etc/passwd"]
+    off = [
+        f"http://{files.place}/c",
+        "https://elsewhere.example/c",
+        "https://[",
+        "//localhost/c",
+        "file:///etc/passwd",
+    ]
     for place in off:
         files.answers["/a"] = status(302, Location=place)
         assert why(files)[1] is (place != "https://["), place
@@ -297,8 +362,11 @@ def test_what_is_too_large_is_cut_off_whatever_it_says_of_itself(files: FileServ
     files.answers["/a"] = trickles(files.over, head=False)
     assert why(files, seconds=0.3) == ("it took too long", False)
     files.answers["/a"] = lambda handler: (
-        handler.send_response(200), handler.end_headers(), handler.wfile.write(b"x" * 5000), None,
-    )[-1]  # fmt: skip
+        handler.send_response(200),
+        handler.end_headers(),
+        handler.wfile.write(b"x" * 5000),
+        None,
+    )[-1]
     assert why(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
 
 
@@ -315,7 +383,11 @@ def test_half_a_file_is_none(files: FileServer) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason", "final"),
     [
-        (gives(b"<html>sign in", Content_Type="text/html; charset=utf-8"), "it is a page and not a file", True),
+        (
+            gives(b"<html>sign in", Content_Type="text/html; charset=utf-8"),
+            "it is a page and not a file",
+            True,
+        ),
         (gives(b"\x1f\x8b", Content_Encoding="gzip"), "it comes compressed", True),
         (status(403), "the server said 403", True),
         (status(404), "the server said 404", True),
@@ -323,7 +395,12 @@ def test_half_a_file_is_none(files: FileServer) -> None:
         (status(206), "the server said 206", True),
     ],
 )
-def test_what_is_no_file_is_not_kept(files: FileServer, answer: Any, reason: str, final: bool) -> None:  # noqa: FBT001
+def test_what_is_no_file_is_not_kept(
+    files: FileServer,
+    answer: Any,
+    reason: str,
+    final: bool,  # noqa: FBT001
+) -> None:
     files.answers["/a"] = answer
     told, is_final = why(files)
     assert told.startswith(reason)
@@ -334,7 +411,10 @@ def test_a_name_that_means_this_machine_is_never_asked(files: FileServer) -> Non
     port = files.place.partition(":")[2]
     for name in ("localhost", "127.1", "0x7f.1", "2130706433"):
         hosts = (f"{name}:{port}",)
-        assert why(files, url=f"https://{name}:{port}/a", hosts=hosts) == ("its host is one of an inner network", True)
+        assert why(files, url=f"https://{name}:{port}/a", hosts=hosts) == (
+            "its host is one of an inner network",
+            True,
+        )
     assert files.asked == []
 
 

@@ -1,4 +1,7 @@
-"""What we remember of a refresh token: a rotated one outlives a restart, sealed; how long it lives is told."""
+"""What we remember of a refresh token: a rotated one outlives a restart, sealed.
+
+How long it lives is told.
+"""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -33,7 +36,9 @@ def box(grant: OAuth2) -> Mailbox:
 
 def at(house: House, grant: OAuth2, **more: object) -> House:
     """The house whose settings have this mailbox."""
-    return replace(house, settings=house.settings.model_copy(update={"mailbox": (box(grant),), **more}))
+    return replace(
+        house, settings=house.settings.model_copy(update={"mailbox": (box(grant),), **more})
+    )
 
 
 def tokens(house: House, grant: OAuth2) -> Tokens:
@@ -59,8 +64,13 @@ def oauth_needs(house: House) -> list[str]:
     return [need for need in status_data(house)["needs"] if "OAuth" in need]
 
 
-def test_a_rotated_token_is_used_after_a_restart_and_lies_sealed(any_house: House, endpoint: Endpoint) -> None:
-    endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), (200, {**GOOD, "refresh_token": "refresh-3"})]
+def test_a_rotated_token_is_used_after_a_restart_and_lies_sealed(
+    any_house: House, endpoint: Endpoint
+) -> None:
+    endpoint.answers = [
+        (200, {**GOOD, "refresh_token": "refresh-2"}),
+        (200, {**GOOD, "refresh_token": "refresh-3"}),
+    ]
     grant = endpoint.grant()
     assert tokens(any_house, grant).token() == "a"
     assert tokens(any_house, grant).token() == "a"
@@ -76,14 +86,18 @@ def test_a_rotated_token_is_used_after_a_restart_and_lies_sealed(any_house: Hous
 
 
 def test_two_processes_use_what_the_other_was_given(house: House, endpoint: Endpoint) -> None:
-    endpoint.answers = [(200, {**GOOD, "expires_in": 0, "refresh_token": f"refresh-{n}"}) for n in (2, 3, 4)]
+    endpoint.answers = [
+        (200, {**GOOD, "expires_in": 0, "refresh_token": f"refresh-{n}"}) for n in (2, 3, 4)
+    ]
     one, other = tokens(house, endpoint.grant()), tokens(house, endpoint.grant())
     for each in (one, other, one):
         each.token()
     assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-3"]
 
 
-def test_another_token_in_the_settings_begins_anew(any_house: House, endpoint: Endpoint, clock: HandClock) -> None:
+def test_another_token_in_the_settings_begins_anew(
+    any_house: House, endpoint: Endpoint, clock: HandClock
+) -> None:
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), (200, GOOD)]
     old = endpoint.grant()
     tokens(any_house, old).token()
@@ -100,7 +114,13 @@ def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_to
     any_house: House, endpoint: Endpoint, clock: HandClock
 ) -> None:
     no = (400, {"error": "invalid_grant"})
-    endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), no, (200, GOOD), no, (200, GOOD)]
+    endpoint.answers = [
+        (200, {**GOOD, "refresh_token": "refresh-2"}),
+        no,
+        (200, GOOD),
+        no,
+        (200, GOOD),
+    ]
     grant = endpoint.grant()
     here = at(any_house, grant)
     tokens(here, grant).token()
@@ -135,7 +155,9 @@ def test_a_key_that_is_gone_costs_the_rotated_token_only(house: House, endpoint:
     assert used(endpoint) == ["refresh-1", "refresh-1"]
 
 
-def test_what_could_not_be_remembered_is_remembered_before_anything_else(house: House, endpoint: Endpoint) -> None:
+def test_what_could_not_be_remembered_is_remembered_before_anything_else(
+    house: House, endpoint: Endpoint
+) -> None:
     class Away(StoredGrant):
         away = True
 
@@ -176,7 +198,10 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
     assert need.startswith(f"{KEY}: its OAuth token has 13 days left: consent again")
     desk = at_desk(here, Role.LEAD, "Bea Lee")
     assert "<strong>13 days left</strong>" in desk.get("/operations").text
-    assert f'intake_oauth_days_left{{mailbox="{KEY}"}} 13.0' in metrics.text(here).decode().splitlines()
+    assert (
+        f'intake_oauth_days_left{{mailbox="{KEY}"}} 13.0'
+        in metrics.text(here).decode().splitlines()
+    )
     clock.turn(days=20)
     assert told(here)["days_left"] == 0
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
@@ -185,7 +210,8 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
 
 
 @pytest.mark.parametrize(
-    ("house_days", "own", "said"), [(0, None, "no limit"), (30, None, "30"), (30, 7, "7"), (9, 0, "no limit")]
+    ("house_days", "own", "said"),
+    [(0, None, "no limit"), (30, None, "30"), (30, 7, "7"), (9, 0, "no limit")],
 )
 def test_how_long_tokens_live_is_a_setting_of_the_house_and_of_the_mailbox(
     house: House, endpoint: Endpoint, house_days: float, own: float | None, said: str

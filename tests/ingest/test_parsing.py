@@ -79,7 +79,7 @@ def poison(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-# -- the process ----------------------------------------------------------------------------------------------------
+# -- the process ----
 
 
 @pytest.mark.parametrize("path", sorted((FIXTURES).rglob("*.eml")), ids=lambda p: p.stem)
@@ -105,12 +105,16 @@ def test_a_form_and_a_workbook_too(every_parser: None) -> None:
         parse(Format.SECURE_MESSAGE, b"")
 
 
-def test_a_parser_knows_none_of_our_settings(every_parser: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parser_knows_none_of_our_settings(
+    every_parser: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del every_parser
     monkeypatch.setenv("INTAKE_SECRET_KEYS", "secret")
     child = parser_pool._Child(2**30, 10)
     try:
-        assert not [k for k in psutil.Process(child._process.pid).environ() if k.startswith("INTAKE_")]
+        assert not [
+            k for k in psutil.Process(child._process.pid).environ() if k.startswith("INTAKE_")
+        ]
     finally:
         child.kill()
 
@@ -132,7 +136,9 @@ def test_a_parser_is_told_how_the_house_means_its_sources(poison: None) -> None:
         ("exit", "its parser ended", 30),
     ],
 )
-def test_what_ends_a_parser_is_told_and_the_next_item_has_another(poison: None, deed: str, words: str) -> None:
+def test_what_ends_a_parser_is_told_and_the_next_item_has_another(
+    poison: None, deed: str, words: str
+) -> None:
     del poison
     with pytest.raises(EndedError, match=words):
         parse(Format.MAIL, letter(f"poison: {deed}"))
@@ -161,12 +167,16 @@ def test_what_a_library_prints_does_not_get_between_the_answers(poison: None) ->
     assert item.text == "poison: noisy"
 
 
-def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(every_parser: None) -> None:
+def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(
+    every_parser: None,
+) -> None:
     del every_parser
     told = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
-    assert parser_pool.top(told, PLAIN) == parsers.top(told) == [
-        ("Sheet", [(1, {1: "Datum", 2: "Klinik"}), (2, {1: "5/1/2026", 2: "Nordklinik"})])
-    ]  # fmt: skip
+    assert (
+        parser_pool.top(told, PLAIN)
+        == parsers.top(told)
+        == [("Sheet", [(1, {1: "Datum", 2: "Klinik"}), (2, {1: "5/1/2026", 2: "Nordklinik"})])]
+    )
     with pytest.raises(ParseError, match=r"."):
         parser_pool.top(b"", PLAIN)
 
@@ -191,8 +201,12 @@ def test_an_answer_may_hold_items_and_nothing_that_does_something() -> None:
         parser_pool._Unpickler(io.BytesIO(evil)).load()
 
 
-def test_no_parser_survives_the_process_it_works_for(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parser_pool, "SLOW_SECONDS", 60.0)  # a slow machine's parser would end with its item
+def test_no_parser_survives_the_process_it_works_for(
+    limits: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        parser_pool, "SLOW_SECONDS", 60.0
+    )  # a slow machine's parser would end with its item
     with isolated(limits):
         parse(Format.MAIL, letter())
         lanes = parser_pool._lanes
@@ -202,7 +216,7 @@ def test_no_parser_survives_the_process_it_works_for(limits: Settings, monkeypat
     assert all(p.returncode is not None for p in processes)
 
 
-# -- reading --------------------------------------------------------------------------------------------------------
+# -- reading ----
 
 
 @pytest.mark.parametrize("deed", ["crash", "hoard", "exit"])
@@ -223,7 +237,9 @@ def test_an_item_that_ends_its_parser_three_times_is_failed_and_shown(
 
 
 @pytest.mark.parametrize("seconds", [4])
-def test_an_item_that_never_ends_holds_up_nobody(house: House, poison: None, clock: HandClock, woken: Woken) -> None:
+def test_an_item_that_never_ends_holds_up_nobody(
+    house: House, poison: None, clock: HandClock, woken: Woken
+) -> None:
     del poison
     number = arrive(house, letter("poison: sleep"))
     others = [arrive(house, letter()) for _ in range(8)]
@@ -264,7 +280,9 @@ def test_items_are_filed_in_the_order_they_came(
     numbers = [arrive(house, letter("x" * (200_000 if n % 3 == 0 else 10))) for n in range(12)]
     read_waiting(house)
     with house.store.reading() as session:
-        opened = [t.messages[0].delivery_id for t in session.scalars(select(Ticket).order_by(Ticket.id))]
+        opened = [
+            t.messages[0].delivery_id for t in session.scalars(select(Ticket).order_by(Ticket.id))
+        ]
     assert opened == numbers
 
 
@@ -299,7 +317,9 @@ def test_bytes_that_are_gone_are_tried_again_and_then_told(house: House, clock: 
     assert "INTAKE_BLOBS_URL" in delivery(house, number).reason
 
 
-def test_reading_one_now_counts_its_attempts_too(house: House, poison: None, clock: HandClock) -> None:
+def test_reading_one_now_counts_its_attempts_too(
+    house: House, poison: None, clock: HandClock
+) -> None:
     """The watched folder reads by itself: what kills it must not kill it for ever."""
     del poison
     number = arrive(house, letter("poison: crash"))
@@ -320,7 +340,8 @@ def test_one_that_somebody_else_reads_is_left_to_them(house: House) -> None:
     assert delivery(house, number).attempts == 1
     assert (
         together(
-            lambda: read(house, number, patience=10), lambda: process._settle(house, process._begin(house, claimed))
+            lambda: read(house, number, patience=10),
+            lambda: process._settle(house, process._begin(house, claimed)),
         )
         == []
     )

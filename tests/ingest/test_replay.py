@@ -1,4 +1,7 @@
-"""Reading again: what failed is read, what was read before shows what would change before it changes."""
+"""Replay: failed deliveries are read, past ones compared first.
+
+Nothing changes before it was shown.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +21,20 @@ from ingest.replay.compare import Verdict
 from ingest.replay.reprocess import Becoming, Reread, UnreadableError, apply, preview, trial
 from ingest.replay.retry import dismiss, replay
 from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseError
-from tests.house import ANN, START, HandClock, Woken, call, company, counted, mail, phoned, row, staff, together
+from tests.house import (
+    ANN,
+    START,
+    HandClock,
+    Woken,
+    call,
+    company,
+    counted,
+    mail,
+    phoned,
+    row,
+    staff,
+    together,
+)
 from workflow.context import House, open_house
 from workflow.filing.dmarc import FORGED
 from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED
@@ -49,7 +65,10 @@ Reads = Callable[..., None]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    """Have every parser give these items, or raise this error; by the raw bytes where a dict is given."""
+    """Have every parser give these items, or raise this error.
+
+    By the raw bytes where a dict is given.
+    """
 
     def set_parser(*items: Any) -> None:
         def parser(raw: bytes, *_: object) -> list[InboundItem]:
@@ -81,11 +100,20 @@ def delivery(house: House, number: int) -> Delivery:
 
 
 def filings(house: House, number: int) -> list[tuple[int, str, int | None]]:
-    """Position, outcome and the how manieth ticket: what is taken back may leave a gap in the numbers."""
+    """Position, outcome and the how manieth ticket.
+
+    What is taken back may leave a gap in the numbers.
+    """
     with house.store.reading() as session:
-        nth = dict(zip(session.scalars(select(Ticket.id).order_by(Ticket.id)), count(1), strict=False))
-        found = session.scalars(select(Filing).where(Filing.delivery_id == number).order_by(Filing.position))
-        return [(f.position, str(f.outcome), nth[f.ticket_id] if f.ticket_id else None) for f in found]
+        nth = dict(
+            zip(session.scalars(select(Ticket.id).order_by(Ticket.id)), count(1), strict=False)
+        )
+        found = session.scalars(
+            select(Filing).where(Filing.delivery_id == number).order_by(Filing.position)
+        )
+        return [
+            (f.position, str(f.outcome), nth[f.ticket_id] if f.ticket_id else None) for f in found
+        ]
 
 
 def message(house: House, nth: int = 1) -> Message:
@@ -107,16 +135,26 @@ def ticket(house: House, number: int = 1) -> Ticket:
 def everything(house: House) -> dict[str, list[Any]]:
     """Every row of every table."""
     with house.store.reading() as session:
-        return {t.name: sorted(map(repr, session.execute(select(t)))) for t in Base.metadata.sorted_tables}
+        return {
+            t.name: sorted(map(repr, session.execute(select(t))))
+            for t in Base.metadata.sorted_tables
+        }
 
 
 def told(found: Reread) -> list[tuple[str, list[str]]]:
     """The verdicts but `same`, and the names of the fields."""
-    return [(str(f.verdict), [one.name for one in f.fields]) for f in found.findings if f.verdict is not Verdict.SAME]
+    return [
+        (str(f.verdict), [one.name for one in f.fields])
+        for f in found.findings
+        if f.verdict is not Verdict.SAME
+    ]
 
 
 def done(house: House, number: int) -> Reread:
-    """Preview, apply, and see that the next preview finds nothing to change and the ledger adds up."""
+    """Preview and apply.
+
+    The next preview finds nothing to change, and the ledger adds up.
+    """
     shown = preview(house, number)
     applied = apply(house, shown, by="Olga")
     assert told(applied) == told(shown)
@@ -126,10 +164,12 @@ def done(house: House, number: int) -> Reread:
     return applied
 
 
-# -- failed ones ----------------------------------------------------------------------------------------------------
+# -- failed ones ----
 
 
-def test_a_replay_reads_with_the_mended_parser_and_is_audited(any_house: House, reads: Reads) -> None:
+def test_a_replay_reads_with_the_mended_parser_and_is_audited(
+    any_house: House, reads: Reads
+) -> None:
     house = any_house
     reads(ParseError("not a message: ask for it once more"))
     number = read_in(house)
@@ -146,14 +186,19 @@ def test_a_replay_reads_with_the_mended_parser_and_is_audited(any_house: House, 
     assert replay(house, 999, by="Olga") is None
 
 
-def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(house: House, reads: Reads) -> None:
+def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
+    house: House, reads: Reads
+) -> None:
     reads(ParseError("?"))
     number = arrive(house)
     with pytest.raises(Missing, match=f"delivery {number} is pending: only failed ones"):
         dismiss(house, [number], "too early", by="Olga")
     read_waiting(house)
     dismiss(house, [number], "an empty test", by="Olga")
-    assert (delivery(house, number).state, delivery(house, number).reason) == ("dismissed", "an empty test")
+    assert (delivery(house, number).state, delivery(house, number).reason) == (
+        "dismissed",
+        "an empty test",
+    )
     assert counted(house, Audit, Audit.action == "dismissed", Audit.cause == "an empty test") == 1
     reads(row())
     replay(house, number, by="Olga")
@@ -227,22 +272,30 @@ def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
     assert (tried.filed, tried.left, len(tried.becoming)) == (1, 4, 2)
 
 
-# -- nothing to change ----------------------------------------------------------------------------------------------
+# -- nothing to change ----
 
 LETTER = (
-    b"From: =?utf-8?q?J=C3=B6?= <jo@acme.example>\r\nTo: support@localhost\r\nSubject: Claim\r\n"
-    b"Message-ID: <1@acme.example>\r\nDate: Mon, 2 Mar 2026 10:00:00 -0500\r\nMIME-Version: 1.0\r\n"
-    b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/html\r\n\r\n<p>Hello <b>you</b></p>"
-    b"\r\n--x\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nsame\r\n"
-    b"--x\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nsame\r\n--x--\r\n"
+    b"From: =?utf-8?q?J=C3=B6?= <jo@acme.example>\r\nTo: support@localhost\r\nSubject:"
+    b" Claim\r\nMessage-ID: <1@acme.example>\r\nDate: Mon, 2 Mar 2026 10:00:00"
+    b" -0500\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed;"
+    b" boundary=x\r\n\r\n--x\r\nContent-Type: text/html\r\n\r\n<p>Hello"
+    b" <b>you</b></p>\r\n--x\r\nContent-Type: text/plain\r\nContent-Disposition: attachment;"
+    b" filename=a.txt\r\n\r\nsame\r\n--x\r\nContent-Type: text/plain\r\nContent-Disposition:"
+    b" attachment; filename=a.txt\r\n\r\nsame\r\n--x--\r\n"
 )
-TABLE = b"Message ID,Practice Name,From,Date,Message\r\n1001,Acme,Jo,7/4/2026 10:00 AM,Help\r\n1002,Acme,Al,,Two\r\n"
-FORM = b"FormID=1&UniqueID=2&Email=a%40x.example&Message=help&Date=Jul+4%2C+2026+10%3A00&Practice=Acme"
+TABLE = (
+    b"Message ID,Practice Name,From,Date,Message\r\n1001,Acme,Jo,7/4/2026 10:00"
+    b" AM,Help\r\n1002,Acme,Al,,Two\r\n"
+)
+FORM = (
+    b"FormID=1&UniqueID=2&Email=a%40x.example&Message=help&Date=Jul+4%2C+2026+10%3A00&Practice=Acme"
+)
 BOUNCED = (
-    b"From: mailer-daemon@x.example\r\nSubject: failed\r\nContent-Type: multipart/report; report-type=delivery-status;"
-    b" boundary=x\r\n\r\n--x\r\n\r\nno such user\r\n--x\r\nContent-Type: message/delivery-status\r\n\r\n"
-    b"Reporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n"
-    b"--x--\r\n"
+    b"From: mailer-daemon@x.example\r\nSubject: failed\r\nContent-Type: multipart/report;"
+    b" report-type=delivery-status; boundary=x\r\n\r\n--x\r\n\r\nno such"
+    b" user\r\n--x\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns;"
+    b" x\r\n\r\nFinal-Recipient: rfc822; a@b.example\r\nAction: failed\r\nStatus:"
+    b" 5.1.1\r\n\r\n--x--\r\n"
 )
 
 
@@ -257,7 +310,9 @@ BOUNCED = (
     ],
     ids=["mail", "bounce", "table", "form", "call"],
 )
-def test_what_is_read_by_the_same_parser_changes_nothing(any_house: House, form: Format, raw: bytes) -> None:
+def test_what_is_read_by_the_same_parser_changes_nothing(
+    any_house: House, form: Format, raw: bytes
+) -> None:
     house = any_house
     number = read_in(house, raw, form)
     before = everything(house)
@@ -289,7 +344,7 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
     house.close()
 
 
-# -- what reads otherwise -------------------------------------------------------------------------------------------
+# -- what reads otherwise ----
 
 
 @pytest.mark.parametrize(
@@ -302,12 +357,22 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
         ({"sent_at": START}, ["date", "content digest"], "sent_at", START),
         ({"details": (("Payer", "Acme"),)}, ["details"], "details", [["Payer", "Acme"]]),
         ({"caveats": ("no phone",)}, ["caveats", "ticket's caveats"], "caveats", ["no phone"]),
-        ({"subject": "Claims"}, ["subject", "content digest", "ticket's subject"], "subject", "Claims"),
+        (
+            {"subject": "Claims"},
+            ["subject", "content digest", "ticket's subject"],
+            "subject",
+            "Claims",
+        ),
     ],
     ids=lambda v: "-".join(v) if isinstance(v, dict) else "",
 )
 def test_the_message_takes_over_what_is_read_otherwise(
-    any_house: House, reads: Reads, change: dict[str, Any], fields: list[str], column: str, value: object
+    any_house: House,
+    reads: Reads,
+    change: dict[str, Any],
+    fields: list[str],
+    column: str,
+    value: object,
 ) -> None:
     house, item = any_house, row("broken", subject="Claim")
     reads(item, row("beside it"))
@@ -321,14 +386,22 @@ def test_the_message_takes_over_what_is_read_otherwise(
     assert getattr(message(house), column) == value
     assert message(house, 2).text == other.text
     after = everything(house)
-    assert {name for name in after if after[name] != before[name]} <= {"messages", "tickets", "audit"}
+    assert {name for name in after if after[name] != before[name]} <= {
+        "messages",
+        "tickets",
+        "audit",
+    }
 
 
 def test_both_sides_are_shown_as_a_person_reads_them(house: House, reads: Reads) -> None:
     item = row("a\nb", details=(("Payer", "Acme"), ("Plan", "x")), caveats=("one",))
     reads(item)
     number = read_in(house)
-    reads(replace(item, text="a\nc", details=(("Payer", "Acme"),), caveats=("one", "two"), sent_at=START))
+    reads(
+        replace(
+            item, text="a\nc", details=(("Payer", "Acme"),), caveats=("one", "two"), sent_at=START
+        )
+    )
     sides = {f.name: (f.before, f.after) for f in preview(house, number).findings[0].fields}
     assert sides["text"] == ("a\nb", "a\nc")
     assert sides["details"] == ("Payer: Acme\nPlan: x", "Payer: Acme")
@@ -336,14 +409,24 @@ def test_both_sides_are_shown_as_a_person_reads_them(house: House, reads: Reads)
     assert sides["date"] == ("", START.isoformat())
 
 
-def test_no_notice_goes_out_again_and_no_milestone_moves(any_house: House, reads: Reads, clock: HandClock) -> None:
+def test_no_notice_goes_out_again_and_no_milestone_moves(
+    any_house: House, reads: Reads, clock: HandClock
+) -> None:
     house, item = any_house, mail("broken")
     reads(item)
     number = read_in(house, form=Format.MAIL)
     sender.send_waiting(house)
     before = everything(house)
     clock.turn(days=5)
-    reads(replace(item, text="mended", plain="mended", subject="other", sender=Address("Ann E.", ANN.email)))
+    reads(
+        replace(
+            item,
+            text="mended",
+            plain="mended",
+            subject="other",
+            sender=Address("Ann E.", ANN.email),
+        )
+    )
     done(house, number)
     after = everything(house)
     assert before["outbox"] == after["outbox"]
@@ -351,7 +434,9 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(any_house: House, reads
     assert before["tasks"] == after["tasks"]
 
 
-def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(house: House, reads: Reads) -> None:
+def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(
+    house: House, reads: Reads
+) -> None:
     first, second = row("one", thread_id="t"), row("two", thread_id="t", subject="x")
     reads(first)
     read_in(house)
@@ -359,12 +444,20 @@ def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(ho
     number = read_in(house)
     reads(replace(second, text="TWO", subject="y", caveats=("odd",), link="https://x.example"))
     before = ticket(house)
-    assert told(done(house, number)) == [("changed", ["subject", "text", "caveats", "content digest"])]
+    assert told(done(house, number)) == [
+        ("changed", ["subject", "text", "caveats", "content digest"])
+    ]
     assert (message(house, 2).text, message(house, 2).ticket_id) == ("TWO", 1)
-    assert (ticket(house).subject, ticket(house).caveats, ticket(house).link) == ("", before.caveats, "")
+    assert (ticket(house).subject, ticket(house).caveats, ticket(house).link) == (
+        "",
+        before.caveats,
+        "",
+    )
 
 
-def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(any_house: House, reads: Reads) -> None:
+def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
+    any_house: House, reads: Reads
+) -> None:
     house = any_house
     one, two = Attachment("a.txt", "text/plain", b"a"), Attachment("b.txt", "text/plain", b"b")
     large = Attachment("c.bin", "application/octet-stream", b"c" * 400_000, content_id="pic")
@@ -377,7 +470,9 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(any_
     assert told(shown) == [("changed", ["attachments", "content digest"])]
     assert "b.txt, text/plain, 1 bytes" in shown.findings[0].fields[0].before
     assert "400000 bytes" in shown.findings[0].fields[0].after
-    assert not [p for p in (house.settings.home / "blobs").rglob("*") if p.is_file()]  # shown, and nothing kept
+    assert not [
+        p for p in (house.settings.home / "blobs").rglob("*") if p.is_file()
+    ]  # shown, and nothing kept
     done(house, number)
     files = {a.name: a for a in message(house).attachments}
     assert set(files) == {"renamed.txt", "c.bin"}
@@ -386,7 +481,9 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(any_
     assert counted(house, StoredAttachment) == 2
 
 
-def test_a_subject_that_staff_have_changed_and_a_caveat_of_a_rule_stay(house: House, reads: Reads) -> None:
+def test_a_subject_that_staff_have_changed_and_a_caveat_of_a_rule_stay(
+    house: House, reads: Reads
+) -> None:
     item = row(subject="Claim", caveats=("practice not given", "no phone"))
     reads(item)
     number = read_in(house)
@@ -399,20 +496,40 @@ def test_a_subject_that_staff_have_changed_and_a_caveat_of_a_rule_stay(house: Ho
     assert ticket(house).caveats == ["no phone", "odd date", NO_MANAGER, "escalated"]
 
 
-def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(any_house: House, reads: Reads) -> None:
+def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
+    any_house: House, reads: Reads
+) -> None:
     house = any_house
     item = InboundItem(format=FORMAT, external_id="1", text="help", caveats=("practice not given",))
     reads(item)
     number = read_in(house)
-    assert (ticket(house).name, ticket(house).caveats) == ("Support – Unknown", ["practice not given", NO_COMPANY])
+    assert (ticket(house).name, ticket(house).caveats) == (
+        "Support – Unknown",
+        ["practice not given", NO_COMPANY],
+    )
     mended = replace(
-        item, company="Acme", sender=Address("Jo", "jo@acme.example"), link="https://x.example/1", thread_id="t1",
-        telemedicine=True, caveats=(),
-    )  # fmt: skip
+        item,
+        company="Acme",
+        sender=Address("Jo", "jo@acme.example"),
+        link="https://x.example/1",
+        thread_id="t1",
+        telemedicine=True,
+        caveats=(),
+    )
     reads(mended)
     before = everything(house)
-    names = ["sender's name", "sender's address", "caveats", "content digest",
-             "practice", "ticket's caveats", "link", "thread", "telemedicine", "contact"]  # fmt: skip
+    names = [
+        "sender's name",
+        "sender's address",
+        "caveats",
+        "content digest",
+        "practice",
+        "ticket's caveats",
+        "link",
+        "thread",
+        "telemedicine",
+        "contact",
+    ]
     assert told(preview(house, number)) == [("changed", names)]
     assert everything(house) == before
     done(house, number)
@@ -421,8 +538,17 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(any_house: Ho
     assert (found.link, found.thread_id, found.telemedicine) == ("https://x.example/1", "t1", True)
     assert [link.contact.email for link in found.contacts] == ["jo@acme.example"]
     assert found.caveats == [NO_MANAGER]
-    assert counted(house, Outgoing) == 0  # it is for a person to tell the customer: the task says so
-    reads(replace(mended, company="Other", sender=Address("Al", "al@x.example"), link="https://x.example/2"))
+    assert (
+        counted(house, Outgoing) == 0
+    )  # it is for a person to tell the customer: the task says so
+    reads(
+        replace(
+            mended,
+            company="Other",
+            sender=Address("Al", "al@x.example"),
+            link="https://x.example/2",
+        )
+    )
     done(house, number)
     assert (ticket(house).company_id, ticket(house).link) == (found.company_id, found.link)
     assert [link.contact.email for link in ticket(house).contacts] == ["jo@acme.example"]
@@ -443,7 +569,9 @@ def test_a_practice_on_record_is_found_and_none_is_made_by_mail(house: House, re
     assert counted(house, Company) == 1
 
 
-def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(house: House, reads: Reads) -> None:
+def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(
+    house: House, reads: Reads
+) -> None:
     item = mail()
     reads(item)
     number = read_in(house, form=Format.MAIL)
@@ -454,14 +582,25 @@ def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(house: 
     assert not preview(house, number).changes
 
 
-def test_the_audit_trail_names_who_did_it_and_the_fields_and_none_of_the_words(house: House, reads: Reads) -> None:
+def test_the_audit_trail_names_who_did_it_and_the_fields_and_none_of_the_words(
+    house: House, reads: Reads
+) -> None:
     item = row("Zebulon", subject="Quackenbush")
     reads(item)
     number = read_in(house)
-    reads(replace(item, text="Zebulon 4711", subject="Quackenbush 4711", sender=Address("Zebulon", "z@x.example")))
+    reads(
+        replace(
+            item,
+            text="Zebulon 4711",
+            subject="Quackenbush 4711",
+            sender=Address("Zebulon", "z@x.example"),
+        )
+    )
     done(house, number)
     with house.store.reading() as session:
-        rows = session.scalars(select(Audit).where(Audit.action == "re-read").order_by(Audit.id)).all()
+        rows = session.scalars(
+            select(Audit).where(Audit.action == "re-read").order_by(Audit.id)
+        ).all()
     assert [r.actor for r in rows] == ["Olga", "Olga"]
     assert rows[0].ticket_id == 1
     assert rows[0].detail["message"] == 1
@@ -471,10 +610,12 @@ def test_the_audit_trail_names_who_did_it_and_the_fields_and_none_of_the_words(h
         assert word not in str([(r.cause, r.detail) for r in rows])
 
 
-# -- which message it is --------------------------------------------------------------------------------------------
+# -- which message it is ----
 
 
-def test_a_mended_message_is_still_met_by_its_double_from_another_door(any_house: House, reads: Reads) -> None:
+def test_a_mended_message_is_still_met_by_its_double_from_another_door(
+    any_house: House, reads: Reads
+) -> None:
     house, item = any_house, mail("", plain="")
     reads(item)
     number = read_in(house, form=Format.MAIL)
@@ -485,20 +626,33 @@ def test_a_mended_message_is_still_met_by_its_double_from_another_door(any_house
     assert mended.message_id[1:-1] == message(house).message_id
 
 
-def test_an_id_that_reads_otherwise_is_told_and_not_taken_over(any_house: House, reads: Reads) -> None:
+def test_an_id_that_reads_otherwise_is_told_and_not_taken_over(
+    any_house: House, reads: Reads
+) -> None:
     house, item = any_house, mail("a")
     reads(item)
     number = read_in(house, form=Format.MAIL)
     before = message(house)
-    reads(replace(item, external_id="other@x.example", message_id="<other@x.example>", text="b", plain="b"))
+    reads(
+        replace(
+            item, external_id="other@x.example", message_id="<other@x.example>", text="b", plain="b"
+        )
+    )
     found = done(house, number)
     assert "keeps the one it has" in found.findings[0].notes[0]
     after = message(house)
-    assert (after.external_id, after.message_id, after.text) == (before.external_id, before.message_id, "b")
+    assert (after.external_id, after.message_id, after.text) == (
+        before.external_id,
+        before.message_id,
+        "b",
+    )
 
 
 def test_two_that_read_the_same_now_both_stay(any_house: House, reads: Reads) -> None:
-    """They are told apart by what they were: neither swallows the other, whichever is read again first."""
+    """They are told apart by what they were.
+
+    Neither swallows the other, whichever is read again first.
+    """
     house, one = any_house, mail("a", name="same@x.example")
     reads({b"1": [one], b"2": [replace(one, text="b", plain="b")]})
     first, second = read_in(house, b"1", Format.MAIL), read_in(house, b"2", Format.MAIL)
@@ -512,7 +666,9 @@ def test_two_that_read_the_same_now_both_stay(any_house: House, reads: Reads) ->
     assert message(house, 1).external_id != message(house, 2).external_id
 
 
-def test_two_of_one_delivery_that_read_the_same_now_both_stay(any_house: House, reads: Reads) -> None:
+def test_two_of_one_delivery_that_read_the_same_now_both_stay(
+    any_house: House, reads: Reads
+) -> None:
     house = any_house
     one, two = row("a", external_id="7"), row("b", external_id="7")
     reads(one, two)
@@ -523,15 +679,19 @@ def test_two_of_one_delivery_that_read_the_same_now_both_stay(any_house: House, 
     assert [message(house, n).text for n in (1, 2)] == ["c", "c"]
 
 
-# -- more, fewer, others --------------------------------------------------------------------------------------------
+# -- more, fewer, others ----
 
 
-def test_a_row_that_was_not_found_then_opens_its_ticket_now(any_house: House, reads: Reads, woken: Woken) -> None:
+def test_a_row_that_was_not_found_then_opens_its_ticket_now(
+    any_house: House, reads: Reads, woken: Woken
+) -> None:
     house = any_house
     items = [row(t) for t in "abc"]
     reads(items[0], items[2])
     number = read_in(house)
-    reads(items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2])
+    reads(
+        items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2]
+    )
     before, woken[:] = everything(house), []
     shown = preview(house, number)
     assert told(shown) == [("received", [])]
@@ -539,13 +699,18 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(any_house: House, re
     assert shown.becoming == [Becoming(Outcome.OPENED)]
     assert (everything(house), woken) == (before, [])
     [became] = done(house, number).becoming
-    assert (became.outcome, ticket(house, became.ticket or 0).messages[0].text) == (Outcome.OPENED, "b")
+    assert (became.outcome, ticket(house, became.ticket or 0).messages[0].text) == (
+        Outcome.OPENED,
+        "b",
+    )
     assert filings(house, number) == [(0, "opened", 1), (1, "opened", 2), (2, "opened", 3)]
     assert delivery(house, number).items == 3
     assert [message(house, n).text for n in (1, 2, 3)] == ["a", "c", "b"]
 
 
-def test_the_customer_of_a_new_ticket_hears_of_it_as_always(house: House, reads: Reads, woken: Woken) -> None:
+def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
+    house: House, reads: Reads, woken: Woken
+) -> None:
     reads(row("a"))
     number = read_in(house)
     reads(row("a", external_id=message(house).message_id), row("b", sender=ANN))
@@ -564,7 +729,10 @@ def test_a_row_that_is_not_found_now_is_told_and_stays(any_house: House, reads: 
     reads(items[0], items[2])
     shown = preview(house, number)
     assert told(shown) == [("gone", [])]
-    assert (shown.changes, shown.findings[1].filing and shown.findings[1].filing.ticket_id) == (False, 2)
+    assert (shown.changes, shown.findings[1].filing and shown.findings[1].filing.ticket_id) == (
+        False,
+        2,
+    )
     apply(house, shown, by="Olga")
     assert everything(house) == before
 
@@ -575,13 +743,21 @@ def test_new_and_gone_rows_at_once_add_up_and_are_done_once(any_house: House, re
     reads(a, b)
     number = read_in(house)
     reads(replace(a, text="A"), c)
-    assert told(done(house, number)) == [("changed", ["text", "content digest"]), ("gone", []), ("received", [])]
+    assert told(done(house, number)) == [
+        ("changed", ["text", "content digest"]),
+        ("gone", []),
+        ("received", []),
+    ]
     assert delivery(house, number).items == counted(house, Filing) == 3
 
 
 def test_a_request_that_was_ignored_becomes_a_ticket(any_house: House, reads: Reads) -> None:
     house = any_house
-    reads(mail("no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")))
+    reads(
+        mail(
+            "no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")
+        )
+    )
     number = read_in(house, form=Format.MAIL)
     assert filings(house, number) == [(0, "ignored", None)]
     reads(mail("please help"))
@@ -590,16 +766,28 @@ def test_a_request_that_was_ignored_becomes_a_ticket(any_house: House, reads: Re
     assert told(done(house, number)) == [("received", [])]
     assert filings(house, number) == [(0, "opened", 1)]
     assert counted(house, Outgoing) == 1
-    assert counted(house, AutomatedMail, AutomatedMail.ticket_id.is_not(None)) == 1  # listed no more
+    assert (
+        counted(house, AutomatedMail, AutomatedMail.ticket_id.is_not(None)) == 1
+    )  # listed no more
 
 
-def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(any_house: House, reads: Reads) -> None:
+def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(
+    any_house: House, reads: Reads
+) -> None:
     house = any_house
     item = mail("please help")
     reads(item)
     number = read_in(house, form=Format.MAIL)
     before = everything(house)
-    reads(replace(item, text="no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")))
+    reads(
+        replace(
+            item,
+            text="no",
+            is_bounce=True,
+            bounce=Bounce(),
+            signs=("delivery-status-part", "daemon-address"),
+        )
+    )
     shown = preview(house, number)
     assert told(shown) == [("no request", [])]
     assert shown.findings[0].notes == ("read now, it is a report about no mail of ours",)
@@ -607,7 +795,9 @@ def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(any_house: House, 
     assert everything(house) == before
 
 
-def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_house: House, reads: Reads) -> None:
+def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
+    any_house: House, reads: Reads
+) -> None:
     house, asked = any_house, mail()
     reads(asked)
     read_in(house, form=Format.MAIL)
@@ -616,14 +806,20 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_hous
         sent = session.scalars(select(Outgoing)).one()
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     bounce = mail(
-        "no", sender=Address("", "mailer-daemon@mx.example"), is_bounce=True, is_automated=True,
-        bounce=Bounce(action="delayed"), attachments=(original,),
+        "no",
+        sender=Address("", "mailer-daemon@mx.example"),
+        is_bounce=True,
+        is_automated=True,
+        bounce=Bounce(action="delayed"),
+        attachments=(original,),
         signs=("delivery-status-part", "daemon-address"),
-    )  # fmt: skip
+    )
     reads(replace(bounce, attachments=()))
     number = read_in(house, form=Format.MAIL)
     reads(bounce)
-    assert done(house, number).becoming == [Becoming(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")]
+    assert done(house, number).becoming == [
+        Becoming(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")
+    ]
     assert counted(house, Message, Message.direction == "note") == 1
     reads(replace(bounce, bounce=Bounce(action="failed", reason="no such user")))
     done(house, number)
@@ -634,10 +830,12 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(any_hous
         assert counted(house, Contact, Contact.unreachable) == 1
 
 
-# -- what was taken for another one ---------------------------------------------------------------------------------
+# -- what was taken for another one ----
 
 
-def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(any_house: House, reads: Reads) -> None:
+def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(
+    any_house: House, reads: Reads
+) -> None:
     house = any_house
     blank = row("", external_id="7", sent_at=START)
     reads(blank, blank)
@@ -649,7 +847,9 @@ def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(any_
     assert [message(house, n).text for n in (1, 2)] == ["one", "two"]
 
 
-def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(any_house: House, reads: Reads) -> None:
+def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
+    any_house: House, reads: Reads
+) -> None:
     house, blank = any_house, mail("", plain="", name="")
     blank = replace(blank, external_id="", message_id="")  # only content tells such mails apart
     reads(blank)
@@ -662,12 +862,16 @@ def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(any_house: Hou
     assert [message(house, n).text for n in (1, 2)] == ["one", "two"]
 
 
-def test_a_double_that_reads_otherwise_like_its_first_is_still_one(any_house: House, reads: Reads) -> None:
+def test_a_double_that_reads_otherwise_like_its_first_is_still_one(
+    any_house: House, reads: Reads
+) -> None:
     house, item = any_house, mail("broken")
     reads(item)
     first, second = read_in(house, form=Format.MAIL), read_in(house, form=Format.MAIL)
     reads(replace(item, text="mended", plain="mended"))
-    assert not preview(house, second).changes  # though the message that it is has not been read again
+    assert not preview(
+        house, second
+    ).changes  # though the message that it is has not been read again
     done(house, first)
     assert not preview(house, second).changes
     assert counted(house, Message) == 1
@@ -682,11 +886,13 @@ def test_a_double_whose_first_cannot_be_read_now_is_left_alone(house: House, rea
     assert not preview(house, second).changes
 
 
-# -- whole or not at all --------------------------------------------------------------------------------------------
+# -- whole or not at all ----
 
 
 @pytest.mark.parametrize("error", [ParseError("not a message"), RuntimeError("Jane Roe")])
-def test_what_cannot_be_read_now_stays_as_it_is(house: House, reads: Reads, error: Exception) -> None:
+def test_what_cannot_be_read_now_stays_as_it_is(
+    house: House, reads: Reads, error: Exception
+) -> None:
     reads(row())
     number = read_in(house)
     before = everything(house)
@@ -721,7 +927,9 @@ def test_a_fault_half_way_leaves_all_of_it_as_it_was(any_house: House, reads: Re
     assert everything(house) == before
 
 
-def test_what_was_shown_is_compared_once_more_before_it_is_put(any_house: House, reads: Reads) -> None:
+def test_what_was_shown_is_compared_once_more_before_it_is_put(
+    any_house: House, reads: Reads
+) -> None:
     """Two people at it, or a minute between looking and saying yes."""
     house = any_house
     item = row("a")
@@ -740,11 +948,15 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(any_house: House,
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:
     """What is written to the log."""
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as written:
+    with structlog.testing.capture_logs(
+        processors=[structlog.contextvars.merge_contextvars]
+    ) as written:
         yield written
 
 
-def test_the_log_tells_a_trial_from_the_real_thing(house: House, reads: Reads, lines: list[dict[str, Any]]) -> None:
+def test_the_log_tells_a_trial_from_the_real_thing(
+    house: House, reads: Reads, lines: list[dict[str, Any]]
+) -> None:
     reads(row("a"))
     number = read_in(house)
     reads(row("a", external_id=message(house).message_id), row("b"))
@@ -754,7 +966,13 @@ def test_the_log_tells_a_trial_from_the_real_thing(house: House, reads: Reads, l
     assert all(line["trial"] for line in lines)
     lines.clear()
     apply(house, shown, by="Olga")
-    assert lines[-1] == {"event": "read again", "delivery": 1, "changed": 0, "received": 1, "log_level": "info"}
+    assert lines[-1] == {
+        "event": "read again",
+        "delivery": 1,
+        "changed": 0,
+        "received": 1,
+        "log_level": "info",
+    }
     assert not any("trial" in line for line in lines)
 
 

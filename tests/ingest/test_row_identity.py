@@ -25,11 +25,35 @@ from workflow.operations.ledger import balance
 Line = tuple[object, ...]
 HEADINGS = ("Date Received", "Practice Name", "From", "Subject", "Message")
 # date, practice, sender, subject, text
-BIRCH = ("03/02/2026 08:15", "Birch Hill Clinic", "Rosa Dean", "Denial", "Claim 12 of our patient M. was denied.")
+BIRCH = (
+    "03/02/2026 08:15",
+    "Birch Hill Clinic",
+    "Rosa Dean",
+    "Denial",
+    "Claim 12 of our patient M. was denied.",
+)
 ELM = ("03/02/2026 11:40", "Elm Street Dental", "Paul Ware", "Portal", "The portal shows nothing.")
-FERN = ("03/09/2026 09:00", "Fern Pediatrics", "Lea North", "Refund", "Refund for Mrs. T. is missing.")
-BIRCH_AGAIN = ("03/09/2026 10:30", "Birch Hill Clinic", "Rosa Dean", "Upload", "The file of 03/06 has not come.")
-LATER = ("03/16/2026 10:30", "Elm Street Dental", "Paul Ware", "Portal", "It works again, thank you.")
+FERN = (
+    "03/09/2026 09:00",
+    "Fern Pediatrics",
+    "Lea North",
+    "Refund",
+    "Refund for Mrs. T. is missing.",
+)
+BIRCH_AGAIN = (
+    "03/09/2026 10:30",
+    "Birch Hill Clinic",
+    "Rosa Dean",
+    "Upload",
+    "The file of 03/06 has not come.",
+)
+LATER = (
+    "03/16/2026 10:30",
+    "Elm Street Dental",
+    "Paul Ware",
+    "Portal",
+    "It works again, thank you.",
+)
 
 _offered = count(1)
 
@@ -67,7 +91,9 @@ def tickets(house: House) -> dict[str, list[list[str]]]:
     with house.store.reading() as session:
         for ticket in session.scalars(select(Ticket).order_by(Ticket.id)):
             name = ticket.company.name if ticket.company else ""
-            found.setdefault(name, []).append([m.text for m in ticket.messages if m.direction == "in"])
+            found.setdefault(name, []).append(
+                [m.text for m in ticket.messages if m.direction == "in"]
+            )
     with house.store.reading() as session:
         assert balance(session).adds_up
     return found
@@ -106,7 +132,10 @@ COUNTED = [
 def test_two_weeks_of_exports_never_meet_on_one_ticket(
     house: House, heading: str, first: Sequence[object], second: Sequence[object]
 ) -> None:
-    one, two = ([*zip(first, (BIRCH, ELM), strict=True)], [*zip(second, (FERN, BIRCH_AGAIN), strict=True)])
+    one, two = (
+        [*zip(first, (BIRCH, ELM), strict=True)],
+        [*zip(second, (FERN, BIRCH_AGAIN), strict=True)],
+    )
     drop(house, workbook(heading, *[(a, *b) for a, b in one]))
     drop(house, workbook(heading, *[(a, *b) for a, b in two]))
     assert tickets(house) == TWO_WEEKS
@@ -128,17 +157,25 @@ def test_a_longer_export_with_last_weeks_rows_doubles_nothing(
 
 @pytest.mark.parametrize("newest", ["first", "last"])
 @pytest.mark.parametrize("number", ["{}", "MSG-{}", "{:05}"])
-def test_a_counter_that_counts_anew_doubles_nothing(any_house: House, newest: str, number: str) -> None:
+def test_a_counter_that_counts_anew_doubles_nothing(
+    any_house: House, newest: str, number: str
+) -> None:
     lines = [BIRCH, ELM, FERN, BIRCH_AGAIN, LATER]
     for size in (4, 5):
         some = lines[:size] if newest == "last" else lines[:size][::-1]
-        drop(any_house, workbook("Message ID", *[(number.format(n), *b) for n, b in enumerate(some, start=1)]))
+        drop(
+            any_house,
+            workbook("Message ID", *[(number.format(n), *b) for n, b in enumerate(some, start=1)]),
+        )
     assert counted(any_house, Ticket) == counted(any_house, Message, Message.direction == "in") == 5
 
 
 def test_the_same_rows_with_and_without_an_id_column_double_nothing(any_house: House) -> None:
     drop(any_house, workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
-    assert drop(any_house, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == ["duplicate", "duplicate"]
+    assert drop(any_house, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
+        "duplicate",
+        "duplicate",
+    ]
     assert drop(any_house, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
 
 
@@ -153,7 +190,9 @@ def test_messages_of_the_same_words_are_told_apart_by_their_ids(any_house: House
 
 
 @pytest.mark.parametrize("column", [1, 2, 4], ids=["practice", "sender", "text"])
-def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(any_house: House, column: int) -> None:
+def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(
+    any_house: House, column: int
+) -> None:
     drop(any_house, workbook("Message ID", ("K-88", *BIRCH)))
     other = [*BIRCH]
     other[column] = "Something Else"
@@ -162,7 +201,10 @@ def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(any_
         first, second = session.scalars(select(Ticket).order_by(Ticket.id))
         assert REUSED not in first.caveats
         assert REUSED in second.caveats
-    assert drop(any_house, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))) == ["duplicate", "duplicate"]
+    assert drop(any_house, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))) == [
+        "duplicate",
+        "duplicate",
+    ]
 
 
 def test_what_identifies_nothing_still_stands_on_the_ticket(house: House) -> None:
@@ -172,14 +214,25 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(house: House) -> Non
 
 
 @pytest.mark.parametrize(
-    "given", ["00088211", "88211", "1001", "KM-1", "1234567", "123456789012345", "1234567890123456", "A7F3", "12-7"]
+    "given",
+    [
+        "00088211",
+        "88211",
+        "1001",
+        "KM-1",
+        "1234567",
+        "123456789012345",
+        "1234567890123456",
+        "A7F3",
+        "12-7",
+    ],
 )
 def test_what_looks_like_an_id_is_one(given: str) -> None:
     [item] = secure_message_workbook.parse(workbook("Message ID", (given, *BIRCH)))
     assert (item.external_id, item.given_id) == (given, "")
 
 
-# -- rows that an earlier release has filed -------------------------------------------------------------------------
+# -- rows that an earlier release has filed ----
 
 
 def as_before(house: House, raw: bytes) -> None:
@@ -200,7 +253,9 @@ def _message(session: Session, item: InboundItem) -> Message:
 
 
 @pytest.mark.parametrize("ids", [(1, 2), ("K-88", "K-91"), ("1.5E+12", "7.1E+11")], ids=str)
-def test_rows_of_an_earlier_release_are_known_again(any_house: House, ids: tuple[object, object]) -> None:
+def test_rows_of_an_earlier_release_are_known_again(
+    any_house: House, ids: tuple[object, object]
+) -> None:
     first = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM))
     drop(any_house, first)
     as_before(any_house, first)
@@ -208,15 +263,23 @@ def test_rows_of_an_earlier_release_are_known_again(any_house: House, ids: tuple
     assert drop(any_house, longer) == ["duplicate", "duplicate", "opened"]
 
 
-def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(any_house: House) -> None:
+def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(
+    any_house: House,
+) -> None:
     lines = [(1, *BIRCH), (2, *ELM)]
     first = workbook("Message #", *lines)
     drop(any_house, first)
     as_before(any_house, first)
-    with any_house.store.transaction() as session:  # the text of one practice on the ticket of the other
+    with (
+        any_house.store.transaction() as session
+    ):  # the text of one practice on the ticket of the other
         mine = select(Ticket.id).join(Company).where(Company.name == BIRCH[1]).scalar_subquery()
         session.execute(update(Message).where(Message.text == ELM[4]).values(ticket_id=mine))
-    assert drop(any_house, workbook("Message #", *lines, (3, *FERN))) == ["duplicate", "opened", "opened"]
+    assert drop(any_house, workbook("Message #", *lines, (3, *FERN))) == [
+        "duplicate",
+        "opened",
+        "opened",
+    ]
     with any_house.store.reading() as session:
         again = session.scalars(select(Ticket).order_by(Ticket.id.desc())).all()[1]
         assert again.company is not None

@@ -1,4 +1,7 @@
-"""Files of many rows: filed as they are read, resumed where they stood; rows that are no requests are accounted for."""
+"""Files of many rows: filed as they are read, resumed where they stood.
+
+Rows that are no requests are accounted for.
+"""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -47,7 +50,9 @@ def table(*rows: tuple[str, ...]) -> bytes:
 
 
 def rows(count: int) -> list[tuple[str, ...]]:
-    return [(f"KM-{n:06}", f"Practice {n % 7}", f"Sender {n}", "", f"message {n}") for n in range(count)]
+    return [
+        (f"KM-{n:06}", f"Practice {n % 7}", f"Sender {n}", "", f"message {n}") for n in range(count)
+    ]
 
 
 GOOD, SILENT, FORMULA = (
@@ -74,7 +79,11 @@ def delivery(house: House, number: int) -> Delivery:
 
 def filings(house: House, number: int) -> list[tuple[str, str]]:
     with house.store.reading() as session:
-        found = select(Filing.outcome, Filing.reason).where(Filing.delivery_id == number).order_by(Filing.position)
+        found = (
+            select(Filing.outcome, Filing.reason)
+            .where(Filing.delivery_id == number)
+            .order_by(Filing.position)
+        )
         return [(str(outcome), reason) for outcome, reason in session.execute(found)]
 
 
@@ -91,7 +100,7 @@ def lanes(settings: Settings) -> Iterator[None]:
         yield
 
 
-# -- as they are read -----------------------------------------------------------------------------------------------
+# -- as they are read ----
 
 
 def test_many_rows_are_filed_once_each_in_their_order(any_house: House, lanes: None) -> None:
@@ -100,7 +109,11 @@ def test_many_rows_are_filed_once_each_in_their_order(any_house: House, lanes: N
     read(any_house, number)
     assert adds_up(any_house) == {"received": MANY, "opened": MANY}
     with any_house.store.reading() as session:
-        ordered = select(Message.message_id).join(Filing, Filing.message_id == Message.id).order_by(Filing.position)
+        ordered = (
+            select(Message.message_id)
+            .join(Filing, Filing.message_id == Message.id)
+            .order_by(Filing.position)
+        )
         assert list(session.scalars(ordered)) == [f"KM-{n:06}" for n in range(MANY)]
 
 
@@ -128,7 +141,9 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     monkeypatch.setattr(process, "_file_some", file)
     skipped = []
     start = parser_pool.start
-    monkeypatch.setattr(parser_pool, "start", lambda *given: skipped.append(given[3]) or start(*given))
+    monkeypatch.setattr(
+        parser_pool, "start", lambda *given: skipped.append(given[3]) or start(*given)
+    )
     read(house, number)
     assert skipped == []  # somebody else may still be at it
     clock.turn(seconds=READING.total_seconds() + 1)
@@ -183,7 +198,9 @@ def test_two_that_read_it_at_once_double_nothing(
     assert adds_up(house) == {"received": MANY, "opened": MANY}
 
 
-def test_nobody_behind_a_large_file_waits_for_it(house: House, lanes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_behind_a_large_file_waits_for_it(
+    house: House, lanes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del lanes
     number, small = arrive(house, table(*rows(MANY))), letter(house)
     file = process._file_some
@@ -211,7 +228,10 @@ def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_r
     monkeypatch.setitem(PARSERS, Format.SECURE_MESSAGE, damaged)
     number = arrive(house, b"x")
     read(house, number)
-    assert (delivery(house, number).state, delivery(house, number).reason) == (DeliveryState.FAILED, "damaged")
+    assert (delivery(house, number).state, delivery(house, number).reason) == (
+        DeliveryState.FAILED,
+        "damaged",
+    )
     assert adds_up(house) == {"received": 301, "opened": 300, "failed": 1}
 
 
@@ -230,7 +250,9 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
         with store.reading() as session:
             return session.scalar(select(func.count()).select_from(Filing)) or 0
 
-    worker = psutil.Popen([*INTAKE, "worker"], env=doors.environment, stdout=DEVNULL, stderr=DEVNULL)
+    worker = psutil.Popen(
+        [*INTAKE, "worker"], env=doors.environment, stdout=DEVNULL, stderr=DEVNULL
+    )
     try:
         until(lambda: filed() >= 1_000)
     finally:
@@ -248,7 +270,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
     store.close()
 
 
-# -- rejected rows --------------------------------------------------------------------------------------------------
+# -- rejected rows ----
 
 
 @pytest.fixture
@@ -259,7 +281,9 @@ def partly(any_house: House) -> int:
     return number
 
 
-def test_a_bad_row_stops_no_good_one_and_is_told_by_its_place(any_house: House, partly: int) -> None:
+def test_a_bad_row_stops_no_good_one_and_is_told_by_its_place(
+    any_house: House, partly: int
+) -> None:
     outcomes = dict.fromkeys(sorted(filings(any_house, partly)))
     assert [outcome for outcome, _ in outcomes] == ["opened", "rejected", "rejected"]
     silent = next(reason for _, reason in outcomes if "row 3" in reason)
@@ -301,7 +325,9 @@ def test_a_rejected_row_that_reads_well_now_takes_its_place(any_house: House, pa
     assert not preview(house, partly).changes
 
 
-def test_the_rows_to_mend_are_text_under_the_headings_they_had(any_house: House, partly: int) -> None:
+def test_the_rows_to_mend_are_text_under_the_headings_they_had(
+    any_house: House, partly: int
+) -> None:
     found = rejected_rows(any_house, partly)
     assert {row.row for row in found} == {3, 4}
     book = openpyxl.load_workbook(BytesIO(workbook(found)))
@@ -317,9 +343,17 @@ def test_the_rows_to_mend_are_text_under_the_headings_they_had(any_house: House,
 
 
 def test_no_spreadsheet_computes_what_stands_in_a_rejected_row() -> None:
-    values = (("From", "=HYPERLINK(1)"), ("Message", ""), ("Message", "x" * 40_000), ("Zip", "01234"))
+    values = (
+        ("From", "=HYPERLINK(1)"),
+        ("Message", ""),
+        ("Message", "x" * 40_000),
+        ("Zip", "01234"),
+    )
     raw = workbook([RejectedRow(sheet="a/b[1]", row=2, reason="no", values=values)])
-    line = [cell.value for cell in next(openpyxl.load_workbook(BytesIO(raw)).worksheets[0].iter_rows(min_row=2))]
+    line = [
+        cell.value
+        for cell in next(openpyxl.load_workbook(BytesIO(raw)).worksheets[0].iter_rows(min_row=2))
+    ]
     assert line[0] == "=HYPERLINK(1)"
     assert line[1] is None
     assert line[2].endswith("no longer text)")
@@ -327,7 +361,7 @@ def test_no_spreadsheet_computes_what_stands_in_a_rejected_row() -> None:
     assert b"<f>" not in raw
 
 
-# -- the folder -----------------------------------------------------------------------------------------------------
+# -- the folder ----
 
 
 @pytest.fixture
@@ -344,7 +378,9 @@ def names(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.is_file())
 
 
-def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(house: House, folder: Folder) -> None:
+def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(
+    house: House, folder: Folder
+) -> None:
     (folder.path / "June.xlsx").write_bytes(table(GOOD, SILENT, FORMULA))
     folder.scan()
     assert names(folder.path / "done") == ["June.xlsx"]
@@ -357,7 +393,9 @@ def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(house: Ho
     assert names(folder.path / "done") == ["June - rejected rows.xlsx", "June.xlsx"]
     assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
     with house.store.reading() as session:
-        found = {m.message_id: (m.from_name, m.text, m.details) for m in session.scalars(select(Message))}
+        found = {
+            m.message_id: (m.from_name, m.text, m.details) for m in session.scalars(select(Message))
+        }
     assert found["KM-2"] == ("Jane Roe", "what she wrote", [])
     assert counted(house, Ticket) == 3
 

@@ -1,4 +1,7 @@
-"""What the rows of a workbook were read as: kept with its delivery, and balanced by the ledger row by row."""
+"""What the rows of a workbook were read as.
+
+Kept with its delivery, and balanced by the ledger row by row.
+"""
 
 from collections.abc import Iterator
 
@@ -26,7 +29,10 @@ HEADING: list[object] = ["Practice", "From", "Message"]
 
 
 def report() -> bytes:
-    """Two sheets, one hidden; with a title, a footer, a blank row, a repeated request and a row without its text."""
+    """Two sheets, one hidden.
+
+    With a title, a footer, a blank row, a repeated request and a row without its text.
+    """
 
     def more(made: openpyxl.Workbook) -> None:
         made.worksheets[0].title = "June"
@@ -38,9 +44,19 @@ def report() -> bytes:
 
 
 READ = SheetCounts(
-    sheet="June", rows=7, items=1, repeated=1, rejected=1, headings=1, titles=1, footers=1, blank=1,
-    heading_places="2", title_places="1", footer_places="7",
-)  # fmt: skip
+    sheet="June",
+    rows=7,
+    items=1,
+    repeated=1,
+    rejected=1,
+    headings=1,
+    titles=1,
+    footers=1,
+    blank=1,
+    heading_places="2",
+    title_places="1",
+    footer_places="7",
+)
 
 
 @pytest.fixture
@@ -59,7 +75,9 @@ def balance(house: House) -> ledger.Balance:
         return ledger.balance(session)
 
 
-def test_what_the_sheets_were_read_as_stays_with_the_delivery(any_house: House, lanes: None) -> None:
+def test_what_the_sheets_were_read_as_stays_with_the_delivery(
+    any_house: House, lanes: None
+) -> None:
     del lanes
     number, other = arrive(any_house, report()), letter(any_house)
     for one in (number, other):
@@ -73,7 +91,9 @@ def test_what_the_sheets_were_read_as_stays_with_the_delivery(any_house: House, 
 
 
 @pytest.mark.parametrize("count", [1, 199, 200, 201, MANY])
-def test_the_counts_come_with_the_last_row_however_many_there_are(house: House, lanes: None, count: int) -> None:
+def test_the_counts_come_with_the_last_row_however_many_there_are(
+    house: House, lanes: None, count: int
+) -> None:
     del lanes
     number = arrive(house, table(*rows(count)))
     read(house, number)
@@ -139,7 +159,9 @@ def test_a_workbook_read_again_is_counted_as_it_is_read_now(any_house: House) ->
 
 
 def test_what_is_said_of_a_sheet_names_places_and_no_words() -> None:
-    assert sheet_counts.in_words(READ) == (
-        "7 rows = 1 item + 1 repeated + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1 footer (row 7) + 1 blank"
+    assert (
+        sheet_counts.in_words(READ)
+        == "7 rows = 1 item + 1 repeated + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1"
+        " footer (row 7) + 1 blank"
     )
     assert sheet_counts.in_words(SheetCounts(sheet="Archive", hidden=True)) == "hidden: not read"

@@ -24,7 +24,9 @@ def test_a_mail_arrives_with_its_envelope(door: Listener, stored: Stored) -> Non
     message = EmailMessage()
     message["Subject"] = "claim"
     message.set_content("hello")
-    with smtplib.SMTP("127.0.0.1", door.ports[Transport.SMTP], local_hostname="pc.clinic.example") as sender:
+    with smtplib.SMTP(
+        "127.0.0.1", door.ports[Transport.SMTP], local_hostname="pc.clinic.example"
+    ) as sender:
         sender.send_message(message, "a@clinic.example", [DESK, DESK.upper(), "postmaster"])
     arrival = stored.next()
     assert (arrival.transport, arrival.format) == (Transport.SMTP, Format.MAIL)
@@ -55,7 +57,11 @@ def test_yes_is_said_only_once_it_is_stored(stored: Stored) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [OperationalError("INSERT", {"raw": "secret"}, Exception("sqlite3")), OSError("secret"), KeyError("secret")],
+    [
+        OperationalError("INSERT", {"raw": "secret"}, Exception("sqlite3")),
+        OSError("secret"),
+        KeyError("secret"),
+    ],
 )
 def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored) -> None:
     faults = [error]
@@ -75,7 +81,9 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
     assert "secret" not in str(log)
 
 
-def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(client: Client, stored: Stored) -> None:
+def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(
+    client: Client, stored: Stored
+) -> None:
     heard = []
     for _ in range(2):
         client.envelope().send(MAIL + b".\r\n")
@@ -113,7 +121,9 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
             until(partial(stores, listener, int(name)))
             client.hang_up()
             until(listener._crowds[0].empty.is_set)
-        with Client(listener) as third:  # both are still being stored: no more may pile up behind them
+        with Client(
+            listener
+        ) as third:  # both are still being stored: no more may pile up behind them
             third.envelope().send(MAIL + b".\r\n")
             assert third.reply() == LATER
         later = threading.Timer(0.1, commit.set)
@@ -155,7 +165,9 @@ def test_a_mail_without_its_end_is_no_mail(door: Listener, stored: Stored, cut: 
     ],
 )
 def test_no_mail_is_smuggled_behind_another(client: Client, stored: Stored, between: bytes) -> None:
-    second = f"MAIL FROM:<admin@billing.example>\r\n{TO}\r\nDATA\r\nSubject: forged\r\n\r\n".encode()
+    second = (
+        f"MAIL FROM:<admin@billing.example>\r\n{TO}\r\nDATA\r\nSubject: forged\r\n\r\n".encode()
+    )
     client.envelope().send(b"Subject: first\r\n\r\nx" + between + second + b"\r\n.\r\n")
     assert client.reply().startswith("550 5.6.11")
     assert client.say("NOOP") == ["250"]
@@ -163,7 +175,8 @@ def test_no_mail_is_smuggled_behind_another(client: Client, stored: Stored, betw
 
 
 @pytest.mark.parametrize(
-    "sent", [b"\r\n .\r\n", b"\x00.\x00\r\n", b"\xc2\x85.\xc2\x85\r\n", bytes(range(14, 256)) + b"\r\n"]
+    "sent",
+    [b"\r\n .\r\n", b"\x00.\x00\r\n", b"\xc2\x85.\xc2\x85\r\n", bytes(range(14, 256)) + b"\r\n"],
 )
 def test_what_looks_like_an_end_is_content(client: Client, stored: Stored, sent: bytes) -> None:
     client.envelope().send(sent + b".\r\n")
@@ -191,9 +204,15 @@ def test_dots_are_unstuffed_and_nothing_else_is_touched(
 
 
 def test_octets_survive_however_they_are_cut(client: Client, stored: Stored) -> None:
-    """Ends of lines, dots and the end of data fall across every border of reads and of the reader's chunks."""
+    """Line ends, dots and the end of data at every border.
+
+    Borders of reads, and of the reader's chunks.
+    """
     dice = random.Random()  # noqa: S311
-    lines = [b"." * dice.randrange(3) + b"x" * dice.choice([0, 1, 70, 5000, CHUNK - 2, CHUNK]) for _ in range(200)]
+    lines = [
+        b"." * dice.randrange(3) + b"x" * dice.choice([0, 1, 70, 5000, CHUNK - 2, CHUNK])
+        for _ in range(200)
+    ]
     octets = b"".join(b"." * line.startswith(b".") + line + b"\r\n" for line in lines) + b".\r\n"
     client.envelope()
     while octets:
@@ -243,9 +262,22 @@ def test_commands_have_an_order(client: Client) -> None:
 
 def test_the_hello_offers_what_we_can_and_nothing_else(client: Client) -> None:
     assert client.greeting == "220 billing.example ESMTP"
-    offers = ["billing.example", "PIPELINING", "SIZE 33554432", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+    offers = [
+        "billing.example",
+        "PIPELINING",
+        "SIZE 33554432",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+    ]
     assert [line[4:] for line in client.ask(HELLO).split("\r\n")] == offers
-    assert client.say("AUTH PLAIN", "EXPN staff", "BDAT 1", "LHLO a", "STARTTLS") == ["500", "500", "500", "500", "502"]
+    assert client.say("AUTH PLAIN", "EXPN staff", "BDAT 1", "LHLO a", "STARTTLS") == [
+        "500",
+        "500",
+        "500",
+        "500",
+        "502",
+    ]
     assert client.ask(f"VRFY {DESK}") == client.ask("VRFY nobody@billing.example")
 
 
@@ -255,11 +287,20 @@ def test_bounces_and_senders_beyond_ascii_are_taken(client: Client, stored: Stor
         assert client.say(sender, TO, "DATA") == ["250", "250", "354"]
         client.send(MAIL + b".\r\n")
         assert client.reply().startswith("250")
-    assert [arrival.envelope["mail_from"] for arrival in stored.arrivals] == ["", "ü@clinic.example"]
+    assert [arrival.envelope["mail_from"] for arrival in stored.arrivals] == [
+        "",
+        "ü@clinic.example",
+    ]
 
 
 @pytest.mark.parametrize(
-    "line", [b"NOOP\n", b"NOOP \x00\r\n", b"MAIL FROM:<\xff@b.example>\r\n", b"NOOP " + b"x" * 9000 + b"\r\n"]
+    "line",
+    [
+        b"NOOP\n",
+        b"NOOP \x00\r\n",
+        b"MAIL FROM:<\xff@b.example>\r\n",
+        b"NOOP " + b"x" * 9000 + b"\r\n",
+    ],
 )
 def test_a_line_that_is_no_command_is_refused(client: Client, line: bytes) -> None:
     client.say(HELLO)
@@ -291,8 +332,12 @@ def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored
     assert stored.arrivals == []
 
 
-def test_a_client_that_talks_before_it_is_greeted_is_sent_away(door: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "GREET", 0.1)  # a busy machine may take longer than the real one to say anything
+def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
+    door: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        session, "GREET", 0.1
+    )  # a busy machine may take longer than the real one to say anything
     with Client(door, greeted=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")
@@ -311,7 +356,9 @@ def test_a_mail_in_a_loop_is_refused(client: Client, stored: Stored) -> None:
     assert len(stored.arrivals) == 1
 
 
-def test_the_log_holds_no_address_and_no_text(door: Listener, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_holds_no_address_and_no_text(
+    door: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with capture_logs() as log, Client(door) as client:
         client.envelope().send(MAIL + b".\r\n")

@@ -2,7 +2,15 @@
 
 import pytest
 
-from ingest.smtp.grammar import LINE, PATH, Recipients, argument, command_of, mailbox, parameters_trouble
+from ingest.smtp.grammar import (
+    LINE,
+    PATH,
+    Recipients,
+    argument,
+    command_of,
+    mailbox,
+    parameters_trouble,
+)
 
 OURS = Recipients(["Support@Billing.example", "@desk.example"])
 

@@ -67,7 +67,11 @@ def test_connections_of_a_host_are_limited(stored: Stored) -> None:
 
 
 def test_connections_are_limited_at_each_door(stored: Stored) -> None:
-    with doors(stored, smtp_connections=1) as listener, Client(listener), Client(listener) as second:
+    with (
+        doors(stored, smtp_connections=1) as listener,
+        Client(listener),
+        Client(listener) as second,
+    ):
         assert second.greeting.startswith("421 4.3.2")
         with Client(listener, LMTP) as neighbour:
             assert neighbour.greeting.startswith("220")
@@ -137,7 +141,8 @@ def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool
 def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
     with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
         (session,) = listener._crowds[0].sessions
-        session.pause_writing()  # what the transport says when the client's window and our buffer are full
+        # what the transport says when the client's window and our buffer are full
+        session.pause_writing()
         client.send(b"NOOP\r\n")
         until(listener._crowds[0].empty.is_set)
 
@@ -174,11 +179,16 @@ def test_closing_does_not_wait_for_ever(stored: Stored) -> None:
 
 
 def _close(listener: Listener, seconds: float) -> None:
-    asyncio.run_coroutine_threadsafe(listener.close(seconds), listener._servers[0].get_loop()).result()
+    asyncio.run_coroutine_threadsafe(
+        listener.close(seconds), listener._servers[0].get_loop()
+    ).result()
 
 
 def test_a_port_that_is_taken_is_an_error(door: Listener, stored: Stored) -> None:
-    with pytest.raises(OSError, match="in use"), doors(stored, lmtp_listen=f"127.0.0.1:{door.ports[LMTP]}"):
+    with (
+        pytest.raises(OSError, match="in use"),
+        doors(stored, lmtp_listen=f"127.0.0.1:{door.ports[LMTP]}"),
+    ):
         pass
 
 
@@ -200,7 +210,10 @@ print("drained")
 
 def test_the_process_ends_well_on_sigterm() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."}
+        [sys.executable, "-c", SERVE],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
     ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])

@@ -59,7 +59,10 @@ def all_at_once(acts: list[Callable[[], str]]) -> list[str]:
 
 
 def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> None:
-    """The first of the large ones go on whatever the others hold: without that, all would wait for all."""
+    """The first of the large ones go on whatever the others hold.
+
+    Without that, all would wait for all.
+    """
     most = [0]
 
     def accept(arrival: Arrival) -> int:
@@ -74,7 +77,9 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
     assert stored.raw == [BODY] * 2 * SHARED
 
 
-def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(stored: Stored) -> None:
+def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
+    stored: Stored,
+) -> None:
     with doors(stored, mail_limit=LIMIT) as listener:
         standing = [*full(listener), half(listener)]
         with Client(listener) as large, Client(listener) as small:
@@ -103,7 +108,9 @@ def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> 
             assert client.reply().startswith("250")
 
 
-def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_or_left(stored: Stored) -> None:
+def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_or_left(
+    stored: Stored,
+) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:

@@ -12,7 +12,9 @@ from tests.ingest.smtp_client import FROM, HELLO, TO, Client, Stored, certificat
 
 @pytest.fixture
 def secure(stored: Stored, tmp_path: Path) -> Iterator[Listener]:
-    with doors(stored, smtp_idle_seconds=0.3, smtp_connections_per_host=1, **certificate(tmp_path)) as listener:
+    with doors(
+        stored, smtp_idle_seconds=0.3, smtp_connections_per_host=1, **certificate(tmp_path)
+    ) as listener:
         yield listener
 
 
@@ -50,7 +52,9 @@ def test_a_handshake_that_fails_ends_the_session(secure: Listener, greet: bytes)
         assert other.greeting.startswith("220")
 
 
-def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(stored: Stored, tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
+    stored: Stored, tmp_path: Path
+) -> None:
     with doors(stored, **certificate(tmp_path)) as listener:
         client = Client(listener)
         client.say("STARTTLS")
@@ -58,7 +62,9 @@ def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(stored: Stor
         until(listener._crowds[0].empty.is_set)
 
 
-def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(secure: Listener, tmp_path: Path) -> None:
+def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
+    secure: Listener, tmp_path: Path
+) -> None:
     for name, served in (("new.example", b"new.example"), ("", b"new.example")):
         if name:
             certificate(tmp_path, name)

@@ -26,7 +26,10 @@ from workflow.operations.status import report
 from workflow.runtime.crypto import Sealer
 
 FORM = Arrival(
-    transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=b"FormID=1&name=Jane+Roe\xff", envelope={"form": "1"}
+    transport=Transport.FORMSTACK,
+    format=Format.FORMSTACK,
+    raw=b"FormID=1&name=Jane+Roe\xff",
+    envelope={"form": "1"},
 )
 
 
@@ -35,13 +38,19 @@ def spool(house: House) -> Spool:
     return Spool(house.settings.home / SPOOL, house.sealer)
 
 
-def test_what_was_spooled_is_in_the_database_afterwards_as_it_came(house: House, spool: Spool) -> None:
+def test_what_was_spooled_is_in_the_database_afterwards_as_it_came(
+    house: House, spool: Spool
+) -> None:
     spool.put(FORM)
     assert drain(house) == 1
     with house.store.reading() as session:
         stored = session.scalars(select(Delivery)).one()
         assert house.vault.open(stored.content, stored.blob) == FORM.raw
-        assert (stored.transport, stored.format, stored.envelope) == ("formstack", Format.FORMSTACK, {"form": "1"})
+        assert (stored.transport, stored.format, stored.envelope) == (
+            "formstack",
+            Format.FORMSTACK,
+            {"form": "1"},
+        )
         assert stored.state is DeliveryState.PENDING
     assert spool.waiting() == []
     assert drain(house) == 0
@@ -51,7 +60,9 @@ def test_an_empty_house_has_nothing_to_drain(house: House) -> None:
     assert drain(house) == 0
 
 
-def test_the_deadline_runs_from_when_the_sender_heard_yes(house: House, spool: Spool, clock: HandClock) -> None:
+def test_the_deadline_runs_from_when_the_sender_heard_yes(
+    house: House, spool: Spool, clock: HandClock
+) -> None:
     spool.put(replace(FORM, received_at=clock()))
     clock.turn(hours=5)
     drain(house)
@@ -77,17 +88,27 @@ def test_nothing_in_the_spool_is_readable(house: House, spool: Spool) -> None:
         assert b"Jane" not in path.read_bytes()
 
 
-def test_while_the_database_is_away_everything_stays_in_the_spool(house: House, spool: Spool, tmp_path: Path) -> None:
+def test_while_the_database_is_away_everything_stays_in_the_spool(
+    house: House, spool: Spool, tmp_path: Path
+) -> None:
     for n in range(3):
-        spool.put(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=f"FormID={n}".encode()))
-    away = open_house(house.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/no/such/x.db"}))
+        spool.put(
+            Arrival(
+                transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=f"FormID={n}".encode()
+            )
+        )
+    away = open_house(
+        house.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/no/such/x.db"})
+    )
     assert drain(away) == 0
     away.close()
     assert len(spool.waiting()) == 3
     assert drain(house) == 3
 
 
-def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(house: House, spool: Spool) -> None:
+def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(
+    house: House, spool: Spool
+) -> None:
     spool.put(FORM)
     (path,) = spool.waiting()
     kept = path.read_bytes()
@@ -98,9 +119,13 @@ def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(house: H
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"garbage", Sealer([Fernet.generate_key()]).seal(b"{}")], ids=["empty", "garbage", "another key"]
+    "damage",
+    [b"", b"garbage", Sealer([Fernet.generate_key()]).seal(b"{}")],
+    ids=["empty", "garbage", "another key"],
 )
-def test_a_file_that_does_not_open_is_kept_and_holds_up_no_other(house: House, spool: Spool, damage: bytes) -> None:
+def test_a_file_that_does_not_open_is_kept_and_holds_up_no_other(
+    house: House, spool: Spool, damage: bytes
+) -> None:
     spool.put(FORM)
     (first,) = spool.waiting()
     first.write_bytes(damage)
@@ -110,7 +135,9 @@ def test_a_file_that_does_not_open_is_kept_and_holds_up_no_other(house: House, s
     assert [p.read_bytes() for p in (house.settings.home / SPOOL).iterdir()] == [damage]
 
 
-def test_what_the_database_will_never_take_is_set_aside_and_holds_up_no_other(house: House, spool: Spool) -> None:
+def test_what_the_database_will_never_take_is_set_aside_and_holds_up_no_other(
+    house: House, spool: Spool
+) -> None:
     for name in (b"1", b"2", b"3"):
         spool.put(replace(FORM, raw=name))
     taken: list[bytes] = []
@@ -173,7 +200,9 @@ def test_the_door_drains_its_spool_and_tells_a_person_of_what_does_not_open_unti
     assert counted(house, Delivery) == 2
 
 
-def test_a_drainer_goes_on_whatever_happens(house: House, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drainer_goes_on_whatever_happens(
+    house: House, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spooling, "DRAIN_SECONDS", 0.01)
     troubles: list[Exception] = [RuntimeError(), OSError(), OperationalError("", {}, Exception())]
     really = spooling.drain
@@ -188,7 +217,9 @@ def test_a_drainer_goes_on_whatever_happens(house: House, spool: Spool, monkeypa
     rounds(house, lambda: counted(house, Delivery) == 1)
 
 
-def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(house: House, spool: Spool) -> None:
+def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(
+    house: House, spool: Spool
+) -> None:
     spool.put(FORM)
     folder = house.settings.home / SPOOL
     now = folder.stat().st_mtime
@@ -197,7 +228,10 @@ def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(house:
         os.utime(folder / name, (now - age, now - age))
     os.utime(folder, (now, now))
     spool.tidy()
-    assert {path.name for path in folder.iterdir()} == {spool.waiting()[0].name, "young.sealed.1.3.new"}
+    assert {path.name for path in folder.iterdir()} == {
+        spool.waiting()[0].name,
+        "young.sealed.1.3.new",
+    }
 
 
 def test_a_half_written_file_is_not_taken(house: House, spool: Spool) -> None:
@@ -210,7 +244,11 @@ def test_a_half_written_file_is_not_taken(house: House, spool: Spool) -> None:
 
 def test_two_who_drain_at_once_store_everything_once(house: House, spool: Spool) -> None:
     for n in range(10):
-        spool.put(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=f"FormID={n}".encode()))
+        spool.put(
+            Arrival(
+                transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=f"FormID={n}".encode()
+            )
+        )
     assert together(*[lambda: drain(house)] * 3) == []
     drain(house)
     assert counted(house, Delivery) == 10

@@ -20,7 +20,8 @@ class Endpoint:
     asked: list[dict[str, list[str]]] = field(default_factory=list)
 
     def grant(self, **more: str | float) -> OAuth2:
-        return OAuth2(token_url=self.url, client_id="us", refresh_token="refresh-1", **more)  # type: ignore[arg-type]  # as its fields
+        # as its fields
+        return OAuth2(token_url=self.url, client_id="us", refresh_token="refresh-1", **more)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Bounces: what was done, to whom, why; whatever the program that wrote them, and however broken."""
+"""Bounces: what was done, to whom, why.
+
+Whatever the program that wrote them, and however broken.
+"""
 
 import json
 import time
@@ -21,7 +24,10 @@ def read(raw: bytes) -> InboundItem:
 
 
 def bounce(body: str, subject: str = "failure notice", header: str = "") -> Bounce:
-    head = f"Return-Path: <>\nFrom: MAILER-DAEMON@mx.example\nTo: us@billing.example\nSubject: {subject}\n{header}\n"
+    head = (
+        "Return-Path: <>\nFrom: MAILER-DAEMON@mx.example\nTo: us@billing.example\nSubject:"
+        f" {subject}\n{header}\n"
+    )
     found = read(f"{head}{body}\n".encode()).bounce
     assert found is not None
     return found
@@ -31,7 +37,10 @@ def report(*fields: str) -> Bounce:
     """Bounce with a report that has these lines; the text beside it says nothing."""
     header = "Content-Type: multipart/report; report-type=delivery-status; boundary=zz\n"
     lines = "\n".join(fields)
-    return bounce(f"--zz\n\nSorry.\n--zz\nContent-Type: message/delivery-status\n\n{lines}\n--zz--", header=header)
+    return bounce(
+        f"--zz\n\nSorry.\n--zz\nContent-Type: message/delivery-status\n\n{lines}\n--zz--",
+        header=header,
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,11 +68,19 @@ def test_the_worst_action_is_the_mails() -> None:
         "Reporting-MTA: dns; mx.example",
         "",
         *("Final-Recipient: rfc822; a@x.example", "Action: delivered", "Status: 2.0.0", ""),
-        *("Final-Recipient: rfc822; b@x.example", "Action: failed", "Status: 5.2.2", "Diagnostic-Code: 552 full", ""),
+        *(
+            "Final-Recipient: rfc822; b@x.example",
+            "Action: failed",
+            "Status: 5.2.2",
+            "Diagnostic-Code: 552 full",
+            "",
+        ),
         *("Final-Recipient: rfc822; c@x.example", "Action: delayed", "Status: 4.4.1", ""),
         *("Final-Recipient: rfc822; d@x.example", "Action: failed", "Status: 5.1.1"),
-    )  # fmt: skip
-    assert found == Bounce(action="failed", status="5.2.2", failed=("b@x.example", "d@x.example"), reason="552 full")
+    )
+    assert found == Bounce(
+        action="failed", status="5.2.2", failed=("b@x.example", "d@x.example"), reason="552 full"
+    )
 
 
 def test_recipients_without_blank_lines_between_them() -> None:
@@ -73,10 +90,17 @@ def test_recipients_without_blank_lines_between_them() -> None:
 
 def test_a_vague_status_gives_way_to_what_the_server_said() -> None:
     assert (
-        report("Final-Recipient: a@x.example", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 5.2.1 no").status == "5.2.1"
+        report(
+            "Final-Recipient: a@x.example", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 5.2.1 no"
+        ).status
+        == "5.2.1"
     )
     assert (
-        report("Final-Recipient: a@x.example", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 no such user").status
+        report(
+            "Final-Recipient: a@x.example",
+            "Status: 5.0.0",
+            "Diagnostic-Code: smtp; 550 no such user",
+        ).status
         == "5.1.1"
     )
     assert report("Final-Recipient: a@x.example", "Status: 5.0.0").status == "5.0.0"
@@ -84,7 +108,9 @@ def test_a_vague_status_gives_way_to_what_the_server_said() -> None:
 
 def test_the_reason_is_one_bounded_line_without_controls() -> None:
     found = report(
-        "Final-Recipient: a@x.example", "Diagnostic-Code: smtp; 550 a\x1b[2J\x07b\u2028c", " folded " + "x" * 900
+        "Final-Recipient: a@x.example",
+        "Diagnostic-Code: smtp; 550 a\x1b[2J\x07b\u2028c",
+        " folded " + "x" * 900,
     )
     assert found.reason.startswith("550 a [2J b c folded")
     assert len(found.reason) == 300
@@ -134,21 +160,33 @@ def test_a_delay_is_no_failure(words: str) -> None:
 
 
 def test_who_gave_up_does_not_try_again() -> None:
-    words = "This is a permanent error.\n\n<a@x.example>:\nRemote host said: 421 4.7.0 temporarily deferred\n"
+    words = (
+        "This is a permanent error.\n\n<a@x.example>:\nRemote host said: 421 4.7.0 temporarily"
+        " deferred\n"
+    )
     assert bounce(f"{words}I'm not going to try again.\n").action == "failed"
 
 
 @pytest.mark.parametrize(
     ("notice", "failed"),
     [
-        ("The following address failed: a@x.example\nFor assistance contact help@mx.example", ("a@x.example",)),
         (
-            ">>> MAIL From:<us@billing.example>\n>>> RCPT To:<a@x.example>\n<<< 550 <a@x.example>... no",
+            "The following address failed: a@x.example\nFor assistance contact help@mx.example",
+            ("a@x.example",),
+        ),
+        (
+            (
+                ">>> MAIL From:<us@billing.example>\n>>> RCPT To:<a@x.example>\n<<< 550"
+                " <a@x.example>... no"
+            ),
             ("a@x.example",),
         ),
         ("<a@x.example>: 550 no\n\n<b@x.example>: 550 no", ("a@x.example", "b@x.example")),
         ("550 unknown user a@x.example\nMessage-ID: <t1@billing.example>", ("a@x.example",)),
-        ("Could not deliver it.\n\nSender: other@billing.example\nRecipient: a@x.example", ("a@x.example",)),
+        (
+            "Could not deliver it.\n\nSender: other@billing.example\nRecipient: a@x.example",
+            ("a@x.example",),
+        ),
         ("We could not deliver it.", ()),
     ],
 )
@@ -158,7 +196,8 @@ def test_the_failed_addresses_are_told_from_others(notice: str, failed: tuple[st
 
 def test_the_returned_mail_is_not_the_notice() -> None:
     original = (
-        "Received: from a\nFrom: us@billing.example\nTo: a@x.example\nSubject: x\n\nAsk b@x.example: 550 5.9.9 no"
+        "Received: from a\nFrom: us@billing.example\nTo: a@x.example\nSubject: x\n\nAsk"
+        " b@x.example: 550 5.9.9 no"
     )
     found = bounce(f"Undeliverable.\n\n{original}")
     assert (found.failed, found.status) == (("a@x.example",), "")
@@ -166,7 +205,9 @@ def test_the_returned_mail_is_not_the_notice() -> None:
 
 def notice(**told: object) -> Bounce | None:
     inner = json.dumps({"notificationType": "Bounce", "mail": {}} | told)
-    return read(f"From: no-reply@sns.example\nSubject: x\n\n{inner}\n\n--\nunsubscribe\n".encode()).bounce
+    return read(
+        f"From: no-reply@sns.example\nSubject: x\n\n{inner}\n\n--\nunsubscribe\n".encode()
+    ).bounce
 
 
 def test_a_notice_in_json() -> None:
@@ -177,18 +218,28 @@ def test_a_notice_in_json() -> None:
     delivery = notice(notificationType="Delivery", delivery={"recipients": ["a@x.example"]})
     assert delivery == Bounce(action="delivered", failed=("a@x.example",))
     wrapped = json.dumps(
-        {"Type": "Notification", "Message": json.dumps({"notificationType": "Bounce", "bounce": bounced})}
+        {
+            "Type": "Notification",
+            "Message": json.dumps({"notificationType": "Bounce", "bounce": bounced}),
+        }
     )
     assert read(f"From: no-reply@sns.example\nSubject: x\n\n{wrapped}\n".encode()).bounce == found
     assert notice(notificationType="Complaint", complaint={}) is None
 
 
 def test_a_person_who_sends_json_is_a_person() -> None:
-    assert not read(b'From: jane@clinic.example\nSubject: x\n\n{"notificationType":"Bounce"}\n').is_bounce
+    assert not read(
+        b'From: jane@clinic.example\nSubject: x\n\n{"notificationType":"Bounce"}\n'
+    ).is_bounce
 
 
 def test_what_is_no_bounce_has_none() -> None:
-    assert read(b"From: jane@clinic.example\nSubject: x\n\n<a@x.example>: 550 5.1.1 user unknown").bounce is None
+    assert (
+        read(
+            b"From: jane@clinic.example\nSubject: x\n\n<a@x.example>: 550 5.1.1 user unknown"
+        ).bounce
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,7 +264,9 @@ def test_a_hostile_bounce_costs_bounded_time(filler: str) -> None:
     started = time.process_time()
     assert isinstance(report(filler), Bounce)
     assert isinstance(bounce(filler), Bounce)
-    assert isinstance(read(f"From: no-reply@sns.example\nSubject: x\n\n{filler}".encode()), InboundItem)
+    assert isinstance(
+        read(f"From: no-reply@sns.example\nSubject: x\n\n{filler}".encode()), InboundItem
+    )
     assert time.process_time() - started < 4
 
 
@@ -223,7 +276,10 @@ def test_a_mutated_bounce_is_an_item(raw: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(raw)))
     end = data.draw(st.integers(start, min(len(raw), start + 60)))
     patch = data.draw(
-        st.one_of(st.binary(max_size=12), st.sampled_from([b"\n\n", b"@", b";", b": ", b"\0", b"<>", b"5.1.1"]))
+        st.one_of(
+            st.binary(max_size=12),
+            st.sampled_from([b"\n\n", b"@", b";", b": ", b"\0", b"<>", b"5.1.1"]),
+        )
     )
     started = time.process_time()
     item = read(raw[:start] + patch + raw[end:])
@@ -231,12 +287,17 @@ def test_a_mutated_bounce_is_an_item(raw: bytes, data: st.DataObject) -> None:
     assert (item.bounce is not None) == item.is_bounce
     if item.bounce is not None:
         assert item.bounce.action in {"failed", "delayed", "delivered", "relayed", "expanded"}
-        assert all("@" in address and address == address.casefold() for address in item.bounce.failed)
+        assert all(
+            "@" in address and address == address.casefold() for address in item.bounce.failed
+        )
         assert len(item.bounce.reason) <= 300
         assert item.bounce.reason.isprintable()
 
 
 def test_a_reason_with_an_invisible_character_is_printable() -> None:
-    soft = bounce("This is the mail system.\n\n<jane@clinic.example>: user un\u00adknown in virtual mailbox table\n")
+    soft = bounce(
+        "This is the mail system.\n\n<jane@clinic.example>: user un\u00adknown in virtual mailbox"
+        " table\n"
+    )
     assert "unknown in virtual" in soft.reason
     assert soft.reason.isprintable()

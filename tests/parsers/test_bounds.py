@@ -1,4 +1,7 @@
-"""Whatever is repeated a million times in a mail, reading it ends: in five seconds of processor time at most."""
+"""Whatever is repeated a million times in a mail, reading it ends.
+
+In five seconds of processor time at most.
+"""
 
 import time
 
@@ -22,7 +25,9 @@ FLOWED = HEAD + b"Content-Type: text/plain; format=flowed\n\n"
 REPORT = HEAD + b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n"
 LOST = b"content-type: text/plain\ncontent-transfer-encoding: base64\n\nQUJD\n"
 STATUS = b"Content-Type: message/delivery-status\n\n"
-NESTED = b"".join(b"--b%d\nContent-Type: multipart/mixed; boundary=b%d\n\n" % (n, n + 1) for n in range(15_000))
+NESTED = b"".join(
+    b"--b%d\nContent-Type: multipart/mixed; boundary=b%d\n\n" % (n, n + 1) for n in range(15_000)
+)
 
 # what it is -> what comes first, and what is repeated behind it
 CASES = {
@@ -39,10 +44,16 @@ CASES = {
     "uuencoded files never closed": (HEAD + b"\n", b"begin 644 a\n"),
     "flowed quotes": (FLOWED, b"> a \n"),
     "flowed text": (FLOWED, b"a \n"),
-    "escapes of ISO-2022-JP": (HEAD + b"Content-Type: text/plain; charset=iso-2022-jp\n\n", b"\x1b$B"),
+    "escapes of ISO-2022-JP": (
+        HEAD + b"Content-Type: text/plain; charset=iso-2022-jp\n\n",
+        b"\x1b$B",
+    ),
     "base64 that is none": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"!@#$%^&*()\n"),
     "base64 with blanks": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"Y Q = = "),
-    "quoted-printable that is none": (HEAD + b"Content-Transfer-Encoding: quoted-printable\n\n", b"="),
+    "quoted-printable that is none": (
+        HEAD + b"Content-Transfer-Encoding: quoted-printable\n\n",
+        b"=",
+    ),
     "open elements": (HTML, b"<div>"),
     "nested tables": (HTML, b"<table><tr><td>"),
     "nested quotes in HTML": (HTML, b"<blockquote>a"),
@@ -55,16 +66,25 @@ CASES = {
     "closing delimiters": (MIXED, b"--b--\nxyz\n"),
     "lines like delimiters": (MIXED, b"--bx\n"),
     "headers of parts in a text": (MIXED + b"--b\n\n", b"content-type: a\n"),
-    "multiparts without delimiters": (MIXED, b"--b\nContent-Type: multipart/mixed; boundary=z\n\nx\n"),
+    "multiparts without delimiters": (
+        MIXED,
+        b"--b\nContent-Type: multipart/mixed; boundary=z\n\nx\n",
+    ),
     "multiparts in multiparts without delimiters": (HEAD, b"Content-Type: multipart/mixed\n\n"),
     "answers on announcements": (HEAD + b"\n", b"Yes. On 1.1.2025 10:00 a@b.c wrote:\n"),
     "one long answer on an announcement": (HEAD + b"\n", b"Yes. On 1.1.2025 10:00 a@b.c wrote: "),
     "short base64 before words": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"QUJD\n"),
-    "words behind base64": (HEAD + b"Content-Transfer-Encoding: base64\n\n", b"QUJD\nthese are words\n"),
+    "words behind base64": (
+        HEAD + b"Content-Transfer-Encoding: base64\n\n",
+        b"QUJD\nthese are words\n",
+    ),
     "names with commas": (b"To: ", b"Doe, Jane <jane@clinic.example>, "),
     "named parts": (MIXED, b"--b\nContent-Type: image/png; name=a.png\n\nx\n"),
     "nested parts": (HEAD + b"Content-Type: multipart/mixed; boundary=b0\n\n" + NESTED, b""),
-    "nested messages": (HEAD + b"Content-Type: message/rfc822\n\n", b"Content-Type: message/rfc822\n\n"),
+    "nested messages": (
+        HEAD + b"Content-Type: message/rfc822\n\n",
+        b"Content-Type: message/rfc822\n\n",
+    ),
     "encoded words": (b"From: a@b.example\nSubject: ", b"=?utf-8?q?a?= "),
     "folded encoded words": (b"From: a@b.example\nSubject: x", b"\n =?utf-8?b?YQ==?="),
     "header fields": (b"From: a@b.example\n", b"X: y\n"),
@@ -73,8 +93,14 @@ CASES = {
     "quotes in a sender": (b"From: ", b'"\\'),
     "references": (b"From: a@b.example\nReferences: ", b"<a@b.example> "),
     "parameters": (b"From: a@b.example\nContent-Type: text/plain; ", b"a=b; "),
-    "recipients of a report": (REPORT + STATUS, b"Final-Recipient: rfc822; a@b.example\nAction: failed\n\n"),
-    "words of a bounce": (b"From: MAILER-DAEMON@x.example\nSubject: failure\n\n", b"<a@b.example>: user unknown 550\n"),
+    "recipients of a report": (
+        REPORT + STATUS,
+        b"Final-Recipient: rfc822; a@b.example\nAction: failed\n\n",
+    ),
+    "words of a bounce": (
+        b"From: MAILER-DAEMON@x.example\nSubject: failure\n\n",
+        b"<a@b.example>: user unknown 550\n",
+    ),
     "empty attributes of winmail.dat": (
         HEAD + b"Content-Type: application/ms-tnef; name=winmail.dat\n\n\x78\x9f\x3e\x22\x01\x00",
         b"\x01" + bytes(10),

@@ -1,4 +1,7 @@
-"""What the house says of a form counts; its files are links or attachments; the shapes that were seen are read."""
+"""What the house says of a form counts; its files are links or attachments.
+
+The shapes that were seen are read.
+"""
 
 import base64
 import json
@@ -32,25 +35,42 @@ def read(told: Options = Options(), **body: object) -> InboundItem:  # noqa: B00
 
 
 def test_settings_and_parser_have_the_same_words() -> None:
-    assert {f.value for f in FormField} - {"ignore"} == set(submission.LABELS.values()) - submission.ENVELOPE | {"file"}
+    assert {f.value for f in FormField} - {"ignore"} == set(
+        submission.LABELS.values()
+    ) - submission.ENVELOPE | {"file"}
     told = FormMap(form="77", defaults=tuple((d.value, "Yes") for d in FormDefault))
     item = read(Options(forms=(told,)))
     assert all(getattr(item, d.value) in {"Yes", True} for d in FormDefault)
 
 
 def test_fields_mean_what_the_settings_say_and_what_looks_like_it_no_longer_does() -> None:
-    told = options(fields={"Q1": "company", "Tell us": "description", "8127": "email", "Consent": "ignore"})
-    item = read(told, Q1="Sunrise", Company="An insurer", **{"Tell us": "Help", "8127": "p@x.example", "Consent": "ok"})
+    told = options(
+        fields={"Q1": "company", "Tell us": "description", "8127": "email", "Consent": "ignore"}
+    )
+    item = read(
+        told,
+        Q1="Sunrise",
+        Company="An insurer",
+        **{"Tell us": "Help", "8127": "p@x.example", "Consent": "ok"},
+    )
     assert (item.company, item.sender.email) == ("Sunrise", "p@x.example")
     assert item.text == "Tell us: Help\nQ1: Sunrise\nCompany: An insurer\nEmail: p@x.example"
     assert item.details == (("Company", "An insurer"),)
 
 
 def test_a_field_that_the_settings_name_but_nobody_answered_leaves_the_word_to_the_label() -> None:
-    item = read(options(fields={"Q1": "company", "Nick": "name"}), Q1="", Company="Sunrise", **{"First name": "Pat"})
+    item = read(
+        options(fields={"Q1": "company", "Nick": "name"}),
+        Q1="",
+        Company="Sunrise",
+        **{"First name": "Pat"},
+    )
     assert (item.company, item.sender.name) == ("Sunrise", "Pat")
     item = read(
-        options(fields={"Given": "first_name", "Family": "last_name"}), Given="Pat", Family="Doe", Name="Clinic"
+        options(fields={"Given": "first_name", "Family": "last_name"}),
+        Given="Pat",
+        Family="Doe",
+        Name="Clinic",
     )
     assert item.sender.name == "Pat Doe"
 
@@ -72,7 +92,9 @@ def test_a_form_that_is_not_among_those_in_the_settings_says_so() -> None:
 
 def test_numbers_for_labels_are_said_to_be_numbers_where_nobody_said_what_they_are() -> None:
     assert any("by number" in c for c in read(**{"8123": "x"}).caveats)
-    assert not any("by number" in c for c in read(options(fields={"8123": "subject"}), **{"8123": "x"}).caveats)
+    assert not any(
+        "by number" in c for c in read(options(fields={"8123": "subject"}), **{"8123": "x"}).caveats
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +103,10 @@ def test_numbers_for_labels_are_said_to_be_numbers_where_nobody_said_what_they_a
         (KEPT, [KEPT]),
         ([KEPT, KEPT + "4"], [KEPT, KEPT + "4"]),
         ({"value": KEPT, "field_type": "file"}, [KEPT]),
-        ({"value": "https://elsewhere.example/a?sig=1", "type": "file"}, ["https://elsewhere.example/a?sig=1"]),
+        (
+            {"value": "https://elsewhere.example/a?sig=1", "type": "file"},
+            ["https://elsewhere.example/a?sig=1"],
+        ),
         ("https://s3.amazonaws.com/files.formstack.com/uploads/1/2/3/EOB.pdf", None),
         ("https://files.formstack.com/a.pdf", None),
         (f"see {KEPT}", []),
@@ -113,7 +138,10 @@ def test_a_field_that_the_settings_say_is_for_files_is() -> None:
         (base64.encodebytes(PDF).decode(), "application/pdf"),
         ("data:image/png;base64," + base64.b64encode(PDF).decode(), "image/png"),
         ("data:image/png;charset=utf-8;base64," + base64.b64encode(PDF).decode(), "image/png"),
-        ({"value": base64.b64encode(PDF[9:]).decode(), "field_type": "file"}, "application/octet-stream"),
+        (
+            {"value": base64.b64encode(PDF[9:]).decode(), "field_type": "file"},
+            "application/octet-stream",
+        ),
     ],
 )
 def test_a_file_in_the_body_is_an_attachment_and_not_text(value: object, mime: str) -> None:
@@ -125,12 +153,27 @@ def test_a_file_in_the_body_is_an_attachment_and_not_text(value: object, mime: s
 
 
 def test_two_files_in_one_field_have_two_names() -> None:
-    item = read(Upload=[base64.b64encode(PDF).decode()] * 2, More="data:;base64," + base64.b64encode(PDF).decode())
-    assert [f.name for f in item.attachments] == ["attachment-1.pdf", "attachment-2.pdf", "attachment-3.pdf"]
+    item = read(
+        Upload=[base64.b64encode(PDF).decode()] * 2,
+        More="data:;base64," + base64.b64encode(PDF).decode(),
+    )
+    assert [f.name for f in item.attachments] == [
+        "attachment-1.pdf",
+        "attachment-2.pdf",
+        "attachment-3.pdf",
+    ]
 
 
 @pytest.mark.parametrize(
-    "text", ["Q" * 200, "none", "A" * 63, "%PDF-", "data:image/png;base64,", base64.b64encode(b"x" * 99).decode()]
+    "text",
+    [
+        "Q" * 200,
+        "none",
+        "A" * 63,
+        "%PDF-",
+        "data:image/png;base64,",
+        base64.b64encode(b"x" * 99).decode(),
+    ],
 )
 def test_words_that_could_be_base64_stay_words(text: str) -> None:
     item = read(Anything=text)
@@ -147,18 +190,27 @@ def test_whatever_is_answered_looking_for_files_raises_nothing(text: str, asked:
 
 @pytest.mark.skipif(not VECTORS.exists(), reason="the shared payloads are not on this machine")
 def test_every_payload_of_the_shared_vectors_is_read() -> None:
-    told = {name: body for name, body in json.loads(VECTORS.read_text()).items() if not name.startswith(("_", "sig"))}
+    told = {
+        name: body
+        for name, body in json.loads(VECTORS.read_text()).items()
+        if not name.startswith(("_", "sig"))
+    }
     assert len(told) > 5
     items = {}
     for name, body in told.items():
-        raw = urlencode(body).encode() if name.startswith("urlencoded") else json.dumps(body).encode()
+        raw = (
+            urlencode(body).encode() if name.startswith("urlencoded") else json.dumps(body).encode()
+        )
         (items[name],) = submission.parse(raw)
         assert "secretkey" not in repr((items[name].text, items[name].details))
     for name in ("urlencoded_plain", "urlencoded_with_type", "json_plain", "json_with_type_doc"):
         assert items[name].sender == Address("John Smith", "john@example.test"), name
         assert items[name].external_id == "23534/12345678"
     assert "1234 Test Drive, Test, IN, 12345" in items["urlencoded_plain"].text
-    assert items["urlencoded_with_type_single_line"].text == "Another text field: Here is some more text"
+    assert (
+        items["urlencoded_with_type_single_line"].text
+        == "Another text field: Here is some more text"
+    )
     seen = items["json_with_type_seen"]
     assert seen.sender.email == "john@example.test"
     assert seen.text.startswith("Details: line 1\nline 2")

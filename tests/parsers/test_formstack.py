@@ -50,7 +50,11 @@ def test_a_form_is_the_same_item_in_either_encoding(raw: bytes) -> None:
     assert item.external_id == "6606394/1500878955"
     assert item.submission_id == "1500878955"
     assert item.sender == Address("Pat Doe", "pat@clinic.example")
-    assert (item.company, item.phone, item.subject) == ("Sunrise Clinic", "234-555-6789", "Billing issue")
+    assert (item.company, item.phone, item.subject) == (
+        "Sunrise Clinic",
+        "234-555-6789",
+        "Billing issue",
+    )
     assert item.text.splitlines()[0] == "Message: Claim 1001 was denied."
     assert "Phone: 234-555-6789" in item.text
     assert item.details == item.caveats == ()
@@ -68,7 +72,11 @@ def test_a_signed_form_without_answers_is_an_item_that_says_what_to_ask() -> Non
     item = read(b"FormID=6606394&UniqueID=1500878955&HandshakeKey=test")
     assert item.external_id == "6606394/1500878955"
     assert item.text == ""
-    assert item.caveats == ("no e-mail address given", "no phone number given", "practice not given")
+    assert item.caveats == (
+        "no e-mail address given",
+        "no phone number given",
+        "practice not given",
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,10 @@ def test_a_signed_form_without_answers_is_an_item_that_says_what_to_ask() -> Non
     [
         ("first = John\nlast = Smith", "John Smith"),
         ("first = John\nlast = Smith\nfield_type = name", "John Smith"),
-        ("address = 1 Test Drive\ncity = Test\nstate = IN\nzip = 12345", "1 Test Drive, Test, IN, 12345"),
+        (
+            "address = 1 Test Drive\ncity = Test\nstate = IN\nzip = 12345",
+            "1 Test Drive, Test, IN, 12345",
+        ),
         ("value = john@example.test\nfield_type = email", "john@example.test"),
         ("value = Here is some more text field_type = text", "Here is some more text"),
         ("value = one\ntwo\nfield_type = textarea", "one\ntwo"),
@@ -88,7 +99,10 @@ def test_a_signed_form_without_answers_is_an_item_that_says_what_to_ask() -> Non
         ("balance = 5 but paid = 7", "balance = 5 but paid = 7"),
         ("first = I called\nthen nobody came", "first = I called\nthen nobody came"),
         ("first = John last = Smith field_type = name", "John Smith"),
-        ("address = 1 Test Drive city = Test state = IN zip = 1 field_type = address", "1 Test Drive, Test, IN, 1"),
+        (
+            "address = 1 Test Drive city = Test state = IN zip = 1 field_type = address",
+            "1 Test Drive, Test, IN, 1",
+        ),
         ("value = \nfield_type = text", ""),
         ("field_type = text", ""),
         ("first = I called last = nobody came", "first = I called last = nobody came"),
@@ -123,7 +137,15 @@ def test_json_values_read_like_text(value: object, text: str) -> None:
 
 
 def test_nulls_are_unanswered_and_friendly_keys_are_known() -> None:
-    item = read({"FormID": "3", "UniqueID": "4", "email_address": "a@example.test", "role": None, "opt_in": "Opt in"})
+    item = read(
+        {
+            "FormID": "3",
+            "UniqueID": "4",
+            "email_address": "a@example.test",
+            "role": None,
+            "opt_in": "Opt in",
+        }
+    )
     assert item.sender.email == "a@example.test"
     assert item.details == (("opt_in", "Opt in"),)
     assert "role" not in item.text
@@ -144,7 +166,12 @@ def test_field_types_stand_in_for_labels_that_say_nothing() -> None:
 
 
 def test_words_around_a_label_do_not_hide_it() -> None:
-    body = {"First Name": "Pat", "LastName": "Doe", "Your E-Mail Address *": "p@x.example", "Practice ID:": "0042"}
+    body = {
+        "First Name": "Pat",
+        "LastName": "Doe",
+        "Your E-Mail Address *": "p@x.example",
+        "Practice ID:": "0042",
+    }
     item = read(body)
     assert item.sender == Address("Pat Doe", "p@x.example")
     assert item.company_number == "0042"
@@ -177,7 +204,9 @@ def test_several_addresses_make_the_first_the_sender() -> None:
     assert "b@y.example" in item.text
 
 
-@pytest.mark.parametrize("bad", ["not-an-address", "@", "a@", "a b", "x@.example", "a..b@x.example"])
+@pytest.mark.parametrize(
+    "bad", ["not-an-address", "@", "a@", "a b", "x@.example", "a..b@x.example"]
+)
 def test_an_unusable_address_is_a_caveat(bad: str) -> None:
     item = read({**ANSWERS, "Email": bad})
     assert item.sender.email == ""
@@ -186,7 +215,14 @@ def test_an_unusable_address_is_a_caveat(bad: str) -> None:
 
 def test_nothing_can_break_out_of_a_line_or_a_column() -> None:
     evil = "s\r\nX-Injected: 1\x00\x1b[31m\u2028\ud800\u202e"
-    item = read({**ANSWERS, "Subject": evil, "Name": evil, "Email": "pat@clinic.example\r\nBcc: v@evil.example"})
+    item = read(
+        {
+            **ANSWERS,
+            "Subject": evil,
+            "Name": evil,
+            "Email": "pat@clinic.example\r\nBcc: v@evil.example",
+        }
+    )
     assert item.sender.email == "pat@clinic.example"
     for text in (item.subject, item.sender.name):
         assert text.isprintable()
@@ -279,7 +315,14 @@ values = st.recursive(
 @given(st.dictionaries(st.sampled_from([*ANSWERS, "Details", "Q1"]), values, min_size=1))
 def test_whatever_is_answered_the_item_can_be_stored_and_mailed(body: dict[str, object]) -> None:
     item = read(body)
-    for text in (item.subject, item.sender.name, item.sender.email, item.company, item.phone, item.category):
+    for text in (
+        item.subject,
+        item.sender.name,
+        item.sender.email,
+        item.company,
+        item.phone,
+        item.category,
+    ):
         assert len(text.splitlines()) <= 1
         assert len(text) <= 500
         assert not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text)

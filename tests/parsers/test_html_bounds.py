@@ -1,4 +1,7 @@
-"""HTML that is too much to lay out: its words are there, in bounded time, and the ticket says so."""
+"""HTML that is too much to lay out.
+
+Its words are there, in bounded time, and the ticket says so.
+"""
 
 import time
 
@@ -58,7 +61,9 @@ def test_costly_html_is_text_in_bounded_time(what: str) -> None:
     assert "no text" not in item.caveats
 
 
-@pytest.mark.parametrize("what", ["depth", "attributes", "formats that each paragraph repeats", "lists in lists"])
+@pytest.mark.parametrize(
+    "what", ["depth", "attributes", "formats that each paragraph repeats", "lists in lists"]
+)
 def test_costly_html_is_shown_with_a_caveat_and_made_safe_in_bounded_time(what: str) -> None:
     [item] = message.parse(HEAD + COSTLY[what].encode())
     assert any("too complex" in caveat for caveat in item.caveats)
@@ -85,7 +90,8 @@ def test_what_people_send_is_laid_out(html: str) -> None:
 
 def test_text_between_tags_keeps_lines_and_words_and_drops_what_is_not_shown() -> None:
     html = (
-        "<style>p {}</style><!-- no --><p>Claim <b>12</b>34&nbsp;is\nopen.</p><script>x()</script><tr><td>a<td>b</tr>"
+        "<style>p {}</style><!-- no --><p>Claim"
+        " <b>12</b>34&nbsp;is\nopen.</p><script>x()</script><tr><td>a<td>b</tr>"
     )
     assert html_bounds.plain_text(html) == "Claim 1234\xa0is open.\na b"
 
@@ -101,7 +107,9 @@ def test_what_an_element_never_closed_would_swallow_is_shown(hides: str) -> None
 
 def test_what_a_closed_element_hides_stays_hidden() -> None:
     assert (
-        text_html.from_html("<p>The claim</p><!-- x --><style>y</style><svg/><svg><title>z</title></svg>")
+        text_html.from_html(
+            "<p>The claim</p><!-- x --><style>y</style><svg/><svg><title>z</title></svg>"
+        )
         == "The claim"
     )
 
@@ -116,7 +124,9 @@ PAGES = {
 @pytest.mark.parametrize("what", PAGES)
 def test_many_costly_parts_cost_no_more_than_one(what: str) -> None:
     page, count = PAGES[what]
-    parts = "".join(f"--b\nContent-Type: text/html\n\n<p>claim {n}</p>{page}\n" for n in range(count))
+    parts = "".join(
+        f"--b\nContent-Type: text/html\n\n<p>claim {n}</p>{page}\n" for n in range(count)
+    )
     started = time.process_time()
     head = "From: jane@clinic.example\nContent-Type: multipart/mixed; boundary=b\n\n"
     [item] = message.parse(f"{head}{parts}".encode())

@@ -1,4 +1,7 @@
-"""Words of HTML that a browser would not show: in damaged tags, in elements it plays, in attributes."""
+"""Words of HTML that a browser would not show.
+
+In damaged tags, in elements it plays, in attributes.
+"""
 
 import pytest
 
@@ -9,9 +12,13 @@ WORDS = "Account 52 was refused"
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
-@pytest.mark.parametrize("tag", ["<a href={q}https://x.example>", "<p id=a class={q}b>", "<font color={q}red >"])
+@pytest.mark.parametrize(
+    "tag", ["<a href={q}https://x.example>", "<p id=a class={q}b>", "<font color={q}red >"]
+)
 @pytest.mark.parametrize("behind", ["", "<p id={q}c{q}>More</p>"])
-def test_words_behind_a_quote_that_is_never_closed_are_shown(quote: str, tag: str, behind: str) -> None:
+def test_words_behind_a_quote_that_is_never_closed_are_shown(
+    quote: str, tag: str, behind: str
+) -> None:
     html = f"<p>Good day</p>{tag}see</a> <p>{WORDS}</p>{behind}".replace("{q}", quote)
     raw = f"From: kim@clinic.example\nSubject: x\nContent-Type: text/html\n\n{html}\n"
     [item] = message.parse(raw.encode())
@@ -20,13 +27,16 @@ def test_words_behind_a_quote_that_is_never_closed_are_shown(quote: str, tag: st
     assert item.caveats == ("HTML damaged: the words between its tags are shown",)
 
 
-@pytest.mark.parametrize("tag", ["video", "audio", "object", "applet", "noscript", "canvas", "math", "svg"])
+@pytest.mark.parametrize(
+    "tag", ["video", "audio", "object", "applet", "noscript", "canvas", "math", "svg"]
+)
 def test_words_in_what_cannot_be_played_are_shown(tag: str) -> None:
     assert WORDS in text_html.from_html(f"<p>Good day</p><{tag}>{WORDS}</{tag}>")
 
 
 @pytest.mark.parametrize(
-    "html", [f'<img alt="{WORDS}">', f'<input value="{WORDS}">', f"<title>{WORDS}</title><body></body>"]
+    "html",
+    [f'<img alt="{WORDS}">', f'<input value="{WORDS}">', f"<title>{WORDS}</title><body></body>"],
 )
 def test_attributes_of_a_page_without_text_are_shown(html: str) -> None:
     assert text_html.from_html(html) == WORDS

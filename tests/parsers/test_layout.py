@@ -1,4 +1,7 @@
-"""Which rows of a sheet are headings, titles, footers or requests: by where they stand, not by how they begin."""
+"""Which rows of a sheet are headings, titles, footers or requests.
+
+By where they stand, not by how they begin.
+"""
 
 from pathlib import Path
 
@@ -41,7 +44,7 @@ def sheet(made: openpyxl.Workbook) -> Worksheet:
     return found
 
 
-# -- footers --------------------------------------------------------------------------------------------------------
+# -- footers ----
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,9 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
         ["Run:", "1 Jun 2026"],
     ],
 )
-def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(row: list[object]) -> None:
+def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(
+    row: list[object],
+) -> None:
     items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row))
     assert (len(items), rejected) == (2, [])
     assert (counts.footers, counts.footer_places, counts.blank) == (1, "5", 1)
@@ -128,7 +133,9 @@ def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
 
 
 def test_a_footer_in_the_middle_of_a_table_is_none_but_for_page_numbers_and_totals() -> None:
-    items, [rejected], counts = read(book(HEADING, FIRST, ["Printed 1/5/2026"], ["Page 1"], ["Total", None, 1], SECOND))
+    items, [rejected], counts = read(
+        book(HEADING, FIRST, ["Printed 1/5/2026"], ["Page 1"], ["Total", None, 1], SECOND)
+    )
     assert (len(items), rejected.row, counts.footer_places) == (2, 3, "4-5")
 
 
@@ -143,18 +150,26 @@ def test_a_total_that_the_workbook_declares_is_no_request() -> None:
     assert requests(HEADING, FIRST, SECOND, words, edit=declare)[2][2] == "is this the total?"
 
 
-# -- several tables -------------------------------------------------------------------------------------------------
+# -- several tables ----
 
 
 def test_tables_one_below_another_are_read_each_under_its_own_heading() -> None:
-    second = [["From", "Received", "Message", "Practice"], ["Theo Ward", "1/5/2026", "Fax.", "Elm Dental"]]
-    third = [["Message", "Practice", "From", "Phone", "Status"], ["Lab.", "Oak Care", "Uma Reed", "555", "New"]]
+    second = [
+        ["From", "Received", "Message", "Practice"],
+        ["Theo Ward", "1/5/2026", "Fax.", "Elm Dental"],
+    ]
+    third = [
+        ["Message", "Practice", "From", "Phone", "Status"],
+        ["Lab.", "Oak Care", "Uma Reed", "555", "New"],
+    ]
     rows: list[list[object]] = [["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third]  # type: ignore[list-item]
     items, rejected, counts = read(book(*rows))
     assert rejected == []
     assert [(item.company, item.sender.name, item.text) for item in items] == [
-        tuple(FIRST), ("Elm Dental", "Theo Ward", "Fax."), ("Oak Care", "Uma Reed", "Lab."),
-    ]  # fmt: skip
+        tuple(FIRST),
+        ("Elm Dental", "Theo Ward", "Fax."),
+        ("Oak Care", "Uma Reed", "Lab."),
+    ]
     above = [dict(item.details).get("Above the table", "") for item in items]
     assert above == ["Today", "Earlier", ""]
     assert (counts.heading_places, counts.title_places) == ("2, 6, 8", "1, 5")
@@ -162,7 +177,10 @@ def test_tables_one_below_another_are_read_each_under_its_own_heading() -> None:
 
 def test_a_second_heading_far_below_begins_a_table_too() -> None:
     many = [["Larkspur Clinic", f"Sender {number}", f"Message {number}"] for number in range(34)]
-    other: list[list[object]] = [["Date", "From", "Practice", "Message"], ["1/5/2026", "Theo", "Elm", "Fax."]]
+    other: list[list[object]] = [
+        ["Date", "From", "Practice", "Message"],
+        ["1/5/2026", "Theo", "Elm", "Fax."],
+    ]
     found = requests(HEADING, *many, *other)  # type: ignore[arg-type]
     assert len(found) == 35
     assert found[-1] == ("Elm", "Theo", "Fax.")
@@ -188,22 +206,32 @@ def test_a_second_heading_of_two_rows_that_begins_like_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "heading", [["Caller", "Clinic", "Message"], ["Date", "Clinic", "Caller", "Text", "Insurer", "Region"]]
+    "heading",
+    [["Caller", "Clinic", "Message"], ["Date", "Clinic", "Caller", "Text", "Insurer", "Region"]],
 )
-def test_a_second_heading_with_words_nobody_knows_is_one_and_is_shown_too(heading: list[object]) -> None:
+def test_a_second_heading_with_words_nobody_knows_is_one_and_is_shown_too(
+    heading: list[object],
+) -> None:
     values: list[object] = [f"Value {column}" for column in heading]
     items, [rejected], _ = read(book(HEADING, FIRST, [], heading, values))
     assert (rejected.row, rejected.reason) == (4, DOUBTFUL)
-    assert (items[1].company, items[1].text) == ("Value Clinic", values[2] if len(heading) == 3 else "Value Text")
+    assert (items[1].company, items[1].text) == (
+        "Value Clinic",
+        values[2] if len(heading) == 3 else "Value Text",
+    )
 
 
-@pytest.mark.parametrize("text", ["Question?", "Comments, please", "Message 7", "Notes. Again.", "Ask a@x.example"])
+@pytest.mark.parametrize(
+    "text", ["Question?", "Comments, please", "Message 7", "Notes. Again.", "Ask a@x.example"]
+)
 def test_a_request_of_words_that_are_headings_is_a_request(text: str) -> None:
     assert requests(HEADING, FIRST, ["Clinic", "Contact", text])[1] == ("Clinic", "Contact", text)
 
 
 def test_a_heading_repeated_on_every_page_begins_no_table_and_is_counted() -> None:
-    items, rejected, counts = read(book(HEADING, FIRST, ["Page 1 of 2"], HEADING, SECOND, ["Page 2 of 2"]))
+    items, rejected, counts = read(
+        book(HEADING, FIRST, ["Page 1 of 2"], HEADING, SECOND, ["Page 2 of 2"])
+    )
     assert (len(items), rejected) == (2, [])
     assert (counts.heading_places, counts.footer_places) == ("1, 4", "3, 6")
 
@@ -212,19 +240,36 @@ def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
     upper: list[object] = ["Practice", None, "Message", None]
     lower: list[object] = ["Name", "ID", "Date", "Text"]
     items, rejected, counts = read(
-        book(upper, lower, ["Elm", "0042", "1/5/2026", "One."], upper, lower, ["Elm", "0042", "1/5/2026", "Two."])
+        book(
+            upper,
+            lower,
+            ["Elm", "0042", "1/5/2026", "One."],
+            upper,
+            lower,
+            ["Elm", "0042", "1/5/2026", "Two."],
+        )
     )
-    assert ([item.text for item in items], rejected, counts.heading_places) == (["One.", "Two."], [], "1-2, 4-5")
+    assert ([item.text for item in items], rejected, counts.heading_places) == (
+        ["One.", "Two."],
+        [],
+        "1-2, 4-5",
+    )
 
 
 def test_the_message_that_says_message_is_one() -> None:
-    assert requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2] == "Message"
+    assert (
+        requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2]
+        == "Message"
+    )
     _, [rejected], _ = read(book(HEADING, FIRST, [None, None, "Message"]))
     assert rejected.reason == NOBODY
 
 
 def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> None:
-    balances: list[list[object]] = [["Practice", "Status", "Date"], ["Elm Dental", "Open", "1/5/2026"]]
+    balances: list[list[object]] = [
+        ["Practice", "Status", "Date"],
+        ["Elm Dental", "Open", "1/5/2026"],
+    ]
     items, rejected, counts = read(book(HEADING, FIRST, [], *balances))
     assert len(items) == 1
     assert [(row.row, row.reason) for row in rejected] == [
@@ -236,8 +281,13 @@ def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> No
 
 def test_tables_side_by_side_are_read_each_by_itself() -> None:
     heading = [*HEADING, None, "Practice", "From", "Message"]
-    rows: list[list[object]] = [[*FIRST, None, *SECOND], [None, None, None, None, "Oak Care", "Uma", "Lab."]]
-    items, [rejected], _ = read(book(heading, *rows, [None, "Ida", None, None, "Ash", "Bo", "Call."]))
+    rows: list[list[object]] = [
+        [*FIRST, None, *SECOND],
+        [None, None, None, None, "Oak Care", "Uma", "Lab."],
+    ]
+    items, [rejected], _ = read(
+        book(heading, *rows, [None, "Ida", None, None, "Ash", "Bo", "Call."])
+    )
     assert {item.text for item in items} == {FIRST[2], SECOND[2], "Lab.", "Call."}
     assert {item.company for item in items} == {FIRST[0], SECOND[0], "Oak Care", "Ash"}
     assert (rejected.sheet, rejected.row) == ("Sheet, columns A to C", 4)
@@ -251,7 +301,18 @@ BESIDE_EACH_OTHER: list[list[object]] = [
     ["#", "Practice", "From", "Message", "Status", "#", "Practice", "From", "Message", "Status"],
     ["Practice", "From", None, "Message", "Practice", "From", None, "Message"],
     ["From", "Practice", "Message", "Practice", "From", "Date", "Message"],
-    ["Practice", "From", "Message", "Practice", "From", "Message", None, "Practice", "From", "Message"],
+    [
+        "Practice",
+        "From",
+        "Message",
+        "Practice",
+        "From",
+        "Message",
+        None,
+        "Practice",
+        "From",
+        "Message",
+    ],
     ["Practice", "From", "Message", "Practice", "From", "Message", "Practice", "From", "Message"],
 ]
 
@@ -306,7 +367,9 @@ def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[objec
 
 @pytest.mark.parametrize("length", [1, 40])
 @pytest.mark.parametrize("gap", [[], [None], [None, None]])
-@pytest.mark.parametrize("heading", [HEADING, ["From", "Message"], ["Date", "From", "Text", "Clinic"]])
+@pytest.mark.parametrize(
+    "heading", [HEADING, ["From", "Message"], ["Date", "From", "Text", "Clinic"]]
+)
 def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
     heading: list[object], gap: list[object], length: int
 ) -> None:
@@ -322,7 +385,9 @@ def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
     ]
     items, rejected, counts = read(book(*rows))
     assert rejected == []
-    assert [item.text for item in items if item.sender.name == "Ida"] == [str(row[2]).strip() for row in left]
+    assert [item.text for item in items if item.sender.name == "Ida"] == [
+        str(row[2]).strip() for row in left
+    ]
     assert [item.text for item in items if item.sender.name == "Bo"] == ["Call."]
     assert {item.company for item in items} <= {"Elm", "Oak", ""}
     assert [item.details for item in items] == [()] * 5
@@ -344,7 +409,9 @@ def test_a_table_on_the_left_may_begin_further_down_too() -> None:
 
 def test_a_table_below_in_other_columns_begins_by_itself() -> None:
     blank: list[object] = [None] * 3
-    items, _, _ = read(book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND]))
+    items, _, _ = read(
+        book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND])
+    )
     assert [item.text for item in items] == [FIRST[2], SECOND[2]]
 
 
@@ -355,16 +422,26 @@ def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
     assert dict(items[0].details) == {"Practice": "Elm Dental", "Count": "3"}
 
 
-# -- what stands around a table -------------------------------------------------------------------------------------
+# -- what stands around a table ----
 
 
 def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
     def name(made: openpyxl.Workbook) -> None:
         sheet(made).title = "Larkspur"
 
-    titles: list[list[object]] = [["Inbox of the week"], ["Practice: Larkspur"], [], ["Printed for", "Ida"]]
-    items, rejected, counts = read(book(*titles, ["From", "Message"], ["Ida", "One."], ["Bo", "Two."], edit=name))
-    shown = (("Above the table", "Inbox of the week\nPractice: Larkspur\nPrinted for Ida"), ("Sheet", "Larkspur"))
+    titles: list[list[object]] = [
+        ["Inbox of the week"],
+        ["Practice: Larkspur"],
+        [],
+        ["Printed for", "Ida"],
+    ]
+    items, rejected, counts = read(
+        book(*titles, ["From", "Message"], ["Ida", "One."], ["Bo", "Two."], edit=name)
+    )
+    shown = (
+        ("Above the table", "Inbox of the week\nPractice: Larkspur\nPrinted for Ida"),
+        ("Sheet", "Larkspur"),
+    )
     assert [item.details for item in items] == [shown, shown]
     assert (rejected, counts.title_places) == ([], "1-2, 4")
 
@@ -396,7 +473,9 @@ def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
 
 def test_a_long_title_repeated_on_every_page_is_one() -> None:
     title: list[object] = ["Messages that came in from the first to the last of June."]
-    items, rejected, counts = read(book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND))
+    items, rejected, counts = read(
+        book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND)
+    )
     assert (len(items), rejected, counts.title_places) == (2, [], "1, 5")
 
 
@@ -409,7 +488,9 @@ def test_a_long_title_repeated_on_every_page_is_one() -> None:
     ],
 )
 @pytest.mark.parametrize("second", [["From", "Message"], ["Sender", "Text"]])
-def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(note: str, second: list[object]) -> None:
+def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(
+    note: str, second: list[object]
+) -> None:
     rows: list[list[object]] = [["Practice: Elm"], ["From", "Message"], ["Ida", "One."], [], [note]]
     items, [rejected], _ = read(book(*rows, second, ["Bo", "Two."]))
     assert (rejected.row, note in dict(rejected.values).values()) == (5, True)
@@ -463,7 +544,9 @@ def test_a_long_text_above_a_table_is_no_title() -> None:
 
 
 def test_two_cells_right_above_a_second_heading_are_a_request_without_its_text() -> None:
-    _, [rejected], counts = read(book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"]))
+    _, [rejected], counts = read(
+        book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"])
+    )
     assert (rejected.row, rejected.reason, counts.titles) == (3, NOTHING_SAID, 0)
 
 
@@ -496,13 +579,21 @@ def test_places_of_very_many_headings_stay_short() -> None:
     assert len(counts.heading_places) < 120
 
 
-# -- merged cells ---------------------------------------------------------------------------------------------------
+# -- merged cells ----
 
 MERGED: list[list[object]] = [
-    HEADING, ["Larkspur", "Ida", "One."], [None, None, "Two."], [None, "Bo", "Three."], ["Elm", "Theo", "Four."],
-]  # fmt: skip
-REQUESTS = [("Larkspur", "Ida", "One."), ("Larkspur", "Ida", "Two."), ("Larkspur", "Bo", "Three."),
-            ("Elm", "Theo", "Four.")]  # fmt: skip
+    HEADING,
+    ["Larkspur", "Ida", "One."],
+    [None, None, "Two."],
+    [None, "Bo", "Three."],
+    ["Elm", "Theo", "Four."],
+]
+REQUESTS = [
+    ("Larkspur", "Ida", "One."),
+    ("Larkspur", "Ida", "Two."),
+    ("Larkspur", "Bo", "Three."),
+    ("Elm", "Theo", "Four."),
+]
 
 
 def merge(made: openpyxl.Workbook) -> None:
@@ -513,7 +604,9 @@ def merge(made: openpyxl.Workbook) -> None:
 def test_a_merged_cell_counts_for_every_row_it_covers() -> None:
     assert requests(*MERGED, edit=merge) == REQUESTS
     utf16 = workbooks.rewritten(
-        book(*MERGED, edit=merge), "xl/worksheets/sheet1.xml", lambda xml: xml.decode().encode("utf-16")
+        book(*MERGED, edit=merge),
+        "xl/worksheets/sheet1.xml",
+        lambda xml: xml.decode().encode("utf-16"),
     )
     items, _, _ = read(utf16)
     assert len(items) == 4
@@ -531,11 +624,14 @@ def test_a_merged_cell_counts_in_a_binary_workbook() -> None:
         filled = (cell(6, at, wide(text)) for at, text in enumerate(texts) if text)
         return workbooks.row(number, *filled)
 
-    rows = b"".join(line(at, *(str(text or "") for text in texts)) for at, texts in enumerate(MERGED))
-    area = (
-        workbooks.record(176, (1).to_bytes(4, "little") + (3).to_bytes(4, "little") + bytes(8))
-        + workbooks.record(176, (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + (b"\1" + bytes(3)) * 2)
-    )  # fmt: skip
+    rows = b"".join(
+        line(at, *(str(text or "") for text in texts)) for at, texts in enumerate(MERGED)
+    )
+    area = workbooks.record(
+        176, (1).to_bytes(4, "little") + (3).to_bytes(4, "little") + bytes(8)
+    ) + workbooks.record(
+        176, (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + (b"\1" + bytes(3)) * 2
+    )
     items, _, _ = read(xlsb(rows, [], [], after=area))
     assert [(item.company, item.sender.name, item.text) for item in items] == REQUESTS
 

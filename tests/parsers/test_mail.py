@@ -47,7 +47,8 @@ def test_only_an_empty_message_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\x00", b"\xff\xfe\xfd", b"=?", b"--\n--\n", b"From:", b"Content-Type: multipart/mixed"]
+    "raw",
+    [b"\x00", b"\xff\xfe\xfd", b"=?", b"--\n--\n", b"From:", b"Content-Type: multipart/mixed"],
 )
 def test_an_odd_blob_is_an_item_that_names_what_is_missing(raw: bytes) -> None:
     assert "no sender address" in read(raw).caveats
@@ -90,7 +91,10 @@ def test_the_date_is_the_senders_claim_or_none(date: str, instant: datetime | No
     ("written", "people"),
     [
         ('"Doe, Jane" <jane@x.example>', [("Doe, Jane", "jane@x.example")]),
-        ("jane@x.example, bob@x.example;ann@x.example", [("", f"{n}@x.example") for n in ("jane", "bob", "ann")]),
+        (
+            "jane@x.example, bob@x.example;ann@x.example",
+            [("", f"{n}@x.example") for n in ("jane", "bob", "ann")],
+        ),
         ("Jane jane@x.example", [("Jane", "jane@x.example")]),
         ("Jane [mailto:jane@x.example]", [("Jane", "jane@x.example")]),
         ("<@relay,@other:jane@x.example>", [("", "jane@x.example")]),
@@ -120,7 +124,9 @@ def test_a_line_that_is_no_field_stays_out_of_the_field_above(name: str) -> None
 
 
 def test_controls_never_reach_a_subject_or_a_name() -> None:
-    item = read("From: =?utf-8?Q?A=00=0D=0AB?= <a@b.example>\nSubject: =?utf-8?B?YQ0KQmNjOiB4AA==?=\n\nx")
+    item = read(
+        "From: =?utf-8?Q?A=00=0D=0AB?= <a@b.example>\nSubject: =?utf-8?B?YQ0KQmNjOiB4AA==?=\n\nx"
+    )
     assert (item.sender.name, item.subject) == ("A B", "a Bcc: x")
 
 
@@ -134,7 +140,9 @@ def test_a_charset_that_is_none_never_decides(charset: str) -> None:
 
 def test_a_customers_boundary_in_another_mail_is_no_boundary() -> None:
     inner = b"Content-Type: multipart/mixed; boundary=in\n\n--in\n\nsecret\n--in--\n"
-    raw = b"From: a@b.example\nContent-Type: multipart/mixed; boundary=out\n\n--out\n\nmine\n--out\n"
+    raw = (
+        b"From: a@b.example\nContent-Type: multipart/mixed; boundary=out\n\n--out\n\nmine\n--out\n"
+    )
     item = read(raw + b"Content-Type: message/rfc822\n\n" + inner + b"--out--\n")
     assert (item.text, item.attachments[0].content) == ("mine", inner.rstrip(b"\n"))
 
@@ -147,14 +155,23 @@ def test_our_number_in_a_part_is_not_believed() -> None:
 @pytest.mark.parametrize(
     ("name", "raw"),
     [
-        ("depth", b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(900))),
+        (
+            "depth",
+            b"".join(
+                b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i)
+                for i in range(900)
+            ),
+        ),
         ("parts", b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 20_000),
         ("header", b"".join(b"X-%d: 1\n" % i for i in range(50_000)) + b"\nx"),
         ("parameters", b"Content-Type: text/plain" + b";" * 300_000 + b"\n\nx"),
         ("words", b"Subject: " + b"=?a?q?" * 20_000 + b"\n\nx"),
         ("comments", b"From: " + b"(" * 50_000 + b"\n\nx"),
         ("recipients", b"To: " + b"a@b.example, " * 20_000 + b"\n\nx"),
-        ("announcements", b"From: a@b.example\n\n" + b"On 1.1.2025 10:00 a@b.example wrote\n" * 5_000),
+        (
+            "announcements",
+            b"From: a@b.example\n\n" + b"On 1.1.2025 10:00 a@b.example wrote\n" * 5_000,
+        ),
         ("dashes", b"From: a@b.example\n\n" + b"-" * 300_000),
         ("quotes", b"From: a@b.example\n\n" + b"> x\ny\n" * 50_000),
         ("tags", b"Content-Type: text/html\n\n" + b"<div><b>" * 50_000),
@@ -170,7 +187,9 @@ def test_hostile_input_is_read_in_bounded_time(name: str, raw: bytes) -> None:
 
 
 def test_what_is_beyond_a_bound_is_named() -> None:
-    deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(200))
+    deep = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(200)
+    )
     assert any("nested too deep" in caveat for caveat in read(deep + b"\nx").caveats)
     many = b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 1500
     assert any("parts" in caveat for caveat in read(many).caveats)
@@ -178,7 +197,15 @@ def test_what_is_beyond_a_bound_is_named() -> None:
 
 def check(item: InboundItem) -> None:
     """What holds for any message: text every database takes, names every file system takes."""
-    for text in (item.text, item.plain, item.html, item.reply_text, item.subject, item.sender.name, item.external_id):
+    for text in (
+        item.text,
+        item.plain,
+        item.html,
+        item.reply_text,
+        item.subject,
+        item.sender.name,
+        item.external_id,
+    ):
         assert "\0" not in text
         text.encode()
     assert item.subject.isprintable() or not any(c < " " for c in item.subject)
@@ -205,14 +232,19 @@ def test_a_mutated_message_is_an_item(raw: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(raw)))
     end = data.draw(st.integers(start, min(len(raw), start + 60)))
     patch = data.draw(
-        st.one_of(st.binary(max_size=12), st.sampled_from([b"\n\n", b"\r", b'"', b"--", b"=?", b"\0", b": ", b"(("]))
+        st.one_of(
+            st.binary(max_size=12),
+            st.sampled_from([b"\n\n", b"\r", b'"', b"--", b"=?", b"\0", b": ", b"(("]),
+        )
     )
     changed = raw[:start] + patch + raw[end:]
     if changed.strip():
         check(read(changed))
 
 
-@pytest.mark.parametrize("content", [b"\x78\x9f\x3e\x22", b"\x78\x9f\x3e\x22\x01\x00" + b"\x01" * 90, b"no TNEF"])
+@pytest.mark.parametrize(
+    "content", [b"\x78\x9f\x3e\x22", b"\x78\x9f\x3e\x22\x01\x00" + b"\x01" * 90, b"no TNEF"]
+)
 def test_a_broken_winmail_is_kept_and_named(content: bytes) -> None:
     raw = b"From: a@b.example\nContent-Type: application/ms-tnef; name=winmail.dat\n\n" + content
     item = read(raw)
@@ -223,7 +255,10 @@ def test_a_broken_winmail_is_kept_and_named(content: bytes) -> None:
 def test_large_base64_is_decoded_without_a_copy_of_it() -> None:
     content = bytes(range(256)) * 4000
     encoded = base64.encodebytes(content).replace(b"\n", b"\r\n")
-    header = b"From: a@b.example\r\nContent-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: BASE64\r\n"
+    header = (
+        b"From: a@b.example\r\nContent-Type: application/pdf;"
+        b" name=a.pdf\r\nContent-Transfer-Encoding: BASE64\r\n"
+    )
     raw = header + b"\r\n" + encoded
     assert read(raw).attachments[0].content == content
     assert read(raw.rstrip(b"=\r\n")).attachments[0].content == content
@@ -232,9 +267,16 @@ def test_large_base64_is_decoded_without_a_copy_of_it() -> None:
 def test_a_lists_footer_behind_large_base64_is_no_base64() -> None:
     content = bytes(range(256)) * 300  # without padding: only the footer tells where it ends
     encoded = base64.encodebytes(content)
-    header = b"From: a@b.example\nContent-Type: image/png; name=a.png\nContent-Transfer-Encoding: base64\n\n"
-    found = read(header + encoded + b"_______________________________________________\nOur list\n").attachments[0]
-    assert found.content == content + b"\n_______________________________________________\nOur list\n"
+    header = (
+        b"From: a@b.example\nContent-Type: image/png; name=a.png\nContent-Transfer-Encoding:"
+        b" base64\n\n"
+    )
+    found = read(
+        header + encoded + b"_______________________________________________\nOur list\n"
+    ).attachments[0]
+    assert (
+        found.content == content + b"\n_______________________________________________\nOur list\n"
+    )
 
 
 @settings(deadline=None, max_examples=100)
@@ -265,5 +307,7 @@ def test_parts_of_a_digest_are_messages_unless_they_say_else() -> None:
 
 
 def test_of_two_dates_the_first_counts() -> None:
-    item = with_field("Date: Tue, 01 Jul 2025 10:00:00 +0000\nDate: Wed, 02 Jul 2025 10:00:00 +0000")
+    item = with_field(
+        "Date: Tue, 01 Jul 2025 10:00:00 +0000\nDate: Wed, 02 Jul 2025 10:00:00 +0000"
+    )
     assert item.sent_at == datetime(2025, 7, 1, 10, tzinfo=UTC)

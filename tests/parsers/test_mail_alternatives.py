@@ -1,4 +1,7 @@
-"""The forms of one text: each word is shown once, and none is dropped because another form was chosen."""
+"""The forms of one text.
+
+Each word is shown once, and none is dropped because another form was chosen.
+"""
 
 import pytest
 
@@ -9,7 +12,10 @@ from parsers.text import words
 
 def read(*forms: tuple[str, str]) -> InboundItem:
     parts = "".join(f"--b\nContent-Type: {mime}; charset=utf-8\n\n{text}\n" for mime, text in forms)
-    head = "From: Jane Doe <jane@clinic.example>\nSubject: x\nContent-Type: multipart/alternative; boundary=b\n\n"
+    head = (
+        "From: Jane Doe <jane@clinic.example>\nSubject: x\nContent-Type: multipart/alternative;"
+        " boundary=b\n\n"
+    )
     [item] = message.parse(f"{head}{parts}--b--\n".encode())
     return item
 
@@ -23,7 +29,9 @@ def test_a_form_of_the_same_words_is_left_out() -> None:
 
 
 def test_a_form_of_other_words_is_shown_too() -> None:
-    item = read(("text/plain", "See below."), ("text/enriched", "<bold>Claim 12</bold> was denied."))
+    item = read(
+        ("text/plain", "See below."), ("text/enriched", "<bold>Claim 12</bold> was denied.")
+    )
     assert item.text == "See below.\n\nClaim 12 was denied."
 
 
@@ -36,7 +44,10 @@ def test_lines_that_only_the_html_has_are_folded_below() -> None:
 
 
 def test_html_that_says_something_else_is_shown() -> None:
-    item = read(("text/plain", "Bitte die andere Ansicht nutzen."), ("text/html", "<p>Claim 12 was denied.</p>"))
+    item = read(
+        ("text/plain", "Bitte die andere Ansicht nutzen."),
+        ("text/html", "<p>Claim 12 was denied.</p>"),
+    )
     assert "Claim 12 was denied." in item.reply_text
     assert "Bitte die andere Ansicht nutzen." in item.reply_text
 
@@ -51,7 +62,9 @@ def test_html_that_says_something_else_is_shown() -> None:
         ),
     ],
 )
-def test_a_form_that_points_to_the_html_is_dropped_unless_it_says_more(plain: str, shown: str) -> None:
+def test_a_form_that_points_to_the_html_is_dropped_unless_it_says_more(
+    plain: str, shown: str
+) -> None:
     assert read(("text/plain", plain), ("text/html", "<p>Claim 12 was denied.</p>")).text == shown
 
 
@@ -60,7 +73,9 @@ def test_a_text_too_long_to_show_is_attached_whole() -> None:
     [item] = message.parse(f"From: jane@clinic.example\nSubject: x\n\n{long}\n".encode())
     assert len(item.text) == 1_000_000
     assert [a.name for a in item.attachments] == ["whole-text.txt"]
-    assert item.attachments[0].content.decode().endswith(" last\n") or item.attachments[0].content.endswith(b" last")
+    assert item.attachments[0].content.decode().endswith(" last\n") or item.attachments[
+        0
+    ].content.endswith(b" last")
     assert any("too long" in caveat for caveat in item.caveats)
 
 

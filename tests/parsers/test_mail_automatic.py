@@ -67,8 +67,14 @@ def test_machines_get_no_answer(header: str) -> None:
         ("From: MAILER-DAEMON@mx.example\nSubject: failure notice", "550 5.1.1 user unknown"),
         ("Return-Path: <>\nSubject: Undeliverable: Claim", ""),
         ("From: postmaster@mx.example\nSubject: Unzustellbar: Frage", ""),
-        ("From: Mailer-Daemon@mx.example\nSubject: x", "The following address could not be delivered"),
-        ("Content-Type: multipart/report; report-type=delivery-status; boundary=z", "--z\n\nx\n--z--"),
+        (
+            "From: Mailer-Daemon@mx.example\nSubject: x",
+            "The following address could not be delivered",
+        ),
+        (
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=z",
+            "--z\n\nx\n--z--",
+        ),
     ],
 )
 def test_bounces_of_every_family(header: str, body: str) -> None:
@@ -167,12 +173,18 @@ def test_every_field_of_the_table_is_looked_for(sign: evidence.Sign, field: str)
 
 
 def test_a_feedback_report_is_no_bounce() -> None:
-    parts = "--z\n\nabuse\n--z\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n--z--"
+    parts = (
+        "--z\n\nabuse\n--z\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n--z--"
+    )
     item = read("Content-Type: multipart/report; report-type=feedback-report; boundary=z", parts)
     assert (item.is_bounce, item.is_automated) == (False, True)
 
 
 def test_a_read_receipt_is_an_answer_not_a_bounce() -> None:
-    parts = "--z\n\nread\n--z\nContent-Type: message/disposition-notification\n\nDisposition: x\n--z--"
-    item = read("Content-Type: multipart/report; report-type=disposition-notification; boundary=z", parts)
+    parts = (
+        "--z\n\nread\n--z\nContent-Type: message/disposition-notification\n\nDisposition: x\n--z--"
+    )
+    item = read(
+        "Content-Type: multipart/report; report-type=disposition-notification; boundary=z", parts
+    )
     assert (item.is_bounce, item.is_auto_reply) == (False, True)

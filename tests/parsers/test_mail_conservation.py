@@ -1,7 +1,8 @@
 """Conservation: every word of every text part is on the ticket, or in a file that the ticket names.
 
-Mails are built from a tree of parts, each with a word that stands nowhere else, and then damaged. A word is kept if
-it is in the text of the item (what is folded counts), or in the content of an attachment.
+Mails are built from a tree of parts, each with a word that stands nowhere else, and then damaged. A
+word is kept if it is in the text of the item (what is folded counts), or in the content of an
+attachment.
 """
 
 import base64
@@ -16,7 +17,15 @@ from parsers.item import InboundItem
 from parsers.mail import message
 
 HEAD = b"From: Jane Doe <jane@clinic.example>\r\nSubject: Claims\r\nMIME-Version: 1.0\r\n"
-TYPES = ["text/plain", "text/html", "text/enriched", "text/calendar", "text/csv", "text/markdown", ""]
+TYPES = [
+    "text/plain",
+    "text/html",
+    "text/enriched",
+    "text/calendar",
+    "text/csv",
+    "text/markdown",
+    "",
+]
 MULTIPARTS = ["mixed", "alternative", "related", "signed", "report", "digest", "parallel"]
 SENTENCES = {
     "text/html": "<p>The claim <b>{}</b> was denied.</p>",
@@ -47,7 +56,12 @@ class Leaf:
             yield f"Content-Transfer-Encoding: {self.encoding}".encode()
         yield b""
         encoders = {"base64": base64.encodebytes, "quoted-printable": quopri.encodestring}
-        yield from encoders.get(self.encoding, bytes)(body).replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+        yield from (
+            encoders.get(self.encoding, bytes)(body)
+            .replace(b"\r\n", b"\n")
+            .rstrip(b"\n")
+            .split(b"\n")
+        )
 
     def words(self) -> Iterator[str]:
         yield self.word
@@ -92,18 +106,27 @@ def trees(draw: st.DrawFn) -> Multipart:
         encoding = draw(st.sampled_from(["", "7bit", "8bit", "quoted-printable", "base64"]))
         charset = draw(st.sampled_from(["utf-8", "iso-8859-1", ""])) if mime else ""
         given_name = draw(
-            st.sampled_from(["", "inline", "attachment", 'attachment; filename="a.txt"', "inline; filename=b"])
+            st.sampled_from(
+                ["", "inline", "attachment", 'attachment; filename="a.txt"', "inline; filename=b"]
+            )
         )
         return Leaf(mime, encoding, charset, given_name, word())
 
     def multipart(depth: int) -> Multipart:
         count = draw(st.integers(1, 3))
         parts = tuple(
-            multipart(depth + 1) if depth < 3 and draw(st.integers(0, 2)) == 0 else leaf() for _ in range(count)
+            multipart(depth + 1) if depth < 3 and draw(st.integers(0, 2)) == 0 else leaf()
+            for _ in range(count)
         )
-        mark = draw(st.sampled_from(["b{}", "=_Part.{}?=", "----=_NextPart_{}_01D9", "0000000000{}", "a b {}"]))
+        mark = draw(
+            st.sampled_from(
+                ["b{}", "=_Part.{}?=", "----=_NextPart_{}_01D9", "0000000000{}", "a b {}"]
+            )
+        )
         outside = [word() if draw(st.integers(0, 4)) == 0 else "" for _ in range(2)]
-        preamble = f"Please note {outside[0]}." if outside[0] else draw(st.sampled_from(["", USUAL]))
+        preamble = (
+            f"Please note {outside[0]}." if outside[0] else draw(st.sampled_from(["", USUAL]))
+        )
         epilogue = f"Please note {outside[1]}." if outside[1] else ""
         subtype = draw(st.sampled_from(MULTIPARTS))
         boundary = mark.format(next(numbers))
@@ -132,7 +155,10 @@ def kept(item: InboundItem, word: str) -> bool:
 
 
 def encoded(word: str) -> Iterator[bytes]:
-    """The middle of a word in base64, at each of its three places: a file may be a mail with encoded parts."""
+    """The middle of a word in base64, at each of its three places.
+
+    A file may be a mail with encoded parts.
+    """
     for shift in range(3):
         yield base64.b64encode(b" " * shift + word.encode())[4:-4]
 
@@ -154,7 +180,9 @@ def test_every_word_of_a_mail_is_kept(tree: Multipart, end: bytes) -> None:
 
 @SETTINGS
 @given(trees(), st.data())
-def test_every_word_is_kept_when_delimiters_are_damaged(tree: Multipart, data: st.DataObject) -> None:
+def test_every_word_is_kept_when_delimiters_are_damaged(
+    tree: Multipart, data: st.DataObject
+) -> None:
     lines = list(tree.lines())
     for _ in range(data.draw(st.integers(1, 2))):
         at = data.draw(st.sampled_from(delimiters(lines, tree) or [0]))
@@ -175,7 +203,11 @@ def test_every_word_is_kept_when_delimiters_are_damaged(tree: Multipart, data: s
     note(raw.decode("utf-8", "replace"))
     item = read(raw)
     note(item.text)
-    there = [word for word in tree.words() if word in raw.decode("utf-8", "replace") or is_encoded_in(raw, word)]
+    there = [
+        word
+        for word in tree.words()
+        if word in raw.decode("utf-8", "replace") or is_encoded_in(raw, word)
+    ]
     assert [word for word in there if not kept(item, word)] == []
 
 

@@ -45,13 +45,18 @@ def test_text_of_a_damaged_type_is_shown(value: str, name: str) -> None:
         assert "no text" not in item.caveats
 
 
-@pytest.mark.parametrize("value", ["text/html5; charset=utf-8", "text\\html", "text/html, charset=utf-8", "text/p"])
+@pytest.mark.parametrize(
+    "value", ["text/html5; charset=utf-8", "text\\html", "text/html, charset=utf-8", "text/p"]
+)
 def test_markup_of_a_damaged_type_is_laid_out(value: str) -> None:
     assert read(f"Content-Type: {value}", f"<html><p>{WORDS}</p></html>").text == WORDS
 
 
 def test_the_charset_of_a_damaged_type_is_used() -> None:
-    raw = b"From: kim@clinic.example\nSubject: x\nContent-Type: charset=iso-8859-5\n\n\xbf\xe0\xd8\xd2\xd5\xe2"
+    raw = (
+        b"From: kim@clinic.example\nSubject: x\nContent-Type:"
+        b" charset=iso-8859-5\n\n\xbf\xe0\xd8\xd2\xd5\xe2"
+    )
     assert message.parse(raw)[0].text == "Привет"
 
 

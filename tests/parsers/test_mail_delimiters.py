@@ -1,4 +1,7 @@
-"""Damaged multiparts: whatever has become of the delimiters, the words between them are shown, with a caveat."""
+"""Damaged multiparts.
+
+Whatever has become of the delimiters, the words between them are shown, with a caveat.
+"""
 
 import base64
 
@@ -10,7 +13,9 @@ from parsers.mail import message
 LONG = 'Content-Type: multipart/mixed; boundary="long-one"\n\n--long-one\n'
 HEAD = "From: Jane Doe <jane@clinic.example>\nSubject: Claim 1234\nMIME-Version: 1.0\n"
 WORDS = "Could you resubmit the claim?"
-FILE = 'Content-Type: application/pdf; name="remit.pdf"\nContent-Transfer-Encoding: base64\n\nAAAA\n'
+FILE = (
+    'Content-Type: application/pdf; name="remit.pdf"\nContent-Transfer-Encoding: base64\n\nAAAA\n'
+)
 TEXT = f"Content-Type: text/plain\n\n{WORDS}\n"
 CODED = (
     "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n"
@@ -27,28 +32,44 @@ UNDIVIDED = {
     "no delimiter at all": f'Content-Type: multipart/mixed; boundary="x-1"\n\n{WORDS}\n',
     "no boundary and no delimiter": f"Content-Type: multipart/alternative\n\n{WORDS}\n",
     "a header without a delimiter": f'Content-Type: multipart/mixed; boundary="x-1"\n\n{TEXT}',
-    "an encoded part without a delimiter": f'Content-Type: multipart/mixed; boundary="x-1"\n\n{CODED}',
+    "an encoded part without a delimiter": (
+        f'Content-Type: multipart/mixed; boundary="x-1"\n\n{CODED}'
+    ),
     "the inner delimiters are gone": (
-        f'Content-Type: multipart/mixed; boundary="out"\n\n--out\n'
+        'Content-Type: multipart/mixed; boundary="out"\n\n--out\n'
         f'Content-Type: multipart/alternative; boundary="in"\n\n{WORDS}\n\n--out\n{FILE}--out--\n'
     ),
     "a short outer boundary": (
-        f'Content-Type: multipart/mixed; boundary="o"\n\n--o\n'
+        'Content-Type: multipart/mixed; boundary="o"\n\n--o\n'
         f'Content-Type: multipart/related; boundary="i"\n\n{WORDS}\n\n--o\n{FILE}--o--\n'
     ),
     "the first inner delimiter is gone": (
-        f'Content-Type: multipart/mixed; boundary="out"\n\n--out\n'
+        'Content-Type: multipart/mixed; boundary="out"\n\n--out\n'
         f'Content-Type: multipart/mixed; boundary="in"\n\n{TEXT}\n--in\n{FILE}--in--\n--out--\n'
     ),
-    "words behind the last delimiter": f'Content-Type: multipart/mixed; boundary="b"\n\n--b\n{FILE}--b--\n\n{WORDS}\n',
-    "words before the first delimiter": f'Content-Type: multipart/mixed; boundary="b"\n\n{WORDS}\n--b\n{FILE}--b--\n',
-    "words before a closing delimiter": f'Content-Type: multipart/mixed; boundary="b"\n\n{WORDS}\n--b--\n',
+    "words behind the last delimiter": (
+        f'Content-Type: multipart/mixed; boundary="b"\n\n--b\n{FILE}--b--\n\n{WORDS}\n'
+    ),
+    "words before the first delimiter": (
+        f'Content-Type: multipart/mixed; boundary="b"\n\n{WORDS}\n--b\n{FILE}--b--\n'
+    ),
+    "words before a closing delimiter": (
+        f'Content-Type: multipart/mixed; boundary="b"\n\n{WORDS}\n--b--\n'
+    ),
     "a delimiter cut short": f"{LONG}{FILE}--long\n{TEXT}",
     "a delimiter with a tail": f"{LONG}{FILE}--long-one.\n{TEXT}",
-    "a delimiter that is gone": f'Content-Type: multipart/mixed; boundary="b"\n\n--b\n{FILE}{TEXT}--b--\n',
-    "closed too early": f'Content-Type: multipart/mixed; boundary="b"\n\n--b\n{FILE}--b--\n--b\n{TEXT}--b--\n',
+    "a delimiter that is gone": (
+        f'Content-Type: multipart/mixed; boundary="b"\n\n--b\n{FILE}{TEXT}--b--\n'
+    ),
+    "closed too early": (
+        f'Content-Type: multipart/mixed; boundary="b"\n\n--b\n{FILE}--b--\n--b\n{TEXT}--b--\n'
+    ),
 }
-HEALED = {"closed too early", "a delimiter cut short", "a delimiter with a tail"}  # every part is where it belongs
+HEALED = {
+    "closed too early",
+    "a delimiter cut short",
+    "a delimiter with a tail",
+}  # every part is where it belongs
 
 
 @pytest.mark.parametrize("what", UNDIVIDED)
@@ -95,7 +116,10 @@ def test_a_boundary_is_found_however_it_is_written(written: str, boundary: str) 
     "usual",
     [
         "This is a multi-part message in MIME format.",
-        "This message is in MIME format.\nSince your mail reader does not understand this format, it is not legible.",
+        (
+            "This message is in MIME format.\nSince your mail reader does not understand this"
+            " format, it is not legible."
+        ),
         "Dies ist eine mehrteilige Nachricht im MIME-Format.",
         "This is an OpenPGP/MIME signed message (RFC 4880 and 3156)",
     ],
@@ -106,9 +130,14 @@ def test_what_mail_programs_write_before_the_parts_is_no_text(usual: str) -> Non
 
 
 def test_a_message_that_is_attached_is_not_divided_by_the_words_in_it() -> None:
-    inner = "Subject: x\nContent-Type: multipart/mixed; boundary=in\n\n--in\nContent-Type: text/plain\n\na\n--in--"
-    item = read(f"Content-Type: multipart/mixed; boundary=out-1\n\n--out-1\n{TEXT}--out-1\n"
-                f"Content-Type: message/rfc822\n\n{inner}\n--out-1--\n")  # fmt: skip
+    inner = (
+        "Subject: x\nContent-Type: multipart/mixed; boundary=in\n\n--in\nContent-Type:"
+        " text/plain\n\na\n--in--"
+    )
+    item = read(
+        f"Content-Type: multipart/mixed; boundary=out-1\n\n--out-1\n{TEXT}--out-1\n"
+        f"Content-Type: message/rfc822\n\n{inner}\n--out-1--\n"
+    )
     assert item.text == WORDS
     assert [a.content.decode() for a in item.attachments] == [inner]
 
@@ -116,7 +145,8 @@ def test_a_message_that_is_attached_is_not_divided_by_the_words_in_it() -> None:
 def test_lines_about_headers_in_a_persons_text_are_text() -> None:
     words = "Our scanner writes\n\nContent-Type: application/pdf\n\ninto each mail. Is that right?"
     item = read(
-        f"Content-Type: multipart/mixed; boundary=out-1\n\n--out-1\nContent-Type: text/plain\n\n{words}\n--out-1--\n"
+        "Content-Type: multipart/mixed; boundary=out-1\n\n--out-1\nContent-Type:"
+        f" text/plain\n\n{words}\n--out-1--\n"
     )
     assert (item.text, item.attachments) == (words, ())
 
@@ -133,7 +163,9 @@ def test_parts_beyond_the_limit_are_in_one_file() -> None:
     "footer", ["Scanned by the gateway of our clinic.", "\nPlease think of trees\nbefore printing."]
 )
 def test_words_behind_base64_are_words(footer: str) -> None:
-    coded = base64.encodebytes("Die Zahlung für März fehlt noch immer, bitte prüfen!".encode()).decode()
+    coded = base64.encodebytes(
+        "Die Zahlung für März fehlt noch immer, bitte prüfen!".encode()
+    ).decode()
     head = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n"
     item = read(f"{head}{coded}{footer}\n")
     assert item.text.startswith("Die Zahlung für März fehlt noch immer, bitte prüfen!\n")

@@ -1,4 +1,7 @@
-"""What a mail carries besides its text: results of checks, images in their places, sealed blocks, other mails."""
+"""What a mail carries besides its text.
+
+Results of checks, images in their places, sealed blocks, other mails.
+"""
 
 import pytest
 
@@ -13,11 +16,10 @@ def read(header: str, body: str = "Body.") -> InboundItem:
 
 def test_results_of_checks_are_kept_topmost_first_and_unfolded() -> None:
     item = read(
-        "Authentication-Results: mx.billing.example;\n\tspf=pass smtp.mailfrom=clinic.example;\n  dkim=pass\n"
-        "authentication-results: mx.billing.example 1; none\n"
-        "Authentication-Results:\n"
-        "Received: from a\n"
-        "Authentication-Results: mx.evil.example; dmarc=pass"
+        "Authentication-Results: mx.billing.example;\n\tspf=pass smtp.mailfrom=clinic.example;\n "
+        " dkim=pass\nauthentication-results: mx.billing.example 1;"
+        " none\nAuthentication-Results:\nReceived: from a\nAuthentication-Results: mx.evil.example;"
+        " dmarc=pass"
     )
     assert item.authentication == (
         "mx.billing.example; spf=pass smtp.mailfrom=clinic.example; dkim=pass",
@@ -27,7 +29,11 @@ def test_results_of_checks_are_kept_topmost_first_and_unfolded() -> None:
 
 
 def test_results_of_checks_are_bounded() -> None:
-    item = read("\n".join(f"Authentication-Results: mx{i}.example; spf=pass {'x' * 9000}" for i in range(30)))
+    item = read(
+        "\n".join(
+            f"Authentication-Results: mx{i}.example; spf=pass {'x' * 9000}" for i in range(30)
+        )
+    )
     assert [value.split(".")[0] for value in item.authentication] == [f"mx{i}" for i in range(10)]
     assert max(map(len, item.authentication)) <= 4000
     assert read("X-Authentication-Results: mx.example; spf=pass").authentication == ()
@@ -42,11 +48,16 @@ def test_an_inline_image_is_found_by_its_cid() -> None:
     item = parts(
         'Content-Type: text/html\n\n<img src="cid:scan@clinic">',
         "Content-Type: image/png; name=scan.png\nContent-ID: <scan@clinic>\n\nPNG",
-        "Content-Type: image/png; name=a.png\nContent-ID: <a@clinic>\nContent-Disposition: attachment\n\nPNG",
+        "Content-Type: image/png; name=a.png\nContent-ID: <a@clinic>\nContent-Disposition:"
+        " attachment\n\nPNG",
         "Content-Type: image/gif; name=b.gif\nContent-Disposition: inline\n\nGIF",
     )
     found = [(a.name, a.content_id, a.inline) for a in item.attachments]
-    assert found == [("scan.png", "scan@clinic", True), ("a.png", "a@clinic", False), ("b.gif", "", True)]
+    assert found == [
+        ("scan.png", "scan@clinic", True),
+        ("a.png", "a@clinic", False),
+        ("b.gif", "", True),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""How a table is understood: which profile it is read by, which rows are no requests, what becomes of every column."""
+"""How a table is understood.
+
+Which profile it is read by, which rows are no requests, what becomes of every column.
+"""
 
 import itertools
 import tracemalloc
@@ -43,24 +46,35 @@ def fingerprint(*rows: list[object]) -> str:
 
 def saved(**more: object) -> Profile:
     columns = (("datum", "sent_at"), ("klinik", "company"), ("anliegen", "body"), ("nr", ""))
-    given: dict[str, object] = {"name": "north", "columns": columns, "fingerprint": fingerprint(GERMAN), **more}
+    given: dict[str, object] = {
+        "name": "north",
+        "columns": columns,
+        "fingerprint": fingerprint(GERMAN),
+        **more,
+    }
     return Profile(**given)  # type: ignore[arg-type]  # as the tests say it
 
 
-# -- profiles -------------------------------------------------------------------------------------------------------
+# -- profiles ----
 
 
 def test_headings_nobody_knows_are_asked_for_and_then_read_by_their_profile() -> None:
     with pytest.raises(ParseError, match=r"^mapping needed: .*`intake map FILE`"):
         workbook.parse(book(GERMAN, GERMAN_ROW))
-    item = under(saved(date_order="dmy", time_zone="America/Chicago"), ["Bericht"], GERMAN, GERMAN_ROW)
+    item = under(
+        saved(date_order="dmy", time_zone="America/Chicago"), ["Bericht"], GERMAN, GERMAN_ROW
+    )
     assert (item.company, item.text) == ("Nordklinik", "Bitte helfen.")
     assert item.sent_at == datetime(2026, 1, 5, 16, tzinfo=UTC)
     assert item.details == (("Nr", "7"), ("Above the table", "Bericht"))
 
 
 def test_a_profile_for_these_headings_goes_before_all_that_is_known_otherwise() -> None:
-    swapped = Profile(name="x", columns=(("message", "subject"), ("subject", "body")), fingerprint=fingerprint(HEADER))
+    swapped = Profile(
+        name="x",
+        columns=(("message", "subject"), ("subject", "body")),
+        fingerprint=fingerprint(HEADER),
+    )
     item = under(swapped, HEADER, ROW)
     assert (item.subject, item.text) == ("Please look.", "Claim 1")
     general = Profile(name="y", columns=(("subject", "category"),))
@@ -77,10 +91,12 @@ def test_a_column_that_a_profile_strikes_is_none_of_ours() -> None:
 
 
 def test_synonyms_serve_every_workbook_that_has_one_of_them_and_no_other() -> None:
-    other = Profile(name="x", columns=(("anliegen", "body"), ("klinik", "company")), date_order="dmy")
-    assert under(other, ["Klinik", "Received", "Anliegen"], ["N", "5/1/2026", "T"]).sent_at == datetime(
-        2026, 1, 5, 5, tzinfo=UTC
+    other = Profile(
+        name="x", columns=(("anliegen", "body"), ("klinik", "company")), date_order="dmy"
     )
+    assert under(
+        other, ["Klinik", "Received", "Anliegen"], ["N", "5/1/2026", "T"]
+    ).sent_at == datetime(2026, 1, 5, 5, tzinfo=UTC)
     item = under(other, ["Practice", "Received", "Message"], ["N", "5/1/2026", "T"])
     assert item.sent_at == datetime(2026, 5, 1, 4, tzinfo=UTC)
 
@@ -93,7 +109,12 @@ def test_a_profile_without_headings_says_how_all_the_others_are_meant() -> None:
 
 
 def test_defaults_stand_where_a_row_says_none_and_nowhere_else() -> None:
-    given = (("company", "Nordklinik"), ("company_number", "42"), ("email", "n@x.example"), ("phone", "555"))
+    given = (
+        ("company", "Nordklinik"),
+        ("company_number", "42"),
+        ("email", "n@x.example"),
+        ("phone", "555"),
+    )
     item = under(saved(defaults=given), GERMAN, [None, None, "Bitte"])
     assert (item.company, item.company_number, item.sender.email, item.phone) == (
         "Nordklinik",
@@ -102,7 +123,10 @@ def test_defaults_stand_where_a_row_says_none_and_nowhere_else() -> None:
         "555",
     )
     other = under(saved(defaults=given), GERMAN, GERMAN_ROW)
-    assert (other.company, other.company_number) == ("Nordklinik", "")  # the number may be another practice's
+    assert (other.company, other.company_number) == (
+        "Nordklinik",
+        "",
+    )  # the number may be another practice's
     assert under(saved(defaults=given), GERMAN, [None, "Other", "Bitte"]).company_number == ""
 
 
@@ -115,11 +139,15 @@ def test_a_default_may_stand_for_the_one_column_a_source_has_not() -> None:
 
 
 def test_the_house_has_a_time_zone_where_no_profile_names_one() -> None:
-    assert under(saved(), GERMAN, GERMAN_ROW, zone="America/Denver").sent_at == datetime(2026, 5, 1, 16, tzinfo=UTC)
+    assert under(saved(), GERMAN, GERMAN_ROW, zone="America/Denver").sent_at == datetime(
+        2026, 5, 1, 16, tzinfo=UTC
+    )
 
 
 def test_a_fingerprint_is_of_what_headings_say_not_of_how_they_are_written() -> None:
-    assert fingerprint(["Date", "Practice Name"]) == fingerprint([None, " DATE:", None, "practiceName"])
+    assert fingerprint(["Date", "Practice Name"]) == fingerprint(
+        [None, " DATE:", None, "practiceName"]
+    )
     assert fingerprint(["Date", "Practice Name"]) != fingerprint(["Practice Name", "Date"])
     assert fingerprint(["Date"], ["Practice"]) != fingerprint(["Date", "Practice"])
 
@@ -127,7 +155,11 @@ def test_a_fingerprint_is_of_what_headings_say_not_of_how_they_are_written() -> 
 def test_a_profile_of_a_heading_of_two_rows() -> None:
     upper: list[object] = ["Klinik", None, "Text", None]
     lower: list[object] = ["Name", "Nr", "Anliegen", "Datum"]
-    mapped = (("klinik name", "company"), ("klinik nr", "company_number"), ("text anliegen", "body"))
+    mapped = (
+        ("klinik name", "company"),
+        ("klinik nr", "company_number"),
+        ("text anliegen", "body"),
+    )
     profile = Profile(name="x", columns=mapped, fingerprint=fingerprint(upper, lower))
     item = under(profile, ["Report"], upper, lower, ["Nord", 42, "Bitte", "5/1/2026"])
     assert (item.company, item.company_number, item.text) == ("Nord", "42", "Bitte")
@@ -152,7 +184,7 @@ def test_dates_that_can_be_read_two_ways(text: str, order: str, day: str | None)
     assert dates.moment(text, order) == (datetime.fromisoformat(day) if day else None)
 
 
-# -- rows that are no requests --------------------------------------------------------------------------------------
+# -- rows that are no requests ----
 
 
 def test_a_row_that_is_no_request_is_told_with_its_place_and_stops_no_other() -> None:
@@ -205,14 +237,23 @@ def test_a_file_of_such_rows_alone_is_no_empty_file() -> None:
 
 def test_who_asks_for_the_items_alone_hears_of_the_others() -> None:
     item = one(HEADER, ROW, [None, "Sunrise"])
-    assert item.caveats == (f"1 rows of the file are no requests and were not read: row 3: {NOTHING_SAID}",)
+    assert item.caveats == (
+        f"1 rows of the file are no requests and were not read: row 3: {NOTHING_SAID}",
+    )
 
 
 def test_columns_are_named_as_excel_names_them() -> None:
-    assert [letters(n) for n in (1, 26, 27, 702, 703, xlsx_sheet.LAST_COLUMN)] == ["A", "Z", "AA", "ZZ", "AAA", "XFD"]
+    assert [letters(n) for n in (1, 26, 27, 702, 703, xlsx_sheet.LAST_COLUMN)] == [
+        "A",
+        "Z",
+        "AA",
+        "ZZ",
+        "AAA",
+        "XFD",
+    ]
 
 
-# -- what becomes of every column -----------------------------------------------------------------------------------
+# -- what becomes of every column ----
 
 
 def test_patient_data_stands_among_the_details_under_a_label_that_says_so() -> None:
@@ -227,11 +268,17 @@ def test_patient_data_stands_among_the_details_under_a_label_that_says_so() -> N
         "Status",
         "Flagged",
     ]
-    item = one(header, ["Pat", "Claim", "Text", "Jo Roe", 77, "1/2/1990", "Dr. Who", "Unread", True])
+    item = one(
+        header, ["Pat", "Claim", "Text", "Jo Roe", 77, "1/2/1990", "Dr. Who", "Unread", True]
+    )
     assert dict(item.details) == {
-        "PatientName (patient data)": "Jo Roe", "MRN (patient data)": "77", "DOB (patient data)": "1/2/1990",
-        "Rendering Provider": "Dr. Who", "Status": "Unread", "Flagged": "yes",
-    }  # fmt: skip
+        "PatientName (patient data)": "Jo Roe",
+        "MRN (patient data)": "77",
+        "DOB (patient data)": "1/2/1990",
+        "Rendering Provider": "Dr. Who",
+        "Status": "Unread",
+        "Flagged": "yes",
+    }
     assert "Jo Roe" not in f"{item.subject} {item.sender} {item.company} {item.caveats} {item!r}"
 
 
@@ -243,8 +290,13 @@ def test_attachments_are_links_each_by_itself() -> None:
         ("Attachments 2 of 2", "https://k.example/b"),
         ("Attachments", "eob.pdf"),
     )
-    assert one(header, ["Pat", "x", "https://k.example/a"]).details == (("Attachments", "https://k.example/a"),)
-    assert one(header, ["Pat", "x", "javascript:alert(1), a b.pdf"]).details[0][1] == "javascript:alert(1), a b.pdf"
+    assert one(header, ["Pat", "x", "https://k.example/a"]).details == (
+        ("Attachments", "https://k.example/a"),
+    )
+    assert (
+        one(header, ["Pat", "x", "javascript:alert(1), a b.pdf"]).details[0][1]
+        == "javascript:alert(1), a b.pdf"
+    )
 
 
 def test_a_practice_known_by_its_number_alone_is_shown_by_it() -> None:
@@ -258,7 +310,9 @@ def test_a_column_without_a_heading_is_named_by_its_letter() -> None:
 
 
 def test_a_message_id_that_looks_like_ours_hides_nothing() -> None:
-    first, second = read(["Message ID", "From", "Message"], ["row-5", "Pat", "one"], ["row-5", "Pat", "two"])
+    first, second = read(
+        ["Message ID", "From", "Message"], ["row-5", "Pat", "one"], ["row-5", "Pat", "two"]
+    )
     assert {first.text, second.text} == {"one", "two"}
 
 
@@ -266,10 +320,12 @@ def test_rows_repeated_further_down_are_counted_at_the_end() -> None:
     other = [*ROW[:5], "Other."]
     first, last = read(HEADER, ROW, other, ROW, ROW, ROW)
     assert first.caveats == ()
-    assert last.caveats == ("rows of the file that repeat an earlier one and were not read again: 3",)
+    assert last.caveats == (
+        "rows of the file that repeat an earlier one and were not read again: 3",
+    )
 
 
-# -- damaged and linked cells ----------------------------------------------------------------------------------------
+# -- damaged and linked cells ----
 
 
 def test_a_damaged_cell_costs_its_row_and_says_which() -> None:
@@ -277,7 +333,10 @@ def test_a_damaged_cell_costs_its_row_and_says_which() -> None:
     raw = cells(line(1, "From", "Message") + line(2, "Pat", "one") + bad + line(4, "Pat", "two"))
     rows = list(workbook.stream(raw))
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
-    assert (wrong.row, wrong.reason.partition(":")[0]) == (3, "a cell whose place in the sheet cannot be told")
+    assert (wrong.row, wrong.reason.partition(":")[0]) == (
+        3,
+        "a cell whose place in the sheet cannot be told",
+    )
     assert [row.text for row in rows if isinstance(row, InboundItem)] == ["one", "two"]
 
 
@@ -297,7 +356,9 @@ def linked(places: dict[str, str], *rows: list[object]) -> InboundItem:
 
 
 def test_a_message_id_that_leads_somewhere_is_the_link_to_the_original() -> None:
-    item = linked({"A2": "https://k.example/1"}, ["Message ID", "From", "Message"], ["M-1", "Pat", "x"])
+    item = linked(
+        {"A2": "https://k.example/1"}, ["Message ID", "From", "Message"], ["M-1", "Pat", "x"]
+    )
     assert (item.external_id, item.link, item.details) == ("M-1", "https://k.example/1", ())
 
 
@@ -307,8 +368,11 @@ def test_an_address_behind_a_name_is_whom_to_answer() -> None:
 
 
 def test_where_any_other_cell_leads_is_a_detail() -> None:
-    item = linked({"B2": "https://e.example/a", "C2": "https://e.example/b"}, ["From", "Message", "Attachments"],
-                  ["Pat", "x", "eob.pdf"])  # fmt: skip
+    item = linked(
+        {"B2": "https://e.example/a", "C2": "https://e.example/b"},
+        ["From", "Message", "Attachments"],
+        ["Pat", "x", "eob.pdf"],
+    )
     assert item.link == ""
     assert item.details == (
         ("Attachments", "eob.pdf"),
@@ -317,7 +381,7 @@ def test_where_any_other_cell_leads_is_a_detail() -> None:
     )
 
 
-# -- large files ----------------------------------------------------------------------------------------------------
+# -- large files ----
 
 
 def endless(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
@@ -326,12 +390,19 @@ def endless(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
 
 
 def row(number: int, *texts: str) -> Row:
-    return Row(number, hidden=False, cells={at: Cell("s", text) for at, text in enumerate(texts, start=1)})
+    return Row(
+        number, hidden=False, cells={at: Cell("s", text) for at, text in enumerate(texts, start=1)}
+    )
 
 
-def test_a_file_is_handed_on_before_it_has_been_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_handed_on_before_it_has_been_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     endless(
-        monkeypatch, itertools.chain([row(1, "From", "Message")], (row(n, "Pat", f"m{n}") for n in itertools.count(2)))
+        monkeypatch,
+        itertools.chain(
+            [row(1, "From", "Message")], (row(n, "Pat", f"m{n}") for n in itertools.count(2))
+        ),
     )
     items = list(itertools.islice(workbook.stream(b""), 3_000))
     assert len(items) == 3_000

@@ -43,7 +43,11 @@ def test_what_the_console_composes_is_read_back() -> None:
 
 
 def test_without_a_caller_the_first_contact_is_the_sender() -> None:
-    contacts = [Contact("A", "a@x.example"), Contact("B", "b@x.example"), Contact("A", "A@X.example")]
+    contacts = [
+        Contact("A", "a@x.example"),
+        Contact("B", "b@x.example"),
+        Contact("A", "A@X.example"),
+    ]
     (item,) = phone_call.parse(phone_call.compose(call_id="c", contacts=contacts))
     assert item.sender == Address("A", "a@x.example")
     assert item.to == (Address("B", "b@x.example"),)
@@ -52,18 +56,27 @@ def test_without_a_caller_the_first_contact_is_the_sender() -> None:
 def test_a_call_that_says_nothing_says_what_to_ask() -> None:
     (item,) = phone_call.parse(phone_call.compose(call_id="c"))
     assert item.sender == Address()
-    assert item.caveats == ("no e-mail address given", "no phone number given", "practice not given")
+    assert item.caveats == (
+        "no e-mail address given",
+        "no phone number given",
+        "practice not given",
+    )
 
 
 def test_what_is_typed_where_an_address_belongs_is_kept_as_it_was_typed() -> None:
     raw = phone_call.compose(
-        call_id="c", email="jo at the clinic", contacts=[Contact("Sam Roe"), Contact("", "no address")]
+        call_id="c",
+        email="jo at the clinic",
+        contacts=[Contact("Sam Roe"), Contact("", "no address")],
     )
     (item,) = phone_call.parse(raw)
     assert item.sender == Address("Sam Roe")
     assert "the e-mail address given cannot be used" in item.caveats
     assert ("E-mail address", "jo at the clinic") in item.details
-    assert [value for label, value in item.details if label == "Contact"] == ["Sam Roe", "no address"]
+    assert [value for label, value in item.details if label == "Contact"] == [
+        "Sam Roe",
+        "no address",
+    ]
 
 
 typed = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=700)
@@ -75,7 +88,13 @@ def test_nothing_that_was_typed_is_lost(
     name: str, number: str, company: str, subject: str, email: str, contact: str
 ) -> None:
     raw = phone_call.compose(
-        call_id="c", name=name, phone=number, company=company, subject=subject, email=email, contacts=[Contact(contact)]
+        call_id="c",
+        name=name,
+        phone=number,
+        company=company,
+        subject=subject,
+        email=email,
+        contacts=[Contact(contact)],
     )
     (item,) = phone_call.parse(raw)
     values = [value for _, value in item.details]
@@ -85,7 +104,16 @@ def test_nothing_that_was_typed_is_lost(
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{}", b"[]", b'{"id":""}', b'{"id":{}}', b'{"id":"1","text":[]}', b'{"id":"1","contacts":{"a":1}}', b"\xff"],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"id":""}',
+        b'{"id":{}}',
+        b'{"id":"1","text":[]}',
+        b'{"id":"1","contacts":{"a":1}}',
+        b"\xff",
+    ],
 )
 def test_what_is_no_call_is_refused(raw: bytes) -> None:
     with pytest.raises(ParseError):
@@ -93,9 +121,16 @@ def test_what_is_no_call_is_refused(raw: bytes) -> None:
 
 
 json_values = (
-    st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.lists(st.text())
+    | st.dictionaries(st.text(), st.text())
 )
-keys = st.sampled_from(["id", "company", "name", "email", "contacts", "text", "telemedicine", "created_by"])
+keys = st.sampled_from(
+    ["id", "company", "name", "email", "contacts", "text", "telemedicine", "created_by"]
+)
 
 
 @settings(deadline=None, max_examples=50)

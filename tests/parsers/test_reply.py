@@ -27,7 +27,10 @@ ANNOUNCEMENTS = [
     "---- On Mon, 30 Jun 2025 09:00:00 -0500 Support wrote ----",
 ]
 OUTLOOK = [
-    "From: Support <support@billing.example>\nSent: Monday, June 30, 2025 9:00 AM\nTo: Jane\nSubject: Ticket\n",
+    (
+        "From: Support <support@billing.example>\nSent: Monday, June 30, 2025 9:00 AM\nTo:"
+        " Jane\nSubject: Ticket\n"
+    ),
     "Von: Support\nGesendet: Montag, 30. Juni 2025 09:00\nAn: Jane\nBetreff: Ticket\n",
     "De : Support\nEnvoyé : lundi 30 juin 2025 09:00\nÀ : Jane\nObjet : Ticket\n",
     "*De:* Support\n*Enviado:* lunes, 30 de junio de 2025\n*Para:* Jane\n*Asunto:* Ticket\n",
@@ -63,12 +66,17 @@ def test_a_devices_greeting_is_no_news(line: str) -> None:
 
 
 def test_an_answer_below_its_quote_is_found() -> None:
-    body = "On 30 Jun 2025 at 09:00, Support <s@billing.example> wrote:\n> Shall we?\n\nYes, please.\n"
+    body = (
+        "On 30 Jun 2025 at 09:00, Support <s@billing.example> wrote:\n> Shall we?\n\nYes, please.\n"
+    )
     assert extract.newest(body) == "Yes, please."
 
 
 def test_answers_between_quotes_are_all_found() -> None:
-    body = "On 30 Jun 2025, Support <s@billing.example> wrote:\n> One?\n\nFirst.\n\n> Two?\n\nSecond.\n"
+    body = (
+        "On 30 Jun 2025, Support <s@billing.example> wrote:\n> One?\n\nFirst.\n\n>"
+        " Two?\n\nSecond.\n"
+    )
     assert extract.newest(body) == "First.\n\n\nSecond."
 
 
@@ -96,14 +104,18 @@ def test_in_doubt_all_is_shown(body: str) -> None:
 
 @pytest.mark.parametrize("rule", ["=" * 29, "-" * 40])
 def test_a_rule_under_a_heading_begins_no_signature(rule: str) -> None:
-    body = f"Call me back, please.\n\nNew request from the website\n{rule}\nName: Jane Doe\nPhone: 555 0100"
+    body = (
+        f"Call me back, please.\n\nNew request from the website\n{rule}\nName: Jane Doe\nPhone: 555"
+        " 0100"
+    )
     assert extract.newest(body) == body
 
 
 @pytest.mark.parametrize("rule", ["-----", "_" * 20])
 def test_a_rule_apart_or_short_begins_one(rule: str) -> None:
-    assert extract.newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic") == (
-        "Call me back, please, about my claim."
+    assert (
+        extract.newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic")
+        == "Call me back, please, about my claim."
     )
     assert extract.newest("Call me back, please.\n-----\nJane Doe") == "Call me back, please."
 
@@ -119,9 +131,15 @@ def test_a_message_passed_on_is_news() -> None:
     [
         '<div class="gmail_quote">On Monday Support wrote:<blockquote>Shall we?</blockquote></div>',
         '<blockquote type="cite">Shall we?</blockquote>',
-        '<div class="moz-cite-prefix">Am 30.06. schrieb S.:</div><blockquote type="cite">Shall we?</blockquote>',
+        (
+            '<div class="moz-cite-prefix">Am 30.06. schrieb S.:</div><blockquote type="cite">Shall'
+            " we?</blockquote>"
+        ),
         '<hr><div id="divRplyFwdMsg"><b>From:</b> Support</div><div>Shall we?</div>',
-        '<div style="border:none;border-top:solid #E1E1E1 1.0pt"><b>From:</b> Support</div><p>Shall we?</p>',
+        (
+            '<div style="border:none;border-top:solid #E1E1E1 1.0pt"><b>From:</b>'
+            " Support</div><p>Shall we?</p>"
+        ),
         '<div class="yahoo_quoted">Shall we?</div>',
         '<div class="protonmail_quote">Shall we?</div>',
         '<div id="appendonsend"></div><p>Shall we?</p>',
@@ -129,7 +147,10 @@ def test_a_message_passed_on_is_news() -> None:
     ],
 )
 def test_quotes_in_html_go_by_their_marks(quote: str) -> None:
-    assert extract.newest_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>") == "Yes, please."
+    assert (
+        extract.newest_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>")
+        == "Yes, please."
+    )
 
 
 def test_gmails_forward_is_news() -> None:
@@ -143,7 +164,16 @@ def test_html_that_is_all_quote_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["On 1.1.2025 a@b.example wrote", "> x\ny", "From: a", "-----", "On " * 150, ">" * 200, "wrote:" * 80]
+    "line",
+    [
+        "On 1.1.2025 a@b.example wrote",
+        "> x\ny",
+        "From: a",
+        "-----",
+        "On " * 150,
+        ">" * 200,
+        "wrote:" * 80,
+    ],
 )
 def test_hostile_replies_cost_bounded_time(line: str) -> None:
     started = time.process_time()
@@ -154,7 +184,10 @@ def test_hostile_replies_cost_bounded_time(line: str) -> None:
 @settings(deadline=None, max_examples=80)
 @given(
     st.lists(
-        st.sampled_from([*ANNOUNCEMENTS, *OUTLOOK, *DEVICES, "text", "> quote", "", "-- ", "---", "|"]), max_size=12
+        st.sampled_from(
+            [*ANNOUNCEMENTS, *OUTLOOK, *DEVICES, "text", "> quote", "", "-- ", "---", "|"]
+        ),
+        max_size=12,
     )
 )
 def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
@@ -167,7 +200,9 @@ def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
 @pytest.mark.parametrize("announcement", ANNOUNCEMENTS[:-1])
 @pytest.mark.parametrize("answer", ["Yes, claim 12 please.", "Ja bitte!", "Sí, gracias. Llámenos."])
 @pytest.mark.parametrize("mark", ["> ", ""])
-def test_an_answer_on_the_line_of_an_announcement_is_shown(announcement: str, answer: str, mark: str) -> None:
+def test_an_answer_on_the_line_of_an_announcement_is_shown(
+    announcement: str, answer: str, mark: str
+) -> None:
     body = f"{answer} {announcement}\n{mark}Shall we?\n"
     assert extract.newest(body) == answer
 
@@ -190,7 +225,10 @@ def test_a_full_stop_within_an_announcement_ends_no_answer(line: str) -> None:
     [
         "As agreed on 3/4/2026 the payer wrote:\nClaim 12 was denied.\nPlease appeal.",
         "We called. On Monday the payer said:\nClaim 12 was denied.",
-        "New request\n\nFrom: Sunrise Clinic\nTo: Payer X\nDate: 3/4/2026\nClaim 12 was denied.\nPlease appeal.",
+        (
+            "New request\n\nFrom: Sunrise Clinic\nTo: Payer X\nDate: 3/4/2026\nClaim 12 was"
+            " denied.\nPlease appeal."
+        ),
         "Fax cover\n\nFrom: Ann\nTo: Bob\nSubject: Claim 12\n\nPlease appeal.",
         "Sent from the front desk by fax yesterday.\nDid you get it?",
         "The payer says:\n\n> Claim 12 was denied.\n\nIs that right?",
@@ -214,7 +252,9 @@ def test_a_programs_header_is_told_by_address_time_or_field(header: str) -> None
 
 @pytest.mark.parametrize("header", OUTLOOK)
 @pytest.mark.parametrize("thread", [extract.Thread.NEW, extract.Thread.FORWARD])
-def test_below_a_header_stands_news_where_nothing_is_answered(header: str, thread: extract.Thread) -> None:
+def test_below_a_header_stands_news_where_nothing_is_answered(
+    header: str, thread: extract.Thread
+) -> None:
     body = f"Please appeal.\n\n{header}\nClaim 12 was denied.\n\n-- \nPayer"
     assert extract.newest(body, thread) == body
 
@@ -233,9 +273,18 @@ def test_without_anything_old_no_line_is_folded() -> None:
 GUARDED = [
     "On Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\n> Shall we?\n",
     "> Shall we?\n\n-- \nJane Doe\nClinic",
-    "On Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\n> Shall we?\n\n-- \nJane Doe",
-    "Sent from my iPhone\n\nOn Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\nShall we?",
-    "-- \nJane Doe\n\nFrom: Support <s@billing.example>\nSent: Monday\nTo: Jane\nSubject: x\n\nShall we?",
+    (
+        "On Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example> wrote:\n> Shall we?\n\n--"
+        " \nJane Doe"
+    ),
+    (
+        "Sent from my iPhone\n\nOn Mon, Jun 30, 2025 at 9:00 AM Support <s@billing.example>"
+        " wrote:\nShall we?"
+    ),
+    (
+        "-- \nJane Doe\n\nFrom: Support <s@billing.example>\nSent: Monday\nTo: Jane\nSubject:"
+        " x\n\nShall we?"
+    ),
 ]
 
 
@@ -263,7 +312,9 @@ def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
     ),
     st.sampled_from(extract.Thread),
 )
-def test_what_is_shown_says_something_unless_all_is_shown(lines: list[str], thread: extract.Thread) -> None:
+def test_what_is_shown_says_something_unless_all_is_shown(
+    lines: list[str], thread: extract.Thread
+) -> None:
     body = "\n".join(lines)
     newest = extract.newest(body, thread)
     assert newest == body.strip() or extract.says_something(newest)
@@ -276,17 +327,29 @@ def test_what_is_shown_says_something_unless_all_is_shown(lines: list[str], thre
             "<p>The payer says:</p><blockquote>Claim 12 denied</blockquote><p>Is that right?</p>",
             ["says", "Claim", "right"],
         ),
-        ("<div><p>The payer says:</p><blockquote>Claim 12 denied</blockquote></div>", ["says", "Claim"]),
+        (
+            "<div><p>The payer says:</p><blockquote>Claim 12 denied</blockquote></div>",
+            ["says", "Claim"],
+        ),
         ("<p>See this</p><blockquote>Claim 12 denied</blockquote>", ["See", "Claim"]),
         (
-            '<div id="Signature">Jane</div><div id="appendonsend"></div><p>From: Payer</p><p>Denied.</p>',
+            (
+                '<div id="Signature">Jane</div><div id="appendonsend"></div><p>From:'
+                " Payer</p><p>Denied.</p>"
+            ),
             ["Jane", "Denied"],
         ),
         (
-            '<div class="gmail_signature">Jane</div><blockquote type="cite">Claim 12 denied</blockquote>',
+            (
+                '<div class="gmail_signature">Jane</div><blockquote type="cite">Claim 12'
+                " denied</blockquote>"
+            ),
             ["Jane", "Claim"],
         ),
-        ('<p>Sent from my iPhone</p><blockquote type="cite">Claim 12 denied</blockquote>', ["Claim"]),
+        (
+            '<p>Sent from my iPhone</p><blockquote type="cite">Claim 12 denied</blockquote>',
+            ["Claim"],
+        ),
     ],
 )
 def test_words_in_html_are_shown_in_doubt(html: str, shown: list[str]) -> None:

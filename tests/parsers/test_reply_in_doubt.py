@@ -15,20 +15,31 @@ LETTER = "Account 52 was reviewed and refused."
 @pytest.mark.parametrize("rule", ["---", "--", "-- ", "____", "________________", "====", "***"])
 @pytest.mark.parametrize("gap", ["\n", "\n\n"])
 def test_cases_parted_by_rules_are_all_shown(rule: str, gap: str) -> None:
-    text = gap.join(["First: account 51 is open.", rule, "Second: account 52 was paid twice.", rule, "Third: 53."])
+    text = gap.join(
+        [
+            "First: account 51 is open.",
+            rule,
+            "Second: account 52 was paid twice.",
+            rule,
+            "Third: 53.",
+        ]
+    )
     for thread in Thread:
         assert extract.newest(text, thread) == text
 
 
 @pytest.mark.parametrize(
-    "behind", ["Kim Doe\nNorth Clinic", "kim", "Kim Doe | North Clinic | 555-0134", "Best regards,\nKim"]
+    "behind",
+    ["Kim Doe\nNorth Clinic", "kim", "Kim Doe | North Clinic | 555-0134", "Best regards,\nKim"],
 )
 def test_a_signature_below_a_rule_is_folded(behind: str) -> None:
     assert extract.newest(f"Account 51 is open.\n\n-- \n{behind}") == "Account 51 is open."
 
 
 @pytest.mark.parametrize("thread", [Thread.REPLY, Thread.NEW])
-@pytest.mark.parametrize("second", ["And what about account 52?", "From: 5/1/2026 To: 5/31/2026 nothing was paid"])
+@pytest.mark.parametrize(
+    "second", ["And what about account 52?", "From: 5/1/2026 To: 5/31/2026 nothing was paid"]
+)
 def test_paragraphs_parted_by_a_line_of_html_are_shown(second: str, thread: Thread) -> None:
     shown = extract.newest_html(f"<p>Account 51?</p><hr><p>{second}</p>", thread)
     assert "Account 51?" in shown

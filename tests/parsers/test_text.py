@@ -49,7 +49,9 @@ def test_images_of_others_wait_for_a_click_and_our_own_are_shown() -> None:
 
 
 def test_links_open_without_telling_where_they_stood() -> None:
-    safe = text_html.sanitise('<a href="https://x.example" target=_blank id=config name=attributes>x</a>')
+    safe = text_html.sanitise(
+        '<a href="https://x.example" target=_blank id=config name=attributes>x</a>'
+    )
     assert safe == '<a href="https://x.example" rel="noopener noreferrer nofollow">x</a>'
 
 
@@ -95,14 +97,23 @@ def test_only_links_to_the_world_are_links(html: str) -> None:
 def test_what_browsers_make_of_broken_html_is_harmless(html: str) -> None:
     nodes = LexborHTMLParser(text_html.sanitise(html)).css("body *")
     assert {node.tag for node in nodes} <= {"a", "div", "img", "p"}
-    assert {name for node in nodes for name in node.attributes} <= {"data-remote-src", "rel", "style", "title"}
-    written = " ".join(value or "" for node in nodes for name, value in node.attributes.items() if name != "title")
+    assert {name for node in nodes for name in node.attributes} <= {
+        "data-remote-src",
+        "rel",
+        "style",
+        "title",
+    }
+    written = " ".join(
+        value or "" for node in nodes for name, value in node.attributes.items() if name != "title"
+    )
     assert not re.search(r"javascript|position|url\(|expression|image-set", written)
 
 
 def test_a_linked_image_waits_for_a_click_whatever_it_is_called() -> None:
     address = "https://x.example/a.png?b=1&amp;c=&quot;"
-    safe = text_html.sanitise(f'<img src=" {address} " srcset="https://x.example/b 2x" alt="Logo" onload=x width=10>')
+    safe = text_html.sanitise(
+        f'<img src=" {address} " srcset="https://x.example/b 2x" alt="Logo" onload=x width=10>'
+    )
     assert safe == f'<img data-remote-src="{address}" alt="Logo" width="10">'
 
 
@@ -157,7 +168,9 @@ def test_hostile_html_costs_bounded_time(html: str) -> None:
         ("שלום".encode("iso-8859-8"), "iso-8859-8-i", "שלום"),
     ],
 )
-def test_bytes_are_what_they_are_whatever_their_label(written: bytes, label: str, shown: str) -> None:
+def test_bytes_are_what_they_are_whatever_their_label(
+    written: bytes, label: str, shown: str
+) -> None:
     assert charsets.decode(written, label) == shown
 
 

@@ -1,4 +1,7 @@
-"""Tables as text and markup: encodings and delimiters told by the bytes, pages and XML saved as .xls read as shown."""
+"""Tables as text and markup.
+
+Encodings and delimiters told by the bytes, pages and XML saved as .xls read as shown.
+"""
 
 import contextlib
 import datetime as dt
@@ -22,13 +25,18 @@ LATIN = "From,Message\r\nPat,Ünïcode – ok\r\n"
 TWO = [["From", "Message"], ["Pat", "Ünïcode – ok"]]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
+)
 def test_the_encoding_is_told_by_the_bytes(encoding: str) -> None:
     assert texts(LATIN.encode(encoding)) == TWO
 
 
 def test_letters_that_are_not_western_are_told_by_how_many_there_are() -> None:
-    table = [["От", "Сообщение"], ["Пэт", "помогите с этим счётом пожалуйста"]]  # noqa: RUF001 - Cyrillic is the point
+    table = [
+        ["От", "Сообщение"],
+        ["Пэт", "помогите с этим счётом пожалуйста"],  # noqa: RUF001  # Russian
+    ]
     assert texts("\r\n".join(";".join(row) for row in table).encode("cp1251")) == table
 
 
@@ -71,15 +79,32 @@ def test_a_page_saved_as_xls_is_read_as_shown() -> None:
     raw = PAGE.encode("cp1252")
     assert texts(raw) == [["Title"]]
     upper, lower, first, hidden, below = read(raw, table=1)
-    assert ({at: value.text for at, value in upper.items()}, sorted(lower)) == ({1: "From", 2: "Message"}, [2, 3])
-    assert [value.text for value in first.values()] == ["Pat & Jö", "eob.pdf", "one\ntwo bold\nnext"]
+    assert ({at: value.text for at, value in upper.items()}, sorted(lower)) == (
+        {1: "From", 2: "Message"},
+        [2, 3],
+    )
+    assert [value.text for value in first.values()] == [
+        "Pat & Jö",
+        "eob.pdf",
+        "one\ntwo bold\nnext",
+    ]
     assert first[2].link == "https://x.example/1?a=1&b=2"
     assert ([value.text for value in hidden.values()], sorted(below)) == (["A", "B", "C"], [2, 3])
-    assert [row.hidden for row in tables(raw, PLAIN)[0][1].rows()] == [False, False, False, True, False]
+    assert [row.hidden for row in tables(raw, PLAIN)[0][1].rows()] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_spans_of_any_size_cost_nothing() -> None:
-    raw = b"<table>" + b'<tr><td colspan=999999999 rowspan=999999999>x<td colspan="-1">y' * 50 + b"</table>"
+    raw = (
+        b"<table>"
+        + b'<tr><td colspan=999999999 rowspan=999999999>x<td colspan="-1">y' * 50
+        + b"</table>"
+    )
     assert texts(raw)[0] == ["x", "y"]
 
 
@@ -106,12 +131,24 @@ def test_xml_of_excel_2003(encoding: str) -> None:
     assert [(row.number, row.hidden) for row in table.rows()] == [(3, False), (4, True)]
     header, row = read(raw)
     assert {at: value.text for at, value in header.items()} == {1: "From", 3: "Message"}
-    assert [value.text for value in row.values()] == ["00042", "bold\ntwo", "2026-01-05 10:01", "", "yes", "#N/A"]
-    assert (row[3].link, row[4].moment) == ("https://k.example/1", dt.datetime.fromisoformat("2026-01-05T10:01"))
+    assert [value.text for value in row.values()] == [
+        "00042",
+        "bold\ntwo",
+        "2026-01-05 10:01",
+        "",
+        "yes",
+        "#N/A",
+    ]
+    assert (row[3].link, row[4].moment) == (
+        "https://k.example/1",
+        dt.datetime.fromisoformat("2026-01-05T10:01"),
+    )
     assert (row[5].flaw, row[7].flaw) == (UNSOLVED, ERROR)
 
 
-@pytest.mark.parametrize("damage", [lambda x: x[:-9], lambda x: x.replace("?>", "?><!DOCTYPE x []>", 1)])
+@pytest.mark.parametrize(
+    "damage", [lambda x: x[:-9], lambda x: x.replace("?>", "?><!DOCTYPE x []>", 1)]
+)
 def test_xml_that_is_damaged_or_declares_a_type_is_refused_whole(damage: object) -> None:
     assert callable(damage)
     with pytest.raises(ParseError):
@@ -135,15 +172,16 @@ def test_identities_are_shown_by_their_number_format(digits: str, code: str, sho
     assert number_formats.shown(digits, code) == shown
 
 
-# -- whatever comes ---------------------------------------------------------------------------------------------------
+# -- whatever comes ----
 
 
 def document() -> bytes:
     content = (
-        '<d xmlns:o="o" xmlns:t="t" xmlns:x="x"><o:spreadsheet><t:table t:name="A"><t:table-row>'
-        '<t:table-cell o:value-type="float" o:value="7" t:number-columns-repeated="2"><x:p>007</x:p></t:table-cell>'
-        '</t:table-row><t:table-row t:number-rows-repeated="3" t:visibility="filter"><t:table-cell><x:p>a<x:s x:c="2"/>'
-        "b</x:p><x:p>c</x:p></t:table-cell></t:table-row></t:table></o:spreadsheet></d>"
+        '<d xmlns:o="o" xmlns:t="t" xmlns:x="x"><o:spreadsheet><t:table'
+        ' t:name="A"><t:table-row><t:table-cell o:value-type="float" o:value="7"'
+        ' t:number-columns-repeated="2"><x:p>007</x:p></t:table-cell></t:table-row><t:table-row'
+        ' t:number-rows-repeated="3" t:visibility="filter"><t:table-cell><x:p>a<x:s'
+        ' x:c="2"/>b</x:p><x:p>c</x:p></t:table-cell></t:table-row></t:table></o:spreadsheet></d>'
     )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as made:
@@ -168,7 +206,11 @@ SEEDS = [
     workbooks.xlsb(workbooks.row(0, workbooks.cell(7, 0, b"\0\0\0\0")), ["From"], ["00000"]),
 ]
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-CHANGES = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 30), st.binary(max_size=8)), min_size=1, max_size=5)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 10**6), st.integers(0, 30), st.binary(max_size=8)),
+    min_size=1,
+    max_size=5,
+)
 
 
 def take_all(raw: bytes) -> None:
@@ -177,7 +219,9 @@ def take_all(raw: bytes) -> None:
         for table in found:  # a file that was opened is read to its end
             for row in table.rows():
                 assert row.cells
-                assert all(isinstance(table.cells.value(cell).text, str) for cell in row.cells.values())
+                assert all(
+                    isinstance(table.cells.value(cell).text, str) for cell in row.cells.values()
+                )
 
 
 def changed(raw: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
@@ -196,14 +240,23 @@ def test_nothing_but_parse_error_on_a_damaged_file_of_any_kind(
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.sampled_from([raw for raw in SEEDS if raw.startswith(b"PK")]), st.integers(0, 20), CHANGES)
-def test_nothing_but_parse_error_on_a_damaged_part(raw: bytes, at: int, changes: list[tuple[int, int, bytes]]) -> None:
+@given(
+    st.sampled_from([raw for raw in SEEDS if raw.startswith(b"PK")]), st.integers(0, 20), CHANGES
+)
+def test_nothing_but_parse_error_on_a_damaged_part(
+    raw: bytes, at: int, changes: list[tuple[int, int, bytes]]
+) -> None:
     names = zipfile.ZipFile(io.BytesIO(raw)).namelist()
     take_all(workbooks.rewritten(raw, names[at % len(names)], lambda part: changed(part, changes)))
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.sampled_from([b"", OLE, b"PK\x03\x04", b"<table>", b"<?xml ?>", b"\xff\xfe", b"\xef\xbb\xbf"]), st.binary())
+@given(
+    st.sampled_from(
+        [b"", OLE, b"PK\x03\x04", b"<table>", b"<?xml ?>", b"\xff\xfe", b"\xef\xbb\xbf"]
+    ),
+    st.binary(),
+)
 def test_nothing_but_parse_error_on_any_bytes(start: bytes, rest: bytes) -> None:
     take_all(start + rest)
 
@@ -213,12 +266,16 @@ LOCKED = workbooks.locked(SHARED, "secret")
 
 @settings(deadline=None, max_examples=15)
 @given(CHANGES)
-def test_nothing_but_parse_error_on_a_damaged_locked_workbook(changes: list[tuple[int, int, bytes]]) -> None:
+def test_nothing_but_parse_error_on_a_damaged_locked_workbook(
+    changes: list[tuple[int, int, bytes]],
+) -> None:
     take_all(changed(LOCKED, changes))
 
 
 @workbooks.needs_libreoffice
-def test_nothing_but_parse_error_on_damaged_old_workbooks(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_nothing_but_parse_error_on_damaged_old_workbooks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     raw = workbooks.saved_as("xls", SHARED, tmp_path_factory.mktemp("xls"))
 
     @settings(deadline=None, max_examples=150)

@@ -44,7 +44,11 @@ def textually_named_property() -> bytes:
 
 
 def file(title: bytes, content: bytes, *given: bytes) -> bytes:
-    parts = [attribute(2, 0x9002, bytes(14)), attribute(2, 0x8010, title + b"\0", 1), attribute(2, 0x800F, content)]
+    parts = [
+        attribute(2, 0x9002, bytes(14)),
+        attribute(2, 0x8010, title + b"\0", 1),
+        attribute(2, 0x800F, content),
+    ]
     return b"".join(parts) + (attribute(2, 0x9005, properties(*given)) if given else b"")
 
 
@@ -55,9 +59,15 @@ def winmail(*attributes: bytes, codepage: int = 1252) -> bytes:
 
 
 def read(content: bytes, text: str = "") -> InboundItem:
-    head = "From: jane@clinic.example\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=zz\n\n"
+    head = (
+        "From: jane@clinic.example\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed;"
+        " boundary=zz\n\n"
+    )
     shown = f"--zz\nContent-Type: text/plain\n\n{text}\n" if text else ""
-    part = "--zz\nContent-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64\n\n"
+    part = (
+        "--zz\nContent-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding:"
+        " base64\n\n"
+    )
     raw = head + shown + part + base64.encodebytes(content).decode() + "--zz--\n"
     [item] = message.parse(raw.encode())
     return item
@@ -65,7 +75,9 @@ def read(content: bytes, text: str = "") -> InboundItem:
 
 def test_files_come_out_beside_the_original() -> None:
     long_name = variable(0x3707, UNICODE, "Überweisung März 2025.pdf\0".encode("utf-16-le"))
-    content = winmail(file(b"BERWEI~1.PDF", PDF, named_property(), textually_named_property(), long_name))
+    content = winmail(
+        file(b"BERWEI~1.PDF", PDF, named_property(), textually_named_property(), long_name)
+    )
     item = read(content, "See the file.")
     assert [(a.name, a.content) for a in item.attachments] == [
         ("winmail.dat", content),
@@ -80,7 +92,9 @@ def test_the_text_is_taken_from_it_where_the_mail_has_none() -> None:
 
 
 def test_text_that_stands_in_the_mail_too_is_shown_once() -> None:
-    item = read(winmail(attribute(1, 0x800C, "Grüße\0".encode("cp1252"), 2), file(b"a.pdf", PDF)), "Grüße")
+    item = read(
+        winmail(attribute(1, 0x800C, "Grüße\0".encode("cp1252"), 2), file(b"a.pdf", PDF)), "Grüße"
+    )
     assert item.text == "Grüße"
     assert [a.name for a in item.attachments] == ["winmail.dat", "a.pdf"]
 
@@ -139,7 +153,11 @@ def test_what_it_says_of_its_size_is_not_believed(attributes: bytes) -> None:
 
 WHOLE = winmail(
     attribute(1, 0x800C, b"text\0", 2),
-    attribute(1, 0x9003, properties(named_property(), textually_named_property(), variable(0x1013, BINARY, b"<p>x"))),
+    attribute(
+        1,
+        0x9003,
+        properties(named_property(), textually_named_property(), variable(0x1013, BINARY, b"<p>x")),
+    ),
     file(b"a.pdf", PDF, variable(0x3707, UNICODE, "a.pdf".encode("utf-16-le"))),
 )
 

@@ -1,4 +1,7 @@
-"""Every kind of workbook says the same of the same cells; what differs is said. Held against independent readers."""
+"""Every kind of workbook says the same of the same cells; what differs is said.
+
+Held against independent readers.
+"""
 
 import datetime as dt
 import io
@@ -61,14 +64,33 @@ def test_a_workbook_says_the_same_however_it_is_saved(same: bytes) -> None:
     first, second, third = read(same)
     assert [value.text for value in first.values()] == HEADER
     assert {at: value.text.removesuffix(":00") for at, value in second.items()} == {
-        1: "2026-01-05 10:01", 2: "00042", 3: "Pat é", 4: "Line one\nline two", 5: "012-34-5678", 6: "#N/A", 7: "14:30",
+        1: "2026-01-05 10:01",
+        2: "00042",
+        3: "Pat é",
+        4: "Line one\nline two",
+        5: "012-34-5678",
+        6: "#N/A",
+        7: "14:30",
         8: "2",
-    }  # fmt: skip
-    assert (second[1].moment, second[3].link, second[6].flaw) == (SENT, "https://k.example/1", ERROR)
+    }
+    assert (second[1].moment, second[3].link, second[6].flaw) == (
+        SENT,
+        "https://k.example/1",
+        ERROR,
+    )
     assert {at: value.text for at, value in third.items() if at != 6} == {
-        1: "2026-01-05 10:01", 2: "00007", 3: "Jo", 4: "second", 5: "987-65-4321", 8: "12.5",
-    }  # fmt: skip
-    assert third[6].text in {"yes", "1", "TRUE"}  # OpenDocument keeps a boolean of Excel as the number 1
+        1: "2026-01-05 10:01",
+        2: "00007",
+        3: "Jo",
+        4: "second",
+        5: "987-65-4321",
+        8: "12.5",
+    }
+    assert third[6].text in {
+        "yes",
+        "1",
+        "TRUE",
+    }  # OpenDocument keeps a boolean of Excel as the number 1
     assert [row.hidden for row in found[0].rows()] == [False, False, True]
     assert [(row.number, sorted(row.cells)) for row in found[1].rows()] == [(5, [3, 4]), (7, [4])]
 
@@ -82,7 +104,9 @@ def test_rows_are_read_anew_each_time(same: bytes) -> None:
 
 
 def test_every_cell_is_where_an_independent_reader_sees_it(same: bytes) -> None:
-    theirs = python_calamine.load_workbook(io.BytesIO(same)).get_sheet_by_name("Messages").to_python()
+    theirs = (
+        python_calamine.load_workbook(io.BytesIO(same)).get_sheet_by_name("Messages").to_python()
+    )
     ours = read(same)
     for row, cells in zip(theirs, ours, strict=True):
         for at, value in enumerate(row, start=1):
@@ -94,15 +118,20 @@ def test_every_cell_is_where_an_independent_reader_sees_it(same: bytes) -> None:
                 assert at in cells
 
 
-# -- locked -----------------------------------------------------------------------------------------------------------
+# -- locked ----
 
 
 def test_a_locked_workbook_opens_with_one_of_the_passwords() -> None:
     raw = locked(book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
-    assert texts(raw, Options(passwords=("other", "dogs & cats"))) == [["From", "Message"], ["Pat", "Help"]]
+    assert texts(raw, Options(passwords=("other", "dogs & cats"))) == [
+        ["From", "Message"],
+        ["Pat", "Help"],
+    ]
 
 
-@pytest.mark.parametrize(("passwords", "why"), [((), ole_container.LOCKED), (("wrong",), ole_container.WRONG)])
+@pytest.mark.parametrize(
+    ("passwords", "why"), [((), ole_container.LOCKED), (("wrong",), ole_container.WRONG)]
+)
 def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str) -> None:
     raw = locked(book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
     with pytest.raises(ParseError, match="a password-protected workbook") as refused:
@@ -113,7 +142,9 @@ def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str)
 
 @needs_libreoffice
 def test_an_old_workbook_that_is_locked_opens_with_its_password(tmp_path: Path) -> None:
-    raw = workbooks.locked_old(saved_as("xls", book(["From", "Message"], ["Pat", "Help"]), tmp_path), "dogs")
+    raw = workbooks.locked_old(
+        saved_as("xls", book(["From", "Message"], ["Pat", "Help"]), tmp_path), "dogs"
+    )
     assert b"F\0r\0o\0m" not in raw
     assert b"From" not in raw
     assert texts(raw, Options(passwords=("cats", "dogs"))) == [["From", "Message"], ["Pat", "Help"]]
@@ -127,7 +158,7 @@ def test_a_workbook_excel_opens_without_asking_needs_no_password() -> None:
     assert texts(locked(book(["From"]), "VelvetSweatshop")) == [["From"]]
 
 
-# -- .xlsb ------------------------------------------------------------------------------------------------------------
+# -- .xlsb ----
 
 
 def binary() -> bytes:
@@ -160,7 +191,10 @@ def binary() -> bytes:
 def test_a_binary_workbook() -> None:
     raw = binary()
     found, notes = tables(raw, PLAIN)
-    assert ([table.name for table in found], notes) == (["Sheet1"], ["a hidden sheet of the file was not read"])
+    assert ([table.name for table in found], notes) == (
+        ["Sheet1"],
+        ["a hidden sheet of the file was not read"],
+    )
     first, second = read(raw)
     assert [value.text for value in first.values()] == ["Practice ID", "Date", "Message"]
     shown = ["00042", "2026-01-05 12:00", "Line one\nline two", "#N/A", "yes", "0.5", "12.34"]
@@ -172,17 +206,23 @@ def test_a_binary_workbook() -> None:
 def test_the_binary_workbook_is_one_for_an_independent_reader() -> None:
     theirs = python_calamine.load_workbook(io.BytesIO(binary())).get_sheet_by_index(0).to_python()
     assert theirs[0][:3] == ["Practice ID", "Date", "Message"]
-    assert theirs[1][:3] == [42, dt.datetime.fromisoformat("2026-01-05T12:00"), "Line one\nline two"]
+    assert theirs[1][:3] == [
+        42,
+        dt.datetime.fromisoformat("2026-01-05T12:00"),
+        "Line one\nline two",
+    ]
     assert theirs[1][4:] == [True, 0.5, 12.34]
 
 
-@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.bin", "xl/workbook.bin", "xl/sharedStrings.bin"])
+@pytest.mark.parametrize(
+    "part", ["xl/worksheets/sheet1.bin", "xl/workbook.bin", "xl/sharedStrings.bin"]
+)
 def test_a_binary_part_cut_short_ends_before_the_first_row(part: str) -> None:
     with pytest.raises(ParseError, match="a damaged workbook"):
         tables(workbooks.rewritten(binary(), part, lambda x: x[:-5]), PLAIN)
 
 
-# -- .xlsx ------------------------------------------------------------------------------------------------------------
+# -- .xlsx ----
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
@@ -224,9 +264,15 @@ def test_a_text_beyond_all_bounds_is_cut_and_said() -> None:
     assert "1,000,000 characters" in long.flaw
 
 
-@pytest.mark.parametrize("part", ["xl/worksheets/sheet2.xml", "xl/sharedStrings.xml", "xl/workbook.xml"])
-@pytest.mark.parametrize("change", [lambda x: x[:-20], lambda x: x + b"<", lambda _: b"", lambda _: None])
-def test_a_part_that_is_malformed_ends_it_before_the_first_row(part: str, change: workbooks.Change) -> None:
+@pytest.mark.parametrize(
+    "part", ["xl/worksheets/sheet2.xml", "xl/sharedStrings.xml", "xl/workbook.xml"]
+)
+@pytest.mark.parametrize(
+    "change", [lambda x: x[:-20], lambda x: x + b"<", lambda _: b"", lambda _: None]
+)
+def test_a_part_that_is_malformed_ends_it_before_the_first_row(
+    part: str, change: workbooks.Change
+) -> None:
     raw = workbooks.by_xlsxwriter(["From"], ["From"])
     assert texts(raw, table=1) == [["From"]]
     with pytest.raises(ParseError, match="a damaged workbook"):
@@ -234,7 +280,9 @@ def test_a_part_that_is_malformed_ends_it_before_the_first_row(part: str, change
 
 
 def test_parts_that_are_not_read_may_be_malformed() -> None:
-    raw = book(["From"], edit=lambda made: setattr(made.create_sheet("Second"), "sheet_state", "hidden"))
+    raw = book(
+        ["From"], edit=lambda made: setattr(made.create_sheet("Second"), "sheet_state", "hidden")
+    )
     for part in ("docProps/core.xml", "xl/theme/theme1.xml", "xl/worksheets/sheet2.xml"):
         raw = workbooks.rewritten(raw, part, lambda x: x[:-20])
     assert texts(raw) == [["From"]]
@@ -247,13 +295,25 @@ def test_links_behind_cells_and_in_formulas_are_kept() -> None:
 
     raw = book(["From", "Attachments"], ["Pat", "eob.pdf"], edit=link)
     _, row = read(raw)
-    assert (row[1].link, row[2].text, row[2].link) == ("", "eob.pdf", "https://files.example/1?a=1&b=2")
-    ((cell,),) = (r.values() for r in read(sheet(
-        '<row><c t="str"><f>HYPERLINK("https://files.example/2","eob")</f><v>eob</v></c></row>'
-    )))  # fmt: skip
+    assert (row[1].link, row[2].text, row[2].link) == (
+        "",
+        "eob.pdf",
+        "https://files.example/1?a=1&b=2",
+    )
+    ((cell,),) = (
+        r.values()
+        for r in read(
+            sheet(
+                '<row><c t="str"><f>HYPERLINK("https://files.example/2","eob")</f><v>eob</v></c></row>'
+            )
+        )
+    )
     assert (cell.text, cell.link) == ("eob", "https://files.example/2")
     ((cell,),) = (
-        r.values() for r in read(sheet('<row><c t="str"><f>HYPERLINK("file:///etc","x")</f><v>x</v></c></row>'))
+        r.values()
+        for r in read(
+            sheet('<row><c t="str"><f>HYPERLINK("file:///etc","x")</f><v>x</v></c></row>')
+        )
     )
     assert cell.link == ""
 
@@ -277,12 +337,20 @@ def test_a_million_empty_rows_cost_little() -> None:
 
 
 @needs_libreoffice
-def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(tmp_path: Path) -> None:
-    raw = saved_as("xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path)
+def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(
+    tmp_path: Path,
+) -> None:
+    raw = saved_as(
+        "xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path
+    )
     stream = ole_container.opened(raw, ())
     starts = [start - 4 for kind, start, _ in records(stream, 0) if kind == 0x809]
     assert len(starts) == 3
-    for cut in (stream[: starts[2] + 30], stream[: starts[1] - 20], stream[: starts[0] + 20] + b"\x0a\0\0\0"):
+    for cut in (
+        stream[: starts[2] + 30],
+        stream[: starts[1] - 20],
+        stream[: starts[0] + 20] + b"\x0a\0\0\0",
+    ):
         with pytest.raises(ParseError, match="old Excel format"):
             xls.open_workbook(cut)
     with pytest.raises(ParseError, match="old Excel format"):
@@ -292,11 +360,13 @@ def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(tmp
 @needs_libreoffice
 def test_an_old_workbook_of_many_texts(tmp_path: Path) -> None:
     rows: list[list[object]] = [
-        [f"text {number} " + "é€漢"[number % 3] * (number % 50), number / 3] for number in range(4_000)
+        [f"text {number} " + "é€漢"[number % 3] * (number % 50), number / 3]
+        for number in range(4_000)
     ]
     raw = saved_as("xls", book(*rows), tmp_path)
     found = read(raw)
     assert [row[1].text for row in found] == [str(text).strip() for text, _ in rows]
     assert all(
-        abs(float(row[2].text) - float(str(number))) < 1e-9 for row, (_, number) in zip(found, rows, strict=True)
+        abs(float(row[2].text) - float(str(number))) < 1e-9
+        for row, (_, number) in zip(found, rows, strict=True)
     )

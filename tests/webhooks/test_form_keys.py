@@ -1,4 +1,7 @@
-"""Which key signs which form, also while it is changed; the HandshakeKey is never stored, however it is written."""
+"""Which key signs which form, also while it is changed.
+
+The HandshakeKey is never stored, however it is written.
+"""
 
 import hmac
 import json
@@ -34,13 +37,21 @@ class Sender:
         self._client = Client(create(self.house, Intake(self.house).accept_all))
 
     def post(
-        self, key: str, body: bytes | None = None, *, header: str = "X-FS-Signature", kind: str = "", **more: str
+        self,
+        key: str,
+        body: bytes | None = None,
+        *,
+        header: str = "X-FS-Signature",
+        kind: str = "",
+        **more: str,
     ) -> int:
         raw = urlencode({**FORM, **more}).encode() if body is None else body
         answer: TestResponse = self._client.post(
-            "/formstack", data=raw, headers={header: hmac.new(key.encode(), raw, "sha256").hexdigest()},
+            "/formstack",
+            data=raw,
+            headers={header: hmac.new(key.encode(), raw, "sha256").hexdigest()},
             content_type=kind or "application/x-www-form-urlencoded",
-        )  # fmt: skip
+        )
         return answer.status_code
 
 
@@ -50,15 +61,30 @@ def test_while_the_common_key_is_changed_both_are_valid(house: House) -> None:
 
 
 def test_while_the_key_of_a_form_is_changed_both_are_valid_and_no_other(house: House) -> None:
-    forms = {"77": {"key": "new", "key_previous": "old", "header": "X-Own"}, "78": {"key": "others"}}
+    forms = {
+        "77": {"key": "new", "key_previous": "old", "header": "X-Own"},
+        "78": {"key": "others"},
+    }
     sender = Sender(house, formstack_key="common", form=forms)
-    said = [sender.post(key, UniqueID=key, header="X-Own") for key in ("new", "old", "others", "common")]
+    said = [
+        sender.post(key, UniqueID=key, header="X-Own") for key in ("new", "old", "others", "common")
+    ]
     assert said == [202, 202, 401, 401]
 
 
 def test_a_form_that_goes_over_to_the_common_key_may_keep_its_own_meanwhile(house: House) -> None:
-    sender = Sender(house, formstack_key="common", formstack_key_previous="past", form={"77": {"key_previous": "own"}})
-    assert [sender.post(key, UniqueID=key) for key in ("common", "past", "own", "other")] == [202, 202, 202, 401]
+    sender = Sender(
+        house,
+        formstack_key="common",
+        formstack_key_previous="past",
+        form={"77": {"key_previous": "own"}},
+    )
+    assert [sender.post(key, UniqueID=key) for key in ("common", "past", "own", "other")] == [
+        202,
+        202,
+        202,
+        401,
+    ]
 
 
 def test_while_the_handshake_is_changed_both_are_valid(house: House) -> None:
@@ -128,20 +154,29 @@ def test_the_handshake_key_is_never_stored_however_it_is_written(house: House, b
 
 
 def test_a_text_that_only_speaks_of_a_handshake_key_stays_as_it_is() -> None:
-    body = json.dumps({"Message": 'it says "HandshakeKey": "x", which', "HandshakeKey": "y", "Name": "ü"}).encode()
+    body = json.dumps(
+        {"Message": 'it says "HandshakeKey": "x", which', "HandshakeKey": "y", "Name": "ü"}
+    ).encode()
     assert without_handshake(body) == body.replace(b'"HandshakeKey": "y"', b'"HandshakeKey": ""')
 
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.just("HandshakeKey"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text() | st.just("HandshakeKey"), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
 @examples(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(), values), values, st.booleans())
-def test_of_json_only_the_handshake_key_is_taken(body: dict[str, Json], secret: Json, plain: bool) -> None:  # noqa: FBT001
+def test_of_json_only_the_handshake_key_is_taken(
+    body: dict[str, Json],
+    secret: Json,
+    plain: bool,  # noqa: FBT001
+) -> None:
     def bare(value: object) -> object:
         if isinstance(value, dict):
             return {k: "" if k == "HandshakeKey" else bare(v) for k, v in value.items()}
@@ -154,11 +189,21 @@ def test_of_json_only_the_handshake_key_is_taken(body: dict[str, Json], secret: 
 
 def test_every_fault_in_the_settings_of_forms_is_told_at_once_and_no_secret(tmp_path: Path) -> None:
     form = {
-        "key": "hunter2", "header": "X Own:", "handshake_previous": "hunter3", "fields": {"Q1": "hunter4"},
-        "defaults": {"hunter": "x"}, "file_hosts": "https://x.example", "more": 1,
-    }  # fmt: skip
+        "key": "hunter2",
+        "header": "X Own:",
+        "handshake_previous": "hunter3",
+        "fields": {"Q1": "hunter4"},
+        "defaults": {"hunter": "x"},
+        "file_hosts": "https://x.example",
+        "more": 1,
+    }
     with pytest.raises(SettingsError) as raised:
-        load(home=tmp_path, formstack_key_previous="hunter5", form={"77": form, "7 7": {}}, file_hosts="a b,http://c")
+        load(
+            home=tmp_path,
+            formstack_key_previous="hunter5",
+            form={"77": form, "7 7": {}},
+            file_hosts="a b,http://c",
+        )
     said = str(raised.value)
     assert len(said.splitlines()) == 9, said
     assert "hunter2" not in said + repr(Form(key=SecretStr("hunter2")))

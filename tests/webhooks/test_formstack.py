@@ -31,8 +31,15 @@ from workflow.models.states import DeliveryState
 from workflow.settings.settings import Form, Settings
 
 KEY = "test1"
-FORM = {"FormID": "6606394", "UniqueID": "1500878955", "Practice": "Sunrise Clinic", "Email": "pat@clinic.example",
-        "Phone": "555-0100", "Subject": "Denials", "Message": "Please help"}  # fmt: skip
+FORM = {
+    "FormID": "6606394",
+    "UniqueID": "1500878955",
+    "Practice": "Sunrise Clinic",
+    "Email": "pat@clinic.example",
+    "Phone": "555-0100",
+    "Subject": "Denials",
+    "Message": "Please help",
+}
 # The one signature that was captured from a live delivery: key test1.
 CAPTURED = b"FormID=6606394&UniqueID=1500878955&HandshakeKey=test"
 CAPTURED_SIGNATURE = "sha256=30dff7f180b6d69eab397a5d51719474df490b730514c253e8b5832d3b51b970"
@@ -49,10 +56,18 @@ class Door:
     house: House
     url: str
 
-    def post(self, body: bytes, *, signature: str | None = None, kind: str = "application/x-www-form-urlencoded",
-             header: str = "X-FS-Signature") -> httpx.Response:  # fmt: skip
+    def post(
+        self,
+        body: bytes,
+        *,
+        signature: str | None = None,
+        kind: str = "application/x-www-form-urlencoded",
+        header: str = "X-FS-Signature",
+    ) -> httpx.Response:
         headers = {"Content-Type": kind, header: sign(body) if signature is None else signature}
-        return httpx.post(f"{self.url}/formstack", content=body, headers={k: v for k, v in headers.items() if v})
+        return httpx.post(
+            f"{self.url}/formstack", content=body, headers={k: v for k, v in headers.items() if v}
+        )
 
     def form(self, **more: str) -> httpx.Response:
         return self.post(urlencode({**FORM, **more}).encode())
@@ -61,7 +76,9 @@ class Door:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     own = Form(key=SecretStr("its own"), header="X-Own", handshake=SecretStr("shake"))
-    return Settings(home=tmp_path / "home", formstack_key=SecretStr(KEY), form={"77": own}, webhook_limit=10_000)
+    return Settings(
+        home=tmp_path / "home", formstack_key=SecretStr(KEY), form={"77": own}, webhook_limit=10_000
+    )
 
 
 @pytest.fixture
@@ -70,7 +87,10 @@ def serve() -> Iterator[Callable[..., Door]]:
 
     def start(house: House, accept: Callable[[Arrival], int] | None = None) -> Door:
         server = make_server(
-            "127.0.0.1", 0, create(house, each(accept) if accept else Intake(house).accept_all), threaded=True
+            "127.0.0.1",
+            0,
+            create(house, each(accept) if accept else Intake(house).accept_all),
+            threaded=True,
         )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -89,7 +109,9 @@ def door(house: House, serve: Callable[..., Door]) -> Door:
     return serve(house)
 
 
-def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_link(door: Door) -> None:
+def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_link(
+    door: Door,
+) -> None:
     assert door.form().status_code == 202
     assert counted(door.house, Delivery) == 1
     read_waiting(door.house)
@@ -114,9 +136,18 @@ def test_json_is_taken_like_a_form(door: Door) -> None:
 
 @pytest.mark.parametrize(
     "signature",
-    ["", "sha256=", "sha256=" + "0" * 64, sign(b"another body"), sign(urlencode(FORM).encode(), "other"), "é"],
+    [
+        "",
+        "sha256=",
+        "sha256=" + "0" * 64,
+        sign(b"another body"),
+        sign(urlencode(FORM).encode(), "other"),
+        "é",
+    ],
 )
-def test_a_form_without_the_right_signature_is_401_and_nothing_is_stored(door: Door, signature: str) -> None:
+def test_a_form_without_the_right_signature_is_401_and_nothing_is_stored(
+    door: Door, signature: str
+) -> None:
     body = urlencode(FORM).encode()
     headers = {"X-FS-Signature": signature.encode()} if signature else {}
     answer = httpx.post(f"{door.url}/formstack", content=body, headers=headers)
@@ -160,7 +191,9 @@ def test_a_form_over_the_limit_is_413(door: Door) -> None:
     [(b"{", "application/json"), (b"[]", "application/json"), (urlencode(FORM).encode(), "application/json"),
      (urlencode(FORM).encode(), "text/plain"), (b"justtext", "application/x-www-form-urlencoded")],
 )  # fmt: skip
-def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(door: Door, body: bytes, kind: str) -> None:
+def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(
+    door: Door, body: bytes, kind: str
+) -> None:
     assert door.post(body, kind=kind).status_code == 415
     read_waiting(door.house)
     assert counted(door.house, Ticket) == 0
@@ -170,7 +203,9 @@ def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(door: Door,
     assert delivery.reason
 
 
-def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again_rightly(door: Door) -> None:
+def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again_rightly(
+    door: Door,
+) -> None:
     body = urlencode(FORM).encode()
     door.post(body, kind="text/plain")
     assert door.post(body).status_code == 202
@@ -178,7 +213,9 @@ def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again
     assert counted(door.house, Ticket) == 1
 
 
-def test_without_a_key_the_webhook_answers_503_to_everybody(house: House, serve: Callable[..., Door]) -> None:
+def test_without_a_key_the_webhook_answers_503_to_everybody(
+    house: House, serve: Callable[..., Door]
+) -> None:
     bare = house.settings.model_copy(update={"formstack_key": SecretStr(""), "form": {}})
     door = serve(House(bare, house.store, house.sealer, house.vault, house.signer, house.clock))
     assert door.form().status_code == 503
@@ -214,7 +251,9 @@ def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_ho
     assert not list((house.settings.home / "spool").iterdir())
 
 
-def test_with_neither_database_nor_spool_it_is_503(house: House, serve: Callable[..., Door]) -> None:
+def test_with_neither_database_nor_spool_it_is_503(
+    house: House, serve: Callable[..., Door]
+) -> None:
     house.settings.home.mkdir(exist_ok=True)
     (house.settings.home / "spool").write_text("in the way")
 
@@ -256,7 +295,9 @@ def away(arrival: Arrival) -> int:
     raise OperationalError("", {}, Exception())
 
 
-def test_health_is_good_while_forms_can_be_kept_somewhere(house: House, serve: Callable[..., Door]) -> None:
+def test_health_is_good_while_forms_can_be_kept_somewhere(
+    house: House, serve: Callable[..., Door]
+) -> None:
     door = serve(house, away)
     door.form()
     gone = house.settings.model_copy(update={"database_url": "sqlite:////no/such/folder/x.db"})
@@ -323,7 +364,10 @@ def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool
     house: House, serve: Callable[..., Door], kind: str
 ) -> None:
     told = [FORM, {**FORM, "UniqueID": "9" * 300}, {"Message": "nameless"}]
-    bodies = [json.dumps(one).encode() if kind.endswith("json") else urlencode(one).encode() for one in told]
+    bodies = [
+        json.dumps(one).encode() if kind.endswith("json") else urlencode(one).encode()
+        for one in told
+    ]
     for accept in (None, away):
         for body in bodies:
             assert serve(house, accept).post(body, kind=kind).status_code == 202

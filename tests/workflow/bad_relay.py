@@ -1,4 +1,7 @@
-"""A relay that misbehaves on request: what it does at the greeting, at a command, at the end of a mail."""
+"""A relay that misbehaves on request.
+
+What it does at the greeting, at a command, at the end of a mail.
+"""
 
 import contextlib
 import re
@@ -36,12 +39,16 @@ GOOD = {
 
 
 class BadRelay:
-    """`at` says what to do at which point, in order, and `script` whatever the point is; with both used up it is good.
+    """`at` says what to do at which point, in order, and `script` whatever the point is.
+
+    With both used up it is good.
 
     `taken` holds recipient and content of every mail it has said yes to, a 2yz after the dot.
     """
 
-    def __init__(self, *, extensions: tuple[str, ...] = (), tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, extensions: tuple[str, ...] = (), tls: ssl.SSLContext | None = None
+    ) -> None:
         self.at: defaultdict[str, list[Act]] = defaultdict(list)
         self.script: list[Act] = []
         self.hangs_for: set[str] = set()  # recipients
@@ -178,4 +185,6 @@ class _Session:
 
 
 def _features(extensions: tuple[str, ...]) -> bytes:
-    return b"".join(b"250-%s\r\n" % each.encode() for each in ("bad.relay.example", *extensions)) + OK
+    return (
+        b"".join(b"250-%s\r\n" % each.encode() for each in ("bad.relay.example", *extensions)) + OK
+    )

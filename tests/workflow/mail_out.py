@@ -1,4 +1,7 @@
-"""What the tests of mail out share: a house that sends through a relay, and a look at what it promised and sent."""
+"""What the tests of mail out share.
+
+A house that sends through a relay, and a look at what it promised and sent.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

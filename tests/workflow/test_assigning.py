@@ -1,4 +1,7 @@
-"""Many tickets given at once: only those still as they were seen, and back again where nobody was faster."""
+"""Many tickets given at once.
+
+Only those still as they were seen, and back again where nobody was faster.
+"""
 
 import pytest
 
@@ -15,9 +18,13 @@ def person(house: House, name: str) -> int:
         return staff(session, name).id
 
 
-def give(house: House, seen: dict[int, int | None], owner: int, by: str = "Lena") -> assignment.Assigned:
+def give(
+    house: House, seen: dict[int, int | None], owner: int, by: str = "Lena"
+) -> assignment.Assigned:
     with house.store.transaction() as session:
-        return assignment.give(house.desk, session, seen, session.get_one(Staff, owner), by=by, now=house.clock())
+        return assignment.give(
+            house.desk, session, seen, session.get_one(Staff, owner), by=by, now=house.clock()
+        )
 
 
 def take_back(house: House, marks: list[int], by: str = "Lena") -> assignment.Assigned:
@@ -42,7 +49,9 @@ def test_only_those_still_as_they_were_seen_are_given(any_house: House) -> None:
     assert (row.actor, row.detail) == ("Lena", {"owner": olga, "before": None})
 
 
-def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster(any_house: House) -> None:
+def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster(
+    any_house: House,
+) -> None:
     first, second, third = (ticket_of(any_house) for _ in range(3))
     olga, dana = person(any_house, "Olga"), person(any_house, "Dana")
     give(any_house, {first: None}, dana)
@@ -88,7 +97,9 @@ def test_of_two_who_take_the_same_ticket_one_gets_it(any_house: House) -> None:
 def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_house: House) -> None:
     with any_house.store.transaction() as session:
         olga, dana = staff(session, "Olga"), staff(session, "Dana")
-        saved = saved_views.save(session, olga, "  my \x00 list ", "view=mine", now=any_house.clock())
+        saved = saved_views.save(
+            session, olga, "  my \x00 list ", "view=mine", now=any_house.clock()
+        )
         assert saved.name == "my list"
         for name, missing in (("my list", "name already"), (" ", "give the view a name")):
             with pytest.raises(Missing, match=missing):
@@ -96,7 +107,10 @@ def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_house: House) -> No
         other = saved_views.save(session, olga, "another", "view=open", now=any_house.clock())
         with pytest.raises(Missing):
             saved_views.rename(session, olga, other.id, "my list", now=any_house.clock())
-        for work in (saved_views.mine, lambda s, p, n: saved_views.remove(s, p, n, now=any_house.clock())):
+        for work in (
+            saved_views.mine,
+            lambda s, p, n: saved_views.remove(s, p, n, now=any_house.clock()),
+        ):
             with pytest.raises(Missing):
                 work(session, dana, saved.id)
         saved_views.rename(session, olga, other.id, "Zebra", now=any_house.clock())

@@ -26,7 +26,15 @@ from workflow.context import House
 from workflow.filing import threading
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
-from workflow.models.core import CompanyDomain, Filing, Message, Outgoing, StoredAttachment, Ticket, TicketRelation
+from workflow.models.core import (
+    CompanyDomain,
+    Filing,
+    Message,
+    Outgoing,
+    StoredAttachment,
+    Ticket,
+    TicketRelation,
+)
 from workflow.models.states import OutboxState, Outcome, Status
 
 STRANGER = Address("Mallory", "mallory@elsewhere.example")
@@ -55,7 +63,9 @@ def answering(house: House, number: int, way: str) -> tuple[InboundItem, dict[st
         "To header": {"to": (Address("", token_address(house, number)),)},
         "Cc header": {"cc": (Address("", token_address(house, number).upper()),)},
         "In-Reply-To of ours": {"in_reply_to": notice_of(house, number).message_id},
-        "References of ours": {"references": ("<x@y.example>", notice_of(house, number).message_id)},
+        "References of ours": {
+            "references": ("<x@y.example>", notice_of(house, number).message_id)
+        },
         "In-Reply-To of theirs": {"in_reply_to": first_message(house, number)},
         "References of theirs": {"references": (first_message(house, number), "<lost@y.example>")},
     }[way]
@@ -63,9 +73,14 @@ def answering(house: House, number: int, way: str) -> tuple[InboundItem, dict[st
 
 
 WAYS = [
-    "envelope", "To header", "Cc header", "In-Reply-To of ours", "References of ours", "In-Reply-To of theirs",
+    "envelope",
+    "To header",
+    "Cc header",
+    "In-Reply-To of ours",
+    "References of ours",
+    "In-Reply-To of theirs",
     "References of theirs",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -76,15 +91,26 @@ def test_an_answer_of_the_contact_joins_its_ticket(house: House, way: str) -> No
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(house: House, way: str) -> None:
+def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(
+    house: House, way: str
+) -> None:
     number = ticket_of(house)
     item, envelope = answering(house, number, way)
-    stranger = mail(sender=STRANGER, to=item.to, cc=item.cc, in_reply_to=item.in_reply_to, references=item.references)
+    stranger = mail(
+        sender=STRANGER,
+        to=item.to,
+        cc=item.cc,
+        in_reply_to=item.in_reply_to,
+        references=item.references,
+    )
     filing = deliver(house, stranger, envelope)
     assert filing.outcome is Outcome.OPENED
     assert filing.ticket_id != number
     with house.store.reading() as session:
-        assert session.get_one(TicketRelation, (filing.ticket_id, number)).reason == f"possibly about #{number}"
+        assert (
+            session.get_one(TicketRelation, (filing.ticket_id, number)).reason
+            == f"possibly about #{number}"
+        )
         assert len(session.get_one(Ticket, number).messages) == 2  # the customer's and our notice
 
 
@@ -117,13 +143,20 @@ def test_two_practices_of_one_name_stay_apart_by_their_numbers(house: House) -> 
 
 
 def test_a_caller_whom_staff_put_down_for_a_practice_belongs_to_it(house: House) -> None:
-    ticket_of(house, InboundItem(format=Format.PHONE, external_id="c1", sender=STRANGER, company="Practice", text="x"))
+    ticket_of(
+        house,
+        InboundItem(
+            format=Format.PHONE, external_id="c1", sender=STRANGER, company="Practice", text="x"
+        ),
+    )
     number = ticket_of(house, mail(sender=STRANGER))
     with house.store.reading() as session:
         assert session.get_one(Ticket, number).name == "Support – Practice"
 
 
-@pytest.mark.parametrize("subject", ["Re: [#{n}]", "Re: Your Billing Support Ticket #{n} has been created", "#{n}"])
+@pytest.mark.parametrize(
+    "subject", ["Re: [#{n}]", "Re: Your Billing Support Ticket #{n} has been created", "#{n}"]
+)
 def test_a_subject_tag_alone_never_attaches_anything(house: House, subject: str) -> None:
     number = ticket_of(house)
     filing = deliver(house, mail(subject=subject.format(n=number)))
@@ -139,9 +172,13 @@ def test_a_forged_token_never_attaches_anything(house: House) -> None:
     forged = [
         good.replace(digits, "0" * 32),
         good.replace(digits, digits[::-1]),
-        good.replace(f"+t-{number}-", f"+t-{other}-"),  # another ticket's number with this one's signature
+        good.replace(
+            f"+t-{number}-", f"+t-{other}-"
+        ),  # another ticket's number with this one's signature
         good.replace(f"+t-{number}-", f"+t-{9**20}-"),
-        compose.return_path(number, house.settings, house.signer).replace("+bounce-", "+t-"),  # another purpose
+        compose.return_path(number, house.settings, house.signer).replace(
+            "+bounce-", "+t-"
+        ),  # another purpose
     ]
     for address in forged:
         filing = deliver(house, mail(), {"rcpt_to": [address]})
@@ -166,14 +203,18 @@ def test_a_token_of_an_earlier_key_still_opens_its_ticket(house: House) -> None:
 
 def test_our_token_counts_more_than_a_reference(house: House) -> None:
     one, two = ticket_of(house), ticket_of(house)
-    filing = deliver(house, mail(in_reply_to=first_message(house, one)), {"rcpt_to": [token_address(house, two)]})
+    filing = deliver(
+        house, mail(in_reply_to=first_message(house, one)), {"rcpt_to": [token_address(house, two)]}
+    )
     assert filing.ticket_id == two
 
 
-# -- the same thing twice -------------------------------------------------------------------------------------------
+# -- the same thing twice ----
 
 
-def test_the_same_mail_by_two_transports_with_other_trace_headers_is_one_ticket(any_house: House) -> None:
+def test_the_same_mail_by_two_transports_with_other_trace_headers_is_one_ticket(
+    any_house: House,
+) -> None:
     house = any_house
     item = mail()
     first = deliver(house, item, {"mail_from": ANN.email}, transport="smtp")
@@ -210,7 +251,9 @@ def test_a_duplicate_does_not_reopen_a_completed_ticket(house: House) -> None:
     assert audited(house, number, "appended") == []
 
 
-def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_message(house: House) -> None:
+def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_message(
+    house: House,
+) -> None:
     number = ticket_of(house, mail("first", name="same@practice.example"))
     filing = deliver(house, mail("second", name="same@practice.example"))
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
@@ -221,7 +264,9 @@ def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_mess
         assert second.text == "second"
 
 
-def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagged(house: House) -> None:
+def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagged(
+    house: House,
+) -> None:
     number = ticket_of(house, mail(name="same@practice.example"))
     filing = deliver(house, mail(name="same@practice.example", sender=STRANGER))
     assert filing.outcome is Outcome.OPENED
@@ -232,7 +277,9 @@ def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagge
 
 def test_an_attachment_more_makes_it_another_message(house: House) -> None:
     ticket_of(house, mail(name="same@practice.example"))
-    item = mail(name="same@practice.example", attachments=(Attachment("a.txt", "text/plain", b"new"),))
+    item = mail(
+        name="same@practice.example", attachments=(Attachment("a.txt", "text/plain", b"new"),)
+    )
     assert deliver(house, item).outcome is Outcome.APPENDED
 
 
@@ -248,7 +295,9 @@ def test_the_same_mail_filed_by_two_workers_at_once_is_one_ticket(postgres_house
     assert counted(house, Ticket) == counted(house, Message) == counted(house, Outgoing) == 1
 
 
-def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(postgres_house: House) -> None:
+def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(
+    postgres_house: House,
+) -> None:
     house = postgres_house
     items = [mail(text, name="same@practice.example") for text in ("one", "two", "three")]
     assert together(*(lambda i=i: deliver(house, i) for i in items)) == []
@@ -257,25 +306,38 @@ def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(
 
 def test_a_form_sent_twice_is_one_ticket(house: House) -> None:
     form = InboundItem(
-        format=Format.FORMSTACK, external_id="6606394:77", submission_id="77", sender=ANN, company="Sunrise", text="x"
+        format=Format.FORMSTACK,
+        external_id="6606394:77",
+        submission_id="77",
+        sender=ANN,
+        company="Sunrise",
+        text="x",
     )
     number = ticket_of(house, form)
     assert deliver(house, form).outcome is Outcome.DUPLICATE
     with house.store.reading() as session:
-        assert session.get_one(Ticket, number).link == "https://www.formstack.com/admin/submission/view/77"
+        assert (
+            session.get_one(Ticket, number).link
+            == "https://www.formstack.com/admin/submission/view/77"
+        )
 
 
 def test_two_forms_of_one_sender_are_two_tickets(house: House) -> None:
-    forms = [InboundItem(format=Format.FORMSTACK, external_id=f"6606394:{n}", sender=ANN, text="x") for n in (1, 2)]
+    forms = [
+        InboundItem(format=Format.FORMSTACK, external_id=f"6606394:{n}", sender=ANN, text="x")
+        for n in (1, 2)
+    ]
     assert [deliver(house, f).outcome for f in forms] == [Outcome.OPENED] * 2
 
 
 def test_what_has_neither_id_nor_date_is_never_taken_for_something_else(house: House) -> None:
-    forms = [InboundItem(format=Format.FORMSTACK, external_id="", sender=ANN, text="x") for _ in range(2)]
+    forms = [
+        InboundItem(format=Format.FORMSTACK, external_id="", sender=ANN, text="x") for _ in range(2)
+    ]
     assert [deliver(house, f).outcome for f in forms] == [Outcome.OPENED] * 2
 
 
-# -- 13: secure messages --------------------------------------------------------------------------------------------
+# -- 13: secure messages ----
 
 
 def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(house: House) -> None:
@@ -285,7 +347,14 @@ def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(house: Ho
     again = deliver(house, row(thread_id="T1"))
     assert (again.outcome, again.ticket_id) == (Outcome.APPENDED, first)
     with house.store.transaction() as session:
-        house.desk.end(session, session.get_one(Ticket, first), Status.WITHDRAWN, by="O", reason="r", now=house.clock())
+        house.desk.end(
+            session,
+            session.get_one(Ticket, first),
+            Status.WITHDRAWN,
+            by="O",
+            reason="r",
+            now=house.clock(),
+        )
     assert deliver(house, row(thread_id="T1")).outcome is Outcome.OPENED
 
 
@@ -296,9 +365,22 @@ def test_a_thread_id_of_another_practice_is_another_thread(house: House) -> None
 
 def test_a_thread_goes_by_the_practice_number_before_its_name(house: House) -> None:
     first = ticket_of(house, row(thread_id="T1", company="One Practice", company_number="42"))
-    assert ticket_of(house, row("by number alone", thread_id="T1", company="", company_number="42")) == first
-    assert ticket_of(house, row("renamed", thread_id="T1", company="One Practice LLC", company_number="42")) == first
-    assert ticket_of(house, row("namesake", thread_id="T1", company="One Practice", company_number="43")) != first
+    assert (
+        ticket_of(house, row("by number alone", thread_id="T1", company="", company_number="42"))
+        == first
+    )
+    assert (
+        ticket_of(
+            house, row("renamed", thread_id="T1", company="One Practice LLC", company_number="42")
+        )
+        == first
+    )
+    assert (
+        ticket_of(
+            house, row("namesake", thread_id="T1", company="One Practice", company_number="43")
+        )
+        != first
+    )
 
 
 def test_a_row_that_names_no_practice_is_its_senders(house: House) -> None:
@@ -319,7 +401,7 @@ def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(house:
         assert ticket.outbox == []
 
 
-# -- bounces and our own mail ---------------------------------------------------------------------------------------
+# -- bounces and our own mail ----
 
 
 def bounce(house: House, sent: Outgoing, way: str) -> Filing:
@@ -338,7 +420,9 @@ def bounce(house: House, sent: Outgoing, way: str) -> Filing:
 
 
 @pytest.mark.parametrize("way", ["return path", "text", "attached headers"])
-def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(house: House, way: str) -> None:
+def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
+    house: House, way: str
+) -> None:
     number = ticket_of(house)
     sent = notice_of(house, number)
     filing = bounce(house, sent, way)
@@ -359,12 +443,17 @@ REPORT = ("delivery-status-part", "daemon-address")
 
 
 def test_a_report_about_no_mail_of_ours_is_backscatter_and_opens_no_ticket(house: House) -> None:
-    assert deliver(house, mail(is_bounce=True, is_automated=True, signs=REPORT)).outcome is Outcome.IGNORED
+    assert (
+        deliver(house, mail(is_bounce=True, is_automated=True, signs=REPORT)).outcome
+        is Outcome.IGNORED
+    )
     assert counted(house, Ticket) == 0
 
 
 def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(house: House) -> None:
-    filing = deliver(house, mail("your mail to Dr. Who did not arrive", is_bounce=True, is_automated=True))
+    filing = deliver(
+        house, mail("your mail to Dr. Who did not arrive", is_bounce=True, is_automated=True)
+    )
     assert filing.outcome is Outcome.OPENED
     assert counted(house, Outgoing) == 0
 
@@ -373,7 +462,9 @@ def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(house: Hous
     sent = notice_of(house, ticket_of(house))
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     assert (
-        deliver(house, mail(is_automated=True, signs=("feedback-report-part",), attachments=(original,))).outcome
+        deliver(
+            house, mail(is_automated=True, signs=("feedback-report-part",), attachments=(original,))
+        ).outcome
         is Outcome.IGNORED
     )
     assert contact(house, ANN.email).unsubscribed
@@ -387,7 +478,9 @@ def _another(digit: re.Match[str]) -> str:
 
 def test_a_forged_bounce_flags_nobody(house: House) -> None:
     sent = notice_of(house, ticket_of(house))
-    forged = sent.message_id.replace("-1-", "-2-") + re.sub(r"[0-9a-f](?=@)", _another, sent.message_id)
+    forged = sent.message_id.replace("-1-", "-2-") + re.sub(
+        r"[0-9a-f](?=@)", _another, sent.message_id
+    )
     assert deliver(house, mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
     assert not contact(house, ANN.email).unreachable
 
@@ -395,7 +488,9 @@ def test_a_forged_bounce_flags_nobody(house: House) -> None:
 def test_whatever_comes_to_the_return_path_opens_no_ticket(house: House) -> None:
     number = ticket_of(house)
     path = compose.return_path(notice_of(house, number).id, house.settings, house.signer)
-    away = mail("I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",))
+    away = mail(
+        "I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",)
+    )
     filing = deliver(house, away, {"rcpt_to": [path]})
     assert filing.outcome is Outcome.IGNORED
     assert not contact(house, ANN.email).unreachable  # away is not gone
@@ -403,20 +498,30 @@ def test_whatever_comes_to_the_return_path_opens_no_ticket(house: House) -> None
 
 def test_our_own_mail_coming_back_opens_no_ticket(house: House) -> None:
     name = notice_of(house, ticket_of(house)).message_id.strip("<>")
-    assert deliver(house, mail(name=name, sender=Address("", "support@localhost"))).outcome is Outcome.IGNORED
+    assert (
+        deliver(house, mail(name=name, sender=Address("", "support@localhost"))).outcome
+        is Outcome.IGNORED
+    )
     assert counted(house, Ticket) == 1
 
 
-# -- people ---------------------------------------------------------------------------------------------------------
+# -- people ----
 
 
 def test_only_a_call_gives_further_people_our_mails(house: House) -> None:
-    others = (Address("", "bob@b.example"), Address("", "bob@b.example"), Address("x", "not an address"))
+    others = (
+        Address("", "bob@b.example"),
+        Address("", "bob@b.example"),
+        Address("x", "not an address"),
+    )
     by_mail = ticket_of(house, mail(to=others, cc=others))
     by_phone = ticket_of(house, phoned(*others))
     with house.store.reading() as session:
         assert [m.to for m in session.get_one(Ticket, by_mail).outbox] == [ANN.email]
-        assert [m.to for m in session.get_one(Ticket, by_phone).outbox] == [ANN.email, "bob@b.example"]
+        assert [m.to for m in session.get_one(Ticket, by_phone).outbox] == [
+            ANN.email,
+            "bob@b.example",
+        ]
 
 
 def test_a_display_name_is_not_a_practice_but_a_form_names_one(house: House) -> None:
@@ -461,21 +566,33 @@ ODD = "a\0b"
     ],
     ids=lambda g: "-".join(f"{k}={str(v)[:12]!r}" for k, v in g.items()),
 )  # fmt: skip
-def test_nothing_in_an_item_keeps_it_from_becoming_a_ticket(postgres_house: House, given: dict[str, Any]) -> None:
+def test_nothing_in_an_item_keeps_it_from_becoming_a_ticket(
+    postgres_house: House, given: dict[str, Any]
+) -> None:
     text = given.pop("text", "x")
     assert deliver(postgres_house, mail(text, **given)).outcome is Outcome.OPENED
 
 
 def test_a_number_as_long_as_a_book_still_finds_its_practice(any_house: House) -> None:
     for name in ("One", "Two"):
-        assert deliver(any_house, row(company=name, company_number="9" * 200)).outcome is Outcome.OPENED
+        assert (
+            deliver(any_house, row(company=name, company_number="9" * 200)).outcome
+            is Outcome.OPENED
+        )
 
 
-def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(house: House, clock: HandClock) -> None:
-    number = ticket_of(house, InboundItem(format=Format.MAIL, external_id="", caveats=("no sender",)))
+def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(
+        house, InboundItem(format=Format.MAIL, external_id="", caveats=("no sender",))
+    )
     with house.store.reading() as session:
         ticket = session.get_one(Ticket, number)
-        assert ticket.caveats == ["no sender", "company not known: ask which practice this is about"]
+        assert ticket.caveats == [
+            "no sender",
+            "company not known: ask which practice this is about",
+        ]
         assert ticket.created_at == clock()
 
 

@@ -1,4 +1,7 @@
-"""A number that came with a request is on its ticket and found, whatever the contact's record says."""
+"""A number that came with a request is on its ticket and found.
+
+Whatever the contact's record has.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -32,15 +35,28 @@ def phone_call(*others: Address, **more: Any) -> InboundItem:
 
 
 def form(**more: Any) -> InboundItem:
-    return InboundItem(format=Format.FORMSTACK, external_id="f1", company="Sunrise", text="a form", **more)
+    return InboundItem(
+        format=Format.FORMSTACK, external_id="f1", company="Sunrise", text="a form", **more
+    )
 
 
 @pytest.mark.parametrize("make", [phoned, row, form])
-def test_a_name_and_number_without_an_address_are_shown_and_found(any_house: House, make: Any) -> None:
+def test_a_name_and_number_without_an_address_are_shown_and_found(
+    any_house: House, make: Any
+) -> None:
     ticket_of(any_house, mail("something else", subject="else"))
-    number = ticket_of(any_house, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142"))
+    number = ticket_of(
+        any_house, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142")
+    )
     assert called_back(any_house, number) == [("Quincy Vale", "(212) 555-0142")]
-    for words in ("quincy vale", "2125550142", "212-555-0142", "+1 212.555.0142", "555 0142", "vale 2125550142"):
+    for words in (
+        "quincy vale",
+        "2125550142",
+        "212-555-0142",
+        "+1 212.555.0142",
+        "555 0142",
+        "vale 2125550142",
+    ):
         assert found(any_house, words) == [number], words
     assert found(any_house, "646-555-0142") == []
 
@@ -50,7 +66,14 @@ def test_rows_filed_together_keep_their_number_too(any_house: House) -> None:
     items = [row(sender=Address(f"Caller {n}"), phone=f"212-555-01{n}") for n in range(10, 13)]
     with any_house.store.transaction() as session:
         delivery = file_in(any_house, session, mail("again", subject="b")).delivery_id
-        bulk.receive_all(any_house.desk, session, items, session.get_one(Delivery, delivery), 1, any_house.clock())
+        bulk.receive_all(
+            any_house.desk,
+            session,
+            items,
+            session.get_one(Delivery, delivery),
+            1,
+            any_house.clock(),
+        )
     (number,) = found(any_house, "2125550111")
     assert number > first
     assert called_back(any_house, number) == [("Caller 11", "212-555-0111")]
@@ -83,7 +106,10 @@ def test_the_number_of_one_caller_is_not_put_on_another_contacts_record(any_hous
 
 def test_a_call_sent_again_with_another_number_is_no_duplicate(any_house: House) -> None:
     call = phone_call(
-        external_id="c-1", sender=Address("Jo"), phone="212-555-0100", details=(("Call back", "212-555-0100"),)
+        external_id="c-1",
+        sender=Address("Jo"),
+        phone="212-555-0100",
+        details=(("Call back", "212-555-0100"),),
     )
     number = ticket_of(any_house, call)
     changed = replace(call, phone="212-555-0199", details=(("Call back", "212-555-0199"),))

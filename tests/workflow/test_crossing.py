@@ -1,4 +1,7 @@
-"""Whatever makes an item join a ticket, the words of one practice never come onto the ticket of another."""
+"""Whatever makes an item join a ticket.
+
+The words of one practice never come onto the ticket of another.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -68,7 +71,10 @@ Second = Callable[[House, int], tuple[InboundItem, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Join:
-    """A way to join a ticket: what opens it, and what another practice sends that has the same sign."""
+    """A way to join a ticket.
+
+    What opens it, and what another practice sends that has the same sign.
+    """
 
     first: InboundItem
     second: Second
@@ -91,7 +97,8 @@ NOBODYS = {"company": "", "sender": Address("Ida")}
 ROWS = {
     "same id": Join(our_row(external_id="K-1"), plain(their_row(external_id="K-1"))),
     "same id and sender's name": Join(
-        our_row(external_id="K-1", sender=SYSTEM), plain(their_row(external_id="K-1", sender=SYSTEM))
+        our_row(external_id="K-1", sender=SYSTEM),
+        plain(their_row(external_id="K-1", sender=SYSTEM)),
     ),
     "same id and address": Join(
         our_row(external_id="K-1"), plain(their_row(external_id="K-1", sender=OUR_NURSE))
@@ -120,29 +127,47 @@ ROWS = {
         our_row(thread_id="T1", **NOBODYS),
         plain(their_row(thread_id="T1", company="", sender=Address("Tom"))),
     ),
-}  # fmt: skip
+}
 OTHERS = {
-    "token in the envelope": Join(mail(sender=OUR_NURSE), lambda h, n: (their_mail(), {"rcpt_to": [to_token(h, n)]})),
-    "token in To": Join(mail(sender=OUR_NURSE), lambda h, n: (their_mail(to=(Address("", to_token(h, n)),)), {})),
-    "our Message-ID": Join(mail(sender=OUR_NURSE), lambda h, n: (their_mail(in_reply_to=of_notice(h, n)), {})),
-    "their Message-ID": Join(mail(sender=OUR_NURSE), lambda h, n: (their_mail(references=(of_first(h, n),)), {})),
-    "same Message-ID": Join(mail(sender=OUR_NURSE, name="m@x.example"), plain(their_mail(name="m@x.example"))),
-    "same Message-ID, no sender": Join(
-        mail(sender=Address(), name="m@x.example"), plain(replace(their_mail(name="m@x.example"), sender=Address()))
+    "token in the envelope": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(), {"rcpt_to": [to_token(h, n)]})
     ),
-    "row with a token": Join(mail(sender=OUR_NURSE), lambda h, n: (their_row(to=(Address("", to_token(h, n)),)), {})),
+    "token in To": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(to=(Address("", to_token(h, n)),)), {})
+    ),
+    "our Message-ID": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(in_reply_to=of_notice(h, n)), {})
+    ),
+    "their Message-ID": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(references=(of_first(h, n),)), {})
+    ),
+    "same Message-ID": Join(
+        mail(sender=OUR_NURSE, name="m@x.example"), plain(their_mail(name="m@x.example"))
+    ),
+    "same Message-ID, no sender": Join(
+        mail(sender=Address(), name="m@x.example"),
+        plain(replace(their_mail(name="m@x.example"), sender=Address())),
+    ),
+    "row with a token": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_row(to=(Address("", to_token(h, n)),)), {})
+    ),
     "row that answers, by address": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (their_row(sender=OUR_NURSE, in_reply_to=of_first(h, n)), {})
+        mail(sender=OUR_NURSE),
+        lambda h, n: (their_row(sender=OUR_NURSE, in_reply_to=of_first(h, n)), {}),
     ),
     "form of one number": Join(form("help", company=OURS), plain(form(SECRET, company=THEIRS))),
-    "form by address": Join(form("help", sender=OUR_NURSE), plain(form(SECRET, sender=THEIR_NURSE))),
+    "form by address": Join(
+        form("help", sender=OUR_NURSE), plain(form(SECRET, sender=THEIR_NURSE))
+    ),
     "form of a contact": Join(
         form("help", company=OURS, sender=OUR_NURSE),
         plain(form(SECRET, company=THEIRS, sender=OUR_NURSE)),
     ),
-    "form with the same words": Join(form(SECRET, company=OURS), plain(form(SECRET, company=THEIRS))),
+    "form with the same words": Join(
+        form(SECRET, company=OURS), plain(form(SECRET, company=THEIRS))
+    ),
     "call of one number": Join(call("help", company=OURS), plain(call(SECRET, company=THEIRS))),
-}  # fmt: skip
+}
 
 
 def in_bulk(house: House, item: InboundItem) -> int:
@@ -162,7 +187,9 @@ def apart(house: House, number: int, second: int, item: InboundItem) -> None:
     """The second item is on a ticket of its own, and no word of it on the first."""
     assert second != number
     with house.store.reading() as session:
-        assert [m.text for m in session.get_one(Ticket, second).messages if m.direction == "in"] == [item.text]
+        assert [
+            m.text for m in session.get_one(Ticket, second).messages if m.direction == "in"
+        ] == [item.text]
         texts = [m.text for m in session.get_one(Ticket, number).messages if m.direction == "in"]
         assert len(texts) == 1
 
@@ -189,7 +216,9 @@ def test_whatever_else_another_practice_sends_opens_its_own_ticket(town: House, 
 
 @pytest.mark.parametrize("end", ["completed", "merged", "merged and completed", "spam"])
 @pytest.mark.parametrize("name", [*ROWS, *OTHERS])
-def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(town: House, name: str, end: str) -> None:
+def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
+    town: House, name: str, end: str
+) -> None:
     join = (ROWS | OTHERS)[name]
     number = ticket_of(town, join.first)
     item, envelope = join.second(town, number)
@@ -222,7 +251,10 @@ def test_who_belongs_still_joins_by_each_sign(town: House) -> None:
     number = ticket_of(town, mail(sender=OUR_NURSE))
     colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
     for sender in (OUR_NURSE, colleague, desk):
-        for given in ({"in_reply_to": of_first(town, number)}, {"in_reply_to": of_notice(town, number)}):
+        for given in (
+            {"in_reply_to": of_first(town, number)},
+            {"in_reply_to": of_notice(town, number)},
+        ):
             assert ticket_of(town, mail(sender=sender, **given)) == number
     threaded = ticket_of(town, our_row(thread_id="T1"))
     assert ticket_of(town, our_row(thread_id="T1", sender=Address("A Colleague"))) == threaded
@@ -250,10 +282,20 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(town
         for message in session.scalars(select(Message)):
             message.message_id, message.external_id = "7", f"7#{message.id}"
         number = delivery.id
-    changed = [replace(r, external_id="7", given_id="", text=f"{r.text}, read better") for r in reversed(rows)]
+    changed = [
+        replace(r, external_id="7", given_id="", text=f"{r.text}, read better")
+        for r in reversed(rows)
+    ]
     with town.store.transaction() as session:
         again = session.get_one(type(delivery), number)
-        put(town.desk, session, again, compare(town.desk, session, again, changed, lambda _: None), by="O", now=START)
+        put(
+            town.desk,
+            session,
+            again,
+            compare(town.desk, session, again, changed, lambda _: None),
+            by="O",
+            now=START,
+        )
     with town.store.reading() as session:
         for ticket in session.scalars(select(Ticket)):
             assert ticket.company is not None
@@ -268,7 +310,14 @@ def test_one_by_one_and_bulk_race_to_one_ticket(town: House) -> None:
         for item in some:
             file_in(town, session, item)
         delivery = delivered(town, session)
-        receive_all(town.desk, session, [*some, our_row(external_id="row-" + "0" * 64)], delivery, 0, town.clock())
+        receive_all(
+            town.desk,
+            session,
+            [*some, our_row(external_id="row-" + "0" * 64)],
+            delivery,
+            0,
+            town.clock(),
+        )
         session.expire(delivery)
         assert [f.outcome for f in delivery.filings] == [Outcome.DUPLICATE] * 3
     assert threading.message_key(some[0]) != threading.message_key(some[1])

@@ -34,17 +34,26 @@ from workflow.tickets.desk import Missing, owner_or_missing, reached, ticket_or_
 
 def desk_of(house: House, number: int, what: str, **given: object) -> None:
     with house.store.transaction() as session:
-        getattr(house.desk, what)(session, session.get_one(Ticket, number), by="Olga", now=house.clock(), **given)
+        getattr(house.desk, what)(
+            session, session.get_one(Ticket, number), by="Olga", now=house.clock(), **given
+        )
 
 
 def ticket(house: House, number: int) -> Ticket:
     with house.store.reading() as session:
         found = session.get_one(Ticket, number)
-        assert [found.milestones, found.tasks, found.outbox, found.messages, found.contacts, found.owner]
+        assert [
+            found.milestones,
+            found.tasks,
+            found.outbox,
+            found.messages,
+            found.contacts,
+            found.owner,
+        ]
         return found
 
 
-# -- 4: nothing moves back by itself ------------------------------------------------------------------------------
+# -- 4: nothing moves back by itself ----
 
 
 def test_taking_resolution_back_never_moves_a_ticket_back(house: House) -> None:
@@ -60,16 +69,24 @@ def test_taking_resolution_back_never_moves_a_ticket_back(house: House) -> None:
     assert ticket(house, number).stage is Stage.COMPLETED
 
 
-def test_a_person_moves_a_ticket_back_with_a_reason_and_what_followed_is_open_again(house: House) -> None:
+def test_a_person_moves_a_ticket_back_with_a_reason_and_what_followed_is_open_again(
+    house: House,
+) -> None:
     number = ticket_of(house)
     complete(house, number)
-    desk_of(house, number, "move_back", stage=Stage.IN_PROGRESS, reason="the wrong customer was called")
+    desk_of(
+        house, number, "move_back", stage=Stage.IN_PROGRESS, reason="the wrong customer was called"
+    )
     back = ticket(house, number)
     assert (back.stage, back.status, back.completed_at) == (Stage.IN_PROGRESS, Status.OPEN, None)
     assert reached(back) == {Milestone.CUSTOMER_NOTIFIED}
     assert back.resolution is None
     (row,) = audited(house, number, "moved back")
-    assert (row.actor, row.cause, row.detail) == ("Olga", "the wrong customer was called", {"stage": "IN_PROGRESS"})
+    assert (row.actor, row.cause, row.detail) == (
+        "Olga",
+        "the wrong customer was called",
+        {"stage": "IN_PROGRESS"},
+    )
     reach(house, number, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED, Milestone.RECAP_SENT)
     assert ticket(house, number).status is Status.COMPLETED
     assert [m.template for m in ticket(house, number).outbox] == [Template.NOTICE, Template.SURVEY]
@@ -94,7 +111,7 @@ def test_a_ticket_moved_back_to_the_first_stage_does_not_stick_there(house: Hous
     assert ticket(house, number).stage is Stage.IN_PROGRESS
 
 
-# -- 5, 6, 7: notices -----------------------------------------------------------------------------------------------
+# -- 5, 6, 7: notices ----
 
 
 def test_a_ticket_waits_in_1_until_its_notice_has_been_taken(house: House) -> None:
@@ -113,7 +130,9 @@ def test_without_an_address_there_is_a_task_instead_and_the_ticket_moves_on(hous
     assert found.outbox == []
     assert found.stage is Stage.IN_PROGRESS
     assert found.milestones[0].note == "not possible: no address"
-    assert [(t.text, t.assignee) for t in found.tasks] == [("tell the customer by other means", "Lena")]
+    assert [(t.text, t.assignee) for t in found.tasks] == [
+        ("tell the customer by other means", "Lena")
+    ]
 
 
 def test_an_automatic_sender_is_never_mailed_not_even_a_survey(house: House) -> None:
@@ -162,7 +181,7 @@ def test_a_failed_mail_makes_its_task_even_where_an_earlier_one_failed(house: Ho
     assert [t.done_at is None for t in ticket(house, number).tasks] == [False, True]
 
 
-# -- 8: the recap ---------------------------------------------------------------------------------------------------
+# -- 8: the recap ----
 
 
 def test_sending_the_recap_ticks_its_box_by_itself(house: House) -> None:
@@ -177,7 +196,9 @@ def test_sending_the_recap_ticks_its_box_by_itself(house: House) -> None:
 
 
 def test_the_box_of_the_recap_can_be_left_to_people(house: House) -> None:
-    object.__setattr__(house, "settings", house.settings.model_copy(update={"recap_ticks_box": False}))
+    object.__setattr__(
+        house, "settings", house.settings.model_copy(update={"recap_ticks_box": False})
+    )
     number = ticket_of(house)
     desk_of(house, number, "recap", text="We mended the claim.")
     sender.send_waiting(house)
@@ -191,7 +212,9 @@ def test_the_box_of_the_recap_can_be_left_to_people(house: House) -> None:
             now=house.clock(),
             note="by phone",
         )
-    assert [m.note for m in ticket(house, number).milestones if m.milestone is Milestone.RECAP_SENT] == ["by phone"]
+    assert [
+        m.note for m in ticket(house, number).milestones if m.milestone is Milestone.RECAP_SENT
+    ] == ["by phone"]
 
 
 def test_a_recap_nobody_can_get_says_what_is_missing(house: House) -> None:
@@ -209,16 +232,20 @@ def test_a_person_may_send_more_than_one_recap(house: House) -> None:
     assert recaps == ["first", "second"]
 
 
-# -- 10: reopening --------------------------------------------------------------------------------------------------
+# -- 10: reopening ----
 
 
 def reply(house: House, number: int, **more: object) -> int:
-    found = deliver(house, mail(in_reply_to=f"<{ticket(house, number).messages[0].message_id}>", **more)).ticket_id
+    found = deliver(
+        house, mail(in_reply_to=f"<{ticket(house, number).messages[0].message_id}>", **more)
+    ).ticket_id
     assert found is not None
     return found
 
 
-def test_a_reply_within_14_days_reopens_to_4_with_a_new_period(house: House, clock: HandClock) -> None:
+def test_a_reply_within_14_days_reopens_to_4_with_a_new_period(
+    house: House, clock: HandClock
+) -> None:
     number = ticket_of(house)
     complete(house, number)
     clock.turn(days=14)
@@ -232,7 +259,9 @@ def test_a_reply_within_14_days_reopens_to_4_with_a_new_period(house: House, clo
     assert audited(house, number, "reopened")[0].actor == "rule"
 
 
-def test_a_later_reply_opens_a_new_ticket_linked_to_the_old_one(house: House, clock: HandClock) -> None:
+def test_a_later_reply_opens_a_new_ticket_linked_to_the_old_one(
+    house: House, clock: HandClock
+) -> None:
     number = ticket_of(house)
     complete(house, number)
     clock.turn(days=14, seconds=1)
@@ -256,7 +285,12 @@ def test_two_replies_at_once_reopen_once(postgres_house: House) -> None:
     house = postgres_house
     number = ticket_of(house)
     complete(house, number)
-    assert together(lambda: reply(house, number), lambda: reply(house, number, name="b@practice.example")) == []
+    assert (
+        together(
+            lambda: reply(house, number), lambda: reply(house, number, name="b@practice.example")
+        )
+        == []
+    )
     found = ticket(house, number)
     assert (found.period, len(found.messages)) == (2, 3)
     assert len(audited(house, number, "reopened")) == 1
@@ -267,22 +301,28 @@ def test_reopening_an_open_ticket_is_refused(house: House) -> None:
         desk_of(house, ticket_of(house), "reopen", cause="c")
 
 
-# -- 11: side ends --------------------------------------------------------------------------------------------------
+# -- 11: side ends ----
 
 
-def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_taken_back(house: House) -> None:
+def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_taken_back(
+    house: House,
+) -> None:
     old, into = ticket_of(house, mail(sender=Address("", "bob@b.example"))), ticket_of(house)
     with house.store.transaction() as session:
         one, other = session.get_one(Ticket, old), session.get_one(Ticket, into)
         house.desk.merge(session, one, other, by="O", now=house.clock(), across_companies=True)
     assert reply(house, old, sender=Address("", "bob@b.example")) == into
-    assert {link.contact_id for link in ticket(house, into).contacts} >= {contact(house, "bob@b.example").id}
+    assert {link.contact_id for link in ticket(house, into).contacts} >= {
+        contact(house, "bob@b.example").id
+    }
     complete(house, old)
     assert ticket(house, old).status is Status.MERGED  # milestones on a side end move nothing
     assert [m.template for m in ticket(house, old).outbox] == [Template.NOTICE]
     desk_of(house, old, "reopen", cause="not a duplicate")
     assert ticket(house, old).merged_into_id is None
-    assert contact(house, "bob@b.example").id not in {link.contact_id for link in ticket(house, into).contacts}
+    assert contact(house, "bob@b.example").id not in {
+        link.contact_id for link in ticket(house, into).contacts
+    }
 
 
 def test_answers_follow_a_chain_of_merges_to_its_end(house: House) -> None:
@@ -302,7 +342,11 @@ def test_a_reused_id_on_a_merged_ticket_reaches_the_ticket_it_was_merged_into(ho
     old, into = ticket_of(house, mail(name="same@practice.example")), ticket_of(house)
     with house.store.transaction() as session:
         house.desk.merge(
-            session, session.get_one(Ticket, old), session.get_one(Ticket, into), by="O", now=house.clock()
+            session,
+            session.get_one(Ticket, old),
+            session.get_one(Ticket, into),
+            by="O",
+            now=house.clock(),
         )
     assert deliver(house, mail("other words", name="same@practice.example")).ticket_id == into
 
@@ -334,7 +378,7 @@ def test_what_was_ticked_on_a_side_end_counts_when_it_is_taken_back(house: House
     assert ticket(house, number).status is Status.COMPLETED
 
 
-# -- 12: actor and cause --------------------------------------------------------------------------------------------
+# -- 12: actor and cause ----
 
 
 def test_every_move_task_and_mail_has_an_actor_and_a_cause(house: House, clock: HandClock) -> None:
@@ -343,7 +387,9 @@ def test_every_move_task_and_mail_has_an_actor_and_a_cause(house: House, clock: 
     clock.turn(hours=73)
     with house.store.transaction() as session:
         house.desk.raise_tasks(session, session.get_one(Ticket, number), clock())
-        house.desk.assign(session, session.get_one(Ticket, number), staff(session, "Olga"), by="Lena", now=clock())
+        house.desk.assign(
+            session, session.get_one(Ticket, number), staff(session, "Olga"), by="Lena", now=clock()
+        )
     desk_of(house, number, "recap", text="done")
     sender.send_waiting(house)
     complete(house, number)
@@ -351,8 +397,14 @@ def test_every_move_task_and_mail_has_an_actor_and_a_cause(house: House, clock: 
     with house.store.reading() as session:
         rows = list(session.scalars(select(Audit)))
     assert {r.action for r in rows} == {
-        "opened", "stage", "mail sent", "reached", "task", "assigned", "recap promised"
-    }  # fmt: skip
+        "opened",
+        "stage",
+        "mail sent",
+        "reached",
+        "task",
+        "assigned",
+        "recap promised",
+    }
     assert all(r.actor and r.cause and r.at for r in rows)
     assert [r.cause for r in rows if r.action == "task"] == [
         "4-Support Follow Up Sent not recorded within 2 days",
@@ -360,7 +412,7 @@ def test_every_move_task_and_mail_has_an_actor_and_a_cause(house: House, clock: 
     ]
 
 
-# -- 14, and what overlapping transactions must not lose ------------------------------------------------------------
+# -- 14, and what overlapping transactions must not lose ----
 
 
 def test_two_milestones_recorded_at_once_both_count(postgres_house: House) -> None:
@@ -397,7 +449,9 @@ def test_the_same_milestone_recorded_at_once_counts_once(postgres_house: House) 
     assert len(audited(house, number, "reached")) == 1
 
 
-def test_a_task_raised_while_an_owner_is_found_is_the_owners(postgres_house: House, clock: HandClock) -> None:
+def test_a_task_raised_while_an_owner_is_found_is_the_owners(
+    postgres_house: House, clock: HandClock
+) -> None:
     house = postgres_house
     number = ticket_of(house)
     with house.store.transaction() as session:
@@ -408,7 +462,9 @@ def test_a_task_raised_while_an_owner_is_found_is_the_owners(postgres_house: Hou
     def assign() -> None:
         with house.store.transaction() as session:
             found = ticket_or_missing(session, number)
-            house.desk.assign(session, found, owner_or_missing(session, "Olga"), by="Olga", now=clock())
+            house.desk.assign(
+                session, found, owner_or_missing(session, "Olga"), by="Olga", now=clock()
+            )
             session.flush()
             looked.wait(10)
             both.wait(10)
@@ -436,10 +492,18 @@ def test_what_is_not_there_says_so_with_the_command_that_helps(house: House) -> 
 def test_the_queue_is_open_and_without_owner(house: House) -> None:
     taken, left, gone = (ticket_of(house) for _ in range(3))
     with house.store.transaction() as session:
-        house.desk.assign(session, session.get_one(Ticket, taken), staff(session, "Olga"), by="Olga", now=house.clock())
+        house.desk.assign(
+            session,
+            session.get_one(Ticket, taken),
+            staff(session, "Olga"),
+            by="Olga",
+            now=house.clock(),
+        )
     desk_of(house, gone, "end", status=Status.SPAM, reason="seen")
     with house.store.reading() as session:
-        queue = session.scalars(select(Ticket.id).where(Ticket.status == Status.OPEN, Ticket.owner_id.is_(None)))
+        queue = session.scalars(
+            select(Ticket.id).where(Ticket.status == Status.OPEN, Ticket.owner_id.is_(None))
+        )
         assert list(queue) == [left]
 
 
@@ -459,4 +523,6 @@ def test_a_new_ticket_carries_the_manuals_properties(house: House) -> None:
 def test_the_notice_is_promised_to_the_address_that_wrote(house: House) -> None:
     number = ticket_of(house)
     with house.store.reading() as session:
-        assert session.scalars(select(Outgoing.to).where(Outgoing.ticket_id == number)).all() == [ANN.email]
+        assert session.scalars(select(Outgoing.to).where(Outgoing.ticket_id == number)).all() == [
+            ANN.email
+        ]

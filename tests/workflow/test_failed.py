@@ -17,7 +17,9 @@ DAY = timedelta(hours=24)
 
 def fail(house: House, raw: bytes) -> int:
     return Intake(house).accept(
-        Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=raw, unreadable="not a form")
+        Arrival(
+            transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=raw, unreadable="not a form"
+        )
     )
 
 
@@ -35,8 +37,12 @@ def test_a_failed_delivery_is_overdue_from_the_limit_on(any_house: House, clock:
     assert told == [(0, None), (1, came), (2, came)]
 
 
-@pytest.mark.parametrize("state", [DeliveryState.DISMISSED, DeliveryState.PROCESSED, DeliveryState.PENDING])
-def test_what_has_been_looked_after_is_no_alarm(house: House, clock: HandClock, state: DeliveryState) -> None:
+@pytest.mark.parametrize(
+    "state", [DeliveryState.DISMISSED, DeliveryState.PROCESSED, DeliveryState.PENDING]
+)
+def test_what_has_been_looked_after_is_no_alarm(
+    house: House, clock: HandClock, state: DeliveryState
+) -> None:
     number = fail(house, b"1")
     with house.store.transaction() as session:
         session.get_one(Delivery, number).state = state

@@ -1,4 +1,7 @@
-"""Outgoing webhooks, told to a real HTTP server: kept with the change, signed, told again, given up, never inside."""
+"""Outgoing webhooks, told to a real HTTP server.
+
+Kept with the change, signed, told again, given up, never inside.
+"""
 
 import hashlib
 import hmac
@@ -36,7 +39,10 @@ WORDS = "Jane Doe, born 1970"
 
 
 class Receiver:
-    """Somebody else's server, by http on 127.0.0.1: keeps what it is told and answers as it is told to, else 204."""
+    """Somebody else's server, by http on 127.0.0.1.
+
+    Keeps what it is told and answers as it is told to, else 204.
+    """
 
     def __init__(self) -> None:
         self.told: list[tuple[dict[str, str], bytes]] = []
@@ -45,7 +51,9 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                outer.told.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+                outer.told.append(
+                    (dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
+                )
                 code = outer.answers.pop(0) if outer.answers else 204
                 self.send_response(code)
                 if code == 302:
@@ -93,7 +101,9 @@ def settings(tmp_path: Path, receiver: Receiver) -> Settings:
 
 def hooked(house: House, url: str, *events: Event) -> tuple[int, str]:
     with house.store.transaction() as session:
-        hook, secret = webhooks_deliver.add(house, session, url, events or list(Event), by="Ada", now=house.clock())
+        hook, secret = webhooks_deliver.add(
+            house, session, url, events or list(Event), by="Ada", now=house.clock()
+        )
         return hook.id, secret
 
 
@@ -108,7 +118,9 @@ def happened(house: House) -> list[str]:
 
 def hook(house: House) -> Hook:
     with house.store.reading() as session:
-        return session.scalars(select(Hook).order_by(Hook.id.desc())).first() or pytest.fail("no hook")
+        return session.scalars(select(Hook).order_by(Hook.id.desc())).first() or pytest.fail(
+            "no hook"
+        )
 
 
 def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
@@ -119,12 +131,19 @@ def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
     assert "hook" in woken
     with any_house.store.transaction() as session:
         olga = staff(session, "Olga")
-        any_house.desk.assign(session, session.get_one(Ticket, 1), olga, by="Olga", now=any_house.clock())
+        any_house.desk.assign(
+            session, session.get_one(Ticket, 1), olga, by="Olga", now=any_house.clock()
+        )
     complete(any_house, 1)
     while tell_waiting(any_house):
         pass
     told = receiver.bodies()
-    assert {one["event"] for one in told} >= {Event.OPENED, Event.ASSIGNED, Event.STAGE, Event.COMPLETED}
+    assert {one["event"] for one in told} >= {
+        Event.OPENED,
+        Event.ASSIGNED,
+        Event.STAGE,
+        Event.COMPLETED,
+    }
     assert [one["stage"] for one in told if one["event"] == Event.COMPLETED] == [STEPS[-1].stage]
     assert next(one["owner"] for one in told if one["event"] == "ticket.assigned") == olga.id
     assert {one["ticket"] for one in told} == {1}
@@ -132,14 +151,22 @@ def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
     assert "Olga" not in str(receiver.told)
     for head, body in receiver.told:
         time, signed = (part.partition("=")[2] for part in head["X-Intake-Signature"].split(","))
-        assert signed == hmac.new(secret.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
+        assert (
+            signed
+            == hmac.new(secret.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
+        )
         assert int(time) == int(any_house.clock().timestamp())
-        assert (head["X-Intake-Id"], head["X-Intake-Event"]) == (json.loads(body)["id"], json.loads(body)["event"])
+        assert (head["X-Intake-Id"], head["X-Intake-Event"]) == (
+            json.loads(body)["id"],
+            json.loads(body)["event"],
+        )
     assert len({one["id"] for one in told}) == len(told)
     assert {one.state for one in events(any_house)} == {TellState.TOLD}
 
 
-def test_only_what_was_asked_for_is_told_and_only_from_then_on(house: House, receiver: Receiver) -> None:
+def test_only_what_was_asked_for_is_told_and_only_from_then_on(
+    house: House, receiver: Receiver
+) -> None:
     deliver(house, mail())
     hooked(house, receiver.url, Event.COMPLETED)
     deliver(house, mail())
@@ -149,18 +176,31 @@ def test_only_what_was_asked_for_is_told_and_only_from_then_on(house: House, rec
 
 def test_an_event_is_there_exactly_if_its_change_is(house: House, receiver: Receiver) -> None:
     hooked(house, receiver.url)
-    with pytest.raises(RuntimeError), house.store.transaction() as session:  # noqa: PT012  # one transaction
+    # one transaction
+    with pytest.raises(RuntimeError), house.store.transaction() as session:  # noqa: PT012
         ticket = Ticket(
-            name="x", subject="", pipeline="", type="", stage=STEPS[0].stage, status=Status.OPEN, transport="smtp",
-            format="mail", created_at=house.clock(), period_started_at=house.clock(), caveats=[], period=1,
-        )  # fmt: skip
+            name="x",
+            subject="",
+            pipeline="",
+            type="",
+            stage=STEPS[0].stage,
+            status=Status.OPEN,
+            transport="smtp",
+            format="mail",
+            created_at=house.clock(),
+            period_started_at=house.clock(),
+            caveats=[],
+            period=1,
+        )
         session.add(ticket)
         house.desk.open(session, ticket, cause="test", now=house.clock())
         raise RuntimeError
     assert not events(house)
 
 
-def test_items_filed_many_at_once_are_told_like_single_ones(any_house: House, receiver: Receiver) -> None:
+def test_items_filed_many_at_once_are_told_like_single_ones(
+    any_house: House, receiver: Receiver
+) -> None:
     hooked(any_house, receiver.url)
     items = [row(external_id=f"a{n}", company=f"Practice {n}") for n in range(3)]
     for n, one in enumerate(items):
@@ -221,7 +261,9 @@ def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
     assert not any("given up" in need for need in report(house).needs)
 
 
-def test_time_in_which_nothing_ran_is_no_try(house: House, receiver: Receiver, clock: HandClock) -> None:
+def test_time_in_which_nothing_ran_is_no_try(
+    house: House, receiver: Receiver, clock: HandClock
+) -> None:
     hooked(house, receiver.url, Event.OPENED)
     deliver(house, mail())
     clock.turn(days=3)
@@ -230,7 +272,9 @@ def test_time_in_which_nothing_ran_is_no_try(house: House, receiver: Receiver, c
     assert [one.state for one in events(house)] == [TellState.WAITING]
 
 
-def test_one_that_is_refused_for_itself_holds_up_no_other(house: House, receiver: Receiver, clock: HandClock) -> None:
+def test_one_that_is_refused_for_itself_holds_up_no_other(
+    house: House, receiver: Receiver, clock: HandClock
+) -> None:
     hooked(house, receiver.url, Event.OPENED)
     deliver(house, mail())
     deliver(house, mail())
@@ -253,7 +297,9 @@ def test_a_removed_one_is_told_nothing_more(house: House, receiver: Receiver) ->
         webhooks_deliver.remove(session, number, by="Ada", now=house.clock())
 
 
-def test_the_clock_tells_what_no_worker_has(house: House, receiver: Receiver, clock: HandClock) -> None:
+def test_the_clock_tells_what_no_worker_has(
+    house: House, receiver: Receiver, clock: HandClock
+) -> None:
     hooked(house, receiver.url, Event.OPENED)
     deliver(house, mail())
     clock.turn(minutes=1)
@@ -295,7 +341,9 @@ def test_a_name_of_the_inner_network_is_not_asked(house: House, receiver: Receiv
     assert not receiver.told
 
 
-def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(house: House, receiver: Receiver) -> None:
+def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(
+    house: House, receiver: Receiver
+) -> None:
     hooked(house, f"https://{receiver.place}/", Event.OPENED)
     deliver(house, mail())
     tell_waiting(house)
@@ -315,7 +363,9 @@ def test_the_events_are_of_actions_that_there_are() -> None:
     assert set(OF_ACTION.values()) | {Event.COMPLETED} == set(Event)
 
 
-def test_the_events_are_those_of_the_docs_and_so_is_the_signature(house: House, receiver: Receiver) -> None:
+def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
+    house: House, receiver: Receiver
+) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     table = page.partition("| event |")[2].partition("\n\n")[0]
     firsts = "\n".join(line.partition(" | ")[0] for line in table.splitlines())
@@ -325,7 +375,8 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(house: House, 
     deliver(house, mail())
     tell_waiting(house)
     known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
-    exec(page.partition("```python\n")[2].partition("```")[0], known)  # noqa: S102  # the example is ours
+    # the example is ours
+    exec(page.partition("```python\n")[2].partition("```")[0], known)  # noqa: S102
     head, body = receiver.told[0]
     now = house.clock().timestamp()
     assert known["is_ours"](secret, head["X-Intake-Signature"], body, now)

@@ -36,7 +36,9 @@ def waker(valkey: Valkey) -> Iterator[Waker]:
 
 
 @pytest.fixture
-def woken_house(settings: Settings, sqlite_url: str, waker: Waker, clock: HandClock) -> Iterator[House]:
+def woken_house(
+    settings: Settings, sqlite_url: str, waker: Waker, clock: HandClock
+) -> Iterator[House]:
     """A house whose wake-ups go to the real Valkey."""
     given = settings.model_copy(update={"database_url": sqlite_url})
     opened = open_house(given, waker=waker, clock=clock)
@@ -51,7 +53,9 @@ def redis(valkey: Valkey) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def burst(woken_house: House, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def burst(
+    woken_house: House, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Run an RQ worker until there is nothing left to do."""
     monkeypatch.setenv("INTAKE_HOME", str(woken_house.settings.home))
     monkeypatch.setenv("INTAKE_DATABASE_URL", woken_house.settings.database)
@@ -59,7 +63,9 @@ def burst(woken_house: House, redis: Redis, valkey: Valkey, monkeypatch: pytest.
     monkeypatch.setenv("INTAKE_CONFIG", str(woken_house.settings.home / "none.toml"))
 
     def work() -> None:
-        worker = SimpleWorker(list(background_jobs.QUEUES), connection=redis, serializer=JSONSerializer)
+        worker = SimpleWorker(
+            list(background_jobs.QUEUES), connection=redis, serializer=JSONSerializer
+        )
         worker.work(burst=True, logging_level="ERROR")
 
     yield work
@@ -98,7 +104,7 @@ def unsent(house: House) -> int:
     return counted(house, Outgoing, Outgoing.state == OutboxState.WAITING)
 
 
-# -- hints ----------------------------------------------------------------------------------------------------------
+# -- hints ----
 
 
 def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> None:
@@ -108,7 +114,9 @@ def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> Non
     assert [redis.llen(f"rq:queue:{n}") for n in background_jobs.QUEUES] == [1, 1, 0, 0]
 
 
-def test_a_wake_fires_after_the_commit_and_not_without_one(woken_house: House, redis: Redis) -> None:
+def test_a_wake_fires_after_the_commit_and_not_without_one(
+    woken_house: House, redis: Redis
+) -> None:
     from workflow.database.engine import wake  # noqa: PLC0415
 
     with woken_house.store.transaction() as session:
@@ -116,7 +124,8 @@ def test_a_wake_fires_after_the_commit_and_not_without_one(woken_house: House, r
         assert redis.llen("rq:queue:read") == 0
     assert redis.llen("rq:queue:read") == 1
     redis.flushall()
-    with pytest.raises(RuntimeError), woken_house.store.transaction() as session:  # noqa: PT012  # one transaction
+    # one transaction
+    with pytest.raises(RuntimeError), woken_house.store.transaction() as session:  # noqa: PT012
         wake(session, "read")
         raise RuntimeError
     assert redis.llen("rq:queue:read") == 0
@@ -124,12 +133,18 @@ def test_a_wake_fires_after_the_commit_and_not_without_one(woken_house: House, r
 
 def test_redis_holds_names_and_not_a_word_of_a_customers(woken_house: House, redis: Redis) -> None:
     Intake(woken_house).accept(call(WORDS, name=WORDS, email="jane@practice.example"))
-    ticket_of(woken_house, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example")))
+    ticket_of(
+        woken_house, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example"))
+    )
     held = everything_in(redis)
     for word in ("Jane", "1970", "practice"):
         assert word.encode() not in held
-    payloads = [json.loads(opened(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")]
-    assert sorted(payloads) == [["workflow.background_jobs.run", None, [name], {}] for name in ("read", "send")]
+    payloads = [
+        json.loads(opened(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")
+    ]
+    assert sorted(payloads) == [
+        ["workflow.background_jobs.run", None, [name], {}] for name in ("read", "send")
+    ]
 
 
 def test_a_worker_drains_everything_that_waits(woken_house: House, burst: Any) -> None:
@@ -138,11 +153,19 @@ def test_a_worker_drains_everything_that_waits(woken_house: House, burst: Any) -
         door.accept(call(WORDS, email=f"c{n}@practice.example"))
     burst()
     assert (pending(woken_house), unsent(woken_house)) == (0, 0)
-    assert counted(woken_house, Ticket) == len(list((woken_house.settings.home / "outbox").glob("*.eml"))) == 20
+    assert (
+        counted(woken_house, Ticket)
+        == len(list((woken_house.settings.home / "outbox").glob("*.eml")))
+        == 20
+    )
 
 
 def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
-    waker: Waker, redis: Redis, burst: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    waker: Waker,
+    redis: Redis,
+    burst: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(background_jobs.WORK, "read", "tests.workflow.breaking:work")
     waker("read")
@@ -152,10 +175,12 @@ def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
     assert b"Jane" not in everything_in(redis)
 
 
-# -- without hints --------------------------------------------------------------------------------------------------
+# -- without hints ----
 
 
-def test_flushall_loses_nothing_because_the_sweep_hints_again(woken_house: House, redis: Redis, burst: Any) -> None:
+def test_flushall_loses_nothing_because_the_sweep_hints_again(
+    woken_house: House, redis: Redis, burst: Any
+) -> None:
     door = Intake(woken_house)
     for n in range(5):
         door.accept(call(email=f"c{n}@practice.example"))
@@ -168,7 +193,9 @@ def test_flushall_loses_nothing_because_the_sweep_hints_again(woken_house: House
     assert (pending(woken_house), unsent(woken_house)) == (0, 0)
 
 
-def test_what_no_worker_takes_the_sweep_does_itself(woken_house: House, redis: Redis, clock: HandClock) -> None:
+def test_what_no_worker_takes_the_sweep_does_itself(
+    woken_house: House, redis: Redis, clock: HandClock
+) -> None:
     Intake(woken_house).accept(call())
     redis.flushall()
     clock.turn(seconds=21)
@@ -182,12 +209,16 @@ def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
     settings: Settings, sqlite_url: str, clock: HandClock
 ) -> None:
     waker = Waker(f"redis://127.0.0.1:{free_port()}")
-    house = open_house(settings.model_copy(update={"database_url": sqlite_url}), waker=waker, clock=clock)
+    house = open_house(
+        settings.model_copy(update={"database_url": sqlite_url}), waker=waker, clock=clock
+    )
     Intake(house).accept(call())
     assert waker.away
     sweep.sweep(house, redis_away=lambda: waker.away)
     assert counted(house, Ticket) == 1
-    sweep.sweep(house, redis_away=lambda: waker.away)  # what the first round promised, the next one sends
+    sweep.sweep(
+        house, redis_away=lambda: waker.away
+    )  # what the first round promised, the next one sends
     assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 1
     house.close()
     waker.close()
@@ -220,7 +251,7 @@ def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
     server.stop()
 
 
-# -- the sweep ------------------------------------------------------------------------------------------------------
+# -- the sweep ----
 
 
 def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(house: House, clock: HandClock) -> None:
@@ -241,7 +272,9 @@ def test_a_sweep_drains_the_spool(house: House, woken: Woken) -> None:
 
 
 def test_a_sweep_that_fails_is_followed_by_the_next(house: House, tmp_path: Path) -> None:
-    fast = house.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001})
+    fast = house.settings.model_copy(
+        update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001}
+    )
     away = open_house(fast, waker=Woken())
     stop, rounds = threading.Event(), list[int]()
 

@@ -43,7 +43,17 @@ def test_a_token_stands_for_one_number_and_one_purpose() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "-", "42", "42-", "x-" + "0" * 24, "٤٢-" + "0" * 24, "1" * 30 + "-" + "0" * 24, "42-" + "é" * 24]
+    "bad",
+    [
+        "",
+        "-",
+        "42",
+        "42-",
+        "x-" + "0" * 24,
+        "٤٢-" + "0" * 24,
+        "1" * 30 + "-" + "0" * 24,
+        "42-" + "é" * 24,
+    ],
 )
 def test_nonsense_is_no_token(bad: str) -> None:
     assert Signer([ONE]).number("t", bad) is None
@@ -58,7 +68,9 @@ def test_the_key_file_is_made_once_and_for_us_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["short", "x" * 44, f"{ONE.decode()} nonsense"], ids=["short", "not base64", "a key and nonsense"]
+    "given",
+    ["short", "x" * 44, f"{ONE.decode()} nonsense"],
+    ids=["short", "not base64", "a key and nonsense"],
 )
 def test_a_key_that_is_none_is_refused_without_being_shown(tmp_path: Path, given: str) -> None:
     with pytest.raises(SettingsError) as raised:
@@ -118,7 +130,9 @@ def test_every_fault_of_the_settings_is_told_at_once_and_no_secret_is_shown(
     assert "hunter" not in said
 
 
-def test_the_environment_counts_more_than_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_counts_more_than_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     file = tmp_path / "intake.toml"
     file.write_text('reopen_days = 3\nsurvey_days = 5\n[form.77]\nkey = "k"\n')
     monkeypatch.setenv("INTAKE_CONFIG", str(file))
@@ -132,5 +146,7 @@ def test_the_environment_counts_more_than_the_file(monkeypatch: pytest.MonkeyPat
 
 
 def test_secrets_are_not_in_what_settings_print(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, relay_url=SecretStr("smtp://u:hunter2@x"), secret_keys=SecretStr("hunter2"))
+    settings = Settings(
+        home=tmp_path, relay_url=SecretStr("smtp://u:hunter2@x"), secret_keys=SecretStr("hunter2")
+    )
     assert "hunter2" not in repr(settings) + str(settings)

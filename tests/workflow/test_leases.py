@@ -68,7 +68,9 @@ def test_a_dead_holder_is_followed_within_a_minute(host: Host, steady: Steady) -
     assert not first.held("clock")
 
 
-def test_a_holder_that_cannot_count_stops_before_another_may_begin(host: Host, steady: Steady) -> None:
+def test_a_holder_that_cannot_count_stops_before_another_may_begin(
+    host: Host, steady: Steady
+) -> None:
     first = host()
     first.round()
     steady.now += SURE_SECONDS
@@ -76,7 +78,9 @@ def test_a_holder_that_cannot_count_stops_before_another_may_begin(host: Host, s
     assert SURE_SECONDS + RENEW_SECONDS < STALE_SECONDS < 60
 
 
-def test_clocks_that_jump_make_no_second_holder(host: Host, steady: Steady, clock: HandClock) -> None:
+def test_clocks_that_jump_make_no_second_holder(
+    host: Host, steady: Steady, clock: HandClock
+) -> None:
     first, second = host(), host()
     first.round()
     for days in (3, -6, 400):
@@ -94,7 +98,9 @@ def test_who_leaves_in_good_order_is_followed_at_once(host: Host) -> None:
     assert not first.held("clock")
 
 
-def test_of_many_that_begin_or_take_over_at_once_one_wins(any_house: House, host: Host, steady: Steady) -> None:
+def test_of_many_that_begin_or_take_over_at_once_one_wins(
+    any_house: House, host: Host, steady: Steady
+) -> None:
     many = [host() for _ in range(6)]
     assert together(*(one.round for one in many)) == []
     assert sum(one.held("clock") for one in many) == 1
@@ -116,7 +122,10 @@ def test_different_names_may_have_different_holders(host: Host) -> None:
 
 
 def test_a_holder_that_was_killed_on_this_machine_is_followed_at_once(any_house: House) -> None:
-    """`intake up` starts what was killed again within seconds: nobody waits half a minute for it."""
+    """`intake up` starts what was killed again within seconds.
+
+    Nobody waits half a minute for it.
+    """
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
     held = Leases(any_house.store, any_house.clock)

@@ -1,4 +1,7 @@
-"""Handing a mail over to relays that misbehave, over real sockets: taken, refused or deferred, and always in time."""
+"""Handing a mail over to relays that misbehave, over real sockets.
+
+Taken, refused or deferred, and always in time.
+"""
 
 import socket
 import ssl
@@ -79,12 +82,14 @@ def deferred(outcome: object, code: int, *, of_relay: bool) -> bool:
     return isinstance(outcome, Deferred) and (outcome.code, outcome.of_relay) == (code, of_relay)
 
 
-# -- in time --------------------------------------------------------------------------------------------------------
+# -- in time ----
 
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("how", [Do.HANG, Do.TRICKLE])
-def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(bad: BadRelay, point: str, how: Do) -> None:
+def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(
+    bad: BadRelay, point: str, how: Do
+) -> None:
     bad.at[point] = [how]
     began = time.monotonic()
     with relay_of(bad.url, SECONDS) as relay:
@@ -152,7 +157,9 @@ def test_a_handshake_that_hangs_has_no_more_than_what_is_left(tls: ssl.SSLContex
     offering = BadRelay(extensions=("STARTTLS",))
     slowly(offering, 0.2)
     began = time.monotonic()
-    assert deferred(once(offering.url.replace("smtp:", "smtp+starttls:"), seconds=0.7), 0, of_relay=True)
+    assert deferred(
+        once(offering.url.replace("smtp:", "smtp+starttls:"), seconds=0.7), 0, of_relay=True
+    )
     assert 0.6 < time.monotonic() - began < 0.82
     offering.stop()
 
@@ -177,7 +184,9 @@ def test_what_the_resolver_cannot_find_is_a_relay_that_is_away() -> None:
 
 
 def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) -> None:
-    with closing(socket.socket()) as full:  # nobody accepts, and there is no room to wait: a connect gets no answer
+    with closing(
+        socket.socket()
+    ) as full:  # nobody accepts, and there is no room to wait: a connect gets no answer
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         waiting = [socket.socket() for _ in range(3)]
@@ -185,7 +194,11 @@ def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) ->
             one.setblocking(False)
             one.connect_ex(full.getsockname())
         ports = [full.getsockname()[1], free_port(), bad.port]
-        found = [info for port in ports for info in socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)]
+        found = [
+            info
+            for port in ports
+            for info in socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
+        ]
         began = time.monotonic()
         with reach(found, lambda: 0.6) as sock:
             assert sock.getpeername()[1] == bad.port
@@ -196,13 +209,26 @@ def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) ->
             one.close()
 
 
-# -- what an answer means -------------------------------------------------------------------------------------------
+# -- what an answer means ----
 
 NONSENSE = [
-    b"\r\n", b"hello\r\n", b"\x00\xff\xfe\x80\r\n", b"x" * 9000 + b"\r\n", b"250" + b"x" * 70_000, b"600 x\r\n",
-    b"-1 x\r\n", b"000 x\r\n", b"25 0\r\n", b"250ok\r\n", b"+25 ok\r\n", b"2_5 ok\r\n", b"5500 x\r\n", b"100 x\r\n",
-    b"250-a\r\n550 b\r\n", b"\xef\xbc\x92\xef\xbc\x95\xef\xbc\x90 ok\r\n",
-]  # fmt: skip
+    b"\r\n",
+    b"hello\r\n",
+    b"\x00\xff\xfe\x80\r\n",
+    b"x" * 9000 + b"\r\n",
+    b"250" + b"x" * 70_000,
+    b"600 x\r\n",
+    b"-1 x\r\n",
+    b"000 x\r\n",
+    b"25 0\r\n",
+    b"250ok\r\n",
+    b"+25 ok\r\n",
+    b"2_5 ok\r\n",
+    b"5500 x\r\n",
+    b"100 x\r\n",
+    b"250-a\r\n550 b\r\n",
+    b"\xef\xbc\x92\xef\xbc\x95\xef\xbc\x90 ok\r\n",
+]
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda n: repr(n[:12]))
@@ -253,7 +279,9 @@ def test_a_no_to_us_says_nothing_of_the_recipient(bad: BadRelay, point: str, cod
 
 
 @pytest.mark.parametrize("code", [500, 530, 550, 554])
-def test_a_no_before_there_is_a_recipient_is_a_relay_set_up_wrongly(bad: BadRelay, code: int) -> None:
+def test_a_no_before_there_is_a_recipient_is_a_relay_set_up_wrongly(
+    bad: BadRelay, code: int
+) -> None:
     no = b"%d 5.7.1 not you\r\n" % code
     bad.at[GREETING], bad.at["MAIL"] = [no], [no]
     assert deferred(once(bad.url), code, of_relay=True)
@@ -276,15 +304,21 @@ def test_any_yes_is_a_yes_because_the_first_digit_decides(bad: BadRelay, code: i
     assert len(bad.taken) == 1
 
 
-@pytest.mark.parametrize(("point", "said"), [("DATA", 250), ("RCPT", 354), ("MAIL", 334), (END, 354)])
-def test_the_right_word_at_the_wrong_place_is_not_a_yes(bad: BadRelay, point: str, said: int) -> None:
+@pytest.mark.parametrize(
+    ("point", "said"), [("DATA", 250), ("RCPT", 354), ("MAIL", 334), (END, 354)]
+)
+def test_the_right_word_at_the_wrong_place_is_not_a_yes(
+    bad: BadRelay, point: str, said: int
+) -> None:
     bad.at[point] = [b"%d well\r\n" % said]
     assert deferred(once(bad.url), said, of_relay=False)
     assert not bad.taken
 
 
 @pytest.mark.parametrize("point", [GREETING, "EHLO", "MAIL", "RCPT", "DATA"])
-def test_an_answer_to_a_question_not_asked_is_not_taken_for_the_next_one(bad: BadRelay, point: str) -> None:
+def test_an_answer_to_a_question_not_asked_is_not_taken_for_the_next_one(
+    bad: BadRelay, point: str
+) -> None:
     first = {GREETING: b"220 x\r\n", "DATA": b"354 go on\r\n"}.get(point, b"250 x\r\n")
     bad.at[point], bad.at[END] = [first + b"250 taken\r\n"], [b"554 no\r\n"]
     assert deferred(once(bad.url), 0, of_relay=point == GREETING)
@@ -292,7 +326,11 @@ def test_an_answer_to_a_question_not_asked_is_not_taken_for_the_next_one(bad: Ba
 
 
 def test_a_bare_code_and_a_bare_newline_are_an_answer(bad: BadRelay) -> None:
-    bad.at["MAIL"], bad.at["RCPT"], bad.at[END] = [b"250\r\n"], [b"250-x\n250\n"], [b"250 \xff\xfe\r\n"]
+    bad.at["MAIL"], bad.at["RCPT"], bad.at[END] = (
+        [b"250\r\n"],
+        [b"250-x\n250\n"],
+        [b"250 \xff\xfe\r\n"],
+    )
     assert once(bad.url) is None
 
 
@@ -307,7 +345,7 @@ def test_what_the_relay_takes_is_the_mail_in_plain_ascii(bad: BadRelay) -> None:
     assert b"8bit" not in content
 
 
-# -- connections ----------------------------------------------------------------------------------------------------
+# -- connections ----
 
 
 def test_mails_share_a_connection_until_one_is_not_taken(bad: BadRelay) -> None:
@@ -319,7 +357,9 @@ def test_mails_share_a_connection_until_one_is_not_taken(bad: BadRelay) -> None:
 
 
 @pytest.mark.parametrize("parting", [b"250 OK\r\n421 4.4.2 you have been idle\r\n", b"250 OK\r\n"])
-def test_a_relay_that_hung_up_between_two_mails_costs_nothing(bad: BadRelay, parting: bytes) -> None:
+def test_a_relay_that_hung_up_between_two_mails_costs_nothing(
+    bad: BadRelay, parting: bytes
+) -> None:
     bad.at[END] = [parting]
     with relay_of(bad.url) as relay:
         assert told(relay) is None
@@ -328,7 +368,7 @@ def test_a_relay_that_hung_up_between_two_mails_costs_nothing(bad: BadRelay, par
     assert (len(bad.taken), bad.connections) == (2, 2)
 
 
-# -- addresses beyond ASCII -----------------------------------------------------------------------------------------
+# -- addresses beyond ASCII ----
 
 
 def test_an_address_beyond_ascii_goes_to_relays_that_take_one() -> None:
@@ -344,10 +384,12 @@ def test_a_relay_that_takes_no_such_address_refuses_that_mail_and_no_other(bad: 
         assert isinstance(outcome, Refused)
         assert outcome.code == 553
         assert told(relay) is None
-    assert deferred(once(bad.url, sender="büro@billing.example"), 553, of_relay=False)  # ours, not the customer's
+    assert deferred(
+        once(bad.url, sender="büro@billing.example"), 553, of_relay=False
+    )  # ours, not the customer's
 
 
-# -- TLS and login --------------------------------------------------------------------------------------------------
+# -- TLS and login ----
 
 
 @pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
@@ -368,7 +410,9 @@ def test_over_tls_with_a_login(tls: ssl.SSLContext, scheme: str) -> None:
 @pytest.mark.parametrize(
     "refusal", [b"454 not now\r\n", b"501 never\r\n", b"220 go on\r\n250 injected\r\n", Do.HANG_UP]
 )
-def test_without_the_tls_that_is_asked_for_nothing_is_said(tls: ssl.SSLContext, refusal: Act) -> None:
+def test_without_the_tls_that_is_asked_for_nothing_is_said(
+    tls: ssl.SSLContext, refusal: Act
+) -> None:
     offering = BadRelay(extensions=("STARTTLS", "AUTH PLAIN"), tls=tls)
     offering.at["STARTTLS"] = [refusal]
     url = f"smtp+starttls://desk:pass@127.0.0.1:{offering.port}"
@@ -377,14 +421,18 @@ def test_without_the_tls_that_is_asked_for_nothing_is_said(tls: ssl.SSLContext, 
     offering.stop()
 
 
-def test_a_relay_that_offers_neither_tls_nor_login_refuses_no_customer(bad: BadRelay, tls: ssl.SSLContext) -> None:
+def test_a_relay_that_offers_neither_tls_nor_login_refuses_no_customer(
+    bad: BadRelay, tls: ssl.SSLContext
+) -> None:
     assert tls
     assert deferred(once(bad.url.replace("smtp:", "smtp+starttls:")), 0, of_relay=True)
     assert deferred(once(bad.url.replace("//", "//desk:pass@")), 0, of_relay=True)
     assert not bad.offered
 
 
-def test_a_certificate_nobody_vouches_for_is_not_believed(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_nobody_vouches_for_is_not_believed(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     able = BadRelay(tls=tls)
     monkeypatch.delenv("SSL_CERT_FILE")
     assert deferred(once(able.url.replace("smtp:", "smtps:")), 0, of_relay=True)
@@ -392,7 +440,8 @@ def test_a_certificate_nobody_vouches_for_is_not_believed(tls: ssl.SSLContext, m
 
 
 @pytest.mark.parametrize(
-    "said", [b"535 5.7.8 wrong\r\n", b"454 4.7.0 later\r\n", b"334 !!!\r\n", b"334 =\r\n", b"nonsense\r\n"]
+    "said",
+    [b"535 5.7.8 wrong\r\n", b"454 4.7.0 later\r\n", b"334 !!!\r\n", b"334 =\r\n", b"nonsense\r\n"],
 )
 @pytest.mark.parametrize("way", ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"])
 def test_a_login_that_fails_is_ours_and_not_the_customers(said: bytes, way: str) -> None:
@@ -411,7 +460,7 @@ def test_a_password_that_cannot_be_said_is_ours_too() -> None:
     able.stop()
 
 
-# -- whatever it does -----------------------------------------------------------------------------------------------
+# -- whatever it does ----
 
 ACTS: st.SearchStrategy[Act] = st.one_of(
     st.none(),
@@ -424,9 +473,13 @@ ACTS: st.SearchStrategy[Act] = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(script=st.lists(ACTS, max_size=14))
-def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(script: list[Act]) -> None:
+def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(
+    script: list[Act],
+) -> None:
     relay = BadRelay()
     relay.script = list(script)
     said = {int(act[:3]) for act in script if isinstance(act, bytes) and act[:3].isdigit()}
@@ -451,11 +504,20 @@ def _soon(true: Any) -> None:
         time.sleep(0.001)
 
 
-# -- where mail goes ------------------------------------------------------------------------------------------------
+# -- where mail goes ----
 
 
 @pytest.mark.parametrize(
-    "url", ["relay.example", "http://x", "smtp://", "smtp://x:99999", "smtp://x:y", "smtp://[::1", "smtp://x:0"]
+    "url",
+    [
+        "relay.example",
+        "http://x",
+        "smtp://",
+        "smtp://x:99999",
+        "smtp://x:y",
+        "smtp://[::1",
+        "smtp://x:0",
+    ],
 )
 def test_a_relay_that_cannot_be_meant_is_a_fault_of_the_settings(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="INTAKE_RELAY_URL"):

@@ -1,4 +1,7 @@
-"""Merging tickets: across companies only when somebody confirms it, and never so that a request is lost from view."""
+"""Merging tickets.
+
+Across companies only when somebody confirms it, and never so that a request is lost from view.
+"""
 
 from typing import Any
 
@@ -39,7 +42,9 @@ def merge(house: House, number: int, into: int, *, across: bool = False) -> None
 
 def mails(house: House, number: int, template: Template) -> list[str]:
     with house.store.reading() as session:
-        found = select(Outgoing.to).where(Outgoing.ticket_id == number, Outgoing.template == template)
+        found = select(Outgoing.to).where(
+            Outgoing.ticket_id == number, Outgoing.template == template
+        )
         return sorted(session.scalars(found))
 
 
@@ -48,39 +53,62 @@ def people_on(house: House, number: int) -> list[str]:
         return sorted(link.contact.email for link in session.get_one(Ticket, number).contacts)
 
 
-# -- two companies --------------------------------------------------------------------------------------------------
+# -- two companies ----
 
 PAIRS = {  # the ticket that ends, the one that goes on, and whose names are told
     "two practices on record": (mail(sender=TOM), mail(sender=IDA), (THEIRS, OURS)),
     "by what rows name": (
-        row(company=THEIRS, sender=Address("Tom")), row(company=OURS, sender=Address("Ida")), (THEIRS, OURS)
+        row(company=THEIRS, sender=Address("Tom")),
+        row(company=OURS, sender=Address("Ida")),
+        (THEIRS, OURS),
     ),
     "a private address for a practice": (phoned(company=THEIRS), mail(sender=IDA), (THEIRS, OURS)),
     "contacts of two, one practice": (
-        row(company=OURS, sender=TOM), row(company=OURS, sender=IDA), (THEIRS, OURS)
+        row(company=OURS, sender=TOM),
+        row(company=OURS, sender=IDA),
+        (THEIRS, OURS),
     ),
     "two that nobody knows": (
-        mail(sender=Address("", "a@north.example")), mail(sender=Address("", "b@south.example")),
+        mail(sender=Address("", "a@north.example")),
+        mail(sender=Address("", "b@south.example")),
         ("north.example", "south.example"),
     ),
-    "one that nobody knows": (mail(sender=Address("", "a@north.example")), mail(sender=IDA), ("north.example", OURS)),
-    "two private addresses at one provider": (
-        mail(sender=PRIVATE), mail(sender=Address("", "gus@gmail.com")), (PRIVATE.email, "gus@gmail.com")
+    "one that nobody knows": (
+        mail(sender=Address("", "a@north.example")),
+        mail(sender=IDA),
+        ("north.example", OURS),
     ),
-    "a private address into a practice": (mail(sender=PRIVATE), mail(sender=IDA), (PRIVATE.email, OURS)),
-    "a practice into a private address": (mail(sender=IDA), mail(sender=PRIVATE), (OURS, PRIVATE.email)),
+    "two private addresses at one provider": (
+        mail(sender=PRIVATE),
+        mail(sender=Address("", "gus@gmail.com")),
+        (PRIVATE.email, "gus@gmail.com"),
+    ),
+    "a private address into a practice": (
+        mail(sender=PRIVATE),
+        mail(sender=IDA),
+        (PRIVATE.email, OURS),
+    ),
+    "a practice into a private address": (
+        mail(sender=IDA),
+        mail(sender=PRIVATE),
+        (OURS, PRIVATE.email),
+    ),
     "a private address and a domain": (
-        mail(sender=Address("", "a@north.example")), mail(sender=PRIVATE), ("north.example", PRIVATE.email)
+        mail(sender=Address("", "a@north.example")),
+        mail(sender=PRIVATE),
+        ("north.example", PRIVATE.email),
     ),
     "two at another provider": (
-        mail(sender=Address("", "hal@hotmail.co.uk")), mail(sender=Address("", "gil@hotmail.co.uk")),
+        mail(sender=Address("", "hal@hotmail.co.uk")),
+        mail(sender=Address("", "gil@hotmail.co.uk")),
         ("hal@hotmail.co.uk", "gil@hotmail.co.uk"),
     ),
     "namesakes": (
-        row(company="Twin", company_number="7"), row(company="twin", company_number="8"),
+        row(company="Twin", company_number="7"),
+        row(company="twin", company_number="8"),
         ("(number 7)", "(number 8)"),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -105,21 +133,29 @@ def test_across_companies_it_asks_and_names_both(town: House, name: str) -> None
         (mail(sender=PRIVATE), mail(sender=PRIVATE)),  # the same person
         (mail(sender=PRIVATE), phoned(PRIVATE, company=THEIRS)),
         (phoned(PRIVATE, company=THEIRS), mail(sender=PRIVATE)),
-        (row(company="", sender=Address("Tom")), mail(sender=PRIVATE)),  # one of which nothing is known
+        (
+            row(company="", sender=Address("Tom")),
+            mail(sender=PRIVATE),
+        ),  # one of which nothing is known
         (mail(sender=PRIVATE), row(company="", sender=Address("Tom"))),
         (row(company="", sender=Address("Tom")), row(company=OURS, sender=IDA)),
         (mail(sender=Address("", "a@north.example")), mail(sender=Address("", "b@north.example"))),
-        (mail(sender=Address("", "a@north.example")), phoned(Address("", "b@north.example"), company="North")),
+        (
+            mail(sender=Address("", "a@north.example")),
+            phoned(Address("", "b@north.example"), company="North"),
+        ),
     ],
 )
 def test_within_one_company_nobody_is_asked(town: House, first: Any, second: Any) -> None:
     merge(town, ticket_of(town, first), ticket_of(town, second))
 
 
-# -- an ended ticket ------------------------------------------------------------------------------------------------
+# -- an ended ticket ----
 
 
-def test_an_open_ticket_reopens_the_completed_one_it_is_merged_into(town: House, clock: HandClock) -> None:
+def test_an_open_ticket_reopens_the_completed_one_it_is_merged_into(
+    town: House, clock: HandClock
+) -> None:
     into = ticket_of(town)
     complete(town, into)
     clock.turn(days=40)
@@ -146,7 +182,9 @@ def test_a_completed_ticket_reopens_nothing(town: House) -> None:
 def test_nothing_is_merged_into_or_out_of_a_side_end(town: House, status: Status) -> None:
     number, ended = ticket_of(town), ticket_of(town)
     with town.store.transaction() as session:
-        town.desk.end(session, session.get_one(Ticket, ended), status, by=ME, reason="r", now=town.clock())
+        town.desk.end(
+            session, session.get_one(Ticket, ended), status, by=ME, reason="r", now=town.clock()
+        )
     with pytest.raises(Missing, match=f"#{ended} is closed as {status}: reopen it first"):
         merge(town, number, ended)
     with pytest.raises(Missing, match="reopen it first"):
@@ -161,7 +199,7 @@ def test_a_merged_ticket_is_not_merged_again(town: House) -> None:
         merge(town, one, three)
 
 
-# -- taking it back -------------------------------------------------------------------------------------------------
+# -- taking it back ----
 
 
 def merge_reversibly(house: House, number: int, into: int) -> int:
@@ -204,7 +242,11 @@ def test_reopening_a_merged_ticket_takes_its_contacts_along_the_whole_chain(town
         town.desk.reopen(session, found, by=ME, cause="wrong number", now=town.clock())
 
     which = act(town, number, "reopen", reopen)
-    assert [people_on(town, n) for n in (number, into, last)] == [[TOM.email], [IDA.email], [IDA.email]]
+    assert [people_on(town, n) for n in (number, into, last)] == [
+        [TOM.email],
+        [IDA.email],
+        [IDA.email],
+    ]
     take_back(town, number, which)
     assert [picture(town, n) for n in (number, into, last)] == before
 
@@ -213,11 +255,13 @@ def test_a_contact_that_was_there_before_stays(town: House) -> None:
     number, into = ticket_of(town, mail(sender=IDA)), ticket_of(town, mail(sender=IDA))
     merge(town, number, into)
     with town.store.transaction() as session:
-        town.desk.reopen(session, session.get_one(Ticket, number), by=ME, cause="r", now=town.clock())
+        town.desk.reopen(
+            session, session.get_one(Ticket, number), by=ME, cause="r", now=town.clock()
+        )
     assert people_on(town, into) == [IDA.email]
 
 
-# -- what came meanwhile --------------------------------------------------------------------------------------------
+# -- what came meanwhile ----
 
 LATE = "my late answer"
 
@@ -248,7 +292,10 @@ def reopen_ticket(house: House, number: int) -> None:
 
 @pytest.mark.parametrize("way", ["undo", "reopen"])
 def test_what_came_for_the_merged_ticket_goes_back_with_it(town: House, way: str) -> None:
-    number, into = ticket_of(town, mail("first", sender=TOM)), ticket_of(town, mail("ours", sender=IDA))
+    number, into = (
+        ticket_of(town, mail("first", sender=TOM)),
+        ticket_of(town, mail("ours", sender=IDA)),
+    )
     sender.send_waiting(town)
     which = merge_reversibly(town, number, into)
     file = Attachment("remit.pdf", "application/pdf", b"%PDF-1.4 of Meadow")
@@ -362,18 +409,23 @@ def test_where_nothing_came_there_is_no_caveat(town: House) -> None:
     assert audited(town, number, "messages moved") == []
 
 
-# -- mails after it -------------------------------------------------------------------------------------------------
+# -- mails after it ----
 
 
 @pytest.fixture
 def both(town: House) -> int:
-    """A ticket of one company into which one of another was merged; its contacts: Ida, Tom, and Tom's private one."""
+    """A ticket of one company into which one of another was merged; its contacts.
+
+    Ida, Tom, and Tom's private one.
+    """
     number = ticket_of(town, phoned(TOM, PRIVATE, company=THEIRS))
     with town.store.transaction() as session:  # the caller of the helper is somebody else
         for link in session.get_one(Ticket, number).contacts:
             if link.contact.email not in {TOM.email, PRIVATE.email}:
                 session.delete(link)
-    with town.store.transaction() as session:  # staff vouched for it: let only the ticket tell whose it is
+    with (
+        town.store.transaction() as session
+    ):  # staff vouched for it: let only the ticket tell whose it is
         session.scalars(select(Contact).where(Contact.email == PRIVATE.email)).one().company = None
     into = ticket_of(town, mail(sender=IDA))
     merge(town, number, into, across=True)
@@ -383,7 +435,11 @@ def both(town: House) -> int:
 def test_nobody_of_the_other_company_is_chosen_beforehand(town: House, both: int) -> None:
     with town.store.reading() as session:
         found = mail_answer.recipients(session, session.get_one(Ticket, both), town.settings)
-        assert {r.email: r.usual for r in found} == {IDA.email: True, TOM.email: False, PRIVATE.email: False}
+        assert {r.email: r.usual for r in found} == {
+            IDA.email: True,
+            TOM.email: False,
+            PRIVATE.email: False,
+        }
         assert all(THEIRS in r.obstacle for r in found if not r.usual)
 
 
@@ -391,23 +447,35 @@ def answer(house: House, number: int, to: list[str], **more: Any) -> list[Outgoi
     with house.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         written = Written(
-            key=drafts.new_key(), ticket_id=number, staff_id=_staff(session), to=to, cc=[], subject="s", text="t",
-            ticks=[], changed_at=house.clock(),
-        )  # fmt: skip
+            key=drafts.new_key(),
+            ticket_id=number,
+            staff_id=_staff(session),
+            to=to,
+            cc=[],
+            subject="s",
+            text="t",
+            ticks=[],
+            changed_at=house.clock(),
+        )
         session.add(written)
         session.flush()
-        return mail_answer.promise(session, house.desk, ticket, written, by=ME, now=house.clock(), **more)
+        return mail_answer.promise(
+            session, house.desk, ticket, written, by=ME, now=house.clock(), **more
+        )
 
 
 def _staff(session: Any) -> int:
-    from tests.house import staff  # noqa: PLC0415  # each answer by somebody new would be two of one name
+    # each answer by somebody new would be two of one name
+    from tests.house import staff  # noqa: PLC0415
     from workflow.customers.directory import staff_named  # noqa: PLC0415
 
     return (staff_named(session, "Olga") or staff(session, "Olga")).id
 
 
 @pytest.mark.parametrize("other", [TOM.email, PRIVATE.email])
-def test_an_answer_to_both_asks_once_more_and_names_both(town: House, both: int, other: str) -> None:
+def test_an_answer_to_both_asks_once_more_and_names_both(
+    town: House, both: int, other: str
+) -> None:
     with pytest.raises(AcrossCompanies) as asked:
         answer(town, both, [IDA.email, other])
     assert OURS in str(asked.value)
@@ -438,7 +506,9 @@ def test_two_at_a_public_provider_get_no_mail_together_unasked(town: House) -> N
     assert mails(town, into, Template.SURVEY) == [hal]
 
 
-def test_two_that_were_merged_into_a_ticket_of_nobody_get_no_recap_together_unasked(town: House) -> None:
+def test_two_that_were_merged_into_a_ticket_of_nobody_get_no_recap_together_unasked(
+    town: House,
+) -> None:
     into = ticket_of(town, row(company="", sender=Address("Somebody")))
     merge(town, ticket_of(town, mail(sender=Address("", "gus@gmail.com"))), into)
     number = ticket_of(town, mail(sender=Address("", "hal@gmail.com")))
@@ -461,7 +531,9 @@ def test_an_answer_to_two_namesakes_names_their_numbers(town: House) -> None:
 
 
 def test_contacts_that_staff_put_on_one_ticket_are_one_customer(town: House) -> None:
-    number = ticket_of(town, phoned(Address("", "gus@gmail.com"), Address("", "hal@gmail.com"), company=""))
+    number = ticket_of(
+        town, phoned(Address("", "gus@gmail.com"), Address("", "hal@gmail.com"), company="")
+    )
     answer(town, number, ["gus@gmail.com", "hal@gmail.com"])
 
 
@@ -481,7 +553,9 @@ def test_automatic_mail_goes_to_the_tickets_own_company(town: House, both: int) 
     with town.store.transaction() as session:
         ticket = session.get_one(Ticket, both)
         town.desk.recap(session, ticket, "done", by=ME, now=town.clock(), across_companies=True)
-    assert mails(town, both, Template.RECAP) == sorted([IDA.email, IDA.email, TOM.email, PRIVATE.email])
+    assert mails(town, both, Template.RECAP) == sorted(
+        [IDA.email, IDA.email, TOM.email, PRIVATE.email]
+    )
 
 
 def test_a_ticket_without_own_contacts_writes_to_nobody_by_itself(town: House) -> None:
@@ -499,7 +573,9 @@ def test_whoever_a_merge_has_brought_does_not_give_the_ticket_their_company(town
         theirs = mixed_companies.party_of_ticket(session, session.get_one(Ticket, into))
         assert theirs is not None
         assert theirs.name == "x@gmail.com"
-        meadow = session.scalars(select(CompanyDomain).where(CompanyDomain.domain == "meadow.example")).one()
+        meadow = session.scalars(
+            select(CompanyDomain).where(CompanyDomain.domain == "meadow.example")
+        ).one()
         assert records.claim(session, private, meadow.company, by=ME, now=town.clock()) == 0
 
 

@@ -10,7 +10,18 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Column, Connection, DateTime, LargeBinary, MetaData, Table, insert, select, text
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    DateTime,
+    LargeBinary,
+    MetaData,
+    Table,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.types import Boolean, Integer
 
 from tests.servers import Postgres
@@ -18,16 +29,29 @@ from workflow.database.engine import Store, alembic_config, migrate
 from workflow.models.core import Ticket
 
 WORDS = {  # columns that hold one of our words; anything else is made up by its type
-    "stage": "1-Submitted", "status": "open", "format": "mail", "state": "processed", "outcome": "opened",
-    "role": "agent", "template": "Billing Support New Ticket", "milestone": "Customer Notified",
-    "direction": "in", "transport": "smtp", "resolution": "Yes",
-}  # fmt: skip
-RELEASED = [r.revision for r in ScriptDirectory.from_config(alembic_config("sqlite://")).walk_revisions()][::-1]
+    "stage": "1-Submitted",
+    "status": "open",
+    "format": "mail",
+    "state": "processed",
+    "outcome": "opened",
+    "role": "agent",
+    "template": "Billing Support New Ticket",
+    "milestone": "Customer Notified",
+    "direction": "in",
+    "transport": "smtp",
+    "resolution": "Yes",
+}
+RELEASED = [
+    r.revision for r in ScriptDirectory.from_config(alembic_config("sqlite://")).walk_revisions()
+][::-1]
 
 
 def _real(column: str, kind: str) -> Any:
     """A word the models know, where the column holds one of ours."""
-    model = next((t.c[column] for t in Ticket.metadata.tables.values() if t.name == kind and column in t.c), None)
+    model = next(
+        (t.c[column] for t in Ticket.metadata.tables.values() if t.name == kind and column in t.c),
+        None,
+    )
     words = getattr(getattr(model, "type", None), "enums", None)
     return words[0] if words else WORDS.get(column)
 
@@ -44,7 +68,9 @@ def value(column: Column[Any], n: int) -> Any:
         Boolean: False,
         Integer: n,
     }
-    return next((v for kind, v in made.items() if isinstance(column.type, kind)), f"{column.name} {n}")
+    return next(
+        (v for kind, v in made.items() if isinstance(column.type, kind)), f"{column.name} {n}"
+    )
 
 
 def in_order(tables: MetaData) -> list[Table]:
@@ -74,7 +100,9 @@ def fill(store: Store) -> None:
     with store.engine.begin() as connection:
         for table in in_order(reflected(connection)):
             for n in (1, 2):
-                connection.execute(insert(table).values({c.name: value(c, n) for c in table.columns}))
+                connection.execute(
+                    insert(table).values({c.name: value(c, n) for c in table.columns})
+                )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -90,7 +118,9 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("revision", RELEASED)
-def test_a_database_with_data_comes_forward_from_every_released_schema(empty_url: str, revision: str) -> None:
+def test_a_database_with_data_comes_forward_from_every_released_schema(
+    empty_url: str, revision: str
+) -> None:
     command.upgrade(alembic_config(empty_url), revision)
     store = Store(empty_url)
     fill(store)
@@ -106,6 +136,8 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(empty_url
             assert len(session.scalars(select(mapper.class_)).unique().all()) in {0, 2}, mapper
         if empty_url.startswith("sqlite"):
             assert session.execute(text("PRAGMA foreign_key_check")).all() == []
-        compared = MigrationContext.configure(session.connection(), opts={"compare_type": True, "include_name": ours})
+        compared = MigrationContext.configure(
+            session.connection(), opts={"compare_type": True, "include_name": ours}
+        )
         assert compare_metadata(compared, Ticket.metadata) == []
     store.close()

@@ -54,7 +54,9 @@ def looks(orphans: Orphans, steady: Steady, times: int = 2) -> list[str]:
     return found
 
 
-def test_a_blob_without_a_row_goes_within_a_day(any_house: House, orphans: Orphans, steady: Steady) -> None:
+def test_a_blob_without_a_row_goes_within_a_day(
+    any_house: House, orphans: Orphans, steady: Steady
+) -> None:
     path = keep(any_house)
     assert looks(orphans, steady) == ["", ""]
     assert path.exists()  # it may belong to a row that is being written
@@ -63,7 +65,9 @@ def test_a_blob_without_a_row_goes_within_a_day(any_house: House, orphans: Orpha
     assert not path.exists()
 
 
-def test_a_blob_that_a_row_owns_stays_for_ever(any_house: House, orphans: Orphans, steady: Steady) -> None:
+def test_a_blob_that_a_row_owns_stays_for_ever(
+    any_house: House, orphans: Orphans, steady: Steady
+) -> None:
     Intake(any_house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
     path = keep(any_house)  # the same bytes
     age(path, days=400)
@@ -78,8 +82,13 @@ def test_a_clock_that_jumps_ahead_costs_no_blob(any_house: House, orphans: Orpha
     assert path.exists()
 
 
-def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterwards(house: House) -> None:
-    """Whoever keeps them touches the file before it is moved, or finds none and writes one: never neither."""
+def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterwards(
+    house: House,
+) -> None:
+    """Whoever keeps them touches the file before it is moved, or finds none and writes one.
+
+    Never neither.
+    """
     vault, stop = house.vault, threading.Event()
     path = keep(house)
     digest = f"{path.parent.name}{path.name}"
@@ -105,7 +114,9 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
     assert lost == []
 
 
-def test_what_a_killed_process_left_half_written_goes_too(any_house: House, orphans: Orphans, steady: Steady) -> None:
+def test_what_a_killed_process_left_half_written_goes_too(
+    any_house: House, orphans: Orphans, steady: Steady
+) -> None:
     left = keep(any_house).with_name("half.123.abcd.new")
     left.write_bytes(b"x")
     looks(orphans, steady)
@@ -143,19 +154,22 @@ def test_an_object_store_is_looked_after_as_well(any_house: House, steady: Stead
         files.store.clear()
 
 
-# -- the daily look -------------------------------------------------------------------------------------------------
+# -- the daily look ----
 
 
 def test_the_ledger_is_looked_at_once_a_day_and_what_is_wrong_stands_in_the_status(
     any_house: House, clock: HandClock
 ) -> None:
     house, checks = any_house, Checks(any_house)
-    number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\nx"))
+    number = Intake(house).accept(
+        Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\nx")
+    )
     checks.round()
     assert counted(house, Check, Check.fault == "") == len(checks._looks)
     with house.store.transaction() as session:
         session.get_one(Delivery, number).items = 2  # one of them lost
-        session.get_one(Delivery, number).state = "processed"  # type: ignore[assignment]  # as if read
+        # as if read
+        session.get_one(Delivery, number).state = "processed"  # type: ignore[assignment]
     clock.turn(hours=23)
     checks.round()
     assert not any("ledger" in need for need in report(house).needs)
@@ -165,7 +179,9 @@ def test_the_ledger_is_looked_at_once_a_day_and_what_is_wrong_stands_in_the_stat
 
 
 @pytest.mark.parametrize("days", [-3, 400])
-def test_a_clock_that_jumps_has_it_looked_at_again(any_house: House, clock: HandClock, days: int) -> None:
+def test_a_clock_that_jumps_has_it_looked_at_again(
+    any_house: House, clock: HandClock, days: int
+) -> None:
     checks = Checks(any_house)
     checks.round()
     clock.turn(days=days)
@@ -174,7 +190,9 @@ def test_a_clock_that_jumps_has_it_looked_at_again(any_house: House, clock: Hand
         assert session.get_one(Check, "ledger").at == clock()
 
 
-def test_a_check_that_cannot_look_is_followed_by_the_next(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_cannot_look_is_followed_by_the_next(
+    any_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Vault, "blobs", lambda *_: (_ for _ in ()).throw(PermissionError()))
     Checks(any_house).round()
     assert counted(any_house, Check, Check.name == "blobs") == 0
@@ -187,7 +205,9 @@ def test_the_clock_looks(any_house: House) -> None:
     stop = threading.Event()
     quick = any_house.settings.model_copy(update={"sweep_seconds": 0.01})
     house = House(**{**vars(any_house), "settings": quick})
-    thread = threading.Thread(target=sweep.run, args=(house, stop), kwargs={"redis_away": lambda: True})
+    thread = threading.Thread(
+        target=sweep.run, args=(house, stop), kwargs={"redis_away": lambda: True}
+    )
     thread.start()
     until = time.monotonic() + 20
     while counted(any_house, Check) != len(Checks(any_house)._looks):

@@ -1,4 +1,7 @@
-"""Mail out: against a real SMTP server and the folder, what is written, to whom, and what is never said."""
+"""Mail out: against a real SMTP server and the folder, what is written, to whom.
+
+And what is never said.
+"""
 
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -34,7 +37,9 @@ from workflow.process import Milestone, Stage, Template
 from workflow.settings.settings import Settings
 
 WORDS = ("Jane Roe", "born 1970-01-01", "claim 4711")
-PATIENT = mail(f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}</b>", reply_text=WORDS[1])
+PATIENT = mail(
+    f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}</b>", reply_text=WORDS[1]
+)
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def in_folder(house: House) -> list[EmailMessage]:
     return [read(p.read_bytes()) for p in sorted((house.settings.home / "outbox").glob("*.eml"))]
 
 
-# -- what goes out --------------------------------------------------------------------------------------------------
+# -- what goes out ----
 
 
 def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: House, relay: Relay) -> None:
@@ -68,10 +73,15 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: House, relay: Rel
     assert message["Subject"] == f"Your Billing Support Ticket #{first} has been created"
     assert "has been created. We are working on it." in message.get_content()
     assert signer.number("t", message["Reply-To"].partition("+t-")[2].partition("@")[0]) == first
-    assert signer.number("bounce", str(taken.mail_from).partition("+bounce-")[2].partition("@")[0]) == 1
+    assert (
+        signer.number("bounce", str(taken.mail_from).partition("+bounce-")[2].partition("@")[0])
+        == 1
+    )
 
 
-def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(relayed: House, relay: Relay) -> None:
+def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(
+    relayed: House, relay: Relay
+) -> None:
     number = ticket_of(relayed, mail(name="first@practice.example"))
     mail_sender.send_waiting(relayed)
     deliver(relayed, mail(name="second@practice.example", in_reply_to="<first@practice.example>"))
@@ -83,8 +93,12 @@ def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(relayed:
     assert survey["Auto-Submitted"] == "auto-generated"
 
 
-@pytest.mark.parametrize("name", ["a b@x.example", "a>b@x.example", "a\r\nBcc: x@y.example@z", "nope", "ü@x.example"])
-def test_a_message_id_that_could_break_a_header_is_not_referred_to(relayed: House, relay: Relay, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a b@x.example", "a>b@x.example", "a\r\nBcc: x@y.example@z", "nope", "ü@x.example"]
+)
+def test_a_message_id_that_could_break_a_header_is_not_referred_to(
+    relayed: House, relay: Relay, name: str
+) -> None:
     ticket_of(relayed, mail(name=name))
     mail_sender.send_waiting(relayed)
     message = read(bytes(relay.taken[0].content or b""))
@@ -96,7 +110,9 @@ def test_a_recap_is_a_persons_mail_with_the_persons_words(relayed: House, relay:
     number = ticket_of(relayed)
     with relayed.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        relayed.desk.recap(session, ticket, "We posted the payment – grüße.", by="Olga", now=relayed.clock())
+        relayed.desk.recap(
+            session, ticket, "We posted the payment – grüße.", by="Olga", now=relayed.clock()
+        )
     mail_sender.send_waiting(relayed)
     recap = read(bytes(relay.taken[-1].content or b""))
     assert "Auto-Submitted" not in recap
@@ -121,8 +137,10 @@ def test_no_mail_of_ours_repeats_what_the_customer_wrote(house: House) -> None:
     complete(house, number)
     mail_sender.send_waiting(house)
     assert {m.template for m in (outgoing(house, n) for n in (1, 2, 3))} == {
-        Template.NOTICE, Template.OVERSIZED, Template.SURVEY
-    }  # fmt: skip
+        Template.NOTICE,
+        Template.OVERSIZED,
+        Template.SURVEY,
+    }
     for path in (house.settings.home / "outbox").glob("*.eml"):
         said = path.read_text() + str(read(path.read_bytes()).get_content())
         assert not [w for w in WORDS if w in said]
@@ -133,7 +151,9 @@ def test_every_template_renders_to_one_subject_and_a_text(house: House) -> None:
     with house.store.reading() as session:
         ticket = session.get_one(Ticket, number)
     for template in Template:
-        waiting = Outgoing(id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email)
+        waiting = Outgoing(
+            id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email
+        )
         subject, said = compose.render(waiting, house.settings, house.signer)
         assert subject
         assert "\n" not in subject
@@ -150,7 +170,9 @@ def test_the_mail_is_on_the_timeline_once_sent(house: House) -> None:
     assert audited(house, number, "mail sent")[0].detail == {"mail": 1}
 
 
-def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(house: House, tmp_path: Path) -> None:
+def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(
+    house: House, tmp_path: Path
+) -> None:
     signer, settings = house.signer, house.settings
     ids = {compose.message_id(n, settings, signer) for n in range(1, 200)}
     assert len(ids) == 199
@@ -160,10 +182,12 @@ def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(house: House, 
     assert compose.message_id(1, settings, other.signer) not in ids
 
 
-# -- the folder -----------------------------------------------------------------------------------------------------
+# -- the folder ----
 
 
-def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(house: House, clock: HandClock) -> None:
+def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(
+    house: House, clock: HandClock
+) -> None:
     ticket_of(house)
     mail_sender.send_waiting(house)
     with house.store.transaction() as session:
@@ -188,7 +212,7 @@ def test_a_folder_that_cannot_be_written_is_waited_out(house: House, clock: Hand
     assert outgoing(house).state is OutboxState.SENT
 
 
-# -- whom no automatic mail goes to ---------------------------------------------------------------------------------
+# -- whom no automatic mail goes to ----
 
 
 @pytest.mark.parametrize(
@@ -216,11 +240,14 @@ def test_nobody_answers_automatically_to(house: House, email: str, why: str) -> 
 def test_our_own_addresses_are_known_in_any_spelling(tmp_path: Path) -> None:
     from workflow.customers import directory  # noqa: PLC0415
 
-    settings = Settings(home=tmp_path, addresses=("@desk.example", "help@x.example"), from_address="Desk@X.example")
+    settings = Settings(
+        home=tmp_path, addresses=("@desk.example", "help@x.example"), from_address="Desk@X.example"
+    )
     ours = ["anything@desk.example", "HELP@x.example", "help+tag@x.example", "desk@x.example"]
     assert all(directory.is_ours(a, settings) for a in ours)
     assert not any(
-        directory.is_ours(a, settings) for a in ["x@practice.example", "helper@x.example", "a@sub.desk.example"]
+        directory.is_ours(a, settings)
+        for a in ["x@practice.example", "helper@x.example", "a@sub.desk.example"]
     )
 
 
@@ -265,7 +292,7 @@ def test_a_ticket_has_one_notice_whatever_comes_in_later(house: House) -> None:
     assert counted(house, Outgoing, Outgoing.ticket_id == number) == 1
 
 
-# -- 9: the survey --------------------------------------------------------------------------------------------------
+# -- 9: the survey ----
 
 
 def surveys(house: House) -> list[Outgoing]:
@@ -280,7 +307,9 @@ def completed(house: House, sender: Address = ANN, **more: Any) -> int:
     return number
 
 
-def test_a_customer_gets_one_survey_in_30_times_24_hours(any_house: House, clock: HandClock) -> None:
+def test_a_customer_gets_one_survey_in_30_times_24_hours(
+    any_house: House, clock: HandClock
+) -> None:
     house = any_house
     completed(house)
     completed(house, ANN.__class__("Ann", "ANN@practice.example"))  # the same customer
@@ -314,7 +343,9 @@ def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
 
 
 def test_a_survey_nobody_got_does_not_count(relayed: House, relay: Relay) -> None:
-    object.__setattr__(relayed, "settings", relayed.settings.model_copy(update={"survey_by": "company"}))
+    object.__setattr__(
+        relayed, "settings", relayed.settings.model_copy(update={"survey_by": "company"})
+    )
     number = ticket_of(relayed, row(sender=ANN))
     mail_sender.send_waiting(relayed)
     reach(relayed, number, *Milestone)
@@ -326,7 +357,9 @@ def test_a_survey_nobody_got_does_not_count(relayed: House, relay: Relay) -> Non
 
 
 def test_by_setting_the_customer_is_the_company(house: House) -> None:
-    object.__setattr__(house, "settings", house.settings.model_copy(update={"survey_by": "company"}))
+    object.__setattr__(
+        house, "settings", house.settings.model_copy(update={"survey_by": "company"})
+    )
     for sender in (ANN, Address("", "bob@practice.example")):
         complete(house, ticket_of(house, row(sender=sender)))
     assert len(surveys(house)) == 1
@@ -342,7 +375,9 @@ def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(any_house
     assert counted(house, Ticket, Ticket.stage == Stage.COMPLETED) == 4
 
 
-def test_two_due_claims_of_one_customer_at_once_send_one_survey(postgres_house: House, clock: HandClock) -> None:
+def test_two_due_claims_of_one_customer_at_once_send_one_survey(
+    postgres_house: House, clock: HandClock
+) -> None:
     house = postgres_house
     completed(house)
     clock.turn(days=31)
@@ -375,7 +410,9 @@ def test_no_survey_goes_to_the_bounced_or_unsubscribed(house: House, flag: str, 
 def test_the_cap_holds_for_a_reopened_ticket(house: House, clock: HandClock) -> None:
     number = completed(house)
     with house.store.transaction() as session:
-        house.desk.reopen(session, session.get_one(Ticket, number), by="Olga", cause="she called", now=clock())
+        house.desk.reopen(
+            session, session.get_one(Ticket, number), by="Olga", cause="she called", now=clock()
+        )
     complete(house, number)
     assert len(surveys(house)) == 1
 

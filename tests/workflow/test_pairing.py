@@ -14,14 +14,19 @@ from workflow.models.states import Outcome
 
 def filed(*items: InboundItem | None) -> list[Filed]:
     """What these items were filed as; None stands for one that was ignored."""
-    return [Filed(Filing(position=at, outcome=Outcome.OPENED), of(item), None) for at, item in enumerate(items)]
+    return [
+        Filed(Filing(position=at, outcome=Outcome.OPENED), of(item), None)
+        for at, item in enumerate(items)
+    ]
 
 
 def of(item: InboundItem | None) -> Message | None:
     if item is None:
         return None
     key = threading.message_key(item)
-    return Message(format=item.format, external_id=key, message_id=threading.identity(item), **shown(item))
+    return Message(
+        format=item.format, external_id=key, message_id=threading.identity(item), **shown(item)
+    )
 
 
 def numbers(pairs: Pairs) -> list[tuple[int, str]]:
@@ -29,7 +34,10 @@ def numbers(pairs: Pairs) -> list[tuple[int, str]]:
 
 
 def test_a_lone_item_is_the_lone_filing_whatever_it_reads_like_now() -> None:
-    old, new = row("a", subject="x"), InboundItem(format=Format.SECURE_MESSAGE, external_id="other", text="b")
+    old, new = (
+        row("a", subject="x"),
+        InboundItem(format=Format.SECURE_MESSAGE, external_id="other", text="b"),
+    )
     assert numbers(pair(filed(old), [new])) == [(0, "b")]
 
 
@@ -62,7 +70,10 @@ def test_a_text_that_was_not_read_then_is_told_by_sender_and_date() -> None:
 
 
 def test_what_is_not_certain_is_new_on_one_side_and_gone_on_the_other() -> None:
-    """Two rows, of which another one is read now than then: one's words must not come to stand on the other's."""
+    """Two rows, of which another one is read now than then.
+
+    One's words must not come to stand on the other's.
+    """
     old = [row("a", external_id="1"), row("call me", external_id="2"), row("z", external_id="9")]
     new = [old[0], row("no money came", external_id="3"), old[2]]
     found = pair(filed(*old), new)

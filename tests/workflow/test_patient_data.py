@@ -45,22 +45,58 @@ def test_what_looks_like_patient_data_is_found(text: str, kinds: list[Kind]) -> 
 
 
 ORDINARY = (
-    "Hello Ann,\n\nthe claim for date of service 03/02/2026 was filed again on 3/9/2026. Claim number 22026061234567.",
+    (
+        "Hello Ann,\n\nthe claim for date of service 03/02/2026 was filed again on 3/9/2026. Claim"
+        " number 22026061234567."
+    ),
     "Please call us at (555) 123-4567 or 555-123-4567, fax 1-800-555-0100, extension 4711.",
-    "The ERA of 2026-03-01 with check number 0012345678 for $1,234.56 was posted; trace 91000019885454.",
+    (
+        "The ERA of 2026-03-01 with check number 0012345678 for $1,234.56 was posted; trace"
+        " 91000019885454."
+    ),
     "Your NPI 1234567893 and tax ID 12-3456789 are on file. ZIP 10001-1234.",
-    "We resubmitted 14 claims with CPT 99213 and modifier 25, place of service 11. Denial code CO-16, remark N290.",
-    "The Patient Portal shows the Patient Statement and Patient Responsibility. Patient Balance is 0.",
-    "Ticket number: 4711. Where it stands: https://desk.example/status/4711-0a1b2c3d4e5f60718293a4b5",
-    "New policy of 2026: the payer's policy on modifier 59 changed in 2026. Medicare's policy is at page 1234.",
-    "We need the patient's insurance card; please upload it in Kareo. Do not send patient data by e-mail.",
-    "The member services line of the payer, 1-877-842-3210, says the group number 0098765 is active.",
-    "Version A10.5 of the form; room B12.3; see Table C4.1. Your invoice INV-2026-00417 is due 04/30/2026.",
+    (
+        "We resubmitted 14 claims with CPT 99213 and modifier 25, place of service 11. Denial code"
+        " CO-16, remark N290."
+    ),
+    (
+        "The Patient Portal shows the Patient Statement and Patient Responsibility. Patient Balance"
+        " is 0."
+    ),
+    (
+        "Ticket number: 4711. Where it stands:"
+        " https://desk.example/status/4711-0a1b2c3d4e5f60718293a4b5"
+    ),
+    (
+        "New policy of 2026: the payer's policy on modifier 59 changed in 2026. Medicare's policy"
+        " is at page 1234."
+    ),
+    (
+        "We need the patient's insurance card; please upload it in Kareo. Do not send patient data"
+        " by e-mail."
+    ),
+    (
+        "The member services line of the payer, 1-877-842-3210, says the group number 0098765 is"
+        " active."
+    ),
+    (
+        "Version A10.5 of the form; room B12.3; see Table C4.1. Your invoice INV-2026-00417 is due"
+        " 04/30/2026."
+    ),
     "The diagnosis pointer was missing on line 2, so the claim was denied. We added it.",
-    "The chart of 2025 shows 1200 encounters; the medical record of each must be signed. Patient no. 3 of 12.",
-    "Mrs. Lee, thank you for calling. The birthday rule decides which plan pays first. Insurance 2026 rates changed.",
-    "Patient called about billing. Patient Billing will answer. Patients Who Pay late get Reminders.",
-)  # fmt: skip
+    (
+        "The chart of 2025 shows 1200 encounters; the medical record of each must be signed."
+        " Patient no. 3 of 12."
+    ),
+    (
+        "Mrs. Lee, thank you for calling. The birthday rule decides which plan pays first."
+        " Insurance 2026 rates changed."
+    ),
+    (
+        "Patient called about billing. Patient Billing will answer. Patients Who Pay late get"
+        " Reminders."
+    ),
+)
 
 
 @pytest.mark.parametrize("text", ORDINARY)
@@ -70,14 +106,21 @@ def test_ordinary_billing_words_raise_no_alarm(text: str) -> None:
 
 KNOWN = known_from(
     [
-        ("Patient Name", "Zebulon Q. Quackenbush"), ("Patient", "Roe, Jane"), ("DOB", "1961-04-12"),
-        ("Member ID", "XEA 123456"), ("Patient ID", "99121"), ("Practice", "Sunrise Clinic"), ("Name", "Ann Example"),
-        ("Patient", "Ann Example"), ("Patient?", "yes"), ("Is the patient insured", "12"),
+        ("Patient Name", "Zebulon Q. Quackenbush"),
+        ("Patient", "Roe, Jane"),
+        ("DOB", "1961-04-12"),
+        ("Member ID", "XEA 123456"),
+        ("Patient ID", "99121"),
+        ("Practice", "Sunrise Clinic"),
+        ("Name", "Ann Example"),
+        ("Patient", "Ann Example"),
+        ("Patient?", "yes"),
+        ("Is the patient insured", "12"),
         ("Date of service", "2026-03-02"),
     ],
     ["Re: FW: Denied claim of Z. Quackenbush", "Question", ""],
     besides=["Example, Ann"],
-)  # fmt: skip
+)
 
 
 def test_what_a_ticket_says_of_patients_is_known() -> None:
@@ -124,7 +167,9 @@ def test_the_marked_text_is_the_text() -> None:
     assert list(marked("nothing", [])) == [("nothing", "")]
 
 
-@pytest.mark.parametrize("words", ["Patient ", "diagnosis ", "a", "1-", "Roe, ", "dob\n", "A1", "policy : "])
+@pytest.mark.parametrize(
+    "words", ["Patient ", "diagnosis ", "a", "1-", "Roe, ", "dob\n", "A1", "policy : "]
+)
 def test_a_long_text_takes_no_time(words: str) -> None:
     text, before = words * (100_000 // len(words)), time.process_time()
     assert find(text, KNOWN) == []

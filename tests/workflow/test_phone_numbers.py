@@ -1,4 +1,7 @@
-"""Telephone numbers: whatever stands between the digits, and with or without the country code, it is the same one."""
+"""Telephone numbers.
+
+Whatever stands between the digits, and with or without the country code, it is the same one.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -9,10 +12,20 @@ from workflow.customers import phone_numbers
 from workflow.customers.phone_numbers import asked_forms, find, forms, search_words
 
 WRITINGS = [
-    "2125550142", "212-555-0142", "212.555.0142", "212 555 0142", "(212) 555-0142",
-    "(212)555-0142", "212/555-0142", "+1 212 555 0142", "+1 (212) 555-0142", "1-212-555-0142",
-    "12125550142", "001 212 555 0142", "212\u2013555\u20130142",
-]  # fmt: skip
+    "2125550142",
+    "212-555-0142",
+    "212.555.0142",
+    "212 555 0142",
+    "(212) 555-0142",
+    "(212)555-0142",
+    "212/555-0142",
+    "+1 212 555 0142",
+    "+1 (212) 555-0142",
+    "1-212-555-0142",
+    "12125550142",
+    "001 212 555 0142",
+    "212\u2013555\u20130142",
+]
 
 
 @pytest.mark.parametrize("kept", WRITINGS)
@@ -24,7 +37,11 @@ def test_two_writings_of_one_number_meet(kept: str, asked: str) -> None:
 
 @pytest.mark.parametrize(
     ("kept", "asked"),
-    [("+44 (0)20 7946 0018", "020 7946 0018"), ("0711/1234567", "+49 711 1234567"), ("+7 495 123-45-67", "4951234567")],
+    [
+        ("+44 (0)20 7946 0018", "020 7946 0018"),
+        ("0711/1234567", "+49 711 1234567"),
+        ("+7 495 123-45-67", "4951234567"),
+    ],
 )
 def test_numbers_of_other_countries_meet_with_and_without_their_code(kept: str, asked: str) -> None:
     assert set(asked_forms(asked)) & set(forms(kept))

@@ -1,4 +1,7 @@
-"""What a customer wrote is on the ticket and nowhere else: not in a log, a queue, an audit row or a mail of ours."""
+"""What a customer wrote is on the ticket and nowhere else.
+
+Not in a log, a queue, an audit row or a mail of ours.
+"""
 
 import logging
 
@@ -33,9 +36,15 @@ def logged() -> None:
 def marked() -> InboundItem:
     file = Attachment(FILE, "application/pdf", f"{TOLD}".encode())
     return mail(
-        f"{TOLD} {CLAIM}", subject=f"about {TOLD}", sender=Address(TOLD, EMAIL), html=f"<p>{TOLD}", attachments=(file,),
-        details=(("Patient", TOLD),), company=f"{FAMILY} Practice", phone=CLAIM,
-    )  # fmt: skip
+        f"{TOLD} {CLAIM}",
+        subject=f"about {TOLD}",
+        sender=Address(TOLD, EMAIL),
+        html=f"<p>{TOLD}",
+        attachments=(file,),
+        details=(("Patient", TOLD),),
+        company=f"{FAMILY} Practice",
+        phone=CLAIM,
+    )
 
 
 def parser(raw: bytes, *_: object) -> list[InboundItem]:
@@ -57,16 +66,26 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parser)
     house = open_house(
-        any_house.settings.model_copy(update={"relay_url": SecretStr(relay.url)}), waker=any_house.store.waker,
+        any_house.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
+        waker=any_house.store.waker,
         clock=clock,
-    )  # fmt: skip
+    )
     runtime_log.setup("test", as_json=True)  # again: standard error is the test's now
     door = Intake(house)
     for start in (b"good ", b"unreadable ", b"broken "):
-        door.accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=start + TOLD.encode() + CLAIM.encode(),
-                            envelope={"mail_from": EMAIL}))  # fmt: skip
+        door.accept(
+            Arrival(
+                transport=Transport.SMTP,
+                format=Format.MAIL,
+                raw=start + TOLD.encode() + CLAIM.encode(),
+                envelope={"mail_from": EMAIL},
+            )
+        )
     door.accept(call(f"{TOLD} {CLAIM}", name=TOLD, email=EMAIL))
-    relay.answers = [f"450 4.2.0 <{EMAIL}> greylisted {TOLD}", f"550 5.1.1 <{EMAIL}> unknown {TOLD}"]
+    relay.answers = [
+        f"450 4.2.0 <{EMAIL}> greylisted {TOLD}",
+        f"550 5.1.1 <{EMAIL}> unknown {TOLD}",
+    ]
     for _ in range(4):
         read_waiting(house)
         sender.send_waiting(house)
@@ -116,5 +135,10 @@ def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[st
 def test_an_item_and_an_arrival_do_not_show_their_text_when_printed() -> None:
     arrival = call(TOLD)
     assert NAME not in repr(arrival)
-    item = mail(TOLD, html=TOLD, details=(("Patient", TOLD),), attachments=(Attachment("a", "b/c", TOLD.encode()),))
+    item = mail(
+        TOLD,
+        html=TOLD,
+        details=(("Patient", TOLD),),
+        attachments=(Attachment("a", "b/c", TOLD.encode()),),
+    )
     assert NAME not in repr(item)

@@ -1,4 +1,7 @@
-"""What reports say of our mail reaches the mail, its contact and its ticket, and forged senders reach nothing."""
+"""What reports say of our mail reaches the mail, its contact and its ticket.
+
+And forged senders reach nothing.
+"""
 
 from typing import Any
 
@@ -28,8 +31,14 @@ def sent(house: House) -> Outgoing:
 def report(house: House, sent: Outgoing, **said: Any) -> Outcome:
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     bounce = Bounce(failed=(sent.to,), **said)
-    item = mail(sender=Address("", "mailer-daemon@mx.example"), is_bounce=True, is_automated=True, bounce=bounce,
-                attachments=(original,), signs=("daemon-address", "bounce-wording"))  # fmt: skip
+    item = mail(
+        sender=Address("", "mailer-daemon@mx.example"),
+        is_bounce=True,
+        is_automated=True,
+        bounce=bounce,
+        attachments=(original,),
+        signs=("daemon-address", "bounce-wording"),
+    )
     return deliver(house, item).outcome
 
 
@@ -68,7 +77,9 @@ def test_a_bounce_after_a_delay_still_counts(house: House, sent: Outgoing) -> No
 
 
 @pytest.mark.parametrize("action", ["delivered", "relayed", "expanded"])
-def test_a_report_that_it_arrived_changes_nothing(house: House, sent: Outgoing, action: str) -> None:
+def test_a_report_that_it_arrived_changes_nothing(
+    house: House, sent: Outgoing, action: str
+) -> None:
     assert report(house, sent, action=action) is Outcome.IGNORED
     assert mail_now(house, sent).state is OutboxState.SENT
     assert counted(house, Message, Message.direction == "note") == 1  # its words can be read
@@ -81,7 +92,10 @@ def test_a_report_that_it_arrived_changes_nothing(house: House, sent: Outgoing, 
         ([f"{EDGE}; dmarc=fail (p=reject) header.from=practice.example"], True),
         ([f"{EDGE.upper()} 1; spf=pass; DMARC=Fail"], True),
         ([f"{EDGE}; dmarc=pass"], False),
-        ([f"{EDGE}; spf=fail; dkim=fail"], False),  # DMARC says nothing of a domain without a policy
+        (
+            [f"{EDGE}; spf=fail; dkim=fail"],
+            False,
+        ),  # DMARC says nothing of a domain without a policy
         (["mx.evil.example; dmarc=fail"], False),  # anybody's claim
         ([f"{EDGE} (mx); spf=pass (dmarc=fail; not ours to say)"], False),
         ([f"{EDGE}; dmarc=pass", f"{EDGE}; dmarc=fail"], False),  # one of them is forged
@@ -96,14 +110,20 @@ def test_only_the_one_verdict_of_our_own_edge_is_believed(headers: list[str], fa
 
 @pytest.fixture
 def guarded(house: House) -> House:
-    changed = house.settings.model_copy(update={"authserv_id": EDGE, "database_url": str(house.store.engine.url)})
+    changed = house.settings.model_copy(
+        update={"authserv_id": EDGE, "database_url": str(house.store.engine.url)}
+    )
     return open_house(changed, clock=house.clock)
 
 
-def test_a_mail_its_domain_disowns_is_shown_and_never_answered_and_joins_nothing(guarded: House) -> None:
+def test_a_mail_its_domain_disowns_is_shown_and_never_answered_and_joins_nothing(
+    guarded: House,
+) -> None:
     first = mail()
     number = ticket_of(guarded, first)
-    forged = mail("pay to this account", in_reply_to=first.message_id, authentication=(f"{EDGE}; dmarc=fail",))
+    forged = mail(
+        "pay to this account", in_reply_to=first.message_id, authentication=(f"{EDGE}; dmarc=fail",)
+    )
     filing = deliver(guarded, forged)
     assert filing.outcome is Outcome.OPENED
     with guarded.store.reading() as session:

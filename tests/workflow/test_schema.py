@@ -1,4 +1,7 @@
-"""The schema this program asks for is the newest there is, and an older program's database is not taken for ours."""
+"""The schema this program asks for is the newest there is.
+
+And an older program's database is not taken for ours.
+"""
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import text

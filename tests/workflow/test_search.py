@@ -1,4 +1,7 @@
-"""What people type finds the tickets that have it, whatever changes; nothing they type is an error."""
+"""What people type finds the tickets that have it, whatever changes.
+
+Nothing they type is an error.
+"""
 
 from typing import Any
 
@@ -24,7 +27,9 @@ def found(house: House, words: str, **more: Any) -> list[int]:
      "josé", "den ann", "o'brien", "4711"],
 )  # fmt: skip
 def test_a_ticket_is_found_by_subject_text_and_contact(any_house: House, words: str) -> None:
-    ticket_of(any_house, mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example")))
+    ticket_of(
+        any_house, mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example"))
+    )
     number = ticket_of(any_house, mail("The claim was denied for José O'Brien, no. 4711-2"))
     assert found(any_house, words) == [number]
 
@@ -50,7 +55,10 @@ def test_what_a_ticket_is_found_by_follows_every_change(any_house: House) -> Non
     assert found(any_house, "sunrise") == [number]
     with any_house.store.transaction() as session:
         session.get_one(Company, 1).name = "Moonlight Clinic"
-    assert (found(any_house, "sunrise family"), found(any_house, "moonlight")) == ([number], [number])  # its own name
+    assert (found(any_house, "sunrise family"), found(any_house, "moonlight")) == (
+        [number],
+        [number],
+    )  # its own name
     with any_house.store.transaction() as session:
         session.get_one(Ticket, number).name = "Support"
         session.scalars(select(Message)).one().text = "thank you"
@@ -60,7 +68,11 @@ def test_what_a_ticket_is_found_by_follows_every_change(any_house: House) -> Non
         session.get_one(Ticket, number).company = company(session, "Third Practice")
         session.execute(delete(Filing))
         session.execute(delete(Message))
-    assert (found(any_house, "moonlight"), found(any_house, "thank"), found(any_house, "third")) == ([], [], [number])
+    assert (
+        found(any_house, "moonlight"),
+        found(any_house, "thank"),
+        found(any_house, "third"),
+    ) == ([], [], [number])
 
 
 def test_contacts_come_go_and_change_their_names(any_house: House) -> None:
@@ -76,7 +88,15 @@ def test_contacts_come_go_and_change_their_names(any_house: House) -> None:
 def test_a_ticket_that_is_gone_is_not_found(any_house: House) -> None:
     number = ticket_of(any_house)
     with any_house.store.transaction() as session:
-        for table in ("milestones", "audit", "tasks", "outbox", "filings", "messages", "ticket_contacts"):
+        for table in (
+            "milestones",
+            "audit",
+            "tasks",
+            "outbox",
+            "filings",
+            "messages",
+            "ticket_contacts",
+        ):
             session.execute(text(f"DELETE FROM {table}"))  # noqa: S608  # names from above
         session.execute(delete(Ticket))
     with any_house.store.reading() as session:
@@ -91,15 +111,25 @@ def test_very_long_and_very_many_messages_are_taken(any_house: House) -> None:
             message = mail(f"next{n} " + "\N{GREEK SMALL LETTER OMEGA}x " * 3000)
             session.add(
                 Message(
-                    ticket_id=number, direction="in", format=message.format, text=message.text, at=any_house.clock()
+                    ticket_id=number,
+                    direction="in",
+                    format=message.format,
+                    text=message.text,
+                    at=any_house.clock(),
                 )
             )
     assert found(any_house, "next59 ann") == [number]
 
 
-def test_few_and_many_are_found_alike(postgres_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_and_many_are_found_alike(
+    postgres_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     numbers = [ticket_of(postgres_house, mail(f"denied {n}")) for n in range(4)]
-    for few, often, sample, many in ((1000, 0.1, 2, True), (1000, 2, 1000, False), (3, 2, 1000, True)):
+    for few, often, sample, many in (
+        (1000, 0.1, 2, True),
+        (1000, 2, 1000, False),
+        (3, 2, 1000, True),
+    ):
         monkeypatch.setattr(search, "FEW", few)
         monkeypatch.setattr(search, "OFTEN", often)
         monkeypatch.setattr(search, "SAMPLE", sample)
@@ -117,7 +147,13 @@ def test_two_messages_at_the_same_time_are_both_found(postgres_house: House) -> 
 
     def add(word: str) -> None:
         with postgres_house.store.transaction() as session:
-            made = Message(ticket_id=number, direction="in", format=Format.MAIL, text=word, at=postgres_house.clock())
+            made = Message(
+                ticket_id=number,
+                direction="in",
+                format=Format.MAIL,
+                text=word,
+                at=postgres_house.clock(),
+            )
             session.add(made)
 
     for n in range(10):
@@ -146,9 +182,15 @@ def test_a_snippet_shows_what_was_found_between_what_stands_around(any_house: Ho
 
 @pytest.mark.parametrize("kind", ["trigger", "view"])
 def test_no_migration_has_taken_away_what_keeps_the_words(any_house: House, kind: str) -> None:
-    """On SQLite a table that Alembic copies loses its triggers: such a migration has to make them anew."""
+    """On SQLite a table that Alembic copies loses its triggers.
+
+    Such a migration has to make them anew.
+    """
     by_database = {
-        ("sqlite", "trigger"): "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'search%'",
+        (
+            "sqlite",
+            "trigger",
+        ): "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'search%'",
         ("postgresql", "trigger"): "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'search%'",
         ("sqlite", "view"): "SELECT count(*) FROM sqlite_master WHERE name = 'ticket_documents'",
         ("postgresql", "view"): "SELECT count(*) FROM pg_views WHERE viewname = 'ticket_documents'",

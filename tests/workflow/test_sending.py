@@ -1,4 +1,7 @@
-"""Sending what was promised, and sending it again: never lost, once unless something crashed, and nobody held up."""
+"""Sending what was promised, and sending it again.
+
+Never lost, once unless something crashed, and nobody held up.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +98,9 @@ def test_many_mails_go_over_one_connection(relayed: House, relay: Relay) -> None
     assert (len(relay.taken), relay.connections) == (5, 1)
 
 
-def test_a_450_is_tried_again_with_growing_pauses(relayed: House, relay: Relay, clock: HandClock) -> None:
+def test_a_450_is_tried_again_with_growing_pauses(
+    relayed: House, relay: Relay, clock: HandClock
+) -> None:
     number = ticket_of(relayed)
     relay.answers = ["450 4.2.0 later"] * 4
     waited = []
@@ -131,7 +136,9 @@ def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
 
 
 @pytest.mark.parametrize("at", ["RCPT", "DATA"])
-def test_a_550_is_not_tried_again_but_told_to_a_person(relayed: House, relay: Relay, clock: HandClock, at: str) -> None:
+def test_a_550_is_not_tried_again_but_told_to_a_person(
+    relayed: House, relay: Relay, clock: HandClock, at: str
+) -> None:
     relay.at, relay.answers = at, ["550 5.1.1 no such mailbox"]
     number = ticket_of(relayed)
     sender.send_waiting(relayed)
@@ -248,7 +255,9 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
             sender.send_waiting(other)
             sender.send_waiting(relayed)
             clock.turn(seconds=120)
-    assert sorted(t.rcpt_tos[0] for t in relay.taken) == [f"c{n}@practice.example" for n in range(6)]
+    assert sorted(t.rcpt_tos[0] for t in relay.taken) == [
+        f"c{n}@practice.example" for n in range(6)
+    ]
 
 
 def test_two_workers_at_once_send_each_mail_once(postgres_house: House, relay: Relay) -> None:
@@ -259,7 +268,9 @@ def test_two_workers_at_once_send_each_mail_once(postgres_house: House, relay: R
         assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 8
 
 
-def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(postgres_house: House) -> None:
+def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
+    postgres_house: House,
+) -> None:
     house = postgres_house
     number = ticket_of(house, phoned(Address("", "bob@practice.example")))
     posts = Posts()
@@ -288,7 +299,7 @@ def test_one_mail_that_cannot_be_written_stops_no_other(house: House) -> None:
     assert outgoing(house).reason == "the address cannot be used"
 
 
-# -- a relay that does not answer -----------------------------------------------------------------------------------
+# -- a relay that does not answer ----
 
 
 @pytest.mark.parametrize("point", [GREETING, "MAIL", "."])
@@ -321,8 +332,9 @@ def test_a_relay_that_opens_no_session_is_asked_once_a_batch_and_leaves_the_rest
     assert bad.connections == 1
     assert waits(misled) == [30] * 3 + [0] * 4
     assert [outgoing(misled, n).reason for n in (1, 2)] == [
-        "not taken by the relay (421): tried again", "the relay took no mail: tried again"
-    ]  # fmt: skip
+        "not taken by the relay (421): tried again",
+        "the relay took no mail: tried again",
+    ]
     assert sender.send_waiting(misled) == 4
     clock.turn(seconds=30)
     assert sender.send_waiting(misled) == 3
@@ -344,7 +356,9 @@ def test_a_mail_that_makes_the_relay_hang_holds_up_the_others_for_one_turn(
     assert states(misled) == [SENT] * 4
 
 
-def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(house: House, clock: HandClock) -> None:
+def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
+    house: House, clock: HandClock
+) -> None:
     customers(house, 3)
     sender._claim(house)  # and the worker dies
     clock.turn(seconds=120)
@@ -365,7 +379,9 @@ def test_a_worker_looks_at_its_other_work_in_between(
         sender.send_waiting(relayed)
         assert (len(relay.taken), woken) == (sent, [SEND])
         rest = [outgoing(relayed, n) for n in range(sent + 1, 4)]
-        assert [(m.attempts, m.not_before, m.reason) for m in rest] == [(0, relayed.clock(), "")] * len(rest)
+        assert [(m.attempts, m.not_before, m.reason) for m in rest] == [
+            (0, relayed.clock(), "")
+        ] * len(rest)
     assert sender.send_waiting(relayed) == 0
 
 
@@ -376,17 +392,22 @@ def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(house: House) 
         assert (outgoing(wrong).state, outgoing(wrong).attempts) == (WAITING, 0)
 
 
-# -- one mail in one hand -------------------------------------------------------------------------------------------
+# -- one mail in one hand ----
 
 
 def test_a_lease_outlasts_the_slowest_relay_and_the_slowest_record() -> None:
     assert transport.SECONDS <= 55
-    assert sender.IN_HAND.total_seconds() >= transport.SECONDS + sender.RECORD_SECONDS + sender.LAST_SECONDS
+    assert (
+        sender.IN_HAND.total_seconds()
+        >= transport.SECONDS + sender.RECORD_SECONDS + sender.LAST_SECONDS
+    )
     assert sender.IN_HAND + timedelta(seconds=SLICE_SECONDS + 20) <= sender.LEASE
     assert SLICE_SECONDS + sender.IN_HAND.total_seconds() < background_jobs.JOB_SECONDS
 
 
-def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(house: House, clock: HandClock) -> None:
+def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(
+    house: House, clock: HandClock
+) -> None:
     ticket_of(house)
     posts = Posts()
     (claim,) = sender._claim(house)
@@ -404,7 +425,7 @@ def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(ho
     assert len(posts.taken) == 1
 
 
-# -- how long, by which clock ---------------------------------------------------------------------------------------
+# -- how long, by which clock ----
 
 
 def failing(house: House, clock: HandClock, *, until: Callable[[], bool]) -> int:
@@ -425,8 +446,12 @@ def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day(
     assert sender.LEASE <= sender.LONGEST_PAUSE  # the longest wait that `waits` reckons with
 
 
-@pytest.mark.parametrize("days", [3, -3], ids=["off for days", "promised before the clock was set back"])
-def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(house: House, clock: HandClock, days: int) -> None:
+@pytest.mark.parametrize(
+    "days", [3, -3], ids=["off for days", "promised before the clock was set back"]
+)
+def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(
+    house: House, clock: HandClock, days: int
+) -> None:
     number = ticket_of(house)
     clock.turn(days=days)
     began = clock.now
@@ -438,7 +463,9 @@ def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(house: House, cl
     assert not contact(house, ANN.email).unreachable
 
 
-def test_mail_that_was_only_put_off_is_given_up_as_well(misled: House, bad: BadRelay, clock: HandClock) -> None:
+def test_mail_that_was_only_put_off_is_given_up_as_well(
+    misled: House, bad: BadRelay, clock: HandClock
+) -> None:
     customers(misled, 3)
     with misled.store.transaction() as session:
         for n in (1, 2, 3):
@@ -462,7 +489,9 @@ def test_a_clock_that_was_set_back_holds_no_mail_back(any_house: House, clock: H
     assert len(posts.taken) == 1
 
 
-def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(house: House, clock: HandClock) -> None:
+def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
+    house: House, clock: HandClock
+) -> None:
     ticket_of(house)
     tries = failing(house, clock, until=lambda: outgoing(house).attempts == 10)
     assert tries == 10
@@ -470,7 +499,7 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(house: 
     assert sender._claim(house) == []
 
 
-# -- what is wrong with one mail ------------------------------------------------------------------------------------
+# -- what is wrong with one mail ----
 
 
 def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_mended(
@@ -504,14 +533,22 @@ def test_a_mail_that_can_never_be_written_is_told_to_a_person(
 
     monkeypatch.setattr(compose, "render", broken)
     failing(house, clock, until=lambda: outgoing(house).state is not WAITING)
-    assert outgoing(house).reason == "not written: an error of ours (KeyError): given up after two days"
+    assert (
+        outgoing(house).reason
+        == "not written: an error of ours (KeyError): given up after two days"
+    )
     assert tasks(house, number) == ["tell the customer by other means"]
     assert not contact(house, ANN.email).unreachable
 
 
 @pytest.mark.parametrize(("answer", "step"), [("250 OK", "mail_sent"), ("550 no", "mail_failed")])
 def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
-    relayed: House, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch, answer: str, step: str
+    relayed: House,
+    relay: Relay,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    step: str,
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("Jane Roe")
@@ -536,7 +573,9 @@ def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_t
         patched.setattr(relayed.desk, step, lambda *_, **__: 1 / 0)
         relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
         sender.send_waiting(relayed)
-        assert stuck.move_on(relayed) > 0  # the error is still there, and stops neither clock nor relay
+        assert (
+            stuck.move_on(relayed) > 0
+        )  # the error is still there, and stops neither clock nor relay
     assert counted(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
     sweep.sweep(relayed, redis_away=lambda: False)
     assert counted(relayed, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
@@ -546,7 +585,7 @@ def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_t
     assert stuck.move_on(relayed) == 0
 
 
-# -- the database goes away in between ------------------------------------------------------------------------------
+# -- the database goes away in between ----
 
 
 def close_database(house: House, postgres: Postgres) -> str:
@@ -558,7 +597,9 @@ def close_database(house: House, postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def outage(postgres_house: House, postgres: Postgres, relay: Relay) -> Iterator[tuple[House, Callable[[], None]]]:
+def outage(
+    postgres_house: House, postgres: Postgres, relay: Relay
+) -> Iterator[tuple[House, Callable[[], None]]]:
     """A house whose database closes when the relay has the first mail, and what opens it again."""
     posted = relay.handle_DATA
 
@@ -590,7 +631,10 @@ def test_a_database_that_is_away_for_a_moment_costs_no_second_copy(
 
 
 def test_a_database_that_stays_away_costs_one_copy_with_the_same_message_id(
-    outage: tuple[House, Callable[[], None]], relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    outage: tuple[House, Callable[[], None]],
+    relay: Relay,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     house, back = outage
     ticket_of(house)

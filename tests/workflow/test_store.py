@@ -22,7 +22,9 @@ def differences(store: Store) -> list[object]:
             "compare_type": True,
             "include_name": lambda name, kind, _: kind != "table" or not search.keeps(name or ""),
         }
-        found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=options), Ticket.metadata)
+        found: list[object] = compare_metadata(
+            MigrationContext.configure(connection, opts=options), Ticket.metadata
+        )
         return found
 
 
@@ -52,7 +54,8 @@ def test_a_naive_time_cannot_be_stored(any_house: House) -> None:
 
 def test_a_naive_time_cannot_be_compared_with_either(any_house: House) -> None:
     with pytest.raises(StatementError, match="naive"), any_house.store.reading() as session:
-        session.scalars(select(Seen).where(Seen.at < datetime(2026, 1, 1))).all()  # noqa: DTZ001  # that is the point
+        # that is the point
+        session.scalars(select(Seen).where(Seen.at < datetime(2026, 1, 1))).all()  # noqa: DTZ001
 
 
 def test_times_come_back_as_aware_utc_whatever_zone_they_went_in_with(any_house: House) -> None:
@@ -66,8 +69,11 @@ def test_times_come_back_as_aware_utc_whatever_zone_they_went_in_with(any_house:
         assert session.scalar(select(Seen.name).where(Seen.at == local.astimezone(UTC))) == "x"
 
 
-def test_a_transaction_is_whole_or_not_at_all_and_wakes_only_after_its_commit(any_house: House, woken: Woken) -> None:
-    with pytest.raises(IntegrityError), any_house.store.transaction() as session:  # noqa: PT012  # one transaction
+def test_a_transaction_is_whole_or_not_at_all_and_wakes_only_after_its_commit(
+    any_house: House, woken: Woken
+) -> None:
+    # one transaction
+    with pytest.raises(IntegrityError), any_house.store.transaction() as session:  # noqa: PT012
         staff(session, "Olga")
         wake(session, "send")
         staff(session, "Olga")
@@ -101,10 +107,15 @@ def test_a_reader_neither_waits_for_a_writer_nor_holds_one_up(any_house: House) 
 
 def test_foreign_keys_hold(any_house: House) -> None:
     with pytest.raises(IntegrityError), any_house.store.transaction() as session:
-        session.execute(text("INSERT INTO ticket_relations (ticket_id, other_id, reason) VALUES (1, 2, 'x')"))
+        session.execute(
+            text("INSERT INTO ticket_relations (ticket_id, other_id, reason) VALUES (1, 2, 'x')")
+        )
 
 
 def test_sqlite_syncs_every_commit(house: House) -> None:
     with house.store.engine.connect() as connection:
-        pragmas = [connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")]
+        pragmas = [
+            connection.exec_driver_sql(f"PRAGMA {p}").scalar()
+            for p in ("journal_mode", "synchronous")
+        ]
     assert pragmas == ["wal", 2]

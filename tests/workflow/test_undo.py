@@ -1,4 +1,7 @@
-"""What a person just did can be taken back, whole, while nothing else has happened; what was promised is not sent."""
+"""What a person just did can be taken back, whole, while nothing else has happened.
+
+What was promised is not sent.
+"""
 
 import time
 from threading import Thread
@@ -13,7 +16,15 @@ from tests.house import HandClock, Posts, audited, counted, mail, reach, staff, 
 from workflow.context import House
 from workflow.mail import sender
 from workflow.mail.sender import Claim
-from workflow.models.core import Outgoing, Reached, Survey, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.core import (
+    Outgoing,
+    Reached,
+    Survey,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
 from workflow.models.presence import Undo
 from workflow.models.states import OutboxState, Status, Verdict
 from workflow.process import Milestone, Stage, Template
@@ -32,14 +43,23 @@ def ticket(any_house: House) -> int:
 
 
 def picture(house: House, number: int) -> dict[str, Any]:
-    """The ticket as it stands, row by row, without mails and the rows that only say what happened."""
+    """Return the ticket's rows.
+
+    Without mails, and without the rows that only record what happened.
+    """
     with house.store.reading() as session:
         found = session.get_one(Ticket, number)
         columns = {c.name: getattr(found, c.name) for c in Ticket.__table__.columns}
-        tasks = {t.kind: (t.assignee, t.done_at, t.done_by) for t in found.tasks if ":undone:" not in t.kind}
+        tasks = {
+            t.kind: (t.assignee, t.done_at, t.done_by)
+            for t in found.tasks
+            if ":undone:" not in t.kind
+        }
         done = {(r.period, r.milestone, r.at, r.by, r.note) for r in found.milestones}
         links = {link.contact_id for link in found.contacts}
-        related = {(r.ticket_id, r.other_id, r.verdict) for r in session.scalars(select(TicketRelation))}
+        related = {
+            (r.ticket_id, r.other_id, r.verdict) for r in session.scalars(select(TicketRelation))
+        }
         return {**columns, "tasks": tasks, "done": done, "links": links, "related": related}
 
 
@@ -57,7 +77,9 @@ def act(house: House, number: int, words: str, action: Any, other: int = 0) -> i
 
 def take_back(house: House, number: int, which: int, by: str = ME) -> str:
     with house.store.transaction() as session:
-        return undo.take_back(session, ticket_or_missing(session, number), which, by=by, now=house.clock())
+        return undo.take_back(
+            session, ticket_or_missing(session, number), which, by=by, now=house.clock()
+        )
 
 
 def actions(house: House) -> dict[str, Any]:
@@ -77,11 +99,25 @@ def actions(house: House) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", ["assign", "tick", "untick", "resolve yes", "resolve no", "spam", "telemedicine", "finish task"]
+    "name",
+    [
+        "assign",
+        "tick",
+        "untick",
+        "resolve yes",
+        "resolve no",
+        "spam",
+        "telemedicine",
+        "finish task",
+    ],
 )
-def test_everything_is_as_it_was(any_house: House, ticket: int, name: str, clock: HandClock) -> None:
+def test_everything_is_as_it_was(
+    any_house: House, ticket: int, name: str, clock: HandClock
+) -> None:
     with any_house.store.transaction() as session:
-        any_house.desk.task(session, session.get_one(Ticket, ticket), "k", "call", now=clock(), cause="c")
+        any_house.desk.task(
+            session, session.get_one(Ticket, ticket), "k", "call", now=clock(), cause="c"
+        )
     before = picture(any_house, ticket)
     number = act(any_house, ticket, name, actions(any_house)[name])
     assert picture(any_house, ticket) != before
@@ -92,18 +128,25 @@ def test_everything_is_as_it_was(any_house: House, ticket: int, name: str, clock
     assert [(a.actor, a.cause) for a in undone] == [(ME, name)]
 
 
-def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(any_house: House, ticket: int) -> None:
+def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(
+    any_house: House, ticket: int
+) -> None:
     desk, now = any_house.desk, any_house.clock()
     reach(any_house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     before = picture(any_house, ticket)
     back = act(
-        any_house, ticket, "back", lambda s, t: desk.move_back(s, t, Stage.IN_PROGRESS, by=ME, reason="r", now=now)
+        any_house,
+        ticket,
+        "back",
+        lambda s, t: desk.move_back(s, t, Stage.IN_PROGRESS, by=ME, reason="r", now=now),
     )
     take_back(any_house, ticket, back)
     assert picture(any_house, ticket) == before
     reach(any_house, ticket, Milestone.RECAP_SENT)
     before = picture(any_house, ticket)
-    again = act(any_house, ticket, "reopen", lambda s, t: desk.reopen(s, t, by=ME, cause="r", now=now))
+    again = act(
+        any_house, ticket, "reopen", lambda s, t: desk.reopen(s, t, by=ME, cause="r", now=now)
+    )
     assert picture(any_house, ticket)["period"] == 2
     take_back(any_house, ticket, again)
     assert picture(any_house, ticket) == before
@@ -129,12 +172,16 @@ def test_not_related_is_taken_back(any_house: House, ticket: int) -> None:
     other = ticket_of(any_house)
     now = any_house.clock()
     with any_house.store.transaction() as session:
-        any_house.desk.relate(session, session.get_one(Ticket, ticket), session.get_one(Ticket, other), "possibly")
+        any_house.desk.relate(
+            session, session.get_one(Ticket, ticket), session.get_one(Ticket, other), "possibly"
+        )
     before = picture(any_house, ticket)
     number = act(
-        any_house, ticket, "judge",
+        any_house,
+        ticket,
+        "judge",
         lambda s, t: relations.judge(s, t, other, Verdict.UNRELATED, by=ME, now=now),
-    )  # fmt: skip
+    )
     assert (ticket, other, Verdict.UNRELATED) in picture(any_house, ticket)["related"]
     take_back(any_house, ticket, number)
     assert picture(any_house, ticket) == before
@@ -150,13 +197,19 @@ def finish(house: House, ticket: int) -> int:
     """The last box of a ticket: the survey is promised."""
     now = house.clock()
     return act(
-        house, ticket, "tick", lambda s, t: house.desk.reach(s, t, Milestone.RECAP_SENT, by=ME, now=now, note="told")
+        house,
+        ticket,
+        "tick",
+        lambda s, t: house.desk.reach(s, t, Milestone.RECAP_SENT, by=ME, now=now, note="told"),
     )
 
 
 def waiting_now(house: House) -> list[str]:
     with house.store.reading() as session:
-        return [str(t) for t in session.scalars(select(Outgoing.template).where(sender.waits(house.clock())))]
+        return [
+            str(t)
+            for t in session.scalars(select(Outgoing.template).where(sender.waits(house.clock())))
+        ]
 
 
 def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it(
@@ -175,12 +228,18 @@ def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it
     assert Template.SURVEY in waiting_now(any_house)
 
 
-def test_what_is_with_the_relay_cannot_be_taken_back(any_house: House, ticket: int, clock: HandClock) -> None:
+def test_what_is_with_the_relay_cannot_be_taken_back(
+    any_house: House, ticket: int, clock: HandClock
+) -> None:
     reach(any_house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     number = finish(any_house, ticket)
     clock.turn(seconds=11)
     with any_house.store.transaction() as session:
-        session.execute(update(Outgoing).where(Outgoing.template != Template.SURVEY).values(state=OutboxState.SENT))
+        session.execute(
+            update(Outgoing)
+            .where(Outgoing.template != Template.SURVEY)
+            .values(state=OutboxState.SENT)
+        )
     claims = sender._claim(any_house)
     assert len(claims) == 1
     with pytest.raises(Missing, match="on the way"):
@@ -191,7 +250,9 @@ def test_what_is_with_the_relay_cannot_be_taken_back(any_house: House, ticket: i
     assert picture(any_house, ticket)["stage"] is Stage.COMPLETED
 
 
-def test_only_while_nothing_else_has_happened(any_house: House, ticket: int, clock: HandClock) -> None:
+def test_only_while_nothing_else_has_happened(
+    any_house: House, ticket: int, clock: HandClock
+) -> None:
     number = act(any_house, ticket, "tick", actions(any_house)["tick"])
     with any_house.store.transaction() as session:
         bob = staff(session, "Bob")
@@ -202,7 +263,9 @@ def test_only_while_nothing_else_has_happened(any_house: House, ticket: int, clo
     with pytest.raises(Missing, match="only Ann Lee"):
         take_back(any_house, ticket, number, by="Bob")
     with any_house.store.transaction() as session:
-        any_house.desk.resolve(session, session.get_one(Ticket, ticket), yes=False, by="Bob", now=clock())
+        any_house.desk.resolve(
+            session, session.get_one(Ticket, ticket), yes=False, by="Bob", now=clock()
+        )
     with any_house.store.reading() as session:
         assert undo.latest(session, ticket, ME, clock()) is None
     with pytest.raises(Missing, match="resolution no, by Bob"):
@@ -222,10 +285,15 @@ def test_ten_minutes_and_once(any_house: House, ticket: int, clock: HandClock) -
         take_back(any_house, ticket_of(any_house), number)
 
 
-def test_doing_nothing_leaves_nothing_to_take_back(any_house: House, ticket: int, clock: HandClock) -> None:
+def test_doing_nothing_leaves_nothing_to_take_back(
+    any_house: House, ticket: int, clock: HandClock
+) -> None:
     now = clock()
     assert not act(
-        any_house, ticket, "tick", lambda s, t: any_house.desk.reach(s, t, Milestone.CUSTOMER_NOTIFIED, by=ME, now=now)
+        any_house,
+        ticket,
+        "tick",
+        lambda s, t: any_house.desk.reach(s, t, Milestone.CUSTOMER_NOTIFIED, by=ME, now=now),
     )
     assert counted(any_house, Undo) == 0
     act(any_house, ticket, "tick", actions(any_house)["tick"])
@@ -245,11 +313,20 @@ def test_a_failed_undo_changes_nothing(any_house: House, ticket: int, clock: Han
     assert counted(any_house, Task) == 0
 
 
-def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_other(postgres_house: House) -> None:
+def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_other(
+    postgres_house: House,
+) -> None:
     house, number = postgres_house, ticket_of(postgres_house)
-    which = act(house, number, "Recap", lambda s, t: house.desk.recap(s, t, "done", by=ME, now=house.clock()))
+    which = act(
+        house,
+        number,
+        "Recap",
+        lambda s, t: house.desk.recap(s, t, "done", by=ME, now=house.clock()),
+    )
     with house.store.reading() as session:
-        (promised,) = session.scalars(select(Outgoing.id).where(Outgoing.template == Template.RECAP))
+        (promised,) = session.scalars(
+            select(Outgoing.id).where(Outgoing.template == Template.RECAP)
+        )
     refused: list[str] = []
 
     def undone() -> None:

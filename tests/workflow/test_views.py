@@ -20,14 +20,20 @@ from workflow.tickets.views import Asked, Filters, Sort
 def listed(house: House, view: str = "open", actor: str = "Olga", **more: Any) -> list[int]:
     with house.store.reading() as session:
         page = views.page(session, Asked(view, **more), actor=actor, now=house.clock())
-        assert views.count(session, Asked(view, **more), actor=actor, now=house.clock()).number >= len(page.tickets)
+        assert views.count(
+            session, Asked(view, **more), actor=actor, now=house.clock()
+        ).number >= len(page.tickets)
         return [t.id for t in page.tickets]
 
 
 def give(house: House, number: int, name: str) -> int:
     with house.store.transaction() as session:
-        person = session.query(Staff).where(Staff.name == name).one_or_none() or staff(session, name)
-        house.desk.assign(session, session.get_one(Ticket, number), person, by="Lena", now=house.clock())
+        person = session.query(Staff).where(Staff.name == name).one_or_none() or staff(
+            session, name
+        )
+        house.desk.assign(
+            session, session.get_one(Ticket, number), person, by="Lena", now=house.clock()
+        )
         return person.id
 
 
@@ -74,7 +80,10 @@ def test_filters_narrow_a_view(any_house: House) -> None:
     sunrise = ticket_of(any_house, row(telemedicine=True), {})
     olga = give(any_house, sunrise, "Olga")
     assert listed(any_house, filters=Filters(company="  SUNRISE fam")) == [sunrise]
-    assert listed(any_house, filters=Filters(company="%")) == [plain, sunrise]  # no letter of it is a name's
+    assert listed(any_house, filters=Filters(company="%")) == [
+        plain,
+        sunrise,
+    ]  # no letter of it is a name's
     assert listed(any_house, filters=Filters(company="100%_")) == []
     assert listed(any_house, filters=Filters(owner=olga)) == [sunrise]
     assert listed(any_house, filters=Filters(owner=views.NOBODY)) == [plain]
@@ -93,14 +102,24 @@ def test_the_order_is_by_coming_or_by_what_is_due_first(any_house: House) -> Non
     assert listed(any_house, sort=Sort.DUE) == [third, first, second]
 
 
-def test_pages_follow_one_another_and_end(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_follow_one_another_and_end(
+    any_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(views, "PAGE", 2)
     monkeypatch.setattr(views, "MOST", 4)
     numbers = [ticket_of(any_house) for _ in range(5)]
     with any_house.store.reading() as session:
-        got = [views.page(session, Asked("open", page=n), actor="", now=any_house.clock()) for n in (0, 1, 2, 3)]
+        got = [
+            views.page(session, Asked("open", page=n), actor="", now=any_house.clock())
+            for n in (0, 1, 2, 3)
+        ]
         how_many = views.count(session, Asked("open"), actor="", now=any_house.clock())
-    assert [[t.id for t in p.tickets] for p in got] == [numbers[:2], numbers[:2], numbers[2:4], numbers[2:4]]
+    assert [[t.id for t in p.tickets] for p in got] == [
+        numbers[:2],
+        numbers[:2],
+        numbers[2:4],
+        numbers[2:4],
+    ]
     assert [(p.first, p.further) for p in got] == [(1, True), (1, True), (3, False), (3, False)]
     assert (str(how_many), how_many.more) == ("4+", True)
 
@@ -113,15 +132,21 @@ def test_a_ticket_says_when_it_is_due(any_house: House, clock: HandClock) -> Non
     reach(any_house, number, Milestone.RESOLVED)
     assert due(any_house, number) is None
     with any_house.store.transaction() as session:
-        any_house.desk.resolve(session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock())
+        any_house.desk.resolve(
+            session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()
+        )
     assert due(any_house, number) == timedelta(hours=72)
     with any_house.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        any_house.desk.end(session, ticket, Status.WITHDRAWN, by="Olga", reason="withdrawn", now=clock())
+        any_house.desk.end(
+            session, ticket, Status.WITHDRAWN, by="Olga", reason="withdrawn", now=clock()
+        )
     assert due(any_house, number) is None
     clock.turn(hours=1)
     with any_house.store.transaction() as session:
-        any_house.desk.reopen(session, session.get_one(Ticket, number), by="Olga", cause="it goes on", now=clock())
+        any_house.desk.reopen(
+            session, session.get_one(Ticket, number), by="Olga", cause="it goes on", now=clock()
+        )
     assert due(any_house, number) == timedelta(hours=71)
     reach(any_house, number, *Milestone)
     assert due(any_house, number) is None
@@ -133,7 +158,9 @@ def test_another_setting_makes_tickets_due_at_another_time_once_the_clock_starts
     number = ticket_of(any_house)  # on a Monday
     clock.turn(days=4)
     late = ticket_of(any_house)
-    house = replace(any_house, settings=any_house.settings.model_copy(update={"business_days": True}))
+    house = replace(
+        any_house, settings=any_house.settings.model_copy(update={"business_days": True})
+    )
     assert due(any_house, late) == timedelta(hours=48)
     looks = checks.Checks(house)
     looks.round()

@@ -1,4 +1,7 @@
-"""Who works at the desk and how they sign in: added, changed, let go and let in again by an admin, all on record."""
+"""Who works at the desk and how they sign in.
+
+Added, changed, let go and let in again by an admin, all on record.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +31,10 @@ class LastAdminError(Missing):
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody on the desk, their account where they have one, and until when a link of theirs is good."""
+    """Somebody on the desk, their account where they have one.
+
+    And until when a link of theirs is good.
+    """
 
     staff: Staff
     account: Account | None
@@ -37,7 +43,9 @@ class Person:
 
 def everybody(session: Session, now: datetime) -> list[Person]:
     """Return who is on the desk, by name."""
-    rows = select(Staff, Account).outerjoin(Account, Account.staff_id == Staff.id).order_by(Staff.name)
+    rows = (
+        select(Staff, Account).outerjoin(Account, Account.staff_id == Staff.id).order_by(Staff.name)
+    )
     links = select(Invitation.staff_id, Invitation.expires_at).where(
         Invitation.staff_id.is_not(None), Invitation.used_at.is_(None), Invitation.expires_at > now
     )
@@ -45,7 +53,9 @@ def everybody(session: Session, now: datetime) -> list[Person]:
     return [Person(staff, account, until.get(staff.id)) for staff, account in session.execute(rows)]
 
 
-def add(session: Session, name: str, email: str, role: Role, *, by: str, now: datetime) -> tuple[Staff, str]:
+def add(
+    session: Session, name: str, email: str, role: Role, *, by: str, now: datetime
+) -> tuple[Staff, str]:
     """Put somebody on the desk; they, and the token of a link by which they make their account.
 
     Raises Missing when the name or the address is none, or is another's.
@@ -72,17 +82,29 @@ def link(session: Session, number: int, *, by: str, now: datetime) -> tuple[Staf
     return person, invitations.invite(session, person, person.role, by=by, now=now)
 
 
-def change(session: Session, number: int, role: Role, email: str, *, by: str, now: datetime) -> Staff:
+def change(
+    session: Session, number: int, role: Role, email: str, *, by: str, now: datetime
+) -> Staff:
     """Give a person another role or address. What it was stands in the audit trail.
 
-    Raises LastAdminError when nobody would be admin any more; Missing for a person or address there cannot be.
+    Raises LastAdminError when nobody would be admin any more; Missing for a person or address there
+    cannot be.
     """
     admins = _held_admins(session)
     person, account = _held(session, number)
     if role is not person.role:
         if not may(role, Right.ADMIN):
             _spare_last(person, admins)
-        audit.record(session, "role changed", by=by, cause=CAUSE, now=now, staff=number, before=person.role, after=role)
+        audit.record(
+            session,
+            "role changed",
+            by=by,
+            cause=CAUSE,
+            now=now,
+            staff=number,
+            before=person.role,
+            after=role,
+        )
         person.role = role
         session.execute(update(Invitation).where(*_open_links(person, now)).values(role=role))
     if (wanted := _address(session, email, person)) != person.email:
@@ -100,7 +122,8 @@ def change(session: Session, number: int, role: Role, email: str, *, by: str, no
 def let_go(session: Session, number: int, *, by: str, now: datetime) -> Staff:
     """End an account: every session of it, and every link. What the person did stays theirs.
 
-    Raises LastAdminError for the last admin; Missing when there is no such person, or nothing to end.
+    Raises LastAdminError for the last admin; Missing when there is no such person, or nothing to
+    end.
     """
     admins = _held_admins(session)
     person, account = _account(session, number)
@@ -110,17 +133,24 @@ def let_go(session: Session, number: int, *, by: str, now: datetime) -> Staff:
     account.active = False
     _void_links(session, person, now)
     _end_sessions(session, account)
-    audit.record(session, "account ended", by=by, cause=CAUSE, now=now, staff=number, account=account.id)
+    audit.record(
+        session, "account ended", by=by, cause=CAUSE, now=now, staff=number, account=account.id
+    )
     return person
 
 
 def let_in(session: Session, number: int, *, by: str, now: datetime) -> Staff:
-    """Take back that somebody was let go: password and second factor are as they were. Raises Missing."""
+    """Take back that somebody was let go: password and second factor are as they were.
+
+    Raises Missing.
+    """
     person, account = _account(session, number)
     if account.active:
         raise Missing(f"{person.name} can sign in.")
     account.active = True
-    audit.record(session, "account restored", by=by, cause=CAUSE, now=now, staff=number, account=account.id)
+    audit.record(
+        session, "account restored", by=by, cause=CAUSE, now=now, staff=number, account=account.id
+    )
     return person
 
 
@@ -128,16 +158,29 @@ def unlock(session: Session, number: int, *, by: str, now: datetime) -> Staff:
     """Forget wrong passwords: the person may try again at once. Raises Missing."""
     person, account = _account(session, number)
     account.failures, account.locked_until = 0, None
-    audit.record(session, "account unlocked", by=by, cause=CAUSE, now=now, staff=number, account=account.id)
+    audit.record(
+        session, "account unlocked", by=by, cause=CAUSE, now=now, staff=number, account=account.id
+    )
     return person
 
 
 def reset_second_factor(session: Session, number: int, *, by: str, now: datetime) -> Staff:
-    """Take a lost second factor off an account and end its sessions: the password alone opens it, until a new one."""
+    """Take a lost second factor off an account and end its sessions.
+
+    The password alone opens it, until a new one.
+    """
     person, account = _account(session, number)
     account.second_factor, account.totp_secret, account.recovery_codes = None, None, []
     _end_sessions(session, account)
-    audit.record(session, "second factor reset", by=by, cause=CAUSE, now=now, staff=number, account=account.id)
+    audit.record(
+        session,
+        "second factor reset",
+        by=by,
+        cause=CAUSE,
+        now=now,
+        staff=number,
+        account=account.id,
+    )
     return person
 
 
@@ -145,7 +188,9 @@ def _held(session: Session, number: int) -> tuple[Staff, Account | None]:
     person = session.get(Staff, number, with_for_update=True)
     if person is None:
         raise Missing("There is nobody with this number on the desk.")
-    return person, session.scalar(select(Account).where(Account.staff_id == number).with_for_update())
+    return person, session.scalar(
+        select(Account).where(Account.staff_id == number).with_for_update()
+    )
 
 
 def _account(session: Session, number: int) -> tuple[Staff, Account]:
@@ -156,9 +201,16 @@ def _account(session: Session, number: int) -> tuple[Staff, Account]:
 
 
 def _held_admins(session: Session) -> set[int]:
-    """The admins who can sign in, their rows held in one order: two who let each other go at once come one by one."""
+    """The admins who can sign in, their rows held in one order.
+
+    Two who let each other go at once come one by one.
+    """
     admins = [role for role in Role if may(role, Right.ADMIN)]
-    able = select(Staff.id).join(Account, Account.staff_id == Staff.id).where(Staff.role.in_(admins), Account.active)
+    able = (
+        select(Staff.id)
+        .join(Account, Account.staff_id == Staff.id)
+        .where(Staff.role.in_(admins), Account.active)
+    )
     return set(session.scalars(able.order_by(Staff.id).with_for_update()))
 
 
@@ -177,7 +229,11 @@ def _void_links(session: Session, person: Staff, now: datetime) -> None:
 
 
 def _open_links(person: Staff, now: datetime) -> tuple[ColumnElement[bool], ...]:
-    return Invitation.staff_id == person.id, Invitation.used_at.is_(None), Invitation.expires_at > now
+    return (
+        Invitation.staff_id == person.id,
+        Invitation.used_at.is_(None),
+        Invitation.expires_at > now,
+    )
 
 
 def _name(text: str) -> str:
@@ -188,11 +244,16 @@ def _name(text: str) -> str:
 
 
 def _address(session: Session, text: str, person: Staff | None = None) -> str:
-    """A mail address as we keep it, "" for none. Raises Missing where it is none, or another's to sign in with."""
+    """A mail address as we keep it, "" for none.
+
+    Raises Missing where it is none, or another's to sign in with.
+    """
     email = text.strip().casefold()
     if email and not directory.usable(email):
         raise Missing("That is no mail address.")
-    other = select(Account.id).where(Account.email == email, Account.staff_id != (person.id if person else 0))
+    other = select(Account.id).where(
+        Account.email == email, Account.staff_id != (person.id if person else 0)
+    )
     if email and session.scalar(other) is not None:
         raise Missing("Somebody else signs in with this address.")
     return email

@@ -1,4 +1,7 @@
-"""Tokens by which programs come in: for a person, with part of the person's rights, kept as a digest only."""
+"""Tokens by which programs come in.
+
+For a person, with part of the person's rights, kept as a digest only.
+"""
 
 import secrets
 from collections.abc import Collection
@@ -24,7 +27,9 @@ MOST = 50  # of one person
 def make(
     session: Session, person: Staff, name: str, scopes: Collection[str], *, by: str, now: datetime
 ) -> tuple[ApiToken, str]:
-    """A new token for a program of this person; the row, and the token itself, which is shown this once.
+    """A new token for a program of this person.
+
+    The row, and the token itself, which is shown this once.
 
     Raises Missing where the name is none, or a scope is more than the person may do.
     """
@@ -35,37 +40,59 @@ def make(
     if not wanted or set(scopes) - set(Right):
         raise Missing(f"choose what it may do: {', '.join(Right)}")
     if beyond := [right for right in wanted if not may(person.role, right)]:
-        raise Missing(f"{person.name} has not the right to {beyond[0]}, so no program of theirs can have it")
+        raise Missing(
+            f"{person.name} has not the right to {beyond[0]}, so no program of theirs can have it"
+        )
     if len(of(session, person)) >= MOST:
         raise Missing(f"{person.name} has {MOST} tokens: revoke some first")
     token = PREFIX + secrets.token_urlsafe(32)
-    row = ApiToken(staff_id=person.id, name=said, key=digest(token), scopes=[str(r) for r in wanted], created_at=now)
+    row = ApiToken(
+        staff_id=person.id,
+        name=said,
+        key=digest(token),
+        scopes=[str(r) for r in wanted],
+        created_at=now,
+    )
     session.add(row)
     session.flush()
-    audit.record(session, "token made", by=by, cause="token", now=now, token=row.id, staff=person.id)
+    audit.record(
+        session, "token made", by=by, cause="token", now=now, token=row.id, staff=person.id
+    )
     return row, token
 
 
-def revoke(session: Session, number: int, *, by: str, now: datetime, of: Staff | None = None) -> ApiToken:
-    """End a token, at once; with `of` only one of this person's. Raises Missing when there is none."""
+def revoke(
+    session: Session, number: int, *, by: str, now: datetime, of: Staff | None = None
+) -> ApiToken:
+    """End a token, at once; with `of` only one of this person's.
+
+    Raises Missing when there is none.
+    """
     row = session.get(ApiToken, number, with_for_update=True)
     if row is None or row.revoked_at is not None or (of is not None and row.staff_id != of.id):
         raise Missing(f"there is no token {number}")
     row.revoked_at = now
-    audit.record(session, "token revoked", by=by, cause="token", now=now, token=number, staff=row.staff_id)
+    audit.record(
+        session, "token revoked", by=by, cause="token", now=now, token=number, staff=row.staff_id
+    )
     return row
 
 
 def of(session: Session, person: Staff | None = None) -> list[ApiToken]:
     """The tokens that are good now: a person's, or everybody's; the newest first."""
-    query = select(ApiToken).where(ApiToken.revoked_at.is_(None)).options(joinedload(ApiToken.staff))
+    query = (
+        select(ApiToken).where(ApiToken.revoked_at.is_(None)).options(joinedload(ApiToken.staff))
+    )
     if person is not None:
         query = query.where(ApiToken.staff_id == person.id)
     return list(session.scalars(query.order_by(ApiToken.id.desc())))
 
 
 def presented(session: Session, token: str) -> ApiToken | None:
-    """Return whose token this is; None for one we never made, a revoked one, and one of somebody who was let go."""
+    """Return whose token this is.
+
+    None for one we never made, a revoked one, and one of somebody who was let go.
+    """
     if not token.startswith(PREFIX) or len(token) > LONGEST_NAME:
         return None
     query = (
@@ -79,8 +106,13 @@ def presented(session: Session, token: str) -> ApiToken | None:
 
 
 def rights(token: ApiToken) -> frozenset[Right]:
-    """Return what it may do now: its scopes, as far as its person has these rights at this moment."""
-    return frozenset(right for right in Right if right in token.scopes and may(token.staff.role, right))
+    """Return what it may do now.
+
+    Its scopes, as far as its person has these rights at this moment.
+    """
+    return frozenset(
+        right for right in Right if right in token.scopes and may(token.staff.role, right)
+    )
 
 
 def seen(store: Store, token: ApiToken, now: datetime) -> None:

@@ -27,7 +27,15 @@ def invite(session: Session, staff: Staff | None, role: Role, *, by: str, now: d
             expires_at=now + GOOD_FOR,
         )
     )
-    audit.record(session, "invited", by=by, cause="invitation", now=now, staff=staff.id if staff else None, role=role)
+    audit.record(
+        session,
+        "invited",
+        by=by,
+        cause="invitation",
+        now=now,
+        staff=staff.id if staff else None,
+        role=role,
+    )
     return token
 
 
@@ -39,7 +47,9 @@ def first_run(session: Session, *, now: datetime) -> str | None:
 
 
 def valid(session: Session, token: str, now: datetime) -> Invitation | None:
-    """The invitation behind a link, held for this transaction; None when it was used, is too old, or was never ours.
+    """The invitation behind a link, held for this transaction.
+
+    None when it was used, is too old, or was never ours.
 
     One for the first admin is void once anybody has an account.
     """

@@ -1,7 +1,10 @@
-"""Forms that were sent after their writer had been signed out: kept for that person until they have signed in again.
+"""Forms that were sent after their writer had been signed out.
 
-They may hold patient data, so they are sealed, stay for a day and are shown to the account that filled them in and to
-nobody else. Nothing here sends one: the person looks at it and presses its button.
+Kept for that person until they have signed in again.
+
+They may hold patient data, so they are sealed, stay for a day and are shown to the account that
+filled them in and to nobody else. Nothing here sends one: the person looks at it and presses its
+button.
 """
 
 import json
@@ -18,12 +21,17 @@ from workflow.runtime.crypto import Sealer
 
 KEPT_FOR = timedelta(hours=24)
 MOST_FORMS = 20  # of one account; the oldest go first
-MOST_BYTES = 3 * 1024 * 1024  # of one form, above what the console takes as fields (MAX_FORM_MEMORY_SIZE)
+MOST_BYTES = (
+    3 * 1024 * 1024
+)  # of one form, above what the console takes as fields (MAX_FORM_MEMORY_SIZE)
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What was typed into a form: where it was sent, its fields in order, the files that were chosen in it."""
+    """What was typed into a form.
+
+    Where it was sent, its fields in order, the files that were chosen in it.
+    """
 
     path: str
     fields: Sequence[tuple[str, str]] = field(repr=False)  # PHI
@@ -39,8 +47,13 @@ class Kept:
     filled: Filled
 
 
-def keep(session: Session, sealer: Sealer, account: int, filled: Filled, now: datetime) -> str | None:
-    """Keep a form for an account; the key it is shown under, None where it is too large to be kept."""
+def keep(
+    session: Session, sealer: Sealer, account: int, filled: Filled, now: datetime
+) -> str | None:
+    """Keep a form for an account.
+
+    The key it is shown under, None where it is too large to be kept.
+    """
     lists = {"fields": [list(f) for f in filled.fields], "files": [list(f) for f in filled.files]}
     content = json.dumps({"path": filled.path, **lists}).encode()
     if len(content) > MOST_BYTES:
@@ -75,7 +88,9 @@ def find(session: Session, sealer: Sealer, account: int, key: str, now: datetime
 
 def list_kept(session: Session, sealer: Sealer, account: int, now: datetime) -> list[Kept]:
     """Return the forms of this account, the newest first."""
-    mine = select(KeptForm.key).where(KeptForm.account_id == account, KeptForm.created_at > now - KEPT_FOR)
+    mine = select(KeptForm.key).where(
+        KeptForm.account_id == account, KeptForm.created_at > now - KEPT_FOR
+    )
     keys = session.scalars(mine.order_by(KeptForm.created_at.desc(), KeptForm.key)).all()
     return [form for key in keys if (form := find(session, sealer, account, key, now)) is not None]
 

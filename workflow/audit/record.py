@@ -10,14 +10,33 @@ from workflow.models.core import Audit
 
 
 def record(
-    session: Session, action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
+    session: Session,
+    action: str,
+    *,
+    by: str,
+    cause: str,
+    now: datetime,
+    ticket: int | None = None,
+    **detail: Any,
 ) -> None:
-    """Add a row for a change, in the transaction that makes it; with it goes what webhooks are to be told."""
+    """Add a row for a change, in the transaction that makes it.
+
+    With it goes what webhooks are to be told.
+    """
     change = row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)
     session.add(Audit(**change))
     webhook_events.promise(session, change)
 
 
-def row(action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any) -> dict[str, Any]:
+def row(
+    action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
+) -> dict[str, Any]:
     """Return what the row of a change says, by column."""
-    return {"at": now, "actor": by, "cause": cause, "action": action, "ticket_id": ticket, "detail": detail}
+    return {
+        "at": now,
+        "actor": by,
+        "cause": cause,
+        "action": action,
+        "ticket_id": ticket,
+        "detail": detail,
+    }

@@ -1,4 +1,7 @@
-"""The audit trail, looked through: by person, ticket, action and day, newest first, page by page."""
+"""The audit trail, looked through.
+
+By person, ticket, action and day, newest first, page by page.
+"""
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -24,8 +27,13 @@ class Filter:
     day: date | None = None  # as the calendar of the zone has it
 
 
-def page(session: Session, wanted: Filter, zone: ZoneInfo, before: int | None = None) -> tuple[list[Audit], int | None]:
-    """A page of rows older than the row `before`; and what to ask with for the next, None at the end."""
+def page(
+    session: Session, wanted: Filter, zone: ZoneInfo, before: int | None = None
+) -> tuple[list[Audit], int | None]:
+    """A page of rows older than the row `before`.
+
+    And what to ask with for the next, None at the end.
+    """
     query = rows(wanted, zone)
     if before is not None:
         query = query.where(Audit.id < before)

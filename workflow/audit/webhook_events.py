@@ -1,4 +1,7 @@
-"""What outgoing webhooks are told: which change is which event, kept with the change itself, in numbers only."""
+"""What outgoing webhooks are told.
+
+Which change is which event, kept with the change itself, in numbers only.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -62,11 +65,22 @@ OF_ACTION = {  # the words of the audit trail
     "task done": Event.TASK_DONE,
     "survey answered": Event.SURVEYED,
 }
-TOLD = ("owner", "company", "into", "message", "mail", "task", "period")  # of the numbers a row has; no others leave
+TOLD = (
+    "owner",
+    "company",
+    "into",
+    "message",
+    "mail",
+    "task",
+    "period",
+)  # of the numbers a row has; no others leave
 
 
 def promise(session: Session, change: Mapping[str, Any]) -> None:
-    """Put the events of a change (a row of the audit trail) down for every webhook that asked for them."""
+    """Queue the events of a change for every webhook that wants them.
+
+    A change is a row of the audit log.
+    """
     rows = promised(session, change)
     session.add_all(HookEvent(**row) for row in rows)
     if rows:
@@ -82,13 +96,20 @@ def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
     named = [(event, f"evt_{uuid4().hex}") for event in happened]
     return [
         {
-            "hook_id": number, "event_id": name, "event": event, "body": _body(change), "state": TellState.WAITING,
-            "not_before": change["at"], "created_at": change["at"], "reason": "", "attempts": 0,
+            "hook_id": number,
+            "event_id": name,
+            "event": event,
+            "body": _body(change),
+            "state": TellState.WAITING,
+            "not_before": change["at"],
+            "created_at": change["at"],
+            "reason": "",
+            "attempts": 0,
         }
         for event, name in named
         for number, wanted in hooks
         if event in wanted
-    ]  # fmt: skip
+    ]
 
 
 def of(change: Mapping[str, Any]) -> list[Event]:
@@ -105,7 +126,12 @@ def _body(change: Mapping[str, Any]) -> Row:
     assert isinstance(at, datetime)
     stage = Stage.__members__.get(detail.get("stage", ""))
     numbers = {name: detail[name] for name in TOLD if isinstance(detail.get(name), int)}
-    return {"at": at.isoformat(), "ticket": change["ticket_id"], **({"stage": stage} if stage else {}), **numbers}
+    return {
+        "at": at.isoformat(),
+        "ticket": change["ticket_id"],
+        **({"stage": stage} if stage else {}),
+        **numbers,
+    }
 
 
 def _hooks(session: Session) -> list[tuple[int, frozenset[str]]]:

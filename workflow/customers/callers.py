@@ -1,7 +1,8 @@
 """Who is to be called back on a ticket: the names and numbers that came with its messages.
 
-A number that is given with a call, a form or a secure message stays with that message. The contact's record gets it
-only where the record has none (people.contact_for), so the two can differ; here is the one of this request.
+A number that is given with a call, a form or a secure message stays with that message. The
+contact's record gets it only where the record has none (people.contact_for), so the two can differ;
+here is the one of this request.
 """
 
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ def callers(session: Session, ticket: Ticket) -> list[Caller]:
 
 
 def _keys(phone: str) -> list[str]:
-    """Return what two writings of one number have in common; a number with its extension is another one."""
+    """Return what two writings of one number have in common.
+
+    A number with its extension is another one.
+    """
     plain = " ".join(phone.split()).casefold()
     if not plain:
         return []

@@ -14,31 +14,39 @@ from parsers.item import Address, Format, InboundItem
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
 from workflow.settings.settings import Settings
 
-_ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}")
+_ADDRESS = re.compile(
+    r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}"
+)
 _NUMBER = 64  # characters kept of a practice's number
-# Everybody has mail there: such a domain is no practice's, and would let any of its senders join a practice's tickets.
+# Everybody has mail there: such a domain is no practice's, and would let any of its senders join a
+# practice's tickets.
 ANYBODYS = frozenset(
     """
-    gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com aol.com icloud.com me.com
-    mac.com comcast.net verizon.net att.net sbcglobal.net bellsouth.net cox.net charter.net proton.me protonmail.com
-    gmx.com mail.com zoho.com yandex.com
-    rocketmail.com myyahoo.com yahoo.ca yahoo.co.uk yahoo.de yahoo.fr yahoo.es yahoo.it yahoo.com.mx yahoo.com.br
-    yahoo.co.in yahoo.in yahoo.com.au yahoo.com.ph
-    hotmail.ca hotmail.co.uk hotmail.de hotmail.fr hotmail.es hotmail.it live.ca live.co.uk live.de live.fr
-    outlook.de outlook.fr outlook.es passport.com windowslive.com aim.com
-    pm.me tuta.com tutanota.com fastmail.com fastmail.fm hey.com hushmail.com inbox.com email.com usa.com
-    zohomail.com yandex.ru mail.ru qq.com 163.com 126.com naver.com rediffmail.com duck.com privaterelay.appleid.com
-    gmx.de gmx.net gmx.at gmx.ch web.de t-online.de freenet.de orange.fr free.fr laposte.net libero.it btinternet.com
-    xfinity.com earthlink.net mindspring.com juno.com netzero.net optonline.net optimum.net roadrunner.com rr.com
-    twc.com spectrum.net frontier.com frontiernet.net windstream.net centurylink.net centurytel.net embarqmail.com
-    q.com cableone.net suddenlink.net mediacombb.net wowway.com prodigy.net pacbell.net swbell.net ameritech.net
-    snet.net nvbell.net flash.net tds.net hughes.net rogers.com shaw.ca sympatico.ca telus.net bell.net
+    gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com
+    aol.com icloud.com me.com mac.com comcast.net verizon.net att.net sbcglobal.net
+    bellsouth.net cox.net charter.net proton.me protonmail.com gmx.com mail.com zoho.com
+    yandex.com rocketmail.com myyahoo.com yahoo.ca yahoo.co.uk yahoo.de yahoo.fr yahoo.es
+    yahoo.it yahoo.com.mx yahoo.com.br yahoo.co.in yahoo.in yahoo.com.au yahoo.com.ph hotmail.ca
+    hotmail.co.uk hotmail.de hotmail.fr hotmail.es hotmail.it live.ca live.co.uk live.de live.fr
+    outlook.de outlook.fr outlook.es passport.com windowslive.com aim.com pm.me tuta.com
+    tutanota.com fastmail.com fastmail.fm hey.com hushmail.com inbox.com email.com usa.com
+    zohomail.com yandex.ru mail.ru qq.com 163.com 126.com naver.com rediffmail.com duck.com
+    privaterelay.appleid.com gmx.de gmx.net gmx.at gmx.ch web.de t-online.de freenet.de
+    orange.fr free.fr laposte.net libero.it btinternet.com xfinity.com earthlink.net
+    mindspring.com juno.com netzero.net optonline.net optimum.net roadrunner.com rr.com twc.com
+    spectrum.net frontier.com frontiernet.net windstream.net centurylink.net centurytel.net
+    embarqmail.com q.com cableone.net suddenlink.net mediacombb.net wowway.com prodigy.net
+    pacbell.net swbell.net ameritech.net snet.net nvbell.net flash.net tds.net hughes.net
+    rogers.com shaw.ca sympatico.ca telus.net bell.net
     """.split()  # noqa: SIM905  # a list to be read
 )
 
 
 def usable(email: str) -> bool:
-    """Return whether mail can be sent to this address as it stands: one address, nothing that could start a header."""
+    """Return whether mail can be sent to this address as it stands.
+
+    One address, nothing that could start a header.
+    """
     return bool(_ADDRESS.fullmatch(email)) and email.isprintable()
 
 
@@ -52,13 +60,19 @@ def is_ours(email: str, settings: Settings) -> bool:
 
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
 def company_key(name: str) -> str:
-    """A company's name folded for comparison: case, accents' form, punctuation and spacing do not matter."""
+    """A company's name folded for comparison.
+
+    Case, accents' form, punctuation and spacing do not matter.
+    """
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(re.sub(r"[^\w&]+", " ", folded).split())[:400]
 
 
 class Records:
-    """Companies and contacts on record, each looked up when it is asked for; bulk.py looks up many at once."""
+    """Companies and contacts on record, each looked up when it is asked for.
+
+    Bulk.py looks up many at once.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -92,8 +106,8 @@ class Records:
 def company_of(records: Records, item: InboundItem, now: datetime) -> Company | None:
     """The company a request is for: by number, by name, by its contact, by its mail domain.
 
-    A practice that a form, an export or staff name and that is not on record yet is put on record. Mail never makes
-    one: a display name is not a practice.
+    A practice that a form, an export or staff name and that is not on record yet is put on record.
+    Mail never makes one: a display name is not a practice.
     """
     found = company_named(records, item)
     if found is None and item.format is not Format.MAIL and company_key(item.company):
@@ -110,7 +124,9 @@ def company_on_record(records: Records, name: str, number: str = "") -> Company 
     """The company with this number, else with this name."""
     found = _by_number(records, number) or _by_name(records, name)
     if found is not None and number and found.number not in {None, kept_number(number)}:
-        return None  # another practice of the same name: what it writes is not the first one's to read
+        return (
+            None  # another practice of the same name: what it writes is not the first one's to read
+        )
     return found
 
 
@@ -139,7 +155,10 @@ def key_beside(name: str, number: str) -> str:
 
 
 def domain_fault(session: Session, domain: str, company: Company | None) -> str:
-    """Why a mail domain cannot be this company's, whose every sender then belongs to it; "" where it can, or is."""
+    """Why a mail domain cannot be this company's, whose every sender then belongs to it.
+
+    "" where it can, or is.
+    """
     if "." not in domain or not usable(f"x@{domain}"):
         return f"{domain} is no mail domain"
     if domain in ANYBODYS:
@@ -160,19 +179,33 @@ def _by_name(records: Records, name: str) -> Company | None:
 
 
 def add_company(records: Records, name: str, number: str, now: datetime) -> Company | None:
-    """Put a practice on record; the one that another worker has put there a moment ago, if it was first."""
+    """Put a practice on record.
+
+    The one that another worker has put there a moment ago, if it was first.
+    """
     taken = number and _by_name(records, name) is not None
     key = key_beside(name, number) if taken else company_key(name)
-    company = Company(name=name.strip()[:400], key=key, number=kept_number(number) or None, created_at=now)
-    return company if records.put(company) else _by_number(records, number) or _by_name(records, name)
+    company = Company(
+        name=name.strip()[:400], key=key, number=kept_number(number) or None, created_at=now
+    )
+    return (
+        company if records.put(company) else _by_number(records, number) or _by_name(records, name)
+    )
 
 
 def contact_for(
-    records: Records, person: Address, phone: str, company: Company | None, *, vouched: bool, now: datetime
+    records: Records,
+    person: Address,
+    phone: str,
+    company: Company | None,
+    *,
+    vouched: bool,
+    now: datetime,
 ) -> Contact | None:
     """The contact with this address, put on record if it is new; None without a usable address.
 
-    Only staff (`vouched`) and the mail domain tie a contact to a company: what a form claims is not proof.
+    Only staff (`vouched`) and the mail domain tie a contact to a company: what a form claims is not
+    proof.
     """
     if not usable(person.key):
         return None
@@ -197,7 +230,10 @@ def _is_domain_of(records: Records, email: str, company: Company) -> bool:
 
 
 def belongs(session: Session, email: str, ticket: Ticket) -> bool:
-    """Return whether mail of this sender may join the ticket: a contact on it, the same company, or staff."""
+    """Return whether mail of this sender may join the ticket.
+
+    A contact on it, the same company, or staff.
+    """
     if not email:
         return False
     if any(link.contact.email == email for link in ticket.contacts):
@@ -212,11 +248,16 @@ def staff_named(session: Session, name: str) -> Staff | None:
     """The person on the desk with this name or address; None for no name."""
     if not name:  # people without an address are many
         return None
-    return session.scalar(select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1))
+    return session.scalar(
+        select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1)
+    )
 
 
 def standing_in(person: Staff | None, now: datetime) -> Staff | None:
-    """Who does this person's work now: they themselves, or their cover while they are away (one step, no chains)."""
+    """Who does this person's work now.
+
+    They themselves, or their cover while they are away (one step, no chains).
+    """
     if person is None or person.cover is None:
         return person
     away = person.away_since is not None and person.away_since <= now

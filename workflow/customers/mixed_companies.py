@@ -1,9 +1,9 @@
 """Where two companies come together: on one ticket by a merge, or in one mail.
 
 A company here is the customer as the desk tells it from others: a practice on record, or, where
-none is known, the mail domain of the ticket's first contact, or, where anybody can have mail at that
-domain, the contact's address. Merging and answering ask this module; pages, API and commands only
-show what it says.
+none is known, the mail domain of the ticket's first contact, or, where anybody can have mail at
+that domain, the contact's address. Merging and answering ask this module; pages, API and commands
+only show what it says.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from workflow.customers import directory
 from workflow.models.core import Company, Contact, Ticket, TicketContact
 
-_LONGEST_CHAIN = 100  # merges that are followed back: contacts come from a ticket, that one's from another
+_LONGEST_CHAIN = (
+    100  # merges that are followed back: contacts come from a ticket, that one's from another
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ def _of_address(contacts: list[Contact]) -> Party | None:
 
 
 def party_of_contact(session: Session, link: TicketContact) -> Party | None:
-    """Return the company of a contact on a ticket: its own, else that of the ticket it came with."""
+    """Return the company of a contact on a ticket.
+
+    Its own, else that of the ticket it came with.
+    """
     company = directory.company_of_address(directory.Records(session), link.contact.email)
     if company is not None:
         return _on_record(company)
@@ -76,7 +81,10 @@ def party_of_contact(session: Session, link: TicketContact) -> Party | None:
 
 
 def _brought_by(session: Session, link: TicketContact) -> Ticket | None:
-    """Return the ticket whose merge has brought a contact, the first of a chain; None for one of the ticket itself."""
+    """Return the ticket whose merge has brought a contact, the first of a chain.
+
+    None for one of the ticket itself.
+    """
     found: Ticket | None = None
     following: TicketContact | None = link
     for _ in range(_LONGEST_CHAIN):
@@ -91,12 +99,15 @@ def _brought_by(session: Session, link: TicketContact) -> Ticket | None:
 def is_foreign(session: Session, link: TicketContact) -> bool:
     """Say whether a merge has brought a contact of another company onto a ticket.
 
-    Nothing goes to such a contact by itself: neither an automatic mail nor a choice made beforehand.
+    Nothing goes to such a contact by itself: neither an automatic mail nor a choice made
+    beforehand.
     """
     if link.from_ticket_id is None:
         return False
     own = {party_of_ticket(session, link.ticket)}
-    own |= {party_of_contact(session, one) for one in link.ticket.contacts if one.from_ticket_id is None}
+    own |= {
+        party_of_contact(session, one) for one in link.ticket.contacts if one.from_ticket_id is None
+    }
     keys = {party.key for party in own if party is not None}
     party = party_of_contact(session, link)
     return party is not None and bool(keys) and party.key not in keys
@@ -108,9 +119,12 @@ def own_contacts(session: Session, ticket: Ticket) -> list[Contact]:
 
 
 def brought_together(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] | None:
-    """Return the names of the two companies that merging a ticket into another brings together; None for one company.
+    """Return the names of the two companies that merging a ticket into another brings together.
 
-    A ticket of which nothing is known brings nobody together: who reads the other one does not change.
+    None for one company.
+
+    A ticket of which nothing is known brings nobody together: who reads the other one does not
+    change.
     """
     mine, theirs = party_of_ticket(session, ticket), party_of_ticket(session, into)
     if mine is not None and theirs is not None and not _same(mine, theirs, ticket, into):
@@ -124,7 +138,10 @@ def brought_together(session: Session, ticket: Ticket, into: Ticket) -> tuple[st
 
 def _parties(session: Session, ticket: Ticket) -> list[Party]:
     """Return the companies of a ticket and of its contacts, each once, its own first."""
-    found = [party_of_ticket(session, ticket), *(party_of_contact(session, link) for link in ticket.contacts)]
+    found = [
+        party_of_ticket(session, ticket),
+        *(party_of_contact(session, link) for link in ticket.contacts),
+    ]
     return list(dict.fromkeys(party for party in found if party is not None))
 
 
@@ -151,7 +168,8 @@ def _domains(ticket: Ticket) -> set[str]:
 def companies_of(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
     """Return the names of the companies that a mail from a ticket goes to.
 
-    Of an address that is no contact of the ticket only a company on record counts: payers and the like get copies.
+    Of an address that is no contact of the ticket only a company on record counts: payers and the
+    like get copies.
     """
     links = {link.contact.email: link for link in ticket.contacts}
     records = directory.Records(session)
@@ -179,5 +197,9 @@ def _names(parties: list[Party]) -> list[str]:
 
 
 def _on_record(company: Company) -> Party:
-    number = f"number {company.number}" if company.number else f"company {company.id} on record, without a number"
+    number = (
+        f"number {company.number}"
+        if company.number
+        else f"company {company.id} on record, without a number"
+    )
     return Party(f"company:{company.id}", company.name, number)

@@ -1,8 +1,8 @@
 """Telephone numbers as people write them, in the forms by which search compares them.
 
-A number is found whatever stands between its digits, with its country code or without. So a message keeps, beside the
-number as it was written, a few strings of digits alone; what somebody looks for is turned into the same strings, and
-one in common is enough.
+A number is found whatever stands between its digits, with its country code or without. So a message
+keeps, beside the number as it was written, a few strings of digits alone; what somebody looks for
+is turned into the same strings, and one in common is enough.
 """
 
 import re
@@ -49,7 +49,9 @@ def find(text: str) -> list[str]:
 
 
 def forms(number: str) -> list[str]:
-    """Return the strings of digits under which a number is known, the fullest first; empty if it is no number.
+    """Return the strings of digits under which a number is known, the fullest first.
+
+    Empty if it is no number.
 
     `+1 (555) 010-2233` is known as 15550102233, 5550102233 and 0102233.
     """
@@ -64,7 +66,10 @@ def forms(number: str) -> list[str]:
 
 
 def asked_forms(number: str) -> list[str]:
-    """Return the forms to look for. Its last digits alone only where nothing else was typed: many share them."""
+    """Return the forms to look for.
+
+    Its last digits alone only where nothing else was typed: many share them.
+    """
     known = forms(number)
     return [form for form in known if len(form) > LOCAL] or known
 
@@ -72,7 +77,8 @@ def asked_forms(number: str) -> list[str]:
 def search_words(phone: str, text: str, details: Iterable[tuple[str, str]], came_as: Format) -> str:
     """Return the further words by which a message is found, beside its sender, subject and text.
 
-    These are the forms of all its numbers; and of a call everything that staff typed about the caller.
+    These are the forms of all its numbers; and of a call everything that staff typed about the
+    caller.
     """
     values = [value for _, value in details]
     numbers = dict.fromkeys(number for part in (phone, *values, text) for number in find(part))
@@ -91,7 +97,8 @@ def _digits(number: str) -> str:
 
 def _without_country(digits: str, *, written: bool) -> list[str]:
     """Return a number without its country code; of a code that can have two lengths, both ways."""
-    if digits.startswith("1") and len(digits) == 11:  # noqa: PLR2004  # North America: 1, area code, seven digits
+    # North America: 1, area code, seven digits
+    if digits.startswith("1") and len(digits) == 11:  # noqa: PLR2004
         return [digits[1:]]
     if not written:
         return []

@@ -1,4 +1,7 @@
-"""Companies, contacts and who stands in for whom: kept by people, with a line in the audit trail for each change."""
+"""Companies, contacts and who stands in for whom.
+
+Kept by people, with a line in the audit trail for each change.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +34,13 @@ class CompanySays:
     consultant: Staff | None = None
 
 
-def keep_company(session: Session, company: Company | None, says: CompanySays, *, by: str, now: datetime) -> Company:
-    """Put a company on record, or change what is. Raises Missing when another one has its name, number or domain."""
+def keep_company(
+    session: Session, company: Company | None, says: CompanySays, *, by: str, now: datetime
+) -> Company:
+    """Put a company on record, or change what is.
+
+    Raises Missing when another one has its name, number or domain.
+    """
     if not directory.company_key(says.name):
         raise Missing("a company needs a name")
     try:
@@ -47,13 +55,21 @@ def keep_company(session: Session, company: Company | None, says: CompanySays, *
     except IntegrityError:
         raise Missing("another company has this name or number") from None
     put_in_charge(session, company, says.manager, by=by, now=now)
-    _keep_domains(session, company, {d for one in says.domains if (d := one.strip().casefold().removeprefix("@"))})
+    _keep_domains(
+        session,
+        company,
+        {d for one in says.domains if (d := one.strip().casefold().removeprefix("@"))},
+    )
     audit.record(session, "company", by=by, cause="company kept", now=now, company=company.id)
     return company
 
 
-def put_in_charge(session: Session, company: Company, manager: Staff | None, *, by: str, now: datetime) -> None:
-    """Say who manages a company, or that nobody does: the one place that does, because its open tickets say so too.
+def put_in_charge(
+    session: Session, company: Company, manager: Staff | None, *, by: str, now: datetime
+) -> None:
+    """Say who manages a company, or that nobody does.
+
+    The one place that does, because its open tickets say so too.
 
     What somebody has settled on a ticket comes back only where a manager was taken away.
     """
@@ -62,25 +78,43 @@ def put_in_charge(session: Session, company: Company, manager: Staff | None, *, 
     session.flush()
     if not named and not removed:
         return
-    of_it = select(Ticket).where(Ticket.company_id == company.id, Ticket.status == Status.OPEN).order_by(Ticket.id)
+    of_it = (
+        select(Ticket)
+        .where(Ticket.company_id == company.id, Ticket.status == Status.OPEN)
+        .order_by(Ticket.id)
+    )
     for ticket in session.scalars(of_it).all():
         if (NO_MANAGER in ticket.caveats) is not named:
             continue
-        hold(session, ticket)  # a caveat that somebody else adds or settles meanwhile must not get lost
+        hold(
+            session, ticket
+        )  # a caveat that somebody else adds or settles meanwhile must not get lost
         left = [c for c in ticket.caveats if c != NO_MANAGER]
         ticket.caveats = left if named else [*left, NO_MANAGER]
         detail = {"manager": company.manager_id} if named else {}
-        audit.record(session, "manager", by=by, cause="company kept", now=now, ticket=ticket.id, **detail)
+        audit.record(
+            session, "manager", by=by, cause="company kept", now=now, ticket=ticket.id, **detail
+        )
 
 
 def _key(company: Company, says: CompanySays) -> str:
-    """Return what the company is found by: its name, and its number where it was told from a namesake by that."""
+    """Return what the company is found by.
+
+    Its name, and its number where it was told from a namesake by that.
+    """
     beside = company.key not in {"", directory.company_key(company.name)}
-    return directory.key_beside(says.name, says.number) if beside and says.number else directory.company_key(says.name)
+    return (
+        directory.key_beside(says.name, says.number)
+        if beside and says.number
+        else directory.company_key(says.name)
+    )
 
 
 def own(session: Session, domain: str, company: Company) -> None:
-    """Give a mail domain to a company. Raises Missing when it cannot be: a sender belongs to one practice."""
+    """Give a mail domain to a company.
+
+    Raises Missing when it cannot be: a sender belongs to one practice.
+    """
     if fault := directory.domain_fault(session, domain, company):
         raise Missing(fault)
     if session.get(CompanyDomain, domain) is None:
@@ -109,7 +143,10 @@ def keep_contact(
     by: str,
     now: datetime,
 ) -> Contact:
-    """Put a contact on record, or change what is. Raises Missing when the address is none, or another contact's."""
+    """Put a contact on record, or change what is.
+
+    Raises Missing when the address is none, or another contact's.
+    """
     address = email.strip().casefold()
     if not directory.usable(address):
         raise Missing("that is no mail address")
@@ -118,40 +155,65 @@ def keep_contact(
             if contact is None:
                 contact = Contact(email=address, created_at=now)
                 session.add(contact)
-            contact.email, contact.name, contact.phone = address, name.strip()[:LONGEST_NAME], phone.strip()[:64]
+            contact.email, contact.name, contact.phone = (
+                address,
+                name.strip()[:LONGEST_NAME],
+                phone.strip()[:64],
+            )
     except IntegrityError:
         raise Missing("another contact has this address") from None
     claim(session, contact, company, by=by, now=now)
     return contact
 
 
-def claim(session: Session, contact: Contact, company: Company | None, *, by: str, now: datetime) -> int:
-    """Say which company a contact is of; their open tickets of no company become its. How many did."""
+def claim(
+    session: Session, contact: Contact, company: Company | None, *, by: str, now: datetime
+) -> int:
+    """Say which company a contact is of; their open tickets of no company become its.
+
+    How many did.
+    """
     contact.company = company
     session.flush()
     audit.record(
-        session, "contact", by=by, cause="contact kept", now=now, contact=contact.id,
+        session,
+        "contact",
+        by=by,
+        cause="contact kept",
+        now=now,
+        contact=contact.id,
         company=company.id if company else None,
-    )  # fmt: skip
+    )
     if company is None:
         return 0
     # Where a merge has brought the contact, the ticket is somebody else's.
     own = (TicketContact.ticket_id == Ticket.id) & TicketContact.from_ticket_id.is_(None)
     mine = select(Ticket).join(TicketContact, own)
     orphans = session.scalars(
-        mine.where(TicketContact.contact_id == contact.id, Ticket.company_id.is_(None), Ticket.status == Status.OPEN)
+        mine.where(
+            TicketContact.contact_id == contact.id,
+            Ticket.company_id.is_(None),
+            Ticket.status == Status.OPEN,
+        )
     ).all()
     for ticket in orphans:
         associate(session, ticket, company, by=by, now=now)
     return len(orphans)
 
 
-def associate(session: Session, ticket: Ticket, company: Company, *, by: str, now: datetime) -> None:
-    """Say which company a ticket is about: its name follows, and what was to be asked for that is answered."""
+def associate(
+    session: Session, ticket: Ticket, company: Company, *, by: str, now: datetime
+) -> None:
+    """Say which company a ticket is about.
+
+    Its name follows, and what was to be asked for that is answered.
+    """
     ticket.company, ticket.name = company, NAME.format(company=company.name)
     left = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
     ticket.caveats = left if company.manager else [*left, NO_MANAGER]
-    audit.record(session, "associated", by=by, cause="company", now=now, ticket=ticket.id, company=company.id)
+    audit.record(
+        session, "associated", by=by, cause="company", now=now, ticket=ticket.id, company=company.id
+    )
 
 
 def unknown_senders(session: Session) -> list[tuple[Contact, int]]:
@@ -169,7 +231,10 @@ def unknown_senders(session: Session) -> list[tuple[Contact, int]]:
 
 
 def found_companies(session: Session, words: str, after: str = "") -> list[Company]:
-    """Companies whose name or number has these words in it, by name, a page of fifty from `after` on."""
+    """Companies whose name or number has these words in it, by name.
+
+    A page of fifty from `after` on.
+    """
     query = select(Company).where(Company.key > after).order_by(Company.key).limit(_PAGE)
     if words.strip():
         key = directory.company_key(words)
@@ -179,10 +244,19 @@ def found_companies(session: Session, words: str, after: str = "") -> list[Compa
 
 
 def send_away(
-    session: Session, person: Staff, *, since: datetime | None, until: datetime | None, cover: Staff | None, by: str,
+    session: Session,
+    person: Staff,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    cover: Staff | None,
+    by: str,
     now: datetime,
-) -> None:  # fmt: skip
-    """Say from when to when a person is away, and who covers. Raises Missing when the cover is they themselves."""
+) -> None:
+    """Say from when to when a person is away, and who covers.
+
+    Raises Missing when the cover is they themselves.
+    """
     if since is not None and cover is None:
         raise Missing("say who covers, or their tasks wait for them")
     if cover is person:

@@ -1,7 +1,9 @@
-"""Writing many rows of a table by the shortest way its database has: one prepared statement, or COPY.
+"""Writing many rows of a table by the shortest way its database has.
 
-SQLAlchemy binds the values of each row by itself, which costs more than writing them; here each column is bound in one
-go, by the very same types.
+One prepared statement, or COPY.
+
+SQLAlchemy binds the values of each row by itself, which costs more than writing them; here each
+column is bound in one go, by the very same types.
 """
 
 import json
@@ -9,7 +11,20 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Column, ColumnElement, Connection, Table, any_, cast, func, insert, literal, select
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    any_,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Row = dict[str, Any]
@@ -23,7 +38,11 @@ def write(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     if not rows:
         return
     given = rows[0].keys()
-    defaults = {c.name: made for c in table.columns if c.name not in given and (made := _default(c)) is not None}
+    defaults = {
+        c.name: made
+        for c in table.columns
+        if c.name not in given and (made := _default(c)) is not None
+    }
     columns = [c for c in table.columns if c.name in given or c.name in defaults]
     values = (_bound(c, rows, defaults.get(c.name), connection) for c in columns)
     lines = list(zip(*values, strict=True))
@@ -44,7 +63,9 @@ def _default(column: Column[Any]) -> Any:
     return default.arg(None) if default.is_callable else default.arg  # type: ignore[attr-defined]
 
 
-def _bound(column: Column[Any], rows: Sequence[Row], default: Any, connection: Connection) -> list[Any]:
+def _bound(
+    column: Column[Any], rows: Sequence[Row], default: Any, connection: Connection
+) -> list[Any]:
     """The column's values as the driver takes them."""
     name, dialect = column.name, connection.dialect
     values = [default] * len(rows) if default is not None else [row[name] for row in rows]
@@ -55,12 +76,18 @@ def _bound(column: Column[Any], rows: Sequence[Row], default: Any, connection: C
 
 
 def _json(value: Any) -> str:
-    """As both databases take it; most are empty, and asking the library for each would be a tenth of writing a row."""
+    """As both databases take it.
+
+    Most are empty, and asking the library for each would be a tenth of writing a row.
+    """
     return "[]" if value == [] else "{}" if value == {} else json.dumps(value)
 
 
 def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
-    """Bind each, the same one that follows itself only once: one moment, stage or word stands in most rows."""
+    """Bind each, the same one that follows itself only once.
+
+    One moment, stage or word stands in most rows.
+    """
     last: Any = object()
     bound: Any = None
     for value in values:
@@ -69,8 +96,12 @@ def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
         yield bound
 
 
-def among(session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
-    """That a column is one of these. PostgreSQL is told many as one: saying a thousand takes longer than looking.
+def among(
+    session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]
+) -> ColumnElement[bool]:
+    """That a column is one of these.
+
+    PostgreSQL is told many as one: saying a thousand takes longer than looking.
 
     Many are to be looked up while `planned_anew`.
     """
@@ -81,9 +112,12 @@ def among(session: Session, column: InstrumentedAttribute[Any], values: Collecti
 
 @contextmanager
 def planned_anew(session: Session) -> Iterator[None]:
-    """Have PostgreSQL plan each statement for the values it has, not once for all, and by the indexes.
+    """Have PostgreSQL plan each statement for the values it has, not once for all.
 
-    It guesses that a thousand values are half of a table whose rows nobody has counted yet, and would read it whole.
+    And by the indexes.
+
+    It guesses that a thousand values are half of a table whose rows nobody has counted yet, and
+    would read it whole.
     """
     postgres = session.get_bind().dialect.name == "postgresql"
     if postgres:
@@ -96,7 +130,10 @@ def planned_anew(session: Session) -> Iterator[None]:
 def _plan(session: Session, *, mode: str, reading: str) -> None:
     """For this transaction."""
     session.execute(
-        select(func.set_config("plan_cache_mode", mode, True), func.set_config("enable_seqscan", reading, True))
+        select(
+            func.set_config("plan_cache_mode", mode, True),
+            func.set_config("enable_seqscan", reading, True),
+        )
     )
 
 
@@ -108,5 +145,7 @@ def numbers(connection: Connection, table: Table, count: int) -> list[int]:
         last = connection.scalar(select(func.max(table.c.id))) or 0
         return list(range(last + 1, last + count + 1))
     sequence = func.pg_get_serial_sequence(table.name, "id")
-    each = select(func.array_agg(func.nextval(sequence))).select_from(func.generate_series(1, count))
+    each = select(func.array_agg(func.nextval(sequence))).select_from(
+        func.generate_series(1, count)
+    )
     return list(connection.scalar(each) or ())

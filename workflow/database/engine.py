@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 
 Waker = Callable[[str], None]
 WAKES = "wakes"
-AWAY = (OperationalError, InterfaceError, NoConnection)  # the database does not do its work now; try again later
-WRITING_SECONDS = 12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
+AWAY = (
+    OperationalError,
+    InterfaceError,
+    NoConnection,
+)  # the database does not do its work now; try again later
+WRITING_SECONDS = (
+    12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
+)
 READING_SECONDS = 60.0  # for one of those that count whole tables
 LOCKED_SECONDS = 20  # for the one writer that SQLite has at a time
 TURN_SECONDS = 0.15  # whoever waits for SQLite's one writer asks again every tenth of a second
-SCHEMA = "0022"  # the newest migration; a test holds it to the scripts, so that no command has to load Alembic
+# the newest migration; a test holds it to the scripts, so that no command has to load Alembic
+SCHEMA = "0022"
 
 
 def _no_wake(name: str) -> None:
@@ -33,8 +40,8 @@ def _no_wake(name: str) -> None:
 class Store:
     """Transactions on the one database.
 
-    `waker` is called with each name passed to `wake`, after the commit; it must not raise. Nothing is lost without it:
-    the sweep finds what waits.
+    `waker` is called with each name passed to `wake`, after the commit; it must not raise. Nothing
+    is lost without it: the sweep finds what waits.
     """
 
     def __init__(self, url: str, waker: Waker = _no_wake) -> None:
@@ -58,7 +65,10 @@ class Store:
             yield session
 
     def rest(self) -> None:
-        """Let others write between two batches of long work: without it they would wait for all of it on SQLite."""
+        """Let others write between two batches of long work.
+
+        Without it they would wait for all of it on SQLite.
+        """
         if self.engine.dialect.name == "sqlite":
             time.sleep(TURN_SECONDS)
 
@@ -85,7 +95,8 @@ def migrate(url: str) -> None:
     """Bring the database to the newest schema, making it if need be."""
     if (file := make_url(url).database) and url.startswith("sqlite"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    from alembic import command  # noqa: PLC0415  # a third of a second that only migrating has to wait for
+    # a third of a second that only migrating has to wait for
+    from alembic import command  # noqa: PLC0415
 
     command.upgrade(alembic_config(url), "head")
 
@@ -107,7 +118,9 @@ def _engine(url: str) -> Engine:
         from workflow.database import postgres  # noqa: PLC0415  # its driver is an extra
 
         return postgres.engine(url, WRITING_SECONDS, **options)
-    engine = create_engine(url, connect_args={"timeout": LOCKED_SECONDS, "check_same_thread": False}, **options)
+    engine = create_engine(
+        url, connect_args={"timeout": LOCKED_SECONDS, "check_same_thread": False}, **options
+    )
     event.listen(engine, "connect", _sqlite_connect)
     event.listen(engine, "begin", _sqlite_begin)
     event.listen(engine, "handle_error", _sqlite_error)
@@ -123,15 +136,19 @@ def _sqlite_connect(connection: Any, record: object) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer fails at once when another wrote in between; IMMEDIATE waits.
+    # A deferred transaction that turns into a writer fails at once when another wrote in between;
+    # IMMEDIATE waits.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
     connection.exec_driver_sql(f"BEGIN {mode}")
 
 
 def _sqlite_error(context: ExceptionContext) -> None:
-    # What was opened while the disk was read-only stays so when the disk no longer is: open it anew. A cursor that is
-    # not closed would keep the old connection half open, and SQLite shares what a process has open of a file.
-    code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF  # without its extension
+    # What was opened while the disk was read-only stays so when the disk no longer is: open it
+    # anew. A cursor that is not closed would keep the old connection half open, and SQLite shares
+    # what a process has open of a file.
+    code = (
+        getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF
+    )  # without its extension
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
         context.is_disconnect = True
         if context.execution_context is not None:

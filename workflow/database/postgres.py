@@ -1,4 +1,7 @@
-"""PostgreSQL connections that give up: a server that is stopped or cut off never answers, and nobody waits for ever."""
+"""PostgreSQL connections that give up.
+
+A server that is stopped or cut off never answers, and nobody waits for ever.
+"""
 
 import time
 from collections.abc import Generator, Sequence
@@ -14,7 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 RV = TypeVar("RV")
 
-PATIENCE = "patience"  # execution option: seconds the server may take over a statement, None for ever
+PATIENCE = (  # execution option: seconds the server may take over a statement, None for ever
+    "patience"
+)
 PING_SECONDS = 5.0  # for a connection that lay in the pool
 CANCEL_SECONDS = 2.0  # for it to stop what it was told to
 CONNECTION = {  # libpq's own words; what INTAKE_DATABASE_URL says goes before
@@ -24,10 +29,11 @@ CONNECTION = {  # libpq's own words; what INTAKE_DATABASE_URL says goes before
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
-# A door that went away in the middle of a transaction must not keep the others waiting. Set by a statement, because
-# PgBouncer takes no such options at connecting.
+# A door that went away in the middle of a transaction must not keep the others waiting. Set by a
+# statement, because PgBouncer takes no such options at connecting.
 BOUNDS = (
-    "SELECT set_config('lock_timeout', '10s', false), set_config('idle_in_transaction_session_timeout', '60s', false)"
+    "SELECT set_config('lock_timeout', '10s', false),"
+    " set_config('idle_in_transaction_session_timeout', '60s', false)"
 )
 
 
@@ -38,14 +44,17 @@ class SilentError(psycopg.OperationalError):
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection whose every statement ends after `patience` seconds.
 
-    The server's own statement_timeout does not: a server that is stopped, or out of reach, counts no time. One that
-    is merely slow is told to stop, and the connection stays good.
+    The server's own statement_timeout does not: a server that is stopped, or out of reach, counts
+    no time. One that is merely slow is told to stop, and the connection stays good.
     """
 
     patience: float | None = PING_SECONDS
 
     def wait(self, gen: PQGen[RV], *args: Any, **more: Any) -> RV:
-        """Do what `gen` does. Raises SilentError, or QueryCanceled where the server still listens to us."""
+        """Do what `gen` does.
+
+        Raises SilentError, or QueryCanceled where the server still listens to us.
+        """
         if self.patience is None:
             return super().wait(gen, *args, **more)
         try:
@@ -55,7 +64,9 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def _last_chance(self, gen: PQGen[RV]) -> RV:
         try:
-            if not capabilities.has_cancel_safe():  # libpq before 17: its way to cancel may hang as well
+            if (
+                not capabilities.has_cancel_safe()
+            ):  # libpq before 17: its way to cancel may hang as well
                 raise SilentError
             self.cancel_safe(timeout=CANCEL_SECONDS)
             return super().wait(_bounded(gen, CANCEL_SECONDS))
@@ -67,7 +78,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]:
-    """The same steps; raises SilentError where the next one takes so long that all together took too long."""
+    """Yield the same steps within a time for all together.
+
+    Raises SilentError when the next one takes longer.
+    """
     until = time.monotonic() + seconds
     try:
         step = next(gen)
@@ -82,10 +96,15 @@ def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]
 
 
 def engine(url: str, seconds: float, **options: Any) -> Engine:
-    """An engine whose statements take at most so many seconds where the execution option `patience` says nothing."""
+    """Engine whose statements are bounded in time.
+
+    The bound holds where the execution option `patience` gives no other.
+    """
     given = make_url(url).query
     arguments = {name: value for name, value in CONNECTION.items() if name not in given}
-    made = create_engine(url, pool_size=10, max_overflow=20, pool_timeout=10, connect_args=arguments, **options)
+    made = create_engine(
+        url, pool_size=10, max_overflow=20, pool_timeout=10, connect_args=arguments, **options
+    )
     event.listen(made, "do_connect", _connect)
     event.listen(made, "connect", _connected)
     event.listen(made, "checkin", _checked_in)
@@ -98,7 +117,9 @@ def engine(url: str, seconds: float, **options: Any) -> Engine:
     return made
 
 
-def _connect(dialect: object, record: object, positional: list[Any], named: dict[str, Any]) -> BoundedConnection:
+def _connect(
+    dialect: object, record: object, positional: list[Any], named: dict[str, Any]
+) -> BoundedConnection:
     del dialect, record
     return BoundedConnection.connect(*positional, **named)
 
@@ -116,8 +137,13 @@ def _checked_in(connection: BoundedConnection | None, record: object) -> None:
         connection.patience = PING_SECONDS
 
 
-def copy(connection: Connection, table: str, columns: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    """Have the server take rows as they come, which costs it a third of as many INSERTs. Raises DBAPIError."""
+def copy(
+    connection: Connection, table: str, columns: Sequence[str], lines: Sequence[Sequence[Any]]
+) -> None:
+    """Have the server take rows as they come, which costs it a third of as many INSERTs.
+
+    Raises DBAPIError.
+    """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
     driver: Any = connection.connection.driver_connection
@@ -126,5 +152,7 @@ def copy(connection: Connection, table: str, columns: Sequence[str], lines: Sequ
             for line in lines:
                 into.write_row(line)
     except psycopg.Error as error:
-        told = DBAPIError.instance("COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect)
+        told = DBAPIError.instance(
+            "COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        )
         raise told from error

@@ -10,9 +10,12 @@ T = TypeVar("T")
 
 
 def storable(value: T) -> T:
-    """The same value with the characters replaced that a database refuses: NUL (PostgreSQL) and lone surrogates.
+    """The same value with the characters replaced that a database refuses.
 
-    One odd byte in a sender's name must not keep a customer's mail from becoming a ticket; the raw original keeps it.
+    NUL (PostgreSQL) and lone surrogates.
+
+    One odd byte in a sender's name must not keep a customer's mail from becoming a ticket; the raw
+    original keeps it.
     """
     return _clean(value)  # type: ignore[no-any-return]
 
@@ -32,14 +35,20 @@ def _clean(value: Any) -> Any:
     if not value:
         return value
     if isinstance(value, str):
-        return value if _is_clean(value) else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return (
+            value
+            if _is_clean(value)
+            else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        )
     if isinstance(value, tuple):
         new = tuple(map(_clean, value))
         return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
     names, of = _fields(value.__class__)
     changed = {}
     for name, old in zip(names, of(value), strict=True):
-        if not old or (old.__class__ is str and old.isascii() and "\0" not in old):  # nearly all: no call for each
+        if not old or (
+            old.__class__ is str and old.isascii() and "\0" not in old
+        ):  # nearly all: no call for each
             continue
         if (new := _clean(old)) is not old:
             changed[name] = new
@@ -48,9 +57,14 @@ def _clean(value: Any) -> Any:
 
 @cache
 def _fields(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    """The fields of a dataclass and what gives their values; none of what is no dataclass and holds no text."""
+    """The fields of a dataclass and what gives their values.
+
+    None of what is no dataclass and holds no text.
+    """
     names = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
-    return names, attrgetter(*names) if len(names) > 1 else lambda one: tuple(getattr(one, name) for name in names)
+    return names, attrgetter(*names) if len(names) > 1 else lambda one: tuple(
+        getattr(one, name) for name in names
+    )
 
 
 def _is_clean(text: str) -> bool:

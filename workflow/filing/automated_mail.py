@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 from workflow.models.core import AutomatedMail
 
 
-def page(session: Session, *, before: int | None = None, limit: int = 50) -> Sequence[AutomatedMail]:
+def page(
+    session: Session, *, before: int | None = None, limit: int = 50
+) -> Sequence[AutomatedMail]:
     """Return the newest automated mails that nobody made a ticket, those before a number."""
     query = select(AutomatedMail).where(AutomatedMail.ticket_id.is_(None))
     if before is not None:

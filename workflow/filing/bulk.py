@@ -1,8 +1,11 @@
-"""Filing many items at once: the very rows that `reception.receive` writes one by one, a statement a table.
+"""Filing many items at once.
 
-What is decided is decided by the same functions; only looking up and writing is done for many at a time. The plain case
-is a secure message that stands alone: a new ticket, one more message on an open ticket, a duplicate. Everything else,
-and whatever loses a race for a unique index, goes through `receive`.
+The very rows that `reception.receive` writes one by one, a statement a table.
+
+What is decided is decided by the same functions; only looking up and writing is done for many at a
+time. The plain case is a secure message that stands alone: a new ticket, one more message on an
+open ticket, a duplicate. Everything else, and whatever loses a race for a unique index, goes
+through `receive`.
 """
 
 from collections import Counter
@@ -47,19 +50,32 @@ from workflow.tickets.desk import RULE, Desk
 from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
 FIRST = process.STEPS[0]
-UNTOLD = process.onward(FIRST.stage, {Milestone.CUSTOMER_NOTIFIED})  # where a ticket goes whose customer has no notice
+UNTOLD = process.onward(
+    FIRST.stage, {Milestone.CUSTOMER_NOTIFIED}
+)  # where a ticket goes whose customer has no notice
 TABLES = (Ticket, TicketContact, Message, Filing, Outgoing, Task, Reached, Audit, HookEvent)
-# What the rows written here can say of the process table; should it say more one day, everything is filed one by one.
-SAID = FIRST.on_entry not in {None, Template.SURVEY} and all(s.waits_for and s.on_entry is None for s in UNTOLD)
+# What the rows written here can say of the process table; should it say more one day, everything is
+# filed one by one.
+SAID = FIRST.on_entry not in {None, Template.SURVEY} and all(
+    s.waits_for and s.on_entry is None for s in UNTOLD
+)
 
 
 def receive_all(
-    desk: Desk, session: Session, items: Sequence[Parsed], delivery: Delivery, first: int, now: datetime
+    desk: Desk,
+    session: Session,
+    items: Sequence[Parsed],
+    delivery: Delivery,
+    first: int,
+    now: datetime,
 ) -> None:
-    """File items of a delivery, the first of them at this position, and record what has become of each.
+    """File items of a delivery, the first of them at this position.
 
-    The same tables as after `receive` for each, in order; safe to repeat and to race as that is. Takes a few hundred
-    items well: they are looked up and written together. They are storable, as every reading of ours gives them.
+    And record what has become of each.
+
+    The same tables as after `receive` for each, in order; safe to repeat and to race as that is.
+    Takes a few hundred items well: they are looked up and written together. They are storable, as
+    every reading of ours gives them.
     """
     at = 0
     while at < len(items):
@@ -70,7 +86,12 @@ def receive_all(
 
 
 def _together(
-    desk: Desk, session: Session, items: Sequence[Parsed], delivery: Delivery, first: int, now: datetime
+    desk: Desk,
+    session: Session,
+    items: Sequence[Parsed],
+    delivery: Delivery,
+    first: int,
+    now: datetime,
 ) -> int:
     """File the plain ones at the beginning; how many they were."""
     if not (SAID and _is_plain(items[0], delivery)):
@@ -104,7 +125,7 @@ def _is_plain(item: Parsed, delivery: Delivery) -> bool:
     )
 
 
-# -- what becomes of them --------------------------------------------------------------------------------------------
+# -- what becomes of them ----
 
 
 @dataclass(slots=True)
@@ -125,12 +146,17 @@ class _Plan:
         self.filings: list[_Filing] = []
         self._rows: dict[type[Base], list[Row]] = {}
 
-    # -- deciding -----------------------------------------------------------------------------------------------
+    # -- deciding ----
 
     def take(self, position: int, item: Parsed) -> bool:
-        """Decide about the next one, in the order they were looked up; False where more must be known than that."""
+        """Decide about the next one, in the order they were looked up.
+
+        False where more must be known than that.
+        """
         if isinstance(item, RejectedRow):
-            self.filings.append(_Filing(position, Outcome.REJECTED, reason=file_item.why_rejected(item)))
+            self.filings.append(
+                _Filing(position, Outcome.REJECTED, reason=file_item.why_rejected(item))
+            )
             return True
         known = self._known
         key, earlier = threading.identify(known, item, next(self._keys), known.look_up)
@@ -146,7 +172,10 @@ class _Plan:
     def _match(self, item: InboundItem) -> SomeTicket | None:
         thread = threading.thread(item)
         of_thread = self._known.threads.get(thread, ()) if thread else ()
-        return next((t for t in of_thread if threading.joins_thread(self._known, item, t.key, t.senders)), None)
+        return next(
+            (t for t in of_thread if threading.joins_thread(self._known, item, t.key, t.senders)),
+            None,
+        )
 
     def _open(self, item: InboundItem) -> SomeTicket:
         known, now = self._known, self._now
@@ -154,12 +183,17 @@ class _Plan:
         row = file_item.told(self._desk, item, self._delivery, company, self._due)
         contact = None
         if item.contact.key:
-            contact = directory.contact_for(known, item.contact, item.phone, company, vouched=False, now=now)
+            contact = directory.contact_for(
+                known, item.contact, item.phone, company, vouched=False, now=now
+            )
         ticket = SomeTicket(
-            company=company, key=company.key if company else None, row=row, contact=contact,
+            company=company,
+            key=company.key if company else None,
+            row=row,
+            contact=contact,
             shared=contact is None or contact.email not in item.not_shared,
             untold=self._untold(contact, automated=row["automated"]),
-        )  # fmt: skip
+        )
         if row["thread_id"]:
             known.threads.setdefault(row["thread_id"], []).append(ticket)
         return ticket
@@ -170,12 +204,16 @@ class _Plan:
             return NO_ADDRESS
         settings, lately = self._desk.settings, self._known.lately
         name = contact.id or contact.email  # a new one has no number yet
-        found = outbox.unfit(contact, settings, automated=automated) or outbox.spent(lately[name], settings)
+        found = outbox.unfit(contact, settings, automated=automated) or outbox.spent(
+            lately[name], settings
+        )
         if not found:
             lately[name] += 1
         return found
 
-    def _message(self, ticket: SomeTicket, item: InboundItem, key: str | None, *, is_new: bool) -> SomeMessage:
+    def _message(
+        self, ticket: SomeTicket, item: InboundItem, key: str | None, *, is_new: bool
+    ) -> SomeMessage:
         name = threading.identity(item)
         reused = name in self._known.names
         row = file_item.placed(item, self._delivery, key, reused=reused)
@@ -192,12 +230,18 @@ class _Plan:
         return message
 
     def tickets(self) -> tuple[list[int], list[int]]:
-        """The numbers of those opened, and of those of before that have a new message; once they are written."""
-        told = {o: {f.message.ticket.id for f in self.filings if f.message and f.outcome is o} for o in Outcome}
+        """The numbers of those opened, and of those of before that have a new message.
+
+        Once they are written.
+        """
+        told = {
+            o: {f.message.ticket.id for f in self.filings if f.message and f.outcome is o}
+            for o in Outcome
+        }
         opened = told[Outcome.OPENED]
         return sorted(opened), sorted(told[Outcome.APPENDED] - opened)
 
-    # -- writing ------------------------------------------------------------------------------------------------
+    # -- writing ----
 
     def write(self) -> None:
         """Write it all. Raises IntegrityError where somebody else has written one of them."""
@@ -219,16 +263,26 @@ class _Plan:
         session, new = self._known.session, {Outcome.OPENED, Outcome.APPENDED}
         messages = [f.message for f in self.filings if f.message is not None and f.outcome in new]
         for message, number in zip(
-            messages, bulk_insert.numbers(session.connection(), _table(Message), len(messages)), strict=True
+            messages,
+            bulk_insert.numbers(session.connection(), _table(Message), len(messages)),
+            strict=True,
         ):
             message.id = number
-        tickets = [f.message.ticket for f in self.filings if f.message is not None and f.outcome is Outcome.OPENED]
+        tickets = [
+            f.message.ticket
+            for f in self.filings
+            if f.message is not None and f.outcome is Outcome.OPENED
+        ]
         for ticket, number in zip(
-            tickets, bulk_insert.numbers(session.connection(), _table(Ticket), len(tickets)), strict=True
+            tickets,
+            bulk_insert.numbers(session.connection(), _table(Ticket), len(tickets)),
+            strict=True,
         ):
             ticket.id = number
         self._tasks = iter(
-            bulk_insert.numbers(session.connection(), _table(Task), sum(bool(t.untold) for t in tickets))
+            bulk_insert.numbers(
+                session.connection(), _table(Task), sum(bool(t.untold) for t in tickets)
+            )
         )
 
     def _file(self, filing: _Filing) -> None:
@@ -236,15 +290,25 @@ class _Plan:
         ticket = message.ticket if message else None
         if ticket is not None and ticket.row is not None and filing.outcome is Outcome.OPENED:
             self._opened(ticket, ticket.row)
-        if message is not None and message.row is not None and filing.outcome is not Outcome.DUPLICATE:
+        if (
+            message is not None
+            and message.row is not None
+            and filing.outcome is not Outcome.DUPLICATE
+        ):
             self._add(Message, {**message.row, "ticket_id": message.ticket.id, "id": message.id})
         if message is not None and filing.outcome is Outcome.APPENDED:
             self._audit("appended", self._cause, message.ticket, message=message.id)
-        self._add(Filing, {
-            "delivery_id": self._delivery.id, "position": filing.position, "outcome": filing.outcome,
-            "ticket_id": ticket.id if ticket else None, "message_id": message.id if message else None,
-            "reason": filing.reason,
-        })  # fmt: skip
+        self._add(
+            Filing,
+            {
+                "delivery_id": self._delivery.id,
+                "position": filing.position,
+                "outcome": filing.outcome,
+                "ticket_id": ticket.id if ticket else None,
+                "message_id": message.id if message else None,
+                "reason": filing.reason,
+            },
+        )
 
     @property
     def _cause(self) -> str:
@@ -255,28 +319,47 @@ class _Plan:
         self._audit("opened", self._cause, ticket)
         self._audit("stage", self._cause, ticket, stage=FIRST.stage.name)
         if ticket.contact is not None:
-            link = {"ticket_id": ticket.id, "contact_id": ticket.contact.id, "share_activity": ticket.shared}
+            link = {
+                "ticket_id": ticket.id,
+                "contact_id": ticket.contact.id,
+                "share_activity": ticket.shared,
+            }
             self._add(TicketContact, link)
         stage = self._not_told(ticket) if ticket.untold else FIRST.stage
         if not ticket.untold:
             assert FIRST.on_entry is not None
             assert ticket.contact is not None
-            mail = outbox.promised(ticket.id, 1, FIRST.on_entry, ticket.contact, by=RULE, now=self._now)
+            mail = outbox.promised(
+                ticket.id, 1, FIRST.on_entry, ticket.contact, by=RULE, now=self._now
+            )
             self._add(Outgoing, mail)
         company = ticket.company.id if ticket.company else None
         self._add(Ticket, {**row, "id": ticket.id, "company_id": company, "stage": stage})
 
     def _not_told(self, ticket: SomeTicket) -> process.Stage:
         """The task and the milestone in place of a notice; the stage they lead to."""
-        why, now, task, told = ticket.untold, self._now, next(self._tasks), Milestone.CUSTOMER_NOTIFIED
+        why, now, task, told = (
+            ticket.untold,
+            self._now,
+            next(self._tasks),
+            Milestone.CUSTOMER_NOTIFIED,
+        )
         lead = self._desk.settings.desk_lead
         asked = tasked(ticket.id, 1, TELL_KIND, TELL, cause=why, now=now, assignee=lead)
         self._add(Task, {**asked, "id": task, "follows_owner": True})
         self._audit("task", why, ticket, task=task)
         note = not_possible(why)
-        self._add(Reached, {
-            "ticket_id": ticket.id, "period": 1, "milestone": told, "at": now, "by": RULE, "note": note,
-        })  # fmt: skip
+        self._add(
+            Reached,
+            {
+                "ticket_id": ticket.id,
+                "period": 1,
+                "milestone": told,
+                "at": now,
+                "by": RULE,
+                "note": note,
+            },
+        )
         self._audit("reached", note, ticket, milestone=told.name)
         for step in UNTOLD:
             self._audit("stage", f"reached {told}", ticket, stage=step.stage.name)

@@ -22,12 +22,17 @@ from workflow.tickets import outbox
 
 @dataclass(slots=True)
 class SomeTicket:
-    """A ticket that is there or is to be: then with its row, whom to tell, or why they cannot be told."""
+    """A ticket that is there or is to be.
+
+    Then with its row, whom to tell, or why they cannot be told.
+    """
 
     id: int = 0
     company: Company | None = None
     key: str | None = None  # of its company
-    senders: set[tuple[str, str]] = field(default_factory=set)  # who wrote on it, where its company is not known
+    senders: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # who wrote on it, where its company is not known
     row: Row | None = None
     contact: Contact | None = None
     shared: bool = True
@@ -51,11 +56,20 @@ class OnRecord(directory.Records):
         super().__init__(session)
         self._companies(items)
         self._people({i.contact.key for i in items} - {""})
-        self.lately: Counter[int | str] = Counter(outbox.lately(session, [c.id for c in self._contacts.values()], now))
+        self.lately: Counter[int | str] = Counter(
+            outbox.lately(session, [c.id for c in self._contacts.values()], now)
+        )
         self.keys = [threading.keys_of(i) for i in items]  # of each item, in order
         keys = {key for k in self.keys if k for key in (k.own, k.shared, *k.earlier) if key}
         same = (
-            select(Message.external_id, Message.id, Message.message_id, Message.from_name, Ticket.id, Company.key)
+            select(
+                Message.external_id,
+                Message.id,
+                Message.message_id,
+                Message.from_name,
+                Ticket.id,
+                Company.key,
+            )
             .join(Ticket, Ticket.id == Message.ticket_id)
             .outerjoin(Company, Company.id == Ticket.company_id)
             .where(Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys))
@@ -78,7 +92,11 @@ class OnRecord(directory.Records):
     def _companies(self, items: Sequence[InboundItem]) -> None:
         numbers = {directory.kept_number(i.company_number) for i in items} - {""}
         keys = {directory.company_key(i.company) for i in items} - {""}
-        keys |= {directory.key_beside(i.company, i.company_number) for i in items if i.company and i.company_number}
+        keys |= {
+            directory.key_beside(i.company, i.company_number)
+            for i in items
+            if i.company and i.company_number
+        }
         named = or_(self._among(Company.number, numbers), self._among(Company.key, keys))
         found = self.session.scalars(select(Company).where(named))
         self._keyed: dict[str, Company] = {}
@@ -95,16 +113,26 @@ class OnRecord(directory.Records):
         self._companies_of([*self._contacts.values(), *self._domains.values()])
 
     def _companies_of(self, some: Sequence[Contact | CompanyDomain]) -> None:
-        """Have each know its company, read once for all: by a join it would be read once for each."""
+        """Have each know its company, read once for all.
+
+        By a join it would be read once for each.
+        """
         known = {c.id: c for c in self._keyed.values()}
-        missing = {number for one in some if (number := one.company_id) is not None and number not in known}
+        missing = {
+            number for one in some if (number := one.company_id) is not None and number not in known
+        }
         found = self.session.scalars(select(Company).where(self._among(Company.id, missing)))
         known |= {c.id: c for c in found}
         for one in some:
-            set_committed_value(one, "company", None if one.company_id is None else known[one.company_id])
+            set_committed_value(
+                one, "company", None if one.company_id is None else known[one.company_id]
+            )
 
     def _tickets(self, items: Sequence[InboundItem]) -> None:
-        """Tickets that items may join, kept to this transaction: another answer may have moved one a moment ago."""
+        """Tickets that items may join, kept to this transaction.
+
+        Another answer may have moved one a moment ago.
+        """
         threads = {threading.thread(i) for i in items} - {""}
         tickets = (
             select(Ticket.id, Ticket.thread_id, Company.key)
@@ -126,7 +154,9 @@ class OnRecord(directory.Records):
         for number, name, email in self.session.execute(wrote):
             of_nobody[number].senders.add(threading.sender_of(name, email))
 
-    def _among(self, column: InstrumentedAttribute[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    def _among(
+        self, column: InstrumentedAttribute[Any], values: Collection[Any]
+    ) -> ColumnElement[bool]:
         return bulk_insert.among(self.session, column, values)
 
     def _remember(self, company: Company) -> None:
@@ -151,7 +181,10 @@ class OnRecord(directory.Records):
         return self._domains.get(name)
 
     def put(self, new: Company | Contact) -> bool:
-        """Put a new one on record with the next flush; False where one of its name is here already."""
+        """Put a new one on record with the next flush.
+
+        False where one of its name is here already.
+        """
         if isinstance(new, Contact):
             self._contacts[new.email] = new
         elif new.key in self._keyed or new.number in self._numbered:

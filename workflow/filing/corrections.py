@@ -1,8 +1,9 @@
 """Correcting what a message was taken for: a person's message for a program's, or the other way.
 
-The rules judge (`parsers.mail.evidence`, `workflow.filing.delivery_reports`); whoever reads the message knows better. A
-correction takes back what the judgement did: automatic mail that was held back goes out, a mail of
-ours is no longer bounced, a completed ticket is open again. It holds when the delivery is read anew.
+The rules judge (`parsers.mail.evidence`, `workflow.filing.delivery_reports`); whoever reads the
+message knows better. A correction takes back what the judgement did: automatic mail that was held
+back goes out, a mail of ours is no longer bounced, a completed ticket is open again. It holds when
+the delivery is read anew.
 """
 
 from datetime import datetime
@@ -28,7 +29,9 @@ def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message
 
     Raises Missing when there is none.
     """
-    mine = select(Message).where(Message.ticket_id == ticket.id, Message.judgement != Judgement.NONE)
+    mine = select(Message).where(
+        Message.ticket_id == ticket.id, Message.judgement != Judgement.NONE
+    )
     if number:
         mine = mine.where(Message.id == number)
     found = session.scalar(mine.order_by(Message.id.desc()).limit(1))
@@ -37,13 +40,15 @@ def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message
     return found
 
 
-def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime) -> None:
+def correct(
+    desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime
+) -> None:
     """Have a message count as a person's, and take back what the judgement did.
 
     A note made of a report becomes the customer's message, and goes where an answer goes: onto the
-    ticket that goes on, or onto a new one where its sender does not belong there or it has ended. The
-    notice that was held back is queued; a mail of ours that counted as bounced counts as sent; a
-    ticket that was completed before somebody wrote to it is reopened.
+    ticket that goes on, or onto a new one where its sender does not belong there or it has ended.
+    The notice that was held back is queued; a mail of ours that counted as bounced counts as sent;
+    a ticket that was completed before somebody wrote to it is reopened.
     """
     hold(session, ticket)
     filing = None
@@ -63,7 +68,9 @@ def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, b
     _unjudge(ticket, message)
     if was_note:
         ticket = _where_it_belongs(desk, session, ticket, message, filing, by=by, now=now)
-    audit.record(session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
+    audit.record(
+        session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id
+    )
     if ticket.automated and message.id == _first_message(session, ticket):
         ticket.automated = False
         desk.notify_late(session, ticket, by=by, now=now)
@@ -72,7 +79,9 @@ def correct(desk: Desk, session: Session, ticket: Ticket, message: Message, *, b
         desk.reopen(session, ticket, by=by, cause="a person wrote to the completed ticket", now=now)
 
 
-def mark_automatic(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> Message:
+def mark_automatic(
+    session: Session, ticket: Ticket, number: int, *, by: str, now: datetime
+) -> Message:
     """Have a message count as a program's: the ticket it opened gets no automatic mail any more.
 
     Mail that is queued already and mail that people write go out. Raises Missing when the ticket
@@ -92,7 +101,9 @@ def mark_automatic(session: Session, ticket: Ticket, number: int, *, by: str, no
         session.get_one(Delivery, message.delivery_id).by_person = False
     if message.id == _first_message(session, ticket):
         ticket.automated = True
-    audit.record(session, MARKED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id)
+    audit.record(
+        session, MARKED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id
+    )
     return message
 
 
@@ -126,9 +137,16 @@ def _where_it_belongs(
     if found is not ticket:
         for one in (ticket, found):
             audit.record(
-                session, merged_messages.MOVED, by=by, cause=CORRECTED, now=now, ticket=one.id,
-                other=(found if one is ticket else ticket).id, messages=[message.id], to=found.id,
-            )  # fmt: skip
+                session,
+                merged_messages.MOVED,
+                by=by,
+                cause=CORRECTED,
+                now=now,
+                ticket=one.id,
+                other=(found if one is ticket else ticket).id,
+                messages=[message.id],
+                to=found.id,
+            )
     session.flush()
     session.expire(ticket, ["messages"])
     if filing is not None:
@@ -145,7 +163,9 @@ def _unjudge(ticket: Ticket, message: Message) -> None:
     ticket.caveats = [c for c in ticket.caveats if c not in caveats]
 
 
-def _forget_report(desk: Desk, session: Session, message: Message, *, by: str, now: datetime) -> None:
+def _forget_report(
+    desk: Desk, session: Session, message: Message, *, by: str, now: datetime
+) -> None:
     """Take back what a report did to the mail it is about, and to that mail's contact.
 
     A mail that another report says came back stays as it is. A contact who had unsubscribed before
@@ -155,7 +175,9 @@ def _forget_report(desk: Desk, session: Session, message: Message, *, by: str, n
     if mail is None:
         return
     match message.judgement:
-        case Judgement.COMPLAINT if mail.contact is not None and _has_unsubscribed(session, message):
+        case Judgement.COMPLAINT if mail.contact is not None and _has_unsubscribed(
+            session, message
+        ):
             mail.contact.unsubscribed = False
         case Judgement.DELAYED if mail.state is OutboxState.SENT:
             mail.reason = ""
@@ -169,7 +191,9 @@ def _has_unsubscribed(session: Session, message: Message) -> bool:
     marked = select(Audit.id).where(
         Audit.action == str(Judgement.COMPLAINT), Audit.cause == f"delivery {message.delivery_id}"
     )
-    mail = select(Outgoing.ticket_id).where(Outgoing.id == message.reported_mail_id).scalar_subquery()
+    mail = (
+        select(Outgoing.ticket_id).where(Outgoing.id == message.reported_mail_id).scalar_subquery()
+    )
     return session.scalar(marked.where(Audit.ticket_id == mail).limit(1)) is not None
 
 

@@ -1,8 +1,10 @@
-"""Delivery reports, complaints and our own mail coming back: which items they are, and what they say.
+"""Delivery reports, complaints and our own mail coming back.
+
+Which items they are, and what they say.
 
 They open no ticket (RFC 3834 §4): what they say is put on the ticket of the mail they are about, as
-a note. Only a proof makes an item one of them (`parsers.mail.evidence.CONSEQUENCES`); what merely looks
-like one is a message like any other.
+a note. Only a proof makes an item one of them (`parsers.mail.evidence.CONSEQUENCES`); what merely
+looks like one is a message like any other.
 """
 
 from dataclasses import dataclass
@@ -39,7 +41,9 @@ class Report:
 
     def filing(self, session: Session) -> Filing:
         """Return what becomes of the item, as the ledger counts it."""
-        ticket = threading.merged_into(session, self.mail.ticket).id if self.mail is not None else None
+        ticket = (
+            threading.merged_into(session, self.mail.ticket).id if self.mail is not None else None
+        )
         return Filing(outcome=Outcome.IGNORED, ticket_id=ticket, reason=self.reason)
 
 
@@ -52,7 +56,9 @@ def find(desk: Desk, session: Session, item: InboundItem, delivery: Delivery) ->
         return None
     named = threading.our_mail(item, delivery.envelope, desk.signer)
     if named.itself is not None:
-        return Report(Judgement.RETURNED, "our own mail came back", session.get(Outgoing, named.itself))
+        return Report(
+            Judgement.RETURNED, "our own mail came back", session.get(Outgoing, named.itself)
+        )
     mail = session.get(Outgoing, named.number) if named.number is not None else None
     if mail is None:
         return Report(Judgement.AUTOMATIC, OTHERS_MAIL) if _is_about_delivery(item, named) else None
@@ -80,10 +86,15 @@ def _is_about_delivery(item: InboundItem, named: OurMail) -> bool:
 
 
 def _returns_our_mail(item: InboundItem, named: OurMail) -> bool:
-    """Return whether a mail system sends a mail of ours back: attached, or, without a sender, quoted."""
+    """Return whether a mail system sends a mail of ours back.
+
+    Attached, or, without a sender, quoted.
+    """
     if not (item.is_bounce and evidence.from_mail_system(item.signs)):
         return False
-    return named.attached is not None or (named.quoted is not None and evidence.NULL_SENDER in item.signs)
+    return named.attached is not None or (
+        named.quoted is not None and evidence.NULL_SENDER in item.signs
+    )
 
 
 def _answers_our_mail(item: InboundItem, named: OurMail) -> bool:
@@ -104,7 +115,10 @@ def _judgement_of_delivery(item: InboundItem) -> Judgement:
 
 
 def mark(desk: Desk, session: Session, report: Report, bounce: Bounce, now: datetime) -> bool:
-    """Record what a report says on the mail of ours and its contact; whether that changed anything."""
+    """Record what a report says on the mail of ours and its contact.
+
+    Whether that changed anything.
+    """
     mail = report.mail
     if mail is None:
         return False
@@ -127,7 +141,10 @@ def mark(desk: Desk, session: Session, report: Report, bounce: Bounce, now: date
 
 
 def summary(report: Report, bounce: Bounce) -> str:
-    """Return what a report says, for staff: the mail it is about, then the other system's own words."""
+    """Return what a report says, for staff.
+
+    The mail it is about, then the other system's own words.
+    """
     mail = report.mail
     assert mail is not None
     if report.judgement is Judgement.RETURNED:

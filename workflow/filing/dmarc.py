@@ -1,4 +1,7 @@
-"""Whether a mail is from whom it says: the verdict of our own mail edge, and of nobody else (RFC 8601 §5)."""
+"""Whether a mail is from whom it says.
+
+The verdict of our own mail edge, and of nobody else (RFC 8601 §5).
+"""
 
 import re
 
@@ -6,13 +9,18 @@ from parsers.item import InboundItem
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _DMARC = re.compile(r"^\s*dmarc\s*=\s*([a-z]+)", re.IGNORECASE)
-FORGED = "the sender could not be verified (DMARC failed): make sure it is who it says before you answer"
+FORGED = (
+    "the sender could not be verified (DMARC failed): make sure it is who it says before you answer"
+)
 
 
 def failed_dmarc(item: InboundItem, authserv_id: str) -> bool:
-    """Return whether the edge of this name found that the sender's domain disowns the mail (RFC 9989).
+    """Return whether the sender's domain disowns the mail.
 
-    Headers in other names are anybody's claim. Several in ours are as good as none: one of them is forged.
+    Found by the mail server of this name at our edge (RFC 9989).
+
+    Headers in other names are anybody's claim. Several in ours are as good as none: one of them is
+    forged.
     """
     ours = [v for v in item.authentication if authserv_id and _id_of(v) == authserv_id.casefold()]
     if len(ours) != 1:

@@ -1,4 +1,7 @@
-"""Filing an inbound item: on the ticket it answers, as a new ticket, as a duplicate, or as no ticket at all."""
+"""Filing an inbound item.
+
+On the ticket it answers, as a new ticket, as a duplicate, or as no ticket at all.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,17 +36,22 @@ from workflow.tickets import merged_messages
 from workflow.tickets.deadlines import next_due
 from workflow.tickets.desk import RULE, Desk, hold
 
-SUBJECT_LIMIT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
+SUBJECT_LIMIT = (
+    998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
+)
 REUSED = "an earlier message carries the same id with other content"
 NO_COMPANY = "company not known: ask which practice this is about"
 NO_MANAGER = "the company record names no manager"
 
 
-def receive(desk: Desk, session: Session, item: Parsed, delivery: Delivery, position: int, now: datetime) -> Filing:
+def receive(
+    desk: Desk, session: Session, item: Parsed, delivery: Delivery, position: int, now: datetime
+) -> Filing:
     """File one item of a delivery, and record what has become of it.
 
-    Safe to repeat and safe to race: the unique indexes on tickets.origin and messages decide, not a question asked
-    before. A row that is none is put down with its reason, so that somebody mends it.
+    Safe to repeat and safe to race: the unique indexes on tickets.origin and messages decide, not a
+    question asked before. A row that is none is put down with its reason, so that somebody mends
+    it.
     """
     item = storable(item)
     if isinstance(item, RejectedRow):
@@ -57,7 +65,10 @@ def receive(desk: Desk, session: Session, item: Parsed, delivery: Delivery, posi
 
 
 def why_rejected(row: RejectedRow) -> str:
-    """Return where a rejected row stands in the file, and what is wrong with it; none of what it says."""
+    """Return where a rejected row stands in the file, and what is wrong with it.
+
+    None of what it says.
+    """
     cell = f", cell {row.cell}" if row.cell else ""
     return f"{place(row)}{cell}: {row.reason}"
 
@@ -72,11 +83,17 @@ def place(row: RejectedRow) -> str:
     return f"{row.sheet}, row {row.row}" if row.sheet else f"row {row.row}"
 
 
-def _received(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing:
+def _received(
+    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime
+) -> Filing:
     item = signs.with_envelope(desk.settings, item, delivery)
     report = delivery_reports.find(desk, session, item, delivery)
-    filing = _file_report(desk, session, report, item, delivery, now) if report is not None else None
-    for _ in range(2):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
+    filing = (
+        _file_report(desk, session, report, item, delivery, now) if report is not None else None
+    )
+    for _ in range(
+        2
+    ):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
         filing = filing or _file(desk, session, item, delivery, now)
     if filing is None:
         raise RuntimeError("lost the race for one origin twice")
@@ -84,9 +101,17 @@ def _received(desk: Desk, session: Session, item: InboundItem, delivery: Deliver
 
 
 def _file_report(
-    desk: Desk, session: Session, report: Report, item: InboundItem, delivery: Delivery, now: datetime
+    desk: Desk,
+    session: Session,
+    report: Report,
+    item: InboundItem,
+    delivery: Delivery,
+    now: datetime,
 ) -> Filing:
-    """Put a report as a note on the ticket of the mail it is about, or among the automated mails."""
+    """Put a report as a note on the ticket of the mail it is about.
+
+    Or among the automated mails.
+    """
     filing = report.filing(session)
     mail, bounce = report.mail, item.bounce or Bounce()
     if mail is None:
@@ -95,9 +120,14 @@ def _file_report(
     hold(session, mail.ticket)  # before its mail, as everybody who changes both
     if delivery_reports.mark(desk, session, report, bounce, now):
         audit.record(
-            session, report.judgement, by=RULE, cause=f"delivery {delivery.id}", now=now,
-            ticket=mail.ticket_id, mail=mail.id,
-        )  # fmt: skip
+            session,
+            report.judgement,
+            by=RULE,
+            cause=f"delivery {delivery.id}",
+            now=now,
+            ticket=mail.ticket_id,
+            mail=mail.id,
+        )
     key = f"report:{delivery.id}"  # a report that is read again is still one report
     known = select(Message).where(Message.format == item.format, Message.external_id == key)
     note = session.scalar(known)
@@ -117,7 +147,9 @@ def _file_report(
     return filing
 
 
-def _keep_automated(session: Session, report: Report, item: InboundItem, delivery: Delivery) -> None:
+def _keep_automated(
+    session: Session, report: Report, item: InboundItem, delivery: Delivery
+) -> None:
     kept = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
     mail = session.scalar(kept) or AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
     mail.reason, mail.signs = report.reason, list(item.signs)
@@ -126,7 +158,9 @@ def _keep_automated(session: Session, report: Report, item: InboundItem, deliver
     session.add(mail)
 
 
-def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime) -> Filing | None:
+def _file(
+    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime
+) -> Filing | None:
     keys, records = threading.keys_of(item), directory.Records(session)
     key, earlier = threading.identify(records, item, keys, partial(on_record, session, item.format))
     try:
@@ -134,15 +168,21 @@ def _file(desk: Desk, session: Session, item: InboundItem, delivery: Delivery, n
             with session.begin_nested():
                 return _append_or_open(desk, session, item, delivery, key, now)
     except IntegrityError:  # somebody else has filed it a moment ago
-        _, earlier = threading.identify(records, item, keys, partial(on_record, session, item.format))
+        _, earlier = threading.identify(
+            records, item, keys, partial(on_record, session, item.format)
+        )
     if earlier is None:
         return None
     return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
 
 
-def on_record(session: Session, kind: Format, key: str) -> tuple[Message, threading.Recorded] | None:
+def on_record(
+    session: Session, kind: Format, key: str
+) -> tuple[Message, threading.Recorded] | None:
     """Look up the message with this key."""
-    known = session.scalar(select(Message).where(Message.format == kind, Message.external_id == key))
+    known = session.scalar(
+        select(Message).where(Message.format == kind, Message.external_id == key)
+    )
     if known is None:
         return None
     company = known.ticket.company.key if known.ticket.company else None
@@ -150,7 +190,12 @@ def on_record(session: Session, kind: Format, key: str) -> tuple[Message, thread
 
 
 def _append_or_open(
-    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    key: str | None,
+    now: datetime,
 ) -> Filing:
     item, forged = with_caveats(desk, item, delivery)
     match = threading.find(session, item, delivery.envelope, desk.signer, forged=forged)
@@ -164,7 +209,9 @@ def _append_or_open(
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
     if ticket is None:
-        ticket = _new_ticket(desk, session, item, delivery, again=before is not None or forged, now=now)
+        ticket = _new_ticket(
+            desk, session, item, delivery, again=before is not None or forged, now=now
+        )
         if before is not None:
             about = f"possibly about #{before.id}" if match.possibly else f"follows #{before.id}"
             desk.relate(session, ticket, before, about)
@@ -179,7 +226,9 @@ def _append_or_open(
         desk.open(session, ticket, cause=cause, now=now, oversized=in_part)
     else:
         _reachable_again(ticket, item)
-        audit.record(session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id)
+        audit.record(
+            session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id
+        )
         if ticket.status is Status.COMPLETED and not evidence.proves(item.signs):
             desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
@@ -200,7 +249,11 @@ def open_from_message(
     delivery = session.get_one(Delivery, message.delivery_id)
     sender = Address(message.from_name, message.from_email)
     item = InboundItem(
-        format=Format(message.format), external_id="", sender=sender, subject=message.subject, text=message.text
+        format=Format(message.format),
+        external_id="",
+        sender=sender,
+        subject=message.subject,
+        text=message.text,
     )
     ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
     merged_messages.move(session, message, ticket.id, None)
@@ -212,7 +265,13 @@ def open_from_message(
 
 
 def open_separately(
-    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, like: Ticket, *, now: datetime
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    like: Ticket,
+    *,
+    now: datetime,
 ) -> Message:
     """Open a ticket of an item that is the same as a message of `like`, because a person says so.
 
@@ -249,7 +308,13 @@ def is_too_late(desk: Desk, ticket: Ticket, now: datetime) -> bool:
 
 
 def _new_ticket(
-    desk: Desk, session: Session, item: InboundItem, delivery: Delivery, *, again: bool, now: datetime
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    *,
+    again: bool,
+    now: datetime,
 ) -> Ticket:
     company = directory.company_of(directory.Records(session), item, now)
     values = told(desk, item, delivery, company, due(desk, delivery))
@@ -266,31 +331,55 @@ def due(desk: Desk, delivery: Delivery) -> datetime | None:
 
 
 def told(
-    desk: Desk, item: InboundItem, delivery: Delivery, company: Company | None, due_at: datetime | None
+    desk: Desk,
+    item: InboundItem,
+    delivery: Delivery,
+    company: Company | None,
+    due_at: datetime | None,
 ) -> dict[str, Any]:
     """Return what the row of a new ticket says, by column; people apart."""
     return {
         "name": NAME.format(company=company.name if company else UNKNOWN_COMPANY),
-        "subject": item.subject[:SUBJECT_LIMIT], "pipeline": PIPELINE, "type": TICKET_TYPE, "stage": Stage.SUBMITTED,
-        "status": Status.OPEN, "transport": delivery.transport, "format": item.format,
-        "origin": threading.origin(item), "automated": item.is_automated or evidence.unread_address(item.contact.key),
-        "link": link(desk, item), "thread_id": threading.thread(item), "telemedicine": item.telemedicine,
+        "subject": item.subject[:SUBJECT_LIMIT],
+        "pipeline": PIPELINE,
+        "type": TICKET_TYPE,
+        "stage": Stage.SUBMITTED,
+        "status": Status.OPEN,
+        "transport": delivery.transport,
+        "format": item.format,
+        "origin": threading.origin(item),
+        "automated": item.is_automated or evidence.unread_address(item.contact.key),
+        "link": link(desk, item),
+        "thread_id": threading.thread(item),
+        "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
-        "caveats": _caveats(item, company), "created_at": delivery.received_at,
-        "period_started_at": delivery.received_at, "due_at": due_at,
-    }  # fmt: skip
+        "caveats": _caveats(item, company),
+        "created_at": delivery.received_at,
+        "period_started_at": delivery.received_at,
+        "due_at": due_at,
+    }
 
 
 def _add_people(
-    desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, now: datetime
+    desk: Desk,
+    session: Session,
+    ticket: Ticket,
+    item: InboundItem,
+    delivery: Delivery,
+    now: datetime,
 ) -> None:
-    # Only a call written down by staff names further contacts: a Cc in a mail never gives an address our mails.
+    # Only a call written down by staff names further contacts: a Cc in a mail never gives an
+    # address our mails.
     others = item.to if item.format is Format.PHONE else ()
     records = directory.Records(session)
     for person in directory.distinct([item.contact, *others]):
         phone = item.phone if person is item.contact else ""
-        by_staff = item.format is Format.PHONE  # a secure message may be a patient's, a form anybody's
-        contact = directory.contact_for(records, person, phone, ticket.company, vouched=by_staff, now=now)
+        by_staff = (
+            item.format is Format.PHONE
+        )  # a secure message may be a patient's, a form anybody's
+        contact = directory.contact_for(
+            records, person, phone, ticket.company, vouched=by_staff, now=now
+        )
         if contact is not None:
             if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
                 contact.unreachable = False  # a person writes from there: mail may reach them again
@@ -303,10 +392,20 @@ def _add_people(
 
 
 def _add_message(
-    desk: Desk, session: Session, ticket: Ticket, item: InboundItem, delivery: Delivery, key: str | None, now: datetime
+    desk: Desk,
+    session: Session,
+    ticket: Ticket,
+    item: InboundItem,
+    delivery: Delivery,
+    key: str | None,
+    now: datetime,
 ) -> Message:
     name = threading.identity(item)
-    reused = bool(name) and session.scalar(select(Message.id).where(Message.message_id == name).limit(1)) is not None
+    reused = (
+        bool(name)
+        and session.scalar(select(Message.id).where(Message.message_id == name).limit(1))
+        is not None
+    )
     message = Message(ticket_id=ticket.id, **placed(item, delivery, key, reused=reused))
     message.attachments += [stored(desk, a) for a in item.attachments]
     session.add(message)
@@ -316,33 +415,55 @@ def _add_message(
     return message
 
 
-def placed(item: InboundItem, delivery: Delivery, key: str | None, *, reused: bool) -> dict[str, Any]:
+def placed(
+    item: InboundItem, delivery: Delivery, key: str | None, *, reused: bool
+) -> dict[str, Any]:
     """Return what the row of a new message says, by column; its ticket and attachments apart."""
     return {
-        "delivery_id": delivery.id, "direction": "in", "format": item.format, "external_id": key,
-        "message_id": threading.identity(item), "at": delivery.received_at,
+        "delivery_id": delivery.id,
+        "direction": "in",
+        "format": item.format,
+        "external_id": key,
+        "message_id": threading.identity(item),
+        "at": delivery.received_at,
         "caveats": [*item.caveats, *([REUSED] if reused else [])],
         "judgement": Judgement.AUTOMATIC if item.signs else Judgement.NONE,
-        "signs": list(item.signs), **shown(item),
-        "search_words": phone_numbers.search_words(item.phone, item.text, item.details, item.format),
-    }  # fmt: skip
+        "signs": list(item.signs),
+        **shown(item),
+        "search_words": phone_numbers.search_words(
+            item.phone, item.text, item.details, item.format
+        ),
+    }
 
 
 def shown(item: InboundItem) -> dict[str, Any]:
-    """Return what the row of a message shows of an item, by column; caveats and attachments apart."""
+    """Return what the row of a message shows of an item, by column.
+
+    Caveats and attachments apart.
+    """
     return {
-        "from_name": item.sender.name, "from_email": item.contact.email, "phone": item.phone,
-        "subject": item.subject, "text": item.text, "reply_text": item.reply_text, "html": item.html,
-        "details": [list(d) for d in item.details], "sent_at": item.sent_at,
-    }  # fmt: skip
+        "from_name": item.sender.name,
+        "from_email": item.contact.email,
+        "phone": item.phone,
+        "subject": item.subject,
+        "text": item.text,
+        "reply_text": item.reply_text,
+        "html": item.html,
+        "details": [list(d) for d in item.details],
+        "sent_at": item.sent_at,
+    }
 
 
 def facts(attachment: Attachment) -> dict[str, Any]:
     """Return what the row of an attachment says of it, by column."""
     return {
-        "name": attachment.name, "mime": attachment.mime[:255], "size": attachment.size, "sha256": attachment.sha256,
-        "inline": attachment.inline, "content_id": attachment.content_id,
-    }  # fmt: skip
+        "name": attachment.name,
+        "mime": attachment.mime[:255],
+        "size": attachment.size,
+        "sha256": attachment.sha256,
+        "inline": attachment.inline,
+        "content_id": attachment.content_id,
+    }
 
 
 def stored(desk: Desk, attachment: Attachment) -> StoredAttachment:

@@ -1,4 +1,7 @@
-"""Files that a message links to: which of them we fetch, how far each has come, and that each is kept once."""
+"""Files that a message links to.
+
+Which of them we fetch, how far each has come, and that each is kept once.
+"""
 
 import hashlib
 import re
@@ -6,7 +9,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint, and_, select
+from sqlalchemy import (
+    ColumnElement,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    and_,
+    select,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from parsers.item import InboundItem
@@ -42,7 +54,9 @@ class LinkedFile(Base):
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     message_id: Mapped[int] = mapped_column(ForeignKey("messages.id"))
-    digest: Mapped[str] = mapped_column(String(64))  # of the link, which may be longer than an index takes
+    digest: Mapped[str] = mapped_column(
+        String(64)
+    )  # of the link, which may be longer than an index takes
     url: Mapped[str] = mapped_column(Text)
     state: Mapped[LinkState]
     reason: Mapped[str] = mapped_column(Text, default="")
@@ -51,20 +65,36 @@ class LinkedFile(Base):
     attachment_id: Mapped[int | None] = mapped_column(ForeignKey("attachments.id"), unique=True)
 
 
-def promise(session: Session, message: Message, item: InboundItem, settings: Settings, now: datetime) -> None:
-    """Have the files of an item fetched for its message, those that lie where the settings allow it."""
+def promise(
+    session: Session, message: Message, item: InboundItem, settings: Settings, now: datetime
+) -> None:
+    """Queue the linked files of an item to be downloaded for its message.
+
+    Those that lie where the settings allow it.
+    """
     hosts = hosts_for(settings, message)
     wanted = [url for url in item.linked if allowed(url, hosts)][:MOST]
     for url in wanted:
         digest = hashlib.sha256(url.encode()).hexdigest()
-        session.add(LinkedFile(message_id=message.id, digest=digest, url=url, state=LinkState.WAITING, not_before=now))
+        session.add(
+            LinkedFile(
+                message_id=message.id,
+                digest=digest,
+                url=url,
+                state=LinkState.WAITING,
+                not_before=now,
+            )
+        )
     if wanted:
         wake(session, FETCH)
 
 
 def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
     """Return whether a file is to be fetched now, and has been for so long."""
-    return and_(LinkedFile.state == LinkState.WAITING, due(LinkedFile.not_before, now - since, LONGEST_PAUSE + since))
+    return and_(
+        LinkedFile.state == LinkState.WAITING,
+        due(LinkedFile.not_before, now - since, LONGEST_PAUSE + since),
+    )
 
 
 def pause(attempt: int) -> timedelta:
@@ -80,7 +110,10 @@ def fetched(session: Session, message: Message) -> set[int]:
 
 
 def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
-    """The files that wait or could not be had, those of the newest messages first, each with its message."""
+    """Return files that wait or could not be downloaded, with their messages.
+
+    Those of the newest messages come first.
+    """
     rows = (
         select(LinkedFile, Message)
         .join(Message, Message.id == LinkedFile.message_id)
@@ -92,17 +125,21 @@ def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
 
 
 def again(session: Session, number: int, *, by: str, now: datetime) -> int:
-    """Have a file fetched anew that could not be had, or that pauses between two tries; the number of its ticket.
+    """Have a file fetched anew that could not be had, or that pauses between two tries.
 
-    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises Missing for none that is
-    wanted.
+    The number of its ticket.
+
+    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises Missing
+    for none that is wanted.
     """
     link = session.get(LinkedFile, number, with_for_update=True)
     if link is None or link.state is LinkState.FETCHED:
         raise Missing("There is no such file to be fetched.")
     link.state, link.attempts, link.reason, link.not_before = LinkState.WAITING, 0, "", now
     ticket = session.get_one(Message, link.message_id).ticket_id
-    audit.record(session, "file asked again", by=by, cause=f"link {link.id}", now=now, ticket=ticket)
+    audit.record(
+        session, "file asked again", by=by, cause=f"link {link.id}", now=now, ticket=ticket
+    )
     wake(session, FETCH)
     return ticket
 
@@ -120,13 +157,21 @@ def hosts_for(settings: Settings, message: Message) -> tuple[str, ...]:
 
 
 def allowed(url: str, hosts: Sequence[str]) -> bool:
-    """Whether a link leads to one of these places: `host`, `host:port` or `host/beginning/of/path`, by https only."""
+    """Whether a link leads to one of these places.
+
+    `host`, `host:port` or `host/beginning/of/path`, by https only.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or HTTPS
     except ValueError:
         return False
-    plain = parts.scheme == "https" and parts.username is None and parts.password is None and bool(parts.hostname)
+    plain = (
+        parts.scheme == "https"
+        and parts.username is None
+        and parts.password is None
+        and bool(parts.hostname)
+    )
     return plain and not _climbs(parts.path) and any(_covers(place, parts, port) for place in hosts)
 
 
@@ -140,5 +185,11 @@ def _covers(place: str, parts: SplitResult, port: int) -> bool:
     named = _PLACE.fullmatch(place)
     if named is None:
         return False
-    host, its_port, folder = named[1].strip("[]").casefold(), int(named[2] or HTTPS), (named[3] or "/").rstrip("/")
-    return (parts.hostname, port) == (host, its_port) and f"{parts.path or '/'}/".startswith(f"{folder}/")
+    host, its_port, folder = (
+        named[1].strip("[]").casefold(),
+        int(named[2] or HTTPS),
+        (named[3] or "/").rstrip("/"),
+    )
+    return (parts.hostname, port) == (host, its_port) and f"{parts.path or '/'}/".startswith(
+        f"{folder}/"
+    )

@@ -1,4 +1,7 @@
-"""What the rows of a workbook's sheets were read as: kept with its delivery, shown, and balanced by the ledger."""
+"""What the rows of a workbook's sheets were read as.
+
+Kept with its delivery, shown, and balanced by the ledger.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -15,10 +18,12 @@ _FIELDS = tuple(field.name for field in fields(SheetCounts))
 
 @dataclass(frozen=True, slots=True)
 class WorkbookLine:
-    """One workbook in the ledger: rows = items + repeated + rejected + headings + titles + footers + blank.
+    """One workbook in the ledger.
 
-    `filed` are the filings of its delivery. There may be more of them than items and rejected rows, when a later
-    reading no longer finds what an earlier one filed; there must never be fewer.
+    Rows = items + repeated + rejected + headings + titles + footers + blank.
+
+    `filed` are the filings of its delivery. There may be more of them than items and rejected rows,
+    when a later reading no longer finds what an earlier one filed; there must never be fewer.
     """
 
     delivery: int
@@ -35,26 +40,44 @@ class WorkbookLine:
     @property
     def adds_up(self) -> bool:
         """Tell whether every row is accounted for, and everything that was read is filed."""
-        return self.rows == sum(getattr(self, kind) for kind in KINDS) and self.filed >= self.items + self.rejected
+        return (
+            self.rows == sum(getattr(self, kind) for kind in KINDS)
+            and self.filed >= self.items + self.rejected
+        )
 
     def as_dict(self) -> dict[str, int | bool]:
         """Return every count by its name, and whether they add up."""
-        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "adds_up": self.adds_up}
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "adds_up": self.adds_up,
+        }
 
 
 def keep(session: Session, delivery: int, counts: Sequence[SheetCounts]) -> None:
     """Keep what the sheets of a delivery were read as, in place of what was kept before."""
     session.execute(delete(DeliverySheet).where(DeliverySheet.delivery_id == delivery))
     session.add_all(
-        DeliverySheet(delivery_id=delivery, position=at, **{name: getattr(one, name) for name in _FIELDS})
+        DeliverySheet(
+            delivery_id=delivery, position=at, **{name: getattr(one, name) for name in _FIELDS}
+        )
         for at, one in enumerate(counts)
     )
 
 
 def of_delivery(session: Session, delivery: int) -> list[SheetCounts]:
-    """Return what the sheets of a delivery were read as, in their order; [] for what is no workbook or not read yet."""
-    rows = select(DeliverySheet).where(DeliverySheet.delivery_id == delivery).order_by(DeliverySheet.position)
-    return [SheetCounts(**{name: getattr(row, name) for name in _FIELDS}) for row in session.scalars(rows)]
+    """Return what the sheets of a delivery were read as, in their order.
+
+    [] for what is no workbook or not read yet.
+    """
+    rows = (
+        select(DeliverySheet)
+        .where(DeliverySheet.delivery_id == delivery)
+        .order_by(DeliverySheet.position)
+    )
+    return [
+        SheetCounts(**{name: getattr(row, name) for name in _FIELDS})
+        for row in session.scalars(rows)
+    ]
 
 
 def in_words(counts: SheetCounts) -> str:
@@ -70,7 +93,11 @@ def in_words(counts: SheetCounts) -> str:
         ("footer", counts.footers, counts.footer_places),
     ):
         if count:
-            words.append(f"{count} {kind} (row {places})" if count == 1 else f"{count} {kind}s (rows {places})")
+            words.append(
+                f"{count} {kind} (row {places})"
+                if count == 1
+                else f"{count} {kind}s (rows {places})"
+            )
     words += [f"{counts.blank} blank"] if counts.blank else []
     hidden = f"; {counts.hidden_rows} of them hidden" if counts.hidden_rows else ""
     return f"{counts.rows} rows = {' + '.join(words)}{hidden}"
@@ -79,7 +106,11 @@ def in_words(counts: SheetCounts) -> str:
 def workbooks(session: Session) -> Iterator[WorkbookLine]:
     """Yield a line for each workbook that was read to its end, newest first."""
     sums = [func.sum(getattr(DeliverySheet, name)) for name in ("rows", *KINDS)]
-    filed = select(func.count()).select_from(Filing).where(Filing.delivery_id == DeliverySheet.delivery_id)
+    filed = (
+        select(func.count())
+        .select_from(Filing)
+        .where(Filing.delivery_id == DeliverySheet.delivery_id)
+    )
     query = (
         select(DeliverySheet.delivery_id, *sums, filed.correlate(DeliverySheet).scalar_subquery())
         .group_by(DeliverySheet.delivery_id)

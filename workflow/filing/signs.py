@@ -1,4 +1,7 @@
-"""Signs of automatic mail that take more than the message: its envelope, our addresses, a person's word."""
+"""Signs of automatic mail that take more than the message.
+
+Its envelope, our addresses, a person's word.
+"""
 
 from dataclasses import replace
 

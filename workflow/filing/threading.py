@@ -1,4 +1,7 @@
-"""Which ticket an item belongs to: by our signed token or a message it answers, for a sender who belongs there."""
+"""Which ticket an item belongs to.
+
+By our signed token or a message it answers, for a sender who belongs there.
+"""
 
 import hashlib
 import re
@@ -18,11 +21,15 @@ from workflow.runtime.crypto import Signer
 TICKET = "t"
 BOUNCE = "bounce"
 OUTBOX = "outbox"
-_PLUS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE)  # some systems write capitals
+_PLUS = re.compile(
+    r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE
+)  # some systems write capitals
 _OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{24})@")
-# The field that names a mail itself, in its header or where a report quotes it: References name others.
+# The field that names a mail itself, in its header or where a report quotes it: References name
+# others.
 _OWN_NAME = re.compile(
-    r"^[> \t]*(?:x-)?(?:original-)?message-id:[ \t]*(?:\r?\n[ \t]+)?(\S+)", re.IGNORECASE | re.MULTILINE
+    r"^[> \t]*(?:x-)?(?:original-)?message-id:[ \t]*(?:\r?\n[ \t]+)?(\S+)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _MOST = 200  # addresses or references looked at
 _READ = 100_000  # characters of a report searched for the mail it is about
@@ -38,7 +45,7 @@ class Match:
     addressed: Ticket | None = None  # the merged ticket that led to the one it joins
 
 
-# -- when two messages are the same (docs/decisions/0016) -------------------------------------------------------------
+# -- when two messages are the same (docs/decisions/0016) ----
 
 # A row's id stands for its content where the export gives none, or gives one to several rows.
 _ID_OF_CONTENT = re.compile(r"row-[0-9a-f]{64}|.*#[0-9a-f]{16}", re.DOTALL)
@@ -65,9 +72,9 @@ def _identifies(name: str) -> bool:
 class Keys:
     """What a message is told from all others by, in the column `messages.external_id`.
 
-    `own` is the key of a message with its own id. `shared` is that of the first message with some content, whatever
-    its id is; "" where the id alone matters. `earlier` are the keys of releases before 0016, which left out the
-    practice and a sender's name.
+    `own` is the key of a message with its own id. `shared` is that of the first message with some
+    content, whatever its id is; "" where the id alone matters. `earlier` are the keys of releases
+    before 0016, which left out the practice and a sender's name.
     """
 
     own: str
@@ -88,7 +95,10 @@ Row = TypeVar("Row")
 
 
 def tells_apart(item: InboundItem, name: str) -> bool:
-    """Say whether their own ids tell an item from a message of the same content: both have one, and not the same."""
+    """Say whether their own ids tell an item from a message of the same content.
+
+    Both have one, and not the same.
+    """
     mine = identity(item)
     return _identifies(mine) and _identifies(name) and mine != name
 
@@ -96,8 +106,9 @@ def tells_apart(item: InboundItem, name: str) -> bool:
 def keys_of(item: InboundItem) -> Keys | None:
     """Return what makes a timeline message the same one whichever way it came: id and content.
 
-    The id alone is not enough (a reused Message-ID must not swallow a new mail), the content alone neither. None when
-    there is nothing to tell two apart by: then only the bytes themselves are compared, at the door.
+    The id alone is not enough (a reused Message-ID must not swallow a new mail), the content alone
+    neither. None when there is nothing to tell two apart by: then only the bytes themselves are
+    compared, at the door.
     """
     if not item.external_id and (item.format is not Format.MAIL or item.sent_at is None):
         return None
@@ -117,13 +128,19 @@ def keys_of(item: InboundItem) -> Keys | None:
 
 
 def message_key(item: InboundItem) -> str | None:
-    """The key of a message by its own id and content; None when there is nothing to tell two apart by."""
+    """The key of a message by its own id and content.
+
+    None when there is nothing to tell two apart by.
+    """
     keys = keys_of(item)
     return keys.own if keys is not None else None
 
 
 def recorded_key(message: Message) -> str | None:
-    """The key of a message on record by its own id and content, as `message_key` has it for an item."""
+    """The key of a message on record by its own id and content.
+
+    As `message_key` has it for an item.
+    """
     before, mark, whole = (message.external_id or "").rpartition("#")
     if before == _BY_CONTENT and _identifies(message.message_id):
         return f"{message.message_id}{mark}{whole}"
@@ -131,13 +148,25 @@ def recorded_key(message: Message) -> str | None:
 
 
 def _content(item: InboundItem, *, practice: bool = False) -> str:
-    """Digest what an item says, 32 hexadecimal digits; with `practice` also for which practice and who says it."""
-    parts = [item.sender.key, item.subject, item.plain or item.text, *(a.sha256 for a in item.attachments)]
+    """Digest what an item says, 32 hexadecimal digits.
+
+    With `practice` also for which practice and who says it.
+    """
+    parts = [
+        item.sender.key,
+        item.subject,
+        item.plain or item.text,
+        *(a.sha256 for a in item.attachments),
+    ]
     if item.sent_at is not None:
         parts.append(item.sent_at.isoformat())
-    if item.format is Format.PHONE:  # sent again with another number or name, a call is no duplicate
+    if (
+        item.format is Format.PHONE
+    ):  # sent again with another number or name, a call is no duplicate
         parts += [item.phone, *(value for _, value in item.details)]
-    if practice:  # two files of one export may differ in white space: one is text, the other a workbook
+    if (
+        practice
+    ):  # two files of one export may differ in white space: one is text, the other a workbook
         parts = [" ".join(part.split()) for part in parts]
         number = item.company_number.strip()  # Excel drops the zeros before it
         practice_key = number.lstrip("0") or number or directory.company_key(item.company)
@@ -155,11 +184,14 @@ def identify(
     keys: Keys | None,
     look_up: Callable[[str], tuple[Row, Recorded] | None],
 ) -> tuple[str | None, Row | None]:
-    """The key under which the message of an item is to be kept, and the message on record that it repeats, if any.
+    """The key under which the message of an item is to be kept.
 
-    One that repeats another has the same practice, sender, date and content, and no other id of its own: an id counts
-    only together with these, so a clash is another message. Filing one by one and many at once both ask here; the
-    unique index on the key decides between two who file at the same time.
+    And the message on record that it repeats, if any.
+
+    One that repeats another has the same practice, sender, date and content, and no other id of its
+    own: an id counts only together with these, so a clash is another message. Filing one by one and
+    many at once both ask here; the unique index on the key decides between two who file at the same
+    time.
     """
     if keys is None:
         return None, None
@@ -179,17 +211,26 @@ def identify(
     return free, None
 
 
-def _of_same_practice_and_sender(records: directory.Records, item: InboundItem, known: Recorded) -> bool:
+def _of_same_practice_and_sender(
+    records: directory.Records, item: InboundItem, known: Recorded
+) -> bool:
     """Say whether a message of before 0016 has the practice and sender that its key leaves out."""
     if item.format is Format.FORMSTACK:  # its id is unique already
-        return not names_practice(item) or known.company is None or is_for(records, item, known.company)
-    return _folded(known.from_name) == _folded(item.sender.name) and is_for(records, item, known.company)
+        return (
+            not names_practice(item)
+            or known.company is None
+            or is_for(records, item, known.company)
+        )
+    return _folded(known.from_name) == _folded(item.sender.name) and is_for(
+        records, item, known.company
+    )
 
 
 def origin(item: InboundItem) -> str | None:
     """Return what a ticket is opened by at most once.
 
-    Formstack numbers its submissions itself: webhook and backfill may read different senders out of one, not two.
+    Formstack numbers its submissions itself: webhook and backfill may read different senders out of
+    one, not two.
     """
     if not item.external_id:
         return None
@@ -199,7 +240,7 @@ def origin(item: InboundItem) -> str | None:
     return f"{item.format}:{identity(item)}:{whose}"
 
 
-# -- whose an item is -------------------------------------------------------------------------------------------------
+# -- whose an item is ----
 
 
 def thread(item: InboundItem) -> str:
@@ -210,7 +251,8 @@ def thread(item: InboundItem) -> str:
 def is_for(records: directory.Records, item: InboundItem, company: str | None) -> bool:
     """Say whether an item is for the company with this key, or, with None, for none that is known.
 
-    The practice is the one its number says, else its name; where an item names none, that of its sender.
+    The practice is the one its number says, else its name; where an item names none, that of its
+    sender.
     """
     if names_practice(item):
         named = directory.company_named(records, item)
@@ -230,12 +272,16 @@ def sender_of(name: str, email: str) -> tuple[str, str]:
 
 
 def joins_thread(
-    records: directory.Records, item: InboundItem, company: str | None, senders: Collection[tuple[str, str]]
+    records: directory.Records,
+    item: InboundItem,
+    company: str | None,
+    senders: Collection[tuple[str, str]],
 ) -> bool:
     """Say whether an item goes onto the open ticket that has its thread.
 
-    A thread id from outside counts only within a practice. Where the ticket's practice is not known, and the item
-    names none either, only one of those who wrote on the ticket goes on with it.
+    A thread id from outside counts only within a practice. Where the ticket's practice is not
+    known, and the item names none either, only one of those who wrote on the ticket goes on with
+    it.
     """
     if not is_for(records, item, company):
         return False
@@ -246,14 +292,20 @@ def joins_thread(
 
 
 def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
-    """Return whether an item names no mail or ticket of ours: only its own id and its thread say where it belongs."""
+    """Return whether an item names no mail or ticket of ours.
+
+    Only its own id and its thread say where it belongs.
+    """
     names = item.message_id or item.in_reply_to or item.references
     return not (names or item.is_bounce or item.attachments or _tokens(item, envelope))
 
 
 @dataclass(frozen=True)
 class OurMail:
-    """The mail of ours an item is about, by each way it can name one: numbers of the outbox, or None."""
+    """The mail of ours an item is about, by each way it can name one.
+
+    Numbers of the outbox, or None.
+    """
 
     itself: int | None  # its own Message-ID carries our signature
     return_path: int | None  # it came to the return path of that mail
@@ -269,16 +321,30 @@ class OurMail:
 
 
 def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> OurMail:
-    """Return which mail of ours an item names. Only our own signature counts: nobody can make one up."""
-    to_us = (signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE)
-    parts = [a.content[:_READ].decode("latin-1") for a in item.attachments if a.mime.startswith(("message/", "text/"))]
+    """Return which mail of ours an item names.
+
+    Only our own signature counts: nobody can make one up.
+    """
+    to_us = (
+        signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE
+    )
+    parts = [
+        a.content[:_READ].decode("latin-1")
+        for a in item.attachments
+        if a.mime.startswith(("message/", "text/"))
+    ]
 
     def named_in(*texts: str) -> int | None:
         tokens = (token for text in texts for token in _OURS.findall(text)[:_MOST])
-        return next((n for token in tokens if (n := signer.number(OUTBOX, token)) is not None), None)
+        return next(
+            (n for token in tokens if (n := signer.number(OUTBOX, token)) is not None), None
+        )
 
     def itself_in(*texts: str) -> int | None:
-        """The first Message-ID of each text is that of the mail it is: what it refers to may be ours, too."""
+        """The first Message-ID of each text is that of the mail it is.
+
+        What it refers to may be ours, too.
+        """
         names = (found[1] for text in texts if (found := _OWN_NAME.search(text)) is not None)
         return named_in(*names)
 
@@ -291,11 +357,15 @@ def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Our
     )
 
 
-def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool) -> Match:
-    """Return which open or finished ticket this item belongs to (mail rules); a forged sender belongs nowhere.
+def find(
+    session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool
+) -> Match:
+    """Return which open or finished ticket this item belongs to (mail rules).
 
-    However the ticket is found, the item joins it only if it is that ticket's to have: the ticket may have been merged
-    into another one, and an id from outside may have been used before.
+    A forged sender belongs nowhere.
+
+    However the ticket is found, the item joins it only if it is that ticket's to have: the ticket
+    may have been merged into another one, and an id from outside may have been used before.
     """
     if not forged and (same := _same_item(session, item)) is not None:
         ticket = merged_into(session, same)
@@ -315,17 +385,24 @@ def find(session: Session, item: InboundItem, envelope: dict[str, Any], signer: 
 
 
 def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
-    """Say whether the sender of what answers a ticket belongs to it, and names no other practice."""
+    """Say whether the sender of what answers a ticket belongs to it.
+
+    And names no other practice.
+    """
     if not directory.belongs(session, item.contact.key, ticket):
         return False
-    return item.format is Format.MAIL or not names_practice(item) or _is_for_ticket(session, item, ticket)
+    return (
+        item.format is Format.MAIL
+        or not names_practice(item)
+        or _is_for_ticket(session, item, ticket)
+    )
 
 
 def _is_same_customers(session: Session, item: InboundItem, ticket: Ticket) -> bool:
     """Say whether an item with the id of one on this ticket may come from the same customer.
 
-    Formstack and our own call form number for everybody, and of two readings one may not find practice or sender: they
-    are kept apart only where both sides name one.
+    Formstack and our own call form number for everybody, and of two readings one may not find
+    practice or sender: they are kept apart only where both sides name one.
     """
     if directory.belongs(session, item.contact.key, ticket) and not (
         item.format is not Format.MAIL and names_practice(item)
@@ -334,9 +411,13 @@ def _is_same_customers(session: Session, item: InboundItem, ticket: Ticket) -> b
     if item.format is Format.MAIL:
         return False
     records = directory.Records(session)
-    theirs = {ticket.company} | {directory.company_of_address(records, one.contact.email) for one in ticket.contacts}
+    theirs = {ticket.company} | {
+        directory.company_of_address(records, one.contact.email) for one in ticket.contacts
+    }
     keys = {company.key for company in theirs if company is not None}
-    named = names_practice(item) or directory.company_of_address(records, item.contact.key) is not None
+    named = (
+        names_practice(item) or directory.company_of_address(records, item.contact.key) is not None
+    )
     return not (keys and named) or any(is_for(records, item, key) for key in keys)
 
 
@@ -352,15 +433,20 @@ def merged_into(session: Session, ticket: Ticket) -> Ticket:
 
 
 def _same_item(session: Session, item: InboundItem) -> Ticket | None:
-    """The ticket that has an earlier message under the same id, where the id comes from who numbers for everybody.
+    """The ticket that has an earlier message under the same id.
 
-    The ids of workbook rows do not: the same row again is a duplicate (see `identify`), another one a new ticket.
+    Where the id comes from who numbers for everybody.
+
+    The ids of workbook rows do not: the same row again is a duplicate (see `identify`), another one
+    a new ticket.
     """
     if item.format is Format.SECURE_MESSAGE:
         return None
     if item.format is Format.FORMSTACK and item.external_id:
         whose = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
-        one = select(whose).where(Message.format == item.format, Message.message_id == identity(item))
+        one = select(whose).where(
+            Message.format == item.format, Message.message_id == identity(item)
+        )
         number = session.scalar(one.order_by(Message.id).limit(1))
         return session.get(Ticket, number) if number else None
     made_by = origin(item)
@@ -379,10 +465,14 @@ def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
 def _whose_thread(ticket: Ticket) -> tuple[str | None, set[tuple[str, str]]]:
     if ticket.company is not None:
         return ticket.company.key, set()
-    return None, {sender_of(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"}
+    return None, {
+        sender_of(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"
+    }
 
 
-def _by_token(session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Ticket | None:
+def _by_token(
+    session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer
+) -> Ticket | None:
     for kind, token in _tokens(item, envelope):
         number = signer.number(kind, token)
         if number is not None and kind == TICKET:

@@ -1,4 +1,7 @@
-"""Companies and contacts from another system: put on record, gaps filled, nothing that is here overwritten."""
+"""Companies and contacts from another system.
+
+Put on record, gaps filled, nothing that is here overwritten.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +20,10 @@ from workflow.models.states import RowOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastCompany:
-    """A practice as another system has it; manager and consultant are names or addresses of people on the desk."""
+    """A practice as another system has it.
+
+    Manager and consultant are names or addresses of people on the desk.
+    """
 
     name: str
     number: str = ""
@@ -54,15 +60,26 @@ def look_company(session: Session, past: PastCompany, roster: Roster) -> Brought
     changes = _changes(session, past, found, roster)
     named = (past.manager, past.consultant)
     unknown = tuple(dict.fromkeys(n for n in named if n and roster.find(n) is None))
-    outcome = RowOutcome.ADDED if found is None else RowOutcome.CHANGED if changes.any else RowOutcome.KNOWN
+    outcome = (
+        RowOutcome.ADDED
+        if found is None
+        else RowOutcome.CHANGED
+        if changes.any
+        else RowOutcome.KNOWN
+    )
     new = past.name if found is None else ""
-    return Brought(outcome=outcome, reason="; ".join(changes.left), unknown_people=unknown, new_company=new)
+    return Brought(
+        outcome=outcome, reason="; ".join(changes.left), unknown_people=unknown, new_company=new
+    )
 
 
 def bring_company(
     session: Session, past: PastCompany, roster: Roster, *, cause: str, by: str, now: datetime
 ) -> Brought:
-    """Put a practice on record, or fill what its record lacks; `reason` says what was left as it is."""
+    """Put a practice on record, or fill what its record lacks.
+
+    `reason` says what was left as it is.
+    """
     past = storable(past)
     brought = look_company(session, past, roster)
     company = directory.company_on_record(directory.Records(session), past.name, past.number)
@@ -76,7 +93,9 @@ def bring_company(
     if company.manager is None and (manager := roster.find(past.manager)) is not None:
         records.put_in_charge(session, company, manager, by=by, now=now)
     session.flush()
-    session.add_all(CompanyDomain(domain=domain, company_id=company.id) for domain in changes.domains)
+    session.add_all(
+        CompanyDomain(domain=domain, company_id=company.id) for domain in changes.domains
+    )
     audit.record(session, "company", by=by, cause=cause, now=now, company=company.id)
     session.flush()
     return brought
@@ -86,7 +105,9 @@ def look_contact(session: Session, past: PastContact) -> Brought:
     """Return what `bring_contact` would do; changes nothing."""
     past = storable(past)
     known = session.scalar(select(Contact).where(Contact.email == past.key))
-    company = directory.company_on_record(directory.Records(session), past.company, past.company_number)
+    company = directory.company_on_record(
+        directory.Records(session), past.company, past.company_number
+    )
     new = past.company if company is None and directory.company_key(past.company) else ""
     if known is None:
         return Brought(outcome=RowOutcome.ADDED, new_company=new, new_contacts=(past.key,))
@@ -99,17 +120,25 @@ def look_contact(session: Session, past: PastContact) -> Brought:
     return Brought(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, new_company=new)
 
 
-def bring_contact(session: Session, past: PastContact, *, cause: str, by: str, now: datetime) -> Brought:
+def bring_contact(
+    session: Session, past: PastContact, *, cause: str, by: str, now: datetime
+) -> Brought:
     """Put a customer's person on record, or fill what their record lacks."""
     past = storable(past)
     brought = look_contact(session, past)
     if brought.outcome is RowOutcome.KNOWN:
         return brought
-    company = directory.company_on_record(directory.Records(session), past.company, past.company_number)
+    company = directory.company_on_record(
+        directory.Records(session), past.company, past.company_number
+    )
     if company is None and brought.new_company:
-        company = directory.add_company(directory.Records(session), past.company, past.company_number, now)
+        company = directory.add_company(
+            directory.Records(session), past.company, past.company_number, now
+        )
     person = Address(past.name, past.email)
-    contact = directory.contact_for(directory.Records(session), person, past.phone, company, vouched=True, now=now)
+    contact = directory.contact_for(
+        directory.Records(session), person, past.phone, company, vouched=True, now=now
+    )
     assert contact is not None  # rows without a usable address are refused before
     session.flush()
     audit.record(session, "contact", by=by, cause=cause, now=now, contact=contact.id)
@@ -128,7 +157,9 @@ class _Changes:
         return bool(self.number or self.domains or self.people)
 
 
-def _changes(session: Session, past: PastCompany, company: Company | None, roster: Roster) -> _Changes:
+def _changes(
+    session: Session, past: PastCompany, company: Company | None, roster: Roster
+) -> _Changes:
     """Return what the row adds to the record, and what it says otherwise, which is left."""
     left, number = [], ""
     if company is not None and past.number and not company.number:

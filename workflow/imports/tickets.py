@@ -1,7 +1,8 @@
 """A ticket that was in another system before: what it becomes here, and why it mails nobody.
 
-Like desk.py it takes the caller's session and never commits. Whatever the other system's customers were told, they
-were told there: no notice, no survey and no reminder follows from an import, and deadlines count from it.
+Like desk.py it takes the caller's session and never commits. Whatever the other system's customers
+were told, they were told there: no notice, no survey and no reminder follows from an import, and
+deadlines count from it.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,8 @@ from workflow.tickets.desk import NO, YES, Desk
 from workflow.tickets.dues import reckon
 
 TRANSPORT = "import"
-EXPORT = "export"  # purpose of the signed record id under which our own tickets leave, and are known again
+# purpose of the signed record id under which our own tickets leave, and are known again
+EXPORT = "export"
 BY = "import"  # who has recorded the milestones that a stage implies
 UNTOLD = "not possible: an import mails nobody"
 TELL = "tell the customer by other means"
@@ -45,7 +47,9 @@ class PastTicket:
     status: Status  # open or completed as the stage is, or a side end
     subject: str = field(default="", repr=False)  # PHI
     text: str = field(default="", repr=False)  # PHI
-    details: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # PHI; every cell as received
+    details: tuple[tuple[str, str], ...] = field(
+        default=(), repr=False
+    )  # PHI; every cell as received
     pipeline: str = PIPELINE
     type: str = process.TICKET_TYPE
     owner: str = ""  # a name or address
@@ -56,7 +60,9 @@ class PastTicket:
     link: str = ""
     created_at: datetime | None = None
     completed_at: datetime | None = None
-    milestones: tuple[tuple[Milestone, datetime | None], ...] = ()  # recorded beyond what the stage implies, and when
+    milestones: tuple[
+        tuple[Milestone, datetime | None], ...
+    ] = ()  # recorded beyond what the stage implies, and when
     unresolved: bool = False  # Resolution says No
     caveats: tuple[str, ...] = ()
 
@@ -82,7 +88,10 @@ class Brought:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a ticket stands after an import: what is recorded, and the stage the table puts that into."""
+    """Where a ticket stands after an import.
+
+    What is recorded, and the stage the table puts that into.
+    """
 
     stage: Stage
     done: tuple[Milestone, ...]
@@ -93,12 +102,16 @@ class Standing:
 def standing(past: PastTicket) -> Standing:
     """The stage and milestones of a past ticket.
 
-    What its stage implies is recorded. A ticket never sticks: what waits in 1-Submitted for a notice goes on without
-    one, and what has everything its stage waits for is in the next.
+    What its stage implies is recorded. A ticket never sticks: what waits in 1-Submitted for a
+    notice goes on without one, and what has everything its stage waits for is in the next.
     """
     ticked = {milestone for milestone, _ in past.milestones}
     untold = past.stage is Stage.SUBMITTED and Milestone.CUSTOMER_NOTIFIED not in ticked
-    done = {*process.implied(past.stage), *ticked, *((Milestone.CUSTOMER_NOTIFIED,) if untold else ())}
+    done = {
+        *process.implied(past.stage),
+        *ticked,
+        *((Milestone.CUSTOMER_NOTIFIED,) if untold else ()),
+    }
     stage = past.stage
     for step in process.onward(stage, done):
         stage = step.stage
@@ -137,10 +150,16 @@ def look_ticket(desk: Desk, session: Session, past: PastTicket, roster: Roster) 
     known = _known(desk, session, past)
     if known is not None:
         return Brought(outcome=RowOutcome.KNOWN, ticket_id=known)
-    company = directory.company_on_record(directory.Records(session), past.company, past.company_number)
+    company = directory.company_on_record(
+        directory.Records(session), past.company, past.company_number
+    )
     emails = [a.key for a in past.contacts if directory.usable(a.key)]
     stands = standing(past)
-    there = set(session.scalars(select(Contact.email).where(Contact.email.in_(emails)))) if emails else set()
+    there = (
+        set(session.scalars(select(Contact.email).where(Contact.email.in_(emails))))
+        if emails
+        else set()
+    )
     return Brought(
         outcome=RowOutcome.ADDED,
         unknown_people=(past.owner,) if past.owner and roster.find(past.owner) is None else (),
@@ -152,7 +171,14 @@ def look_ticket(desk: Desk, session: Session, past: PastTicket, roster: Roster) 
 
 
 def bring_ticket(
-    desk: Desk, session: Session, past: PastTicket, roster: Roster, *, cause: str, by: str, now: datetime
+    desk: Desk,
+    session: Session,
+    past: PastTicket,
+    roster: Roster,
+    *,
+    cause: str,
+    by: str,
+    now: datetime,
 ) -> Brought:
     """Move a ticket in, once; the unique index on tickets.origin decides who was first."""
     past = storable(past)
@@ -171,16 +197,32 @@ def bring_ticket(
 
 
 def _known(desk: Desk, session: Session, past: PastTicket) -> int | None:
-    """The ticket this one is already: one imported before, or our own come back under the id it was exported with."""
+    """The ticket this one is already.
+
+    One imported before, or our own come back under the id it was exported with.
+    """
     ours = desk.signer.number(EXPORT, past.record_id)
     same = Ticket.id == ours if ours is not None else Ticket.origin == origin(past.record_id)
     return session.scalar(select(Ticket.id).where(same))
 
 
-def _open(desk: Desk, session: Session, past: PastTicket, roster: Roster, *, cause: str, by: str, now: datetime) -> int:
-    company = directory.company_on_record(directory.Records(session), past.company, past.company_number)
+def _open(
+    desk: Desk,
+    session: Session,
+    past: PastTicket,
+    roster: Roster,
+    *,
+    cause: str,
+    by: str,
+    now: datetime,
+) -> int:
+    company = directory.company_on_record(
+        directory.Records(session), past.company, past.company_number
+    )
     if company is None and directory.company_key(past.company):
-        company = directory.add_company(directory.Records(session), past.company, past.company_number, now)
+        company = directory.add_company(
+            directory.Records(session), past.company, past.company_number, now
+        )
     owner = roster.find(past.owner) if past.owner else None
     stands = standing(past)
     ticket = _ticket(past, stands, company, owner, now)
@@ -188,29 +230,47 @@ def _open(desk: Desk, session: Session, past: PastTicket, roster: Roster, *, cau
     session.add(ticket)
     session.flush()
     for person in directory.distinct(past.contacts):
-        contact = directory.contact_for(directory.Records(session), person, past.phone, company, vouched=True, now=now)
+        contact = directory.contact_for(
+            directory.Records(session), person, past.phone, company, vouched=True, now=now
+        )
         if contact is not None:
             desk.add_contact(session, ticket, contact)
     _tell(session, ticket, past)
-    audit.record(session, "imported", by=by, cause=cause, now=now, ticket=ticket.id, stage=ticket.stage.name)
+    audit.record(
+        session, "imported", by=by, cause=cause, now=now, ticket=ticket.id, stage=ticket.stage.name
+    )
     if stands.untold:
         desk.task(session, ticket, "tell-customer", TELL, now=now, cause=UNTOLD)
     return ticket.id
 
 
-def _ticket(past: PastTicket, stands: Standing, company: Company | None, owner: Staff | None, now: datetime) -> Ticket:
+def _ticket(
+    past: PastTicket, stands: Standing, company: Company | None, owner: Staff | None, now: datetime
+) -> Ticket:
     done = stands.stage is Stage.COMPLETED
     status = past.status if past.status not in {Status.OPEN, Status.COMPLETED} else None
     created = min(past.created_at or now, now)
     ticket = Ticket(
-        name=NAME.format(company=company.name if company else UNKNOWN_COMPANY),  # theirs may name a patient
-        subject=past.subject[:SUBJECT_LIMIT], pipeline=past.pipeline, type=past.type[:64], stage=stands.stage,
-        status=status or (Status.COMPLETED if done else Status.OPEN), owner=owner, company=company,
-        transport=TRANSPORT, format=Format.CRM, origin=origin(past.record_id), link=past.link,
+        name=NAME.format(
+            company=company.name if company else UNKNOWN_COMPANY
+        ),  # theirs may name a patient
+        subject=past.subject[:SUBJECT_LIMIT],
+        pipeline=past.pipeline,
+        type=past.type[:64],
+        stage=stands.stage,
+        status=status or (Status.COMPLETED if done else Status.OPEN),
+        owner=owner,
+        company=company,
+        transport=TRANSPORT,
+        format=Format.CRM,
+        origin=origin(past.record_id),
+        link=past.link,
         resolution=YES if Milestone.RESOLVED in stands.done else NO if past.unresolved else None,
-        caveats=_caveats(past, stands, company, owner), created_at=created, period_started_at=now,
+        caveats=_caveats(past, stands, company, owner),
+        created_at=created,
+        period_started_at=now,
         completed_at=(past.completed_at or created) if done else None,
-    )  # fmt: skip
+    )
     when = dict(past.milestones)
     for milestone in stands.done:
         at = when.get(milestone) or past.completed_at or past.created_at or now
@@ -222,16 +282,27 @@ def _ticket(past: PastTicket, stands: Standing, company: Company | None, owner: 
 def _tell(session: Session, ticket: Ticket, past: PastTicket) -> None:
     sender = past.contacts[0] if past.contacts else Address()
     message = Message(
-        ticket_id=ticket.id, direction="in", format=Format.CRM, external_id=ticket.origin, at=ticket.created_at,
-        from_name=sender.name, from_email=sender.email, phone=past.phone, subject=past.subject, text=past.text,
-        details=[list(d) for d in past.details], sent_at=past.created_at,
+        ticket_id=ticket.id,
+        direction="in",
+        format=Format.CRM,
+        external_id=ticket.origin,
+        at=ticket.created_at,
+        from_name=sender.name,
+        from_email=sender.email,
+        phone=past.phone,
+        subject=past.subject,
+        text=past.text,
+        details=[list(d) for d in past.details],
+        sent_at=past.created_at,
         search_words=phone_numbers.search_words(past.phone, past.text, past.details, Format.CRM),
-    )  # fmt: skip
+    )
     session.add(message)
     session.flush()
 
 
-def _caveats(past: PastTicket, stands: Standing, company: Company | None, owner: Staff | None) -> list[str]:
+def _caveats(
+    past: PastTicket, stands: Standing, company: Company | None, owner: Staff | None
+) -> list[str]:
     said = dict.fromkeys(past.caveats)
     wrong: Iterable[tuple[bool, str]] = (
         (company is None, NO_COMPANY),

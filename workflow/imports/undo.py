@@ -1,4 +1,7 @@
-"""Taking an import back: its tickets that nobody has touched since are withdrawn. Nothing is deleted in this house."""
+"""Taking an import back: its tickets that nobody has touched since are withdrawn.
+
+Nothing is deleted in this house.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,14 +22,19 @@ ACTION = "import undone"
 
 @dataclass
 class Undone:
-    """How many tickets were withdrawn, and which were left because something has happened to them."""
+    """How many tickets were withdrawn.
+
+    And which were left because something has happened to them.
+    """
 
     withdrawn: int
     touched: list[int]
 
 
 def undo(house: House, number: int, *, by: str) -> Undone:
-    """Withdraw the untouched tickets of an import; their rows may be imported again. Safe to run again after a kill.
+    """Withdraw the untouched tickets of an import; their rows may be imported again.
+
+    Safe to run again after a kill.
 
     Raises Missing when there is no such import of tickets. Companies and contacts stay on record.
     """
@@ -34,7 +42,9 @@ def undo(house: House, number: int, *, by: str) -> Undone:
         made = _import(session, number)
         made.undone_at = made.undone_at or house.clock()  # from now on no batch of it is written
         if made.finished_at is None:  # what was not come to by then is not waited for
-            made.rows = session.scalar(select(func.count()).where(ImportRow.import_id == number)) or 0
+            made.rows = (
+                session.scalar(select(func.count()).where(ImportRow.import_id == number)) or 0
+            )
     withdrawn = 0
     while count := _batch(house, number, by):
         withdrawn += count
@@ -58,7 +68,9 @@ def _batch(house: House, number: int, by: str) -> int:
     with house.store.transaction() as session:
         left = _mine(number).where(Ticket.origin.is_not(None), ~_touched()).limit(BATCH)
         found = list(
-            session.scalars(select(Ticket).where(Ticket.id.in_(list(session.scalars(left)))).with_for_update())
+            session.scalars(
+                select(Ticket).where(Ticket.id.in_(list(session.scalars(left)))).with_for_update()
+            )
         )
         for ticket in found:
             _withdraw(session, ticket, f"import {number} undone", by, now)
@@ -66,26 +78,38 @@ def _batch(house: House, number: int, by: str) -> int:
 
 
 def _withdraw(session: Session, ticket: Ticket, cause: str, by: str, now: datetime) -> None:
-    """End it, and give the record's id free: the same row may be imported again, as another ticket."""
+    """End it, and give the record's id free.
+
+    The same row may be imported again, as another ticket.
+    """
     ticket.status, ticket.origin, ticket.due_at = Status.WITHDRAWN, None, None
     for message in ticket.messages:
         message.external_id = None
     audit.record(session, ACTION, by=by, cause=cause, now=now, ticket=ticket.id)
 
 
-def _mine(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  # a Select whose type is its columns
+# a Select whose type is its columns
+def _mine(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     rows = (ImportRow.import_id == number, ImportRow.outcome == RowOutcome.ADDED)
-    return select(Ticket.id).join(ImportRow, ImportRow.ticket_id == Ticket.id).where(*rows).order_by(Ticket.id)
+    return (
+        select(Ticket.id)
+        .join(ImportRow, ImportRow.ticket_id == Ticket.id)
+        .where(*rows)
+        .order_by(Ticket.id)
+    )
 
 
 def _touched() -> ColumnElement[bool]:
     """Return whether anything has happened to a ticket but its import and the clock's reminders."""
     other = aliased(Message)
     happened = select(Audit.id).where(
-        Audit.ticket_id == Ticket.id, Audit.action != "imported", or_(Audit.action != "task", Audit.actor != RULE)
+        Audit.ticket_id == Ticket.id,
+        Audit.action != "imported",
+        or_(Audit.action != "task", Audit.actor != RULE),
     )
     written = select(other.id).where(
-        other.ticket_id == Ticket.id, or_(other.external_id.is_(None), other.external_id != Ticket.origin)
+        other.ticket_id == Ticket.id,
+        or_(other.external_id.is_(None), other.external_id != Ticket.origin),
     )
     related = select(TicketRelation.ticket_id).where(
         or_(TicketRelation.ticket_id == Ticket.id, TicketRelation.other_id == Ticket.id)

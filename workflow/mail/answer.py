@@ -1,4 +1,7 @@
-"""A person's mail to a customer: promised once, held up so that it can be taken back, sent with its files."""
+"""A person's mail to a customer.
+
+Promised once, held up so that it can be taken back, sent with its files.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -73,12 +76,18 @@ def _obstacle(contact: Contact) -> str:
 
 
 def companies(session: Session, ticket: Ticket, written: Written) -> list[str]:
-    """The companies whose people a mail goes to; more than one only once a person has confirmed it."""
+    """The companies whose people a mail goes to.
+
+    More than one only once a person has confirmed it.
+    """
     return mixed_companies.companies_of(session, ticket, [*written.to, *written.cc])
 
 
 def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
-    """Everything that is in the way of sending a mail as it stands, in words that say what to do."""
+    """Everything that is in the way of sending a mail as it stands.
+
+    In words that say what to do.
+    """
     if ticket.status is Status.MERGED:
         return [f"the ticket is merged into #{ticket.merged_into_id}: answer there"]
     if ticket.status not in {Status.OPEN, Status.COMPLETED}:
@@ -95,16 +104,34 @@ def _rules(written: Written, settings: Settings) -> Iterable[tuple[str, bool]]:
     return (
         ("choose who gets it", not written.to),
         (f"this is no mail address: {', '.join(unusable)[:200]}", bool(unusable)),
-        (f"{', '.join(ours)[:200]} is the desk's own address: what is sent there becomes a ticket", bool(ours)),
-        (f"it goes to more than {MOST_RECIPIENTS} addresses: leave some out", len(everybody) > MOST_RECIPIENTS),
         (
-            f"{', '.join(beyond)[:200]} needs a mail of its own: not every server knows such addresses",
+            (
+                f"{', '.join(ours)[:200]} is the desk's own address: what is sent there becomes a"
+                " ticket"
+            ),
+            bool(ours),
+        ),
+        (
+            f"it goes to more than {MOST_RECIPIENTS} addresses: leave some out",
+            len(everybody) > MOST_RECIPIENTS,
+        ),
+        (
+            (
+                f"{', '.join(beyond)[:200]} needs a mail of its own: not every server knows such"
+                " addresses"
+            ),
             bool(beyond) and len(everybody) > 1,
         ),
         ("the subject is empty", not written.subject),
         ("the text is empty: write what the customer should know", not written.text.strip()),
-        (f"the text is longer than {LONGEST:,} characters: attach a file instead", len(written.text) > LONGEST),
-        (f"all files together may be {drafts.MOST_BYTES // 1_000_000} MB: leave some out", size > drafts.MOST_BYTES),
+        (
+            f"the text is longer than {LONGEST:,} characters: attach a file instead",
+            len(written.text) > LONGEST,
+        ),
+        (
+            f"all files together may be {drafts.MOST_BYTES // 1_000_000} MB: leave some out",
+            size > drafts.MOST_BYTES,
+        ),
     )
 
 
@@ -121,9 +148,9 @@ def promise(
 ) -> list[Outgoing]:
     """Promise the mail to each who is to get it, once, to go in ten seconds.
 
-    `warned` are the kinds of patient data that its writer was told of, `across_companies` says that they have
-    confirmed that people of two companies get it.
-    Raises Missing when it cannot be sent as it stands, or was promised before; AcrossCompanies without the latter.
+    `warned` are the kinds of patient data that its writer was told of, `across_companies` says that
+    they have confirmed that people of two companies get it. Raises Missing when it cannot be sent
+    as it stands, or was promised before; AcrossCompanies without the latter.
     """
     hold(session, ticket)
     if written.promised_at is not None:
@@ -135,19 +162,35 @@ def promise(
     written.promised_at = now
     records = directory.Records(session)
     everybody = [*written.to, *(a for a in written.cc if a not in written.to)]
-    whose = {email: contact.id for email in everybody if (contact := records.contact(email)) is not None}
+    whose = {
+        email: contact.id for email in everybody if (contact := records.contact(email)) is not None
+    }
     mails = [
         Outgoing(
-            rule_key=f"written:{written.id}:{nth}", ticket_id=ticket.id, contact_id=whose.get(email), to=email,
-            template=template(written), period=ticket.period, state=OutboxState.WAITING, not_before=now + HELD_UP,
-            created_at=now, by=by, written_id=written.id,
+            rule_key=f"written:{written.id}:{nth}",
+            ticket_id=ticket.id,
+            contact_id=whose.get(email),
+            to=email,
+            template=template(written),
+            period=ticket.period,
+            state=OutboxState.WAITING,
+            not_before=now + HELD_UP,
+            created_at=now,
+            by=by,
+            written_id=written.id,
         )
         for nth, email in enumerate(everybody)
-    ]  # fmt: skip
+    ]
     session.add_all(mails)
     session.flush()
-    told: dict[str, Any] = {"written": written.id, "mails": len(mails), **({"warned": list(warned)} if warned else {})}
-    audit.record(session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **told)
+    told: dict[str, Any] = {
+        "written": written.id,
+        "mails": len(mails),
+        **({"warned": list(warned)} if warned else {}),
+    }
+    audit.record(
+        session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **told
+    )
     wake(session, SEND)
     return mails
 
@@ -158,10 +201,13 @@ def template(written: Written) -> Template:
 
 
 def take_back(session: Session, written: Written, *, by: str, now: datetime) -> Written:
-    """Withhold a promised mail that nobody has begun to send, from everybody; its words as a draft again.
+    """Withhold a promised mail that nobody has begun to send, from everybody.
 
-    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held, and the ticket not at all:
-    it stays as it is, so nobody who holds it and waits for these rows, as a sender may, is waited for here.
+    Its words as a draft again.
+
+    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held, and the
+    ticket not at all: it stays as it is, so nobody who holds it and waits for these rows, as a
+    sender may, is waited for here.
     """
     rows = select(Outgoing).where(Outgoing.written_id == written.id).order_by(Outgoing.id)
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
@@ -169,39 +215,63 @@ def take_back(session: Session, written: Written, *, by: str, now: datetime) -> 
         raise Missing("only who sent it can take it back")
     if all(m.state is OutboxState.WITHHELD for m in mails):
         raise Missing("it is taken back already")
-    if any(m.state is not OutboxState.WAITING or m.attempts for m in mails):  # claimed: it may be with the relay
+    if any(
+        m.state is not OutboxState.WAITING or m.attempts for m in mails
+    ):  # claimed: it may be with the relay
         raise Missing(TOO_LATE)
     for mail in mails:
         mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {by}"
     told = {"written": written.id, "mails": len(mails)}
-    audit.record(session, "answer taken back", by=by, cause="answer", now=now, ticket=written.ticket_id, **told)
+    audit.record(
+        session,
+        "answer taken back",
+        by=by,
+        cause="answer",
+        now=now,
+        ticket=written.ticket_id,
+        **told,
+    )
     return drafts.again(session, written, now=now)
 
 
 def on_the_way(ticket: Ticket, by: str) -> list[Outgoing]:
-    """The first row of each mail that this person has sent and can still take back; `ticket.outbox` is looked at."""
+    """The first row of each mail that this person has sent and can still take back.
+
+    `ticket.outbox` is looked at.
+    """
     first: dict[int, Outgoing] = {}
     for mail in ticket.outbox:
-        if mail.written_id and mail.by == by and mail.state is OutboxState.WAITING and not mail.attempts:
+        if (
+            mail.written_id
+            and mail.by == by
+            and mail.state is OutboxState.WAITING
+            and not mail.attempts
+        ):
             first.setdefault(mail.written_id, mail)
     return list(first.values())
 
 
-# -- what it must not say -------------------------------------------------------------------------------------------
+# -- what it must not say ----
 
 
 def known_of(session: Session, ticket: Ticket) -> Known:
-    """What the ticket says of its patients: fields of its forms and exports, and the subjects customers wrote."""
-    theirs = select(Message.details, Message.subject).where(Message.ticket_id == ticket.id, Message.direction == "in")
+    """What the ticket says of its patients.
+
+    Fields of its forms and exports, and the subjects customers wrote.
+    """
+    theirs = select(Message.details, Message.subject).where(
+        Message.ticket_id == ticket.id, Message.direction == "in"
+    )
     rows = session.execute(theirs.order_by(Message.id.desc()).limit(100)).all()
-    details = [(str(d[0]), str(d[1])) for row in rows for d in row.details if len(d) == 2]  # noqa: PLR2004  # as stored
+    # as stored
+    details = [(str(d[0]), str(d[1])) for row in rows for d in row.details if len(d) == 2]  # noqa: PLR2004
     besides = [name for link in ticket.contacts for name in (link.contact.name,) if name]
     if ticket.company:
         besides.append(ticket.company.name)
     return phi_check.known_from(details, [ticket.subject, *(row.subject for row in rows)], besides)
 
 
-# -- what the outbox asks of it -------------------------------------------------------------------------------------
+# -- what the outbox asks of it ----
 
 
 def enclosed(vault: Vault, mail: Outgoing) -> list[Enclosed]:
@@ -213,13 +283,21 @@ def enclosed(vault: Vault, mail: Outgoing) -> list[Enclosed]:
 def kept(written: Written) -> list[StoredAttachment]:
     """The files of a mail as attachments of its message on the timeline: the same sealed bytes."""
     return [
-        StoredAttachment(name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob)
+        StoredAttachment(
+            name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob
+        )
         for f in written.files
     ]
 
 
 def addresses(typed: str) -> list[str]:
-    """The addresses of a line as people write them, `Ann <ann@x.example>; bob@x.example`, what is none as it stands."""
+    """Return the addresses of a line as people write them.
+
+    `Ann <ann@x.example>; bob@x.example`; what is no address is returned as it stands.
+    """
     parts = re.split(r"[;\n]" if ";" in typed else r"[,\n]", typed)
-    found = [(m[1] if (m := re.search(r"<([^<>]*)>\s*$", part)) else part).strip().casefold() for part in parts]
+    found = [
+        (m[1] if (m := re.search(r"<([^<>]*)>\s*$", part)) else part).strip().casefold()
+        for part in parts
+    ]
     return list(dict.fromkeys(a for a in found if a))

@@ -1,4 +1,7 @@
-"""Texts in folders that a mail to a customer can begin with: the manual's, and those that the desk makes."""
+"""Texts in folders that a mail to a customer can begin with.
+
+The manual's, and those that the desk makes.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -44,11 +47,16 @@ class Wording:
 
 
 class MailText(Base):
-    """A version of a text; the newest of its name is in use. One without a body takes the text away."""
+    """A version of a text; the newest of its name is in use.
+
+    One without a body takes the text away.
+    """
 
     __tablename__ = "mail_texts"
     id: Mapped[int] = mapped_column(primary_key=True)
-    current: Mapped[str | None] = mapped_column(String(LONGEST_NAME), unique=True)  # the name, of the newest version
+    current: Mapped[str | None] = mapped_column(
+        String(LONGEST_NAME), unique=True
+    )  # the name, of the newest version
     name: Mapped[str] = mapped_column(String(LONGEST_NAME), index=True)
     folder: Mapped[str] = mapped_column(String(LONGEST_NAME))
     subject: Mapped[str] = mapped_column(Text, default="")
@@ -86,14 +94,16 @@ STANDARD = (
         "you something. Please call us, or tell us when we can call you. For the privacy of your patients please do "
         "not send patient data by e-mail.\n\n{{ owner }}\n{{ desk }}\n",
     ),
-)  # fmt: skip
+)
 
 
 def offered(session: Session) -> list[Wording]:
     """Every text, by folder and name."""
     rows = session.scalars(select(MailText).where(MailText.current.is_not(None)))
     changed = {r.name: r for r in rows}
-    found = [w for w in STANDARD if w.name not in changed] + [_wording(r) for r in changed.values() if r.body]
+    found = [w for w in STANDARD if w.name not in changed] + [
+        _wording(r) for r in changed.values() if r.body
+    ]
     return sorted(found, key=lambda w: (w.folder.casefold(), w.name.casefold()))
 
 
@@ -103,16 +113,26 @@ def named(session: Session, name: str) -> Wording | None:
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """A text with its variables in; each value as plain text on one line. One without a value leaves no gap."""
+    """A text with its variables in; each value as plain text on one line.
+
+    One without a value leaves no gap.
+    """
     return _VARIABLE.sub(partial(_value, values), text)
 
 
 def save(session: Session, given: Wording, *, by: str, now: datetime) -> None:
-    """Keep a new text, or a new version of one. Raises Missing when it cannot be used as it stands."""
+    """Keep a new text, or a new version of one.
+
+    Raises Missing when it cannot be used as it stands.
+    """
     body = plain(given.body).strip("\n") + "\n"
     wording = Wording(
-        one_line(given.folder) or FOLDER, one_line(given.name), one_line(given.subject), body, given.ticks
-    )  # fmt: skip
+        one_line(given.folder) or FOLDER,
+        one_line(given.name),
+        one_line(given.subject),
+        body,
+        given.ticks,
+    )
     for fault in _faults(wording):
         raise Missing(fault)
     _put(session, wording, by, now)
@@ -135,7 +155,11 @@ def put_back(session: Session, name: str, *, by: str, now: datetime) -> None:
     last = session.scalar(select(MailText).where(MailText.current == name).with_for_update())
     if last is None:
         raise Missing("this text is as it came: there is nothing to take back")
-    older = select(MailText).where(MailText.name == name, MailText.id < last.id).order_by(MailText.id.desc())
+    older = (
+        select(MailText)
+        .where(MailText.name == name, MailText.id < last.id)
+        .order_by(MailText.id.desc())
+    )
     before = session.scalar(older.limit(1))
     session.delete(last)
     session.flush()
@@ -146,7 +170,11 @@ def put_back(session: Session, name: str, *, by: str, now: datetime) -> None:
 
 def last_changes(session: Session) -> list[MailText]:
     """The newest version of each text that the desk has changed, made or deleted."""
-    return list(session.scalars(select(MailText).where(MailText.current.is_not(None)).order_by(MailText.name)))
+    return list(
+        session.scalars(
+            select(MailText).where(MailText.current.is_not(None)).order_by(MailText.name)
+        )
+    )
 
 
 def _wording(row: MailText) -> Wording:
@@ -154,19 +182,29 @@ def _wording(row: MailText) -> Wording:
 
 
 def _put(session: Session, wording: Wording, by: str, now: datetime) -> None:
-    known = session.scalar(select(MailText).where(MailText.current == wording.name).with_for_update())
+    known = session.scalar(
+        select(MailText).where(MailText.current == wording.name).with_for_update()
+    )
     if known is not None:
         known.current = None
         session.flush()
     row = MailText(
-        current=wording.name, name=wording.name, folder=wording.folder, subject=wording.subject, body=wording.body,
-        ticks=wording.ticks, changed_by=by, changed_at=now,
-    )  # fmt: skip
+        current=wording.name,
+        name=wording.name,
+        folder=wording.folder,
+        subject=wording.subject,
+        body=wording.body,
+        ticks=wording.ticks,
+        changed_by=by,
+        changed_at=now,
+    )
     try:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        raise Missing("somebody has saved this text a moment ago: load the page again and look at it first") from None
+        raise Missing(
+            "somebody has saved this text a moment ago: load the page again and look at it first"
+        ) from None
 
 
 def _value(values: Mapping[str, str], match: re.Match[str]) -> str:

@@ -1,4 +1,7 @@
-"""What a promised mail says, and the names it goes by: fixed words, a number and links, or what a person wrote."""
+"""What a promised mail says, and the names it goes by.
+
+Fixed words, a number and links, or what a person wrote.
+"""
 
 from collections.abc import Sequence
 from email import policy
@@ -19,9 +22,12 @@ from workflow.process import BY_PERSON, Template
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 
-# Long tokens stay in one piece: at 78 characters the library would wrap them into encoded-words no reader undoes.
+# Long tokens stay in one piece: at 78 characters the library would wrap them into encoded-words no
+# reader undoes.
 ASCII = policy.SMTP.clone(max_line_length=900, cte_type="7bit")  # and every relay takes it
-LINES = policy.default.clone(cte_type="7bit")  # what a person writes and attaches: lines of 76 (RFC 2045 §6.7, §6.8)
+LINES = policy.default.clone(
+    cte_type="7bit"
+)  # what a person writes and attaches: lines of 76 (RFC 2045 §6.7, §6.8)
 SURVEY, STATUS = "survey", "status"  # purposes of links
 
 
@@ -48,9 +54,15 @@ class Letter(NamedTuple):
 
 
 def write(
-    session: Session, mail: Outgoing, settings: Settings, signer: Signer, enclosed: Sequence[Enclosed] = ()
+    session: Session,
+    mail: Outgoing,
+    settings: Settings,
+    signer: Signer,
+    enclosed: Sequence[Enclosed] = (),
 ) -> Letter:
-    """The mail: fixed words, number and links, never the customer's subject or text. The same however often.
+    """The mail: fixed words, number and links, never the customer's subject or text.
+
+    The same however often.
 
     Or what a person wrote, with the files that go with it.
     """
@@ -70,7 +82,9 @@ def write(
         message["Auto-Submitted"] = "auto-generated" if by_itself else "auto-replied"
         message["X-Auto-Response-Suppress"] = "All"
     if mail.template is Template.SURVEY:  # RFC 2369, RFC 8058
-        message["List-Unsubscribe"] = f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
+        message["List-Unsubscribe"] = (
+            f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
+        )
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     thread = _thread(session, mail) if mail.template is not Template.TASK else []
     if thread:
@@ -87,20 +101,27 @@ def render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str
     """Subject and text of a mail."""
     if mail.written is not None:
         return mail.written.subject, mail.written.text.rstrip() + "\n"
-    rendered = _templates().get_template(f"billing-support/{mail.template.name.lower()}.txt").render(
-        number=mail.ticket_id,
-        text=mail.text,
-        stage=mail.ticket.stage,
-        desk_link=_link(settings, "tickets", str(mail.ticket_id)),
-        from_name=settings.from_name,
-        link=status_link(mail.ticket_id, settings, signer),
-        survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
-    )  # fmt: skip
+    rendered = (
+        _templates()
+        .get_template(f"billing-support/{mail.template.name.lower()}.txt")
+        .render(
+            number=mail.ticket_id,
+            text=mail.text,
+            stage=mail.ticket.stage,
+            desk_link=_link(settings, "tickets", str(mail.ticket_id)),
+            from_name=settings.from_name,
+            link=status_link(mail.ticket_id, settings, signer),
+            survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
+        )
+    )
     return _apart(rendered)
 
 
 def recap_around(words: str, ticket: int, settings: Settings) -> tuple[str, str]:
-    """Subject and text of a recap with the fixed words around these, for a mail that is a person's otherwise."""
+    """Subject and text of a recap with the fixed words around these.
+
+    For a mail that is a person's otherwise.
+    """
     template = _templates().get_template(f"billing-support/{Template.RECAP.name.lower()}.txt")
     return _apart(template.render(number=ticket, text=words, from_name=settings.from_name))
 
@@ -126,7 +147,10 @@ def return_path(mail: int, settings: Settings, signer: Signer) -> str:
 
 
 def message_id(mail: int, settings: Settings, signer: Signer) -> str:
-    """The Message-ID of a mail: made from its row, the same however often it is sent, not to be guessed."""
+    """The Message-ID of a mail.
+
+    Made from its row, the same however often it is sent, not to be guessed.
+    """
     return f"<outbox-{signer.token(threading.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
 
 
@@ -136,7 +160,10 @@ def timeline_key(mail: Outgoing) -> str:
 
 
 def _first(mail: Outgoing) -> int:
-    """Whose number the Message-ID has: all who get the same letter get one and the same mail, each their own way."""
+    """Whose number the Message-ID has.
+
+    All who get the same letter get one and the same mail, each their own way.
+    """
     return mail.written.mails[0].id if mail.written else mail.id
 
 
@@ -170,13 +197,30 @@ def _link(settings: Settings, page: str, token: str) -> str:
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     # Plain text mail: there is nothing to escape, and StrictUndefined leaves no gap unseen.
-    return Environment(loader=PackageLoader("workflow.mail"), undefined=StrictUndefined, autoescape=False)  # noqa: S701
+    return Environment(
+        loader=PackageLoader("workflow.mail"),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701
+    )
 
 
 def _thread(session: Session, mail: Outgoing) -> list[str]:
-    """Message-IDs of the customer's mails on the ticket that this mail can answer to, oldest first, bounded."""
-    theirs = (Message.ticket_id == mail.ticket_id, Message.format == "mail", Message.direction == "in")
-    names = session.scalars(
-        select(Message.message_id).where(*theirs, Message.at <= mail.created_at).order_by(Message.id)
+    """Return Message-IDs of the customer's mails that this mail can answer.
+
+    Oldest first, bounded.
+    """
+    theirs = (
+        Message.ticket_id == mail.ticket_id,
+        Message.format == "mail",
+        Message.direction == "in",
     )
-    return [f"<{name}>" for name in names if "@" in name and name.isascii() and not set(name) & set("<> \t\r\n")][-10:]
+    names = session.scalars(
+        select(Message.message_id)
+        .where(*theirs, Message.at <= mail.created_at)
+        .order_by(Message.id)
+    )
+    return [
+        f"<{name}>"
+        for name in names
+        if "@" in name and name.isascii() and not set(name) & set("<> \t\r\n")
+    ][-10:]

@@ -1,4 +1,7 @@
-"""What a person is writing to a customer, kept as it is typed: nothing is lost on an error, a sign-off or an undo."""
+"""What a person is writing to a customer, kept as it is typed.
+
+Nothing is lost on an error, a sign-off or an undo.
+"""
 
 import hashlib
 import re
@@ -42,10 +45,14 @@ def new_key() -> str:
 def latest(session: Session, ticket: int, by: Staff) -> Written | None:
     """Return what this person began to write on the ticket last and has not sent."""
     mine = (Written.ticket_id == ticket, Written.staff_id == by.id, Written.promised_at.is_(None))
-    return session.scalar(select(Written).where(*mine).order_by(Written.changed_at.desc(), Written.id.desc()).limit(1))
+    return session.scalar(
+        select(Written).where(*mine).order_by(Written.changed_at.desc(), Written.id.desc()).limit(1)
+    )
 
 
-def keep(session: Session, ticket: Ticket, key: str, typed: Typed, *, by: Staff, now: datetime) -> Written:
+def keep(
+    session: Session, ticket: Ticket, key: str, typed: Typed, *, by: Staff, now: datetime
+) -> Written:
     """The mail of this form, as it is typed now; as it was once it is promised.
 
     Raises Missing when the key is nobody's or somebody else's.
@@ -58,14 +65,22 @@ def keep(session: Session, ticket: Ticket, key: str, typed: Typed, *, by: Staff,
     if written.promised_at is None:
         boxes = {m.name for m in process.boxes()}
         written.to, written.cc = list(dict.fromkeys(typed.to)), list(dict.fromkeys(typed.cc))
-        written.subject, written.text = one_line(typed.subject)[:300], plain(typed.text)[:MOST_TYPED]
+        written.subject, written.text = (
+            one_line(typed.subject)[:300],
+            plain(typed.text)[:MOST_TYPED],
+        )
         written.ticks = [name for name in typed.ticks if name in boxes]
         written.changed_at = now
     return written
 
 
-def enclose(session: Session, vault: Vault, written: Written, name: str, mime: str, content: bytes) -> None:
-    """Put a file with the mail. `name` is a safe one. Raises Missing when it is empty or too much."""
+def enclose(
+    session: Session, vault: Vault, written: Written, name: str, mime: str, content: bytes
+) -> None:
+    """Put a file with the mail. `name` is a safe one.
+
+    Raises Missing when it is empty or too much.
+    """
     if not content:
         raise Missing(f"{name} is empty")
     if len(written.files) >= MOST_FILES:
@@ -78,10 +93,14 @@ def enclose(session: Session, vault: Vault, written: Written, name: str, mime: s
     sealed, blob = vault.keep(content)
     written.files.append(
         WrittenFile(
-            name=one_line(name), mime=mime if _MIME.fullmatch(mime) else "application/octet-stream", size=len(content),
-            sha256=digest, content=sealed, blob=blob,
+            name=one_line(name),
+            mime=mime if _MIME.fullmatch(mime) else "application/octet-stream",
+            size=len(content),
+            sha256=digest,
+            content=sealed,
+            blob=blob,
         )
-    )  # fmt: skip
+    )
     session.flush()
 
 
@@ -101,11 +120,20 @@ def discard(session: Session, written: Written) -> None:
 def again(session: Session, written: Written, *, now: datetime) -> Written:
     """The same words and files as a draft, in a form of its own."""
     draft = Written(
-        key=new_key(), ticket_id=written.ticket_id, staff_id=written.staff_id, to=written.to, cc=written.cc,
-        subject=written.subject, text=written.text, ticks=written.ticks, changed_at=now,
-    )  # fmt: skip
+        key=new_key(),
+        ticket_id=written.ticket_id,
+        staff_id=written.staff_id,
+        to=written.to,
+        cc=written.cc,
+        subject=written.subject,
+        text=written.text,
+        ticks=written.ticks,
+        changed_at=now,
+    )
     draft.files = [
-        WrittenFile(name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob)
+        WrittenFile(
+            name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob
+        )
         for f in written.files
     ]
     session.add(draft)
@@ -119,9 +147,14 @@ def one_line(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A text as a mail takes it: lines, plain spaces, nothing that does not print, lone surrogates among it."""
+    """A text as a mail takes it.
+
+    Lines, plain spaces, nothing that does not print, lone surrogates among it.
+    """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t" else " " if c.isspace() else "" for c in lines)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else " " if c.isspace() else "" for c in lines
+    )
 
 
 def _held(session: Session, key: str) -> Written | None:

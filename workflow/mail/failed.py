@@ -30,7 +30,10 @@ def counts(session: Session) -> dict[OutboxState, int]:
 def page(
     session: Session, state: OutboxState, before: int | None = None, most: int = PAGE
 ) -> tuple[list[Outgoing], int | None]:
-    """Mails in this state, newest first, older than the mail `before`; and what to ask with for the next page."""
+    """Mails in this state, newest first, older than the mail `before`.
+
+    And what to ask with for the next page.
+    """
     query = select(Outgoing).where(Outgoing.state == state).options(joinedload(Outgoing.ticket))
     if before is not None:
         query = query.where(Outgoing.id < before)
@@ -46,10 +49,12 @@ def may_retry(mail: Outgoing, now: datetime) -> bool:
 
 
 def retry(session: Session, number: int, *, by: str, now: datetime) -> Outgoing:
-    """Have a mail sent now that pauses between two tries, or that was refused; the name of the mail stays the same.
+    """Have a mail sent now that pauses between two tries, or that was refused.
 
-    Raises Missing where there is nothing to hurry: a mail that is due or in somebody's hands is left to them, or its
-    customer had it twice.
+    The name of the mail stays the same.
+
+    Raises Missing where there is nothing to hurry: a mail that is due or in somebody's hands is
+    left to them, or its customer had it twice.
     """
     mail = session.get(Outgoing, number, with_for_update=True)
     if mail is None:
@@ -58,19 +63,24 @@ def retry(session: Session, number: int, *, by: str, now: datetime) -> Outgoing:
         raise Missing(SOON)
     if not may_retry(mail, now):
         raise Missing(
-            f"It is {mail.state}: only mail that waits, or that was refused and is no survey, is tried again."
+            f"It is {mail.state}: only mail that waits, or that was refused and is no survey, is"
+            " tried again."
         )
     if mail.state is OutboxState.REFUSED:
         mail.state, mail.attempts, mail.reason = OutboxState.WAITING, 0, ""
     mail.not_before = now
-    audit.record(session, "mail retried", by=by, cause=CAUSE, now=now, ticket=mail.ticket_id, mail=number)
+    audit.record(
+        session, "mail retried", by=by, cause=CAUSE, now=now, ticket=mail.ticket_id, mail=number
+    )
     wake(session, SEND)
     return mail
 
 
 def retry_waiting(session: Session, *, by: str, now: datetime) -> int:
     """Have every mail that pauses between two tries sent now; how many."""
-    hurried = session.execute(update(Outgoing).where(_paused(now)).values(not_before=now).returning(Outgoing.id))
+    hurried = session.execute(
+        update(Outgoing).where(_paused(now)).values(not_before=now).returning(Outgoing.id)
+    )
     count = len(hurried.all())
     if count:
         audit.record(session, "mails retried", by=by, cause=CAUSE, now=now, mails=count)
@@ -79,5 +89,8 @@ def retry_waiting(session: Session, *, by: str, now: datetime) -> int:
 
 
 def _paused(now: datetime) -> ColumnElement[bool]:
-    """Return whether a mail pauses for sure: nobody who has taken one up keeps it longer than the lease."""
+    """Return whether a mail pauses for sure.
+
+    Nobody who has taken one up keeps it longer than the lease.
+    """
     return and_(Outgoing.state == OutboxState.WAITING, Outgoing.not_before > now + LEASE)

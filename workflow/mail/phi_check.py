@@ -1,7 +1,10 @@
-"""Looks for patient data in a mail before it leaves: pure, and shy of false alarms in ordinary billing words.
+"""Looks for patient data in a mail before it leaves.
 
-A warning that comes with every mail is clicked away unread. So numbers count only beside a word that says what they
-are (or in a form nothing else has), a date only as a date of birth, a name only where it is known or introduced.
+Pure, and shy of false alarms in ordinary billing words.
+
+A warning that comes with every mail is clicked away unread. So numbers count only beside a word
+that says what they are (or in a form nothing else has), a date only as a date of birth, a name only
+where it is known or introduced.
 """
 
 import re
@@ -46,26 +49,38 @@ _DATE = (
     rf"(?:\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{2,4}}"
     rf"|\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH},?\s+\d{{2,4}})"
 )
-_IS = r"(?:\s*(?:is|was|of|on|no\.?|number|nr\.?|id)\b|\s*[.#:=()-])*\s*"  # between what a number is and the number
+# between what a number is and the number
+_IS = r"(?:\s*(?:is|was|of|on|no\.?|number|nr\.?|id)\b|\s*[.#:=()-])*\s*"
 _NO_DATE = r"(?!\d{4}-\d\d?-\d\d?\b|\d\d?-\d\d?-\d{4}\b)"
-_NUMBER = rf"{_NO_DATE}(?=(?:[A-Z-]*\d){{4}})[A-Z0-9][A-Z0-9-]{{3,19}}\b"  # four digits or more, letters among them
+# four digits or more, letters among them
+_NUMBER = rf"{_NO_DATE}(?=(?:[A-Z-]*\d){{4}})[A-Z0-9][A-Z0-9-]{{3,19}}\b"
 _LONG_NUMBER = rf"(?=(?:[A-Z-]*\d){{6}}){_NUMBER}"  # after a word that years and counts follow, too
 _CALLED = r"(?:'s)? ?(?:id|number|no\b|nr\b|#|account)"
-_L, _LN = "[AC-HJKMNP-RT-Y]", "[AC-HJKMNP-RT-Y0-9]"  # of Medicare's identifier: none of B, I, L, O, S, Z
+_L, _LN = (
+    "[AC-HJKMNP-RT-Y]",
+    "[AC-HJKMNP-RT-Y0-9]",
+)  # of Medicare's identifier: none of B, I, L, O, S, Z
 _PAYER = "member|subscriber|policy|insured|insurance|medicare|medicaid"
 _RULES: tuple[tuple[Kind, str], ...] = (
     (Kind.BIRTH, rf"\b(?:d\.?o\.?b\b\.?|date of birth|birth ?date|birthday|born){_IS}{_DATE}"),
     (Kind.SSN, r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
-    (Kind.SSN, rf"\b(?:ssn|social security|soc\.? sec\.?){_IS}(?:\d{{3}}[- ]?\d{{2}}[- ]?)?\d{{4}}\b"),
+    (
+        Kind.SSN,
+        rf"\b(?:ssn|social security|soc\.? sec\.?){_IS}(?:\d{{3}}[- ]?\d{{2}}[- ]?)?\d{{4}}\b",
+    ),
     (Kind.RECORD, rf"\bmrn{_IS}{_NUMBER}"),
     (Kind.RECORD, rf"\b(?:emr|medical record|chart|patient|pt\.?){_CALLED}{_IS}{_NUMBER}"),
     (Kind.MEMBER, rf"\b(?:{_PAYER}|beneficiary|mbi|hicn){_CALLED}{_IS}{_NUMBER}"),
     (Kind.MEMBER, rf"\b(?:mbi|hicn|policy|subscriber){_IS}{_LONG_NUMBER}"),
     (Kind.MEMBER, rf"\b[1-9]{_L}{_LN}\d-?{_L}{_LN}\d-?{_L}{{2}}\d\d\b"),
-    (Kind.DIAGNOSIS, r"\b(?:icd|diagnos\w*|dx|ddx)\b[^\n]{0,60}?\b[A-TV-Z]\d[0-9AB](?:\.[0-9A-Z]{1,4})?\b"),
-)  # fmt: skip
+    (
+        Kind.DIAGNOSIS,
+        r"\b(?:icd|diagnos\w*|dx|ddx)\b[^\n]{0,60}?\b[A-TV-Z]\d[0-9AB](?:\.[0-9A-Z]{1,4})?\b",
+    ),
+)
 _PATTERNS = tuple((kind, re.compile(rule, re.IGNORECASE)) for kind, rule in _RULES)
-# Words in capitals that follow "Patient" without being a name: "Patient Portal", "Patient Responsibility".
+# Words in capitals that follow "Patient" without being a name: "Patient Portal", "Patient
+# Responsibility".
 _NO_NAME = (
     "Access|Account|Advocate|Aid|Balance|Benefit|Bill|Billing|Call|Care|Center|Charges?|Collections?|Communication|"
     "Complaint|Consent|Copay|Credit|Data|Demographics|Eligibility|Encounter|Estimate|File|Financial|Form|Forms|First|"
@@ -94,24 +109,44 @@ def find(text: str, known: Known | None = None) -> list[Found]:
 
 
 def find_in_subject(subject: str, known: Known) -> list[Found]:
-    """The same for the subject of a mail, which nobody reads twice: two words of the customer's are enough there."""
-    theirs = (f for s in known.subjects if _length(s) >= _WORDS for f in _word_for_word(subject, s, Kind.SUBJECT))
+    """The same for the subject of a mail, which nobody reads twice.
+
+    Two words of the customer's are enough there.
+    """
+    theirs = (
+        f
+        for s in known.subjects
+        if _length(s) >= _WORDS
+        for f in _word_for_word(subject, s, Kind.SUBJECT)
+    )
     return _apart([*find(subject, known), *theirs])
 
 
-def known_from(details: Iterable[tuple[str, str]], subjects: Iterable[str], besides: Iterable[str] = ()) -> Known:
-    """What the fields of a ticket's forms and exports say of patients; `besides` are names of others: the contacts."""
+def known_from(
+    details: Iterable[tuple[str, str]], subjects: Iterable[str], besides: Iterable[str] = ()
+) -> Known:
+    """What the fields of a ticket's forms and exports say of patients.
+
+    `besides` are names of others: the contacts.
+    """
     others = {_folded(name) for name in besides}
     names, values = set(), set()
     for label, value in details:
         said = " ".join(value.split())
         kind = next((kind for kind, pattern in _LABELS if pattern.search(label)), None)
         if kind is Kind.NAME:
-            if _length(said) >= _WORDS and not re.search(r"[\d@_]|.{80}", said) and _folded(said) not in others:
+            if (
+                _length(said) >= _WORDS
+                and not re.search(r"[\d@_]|.{80}", said)
+                and _folded(said) not in others
+            ):
                 names.add(said)
-        elif kind is not None and sum(c.isdigit() for c in said) >= 4 and len(said) <= 40:  # noqa: PLR2004  # as _NUMBER
+        # as _NUMBER
+        elif kind is not None and sum(c.isdigit() for c in said) >= 4 and len(said) <= 40:  # noqa: PLR2004
             values.add((kind, said))
-    plain = (re.sub(r"^(?:(?:re|fwd?|aw)\s*:\s*)+", "", s.strip(), flags=re.IGNORECASE) for s in subjects)
+    plain = (
+        re.sub(r"^(?:(?:re|fwd?|aw)\s*:\s*)+", "", s.strip(), flags=re.IGNORECASE) for s in subjects
+    )
     return Known(frozenset(names), frozenset(values), frozenset(s for s in plain if s))
 
 
@@ -121,10 +156,16 @@ _LABELS = tuple(
         (Kind.BIRTH, r"\b(?:dob|d\.o\.b|birth)"),
         (Kind.SSN, r"\b(?:ssn|social security)"),
         (Kind.MEMBER, rf"\b(?:{_PAYER})\b.*(?:\bid\b|\bn[or]\b|number|#)"),
-        (Kind.RECORD, r"\bmrn\b|\b(?:patient|chart|record)\b.*(?:\bid\b|\bn[or]\b|number|#|account)"),
+        (
+            Kind.RECORD,
+            r"\bmrn\b|\b(?:patient|chart|record)\b.*(?:\bid\b|\bn[or]\b|number|#|account)",
+        ),
         (
             Kind.NAME,
-            r"\b(?:patient|insured|subscriber|guarantor)s?(?:'s)?\b(?:.*\bname)?\s*[:?]?$|\bname of (?:the )?patient",
+            (
+                r"\b(?:patient|insured|subscriber|guarantor)s?(?:'s)?\b(?:.*\bname)?\s*[:?]?$|\bname"
+                r" of (?:the )?patient"
+            ),
         ),
     )
 )
@@ -140,7 +181,7 @@ def marked(text: str, found: Sequence[Found]) -> Iterator[tuple[str, str]]:
     yield text[at:], ""
 
 
-# -- one kind each --------------------------------------------------------------------------------------------------
+# -- one kind each ----
 
 
 def _by_rule(text: str) -> Iterator[Found]:
@@ -160,7 +201,9 @@ def _by_name(text: str, names: Iterable[str]) -> Iterator[Found]:
         a, b = re.escape(first), re.escape(last)
         middle = rf"(?:\s+[\w.{_APOSTROPHE}-]{{1,20}}){{0,2}}?\s+"
         titled = rf"\b(?:patient|mrs?|ms|miss)\.?\s+{b}\b|\b{b}[{_APOSTROPHE}]s\b"
-        for match in re.finditer(rf"\b{a}{middle}{b}\b|\b{b},\s*{a}\b|{titled}", text, re.IGNORECASE):
+        for match in re.finditer(
+            rf"\b{a}{middle}{b}\b|\b{b},\s*{a}\b|{titled}", text, re.IGNORECASE
+        ):
             yield Found(Kind.NAME, *match.span())
 
 

@@ -1,4 +1,7 @@
-"""Send what was promised, again and again until the relay has said yes or no, and record what came of it."""
+"""Send what was promised, again and again until the relay has said yes or no.
+
+And record what came of it.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -27,17 +30,24 @@ from workflow.tickets.desk import RULE, hold
 from workflow.tickets.outbox import SEND
 
 BATCH = 50
-LEASE = timedelta(seconds=120)  # a claimed mail is left alone this long, then sent again under the same Message-ID
-RECORD_SECONDS = 15.0  # how long a database that is away is asked again to put down what the relay has said
+LEASE = timedelta(
+    seconds=120
+)  # a claimed mail is left alone this long, then sent again under the same Message-ID
+RECORD_SECONDS = (
+    15.0  # how long a database that is away is asked again to put down what the relay has said
+)
 RECORD_PAUSE = 0.5
 LAST_SECONDS = 25.0  # how long its last answer may take (store.py)
-# A mail is only started while its lease outlasts the slowest relay and the slowest record: nobody else takes it then.
+# A mail is only started while its lease outlasts the slowest relay and the slowest record: nobody
+# else takes it then.
 IN_HAND = timedelta(seconds=transport.SECONDS + RECORD_SECONDS + LAST_SECONDS)
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=30)
 GIVE_UP = timedelta(hours=48)
-TRIES = 60  # their pauses are more than 24 hours: time that passed while nothing ran, or by the clock alone, is no try
+# their pauses are more than 24 hours: time that passed while nothing ran, or by the clock alone, is
+# no try
+TRIES = 60
 NO_ANSWER = "not taken by the relay (no answer)"
 NOT_ASKED = "the relay took no mail"
 AGAIN = ": tried again"
@@ -61,19 +71,33 @@ class Claim(NamedTuple):
 
 def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
     """Return whether a row of the outbox is to be sent now, and has been for so long."""
-    return and_(Outgoing.state == OutboxState.WAITING, due(Outgoing.not_before, now - since, LONGEST_PAUSE + since))
+    return and_(
+        Outgoing.state == OutboxState.WAITING,
+        due(Outgoing.not_before, now - since, LONGEST_PAUSE + since),
+    )
 
 
 def send_waiting(house: House, seconds: float = transport.SECONDS) -> int:
-    """Send the promised mail that is due, over one connection, for about five seconds; how many were due.
+    """Send the promised mail that is due, over one connection, for about five seconds.
 
-    What is left wakes a worker again. A relay gets so many seconds for a mail; one that does not answer is asked once,
-    and everything that is due waits for its next turn.
+    How many were due.
+
+    What is left wakes a worker again. A relay gets so many seconds for a mail; one that does not
+    answer is asked once, and everything that is due waits for its next turn.
     """
-    settings, until, done, found = house.settings, time.monotonic() + SLICE_SECONDS, 0, Standing.OPEN
+    settings, until, done, found = (
+        house.settings,
+        time.monotonic() + SLICE_SECONDS,
+        0,
+        Standing.OPEN,
+    )
     try:
-        relay = transport.mailer(settings.relay_url.get_secret_value(), settings.home / "outbox", seconds)
-    except SettingsError as error:  # nothing is claimed and nothing lost, and the process has other work
+        relay = transport.mailer(
+            settings.relay_url.get_secret_value(), settings.home / "outbox", seconds
+        )
+    except (
+        SettingsError
+    ) as error:  # nothing is claimed and nothing lost, and the process has other work
         log.fault(SEND, error)
         return 0
     with relay:
@@ -83,7 +107,9 @@ def send_waiting(house: House, seconds: float = transport.SECONDS) -> int:
                 _put_off(house, batch)
                 continue
             found = _send_batch(house, relay, batch, until)
-            if found is Standing.CLOSED:  # busy with another worker, perhaps, which goes on with the rest
+            if (
+                found is Standing.CLOSED
+            ):  # busy with another worker, perhaps, which goes on with the rest
                 break
             if found is Standing.OPEN and time.monotonic() >= until:
                 house.store.waker(SEND)
@@ -94,8 +120,8 @@ def send_waiting(house: House, seconds: float = transport.SECONDS) -> int:
 def send(house: House, relay: Mailer, claim: Claim) -> Standing:
     """Send one claimed mail and record what came of it; what is to be expected of the relay now.
 
-    The relay's yes and our commit cannot be one: after a crash in between the mail goes out once more, with the same
-    Message-ID; it is never lost.
+    The relay's yes and our commit cannot be one: after a crash in between the mail goes out once
+    more, with the same Message-ID; it is never lost.
     """
     try:
         written = _written(house, claim)
@@ -110,36 +136,56 @@ def send(house: House, relay: Mailer, claim: Claim) -> Standing:
         _refused(house, claim, f"refused by the relay with {error.code}", error.code)
     except AWAY:
         raise
-    except Exception as error:  # noqa: BLE001  # top of one mail: what is wrong with it must not stop those behind it
+    # top of one mail: what is wrong with it must not stop those behind it
+    except Exception as error:  # noqa: BLE001
         log.fault(SEND, error)
         _deferred(house, claim, f"not written: an error of ours ({type(error).__name__})", 0)
     return Standing.OPEN
 
 
 def _claim(house: House) -> list[Claim]:
-    """Take up the mails that are due. One of which nothing came, or only silence, goes after all others and alone.
+    """Take up the mails that are due.
+
+    One of which nothing came, or only silence, goes after all others and alone.
 
     Whatever a mail does to a worker or a relay, it does to no other mail then.
     """
-    suspect = or_(and_(Outgoing.attempts > 0, Outgoing.reason == ""), Outgoing.reason == f"{NO_ANSWER}{AGAIN}")
-    found = select(Outgoing.id, Outgoing.attempts, suspect.label("suspect")).where(waits(house.clock()))
+    suspect = or_(
+        and_(Outgoing.attempts > 0, Outgoing.reason == ""), Outgoing.reason == f"{NO_ANSWER}{AGAIN}"
+    )
+    found = select(Outgoing.id, Outgoing.attempts, suspect.label("suspect")).where(
+        waits(house.clock())
+    )
     with house.store.transaction() as session:
-        oldest = found.order_by("suspect", Outgoing.id).limit(BATCH).with_for_update(skip_locked=True)
+        oldest = (
+            found.order_by("suspect", Outgoing.id).limit(BATCH).with_for_update(skip_locked=True)
+        )
         rows = session.execute(oldest).all()
-        batch = [Claim(number, n + 1, bool(alone)) for number, n, alone in rows if not alone or number == rows[0].id]
+        batch = [
+            Claim(number, n + 1, bool(alone))
+            for number, n, alone in rows
+            if not alone or number == rows[0].id
+        ]
         claim = {"not_before": house.clock() + LEASE, "attempts": Outgoing.attempts + 1}
         if batch:
-            session.execute(update(Outgoing).where(Outgoing.id.in_(c.number for c in batch)).values(claim))
+            session.execute(
+                update(Outgoing).where(Outgoing.id.in_(c.number for c in batch)).values(claim)
+            )
     return batch
 
 
 def _send_batch(house: House, relay: Mailer, batch: list[Claim], until: float) -> Standing:
-    """Send a batch, at least one of it. What there is no time for goes back; what the relay is not asked for waits."""
+    """Send a batch, at least one of it.
+
+    What there is no time for goes back; what the relay is not asked for waits.
+    """
     for n, claim in enumerate(batch):
         if n and time.monotonic() >= until:
             with house.store.transaction() as session:
                 for _, mine in _claimed(batch[n:]):
-                    session.execute(mine.values(attempts=Outgoing.attempts - 1, not_before=house.clock()))
+                    session.execute(
+                        mine.values(attempts=Outgoing.attempts - 1, not_before=house.clock())
+                    )
             break
         found = send(house, relay, claim)
         if found is not Standing.OPEN:
@@ -149,7 +195,10 @@ def _send_batch(house: House, relay: Mailer, batch: list[Claim], until: float) -
 
 
 def _put_off(house: House, claims: list[Claim]) -> None:
-    """Have mails wait for their next turn as if they had been tried: the relay was asked for all of them."""
+    """Have mails wait for their next turn as if they had been tried.
+
+    The relay was asked for all of them.
+    """
     for alone in (False, True):  # what is said of a mail that goes alone stays: it is why
         waiting = [c for c in claims if c.alone == alone and c.attempt < TRIES]
         _later(house, waiting, "" if alone else NOT_ASKED, 0)
@@ -172,14 +221,21 @@ def _written(house: House, claim: Claim) -> Letter | None:
         if mail is None or (mail.state, mail.attempts) != (OutboxState.WAITING, claim.attempt):
             return None
         contact = mail.contact
-        if mail.template is Template.SURVEY and contact is not None and (contact.unreachable or contact.unsubscribed):
+        if (
+            mail.template is Template.SURVEY
+            and contact is not None
+            and (contact.unreachable or contact.unsubscribed)
+        ):
             _withhold(house, claim)
             return None
         if not directory.usable(mail.to):
             _refused(house, claim, "the address cannot be used", 553)
             return None
-        written = compose.write(session, mail, house.settings, house.signer, answer.enclosed(house.vault, mail))
-        # Held up, or the clock was set: what we begin too late might be in two hands, so it is taken up again instead.
+        written = compose.write(
+            session, mail, house.settings, house.signer, answer.enclosed(house.vault, mail)
+        )
+        # Held up, or the clock was set: what we begin too late might be in two hands, so it is
+        # taken up again instead.
         return written if mail.not_before - house.clock() >= IN_HAND else None
 
 
@@ -190,22 +246,41 @@ def _sent(house: House, claim: Claim, written: Letter) -> None:
         mail.state, mail.sent_at, mail.message_id, mail.reason = OutboxState.SENT, now, name, ""
 
     def follow(session: Session, mail: Outgoing) -> None:
-        if mail.template is not Template.TASK:  # what the desk tells its own people is no part of the conversation
+        if (
+            mail.template is not Template.TASK
+        ):  # what the desk tells its own people is no part of the conversation
             _on_timeline(session, mail, text, house.settings, now)
-        audit.record(session, "mail sent", by=RULE, cause=mail.rule_key, now=now, ticket=mail.ticket_id, mail=mail.id)
+        audit.record(
+            session,
+            "mail sent",
+            by=RULE,
+            cause=mail.rule_key,
+            now=now,
+            ticket=mail.ticket_id,
+            mail=mail.id,
+        )
         house.desk.mail_sent(session, mail, now=now)
 
     if _record(house, claim, put_down, follow):
         log.sent(claim.number)
 
 
-def _on_timeline(session: Session, mail: Outgoing, text: str, settings: Settings, now: datetime) -> None:
+def _on_timeline(
+    session: Session, mail: Outgoing, text: str, settings: Settings, now: datetime
+) -> None:
     """Keep what was sent; of a letter to several, what was sent to the first of them."""
     said = Message(
-        ticket_id=mail.ticket_id, direction="out", format="mail", external_id=compose.timeline_key(mail),
-        message_id=mail.message_id.strip("<>"), from_name=settings.from_name, from_email=settings.sender,
-        subject=mail.template, text=text, at=now,
-    )  # fmt: skip
+        ticket_id=mail.ticket_id,
+        direction="out",
+        format="mail",
+        external_id=compose.timeline_key(mail),
+        message_id=mail.message_id.strip("<>"),
+        from_name=settings.from_name,
+        from_email=settings.sender,
+        subject=mail.template,
+        text=text,
+        at=now,
+    )
     if mail.written is not None:
         said.from_name, said.subject = mail.by, mail.written.subject
         said.attachments = answer.kept(mail.written)
@@ -216,14 +291,24 @@ def _on_timeline(session: Session, mail: Outgoing, text: str, settings: Settings
         return
 
 
-def _refused(house: House, claim: Claim, reason: str, code: int, *, unreachable: bool = True) -> None:
+def _refused(
+    house: House, claim: Claim, reason: str, code: int, *, unreachable: bool = True
+) -> None:
     now = house.clock()
 
     def put_down(mail: Outgoing) -> None:
         mail.state, mail.reason = OutboxState.REFUSED, reason
 
     def follow(session: Session, mail: Outgoing) -> None:
-        audit.record(session, "mail refused", by=RULE, cause=reason, now=now, ticket=mail.ticket_id, mail=mail.id)
+        audit.record(
+            session,
+            "mail refused",
+            by=RULE,
+            cause=reason,
+            now=now,
+            ticket=mail.ticket_id,
+            mail=mail.id,
+        )
         house.desk.mail_failed(session, mail, reason, now=now, unreachable=unreachable)
 
     if _record(house, claim, put_down, follow):
@@ -231,13 +316,18 @@ def _refused(house: House, claim: Claim, reason: str, code: int, *, unreachable:
 
 
 def _record(
-    house: House, claim: Claim, put_down: Callable[[Outgoing], None], follow: Callable[[Session, Outgoing], None]
+    house: House,
+    claim: Claim,
+    put_down: Callable[[Outgoing], None],
+    follow: Callable[[Session, Outgoing], None],
 ) -> bool:
-    """Put down what the relay has said, and what follows from it; False if its bounce or another worker was faster.
+    """Put down what the relay has said, and what follows from it.
 
-    A database that is away is asked again for a while: giving up means that the mail goes out a second time. So would
-    an error of ours in what follows, each time: then only what the relay has said is put down, and the clock makes up
-    for the rest (stuck.py).
+    False if its bounce or another worker was faster.
+
+    A database that is away is asked again for a while: giving up means that the mail goes out a
+    second time. So would an error of ours in what follows, each time: then only what the relay has
+    said is put down, and the clock makes up for the rest (stuck.py).
     """
     until, only = time.monotonic() + RECORD_SECONDS, False
     while True:
@@ -265,8 +355,9 @@ def _record(
 def _held(session: Session, number: int) -> Outgoing | None:
     """The mail, if it still waits, kept to this transaction with its ticket; the ticket first.
 
-    What follows from a mail changes its ticket, and whoever does something to a ticket holds that before they come to
-    its mails, as undo does: the other way round the two would wait for each other until PostgreSQL ended one.
+    What follows from a mail changes its ticket, and whoever does something to a ticket holds that
+    before they come to its mails, as undo does: the other way round the two would wait for each
+    other until PostgreSQL ended one.
     """
     mail = session.get(Outgoing, number)
     if mail is None:
@@ -277,10 +368,14 @@ def _held(session: Session, number: int) -> Outgoing | None:
 
 
 def _deferred(house: House, claim: Claim, why: str, code: int) -> None:
-    """Have a mail wait for its next turn, or give it up: two days old, and tried for more than one of them."""
+    """Have a mail wait for its next turn, or give it up.
+
+    Two days old, and tried for more than one of them.
+    """
     with house.store.reading() as session:
         age = house.clock() - session.get_one(Outgoing, claim.number).created_at
-    # A mail from the future was promised before the clock was set back: its age says nothing, the tries do.
+    # A mail from the future was promised before the clock was set back: its age says nothing, the
+    # tries do.
     if claim.attempt >= TRIES and not timedelta() <= age < GIVE_UP:
         _refused(house, claim, f"{why}: given up after two days", code, unreachable=False)
     else:
@@ -297,7 +392,10 @@ def _later(house: House, claims: list[Claim], why: str, code: int) -> None:
 
 
 def pause(attempt: int) -> timedelta:
-    """Return how long a mail waits after this attempt: 30 seconds, twice as long each time, half an hour at most."""
+    """Return how long a mail waits after this attempt.
+
+    30 seconds, twice as long each time, half an hour at most.
+    """
     return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 

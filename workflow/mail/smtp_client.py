@@ -1,4 +1,7 @@
-"""One SMTP conversation that ends in time, whatever the relay does: hang, trickle, babble or speak out of turn."""
+"""One SMTP conversation that ends in time, whatever the relay does.
+
+Hang, trickle, babble or speak out of turn.
+"""
 
 import re
 import smtplib
@@ -11,21 +14,33 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 CONNECT_SECONDS = 10  # for one address: a dead one leaves time for the next
-_REPLY = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\n]*)|\r)?\n")  # RFC 5321 §4.2; text is optional in practice
+_REPLY = re.compile(
+    rb"([2-5][0-9]{2})(?:([ -])([^\n]*)|\r)?\n"
+)  # RFC 5321 §4.2; text is optional in practice
 _LONGEST_REPLY = 64 * 1024  # bytes; one that never ends must not fill the memory meanwhile
-_CHUNK = 16 * 1024  # bytes; one TLS record, so that no single write waits longer than the time that is left
+_CHUNK = (
+    16 * 1024
+)  # bytes; one TLS record, so that no single write waits longer than the time that is left
 
 Lookup = Callable[..., list[Any]]
 
 
 class Conversation(smtplib.SMTP):
-    """smtplib's client with one deadline for all it does; its own timeout is for each read, and a trickle has many.
+    """smtplib's client with one deadline for all it does.
 
-    Raises TimeoutError when the time is over, SMTPServerDisconnected for what is no reply or was not asked for.
+    Its own timeout is for each read, and a trickle has many.
+
+    Raises TimeoutError when the time is over, SMTPServerDisconnected for what is no reply or was
+    not asked for.
     """
 
-    def __init__(self, host: str, port: int, name: str, *, seconds: float, tls: ssl.SSLContext | None = None) -> None:
-        """Connect and hear the greeting; `tls` for TLS from the first byte. Raises OSError or SMTPException."""
+    def __init__(
+        self, host: str, port: int, name: str, *, seconds: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Connect and hear the greeting; `tls` for TLS from the first byte.
+
+        Raises OSError or SMTPException.
+        """
         self._tls = tls
         self._heard = bytearray()
         self.renew(seconds)
@@ -47,7 +62,10 @@ class Conversation(smtplib.SMTP):
         return left
 
     def spoke(self) -> bool:
-        """Return whether the relay has said something that nobody asked for, or hung up. Raises OSError."""
+        """Return whether the relay has said something that nobody asked for, or hung up.
+
+        Raises OSError.
+        """
         if self.sock is None or self._heard:
             return True
         self.sock.settimeout(0)
@@ -58,7 +76,10 @@ class Conversation(smtplib.SMTP):
         return True
 
     def send(self, s: Any) -> None:
-        """Send bytes, or a command. What the relay said before it heard them cannot be the answer to them."""
+        """Send bytes, or a command.
+
+        What the relay said before it heard them cannot be the answer to them.
+        """
         if self.spoke():
             raise self._broken("out of turn")
         octets = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
@@ -77,7 +98,8 @@ class Conversation(smtplib.SMTP):
             code = said[1]
             texts.append((said[3] or b"").strip())
             if said[2] != b"-":
-                self._sock()  # whatever comes next, such as the handshake of STARTTLS, has what is left
+                # whatever comes next, such as the handshake of STARTTLS, has what is left
+                self._sock()
                 return int(code), b"\n".join(texts)
 
     def part(self) -> None:
@@ -124,10 +146,15 @@ class Conversation(smtplib.SMTP):
             raise
 
 
-def addresses(host: str, port: int, seconds: float, lookup: Lookup = socket.getaddrinfo) -> list[Any]:
-    """What the resolver says of a host. Raises TimeoutError after so many seconds, OSError or ValueError as it does.
+def addresses(
+    host: str, port: int, seconds: float, lookup: Lookup = socket.getaddrinfo
+) -> list[Any]:
+    """What the resolver says of a host.
 
-    A resolver cannot be interrupted, so it is asked in a thread that is left behind if it has to be.
+    Raises TimeoutError after so many seconds, OSError or ValueError as it does.
+
+    A resolver cannot be interrupted, so it is asked in a thread that is left behind if it has to
+    be.
     """
     found: SimpleQueue[list[Any] | Exception] = SimpleQueue()
 
@@ -148,9 +175,14 @@ def addresses(host: str, port: int, seconds: float, lookup: Lookup = socket.geta
 
 
 def reach(found: list[Any], left: Callable[[], float]) -> socket.socket:
-    """A connection to the first address that answers; the time left is shared. Raises OSError when none does."""
+    """A connection to the first address that answers; the time left is shared.
+
+    Raises OSError when none does.
+    """
     failed = OSError("no address")
-    for waiting, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+    for waiting, (family, kind, protocol, _, address) in zip(
+        range(len(found), 0, -1), found, strict=True
+    ):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(min(CONNECT_SECONDS, left() / waiting))

@@ -13,10 +13,16 @@ from workflow.mail.smtp_client import Conversation
 from workflow.runtime.blobs import write_synced
 from workflow.settings.settings import SettingsError
 
-SECONDS = 50.0  # for one mail from first to last: finding the relay, connecting, TLS, login, handing over
+SECONDS = (
+    50.0  # for one mail from first to last: finding the relay, connecting, TLS, login, handing over
+)
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
-_POSITIVE, _PERMANENT = 2, 5  # the first digit decides, also of a code nobody knows (RFC 5321 §4.3.2)
-# 5yz that speak of the session, of us or of the relay, whatever they answer: RFC 5321 §4.2.4, 3207 §4, 4954 §6, 7504.
+_POSITIVE, _PERMANENT = (
+    2,
+    5,
+)  # the first digit decides, also of a code nobody knows (RFC 5321 §4.3.2)
+# 5yz that speak of the session, of us or of the relay, whatever they answer: RFC 5321 §4.2.4, 3207
+# §4, 4954 §6, 7504.
 _NOT_OF_THE_MAIL = frozenset({500, 502, 503, 504, 521, 530, 534, 535, 538})
 
 
@@ -29,9 +35,12 @@ class Refused(Exception):  # noqa: N818  # an answer of the relay, not a fault o
 
 
 class Deferred(Exception):  # noqa: N818
-    """The relay did not take the mail now (4yz, or no answer that can be understood: code 0); try again later.
+    """The relay did not take the mail now (4yz, or no answer that can be understood: code 0).
 
-    `of_relay` where another mail would hear the same: no session came about, or the relay let the whole time pass.
+    Try again later.
+
+    `of_relay` where another mail would hear the same: no session came about, or the relay let the
+    whole time pass.
     """
 
     def __init__(self, code: int, *, of_relay: bool = False) -> None:
@@ -45,7 +54,10 @@ class Mailer(Protocol):
 
     def __enter__(self) -> Self: ...
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None: ...
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
         """Hand over one mail; returning means it is theirs. Raises Refused or Deferred."""
@@ -53,10 +65,12 @@ class Mailer(Protocol):
 
 
 def mailer(relay_url: str, folder: Path, seconds: float = SECONDS) -> Mailer:
-    """The relay of this URL (`smtp://`, `smtp+starttls://`, `smtps://`), or a folder of .eml files without one.
+    """The relay of this URL (`smtp://`, `smtp+starttls://`, `smtps://`).
 
-    A mail that the relay has not answered for after so many seconds is given back. Raises SettingsError when the URL
-    cannot be used.
+    Or a folder of .eml files without one.
+
+    A mail that the relay has not answered for after so many seconds is given back. Raises
+    SettingsError when the URL cannot be used.
     """
     if not relay_url:
         return EmlFolder(folder)
@@ -66,7 +80,9 @@ def mailer(relay_url: str, folder: Path, seconds: float = SECONDS) -> Mailer:
     except ValueError:
         usable = False
     if not usable:
-        raise SettingsError("INTAKE_RELAY_URL: expected smtp://, smtp+starttls:// or smtps:// and a host")
+        raise SettingsError(
+            "INTAKE_RELAY_URL: expected smtp://, smtp+starttls:// or smtps:// and a host"
+        )
     return Relay(url, seconds)
 
 
@@ -79,7 +95,12 @@ class EmlFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         return
 
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
@@ -105,15 +126,23 @@ class Relay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         if self._open is not None:
             self._open.part()
             self._open = None
 
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
-        """Submit one mail within the time given. Raises Refused or Deferred; the next mail then has a new connection.
+        """Submit one mail within the time given.
 
-        Whatever a relay does ends in one of these three; only what cannot be written as a mail raises something else.
+        Raises Refused or Deferred; the next mail then has a new connection.
+
+        Whatever a relay does ends in one of these three; only what cannot be written as a mail
+        raises something else.
         """
         relay = self._kept() or self._connect(sender.rpartition("@")[2])
         try:
@@ -128,7 +157,10 @@ class Relay:
                 relay.part()
 
     def _kept(self) -> Conversation | None:
-        """The connection of the mail before, unless the relay has hung up since or said that it will."""
+        """The connection of the mail before.
+
+        Unless the relay has hung up since or said that it will.
+        """
         relay, self._open = self._open, None
         if relay is None:
             return None
@@ -142,8 +174,9 @@ class Relay:
         return None
 
     def _connect(self, name: str) -> Conversation:
-        # Not a word about any one mail yet: a refusal here is a relay that is away or set up wrongly, never a customer
-        # who cannot be reached. smtplib raises ValueError for a login and a challenge that are not ASCII and base64.
+        # Not a word about any one mail yet: a refusal here is a relay that is away or set up
+        # wrongly, never a customer who cannot be reached. smtplib raises ValueError for a login and
+        # a challenge that are not ASCII and base64.
         url, relay = self._url, None
         port = url.port or _PORTS[url.scheme]
         at_once = self._tls if url.scheme == "smtps" else None
@@ -191,4 +224,8 @@ def _taken(code: int) -> bool:
 
 
 def _told(code: int) -> Refused | Deferred:
-    return Refused(code) if code // 100 == _PERMANENT and code not in _NOT_OF_THE_MAIL else Deferred(code)
+    return (
+        Refused(code)
+        if code // 100 == _PERMANENT and code not in _NOT_OF_THE_MAIL
+        else Deferred(code)
+    )

@@ -13,15 +13,22 @@ from workflow.models.states import Role
 
 
 class Account(Base):
-    """How a person on the desk signs in. Secrets are hashed (password) or sealed by the sign-in library (TOTP)."""
+    """How a person on the desk signs in.
+
+    Secrets are hashed (password) or sealed by the sign-in library (TOTP).
+    """
 
     __tablename__ = "accounts"
     id: Mapped[int] = mapped_column(primary_key=True)
     staff_id: Mapped[int] = mapped_column(ForeignKey("staff.id"), unique=True)
-    email: Mapped[str] = mapped_column(String(320), unique=True)  # case folded; what is typed at sign-in
+    email: Mapped[str] = mapped_column(
+        String(320), unique=True
+    )  # case folded; what is typed at sign-in
     password: Mapped[str] = mapped_column(Text, default="")
     active: Mapped[bool] = mapped_column(default=True)
-    uniquifier: Mapped[str] = mapped_column(String(64), unique=True)  # a new one ends every session of the account
+    uniquifier: Mapped[str] = mapped_column(
+        String(64), unique=True
+    )  # a new one ends every session of the account
     second_factor: Mapped[str | None] = mapped_column(String(64))
     totp_secret: Mapped[str | None] = mapped_column(Text)
     recovery_codes: Mapped[list[Any]] = mapped_column(default=list)
@@ -34,7 +41,10 @@ class Account(Base):
 
 
 class WebSession(Base):
-    """A browser's session, kept here and not in its cookie: signing out ends it, whoever has a copy of the cookie."""
+    """A browser's session, kept here and not in its cookie.
+
+    Signing out ends it, whoever has a copy of the cookie.
+    """
 
     __tablename__ = "web_sessions"
     key: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256 of the cookie's value
@@ -45,10 +55,15 @@ class WebSession(Base):
 
 
 class KeptForm(Base):
-    """What somebody had typed into a form when they were signed out, theirs alone (kept_forms.py)."""
+    """Form that was sent after its writer had been signed out.
+
+    Shown to that account only (accounts/saved_forms.py).
+    """
 
     __tablename__ = "kept_forms"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)  # random; in the address of the page that shows it
+    key: Mapped[str] = mapped_column(
+        String(64), primary_key=True
+    )  # random; in the address of the page that shows it
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
     content: Mapped[bytes] = mapped_column(LargeBinary)  # sealed: may be patient data
     created_at: Mapped[datetime] = mapped_column(index=True)
@@ -59,7 +74,9 @@ class Invitation(Base):
 
     __tablename__ = "invitations"
     key: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256 of the link's token
-    staff_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))  # None: whoever comes first (first run)
+    staff_id: Mapped[int | None] = mapped_column(
+        ForeignKey("staff.id")
+    )  # None: whoever comes first (first run)
     role: Mapped[Role]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -82,7 +99,10 @@ class ApiToken(Base):
 
 
 class SavedView(Base):
-    """A list of tickets as somebody likes to see it: the query of its address, under a name of its own."""
+    """A list of tickets as somebody likes to see it.
+
+    The query of its address, under a name of its own.
+    """
 
     __tablename__ = "saved_views"
     __table_args__ = (UniqueConstraint("staff_id", "name"),)

@@ -1,4 +1,7 @@
-"""What every table stands on: how a moment, a word and a JSON value are stored, and how constraints are named."""
+"""What every table stands on.
+
+How a moment, a word and a JSON value are stored, and how constraints are named.
+"""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,7 +28,10 @@ from workflow.process import Milestone, Stage, Template
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware UTC time; refuses a naive one. SQLite keeps no zone, so it is put back on reading."""
+    """An aware UTC time; refuses a naive one.
+
+    SQLite keeps no zone, so it is put back on reading.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -44,8 +50,8 @@ class Moment(TypeDecorator[datetime]):
 
 
 def _words(kind: type[StrEnum]) -> Enum:
-    # Values, not member names, so that the database reads as the manual does; plain strings, so that a new stage
-    # needs no ALTER TYPE.
+    # Values, not member names, so that the database reads as the manual does; plain strings, so
+    # that a new stage needs no ALTER TYPE.
     return Enum(kind, native_enum=False, values_callable=lambda e: [m.value for m in e], length=64)
 
 

@@ -19,7 +19,15 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from parsers.item import Format
 from workflow.models.base import Base, owned_blobs
-from workflow.models.states import DeliveryState, Judgement, OutboxState, Outcome, Role, Status, Verdict
+from workflow.models.states import (
+    DeliveryState,
+    Judgement,
+    OutboxState,
+    Outcome,
+    Role,
+    Status,
+    Verdict,
+)
 from workflow.process import Milestone, Stage, Template
 
 UNDONE = text("done_at IS NULL")
@@ -36,7 +44,9 @@ class Staff(Base):
     created_at: Mapped[datetime]
     away_since: Mapped[datetime | None]
     away_until: Mapped[datetime | None]
-    cover_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))  # who does their work meanwhile
+    cover_id: Mapped[int | None] = mapped_column(
+        ForeignKey("staff.id")
+    )  # who does their work meanwhile
     cover: Mapped["Staff | None"] = relationship(remote_side="Staff.id")
 
 
@@ -47,7 +57,9 @@ class Company(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     key: Mapped[str] = mapped_column(String(400), unique=True)  # the name, folded for comparison
-    number: Mapped[str | None] = mapped_column(String(64), unique=True)  # the practice's number in Kareo
+    number: Mapped[str | None] = mapped_column(
+        String(64), unique=True
+    )  # the practice's number in Kareo
     manager_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     consultant_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     created_at: Mapped[datetime]
@@ -74,7 +86,9 @@ class Contact(Base):
     name: Mapped[str] = mapped_column(Text, default="")
     phone: Mapped[str] = mapped_column(Text, default="")
     company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"), index=True)
-    unreachable: Mapped[bool] = mapped_column(default=False)  # a mail to it was refused or came back
+    unreachable: Mapped[bool] = mapped_column(
+        default=False
+    )  # a mail to it was refused or came back
     unsubscribed: Mapped[bool] = mapped_column(default=False)  # no surveys
     created_at: Mapped[datetime]
     company: Mapped[Company | None] = relationship()
@@ -105,30 +119,49 @@ class Ticket(Base):
     company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"))
     transport: Mapped[str] = mapped_column(String(16))
     format: Mapped[Format]
-    origin: Mapped[str | None] = mapped_column(String(800), unique=True)  # the item that opened it: no item opens two
-    automated: Mapped[bool] = mapped_column(default=False)  # opened by a machine: no automatic mail, ever
+    origin: Mapped[str | None] = mapped_column(
+        String(800), unique=True
+    )  # the item that opened it: no item opens two
+    automated: Mapped[bool] = mapped_column(
+        default=False
+    )  # opened by a machine: no automatic mail, ever
     link: Mapped[str] = mapped_column(Text, default="")
     thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
     telemedicine: Mapped[bool] = mapped_column(default=False)
-    share_activity: Mapped[bool] = mapped_column(default=True, server_default=true())  # on the company's timeline
+    share_activity: Mapped[bool] = mapped_column(
+        default=True, server_default=true()
+    )  # on the company's timeline
     caveats: Mapped[list[Any]] = mapped_column(default=list)
-    created_at: Mapped[datetime] = mapped_column(index=True)  # our durable receipt; moved in: as it was
-    period: Mapped[int] = mapped_column(default=1)  # counts reopenings; each rule acts once a period
+    created_at: Mapped[datetime] = mapped_column(
+        index=True
+    )  # our durable receipt; moved in: as it was
+    period: Mapped[int] = mapped_column(
+        default=1
+    )  # counts reopenings; each rule acts once a period
     period_started_at: Mapped[datetime] = mapped_column(index=True)
-    due_at: Mapped[datetime | None]  # the earliest deadline not met (dues.py); None when there is none
+    due_at: Mapped[
+        datetime | None
+    ]  # the earliest deadline not met (dues.py); None when there is none
     completed_at: Mapped[datetime | None]
     merged_into_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
     owner: Mapped[Staff | None] = relationship(foreign_keys=[owner_id])
     company: Mapped[Company | None] = relationship()
-    contacts: Mapped[list["TicketContact"]] = relationship(back_populates="ticket", order_by="TicketContact.id")
-    milestones: Mapped[list["Reached"]] = relationship(back_populates="ticket", order_by="Reached.id")
+    contacts: Mapped[list["TicketContact"]] = relationship(
+        back_populates="ticket", order_by="TicketContact.id"
+    )
+    milestones: Mapped[list["Reached"]] = relationship(
+        back_populates="ticket", order_by="Reached.id"
+    )
     tasks: Mapped[list["Task"]] = relationship(back_populates="ticket", order_by="Task.id")
     messages: Mapped[list["Message"]] = relationship(back_populates="ticket", order_by="Message.id")
     outbox: Mapped[list["Outgoing"]] = relationship(back_populates="ticket", order_by="Outgoing.id")
 
 
 class TicketContact(Base):
-    """A contact on a ticket; the box whether the ticket's activity shows on that record's timeline."""
+    """A contact on a ticket.
+
+    The box whether the ticket's activity shows on that record's timeline.
+    """
 
     __tablename__ = "ticket_contacts"
     __table_args__ = (UniqueConstraint("ticket_id", "contact_id"),)
@@ -136,13 +169,18 @@ class TicketContact(Base):
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id"), index=True)
     share_activity: Mapped[bool] = mapped_column(default=True)
-    from_ticket_id: Mapped[int | None]  # the ticket that brought them when it was merged into this one
+    from_ticket_id: Mapped[
+        int | None
+    ]  # the ticket that brought them when it was merged into this one
     ticket: Mapped[Ticket] = relationship(back_populates="contacts")
     contact: Mapped[Contact] = relationship()
 
 
 class TicketRelation(Base):
-    """Two tickets that may belong together ("possibly about #n", or opened after the reopening window)."""
+    """Relation of two tickets that may belong together.
+
+    "Possibly about #n", or opened after the reopening window.
+    """
 
     __tablename__ = "ticket_relations"
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)
@@ -177,10 +215,14 @@ class Task(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     period: Mapped[int]
-    kind: Mapped[str] = mapped_column(String(100))  # the milestone missed, or what else called for it
+    kind: Mapped[str] = mapped_column(
+        String(100)
+    )  # the milestone missed, or what else called for it
     milestone: Mapped[Milestone | None]
     text: Mapped[str] = mapped_column(Text)
-    assignee: Mapped[str] = mapped_column(Text, default="")  # a person's or group's name; "" = the desk
+    assignee: Mapped[str] = mapped_column(
+        Text, default=""
+    )  # a person's or group's name; "" = the desk
     follows_owner: Mapped[bool] = mapped_column(default=False)
     cause: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
@@ -234,8 +276,11 @@ class Message(Base):
     at: Mapped[datetime]
     caveats: Mapped[list[Any]] = mapped_column(default=list)
     judgement: Mapped[Judgement] = mapped_column(default=Judgement.NONE, server_default="")
-    signs: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")  # why: evidence.SIGNS
-    # The merged ticket it was an answer to, where it is on the one that goes on (merged_messages.py).
+    signs: Mapped[list[Any]] = mapped_column(
+        default=list, server_default="[]"
+    )  # why: evidence.SIGNS
+    # The merged ticket it was an answer to, where it is on the one that goes on
+    # (merged_messages.py).
     reported_mail_id: Mapped[int | None]  # the mail of ours that a report is about
     addressed_ticket_id: Mapped[int | None]
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
@@ -263,7 +308,10 @@ class Delivery(Base):
     """Bytes as one door handed them over, sealed; unique by digest."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (Index("ix_deliveries_waiting", "state", "attempts", "id"), owned_blobs("deliveries"))
+    __table_args__ = (
+        Index("ix_deliveries_waiting", "state", "attempts", "id"),
+        owned_blobs("deliveries"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     transport: Mapped[str] = mapped_column(String(16))
     format: Mapped[Format]
@@ -275,7 +323,9 @@ class Delivery(Base):
     received_at: Mapped[datetime]
     state: Mapped[DeliveryState]
     reason: Mapped[str] = mapped_column(Text, default="")
-    items: Mapped[int] = mapped_column(default=1)  # what the ledger counts; 1 until it has been read
+    items: Mapped[int] = mapped_column(
+        default=1
+    )  # what the ledger counts; 1 until it has been read
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime]  # when it may be read next; in the future while someone reads it
     processed_at: Mapped[datetime | None]
@@ -293,11 +343,14 @@ class Receipt(Base):
     transport: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime] = mapped_column(index=True)
     repeated: Mapped[bool] = mapped_column(default=False)
-    # The door's own name for it: mailbox, UIDVALIDITY and UID; form and submission; a file's digest. Never its words.
+    # The door's own name for it: mailbox, UIDVALIDITY and UID; form and submission; a file's
+    # digest. Never its words.
     reference: Mapped[str] = mapped_column(String(800), default="", server_default="", index=True)
 
 
-REJECTED_ROW = text("filings.outcome = 'rejected'")  # as it stands: bound to a value it would not find the index
+REJECTED_ROW = text(
+    "filings.outcome = 'rejected'"
+)  # as it stands: bound to a value it would not find the index
 _REJECTED = text("outcome = 'rejected'")
 
 
@@ -305,7 +358,11 @@ class Filing(Base):
     """What has become of one item of a delivery: the right side of the ledger."""
 
     __tablename__ = "filings"
-    __table_args__ = (Index("ix_filings_rejected", "delivery_id", sqlite_where=_REJECTED, postgresql_where=_REJECTED),)
+    __table_args__ = (
+        Index(
+            "ix_filings_rejected", "delivery_id", sqlite_where=_REJECTED, postgresql_where=_REJECTED
+        ),
+    )
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     outcome: Mapped[Outcome]
@@ -332,7 +389,10 @@ class AutomatedMail(Base):
 
 
 class DeliverySheet(Base):
-    """What the rows of one sheet of a workbook were read as; the fields of `parsers.item.SheetCounts`."""
+    """What the rows of one sheet of a workbook were read as.
+
+    The fields of `parsers.item.SheetCounts`.
+    """
 
     __tablename__ = "delivery_sheets"
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
@@ -357,9 +417,14 @@ class Outgoing(Base):
     """Mail promised in the same transaction as the change that calls for it."""
 
     __tablename__ = "outbox"
-    __table_args__ = (UniqueConstraint("rule_key"), Index("ix_outbox_waiting", "state", "not_before"))
+    __table_args__ = (
+        UniqueConstraint("rule_key"),
+        Index("ix_outbox_waiting", "state", "not_before"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
-    rule_key: Mapped[str] = mapped_column(String(400))  # template, ticket, period, address: a rule acts once
+    rule_key: Mapped[str] = mapped_column(
+        String(400)
+    )  # template, ticket, period, address: a rule acts once
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
     template: Mapped[Template]
@@ -381,22 +446,31 @@ class Outgoing(Base):
 
 
 class Written(Base):
-    """A mail that a person writes: a draft until it is promised, then one outbox row for each who gets it."""
+    """A mail that a person writes.
+
+    A draft until it is promised, then one outbox row for each who gets it.
+    """
 
     __tablename__ = "written_mails"
     __table_args__ = (Index("ix_written_mails_drafts", "ticket_id", "staff_id", "promised_at"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(String(64), unique=True)  # of the form it was typed into: sent once, kept once
+    key: Mapped[str] = mapped_column(
+        String(64), unique=True
+    )  # of the form it was typed into: sent once, kept once
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     staff_id: Mapped[int] = mapped_column(ForeignKey("staff.id"))
     to: Mapped[list[Any]] = mapped_column(default=list)  # addresses, as cc
     cc: Mapped[list[Any]] = mapped_column(default=list)
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
-    ticks: Mapped[list[Any]] = mapped_column(default=list)  # names of the milestones it records once it is sent
+    ticks: Mapped[list[Any]] = mapped_column(
+        default=list
+    )  # names of the milestones it records once it is sent
     changed_at: Mapped[datetime]
     promised_at: Mapped[datetime | None]
-    files: Mapped[list["WrittenFile"]] = relationship(order_by="WrittenFile.id", cascade="all, delete-orphan")
+    files: Mapped[list["WrittenFile"]] = relationship(
+        order_by="WrittenFile.id", cascade="all, delete-orphan"
+    )
     mails: Mapped[list[Outgoing]] = relationship(back_populates="written", order_by="Outgoing.id")
 
 
@@ -416,10 +490,15 @@ class WrittenFile(Base):
 
 
 class Survey(Base):
-    """The last survey of a customer, claimed by one conditional update; and what the customer answered."""
+    """The last survey of a customer, claimed by one conditional update.
+
+    And what the customer answered.
+    """
 
     __tablename__ = "surveys"
-    customer: Mapped[str] = mapped_column(String(400), primary_key=True)  # address or company, by setting
+    customer: Mapped[str] = mapped_column(
+        String(400), primary_key=True
+    )  # address or company, by setting
     claimed_at: Mapped[datetime]
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
 
@@ -457,24 +536,34 @@ class MailboxCheckpoint(Base):
 
 
 class FormCheckpoint(Base):
-    """How far a form's submissions have been pulled, and what was in the way at the last look; "" is every form."""
+    """How far a form's submissions have been pulled, and what was in the way at the last look.
+
+    "" is every form.
+    """
 
     __tablename__ = "form_checkpoints"
     form: Mapped[str] = mapped_column(String(64), primary_key=True)
     seen_until: Mapped[datetime]  # everything that was sent before is here
     looked_at: Mapped[datetime | None]  # when a look came to its end last
-    fault: Mapped[str] = mapped_column(Text, default="")  # in our own words; "" when nothing is wrong
+    fault: Mapped[str] = mapped_column(
+        Text, default=""
+    )  # in our own words; "" when nothing is wrong
     failing_since: Mapped[datetime | None]
     lasting: Mapped[bool] = mapped_column(default=False)  # the fault does not pass by itself
 
 
 class Lease(Base):
-    """Who alone does a thing now: reads a mailbox, watches a folder, is the clock (workflow/runtime/leases.py)."""
+    """Who alone does a thing now.
+
+    Reads a mailbox, watches a folder, is the clock (workflow/runtime/leases.py).
+    """
 
     __tablename__ = "leases"
     name: Mapped[str] = mapped_column(String(600), primary_key=True)
     holder: Mapped[str] = mapped_column(String(200))
-    beats: Mapped[int] = mapped_column(BigInteger)  # counts up while the holder lives; no clock of any host matters
+    beats: Mapped[int] = mapped_column(
+        BigInteger
+    )  # counts up while the holder lives; no clock of any host matters
     since: Mapped[datetime]
 
 
@@ -484,7 +573,9 @@ class Check(Base):
     __tablename__ = "checks"
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     at: Mapped[datetime]
-    fault: Mapped[str] = mapped_column(Text, default="")  # what is wrong and what to do; "" when nothing is
+    fault: Mapped[str] = mapped_column(
+        Text, default=""
+    )  # what is wrong and what to do; "" when nothing is
 
 
 class Seen(Base):
@@ -497,22 +588,34 @@ class Seen(Base):
 
 
 class ItemFault(Base):
-    """An item that a channel could not take: it stays where it is and is tried again (item_faults.py)."""
+    """An item that a channel could not take.
+
+    It stays where it is and is tried again (item_faults.py).
+    """
 
     __tablename__ = "item_faults"
     channel: Mapped[str] = mapped_column(String(16), primary_key=True)  # a transport
-    place: Mapped[str] = mapped_column(String(600), primary_key=True)  # mailbox, folder, form; "" where there is one
-    item: Mapped[str] = mapped_column(String(300), primary_key=True)  # the channel's own name for it
+    place: Mapped[str] = mapped_column(
+        String(600), primary_key=True
+    )  # mailbox, folder, form; "" where there is one
+    item: Mapped[str] = mapped_column(
+        String(300), primary_key=True
+    )  # the channel's own name for it
     reason: Mapped[str] = mapped_column(Text)  # in our own fixed words
     since: Mapped[datetime]
     attempts: Mapped[int]
     last_at: Mapped[datetime]
     not_before: Mapped[datetime]  # when the channel tries again, where it does so itself
-    digest: Mapped[str] = mapped_column(String(64), default="")  # where a sender tries again: of the bytes
+    digest: Mapped[str] = mapped_column(
+        String(64), default=""
+    )  # where a sender tries again: of the bytes
 
 
 class ProcessEnd(Base):
-    """A process that ended by itself and was started again by `intake up`: many in a row are a crash loop."""
+    """A process that ended by itself and was started again by `intake up`.
+
+    Many in a row are a crash loop.
+    """
 
     __tablename__ = "process_ends"
     id: Mapped[int] = mapped_column(primary_key=True)

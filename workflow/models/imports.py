@@ -10,12 +10,17 @@ from workflow.models.states import RowOutcome
 
 
 class Import(Base):
-    """One file moved in by a person; unfinished while `finished_at` is empty, and then gone on with."""
+    """One file moved in by a person.
+
+    Unfinished while `finished_at` is empty, and then gone on with.
+    """
 
     __tablename__ = "imports"
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))  # tickets, companies or contacts
-    digest: Mapped[str] = mapped_column(String(64), index=True)  # SHA-256 of the file, by which it is known again
+    digest: Mapped[str] = mapped_column(
+        String(64), index=True
+    )  # SHA-256 of the file, by which it is known again
     rows: Mapped[int]
     by: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime]

@@ -20,14 +20,21 @@ class Presence(Base):
 
 
 class Undo(Base):
-    """What a person did to a ticket, with a picture of the ticket before it; kept a day, good for ten minutes."""
+    """What a person did to a ticket, with a picture of the ticket before it.
+
+    Kept a day, good for ten minutes.
+    """
 
     __tablename__ = "undos"
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
     by: Mapped[str] = mapped_column(Text)
-    words: Mapped[str] = mapped_column(Text)  # what was done, as the page says it: "ticked 4-Support Follow Up Sent"
+    words: Mapped[str] = mapped_column(
+        Text
+    )  # what was done, as the page says it: "ticked 4-Support Follow Up Sent"
     at: Mapped[datetime]
-    audit_id: Mapped[int]  # the last audit row of what was done: one that matters after it ends the undo
+    audit_id: Mapped[
+        int
+    ]  # the last audit row of what was done: one that matters after it ends the undo
     before: Mapped[dict[str, Any]]
     undone_at: Mapped[datetime | None]

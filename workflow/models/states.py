@@ -19,8 +19,10 @@ class Outcome(StrEnum):
     APPENDED = "appended"  # on the ticket it belongs to
     DUPLICATE = "duplicate"  # it was here before
     IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
-    REJECTED = "rejected"  # a row that is no request as it stands; shown to staff until it is mended or dismissed
-    DISMISSED = "dismissed"  # a rejected row of which a person said, with a reason, that nothing is to come of it
+    # a row that is no request as it stands; shown to staff until it is mended or dismissed
+    REJECTED = "rejected"
+    # a rejected row of which a person said, with a reason, that nothing is to come of it
+    DISMISSED = "dismissed"
 
 
 class Judgement(StrEnum):

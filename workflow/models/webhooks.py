@@ -11,7 +11,10 @@ from workflow.models.states import TellState
 
 
 class Hook(Base):
-    """An address that is told of events. It is never deleted: a change made at the same moment may refer to it."""
+    """An address that is told of events.
+
+    It is never deleted: a change made at the same moment may refer to it.
+    """
 
     __tablename__ = "hooks"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -21,7 +24,9 @@ class Hook(Base):
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(Text)
     removed_at: Mapped[datetime | None]
-    not_before: Mapped[datetime]  # when it may be asked again; one that fails is left alone for a while
+    not_before: Mapped[
+        datetime
+    ]  # when it may be asked again; one that fails is left alone for a while
     failures: Mapped[int] = mapped_column(default=0)  # in a row
     failing_since: Mapped[datetime | None]
     reason: Mapped[str] = mapped_column(Text, default="")  # of the last failure, in our own words
@@ -35,7 +40,9 @@ class HookEvent(Base):
     __table_args__ = (Index("ix_hook_events_waiting", "state", "not_before"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     hook_id: Mapped[int] = mapped_column(ForeignKey("hooks.id"), index=True)
-    event_id: Mapped[str] = mapped_column(String(64))  # the same for every hook and try: receivers know it again
+    event_id: Mapped[str] = mapped_column(
+        String(64)
+    )  # the same for every hook and try: receivers know it again
     event: Mapped[str] = mapped_column(String(64))
     body: Mapped[dict[str, Any]]  # numbers and words of ours
     state: Mapped[TellState]

@@ -1,4 +1,7 @@
-"""What the house has promised and not yet done: how much waits, how much has failed for good, and since when."""
+"""What the house has promised and not yet done.
+
+How much waits, how much has failed for good, and since when.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,13 +41,17 @@ FILES = (LinkState.WAITING, LinkState.FAILED)
 
 def backlog(session: Session) -> Backlog:
     """Count it all, in one query."""
-    files = _by_state("files", LinkedFile.state, FILES, Message.at, Message.id == LinkedFile.message_id)
+    files = _by_state(
+        "files", LinkedFile.state, FILES, Message.at, Message.id == LinkedFile.message_id
+    )
     mine = HookEvent.hook_id.in_(select(Hook.id).where(live()))
-    rows = session.execute(union_all(
-        _by_state("mails", Outgoing.state, MAILS, Outgoing.created_at),
-        _by_state("events", HookEvent.state, EVENTS, HookEvent.created_at, mine),
-        files,
-    )).all()  # fmt: skip
+    rows = session.execute(
+        union_all(
+            _by_state("mails", Outgoing.state, MAILS, Outgoing.created_at),
+            _by_state("events", HookEvent.state, EVENTS, HookEvent.created_at, mine),
+            files,
+        )
+    ).all()
     found = {(name, state): (count, oldest) for name, state, count, oldest in rows}
     mails, events = _queue(found, "mails", *MAILS), _queue(found, "events", *EVENTS)
     return Backlog(mails, events, files=_queue(found, "files", *FILES))
@@ -63,6 +70,8 @@ def _by_state(
     return select(*columns).where(state.in_(states), *where).group_by(state)
 
 
-def _queue(found: dict[tuple[str, str], tuple[int, datetime]], name: str, waiting: str, failed: str) -> Queue:
+def _queue(
+    found: dict[tuple[str, str], tuple[int, datetime]], name: str, waiting: str, failed: str
+) -> Queue:
     count, oldest = found.get((name, waiting), (0, None))
     return Queue(count, found.get((name, failed), (0, None))[0], oldest)

@@ -1,4 +1,7 @@
-"""Backup and restore: database, blobs and settings without secrets, in one tar file; never the keys."""
+"""Backup and restore: database, blobs and settings without secrets, in one tar file.
+
+Never the keys.
+"""
 
 import io
 import json
@@ -29,8 +32,13 @@ Step = Callable[[int, int], None]
 FORMAT = 1  # of the tar file; a later program reads it, or says that it cannot
 MANIFEST, BLOBS, SETTINGS = "manifest.json", "blobs", "intake.toml"
 DATABASES = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
-NO_SECRETS = f"Not in it: keys and passwords. Keep {KEY_FILE} of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place."
-_SECRET = re.compile(r"(^|_)(keys?|password|secret|handshake|token|relay_url|imap_urls)(_previous)?$")
+NO_SECRETS = (
+    f"Not in it: keys and passwords. Keep {KEY_FILE} of INTAKE_HOME (or INTAKE_SECRET_KEYS) in"
+    " another place."
+)
+_SECRET = re.compile(
+    r"(^|_)(keys?|password|secret|handshake|token|relay_url|imap_urls)(_previous)?$"
+)
 _NO_SECRET = {"tls_key"}  # a path
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -40,10 +48,12 @@ class BackupError(Exception):
 
 
 def write(settings: Settings, target: Path, step: Step) -> int:
-    """Write a backup while everything runs; how many blobs are in it. Whole or not at all, readable by us alone.
+    """Write a backup while everything runs; how many blobs are in it.
 
-    Blobs are copied after the database: each was on disk before its row, so every row finds its blob.
-    Raises BackupError.
+    Whole or not at all, readable by us alone.
+
+    Blobs are copied after the database: each was on disk before its row, so every row finds its
+    blob. Raises BackupError.
     """
     if target.exists():
         raise BackupError(f"{target} exists already: name another file")
@@ -73,7 +83,9 @@ def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: Step) ->
     tar.add(copy, copy.name)
     toml = Path(os.environ.get("INTAKE_CONFIG", TOML))
     if toml.is_file():
-        _add(tar, SETTINGS, as_toml(without_secrets(tomllib.loads(toml.read_text(encoding="utf-8")))))
+        _add(
+            tar, SETTINGS, as_toml(without_secrets(tomllib.loads(toml.read_text(encoding="utf-8"))))
+        )
     for done, (path, name) in enumerate(blobs, 1):
         tar.add(path, f"{BLOBS}/{name}")
         step(done, len(blobs))
@@ -81,24 +93,41 @@ def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: Step) ->
 
 
 def read(settings: Settings, source: Path, step: Step, *, force: bool) -> list[str]:
-    """Put a backup back; what was done, a line each. Raises BackupError, with nothing overwritten."""
+    """Put a backup back; what was done, a line each.
+
+    Raises BackupError, with nothing overwritten.
+    """
     url = make_url(settings.database)
     held = _tickets(settings)
     if held and not force:
-        raise BackupError(f"the database holds tickets ({held}): restore elsewhere, or overwrite them with --force")
+        raise BackupError(
+            f"the database holds tickets ({held}): restore elsewhere, or overwrite them with"
+            " --force"
+        )
     with _unpacked(source) as folder:
         manifest = _manifest(folder)
         wanted = DATABASES[_kind(url)]
         if manifest.get("database") != wanted:
-            raise BackupError(f"the backup holds {manifest.get('database')}, this database needs {wanted}")
+            raise BackupError(
+                f"the backup holds {manifest.get('database')}, this database needs {wanted}"
+            )
         blobs = _put_blobs(settings, folder / BLOBS, step)  # before the rows that name them
         _load(url, folder / wanted)
         said = [f"the database is back, with {blobs} blobs that were not here"]
         said += _put_settings(settings, folder / SETTINGS)
     migrate(settings.database)
     if held := hold_back(settings, wall(settings.clock_offset)()):
-        said.append(f"{held} mails that waited were held back, a task each: they may have been sent since the backup")
-    return [*said, f"Put {KEY_FILE} back into {settings.home} too: without it what customers sent cannot be opened."]
+        said.append(
+            f"{held} mails that waited were held back, a task each: they may have been sent since"
+            " the backup"
+        )
+    return [
+        *said,
+        (
+            f"Put {KEY_FILE} back into {settings.home} too: without it what customers sent cannot"
+            " be opened."
+        ),
+    ]
 
 
 def _kind(url: URL) -> str:
@@ -122,7 +151,7 @@ def _tickets(settings: Settings) -> int:
         store.close()
 
 
-# -- the database ---------------------------------------------------------------------------------------------------
+# -- the database ----
 
 
 def _dump(url: URL, copy: Path) -> None:
@@ -141,25 +170,43 @@ def _copy(source: sqlite3.Connection, copy: Path) -> None:
 
 def _load(url: URL, copy: Path) -> None:
     if _kind(url) != "sqlite":
-        _postgres("pg_restore", url, ["--clean", "--if-exists", "--no-owner", "--single-transaction", str(copy)])
+        _postgres(
+            "pg_restore",
+            url,
+            ["--clean", "--if-exists", "--no-owner", "--single-transaction", str(copy)],
+        )
         return
     path = Path(str(url.database))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(path, timeout=10)) as target:
+        with (
+            closing(sqlite3.connect(copy)) as source,
+            closing(sqlite3.connect(path, timeout=10)) as target,
+        ):
             source.backup(target)  # one transaction: the old content or the new, nothing in between
     except sqlite3.Error as error:
-        raise BackupError(f"the database cannot be written ({error}): stop the processes first") from None
+        raise BackupError(
+            f"the database cannot be written ({error}): stop the processes first"
+        ) from None
 
 
 def _postgres(tool: str, url: URL, arguments: list[str]) -> None:
     found = shutil.which(tool)
     if found is None:
-        raise BackupError(f"{tool} is not on PATH: install the PostgreSQL client (Debian: postgresql-client)")
+        raise BackupError(
+            f"{tool} is not on PATH: install the PostgreSQL client (Debian: postgresql-client)"
+        )
     where = url.set(drivername="postgresql", password=None).render_as_string()
-    environment = {**os.environ, "PGPASSWORD": str(url.password or "")}  # not on the command line, where all can see it
+    environment = {
+        **os.environ,
+        "PGPASSWORD": str(url.password or ""),
+    }  # not on the command line, where all can see it
     done = subprocess.run(  # noqa: S603  # a fixed tool, no shell
-        [found, f"--dbname={where}", *arguments], env=environment, capture_output=True, text=True, check=False
+        [found, f"--dbname={where}", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         told = done.stderr.strip()
@@ -167,7 +214,7 @@ def _postgres(tool: str, url: URL, arguments: list[str]) -> None:
         raise BackupError(f"{tool} failed: {newer}{told[-500:]}")
 
 
-# -- blobs and settings ---------------------------------------------------------------------------------------------
+# -- blobs and settings ----
 
 
 def _blob_files(settings: Settings) -> list[tuple[Path, str]]:
@@ -229,7 +276,7 @@ def _value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# -- the tar file ---------------------------------------------------------------------------------------------------
+# -- the tar file ----
 
 
 def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
@@ -256,5 +303,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise BackupError(f"this is no backup of ours: there is no {MANIFEST} in it") from None
     if told.get("format") != FORMAT:
-        raise BackupError(f"the backup is of format {told.get('format')}, this program reads {FORMAT}")
+        raise BackupError(
+            f"the backup is of format {told.get('format')}, this program reads {FORMAT}"
+        )
     return told

@@ -1,4 +1,7 @@
-"""The house looks at itself: whether the ledger adds up, whether every blob has its row and every row its blob."""
+"""The house looks at itself.
+
+Whether the ledger adds up, whether every blob has its row and every row its blob.
+"""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -21,7 +24,10 @@ LEDGER = (
 
 
 class Checks:
-    """What the clock looks at once in a while. What it finds stands in `intake status` until the next look."""
+    """What the clock looks at once in a while.
+
+    What it finds stands in `intake status` until the next look.
+    """
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -31,10 +37,15 @@ class Checks:
             "dues": (timedelta(days=1), self._dues),
             "kept forms": (timedelta(hours=1), self._kept_forms),
         }
-        self._first = {"dues"}  # whatever the time: the settings may be others than before the process was started
+        self._first = {
+            "dues"
+        }  # whatever the time: the settings may be others than before the process was started
 
     def round(self) -> None:
-        """Look at everything whose time has come. One that cannot be looked at is looked at in the next round."""
+        """Look at everything whose time has come.
+
+        One that cannot be looked at is looked at in the next round.
+        """
         now = self._house.clock()
         for name, (every, look) in self._looks.items():
             if name not in self._first and not self._due(name, now, every):

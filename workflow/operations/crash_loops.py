@@ -35,9 +35,9 @@ class CrashLoop:
         """Return what is wrong and what to do, in one line."""
         minutes = LOOP_WINDOW // timedelta(minutes=1)
         return (
-            f"{self.process} on {self.host} ended {self.ends} times within {minutes} minutes, "
-            f"the last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.how}), and was started again "
-            f"each time: see its lines in the log of `intake up`, and report the one that says “fault”"
+            f"{self.process} on {self.host} ended {self.ends} times within {minutes} minutes, the"
+            f" last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.how}), and was started again each"
+            " time: see its lines in the log of `intake up`, and report the one that says “fault”"
         )
 
 
@@ -49,7 +49,11 @@ def record(session: Session, ends: Sequence[ProcessEnd], now: datetime) -> None:
 
 def crash_loops(session: Session, now: datetime) -> list[CrashLoop]:
     """Return the processes that end again and again, by name."""
-    recent = select(ProcessEnd).where(ProcessEnd.at > now - LOOP_WINDOW, ProcessEnd.at <= now).order_by(ProcessEnd.at)
+    recent = (
+        select(ProcessEnd)
+        .where(ProcessEnd.at > now - LOOP_WINDOW, ProcessEnd.at <= now)
+        .order_by(ProcessEnd.at)
+    )
     by_process: dict[tuple[str, str], list[ProcessEnd]] = {}
     for end in session.scalars(recent):
         by_process.setdefault((end.process, end.host), []).append(end)

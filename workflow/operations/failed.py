@@ -1,4 +1,4 @@
-"""Deliveries, and rows of deliveries, that could not be read and that nobody has looked after yet."""
+"""Failed deliveries and rejected rows nobody has looked after yet."""
 
 from datetime import datetime, timedelta
 
@@ -26,10 +26,15 @@ def rejected(session: Session) -> int:
 
 
 def overdue(session: Session, now: datetime, limit: timedelta) -> tuple[int, datetime | None]:
-    """How many of those deliveries came at least `limit` ago, and when the oldest of them did; (0, None) for none.
+    """How many of those deliveries came at least `limit` ago, and when the oldest of them did.
 
-    Their age counts from when they came, however often they were read since: so long a customer has waited.
+    (0, None) for none.
+
+    Their age counts from when they came, however often they were read since: so long a customer has
+    waited.
     """
     late = (needs_a_person(), Delivery.received_at <= now - limit)
-    count, oldest = session.execute(select(func.count(), func.min(Delivery.received_at)).where(*late)).one()
+    count, oldest = session.execute(
+        select(func.count(), func.min(Delivery.received_at)).where(*late)
+    ).one()
     return count, oldest

@@ -26,10 +26,13 @@ from workflow.runtime import log
 from workflow.runtime.clock import Clock
 
 FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to the longest
-LONGEST_PAUSE = timedelta(minutes=1)  # whatever was down for a day: all is taken a minute after it came back
+LONGEST_PAUSE = timedelta(
+    minutes=1
+)  # whatever was down for a day: all is taken a minute after it came back
 SENDERS_GIVE_UP = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
 PLACE_KEPT = timedelta(days=1)
-# A mail server that restarts is nobody's concern: it comes back, and what it kept from us is fetched.
+# A mail server that restarts is nobody's concern: it comes back, and what it kept from us is
+# fetched.
 PASSES_BY_ITSELF = {"imap": timedelta(minutes=5)}
 FORGOTTEN = timedelta(days=7)  # a mailbox not seen for so long was taken out of service on purpose
 SHOWN_ITEMS = 5
@@ -74,7 +77,10 @@ class Trouble:
 
     @property
     def shown_place(self) -> str:
-        """Return the place as people know it; "" where it is only a number of ours, or there is one only."""
+        """Return the place as people know it.
+
+        "" where it is only a number of ours, or there is one only.
+        """
         return self.place if "{place}" in KINDS.get(self.channel, SENDER).where else ""
 
     @property
@@ -105,27 +111,37 @@ SENDER = Kind(
     where="{channel}",
     one="1 item cannot be stored",
     many="{count} items cannot be stored",
-    advice="The sender was asked to try again. Please report this with the lines “fault” of the log: {names}",
+    advice=(
+        "The sender was asked to try again. Please report this with the lines “fault” of the log:"
+        " {names}"
+    ),
 )
 KINDS = {
     "imap": Kind(
         where="mailbox {place}",
         one="1 mail cannot be fetched",
         many="{count} mails cannot be fetched",
-        advice="Tried again automatically. Look into the mail server's log, or open the mail in the mailbox: "
-        "UIDVALIDITY/UID {names}",
+        advice=(
+            "Tried again automatically. Look into the mail server's log, or open the mail in the"
+            " mailbox: UIDVALIDITY/UID {names}"
+        ),
     ),
     "folder": Kind(
         where="Excel folder",
         one="1 file cannot be taken",
         many="{count} files cannot be taken",
-        advice="Left where it is and tried again automatically. Mend it or take it out of the folder: {names}",
+        advice=(
+            "Left where it is and tried again automatically. Mend it or take it out of the folder:"
+            " {names}"
+        ),
     ),
     "backfill": Kind(
         where="form {place}",
         one="1 submission cannot be stored",
         many="{count} submissions cannot be stored",
-        advice="Pulled again automatically. Open it at Formstack, and report this: submission {names}",
+        advice=(
+            "Pulled again automatically. Open it at Formstack, and report this: submission {names}"
+        ),
     ),
 }
 
@@ -211,11 +227,16 @@ def troubles(session: Session, now: datetime, seen: Mapping[str, datetime]) -> l
     """
     by_place: dict[tuple[str, str], list[ItemFault]] = {}
     stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest, ItemFault.digest != "")
-    for row in session.scalars(select(ItemFault).where(~stored.exists()).order_by(ItemFault.since, ItemFault.item)):
+    for row in session.scalars(
+        select(ItemFault).where(~stored.exists()).order_by(ItemFault.since, ItemFault.item)
+    ):
         if now - row.last_at <= _kept(row):
             by_place.setdefault((row.channel, row.place), []).append(row)
     return sorted(
-        (_trouble(rows, now, in_service=_in_service(seen.get(place), now)) for (_, place), rows in by_place.items()),
+        (
+            _trouble(rows, now, in_service=_in_service(seen.get(place), now))
+            for (_, place), rows in by_place.items()
+        ),
         key=lambda trouble: trouble.since,
     )
 
@@ -247,10 +268,15 @@ def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> T
 
 
 def _forget_settled(session: Session, now: datetime) -> None:
-    """Delete the records of senders' items that were stored later, or that no sender tries any more."""
+    """Delete the records of senders' items that were stored later.
+
+    Or that no sender tries any more.
+    """
     stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest)
     senders = ItemFault.channel.not_in(KINDS)
-    settled = delete(ItemFault).where(senders, stored.exists() | (ItemFault.last_at < now - SENDERS_GIVE_UP))
+    settled = delete(ItemFault).where(
+        senders, stored.exists() | (ItemFault.last_at < now - SENDERS_GIVE_UP)
+    )
     session.execute(settled, execution_options={"synchronize_session": False})
 
 

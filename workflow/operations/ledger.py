@@ -1,4 +1,6 @@
-"""The ledger: received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each door.
+"""The ledger: received = opened + appended + duplicate + ignored + failed + dismissed + pending.
+
+For each door.
 
 For each workbook too: its rows = items + repeated + rejected + headings + titles + footers + blank.
 """
@@ -16,7 +18,8 @@ from workflow.models.imports import Import, ImportRow
 from workflow.models.states import DeliveryState, Outcome, RowOutcome
 
 MOST_BROKEN = 20  # named; the first ones are enough to look into
-# A row of a file of tickets is an item too; one that cannot be imported is failed: it is in the file, and not here.
+# A row of a file of tickets is an item too; one that cannot be imported is failed: it is in the
+# file, and not here.
 ROWS = {RowOutcome.ADDED: "opened", RowOutcome.KNOWN: "duplicate", RowOutcome.REFUSED: "failed"}
 # A row that was rejected has not been read; what a person has said of it counts as that.
 WORDS = {Outcome.REJECTED: "failed", Outcome.DISMISSED: "dismissed"}
@@ -25,7 +28,10 @@ UNFILED = (DeliveryState.FAILED, DeliveryState.DISMISSED, DeliveryState.PENDING)
 
 @dataclass
 class Line:
-    """One door's items: how many came, and what has become of them. An unread delivery counts as one item."""
+    """One door's items: how many came, and what has become of them.
+
+    An unread delivery counts as one item.
+    """
 
     received: int = 0
     opened: int = 0
@@ -60,8 +66,12 @@ class Balance:
     """The whole ledger at one moment."""
 
     doors: dict[str, Line] = field(default_factory=dict)
-    broken: list[int] = field(default_factory=list)  # deliveries whose own items do not add up, the first few
-    workbooks: list[WorkbookLine] = field(default_factory=list)  # those read to their end, newest first
+    broken: list[int] = field(
+        default_factory=list
+    )  # deliveries whose own items do not add up, the first few
+    workbooks: list[WorkbookLine] = field(
+        default_factory=list
+    )  # those read to their end, newest first
 
     @property
     def total(self) -> Line:
@@ -74,8 +84,13 @@ class Balance:
 
     @property
     def adds_up(self) -> bool:
-        """Return whether it adds up at every door, in every delivery and workbook: two faults may cancel each other."""
-        return not (self.broken or self.broken_workbooks) and all(line.adds_up for line in self.doors.values())
+        """Return whether it adds up at every door, in every delivery and workbook.
+
+        Two faults may cancel each other.
+        """
+        return not (self.broken or self.broken_workbooks) and all(
+            line.adds_up for line in self.doors.values()
+        )
 
     @property
     def broken_workbooks(self) -> list[int]:
@@ -83,21 +98,36 @@ class Balance:
         return [one.delivery for one in self.workbooks if not one.adds_up]
 
     def as_dict(self) -> dict[str, object]:
-        """The totals, whether it adds up, the deliveries that do not, the sums of every door, and every workbook."""
+        """The totals, whether it adds up, the deliveries that do not, the sums of every door.
+
+        And every workbook.
+        """
         workbooks = [one.as_dict() for one in self.workbooks]
-        doors = {name: {**line.as_dict(), "adds_up": line.adds_up} for name, line in self.doors.items()}
-        return {**self.total.as_dict(), "adds_up": self.adds_up, "broken": self.broken, "doors": doors,
-                "workbooks": workbooks, "broken_workbooks": self.broken_workbooks}  # fmt: skip
+        doors = {
+            name: {**line.as_dict(), "adds_up": line.adds_up} for name, line in self.doors.items()
+        }
+        return {
+            **self.total.as_dict(),
+            "adds_up": self.adds_up,
+            "broken": self.broken,
+            "doors": doors,
+            "workbooks": workbooks,
+            "broken_workbooks": self.broken_workbooks,
+        }
 
 
 def balance(session: Session) -> Balance:
     """Count both sides, each from its own tables, in the session's one view of the database.
 
-    The session must be a new one. A delivery handed over again counts as received and as duplicate, with as many items
-    as it holds; of one that is filed in part, the rest counts as what the delivery is.
+    The session must be a new one. A delivery handed over again counts as received and as duplicate,
+    with as many items as it holds; of one that is filed in part, the rest counts as what the
+    delivery is.
     """
     _one_view(session)
-    found = Balance(broken=list(session.scalars(_broken().limit(MOST_BROKEN))), workbooks=list(workbooks(session)))
+    found = Balance(
+        broken=list(session.scalars(_broken().limit(MOST_BROKEN))),
+        workbooks=list(workbooks(session)),
+    )
     for word, rows in (
         ("received", session.execute(_received(repeated=False))),
         ("received", session.execute(_received(repeated=True))),
@@ -122,7 +152,10 @@ def balance(session: Session) -> Balance:
 
 
 def _one_view(session: Session) -> None:
-    """PostgreSQL shows each statement what has been committed meanwhile, unless told not to: a ledger must not move."""
+    """PostgreSQL shows each statement what has been committed meanwhile, unless told not to.
+
+    A ledger must not move.
+    """
     if session.get_bind().dialect.name == "postgresql":
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
@@ -131,7 +164,11 @@ def _imported(session: Session) -> Iterator[tuple[str, str, int]]:
     """The rows of imported tickets; of an import that was interrupted, the rest is pending."""
     mine = Import.kind == "tickets"
     received = session.scalar(select(func.sum(Import.rows)).where(mine)) or 0
-    grouped = select(ImportRow.outcome, func.count()).join(Import, Import.id == ImportRow.import_id).where(mine)
+    grouped = (
+        select(ImportRow.outcome, func.count())
+        .join(Import, Import.id == ImportRow.import_id)
+        .where(mine)
+    )
     done = dict(session.execute(grouped.group_by(ImportRow.outcome)).all())
     lost = _unaccounted(session)
     if received:
@@ -155,13 +192,17 @@ def _filed() -> ScalarSelect[int]:
 
 
 def _broken() -> Select[int]:
-    """Deliveries read to their end with another number of filings than items, or holding more filings than items."""
+    """Deliveries read to their end with another number of filings than items.
+
+    Or holding more filings than items.
+    """
     processed = Delivery.state == DeliveryState.PROCESSED
     wrong = or_(and_(processed, _filed() != Delivery.items), _filed() > Delivery.items)
     return select(Delivery.id).where(wrong).order_by(Delivery.id)
 
 
-def _received(*, repeated: bool):  # type: ignore[no-untyped-def]  # noqa: ANN202  # a Select whose type is its columns
+# a Select whose type is its columns
+def _received(*, repeated: bool):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return (
         select(Receipt.transport, func.sum(Delivery.items))
         .join(Delivery, Delivery.id == Receipt.delivery_id)

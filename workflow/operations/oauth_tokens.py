@@ -1,4 +1,7 @@
-"""The OAuth tokens that mailboxes are read with: since when each is in use, and how long it will live."""
+"""The OAuth tokens that mailboxes are read with.
+
+Since when each is in use, and how long it will live.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,13 +17,20 @@ ALARM = 14  # days: enough for whoever has to consent to be back from a holiday
 
 
 class MailboxGrant(Base):
-    """The refresh token that a mailbox is read with now; a copy of the database opens no mailbox."""
+    """The refresh token that a mailbox is read with now.
+
+    A copy of the database opens no mailbox.
+    """
 
     __tablename__ = "mailbox_grants"
     mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
-    given: Mapped[str] = mapped_column(String(64))  # digest of the one in the settings: another one begins anew
+    given: Mapped[str] = mapped_column(
+        String(64)
+    )  # digest of the one in the settings: another one begins anew
     digest: Mapped[str] = mapped_column(String(64))  # of the one in use
-    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)  # the one in use, where it is not that of the settings
+    sealed: Mapped[bytes | None] = mapped_column(
+        LargeBinary
+    )  # the one in use, where it is not that of the settings
     since: Mapped[datetime | None]  # when it was used or given to us first; None: it never worked
     refreshed_at: Mapped[datetime | None]  # when it was good for an access token last
     dies_at: Mapped[datetime | None]  # where its server has said so
@@ -38,12 +48,18 @@ class Left:
     dies_at: datetime | None = None  # None: not by its age, or it was never used
 
     def days(self, now: datetime) -> int | None:
-        """Whole days left, 0 on the last and after it; None where it does not die of age, or was never used."""
+        """Whole days left, 0 on the last and after it.
+
+        None where it does not die of age, or was never used.
+        """
         return max((self.dies_at - now).days, 0) if self.dies_at else None
 
 
 def left(session: Session, settings: Settings) -> list[Left]:
-    """Every mailbox with OAuth, in the order of the settings; the database is asked only where there is one."""
+    """Every mailbox with OAuth, in the order of the settings.
+
+    The database is asked only where there is one.
+    """
     boxes = {box.key: box.oauth2 for box in settings.mailbox if box.oauth2}
     found = select(MailboxGrant).where(MailboxGrant.mailbox.in_(boxes))
     rows = {row.mailbox: row for row in session.scalars(found)} if boxes else {}
@@ -65,7 +81,10 @@ def needs(found: list[Left], now: datetime) -> list[str]:
     for one in found:
         days = one.days(now)
         if one.refused_at:
-            said.append(f"{one.mailbox}: its OAuth token is refused since {one.refused_at:%Y-%m-%d %H:%M} UTC: {told}")
+            said.append(
+                f"{one.mailbox}: its OAuth token is refused since {one.refused_at:%Y-%m-%d %H:%M}"
+                f" UTC: {told}"
+            )
         elif days is not None and days < ALARM:
             said.append(f"{one.mailbox}: its OAuth token has {days} days left: {told}")
     return said

@@ -1,4 +1,7 @@
-"""Blobs and rows held against each other: what no row owns goes within a day, what a row owns must be there."""
+"""Blobs and rows held against each other.
+
+What no row owns goes within a day, what a row owns must be there.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +12,17 @@ from sqlalchemy import Select, select
 from workflow.context import House
 from workflow.models.core import Delivery, StoredAttachment, WrittenFile
 
-KEPT = timedelta(hours=22)  # a blob lies there before its row commits; looked at each hour, it is gone within a day
-STEADY_SECONDS = 1800.0  # and it was seen without an owner so long ago, by a clock that does not jump
+KEPT = timedelta(
+    hours=22
+)  # a blob lies there before its row commits; looked at each hour, it is gone within a day
+STEADY_SECONDS = (
+    1800.0  # and it was seen without an owner so long ago, by a clock that does not jump
+)
 SHARDS = [f"{n:02x}" for n in range(256)]  # of digests: so many at a time are held in memory
-MISSING = "{} stored originals or attachments are gone from the blobs: is INTAKE_BLOBS_URL right? Restore a backup"
+MISSING = (
+    "{} stored originals or attachments are gone from the blobs: is INTAKE_BLOBS_URL right? Restore"
+    " a backup"
+)
 
 
 class Orphans:
@@ -24,7 +34,9 @@ class Orphans:
         self._unowned: dict[str, float] = {}  # digests, and since when
 
     def look(self) -> str:
-        """Remove what has had no owner for long enough; what is wrong with the rest, "" if nothing is.
+        """Remove what has had no owner for long enough.
+
+        What is wrong with the rest, "" if nothing is.
 
         Raises OSError or SQLAlchemyError when it could not look.
         """
@@ -48,10 +60,18 @@ class Orphans:
 
     def _owned(self, shard: str) -> Iterator[str]:
         with self._house.store.reading() as session:
-            for query in [_blobs(table, shard) for table in (Delivery, StoredAttachment, WrittenFile)]:
+            for query in [
+                _blobs(table, shard) for table in (Delivery, StoredAttachment, WrittenFile)
+            ]:
                 yield from (digest for digest in session.scalars(query) if digest)
 
 
-def _blobs(table: type[Delivery | StoredAttachment | WrittenFile], shard: str) -> Select[str | None]:
+def _blobs(
+    table: type[Delivery | StoredAttachment | WrittenFile], shard: str
+) -> Select[str | None]:
     # A range, which finds them by the index; no digest is as long as the shard and 64 z's.
-    return select(table.blob).where(table.blob.is_not(None), table.blob >= shard, table.blob < shard + "z").distinct()
+    return (
+        select(table.blob)
+        .where(table.blob.is_not(None), table.blob >= shard, table.blob < shard + "z")
+        .distinct()
+    )

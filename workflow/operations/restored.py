@@ -20,12 +20,16 @@ REASON = "restored from a backup: perhaps sent before"
 
 
 def hold_back(settings: Settings, now: datetime) -> int:
-    """Take every mail that waited in the backup out of the queue, and tell a person; how many. Safe to repeat.
+    """Take every mail that waited in the backup out of the queue, and tell a person; how many.
 
-    What webhooks had yet to be told counts as given up: `intake hook again` tells them, if that is wanted.
+    Safe to repeat.
 
-    Leases, signs of life and sign-ins of the backed-up system go too. A notice held back counts as "not possible", so
-    that its ticket goes on; checkpoints, digests and claimed surveys stay: nothing is imported or asked for again.
+    What webhooks had yet to be told counts as given up: `intake hook again` tells them, if that is
+    wanted.
+
+    Leases, signs of life and sign-ins of the backed-up system go too. A notice held back counts as
+    "not possible", so that its ticket goes on; checkpoints, digests and claimed surveys stay:
+    nothing is imported or asked for again.
     """
     store = Store(settings.database)
     try:
@@ -33,7 +37,9 @@ def hold_back(settings: Settings, now: datetime) -> int:
             session.execute(delete(Lease))
             session.execute(delete(Seen))
             session.execute(delete(WebSession))
-            waiting = list(session.scalars(select(Outgoing).where(Outgoing.state == OutboxState.WAITING)))
+            waiting = list(
+                session.scalars(select(Outgoing).where(Outgoing.state == OutboxState.WAITING))
+            )
             for mail in waiting:
                 mail.state, mail.reason = OutboxState.WITHHELD, REASON
             for mail in waiting:
@@ -49,6 +55,7 @@ def hold_back(settings: Settings, now: datetime) -> int:
 
 
 def _desk(settings: Settings) -> Desk:
-    # Nothing is sealed or signed here, and the real keys may not be back yet: one for the moment will do.
+    # Nothing is sealed or signed here, and the real keys may not be back yet: one for the moment
+    # will do.
     key = [Fernet.generate_key()]
     return Desk(settings, Signer(key), Vault(settings.blobs, Sealer(key), settings.inline_limit))

@@ -43,9 +43,13 @@ class Report:
     rejected: int  # deliveries that were read but for some rows
     reading: list[Progress]  # those with many items that are being read
     oldest_pending: datetime | None
-    oldest_untouched: datetime | None  # of those that nobody reads just now: a large workbook takes its time
+    oldest_untouched: (
+        datetime | None
+    )  # of those that nobody reads just now: a large workbook takes its time
     backlog: Backlog
-    overdue: tuple[int, datetime | None]  # failed deliveries nobody has looked after for too long, and the oldest's age
+    overdue: tuple[
+        int, datetime | None
+    ]  # failed deliveries nobody has looked after for too long, and the oldest's age
     grants: list[oauth_tokens.Left]  # mailboxes with OAuth
     checks: list[Check]  # what the house has found when it looked at itself
     forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
@@ -64,10 +68,16 @@ def report(house: House) -> Report:
     """Look at everything once."""
     pending = Delivery.state == DeliveryState.PENDING
     with house.store.reading() as session:
-        count = dict(session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all())
+        count = dict(
+            session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all()
+        )
         promised, tokens = backlog(session), oauth_tokens.left(session, house.settings)
         seen = dict(session.execute(select(Seen.name, Seen.at).order_by(Seen.name)).all())
-        last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport).order_by(Receipt.transport)
+        last = (
+            select(Receipt.transport, func.max(Receipt.at))
+            .group_by(Receipt.transport)
+            .order_by(Receipt.transport)
+        )
         doors = dict(session.execute(last).all())
         first = func.min(Delivery.received_at)
         free = Delivery.not_before <= house.clock()
@@ -110,46 +120,72 @@ def reading(session: Session) -> list[Progress]:
         .order_by(Delivery.id)
     )
     # While it is not known how many there are, one more is expected.
-    return [Progress(n, filed, of if of > filed + 1 else None) for n, of, filed in session.execute(rows)]
+    return [
+        Progress(n, filed, of if of > filed + 1 else None) for n, of, filed in session.execute(rows)
+    ]
 
 
 def _unread(found: Report) -> Iterator[str]:
     if found.failed:
         yield f"failed deliveries: {found.failed}, see `intake deliveries --state failed`"
     if found.rejected:
-        yield f"deliveries with rejected rows: {found.rejected}, see `intake deliveries --state failed`"
+        yield (
+            f"deliveries with rejected rows: {found.rejected}, see `intake deliveries --state"
+            " failed`"
+        )
     late, oldest = found.overdue
     if oldest is not None:
         since = f"{oldest:%Y-%m-%d %H:%M} UTC"
-        yield f"of those, waiting too long: {late}, the oldest since {since}; replay or dismiss them"
+        yield (
+            f"of those, waiting too long: {late}, the oldest since {since}; replay or dismiss them"
+        )
 
 
 def _needs(found: Report, settings: Settings, now: datetime) -> list[str]:
     faults = (check.fault for check in found.checks if check.fault)
-    needs = [*faults, *_unread(found), *_untold(found.backlog.events, now), *oauth_tokens.needs(found.grants, now)]
+    needs = [
+        *faults,
+        *_unread(found),
+        *_untold(found.backlog.events, now),
+        *oauth_tokens.needs(found.grants, now),
+    ]
     needs += [loop.words for loop in found.crash_loops]
     needs += [trouble.words for trouble in found.troubles if trouble.needs_person]
     needs += [
-        f"backfill{row.form and ' of form '}{row.form}: {row.fault}" for row in found.forms if _is_alarm(row, now)
+        f"backfill{row.form and ' of form '}{row.form}: {row.fault}"
+        for row in found.forms
+        if _is_alarm(row, now)
     ]
     if "clock" not in found.seen:
         needs.append("the clock process has never been seen: start `intake clock`, or `intake up`")
     for name, at in found.seen.items():
         if QUIET < now - at < FORGOTTEN:
-            needs.append(f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake up` runs all")
+            needs.append(
+                f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake"
+                " up` runs all"
+            )
     if found.oldest_untouched and now - found.oldest_untouched > QUIET:
-        needs.append("a delivery has waited for more than two minutes: is a worker running? start `intake worker`")
+        needs.append(
+            "a delivery has waited for more than two minutes: is a worker running? start `intake"
+            " worker`"
+        )
     if found.backlog.mails.oldest and now - found.backlog.mails.oldest > UNSENT:
-        needs.append("a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?")
+        needs.append(
+            "a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?"
+        )
     for door, last in found.doors.items():
         if door in PUBLIC_DOORS and now - last > timedelta(hours=settings.stale_door_hours):
-            needs.append(f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?")
+            needs.append(
+                f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?"
+            )
     return needs
 
 
 def _untold(events: Queue, now: datetime) -> Iterator[str]:
     if events.failed:
-        yield f"events given up that a webhook did not take: {events.failed}, see `intake hook list`"
+        yield (
+            f"events given up that a webhook did not take: {events.failed}, see `intake hook list`"
+        )
     if events.oldest and now - events.oldest > UNSENT:
         yield "an event has waited for its webhook for more than an hour: see `intake hook list`"
 

@@ -1,7 +1,10 @@
-"""A ticket never sticks in 1-Submitted (PROCESS, reading 6): what should have followed from its notice is made up for.
+"""A ticket never sticks in 1-Submitted (PROCESS, reading 6).
 
-The relay's answer is put down even where an error of ours is in the way of what follows: asking the relay again would
-send the mail again. Once that error is mended, or was a passing one, the clock does the rest.
+What should have followed from its notice is made up for.
+
+The relay's answer is put down even where an error of ours is in the way of what follows: asking the
+relay again would send the mail again. Once that error is mended, or was a passing one, the clock
+does the rest.
 """
 
 from sqlalchemy import select
@@ -18,16 +21,24 @@ ANSWERED = (OutboxState.SENT, OutboxState.REFUSED)
 
 
 def move_on(house: House) -> int:
-    """Take every ticket whose notice was answered for out of the first stage; how many were found there."""
+    """Take every ticket whose notice was answered for out of the first stage.
+
+    How many were found there.
+    """
     first = process.STEPS[0].stage
     here = (Ticket.status == Status.OPEN, Ticket.stage == first, Outgoing.period == Ticket.period)
     answered = (Outgoing.template.in_(NOTICES), Outgoing.state.in_(ANSWERED))
     with house.store.reading() as session:
-        found = list(session.scalars(select(Outgoing.id).join(Ticket).where(*here, *answered).order_by(Outgoing.id)))
+        found = list(
+            session.scalars(
+                select(Outgoing.id).join(Ticket).where(*here, *answered).order_by(Outgoing.id)
+            )
+        )
     for number in found:
         try:
             _follow(house, number)
-        except Exception as error:  # noqa: BLE001  # top of one ticket: what is wrong with it must not stop the others
+        # top of one ticket: what is wrong with it must not stop the others
+        except Exception as error:  # noqa: BLE001
             log.fault("stuck", error)
     return len(found)
 

@@ -1,4 +1,7 @@
-"""The clock process: missed deadlines, lost wake-ups, and the waiting work itself when no worker does it."""
+"""The clock process.
+
+Missed deadlines, lost wake-ups, and the waiting work itself when no worker does it.
+"""
 
 import threading
 from collections.abc import Callable
@@ -49,7 +52,10 @@ def run(
     redis_away: Callable[[], bool],
     mine: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Sweep until told to stop, while this is `mine` to do; a round that fails is followed by the next."""
+    """Sweep until told to stop, while this is `mine` to do.
+
+    A round that fails is followed by the next.
+    """
     checks = Checks(house)
     while not stop.is_set():
         try:
@@ -62,7 +68,10 @@ def run(
 
 
 def raise_tasks(house: House, now: datetime) -> int:
-    """Raise the task of every missed deadline; how many. One a ticket, period and deadline, however often it runs."""
+    """Raise the task of every missed deadline; how many.
+
+    One a ticket, period and deadline, however often it runs.
+    """
     raised, after = 0, 0
     while True:
         with house.store.transaction() as session:
@@ -93,7 +102,8 @@ def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelt
     """Return how much of a name's work has been due for so long."""
     by_name = {
         "read": select(func.count()).where(
-            Delivery.state == DeliveryState.PENDING, due(Delivery.not_before, now - since, READING + since)
+            Delivery.state == DeliveryState.PENDING,
+            due(Delivery.not_before, now - since, READING + since),
         ),
         "send": select(func.count()).select_from(Outgoing).where(waits(now, since)),
         "fetch": select(func.count()).select_from(LinkedFile).where(linked_files.waits(now, since)),

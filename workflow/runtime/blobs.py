@@ -1,4 +1,7 @@
-"""Sealed bytes: small ones for the row itself, large ones content-addressed in a folder or object store."""
+"""Storage of sealed bytes.
+
+Small ones go into the row itself, large ones into a folder or an object store.
+"""
 
 import hashlib
 import os
@@ -18,7 +21,10 @@ LEFT_OVER = timedelta(days=1)
 
 
 class Vault:
-    """Keeps bytes sealed; what `keep` returned is on stable storage, or goes there with the row it belongs to."""
+    """Keeps bytes sealed.
+
+    What `keep` returned is on stable storage, or goes there with the row it belongs to.
+    """
 
     def __init__(self, url: str, sealer: Sealer, inline_limit: int) -> None:
         self._sealer = sealer
@@ -27,7 +33,10 @@ class Vault:
         self._local = "file" in self._files.protocol
 
     def keep(self, plain: bytes) -> tuple[bytes | None, str | None]:
-        """Seal bytes: (content for the row, None), or (None, digest of the blob). Raises OSError when it cannot."""
+        """Seal bytes: (content for the row, None), or (None, digest of the blob).
+
+        Raises OSError when it cannot.
+        """
         sealed = self._sealer.seal(plain)
         if len(plain) <= self._inline_limit:
             return sealed, None
@@ -38,7 +47,10 @@ class Vault:
         return None, digest
 
     def open(self, content: bytes | None, blob: str | None) -> bytes:
-        """Give back what was kept. Raises OSError when a blob is gone, ValueError when it does not open."""
+        """Give back what was kept.
+
+        Raises OSError when a blob is gone, ValueError when it does not open.
+        """
         if content is not None:
             return self._sealer.open(content)
         if blob is None:
@@ -47,7 +59,10 @@ class Vault:
         return self._sealer.open(sealed)
 
     def blobs(self, shard: str) -> Iterator[tuple[str, datetime]]:
-        """Digests that begin with these two letters, and when each was last kept. Raises OSError."""
+        """Digests that begin with these two letters, and when each was last kept.
+
+        Raises OSError.
+        """
         try:
             found = self._files.ls(f"{self._root}/{shard}", detail=True)
         except FileNotFoundError:
@@ -75,14 +90,18 @@ class Vault:
         return wall()()
 
     def discard(self, digest: str, *, unless_since: datetime) -> None:
-        """Remove a blob that no row owns, unless somebody has kept the same bytes again since then."""
+        """Remove a blob that no row owns.
+
+        Unless somebody has kept the same bytes again since then.
+        """
         path = self._path(digest)
         if not self._local:
             if self._files.modified(path) < unless_since:
                 self._files.rm_file(path)
             return
-        # Out of the way first, then looked at once more: whoever keeps these bytes now either touched the file before
-        # it was moved, which shows here, or does not find it any more and writes its own.
+        # Out of the way first, then looked at once more: whoever keeps these bytes now either
+        # touched the file before it was moved, which shows here, or does not find it any more and
+        # writes its own.
         going = Path(f"{path}{GOING}")
         try:
             Path(path).rename(going)
@@ -94,12 +113,17 @@ class Vault:
             return
 
     def _reused(self, path: str) -> bool:
-        """Return whether the blob is there already, from now on as one kept now; its name is on stable storage."""
+        """Return whether the blob is there already, from now on as one kept now.
+
+        Its name is on stable storage.
+        """
         if not self._local:  # put again: that is how an object store knows it was kept now
             return False
         try:
             os.utime(path)
-            Path(path).stat()  # still: what was moved away between finding and touching it is on its way out
+            Path(
+                path
+            ).stat()  # still: what was moved away between finding and touching it is on its way out
         except FileNotFoundError:
             return False
         _sync_name(Path(path))
@@ -116,7 +140,10 @@ class Vault:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, name and all on stable storage on return. Raises OSError when it cannot."""
+    """Write a file whole or not at all, name and all on stable storage on return.
+
+    Raises OSError when it cannot.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
     try:

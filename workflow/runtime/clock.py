@@ -7,6 +7,9 @@ Clock = Callable[[], datetime]
 
 
 def wall(offset_seconds: float = 0) -> Clock:
-    """A clock of aware UTC times, put forward by INTAKE_CLOCK_OFFSET to try deadlines on a test system."""
+    """Return a clock of aware UTC times.
+
+    Put forward by INTAKE_CLOCK_OFFSET, to try deadlines on a test system.
+    """
     ahead = timedelta(seconds=offset_seconds)
     return lambda: datetime.now(UTC) + ahead

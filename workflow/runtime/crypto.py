@@ -1,4 +1,7 @@
-"""Keys: what seals bytes at rest and what signs the tokens in our links, addresses and Message-IDs."""
+"""Encryption of bytes at rest, and signing of tokens.
+
+Tokens stand in our links, addresses and Message-IDs.
+"""
 
 import hashlib
 import hmac
@@ -11,16 +14,23 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from workflow.settings.settings import Settings, SettingsError
 
 KEY_FILE = "secret.keys"
-SIGNATURE = 24  # hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
+# hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
+SIGNATURE = 24
 
 
 def digest(secret: str) -> str:
-    """Under what name the database knows a random secret (a cookie, a link, a token): a copy of it opens nothing."""
+    """Under what name the database knows a random secret (a cookie, a link, a token).
+
+    A copy of it opens nothing.
+    """
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 class Sealer:
-    """Authenticated encryption at rest (Fernet: AES-128-CBC and HMAC-SHA256); the first key seals, all open."""
+    """Authenticated encryption at rest (Fernet: AES-128-CBC and HMAC-SHA256).
+
+    The first key seals, all open.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._fernet = MultiFernet([Fernet(k) for k in keys])
@@ -38,7 +48,10 @@ class Sealer:
 
 
 class Signer:
-    """Tokens that only we can make: a purpose, a number and a signature, in letters any mail system leaves alone."""
+    """Tokens that only we can make.
+
+    A purpose, a number and a signature, in letters any mail system leaves alone.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = [hashlib.sha256(b"support-intake signing\0" + k).digest() for k in keys]
@@ -50,7 +63,8 @@ class Signer:
     def number(self, purpose: str, token: str) -> int | None:
         """The number a token stands for, or None if we did not sign it for this purpose."""
         text, _, signature = token.partition("-")
-        if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004  # fits a database integer
+        # fits a database integer
+        if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004
             return None
         number = int(text)
         signed = [self._sign(k, purpose, number) for k in self._keys]
@@ -63,7 +77,9 @@ class Signer:
 
 
 def load(settings: Settings) -> list[bytes]:
-    """The keys of INTAKE_SECRET_KEYS, or of a key file made in INTAKE_HOME with mode 0600 on first use.
+    """The keys of INTAKE_SECRET_KEYS.
+
+    Or of a key file made in INTAKE_HOME with mode 0600 on first use.
 
     Raises SettingsError when one of them is not a Fernet key.
     """
@@ -72,7 +88,9 @@ def load(settings: Settings) -> list[bytes]:
     try:
         Sealer(keys)
     except ValueError:
-        raise SettingsError("INTAKE_SECRET_KEYS: expected url-safe base64 of 32 bytes, several by space") from None
+        raise SettingsError(
+            "INTAKE_SECRET_KEYS: expected url-safe base64 of 32 bytes, several by space"
+        ) from None
     return keys
 
 

@@ -1,4 +1,7 @@
-"""Asking strangers' servers by HTTP: at an address that was looked at first, bounded in time, and bare."""
+"""Asking strangers' servers by HTTP.
+
+At an address that was looked at first, bounded in time, and bare.
+"""
 
 import asyncio
 import socket
@@ -39,19 +42,25 @@ async def asked(
     seconds: float,
     content: bytes = b"",
 ) -> AsyncIterator[httpx.Response]:
-    """The answer of the server at one of these addresses, its body unread: what the name means later is no matter.
+    """The answer of the server at one of these addresses, its body unread.
 
-    No redirect is followed. Raises httpx.HTTPError when none of the first four takes a connection, or it breaks off.
+    What the name means later is no matter.
+
+    No redirect is followed. Raises httpx.HTTPError when none of the first four takes a connection,
+    or it breaks off.
     """
     parts, most = urlsplit(url), addresses[:ADDRESSES]
-    # No proxy and no password file of this machine: what is asked goes where it was looked up, and bare.
+    # No proxy and no password file of this machine: what is asked goes where it was looked up, and
+    # bare.
     async with httpx.AsyncClient(verify=tls, trust_env=False, timeout=seconds) as client:
         for at, address in enumerate(most, 1):
             request = client.build_request(
-                method, httpx.URL(url).copy_with(host=address), content=content or None,
+                method,
+                httpx.URL(url).copy_with(host=address),
+                content=content or None,
                 headers={"Host": parts.netloc, "User-Agent": "support-intake", **headers},
                 extensions={"sni_hostname": parts.hostname or ""},
-            )  # fmt: skip
+            )
             try:
                 answer = await client.send(request, stream=True)
             except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -66,7 +75,10 @@ async def asked(
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the internet, and not of this machine or network in whatever writing."""
+    """Return whether an IP address is one of the internet.
+
+    And not of this machine or network in whatever writing.
+    """
     ip = ip_address(address.partition("%")[0])
     inner = _inner(ip) if isinstance(ip, IPv6Address) else None
     return ip.is_global and not ip.is_multicast and (inner is None or is_public(str(inner)))

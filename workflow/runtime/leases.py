@@ -1,8 +1,9 @@
 """One of each over several hosts: who alone reads a mailbox, watches a folder or is the clock.
 
-A holder counts a row up while it lives. Whoever sees the count stand still for half a minute, by their own steady
-clock, takes over by one conditional update. No host's time of day matters, so no clock that jumps can make two holders;
-and if two overlap for a moment all the same, the unique indexes make that harmless.
+A holder counts a row up while it lives. Whoever sees the count stand still for half a minute, by
+their own steady clock, takes over by one conditional update. No host's time of day matters, so no
+clock that jumps can make two holders; and if two overlap for a moment all the same, the unique
+indexes make that harmless.
 """
 
 import os
@@ -29,14 +30,18 @@ SURE_SECONDS = 20.0  # a holder that could not count for so long stops, before o
 class Leases:
     """The leases one process wants; `keep` runs beside its work and renews or takes them."""
 
-    def __init__(self, store: Store, clock: Clock, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, steady: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._clock = clock
         self._steady = steady
         self.holder = f"{_place()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._wanted: list[str] = []
         self._sure_until: dict[str, float] = {}  # of those we hold
-        self._seen: dict[str, tuple[str, int, float]] = {}  # of others': holder, count, and since when it stands
+        self._seen: dict[
+            str, tuple[str, int, float]
+        ] = {}  # of others': holder, count, and since when it stands
 
     def want(self, name: str) -> None:
         """Try to hold this one from the next round on."""
@@ -47,7 +52,10 @@ class Leases:
         return self._steady() < self._sure_until.get(name, float("-inf"))
 
     def round(self) -> None:
-        """Renew what we hold, take what is free. Raises SQLAlchemyError when the database is away."""
+        """Renew what we hold, take what is free.
+
+        Raises SQLAlchemyError when the database is away.
+        """
         for name in self._wanted:
             before, had = self._steady(), name in self._sure_until
             with self._store.transaction() as session:
@@ -60,7 +68,10 @@ class Leases:
                 log.lease(name, held=mine)
 
     def keep(self, stop: threading.Event) -> None:
-        """Go round until told to stop, then let go of everything. A round that fails is followed by the next."""
+        """Go round until told to stop, then let go of everything.
+
+        A round that fails is followed by the next.
+        """
         while not stop.is_set():
             try:
                 self.round()
@@ -69,7 +80,9 @@ class Leases:
             stop.wait(RENEW_SECONDS if self._sure_until else RENEW_SECONDS / 4)
         try:
             self.release()
-        except SQLAlchemyError as error:  # they are taken over when they have stood still for long enough
+        except (
+            SQLAlchemyError
+        ) as error:  # they are taken over when they have stood still for long enough
             log.fault("leases", error)
 
     def release(self) -> None:
@@ -83,7 +96,9 @@ class Leases:
         return session.connection().execute(mine.values(beats=Lease.beats + 1)).rowcount == 1
 
     def _taken(self, session: Session, name: str) -> bool:
-        there = session.execute(select(Lease.holder, Lease.beats).where(Lease.name == name)).one_or_none()
+        there = session.execute(
+            select(Lease.holder, Lease.beats).where(Lease.name == name)
+        ).one_or_none()
         if there is None:
             return self._inserted(session, name)
         holder, beats = there
@@ -91,7 +106,9 @@ class Leases:
             return False
         still = (Lease.name == name, Lease.holder == holder, Lease.beats == beats)
         values = {"holder": self.holder, "beats": beats + 1, "since": self._clock()}
-        return session.connection().execute(update(Lease).where(*still).values(values)).rowcount == 1
+        return (
+            session.connection().execute(update(Lease).where(*still).values(values)).rowcount == 1
+        )
 
     def _inserted(self, session: Session, name: str) -> bool:
         try:
@@ -102,7 +119,10 @@ class Leases:
         return True
 
     def _stands(self, name: str, holder: str, beats: int) -> bool:
-        """Whether this holder is dead: it ran here and does no more, or its count has stood still for long enough."""
+        """Whether this holder is dead.
+
+        It ran here and does no more, or its count has stood still for long enough.
+        """
         now = self._steady()
         known = self._seen.get(name)
         if known is None or known[:2] != (holder, beats):
@@ -111,7 +131,10 @@ class Leases:
 
 
 def _place() -> str:
-    """This boot of this machine and this space of process ids; "" where that cannot be told (not Linux)."""
+    """This boot of this machine and this space of process ids.
+
+    "" where that cannot be told (not Linux).
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

@@ -12,7 +12,10 @@ _log: Any = structlog.get_logger()
 
 
 def setup(process: str, *, as_json: bool = False) -> None:
-    """Start the log of a process on standard error; libraries that would write customers' addresses are silenced."""
+    """Start the log of a process on standard error.
+
+    Libraries that would write customers' addresses are silenced.
+    """
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -25,9 +28,13 @@ def setup(process: str, *, as_json: bool = False) -> None:
     structlog.configure(processors=chain, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(
-        level=logging.ERROR, stream=sys.stderr, format="%(name)s: an error; see the process's own lines"
+        level=logging.ERROR,
+        stream=sys.stderr,
+        format="%(name)s: an error; see the process's own lines",
     )
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd writes senders and message text
+    logging.getLogger("mail.log").setLevel(
+        logging.CRITICAL
+    )  # aiosmtpd writes senders and message text
 
 
 def listening(door: str, address: str) -> None:
@@ -41,7 +48,10 @@ def stored(transport: str, delivery: int, *, repeated: bool) -> None:
 
 
 def not_stored(transport: str, error: BaseException) -> None:
-    """Storing failed; the sender heard try again. The class of the error only: its text may hold parameters."""
+    """Storing failed; the sender heard try again.
+
+    The class of the error only: its text may hold parameters.
+    """
     _log.error("not stored", transport=transport, error=type(error).__name__)
 
 
@@ -59,7 +69,10 @@ def place_of(error: BaseException) -> str:
 
 
 def fault(where: str, error: BaseException) -> None:
-    """Something failed that should not have: its class and the place in our code, never its text."""
+    """Something failed that should not have.
+
+    Its class and the place in our code, never its text.
+    """
     _log.error("fault", where=where, error=type(error).__name__, place=place_of(error))
 
 
@@ -69,12 +82,18 @@ def sign_on_failed(error: BaseException) -> None:
 
 
 def mailbox_failed(mailbox: str, reason: str, retry: float) -> None:
-    """A mailbox cannot be read just now, for a reason out of our own fixed words; `retry` in seconds."""
+    """A mailbox cannot be read just now, for a reason out of our own fixed words.
+
+    `retry` in seconds.
+    """
     _log.warning("mailbox failed", mailbox=mailbox, reason=reason, retry=round(retry, 1))
 
 
 def mailbox_noted(mailbox: str, fact: str, uid: int = 0) -> None:
-    """Something about a mailbox that its owner should know, in our own fixed words; uid 0 = the whole mailbox."""
+    """Something about a mailbox that its owner should know, in our own fixed words.
+
+    Uid 0 = the whole mailbox.
+    """
     _log.warning("mailbox", mailbox=mailbox, fact=fact, uid=uid)
 
 
@@ -84,7 +103,10 @@ def backfilled(form: str, *, looked: int, new: int) -> None:
 
 
 def backfill_failed(form: str, reason: str) -> None:
-    """Submissions of a form cannot be pulled just now, for a reason out of our own fixed words; "" = all forms."""
+    """Submissions of a form cannot be pulled just now, for a reason out of our own fixed words.
+
+    "" = all forms.
+    """
     _log.warning("backfill failed", form=form, reason=reason)
 
 
@@ -104,12 +126,18 @@ def filed(delivery: int, outcome: str, ticket: int | None) -> None:
 
 
 def filed_together(delivery: int, first: int, outcomes: Mapping[str, int]) -> None:
-    """Items of a delivery, from this position on, have found their places; so many of each outcome."""
+    """Items of a delivery, from this position on, have found their places.
+
+    So many of each outcome.
+    """
     _log.info("filed", delivery=delivery, first=first, **{str(k): n for k, n in outcomes.items()})
 
 
 def reading(delivery: int, rows: int, of: int) -> None:
-    """A delivery that takes long is being read: so many rows are filed, of so many; 0 if that is not known."""
+    """A delivery that takes long is being read: so many rows are filed, of so many.
+
+    0 if that is not known.
+    """
     _log.info("reading", delivery=delivery, rows=f"{rows} of {of}" if of else rows)
 
 
@@ -124,7 +152,10 @@ def broken(delivery: int, error: str, place: str) -> None:
 
 
 def reread(delivery: int, *, changed: int, received: int) -> None:
-    """A delivery was read again: so many of its messages read otherwise now, so many items were filed."""
+    """A delivery was read again.
+
+    So many of its messages read otherwise now, so many items were filed.
+    """
     _log.info("read again", delivery=delivery, changed=changed, received=received)
 
 
@@ -166,7 +197,10 @@ def fetched(link: int, size: int) -> None:
 
 
 def not_fetched(link: int, reason: str, *, attempt: int, final: bool) -> None:
-    """A file could not be fetched, for a reason out of our own fixed words; it is tried again unless that is final."""
+    """A file could not be fetched, for a reason out of our own fixed words.
+
+    It is tried again unless that is final.
+    """
     _log.warning("not fetched", link=link, reason=reason, attempt=attempt, final=final)
 
 
@@ -226,7 +260,10 @@ def checked(name: str, *, good: bool) -> None:
 
 
 def lease(name: str, *, held: bool) -> None:
-    """This process is now the one that does a thing, or no longer; the name is of our own making."""
+    """This process is now the one that does a thing, or no longer.
+
+    The name is of our own making.
+    """
     _log.info("lease", name=name, held=held)
 
 

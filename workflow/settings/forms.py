@@ -1,4 +1,7 @@
-"""The settings of one Formstack form: its keys, what its fields mean, its tickets' defaults; and of Formstack's API."""
+"""The settings of one Formstack form: its keys, what its fields mean, its tickets' defaults.
+
+And of Formstack's API.
+"""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +9,15 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from parsers.item import InboundItem
 
@@ -17,7 +28,10 @@ _PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*
 
 
 class FormField(StrEnum):
-    """What a field of a form can mean to us; the parser has the same words (a test holds them together)."""
+    """What a field of a form can mean to us.
+
+    The parser has the same words (a test holds them together).
+    """
 
     COMPANY = "company"
     COMPANY_NUMBER = "company_number"
@@ -61,7 +75,9 @@ Places = Annotated[tuple[str, ...], AfterValidator(_placed)]
 
 def _api(value: str) -> str:
     url = urlsplit(value)
-    if not url.hostname or (url.scheme != "https" and url.hostname not in {"localhost", "127.0.0.1", "::1"}):
+    if not url.hostname or (
+        url.scheme != "https" and url.hostname not in {"localhost", "127.0.0.1", "::1"}
+    ):
         raise ValueError("expected https://…: the token would travel in the clear")
     return value.rstrip("/")
 
@@ -92,7 +108,9 @@ class Form(BaseModel):
     defaults: dict[FormDefault, str] = Field(default_factory=dict)
     file_hosts: Places | None = None  # None = INTAKE_FILE_HOSTS
     backfill: bool = True  # whether its submissions are pulled, too
-    encryption_password: SecretStr = SecretStr("")  # of a form whose submissions Formstack keeps encrypted
+    encryption_password: SecretStr = SecretStr(
+        ""
+    )  # of a form whose submissions Formstack keeps encrypted
 
     @field_validator("handshake_previous")
     @classmethod

@@ -1,4 +1,7 @@
-"""The settings as they are, for people: value and source of each, and of a secret only whether it is set."""
+"""The settings as they are, for people.
+
+Value and source of each, and of a secret only whether it is set.
+"""
 
 import os
 import re
@@ -13,7 +16,8 @@ from workflow.settings.settings import TOML, Settings
 
 SET, NOT_SET = "set", "not set"
 HIDDEN = "…"
-# The last @ ends what may be a name and password, whatever stands in it; a query may hold a password, too.
+# The last @ ends what may be a name and password, whatever stands in it; a query may hold a
+# password, too.
 _LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://).*@", re.IGNORECASE | re.DOTALL)
 _QUERY = re.compile(r"([?&;][^=&;\s]+=)[^&;\s]+")
 
@@ -28,7 +32,10 @@ class Shown:
 
 
 def shown(settings: Settings) -> list[Shown]:
-    """Every setting by name, in the order of the settings; those made of parts have a line a part."""
+    """Every setting by name, in the order of the settings.
+
+    Those made of parts have a line a part.
+    """
     told = _told_by_file()
     return [
         Shown(f"INTAKE_{name.upper()}{part}", value, _source(name, settings, told))

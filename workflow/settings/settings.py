@@ -1,4 +1,7 @@
-"""Settings: INTAKE_* variables or intake.toml; every error reported at once, secrets never printed."""
+"""Settings: INTAKE_* variables or intake.toml.
+
+Every error reported at once, secrets never printed.
+"""
 
 import os
 from pathlib import Path
@@ -81,11 +84,32 @@ class Mailbox(_Strict):
 
 
 WorkbookField = Literal[
-    "body", "company", "company_number", "sender", "email", "external_id", "thread_id", "sent_at", "clock", "to",
-    "subject", "phone", "category", "link", "patient", "patient_id", "birth_date", "patient_data", "provider",
-    "attachments", "status", "flagged",
-]  # fmt: skip
-DefaultField = Literal["company", "company_number", "sender", "email", "to", "subject", "phone", "category"]
+    "body",
+    "company",
+    "company_number",
+    "sender",
+    "email",
+    "external_id",
+    "thread_id",
+    "sent_at",
+    "clock",
+    "to",
+    "subject",
+    "phone",
+    "category",
+    "link",
+    "patient",
+    "patient_id",
+    "birth_date",
+    "patient_data",
+    "provider",
+    "attachments",
+    "status",
+    "flagged",
+]
+DefaultField = Literal[
+    "company", "company_number", "sender", "email", "to", "subject", "phone", "category"
+]
 
 
 def known_zone(value: str) -> str:
@@ -103,8 +127,11 @@ Zone = Annotated[str, AfterValidator(known_zone)]
 class Profile(_Strict):
     """How the workbooks of one source are meant; `[profile.NAME]` in intake.toml."""
 
-    synonyms: dict[WorkbookField, tuple[str, ...]] = Field(default_factory=dict)  # our field -> headings it goes by
-    fingerprint: str = ""  # only workbooks with these headings, as `intake map` shows; "" = whatever has its headings
+    synonyms: dict[WorkbookField, tuple[str, ...]] = Field(
+        default_factory=dict
+    )  # our field -> headings it goes by
+    # only workbooks with these headings, as `intake map` shows; "" = whatever has its headings
+    fingerprint: str = ""
     date_order: Literal["mdy", "dmy", "ymd"] = "mdy"
     time_zone: Zone = ""  # "" = INTAKE_TIME_ZONE
     defaults: dict[DefaultField, str] = Field(default_factory=dict)  # used where a row says none
@@ -112,10 +139,15 @@ class Profile(_Strict):
 
 
 class Oidc(_Strict):
-    """Single sign-on (OpenID Connect); `[oidc]` in intake.toml. Only people who have an account come in."""
+    """Single sign-on (OpenID Connect); `[oidc]` in intake.toml.
+
+    Only people who have an account come in.
+    """
 
     name: str = "single sign-on"
-    issuer: Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")]  # its word is a password
+    issuer: Annotated[
+        str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")
+    ]  # its word is a password
     client_id: str
     client_secret: SecretStr
 
@@ -123,7 +155,9 @@ class Oidc(_Strict):
 class Settings(BaseSettings):
     """All settings with their defaults; see README for what each does."""
 
-    model_config = SettingsConfigDict(env_prefix="INTAKE_", toml_file=TOML, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="INTAKE_", toml_file=TOML, extra="forbid", frozen=True
+    )
 
     home: Path = Path("var")
     database_url: str = ""
@@ -164,17 +198,22 @@ class Settings(BaseSettings):
     smtp_store_seconds: float = 25
     imap_idle_seconds: float = 540
     imap_poll_seconds: float = 60
-    oauth_days: Days = 90  # how long refresh tokens of mailboxes live, where their server does not say; 0 = for ever
+    # how long refresh tokens of mailboxes live, where their server does not say; 0 = for ever
+    oauth_days: Days = 90
     folder_poll_seconds: float = 5
     folder_settle_seconds: float = 2
     sweep_seconds: float = 10
     parse_seconds: float = 40  # one item, in a process of its own
     parse_memory: int = 1024 * MIB
-    file_hosts: Annotated[Places, NoDecode] = ()  # where files that a form links to are fetched from; none = nowhere
+    file_hosts: Annotated[
+        Places, NoDecode
+    ] = ()  # where files that a form links to are fetched from; none = nowhere
     file_limit: int = 25 * MIB
     file_seconds: float = 20
     api_calls_per_minute: Annotated[int, Field(ge=1)] = 600  # of one token
-    hook_hosts: Annotated[Places, NoDecode] = ()  # hosts of the inner network that webhooks may go to
+    hook_hosts: Annotated[
+        Places, NoDecode
+    ] = ()  # hosts of the inner network that webhooks may go to
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""
     from_name: str = "Billing Support"
@@ -201,7 +240,11 @@ class Settings(BaseSettings):
     @field_validator("addresses", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(a.strip().casefold() for a in value.split(",") if a.strip()) if isinstance(value, str) else value
+        return (
+            tuple(a.strip().casefold() for a in value.split(",") if a.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("file_hosts", "hook_hosts", mode="before")
     @classmethod
@@ -247,7 +290,10 @@ class Settings(BaseSettings):
 
     @property
     def sender(self) -> str:
-        """The address our mail comes from: the setting, or the first full address we take mail for."""
+        """The address our mail comes from.
+
+        The setting, or the first full address we take mail for.
+        """
         full = [a for a in self.addresses if not a.startswith("@")]
         return self.from_address or (full[0] if full else f"support{self.addresses[0]}")
 

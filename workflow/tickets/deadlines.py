@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> datetime:
     """The moment a deadline falls, as aware UTC.
 
-    By default 2 days are 48 elapsed hours, whatever the wall clock does in between. With INTAKE_BUSINESS_DAYS the
-    days are working days of the holiday country, at the same time of day in the time zone of the desk.
+    By default 2 days are 48 elapsed hours, whatever the wall clock does in between. With
+    INTAKE_BUSINESS_DAYS the days are working days of the holiday country, at the same time of day
+    in the time zone of the desk.
     """
     if not settings.business_days:
         return started_at + deadline.within
@@ -31,7 +32,9 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
     return day.astimezone(started_at.tzinfo)
 
 
-def next_due(started_at: datetime, reached: Collection[Milestone], settings: Settings) -> datetime | None:
+def next_due(
+    started_at: datetime, reached: Collection[Milestone], settings: Settings
+) -> datetime | None:
     """The earliest deadline whose milestone is not recorded; None when there is none left."""
     open_ones = (d for d in DEADLINES if d.milestone not in reached)
     return min((due_at(d, started_at, settings) for d in open_ones), default=None)

@@ -1,4 +1,7 @@
-"""What can happen to a ticket: every change to one is made here, decided by process.py, with its audit row."""
+"""What can happen to a ticket.
+
+Every change to one is made here, decided by process.py, with its audit row.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +14,17 @@ from parsers.mail import evidence
 from workflow import process
 from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
-from workflow.models.core import Contact, Message, Outgoing, Reached, Staff, Task, Ticket, TicketContact, TicketRelation
+from workflow.models.core import (
+    Contact,
+    Message,
+    Outgoing,
+    Reached,
+    Staff,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
 from workflow.models.states import OutboxState, Status
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.runtime import log
@@ -32,7 +45,10 @@ class Missing(Exception):  # noqa: N818  # it is what the answer lacks, not a fa
 
 
 class AcrossCompanies(Missing):
-    """The step would bring two companies together, which a person has to confirm; the text names both."""
+    """The step would bring two companies together, which a person has to confirm.
+
+    The text names both.
+    """
 
 
 class Desk:
@@ -43,15 +59,31 @@ class Desk:
         self.signer = signer
         self.vault = vault
 
-    # -- opening ------------------------------------------------------------------------------------------------
+    # -- opening ----
 
-    def open(self, session: Session, ticket: Ticket, *, cause: str, now: datetime, oversized: bool = False) -> None:
+    def open(
+        self,
+        session: Session,
+        ticket: Ticket,
+        *,
+        cause: str,
+        now: datetime,
+        oversized: bool = False,
+    ) -> None:
         """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
         reckon(ticket, self.settings)
         session.flush()
         audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
         first = process.STEPS[0]
-        self._enter(session, ticket, first, Template.OVERSIZED if oversized else first.on_entry, RULE, cause, now)
+        self._enter(
+            session,
+            ticket,
+            first,
+            Template.OVERSIZED if oversized else first.on_entry,
+            RULE,
+            cause,
+            now,
+        )
 
     def add_contact(
         self,
@@ -66,16 +98,25 @@ class Desk:
         known = next((link for link in ticket.contacts if link.contact is contact), None)
         if known is None:
             came_from = brought_by.id if brought_by is not None else None
-            link = TicketContact(contact=contact, share_activity=share_activity, from_ticket_id=came_from)
+            link = TicketContact(
+                contact=contact, share_activity=share_activity, from_ticket_id=came_from
+            )
             ticket.contacts.append(link)
             session.flush()
         elif brought_by is None:
-            known.from_ticket_id = None  # somebody put them on this ticket itself: a merge taken back leaves them
+            known.from_ticket_id = (
+                None  # somebody put them on this ticket itself: a merge taken back leaves them
+            )
 
-    # -- what staff do ------------------------------------------------------------------------------------------
+    # -- what staff do ----
 
-    def assign(self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime) -> None:
-        """Give the ticket to its owner, and the owner's tasks with it. It leaves the unassigned queue."""
+    def assign(
+        self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime
+    ) -> None:
+        """Give the ticket to its owner, and the owner's tasks with it.
+
+        It leaves the unassigned queue.
+        """
         before = ticket.owner_id
         ticket.owner = owner
         for task in ticket.tasks:
@@ -95,22 +136,40 @@ class Desk:
         note: str = "",
         cause: str = "",
     ) -> bool:
-        """Record a milestone, once a period, and let the table say what follows. False if it was recorded before."""
+        """Record a milestone, once a period, and let the table say what follows.
+
+        False if it was recorded before.
+        """
         hold(session, ticket)
         if milestone in reached(ticket):
             return False
-        ticket.milestones.append(Reached(period=ticket.period, milestone=milestone, at=now, by=by, note=note))
+        ticket.milestones.append(
+            Reached(period=ticket.period, milestone=milestone, at=now, by=by, note=note)
+        )
         if milestone is Milestone.RESOLVED:
             ticket.resolution = YES
         session.flush()
         said = cause or str(milestone)
-        audit.record(session, "reached", by=by, cause=said, now=now, ticket=ticket.id, milestone=milestone.name)
+        audit.record(
+            session,
+            "reached",
+            by=by,
+            cause=said,
+            now=now,
+            ticket=ticket.id,
+            milestone=milestone.name,
+        )
         self._move_on(session, ticket, by, f"reached {milestone}", now)
         reckon(ticket, self.settings)
         return True
 
-    def resolve(self, session: Session, ticket: Ticket, *, yes: bool, by: str, now: datetime) -> None:
-        """Set the property Resolution. No takes an earlier Yes back, and never moves the ticket back."""
+    def resolve(
+        self, session: Session, ticket: Ticket, *, yes: bool, by: str, now: datetime
+    ) -> None:
+        """Set the property Resolution.
+
+        No takes an earlier Yes back, and never moves the ticket back.
+        """
         if yes:
             self.reach(session, ticket, Milestone.RESOLVED, by=by, now=now)
             return
@@ -118,13 +177,26 @@ class Desk:
         self._retract(session, ticket, {Milestone.RESOLVED})
         audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
 
-    def untick(self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime) -> None:
-        """Take a box back. The ticket stays where it is: only a person moves it back, with a reason."""
+    def untick(
+        self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime
+    ) -> None:
+        """Take a box back.
+
+        The ticket stays where it is: only a person moves it back, with a reason.
+        """
         hold(session, ticket)
         if milestone in reached(ticket):
             self._retract(session, ticket, {milestone})
             cause = f"untick {milestone}"
-            audit.record(session, "unticked", by=by, cause=cause, now=now, ticket=ticket.id, milestone=milestone.name)
+            audit.record(
+                session,
+                "unticked",
+                by=by,
+                cause=cause,
+                now=now,
+                ticket=ticket.id,
+                milestone=milestone.name,
+            )
 
     def recap(
         self,
@@ -136,10 +208,13 @@ class Desk:
         now: datetime,
         across_companies: bool = False,
     ) -> list[Outgoing]:
-        """Promise the recap mail to every contact that has an address; the box is ticked once it is sent.
+        """Promise the recap mail to every contact that has an address.
 
-        Contacts of another company that a merge has brought get it only with `across_companies`. Raises Missing when
-        there is nobody to write to, AcrossCompanies when the others are of two companies too.
+        The box is ticked once it is sent.
+
+        Contacts of another company that a merge has brought get it only with `across_companies`.
+        Raises Missing when there is nobody to write to, AcrossCompanies when the others are of two
+        companies too.
         """
         chosen = (
             [one.contact for one in ticket.contacts]
@@ -149,16 +224,24 @@ class Desk:
         able = [contact for contact in chosen if not contact.unreachable]
         if not able:
             raise Missing(
-                "no contact with a working address: tell the customer otherwise, and tick the box with a note how"
+                "no contact with a working address: tell the customer otherwise, and tick the box"
+                " with a note how"
             )
         if not across_companies:
             require_one_company(session, ticket, [contact.email for contact in able])
-        mails = [outbox.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text) for c in able]
+        mails = [
+            outbox.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text)
+            for c in able
+        ]
         audit.record(session, "recap promised", by=by, cause="recap", now=now, ticket=ticket.id)
         return [m for m in mails if m is not None]
 
-    def reopen(self, session: Session, ticket: Ticket, *, by: str, cause: str, now: datetime) -> None:
-        """Take a completed ticket back to 4-In Progress with new deadlines, or a side end back to where it was.
+    def reopen(
+        self, session: Session, ticket: Ticket, *, by: str, cause: str, now: datetime
+    ) -> None:
+        """Take a completed ticket back to 4-In Progress with new deadlines.
+
+        Or a side end back to where it was.
 
         Raises Missing when it is open already.
         """
@@ -172,7 +255,9 @@ class Desk:
         if ticket.status is Status.COMPLETED and any(not evidence.proves(m.signs) for m in came):
             self._new_period(session, ticket, now)  # what came for it meanwhile is to be answered
             ticket.status = Status.OPEN
-        audit.record(session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period)
+        audit.record(
+            session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period
+        )
         self._move_on(session, ticket, by, cause, now)
         reckon(ticket, self.settings)
 
@@ -186,42 +271,60 @@ class Desk:
         now: datetime,
         across_companies: bool = False,
     ) -> None:
-        """End this ticket as a duplicate of another; answers to it go there. Reopening takes it back.
+        """End this ticket as a duplicate of another; answers to it go there.
 
-        A completed ticket that an open one is merged into is reopened, so that somebody goes on with the request.
-        Raises Missing when it cannot be, with what to do; AcrossCompanies when the two are of different companies and
-        nobody has confirmed that (`across_companies`).
+        Reopening takes it back.
+
+        A completed ticket that an open one is merged into is reopened, so that somebody goes on
+        with the request. Raises Missing when it cannot be, with what to do; AcrossCompanies when
+        the two are of different companies and nobody has confirmed that (`across_companies`).
         """
         hold(session, into)  # whether it has ended decides what happens
         self._require_mergeable(ticket, into)
         names = mixed_companies.brought_together(session, ticket, into)
         if names is not None and not across_companies:
             raise AcrossCompanies(
-                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of whom no common "
-                "company is known. Check the number, and confirm if they belong together all the same"
+                f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of"
+                " whom no common company is known. Check the number, and confirm if they belong"
+                " together all the same"
             )
         if into.status is Status.COMPLETED and ticket.status is Status.OPEN:
-            self.reopen(session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now)
+            self.reopen(
+                session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now
+            )
         ticket.status, ticket.merged_into_id = Status.MERGED, into.id
         reckon(ticket, self.settings)
         self.relate(session, ticket, into, f"merged into #{into.id}")
         for link in ticket.contacts:
-            self.add_contact(session, into, link.contact, share_activity=link.share_activity, brought_by=ticket)
+            self.add_contact(
+                session, into, link.contact, share_activity=link.share_activity, brought_by=ticket
+            )
         cause = "merge across companies, confirmed" if names is not None else "merge"
         audit.record(session, "merged", by=by, cause=cause, now=now, ticket=ticket.id, into=into.id)
 
     @staticmethod
     def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
-        """Raise Missing where a merge would leave a request in no list, or goes round in a circle."""
+        """Raise Missing where a merge would leave a request in no list.
+
+        Or goes round in a circle.
+        """
         if ticket is into or into.status is Status.MERGED:
             raise Missing("merge into another ticket that is not merged itself")
         if ticket.status not in {Status.OPEN, Status.COMPLETED}:
             raise Missing(f"#{ticket.id} is {ticket.status}: reopen it first")
         if into.status not in {Status.OPEN, Status.COMPLETED}:
-            raise Missing(f"#{into.id} is closed as {into.status}: reopen it first, or merge it into #{ticket.id}")
+            raise Missing(
+                f"#{into.id} is closed as {into.status}: reopen it first, or merge it into"
+                f" #{ticket.id}"
+            )
 
-    def _leave_merge(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> list[Message]:
-        """Take a ticket out of the one it is merged into, its contacts and what came for it; return that."""
+    def _leave_merge(
+        self, session: Session, ticket: Ticket, *, by: str, now: datetime
+    ) -> list[Message]:
+        """Take a ticket out of the one it is merged into, its contacts and what came for it.
+
+        Return that.
+        """
         merge = merged_messages.merge_of(session, ticket)
         into, ticket.merged_into_id = ticket.merged_into_id, None
         source, contacts = ticket.id, {link.contact_id for link in ticket.contacts}
@@ -241,19 +344,34 @@ class Desk:
             source, into = target.id, target.merged_into_id
         return merged_messages.bring_back(session, ticket, merge, by=by, now=now)
 
-    def end(self, session: Session, ticket: Ticket, status: Status, *, by: str, reason: str, now: datetime) -> None:
+    def end(
+        self,
+        session: Session,
+        ticket: Ticket,
+        status: Status,
+        *,
+        by: str,
+        reason: str,
+        now: datetime,
+    ) -> None:
         """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
         ticket.status = status
         reckon(ticket, self.settings)
         audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
 
-    def move_back(self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime) -> None:
-        """Only a person moves a ticket back, with a reason: what this stage and later ones wait for is open again.
+    def move_back(
+        self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime
+    ) -> None:
+        """Only a person moves a ticket back, with a reason.
+
+        What this stage and later ones wait for is open again.
 
         Raises Missing when the stage is not an earlier one, or the first: its notice is sent once.
         """
         if stage is process.STEPS[0].stage:
-            raise Missing(f"the customer has been told: move it to {process.STEPS[1].stage} at most")
+            raise Missing(
+                f"the customer has been told: move it to {process.STEPS[1].stage} at most"
+            )
         order = [s.stage for s in process.STEPS]
         if order.index(stage) >= order.index(ticket.stage):
             raise Missing(f"{stage} is not before {ticket.stage}")
@@ -264,10 +382,17 @@ class Desk:
         ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
         self._leave_merge(session, ticket, by=by, now=now)
         reckon(ticket, self.settings)
-        audit.record(session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name)
+        audit.record(
+            session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name
+        )
 
-    def task_telemedicine(self, session: Session, ticket: Ticket, *, by: str, now: datetime) -> Task | None:
-        """Task the telemedicine specialist or group; the consultant stays owner. None if it was done before."""
+    def task_telemedicine(
+        self, session: Session, ticket: Ticket, *, by: str, now: datetime
+    ) -> Task | None:
+        """Task the telemedicine specialist or group; the consultant stays owner.
+
+        None if it was done before.
+        """
         who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
         text = "telemedicine: help with this ticket"
         task = self.task(session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who)
@@ -279,20 +404,33 @@ class Desk:
         """Close a task; only a person does."""
         if task.done_at is None:
             task.done_at, task.done_by = now, by
-            audit.record(session, "task done", by=by, cause=task.kind, now=now, ticket=task.ticket_id, task=task.id)
+            audit.record(
+                session,
+                "task done",
+                by=by,
+                cause=task.kind,
+                now=now,
+                ticket=task.ticket_id,
+                task=task.id,
+            )
 
     def relate(self, session: Session, ticket: Ticket, other: Ticket, reason: str) -> None:
         """Link two tickets, once."""
         if session.get(TicketRelation, (ticket.id, other.id)) is None:
             session.add(TicketRelation(ticket_id=ticket.id, other_id=other.id, reason=reason))
 
-    # -- what the rules do --------------------------------------------------------------------------------------
+    # -- what the rules do ----
 
     def raise_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
-        """Raise the task of every deadline this open ticket has missed, one each, however late we look."""
+        """Raise a task for every deadline this open ticket has missed.
+
+        One each, however late we look.
+        """
         if ticket.status is not Status.OPEN:
             return []
-        given = {t.kind for t in ticket.tasks if t.period == ticket.period}  # spares a write; the index decides
+        given = {
+            t.kind for t in ticket.tasks if t.period == ticket.period
+        }  # spares a write; the index decides
         missed = [d for d in process.DEADLINES if d.milestone not in reached(ticket)]
         missed = [d for d in missed if self.deadline_kind(d) not in given]
         missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
@@ -310,7 +448,10 @@ class Desk:
         milestone: Milestone | None = None,
         assignee: str | None = None,
     ) -> Task | None:
-        """Give the owner (the desk lead until there is one), or who is named, a task. None if it was given before."""
+        """Give the owner (the desk lead until there is one), or who is named, a task.
+
+        None if it was given before.
+        """
         hold(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
         to = owner if assignee is None else assignee
@@ -332,17 +473,32 @@ class Desk:
             return
         if mail.template in {Template.NOTICE, Template.OVERSIZED}:
             self.reach(
-                session, mail.ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, cause=f"mail {mail.id} sent"
+                session,
+                mail.ticket,
+                Milestone.CUSTOMER_NOTIFIED,
+                by=RULE,
+                now=now,
+                cause=f"mail {mail.id} sent",
             )
         elif mail.template is Template.SURVEY:
             outbox.survey_sent(session, mail.ticket, now)
         for milestone in outbox.ticks(mail, self.settings):
-            self.reach(session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent")
+            self.reach(
+                session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
+            )
 
     def mail_failed(
-        self, session: Session, mail: Outgoing, reason: str, *, now: datetime, unreachable: bool = True
+        self,
+        session: Session,
+        mail: Outgoing,
+        reason: str,
+        *,
+        now: datetime,
+        unreachable: bool = True,
     ) -> None:
-        """What follows from a mail refused for good or come back: the contact is flagged, a person is told.
+        """What follows from a mail refused for good or come back.
+
+        The contact is flagged, a person is told.
 
         `unreachable` is false where the relay is at fault: that says nothing of the address.
         """
@@ -354,7 +510,9 @@ class Desk:
         if mail.template is Template.SURVEY:
             outbox.release_survey(session, ticket)
             return
-        self._tell_otherwise(session, ticket, f"mail {mail.id}: {reason}", now, kind=f"tell-customer:{mail.id}")
+        self._tell_otherwise(
+            session, ticket, f"mail {mail.id}: {reason}", now, kind=f"tell-customer:{mail.id}"
+        )
         still_waiting = any(m.state is OutboxState.WAITING and m is not mail for m in ticket.outbox)
         if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
             self._not_notified(session, ticket, reason, now)
@@ -392,7 +550,9 @@ class Desk:
             outbox.promise(session, ticket, Template.NOTICE, contact, by=RULE, now=now)
             self._close_tasks(session, ticket, TELL_KIND, by=by, now=now)
 
-    def _close_tasks(self, session: Session, ticket: Ticket, kind: str, *, by: str, now: datetime) -> None:
+    def _close_tasks(
+        self, session: Session, ticket: Ticket, kind: str, *, by: str, now: datetime
+    ) -> None:
         for task in ticket.tasks:
             if task.kind == kind and task.period == ticket.period:
                 self.finish_task(session, task, by=by, now=now)
@@ -402,20 +562,31 @@ class Desk:
         """Return how the task of a deadline is told from other tasks of the ticket."""
         return f"deadline:{deadline.milestone.name}"
 
-    # -- the engine ---------------------------------------------------------------------------------------------
+    # -- the engine ----
 
-    def _move_on(self, session: Session, ticket: Ticket, by: str, cause: str, now: datetime) -> None:
+    def _move_on(
+        self, session: Session, ticket: Ticket, by: str, cause: str, now: datetime
+    ) -> None:
         if ticket.status is Status.OPEN:
             for step in process.onward(ticket.stage, reached(ticket)):
                 self._enter(session, ticket, step, step.on_entry, by, cause, now)
 
     def _enter(
-        self, session: Session, ticket: Ticket, step: Step, mail: Template | None, by: str, cause: str, now: datetime
+        self,
+        session: Session,
+        ticket: Ticket,
+        step: Step,
+        mail: Template | None,
+        by: str,
+        cause: str,
+        now: datetime,
     ) -> None:
         ticket.stage = step.stage
         if not step.waits_for:
             ticket.status, ticket.completed_at = Status.COMPLETED, now
-        audit.record(session, "stage", by=by, cause=cause, now=now, ticket=ticket.id, stage=step.stage.name)
+        audit.record(
+            session, "stage", by=by, cause=cause, now=now, ticket=ticket.id, stage=step.stage.name
+        )
         log.moved(ticket.id, step.stage.name)
         if mail is Template.SURVEY:
             self._survey(session, ticket, now)
@@ -435,7 +606,9 @@ class Desk:
 
     def _not_notified(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
         note = not_possible(reason)
-        self.reach(session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note)
+        self.reach(
+            session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note
+        )
 
     def _tell_otherwise(
         self, session: Session, ticket: Ticket, reason: str, now: datetime, kind: str = TELL_KIND
@@ -444,26 +617,38 @@ class Desk:
 
     def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
         for contact in mixed_companies.own_contacts(session, ticket):
-            if contact.unsubscribed or outbox.obstacle(session, ticket, contact, self.settings, now):
+            if contact.unsubscribed or outbox.obstacle(
+                session, ticket, contact, self.settings, now
+            ):
                 continue
             if outbox.claim_survey(session, ticket, contact, self.settings, now):
                 outbox.promise(session, ticket, Template.SURVEY, contact, by=RULE, now=now)
             return
 
-    def _raise(self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime) -> Task | None:
+    def _raise(
+        self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime
+    ) -> Task | None:
         cause = f"{deadline.milestone} not recorded within {deadline.within.days} days"
         hold(session, ticket)  # an owner found a moment ago is the one to be told
         manager = ticket.company.manager if ticket.company else None
         escalates = deadline.person is Person.MANAGER
         if escalates and manager is None:
-            self._caveat(ticket, "no manager on the company record: escalated to the fallback supervisor")
+            self._caveat(
+                ticket, "no manager on the company record: escalated to the fallback supervisor"
+            )
         named = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
         person = manager if escalates else ticket.owner
         doer = directory.standing_in(person or directory.staff_named(session, named), now)
         task = self.task(
-            session, ticket, self.deadline_kind(deadline), deadline.task, now=now, cause=cause,
-            milestone=deadline.milestone, assignee=doer.name if doer else named,
-        )  # fmt: skip
+            session,
+            ticket,
+            self.deadline_kind(deadline),
+            deadline.task,
+            now=now,
+            cause=cause,
+            milestone=deadline.milestone,
+            assignee=doer.name if doer else named,
+        )
         if task is not None:
             task.follows_owner = not escalates
             outbox.tell_staff(session, task, doer, now=now)
@@ -471,18 +656,24 @@ class Desk:
 
     def _new_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
         carried = [
-            r for r in ticket.milestones if r.period == ticket.period and r.milestone in process.carried_on_reopening()
+            r
+            for r in ticket.milestones
+            if r.period == ticket.period and r.milestone in process.carried_on_reopening()
         ]
         ticket.period += 1
         ticket.period_started_at = now
         ticket.stage, ticket.resolution, ticket.completed_at = process.REOPENED_AT, None, None
         for r in carried:
-            again = Reached(period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note)
+            again = Reached(
+                period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note
+            )
             ticket.milestones.append(again)
         session.flush()
 
     def _retract(self, session: Session, ticket: Ticket, milestones: set[Milestone]) -> None:
-        for r in [r for r in ticket.milestones if r.period == ticket.period and r.milestone in milestones]:
+        for r in [
+            r for r in ticket.milestones if r.period == ticket.period and r.milestone in milestones
+        ]:
             session.delete(r)
         session.flush()
         session.expire(ticket, ["milestones"])
@@ -497,11 +688,14 @@ class Desk:
 def hold(session: Session, ticket: Ticket) -> None:
     """Keep the ticket to this transaction and look at it as it is now.
 
-    Whoever decides by what a ticket has reached must see what another transaction recorded a moment ago: two
-    milestones at once would each find the other missing, and the ticket would stay where it is.
+    Whoever decides by what a ticket has reached must see what another transaction recorded a moment
+    ago: two milestones at once would each find the other missing, and the ticket would stay where
+    it is.
     """
     session.flush()  # a refresh forgets what is not written yet
-    session.refresh(ticket, with_for_update={"key_share": True})  # rows that only refer to the ticket need not wait
+    session.refresh(
+        ticket, with_for_update={"key_share": True}
+    )  # rows that only refer to the ticket need not wait
 
 
 def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
@@ -509,8 +703,8 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
     names = mixed_companies.companies_of(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
-            f"it goes to two customers or more ({' and '.join(names)}), of whom no common company is known: leave the "
-            "others out, or confirm that all of them may read it"
+            f"it goes to two customers or more ({' and '.join(names)}), of whom no common company"
+            " is known: leave the others out, or confirm that all of them may read it"
         )
 
 
@@ -521,7 +715,9 @@ def reached(ticket: Ticket) -> set[Milestone]:
 
 def ticket_or_missing(session: Session, number: int) -> Ticket:
     """The ticket with this number, held as by `hold`. Raises Missing when there is none."""
-    ticket = session.scalar(select(Ticket).where(Ticket.id == number).with_for_update(key_share=True))
+    ticket = session.scalar(
+        select(Ticket).where(Ticket.id == number).with_for_update(key_share=True)
+    )
     if ticket is None:
         raise Missing(f"no ticket {number}")
     return ticket
@@ -531,5 +727,8 @@ def owner_or_missing(session: Session, name: str) -> Staff:
     """The person on the desk. Raises Missing with the command that puts one on record."""
     person = directory.staff_named(session, name)
     if person is None:
-        raise Missing(f"nobody on the desk is called {name}: add them with `intake user add {name} --role agent`")
+        raise Missing(
+            f"nobody on the desk is called {name}: add them with `intake user add {name} --role"
+            " agent`"
+        )
     return person

@@ -1,4 +1,7 @@
-"""When a ticket is due: kept on it with every change, so that what is overdue is found without reckoning."""
+"""When a ticket is due.
+
+Kept on it with every change, so that what is overdue is found without reckoning.
+"""
 
 from datetime import datetime
 
@@ -17,13 +20,17 @@ CHUNK = 500  # tickets a transaction
 def reckon(ticket: Ticket, settings: Settings) -> None:
     """Put the earliest deadline not met on the ticket; none on one that is not open."""
     done = {r.milestone for r in ticket.milestones if r.period == ticket.period}
-    due = next_due(ticket.period_started_at, done, settings) if ticket.status is Status.OPEN else None
+    due = (
+        next_due(ticket.period_started_at, done, settings) if ticket.status is Status.OPEN else None
+    )
     if ticket.due_at != due:
         ticket.due_at = due
 
 
 def reckon_all(store: Store, settings: Settings) -> int:
-    """Put right what is not: deadlines may have become others by a setting, a holiday or a new row of the table.
+    """Put right what is not.
+
+    Deadlines may have become others by a setting, a holiday or a new row of the table.
 
     How many were not right. The tickets are held while they are looked at, a few hundred at a time.
     """

@@ -40,16 +40,22 @@ def merge_of(session: Session, ticket: Ticket) -> Merge:
     return Merge(tuple(targets), frozenset(session.scalars(brought)))
 
 
-def bring_back(session: Session, ticket: Ticket, merge: Merge, *, by: str, now: datetime) -> list[Message]:
-    """Move the messages that came for a ticket back to it, after its merge was taken back; return them.
+def bring_back(
+    session: Session, ticket: Ticket, merge: Merge, *, by: str, now: datetime
+) -> list[Message]:
+    """Move the messages that came for a ticket back to it, after its merge was taken back.
 
-    Their files and filings go with them. Where other messages of its people stay behind, both tickets
-    have a caveat: nothing says which of the two those are about.
+    Return them.
+
+    Their files and filings go with them. Where other messages of its people stay behind, both
+    tickets have a caveat: nothing says which of the two those are about.
     """
     if not merge.targets:
         return []
     group = _merged_into(session, ticket)
-    rows = select(Message).where(Message.addressed_ticket_id.in_(group), Message.ticket_id != ticket.id)
+    rows = select(Message).where(
+        Message.addressed_ticket_id.in_(group), Message.ticket_id != ticket.id
+    )
     moved = list(session.scalars(rows.order_by(Message.id)))
     left: dict[int, list[int]] = {}  # the messages of each ticket that they leave
     for message in moved:
@@ -59,14 +65,19 @@ def bring_back(session: Session, ticket: Ticket, merge: Merge, *, by: str, now: 
     for number, messages in left.items():
         for one, other in ((ticket.id, number), (number, ticket.id)):
             detail = {"other": other, "messages": messages, "to": ticket.id}
-            audit.record(session, MOVED, by=by, cause="merge taken back", now=now, ticket=one, **detail)
+            audit.record(
+                session, MOVED, by=by, cause="merge taken back", now=now, ticket=one, **detail
+            )
     session.flush()
     for number in merge.targets:
         target = session.get_one(Ticket, number)
         session.expire(target, ["messages"])
         if _stays_behind(session, ticket, target, merge):
             _add_caveat(ticket, f"it was merged into #{number}: more about it may be there")
-            _add_caveat(target, f"#{ticket.id} was merged into this ticket: some of this may be about that one")
+            _add_caveat(
+                target,
+                f"#{ticket.id} was merged into this ticket: some of this may be about that one",
+            )
     session.expire(ticket, ["messages"])
     return moved
 
@@ -87,7 +98,10 @@ def _merged_into(session: Session, ticket: Ticket) -> list[int]:
 
 
 def _stays_behind(session: Session, ticket: Ticket, target: Ticket, merge: Merge) -> bool:
-    """Say whether a ticket keeps mail from or to people whom another one's merge had brought onto it."""
+    """Return whether a merge's contacts have mail on a ticket.
+
+    People whom another ticket's merge had brought onto it.
+    """
     emails = [link.contact.email for link in ticket.contacts if link.contact_id in merge.contacts]
     merged = select(Audit.at).where(Audit.ticket_id == ticket.id, Audit.action == "merged")
     since = session.scalar(merged.order_by(Audit.id.desc()).limit(1))

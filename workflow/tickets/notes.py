@@ -1,4 +1,7 @@
-"""What the desk notes on a ticket: remarks on its timeline, never mailed, and questions that have been asked."""
+"""What the desk notes on a ticket.
+
+Remarks on its timeline, never mailed, and questions that have been asked.
+"""
 
 from datetime import datetime
 
@@ -19,14 +22,25 @@ def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime
     if not clean:
         raise Missing("the note is empty: write what the next person should know")
     if len(clean) > LONGEST:
-        raise Missing(f"the note is longer than {LONGEST:,} characters: attach a file to a mail instead")
+        raise Missing(
+            f"the note is longer than {LONGEST:,} characters: attach a file to a mail instead"
+        )
     note = Message(
-        ticket_id=ticket.id, direction="note", format=Format.PHONE, from_name=by.name, from_email=by.email,
-        text=clean, reply_text=clean, search_words=phone_numbers.search_words("", clean, (), Format.PHONE), at=now,
-    )  # fmt: skip
+        ticket_id=ticket.id,
+        direction="note",
+        format=Format.PHONE,
+        from_name=by.name,
+        from_email=by.email,
+        text=clean,
+        reply_text=clean,
+        search_words=phone_numbers.search_words("", clean, (), Format.PHONE),
+        at=now,
+    )
     session.add(note)
     session.flush()
-    audit.record(session, "note", by=by.name, cause="note", now=now, ticket=ticket.id, message=note.id)
+    audit.record(
+        session, "note", by=by.name, cause="note", now=now, ticket=ticket.id, message=note.id
+    )
     return note
 
 

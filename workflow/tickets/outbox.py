@@ -1,4 +1,7 @@
-"""Promising mail: an outbox row in the transaction that calls for it, or the reason why none may be sent."""
+"""Promising mail: an outbox row in the transaction that calls for it.
+
+Or the reason why none may be sent.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,8 +23,13 @@ from workflow.settings.settings import Settings
 SEND = "send"  # what wakes a worker for the outbox
 
 
-def obstacle(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> str:
-    """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules"); "" if it may."""
+def obstacle(
+    session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
+) -> str:
+    """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules").
+
+    "" if it may.
+    """
     found = unfit(contact, settings, automated=ticket.automated)
     return found or spent(lately(session, [contact.id], now).get(contact.id, 0), settings)
 
@@ -40,17 +48,34 @@ def unfit(contact: Contact, settings: Settings, *, automated: bool) -> str:
 
 
 def spent(lately: int, settings: Settings) -> str:
-    """Why one who was written to so often within the hour gets no further automatic mail; "" if they may."""
+    """Why one who was written to so often within the hour gets no further automatic mail.
+
+    "" if they may.
+    """
     over = lately >= settings.notices_per_sender_hour
     return "too many automatic mails to this address within an hour" if over else ""
 
 
 def promise(
-    session: Session, ticket: Ticket, template: Template, contact: Contact, *, by: str, now: datetime, text: str = ""
+    session: Session,
+    ticket: Ticket,
+    template: Template,
+    contact: Contact,
+    *,
+    by: str,
+    now: datetime,
+    text: str = "",
 ) -> Outgoing | None:
-    """Put a mail into the outbox; None if this rule has already acted for ticket, period and address."""
-    nth = _count(session, ticket, template, contact) if text else 0  # a person may send more than one recap
-    mail = Outgoing(text=text, **promised(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth))
+    """Put a mail into the outbox.
+
+    None if this rule has already acted for ticket, period and address.
+    """
+    nth = (
+        _count(session, ticket, template, contact) if text else 0
+    )  # a person may send more than one recap
+    mail = Outgoing(
+        text=text, **promised(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth)
+    )
     try:
         with session.begin_nested():
             session.add(mail)
@@ -62,18 +87,35 @@ def promise(
 
 
 def promised(
-    ticket: int, period: int, template: Template, contact: Contact, *, by: str, now: datetime, nth: int = 0
+    ticket: int,
+    period: int,
+    template: Template,
+    contact: Contact,
+    *,
+    by: str,
+    now: datetime,
+    nth: int = 0,
 ) -> dict[str, Any]:
     """Return what the outbox row of a mail says, by column; its text apart."""
     return {
-        "rule_key": f"{template.name}:{ticket}:{period}:{contact.id}:{nth}", "ticket_id": ticket,
-        "contact_id": contact.id, "template": template, "to": contact.email, "period": period,
-        "state": OutboxState.WAITING, "not_before": now, "created_at": now, "by": by,
-    }  # fmt: skip
+        "rule_key": f"{template.name}:{ticket}:{period}:{contact.id}:{nth}",
+        "ticket_id": ticket,
+        "contact_id": contact.id,
+        "template": template,
+        "to": contact.email,
+        "period": period,
+        "state": OutboxState.WAITING,
+        "not_before": now,
+        "created_at": now,
+        "by": by,
+    }
 
 
 def tell_staff(session: Session, task: Task, person: Staff | None, *, now: datetime) -> None:
-    """Have a task told to whose it is by mail: number, stage and link; not where they have no address."""
+    """Have a task told to whose it is by mail: number, stage and link.
+
+    Not where they have no address.
+    """
     if person is None or not directory.usable(person.email):
         return
     session.add(
@@ -102,8 +144,13 @@ def ticks(mail: Outgoing, settings: Settings) -> list[Milestone]:
     return [Milestone.RECAP_SENT] if by_itself else []
 
 
-def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime) -> bool:
-    """Whether this customer's survey is ours to send: none in the last 30 × 24 h. One winner, whoever asks at once."""
+def claim_survey(
+    session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
+) -> bool:
+    """Whether this customer's survey is ours to send: none in the last 30 × 24 h.
+
+    One winner, whoever asks at once.
+    """
     by_company = settings.survey_by == "company" and ticket.company_id
     customer = f"company:{ticket.company_id}" if by_company else f"contact:{contact.email}"
     try:
@@ -111,7 +158,11 @@ def claim_survey(session: Session, ticket: Ticket, contact: Contact, settings: S
             session.add(Survey(customer=customer, claimed_at=now, ticket_id=ticket.id))
     except IntegrityError:
         due = Survey.claimed_at <= now - timedelta(days=settings.survey_days)
-        claim = update(Survey).where(Survey.customer == customer, due).values(claimed_at=now, ticket_id=ticket.id)
+        claim = (
+            update(Survey)
+            .where(Survey.customer == customer, due)
+            .values(claimed_at=now, ticket_id=ticket.id)
+        )
         return session.connection().execute(claim).rowcount == 1
     return True
 
@@ -127,12 +178,28 @@ def release_survey(session: Session, ticket: Ticket) -> None:
 
 
 def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
-    mine = (Outgoing.ticket_id == ticket.id, Outgoing.template == template, Outgoing.contact_id == contact.id)
+    mine = (
+        Outgoing.ticket_id == ticket.id,
+        Outgoing.template == template,
+        Outgoing.contact_id == contact.id,
+    )
     return session.scalar(select(func.count()).where(*mine)) or 0
 
 
 def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
-    """How many automatic mails were promised to each of these contacts within the hour; those without are left out."""
-    recent = (among(session, Outgoing.contact_id, contacts), Outgoing.created_at > now - timedelta(hours=1))
-    counted = select(Outgoing.contact_id, func.count()).where(*recent, Outgoing.template.not_in(BY_PERSON))
-    return {n: count for n, count in session.execute(counted.group_by(Outgoing.contact_id)) if n is not None}
+    """How many automatic mails were promised to each of these contacts within the hour.
+
+    Those without are left out.
+    """
+    recent = (
+        among(session, Outgoing.contact_id, contacts),
+        Outgoing.created_at > now - timedelta(hours=1),
+    )
+    counted = select(Outgoing.contact_id, func.count()).where(
+        *recent, Outgoing.template.not_in(BY_PERSON)
+    )
+    return {
+        n: count
+        for n, count in session.execute(counted.group_by(Outgoing.contact_id))
+        if n is not None
+    }

@@ -1,4 +1,7 @@
-"""Several people at one ticket: who else looks at it, and what has changed since somebody looked."""
+"""Several people at one ticket.
+
+Who else looks at it, and what has changed since somebody looked.
+"""
 
 from datetime import datetime, timedelta
 
@@ -14,14 +17,22 @@ from workflow.tickets.desk import RULE
 WATCHING = timedelta(seconds=75)  # the page says "still here" each half minute; one may be lost
 LATELY = timedelta(minutes=10)
 AUDITED_EVERY = timedelta(hours=1)
-READING = ("viewed", "file opened", "original read")  # changes nothing: no undo ends by it, nobody is asked again
-# What rules do by themselves lets an action pass, but for what a consultant has to see before answering again.
+READING = (
+    "viewed",
+    "file opened",
+    "original read",
+)  # changes nothing: no undo ends by it, nobody is asked again
+# What rules do by themselves lets an action pass, but for what a consultant has to see before
+# answering again.
 ALARMING = ("appended", "reopened", "mail refused", "mail bounced")
 CUSTOMER = "customer"  # answers surveys
 
 
 def look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
-    """Note that a person looks at a ticket; the audit trail gets a row an hour at most (45 CFR 164.312(b))."""
+    """Note that a person looks at a ticket.
+
+    The audit trail gets a row an hour at most (45 CFR 164.312(b)).
+    """
     row = session.get(Presence, (ticket, person.id))
     if row is not None:
         row.at = now
@@ -38,7 +49,10 @@ def look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
 
 
 def others(session: Session, ticket: int, me: Staff, now: datetime) -> list[tuple[str, datetime]]:
-    """Return who else has had the ticket on the screen within ten minutes, and when last; the latest first."""
+    """Return who else has had the ticket on the screen within ten minutes, and when last.
+
+    The latest first.
+    """
     rows = (
         select(Staff.name, Presence.at)
         .join(Staff, Staff.id == Presence.staff_id)
@@ -49,13 +63,18 @@ def others(session: Session, ticket: int, me: Staff, now: datetime) -> list[tupl
 
 
 def version(session: Session, ticket: int) -> int:
-    """The last audit row of a ticket that changed anything: what a form carries as `seen`. 0 if there is none."""
+    """The last audit row of a ticket that changed anything: what a form carries as `seen`.
+
+    0 if there is none.
+    """
     rows = select(func.max(Audit.id)).where(Audit.ticket_id == ticket, Audit.action.not_in(READING))
     return session.scalar(rows) or 0
 
 
 def changes(session: Session, ticket: int, seen: int, me: str) -> list[Audit]:
-    """Return what others did to the ticket after the audit row `seen`, and what came from the customer; oldest first.
+    """Return what others did to the ticket after the audit row `seen`.
+
+    And what came from the customer; oldest first.
 
     What I did myself in another window, and what rules do by themselves, asks nobody again.
     """

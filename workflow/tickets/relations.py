@@ -1,4 +1,7 @@
-"""What a person says of two tickets that may belong together: they do, they do not, or it is open again."""
+"""What a person says of two tickets that may belong together.
+
+They do, they do not, or it is open again.
+"""
 
 from datetime import datetime
 
@@ -10,9 +13,13 @@ from workflow.models.states import Verdict
 from workflow.tickets.desk import Missing
 
 
-def judge(session: Session, ticket: Ticket, other: int, verdict: Verdict, *, by: str, now: datetime) -> None:
+def judge(
+    session: Session, ticket: Ticket, other: int, verdict: Verdict, *, by: str, now: datetime
+) -> None:
     """Say whether two tickets belong together. Raises Missing when nothing says that they might."""
-    relation = session.get(TicketRelation, (ticket.id, other)) or session.get(TicketRelation, (other, ticket.id))
+    relation = session.get(TicketRelation, (ticket.id, other)) or session.get(
+        TicketRelation, (other, ticket.id)
+    )
     if relation is None:
         raise Missing(f"#{ticket.id} and #{other} have nothing to do with each other")
     if relation.verdict is verdict:
@@ -28,7 +35,9 @@ def link(session: Session, ticket: Ticket, other: int, *, by: str, now: datetime
     """Link two tickets by hand. Raises Missing when there is no such other ticket."""
     if other == ticket.id or session.get(Ticket, other) is None:
         raise Missing(f"there is no other ticket #{other}")
-    known = session.get(TicketRelation, (ticket.id, other)) or session.get(TicketRelation, (other, ticket.id))
+    known = session.get(TicketRelation, (ticket.id, other)) or session.get(
+        TicketRelation, (other, ticket.id)
+    )
     if known is None:
         session.add(TicketRelation(ticket_id=ticket.id, other_id=other, reason="linked by hand"))
         session.flush()

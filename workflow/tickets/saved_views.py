@@ -25,7 +25,9 @@ def save(session: Session, person: Staff, name: str, query: str, *, now: datetim
     """Keep a view under a name. Raises Missing with what is in the way."""
     if len(of(session, person)) >= MOST:
         raise Missing(f"you have {MOST} views already: delete one first")
-    made = SavedView(staff_id=person.id, name=_name(name), query=query[:LONGEST_QUERY], created_at=now)
+    made = SavedView(
+        staff_id=person.id, name=_name(name), query=query[:LONGEST_QUERY], created_at=now
+    )
     try:
         with session.begin_nested():
             session.add(made)

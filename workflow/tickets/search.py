@@ -1,8 +1,11 @@
-"""Full-text search over tickets: what people type, as the two databases want it; nothing they type is an error.
+"""Full-text search over tickets: what people type, as the two databases want it.
 
-The database itself keeps one row of words a ticket, by triggers (migration "views and search"): number, name, subject,
-company, contacts and messages. Words are found by how they begin, "in quotes" in this order; marks and case do not
-matter. A telephone number is found however it is written (phone_numbers.py).
+Nothing they type is an error.
+
+The database itself keeps one row of words a ticket, by triggers (migration "views and search"):
+number, name, subject, company, contacts and messages. Words are found by how they begin, "in
+quotes" in this order; marks and case do not matter. A telephone number is found however it is
+written (phone_numbers.py).
 """
 
 import re
@@ -40,7 +43,11 @@ from workflow.models.core import Ticket
 MOST_WORDS, LONGEST_WORD = 12, 60
 SHORTEST_BEGINNING = 3  # letters; half the tickets have a word that begins with "a"
 KNOWN, MANY = "search", "search many"  # what a session knows already
-SAMPLE, OFTEN, FEW = 1000, 0.1, 1000  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
+SAMPLE, OFTEN, FEW = (
+    1000,
+    0.1,
+    1000,
+)  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
 AROUND = 60  # letters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"]+)')
@@ -50,12 +57,15 @@ _fts = table("ticket_words", column("rowid", Integer), column("ticket_words", Te
 _documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
 
 _INDEX_POSTGRES = text(
-    "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
-    " WHERE ticket_id = ANY(:numbers)"
+    "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM"
+    " ticket_documents WHERE ticket_id = ANY(:numbers)"
 )
 _KEEP_POSTGRES = text("SELECT search_keep(id) FROM tickets WHERE id = ANY(:numbers) ORDER BY id")
 _PAUSE = {  # and to go on; for this transaction only
-    "sqlite": ("INSERT INTO ticket_words_paused (one) VALUES (1)", "DELETE FROM ticket_words_paused"),
+    "sqlite": (
+        "INSERT INTO ticket_words_paused (one) VALUES (1)",
+        "DELETE FROM ticket_words_paused",
+    ),
     "postgresql": (
         "SELECT set_config('intake.words_paused', 'on', true)",
         "SELECT set_config('intake.words_paused', 'off', true)",
@@ -64,12 +74,16 @@ _PAUSE = {  # and to go on; for this transaction only
 _NUMBERS: BindParameter[int] = bindparam("numbers", expanding=True)
 _FORGET_SQLITE = text("DELETE FROM ticket_words WHERE rowid IN :numbers").bindparams(_NUMBERS)
 _INDEX_SQLITE = text(
-    "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents WHERE ticket_id IN :numbers"
+    "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents WHERE"
+    " ticket_id IN :numbers"
 ).bindparams(_NUMBERS)
 
 
 def keeps(table_name: str) -> bool:
-    """Whether a table is one in which the database keeps the words of tickets: made by a migration, not by a model."""
+    """Whether a table is one in which the database keeps the words of tickets.
+
+    Made by a migration, not by a model.
+    """
     return table_name.startswith(("ticket_words", "ticket_documents"))
 
 
@@ -100,7 +114,10 @@ def number(said: str) -> int | None:
 
 
 def phrases(said: str) -> list[Phrase]:
-    """What somebody looks for. Quotes keep words together; every other sign parts words, as in what is searched."""
+    """What somebody looks for.
+
+    Quotes keep words together; every other sign parts words, as in what is searched.
+    """
     found: list[Phrase] = []
     for quoted, plain in _PART.findall(said):
         found += _quoted(quoted) if quoted else _plain(plain)
@@ -115,21 +132,34 @@ def _quoted(text: str) -> list[Phrase]:
 
 
 def _plain(text: str) -> list[Phrase]:
-    """Return the phrases of what stands outside quotes: its telephone numbers whole, the rest word by word."""
+    """Return the phrases of what stands outside quotes.
+
+    Its telephone numbers whole, the rest word by word.
+    """
     found: list[Phrase] = []
     at = 0
     for begin, end in phone_numbers.spans(text):
-        found += [phrase for part in text[at:begin].split() for phrase in _phrase(part, beginning=True)]
+        found += [
+            phrase for part in text[at:begin].split() for phrase in _phrase(part, beginning=True)
+        ]
         found += _number_phrase(text[begin:end])
         at = end
-    return found + [phrase for part in text[at:].split() for phrase in _phrase(part, beginning=True)]
+    return found + [
+        phrase for part in text[at:].split() for phrase in _phrase(part, beginning=True)
+    ]
 
 
 def _phrase(text: str, *, beginning: bool, numbers: Iterable[str] = ()) -> list[Phrase]:
     words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(folded(text)))
     if not words:
         return []
-    return [Phrase(words, beginning=beginning and len(words[-1]) >= SHORTEST_BEGINNING, numbers=tuple(numbers))]
+    return [
+        Phrase(
+            words,
+            beginning=beginning and len(words[-1]) >= SHORTEST_BEGINNING,
+            numbers=tuple(numbers),
+        )
+    ]
 
 
 def _number_phrase(text: str) -> list[Phrase]:
@@ -151,21 +181,30 @@ def having(session: Session, said: str) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "postgresql":
         return _on_postgres(session, _postgres(wanted))
     # As a list of numbers: joined, SQLite may ask the index anew for each ticket.
-    return Ticket.id.in_(select(_fts.c.rowid).where(_fts.c.ticket_words.bool_op("MATCH")(_sqlite(wanted))))
+    return Ticket.id.in_(
+        select(_fts.c.rowid).where(_fts.c.ticket_words.bool_op("MATCH")(_sqlite(wanted)))
+    )
 
 
 def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
-    """The few tickets by their numbers; of many, PostgreSQL looks through the newest until a page is full.
+    """The few tickets by their numbers.
 
-    It cannot tell the two apart itself: what begins like this it takes for frequent, and for a word that nobody has
-    ever written it would read every ticket. So the newest tickets are looked at first, then the index is asked.
+    Of many, PostgreSQL looks through the newest until a page is full.
+
+    It cannot tell the two apart itself: what begins like this it takes for frequent, and for a word
+    that nobody has ever written it would read every ticket. So the newest tickets are looked at
+    first, then the index is asked.
     """
-    known: dict[str, ColumnElement[bool]] = session.info.setdefault(KNOWN, {})  # for page and count alike
+    known: dict[str, ColumnElement[bool]] = session.info.setdefault(
+        KNOWN, {}
+    )  # for page and count alike
     if asked not in known:
         query = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), asked)
         few = _few(session, query)
         if few is None:
-            known[asked] = Ticket.id.in_(select(_words.c.ticket_id).where(_words.c.words.bool_op("@@")(query)))
+            known[asked] = Ticket.id.in_(
+                select(_words.c.ticket_id).where(_words.c.words.bool_op("@@")(query))
+            )
             session.info.setdefault(MANY, set()).add(asked)
         else:
             known[asked] = Ticket.id == any_(cast(literal(few), ARRAY(Integer)))
@@ -183,13 +222,19 @@ def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
 
 
 def many(session: Session, said: str) -> bool:
-    """Return whether so many tickets have it that counting them would take longer than showing the first."""
+    """Return whether a search has too many hits to count.
+
+    Counting them would take longer than showing the first.
+    """
     return bool(session.info.get(MANY)) and _postgres(phrases(said)) in session.info[MANY]
 
 
 @contextmanager
 def paused(connection: Connection) -> Iterator[None]:
-    """Leave the words of tickets as they are while many rows are written: `index` writes them afterwards, in one go."""
+    """Leave the words of tickets as they are while many rows are written.
+
+    `index` writes them afterwards, in one go.
+    """
     begin, end = _PAUSE[connection.dialect.name]
     connection.exec_driver_sql(begin)
     yield
@@ -197,7 +242,10 @@ def paused(connection: Connection) -> Iterator[None]:
 
 
 def index(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
-    """Write the words of tickets that this transaction has opened, or that have grown, while that was paused."""
+    """Write the words of tickets that this transaction has opened.
+
+    Or that have grown, while that was paused.
+    """
     connection = session.connection()
     if connection.dialect.name == "postgresql":
         connection.execute(_INDEX_POSTGRES, {"numbers": list(opened)})
@@ -225,8 +273,13 @@ def _sqlite(wanted: list[Phrase]) -> str:
     return " AND ".join(found)  # in full: beside a parenthesis FTS5 takes no white space for it
 
 
-def snippets(session: Session, numbers: Iterable[int], wanted: list[Phrase]) -> dict[int, list[Piece]]:
-    """Of each ticket what stands around something found; patient data like the message it is from."""
+def snippets(
+    session: Session, numbers: Iterable[int], wanted: list[Phrase]
+) -> dict[int, list[Piece]]:
+    """Of each ticket what stands around something found.
+
+    Patient data like the message it is from.
+    """
     rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
     return {ticket: _snippet(words, wanted) for ticket, words in rows}
 
@@ -237,7 +290,9 @@ def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
     spots = sorted(_spots(text, known))
     if not spots:
         return []
-    first, last = spots[-1]  # the last one is in a message if any is; name and subject stand before it anyhow
+    first, last = spots[
+        -1
+    ]  # the last one is in a message if any is; name and subject stand before it anyhow
     begin = text.find(" ", max(0, first - 2 * AROUND), first) + 1 if first > 2 * AROUND else 0
     end = min(len(text), last + AROUND)
     near = [(a, b) for a, b in spots if a >= begin]

@@ -1,11 +1,25 @@
-"""The desk in figures, counted by the database: what came, how far it got, how long it took, how content people are."""
+"""The desk in figures, counted by the database.
+
+What came, how far it got, how long it took, how content people are.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Float, Select, and_, case, cast, extract, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    and_,
+    case,
+    cast,
+    extract,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from workflow import process
@@ -34,7 +48,10 @@ class Window:
         return self._midnight(self.days[0])
 
     def bounds(self, step: int = 1) -> list[tuple[date, datetime, datetime]]:
-        """First day, beginning and end of each `step` days; a day that daylight saving makes shorter is a day."""
+        """First day, beginning and end of each `step` days.
+
+        A day that daylight saving makes shorter is a day.
+        """
         firsts = self.days[::step]
         ends = [self._midnight(d + timedelta(days=step)) for d in firsts]
         return [(d, self._midnight(d), end) for d, end in zip(firsts, ends, strict=True)]
@@ -68,12 +85,22 @@ def window(now: datetime, zone: ZoneInfo, days: int) -> Window:
 
 def arrivals(session: Session, over: Window) -> Figure:
     """Tickets opened, by door and day (by week beyond three months)."""
-    bounds = over.bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004  # a month of bars can still be told apart
-    counted = [func.count().filter(_within(Ticket.created_at, begin, end)) for _, begin, end in bounds]
-    query = select(Ticket.transport, *counted).where(Ticket.created_at >= over.begin).group_by(Ticket.transport)
-    by_door = {str(row[0]): list(row[1:]) for row in session.execute(query.order_by(Ticket.transport))}
+    # a month of bars can still be told apart
+    bounds = over.bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004
+    counted = [
+        func.count().filter(_within(Ticket.created_at, begin, end)) for _, begin, end in bounds
+    ]
+    query = (
+        select(Ticket.transport, *counted)
+        .where(Ticket.created_at >= over.begin)
+        .group_by(Ticket.transport)
+    )
+    by_door = {
+        str(row[0]): list(row[1:]) for row in session.execute(query.order_by(Ticket.transport))
+    }
     rows: list[Row] = [
-        [day.isoformat(), *(counts[n] for counts in by_door.values())] for n, (day, _, _) in enumerate(bounds)
+        [day.isoformat(), *(counts[n] for counts in by_door.values())]
+        for n, (day, _, _) in enumerate(bounds)
     ]
     return Figure("arrivals", "What came in", ("day", *by_door), rows, stacked=True)
 
@@ -86,21 +113,37 @@ def funnel(session: Session, over: Window) -> Figure:
     at = {stage: int(count) for stage, count in session.execute(query.group_by(Ticket.stage))}
     stages = [s.stage for s in process.STEPS]
     rows: list[Row] = [
-        [str(stage), sum(at.get(later, 0) for later in stages[n:]), at.get(stage, 0)] for n, stage in enumerate(stages)
+        [str(stage), sum(at.get(later, 0) for later in stages[n:]), at.get(stage, 0)]
+        for n, stage in enumerate(stages)
     ]
     return Figure("funnel", "How far they got", ("stage", "reached", "stand there now"), rows)
 
 
 def durations(session: Session, over: Window) -> Figure:
-    """Hours from receipt to each milestone of a deadline: median and nine in ten, with how many were counted."""
-    rows: list[Row] = [[str(d.milestone), *_percentiles(session, d.milestone, over)] for d in process.DEADLINES]
-    return Figure("durations", "How long it took", ("until", "median", "9 of 10 within", "tickets"), rows, unit="hours")
+    """Hours from receipt to each milestone of a deadline.
+
+    Median and nine in ten, with how many were counted.
+    """
+    rows: list[Row] = [
+        [str(d.milestone), *_percentiles(session, d.milestone, over)] for d in process.DEADLINES
+    ]
+    return Figure(
+        "durations",
+        "How long it took",
+        ("until", "median", "9 of 10 within", "tickets"),
+        rows,
+        unit="hours",
+    )
 
 
 def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[float | int | None]:
     seconds = _seconds(session, Ticket.period_started_at, Reached.at)
     taken = (
-        select(seconds.label("s"), func.row_number().over(order_by=seconds).label("n"), func.count().over().label("of"))
+        select(
+            seconds.label("s"),
+            func.row_number().over(order_by=seconds).label("n"),
+            func.count().over().label("of"),
+        )
         .join(Ticket, and_(Ticket.id == Reached.ticket_id, Ticket.period == Reached.period))
         .where(Reached.milestone == milestone, Reached.at >= over.begin)
         .subquery()
@@ -114,14 +157,27 @@ def misses(session: Session, over: Window) -> Figure:
     """Deadlines missed, by week."""
     bounds = over.bounds(7)
     kinds = {Desk.deadline_kind(d): d.task for d in process.DEADLINES}
-    counted = [func.count().filter(_within(Task.created_at, begin, end)) for _, begin, end in bounds]
-    query = select(Task.kind, *counted).where(Task.kind.in_(kinds), Task.created_at >= over.begin).group_by(Task.kind)
+    counted = [
+        func.count().filter(_within(Task.created_at, begin, end)) for _, begin, end in bounds
+    ]
+    query = (
+        select(Task.kind, *counted)
+        .where(Task.kind.in_(kinds), Task.created_at >= over.begin)
+        .group_by(Task.kind)
+    )
     by_kind = {str(row[0]): list(row[1:]) for row in session.execute(query)}
     rows: list[Row] = [
         [day.isoformat(), *(by_kind.get(kind, [0] * len(bounds))[n] for kind in kinds)]
         for n, (day, _, _) in enumerate(bounds)
     ]
-    return Figure("misses", "Deadlines missed", ("week from", *kinds.values()), rows, unit="tasks", stacked=True)
+    return Figure(
+        "misses",
+        "Deadlines missed",
+        ("week from", *kinds.values()),
+        rows,
+        unit="tasks",
+        stacked=True,
+    )
 
 
 def satisfaction(session: Session, over: Window) -> Figure:
@@ -131,20 +187,34 @@ def satisfaction(session: Session, over: Window) -> Figure:
     firsts = [datetime.combine(m, time(0), over.zone) for m in months]
     ends = [*firsts[1:], datetime.combine(over.days[-1] + timedelta(days=1), time(0), over.zone)]
     within = [_within(Answer.at, begin, end) for begin, end in zip(firsts, ends, strict=True)]
-    columns = [c for w in within for c in (func.avg(case((w, Answer.score))), func.count().filter(w))]
+    columns = [
+        c for w in within for c in (func.avg(case((w, Answer.score))), func.count().filter(w))
+    ]
     found = list(session.execute(select(*columns).where(Answer.at >= firsts[0])).one())
     for n, month in enumerate(months):
         mean, count = found[2 * n : 2 * n + 2]
-        rows.append([f"{month:%Y-%m}", round(float(mean), 2) if mean is not None else None, int(count)])
-    return Figure("satisfaction", "How content customers are", ("month", "mean score", "answers"), rows, unit="of 5")
+        rows.append(
+            [f"{month:%Y-%m}", round(float(mean), 2) if mean is not None else None, int(count)]
+        )
+    return Figure(
+        "satisfaction",
+        "How content customers are",
+        ("month", "mean score", "answers"),
+        rows,
+        unit="of 5",
+    )
 
 
 def by_consultant(session: Session, over: Window) -> Figure:
     """Survey scores by the ticket's owner, most answers first."""
     owner = aliased(Staff)
-    query = _scores(func.coalesce(owner.name, NOBODY), over).join(owner, owner.id == Ticket.owner_id, isouter=True)
+    query = _scores(func.coalesce(owner.name, NOBODY), over).join(
+        owner, owner.id == Ticket.owner_id, isouter=True
+    )
     heads = ("consultant", "mean score", "answers")
-    return Figure("by-consultant", "Scores by consultant", heads, _scored(session, query), unit="of 5")
+    return Figure(
+        "by-consultant", "Scores by consultant", heads, _scored(session, query), unit="of 5"
+    )
 
 
 def by_company(session: Session, over: Window) -> Figure:
@@ -158,19 +228,28 @@ def by_company(session: Session, over: Window) -> Figure:
 
 def oldest(session: Session) -> Sequence[Ticket]:
     """The open tickets that have waited longest, ten of them."""
-    waiting = select(Ticket).where(Ticket.status == Status.OPEN).order_by(Ticket.created_at, Ticket.id).limit(10)
+    waiting = (
+        select(Ticket)
+        .where(Ticket.status == Status.OPEN)
+        .order_by(Ticket.created_at, Ticket.id)
+        .limit(10)
+    )
     return session.scalars(waiting).all()
 
 
 def _scores(who: ColumnElement[str], over: Window) -> Select[str, float, int]:
     answered = select(who.label("who"), func.avg(Answer.score), func.count()).select_from(Answer)
-    joined = answered.join(Outgoing, Outgoing.id == Answer.outbox_id).join(Ticket, Ticket.id == Outgoing.ticket_id)
+    joined = answered.join(Outgoing, Outgoing.id == Answer.outbox_id).join(
+        Ticket, Ticket.id == Outgoing.ticket_id
+    )
     grouped = joined.where(Answer.at >= over.begin).group_by("who")
     return grouped.order_by(func.count().desc(), "who").limit(LONGEST_LIST)
 
 
 def _scored(session: Session, query: Select[str, float, int]) -> list[Row]:
-    return [[str(who), round(float(mean), 2), int(count)] for who, mean, count in session.execute(query)]
+    return [
+        [str(who), round(float(mean), 2), int(count)] for who, mean, count in session.execute(query)
+    ]
 
 
 def _within(moment: When, begin: datetime, end: datetime) -> ColumnElement[bool]:
@@ -189,6 +268,11 @@ def _hours(seconds: float | None) -> float | None:
 
 
 FIGURES = {
-    "arrivals": arrivals, "funnel": funnel, "durations": durations, "misses": misses, "satisfaction": satisfaction,
-    "by-consultant": by_consultant, "by-company": by_company,
-}  # fmt: skip
+    "arrivals": arrivals,
+    "funnel": funnel,
+    "durations": durations,
+    "misses": misses,
+    "satisfaction": satisfaction,
+    "by-consultant": by_consultant,
+    "by-company": by_company,
+}

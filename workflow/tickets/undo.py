@@ -1,4 +1,7 @@
-"""Taking back what was just done to a ticket: a picture of it before, put back while nothing else has happened."""
+"""Taking back what was just done to a ticket.
+
+A picture of it before, put back while nothing else has happened.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +14,15 @@ from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
 from workflow.models.base import Base, Moment
-from workflow.models.core import Audit, Message, Outgoing, Reached, Ticket, TicketContact, TicketRelation
+from workflow.models.core import (
+    Audit,
+    Message,
+    Outgoing,
+    Reached,
+    Ticket,
+    TicketContact,
+    TicketRelation,
+)
 from workflow.models.presence import Undo
 from workflow.models.states import OutboxState, Status
 from workflow.process import Template
@@ -20,15 +31,29 @@ from workflow.tickets.desk import Missing, hold
 from workflow.tickets.presence import READING, version
 
 VALID = timedelta(minutes=10)
-DELAY = timedelta(seconds=10)  # mails promised by a person's action wait so long: they can be taken back unsent
+DELAY = timedelta(
+    seconds=10
+)  # mails promised by a person's action wait so long: they can be taken back unsent
 KEPT = timedelta(days=1)
-HARMLESS = (*READING, "note", "appended")  # an undo touches neither notes nor what came in meanwhile
+HARMLESS = (
+    *READING,
+    "note",
+    "appended",
+)  # an undo touches neither notes nor what came in meanwhile
 
 Values = dict[str, Any]
 _TICKET = (
-    "stage", "status", "resolution", "owner_id", "period", "period_started_at", "completed_at", "merged_into_id",
-    "caveats", "due_at",
-)  # fmt: skip
+    "stage",
+    "status",
+    "resolution",
+    "owner_id",
+    "period",
+    "period_started_at",
+    "completed_at",
+    "merged_into_id",
+    "caveats",
+    "due_at",
+)
 _TASK = ("assignee", "done_at", "done_by")
 _REACHED = ("period", "milestone", "at", "by", "note")
 _RELATION = ("ticket_id", "other_id", "reason", "verdict")
@@ -45,12 +70,19 @@ class Doing:
 
 @contextmanager
 def reversible(
-    session: Session, ticket: Ticket, words: str, *, by: str, now: datetime, other: Ticket | None = None
+    session: Session,
+    ticket: Ticket,
+    words: str,
+    *,
+    by: str,
+    now: datetime,
+    other: Ticket | None = None,
 ) -> Iterator[Doing]:
     """Make what is done in the block one thing that `by` can take back for ten minutes.
 
-    `other` is a second ticket it touches, as a merge does: it is put back too, where the block changed it. Mails
-    promised in the block are held up for ten seconds. Nothing is kept where the block changed nothing.
+    `other` is a second ticket it touches, as a merge does: it is put back too, where the block
+    changed it. Mails promised in the block are held up for ten seconds. Nothing is kept where the
+    block changed nothing.
     """
     doing = Doing(words)
     hold(session, ticket)
@@ -59,7 +91,9 @@ def reversible(
     if other is not None:
         hold(session, other)
     before, seen = _picture(session, ticket, other), version(session, ticket.id)
-    its_before, its_seen = (_state(other), version(session, other.id)) if other is not None else ({}, 0)
+    its_before, its_seen = (
+        (_state(other), version(session, other.id)) if other is not None else ({}, 0)
+    )
     yield doing
     session.flush()
     fresh = _new_mails(session, ticket, before)
@@ -67,11 +101,17 @@ def reversible(
         before["other"] = {"id": other.id, "audit_id": its_last, **its_before}
         fresh += _new_mails(session, other, its_before)
     if fresh:
-        session.execute(update(Outgoing).where(Outgoing.id.in_(fresh)).values(not_before=now + DELAY))
+        session.execute(
+            update(Outgoing).where(Outgoing.id.in_(fresh)).values(not_before=now + DELAY)
+        )
     last = version(session, ticket.id)
     if last > seen:
         session.execute(delete(Undo).where(Undo.ticket_id == ticket.id, Undo.at < now - KEPT))
-        session.add(Undo(ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before))
+        session.add(
+            Undo(
+                ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before
+            )
+        )
 
 
 def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
@@ -87,12 +127,18 @@ def take_back_latest(session: Session, ticket: Ticket, *, by: str, now: datetime
 
 
 def _last(session: Session, ticket: int) -> Undo | None:
-    rows = select(Undo).where(Undo.ticket_id == ticket, Undo.undone_at.is_(None)).order_by(Undo.id.desc())
+    rows = (
+        select(Undo)
+        .where(Undo.ticket_id == ticket, Undo.undone_at.is_(None))
+        .order_by(Undo.id.desc())
+    )
     return session.scalar(rows.limit(1))
 
 
 def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
-    """Put the ticket back to where it was before the undo with this number; what was taken back, in words.
+    """Put the ticket back to where it was before the undo with this number.
+
+    What was taken back, in words.
 
     Raises Missing when that is not possible any more, and says why.
     """
@@ -115,7 +161,9 @@ def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: da
     for one, before in put_back:
         _restore_rows(session, one, before, undo, by, now)
         _put(one, before["ticket"])
-        audit.record(session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id)
+        audit.record(
+            session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id
+        )
     if ticket.status is Status.MERGED:
         _restore_messages(session, ticket, undo.before, by=by, now=now)
     else:
@@ -146,8 +194,8 @@ def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
 def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
     """Say whether a message has come since that would be on a ticket nobody looks at.
 
-    A merged ticket that was completed before its merge would be completed again, one whose reopening is taken back
-    would be merged again.
+    A merged ticket that was completed before its merge would be completed again, one whose
+    reopening is taken back would be merged again.
     """
     before = undo.before["ticket"]
     if before["status"] == Status.MERGED:
@@ -162,7 +210,10 @@ def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
 
 
 def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
-    """Return what somebody has done to a ticket after an audit row, in words; "" for nothing that matters."""
+    """Return what somebody has done to a ticket after an audit row, in words.
+
+    "" for nothing that matters.
+    """
     rows = select(Audit.action, Audit.actor).where(
         Audit.ticket_id == ticket, Audit.id > audit_id, Audit.action.not_in(HARMLESS)
     )
@@ -170,13 +221,18 @@ def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
     return f"{since.action}, by {since.actor}" if since else ""
 
 
-# -- the picture ----------------------------------------------------------------------------------------------------
+# -- the picture ----
 
 
 def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
-    """What there is before something is done: the ticket, and the contacts and relations of all that it may touch."""
+    """What there is before something is done.
+
+    The ticket, and the contacts and relations of all that it may touch.
+    """
     touched = {ticket.id} | ({other.id} if other is not None else set())
-    touched |= _merged_chain(session, ticket)  # reopening a merged ticket takes its contacts out of these
+    touched |= _merged_chain(
+        session, ticket
+    )  # reopening a merged ticket takes its contacts out of these
     links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(touched)))
     return {
         **_state(ticket),
@@ -186,7 +242,9 @@ def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
         "messages": [
             _values(message, _MESSAGE)
             for message in session.scalars(
-                select(Message).where(Message.ticket_id.in_(touched), Message.addressed_ticket_id.is_not(None))
+                select(Message).where(
+                    Message.ticket_id.in_(touched), Message.addressed_ticket_id.is_not(None)
+                )
             )
         ],
     }
@@ -218,28 +276,42 @@ def _relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
 
 
 def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
-    rows = select(Outgoing.id).where(Outgoing.ticket_id == ticket.id, Outgoing.id.not_in(before["mails"]))
+    rows = select(Outgoing.id).where(
+        Outgoing.ticket_id == ticket.id, Outgoing.id.not_in(before["mails"])
+    )
     return list(session.scalars(rows))
 
 
 def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> None:
     """Take back the mails that were promised, every one, or none and raise Missing.
 
-    Their rule keys become free: doing it again promises them again. The ticket is held already: it comes before its
-    mails, as for whoever records what the relay said (outbox.py, `_record`), so that no two wait for each other.
+    Their rule keys become free: doing it again promises them again. The ticket is held already: it
+    comes before its mails, as for whoever records what the relay said (outbox.py, `_record`), so
+    that no two wait for each other.
     """
-    rows = select(Outgoing).where(Outgoing.id.in_(_new_mails(session, ticket, before))).order_by(Outgoing.id)
+    rows = (
+        select(Outgoing)
+        .where(Outgoing.id.in_(_new_mails(session, ticket, before)))
+        .order_by(Outgoing.id)
+    )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     for mail in mails:
-        if mail.state is not OutboxState.WAITING or mail.attempts:  # claimed: it may be with the relay right now
+        if (
+            mail.state is not OutboxState.WAITING or mail.attempts
+        ):  # claimed: it may be with the relay right now
             raise Missing("its mail is on the way to the customer")
-        mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {undo.by} before it was sent"
+        mail.state, mail.reason = (
+            OutboxState.WITHHELD,
+            f"taken back by {undo.by} before it was sent",
+        )
         mail.rule_key = f"{mail.rule_key[:360]}:undone:{undo.id}"
     if any(m.template is Template.SURVEY for m in mails):
         outbox.release_survey(session, ticket)
 
 
-def _restore_rows(session: Session, ticket: Ticket, before: Values, undo: Undo, by: str, now: datetime) -> None:
+def _restore_rows(
+    session: Session, ticket: Ticket, before: Values, undo: Undo, by: str, now: datetime
+) -> None:
     _restore_milestones(session, ticket, before["milestones"])
     for task in ticket.tasks:
         if (was := before["tasks"].get(str(task.id))) is not None:
@@ -251,13 +323,18 @@ def _restore_rows(session: Session, ticket: Ticket, before: Values, undo: Undo, 
 def _restore_links(session: Session, before: Values) -> None:
     """Take away the contacts that came, and put back those that went."""
     if "links" not in before:  # an undo of before 0016 knows their numbers only
-        came = TicketContact.ticket_id.in_(before["tickets"]), TicketContact.id.not_in(before["contacts"])
+        came = (
+            TicketContact.ticket_id.in_(before["tickets"]),
+            TicketContact.id.not_in(before["contacts"]),
+        )
         session.execute(delete(TicketContact).where(*came))
         return
     were = {values["id"]: values for values in before["links"]}
     there = {
         link.id: link
-        for link in session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(before["tickets"])))
+        for link in session.scalars(
+            select(TicketContact).where(TicketContact.ticket_id.in_(before["tickets"]))
+        )
     }
     for number in there.keys() - were.keys():
         session.delete(there[number])
@@ -269,19 +346,25 @@ def _restore_links(session: Session, before: Values) -> None:
     session.flush()
 
 
-def _restore_messages(session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime) -> None:
+def _restore_messages(
+    session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime
+) -> None:
     """Put what a reopening has moved back where it was."""
     moved: list[int] = []
     for values in before.get("messages", ()):
         message = session.get_one(Message, values["id"])
         if message.ticket_id != values["ticket_id"]:
-            merged_messages.move(session, message, values["ticket_id"], values["addressed_ticket_id"])
+            merged_messages.move(
+                session, message, values["ticket_id"], values["addressed_ticket_id"]
+            )
             moved.append(message.id)
     if moved:
         detail = {"messages": moved, "to": ticket.merged_into_id}
         for number in (ticket.id, ticket.merged_into_id):
             action = merged_messages.MOVED
-            audit.record(session, action, by=by, cause="merged again", now=now, ticket=number, **detail)
+            audit.record(
+                session, action, by=by, cause="merged again", now=now, ticket=number, **detail
+            )
 
 
 def _restore_relations(session: Session, ticket: Ticket, before: Values) -> None:
@@ -319,7 +402,8 @@ def _put(row: Base, values: Values) -> None:
     for name, value in values.items():
         kind = table.c[name].type
         if isinstance(kind, Moment) and value is not None:
-            value = datetime.fromisoformat(value)  # noqa: PLW2901  # the same value, as Python has it
+            # the same value, as Python has it
+            value = datetime.fromisoformat(value)  # noqa: PLW2901
         elif isinstance(kind, Enum) and kind.enum_class is not None:
             value = kind.enum_class(value)  # noqa: PLW2901  # as above
         setattr(row, name, value)

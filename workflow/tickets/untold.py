@@ -1,10 +1,16 @@
-"""Where no mail can tell the customer: the words, and the rows that say so, one by one as for many at once."""
+"""Where no mail can tell the customer.
+
+The words, and the rows that say so, one by one as for many at once.
+"""
 
 from datetime import datetime
 from typing import Any
 
 NO_ADDRESS = "no address"
-TELL, TELL_KIND = "tell the customer by other means", "tell-customer"  # the task where no mail can tell them
+TELL, TELL_KIND = (
+    "tell the customer by other means",
+    "tell-customer",
+)  # the task where no mail can tell them
 
 
 def tasked(
@@ -12,9 +18,14 @@ def tasked(
 ) -> dict[str, Any]:
     """Return what the row of a task says, by column."""
     return {
-        "ticket_id": ticket, "period": period, "kind": kind, "text": text, "cause": cause, "created_at": now,
+        "ticket_id": ticket,
+        "period": period,
+        "kind": kind,
+        "text": text,
+        "cause": cause,
+        "created_at": now,
         "assignee": assignee,
-    }  # fmt: skip
+    }
 
 
 def not_possible(reason: str) -> str:

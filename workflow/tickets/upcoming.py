@@ -1,4 +1,7 @@
-"""What fires within a week: the deadlines of open tickets, when each falls and who will get its task."""
+"""What fires within a week.
+
+The deadlines of open tickets, when each falls and who will get its task.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +24,10 @@ HOLIDAYS = timedelta(days=14)  # what weekends and holidays at most add to a few
 
 @dataclass(frozen=True)
 class Firing:
-    """A deadline that has not passed: its task is raised at `at` unless the milestone is recorded before."""
+    """A deadline that has not passed.
+
+    Its task is raised at `at` unless the milestone is recorded before.
+    """
 
     at: datetime
     ticket: Ticket
@@ -30,8 +36,13 @@ class Firing:
 
 
 def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[Firing], bool]:
-    """Return what falls within the next seven days, soonest first; and whether there is more than is looked at."""
-    longest = max(d.within for d in process.DEADLINES) + (HOLIDAYS if settings.business_days else timedelta())
+    """Return what falls within the next seven days, soonest first.
+
+    And whether there is more than is looked at.
+    """
+    longest = max(d.within for d in process.DEADLINES) + (
+        HOLIDAYS if settings.business_days else timedelta()
+    )
     young = and_(Ticket.status == Status.OPEN, Ticket.period_started_at > now - longest)
     query = (
         select(Ticket)
@@ -52,8 +63,16 @@ def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[
 
 def _of(ticket: Ticket, settings: Settings, now: datetime) -> list[Firing]:
     done = reached(ticket)
-    falls = [(due_at(d, ticket.period_started_at, settings), d) for d in process.DEADLINES if d.milestone not in done]
-    return [Firing(at, ticket, d, _person(ticket, d, settings)) for at, d in falls if now < at <= now + AHEAD]
+    falls = [
+        (due_at(d, ticket.period_started_at, settings), d)
+        for d in process.DEADLINES
+        if d.milestone not in done
+    ]
+    return [
+        Firing(at, ticket, d, _person(ticket, d, settings))
+        for at, d in falls
+        if now < at <= now + AHEAD
+    ]
 
 
 def _person(ticket: Ticket, deadline: Deadline, settings: Settings) -> str:

@@ -1,4 +1,7 @@
-"""The lists a desk works by: which tickets, in which order, page by page; for pages, commands, API and exports."""
+"""The lists a desk works by: which tickets, in which order, page by page.
+
+For pages, commands, API and exports.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -95,7 +98,9 @@ def _mine(actor: str) -> ColumnElement[bool]:
 
 
 def _escalated() -> ColumnElement[bool]:
-    return Ticket.tasks.any((Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None))
+    return Ticket.tasks.any(
+        (Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None)
+    )
 
 
 def _at(stage: Stage) -> View:
@@ -113,14 +118,23 @@ def stage_name(stage: Stage) -> str:
 
 VIEWS: dict[str, View] = {
     "unassigned": View(
-        process.QUEUE, lambda _actor, _now: _open(Ticket.owner_id.is_(None)), empty="No ticket waits for an owner."
+        process.QUEUE,
+        lambda _actor, _now: _open(Ticket.owner_id.is_(None)),
+        empty="No ticket waits for an owner.",
     ),
-    "mine": View("My tickets", lambda actor, _now: _open(_mine(actor)), empty="You own no open ticket."),
+    "mine": View(
+        "My tickets", lambda actor, _now: _open(_mine(actor)), empty="You own no open ticket."
+    ),
     "open": View("All open", lambda _actor, _now: _open(), empty="No ticket is open."),
     "overdue": View(
-        "Overdue", lambda _actor, now: _open(Ticket.due_at <= now), Sort.DUE, empty="No deadline has passed."
+        "Overdue",
+        lambda _actor, now: _open(Ticket.due_at <= now),
+        Sort.DUE,
+        empty="No deadline has passed.",
     ),
-    "escalated": View("Escalated", lambda _actor, _now: _open(_escalated()), empty="No ticket is escalated."),
+    "escalated": View(
+        "Escalated", lambda _actor, _now: _open(_escalated()), empty="No ticket is escalated."
+    ),
     **{stage_name(s.stage): _at(s.stage) for s in process.STEPS if s.waits_for},
     "completed": _ended(Status.COMPLETED, "Completed"),
     "spam": _ended(Status.SPAM, "Spam"),
@@ -136,19 +150,29 @@ GROUPS = (  # as a menu shows them; `all` is what a search looks through
 
 
 def query(session: Session, asked: Asked, *, actor: str, now: datetime) -> Select[Ticket]:
-    """Every ticket that is asked for, in order and without its page; the owner and company come with each."""
+    """Every ticket that is asked for, in order and without its page.
+
+    The owner and company come with each.
+    """
     found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
     if asked.words:
         found = found.where(search.having(session, asked.words))
-    return found.order_by(*_order(asked)).options(joinedload(Ticket.owner), joinedload(Ticket.company))
+    return found.order_by(*_order(asked)).options(
+        joinedload(Ticket.owner), joinedload(Ticket.company)
+    )
 
 
 def page(session: Session, asked: Asked, *, actor: str, now: datetime) -> Page:
-    """The page that is asked for; of a list that is longer than MOST, the first MOST can be paged through."""
+    """The page that is asked for.
+
+    Of a list that is longer than MOST, the first MOST can be paged through.
+    """
     at = min(max(asked.page, 1), MOST // PAGE)
     rows = query(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
     tickets = list(session.scalars(rows))
-    return Page(tickets[:PAGE], (at - 1) * PAGE + 1, further=len(tickets) > PAGE and at < MOST // PAGE)
+    return Page(
+        tickets[:PAGE], (at - 1) * PAGE + 1, further=len(tickets) > PAGE and at < MOST // PAGE
+    )
 
 
 def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count:
@@ -156,10 +180,15 @@ def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count
     return _counted(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
 
 
-def counts(session: Session, names: Iterable[str], *, actor: str, now: datetime) -> dict[str, Count]:
+def counts(
+    session: Session, names: Iterable[str], *, actor: str, now: datetime
+) -> dict[str, Count]:
     """Return how many tickets are on each of these views, in one query."""
     each = [_bounded(session, Asked(name), actor, now).label(name) for name in names]
-    return {name: _counted(number) for name, number in session.execute(select(*each)).one()._mapping.items()}  # noqa: SLF001  # the public way to a row's names
+    return {
+        name: _counted(number)
+        for name, number in session.execute(select(*each)).one()._mapping.items()  # noqa: SLF001
+    }  # the public way to a row's names
 
 
 def _counted(number: int) -> Count:
@@ -167,18 +196,29 @@ def _counted(number: int) -> Count:
 
 
 def _bounded(session: Session, asked: Asked, actor: str, now: datetime) -> ColumnElement[int]:
-    few = query(session, asked, actor=actor, now=now).with_only_columns(Ticket.id).order_by(None).limit(MOST + 1)
+    few = (
+        query(session, asked, actor=actor, now=now)
+        .with_only_columns(Ticket.id)
+        .order_by(None)
+        .limit(MOST + 1)
+    )
     return select(func.count()).select_from(few.subquery()).scalar_subquery()
 
 
 def _wanted(filters: Filters) -> Where:
     found: list[ColumnElement[bool]] = []
     if key := company_key(filters.company):
-        found.append(Ticket.company_id.in_(select(Company.id).where(Company.key.startswith(key, autoescape=True))))
+        found.append(
+            Ticket.company_id.in_(
+                select(Company.id).where(Company.key.startswith(key, autoescape=True))
+            )
+        )
     if filters.door:
         found.append(Ticket.transport == filters.door)
     if filters.owner is not None:
-        found.append(Ticket.owner_id == filters.owner if filters.owner else Ticket.owner_id.is_(None))
+        found.append(
+            Ticket.owner_id == filters.owner if filters.owner else Ticket.owner_id.is_(None)
+        )
     if filters.telemedicine:
         found.append(Ticket.telemedicine == true())
     if filters.stage is not None:
@@ -192,7 +232,9 @@ def _order(asked: Asked) -> tuple[ColumnElement[Any], ...]:
             return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())
         case Sort.NEWEST:
             return (Ticket.id.desc(),)
-        case _ if asked.view == "unassigned":  # nobody owns any of them: in this order PostgreSQL need not sort
+        case _ if (
+            asked.view == "unassigned"
+        ):  # nobody owns any of them: in this order PostgreSQL need not sort
             return (Ticket.owner_id.asc(), Ticket.id.asc())
         case _:
             return (Ticket.id.asc(),)

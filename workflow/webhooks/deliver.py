@@ -1,4 +1,7 @@
-"""Outgoing webhooks: registered by an admin, told again and again until they say yes, given up after two days."""
+"""Outgoing webhooks.
+
+Registered by an admin, told again and again until they say yes, given up after two days.
+"""
 
 import asyncio
 import hashlib
@@ -50,11 +53,15 @@ class _Claim(NamedTuple):
     body: bytes
 
 
-# -- registering ----------------------------------------------------------------------------------------------------
+# -- registering ----
 
 
-def add(house: House, session: Session, url: str, events: Sequence[str], *, by: str, now: datetime) -> tuple[Hook, str]:
-    """Have an address told of events from now on; the hook, and the secret that signs, which is shown this once.
+def add(
+    house: House, session: Session, url: str, events: Sequence[str], *, by: str, now: datetime
+) -> tuple[Hook, str]:
+    """Have an address told of events from now on.
+
+    The hook, and the secret that signs, which is shown this once.
 
     Raises Missing when the address cannot be used or no event is named.
     """
@@ -65,9 +72,15 @@ def add(house: House, session: Session, url: str, events: Sequence[str], *, by: 
         raise Missing(f"name at least one event: there are {', '.join(Event)}")
     secret = f"whsec_{secrets.token_urlsafe(32)}"
     hook = Hook(
-        url=_address(url, house.settings), secret=house.sealer.seal(secret.encode()), events=[str(e) for e in wanted],
-        created_at=now, created_by=by, not_before=now, failures=0, reason="",
-    )  # fmt: skip
+        url=_address(url, house.settings),
+        secret=house.sealer.seal(secret.encode()),
+        events=[str(e) for e in wanted],
+        created_at=now,
+        created_by=by,
+        not_before=now,
+        failures=0,
+        reason="",
+    )
     session.add(hook)
     session.flush()
     audit.record(session, "webhook added", by=by, cause="webhook", now=now, hook=hook.id)
@@ -75,7 +88,10 @@ def add(house: House, session: Session, url: str, events: Sequence[str], *, by: 
 
 
 def remove(session: Session, number: int, *, by: str, now: datetime) -> None:
-    """Tell an address nothing more, not even what waits. Raises Missing when there is no such hook."""
+    """Tell an address nothing more, not even what waits.
+
+    Raises Missing when there is no such hook.
+    """
     hook = hook_or_missing(session, number)
     hook.removed_at = now
     session.execute(delete(HookEvent).where(HookEvent.hook_id == number))
@@ -83,7 +99,9 @@ def remove(session: Session, number: int, *, by: str, now: datetime) -> None:
 
 
 def again(session: Session, number: int, *, by: str, now: datetime) -> int:
-    """Try everything now that was given up, or that pauses between two tries: its address was mended. How many.
+    """Try everything now that was given up, or that pauses between two tries.
+
+    Its address was mended. How many.
 
     Raises Missing when there is no such hook.
     """
@@ -95,8 +113,12 @@ def again(session: Session, number: int, *, by: str, now: datetime) -> int:
     # Nobody who has taken one up keeps it longer than the lease: those beyond it pause for sure.
     pausing = (HookEvent.state == TellState.WAITING, HookEvent.not_before > now + LEASE)
     hurried = update(HookEvent).where(mine, *pausing).values(not_before=now)
-    count = sum(len(session.execute(change.returning(HookEvent.id)).all()) for change in (hurried, given_up))
-    audit.record(session, "webhook tried again", by=by, cause="webhook", now=now, hook=number, events=count)
+    count = sum(
+        len(session.execute(change.returning(HookEvent.id)).all()) for change in (hurried, given_up)
+    )
+    audit.record(
+        session, "webhook tried again", by=by, cause="webhook", now=now, hook=number, events=count
+    )
     wake(session, HOOK)
     return count
 
@@ -111,11 +133,16 @@ def hook_or_missing(session: Session, number: int) -> Hook:
 
 def listed(session: Session) -> list[tuple[Hook, dict[TellState, int]]]:
     """Every hook there is, and how many of its events stand where."""
-    count = select(HookEvent.hook_id, HookEvent.state, func.count()).group_by(HookEvent.hook_id, HookEvent.state)
+    count = select(HookEvent.hook_id, HookEvent.state, func.count()).group_by(
+        HookEvent.hook_id, HookEvent.state
+    )
     counts: dict[int, dict[TellState, int]] = {}
     for hook, state, number in session.execute(count):
         counts.setdefault(hook, {})[state] = number
-    return [(hook, counts.get(hook.id, {})) for hook in session.scalars(select(Hook).where(live()).order_by(Hook.id))]
+    return [
+        (hook, counts.get(hook.id, {}))
+        for hook in session.scalars(select(Hook).where(live()).order_by(Hook.id))
+    ]
 
 
 def _address(url: str, settings: Settings) -> str:
@@ -124,11 +151,22 @@ def _address(url: str, settings: Settings) -> str:
         port = parts.port
     except ValueError:
         raise Missing("that is no address: expected https://host/path") from None
-    plain = parts.hostname and parts.username is None and parts.password is None and not parts.fragment
-    if not plain or parts.scheme not in http_client.PORTS or len(url) > LONGEST_URL or not url.strip().isprintable():
+    plain = (
+        parts.hostname and parts.username is None and parts.password is None and not parts.fragment
+    )
+    if (
+        not plain
+        or parts.scheme not in http_client.PORTS
+        or len(url) > LONGEST_URL
+        or not url.strip().isprintable()
+    ):
         raise Missing("that is no address: expected https://host/path, without a password in it")
-    if parts.scheme == "http" and not _is_inner(str(parts.hostname), port or http_client.PORTS["http"], settings):
-        raise Missing("webhooks go by https only: http is for a host of INTAKE_HOOK_HOSTS on this machine")
+    if parts.scheme == "http" and not _is_inner(
+        str(parts.hostname), port or http_client.PORTS["http"], settings
+    ):
+        raise Missing(
+            "webhooks go by https only: http is for a host of INTAKE_HOOK_HOSTS on this machine"
+        )
     return url.strip()
 
 
@@ -138,7 +176,7 @@ def _is_inner(host: str, port: int, settings: Settings) -> bool:
     return bool({named, f"{named}:{port}"} & {place.casefold() for place in settings.hook_hosts})
 
 
-# -- telling --------------------------------------------------------------------------------------------------------
+# -- telling ----
 
 
 def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
@@ -146,20 +184,27 @@ def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
     return and_(
         HookEvent.state == TellState.WAITING,
         due(HookEvent.not_before, now - since, LONGEST_PAUSE + since),
-        HookEvent.hook_id.in_(select(Hook.id).where(live(), due(Hook.not_before, now - since, LONGEST_PAUSE + since))),
+        HookEvent.hook_id.in_(
+            select(Hook.id).where(live(), due(Hook.not_before, now - since, LONGEST_PAUSE + since))
+        ),
     )
 
 
 def pause(attempt: int) -> timedelta:
-    """How long an event, or a hook, waits after this failure: 30 seconds, twice as long each time, an hour at most."""
+    """How long an event, or a hook, waits after this failure.
+
+    30 seconds, twice as long each time, an hour at most.
+    """
     return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 
 def tell_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
-    """Tell what is due, a few at a time, for about five seconds and the time that the slowest may take.
+    """Tell what is due, a few at a time.
 
-    How many were tried. Those left wake a worker again. The hook's yes and our commit cannot be one: after a crash in
-    between it is told once more, under the same id.
+    For about five seconds and the time that the slowest may take.
+
+    How many were tried. Those left wake a worker again. The hook's yes and our commit cannot be
+    one: after a crash in between it is told once more, under the same id.
     """
     until, done = time.monotonic() + SLICE_SECONDS, 0
     while batch := _claim(house):
@@ -176,27 +221,46 @@ def tell_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
 
 
 def signature(secret: bytes, body: bytes, at: int) -> str:
-    """Return what stands in X-Intake-Signature: `t=<seconds>,v1=<hex of HMAC-SHA256 over "t.body">`."""
+    """Return what stands in X-Intake-Signature.
+
+    `t=<seconds>,v1=<hex of HMAC-SHA256 over "t.body">`.
+    """
     signed = hmac.new(secret, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={signed}"
 
 
 def _claim(house: House) -> list[_Claim]:
-    """Take up the events that are due, counting the attempt first; those tried least before the others."""
+    """Take up the events that are due, counting the attempt first.
+
+    Those tried least before the others.
+    """
     now = house.clock()
-    oldest = select(HookEvent).where(waits(now)).order_by(HookEvent.attempts, HookEvent.id).limit(AT_ONCE)
-    locked = oldest.with_for_update(skip_locked=True, of=HookEvent).options(joinedload(HookEvent.hook, innerjoin=True))
+    oldest = (
+        select(HookEvent)
+        .where(waits(now))
+        .order_by(HookEvent.attempts, HookEvent.id)
+        .limit(AT_ONCE)
+    )
+    locked = oldest.with_for_update(skip_locked=True, of=HookEvent).options(
+        joinedload(HookEvent.hook, innerjoin=True)
+    )
     with house.store.transaction() as session:
         found = list(session.scalars(locked))
         for one in found:
             one.attempts, one.not_before = one.attempts + 1, now + LEASE
         return [
             _Claim(
-                one.id, one.attempts, one.hook_id, one.hook.url, one.hook.secret, one.event, one.event_id,
+                one.id,
+                one.attempts,
+                one.hook_id,
+                one.hook.url,
+                one.hook.secret,
+                one.event,
+                one.event_id,
                 _written(one),
             )
             for one in found
-        ]  # fmt: skip
+        ]
 
 
 def _written(one: HookEvent) -> bytes:
@@ -241,19 +305,31 @@ async def _post(house: House, claim: _Claim, tls: ssl.SSLContext) -> str:
         "X-Intake-Signature": signature(secret, claim.body, int(house.clock().timestamp())),
     }
     told = {"headers": headers, "tls": tls, "seconds": SECONDS, "content": claim.body}
-    async with http_client.asked("POST", claim.url, addresses, **told) as answer:  # type: ignore[arg-type]  # as its keywords
+    # as its keywords
+    async with http_client.asked("POST", claim.url, addresses, **told) as answer:  # type: ignore[arg-type]
         if answer.is_success:
             return ""
-        return "it answered with a redirect" if answer.is_redirect else f"it answered {answer.status_code}"
+        return (
+            "it answered with a redirect"
+            if answer.is_redirect
+            else f"it answered {answer.status_code}"
+        )
 
 
-# -- what came of it ------------------------------------------------------------------------------------------------
+# -- what came of it ----
 
 
 def _settle(house: House, claim: _Claim, fault: str) -> None:
-    """Put down what an address said of an event, unless somebody else has settled that meanwhile."""
+    """Put down what an address said of an event.
+
+    Unless somebody else has settled that meanwhile.
+    """
     now = house.clock()
-    mine = (HookEvent.id == claim.number, HookEvent.state == TellState.WAITING, HookEvent.attempts == claim.attempt)
+    mine = (
+        HookEvent.id == claim.number,
+        HookEvent.state == TellState.WAITING,
+        HookEvent.attempts == claim.attempt,
+    )
     with house.store.transaction() as session:
         one = session.scalar(select(HookEvent).where(*mine).with_for_update())
         if one is None:
@@ -272,19 +348,36 @@ def _settle(house: House, claim: _Claim, fault: str) -> None:
 
 
 def _mark(house: House, number: int, faults: list[str]) -> None:
-    """One yes, and a hook is well; else it is left alone for a while. After two days of it old events are given up."""
+    """One yes, and a hook is well; else it is left alone for a while.
+
+    After two days of it old events are given up.
+    """
     now, well = house.clock(), "" in faults
     with house.store.transaction() as session:
         hook = session.get_one(Hook, number)
         if well:
-            hook.failures, hook.failing_since, hook.reason, hook.told_at, hook.not_before = 0, None, "", now, now
+            hook.failures, hook.failing_since, hook.reason, hook.told_at, hook.not_before = (
+                0,
+                None,
+                "",
+                now,
+                now,
+            )
             session.execute(
-                delete(HookEvent).where(HookEvent.state == TellState.TOLD, HookEvent.not_before < now - KEPT)
+                delete(HookEvent).where(
+                    HookEvent.state == TellState.TOLD, HookEvent.not_before < now - KEPT
+                )
             )
             return
         hook.failures, hook.reason = hook.failures + 1, faults[-1]
         hook.failing_since, hook.not_before = hook.failing_since or now, now + pause(hook.failures)
         if now - hook.failing_since < GIVE_UP:
             return
-        old = (HookEvent.hook_id == number, HookEvent.state == TellState.WAITING, HookEvent.created_at < now - GIVE_UP)
-        session.execute(update(HookEvent).where(*old).values(state=TellState.GIVEN_UP, reason=faults[-1]))
+        old = (
+            HookEvent.hook_id == number,
+            HookEvent.state == TellState.WAITING,
+            HookEvent.created_at < now - GIVE_UP,
+        )
+        session.execute(
+            update(HookEvent).where(*old).values(state=TellState.GIVEN_UP, reason=faults[-1])
+        )

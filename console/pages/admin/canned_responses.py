@@ -1,4 +1,7 @@
-"""The texts that mails begin with, in folders: a lead adds, changes, deletes them and takes a change back."""
+"""The texts that mails begin with, in folders.
+
+A lead adds, changes, deletes them and takes a change back.
+"""
 
 from collections.abc import Callable
 
@@ -29,12 +32,19 @@ def show() -> str:
 def save() -> Response | tuple[str, int]:
     """Keep a text; 422 and the form with what was typed where it cannot be used."""
     form = request.form
-    folder, name, subject, body, ticks = (form.get(n, "") for n in ("folder", "name", "subject", "body", "ticks"))
+    folder, name, subject, body, ticks = (
+        form.get(n, "") for n in ("folder", "name", "subject", "body", "ticks")
+    )
     given = Wording(folder, name, subject, body, ticks)
     try:
         with house().store.transaction() as session:
-            if form.get("new") and canned_responses.named(session, " ".join(given.name.split())) is not None:
-                raise Missing("there is a text of this name: change that one, or choose another name")  # noqa: TRY301  # said as the others are
+            if (
+                form.get("new")
+                and canned_responses.named(session, " ".join(given.name.split())) is not None
+            ):
+                raise Missing(  # noqa: TRY301
+                    "there is a text of this name: change that one, or choose another name"
+                )  # said as the others are
             canned_responses.save(session, given, by=staff().name, now=now())
     except Missing as missing:
         return _page(given, str(missing), new=bool(form.get("new"))), 422
@@ -46,14 +56,18 @@ def save() -> Response | tuple[str, int]:
 @needs(Right.LEAD)
 def delete() -> Response:
     """Take a text away."""
-    return _change("Deleted", lambda s, name: canned_responses.delete(s, name, by=staff().name, now=now()))
+    return _change(
+        "Deleted", lambda s, name: canned_responses.delete(s, name, by=staff().name, now=now())
+    )
 
 
 @pages.post("/mail-texts/undo")
 @needs(Right.LEAD)
 def undo() -> Response:
     """Take the last change of a text back."""
-    return _change("Taken back", lambda s, name: canned_responses.put_back(s, name, by=staff().name, now=now()))
+    return _change(
+        "Taken back", lambda s, name: canned_responses.put_back(s, name, by=staff().name, now=now())
+    )
 
 
 def _change(done: str, change: Callable[[Session, str], None]) -> Response:
@@ -70,8 +84,13 @@ def _change(done: str, change: Callable[[Session, str], None]) -> Response:
 
 def _page(shown: Wording, fault: str = "", *, new: bool | None = None) -> str:
     return render_template(
-        "answer/texts.html", texts=canned_responses.offered(db()),
-        changes=canned_responses.last_changes(db()), shown=shown,
-        fault=fault, new=not shown.name if new is None else new, variables=VARIABLES, boxes=process.boxes(),
+        "answer/texts.html",
+        texts=canned_responses.offered(db()),
+        changes=canned_responses.last_changes(db()),
+        shown=shown,
+        fault=fault,
+        new=not shown.name if new is None else new,
+        variables=VARIABLES,
+        boxes=process.boxes(),
         recap=process.Template.RECAP,
-    )  # fmt: skip
+    )

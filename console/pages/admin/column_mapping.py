@@ -1,4 +1,7 @@
-"""What the columns of a workbook mean: shown with its first rows, said by a person, kept as a profile, taken back."""
+"""What the columns of a workbook mean.
+
+Shown with its first rows, said by a person, kept as a profile, taken back.
+"""
 
 from zoneinfo import available_timezones
 
@@ -33,9 +36,12 @@ pages = Blueprint("mapping", __name__)
 @pages.get("/operations/deliveries/<int:number>/map")
 @needs(Right.LEAD)
 def ask(number: int) -> str:
-    """The first rows of a sheet, and for each column what it may be. That they were shown is on record.
+    """The first rows of a sheet, and for each column what it may be.
 
-    404 for all but failed deliveries that ask for it; to the delivery, which says why, where its sheets do not open.
+    That they were shown is on record.
+
+    404 for all but failed deliveries that ask for it; to the delivery, which says why, where its
+    sheets do not open.
     """
     return _page(number, _opened(number))
 
@@ -43,7 +49,9 @@ def ask(number: int) -> str:
 @pages.post("/operations/deliveries/<int:number>/map")
 @needs(Right.LEAD)
 def answer(number: int) -> AnyResponse | str | tuple[str, int]:
-    """Show the sheet as it would be read with what was said; or keep that, and read what waited for it.
+    """Show the sheet as it would be read with what was said.
+
+    Or keep that, and read what waited for it.
 
     422 with what was said where it cannot be kept.
     """
@@ -58,7 +66,11 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
         return _page(number, read, fault=str(fault)), 422
     replayed = apply.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
     done = sum(one.state is DeliveryState.PROCESSED for one in replayed)
-    flash(f"Saved as {name}. It holds for every file with these headings. Deliveries read with it: {done}.", "success")
+    flash(
+        f"Saved as {name}. It holds for every file with these headings. Deliveries read with it:"
+        f" {done}.",
+        "success",
+    )
     return redirect(url_for("deliveries.one", number=number))
 
 
@@ -77,7 +89,10 @@ def forget() -> AnyResponse:
     name = request.form.get("name", "")
     with house().store.transaction() as session:
         found = kept.forget(session, name, by=staff().name, now=now())
-    flash(f"{name} is forgotten." if found else "There is no such saved profile.", "success" if found else "error")
+    flash(
+        f"{name} is forgotten." if found else "There is no such saved profile.",
+        "success" if found else "error",
+    )
     return redirect(url_for("mapping.profiles"))
 
 
@@ -109,18 +124,32 @@ def _page(number: int, read: list[Top], fault: str = "") -> str:
         shown, fault = found[nth], fault or str(missing)
     fields = [(name, WORDS.get(name, name)) for name in FIELDS]
     return render_template(
-        "operations/map.html", number=number, sheet=shown, chosen=_chosen(found[nth]), why=_why(found[nth]),
-        sheets=found, nth=nth, fields=fields, orders=ORDERS,
-        zones=[*COMMON, *sorted(available_timezones() - set(COMMON))], fault=fault,
-        typed=request.form, heading_row=_heading_row(), word=column_mapping.word,
-    )  # fmt: skip
+        "operations/map.html",
+        number=number,
+        sheet=shown,
+        chosen=_chosen(found[nth]),
+        why=_why(found[nth]),
+        sheets=found,
+        nth=nth,
+        fields=fields,
+        orders=ORDERS,
+        zones=[*COMMON, *sorted(available_timezones() - set(COMMON))],
+        fault=fault,
+        typed=request.form,
+        heading_row=_heading_row(),
+        word=column_mapping.word,
+    )
 
 
 def _sheet(read: list[Top], plain: list[Sheet]) -> Sheet:
     """The sheet as it would be read with what was said. Raises Missing for what cannot be."""
     nth = _nth(plain)
     chosen = _chosen(plain[nth])
-    changed = {c.heading: chosen[c.letter] or NONE_OF_OURS for c in plain[nth].columns if chosen[c.letter] != c.ours}
+    changed = {
+        c.heading: chosen[c.letter] or NONE_OF_OURS
+        for c in plain[nth].columns
+        if chosen[c.letter] != c.ours
+    }
     company = request.form.get("company", "").strip()
     said = Said(
         columns=changed,
@@ -145,7 +174,10 @@ def _chosen(sheet: Sheet) -> dict[str, str]:
 
 
 def _why(sheet: Sheet) -> dict[str, str]:
-    """Return how that is known, by its letter: a guess of ours is told from what a person has said."""
+    """Return how that is known, by its letter.
+
+    A guess of ours is told from what a person has said.
+    """
     found = {}
     for c in sheet.columns:
         said, usual = _said(c), c.ours or c.perhaps
@@ -180,7 +212,10 @@ def _zone() -> str | None:
 def _name() -> str:
     name = " ".join(request.form.get("name", "").split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise Missing(f"Give it a name of one to {LONGEST_NAME} characters, as that of the place the files come from.")
+        raise Missing(
+            f"Give it a name of one to {LONGEST_NAME} characters, as that of the place the files"
+            " come from."
+        )
     return name
 
 

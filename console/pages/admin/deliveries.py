@@ -1,4 +1,7 @@
-"""What came in and could not be read: looked at, read again with the difference shown first, or dismissed."""
+"""What came in and could not be read.
+
+Looked at, read again with the difference shown first, or dismissed.
+"""
 
 import codecs
 import hashlib
@@ -6,7 +9,17 @@ import json
 from io import BytesIO
 from typing import Any
 
-from flask import Blueprint, Response, abort, flash, redirect, render_template, request, send_file, url_for
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    flash,
+    redirect,
+    render_template,
+    request,
+    send_file,
+    url_for,
+)
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.files import SANDBOX
@@ -28,8 +41,23 @@ MOST_TRIED = 10  # deliveries of which is shown what would come of them
 MOST_TEXT = 200_000  # characters of an original on a page
 MOST_LINES = 200  # of items and filings on a page
 LONGEST_REASON = 500
-SUFFIXES = {Format.MAIL: "eml", Format.FORMSTACK: "txt", Format.PHONE: "txt"}  # others: what the file was called
-HEADS = ("id", "received_at", "age_seconds", "transport", "format", "size", "state", "reason", "attempts", "items")
+SUFFIXES = {
+    Format.MAIL: "eml",
+    Format.FORMSTACK: "txt",
+    Format.PHONE: "txt",
+}  # others: what the file was called
+HEADS = (
+    "id",
+    "received_at",
+    "age_seconds",
+    "transport",
+    "format",
+    "size",
+    "state",
+    "reason",
+    "attempts",
+    "items",
+)
 EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ASKING = "mapping needed"  # how the reason of a workbook begins whose headings nobody knows
 Data = dict[str, Any]
@@ -49,7 +77,10 @@ def listed() -> str:
 def table() -> Response:
     """The same for a spreadsheet."""
     state = _state()
-    lines = [[*HEADS], *([str(one[h]) for h in HEADS] for one in deliveries.listed(db(), state, EXPORTED, now()))]
+    lines = [
+        [*HEADS],
+        *([str(one[h]) for h in HEADS] for one in deliveries.listed(db(), state, EXPORTED, now())),
+    ]
     return csv_file(f"deliveries-{state}", lines)
 
 
@@ -58,7 +89,9 @@ def table() -> Response:
 def one(number: int) -> str:
     """Return how a delivery came, how often, and what has become of each item; not what it says."""
     found = deliveries.one(db(), number, now()) or abort(404)
-    return render_template("operations/delivery.html", found=found, most=MOST_LINES, asks=asks_for_mapping(found))
+    return render_template(
+        "operations/delivery.html", found=found, most=MOST_LINES, asks=asks_for_mapping(found)
+    )
 
 
 @pages.get("/operations/deliveries/<int:number>/raw")
@@ -69,18 +102,26 @@ def raw(number: int) -> str | tuple[str, int]:
     found = deliveries.one(db(), number, now()) or abort(404)
     text = _text(content[: 4 * MOST_TEXT])
     return render_template(
-        "operations/raw.html", found=found, form=form, text=text and text[:MOST_TEXT],
+        "operations/raw.html",
+        found=found,
+        form=form,
+        text=text and text[:MOST_TEXT],
         cut=len(content) > 4 * MOST_TEXT or len(text or "") > MOST_TEXT,
-    )  # fmt: skip
+    )
 
 
 @pages.get("/operations/deliveries/<int:number>/original")
 @needs(Right.LEAD)
 def original(number: int) -> Response:
-    """The original as a file to be saved, never opened in the browser. That it was opened is on record."""
+    """The original as a file to be saved, never opened in the browser.
+
+    That it was opened is on record.
+    """
     form, content = _original(number, cause="download")
     name = f"delivery-{number}.{SUFFIXES.get(form, 'bin')}"
-    answer = send_file(BytesIO(content), "application/octet-stream", as_attachment=True, download_name=name)
+    answer = send_file(
+        BytesIO(content), "application/octet-stream", as_attachment=True, download_name=name
+    )
     answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = SANDBOX, "no-store"
     return answer
 
@@ -88,13 +129,18 @@ def original(number: int) -> Response:
 @pages.get("/operations/deliveries/<int:number>/rejected.xlsx")
 @needs(Right.LEAD)
 def rejected(number: int) -> Response:
-    """The rows that were rejected, to be mended and dropped again. That they were taken is on record."""
+    """The rows that were rejected, to be mended and dropped again.
+
+    That they were taken is on record.
+    """
     try:
         rows = rejected_rows(house(), number) or abort(404)
     except (LookupError, UnreadableError):
         abort(404)
     _looked(number, "rejected rows")
-    answer = send_file(BytesIO(workbook(rows)), EXCEL, as_attachment=True, download_name=f"rejected-{number}.xlsx")
+    answer = send_file(
+        BytesIO(workbook(rows)), EXCEL, as_attachment=True, download_name=f"rejected-{number}.xlsx"
+    )
     answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = SANDBOX, "no-store"
     return answer
 
@@ -102,7 +148,10 @@ def rejected(number: int) -> Response:
 @pages.post("/operations/deliveries/look")
 @needs(Right.LEAD)
 def look() -> AnyResponse | str:
-    """What would come of reading the chosen ones again; nothing is changed, and that it was shown is on record."""
+    """What would come of reading the chosen ones again.
+
+    Nothing is changed, and that it was shown is on record.
+    """
     numbers = _chosen()
     if not numbers:
         return _nothing_chosen()
@@ -112,7 +161,10 @@ def look() -> AnyResponse | str:
 @pages.post("/operations/deliveries/replay")
 @needs(Right.LEAD)
 def again() -> AnyResponse | tuple[str, int]:
-    """Read the chosen ones again. 409 and what would come of it now, where that is not what was shown any more."""
+    """Read the chosen ones again.
+
+    409 and what would come of it now, where that is not what was shown any more.
+    """
     numbers = _chosen()
     if not numbers:
         return _nothing_chosen()
@@ -126,18 +178,29 @@ def again() -> AnyResponse | tuple[str, int]:
 @pages.post("/operations/deliveries/dismiss")
 @needs(Right.LEAD)
 def dismiss() -> AnyResponse | tuple[str, int]:
-    """Say that nothing is to come of the chosen ones; they stay stored. 422 with what was typed when that cannot be."""
+    """Say that nothing is to come of the chosen ones; they stay stored.
+
+    422 with what was typed when that cannot be.
+    """
     numbers, reason = _chosen(), request.form.get("reason", "").strip()
     if not numbers:
         return _nothing_chosen()
     if not reason or len(reason) > LONGEST_REASON:
-        return _list(fault="Say why nothing is to come of it, in a line without patient data.", ticked=numbers), 422
+        return (
+            _list(
+                fault="Say why nothing is to come of it, in a line without patient data.",
+                ticked=numbers,
+            ),
+            422,
+        )
     try:
         retry.dismiss(house(), numbers, reason, by=staff().name)
     except Missing as missing:
         return _list(fault=str(missing), ticked=numbers), 422
     flash(
-        f"{_count(numbers)} dismissed. To take it back, open it among the dismissed ones and read it again.", "success"
+        f"{_count(numbers)} dismissed. To take it back, open it among the dismissed ones and read"
+        " it again.",
+        "success",
     )
     return redirect(url_for("deliveries.listed"))
 
@@ -147,10 +210,17 @@ def _list(fault: str = "", ticked: list[int] | None = None) -> str:
     found = deliveries.listed(db(), state, LISTED, now())
     more = deliveries.counted(db(), state) - len(found)
     return render_template(
-        "operations/deliveries.html", found=found, more=more, state=state, states=list(DeliveryState), fault=fault,
-        ticked=ticked or [], reason=request.form.get("reason", ""), choosing=allowed(Right.LEAD) and state == "failed",
+        "operations/deliveries.html",
+        found=found,
+        more=more,
+        state=state,
+        states=list(DeliveryState),
+        fault=fault,
+        ticked=ticked or [],
+        reason=request.form.get("reason", ""),
+        choosing=allowed(Right.LEAD) and state == "failed",
         asks=asks_for_mapping,
-    )  # fmt: skip
+    )
 
 
 def _state() -> str:
@@ -173,9 +243,16 @@ def _nothing_chosen() -> AnyResponse:
 def _show(numbers: list[int]) -> str:
     tried = [_tried(number) for number in numbers[:MOST_TRIED]]
     return render_template(
-        "operations/replay.html", tried=tried, numbers=numbers, left=len(numbers) - len(tried), show=show_replay,
-        seen=_seen(tried[0]), every=bool(request.form.get("all")), most=MOST_LINES, changing=any(map(_changes, tried)),
-    )  # fmt: skip
+        "operations/replay.html",
+        tried=tried,
+        numbers=numbers,
+        left=len(numbers) - len(tried),
+        show=show_replay,
+        seen=_seen(tried[0]),
+        every=bool(request.form.get("all")),
+        most=MOST_LINES,
+        changing=any(map(_changes, tried)),
+    )
 
 
 def _tried(number: int) -> Data:
@@ -187,11 +264,16 @@ def _tried(number: int) -> Data:
 def _looked(number: int, cause: str) -> None:
     """Put on record who has had what a customer sent."""
     with house().store.transaction() as session:
-        audit.record(session, reprocess.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number)
+        audit.record(
+            session, reprocess.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number
+        )
 
 
 def _changes(tried: Data) -> bool:
-    """Whether doing it would do anything; one that cannot be read today is read again all the same, and says so."""
+    """Whether doing it would do anything.
+
+    One that cannot be read today is read again all the same, and says so.
+    """
     return tried["state"] != DeliveryState.PROCESSED or bool(tried.get("changes"))
 
 
@@ -207,14 +289,23 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
         done = retry.replay(house(), number, by=by) or abort(404)
         with house().store.reading() as session:  # the request's own has seen it as it was before
             told = replay.of_replay(done, deliveries.tickets(session, number))
-        more = " Items read before may read otherwise now: look at what would change." if filed and told["read"] else ""
-        flash(f"Delivery {number}: {show_replay.headline(told)}.{more}", "success" if told["read"] else "error")
+        more = (
+            " Items read before may read otherwise now: look at what would change."
+            if filed and told["read"]
+            else ""
+        )
+        flash(
+            f"Delivery {number}: {show_replay.headline(told)}.{more}",
+            "success" if told["read"] else "error",
+        )
         return redirect(here)
     tried = replay.tried(house(), number, state)
     if _seen(tried) != request.form.get("seen"):
         return _show([number]), 409
     if tried["read"]:
-        told = replay.of_reread(reprocess.apply(house(), reprocess.preview(house(), number), by=by), applied=True)
+        told = replay.of_reread(
+            reprocess.apply(house(), reprocess.preview(house(), number), by=by), applied=True
+        )
         flash(f"Delivery {number}: {show_replay.headline(told)}.", "success")
     return redirect(here)
 
@@ -230,12 +321,17 @@ def _text(content: bytes) -> str | None:
     """The bytes as text with control characters made visible; None where they are no text."""
     if b"\0" in content:
         return None
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in _decoded(content).replace("\r\n", "\n"))
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "�"
+        for c in _decoded(content).replace("\r\n", "\n")
+    )
 
 
 def _decoded(content: bytes) -> str:
     try:
-        return codecs.getincrementaldecoder("utf-8")().decode(content)  # leaves out a character cut at the end
+        return codecs.getincrementaldecoder("utf-8")().decode(
+            content
+        )  # leaves out a character cut at the end
     except UnicodeDecodeError:
         return content.decode("latin-1")
 
@@ -243,7 +339,9 @@ def _decoded(content: bytes) -> str:
 def asks_for_mapping(found: Data) -> bool:
     """Return whether a delivery is a workbook of which nobody knows what its columns mean."""
     failed = found["state"] == DeliveryState.FAILED
-    return bool(failed and found["format"] == Format.SECURE_MESSAGE and found["reason"].startswith(ASKING))
+    return bool(
+        failed and found["format"] == Format.SECURE_MESSAGE and found["reason"].startswith(ASKING)
+    )
 
 
 def _count(numbers: list[int]) -> str:

@@ -1,4 +1,7 @@
-"""People and their accounts: who is on the desk, what they may do, how they sign in; each change is on record."""
+"""People and their accounts: who is on the desk, what they may do, how they sign in.
+
+Each change is on record.
+"""
 
 from collections.abc import Callable
 
@@ -38,7 +41,10 @@ def everybody() -> str:
 @pages.post("/people")
 @needs(Right.ADMIN)
 def add() -> str | tuple[str, int]:
-    """Put somebody on the desk; the page has their link, this once. 422 with what was typed where that cannot be."""
+    """Put somebody on the desk; the page has their link, this once.
+
+    422 with what was typed where that cannot be.
+    """
     try:
         with house().store.transaction() as session:
             name, email = request.form.get("name", ""), request.form.get("email", "")
@@ -51,7 +57,10 @@ def add() -> str | tuple[str, int]:
 @pages.post("/people/<int:number>/link")
 @needs(Right.ADMIN)
 def link(number: int) -> str | tuple[str, int]:
-    """A new link, shown this once: the database has only its digest. 409 where there is no use for one."""
+    """A new link, shown this once: the database has only its digest.
+
+    409 where there is no use for one.
+    """
     try:
         with house().store.transaction() as session:
             person, token = accounts.link(session, number, by=staff().name, now=now())
@@ -63,14 +72,19 @@ def link(number: int) -> str | tuple[str, int]:
 @pages.post("/people/<int:number>")
 @needs(Right.ADMIN)
 def change(number: int) -> AnyResponse | tuple[str, int]:
-    """Another role or address. 409 where nobody would be admin any more, 422 for what is no address."""
+    """Another role or address.
+
+    409 where nobody would be admin any more, 422 for what is no address.
+    """
     try:
         with house().store.transaction() as session:
             person = accounts.change(
                 session, number, _role(), request.form.get("email", ""), by=staff().name, now=now()
-            )  # fmt: skip
+            )
     except Missing as missing:
-        return _page(fault=str(missing), at=number), 409 if isinstance(missing, LastAdminError) else 422
+        return _page(fault=str(missing), at=number), 409 if isinstance(
+            missing, LastAdminError
+        ) else 422
     flash(f"{person.name} is {person.role} now, at {person.email or 'no address'}.", "success")
     return redirect(url_for("staff.everybody"))
 
@@ -92,14 +106,23 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
 def _page(fault: str = "", at: int | None = None) -> str:
     """`at` is whose line has what was typed; without one it is the form for a new person."""
     return render_template(
-        "people_admin/people.html", people=accounts.everybody(db(), now()), roles=list(Role), rights=RIGHTS,
-        fault=fault, at=at, typed=request.form, now=now(), second_factor=house().settings.second_factor,
-    )  # fmt: skip
+        "people_admin/people.html",
+        people=accounts.everybody(db(), now()),
+        roles=list(Role),
+        rights=RIGHTS,
+        fault=fault,
+        at=at,
+        typed=request.form,
+        now=now(),
+        second_factor=house().settings.second_factor,
+    )
 
 
 def _link(person: Staff, token: str) -> str:
     address = f"{house().settings.public_url}/join/{token}"
-    return render_template("people_admin/link.html", person=person, link=address, until=now() + GOOD_FOR)
+    return render_template(
+        "people_admin/link.html", person=person, link=address, until=now() + GOOD_FOR
+    )
 
 
 def _role() -> Role:

@@ -19,9 +19,13 @@ def listed() -> str:
     """Every webhook with what it has not taken, and those that were removed."""
     whole = allowed(Right.ADMIN)
     return render_template(
-        "operations/webhooks.html", found=webhooks.shown(db(), whole=whole), off=webhooks.off(db()), now=now(),
-        every=len(Event), address=lambda hook: webhooks.address(hook.url, whole=whole),
-    )  # fmt: skip
+        "operations/webhooks.html",
+        found=webhooks.shown(db(), whole=whole),
+        off=webhooks.off(db()),
+        now=now(),
+        every=len(Event),
+        address=lambda hook: webhooks.address(hook.url, whole=whole),
+    )
 
 
 @pages.post("/operations/webhooks/<int:number>/again")
@@ -31,7 +35,12 @@ def again(number: int) -> AnyResponse:
     try:
         with house().store.transaction() as session:
             count = deliver.again(session, number, by=staff().name, now=now())
-        flash(f"{count} events are told again now." if count else "Nothing pauses: all is due already.", "success")
+        flash(
+            f"{count} events are told again now."
+            if count
+            else "Nothing pauses: all is due already.",
+            "success",
+        )
     except Missing:
         flash("There is no such webhook, or no longer.", "error")
     return redirect(url_for("hooks.listed"))

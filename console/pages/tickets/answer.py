@@ -1,4 +1,7 @@
-"""Writing to the customer from the ticket: form, preview, warnings before it leaves, ten seconds to take it back."""
+"""Writing to the customer from the ticket.
+
+Form, preview, warnings before it leaves, ten seconds to take it back.
+"""
 
 import hashlib
 import mimetypes
@@ -51,7 +54,9 @@ def compose(number: int) -> AnyResponse | tuple[str, int]:
     """The form: what was begun before, or a fresh one; `?text=NAME` begins with that text."""
     written = drafts.latest(db(), number, staff())
     if written is None:
-        written = answer_presenter.fresh(db(), _ticket(db(), number), house().settings, staff(), now())
+        written = answer_presenter.fresh(
+            db(), _ticket(db(), number), house().settings, staff(), now()
+        )
     if name := request.args.get("text", ""):
         _begin_with(_ticket(db(), number), written, name)
     return _page(number, written, Said())
@@ -62,9 +67,9 @@ def compose(number: int) -> AnyResponse | tuple[str, int]:
 def act(number: int) -> AnyResponse | tuple[str, int]:
     """Do what the button says, having kept what was typed.
 
-    409: sent once somebody has looked at what has changed, at what looks like patient data, or at the companies whose
-    people get it, and says so again.
-    422: it cannot be sent as it stands. In both cases nothing was sent, and nothing typed is lost.
+    409: sent once somebody has looked at what has changed, at what looks like patient data, or at
+    the companies whose people get it, and says so again. 422: it cannot be sent as it stands. In
+    both cases nothing was sent, and nothing typed is lost.
     """
     said = Said(seen=_seen())
     with house().store.transaction() as session:
@@ -76,11 +81,15 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
         what, _, which = request.form.get("do", "preview").partition(":")
         if written.promised_at is None:
             _do(session, ticket, written, what, which, said)
-        assert written.files is not None  # read now: the page shows them once the transaction is over
+        assert (
+            written.files is not None
+        )  # read now: the page shows them once the transaction is over
     if what == "discard":
         flash("The draft is gone.", "success")
     if written.promised_at is not None or what == "discard":
-        sent = f"sending-{written.id}" if written.promised_at else "main"  # to the button that takes it back
+        sent = (
+            f"sending-{written.id}" if written.promised_at else "main"
+        )  # to the button that takes it back
         return redirect(url_for("ticket.show", number=number, _anchor=sent))
     return _page(number, written, said)
 
@@ -89,10 +98,15 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
 @by_script
 @needs(Right.WORK)
 def draft(number: int) -> Response:
-    """Keep what is typed so far; the page does so by itself while somebody types. 204, or 409 once it is sent."""
+    """Keep what is typed so far; the page does so by itself while somebody types.
+
+    204, or 409 once it is sent.
+    """
     with house().store.transaction() as session:
         try:
-            written = drafts.keep(session, _ticket(session, number), _key(), _typed(), by=staff(), now=now())
+            written = drafts.keep(
+                session, _ticket(session, number), _key(), _typed(), by=staff(), now=now()
+            )
         except Missing:
             abort(400)
     return Response(status=204 if written.promised_at is None else 409)
@@ -123,7 +137,9 @@ def file(number: int) -> Response:
     written = db().get(Written, found.written_id)
     if written is None or written.staff_id != staff().id:
         abort(404)
-    answer = Response(house().vault.open(found.content, found.blob), mimetype="application/octet-stream")
+    answer = Response(
+        house().vault.open(found.content, found.blob), mimetype="application/octet-stream"
+    )
     answer.headers.set("Content-Disposition", "attachment", filename=found.name)
     answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return answer
@@ -132,19 +148,25 @@ def file(number: int) -> Response:
 @pages.app_context_processor
 def _on_the_ticket() -> dict[str, object]:
     """Return what the ticket page needs to show the mails that can still be taken back."""
-    return {"on_the_way": lambda ticket: mail_answer.on_the_way(ticket, staff().name), "OutboxState": OutboxState,
-            "draft_of": lambda ticket: drafts.latest(db(), ticket.id, staff())}  # fmt: skip
+    return {
+        "on_the_way": lambda ticket: mail_answer.on_the_way(ticket, staff().name),
+        "OutboxState": OutboxState,
+        "draft_of": lambda ticket: drafts.latest(db(), ticket.id, staff()),
+    }
 
 
-# -- what a form says -----------------------------------------------------------------------------------------------
+# -- what a form says ----
 
 
 def _typed() -> Typed:
     form = request.form
     return Typed(
-        to=[a[:ADDRESS] for a in form.getlist("to")[:100]], cc=mail_answer.addresses(form.get("cc", "")[:5000]),
-        subject=form.get("subject", ""), text=form.get("text", ""), ticks=form.getlist("ticks"),
-    )  # fmt: skip
+        to=[a[:ADDRESS] for a in form.getlist("to")[:100]],
+        cc=mail_answer.addresses(form.get("cc", "")[:5000]),
+        subject=form.get("subject", ""),
+        text=form.get("text", ""),
+        ticks=form.getlist("ticks"),
+    )
 
 
 def _key() -> str:
@@ -173,7 +195,9 @@ def _kept(session: Session, ticket: Ticket, said: Said) -> Written:
     return written
 
 
-def _do(session: Session, ticket: Ticket, written: Written, what: str, which: str, said: Said) -> None:
+def _do(
+    session: Session, ticket: Ticket, written: Written, what: str, which: str, said: Said
+) -> None:
     if what == "send":
         _send(session, ticket, written, said)
     elif what == "discard":
@@ -211,12 +235,22 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
         return
     kinds = sorted({Kind(k).name for w in warned for k in w.kinds})
     mail_answer.promise(
-        session, house().desk, ticket, written, by=staff().name, now=now(), warned=kinds, across_companies=across
+        session,
+        house().desk,
+        ticket,
+        written,
+        by=staff().name,
+        now=now(),
+        warned=kinds,
+        across_companies=across,
     )
 
 
 def recipients_digest(written: Written) -> str:
-    """Return what somebody confirms who sends to people of two companies: these addresses, and no others."""
+    """Return what somebody confirms who sends to people of two companies.
+
+    These addresses, and no others.
+    """
     everybody = sorted({*written.to, *written.cc})
     return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
 
@@ -228,14 +262,19 @@ def digest(written: Written) -> str:
 
 
 def _begin_with(ticket: Ticket, written: Written, name: str) -> None:
-    """Put a text into the form: in place of one that nobody has changed, else below what is typed."""
+    """Put a text into the form.
+
+    In place of one that nobody has changed, else below what is typed.
+    """
     with house().store.reading() as session:
         wording = canned_responses.named(session, name)
         if wording is not None:
-            answer_presenter.begin_with(canned_responses.offered(session), ticket, written, wording, house(), staff())
+            answer_presenter.begin_with(
+                canned_responses.offered(session), ticket, written, wording, house(), staff()
+            )
 
 
-# -- the page -------------------------------------------------------------------------------------------------------
+# -- the page ----
 
 
 def _ticket(session: Session, number: int) -> Ticket:
@@ -248,9 +287,19 @@ def _page(number: int, written: Written, said: Said) -> tuple[str, int]:
     ticket = _ticket(db(), number)
     page = answer_presenter.page(db(), ticket, written, house(), me=staff(), now=now())
     return render_template(
-        "answer/page.html", page=page, ticket=ticket, written=written, said=said, now=now(),
-        callers=callers(db(), ticket), seen=said.seen or page.seen, agreed=digest(written),
-        across=recipients_digest(written), across_field=ACROSS, confirmed=request.form,
+        "answer/page.html",
+        page=page,
+        ticket=ticket,
+        written=written,
+        said=said,
+        now=now(),
+        callers=callers(db(), ticket),
+        seen=said.seen or page.seen,
+        agreed=digest(written),
+        across=recipients_digest(written),
+        across_field=ACROSS,
+        confirmed=request.form,
         watching=presence.WATCHING,
-        changes=answer_presenter.told(db(), said.changed), most=drafts.MOST_BYTES,
-    ), said.code  # fmt: skip
+        changes=answer_presenter.told(db(), said.changed),
+        most=drafts.MOST_BYTES,
+    ), said.code

@@ -1,8 +1,10 @@
-"""What customers sent, as they sent it: the HTML of a mail, and files; nothing of it can act in our pages.
+"""What customers sent, as they sent it: the HTML of a mail, and files.
 
-HTML is shown in a frame without rights on an address of its own. Its pictures are written into it as data: a frame
-without rights sends no cookie, so it could not fetch them behind the sign-in, and this way it cannot name the
-picture of another ticket either.
+Nothing of it can act in our pages.
+
+HTML is shown in a frame without rights on an address of its own. Its pictures are written into it
+as data: a frame without rights sends no cookie, so it could not fetch them behind the sign-in, and
+this way it cannot name the picture of another ticket either.
 """
 
 import base64
@@ -24,8 +26,11 @@ from workflow.permissions import Right
 PICTURES_LIMIT = 8_000_000  # bytes of the pictures in one mail
 HTML_LIMIT = 4_000_000  # characters of HTML; beyond, the text has to do
 SANDBOX = "sandbox; default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-HTML_POLICY = f"{SANDBOX}; img-src data:; style-src 'unsafe-inline'"  # the sender's cleaned style attributes
-FILE_POLICY = f"{SANDBOX}; img-src 'self'; style-src 'unsafe-inline'"  # the browser's own page around picture or PDF
+HTML_POLICY = (
+    f"{SANDBOX}; img-src data:; style-src 'unsafe-inline'"  # the sender's cleaned style attributes
+)
+# the browser's own page around picture or PDF
+FILE_POLICY = f"{SANDBOX}; img-src 'self'; style-src 'unsafe-inline'"
 SIGNATURES = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
@@ -40,7 +45,10 @@ pages = Blueprint("files", __name__)
 @pages.get("/messages/<int:number>/html")
 @needs(Right.READ)
 def html(number: int) -> Response:
-    """The HTML of a mail, cleaned, for a frame without rights; 404 without such a message or without HTML."""
+    """The HTML of a mail, cleaned, for a frame without rights.
+
+    404 without such a message or without HTML.
+    """
     message = db().get(Message, number)
     if message is None or not message.html:
         abort(404)
@@ -55,7 +63,10 @@ def html(number: int) -> Response:
 @pages.get("/messages/<int:number>/text")
 @needs(Right.READ)
 def whole(number: int) -> str:
-    """The whole text of a message and every detail of its form, for those too long for the timeline."""
+    """The whole text of a message and every detail of its form.
+
+    For those too long for the timeline.
+    """
     message = db().get(Message, number) or abort(404)
     _opened(message, message=message.id)
     return render_template("ticket/whole.html", message=message)
@@ -72,7 +83,10 @@ def download(number: int) -> Response:
 @pages.get("/attachments/<int:number>/view")
 @needs(Right.READ)
 def view(number: int) -> Response:
-    """A picture or PDF to look at: what its first bytes say it is, whatever it is called; 404 for everything else."""
+    """A picture or PDF to look at: what its first bytes say it is, whatever it is called.
+
+    404 for everything else.
+    """
     file, content = _file(number)
     kind = kind_of(content)
     if not kind:
@@ -81,7 +95,10 @@ def view(number: int) -> Response:
 
 
 def kind_of(content: bytes) -> str:
-    """Return what a file we show is, by its first bytes; "" for everything else, SVG and HTML with it."""
+    """Return what a file we show is, by its first bytes.
+
+    "" for everything else, SVG and HTML with it.
+    """
     return next((kind for signature, kind in SIGNATURES if signature.match(content)), "")
 
 
@@ -95,8 +112,12 @@ def _file(number: int) -> tuple[StoredAttachment, bytes]:
 
 
 def _answer(content: bytes, kind: str, name: str, *, policy: str, save: bool) -> Response:
-    safe = filenames.safe(name).replace('"', "'") or "attachment"  # clients differ in how they read a marked quote
-    answer = send_file(BytesIO(content), mimetype=kind, as_attachment=save, download_name=safe, conditional=False)
+    safe = (
+        filenames.safe(name).replace('"', "'") or "attachment"
+    )  # clients differ in how they read a marked quote
+    answer = send_file(
+        BytesIO(content), mimetype=kind, as_attachment=save, download_name=safe, conditional=False
+    )
     answer.headers["Content-Security-Policy"] = policy
     answer.headers["Cache-Control"] = "no-store"  # send_file would have it kept
     return answer
@@ -117,11 +138,14 @@ def _opened(of: Message, **what: int) -> None:
         )
 
 
-# -- pictures inside a mail -----------------------------------------------------------------------------------------
+# -- pictures inside a mail ----
 
 
 def _with_pictures(cleaned: str, message: Message) -> str:
-    """The HTML with the pictures it shows of its own message written into it; the others stay empty."""
+    """The HTML with the pictures it shows of its own message written into it.
+
+    The others stay empty.
+    """
     tree = LexborHTMLParser(cleaned)
     wanted: dict[str, str] = {}
     for image in tree.css("img"):

@@ -1,9 +1,22 @@
-"""The queue and the other lists a desk works by; tickets taken and given; and what is new, without reloading."""
+"""The queue and the other lists a desk works by; tickets taken and given.
+
+And what is new, without reloading.
+"""
 
 from typing import Any
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, abort, flash, jsonify, redirect, render_template, request, session
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    session,
+)
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.saved_views import DELETED
@@ -43,21 +56,30 @@ def find() -> str | AnyResponse:
 def news() -> AnyResponse:
     """The rows of a list as they are now; 204 where they are as the page has them."""
     background()
-    shown = queue_presenter.load(db(), queue_presenter.asked(request.args), actor=staff().name, now=now())
+    shown = queue_presenter.load(
+        db(), queue_presenter.asked(request.args), actor=staff().name, now=now()
+    )
     if request.args.get("seen") == shown.digest:
         return Response(status=204)
     return jsonify(
-        digest=shown.digest, count=str(shown.count), rows=render_template("queue/_rows.html", **_rows(shown)),
-    )  # fmt: skip
+        digest=shown.digest,
+        count=str(shown.count),
+        rows=render_template("queue/_rows.html", **_rows(shown)),
+    )
 
 
 @pages.post("/queue/assign")
 @needs(Right.WORK)
 def assign() -> AnyResponse:
-    """Take tickets nobody owns, or give any to somebody, which a lead may; only those that are still as shown."""
+    """Take tickets nobody owns, or give any to somebody, which a lead may.
+
+    Only those that are still as shown.
+    """
     take = request.form.get("take")
     seen = queue_presenter.seen([take] if take else request.form.getlist("ticket"))
-    owner = db().get(Staff, staff().id if take or "mine" in request.form else number_of(request.form.get("to")))
+    owner = db().get(
+        Staff, staff().id if take or "mine" in request.form else number_of(request.form.get("to"))
+    )
     if not seen or owner is None:
         flash("Choose tickets first, and whom to give them to.", "error")
         return _back()
@@ -65,7 +87,9 @@ def assign() -> AnyResponse:
         assignment.can_own(owner)
     except Missing:
         abort(400)
-    if not allowed(Right.LEAD) and (owner.id != staff().id or any(before for before in seen.values())):
+    if not allowed(Right.LEAD) and (
+        owner.id != staff().id or any(before for before in seen.values())
+    ):
         abort(403)
     with house().store.transaction() as writing:
         person = writing.get_one(Staff, owner.id)
@@ -131,5 +155,7 @@ def _are(tickets: list[int]) -> str:
 
 def _back() -> AnyResponse:
     """To the list that was left: an address of ours, whatever the form says."""
-    told = queue_presenter.asked(dict(parse_qsl(request.form.get("back", "")[: queue_presenter.LONGEST_QUERY])))
+    told = queue_presenter.asked(
+        dict(parse_qsl(request.form.get("back", "")[: queue_presenter.LONGEST_QUERY]))
+    )
     return redirect(f"/?{queue_presenter.query_of(told, told.page)}")

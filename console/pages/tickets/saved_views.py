@@ -22,7 +22,10 @@ pages = Blueprint("saved_views", __name__)
 @needs(Right.READ)
 def save() -> AnyResponse:
     """Keep the list under a name; also how a deleted one comes back."""
-    name, asked = request.form.get("name", ""), queue.asked(dict(parse_qsl(request.form.get("query", ""))))
+    name, asked = (
+        request.form.get("name", ""),
+        queue.asked(dict(parse_qsl(request.form.get("query", "")))),
+    )
     query = queue.query_of(asked)
     return _done(lambda s: saved_views.save(s, staff(), name, query, now=now()), "saved", query)
 

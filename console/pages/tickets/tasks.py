@@ -21,7 +21,9 @@ def tasks() -> str:
     """Open tasks, oldest first; done ones, latest first."""
     view = request.args.get("view", "mine")
     view = view if view in VIEWS else "mine"
-    return render_template("tasks/tasks.html", tasks=_listed(view), view=view, views=VIEWS, page=PAGE)
+    return render_template(
+        "tasks/tasks.html", tasks=_listed(view), view=view, views=VIEWS, page=PAGE
+    )
 
 
 @pages.post("/tasks/<int:number>/<any(done, again):what>")
@@ -34,8 +36,18 @@ def tick(number: int, what: str) -> Response:
             house().desk.finish_task(session, task, by=staff().name, now=now())
         elif task.done_at is not None:
             task.done_at = task.done_by = None
-            audit.record(session, "task open again", by=staff().name, cause=task.kind, now=now(), ticket=task.ticket_id)
-    flash("Done. Not yet? “Open again” stands under Done." if what == "done" else "It is open again.", "success")
+            audit.record(
+                session,
+                "task open again",
+                by=staff().name,
+                cause=task.kind,
+                now=now(),
+                ticket=task.ticket_id,
+            )
+    flash(
+        "Done. Not yet? “Open again” stands under Done." if what == "done" else "It is open again.",
+        "success",
+    )
     return redirect(f"/tasks?view={request.form.get('view', 'mine')}")
 
 

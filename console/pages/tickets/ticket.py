@@ -1,6 +1,16 @@
 """The page of a ticket, and what its buttons do."""
 
-from flask import Blueprint, Response, abort, flash, jsonify, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -32,10 +42,12 @@ def show(number: int) -> str:
 @pages.post("/tickets/<int:number>/do/<name>")
 @needs(Right.WORK)
 def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
-    """Do one of the actions. 409 and the question again when others did something since the page was seen.
+    """Do one of the actions.
 
-    409 and a question too when two companies would come together: both are named, and a button confirms it.
-    422 and the page with what was typed when it cannot be done.
+    409 and the question again when others did something since the page was seen.
+
+    409 and a question too when two companies would come together: both are named, and a button
+    confirms it. 422 and the page with what was typed when it cannot be done.
     """
     action = ACTIONS.get(name) or abort(404)
     try:
@@ -43,7 +55,14 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
             ticket = _held(session, number)
             changed = _changes(session, number) if action.asks else []
             if not changed:
-                asked = Asked(house(), session, ticket, session.merge(staff(), load=False), now(), request.form)
+                asked = Asked(
+                    house(),
+                    session,
+                    ticket,
+                    session.merge(staff(), load=False),
+                    now(),
+                    request.form,
+                )
                 said = act(asked, action)
     except AcrossCompanies as both:
         return _ask_across(number, action, str(both)), 409
@@ -53,7 +72,9 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
         return _ask_again(number, action, changed), 409
     if not action.reversible:  # what can be taken back says so itself, with its button
         flash(said, "success")
-    return redirect(url_for("ticket.show", number=number, _anchor="notices" if action.reversible else "main"))
+    return redirect(
+        url_for("ticket.show", number=number, _anchor="notices" if action.reversible else "main")
+    )
 
 
 @pages.post("/tickets/<int:number>/separate")
@@ -74,13 +95,20 @@ def separate(number: int) -> AnyResponse:
 @by_script
 @needs(Right.READ)
 def pulse(number: int) -> Response:
-    """JSON for the page that is open: who else looks at the ticket, what others did since it was loaded."""
+    """JSON for the page that is open.
+
+    Who else looks at the ticket, what others did since it was loaded.
+    """
     background()
     with house().store.transaction() as session:
         if session.get(Ticket, number) is None:
             abort(404)
         presence.look(session, number, staff(), now())
-    others = [name for name, at in presence.others(db(), number, staff(), now()) if now() - at < presence.WATCHING]
+    others = [
+        name
+        for name, at in presence.others(db(), number, staff(), now())
+        if now() - at < presence.WATCHING
+    ]
     changed = [f"{c.words} ({c.by})" for c in _told(_changes(db(), number))]
     return jsonify(watching=others, changed=changed)
 
@@ -101,9 +129,18 @@ def _page(number: int, fault: str = "") -> str:
     nth = min(number_of(request.args.get("older")) or 0, 1000)
     page = ticket_page.page(db(), ticket, house().settings, me=staff(), now=now(), nth=nth)
     return render_template(
-        "ticket/page.html", page=page, ticket=ticket, nth=nth, fault=fault, typed=request.form, now=now(),
-        Status=Status, Verdict=Verdict, watching=presence.WATCHING, specialist=house().settings.telemedicine,
-    )  # fmt: skip
+        "ticket/page.html",
+        page=page,
+        ticket=ticket,
+        nth=nth,
+        fault=fault,
+        typed=request.form,
+        now=now(),
+        Status=Status,
+        Verdict=Verdict,
+        watching=presence.WATCHING,
+        specialist=house().settings.telemedicine,
+    )
 
 
 def _changes(session: Session, number: int) -> list[Audit]:
@@ -113,15 +150,26 @@ def _changes(session: Session, number: int) -> list[Audit]:
 def _ask_again(number: int, action: Action, changed: list[Audit]) -> str:
     kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", "seen"}}
     return render_template(
-        "ticket/changed.html", number=number, label=action.label, changes=_told(changed[-SHOWN:]), kept=kept,
-        seen=max(c.id for c in changed), written=_written_since(changed),
-    )  # fmt: skip
+        "ticket/changed.html",
+        number=number,
+        label=action.label,
+        changes=_told(changed[-SHOWN:]),
+        kept=kept,
+        seen=max(c.id for c in changed),
+        written=_written_since(changed),
+    )
 
 
 def _ask_across(number: int, action: Action, both: str) -> str:
     kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", ACROSS}}
     return render_template(
-        "ticket/across.html", number=number, label=action.label, both=both, kept=kept, field=ACROSS, value=CONFIRMED
+        "ticket/across.html",
+        number=number,
+        label=action.label,
+        both=both,
+        kept=kept,
+        field=ACROSS,
+        value=CONFIRMED,
     )
 
 
@@ -134,4 +182,7 @@ def _written_since(changed: list[Audit]) -> list[Message]:
 
 def _told(changed: list[Audit]) -> list[Happened]:
     known = known_to(db(), changed)
-    return [Happened(at=c.at, number=c.id, words=meanwhile(c, known), why=why(c), by=actor(c.actor)) for c in changed]
+    return [
+        Happened(at=c.at, number=c.id, words=meanwhile(c, known), why=why(c), by=actor(c.actor))
+        for c in changed
+    ]

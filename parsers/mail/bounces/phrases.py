@@ -1,4 +1,7 @@
-"""Words of bounces that are no reports: where the returned mail begins, what was done, why it failed."""
+"""Words of bounces that are no reports.
+
+Where the returned mail begins, what was done, why it failed.
+"""
 
 import re
 
@@ -9,9 +12,15 @@ RETURNED = (
     r"[-_=* ]*message headers? follows?",
     r"[-_=* ]+(?:the )?(?:original|returned|unsent|undelivered) (?:message|mail)",
     r"[-_=* ]+(?:the )?(?:message )?header\b",
-    r"(?:the )?(?:original|returned|unsent|undelivered) (?:message|mail)(?: text| headers?)?(?: follows?)?\s*[:.-]",
+    (
+        r"(?:the )?(?:original|returned|unsent|undelivered) (?:message|mail)(?: text| headers?)?(?:"
+        r" follows?)?\s*[:.-]"
+    ),
     r"(?:the )?(?:original )?(?:message|mail) headers? (?:follows?|are|is)\b",
-    r"(?:here|following|included|attached|below) is (?:a copy of|your|the) .{0,40}(?:message|mail|headers?)",
+    (
+        r"(?:here|following|included|attached|below) is (?:a copy of|your|the)"
+        r" .{0,40}(?:message|mail|headers?)"
+    ),
 )
 
 # What was done; what says nothing of it failed (RFC 3464 §2.3.3).
@@ -24,10 +33,16 @@ FAILED = (
     r"no further (?:delivery )?attempts",
 )
 DELAYED = (
-    r"(?:has|have|was|could) (?:not|n't) (?:yet )?(?:be |been )?(?:successfully )?delivered (?:yet|for (?:the|more))",
+    (
+        r"(?:has|have|was|could) (?:not|n't) (?:yet )?(?:be |been )?(?:successfully )?delivered"
+        r" (?:yet|for (?:the|more))"
+    ),
     r"not yet (?:been )?(?:successfully )?(?:delivered|able)",
     r"could not send (?:the )?message for (?:the )?past",
-    r"(?:still|will|we'?ll) (?:be |being |continue |keep |to )*(?:try|tries|retry|retried|retrying|trying|attempted)\b",
+    (
+        r"(?:still|will|we'?ll) (?:be |being |continue |keep |to"
+        r" )*(?:try|tries|retry|retried|retrying|trying|attempted)\b"
+    ),
     r"delivery (?:attempts? )?will (?:be retried|continue|keep)",
     r"(?:warning message only|temporary failure report)",
     r"(?:do|need) not (?:need to )?re-?send",
@@ -50,7 +65,8 @@ DELIVERED = (
     r"\((?:success|relay)\)",
 )
 
-# Why -> the last two numbers of the status that says so (RFC 3463 §3), the more telling words first.
+# Why -> the last two numbers of the status that says so (RFC 3463 §3), the more telling words
+# first.
 REASONS = {
     "2.2": (  # full, or over its quota
         r"(?:mail)?box (?:is |has )?(?:full|exceed|over)",
@@ -65,7 +81,10 @@ REASONS = {
         r"容量",
     ),
     "3.4": (  # too large
-        r"(?:message|mail|size)[^.\n]{0,50}\b(?:too (?:large|big)|exceed\w* (?:the )?(?:maxim|fixed|size|limit|allow))",
+        (
+            r"(?:message|mail|size)[^.\n]{0,50}\b(?:too (?:large|big)|exceed\w* (?:the"
+            r" )?(?:maxim|fixed|size|limit|allow))"
+        ),
         r"(?:maximum|max) (?:message )?size exceed",
         r"size limit exceed",
     ),
@@ -73,15 +92,9 @@ REASONS = {
         r"\bptr record",
         r"reverse dns",
     ),
-    "7.23": (  # SPF (RFC 7372)
-        r"\bspf\b",
-    ),
-    "7.26": (  # several of SPF, DKIM, DMARC (RFC 7372)
-        r"\bdmarc\b",
-    ),
-    "7.20": (  # DKIM (RFC 7372)
-        r"\bdkim\b",
-    ),
+    "7.23": (r"\bspf\b",),  # SPF (RFC 7372)
+    "7.26": (r"\bdmarc\b",),  # several of SPF, DKIM, DMARC (RFC 7372)
+    "7.20": (r"\bdkim\b",),  # DKIM (RFC 7372)
     "1.10": (  # a domain without mail (RFC 7505)
         r"null mx",
         r"indicated no smtp service",
@@ -93,7 +106,10 @@ REASONS = {
         r"bad dns",
     ),
     "1.2": (  # no such domain
-        r"(?:host|domain)(?: name)?(?: or domain)?(?: [\w.-]{1,80})? (?:is )?(?:not (?:be )?found|unknown)",
+        (
+            r"(?:host|domain)(?: name)?(?: or domain)?(?: [\w.-]{1,80})? (?:is )?(?:not (?:be"
+            r" )?found|unknown)"
+        ),
         r"(?:unknown|no such|invalid|bad|nonexistent) (?:host|domain)",
         r"(?:could|can) ?n[o']t find (?:any|a) (?:host|mx|mail exchang)",
         r"name service error",
@@ -112,7 +128,10 @@ REASONS = {
         r"loop detected",
     ),
     "4.7": (  # tried too long
-        r"(?:retry|delivery|queue|message) (?:time|lifetime|period)?[^.\n]{0,40}(?:exceeded|expired|timed? ?out)",
+        (
+            r"(?:retry|delivery|queue|message)"
+            r" (?:time|lifetime|period)?[^.\n]{0,40}(?:exceeded|expired|timed? ?out)"
+        ),
         r"too long in (?:the )?queue",
         r"in (?:the )?queue too long",
         r"unable to deliver .{0,30}after \d",
@@ -134,26 +153,53 @@ REASONS = {
     ),
     "2.1": (  # closed to mail
         r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b(?:disabled|inactive|suspended|deactivated|expired|locked)",
-        r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b(?:discontinued|terminated|not active|closed)",
+        (
+            r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b(?:discontinued|terminated|not"
+            r" active|closed)"
+        ),
         r"(?:disabled|inactive|suspended) (?:user|account|mailbox|recipient)",
         r"no longer (?:active|in use|valid|available)",
         r"not accepting (?:mail|messages)",
         r"(?:mailbox|account|user) (?:is )?(?:currently )?(?:unavailable|not available)",
     ),
     "1.3": (  # no address
-        r"(?:bad|invalid|malformed|illegal) (?:address|mailbox|recipient|e-?mail)? ?(?:syntax|format)",
+        (
+            r"(?:bad|invalid|malformed|illegal) (?:address|mailbox|recipient|e-?mail)?"
+            r" ?(?:syntax|format)"
+        ),
         r"syntax error in",
         r"address syntax",
         r"not a valid (?:rfc|e-?mail|address)",
     ),
     "1.1": (  # unknown
-        r"(?:unknown|invalid|no such|non-?existent|bad|unrecogni[sz]ed) (?:local |virtual )?(?:user|recipient|mailbox)",
-        r"(?:unknown|invalid|no such|undeliverable|unresolvable) (?:account|person|local[- ]part|destination|address)",
-        r"(?:user|recipient|mailbox|address|account|person)s? \S{0,100} ?(?:is |was |are )?(?:unknown|unrecogni[sz]ed)",
-        r"(?:user|recipient|mailbox|address|account|person)[^.\n]{0,60}\b(?:not|n't) (?:be )?(?:found|exist)",
-        r"(?:user|recipient|mailbox|address|account|name)s?[^.\n]{0,60}\bnot (?:listed|known|valid|recogni[sz]ed)",
-        r"(?:does not|doesn't|do not|not) (?:have an account|a (?:known|valid|local) (?:user|recipient))",
-        r"no (?:mailbox|account|user|valid recipient|recipient)s?\b[^.\n]{0,40}(?:here|by that|name|found|such|for)",
+        (
+            r"(?:unknown|invalid|no such|non-?existent|bad|unrecogni[sz]ed) (?:local |virtual"
+            r" )?(?:user|recipient|mailbox)"
+        ),
+        (
+            r"(?:unknown|invalid|no such|undeliverable|unresolvable) (?:account|person|local[-"
+            r" ]part|destination|address)"
+        ),
+        (
+            r"(?:user|recipient|mailbox|address|account|person)s? \S{0,100} ?(?:is |was |are"
+            r" )?(?:unknown|unrecogni[sz]ed)"
+        ),
+        (
+            r"(?:user|recipient|mailbox|address|account|person)[^.\n]{0,60}\b(?:not|n't) (?:be"
+            r" )?(?:found|exist)"
+        ),
+        (
+            r"(?:user|recipient|mailbox|address|account|name)s?[^.\n]{0,60}\bnot"
+            r" (?:listed|known|valid|recogni[sz]ed)"
+        ),
+        (
+            r"(?:does not|doesn't|do not|not) (?:have an account|a (?:known|valid|local)"
+            r" (?:user|recipient))"
+        ),
+        (
+            r"no (?:mailbox|account|user|valid recipient|recipient)s?\b[^.\n]{0,40}(?:here|by"
+            r" that|name|found|such|for)"
+        ),
         r"not (?:listed|found) in",
         r"not our customer",
         r"can'?not be found",

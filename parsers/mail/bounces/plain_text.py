@@ -1,7 +1,10 @@
-"""Bounces written for people: failed addresses, status and reason out of the words of mail programs.
+"""Bounces written for people.
 
-Mail programs by the dozen have their own layout, and all say three things: an address the mail was for, what the
-other server answered, and the mail itself. The addresses are known by where they stand and by the returned mail.
+Failed addresses, status and reason out of the words of mail programs.
+
+Mail programs by the dozen have their own layout, and all say three things: an address the mail was
+for, what the other server answered, and the mail itself. The addresses are known by where they
+stand and by the returned mail.
 """
 
 import re
@@ -17,41 +20,61 @@ MAX_ORIGINAL = 65_536  # bytes of a returned mail that are read: its header
 MAX_FAILED = 50
 MAX_REASON = 300
 MAX_LINES = 8  # of one reason
-ORIGINALS = frozenset({"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"})
+ORIGINALS = frozenset(
+    {"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"}
+)
 
-# Fields of a header block that stands in a text: three in a row, one of which says where the mail came from.
+# Fields of a header block that stands in a text: three in a row, one of which says where the mail
+# came from.
 _BLOCK = re.compile(
     r"^(?:(?:received|return-path|from|to|cc|subject|date|message-id|mime-version|content-type|x-[\w-]{1,60}"
     r"|reply-to|sender|dkim-signature|user-agent|delivered-to|in-reply-to|references)[ \t]*:"
     r"[^\n]*\n(?:[ \t]+\S[^\n]*\n)*){3,40}",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENT = re.compile(r"^(?:from|received|return-path|message-id)[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_ADDRESS = re.compile(r"(?<![\w.!#$%&'*+/=?^`{|}~@-])[\w.!#$%&'*+/=?^`{|}~-]{1,100}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}")
+_SENT = re.compile(
+    r"^(?:from|received|return-path|message-id)[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
+_ADDRESS = re.compile(
+    r"(?<![\w.!#$%&'*+/=?^`{|}~@-])[\w.!#$%&'*+/=?^`{|}~-]{1,100}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}"
+)
 # Addresses that are the line, or stand behind the words for a recipient.
 _STANDS = re.compile(
-    r"^[\s>*•·\-]*(?:(?:original-|final-)?recipients?|rcpt to|to|user|address|e-?mail|failed recipient)?"
+    r"^[\s>*•·\-]*(?:(?:original-|final-)?recipients?|rcpt to|to|user|address|e-?mail|failed"
+    r" recipient)?"
     r"[\s:=]*(?:rfc822;)?\s*[\"'(<\[]*(?:smtp:|mailto:)?$"
     r"|(?:rcpt to|recipients?|forward-path)\s*:?\s*<?$"
     r"|^[\s<>]*[45]\d\d[ -](?:[45]\.\d\.\d{1,3} )?<$",
     re.IGNORECASE,
 )
 _OF_SENDER = re.compile(
-    r"(?:mail from|sender|from|envelope-from|reply-to|return-path|message-?id|in-reply-to|contact\w*|assistance|"
+    r"(?:mail"
+    r" from|sender|from|envelope-from|reply-to|return-path|message-?id|in-reply-to|contact\w*|assistance|"
     r"\bid|references?|mailto)\W{0,3}$",
     re.IGNORECASE,
 )
-_HELP = re.compile(r"assistance|contact|help|abuse|question|postmaster|support|further information", re.IGNORECASE)
-_SERVICE = re.compile(r"(?:post?master|mailer-daemon|abuse|support|helpdesk|no-?reply|mail-daemon)@", re.IGNORECASE)
-_DAEMON = re.compile(r"(?:post?master|mail(?:er)?-daemon)@", re.IGNORECASE)  # what it returned is a bounce itself
+_HELP = re.compile(
+    r"assistance|contact|help|abuse|question|postmaster|support|further information", re.IGNORECASE
+)
+_SERVICE = re.compile(
+    r"(?:post?master|mailer-daemon|abuse|support|helpdesk|no-?reply|mail-daemon)@", re.IGNORECASE
+)
+_DAEMON = re.compile(
+    r"(?:post?master|mail(?:er)?-daemon)@", re.IGNORECASE
+)  # what it returned is a bounce itself
 _ENHANCED = re.compile(r"(?<![\d.])([245])\.([0-7])\.(\d{1,3})(?![\d.]*\d)")
-_REPLY = re.compile(r"(?<![\d.:/-])([45])[0-7]\d(?=[ \-#:)]|$)(?:[ -]\(?#?([45]\.[0-7]\.\d{1,3})\b)?", re.MULTILINE)
+_REPLY = re.compile(
+    r"(?<![\d.:/-])([45])[0-7]\d(?=[ \-#:)]|$)(?:[ -]\(?#?([45]\.[0-7]\.\d{1,3})\b)?", re.MULTILINE
+)
 _FIELD_LINE = re.compile(
-    r"^\s*(?:reason|error|diagnostic-code|details?|remote host said|message|cause)\s*:", re.IGNORECASE
+    r"^\s*(?:reason|error|diagnostic-code|details?|remote host said|message|cause)\s*:",
+    re.IGNORECASE,
 )
 _CONTINUES = re.compile(r"[^\S\n]|[45]\d\d[ -]")
 _BEHIND = re.compile(r"^.{0,400}?@[\w.-]{1,255}[\s>\"')\]:;,.-]*")
-_OPENS = re.compile(r"^[\s<>*|#=-]*(?:[^\s<>:]{1,100}@[\w.-]{1,255}>?[ \t]*:[ \t]+)?(?=.)")  # marks; the address itself
+_OPENS = re.compile(
+    r"^[\s<>*|#=-]*(?:[^\s<>:]{1,100}@[\w.-]{1,255}>?[ \t]*:[ \t]+)?(?=.)"
+)  # marks; the address itself
 _MARKS = " \t*|-=#"
 _QUOTES = re.compile(r"^(?:> ?)+", re.MULTILINE)
 
@@ -86,11 +109,27 @@ def read(fields: Fields, root: Part, subject: str, shown: str) -> Said:
     text = _QUOTES.sub("", shown[:MAX_TEXT]) if shown.lstrip().startswith(">") else shown[:MAX_TEXT]
     cut = _original_at(text)
     notice = text[:cut] if text[:cut].strip() else text
-    original = _original(root) or headers.split(text[cut:].lstrip().encode("utf-8", "replace")).fields
-    writers = [a for name in ("from", "reply-to", "sender", "return-path") for a in _emails(original, name)]
-    own = {*writers, *(a for name in ("to", "cc", "from", "reply-to", "sender") for a in _emails(fields, name))}
-    sent_to = [a for name in ("to", "cc", "bcc", "apparently-to") for a in _emails(original, name) if a not in own]
-    failed = _failed(notice, own, sent_to) or _failed(text, own, sent_to) or _failed(notice, set(), sent_to)
+    original = (
+        _original(root) or headers.split(text[cut:].lstrip().encode("utf-8", "replace")).fields
+    )
+    writers = [
+        a for name in ("from", "reply-to", "sender", "return-path") for a in _emails(original, name)
+    ]
+    own = {
+        *writers,
+        *(a for name in ("to", "cc", "from", "reply-to", "sender") for a in _emails(fields, name)),
+    }
+    sent_to = [
+        a
+        for name in ("to", "cc", "bcc", "apparently-to")
+        for a in _emails(original, name)
+        if a not in own
+    ]
+    failed = (
+        _failed(notice, own, sent_to)
+        or _failed(text, own, sent_to)
+        or _failed(notice, set(), sent_to)
+    )
     if not failed and len(sent_to) == 1 and not any(map(_DAEMON.match, writers)):
         failed = tuple(sent_to)
     reason = reason_of(notice, failed)
@@ -122,14 +161,22 @@ def _emails(fields: Fields, name: str) -> list[str]:
 
 
 def _failed(notice: str, own: set[str], sent_to: list[str]) -> tuple[str, ...]:
-    """Addresses a notice is about: those of the returned mail and those that stand alone, else all but helpers'."""
+    """Addresses a notice is about.
+
+    Those of the returned mail and those that stand alone, else all but helpers'.
+    """
     sure, others = [], []
     for line in notice.split("\n"):
         for found in _ADDRESS.finditer(line[:1000]):
             address, before = clean(found[0]), line[: found.start()]
             if address in sent_to or (address not in own and _STANDS.search(before)):
                 sure.append(address)
-            elif not (address in own or _OF_SENDER.search(before) or _HELP.search(line) or _SERVICE.match(address)):
+            elif not (
+                address in own
+                or _OF_SENDER.search(before)
+                or _HELP.search(line)
+                or _SERVICE.match(address)
+            ):
                 others.append(address)
     return tuple(dict.fromkeys(sure or others))[:MAX_FAILED]
 
@@ -146,7 +193,10 @@ def action_of(text: str) -> str:
 
 
 def status_of(text: str, reason: str, action: str) -> str:
-    """Status a text names or, failing that, its words mean; "" where it says nothing of the kind."""
+    """Status a text names or, failing that, its words mean.
+
+    "" where it says nothing of the kind.
+    """
     wanted = {"delayed": "4", "delivered": "2"}.get(action, "5")
     codes = [code for place in (reason, text) for code in _ENHANCED.finditer(place)]
     telling = [code for code in codes if code[2] + code[3] != "00"]
@@ -165,12 +215,20 @@ def _meaning(text: str) -> str:
 
 
 def reason_of(notice: str, failed: tuple[str, ...]) -> str:
-    """The other server's words as one line: where it answered, else what stands behind a failed address."""
+    """The other server's words as one line.
+
+    Where it answered, else what stands behind a failed address.
+    """
     rows = notice.split("\n")
-    weight, number = max(((_weight(row), -number) for number, row in enumerate(rows)), default=(0, 0))
+    weight, number = max(
+        ((_weight(row), -number) for number, row in enumerate(rows)), default=(0, 0)
+    )
     if weight:
         return one_line(_paragraph(rows, -number))
-    at = next((number for number, row in enumerate(rows) if any(a in row.casefold() for a in failed)), None)
+    at = next(
+        (number for number, row in enumerate(rows) if any(a in row.casefold() for a in failed)),
+        None,
+    )
     behind = "" if at is None else _BEHIND.sub("", _paragraph(rows, at), count=1)
     return one_line(behind)
 
@@ -200,6 +258,9 @@ def _weight(row: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return a reason as one line of printable characters, bounded: it goes onto a ticket and a terminal."""
+    """Return a reason as one line of printable characters, bounded.
+
+    It goes onto a ticket and a terminal.
+    """
     line = "".join(c for c in headers.one_line(text) if c.isprintable())
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"

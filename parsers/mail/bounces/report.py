@@ -1,4 +1,7 @@
-"""What a bounce says: status reports (RFC 3464), a header of the failed addresses, notices in JSON, or plain words."""
+"""What a bounce says.
+
+Status reports (RFC 3464), a header of the failed addresses, notices in JSON, or plain words.
+"""
 
 import re
 
@@ -30,7 +33,11 @@ ACTIONS = {
     "success": "delivered",
     "undeliverable": "failed",
 }
-BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}  # where a report gives a status and no action
+BY_CLASS = {
+    "2": "delivered",
+    "4": "delayed",
+    "5": "failed",
+}  # where a report gives a status and no action
 
 # Kinds of notices in JSON -> where they name the addresses, and what was done.
 NOTICES = {
@@ -41,7 +48,8 @@ NOTICES = {
 
 _FIELD = re.compile(r"[ \t]*([A-Za-z][A-Za-z-]{1,60})[ \t]*:[ \t]*(.*)")
 _STARTS = re.compile(
-    r"^[ \t>]*(?:final-recipient|original-recipient|action|diagnostic-code)[ \t]*:", re.IGNORECASE | re.MULTILINE
+    r"^[ \t>]*(?:final-recipient|original-recipient|action|diagnostic-code)[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
 )
 _RECIPIENTS = (
     "original-recipient",
@@ -50,34 +58,50 @@ _RECIPIENTS = (
 _TYPED = re.compile(r"\s*[\w./-]{1,40}\s*;\s*")
 _STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?![\d.]*\d)")
 _NOTICE = re.compile(r"\s*\{")
-_KIND = re.compile(r'\\?"(?:notificationType|eventType)\\?"\s*:\s*\\?"(?:Bounce|Delivery(?:Delay)?)\\?"', re.IGNORECASE)
+_KIND = re.compile(
+    r'\\?"(?:notificationType|eventType)\\?"\s*:\s*\\?"(?:Bounce|Delivery(?:Delay)?)\\?"',
+    re.IGNORECASE,
+)
 
 
 def read(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
-    """Return what a bounce says of the mail it is about; an action where nothing says one is `failed`."""
+    """Return what a bounce says of the mail it is about.
+
+    An action where nothing says one is `failed`.
+    """
     said = _json(shown)
     if not said.action:
         said = _report(root, shown).or_else(_header(fields))
         if said.reason:
-            said = said.or_else(Said(status=plain_text.status_of(said.reason, said.reason, said.action)))
+            said = said.or_else(
+                Said(status=plain_text.status_of(said.reason, said.reason, said.action))
+            )
         said = said.or_else(plain_text.read(fields, root, subject, shown))
-    return Bounce(action=said.action or "failed", status=said.status, failed=said.failed, reason=said.reason)
+    return Bounce(
+        action=said.action or "failed", status=said.status, failed=said.failed, reason=said.reason
+    )
 
 
 def is_notice(shown: str) -> bool:
     """Return whether a text is a bounce in JSON, as Amazon SES sends it through SNS."""
-    return _NOTICE.match(shown) is not None and _KIND.search(shown[: plain_text.MAX_TEXT]) is not None
+    return (
+        _NOTICE.match(shown) is not None and _KIND.search(shown[: plain_text.MAX_TEXT]) is not None
+    )
 
 
 def _header(fields: Fields) -> Said:
     """X-Failed-Recipients, as Exim, Gmail and others write it."""
-    value = b",".join(fields.every("x-failed-recipients")[:MAX_FAILED])[:20_000].decode("utf-8", "replace")
+    value = b",".join(fields.every("x-failed-recipients")[:MAX_FAILED])[:20_000].decode(
+        "utf-8", "replace"
+    )
     found = [plain_text.clean(address) for address in re.split(r"[,;\s]+", value)]
     return Said(failed=_addresses(found))
 
 
 def _addresses(found: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(address[:320] for address in found if "@" in address.strip("@")))[:MAX_FAILED]
+    return tuple(dict.fromkeys(address[:320] for address in found if "@" in address.strip("@")))[
+        :MAX_FAILED
+    ]
 
 
 def _report(root: Part, shown: str) -> Said:
@@ -88,7 +112,9 @@ def _report(root: Part, shown: str) -> Said:
         said = said.or_else(_worst(charsets.decode(part.content[:MAX_REPORT])))
     start = _STARTS.search(shown[:MAX_REPORT]) if not said.failed else None
     return (
-        said if start is None else said.or_else(_worst(re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT])))
+        said
+        if start is None
+        else said.or_else(_worst(re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT])))
     )
 
 
@@ -96,18 +122,23 @@ def _worst(report: str) -> Said:
     """The recipients with the worst action; the first of them gives status and reason."""
     found = [_recipient(group) for group in _groups(report)]
     rank = {action: number for number, action in enumerate(ORDER)}
-    worst = min((said.action for said in found), key=lambda action: rank.get(action, len(ORDER)), default="")
+    worst = min(
+        (said.action for said in found), key=lambda action: rank.get(action, len(ORDER)), default=""
+    )
     concerned = [said for said in found if said.action == worst]
     said = Said()
     for one in concerned[:MAX_FAILED]:
         said = said.or_else(one)
-    return Said(worst, said.status, _addresses([a for one in concerned for a in one.failed]), said.reason)
+    return Said(
+        worst, said.status, _addresses([a for one in concerned for a in one.failed]), said.reason
+    )
 
 
 def _groups(report: str) -> list[dict[str, str]]:
     """Fields of each recipient (RFC 3464 §2.3), folded lines joined.
 
-    Blank lines divide them, but some programs leave those out: a field that comes twice begins a new one too.
+    Blank lines divide them, but some programs leave those out: a field that comes twice begins a
+    new one too.
     """
     groups: list[dict[str, str]] = [{}]
     name = ""
@@ -144,7 +175,10 @@ def _untyped(value: str) -> str:
 
 
 def _mailbox(value: str) -> str:
-    """Address of a recipient field: its type taken off, and the two characters RFC 3461 §4 encodes put back."""
+    """Address of a recipient field.
+
+    Its type taken off, and the two characters RFC 3461 §4 encodes put back.
+    """
     bare = _untyped(value).replace("+2B", "+").replace("+3D", "=")
     return next((plain_text.clean(word) for word in bare.split() if "@" in word), "")
 
@@ -173,13 +207,20 @@ def _notice(notice: dict[str, Json], kind: str) -> Said:
     return Said(
         ACTIONS.get(_text(first.get("action")).lower(), action),
         status[0] if status is not None else "",
-        _addresses([plain_text.clean(_text(one) or _text(_members(one).get("emailAddress"))) for one in people]),
+        _addresses(
+            [
+                plain_text.clean(_text(one) or _text(_members(one).get("emailAddress")))
+                for one in people
+            ]
+        ),
         plain_text.one_line(_untyped(_text(first.get("diagnosticCode")))),
     )
 
 
 def _pairs(text: str) -> json.Pairs:
-    bare = text[text.find("{") : text.rfind("}") + 1][:MAX_REPORT].replace("\n", "")  # relays fold long lines anywhere
+    bare = text[text.find("{") : text.rfind("}") + 1][:MAX_REPORT].replace(
+        "\n", ""
+    )  # relays fold long lines anywhere
     return json.pairs(bare.encode("utf-8", "replace"))
 
 

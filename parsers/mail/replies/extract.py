@@ -1,7 +1,10 @@
-"""Newest text of a reply: what is quoted, and the signature, are folded away; in doubt they are shown.
+"""Newest text of a reply: what is quoted, and the signature, are folded away.
 
-One rule guards all others (`_or_all`): what is shown is never empty, nor a quote or a signature alone, while other
-words are folded. Whatever the other rules make of a message, its words are then shown whole.
+In doubt they are shown.
+
+One rule guards all others (`_or_all`): what is shown is never empty, nor a quote or a signature
+alone, while other words are folded. Whatever the other rules make of a message, its words are then
+shown whole.
 """
 
 import re
@@ -12,12 +15,16 @@ from parsers.mail.replies import courtesies, quote_markers
 from parsers.mail.replies import html as replies_html
 from parsers.text import html as text_html
 
-MAX_LINES = 3000  # lines that are judged; where they hold nothing old, all further lines are shown as well
+MAX_LINES = (
+    3000  # lines that are judged; where they hold nothing old, all further lines are shown as well
+)
 MAX_CHARACTERS = 300_000
 SHORT = 12  # lines of text behind a rule that may still be a signature
 LEAST_UNDERLINE = 8  # characters; shorter rules part a name from a text
 LOOKED_AT_FIRST = 40  # lines
-LONGEST_BLOCK = 12  # lines of an announcement or a quoted header: what they are is seen at their end
+LONGEST_BLOCK = (
+    12  # lines of an announcement or a quoted header: what they are is seen at their end
+)
 BLOCK = 3  # fields that make a quoted header
 
 _PASSED_ON_BELOW = re.compile(r"[^boH]*f")  # below a signature: what is passed on is no part of it
@@ -27,7 +34,10 @@ _GLUED = re.compile(r"(?<=\S)(-{2,5} ?On [^\n]{5,200} wrote:)$", re.MULTILINE)
 
 
 class Thread(Enum):
-    """How a message hangs together with others, by its header: what a quoted header in it can be."""
+    """How a message hangs together with others, by its header.
+
+    What a quoted header in it can be.
+    """
 
     REPLY = "reply"  # it answers: what stands below a quoted header is old
     NEW = "new"  # it answers nothing: what stands below a quoted header is passed on, and news
@@ -35,9 +45,12 @@ class Thread(Enum):
 
 
 def newest(body: str, thread: Thread = Thread.REPLY, *, quotes_are_own: bool = False) -> str:
-    """Return what was newly written in a reply's text, line ends as LF; the whole text where no quote is found.
+    """Return what was newly written in a reply's text, line ends as LF.
 
-    `quotes_are_own` says that what programs quote is gone already: quotes that nothing announces are the writer's.
+    The whole text where no quote is found.
+
+    `quotes_are_own` says that what programs quote is gone already: quotes that nothing announces
+    are the writer's.
     """
     whole = text_html.lines(body)
     if thread is Thread.FORWARD:
@@ -49,7 +62,11 @@ def newest(body: str, thread: Thread = Thread.REPLY, *, quotes_are_own: bool = F
     lines = quote_markers.without_glued_answers(every[:MAX_LINES])
     kept = _kept(lines, thread, quotes_are_own=quotes_are_own)
     if len(kept) == len(lines):
-        return whole.strip("\n ") if len(every) > MAX_LINES or len(head) < len(whole) else _or_all(kept, head)
+        return (
+            whole.strip("\n ")
+            if len(every) > MAX_LINES or len(head) < len(whole)
+            else _or_all(kept, head)
+        )
     return _or_all(kept, whole)
 
 
@@ -60,7 +77,10 @@ def _or_all(kept: list[str], whole: str) -> str:
 
 
 def says_something(shown: str) -> bool:
-    """Return whether a text has words of its writer: not only quotes, announcements, quoted headers or a signature."""
+    """Return whether a text has words of its writer.
+
+    Not only quotes, announcements, quoted headers or a signature.
+    """
     lines = shown.split("\n")[:MAX_LINES]
     if len(lines) > LOOKED_AT_FIRST:  # nearly every text says something in its first lines
         at_once = _first_words(lines[:LOOKED_AT_FIRST], LOOKED_AT_FIRST - LONGEST_BLOCK)
@@ -70,11 +90,16 @@ def says_something(shown: str) -> bool:
 
 
 def _first_words(lines: list[str], most: int) -> bool | None:
-    """Return whether words of the writer come before a signature; None where neither is in the first `most` lines."""
+    """Return whether words of the writer come before a signature.
+
+    None where neither is in the first `most` lines.
+    """
     for line, kind in islice(zip(*_with_kinds(lines), strict=True), most):
         if quote_markers.signature.match(line):
             return False
-        if kind in {quote_markers.Kind.TEXT, quote_markers.Kind.FORWARD} and any(map(str.isalnum, line)):
+        if kind in {quote_markers.Kind.TEXT, quote_markers.Kind.FORWARD} and any(
+            map(str.isalnum, line)
+        ):
             return True
     return None
 
@@ -90,10 +115,12 @@ def _kept(lines: list[str], thread: Thread, *, quotes_are_own: bool) -> list[str
     if "f" in pattern and "t" not in pattern[: pattern.index("f")].replace("h", "t"):
         return lines  # a message passed on without a word: all of it is news
     if _UNMARKED_ALONE.match(pattern):
-        return lines  # an announcement, and below it words that may be a quote or an answer: nobody can tell
+        # an announcement, and below it words that may be a quote or an answer: nobody can tell
+        return lines
     end = _end(pattern, lines)
     if "t" in pattern[end:] and _points_below(_text_of(lines[:end], pattern)):
-        return lines  # what stands below is not marked as old, line for line: it may be what the mail is about
+        # what stands below is not marked as old, line for line: it may be what the mail is about
+        return lines
     chosen = _without_old(pattern[:end], quotes_are_own=quotes_are_own)
     return [line for line, use in zip(lines, chosen, strict=False) if use]
 
@@ -119,10 +146,13 @@ def _headers_as_block(lines: list[str], pattern: str) -> str:
 
 
 def _is_quoted_header(lines: list[str], pattern: str, start: int, end: int) -> bool:
-    """Return whether lines of fields are the header of an older message, and not somebody's own `From:` and `To:`.
+    """Return whether lines of fields are the header of an older message.
 
-    A mail program writes the sender and two more of date, recipient and subject; and it writes what people do not: an
-    address, the time of day, a field `Sent:`, or a rule above. Sender and date alone need both an address and a time.
+    And not somebody's own `From:` and `To:`.
+
+    A mail program writes the sender and two more of date, recipient and subject; and it writes what
+    people do not: an address, the time of day, a field `Sent:`, or a rule above. Sender and date
+    alone need both an address and a time.
     """
     roles = _roles(lines[start:end])
     if "from" not in roles or not roles & {"date", "subject", "to"}:
@@ -157,7 +187,9 @@ def _end(pattern: str, lines: list[str]) -> int:
     ends += [
         found.start()
         for found in re.finditer("b+", pattern)
-        if found.start() > text_before and not _passed_on(pattern, found.start()) and _rest_is_old(pattern, found.end())
+        if found.start() > text_before
+        and not _passed_on(pattern, found.start())
+        and _rest_is_old(pattern, found.end())
     ]
     ends += [
         found.start()
@@ -176,16 +208,24 @@ def _passed_on(pattern: str, index: int) -> bool:
 
 
 def _rest_is_old(pattern: str, index: int) -> bool:
-    """Return whether no new text stands behind an announcement: the quote is not marked, or runs to the end."""
+    """Return whether no new text stands behind an announcement.
+
+    The quote is not marked, or runs to the end.
+    """
     rest = re.sub(r"(?<=q)t{1,2}(?=q)", "q", pattern[index:])
     return re.match(r"e*q", rest) is None or "t" not in rest
 
 
 def _is_signature(pattern: str, lines: list[str], index: int) -> bool:
-    """Return whether a rule begins a signature, or parts what is old: the usual two dashes, or few lines behind it."""
+    """Return whether a rule begins a signature, or parts what is old.
+
+    The usual two dashes, or few lines behind it.
+    """
     rest = pattern[index + 1 :]
     below = re.match(r"e*(t?)e*[Hbo]", rest)
-    if below is not None and (not below[1] or quote_markers.clock_time.search(lines[index + 1 + below.start(1)])):
+    if below is not None and (
+        not below[1] or quote_markers.clock_time.search(lines[index + 1 + below.start(1)])
+    ):
         return True  # what is old begins here; programs put its date above its header
     if _underlines(pattern, lines, index):
         return False
@@ -201,13 +241,21 @@ def _is_signature(pattern: str, lines: list[str], index: int) -> bool:
 
 
 def _underlines(pattern: str, lines: list[str], index: int) -> bool:
-    """Whether a rule stands under the heading of a table or a list: text close above and below, and as long as it."""
+    """Whether a rule stands under the heading of a table or a list.
+
+    Text close above and below, and as long as it.
+    """
     close = pattern[max(0, index - 1) : index + 2] == "tdt"
-    return close and len(lines[index].strip()) >= max(LEAST_UNDERLINE, len(lines[index - 1].strip()))
+    return close and len(lines[index].strip()) >= max(
+        LEAST_UNDERLINE, len(lines[index - 1].strip())
+    )
 
 
 def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
-    """Return which lines are new: quotes go where they are announced or end the text, else they are shown."""
+    """Return which lines are new.
+
+    Quotes go where they are announced or end the text, else they are shown.
+    """
     has_text, announced = "t" in pattern, "b" in pattern
     passed_on = pattern.find("f") if "f" in pattern else len(pattern)
     tail = _tail(pattern, quotes_are_own=quotes_are_own)
@@ -233,7 +281,10 @@ def _without_old(pattern: str, *, quotes_are_own: bool) -> list[bool]:
 
 
 def _tail(pattern: str, *, quotes_are_own: bool) -> int:
-    """Return the index behind the last line of text, from where on quotes and rules say nothing new."""
+    """Return the index behind the last line of text.
+
+    From there on quotes and rules say nothing new.
+    """
     if quotes_are_own:
         return len(pattern.rstrip("esbd"))
     return len(pattern.rstrip("eqsbd")) if "t" in pattern else len(pattern)
@@ -246,25 +297,37 @@ def _lines_wrapped_in_quotes(pattern: str) -> set[int]:
 
 
 def _continues(pattern: str, index: int) -> bool:
-    """Return whether quoted lines stand close below a line of text, as people quote within what they write."""
+    """Return whether quoted lines stand close below a line of text.
+
+    As people quote within what they write.
+    """
     return re.search(r"tq*\Z", pattern[:index]) is not None
 
 
 def _ends_what_is_said(pattern: str, index: int) -> bool:
-    """Return whether a device's line stands where a signature does: no text follows before what is old."""
+    """Return whether a device's line stands where a signature does.
+
+    No text follows before what is old.
+    """
     return re.match(r"[esd]*(?:[qboHf]|\Z)", pattern[index:]) is not None
 
 
 def newest_html(html: str, thread: Thread = Thread.REPLY) -> str:
-    """Return what was newly written in a reply's HTML, as text: quotes go by their marks, then by their words."""
+    """Return what was newly written in a reply's HTML, as text.
+
+    Quotes go by their marks, then by their words.
+    """
     whole = text_html.from_html(html).strip("\n ")
     if thread is Thread.FORWARD:
         return whole
     if text_html.hides_words(html):
         return newest(whole, thread)
     answers = thread is Thread.REPLY
-    # In a message that answers none a mark alone proves nothing: people quote, and paste, in their own words.
-    marked = answers or re.search("[boH]", _with_kinds(whole.split("\n")[:MAX_LINES])[1]) is not None
+    # In a message that answers none a mark alone proves nothing: people quote, and paste, in their
+    # own words.
+    marked = (
+        answers or re.search("[boH]", _with_kinds(whole.split("\n")[:MAX_LINES])[1]) is not None
+    )
     left = replies_html.without_quotes(html, headers_are_old=answers, marks_are_proof=marked)
     found = newest(left, thread, quotes_are_own=True) if left.strip() else ""
     if len(left) < len(whole) and _points_below(found):

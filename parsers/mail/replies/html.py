@@ -52,7 +52,13 @@ BORDERS = (
     "border-top:solid #b5c4df 1.0pt",
     "border-top: 1px solid rgb(229, 229, 229)",
 )
-SIGNATURES = (".gmail_signature", ".moz-signature", "#Signature", "[id$=_Signature]", ".protonmail_signature_block")
+SIGNATURES = (
+    ".gmail_signature",
+    ".moz-signature",
+    "#Signature",
+    "[id$=_Signature]",
+    ".protonmail_signature_block",
+)
 FORWARD = (
     "forwarded message",
     "begin forwarded message",
@@ -64,7 +70,9 @@ FORWARD = (
 
 NODES_OF_A_BEGINNING = 40
 SIBLINGS = 20  # elements behind a quote that are looked at for words
-_SKIPPED = ", ".join((*QUOTES, *SIGNATURES))  # a blockquote without a program's mark may be the writer's own
+_SKIPPED = ", ".join(
+    (*QUOTES, *SIGNATURES)
+)  # a blockquote without a program's mark may be the writer's own
 _SIGNED = ", ".join(SIGNATURES)
 _MARKS = (
     "gmail_quote",
@@ -88,10 +96,13 @@ def has_marks(html: str) -> bool:
 
 
 def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: bool = True) -> str:
-    """Return the text of a reply without the quotes and signatures that are marked; "" where nothing else is there.
+    """Return the text of a reply without the quotes and signatures that are marked.
 
-    `headers_are_old` is false for a message that answers none: what stands below a header in it is passed on.
-    `marks_are_proof` is false where nothing announces a quote: then only signatures are left out.
+    "" where nothing else is there.
+
+    `headers_are_old` is false for a message that answers none: what stands below a header in it is
+    passed on. `marks_are_proof` is false where nothing announces a quote: then only signatures are
+    left out.
     """
     tree = text_html.parsed(html)
     body = tree.body or tree.root
@@ -109,16 +120,25 @@ def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: 
 
 def _is_own(node: LexborNode) -> bool:
     """Return whether words stand where Outlook puts a signature, as people type on in it."""
-    return node.attributes.get("id") == "Signature" and not courtesies.is_signature(text_html.of_node(node))
+    return node.attributes.get("id") == "Signature" and not courtesies.is_signature(
+        text_html.of_node(node)
+    )
 
 
 def _ends_its_block(quote: LexborNode) -> bool:
-    """Return whether a quote without a mark stands last in a block of its own, as programs put it below an answer.
+    """Return whether a quote without a mark stands last in a block of its own.
 
-    Between its writer's words, behind a colon, or on the page itself it is something the writer quotes.
+    As programs put it below an answer.
+
+    Between its writer's words, behind a colon, or on the page itself it is something the writer
+    quotes.
     """
     parent, before = quote.parent, quote.prev
-    if parent is None or parent.tag in {"body", "html", "-document"} or _says_something_behind(quote):
+    if (
+        parent is None
+        or parent.tag in {"body", "html", "-document"}
+        or _says_something_behind(quote)
+    ):
         return False
     while before is not None and before.tag != "-text" and not before.text().strip():
         before = before.prev
@@ -138,7 +158,9 @@ def _says_something_behind(node: LexborNode) -> bool:
 
 def _first_of_old(tree: LexborHTMLParser) -> frozenset[int]:
     """Nodes from the first of which on all is quoted."""
-    bordered = (node for node in tree.css("div[style]") if _has_border(node.attributes.get("style") or ""))
+    bordered = (
+        node for node in tree.css("div[style]") if _has_border(node.attributes.get("style") or "")
+    )
     return frozenset(node.mem_id for node in (*tree.css(", ".join(CUTS)), *bordered))
 
 

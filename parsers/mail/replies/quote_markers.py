@@ -1,4 +1,7 @@
-"""How mail programs announce what they quote: the marks of a reply, in the languages people answer in."""
+"""How mail programs announce what they quote.
+
+The marks of a reply, in the languages people answer in.
+"""
 
 # ruff: noqa: RUF001 - words of many languages look like letters of others
 
@@ -9,8 +12,8 @@ MAX_LINE = 500  # characters of a line that are looked at; no announcement is lo
 LAST_OF_MARKS = frozenset(":：-–—_*=>)")
 DEVICE_HINTS = tuple(
     str.split(
-        "sent send outlook brevity typos thumbs mein envoy envia inviat verzond verstuur skickat trimis poslano "
-        "obtener unterwegs",
+        "sent send outlook brevity typos thumbs mein envoy envia inviat verzond verstuur skickat"
+        " trimis poslano obtener unterwegs",
     ),
 )
 LONGEST_MARK = 130  # characters; marks that begin with a letter are shorter
@@ -40,14 +43,16 @@ WROTE = (
     r"|schrieb|schreibt|hat geschrieben|schreef|heeft.{0,120}?geschreven|het volgende geschreven"
     r"|skrev|skriver|kirjoitti|skrifaði"
     r"|a [ée]crit|escribi[óo]|ha scritto|escreveu|va escriure|a scris|scrisse"
-    r"|napisał(?:\(a\)|a)?|pisze|napsal(?:\(a\)|a)?|nap[ií]sal(?:\(a\)|a)?|je napisa[lo](?:/la|la)?|je pisal"
+    r"|napisał(?:\(a\)|a)?|pisze|napsal(?:\(a\)|a)?|nap[ií]sal(?:\(a\)|a)?|je"
+    r" napisa[lo](?:/la|la)?|je pisal"
     r"|написала?|напиша|пишет|пише|написав|писал|kirjutas|rašė|rakstīja"
     r"|ezt [íi]rta|[íi]rta|yazdı|şunu yazdı|έγραψε|כתב(?:ה)?|كتب|đã viết|menulis|เขียน"
     r"|写道|寫道|のメール|さんは書きました|님이 작성|작성"
 )
 # First words of announcements that begin with a date.
 ON = (
-    r"on|at|am|op|le|el|il(?: giorno)?|em|den|de?n\.|p[åa]|dne|d[nň]a|w dniu|dnia|vào(?: lúc)?|ngày|στις|la data|în|pe"
+    r"on|at|am|op|le|el|il(?: giorno)?|em|den|de?n\.|p[åa]|dne|d[nň]a|w dniu|dnia|vào(?:"
+    r" lúc)?|ngày|στις|la data|în|pe"
     r"|в|kl|tarihinde|pada|u|dana|ons|tor|fre|lør|søn|man|tir|בתאריך|ב-|在|于|於"
 )
 _EMAIL = r"[^\s@<>]{1,80}@[^\s@<>]{1,120}"
@@ -60,20 +65,24 @@ wrote = re.compile(rf"(?:\b|(?<=[^\x00-\x7f]))(?:{WROTE})(?!\w)", re.IGNORECASE)
 begins = re.compile(rf"[>\s*_\-–—]*(?:(?:{ON})\b|{_DATE})", re.IGNORECASE)
 dated = re.compile(rf"{_EMAIL}|{_DATE}|\b\d{{1,2}}\b")
 ends = re.compile(r"[:：][\s\-–—_*]*$|[-–—_]{3,}\s*$|\bwrote\s*$")
-# Gmail without a verb (`2014-10-17 11:28 GMT+03:00 Jane <jane@example.org>:`), Yandex, Chinese and Japanese Gmail.
+# Gmail without a verb (`2014-10-17 11:28 GMT+03:00 Jane <jane@example.org>:`), Yandex, Chinese and
+# Japanese Gmail.
 signed = re.compile(
     rf"[>\s]*(?:[^\W\d]{{2,12}}\.?,\s*)?{_DATE}.{{0,160}}(?:<|&lt;|\(|\[mailto:)\s*(?:mailto:)?{_EMAIL}\s*(?:>|&gt;|\)|\])\s*[:：]?\s*$",
     re.IGNORECASE,
 )
 # Without a date: `---- Jane wrote ----`, `Quoting Jane <…>:`, `Jane <…> schrieb:`.
 dashed = re.compile(rf"-{{2,}}\s*(?:.{{0,200}}\s)?(?:{WROTE})[:：]?\s*-{{2,}}\s*$", re.IGNORECASE)
-quoting = re.compile(r"(?:quoting|zitat von|citando|citat|en réponse à)\b.{1,160}[:：]\s*$", re.IGNORECASE)
+quoting = re.compile(
+    r"(?:quoting|zitat von|citando|citat|en réponse à)\b.{1,160}[:：]\s*$", re.IGNORECASE
+)
 
 # What tells a header that a program wrote from lines like it that a person wrote.
 address = re.compile(_EMAIL)
 clock_time = re.compile(r"\b\d{1,2}[:.h]\d{2}\b")
 sent = re.compile(
-    r"^[>\s*_|]*(?:sent(?: at)?|gesendet(?: am)?|envoyé(?: le)?|enviado(?: el| em| a)?|enviada?(?: em)?|inviato(?: il)?"
+    r"^[>\s*_|]*(?:sent(?: at)?|gesendet(?: am)?|envoyé(?: le)?|enviado(?: el| em| a)?|enviada?(?:"
+    r" em)?|inviato(?: il)?"
     r"|verzonden|skickat|sendt|lähetetty|wysłan[oe]|odesláno|odoslané|отправлено|надіслано|gönderildi|发送时间|寄件日期"
     r"|送信日時|보낸 ?날짜|elküldve|στάλθηκε|נשלח|terkirim|trimis|poslano|saadetud)[\s*_]*[:：]",
     re.IGNORECASE | re.MULTILINE,
@@ -84,11 +93,14 @@ _ORIGINAL_WORDS = (
     r"|message original|mensaje original"
     r"|mensagem original|messaggio originale|(?:ur)?spr(?:ü|ue)ngliche (?:nachricht|e-?mail)"
     r"|urspr\.? nachricht|originalnachricht"
-    r"|oorspronkelijk bericht|original(?:t)? ?meddelande|ursprungligt meddelande|opprinnelig melding"
+    r"|oorspronkelijk bericht|original(?:t)? ?meddelande|ursprungligt meddelande|opprinnelig"
+    r" melding"
     r"|original ?(?:meddelelse|besked)"
-    r"|oprindelig(?: meddelelse| besked)?|alkuperäinen viesti|wiadomość oryginalna|oryginalna wiadomość"
+    r"|oprindelig(?: meddelelse| besked)?|alkuperäinen viesti|wiadomość oryginalna|oryginalna"
+    r" wiadomość"
     r"|původní (?:zpráva|e-?mail)"
-    r"|pôvodná správa|eredeti üzenet|исходное сообщение|оригинальное сообщение|початкове повідомлення"
+    r"|pôvodná správa|eredeti üzenet|исходное сообщение|оригинальное сообщение|початкове"
+    r" повідомлення"
     r"|özgün (?:ileti|mesaj)|orijinal mesaj"
     r"|mesaj original|αρχικό μήνυμα|原始邮件|原始郵件|原邮件|元のメッセージ"
     r"|원본 메[시세]지|הודעה מקורית|الرسالة الأصلية|thư gốc|pesan asli"
@@ -102,20 +114,23 @@ forward = re.compile(
     r"|message (?:transféré|transmis|réexpédié)|mensaje reenviado"
     r"|messaggio inoltrato|mensagem (?:encaminhada|reencaminhada)|doorgestuurd bericht"
     r"|vidarebefordrat meddelande|videresendt (?:melding|meddelelse|besked)"
-    r"|välitetty viesti|wiadomość przekazana|przekazana wiadomość|přeposlaná zpráva|továbbított üzenet"
+    r"|välitetty viesti|wiadomość przekazana|przekazana wiadomość|přeposlaná zpráva|továbbított"
+    r" üzenet"
     r"|пересылаемое сообщение|переслане повідомлення"
     r"|iletilen mesaj|转发邮件|转发的邮件|轉寄郵件|転送メッセージ|전달된 메시지)\s*[-–—_=:]*"
     r"|(?:begin forwarded message|anfang der weitergeleiteten (?:nachricht|e-?mail)"
     r"|début du message (?:réexpédié|transféré)|inicio del mensaje reenviado"
     r"|inizio messaggio inoltrato|início da mensagem (?:encaminhada|reencaminhada)"
     r"|begin doorgestuurd bericht|vidarebefordrat brev|start på videresendt"
-    r"|początek przekazywanej wiadomości|начало переадресованного (?:письма|сообщения)|下に転送します|下記は転送"
+    r"|początek przekazywanej wiadomości|начало переадресованного"
+    r" (?:письма|сообщения)|下に転送します|下記は転送"
     r"|开始转发的邮件)\s*[:：])\s*$",
     re.IGNORECASE,
 )
 
-# Marks that mail programs put before the subject of what they pass on, and of what they answer. `VS` is an answer in
-# Finnish and passed on in Danish and Norwegian: it counts as passed on, so that all is shown.
+# Marks that mail programs put before the subject of what they pass on, and of what they answer.
+# `VS` is an answer in Finnish and passed on in Danish and Norwegian: it counts as passed on, so
+# that all is shown.
 _MARKS_BEFORE = r"\s*(?:\[[^\]]{0,60}\]\s*)?"
 _MARK_END = r"\s*(?:\[\d+\]|\(\d+\))?\s*[:：]"
 forward_subject = re.compile(
@@ -133,24 +148,35 @@ reply_subject = re.compile(
 
 # Names of the fields in a quoted header -> which one it is.
 FIELDS = {
-    "from": r"from|von|de|da|van|från|fra|frá|lähettäjä|od|от|від|kimden|gönderen|发件人|寄件者|寄件人|差出人|送信者"
-    "|보낸 ?사람|feladó|από|מאת|من|từ|dari|จาก"
-    r"|expéditeur|remitente|mittente|avsändare|de la|expeditor|pošiljatelj|saatja|nuo|no",
-    "date": r"sent(?: at)?|date|gesendet(?: am)?|datum|envoyé(?: le)?|enviado(?: el| em| a)?|fecha|data"
-    "|inviato(?: il)?|verzonden|skickat|sendt|dato|lähetetty"
-    r"|päivämäärä|päiväys|wysłano|wysłane|odesláno|odoslané|отправлено|дата|надіслано|gönderildi"
-    r"|gönderme tarihi|tarih|发送时间|发送日期|日期|时间|寄件日期"
-    r"|送信日時|日時|日付|보낸 ?날짜|날짜|elküldve|dátum|ημερομηνία|στάλθηκε|נשלח|תאריך|التاريخ|تاريخ|ngày|terkirim"
-    r"|tanggal|trimis|poslano|saadetud|fwd",
-    "to": r"to|an|à|a|para|aan|till|til|vastaanottaja|kenelle|do|komu|pre|кому|до|kime|alıcı|收件人|收件者|宛先"
-    "|받는 ?사람|címzett|προς|אל|إلى|đến|kepada"
-    r"|destinataire|destinatario|către|za|cc|bcc|kopie|copie|copia|cópia|kopi|kopia|kopio|dw|копия|копія"
-    r"|bilgi|抄送|副本|참조|másolatot kap|κοιν\.?",
-    "subject": r"subject|betreff|betrifft|objet|sujet|asunto|assunto|oggetto|onderwerp|ämne|emne|aihe"
-    "|temat|předmět|predmet|тема|konu|主题|主題|主旨|件名|제목"
-    r"|tárgy|θέμα|נושא|الموضوع|chủ đề|perihal|subjek|subiect|zadeva|teema",
-    "other": r"reply-to|antwort an|répondre à|responder a|importance|wichtigkeit|priority|priorität"
-    "|attachments?|anlagen?|organization|message-id",
+    "from": (
+        r"from|von|de|da|van|från|fra|frá|lähettäjä|od|от|від|kimden|gönderen|发件人|寄件者|寄件人|差出人|送信者"
+        "|보낸 ?사람|feladó|από|מאת|من|từ|dari|จาก"
+        r"|expéditeur|remitente|mittente|avsändare|de la|expeditor|pošiljatelj|saatja|nuo|no"
+    ),
+    "date": (
+        r"sent(?: at)?|date|gesendet(?: am)?|datum|envoyé(?: le)?|enviado(?: el| em| a)?|fecha|data"
+        "|inviato(?: il)?|verzonden|skickat|sendt|dato|lähetetty"
+        r"|päivämäärä|päiväys|wysłano|wysłane|odesláno|odoslané|отправлено|дата|надіслано|gönderildi"
+        r"|gönderme tarihi|tarih|发送时间|发送日期|日期|时间|寄件日期"
+        r"|送信日時|日時|日付|보낸"
+        r" ?날짜|날짜|elküldve|dátum|ημερομηνία|στάλθηκε|נשלח|תאריך|التاريخ|تاريخ|ngày|terkirim"
+        r"|tanggal|trimis|poslano|saadetud|fwd"
+    ),
+    "to": (
+        r"to|an|à|a|para|aan|till|til|vastaanottaja|kenelle|do|komu|pre|кому|до|kime|alıcı|收件人|收件者|宛先"
+        "|받는 ?사람|címzett|προς|אל|إلى|đến|kepada"
+        r"|destinataire|destinatario|către|za|cc|bcc|kopie|copie|copia|cópia|kopi|kopia|kopio|dw|копия|копія"
+        r"|bilgi|抄送|副本|참조|másolatot kap|κοιν\.?"
+    ),
+    "subject": (
+        r"subject|betreff|betrifft|objet|sujet|asunto|assunto|oggetto|onderwerp|ämne|emne|aihe"
+        "|temat|předmět|predmet|тема|konu|主题|主題|主旨|件名|제목"
+        r"|tárgy|θέμα|נושא|الموضوع|chủ đề|perihal|subjek|subiect|zadeva|teema"
+    ),
+    "other": (
+        r"reply-to|antwort an|répondre à|responder a|importance|wichtigkeit|priority|priorität"
+        "|attachments?|anlagen?|organization|message-id"
+    ),
 }
 header = re.compile(
     r"[>\s*_|]*(?:"
@@ -163,42 +189,50 @@ rule = re.compile(r"\s*(?:[-–—_=~#*+─━]{2,}|ᐧ)[ \t\u00a0]*$")
 signature = re.compile(r"(?:--|—|––|__)[ \u00a0]?$")
 device = re.compile(
     r"[\s*_\[(>]*(?:"
-    r"(?:sent|send) (?:wirelessly )?(?:from|via|with|using|by) (?:my|the|a|an|yahoo|outlook|mail|gmail"
+    r"(?:sent|send) (?:wirelessly )?(?:from|via|with|using|by)"
+    r" (?:my|the|a|an|yahoo|outlook|mail|gmail"
     r"|samsung|proton|sparrow|windows|blue|iphone|ipad|mobile|huawei|aol|air|mailbox|nine|k-9|spark"
     r"|superhuman|front|zoho|boxer|android|blackberry|cloud|workspace|type|edison|fairphone|mozilla"
     r"|verizon|at&t|t-mobile)\b(?:[^\s,]*)(?:\s+\S+){0,6}"
     r"|sent wirelessly .{1,80}|envoyé sans fil .{1,80}"
     r"|get outlook for (?:ios|android).{0,60}|download.{0,30}outlook.{0,60}"
-    r"|(?:von|aus) (?:meinem|meiner|mein) .{1,60}gesendet.{0,20}|gesendet (?:von|mit|über|aus) .{1,60}"
+    r"|(?:von|aus) (?:meinem|meiner|mein) .{1,60}gesendet.{0,20}|gesendet (?:von|mit|über|aus)"
+    r" .{1,60}"
     r"|diese nachricht wurde von mein.{1,80}|von unterwegs gesendet.{0,20}|outlook für (?:ios"
     r"|android).{0,60}"
-    r"|envoyé (?:de|depuis|à partir de|avec) .{1,60}|télécharg.{1,20}outlook.{0,40}|enviado (?:desde|do|de"
+    r"|envoyé (?:de|depuis|à partir de|avec) .{1,60}|télécharg.{1,20}outlook.{0,40}|enviado"
+    r" (?:desde|do|de"
     r"|a partir|via|con) .{1,60}|obtener outlook.{0,40}|inviato (?:da|dal|con) .{1,60}"
     r"|verzonden (?:vanaf|met|vanuit|via) .{1,60}|verstuurd (?:vanaf|met|vanuit) .{1,60}"
     r"|skickat från .{1,60}|sendt fra .{1,60}|sendt med .{1,60}|lähetetty .{1,40}(?:sta|stä|lla"
     r"|llä)\b.{0,20}"
     r"|wysłan[eoay] z .{1,60}|odesláno z .{1,60}|odoslané z .{1,60}|отправлено (?:с|из|от) .{1,60}"
-    r"|відправлено з .{1,60}|надіслано з .{1,60}|küldve .{1,40}|.{1,40}gönderildi\.?|στάλθηκε από .{1,60}"
+    r"|відправлено з .{1,60}|надіслано з .{1,60}|küldve .{1,40}|.{1,40}gönderildi\.?|στάλθηκε από"
+    r" .{1,60}"
     r"|iphoneから送信.{0,20}|.{0,20}から送信|发自我的.{1,30}|從我的.{1,30}傳送|从我的.{1,30}发送"
     r"|나의 .{1,30}에서 보냄|.{1,20}에서 보냄"
     r"|trimis de pe .{1,40}|poslano s? ?.{1,40}"
-    r"|this message was sent from my .{1,60}|please excuse (?:any )?(?:typos|brevity|my brevity).{0,80}"
+    r"|this message was sent from my .{1,60}|please excuse (?:any )?(?:typos|brevity|my"
+    r" brevity).{0,80}"
     r"|typed with thumbs.{0,40}|отправлено мобильн.{1,40}"
     r")[\s*_\])]*$",
     re.IGNORECASE,
 )
 
 
-# Where an announcement may begin behind an answer on its line: with a preposition and a date, or a new sentence.
+# Where an announcement may begin behind an answer on its line: with a preposition and a date, or a
+# new sentence.
 _GLUED_START = re.compile(rf"(?<=\s)(?:{ON})\s[^\n]{{0,40}}?(?:{_DATE})", re.IGNORECASE)
 _NEW_SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+(?=\S)")
 _WORD = re.compile(r"[^\W\d_]")
-# Words whose full stop ends no sentence: titles, and months and days as announcements cut them short.
+# Words whose full stop ends no sentence: titles, and months and days as announcements cut them
+# short.
 _ABBREVIATIONS = frozenset(
     str.split(
-        "mr mrs ms dr st prof sr sra jr no nr jan feb mar mrz apr may jun jul aug sep sept oct okt nov "
-        "dec dez ene abr ago dic janv févr avr juil août déc gen mag giu lug set ott fev out mon tue wed "
-        "thu fri sat sun mo di mi do fr sa so lun mié jue vie sáb dom mer jeu ven sam dim seg ter qua qui sex",
+        "mr mrs ms dr st prof sr sra jr no nr jan feb mar mrz apr may jun jul aug sep sept oct okt"
+        " nov dec dez ene abr ago dic janv févr avr juil août déc gen mag giu lug set ott fev out"
+        " mon tue wed thu fri sat sun mo di mi do fr sa so lun mié jue vie sáb dom mer jeu ven sam"
+        " dim seg ter qua qui sex",
     ),
 )
 
@@ -225,9 +259,18 @@ def without_glued_answers(lines: list[str]) -> list[str]:
 
 
 def _glued_starts(line: str) -> list[int]:
-    """Positions in a line where an announcement may begin behind other words, the last one first."""
-    found = [match.start() for match in _GLUED_START.finditer(line) if not line[match.start()].islower()]
-    new = [match.end() for match in _NEW_SENTENCE.finditer(line) if not _is_abbreviated(line[: match.start()])]
+    """Positions in a line where an announcement may begin behind other words.
+
+    The last one first.
+    """
+    found = [
+        match.start() for match in _GLUED_START.finditer(line) if not line[match.start()].islower()
+    ]
+    new = [
+        match.end()
+        for match in _NEW_SENTENCE.finditer(line)
+        if not _is_abbreviated(line[: match.start()])
+    ]
     # A line that announces from its beginning hides an answer only where a sentence ends before.
     announces = begins.match(line) or signed.match(line)
     starts = set(found) & set(new) if announces else {*found, *new}
@@ -235,11 +278,17 @@ def _glued_starts(line: str) -> list[int]:
 
 
 def _is_abbreviated(before: str) -> bool:
-    return before.endswith(".") and re.split(r"[\s.]+", before.rstrip("."))[-1].casefold() in _ABBREVIATIONS
+    return (
+        before.endswith(".")
+        and re.split(r"[\s.]+", before.rstrip("."))[-1].casefold() in _ABBREVIATIONS
+    )
 
 
 def _announces_from(lines: list[str], index: int, start: int) -> bool:
-    """Return whether an announcement begins at a position of a line and ends on it or a few lines below."""
+    """Return whether an announcement begins at this position of a line.
+
+    It ends on the same line or a few lines below.
+    """
     joined = ""
     for k in range(index, min(index + MAX_SPAN, len(lines))):
         piece = lines[k][start:] if k == index else lines[k]
@@ -250,7 +299,9 @@ def _announces_from(lines: list[str], index: int, start: int) -> bool:
             continue
         below = next((line for line in lines[k + 1 : k + 4] if line.strip()), "")
         quoted = below.lstrip().startswith((">", "|"))
-        certain = quoted or address.search(joined) is not None or clock_time.search(joined) is not None
+        certain = (
+            quoted or address.search(joined) is not None or clock_time.search(joined) is not None
+        )
         if certain and _announces(joined, quoted_below=quoted):
             return True
     return False
@@ -264,7 +315,12 @@ def kinds(lines: list[str]) -> list[Kind]:
     _mark_code(lines, found)
     attempts = 0
     for i, line in enumerate(lines):
-        if _may_end(line) and attempts < MAX_ATTEMPTS and found[i] in _MAY_ANNOUNCE and len(line) <= MAX_LINE:
+        if (
+            _may_end(line)
+            and attempts < MAX_ATTEMPTS
+            and found[i] in _MAY_ANNOUNCE
+            and len(line) <= MAX_LINE
+        ):
             attempts += 1
             first = _announcement(lines, found, i)
             for k in range(first, i + 1) if first >= 0 else ():
@@ -341,9 +397,14 @@ def _may_end(line: str) -> bool:
 
 
 def _goes_up(lines: list[str], found: list[Kind], index: int) -> bool:
-    """Return whether an announcement may have begun on this line; across an empty line only with a date."""
+    """Return whether an announcement may have begun on this line.
+
+    Across an empty line only with a date.
+    """
     below = found[index + 1] is Kind.EMPTY
-    return begins.match(lines[index]) is not None and (not below or re.search(_DATE, lines[index]) is not None)
+    return begins.match(lines[index]) is not None and (
+        not below or re.search(_DATE, lines[index]) is not None
+    )
 
 
 def _announces(text: str, *, quoted_below: bool) -> bool:
@@ -355,15 +416,23 @@ def _announces(text: str, *, quoted_below: bool) -> bool:
         return begins.match(text) is not None and re.search(_EMAIL, text) is not None
     if begins.match(text) is not None or re.search(_EMAIL, text) is not None:
         return True
-    # Nothing but a quote below says that it is one: "The payer wrote on 3/4:" introduces what somebody quotes himself.
-    return quoted_below and (re.search(_DATE, text) is not None or clock_time.search(text) is not None)
+    # Nothing but a quote below says that it is one: "The payer wrote on 3/4:" introduces what
+    # somebody quotes himself.
+    return quoted_below and (
+        re.search(_DATE, text) is not None or clock_time.search(text) is not None
+    )
 
 
 def _tells_who_wrote(text: str) -> bool:
-    """Whether nothing but a name, an address or a date stands behind the verb: else it is a sentence of someone."""
+    """Whether nothing but a name, an address or a date stands behind the verb.
+
+    Else it is a sentence of someone.
+    """
     verbs = list(wrote.finditer(text))
     rests = [text[verb.end() :] for verb in (verbs[0], verbs[-1])] if verbs else []
-    return any(len(rest) <= MAX_REST and (". " not in rest or re.search(_EMAIL, text)) for rest in rests)
+    return any(
+        len(rest) <= MAX_REST and (". " not in rest or re.search(_EMAIL, text)) for rest in rests
+    )
 
 
 def _quote_follows(lines: list[str], found: list[Kind], last: int) -> bool:

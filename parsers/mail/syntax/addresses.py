@@ -38,8 +38,13 @@ def parse(value: bytes, hint: str = "") -> tuple[Address, ...]:
 
 
 def _pieces(text: str) -> list[str]:
-    """Split at the commas (or Outlook's semicolons) between mailboxes: not in quotes, comments or angle brackets."""
-    marks = _ENCODED_WORD.sub(lambda word: "_" * len(word[0]), text)  # commas in encoded words part nothing
+    """Split at the commas (or Outlook's semicolons) between mailboxes.
+
+    Not in quotes, comments or angle brackets.
+    """
+    marks = _ENCODED_WORD.sub(
+        lambda word: "_" * len(word[0]), text
+    )  # commas in encoded words part nothing
     ends = _scan(marks, quotes=True)
     if ends is None:
         ends = _scan(marks, quotes=False) or [(0, len(text))]
@@ -54,7 +59,10 @@ def _pieces(text: str) -> list[str]:
 
 
 def _is_surname(piece: str, following: str) -> bool:
-    """Return whether a comma parts no mailboxes but a name that lacks its quotes: `Doe, Jane <jane@example.org>`."""
+    """Return whether a comma parts no mailboxes but a name that lacks its quotes.
+
+    `Doe, Jane <jane@example.org>`.
+    """
     return (
         len(piece) <= LONGEST_NAME
         and _NAME.fullmatch(piece) is not None
@@ -63,7 +71,10 @@ def _is_surname(piece: str, following: str) -> bool:
 
 
 def _scan(text: str, *, quotes: bool) -> list[tuple[int, int]] | None:
-    """Return where each mailbox begins and ends; None when a quote is never closed, so that it is a plain character."""
+    """Return where each mailbox begins and ends.
+
+    None when a quote is never closed, so that it is a plain character.
+    """
     pieces, start, depth, quoted, angle, escaped = [], 0, 0, False, False, False
     for i, char in enumerate(text):
         if escaped:
@@ -88,15 +99,26 @@ def _scan(text: str, *, quotes: bool) -> list[tuple[int, int]] | None:
 
 
 def _ended(piece: str) -> bool:
-    """Return whether an angle bracket left open has its address already; a source route is none (RFC 5322 §4.4)."""
+    """Return whether an angle bracket left open has its address already.
+
+    A source route is none (RFC 5322 §4.4).
+    """
     route = piece.rpartition("<")[2].lstrip()
     return "@" in route and not route.startswith("@")
 
 
 def _opens_group(text: str, start: int, colon: int) -> bool:
-    """Return whether a colon ends a group's name (RFC 5322 §3.4): no address before it, and no `mailto:`."""
+    """Return whether a colon ends a group's name (RFC 5322 §3.4).
+
+    No address before it, and no `mailto:`.
+    """
     name = text[start:colon]
-    return "@" not in name and "[" not in name and not name.strip().lower().endswith("mailto") and bool(name.strip())
+    return (
+        "@" not in name
+        and "[" not in name
+        and not name.strip().lower().endswith("mailto")
+        and bool(name.strip())
+    )
 
 
 def _mailboxes(piece: str, hint: str) -> list[Address]:
@@ -118,13 +140,18 @@ def _mailboxes(piece: str, hint: str) -> list[Address]:
 def _several(bare: str, angles: list[re.Match[str]], hint: str) -> list[Address]:
     made, position = [], 0
     for found in angles:
-        made.append(_made(bare[position : found.start()], bare[found.start(1) : found.end(1)], hint))
+        made.append(
+            _made(bare[position : found.start()], bare[found.start(1) : found.end(1)], hint)
+        )
         position = found.end()
     return made
 
 
 def _unbracketed(bare: str, comments: str, hint: str) -> list[Address]:
-    """`jane@example.org`, `jane@example.org (Jane)`, `Jane jane@example.org`, `Jane [mailto:…]`, or only a name."""
+    """`jane@example.org`, `jane@example.org (Jane)`, `Jane jane@example.org`, `Jane [mailto:…]`.
+
+    Or only a name.
+    """
     bare = _MAILTO.sub(" ", bare)
     found = _QUOTED_LOCAL.search(bare) or _BARE.search(bare)
     if found is not None:
@@ -143,8 +170,15 @@ def _made(name: str, email: str, hint: str) -> Address:
 
 
 def _clean_email(text: str) -> str:
-    """The address alone: without blanks, `mailto:`, source routes (RFC 5322 §4.4) and stray quotes."""
-    decoded = charsets.decode(text.encode("latin-1")) if "=?" not in text else decode_words(text.encode("latin-1"))
+    """The address alone.
+
+    Without blanks, `mailto:`, source routes (RFC 5322 §4.4) and stray quotes.
+    """
+    decoded = (
+        charsets.decode(text.encode("latin-1"))
+        if "=?" not in text
+        else decode_words(text.encode("latin-1"))
+    )
     email = one_line(_MAILTO.sub("", decoded)).strip("'<> ,;")
     if email.startswith("@") and ":" in email:
         email = email.rpartition(":")[2]
@@ -154,7 +188,10 @@ def _clean_email(text: str) -> str:
 
 
 def _clean_name(text: str, hint: str) -> str:
-    """A display name without its quotes and with encoded words decoded, inside the quotes too as most senders do it."""
+    """Return a display name without quotes, encoded words decoded.
+
+    Inside the quotes too, as most senders do it.
+    """
     text = text.strip()
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
         text = text[1:-1]
@@ -166,12 +203,18 @@ def _clean_name(text: str, hint: str) -> str:
 
 
 def _masked(text: str) -> str:
-    """The same length with quoted strings blanked, so that brackets inside a name are no address."""
+    """The same length with quoted strings blanked.
+
+    So that brackets inside a name are no address.
+    """
     return _QUOTED.sub(lambda found: " " * len(found[0]), text)
 
 
 def _without_comments(text: str) -> tuple[str, str]:
-    """Text outside and inside of comments (RFC 5322 §3.2.2); nested ones are kept with their brackets."""
+    """Text outside and inside of comments (RFC 5322 §3.2.2).
+
+    Nested ones are kept with their brackets.
+    """
     if "(" not in text:
         return text, ""
     outside: list[str] = []

@@ -1,4 +1,7 @@
-"""Header fields as they were sent: found, unfolded, decoded (RFC 5322 §2.2, RFC 2047, RFC 2231), however broken."""
+"""Header fields as they were sent.
+
+Found, unfolded, decoded (RFC 5322 §2.2, RFC 2047, RFC 2231), however broken.
+"""
 
 import binascii
 import re
@@ -7,31 +10,40 @@ from functools import cache, partial
 
 from parsers.text import charsets
 
-MAX_BLOCK = 1_048_576  # bytes of a header block that are read; the rest stays in the stored original
+MAX_BLOCK = (
+    1_048_576  # bytes of a header block that are read; the rest stays in the stored original
+)
 MAX_FIELDS = 2000
 MAX_VALUE = 131_072  # bytes of one field; longer ones are cut
 MAX_PARAMETERS = 64
 MAX_PARAMETER_BYTES = 20_000
 
-# A block of `Word: text` lines is a header only if it names one of these: people write "Note: ..." too.
+# A block of `Word: text` lines is a header only if it names one of these: people write "Note: ..."
+# too.
 KNOWN = frozenset(
     str.split(
-        "from to cc bcc subject date message-id received return-path reply-to sender mime-version content-type "
-        "content-transfer-encoding content-disposition content-id content-description in-reply-to references "
-        "delivered-to envelope-to x-original-to dkim-signature x-mailer user-agent precedence auto-submitted list-id "
-        "list-unsubscribe errors-to organization importance x-priority thread-index thread-topic resent-from resent- "
-        "date resent-to authentication-results arc-seal apparently-to status x-uidl",
+        "from to cc bcc subject date message-id received return-path reply-to sender mime-version"
+        " content-type content-transfer-encoding content-disposition content-id content-description"
+        " in-reply-to references delivered-to envelope-to x-original-to dkim-signature x-mailer"
+        " user-agent precedence auto-submitted list-id list-unsubscribe errors-to organization"
+        " importance x-priority thread-index thread-topic resent-from resent- date resent-to"
+        " authentication-results arc-seal apparently-to status x-uidl",
     ),
 )
 _FIELD = re.compile(rb"([!-9;-~]{1,2000})[ \t]*:[ \t]*(.*)", re.DOTALL)
-_STRANGE_FIELD = re.compile(rb"(?=[^\s:]{0,80}[^\x00-\x7f])[^\s:]{1,80}[ \t]*:")  # `Invalìd-Field: x`
+_STRANGE_FIELD = re.compile(
+    rb"(?=[^\s:]{0,80}[^\x00-\x7f])[^\s:]{1,80}[ \t]*:"
+)  # `Invalìd-Field: x`
 _LINE = re.compile(rb"[^\r\n]*(?:\r\r\n|\r\n|\n|\r|\Z)")
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _MBOX = re.compile(rb">?From [^\r\n]*\r?\n")
 _KNOWN_FIELD = re.compile(
-    rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN)) + rb")[ \t]*:", re.IGNORECASE | re.MULTILINE
+    rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN)) + rb")[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
 )
-_TRANSPORT = re.compile(rb"(?:return-path|received|delivered-to|message-id|mime-version)[ \t]*:", re.IGNORECASE)
+_TRANSPORT = re.compile(
+    rb"(?:return-path|received|delivered-to|message-id|mime-version)[ \t]*:", re.IGNORECASE
+)
 _WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?(.*?)\?=", re.DOTALL)
 _CUT_WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\??\Z")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -41,11 +53,16 @@ _PARAMETER = re.compile(
     rb"""([^\s=;"]{1,80})\s*=\s*(?:"(.*?)"(?=\s*(?:;|\Z)|\s+[\w*-]+=)|"([^"]*)"|"([^"]*)\Z|([^;]*))""",
     re.DOTALL,
 )
-_SPACED = frozenset({"name", "filename"})  # parameters whose unquoted values people write with blanks in them
+_SPACED = frozenset(
+    {"name", "filename"}
+)  # parameters whose unquoted values people write with blanks in them
 
 
 class Fields:
-    """The fields of one header block in their order: names in lower case, values unfolded and else as sent."""
+    """The fields of one header block in their order.
+
+    Names in lower case, values unfolded and else as sent.
+    """
 
     def __init__(self, items: list[tuple[str, bytes]]) -> None:
         self.items = items
@@ -70,7 +87,10 @@ class Fields:
         return one_line(decode_words(self.first(name), hint))
 
     def parameters(self, name: str) -> tuple[str, dict[str, str]]:
-        """Return a field split into its value in lower case and its parameters, read once however often asked."""
+        """Return a field's value in lower case, and its parameters.
+
+        Split once, however often it is asked for.
+        """
         found = self._parameters.get(name)
         if found is None:
             found = self._parameters[name] = parameters(self.first(name))
@@ -87,7 +107,10 @@ class Head:
 
 
 def split(raw: bytes, start: int = 0) -> Head:
-    """Find the header block of a message or part that begins at `start`; a block that is none leaves all as body."""
+    """Find the header block of a message or part that begins at `start`.
+
+    A block that is none leaves all as body.
+    """
     begin = _first_field(raw, start)
     last_known = cache(partial(_last_known, raw, begin))  # only headers that are broken ask
     items: list[tuple[str, bytes]] = []
@@ -95,7 +118,8 @@ def split(raw: bytes, start: int = 0) -> Head:
     while position < size:
         if len(items) >= MAX_FIELDS or position - begin > MAX_BLOCK:
             return Head(Fields(items), _blank_line(raw, position), cut=True)
-        end = _LINE.match(raw, position).end()  # type: ignore[union-attr]  # the pattern matches everywhere
+        # the pattern matches everywhere
+        end = _LINE.match(raw, position).end()  # type: ignore[union-attr]
         line = raw[position:end].rstrip(b"\r\n")
         if not line.strip() and (not line or position > last_known()):
             position = end
@@ -125,7 +149,8 @@ def _first_field(raw: bytes, start: int) -> int:
 def _last_known(raw: bytes, begin: int) -> int:
     """Position of the last field that mail knows before the first empty line.
 
-    Lines up to there belong to the header even if they have neither a name nor the blank of a folded line.
+    Lines up to there belong to the header even if they have neither a name nor the blank of a
+    folded line.
     """
     last = begin - 1
     for found in _KNOWN_FIELD.finditer(raw, begin, min(_blank_line(raw, begin), begin + MAX_BLOCK)):
@@ -138,7 +163,9 @@ def _take(line: bytes, items: list[tuple[str, bytes]]) -> bool:
     folded = line[:1] in {b" ", b"\t"}
     field = None if folded else _FIELD.match(line)
     if field is not None:
-        items.append((field[1].decode("ascii", "replace").lower(), field[2].strip(b" \t")[:MAX_VALUE]))
+        items.append(
+            (field[1].decode("ascii", "replace").lower(), field[2].strip(b" \t")[:MAX_VALUE])
+        )
     elif not folded and _STRANGE_FIELD.match(line):
         return False  # a field with a name no field may have: no part of the value above
     elif items:
@@ -155,14 +182,20 @@ def _blank_line(raw: bytes, position: int) -> int:
 
 
 def one_line(text: str) -> str:
-    """Text as one line: line ends and other controls become blanks, runs of blanks one, the ends are bare."""
+    """Text as one line.
+
+    Line ends and other controls become blanks, runs of blanks one, the ends are bare.
+    """
     return _BLANKS.sub(" ", _CONTROLS.sub(" ", text)).strip()
 
 
 def decode_words(value: bytes, hint: str = "") -> str:
-    """Unfolded bytes of a field as text: encoded words wherever they stand, and bytes no standard allows (RFC 2047).
+    """Unfolded bytes of a field as text.
 
-    Words are decoded once; neighbours of one charset are joined before, as characters are often split between them.
+    Encoded words wherever they stand, and bytes no standard allows (RFC 2047).
+
+    Words are decoded once; neighbours of one charset are joined before, as characters are often
+    split between them.
     """
     last = value.rfind(b"?=") + 2
     if last < 2 or b"=?" not in value:  # noqa: PLR2004 - rfind found nothing
@@ -179,7 +212,9 @@ def decode_words(value: bytes, hint: str = "") -> str:
         else:
             pieces.append((label, content))
         position = word.end()
-    text = "".join(charsets.decode(content, label, "" if label else hint) for label, content in pieces)
+    text = "".join(
+        charsets.decode(content, label, "" if label else hint) for label, content in pieces
+    )
     return text + _tail(value[position:], hint)
 
 
@@ -199,7 +234,10 @@ def _decoded_word(encoding: bytes, content: bytes) -> bytes:
 
 
 def base64_bytes(data: bytes) -> bytes:
-    """Decode base64: strange characters are passed over, missing padding is added (RFC 2045 §6.8)."""
+    """Decode base64, leniently.
+
+    Other characters are skipped, missing padding is added (RFC 2045 §6.8).
+    """
     try:
         return binascii.a2b_base64(data)
     except binascii.Error:
@@ -219,7 +257,9 @@ def message_ids(value: bytes) -> tuple[str, ...]:
 
 
 def parameters(value: bytes) -> tuple[str, dict[str, str]]:
-    """Split `type/subtype; name=value`: value in lower case, parameters decoded (RFC 2045, RFC 2231).
+    """Split `type/subtype; name=value`.
+
+    Value in lower case, parameters decoded (RFC 2045, RFC 2231).
 
     Where a parameter stands in the place of the value, the value is "".
     """
@@ -253,7 +293,10 @@ def _parameter_value(name: str, found: re.Match[bytes]) -> bytes:
 
 
 def _joined(raw: dict[str, bytes]) -> dict[str, str]:
-    """Parameters with their RFC 2231 continuations put together; the extended form wins over the plain one."""
+    """Parameters with their RFC 2231 continuations put together.
+
+    The extended form wins over the plain one.
+    """
     plain: dict[str, str] = {}
     sections: dict[str, list[tuple[int, bool, bytes]]] = {}
     for name, value in raw.items():
@@ -262,12 +305,17 @@ def _joined(raw: dict[str, bytes]) -> dict[str, str]:
             plain[base] = _parameter_text(value)
             continue
         number = rest.rstrip("*")
-        sections.setdefault(base, []).append((int(number) if number.isdecimal() else 0, name.endswith("*"), value))
+        sections.setdefault(base, []).append(
+            (int(number) if number.isdecimal() else 0, name.endswith("*"), value)
+        )
     return plain | {base: _extended(parts) for base, parts in sections.items()}
 
 
 def _parameter_text(value: bytes) -> str:
-    """A plain value: encoded words stand in it although RFC 2047 forbids them, and percent forms without their star."""
+    """A plain value: encoded words stand in it although RFC 2047 forbids them.
+
+    And percent forms without their star.
+    """
     extended = re.fullmatch(rb"([\w-]{2,40})'[\w-]*'(.*%[0-9A-Fa-f]{2}.*)", value)
     if extended is not None and charsets.codec(extended[1].decode("ascii", "replace")):
         return charsets.decode(_unpercent(extended[2]), extended[1].decode("ascii"))

@@ -1,13 +1,17 @@
-"""The parts of a message: mail-parser walks a skeleton of types and delimiters, the bodies stay where they are.
+"""The parts of a message.
 
-Every body is left out of the bytes mail-parser sees: it reads line by line, and one large attachment would cost it a
-hundred times what its decoding costs. Each part carries the number of its body in a field of ours. Of the fields only
-the types of multiparts stand in the skeleton: all others are read where they lie. A message without parts has nothing
-to walk; mail-parser reads its date like any other's.
+Mail-parser walks a skeleton of types and delimiters, the bodies stay where they are.
 
-No byte of a body is left out, however damaged the delimiters are: what stands before the first delimiter of a
-multipart and behind its last one is kept as a part of `Tree.strays`, a multipart that no delimiter divides is one
-part with all of its bytes, and a part whose delimiter is cut or gone is found by its header.
+Every body is left out of the bytes mail-parser sees: it reads line by line, and one large
+attachment would cost it a hundred times what its decoding costs. Each part carries the number of
+its body in a field of ours. Of the fields only the types of multiparts stand in the skeleton: all
+others are read where they lie. A message without parts has nothing to walk; mail-parser reads its
+date like any other's.
+
+No byte of a body is left out, however damaged the delimiters are: what stands before the first
+delimiter of a multipart and behind its last one is kept as a part of `Tree.strays`, a multipart
+that no delimiter divides is one part with all of its bytes, and a part whose delimiter is cut or
+gone is found by its header.
 """
 
 import re
@@ -28,7 +32,8 @@ for _module in (mailparser.core, mailparser.utils):
     _module.log.disabled = True  # it quotes what it reads, and customers' text belongs into no log
 
 MAX_DEPTH = 60  # multiparts in multiparts; deeper ones are kept whole
-MAX_PREAMBLE = 1_048_576  # bytes before the first delimiter; also what a search for a boundary that is not there costs
+# bytes before the first delimiter; also what a search for a boundary that is not there costs
+MAX_PREAMBLE = 1_048_576
 # Bytes that all searches for delimiters which are not there may read in one message: a thousand
 # multiparts that each name a boundary nobody uses would otherwise cost a thousand times a mebibyte.
 MAX_SEARCHED = 16 * MAX_PREAMBLE
@@ -36,7 +41,9 @@ MAX_PARTS = 1000
 MAX_TRIED = 200_000  # lines that begin like a delimiter; each costs some microseconds
 MISSING = "a delimiter between two parts is missing"
 UNDIVIDED = b"no-delimiter-%d"  # boundary of ours for a multipart that has no delimiters
-REST_NAME = "remaining-parts.txt"  # the file that holds what comes behind the last part that is read
+REST_NAME = (  # the file that holds what comes behind the last part that is read
+    "remaining-parts.txt"
+)
 MAX_STRAYS = 100  # stretches outside of the parts that are kept apart; later ones join the last
 LONG_BOUNDARY = 8  # bytes; that a shorter one begins another line is chance: `b1`, `b10`
 MAX_WRITTEN = 12  # ways one damaged boundary parameter is read
@@ -54,11 +61,13 @@ _LATER = re.compile(
 )
 _WRITTEN = re.compile(rb"boundary\s*=\s*(.*)", re.IGNORECASE | re.DOTALL)
 _LINE_ENDS = re.compile(rb"[\r\n]+")
-# The header of a part whose delimiter is gone. In base64 any such line is none of its text; in a text only a
-# header that says how the part is encoded, or that it is a file, is one: people write about headers too.
+# The header of a part whose delimiter is gone. In base64 any such line is none of its text; in a
+# text only a header that says how the part is encoded, or that it is a file, is one: people write
+# about headers too.
 _LOST_TYPE = re.compile(rb"\ncontent-(?:type|disposition|transfer-encoding)[ \t]*:", re.IGNORECASE)
 _LOST_HEADER = re.compile(
-    rb"\n(?=content-[\w-]+[ \t]*:)(?:[\w-]{1,60}+[ \t]*+:[^\n]{0,998}+\n(?:[ \t]++[^\n]{0,998}+\n){0,8}+){1,12}+\r?\n",
+    rb"\n(?=content-[\w-]+[ \t]*:)(?:[\w-]{1,60}+[ \t]*+:[^\n]{0,998}+\n(?:["
+    rb" \t]++[^\n]{0,998}+\n){0,8}+){1,12}+\r?\n",
     re.IGNORECASE,
 )
 _ENCODED = re.compile(
@@ -66,7 +75,9 @@ _ENCODED = re.compile(
     rb"|^content-disposition[ \t]*:[ \t]*attachment",
     re.IGNORECASE | re.MULTILINE,
 )
-_MESSAGE = re.compile(rb"^content-type[ \t]*:[ \t]*message/", re.IGNORECASE | re.MULTILINE)  # readable where it lies
+_MESSAGE = re.compile(
+    rb"^content-type[ \t]*:[ \t]*message/", re.IGNORECASE | re.MULTILINE
+)  # readable where it lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,9 @@ class Part:
     fields: Fields
     mime: str  # type/subtype in lower case; "" where none is given
     parameters: dict[str, str]
-    source: bytes = field(default=b"", repr=False)  # the message the body lies in; large bodies are not copied
+    source: bytes = field(
+        default=b"", repr=False
+    )  # the message the body lies in; large bodies are not copied
     start: int = 0
     end: int = 0
     children: tuple["Part", ...] = ()
@@ -107,7 +120,9 @@ class Tree:
     sent_at: datetime | None
     caveats: tuple[str, ...] = ()
     before: tuple[Part, ...] = ()  # what stands before the first delimiter (RFC 2046: the preamble)
-    strays: tuple[Part, ...] = ()  # what stands outside of all parts elsewhere: epilogues, inner preambles
+    strays: tuple[
+        Part, ...
+    ] = ()  # what stands outside of all parts elsewhere: epilogues, inner preambles
 
 
 # Where a delimiter line begins, the position behind it, its boundary, and whether it closes.
@@ -116,7 +131,10 @@ _Delimiter = tuple[int, int, bytes, bool]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a search for the next delimiter found, kept as the next search mostly asks for the same."""
+    """Result of a search for the next delimiter.
+
+    Kept, because the next search mostly asks for the same.
+    """
 
     start: int  # where the search began
     boundaries: int  # how many were in force
@@ -145,7 +163,10 @@ class _Scan:
 
 
 def read(raw: bytes) -> Tree:
-    """Take a message apart. Bytes that are no message make one part of plain text without fields."""
+    """Take a message apart.
+
+    Bytes that are no message make one part of plain text without fields.
+    """
     head = headers.split(raw)
     scan = _Scan(raw, caveats=["the header is longer than we read"] if head.cut else [])
     _scan_parts(scan, head)
@@ -180,7 +201,15 @@ def _walk(skeleton: bytes) -> Message:
     """Let mail-parser walk the skeleton; the standard library where it stumbles."""
     try:
         message: Message = mailparser.parse_from_bytes(skeleton).message
-    except (MailParserError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+    except (
+        MailParserError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):
         return message_from_bytes(skeleton)
     return message
 
@@ -233,13 +262,19 @@ def _scan_parts(scan: _Scan, head: headers.Head) -> None:
 
 
 def _end_of_message(scan: _Scan, position: int) -> _Delimiter | None:
-    """The end of the message as a delimiter that closes, so that what stands before it is looked at; once."""
+    """The end of the message as a delimiter that closes.
+
+    So that what stands before it is looked at; once.
+    """
     size = len(scan.raw)
     return (size, size, scan.current, True) if scan.depth and position < size else None
 
 
 def _header_outside(scan: _Scan, start: int, end: int) -> int:
-    """Position of a part's header in a stretch that belongs to no part: its delimiter is gone. -1 if there is none."""
+    """Position of a part's header in a stretch that belongs to no part.
+
+    Its delimiter is gone. -1 if there is none.
+    """
     if start >= end:
         return -1
     position = _behind_blanks(scan.raw, start)
@@ -258,9 +293,14 @@ def _note_outside(scan: _Scan, start: int, end: int) -> None:
 
 
 def _keep_rest(scan: _Scan, boundary: bytes, start: int) -> None:
-    """Keep everything from a position on as one file: nobody reads a mail of more parts, and nothing of it is lost."""
+    """Keep everything from a position on as one file.
+
+    Nobody reads a mail of more parts, and nothing of it is lost.
+    """
     scan.caveats.append(f"more than {MAX_PARTS} parts: the rest is attached as {REST_NAME}")
-    scan.skeleton.append(b"\r\n--" + boundary + b"\r\n%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces)))
+    scan.skeleton.append(
+        b"\r\n--" + boundary + b"\r\n%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces))
+    )
     label = b'text/plain; name="' + REST_NAME.encode() + b'"'
     scan.pieces.append((Fields([("content-type", label)]), start, len(scan.raw)))
 
@@ -275,7 +315,10 @@ def _body_at(raw: bytes, position: int) -> int:
 
 
 def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
-    """Begin a part: a multipart puts its boundary in force, a leaf notes its body. Position to go on from."""
+    """Begin a part: a multipart puts its boundary in force, a leaf notes its body.
+
+    Position to go on from.
+    """
     boundary = _boundary(scan, fields, start) if depth < MAX_DEPTH else b""
     if boundary:
         _put_in_force(scan, fields, boundary, depth)
@@ -294,7 +337,10 @@ def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
 
 
 def _open_undivided(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
-    """Begin a multipart none of whose delimiters is there: as one part, whose own header may have survived."""
+    """Begin a multipart none of whose delimiters is there.
+
+    As one part, whose own header may have survived.
+    """
     boundary = UNDIVIDED % len(scan.depth)
     _put_in_force(scan, fields, boundary, depth)
     scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
@@ -304,8 +350,12 @@ def _open_undivided(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
         scan.caveats.append(MISSING)
         return _open(scan, head.fields, head.body, depth + 1)
     if position < len(scan.raw):
-        scan.caveats.append("the parts of the mail could not be told apart: its text is shown undivided")
-    encoding = [(name, value) for name, value in fields.items if name == "content-transfer-encoding"]
+        scan.caveats.append(
+            "the parts of the mail could not be told apart: its text is shown undivided"
+        )
+    encoding = [
+        (name, value) for name, value in fields.items if name == "content-transfer-encoding"
+    ]
     return _open(scan, Fields(encoding), start, depth + 1)
 
 
@@ -316,7 +366,10 @@ def _put_in_force(scan: _Scan, fields: Fields, boundary: bytes, depth: int) -> N
 
 
 def _lost_header(scan: _Scan, fields: Fields, start: int, end: int) -> int:
-    """Position of a part's header within the body of another part, whose delimiter is gone; -1 if there is none."""
+    """Position of a part's header within the body of another part, whose delimiter is gone.
+
+    -1 if there is none.
+    """
     mime, parameters = fields.parameters("content-type")
     disposition, more = fields.parameters("content-disposition")
     if "base64" in fields.text("content-transfer-encoding").lower():
@@ -339,7 +392,10 @@ def _encoded_header(raw: bytes, start: int, end: int) -> int:
 
 
 def _boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
-    """Boundary of a multipart, taken from the body where the header names none or a wrong one; b"" for a leaf."""
+    """Boundary of a multipart, taken from the body where the header names none or a wrong one.
+
+    B"" for a leaf.
+    """
     mime, parameters = fields.parameters("content-type")
     named = parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
     multipart = mime.startswith("multipart") or (not mime and bool(named))
@@ -350,14 +406,18 @@ def _boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
     elif mime not in {"", "text/plain"}:
         return b""
     guess = _guessed_boundary(scan, start, multipart=multipart)
-    # The delimiter of the multipart around this one says where this one ends, never how it is divided.
+    # The delimiter of the multipart around this one says where this one ends, never how it is
+    # divided.
     return guess if guess not in scan.depth else b""
 
 
 def _written_boundaries(fields: Fields) -> list[bytes]:
-    """Readings of a boundary parameter that is not written as RFC 2045 asks: unquoted with `;` or blanks, half quoted.
+    """Readings of a boundary parameter that is not written as RFC 2045 asks.
 
-    The longest reading comes first: `Part;1; charset=utf-8` is `Part;1; charset=utf-8`, `Part;1`, `Part`.
+    Unquoted with `;` or blanks, half quoted.
+
+    The longest reading comes first: `Part;1; charset=utf-8` is `Part;1; charset=utf-8`, `Part;1`,
+    `Part`.
     """
     found = _WRITTEN.search(_LINE_ENDS.sub(b"", fields.first("content-type"))[:MAX_FIELD])
     if found is None:
@@ -372,15 +432,22 @@ def _written_boundaries(fields: Fields) -> list[bytes]:
 
 
 def _guessed_boundary(scan: _Scan, start: int, *, multipart: bool) -> bytes:
-    """First line of a body that looks like a delimiter: of a multipart, or with a part's header right behind it."""
+    """First line of a body that looks like a delimiter.
+
+    Of a multipart, or with a part's header right behind it.
+    """
     raw = scan.raw
     found = _GUESS.match(raw, start)
-    if found is not None and (multipart or _PART_HEADER.match(raw, raw.find(b"\n", found.start(1)) + 1)):
+    if found is not None and (
+        multipart or _PART_HEADER.match(raw, raw.find(b"\n", found.start(1)) + 1)
+    ):
         return found[1]
     if not multipart or scan.searched > MAX_SEARCHED:
         return b""
     found = _LATER.search(raw, start, start + MAX_PREAMBLE)
-    scan.searched += (found.end() if found is not None else min(len(raw), start + MAX_PREAMBLE)) - start
+    scan.searched += (
+        found.end() if found is not None else min(len(raw), start + MAX_PREAMBLE)
+    ) - start
     return found[1] if found is not None else b""
 
 
@@ -388,7 +455,9 @@ def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
     """Return whether a whole line of a body is a delimiter of this boundary, opening or closing."""
     if scan.searched > MAX_SEARCHED:
         return False
-    line = re.compile(rb"(?:\A|(?<=\n))--" + re.escape(boundary) + rb"[ \t]*(?:--[ \t]*)?(?=[\r\n]|\Z)")
+    line = re.compile(
+        rb"(?:\A|(?<=\n))--" + re.escape(boundary) + rb"[ \t]*(?:--[ \t]*)?(?=[\r\n]|\Z)"
+    )
     end = min(len(scan.raw), start + MAX_PREAMBLE)
     if line.match(scan.raw, start):
         return True
@@ -398,7 +467,10 @@ def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
 
 
 def _find_delimiter(scan: _Scan, position: int) -> _Delimiter | None:
-    """Next delimiter at or behind a position; no stretch is searched twice for the same boundaries."""
+    """Next delimiter at or behind a position.
+
+    No stretch is searched twice for the same boundaries.
+    """
     if not scan.depth:
         return None
     known = scan.known
@@ -435,7 +507,10 @@ def _search_delimiter(scan: _Scan, position: int) -> _Delimiter | None:
 
 
 def _cut_delimiter(scan: _Scan, name: bytes, after: int) -> bytes:
-    """Boundary whose delimiter was cut short or grew a tail; b"" unless the header of a part stands right behind it."""
+    """Boundary whose delimiter was cut short or grew a tail.
+
+    B"" unless the header of a part stands right behind it.
+    """
     if len(scan.depth) > MAX_DEPTH or not _PART_HEADER.match(scan.raw, after):
         return b""
     return next((boundary for boundary in reversed(scan.depth) if _is_damaged(name, boundary)), b"")
@@ -449,7 +524,10 @@ def _is_damaged(name: bytes, boundary: bytes) -> bool:
 
 
 def _next_dashes(raw: bytes, position: int) -> int:
-    """Position of the next line that begins with two dashes, or -1: one dash, which base64 lacks, is found faster."""
+    """Position of the next line that begins with two dashes, or -1.
+
+    One dash, which base64 lacks, is found faster.
+    """
     first = raw.find(b"-", max(0, position))
     found = raw.find(b"\n--", max(0, first - 1)) if first >= 0 else -1
     return found + 1 if found >= 0 else -1
@@ -461,12 +539,20 @@ def _end_of_leaf(scan: _Scan, start: int) -> int:
 
 
 def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
-    """Header of a multipart for mail-parser: its type, with the boundary that is in force, well written."""
+    """Header of a multipart for mail-parser.
+
+    Its type, with the boundary that is in force, well written.
+    """
     mime, parameters = fields.parameters("content-type")
     subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
     others = [(name, value) for name, value in parameters.items() if name != "boundary"]
-    named = [(name.encode("ascii", "replace"), value.encode("ascii", "replace")) for name, value in others]
-    written = b"".join(b'; %s="%s"' % (name, _quoted(value)) for name, value in [(b"boundary", boundary), *named])
+    named = [
+        (name.encode("ascii", "replace"), value.encode("ascii", "replace"))
+        for name, value in others
+    ]
+    written = b"".join(
+        b'; %s="%s"' % (name, _quoted(value)) for name, value in [(b"boundary", boundary), *named]
+    )
     return b"Content-Type: multipart/" + _flat(subtype + written) + b"\r\n\r\n"
 
 
@@ -479,7 +565,10 @@ def _flat(value: bytes) -> bytes:
 
 
 def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> Part:
-    """The walk's tree with our fields and bodies; what the walk leaves out is added by the caller."""
+    """The walk's tree with our fields and bodies.
+
+    What the walk leaves out is added by the caller.
+    """
     number = message.get(PIECE)
     if number is not None:
         seen.add(int(str(number)))
@@ -491,8 +580,12 @@ def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> P
         if isinstance(children, list)
         else ()
     )
-    fields = Fields([(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()])
-    return Part(fields, message.get_content_type(), fields.parameters("content-type")[1], children=parts)
+    fields = Fields(
+        [(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()]
+    )
+    return Part(
+        fields, message.get_content_type(), fields.parameters("content-type")[1], children=parts
+    )
 
 
 def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
@@ -500,7 +593,9 @@ def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
     mime, parameters = fields.parameters("content-type")
     if not mime and default and not fields.first("content-type"):
         mime = default
-    return Part(fields, mime, parameters, scan.raw, start, _without_last_line_end(scan.raw, start, end))
+    return Part(
+        fields, mime, parameters, scan.raw, start, _without_last_line_end(scan.raw, start, end)
+    )
 
 
 def _without_last_line_end(raw: bytes, start: int, end: int) -> int:

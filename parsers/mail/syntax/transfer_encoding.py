@@ -1,4 +1,7 @@
-"""Content transfer encodings undone (RFC 2045 §6), also where the label is wrong or the data is damaged."""
+"""Content transfer encodings (RFC 2045 §6), decoded.
+
+Also where the label is wrong or the data is damaged.
+"""
 
 import binascii
 import io
@@ -61,18 +64,27 @@ def decode(data: bytes, label: str) -> bytes:
     if encoding == "base64":
         return _base64(data)
     if encoding == "qp":
-        return binascii.a2b_qp(_TRAILING.sub(b"", data) if any(end in data for end in _BLANK_ENDS) else data)
+        return binascii.a2b_qp(
+            _TRAILING.sub(b"", data) if any(end in data for end in _BLANK_ENDS) else data
+        )
     if encoding == "uu":
-        text, files = uu_files(data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data)
+        text, files = uu_files(
+            data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data
+        )
         if not files:
             return text
         first, rest = files[0].content, text.strip()
-        return first + b"\n" + rest if rest and first.isascii() else first  # words behind an encoded text are text too
+        return (
+            first + b"\n" + rest if rest and first.isascii() else first
+        )  # words behind an encoded text are text too
     return data
 
 
 def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
-    """Decode what lies between two positions: large base64 in one pass, without a copy of the encoded bytes."""
+    """Decode what lies between two positions.
+
+    Large base64 in one pass, without a copy of the encoded bytes.
+    """
     large = end - start > LARGE and ENCODINGS.get(label.strip().strip("\"';").lower()) == "base64"
     if large and _ends_clean(raw, start, end) and not _is_no_base64(raw[start : start + SAMPLE]):
         try:
@@ -83,12 +95,17 @@ def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
 
 
 def _ends_clean(raw: bytes, start: int, end: int) -> bool:
-    """Return whether base64 is one run to its end: padding nowhere else, and no mailing list's footer behind it."""
+    """Return whether base64 is one run to its end.
+
+    Padding nowhere else, and no mailing list's footer behind it.
+    """
     padding = raw.find(b"=", start, end)
     if padding >= 0 and (end - padding >= SAMPLE or raw[padding:end].strip(b"=" + BLANKS)):
         return False
     tail = max(start, end - SAMPLE)
-    return padding >= 0 or (_FOOTER.search(raw, tail, end) is None and _SPACED.search(raw, tail, end) is None)
+    return padding >= 0 or (
+        _FOOTER.search(raw, tail, end) is None and _SPACED.search(raw, tail, end) is None
+    )
 
 
 def _in_steps(raw: bytes, start: int, end: int) -> bytes:
@@ -103,14 +120,20 @@ def _in_steps(raw: bytes, start: int, end: int) -> bytes:
 
 
 def _is_no_base64(sample: bytes) -> bool:
-    """Return whether the first line has what base64 never has: blanks between words, or many strange characters."""
+    """Return whether the first line has what base64 never has.
+
+    Blanks between words, or many strange characters.
+    """
     first = sample.strip().split(b"\n", 1)[0].strip()
     words = len(first.split()) > 2 and len(first) < 100  # noqa: PLR2004 - three words make a line of text
     return words or len(first.translate(None, ALPHABET)) * 10 > len(first)
 
 
 def _base64(data: bytes) -> bytes:
-    """Decode; text that is no base64 stays as it is, and the footer a mailing list put behind it is kept."""
+    """Decode; text that is no base64 stays as it is.
+
+    And the footer a mailing list put behind it is kept.
+    """
     if _is_no_base64(data[:SAMPLE]):
         return data
     footer = _FOOTER.search(data) if any(mark in data for mark in _FOOTER_MARKS) else None
@@ -121,10 +144,13 @@ def _base64(data: bytes) -> bytes:
 
 
 def _end_of_code(data: bytes) -> int:
-    """Position where base64 ends and plain words follow, as gateways put them there; the end where none do.
+    """Position where base64 ends and plain words follow, as gateways put them there.
 
-    Base64 ends behind its last full line, or a shorter one that is a whole number of groups. What follows is text if
-    it has three words, two of them on one line: a damaged line of base64 may have a blank, too.
+    The end where none do.
+
+    Base64 ends behind its last full line, or a shorter one that is a whole number of groups. What
+    follows is text if it has three words, two of them on one line: a damaged line of base64 may
+    have a blank, too.
     """
     if _SPACED.search(data) is None:
         return len(data)
@@ -151,21 +177,29 @@ def _is_code(line: bytes) -> bool:
 
 
 def _runs(data: bytes) -> bytes:
-    """Decode base64 that may be several encoded runs one after the other, each with its own padding."""
+    """Decode base64 of one or several encoded runs.
+
+    Each run may have its own padding.
+    """
     padding = data.find(b"=")
     if padding < 0 or not data[padding:].strip(b"=" + BLANKS):
         try:
             return pybase64.b64decode(data)
         except binascii.Error:
             return base64_bytes(data)
-    decoded = io.BytesIO()  # runs may be a few bytes each: a list of millions would cost half a gigabyte
+    decoded = (
+        io.BytesIO()
+    )  # runs may be a few bytes each: a list of millions would cost half a gigabyte
     for run in _RUN.finditer(data):
         decoded.write(base64_bytes(run[0]))
     return decoded.getvalue()
 
 
 def uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:
-    """Take uuencoded files out of a text, at most so many: the text that remains, and the files in their order."""
+    """Take uuencoded files out of a text, at most so many.
+
+    The text that remains, and the files in their order.
+    """
     files: list[UuFile] = []
     kept, position = [], 0
     while len(files) < most:
@@ -185,7 +219,10 @@ def uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]
 
 
 def _uu_content(text: bytes, position: int) -> tuple[bytes, int]:
-    """Content of an encoded file and the position behind its `end`; -1 where the lines are none of uuencode."""
+    """Content of an encoded file and the position behind its `end`.
+
+    -1 where the lines are none of uuencode.
+    """
     content: list[bytes] = []
     while line := _UU_LINE.match(text, position):
         position = line.end()

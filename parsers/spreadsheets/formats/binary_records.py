@@ -10,17 +10,30 @@ from parsers.spreadsheets.formats.xlsx_sheet import MAX_TEXT, TOO_LONG
 
 DAMAGED_CELL = "a cell that is damaged in the file"
 _EOF, _BOF, _ANY = 0x0A, 0x809, 0
-ERRORS = {0x00: "#NULL!", 0x07: "#DIV/0!", 0x0F: "#VALUE!", 0x17: "#REF!", 0x1D: "#NAME?", 0x24: "#NUM!",
-           0x2A: "#N/A", 0x2B: "#GETTING_DATA"}  # fmt: skip
+ERRORS = {
+    0x00: "#NULL!",
+    0x07: "#DIV/0!",
+    0x0F: "#VALUE!",
+    0x17: "#REF!",
+    0x1D: "#NAME?",
+    0x24: "#NUM!",
+    0x2A: "#N/A",
+    0x2B: "#GETTING_DATA",
+}
 
 
 def number(value: float, style: int) -> Cell:
     """A number as XML parts would have it."""
-    return Cell("n", str(int(value)) if value.is_integer() and abs(value) < 10**15 else repr(value), style)
+    return Cell(
+        "n", str(int(value)) if value.is_integer() and abs(value) < 10**15 else repr(value), style
+    )
 
 
 def rk(data: bytes, at: int) -> float:
-    """A number in 30 bits (MS-XLS §2.5.217): an integer or the upper half of a float, perhaps a hundredth of it."""
+    """A number in 30 bits (MS-XLS §2.5.217).
+
+    An integer or the upper half of a float, perhaps a hundredth of it.
+    """
     (stored,) = struct.unpack_from("<I", data, at)
     if stored & 2:
         value = float((stored >> 2) - (1 << 30 if stored & 0x80000000 else 0))
@@ -36,14 +49,20 @@ def error(code: int, style: int) -> Cell:
 
 def text(found: str, style: int) -> Cell | None:
     """A text; None for a blank one."""
-    return Cell("s", found[:MAX_TEXT], style, TOO_LONG if len(found) > MAX_TEXT else "") if found else None
+    return (
+        Cell("s", found[:MAX_TEXT], style, TOO_LONG if len(found) > MAX_TEXT else "")
+        if found
+        else None
+    )
 
 
 def records(stream: bytes, start: int, *, whole: bool = True) -> Iterator[tuple[int, int, int]]:
-    """Yield the kind, start and end of the records of an .xls from `start`: all to the end, or those of one part.
+    """Yield the kind, start and end of the records of an .xls from `start`.
 
-    A part begins with a BOF record and ends with its EOF; charts inside of it are left out. Raises ParseError where a
-    part is cut short.
+    All to the end, or those of one part.
+
+    A part begins with a BOF record and ends with its EOF; charts inside of it are left out. Raises
+    ParseError where a part is cut short.
     """
     at, depth, size = start, 0, len(stream)
     while at + 4 <= size:

@@ -1,4 +1,7 @@
-"""A table as CSV or TSV, with the rows a worksheet would have: encoding and delimiter told by the bytes."""
+"""A table as CSV or TSV, with the rows a worksheet would have.
+
+Encoding and delimiter told by the bytes.
+"""
 
 import csv
 from collections import Counter
@@ -18,18 +21,31 @@ _DELIMITERS = ",\t;|"
 _SAMPLE = 2**16  # bytes to tell the delimiter and the encoding by
 _RECORDS = 50
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_OPEN = ("unexpected end of data", "field larger than field limit")  # csv's words for a quote that is never closed
+_OPEN = (
+    "unexpected end of data",
+    "field larger than field limit",
+)  # csv's words for a quote that is never closed
 _TEXT_FROM = 9  # TAB, the first control in text
 
 
 def is_text(raw: bytes) -> bool:
-    """Tell text from binary by its first bytes: markup and anything with control characters is not a table."""
+    """Tell text from binary by its first bytes.
+
+    Markup and anything with control characters is not a table.
+    """
     start = raw[:4096].decode(_encoding(raw), errors="replace").lstrip("\ufeff \t\r\n")
-    return bool(start) and not start.startswith(("<", "{", "%PDF")) and not any(ord(one) < _TEXT_FROM for one in start)
+    return (
+        bool(start)
+        and not start.startswith(("<", "{", "%PDF"))
+        and not any(ord(one) < _TEXT_FROM for one in start)
+    )
 
 
 def open_text(raw: bytes) -> Book:
-    """Open a text file as one sheet without a name. Raises ParseError where a quote is never closed."""
+    """Open a text file as one sheet without a name.
+
+    Raises ParseError where a quote is never closed.
+    """
     encoding = _encoding(raw)
     told, delimiter = _dialect(raw, encoding)
     read = partial(_rows, raw, encoding, delimiter, told)
@@ -42,7 +58,13 @@ def _rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[R
     """Yield the lines as rows of text cells, numbered from 1 as Excel does, blank ones left out."""
     lines: list[str] = []  # of the record at hand
     source = TextIOWrapper(BytesIO(raw), encoding, "replace", newline="")
-    reader = csv.reader((lines.append(line) or line for line in source), delimiter=delimiter, strict=True)  # type: ignore[func-returns-value]
+
+    def remembered() -> Iterator[str]:
+        for line in source:
+            lines.append(line)
+            yield line
+
+    reader = csv.reader(remembered(), delimiter=delimiter, strict=True)
     number = 0
     while True:
         number += 1
@@ -54,7 +76,9 @@ def _rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[R
                 raise ParseError(
                     "a text file in which a quote is never closed: export the messages as .xlsx"
                 ) from error
-            yield Row(number, hidden=False, cells={1: Cell("s", "".join(lines)[:MAX_TEXT], flaw=QUOTES)})
+            yield Row(
+                number, hidden=False, cells={1: Cell("s", "".join(lines)[:MAX_TEXT], flaw=QUOTES)}
+            )
             continue
         if fields is None:
             return
@@ -79,19 +103,26 @@ def _encoding(raw: bytes) -> str:
 
 
 def _dialect(raw: bytes, encoding: str) -> tuple[int, str]:
-    """Return how many lines are about the file itself, and the delimiter: under which most lines have as many columns.
+    """Return how many lines are about the file itself, and the delimiter.
+
+    Under which most lines have as many columns.
 
     Not told by our headings: a file whose headings are unknown must be shown as the table it is.
     """
     text = raw[:_SAMPLE].decode(encoding, "replace").removeprefix("\ufeff")
     first, _, _ = text.partition("\n")
-    if first.casefold().startswith("sep=") and len(first.strip()) == len("sep=;"):  # Excel's own word on it
+    if first.casefold().startswith("sep=") and len(first.strip()) == len(
+        "sep=;"
+    ):  # Excel's own word on it
         return 1, first.strip()[-1]
     return 0, max(_DELIMITERS, key=lambda one: _evenness(text, one))
 
 
 def _evenness(text: str, delimiter: str) -> float:
-    """How well a delimiter parts lines into columns: the share of lines with the commonest width, wider ones before."""
+    """How well a delimiter parts lines into columns.
+
+    The share of lines with the commonest width, wider ones before.
+    """
     try:
         lines = list(islice(csv.reader(StringIO(text, newline=""), delimiter=delimiter), _RECORDS))
     except csv.Error:

@@ -33,14 +33,19 @@ class Packed(StrEnum):
 
 
 def packed(package: Package) -> Packed:
-    """Tell what a zip holds. Raises ParseError, saying what it is and what to do, for anything but a workbook."""
+    """Tell what a zip holds.
+
+    Raises ParseError, saying what it is and what to do, for anything but a workbook.
+    """
     if "[content_types].xml" not in package.names:
         if "content.xml" in package.names:
             return Packed.OPEN_DOCUMENT
         if "index/document.iwa" in package.names:
             raise ParseError("an Apple Numbers document: export it as an Excel workbook (.xlsx)")
         raise ParseError(f"a zip, but not an Excel workbook: {SAVE_AS}")
-    types = " ".join(attrs.get("ContentType", "") for _, _, attrs in package.elements("[Content_Types].xml")).casefold()
+    types = " ".join(
+        attrs.get("ContentType", "") for _, _, attrs in package.elements("[Content_Types].xml")
+    ).casefold()
     for mark, message in _OTHER_TYPES.items():
         if mark in types:
             raise ParseError(message)
@@ -57,7 +62,10 @@ def what_else(raw: bytes) -> str:
         return "an empty file: export the messages again"
     for start, words in {
         b"%PDF": "a PDF, not an Excel workbook: export the messages as an Excel workbook (.xlsx)",
-        b"{\\rtf": "a text document (RTF), not an Excel workbook: save the messages as an Excel workbook (.xlsx)",
+        b"{\\rtf": (
+            "a text document (RTF), not an Excel workbook: save the messages as an Excel workbook"
+            " (.xlsx)"
+        ),
     }.items():
         if raw.lstrip().startswith(start):
             return words

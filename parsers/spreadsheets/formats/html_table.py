@@ -1,4 +1,7 @@
-"""The tables of a web page, which many programs save as .xls: cells as a browser shows them, spans counted."""
+"""The tables of a web page, which many programs save as .xls.
+
+Cells as a browser shows them, spans counted.
+"""
 
 import re
 from collections.abc import Iterator
@@ -8,14 +11,21 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from parsers.item import ParseError
 from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet
-from parsers.spreadsheets.formats.xlsx_sheet import LAST_COLUMN, MAX_MERGED_COLUMNS, MAX_TEXT, TOO_LONG
+from parsers.spreadsheets.formats.xlsx_sheet import (
+    LAST_COLUMN,
+    MAX_MERGED_COLUMNS,
+    MAX_TEXT,
+    TOO_LONG,
+)
 from parsers.spreadsheets.formats.zip_package import LINK
 from parsers.text import charsets
 
 MAX_BYTES = 24 * 2**20  # a page is held as a whole, at some twenty times its size
 _MOST_ACROSS, _MOST_DOWN = 1_000, 65_534  # what browsers count of a span (HTML Standard §4.9.11)
 _SNIFF = 4096
-_MARKS = re.compile(r"<(?:!doctype html|html|head|meta|body|table|div|style|center|font|title)[\s>]", re.IGNORECASE)
+_MARKS = re.compile(
+    r"<(?:!doctype html|html|head|meta|body|table|div|style|center|font|title)[\s>]", re.IGNORECASE
+)
 _CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\r\n\f]+")
@@ -40,9 +50,17 @@ def open_page(raw: bytes) -> Book:
     tables = [table for table in page.css("table") if next(_trs(table), None) is not None]
     if not tables:
         raise ParseError("a web page without a table: open it in Excel and save it as .xlsx")
-    # Of several tables each has a name, since a row is known by its number and the name of its table.
-    names = [""] if len(tables) == 1 else [f"Table {number}" for number in range(1, len(tables) + 1)]
-    return Book([Sheet(name, partial(_rows, page, table)) for name, table in zip(names, tables, strict=True)])
+    # Of several tables each has a name, since a row is known by its number and the name of its
+    # table.
+    names = (
+        [""] if len(tables) == 1 else [f"Table {number}" for number in range(1, len(tables) + 1)]
+    )
+    return Book(
+        [
+            Sheet(name, partial(_rows, page, table))
+            for name, table in zip(names, tables, strict=True)
+        ]
+    )
 
 
 def _decoded(raw: bytes) -> str:
@@ -90,7 +108,9 @@ def _rows(_page: LexborHTMLParser, table: LexborNode) -> Iterator[Row]:
 
 def _span(box: LexborNode, name: str, most: int) -> int:
     told = (box.attributes.get(name) or "").strip()
-    return min(max(int(told), 1), most) if told.isascii() and told.isdigit() and len(told) <= 9 else 1  # noqa: PLR2004 - any span
+    return (
+        min(max(int(told), 1), most) if told.isascii() and told.isdigit() and len(told) <= 9 else 1  # noqa: PLR2004
+    )
 
 
 def _is_hidden(tr: LexborNode) -> bool:
@@ -107,7 +127,10 @@ def _cell(box: LexborNode) -> Cell | None:
 
 
 def _gather(box: LexborNode, pieces: list[str]) -> str:
-    """Gather the text of a cell as shown, line breaks as such; the first address it leads to. Without recursion."""
+    """Gather the text of a cell as shown, line breaks as such; the first address it leads to.
+
+    Without recursion.
+    """
     link = ""
     waiting: list[LexborNode | str] = [box]
     while waiting:
@@ -124,5 +147,7 @@ def _gather(box: LexborNode, pieces: list[str]) -> str:
         breaks = node.tag in _BREAKS and bool(pieces)
         if breaks:
             pieces.append("\n")
-        waiting += reversed([child for child in node.iter(include_text=True) if child.tag not in _IGNORED])
+        waiting += reversed(
+            [child for child in node.iter(include_text=True) if child.tag not in _IGNORED]
+        )
     return link

@@ -1,4 +1,7 @@
-"""What every kind of workbook comes to: visible sheets with rows, and how their numbers are meant."""
+"""What every kind of workbook comes to.
+
+Visible sheets with rows, and how their numbers are meant.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +12,12 @@ UNMERGED: Mapping[int, int] = MappingProxyType({})
 
 
 class Cell(NamedTuple):
-    """A cell as stored: `kind` is "n" number, "s" text, "b" boolean, "e" error, "d" ISO date, "f" formula unsolved.
+    """A cell as stored.
 
-    `flaw` says what is wrong with how it is stored, `link` is the address it leads to where its text may be another.
+    `kind` is "n" number, "s" text, "b" boolean, "e" error, "d" ISO date, "f" formula unsolved.
+
+    `flaw` says what is wrong with how it is stored, `link` is the address it leads to where its
+    text may be another.
     """
 
     kind: str
@@ -22,7 +28,9 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row: its number from 1, whether it is hidden, and its cells by column from 1, blank ones left out.
+    """A row: its number from 1, whether it is hidden.
+
+    And its cells by column from 1, blank ones left out.
 
     `merged` are the cells that cover rows below: by column, the number of the last row they cover.
     """
@@ -35,10 +43,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A visible sheet by the name on its tab, "" where there is none; `rows()` reads it anew each time.
+    """A visible sheet by the name on its tab, "" where there is none.
 
-    Rows come lazily and in order, blank ones left out. What is wrong with a cell is a flaw of that cell. `totals` are
-    the numbers of rows that the workbook itself declares as totals of a table.
+    `rows()` reads it anew each time.
+
+    Rows come lazily and in order, blank ones left out. What is wrong with a cell is a flaw of that
+    cell. `totals` are the numbers of rows that the workbook itself declares as totals of a table.
     """
 
     name: str = field(repr=False)
@@ -50,8 +60,8 @@ class Sheet:
 class Book:
     """An opened workbook.
 
-    `hidden` are the names of hidden sheets, which nobody reads; `formats` are number formats by style id, `date_1904`
-    is the old Macintosh calendar.
+    `hidden` are the names of hidden sheets, which nobody reads; `formats` are number formats by
+    style id, `date_1904` is the old Macintosh calendar.
     """
 
     sheets: list[Sheet] = field(default_factory=list)

@@ -1,4 +1,7 @@
-"""An OpenDocument spreadsheet (.ods) as LibreOffice saves it: cells as shown, repeated ones counted, streamed."""
+"""An OpenDocument spreadsheet (.ods) as LibreOffice saves it.
+
+Cells as shown, repeated ones counted, streamed.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,21 +10,39 @@ from functools import partial
 from parsers.item import ParseError
 from parsers.spreadsheets.formats import binary_records
 from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet
-from parsers.spreadsheets.formats.xlsx_sheet import LAST_COLUMN, LAST_ROW, MAX_MERGED_COLUMNS, MAX_TEXT, TOO_LONG
+from parsers.spreadsheets.formats.xlsx_sheet import (
+    LAST_COLUMN,
+    LAST_ROW,
+    MAX_MERGED_COLUMNS,
+    MAX_TEXT,
+    TOO_LONG,
+)
 from parsers.spreadsheets.formats.xml import Reader, local
 from parsers.spreadsheets.formats.zip_package import LINK, Package
 
 CONTENT = "content.xml"
 _LOCKED = "a password-protected workbook: save it without a password"
-_IDENTITY = re.compile(r"[\d\-/() ]{1,40}")  # how a number is shown that is an identity rather than an amount
+_IDENTITY = re.compile(
+    r"[\d\-/() ]{1,40}"
+)  # how a number is shown that is an identity rather than an amount
 _EXACT = 15  # digits of a number that are kept
-_VALUES = {"float": "value", "percentage": "value", "currency": "value", "boolean": "boolean-value",
-           "date": "date-value"}  # fmt: skip
-_MOST_REPEATED = 1_000  # of a cell or row with something in it; more is somebody's filling, or a bomb
+_VALUES = {
+    "float": "value",
+    "percentage": "value",
+    "currency": "value",
+    "boolean": "boolean-value",
+    "date": "date-value",
+}
+_MOST_REPEATED = (
+    1_000  # of a cell or row with something in it; more is somebody's filling, or a bomb
+)
 
 
 def open_document(package: Package) -> Book:
-    """Open the spreadsheet in a package (OpenDocument 1.3 part 3 §9). Raises ParseError where it is none, or locked."""
+    """Open the spreadsheet in a package (OpenDocument 1.3 part 3 §9).
+
+    Raises ParseError where it is none, or locked.
+    """
     if "meta-inf/manifest.xml" in package.names and any(
         tag == "encryption-data" for _, tag, _ in package.elements("META-INF/manifest.xml")
     ):
@@ -30,7 +51,10 @@ def open_document(package: Package) -> Book:
     outline = _Outline()
     Reader(outline.start, outline.end).whole(package.unpack(CONTENT))
     if not outline.spreadsheet:
-        raise ParseError("an OpenDocument file, but no spreadsheet: save the messages as an Excel workbook (.xlsx)")
+        raise ParseError(
+            "an OpenDocument file, but no spreadsheet: save the messages as an Excel workbook"
+            " (.xlsx)"
+        )
     book = Book()
     for number, (name, style) in enumerate(outline.tables):
         if style in outline.hidden:
@@ -51,8 +75,15 @@ def _rows(package: Package, number: int) -> Iterator[Row]:
 
 
 def _is_identity(shown: str) -> bool:
-    """Return whether a number is shown as an identity, with leading zeros or marks, and not as an amount or rounded."""
-    return bool(_IDENTITY.fullmatch(shown)) and shown[0] != "-" and sum(map(str.isdigit, shown)) <= _EXACT
+    """Return whether a number is shown as an identity, with leading zeros or marks.
+
+    And not as an amount or rounded.
+    """
+    return (
+        bool(_IDENTITY.fullmatch(shown))
+        and shown[0] != "-"
+        and sum(map(str.isdigit, shown)) <= _EXACT
+    )
 
 
 def _plain(attrs: dict[str, str]) -> dict[str, str]:
@@ -92,7 +123,10 @@ class _Outline:
 
 
 class _Table:
-    """The state between expat's calls while one table goes by; tables inside of cells are not looked into."""
+    """The state between expat's calls while one table goes by.
+
+    Tables inside of cells are not looked into.
+    """
 
     def __init__(self, number: int) -> None:
         self.ended = False
@@ -186,7 +220,9 @@ class _Table:
         kind, flaw = self._cell.get("value-type", ""), TOO_LONG if len(shown) > MAX_TEXT else ""
         if "formula" in self._cell and not kind and not shown:
             return Cell("f", "")
-        if shown in binary_records.ERRORS.values() or (shown.startswith("Err:5") and "formula" in self._cell):
+        if shown in binary_records.ERRORS.values() or (
+            shown.startswith("Err:5") and "formula" in self._cell
+        ):
             return Cell("e", shown)
         value = self._cell.get(_VALUES.get(kind, ""), "")
         if value and kind in {"boolean", "date"}:

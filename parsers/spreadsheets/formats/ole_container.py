@@ -1,4 +1,7 @@
-"""An OLE compound file: an old workbook, a locked one or something else; what is locked is unlocked in memory."""
+"""An OLE compound file: an old workbook, a locked one or something else.
+
+What is locked is unlocked in memory.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -15,8 +18,14 @@ from msoffcrypto.method.rc4_cryptoapi import DocumentRC4CryptoAPI
 from parsers.item import ParseError
 from parsers.spreadsheets.formats import binary_records, detect, xml
 
-LOCKED = "a password-protected workbook: save it without a password, or have INTAKE_WORKBOOK_PASSWORD set to it"
-WRONG = "a password-protected workbook that the password set does not open: save it without one, or correct it"
+LOCKED = (
+    "a password-protected workbook: save it without a password, or have INTAKE_WORKBOOK_PASSWORD"
+    " set to it"
+)
+WRONG = (
+    "a password-protected workbook that the password set does not open: save it without one, or"
+    " correct it"
+)
 UNKNOWN_LOCK = "a workbook protected in a way we do not read: save it without a password"
 
 _DEFAULT = "VelvetSweatshop"  # what Excel itself tries before it asks (MS-OFFCRYPTO §2.4.1)
@@ -24,20 +33,43 @@ _MOST_TRIED = 8
 _LONGEST_PASSWORD = 255
 _BLOCK = 1024  # bytes between two keys of RC4 in a workbook (MS-XLS §2.2.10)
 _FILE_PASS, _BOUND_SHEET = 0x2F, 0x85
-_PLAIN = {0x809, _FILE_PASS, 0x194, 0x195, 0xE1, 0x138, 0x196}  # records never encrypted (MS-XLS §2.2.10)
+_PLAIN = {
+    0x809,
+    _FILE_PASS,
+    0x194,
+    0x195,
+    0xE1,
+    0x138,
+    0x196,
+}  # records never encrypted (MS-XLS §2.2.10)
 
-# What olefile and msoffcrypto let out where a file is not what it says: they check little before they unpack.
+# What olefile and msoffcrypto let out where a file is not what it says: they check little before
+# they unpack.
 _ODD = (
-    OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, RecursionError,
-    struct.error, ExpatError, exceptions.FileFormatError, exceptions.ParseError, exceptions.DecryptionError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+    ExpatError,
+    exceptions.FileFormatError,
+    exceptions.ParseError,
+    exceptions.DecryptionError,
     exceptions.EncryptionError,
-)  # fmt: skip
+)
 
 
 def opened(raw: bytes, passwords: Sequence[str]) -> bytes:
-    """The workbook in a compound file: the zip of a locked .xlsx or .xlsb, or the stream of records of an .xls.
+    """The workbook in a compound file.
 
-    Raises ParseError where it is locked and no password fits, where it is no workbook, or too damaged to tell.
+    The zip of a locked .xlsx or .xlsb, or the stream of records of an .xls.
+
+    Raises ParseError where it is locked and no password fits, where it is no workbook, or too
+    damaged to tell.
     """
     try:
         file = olefile.OleFileIO(BytesIO(raw))
@@ -72,7 +104,9 @@ def _check_description(told: bytes) -> None:
 
 
 def _tries(passwords: Sequence[str]) -> list[str]:
-    return [one for one in (*passwords[:_MOST_TRIED], _DEFAULT) if 0 < len(one) <= _LONGEST_PASSWORD]
+    return [
+        one for one in (*passwords[:_MOST_TRIED], _DEFAULT) if 0 < len(one) <= _LONGEST_PASSWORD
+    ]
 
 
 def _unlocked_package(raw: bytes, passwords: Sequence[str]) -> bytes:
@@ -91,12 +125,18 @@ def _unlocked_package(raw: bytes, passwords: Sequence[str]) -> bytes:
 
 
 def _is_locked(stream: bytes) -> bool:
-    """Whether a record before the first sheet says so; it stands second where it stands at all, give or take a few."""
+    """Whether a record before the first sheet says so.
+
+    It stands second where it stands at all, give or take a few.
+    """
     return any(kind == _FILE_PASS for kind, _, _ in binary_records.records(stream, 0, whole=False))
 
 
 def _unlocked_stream(raw: bytes, stream: bytes, passwords: Sequence[str]) -> bytes:
-    """The records of a locked .xls in clear. msoffcrypto would write them to a temporary file, and byte by byte."""
+    """The records of a locked .xls in clear.
+
+    Msoffcrypto would write them to a temporary file, and byte by byte.
+    """
     for password in _tries(passwords):
         try:
             locked = Xls97File(BytesIO(raw))
@@ -110,11 +150,16 @@ def _unlocked_stream(raw: bytes, stream: bytes, passwords: Sequence[str]) -> byt
 
 
 def _decrypted(locked: Xls97File, stream: bytes) -> bytes:
-    """Decrypt all as one, then put back what was never encrypted: headers, a few records, the places of sheets."""
+    """Decrypt all as one, then put back what was never encrypted.
+
+    Headers, a few records, the places of sheets.
+    """
     if locked.type == "rc4":
         clear = DocumentRC4.decrypt(locked.key, locked.salt, BytesIO(stream), _BLOCK).read()
     elif locked.type == "rc4_cryptoapi":
-        clear = DocumentRC4CryptoAPI.decrypt(locked.key, locked.salt, locked.keySize, BytesIO(stream), _BLOCK).read()
+        clear = DocumentRC4CryptoAPI.decrypt(
+            locked.key, locked.salt, locked.keySize, BytesIO(stream), _BLOCK
+        ).read()
     else:
         raise exceptions.DecryptionError
     out = bytearray(clear)
@@ -123,6 +168,8 @@ def _decrypted(locked: Xls97File, stream: bytes) -> bytes:
         plain = end if kind in _PLAIN else start + 4 if kind == _BOUND_SHEET else start
         out[start - 4 : plain] = stream[start - 4 : plain]
         if kind == _FILE_PASS:
-            out[start - 4 : start - 2] = b"\0\0"  # no record of ours: what is in clear must not say it is locked
+            out[start - 4 : start - 2] = (
+                b"\0\0"  # no record of ours: what is in clear must not say it is locked
+            )
     out[end:] = stream[end:]
     return bytes(out)

@@ -1,4 +1,7 @@
-"""An XML spreadsheet of Excel 2003 (SpreadsheetML), which many programs save as .xls: streamed, nothing expanded."""
+"""An XML spreadsheet of Excel 2003 (SpreadsheetML), which many programs save as .xls.
+
+Streamed, nothing expanded.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -29,7 +32,10 @@ def is_spreadsheet(raw: bytes) -> bool:
 
 
 def open_spreadsheet(raw: bytes) -> Book:
-    """Open such a file. Raises ParseError where it is not well-formed, nested too deep or declares a document type."""
+    """Open such a file.
+
+    Raises ParseError where it is not well-formed, nested too deep or declares a document type.
+    """
     outline = _Outline()
     Reader(outline.start, outline.end, outline.text).whole(_chunks(raw))
     if not outline.names:

@@ -1,7 +1,10 @@
-"""A workbook of Excel 97 to 2003 (.xls, MS-XLS) read from its records: cells, formats, hidden rows and links.
+"""A workbook of Excel 97 to 2003 (.xls, MS-XLS) read from its records.
 
-Why not a library's cells: they come without formats, so ids lose their leading zeros, errors come as blanks, hidden
-rows as any others, and a sheet is a block in memory as large as its farthest cell says.
+Cells, formats, hidden rows and links.
+
+Why not a library's cells: they come without formats, so ids lose their leading zeros, errors come
+as blanks, hidden rows as any others, and a sheet is a block in memory as large as its farthest cell
+says.
 """
 
 import struct
@@ -15,7 +18,14 @@ from parsers.item import ParseError
 from parsers.spreadsheets.formats import binary_records, detect
 from parsers.spreadsheets.formats.binary_records import DAMAGED_CELL
 from parsers.spreadsheets.formats.model import UNMERGED, Book, Cell, Row, Sheet
-from parsers.spreadsheets.formats.xlsx_sheet import MAX_STRINGS, MISNUMBERED, MISPLACED, NO_SUCH_TEXT, Merges, add_merge
+from parsers.spreadsheets.formats.xlsx_sheet import (
+    MAX_STRINGS,
+    MISNUMBERED,
+    MISPLACED,
+    NO_SUCH_TEXT,
+    Merges,
+    add_merge,
+)
 from parsers.spreadsheets.formats.zip_package import LINK
 
 _BOF_8 = 0x0600
@@ -25,8 +35,15 @@ _URL_MONIKER = bytes.fromhex("e0c9ea79f9bace118c8200aa004ba90b")
 _MOST_LINKS = 100_000
 
 _FORMULA, _RK, _MULTIPLE_RK, _NUMBER, _SHARED, _LABEL, _RICH_LABEL, _BOOL_OR_ERROR = (
-    0x06, 0x27E, 0xBD, 0x203, 0xFD, 0x204, 0xD6, 0x205,
-)  # fmt: skip
+    0x06,
+    0x27E,
+    0xBD,
+    0x203,
+    0xFD,
+    0x204,
+    0xD6,
+    0x205,
+)
 _CELLS = {_FORMULA, _RK, _MULTIPLE_RK, _NUMBER, _SHARED, _LABEL, _RICH_LABEL, _BOOL_OR_ERROR}
 _ROW, _STRING, _CONTINUE, _HLINK, _MERGED = 0x208, 0x207, 0x3C, 0x1B8, 0xE5
 _DATE_MODE, _FORMAT, _XF, _BOUND_SHEET, _SST, _BOF = 0x22, 0x41E, 0xE0, 0x85, 0xFC, 0x809
@@ -39,23 +56,36 @@ class _Globals:
     strings: list[str] = field(default_factory=list)
     codes: dict[int, str] = field(default_factory=lambda: dict(BUILTIN_FORMATS))
     styles: list[int] = field(default_factory=list)  # number format by style
-    sheets: list[tuple[int, int, int, str]] = field(default_factory=list)  # place, state, kind, name
+    sheets: list[tuple[int, int, int, str]] = field(
+        default_factory=list
+    )  # place, state, kind, name
     date_1904: bool = False
 
 
 def open_workbook(stream: bytes) -> Book:
-    """Open the records of an .xls. Raises ParseError for other versions, and where a sheet's records are cut short."""
-    if len(stream) < 8 or struct.unpack_from("<HHH", stream)[0] != _BOF or stream[4:6] != _BOF_8.to_bytes(2, "little"):  # noqa: PLR2004 - a BOF record's header and version
+    """Open the records of an .xls.
+
+    Raises ParseError for other versions, and where a sheet's records are cut short.
+    """
+    if (
+        len(stream) < 8  # noqa: PLR2004
+        or struct.unpack_from("<HHH", stream)[0] != _BOF
+        or stream[4:6] != _BOF_8.to_bytes(2, "little")
+    ):
         raise ParseError(detect.OLD_FORMAT)
     try:
         told = _globals(stream)
     except (struct.error, IndexError) as error:
         raise ParseError(detect.OLD_DAMAGED) from error
-    book = Book(date_1904=told.date_1904, formats=[told.codes.get(code, "General") for code in told.styles])
+    book = Book(
+        date_1904=told.date_1904, formats=[told.codes.get(code, "General") for code in told.styles]
+    )
     for place, state, kind, name in told.sheets:
         if kind == _WORKSHEET and state == 0:
             links, merges = _behind_the_cells(stream, place)
-            book.sheets.append(Sheet(name, partial(_rows, stream, place, told.strings, links, merges)))
+            book.sheets.append(
+                Sheet(name, partial(_rows, stream, place, told.strings, links, merges))
+            )
         elif kind == _WORKSHEET:
             book.hidden.append(name)
     if not told.sheets:
@@ -77,7 +107,9 @@ def _globals(stream: bytes) -> _Globals:
         elif kind == _XF:
             told.styles.append(data[2] | data[3] << 8)
         elif kind == _BOUND_SHEET:
-            told.sheets.append((struct.unpack_from("<I", data)[0], data[4] & 3, data[5], _short(data[6:])))
+            told.sheets.append(
+                (struct.unpack_from("<I", data)[0], data[4] & 3, data[5], _short(data[6:]))
+            )
         if kind != _CONTINUE:
             last = kind
     told.strings = _shared_strings(shared)
@@ -95,11 +127,16 @@ def _short(data: bytes) -> str:
 
 
 def _characters(data: bytes, count: int, wide: int) -> str:
-    return data[: 2 * count].decode("utf-16-le", "replace") if wide else data[:count].decode("latin-1")
+    return (
+        data[: 2 * count].decode("utf-16-le", "replace") if wide else data[:count].decode("latin-1")
+    )
 
 
 def _shared_strings(parts: list[bytes]) -> list[str]:
-    """The texts that cells point to: one stream over several records, at whose seams a text may change its width."""
+    """The texts that cells point to.
+
+    One stream over several records, at whose seams a text may change its width.
+    """
     if not parts:
         return []
     source = _Seams(parts)
@@ -159,7 +196,9 @@ def _behind_the_cells(stream: bytes, place: int) -> tuple[dict[int, dict[int, st
     merges: Merges = {}
     count = 0
     for kind, start, end in binary_records.records(stream, place, whole=False):
-        if kind == _MERGED:  # a count, then first and last row, first and last column of each (MS-XLS §2.4.168)
+        if (
+            kind == _MERGED
+        ):  # a count, then first and last row, first and last column of each (MS-XLS §2.4.168)
             for at in range(start + 2, end - 7, 8):
                 first, last, column = struct.unpack_from("<HHH", stream, at)
                 add_merge(merges, first + 1, last + 1, column + 1)
@@ -170,7 +209,9 @@ def _behind_the_cells(stream: bytes, place: int) -> tuple[dict[int, dict[int, st
         at = data.find(_URL_MONIKER, 24)
         if at >= 0:
             size = int.from_bytes(data[at + 16 : at + 20], "little")
-            address = data[at + 20 : at + 20 + size].decode("utf-16-le", "replace").partition("\0")[0]
+            address = (
+                data[at + 20 : at + 20 + size].decode("utf-16-le", "replace").partition("\0")[0]
+            )
             row, column = data[0] | data[1] << 8, data[4] | data[5] << 8
             if address.startswith(LINK):
                 found.setdefault(row + 1, {})[column + 1] = address
@@ -206,7 +247,9 @@ class _Row:
         self._cells: dict[int, Cell] = {}
         self._result = (0, 0)  # column and style of a formula whose text comes in the next record
 
-    def finished(self, hidden: set[int], links: dict[int, dict[int, str]], merges: Merges) -> Iterator[Row]:
+    def finished(
+        self, hidden: set[int], links: dict[int, dict[int, str]], merges: Merges
+    ) -> Iterator[Row]:
         cells = self._cells
         if not cells:
             return
@@ -225,7 +268,9 @@ class _Row:
             if kind == _MULTIPLE_RK:
                 for at in range(4, len(data) - 2, 6):
                     (style,) = struct.unpack_from("<H", data, at)
-                    self._cells[column + (at - 4) // 6] = binary_records.number(binary_records.rk(data, at + 2), style)
+                    self._cells[column + (at - 4) // 6] = binary_records.number(
+                        binary_records.rk(data, at + 2), style
+                    )
             else:
                 self._put(column, style, self._cell(kind, data, style))
         except struct.error:
@@ -235,7 +280,11 @@ class _Row:
         """Take the text that the formula before it comes to."""
         column, style = self._result
         if column:
-            self._put(column, style, binary_records.text(_unicode(data, 0), style) if len(data) > 2 else None)  # noqa: PLR2004 - a length and flags
+            self._put(
+                column,
+                style,
+                binary_records.text(_unicode(data, 0), style) if len(data) > 2 else None,  # noqa: PLR2004
+            )
         self._result = (0, 0)
 
     def _put(self, column: int, style: int, cell: Cell | None) -> None:
@@ -247,7 +296,11 @@ class _Row:
 
     def _cell(self, kind: int, data: bytes, style: int) -> Cell | None:
         if kind in {_NUMBER, _RK}:
-            read = struct.unpack_from("<d", data, 6)[0] if kind == _NUMBER else binary_records.rk(data, 6)
+            read = (
+                struct.unpack_from("<d", data, 6)[0]
+                if kind == _NUMBER
+                else binary_records.rk(data, 6)
+            )
             return binary_records.number(read, style)
         if kind in {_LABEL, _RICH_LABEL}:
             return binary_records.text(_unicode(data, 6), style)
@@ -259,10 +312,17 @@ class _Row:
     def _shared(self, data: bytes, style: int) -> Cell | None:
         (index,) = struct.unpack_from("<I", data, 6)
         known = index < len(self._strings)
-        return binary_records.text(self._strings[index], style) if known else Cell("s", "", style, NO_SUCH_TEXT)
+        return (
+            binary_records.text(self._strings[index], style)
+            if known
+            else Cell("s", "", style, NO_SUCH_TEXT)
+        )
 
     def _formula(self, data: bytes, style: int) -> Cell | None:
-        """What a formula came to (MS-XLS §2.5.133): a number, or by its first byte a text, a boolean or an error."""
+        """What a formula came to (MS-XLS §2.5.133).
+
+        A number, or by its first byte a text, a boolean or an error.
+        """
         kind, value, mark = struct.unpack_from("<BxBxxxH", data, 6)
         if mark != 0xFFFF:  # noqa: PLR2004 - no number ends so
             return binary_records.number(struct.unpack_from("<d", data, 6)[0], style)

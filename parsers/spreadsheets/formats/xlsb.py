@@ -1,4 +1,7 @@
-"""A binary workbook of Excel (.xlsb, MS-XLSB) read from its records, streamed as the XML parts are."""
+"""Reader of binary workbooks of Excel (.xlsb, MS-XLSB).
+
+Records are streamed, as the XML parts of an .xlsx are.
+"""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -38,7 +41,10 @@ Links = dict[int, dict[int, str]]
 
 
 def open_workbook(package: Package) -> Book:
-    """Open the workbook in a package. Raises ParseError where a part that would be read is missing or cut short."""
+    """Open the workbook in a package.
+
+    Raises ParseError where a part that would be read is missing or cut short.
+    """
     main = package.main_part("xl/workbook.bin")
     known = package.related(main)
     book, strings = Book(), list[str]()
@@ -47,7 +53,12 @@ def open_workbook(package: Package) -> Book:
             if kind == _BOOK:
                 book.date_1904 = bool(data[0] & 1)
             elif kind == _SHEET:
-                _add_sheet(book, data, {key: part for key, (_, part) in known.items()}, _Source(package, strings))
+                _add_sheet(
+                    book,
+                    data,
+                    {key: part for key, (_, part) in known.items()},
+                    _Source(package, strings),
+                )
         for role, part in known.values():
             if role == "sharedStrings":
                 strings += _strings(package.unpack(part))
@@ -59,7 +70,10 @@ def open_workbook(package: Package) -> Book:
 
 
 def records(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and content of each record (MS-XLSB §2.1.4). Raises ParseError where the last one is cut short."""
+    """Yield kind and content of each record (MS-XLSB §2.1.4).
+
+    Raises ParseError where the last one is cut short.
+    """
     rest = b""
     for chunk in chunks:
         rest, at = rest + chunk, 0
@@ -75,7 +89,10 @@ def records(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """Kind, start and end of the record there: numbers of seven bits a byte, the last one without the eighth."""
+    """Kind, start and end of the record there.
+
+    Numbers of seven bits a byte, the last one without the eighth.
+    """
     kind = size = 0
     for place, most in (("kind", 2), ("size", 4)):
         value = 0
@@ -110,7 +127,9 @@ def _add_sheet(book: Book, data: bytes, parts: dict[str, str], source: _Source) 
         book.hidden.append(name)
     elif "/chartsheets/" not in f"/{part}" and "/dialogsheets/" not in f"/{part}":
         source.package.require(part)
-        links, merges = _behind_the_cells(source.package.unpack(part), source.package.addresses(part))
+        links, merges = _behind_the_cells(
+            source.package.unpack(part), source.package.addresses(part)
+        )
         book.sheets.append(Sheet(name, partial(source.rows, part, links, merges)))
 
 
@@ -167,7 +186,9 @@ def _formats(chunks: Iterable[bytes]) -> list[str]:
     return [codes.get(style, "General") for style in styles]
 
 
-def _rows(found: Iterator[tuple[int, bytes]], strings: list[str], links: Links, merges: Merges) -> Iterator[Row]:
+def _rows(
+    found: Iterator[tuple[int, bytes]], strings: list[str], links: Links, merges: Merges
+) -> Iterator[Row]:
     number, hidden, flaw = 0, False, ""
     cells: dict[int, Cell] = {}
     for kind, data in found:
@@ -183,7 +204,9 @@ def _rows(found: Iterator[tuple[int, bytes]], strings: list[str], links: Links, 
         yield _row(number, cells, hidden=hidden, flaw=flaw, links=links, merges=merges)
 
 
-def _row(number: int, cells: dict[int, Cell], *, hidden: bool, flaw: str, links: Links, merges: Merges) -> Row:
+def _row(
+    number: int, cells: dict[int, Cell], *, hidden: bool, flaw: str, links: Links, merges: Merges
+) -> Row:
     if flaw:
         first = min(cells)
         cells[first] = cells[first]._replace(flaw=flaw)
@@ -219,4 +242,6 @@ def _cell(kind: int, data: bytes, style: int, strings: list[str]) -> Cell | None
         return binary_records.number(binary_records.rk(data, 8), style)
     if kind == _REAL:
         return binary_records.number(struct.unpack_from("<d", data, 8)[0], style)
-    return binary_records.error(data[8], style) if kind == _ERROR else Cell("b", str(data[8]), style)
+    return (
+        binary_records.error(data[8], style) if kind == _ERROR else Cell("b", str(data[8]), style)
+    )

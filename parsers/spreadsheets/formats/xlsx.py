@@ -1,4 +1,7 @@
-"""An Excel workbook of XML parts: its visible sheets, and how they mean their cells; nothing is run or fetched."""
+"""An Excel workbook of XML parts: its visible sheets, and how they mean their cells.
+
+Nothing is run or fetched.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,9 +21,12 @@ MAX_TOTALS = 10  # rows of one table; Excel writes one
 
 
 def open_workbook(package: Package) -> Book:
-    """Open the workbook in a package. Raises ParseError where any part that would be read is missing or malformed.
+    """Open the workbook in a package.
 
-    So what is yielded later is of a whole file: no reading ends in the middle because of how a part is written.
+    Raises ParseError where any part that would be read is missing or malformed.
+
+    So what is yielded later is of a whole file: no reading ends in the middle because of how a part
+    is written.
     """
     book = Book()
     strings: list[str] = []
@@ -63,11 +69,16 @@ def _add_sheet(book: Book, attrs: dict[str, str], known: Related, source: _Sourc
         if source.package.require(part) != "worksheet":
             raise ParseError(DAMAGED)
         rows = partial(source.rows, part, source.package.addresses(part))
-        book.sheets.append(Sheet(attrs.get("name", ""), rows, frozenset(_totals(source.package, part))))
+        book.sheets.append(
+            Sheet(attrs.get("name", ""), rows, frozenset(_totals(source.package, part)))
+        )
 
 
 def _totals(package: Package, part: str) -> Iterator[int]:
-    """Yield the numbers of the rows that tables of a sheet declare as their totals (ECMA-376 §18.5.1.2)."""
+    """Yield the numbers of rows that tables declare as their totals.
+
+    Source: ECMA-376 §18.5.1.2.
+    """
     for kind, target in package.related(part).values():
         name = target.casefold()
         if kind != "table" or name not in package.names or name in package.damaged:
@@ -85,7 +96,9 @@ def _row_of(reference: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 7 else 0  # noqa: PLR2004 - digits of Excel's last row
 
 
-def _behind_the_cells(chunks: Iterator[bytes], addresses: dict[str, str]) -> tuple[dict[int, dict[int, str]], Merges]:
+def _behind_the_cells(
+    chunks: Iterator[bytes], addresses: dict[str, str]
+) -> tuple[dict[int, dict[int, str]], Merges]:
     """Read the addresses that cells lead to, and the merged cells.
 
     Both stand behind the cells, so the part is read twice.
@@ -118,7 +131,11 @@ def _behind_the_cells(chunks: Iterator[bytes], addresses: dict[str, str]) -> tup
 def _formats(elements: list[xml.Element]) -> list[str]:
     """Number formats by style id (ECMA-376 §18.8.10 cellXfs)."""
     codes = {str(number): code for number, code in BUILTIN_FORMATS.items()}
-    codes |= {attrs.get("numFmtId", ""): attrs.get("formatCode", "") for _, tag, attrs in elements if tag == "numFmt"}
+    codes |= {
+        attrs.get("numFmtId", ""): attrs.get("formatCode", "")
+        for _, tag, attrs in elements
+        if tag == "numFmt"
+    }
     return [
         codes.get(attrs.get("numFmtId", "0"), "General")
         for parent, tag, attrs in elements

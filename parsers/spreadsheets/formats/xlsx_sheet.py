@@ -1,11 +1,14 @@
-"""Cells of a worksheet part, streamed: one row in memory at a time, whatever the sheet claims of its size.
+"""Cells of a worksheet part, streamed.
 
-Why not openpyxl's read-only sheets: they keep a node a row, read a sheet twice where its dimension is missing, fill a
-row up to any column a cell claims to be in, tell neither hidden rows nor formulas without a value nor links, and take
-two to three times as long. The tests hold the cells read here against openpyxl's.
+One row in memory at a time, whatever the sheet claims of its size.
 
-Handlers stand directly on expat, and text is gathered by a list's own `append`: every call saved is a second in a
-hundred thousand rows.
+Why not openpyxl's read-only sheets: they keep a node a row, read a sheet twice where its dimension
+is missing, fill a row up to any column a cell claims to be in, tell neither hidden rows nor
+formulas without a value nor links, and take two to three times as long. The tests hold the cells
+read here against openpyxl's.
+
+Handlers stand directly on expat, and text is gathered by a list's own `append`: every call saved is
+a second in a hundred thousand rows.
 """
 
 import re
@@ -29,7 +32,9 @@ TOO_LONG = f"a text of more than {MAX_TEXT:,} characters, of which the rest was 
 
 _LETTERS = re.compile(r"[A-Za-z]{1,3}")
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
-_HYPERLINK = re.compile(r'\s*(?:_xlfn\.)?HYPERLINK\(\s*"((?:https?://|mailto:)[^"]{1,2000})"', re.IGNORECASE)
+_HYPERLINK = re.compile(
+    r'\s*(?:_xlfn\.)?HYPERLINK\(\s*"((?:https?://|mailto:)[^"]{1,2000})"', re.IGNORECASE
+)
 _DIGITS = "0123456789"
 _TRUE = {"1", "true"}
 _INDEX = 9  # digits of the number of a shared text
@@ -42,8 +47,9 @@ Merges = dict[int, dict[int, int]]  # row -> column -> the last row that a merge
 def add_merge(merges: Merges, first: int, last: int, column: int) -> None:
     """Note a merged cell, from its first row to its last one, all counted from 1.
 
-    One within a single row is not noted: its value stands in its first column, as Excel has it. Nor are more than
-    MAX_MERGES: rows that would get a value from such a cell are rejected or name what they lack.
+    One within a single row is not noted: its value stands in its first column, as Excel has it. Nor
+    are more than MAX_MERGES: rows that would get a value from such a cell are rejected or name what
+    they lack.
     """
     if 0 < first < last <= LAST_ROW and 0 < column <= LAST_COLUMN and len(merges) < MAX_MERGES:
         row = merges.setdefault(first, {})
@@ -52,11 +58,15 @@ def add_merge(merges: Merges, first: int, last: int, column: int) -> None:
 
 
 def rows(
-    chunks: Iterable[bytes], strings: list[str], links: Links | None = None, merges: Merges | None = None
+    chunks: Iterable[bytes],
+    strings: list[str],
+    links: Links | None = None,
+    merges: Merges | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a worksheet part, those without cells left out.
 
-    What is wrong with one cell is a flaw of that cell. Raises ParseError where the part is not well-formed.
+    What is wrong with one cell is a flaw of that cell. Raises ParseError where the part is not
+    well-formed.
     """
     sheet = _Sheet(strings, links or {}, merges or {})
     for chunk in chunks:
@@ -67,7 +77,10 @@ def rows(
 
 
 def shared_strings(chunks: Iterable[bytes]) -> list[str]:
-    """Read the texts that cells point to by number; rich text is flattened, phonetic guides are left out."""
+    """Read the texts that cells point to by number.
+
+    Rich text is flattened, phonetic guides are left out.
+    """
     table = _Strings()
     for chunk in chunks:
         table.feed.feed(chunk)
@@ -128,7 +141,9 @@ class _Strings(_Texts):
             self.found.append(unescape(self._text))
             self._text = ""
             if len(self.found) > MAX_STRINGS:
-                raise ParseError("a workbook with more texts than it may have: export fewer messages")
+                raise ParseError(
+                    "a workbook with more texts than it may have: export fewer messages"
+                )
         elif tag == "rPh":
             self.phonetic = False
         elif ":" in tag:
@@ -138,8 +153,9 @@ class _Strings(_Texts):
 class _Sheet(_Texts):
     """The state between expat's calls; `take` hands over the rows completed since.
 
-    While a row goes by, its cells are the dicts of their attributes, with the text under "" and the formula under "=",
-    which are no names of attributes. They are made into cells together at its end, in one loop.
+    While a row goes by, its cells are the dicts of their attributes, with the text under "" and the
+    formula under "=", which are no names of attributes. They are made into cells together at its
+    end, in one loop.
     """
 
     def __init__(self, strings: list[str], links: Links, merges: Merges) -> None:
@@ -179,7 +195,11 @@ class _Sheet(_Texts):
         if tag in {"v", "t"}:
             if self._stored and not self.phonetic:
                 cell, pieces = self._stored[-1], self.pieces
-                cell[""] = pieces[0] if len(pieces) == 1 and "" not in cell else self.joined(cell.get("", ""))
+                cell[""] = (
+                    pieces[0]
+                    if len(pieces) == 1 and "" not in cell
+                    else self.joined(cell.get("", ""))
+                )
         elif tag == "row":
             self._end_row()
         elif tag == "f":
@@ -213,7 +233,9 @@ class _Sheet(_Texts):
                 if column in cells:
                     cells[column] = cells[column]._replace(link=link)
         if self._merges and not self._flaw:
-            self._rows.append(Row(self._number, self._hidden, cells, self._merges.get(self._number, UNMERGED)))
+            self._rows.append(
+                Row(self._number, self._hidden, cells, self._merges.get(self._number, UNMERGED))
+            )
         else:
             self._rows.append(Row(self._number, self._hidden, cells))
 
@@ -227,9 +249,18 @@ class _Cells:
         self._styles = {"0": 0}
 
     def made(self, row: list[dict[str, str]]) -> dict[int, Cell]:
-        """The cells by column, blank ones left out. What most cells are like is made here, the others apart."""
+        """The cells by column, blank ones left out.
+
+        What most cells are like is made here, the others apart.
+        """
         cells: dict[int, Cell] = {}
-        columns, styles, strings, new, last = self._columns, self._styles, self._strings, tuple.__new__, 0
+        columns, styles, strings, new, last = (
+            self._columns,
+            self._styles,
+            self._strings,
+            tuple.__new__,
+            0,
+        )
         for stored in row:
             column = columns.get(stored["r"].rstrip(_DIGITS), 0) if "r" in stored else last + 1
             style = styles.get(stored.get("s", "0"), -1)
@@ -238,17 +269,29 @@ class _Cells:
                 last = self._unusual(stored, last, cells)
                 continue
             last = column
-            if kind == "s" and text.isdecimal() and len(text) <= _INDEX and int(text) < len(strings):
+            if (
+                kind == "s"
+                and text.isdecimal()
+                and len(text) <= _INDEX
+                and int(text) < len(strings)
+            ):
                 text = strings[int(text)]
             elif kind != "n" and text:
                 cells[column] = self._cell(kind, text, style)
                 continue
             if text:
-                cells[column] = new(Cell, (kind, text, style, "", "")) if len(text) <= MAX_TEXT else _cut(text, style)
+                cells[column] = (
+                    new(Cell, (kind, text, style, "", ""))
+                    if len(text) <= MAX_TEXT
+                    else _cut(text, style)
+                )
         return cells
 
     def _unusual(self, stored: dict[str, str], last: int, cells: dict[int, Cell]) -> int:
-        """Add a cell that is a formula, or the first of its column or style, or damaged; its column."""
+        """Add a cell that is a formula, or the first of its column or style, or damaged.
+
+        Its column.
+        """
         letters = stored.get("r", "").rstrip(_DIGITS)
         column = self._columns.setdefault(letters, column_of(letters)) if letters else last + 1
         style = self._styles.setdefault(stored.get("s", "0"), max(_whole(stored.get("s", "0")), 0))
@@ -259,7 +302,9 @@ class _Cells:
         cell = self._cell(kind, text, style) if text else None
         if "=" in stored:
             match = _HYPERLINK.match(stored["="])
-            cell = (cell or Cell("s" if kind == "str" else "f", ""))._replace(link=match[1] if match else "")
+            cell = (cell or Cell("s" if kind == "str" else "f", ""))._replace(
+                link=match[1] if match else ""
+            )
         if cell:
             cells[column] = cell._replace(flaw=MISPLACED) if misplaced else cell
         return column

@@ -1,4 +1,7 @@
-"""XML from strangers, through expat: no document type, no entities, bounded depth, one token never large."""
+"""XML from strangers, through expat.
+
+No document type, no entities, bounded depth, one token never large.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -15,7 +18,10 @@ DAMAGED = "a damaged workbook: open it in Excel and save it as .xlsx, or export 
 
 
 class Feed:
-    """An expat parser that raises ParseError for what is malformed or declares a type; set handlers on `expat`."""
+    """An expat parser that raises ParseError for what is malformed or declares a type.
+
+    Set handlers on `expat`.
+    """
 
     def __init__(self) -> None:
         self.expat = expat.ParserCreate()
@@ -41,7 +47,9 @@ class Feed:
 
 
 class Reader(Feed):
-    """A feed that also refuses what is nested deeper than 64, and takes the prefix off the names of elements.
+    """A feed that also refuses what is nested deeper than 64.
+
+    And takes the prefix off the names of elements.
 
     So transitional and strict workbooks, and those with other prefixes, read alike.
     """
@@ -72,10 +80,13 @@ class Reader(Feed):
 
 
 class Probe:
-    """Feed it a part to learn what can be known without reading it: its root, and whether it is damaged.
+    """Feed it a part to learn what can be known without reading it.
 
-    A document type is refused at once, in whatever encoding; what is malformed is only noted, since not every part is
-    read. Nesting is counted in bytes, which costs next to nothing and may say too much, never too little for long.
+    Its root, and whether it is damaged.
+
+    A document type is refused at once, in whatever encoding; what is malformed is only noted, since
+    not every part is read. Nesting is counted in bytes, which costs next to nothing and may say too
+    much, never too little for long.
     """
 
     def __init__(self) -> None:
@@ -114,7 +125,10 @@ def local(name: str) -> str:
 
 
 def elements(chunks: Iterable[bytes]) -> list[Element]:
-    """Read the elements of a part, in order: what a workbook says of itself stands in attributes."""
+    """Read the elements of a part, in order.
+
+    What a workbook says of itself stands in attributes.
+    """
     found: list[Element] = []
     path = [""]
 
@@ -142,5 +156,6 @@ def shallow(chunks: Iterable[bytes]) -> bool:
 
 def _refuse(*_: object) -> NoReturn:
     raise ParseError(
-        "a workbook with a document type inside (an attack): do not open it, ask the sender for the original"
+        "a workbook with a document type inside (an attack): do not open it, ask the sender for the"
+        " original"
     )

@@ -24,7 +24,10 @@ TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook, MailTex
 
 
 def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[False]:
-    """A migration must not change when our classes do: times and words of ours are written as what they are."""
+    """A migration must not change when our classes do.
+
+    Times and words of ours are written as what they are.
+    """
     del autogen
     if kind == "type" and isinstance(thing, Moment):
         return "sa.DateTime(timezone=True)"

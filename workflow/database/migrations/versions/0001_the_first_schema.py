@@ -70,8 +70,12 @@ def upgrade() -> None:
         sa.Column("manager_id", sa.Integer(), nullable=True),
         sa.Column("consultant_id", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["consultant_id"], ["staff.id"], name=op.f("fk_companies_consultant_id_staff")),
-        sa.ForeignKeyConstraint(["manager_id"], ["staff.id"], name=op.f("fk_companies_manager_id_staff")),
+        sa.ForeignKeyConstraint(
+            ["consultant_id"], ["staff.id"], name=op.f("fk_companies_consultant_id_staff")
+        ),
+        sa.ForeignKeyConstraint(
+            ["manager_id"], ["staff.id"], name=op.f("fk_companies_manager_id_staff")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_companies")),
         sa.UniqueConstraint("key", name=op.f("uq_companies_key")),
         sa.UniqueConstraint("number", name=op.f("uq_companies_number")),
@@ -83,7 +87,9 @@ def upgrade() -> None:
         sa.Column("transport", sa.String(length=16), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("repeated", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_receipts_delivery_id_deliveries")),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["deliveries.id"], name=op.f("fk_receipts_delivery_id_deliveries")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
     )
     with op.batch_alter_table("receipts", schema=None) as batch_op:
@@ -94,11 +100,15 @@ def upgrade() -> None:
         "company_domains",
         sa.Column("domain", sa.String(length=255), nullable=False),
         sa.Column("company_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["company_id"], ["companies.id"], name=op.f("fk_company_domains_company_id_companies")),
+        sa.ForeignKeyConstraint(
+            ["company_id"], ["companies.id"], name=op.f("fk_company_domains_company_id_companies")
+        ),
         sa.PrimaryKeyConstraint("domain", name=op.f("pk_company_domains")),
     )
     with op.batch_alter_table("company_domains", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_company_domains_company_id"), ["company_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_company_domains_company_id"), ["company_id"], unique=False
+        )
 
     op.create_table(
         "contacts",
@@ -110,7 +120,9 @@ def upgrade() -> None:
         sa.Column("unreachable", sa.Boolean(), nullable=False),
         sa.Column("unsubscribed", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["company_id"], ["companies.id"], name=op.f("fk_contacts_company_id_companies")),
+        sa.ForeignKeyConstraint(
+            ["company_id"], ["companies.id"], name=op.f("fk_contacts_company_id_companies")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_contacts")),
         sa.UniqueConstraint("email", name=op.f("uq_contacts_email")),
     )
@@ -142,8 +154,12 @@ def upgrade() -> None:
         sa.Column("period_started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("merged_into_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["company_id"], ["companies.id"], name=op.f("fk_tickets_company_id_companies")),
-        sa.ForeignKeyConstraint(["merged_into_id"], ["tickets.id"], name=op.f("fk_tickets_merged_into_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["company_id"], ["companies.id"], name=op.f("fk_tickets_company_id_companies")
+        ),
+        sa.ForeignKeyConstraint(
+            ["merged_into_id"], ["tickets.id"], name=op.f("fk_tickets_merged_into_id_tickets")
+        ),
         sa.ForeignKeyConstraint(["owner_id"], ["staff.id"], name=op.f("fk_tickets_owner_id_staff")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tickets")),
         sa.UniqueConstraint("origin", name=op.f("uq_tickets_origin")),
@@ -152,7 +168,9 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_tickets_company_id"), ["company_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_tickets_created_at"), ["created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_tickets_owner_id"), ["owner_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_tickets_period_started_at"), ["period_started_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_tickets_period_started_at"), ["period_started_at"], unique=False
+        )
         batch_op.create_index("ix_tickets_queue", ["status", "owner_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_tickets_stage"), ["stage"], unique=False)
         batch_op.create_index(batch_op.f("ix_tickets_thread_id"), ["thread_id"], unique=False)
@@ -166,7 +184,9 @@ def upgrade() -> None:
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("ticket_id", sa.Integer(), nullable=True),
         sa.Column("detail", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_audit_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_audit_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     with op.batch_alter_table("audit", schema=None) as batch_op:
@@ -192,8 +212,12 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("caveats", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_messages_delivery_id_deliveries")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_messages_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["deliveries.id"], name=op.f("fk_messages_delivery_id_deliveries")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_messages_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
         sa.UniqueConstraint("format", "external_id", name=op.f("uq_messages_format")),
     )
@@ -211,9 +235,13 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_milestones_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_milestones_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_milestones")),
-        sa.UniqueConstraint("ticket_id", "period", "milestone", name=op.f("uq_milestones_ticket_id")),
+        sa.UniqueConstraint(
+            "ticket_id", "period", "milestone", name=op.f("uq_milestones_ticket_id")
+        ),
     )
     op.create_table(
         "outbox",
@@ -233,8 +261,12 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("message_id", sa.String(length=400), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["contact_id"], ["contacts.id"], name=op.f("fk_outbox_contact_id_contacts")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_outbox_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["contact_id"], ["contacts.id"], name=op.f("fk_outbox_contact_id_contacts")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_outbox_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("rule_key", name=op.f("uq_outbox_rule_key")),
     )
@@ -250,7 +282,9 @@ def upgrade() -> None:
         sa.Column("customer", sa.String(length=400), nullable=False),
         sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ticket_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_surveys_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_surveys_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("customer", name=op.f("pk_surveys")),
     )
     op.create_table(
@@ -267,7 +301,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("done_by", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_tasks_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_tasks_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
         sa.UniqueConstraint("ticket_id", "period", "kind", name=op.f("uq_tasks_ticket_id")),
     )
@@ -277,21 +313,31 @@ def upgrade() -> None:
         sa.Column("ticket_id", sa.Integer(), nullable=False),
         sa.Column("contact_id", sa.Integer(), nullable=False),
         sa.Column("share_activity", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(["contact_id"], ["contacts.id"], name=op.f("fk_ticket_contacts_contact_id_contacts")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_ticket_contacts_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["contact_id"], ["contacts.id"], name=op.f("fk_ticket_contacts_contact_id_contacts")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_ticket_contacts_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ticket_contacts")),
         sa.UniqueConstraint("ticket_id", "contact_id", name=op.f("uq_ticket_contacts_ticket_id")),
     )
     with op.batch_alter_table("ticket_contacts", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_ticket_contacts_contact_id"), ["contact_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_ticket_contacts_contact_id"), ["contact_id"], unique=False
+        )
 
     op.create_table(
         "ticket_relations",
         sa.Column("ticket_id", sa.Integer(), nullable=False),
         sa.Column("other_id", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["other_id"], ["tickets.id"], name=op.f("fk_ticket_relations_other_id_tickets")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_ticket_relations_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["other_id"], ["tickets.id"], name=op.f("fk_ticket_relations_other_id_tickets")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_ticket_relations_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("ticket_id", "other_id", name=op.f("pk_ticket_relations")),
     )
     op.create_table(
@@ -300,7 +346,9 @@ def upgrade() -> None:
         sa.Column("score", sa.Integer(), nullable=False),
         sa.Column("comment", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["outbox_id"], ["outbox.id"], name=op.f("fk_answers_outbox_id_outbox")),
+        sa.ForeignKeyConstraint(
+            ["outbox_id"], ["outbox.id"], name=op.f("fk_answers_outbox_id_outbox")
+        ),
         sa.PrimaryKeyConstraint("outbox_id", name=op.f("pk_answers")),
     )
     op.create_table(
@@ -315,7 +363,9 @@ def upgrade() -> None:
         sa.Column("content_id", sa.Text(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=True),
         sa.Column("blob", sa.String(length=64), nullable=True),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_attachments_message_id_messages")),
+        sa.ForeignKeyConstraint(
+            ["message_id"], ["messages.id"], name=op.f("fk_attachments_message_id_messages")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
     )
     with op.batch_alter_table("attachments", schema=None) as batch_op:
@@ -329,9 +379,15 @@ def upgrade() -> None:
         sa.Column("ticket_id", sa.Integer(), nullable=True),
         sa.Column("message_id", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_filings_delivery_id_deliveries")),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_filings_message_id_messages")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_filings_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["deliveries.id"], name=op.f("fk_filings_delivery_id_deliveries")
+        ),
+        sa.ForeignKeyConstraint(
+            ["message_id"], ["messages.id"], name=op.f("fk_filings_message_id_messages")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_filings_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("delivery_id", "position", name=op.f("pk_filings")),
     )
     with op.batch_alter_table("filings", schema=None) as batch_op:

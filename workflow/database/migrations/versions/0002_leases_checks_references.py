@@ -28,13 +28,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_checks")),
     )
     # Adding a column with a default and indexes copies no table, on either database.
-    op.add_column("receipts", sa.Column("reference", sa.String(length=800), nullable=False, server_default=""))
+    op.add_column(
+        "receipts", sa.Column("reference", sa.String(length=800), nullable=False, server_default="")
+    )
     op.create_index(op.f("ix_receipts_reference"), "receipts", ["reference"])
-    # Waiting deliveries are taken up in this order: the first found are the first wanted, however many wait.
+    # Waiting deliveries are taken up in this order: the first found are the first wanted, however
+    # many wait.
     op.drop_index("ix_deliveries_waiting", table_name="deliveries")
     op.create_index("ix_deliveries_waiting", "deliveries", ["state", "attempts", "id"])
     for table in ("deliveries", "attachments"):
-        op.create_index(f"ix_{table}_blob", table, ["blob"], sqlite_where=OWNED, postgresql_where=OWNED)
+        op.create_index(
+            f"ix_{table}_blob", table, ["blob"], sqlite_where=OWNED, postgresql_where=OWNED
+        )
 
 
 def downgrade() -> None:

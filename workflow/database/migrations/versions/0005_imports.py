@@ -30,8 +30,12 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=64), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("ticket_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["import_id"], ["imports.id"], name=op.f("fk_import_rows_import_id_imports")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_import_rows_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["import_id"], ["imports.id"], name=op.f("fk_import_rows_import_id_imports")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_import_rows_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("import_id", "row", name=op.f("pk_import_rows")),
     )
     op.create_index(op.f("ix_import_rows_ticket_id"), "import_rows", ["ticket_id"])

@@ -21,9 +21,13 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attachment_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_linked_files_message_id_messages")),
         sa.ForeignKeyConstraint(
-            ["attachment_id"], ["attachments.id"], name=op.f("fk_linked_files_attachment_id_attachments")
+            ["message_id"], ["messages.id"], name=op.f("fk_linked_files_message_id_messages")
+        ),
+        sa.ForeignKeyConstraint(
+            ["attachment_id"],
+            ["attachments.id"],
+            name=op.f("fk_linked_files_attachment_id_attachments"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_linked_files")),
         sa.UniqueConstraint("message_id", "digest", name=op.f("uq_linked_files_message_id")),

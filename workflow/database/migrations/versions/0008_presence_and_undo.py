@@ -16,8 +16,12 @@ def upgrade() -> None:
         sa.Column("staff_id", sa.Integer(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("audited_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_presences_staff_id_staff")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_presences_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["staff_id"], ["staff.id"], name=op.f("fk_presences_staff_id_staff")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_presences_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("ticket_id", "staff_id", name=op.f("pk_presences")),
     )
     op.create_table(
@@ -30,11 +34,15 @@ def upgrade() -> None:
         sa.Column("audit_id", sa.Integer(), nullable=False),
         sa.Column("before", sa.JSON(), nullable=False),
         sa.Column("undone_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_undos_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_undos_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_undos")),
     )
     op.create_index(op.f("ix_undos_ticket_id"), "undos", ["ticket_id"])
-    op.add_column("ticket_relations", sa.Column("verdict", sa.String(64), server_default="", nullable=False))
+    op.add_column(
+        "ticket_relations", sa.Column("verdict", sa.String(64), server_default="", nullable=False)
+    )
 
 
 def downgrade() -> None:

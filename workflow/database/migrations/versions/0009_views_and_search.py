@@ -1,4 +1,7 @@
-"""lists of tickets without a sort, when a ticket is due, and the words of tickets, kept by the database itself."""
+"""lists of tickets without a sort, when a ticket is due.
+
+And the words of tickets, kept by the database itself.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,10 +21,11 @@ INDEXES = {
     "ix_tickets_due": ["status", "due_at", "id"],
 }
 
-# What is due when, by the rules of this version and in elapsed hours; the clock reckons anew when it starts.
+# What is due when, by the rules of this version and in elapsed hours; the clock reckons anew when
+# it starts.
 SOON, LATE = (
-    "NOT EXISTS (SELECT 1 FROM milestones m WHERE m.ticket_id = tickets.id AND m.period = tickets.period"
-    f" AND m.milestone = '{milestone}')"
+    "NOT EXISTS (SELECT 1 FROM milestones m WHERE m.ticket_id = tickets.id AND m.period ="
+    f" tickets.period AND m.milestone = '{milestone}')"
     for milestone in ("4-Support Follow Up Sent", "Resolution")
 )
 IN_DAYS = {
@@ -29,7 +33,8 @@ IN_DAYS = {
     "postgresql": "period_started_at + interval '{} days'",
 }
 
-# One row a ticket with all that is searched. What is cut keeps a row within what PostgreSQL can index (1 MB).
+# One row a ticket with all that is searched. What is cut keeps a row within what PostgreSQL can
+# index (1 MB).
 CUT = {
     "sqlite": "substr({text}, 1, {length})",
     "postgresql": "left({text}, {length})",
@@ -41,24 +46,30 @@ def documents(dialect: str) -> str:
     cut, joined = CUT[dialect], JOINED[dialect]
     text = cut.format(text="m.text", length=10_000)
     message = f"m.from_name || ' ' || m.from_email || ' ' || m.subject || ' ' || {text}"
-    # Each looked up by itself: before PostgreSQL knows how many there are, it would read all contacts for each ticket.
-    people = joined.format("(SELECT k.name || ' ' || k.email FROM contacts k WHERE k.id = l.contact_id)")
+    # Each looked up by itself: before PostgreSQL knows how many there are, it would read all
+    # contacts for each ticket.
+    people = joined.format(
+        "(SELECT k.name || ' ' || k.email FROM contacts k WHERE k.id = l.contact_id)"
+    )
     words = (
-        "t.id || ' ' || t.name || ' ' || t.subject || ' ' || coalesce(c.name, '') || ' ' || coalesce(c.number, '')"
-        f" || ' ' || coalesce((SELECT {people} FROM ticket_contacts l WHERE l.ticket_id = t.id), '')"
-        f" || ' ' || coalesce((SELECT {joined.format('newest.said')} FROM (SELECT {message} AS said FROM messages m"
-        " WHERE m.ticket_id = t.id ORDER BY m.id DESC LIMIT 50) newest), '')"
+        "t.id || ' ' || t.name || ' ' || t.subject || ' ' || coalesce(c.name, '') || ' ' ||"
+        f" coalesce(c.number, '') || ' ' || coalesce((SELECT {people} FROM ticket_contacts l WHERE"
+        f" l.ticket_id = t.id), '') || ' ' || coalesce((SELECT {joined.format('newest.said')} FROM"
+        f" (SELECT {message} AS said FROM messages m WHERE m.ticket_id = t.id ORDER BY m.id DESC"
+        " LIMIT 50) newest), '')"
     )
     return (
-        f"CREATE VIEW ticket_documents AS SELECT t.id AS ticket_id, {cut.format(text=words, length=100_000)} AS words"
-        " FROM tickets t LEFT JOIN companies c ON c.id = t.company_id"
+        "CREATE VIEW ticket_documents AS SELECT t.id AS ticket_id,"
+        f" {cut.format(text=words, length=100_000)} AS words FROM tickets t LEFT JOIN companies c"
+        " ON c.id = t.company_id"
     )
 
 
 # Which changes of which table are of which tickets.
 OF_COMPANY = "IN (SELECT id FROM tickets WHERE company_id = new.id)"
 OF_CONTACT = "IN (SELECT ticket_id FROM ticket_contacts WHERE contact_id = new.id)"
-# A ticket comes in with its first message, which none is without: then once, and not with each row that makes it.
+# A ticket comes in with its first message, which none is without: then once, and not with each row
+# that makes it.
 CHANGES = (
     ("tickets", "UPDATE", ("name", "subject", "company_id"), "= new.id"),
     ("companies", "UPDATE", ("name", "number"), OF_COMPANY),
@@ -68,11 +79,13 @@ CHANGES = (
     ("ticket_contacts", "DELETE", (), "= old.ticket_id"),
     ("messages", "INSERT", (), "= new.ticket_id"),
     (
-        "messages", "UPDATE", ("ticket_id", "from_name", "from_email", "subject", "text"),
+        "messages",
+        "UPDATE",
+        ("ticket_id", "from_name", "from_email", "subject", "text"),
         "IN (old.ticket_id, new.ticket_id)",
     ),
     ("messages", "DELETE", (), "= old.ticket_id"),
-)  # fmt: skip
+)
 
 
 def upgrade() -> None:
@@ -80,13 +93,20 @@ def upgrade() -> None:
     op.add_column("tickets", sa.Column("due_at", sa.DateTime(timezone=True), nullable=True))
     soon, late = (IN_DAYS[dialect].format(days) for days in (2, 3))
     op.execute(
-        f"UPDATE tickets SET due_at = CASE WHEN {SOON} THEN {soon} WHEN {LATE} THEN {late} END WHERE status = 'open'"
+        f"UPDATE tickets SET due_at = CASE WHEN {SOON} THEN {soon} WHEN {LATE} THEN {late} END"
+        " WHERE status = 'open'"
     )
     op.drop_index("ix_tickets_stage", table_name="tickets")
     op.drop_index("ix_tickets_company_id", table_name="tickets")
     for name, columns in INDEXES.items():
         op.create_index(name, "tickets", columns)
-    op.create_index("ix_tasks_undone", "tasks", ["kind", "ticket_id"], sqlite_where=UNDONE, postgresql_where=UNDONE)
+    op.create_index(
+        "ix_tasks_undone",
+        "tasks",
+        ["kind", "ticket_id"],
+        sqlite_where=UNDONE,
+        postgresql_where=UNDONE,
+    )
     op.execute(documents(dialect))
     if dialect == "sqlite":
         _sqlite()
@@ -96,21 +116,25 @@ def upgrade() -> None:
 
 def _sqlite() -> None:
     op.execute(
-        "CREATE VIRTUAL TABLE ticket_words USING fts5(words, tokenize = 'unicode61 remove_diacritics 2', prefix = '3')"
+        "CREATE VIRTUAL TABLE ticket_words USING fts5(words, tokenize = 'unicode61"
+        " remove_diacritics 2', prefix = '3')"
     )
-    op.execute("INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents")
-    op.execute("CREATE TABLE ticket_words_paused (one INTEGER PRIMARY KEY)")  # while many rows are written at once
+    op.execute(
+        "INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents"
+    )
+    op.execute(
+        "CREATE TABLE ticket_words_paused (one INTEGER PRIMARY KEY)"
+    )  # while many rows are written at once
     for table, event, columns, of in CHANGES:
         when = f" OF {', '.join(columns)}" if columns else ""
         changed = " OR ".join(f"old.{c} IS NOT new.{c}" for c in columns) or "true"
         if (table, event) == ("ticket_contacts", "INSERT"):
             changed = "EXISTS (SELECT 1 FROM ticket_words WHERE rowid = new.ticket_id)"
         op.execute(
-            f"CREATE TRIGGER search_{table}_{event.lower()} AFTER {event}{when} ON {table}"
-            f" WHEN NOT EXISTS (SELECT 1 FROM ticket_words_paused) AND ({changed}) BEGIN"
-            f" DELETE FROM ticket_words WHERE rowid {of};"
-            f" INSERT INTO ticket_words (rowid, words) SELECT ticket_id, words FROM ticket_documents"
-            f" WHERE ticket_id {of}; END"
+            f"CREATE TRIGGER search_{table}_{event.lower()} AFTER {event}{when} ON {table} WHEN NOT"
+            f" EXISTS (SELECT 1 FROM ticket_words_paused) AND ({changed}) BEGIN DELETE FROM"
+            f" ticket_words WHERE rowid {of}; INSERT INTO ticket_words (rowid, words) SELECT"
+            f" ticket_id, words FROM ticket_documents WHERE ticket_id {of}; END"
         )
     op.execute(
         "CREATE TRIGGER search_tickets_delete AFTER DELETE ON tickets BEGIN"
@@ -118,12 +142,14 @@ def _sqlite() -> None:
     )
 
 
-# Letters without their marks, and no sign that would make PostgreSQL's parser see an address or a number with a point.
+# Letters without their marks, and no sign that would make PostgreSQL's parser see an address or a
+# number with a point.
 SIGNS = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
 DASHES = "\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u00b7\u00ab\u00bb"
 BARE, SPACES = SIGNS + DASHES, " " * len(SIGNS + DASHES)
 MARKLESS = r"normalize(regexp_replace(normalize(said, NFKD), '[\u0300-\u036f]+', '', 'g'), NFC)"
-# Most texts have no letter with a mark once the dash of every ticket's name is out of the way: they need no more.
+# Most texts have no letter with a mark once the dash of every ticket's name is out of the way: they
+# need no more.
 FOLD = f"""
 CREATE FUNCTION search_folded(said text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 SELECT CASE WHEN octet_length(bare) = char_length(bare) THEN bare
@@ -132,10 +158,12 @@ FROM (SELECT translate(said, $signs${BARE}$signs$, '{SPACES}') AS bare) AS told
 $$
 """
 INDEXED = "SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM ticket_documents"
-GOING_ON = "current_setting('intake.words_paused', true) IS DISTINCT FROM 'on'"  # else many rows are being written
-# At the end of a transaction and once in it, whatever it has changed of a ticket: the row is this transaction's then.
-# Waiting for another that ends at the same time comes first: what it has added must be seen by what is read after.
-# A plan made while the tables are small is kept as long as the connection: it must not be one that reads them whole.
+# else many rows are being written
+GOING_ON = "current_setting('intake.words_paused', true) IS DISTINCT FROM 'on'"
+# At the end of a transaction and once in it, whatever it has changed of a ticket: the row is this
+# transaction's then. Waiting for another that ends at the same time comes first: what it has added
+# must be seen by what is read after. A plan made while the tables are small is kept as long as the
+# connection: it must not be one that reads them whole.
 KEEP = f"""
 CREATE FUNCTION search_keep(wanted integer) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -150,7 +178,8 @@ BEGIN
 END
 $$
 """
-# Always by the index, whatever is guessed: for a rare word a plan that reads every ticket is a second.
+# Always by the index, whatever is guessed: for a rare word a plan that reads every ticket is a
+# second.
 FEW = """
 CREATE FUNCTION search_few(asked tsquery, most integer) RETURNS SETOF integer LANGUAGE sql STABLE
 SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
@@ -166,7 +195,10 @@ def _postgres() -> None:
         sa.Column("words", sa.dialects.postgresql.TSVECTOR(), nullable=False),
         sa.PrimaryKeyConstraint("ticket_id", name=op.f("pk_ticket_words")),
         sa.ForeignKeyConstraint(
-            ["ticket_id"], ["tickets.id"], name=op.f("fk_ticket_words_ticket_id_tickets"), ondelete="CASCADE"
+            ["ticket_id"],
+            ["tickets.id"],
+            name=op.f("fk_ticket_words_ticket_id_tickets"),
+            ondelete="CASCADE",
         ),
     )
     op.execute(FOLD)
@@ -183,8 +215,8 @@ def _postgres() -> None:
         when = f" OF {', '.join(columns)}" if columns else ""
         changed = " OR ".join(f"old.{c} IS DISTINCT FROM new.{c}" for c in columns) or "true"
         op.execute(
-            f"CREATE CONSTRAINT TRIGGER {name} AFTER {event}{when} ON {table} DEFERRABLE INITIALLY DEFERRED"
-            f" FOR EACH ROW WHEN (({changed}) AND {GOING_ON}) EXECUTE FUNCTION {name}()"
+            f"CREATE CONSTRAINT TRIGGER {name} AFTER {event}{when} ON {table} DEFERRABLE INITIALLY"
+            f" DEFERRED FOR EACH ROW WHEN (({changed}) AND {GOING_ON}) EXECUTE FUNCTION {name}()"
         )
 
 

@@ -11,7 +11,13 @@ depends_on = None
 
 def upgrade() -> None:
     where = sa.text("outcome = 'rejected'")
-    op.create_index("ix_filings_rejected", "filings", ["delivery_id"], sqlite_where=where, postgresql_where=where)
+    op.create_index(
+        "ix_filings_rejected",
+        "filings",
+        ["delivery_id"],
+        sqlite_where=where,
+        postgresql_where=where,
+    )
 
 
 def downgrade() -> None:

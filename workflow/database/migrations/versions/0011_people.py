@@ -10,11 +10,17 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("tickets", sa.Column("share_activity", sa.Boolean(), server_default=sa.true(), nullable=False))
+    op.add_column(
+        "tickets",
+        sa.Column("share_activity", sa.Boolean(), server_default=sa.true(), nullable=False),
+    )
     op.add_column("staff", sa.Column("away_since", sa.DateTime(timezone=True), nullable=True))
     op.add_column("staff", sa.Column("away_until", sa.DateTime(timezone=True), nullable=True))
     # In words both databases have: SQLite would copy the table, which other tables' rows refer to.
-    op.execute("ALTER TABLE staff ADD COLUMN cover_id INTEGER CONSTRAINT fk_staff_cover_id_staff REFERENCES staff (id)")
+    op.execute(
+        "ALTER TABLE staff ADD COLUMN cover_id INTEGER CONSTRAINT fk_staff_cover_id_staff"
+        " REFERENCES staff (id)"
+    )
 
 
 def downgrade() -> None:

@@ -38,7 +38,9 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["hook_id"], ["hooks.id"], name=op.f("fk_hook_events_hook_id_hooks")),
+        sa.ForeignKeyConstraint(
+            ["hook_id"], ["hooks.id"], name=op.f("fk_hook_events_hook_id_hooks")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hook_events")),
     )
     op.create_index(op.f("ix_hook_events_hook_id"), "hook_events", ["hook_id"])

@@ -23,12 +23,18 @@ def upgrade() -> None:
         sa.Column("ticks", sa.JSON(), nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("promised_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"], name=op.f("fk_written_mails_staff_id_staff")),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_written_mails_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["staff_id"], ["staff.id"], name=op.f("fk_written_mails_staff_id_staff")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_written_mails_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_written_mails")),
         sa.UniqueConstraint("key", name=op.f("uq_written_mails_key")),
     )
-    op.create_index("ix_written_mails_drafts", "written_mails", ["ticket_id", "staff_id", "promised_at"])
+    op.create_index(
+        "ix_written_mails_drafts", "written_mails", ["ticket_id", "staff_id", "promised_at"]
+    )
     op.create_table(
         "written_files",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -40,13 +46,17 @@ def upgrade() -> None:
         sa.Column("content", sa.LargeBinary(), nullable=True),
         sa.Column("blob", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(
-            ["written_id"], ["written_mails.id"], name=op.f("fk_written_files_written_id_written_mails")
+            ["written_id"],
+            ["written_mails.id"],
+            name=op.f("fk_written_files_written_id_written_mails"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_written_files")),
     )
     op.create_index(op.f("ix_written_files_written_id"), "written_files", ["written_id"])
     held = sa.text("blob IS NOT NULL")
-    op.create_index("ix_written_files_blob", "written_files", ["blob"], sqlite_where=held, postgresql_where=held)
+    op.create_index(
+        "ix_written_files_blob", "written_files", ["blob"], sqlite_where=held, postgresql_where=held
+    )
     op.create_table(
         "mail_texts",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -64,7 +74,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_mail_texts_name"), "mail_texts", ["name"])
     whose = sa.ForeignKey("written_mails.id", name=op.f("fk_outbox_written_id_written_mails"))
     # In place: SQLite could not put a new table where others point to this one.
-    op.add_column("outbox", sa.Column("written_id", sa.Integer(), whose, nullable=True), inline_references=True)
+    op.add_column(
+        "outbox",
+        sa.Column("written_id", sa.Integer(), whose, nullable=True),
+        inline_references=True,
+    )
     op.create_index(op.f("ix_outbox_written_id"), "outbox", ["written_id"])
 
 

@@ -1,4 +1,7 @@
-"""The words of tickets are folded by one look at each text on PostgreSQL: it took most of the time of a search row."""
+"""The words of tickets are folded by one look at each text on PostgreSQL.
+
+It took most of the time of a search row.
+"""
 
 from alembic import op
 
@@ -11,7 +14,8 @@ SIGNS = r"""-!"#$%&'()*+,./:;<=>?@\\\[\]^_`{|}~"""  # within brackets of a regul
 DASHES = "\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u00b7\u00ab\u00bb"
 MARKLESS = r"normalize(regexp_replace(normalize(said, NFKD), '[\u0300-\u036f]+', '', 'g'), NFC)"
 PARTED = f"$signs$[{SIGNS}{DASHES}]+$signs$, ' ', 'g'"
-# The same words as before, so that no ticket has to be indexed again. OFFSET 0: else each use of `bare` folds anew.
+# The same words as before, so that no ticket has to be indexed again. OFFSET 0: else each use of
+# `bare` folds anew.
 FOLD = f"""
 CREATE OR REPLACE FUNCTION search_folded(said text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 SELECT CASE WHEN octet_length(bare) = char_length(bare) THEN bare ELSE regexp_replace({MARKLESS}, {PARTED}) END

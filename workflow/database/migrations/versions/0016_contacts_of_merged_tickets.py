@@ -10,7 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # No foreign key: SQLite could drop such a column only by copying the table, which loses its triggers (0009).
+    # No foreign key: SQLite could drop such a column only by copying the table, which loses its
+    # triggers (0009).
     op.add_column("ticket_contacts", sa.Column("from_ticket_id", sa.Integer(), nullable=True))
 
 

@@ -8,7 +8,17 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-COUNTS = ("rows", "items", "repeated", "rejected", "headings", "titles", "footers", "blank", "hidden_rows")
+COUNTS = (
+    "rows",
+    "items",
+    "repeated",
+    "rejected",
+    "headings",
+    "titles",
+    "footers",
+    "blank",
+    "hidden_rows",
+)
 PLACES = ("heading_places", "title_places", "footer_places")
 
 
@@ -22,7 +32,9 @@ def upgrade() -> None:
         *(sa.Column(name, sa.Integer(), nullable=False) for name in COUNTS),
         *(sa.Column(name, sa.Text(), nullable=False) for name in PLACES),
         sa.ForeignKeyConstraint(
-            ["delivery_id"], ["deliveries.id"], name=op.f("fk_delivery_sheets_delivery_id_deliveries")
+            ["delivery_id"],
+            ["deliveries.id"],
+            name=op.f("fk_delivery_sheets_delivery_id_deliveries"),
         ),
         sa.PrimaryKeyConstraint("delivery_id", "position", name=op.f("pk_delivery_sheets")),
     )

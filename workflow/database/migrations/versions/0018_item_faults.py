@@ -1,4 +1,7 @@
-"""items that a channel could not take, to be tried again; and processes that ended by themselves."""
+"""items that a channel could not take, to be tried again.
+
+And processes that ended by themselves.
+"""
 
 import sqlalchemy as sa
 from alembic import op

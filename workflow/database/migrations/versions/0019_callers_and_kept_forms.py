@@ -1,4 +1,7 @@
-"""a message keeps the telephone number it came with and is found by it; forms typed while signed out are kept."""
+"""a message keeps the telephone number it came with and is found by it.
+
+Forms typed while signed out are kept.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +14,13 @@ depends_on = None
 COLUMNS = ("phone", "search_words")
 CUT = {"sqlite": "substr({text}, 1, {length})", "postgresql": "left({text}, {length})"}
 JOINED = {"sqlite": "group_concat({}, ' ')", "postgresql": "string_agg({}, ' ')"}
-WATCHED = ("ticket_id", "from_name", "from_email", "subject", "text")  # before; afterwards COLUMNS too
+WATCHED = (
+    "ticket_id",
+    "from_name",
+    "from_email",
+    "subject",
+    "text",
+)  # before; afterwards COLUMNS too
 TRIGGER = "search_messages_update"
 OF = "IN (old.ticket_id, new.ticket_id)"
 GOING_ON = "current_setting('intake.words_paused', true) IS DISTINCT FROM 'on'"
@@ -20,19 +29,25 @@ GOING_ON = "current_setting('intake.words_paused', true) IS DISTINCT FROM 'on'"
 def documents(dialect: str, columns: tuple[str, ...]) -> str:
     """The view of 0009 with more columns of a message in it."""
     cut, joined = CUT[dialect], JOINED[dialect]
-    more = "".join(f" || ' ' || {cut.format(text=f'm.{column}', length=2_000)}" for column in columns)
+    more = "".join(
+        f" || ' ' || {cut.format(text=f'm.{column}', length=2_000)}" for column in columns
+    )
     text = cut.format(text="m.text", length=10_000)
     message = f"m.from_name || ' ' || m.from_email{more} || ' ' || m.subject || ' ' || {text}"
-    people = joined.format("(SELECT k.name || ' ' || k.email FROM contacts k WHERE k.id = l.contact_id)")
+    people = joined.format(
+        "(SELECT k.name || ' ' || k.email FROM contacts k WHERE k.id = l.contact_id)"
+    )
     words = (
-        "t.id || ' ' || t.name || ' ' || t.subject || ' ' || coalesce(c.name, '') || ' ' || coalesce(c.number, '')"
-        f" || ' ' || coalesce((SELECT {people} FROM ticket_contacts l WHERE l.ticket_id = t.id), '')"
-        f" || ' ' || coalesce((SELECT {joined.format('newest.said')} FROM (SELECT {message} AS said FROM messages m"
-        " WHERE m.ticket_id = t.id ORDER BY m.id DESC LIMIT 50) newest), '')"
+        "t.id || ' ' || t.name || ' ' || t.subject || ' ' || coalesce(c.name, '') || ' ' ||"
+        f" coalesce(c.number, '') || ' ' || coalesce((SELECT {people} FROM ticket_contacts l WHERE"
+        f" l.ticket_id = t.id), '') || ' ' || coalesce((SELECT {joined.format('newest.said')} FROM"
+        f" (SELECT {message} AS said FROM messages m WHERE m.ticket_id = t.id ORDER BY m.id DESC"
+        " LIMIT 50) newest), '')"
     )
     return (
-        f"VIEW ticket_documents AS SELECT t.id AS ticket_id, {cut.format(text=words, length=100_000)} AS words"
-        " FROM tickets t LEFT JOIN companies c ON c.id = t.company_id"
+        "VIEW ticket_documents AS SELECT t.id AS ticket_id,"
+        f" {cut.format(text=words, length=100_000)} AS words FROM tickets t LEFT JOIN companies c"
+        " ON c.id = t.company_id"
     )
 
 
@@ -47,7 +62,9 @@ def upgrade() -> None:
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_kept_forms")),
-        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_kept_forms_account_id_accounts")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["accounts.id"], name=op.f("fk_kept_forms_account_id_accounts")
+        ),
     )
     op.create_index(op.f("ix_kept_forms_account_id"), "kept_forms", ["account_id"])
     op.create_index(op.f("ix_kept_forms_created_at"), "kept_forms", ["created_at"])

@@ -36,7 +36,9 @@ def upgrade() -> None:
             ["deliveries.id"],
             name=op.f("fk_automated_mails_delivery_id_deliveries"),
         ),
-        sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name=op.f("fk_automated_mails_ticket_id_tickets")),
+        sa.ForeignKeyConstraint(
+            ["ticket_id"], ["tickets.id"], name=op.f("fk_automated_mails_ticket_id_tickets")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_automated_mails")),
         sa.UniqueConstraint("delivery_id", name=op.f("uq_automated_mails_delivery_id")),
     )

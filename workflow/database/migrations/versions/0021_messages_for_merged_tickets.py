@@ -15,7 +15,11 @@ def upgrade() -> None:
     # Most messages have none: the index holds the few that were redirected.
     few = sa.text("addressed_ticket_id IS NOT NULL")
     op.create_index(
-        "ix_messages_addressed", "messages", ["addressed_ticket_id"], sqlite_where=few, postgresql_where=few
+        "ix_messages_addressed",
+        "messages",
+        ["addressed_ticket_id"],
+        sqlite_where=few,
+        postgresql_where=few,
     )
 
 
