@@ -36,7 +36,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.parser_pool import isolated
 from ingest.processing.process import read
 from parsers.item import Format
-from tests.servers import Postgres, Unavailable
+from tests.support.servers import Postgres, Unavailable
 from workflow.context import open_house
 from workflow.database.engine import migrate
 from workflow.models.core import Filing
