@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from io import BytesIO
 
-import xlsxwriter
 from sqlalchemy import select
 
 from ingest import parsing
@@ -13,14 +11,12 @@ from ingest.options import options
 from ingest.parsing import BrokenError, EndedError
 from ingest.rereading import UnreadableError, original
 from parsers.item import WHY, ParseError, RejectedRow
+from parsers.spreadsheets.text_workbook import write_workbook
 from workflow.house import House
 from workflow.models import REJECTED_ROW, Filing
 from workflow.reception import why_rejected
 
-AS_TEXT = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-MOST_TEXT = 32_767  # characters of one Excel cell
 CUT = " … (cut here: Excel takes no longer text)"
-ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)  # the same rows give the same bytes
 
 Heading = tuple[str, int]  # a heading, and which of several that read the same
 
@@ -45,15 +41,8 @@ def workbook(rows: Iterable[RejectedRow]) -> bytes:
     for row in rows:
         sheets.setdefault(row.sheet, []).append(row)
     out = BytesIO()
-    with xlsxwriter.Workbook(out, {"in_memory": True, **AS_TEXT}) as book:
-        book.set_properties({"created": ALWAYS})
-        for found in sheets.values():  # under Excel's own names: theirs may not be allowed
-            sheet = book.add_worksheet()
-            sheet.freeze_panes(1, 0)
-            for at, line in enumerate(_lines(found)):
-                for column, text in enumerate(line):
-                    if text:
-                        sheet.write_string(at, column, _fitting(text))
+    numbered = enumerate(sheets.values(), 1)  # under names of our own: a sheet's own may not be allowed
+    write_workbook(out, [(f"Sheet{number}", _lines(found)) for number, found in numbered], cut=CUT)
     return out.getvalue()
 
 
@@ -81,7 +70,3 @@ def _counted(row: RejectedRow) -> Iterator[tuple[Heading, str]]:
     for label, text in row.values:
         seen[label] = seen.get(label, 0) + 1
         yield (label, seen[label]), text
-
-
-def _fitting(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - len(CUT)] + CUT
