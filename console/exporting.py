@@ -148,7 +148,8 @@ def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
     """
     from parsers.spreadsheets.text_workbook import write_workbook
 
-    write_workbook(file, [("Tickets", _fitting_a_sheet(lines))])
+    with file.open("wb") as out:
+        write_workbook(out, [("Tickets", _fitting_a_sheet(lines))])
 
 
 def _fitting_a_sheet(lines: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:

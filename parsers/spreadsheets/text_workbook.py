@@ -8,7 +8,6 @@ straight into the zip: one row is in memory at a time, and nothing lies in the t
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from pathlib import PurePath
 from typing import IO
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -27,22 +26,22 @@ _PARTIAL = re.compile(r"_(?:x[0-9A-F]{0,4})?\Z")  # an escape that was cut throu
 
 
 def write_workbook(
-    target: PurePath | IO[bytes],
+    out: IO[bytes],
     sheets: Iterable[tuple[str, Iterable[Sequence[str]]]],
     *,
     cut: str = "…",
 ) -> None:
-    """Write sheets, each a title and its rows, to a file or a stream; the first row of a sheet stays in sight.
+    """Write sheets, each a title and its rows, to a stream; the first row of a sheet stays in sight.
 
     Blank texts leave their cell out. A text longer than a cell holds ends with `cut`. Rows are taken one by one while
-    they are written. The same rows give the same bytes. Raises OSError when the target cannot be written.
+    they are written. The same rows give the same bytes.
     """
     book = Workbook(write_only=True)
     book.properties.created = book.properties.modified = _SAVED
     rows = {book.create_sheet(title): lines for title, lines in sheets}
     if not rows:
         rows[book.create_sheet("Sheet1")] = ()
-    with _Archive(str(target) if isinstance(target, PurePath) else target, "w", ZIP_DEFLATED) as archive:
+    with _Archive(out, "w", ZIP_DEFLATED) as archive:
         _Writer(book, archive, rows, cut).write_data()
 
 
