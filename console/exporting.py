@@ -155,7 +155,8 @@ def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
 def _fitting_a_sheet(lines: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
     for number, line in enumerate(lines):
         if number > MOST_ROWS:
-            raise Missing(f"more than {MOST_ROWS:,} tickets: an Excel sheet has no room for them, export .csv")
+            why = "an Excel sheet has no room for them, export .csv"
+            raise Missing(f"more than {MOST_ROWS:,} tickets: {why}")
         yield line
 
 

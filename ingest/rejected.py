@@ -41,7 +41,7 @@ def workbook(rows: Iterable[RejectedRow]) -> bytes:
     for row in rows:
         sheets.setdefault(row.sheet, []).append(row)
     out = BytesIO()
-    numbered = enumerate(sheets.values(), 1)  # under names of our own: a sheet's own may not be allowed
+    numbered = enumerate(sheets.values(), 1)  # a sheet's own name may not be allowed
     write_workbook(out, [(f"Sheet{number}", _lines(found)) for number, found in numbered], cut=CUT)
     return out.getvalue()
 

@@ -45,9 +45,10 @@ def book(*rows: list[object], edit: Edit | None = None) -> bytes:
 
 
 def book_with_shared_texts(*headers: list[str]) -> bytes:
-    """A workbook whose texts stand in a part of their own, as Excel saves it; a sheet for each of these first rows.
+    """A workbook whose texts stand in a part of their own, as Excel saves it.
 
-    openpyxl writes texts into their cells, so the parts are changed here.
+    There is a sheet for each of these first rows. openpyxl writes texts into their cells, so the
+    parts are changed here.
     """
     raw = book(*([headers[0]] if headers else []))
     if headers[1:]:

@@ -1,8 +1,9 @@
 """Write an .xlsx whose every cell is text, with openpyxl, row by row.
 
-Texts come from strangers and hold patient data, so two habits of openpyxl are overridden: it takes a text that begins
-with "=" for a formula, and it keeps each sheet in a temporary file until the workbook is saved. Here a sheet goes
-straight into the zip: one row is in memory at a time, and nothing lies in the temporary folder in clear.
+Texts come from strangers and hold patient data, so two habits of openpyxl are overridden: it takes a
+text that begins with "=" for a formula, and it keeps each sheet in a temporary file until the
+workbook is saved. Here a sheet goes straight into the zip: one row is in memory at a time, and
+nothing lies in the temporary folder in clear.
 """
 
 import re
@@ -18,9 +19,9 @@ from openpyxl.worksheet._writer import WorksheetWriter
 from openpyxl.writer.excel import ExcelWriter
 
 MAX_TEXT = 32_767  # characters of one Excel cell
-_SAVED = datetime(2000, 1, 1)  # noqa: DTZ001 - a workbook's times have no zone; the same rows give the same bytes
+_SAVED = datetime(2000, 1, 1)  # noqa: DTZ001 - a workbook's times have no zone
 
-# Characters no XML may hold, the return key, which XML readers change, and what reads like an escape itself.
+# Characters no XML may hold, the return key, which XML readers change, and what looks like an escape.
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _PARTIAL = re.compile(r"_(?:x[0-9A-F]{0,4})?\Z")  # an escape that was cut through
 
@@ -33,8 +34,8 @@ def write_workbook(
 ) -> None:
     """Write sheets, each a title and its rows, to a stream; the first row of a sheet stays in sight.
 
-    Blank texts leave their cell out. A text longer than a cell holds ends with `cut`. Rows are taken one by one while
-    they are written. The same rows give the same bytes.
+    Blank texts leave their cell out. A text longer than a cell holds ends with `cut`. Rows are taken
+    one by one while they are written. The same rows give the same bytes.
     """
     book = Workbook(write_only=True)
     book.properties.created = book.properties.modified = _SAVED
@@ -72,17 +73,18 @@ class _Writer(ExcelWriter):
         super().__init__(book, archive)
         self._zip, self._rows, self._cut = archive, rows, cut
 
-    def write_worksheet(self, ws: WriteOnlyWorksheet) -> None:  # type: ignore[override]  # all sheets here are
+    def write_worksheet(self, ws: WriteOnlyWorksheet) -> None:  # type: ignore[override]
         """Write one sheet; openpyxl calls this for each, in their order."""
         ws.freeze_panes = "A2"
         with self._zip.create(ws.path[1:]) as member:
             writer = WorksheetWriter(ws, member)
-            ws._writer = writer  # type: ignore[attr-defined]  # noqa: SLF001 - else one with a temporary file
+            # Set, or openpyxl would make one with a temporary file.
+            ws._writer = writer  # type: ignore[attr-defined]  # noqa: SLF001
             writer.write_top()
             try:
                 for line in self._rows[ws]:
                     ws.append([*_cells(ws, line, self._cut)])
-            finally:  # also where the rows fail: what openpyxl has open writes its end before the member closes
+            finally:  # what openpyxl has open writes its end, which it must before the member closes
                 ws.close()
         self.manifest.append(ws)
 
@@ -98,7 +100,7 @@ def _cells(sheet: WriteOnlyWorksheet, line: Sequence[str], cut: str) -> Iterator
 
 
 def _storable(text: str, cut: str) -> str:
-    """Escape what XML cannot hold as `_xHHHH_` (ECMA-376 §22.9.2.19), and cut the text to what a cell holds."""
+    """Escape what XML cannot hold as `_xHHHH_` (ECMA-376 §22.9.2.19), and cut to what a cell holds."""
     found = _escaped(text[: MAX_TEXT + 1])
     if len(text) > MAX_TEXT or len(found) > MAX_TEXT:
         found = _PARTIAL.sub("", found[: MAX_TEXT - len(cut)]) + cut

@@ -1,4 +1,4 @@
-"""mail-parser as a second opinion: of every fixture it reads the same fields and files, with the exceptions named."""
+"""mail-parser as a second opinion: it reads the same of every fixture, with the exceptions named."""
 
 from pathlib import Path
 

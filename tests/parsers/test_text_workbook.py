@@ -1,4 +1,4 @@
-"""Workbooks we write: every cell is text, whatever it says; openpyxl and our own reader read what was written."""
+"""Workbooks we write: every cell is text, and openpyxl and our reader read what was written."""
 
 import io
 import re

@@ -1,8 +1,9 @@
-"""Dates of mail: read by mail-parser, which knows RFC 5322 with its obsolete forms (§3.3, §4.3, erratum 6639).
+"""Dates of mail, read by mail-parser: it knows RFC 5322 with its obsolete forms (§3.3, §4.3).
 
-It reads nested comments, years of two digits, zones by name, leap seconds, and -0000, for which the standard library
-gives no instant: 16 of 688 dates of real mails. What it refuses goes to the standard library, which reads a weekday
-without its comma and digits too many or too few: 3 of the same 688.
+It reads nested comments, years of two digits, zones by name, leap seconds, and -0000, for which the
+standard library gives no instant: 16 of 688 dates of real mails. What it refuses goes to the
+standard library, which reads a weekday without its comma and digits too many or too few: 3 of the
+same 688.
 """
 
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ _MAX_DAMAGED = 200  # characters
 
 
 def sent_at(fields: Fields) -> datetime | None:
-    """Return when the first Date field says that a mail was sent, in UTC; None where its instant is not certain.
+    """Return when a mail was sent by its first Date field, in UTC; None where that is not certain.
 
     A date without a zone has no certain instant: nothing is guessed.
     """

@@ -1,9 +1,9 @@
-"""The parts of a message: the standard library walks a skeleton of types and delimiters, the bodies stay in place.
+"""The parts of a message: the standard library walks a skeleton of types and delimiters.
 
-Every body is left out of the bytes it sees: it reads line by line, and one large attachment would cost it a hundred
-times what its decoding costs. Each part carries the number of its body in a field of ours. Of the fields only the
-types of multiparts stand in the skeleton: all others are read where they lie. A message without parts has nothing to
-walk.
+Every body is left out of the bytes it sees and stays in place: it reads line by line, and one large
+attachment would cost it a hundred times what its decoding costs. Each part carries the number of
+its body in a field of ours. Of the fields only the types of multiparts stand in the skeleton: all
+others are read where they lie. A message without parts has nothing to walk.
 
 No byte of a body is left out, however damaged the delimiters are: what stands before the first delimiter of a
 multipart and behind its last one is kept as a part of `Tree.strays`, a multipart that no delimiter divides is one
@@ -432,7 +432,7 @@ def _end_of_leaf(scan: _Scan, start: int) -> int:
 
 
 def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
-    """Header of a multipart for the walk: its type, with the boundary that is in force, well written."""
+    """Header of a multipart for the walk: its type, with the boundary in force, well written."""
     mime, parameters = fields.parameters("content-type")
     subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
     others = [(name, value) for name, value in parameters.items() if name != "boundary"]

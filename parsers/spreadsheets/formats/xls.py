@@ -1,8 +1,8 @@
-"""A workbook of Excel 97 to 2003 (.xls, MS-XLS) read from its records: cells, formats, hidden rows and links.
+"""Reader of workbooks of Excel 97 to 2003 (.xls, MS-XLS): cells, formats, hidden rows and links.
 
-Why not xlrd: it refuses good workbooks whose emoji fall on the seam of two records, replaces the first of two cells in
-one place, and believes what a file says of its links (docs/decisions/0019-workbook-readers.md). What it refuses in
-damaged files is refused here too, before the first row.
+Why not xlrd: it refuses good workbooks whose emoji fall on the seam of two records, replaces the
+first of two cells in one place, and believes what a file says of its links. The damage that
+it refuses is refused here too, before the first row (docs/decisions/0019-workbook-readers.md).
 """
 
 import struct
@@ -137,7 +137,7 @@ class _Seams:
         count, flags = struct.unpack("<HB", self.take(3))
         runs = 4 * int.from_bytes(self.take(2), "little") if flags & 8 else 0
         more = int.from_bytes(self.take(4), "little") if flags & 4 else 0
-        found, wide = b"", flags & 1  # found: UTF-16, decoded as one, for a seam may part an emoji
+        found, wide = b"", flags & 1  # UTF-16, decoded as one: a seam may part an emoji
         while count:
             if self._at >= len(self._part):
                 self._turn()
@@ -161,9 +161,9 @@ class _Seams:
 def _behind_the_cells(stream: bytes, place: int, strings: int, styles: int) -> tuple[dict[int, dict[int, str]], Merges]:
     """The web addresses of cells, by row and column from 1, and the merged cells.
 
-    Going through all of the sheet shows that no record is missing, and that each cell is in a column that there is and
-    points to one of so many texts and styles. A record that does not has been damaged, and its neighbours perhaps
-    with it, which nobody sees: raises ParseError.
+    Going through all of the sheet shows that no record is missing, and that each cell is in a
+    column that there is and points to one of so many texts and styles. Raises ParseError for a
+    record that does not: it has been damaged, and its neighbours perhaps with it, which nobody sees.
     """
     if stream[place + 4 : place + 8] != _BEGIN_WORKSHEET:
         raise ParseError(detect.OLD_DAMAGED)
@@ -192,7 +192,7 @@ def _behind_the_cells(stream: bytes, place: int, strings: int, styles: int) -> t
 
 
 def _is_sound(kind: int, data: bytes, strings: int, styles: int) -> bool:
-    """Return whether a cell's record has its length, a column of the sheet, and a text and style that there are."""
+    """Return whether a cell's record has its length, and a column, text and style that there are."""
     size = len(data)
     if size != _LENGTHS.get(kind, size) or size < _SHORTEST or data[3]:  # data[3]: 256 columns and no more
         return False
@@ -236,7 +236,8 @@ class _Row:
         self.number = number
         self._strings, self._flaw = strings, flaw
         self._cells: dict[int, Cell] = {}
-        self._awaited: tuple[int, int] | None = None  # column and style of a formula whose text is still to come
+        # Column and style of a formula whose text is still to come.
+        self._awaited: tuple[int, int] | None = None
 
     def finished(self, hidden: set[int], links: dict[int, dict[int, str]], merges: Merges) -> Iterator[Row]:
         self._miss_result()
@@ -306,9 +307,10 @@ class _Row:
         return binary_records.text(self._strings[index], style)
 
     def _formula(self, data: bytes, style: int) -> Cell | None:
-        """Read the result of a formula that is no text: a number, or by its first byte a boolean, an error or a blank.
+        """Read the result of a formula that is no text.
 
-        Raises struct.error for any other.
+        It is a number, or by its first byte a boolean, an error or a blank. Raises struct.error for
+        any other.
         """
         kind, value, mark = struct.unpack_from("<BxBxxxH", data, 6)
         if mark != _NO_NUMBER:
@@ -325,6 +327,6 @@ class _Row:
 
 
 def _has_text(data: bytes) -> bool:
-    """Return whether a formula comes to a text, which stands in the next record (MS-XLS §2.5.133)."""
+    """Return whether a formula comes to a text, which the next record holds (MS-XLS §2.5.133)."""
     kind, mark = struct.unpack_from("<B5xH", data, 6)
     return bool(kind == 0 and mark == _NO_NUMBER)

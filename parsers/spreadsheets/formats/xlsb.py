@@ -1,7 +1,7 @@
 """A binary workbook of Excel (.xlsb, MS-XLSB) read from its records, streamed as the XML parts are.
 
-Why not python-calamine: it tells no formats, so ids lose their leading zeros, and no hidden rows, links or merged
-cells; damaged files can end its process (docs/decisions/0019-workbook-readers.md).
+Why not python-calamine: it tells no formats, so ids lose their leading zeros, and no hidden rows,
+links or merged cells; damaged files can end its process (docs/decisions/0019-workbook-readers.md).
 """
 
 import struct
