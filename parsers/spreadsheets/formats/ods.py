@@ -1,7 +1,8 @@
 """An OpenDocument spreadsheet (.ods) as LibreOffice saves it: cells as shown, repeated ones counted, streamed.
 
-Why not python-calamine: it gives hidden sheets as visible ones and ids without their leading zeros,
-and reads damaged files without a word of what is missing (docs/decisions/0019-workbook-readers.md).
+Why not python-calamine: it gives ids without their leading zeros, no hidden rows, links or merged
+cells, and reads damaged files without a word of what is missing
+(docs/decisions/0019-workbook-readers.md).
 """
 
 import re
