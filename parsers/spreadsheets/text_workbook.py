@@ -1,7 +1,7 @@
 """Write an .xlsx whose every cell is text, with openpyxl, row by row.
 
-Texts come from strangers and hold patient data, so two habits of openpyxl are overridden: it takes a
-text that begins with "=" for a formula, and it keeps each sheet in a temporary file until the
+Texts come from strangers and hold patient data, so two habits of openpyxl are overridden: it takes
+a text that begins with "=" for a formula, and it keeps each sheet in a temporary file until the
 workbook is saved. Here a sheet goes straight into the zip: one row is in memory at a time, and
 nothing lies in the temporary folder in clear.
 """
@@ -21,7 +21,7 @@ from openpyxl.writer.excel import ExcelWriter
 MAX_TEXT = 32_767  # characters of one Excel cell
 _SAVED = datetime(2000, 1, 1)  # noqa: DTZ001 - a workbook's times have no zone
 
-# Characters no XML may hold, the return key, which XML readers change, and what looks like an escape.
+# Characters no XML may hold, the return key, which XML readers change, and what looks escaped.
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _PARTIAL = re.compile(r"_(?:x[0-9A-F]{0,4})?\Z")  # an escape that was cut through
 
@@ -32,10 +32,11 @@ def write_workbook(
     *,
     cut: str = "…",
 ) -> None:
-    """Write sheets, each a title and its rows, to a stream; the first row of a sheet stays in sight.
+    """Write sheets, each a title and its rows, to a stream.
 
-    Blank texts leave their cell out. A text longer than a cell holds ends with `cut`. Rows are taken
-    one by one while they are written. The same rows give the same bytes.
+    The first row of a sheet stays in sight. Blank texts leave their cell out. A text longer than a
+    cell holds ends with `cut`. Rows are taken one by one while they are written. The same rows give
+    the same bytes.
     """
     book = Workbook(write_only=True)
     book.properties.created = book.properties.modified = _SAVED
@@ -84,7 +85,7 @@ class _Writer(ExcelWriter):
             try:
                 for line in self._rows[ws]:
                     ws.append([*_cells(ws, line, self._cut)])
-            finally:  # what openpyxl has open writes its end, which it must before the member closes
+            finally:  # what openpyxl has open must write its end before the member closes
                 ws.close()
         self.manifest.append(ws)
 
@@ -93,14 +94,14 @@ def _cells(sheet: WriteOnlyWorksheet, line: Sequence[str], cut: str) -> Iterator
     for text in line:
         if text:
             cell = WriteOnlyCell(sheet, _storable(text, cut))
-            cell.data_type = "s"  # openpyxl reads "=1" as a formula, "#N/A" as an error
+            cell.data_type = "s"  # openpyxl takes "=1" for a formula, "#N/A" for an error
             yield cell
         else:
             yield None
 
 
 def _storable(text: str, cut: str) -> str:
-    """Escape what XML cannot hold as `_xHHHH_` (ECMA-376 §22.9.2.19), and cut to what a cell holds."""
+    """Escape what XML cannot hold as `_xHHHH_` (ECMA-376 §22.9.2.19), and cut what is too long."""
     found = _escaped(text[: MAX_TEXT + 1])
     if len(text) > MAX_TEXT or len(found) > MAX_TEXT:
         found = _PARTIAL.sub("", found[: MAX_TEXT - len(cut)]) + cut

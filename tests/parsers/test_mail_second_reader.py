@@ -1,4 +1,4 @@
-"""mail-parser as a second opinion: it reads the same of every fixture, with the exceptions named."""
+"""mail-parser as a second opinion: it reads the same of each fixture, but for named exceptions."""
 
 from pathlib import Path
 

@@ -69,7 +69,7 @@ def found(stream: bytes) -> list[dict[int, tuple[str, str]]]:
 
 @pytest.mark.parametrize("cut", range(1, 2 * len(EMOJI) + 2, 2))
 def test_a_seam_between_records_parts_no_emoji(cut: int) -> None:
-    """A text goes on in the next record behind a byte that says its width again (MS-XLS §2.4.265)."""
+    """A text goes on behind a byte that says its width again (MS-XLS §2.4.265)."""
     whole = struct.pack("<II", 1, 1) + wide(EMOJI)
     at = 11 + 2 * (cut // 2)
     texts = record(0xFC, whole[:at]) + record(CONTINUE, b"\1" + whole[at:])
@@ -126,7 +126,18 @@ def test_a_label_cut_short_is_a_damaged_cell() -> None:
         workbook(number(0, 0, 1), first=record(0x10, bytes(2))),
         workbook(number(0, 0, 1), first=b""),
     ],
-    ids=["text", "length", "column", "style", "style of an integer", "short", "zeros", "chart", "no start", "nothing"],
+    ids=[
+        "text",
+        "length",
+        "column",
+        "style",
+        "style of an integer",
+        "short",
+        "zeros",
+        "chart",
+        "no start",
+        "nothing",
+    ],
 )
 def test_what_only_damage_writes_ends_it_before_the_first_row(stream: bytes) -> None:
     """What is beside such a record may be damaged too, and would be taken for good."""
