@@ -1,10 +1,11 @@
 """Workbooks of every kind, made by the programs that make them.
 
-Openpyxl, XlsxWriter, LibreOffice, msoffcrypto.
+Openpyxl, LibreOffice, msoffcrypto.
 """
 
 import hashlib
 import io
+import re
 import shutil
 import struct
 import subprocess
@@ -16,7 +17,6 @@ import msoffcrypto.format.ooxml
 import olefile
 import openpyxl
 import pytest
-import xlsxwriter
 from msoffcrypto.method.rc4 import DocumentRC4
 
 from parsers.options import PLAIN, Options
@@ -27,6 +27,10 @@ from parsers.spreadsheets.reader import tables
 LIBREOFFICE = shutil.which("soffice")
 needs_libreoffice = pytest.mark.skipif(
     LIBREOFFICE is None, reason="no LibreOffice: apt-get install libreoffice-calc-nogui"
+)
+SHARED_TYPE = (
+    b'<Override PartName="/xl/sharedStrings.xml" '
+    b'ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/>'
 )
 Edit = Callable[[openpyxl.Workbook], object]
 Change = Callable[[bytes], bytes | None]
@@ -43,12 +47,48 @@ def book(*rows: list[object], edit: Edit | None = None) -> bytes:
     return out.getvalue()
 
 
-def by_xlsxwriter(*headers: list[str]) -> bytes:
-    """A workbook with shared texts, a sheet for each of these first rows."""
-    out = io.BytesIO()
-    with xlsxwriter.Workbook(out) as made:
-        for header in headers:
-            made.add_worksheet().write_row(0, 0, header)
+def book_with_shared_texts(*headers: list[str]) -> bytes:
+    """A workbook whose texts stand in a part of their own, as Excel saves it.
+
+    There is a sheet for each of these first rows. openpyxl writes texts into their cells, so the
+    parts are changed here.
+    """
+    raw = book(*([headers[0]] if headers else []))
+    if headers[1:]:
+        raw = book(
+            headers[0],
+            edit=lambda made: [made.create_sheet().append(header) for header in headers[1:]],
+        )
+    texts: list[bytes] = []
+
+    def share(part: bytes) -> bytes:
+        def number(found: re.Match[bytes]) -> bytes:
+            texts.append(found[2])
+            return b'<c%s t="s"><v>%d</v></c>' % (found[1], len(texts) - 1)
+
+        return re.sub(rb'<c([^>]*) t="inlineStr"><is><t>([^<]*)</t></is></c>', number, part)
+
+    for count in range(1, len(headers) + 1):
+        raw = rewritten(raw, f"xl/worksheets/sheet{count}.xml", share)
+    items = b"".join(b"<si><t>%s</t></si>" % text for text in texts)
+    main = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    raw = added(raw, "xl/sharedStrings.xml", b'<sst xmlns="%s">%s</sst>' % (main, items))
+    raw = rewritten(
+        raw, "[Content_Types].xml", lambda old: old.replace(b"</Types>", SHARED_TYPE + b"</Types>")
+    )
+    link = f'<Relationship Id="shared" Type="{RELATED}/sharedStrings" Target="sharedStrings.xml"/></Relationships>'
+    return rewritten(
+        raw,
+        "xl/_rels/workbook.xml.rels",
+        lambda old: old.replace(b"</Relationships>", link.encode()),
+    )
+
+
+def added(raw: bytes, part: str, content: bytes) -> bytes:
+    """The zip with one part more."""
+    out = io.BytesIO(raw)
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as made:
+        made.writestr(part, content)
     return out.getvalue()
 
 
@@ -59,7 +99,7 @@ def hoarding(*header: str) -> bytes:
     """
     more = b"".join(b"<si><t>%d</t></si>" % n for n in range(1_500_000))
     changed = rewritten(
-        by_xlsxwriter([*header]),
+        book_with_shared_texts([*header]),
         "xl/sharedStrings.xml",
         lambda old: old.replace(b"</sst>", more + b"</sst>"),
     )

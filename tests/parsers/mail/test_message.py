@@ -75,6 +75,10 @@ def test_only_a_well_formed_message_id_is_an_identity(field: str, found: str) ->
     [
         ("Tue, 01 Jul 2025 10:00:00 -0500", datetime(2025, 7, 1, 15, tzinfo=UTC)),
         ("1 Jul 25 10:00:00 GMT", datetime(2025, 7, 1, 10, tzinfo=UTC)),
+        ("1 Jul 2025 10:00:00 -0000", datetime(2025, 7, 1, 10, tzinfo=UTC)),
+        ("Tue, 1 Jul 2025 (one (two)) 10:00 EDT", datetime(2025, 7, 1, 14, tzinfo=UTC)),
+        ("Sat, 31 Dec 2016 23:59:60 +0000", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("Tue 01 Jul 2025 10:00:00 +0900", datetime(2025, 7, 1, 1, tzinfo=UTC)),
         ("Tue, 31 Feb 2025 10:00:00 +0000", None),
         ("Tue, 01 Jul 10000 10:00:00 +0000", None),
         ("Tue, 01 Jul 2025 10:00:00", None),

@@ -273,7 +273,7 @@ def test_a_text_beyond_all_bounds_is_cut_and_said() -> None:
 def test_a_part_that_is_malformed_ends_it_before_the_first_row(
     part: str, change: workbooks.Change
 ) -> None:
-    raw = workbooks.by_xlsxwriter(["From"], ["From"])
+    raw = workbooks.book_with_shared_texts(["From"], ["From"])
     assert texts(raw, table=1) == [["From"]]
     with pytest.raises(ParseError, match="a damaged workbook"):
         tables(workbooks.rewritten(raw, part, change), PLAIN)

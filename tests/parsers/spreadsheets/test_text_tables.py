@@ -195,7 +195,7 @@ def test_repeated_cells_and_rows_of_an_open_document() -> None:
     assert [row.number for row in tables(document(), PLAIN)[0][0].rows()] == [1, 2, 3, 4]
 
 
-SHARED = workbooks.by_xlsxwriter(["From", "Message"])
+SHARED = workbooks.book_with_shared_texts(["From", "Message"])
 SEEDS = [
     LATIN.encode(),
     LATIN.encode("utf-16"),
