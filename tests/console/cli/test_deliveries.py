@@ -510,7 +510,9 @@ def test_what_ends_its_parser_does_not_end_the_command(
     path = tmp_path / "poison.eml"
     path.write_bytes(MAIL.replace(b"Hello", b"poison: crash"))
     intake("deliver", "mail", path)
-    monkeypatch.setattr(parser_pool, "CHILD", (str(ROOT / "tests" / "support" / "poison_parser.py"),))
+    monkeypatch.setattr(
+        parser_pool, "CHILD", (str(ROOT / "tests" / "support" / "poison_parser.py"),)
+    )
     said = intake("replay", 1, "--dry-run", code=1).stdout
     assert said == "1: pending: its parser was ended by signal 11\n"
     read_waiting(at_home)

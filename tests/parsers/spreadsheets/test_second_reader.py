@@ -16,10 +16,10 @@ from parsers.spreadsheets.reader import tables
 from parsers.spreadsheets.text_workbook import write_workbook
 from parsers.text import normalize
 from tests import workbooks
-from tests.workbooks import book, needs_libreoffice, saved_as
+from tests.support.workbooks import book, needs_libreoffice, saved_as
 
 HOSTILE = (
-    Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[3] / "shared" / "hostile")
+    Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[4] / "shared" / "hostile")
     / "badxlsx"
 )
 # Workbooks of which openpyxl's streaming reader gives other cells, and what ours has instead.

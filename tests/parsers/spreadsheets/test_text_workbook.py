@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from parsers.spreadsheets.formats import xlsx_sheet
 from parsers.spreadsheets.text_workbook import MAX_TEXT, write_workbook
-from tests.workbooks import texts
+from tests.support.workbooks import texts
 
 DANGEROUS = [
     "=1+1",

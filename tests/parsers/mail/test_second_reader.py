@@ -7,7 +7,7 @@ import pytest
 
 from parsers.mail import message
 
-FIXTURES = sorted(Path(__file__).parent.joinpath("fixtures", "mail").glob("*.eml"))
+FIXTURES = sorted(Path(__file__).parents[1].joinpath("fixtures", "mail").glob("*.eml"))
 # Where the two differ, and why ours is right.
 EXCEPTIONS = {
     (
