@@ -26,10 +26,10 @@ from rich.table import Table
 from ingest.intake import Arrival, Intake, Transport
 from ingest.smtp import listener as smtp_listener
 from parsers.item import Format
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
 from workflow.runtime import log
-from workflow.settings.settings import load
+from workflow.settings.settings import load_settings
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
 SUPPORT = "support@localhost"
@@ -76,8 +76,8 @@ def bare_commits(folder: Path) -> float:
     return rate
 
 
-def accepting(house: House, threads: int) -> float:
-    intake = Intake(house)
+def accepting(context: AppContext, threads: int) -> float:
+    intake = Intake(context)
     made = lambda: Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=mail(4096))  # noqa: E731
     return per_second(lambda: intake.accept(made()), threads)
 
@@ -112,14 +112,14 @@ def main() -> None:
     table = Table("what", "a second", "ratio", "to")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = load(home=folder, smtp_listen="127.0.0.1:0")
+        settings = load_settings(home=folder, smtp_listen="127.0.0.1:0")
         migrate(settings.database)
-        house = open_house(settings)
-        log.silence()
+        context = open_context(settings)
+        log.disable()
         bare = bare_commits(folder)
         table.add_row("bare SQLite commits of 4 KB", f"{bare:,.0f}", "1.0", "")
         for threads in (1, 50):
-            rate = accepting(house, threads)
+            rate = accepting(context, threads)
             table.add_row(
                 f"accept, {threads} waiting at once",
                 f"{rate:,.0f}",
@@ -127,9 +127,9 @@ def main() -> None:
                 "bare commits",
             )
         for size in (4096, 200_000):
-            with smtp_listener.in_thread(settings, Intake(house).accept) as listener:
+            with smtp_listener.in_thread(settings, Intake(context).accept) as listener:
                 ours = sending(listener.ports[Transport.SMTP], size, 20)
-            controller = Controller(Stock(Intake(house)), hostname="127.0.0.1", port=8026)
+            controller = Controller(Stock(Intake(context)), hostname="127.0.0.1", port=8026)
             controller.start()
             stock = sending(8026, size, 20)
             controller.stop()
@@ -139,7 +139,7 @@ def main() -> None:
                 f"{ours / stock:.2f}",
                 "aiosmtpd as it comes",
             )
-        house.close()
+        context.close()
     Console().print(table)
 
 

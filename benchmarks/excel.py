@@ -31,13 +31,13 @@ from sqlalchemy import func, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import parsers
-from console.runtime.memory import look_less_often
+from console.runtime.memory import collect_garbage_less_often
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.parser_pool import isolated
-from ingest.processing.process import read
+from ingest.processing.parser_pool import use_parser_pool
+from ingest.processing.process import process_delivery
 from parsers.item import Format
 from tests.support.servers import Postgres, Unavailable
-from workflow.context import open_house
+from workflow.context import open_context
 from workflow.database.engine import migrate
 from workflow.models.core import Filing
 from workflow.runtime import log
@@ -115,18 +115,18 @@ def parse(file: Path, _: str) -> int:
 
 def tickets(file: Path, url: str) -> int:
     """From the file to committed tickets, as the worker does it; how many items were filed."""
-    log.silence()
-    look_less_often()
+    log.disable()
+    collect_garbage_less_often()
     settings = Settings(home=file.parent / "home", database_url=url)
-    house = open_house(settings, waker=lambda _: None)
+    context = open_context(settings, waker=lambda _: None)
     arrival = Arrival(
         transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=file.read_bytes()
     )
-    number = Intake(house).accept(arrival)
+    number = Intake(context).accept(arrival)
     del arrival
-    with isolated(settings):
-        read(house, number)
-    with house.store.reading() as session:
+    with use_parser_pool(settings):
+        process_delivery(context, number)
+    with context.store.read_only() as session:
         return session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
 
 

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
-from console.demo.channels import free_ports
+from console.demo.channels import find_free_ports
 from console.runtime.valkey import Valkey
 from workflow.database.engine import Store, migrate
-from workflow.models.core import Message, Reached, Ticket
+from workflow.models.core import Message, Ticket, TicketMilestone
 from workflow.process import Milestone
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 12.0
@@ -77,19 +77,19 @@ def one_round(smtp: smtplib.SMTP, *, poison: bool) -> dict[str, float]:
 def delays(store: Store, sent: dict[str, float]) -> list[float]:
     """Seconds from its 250 to the customer's notice, of each mail; raises if one has none."""
     query = (
-        select(Message.message_id, Reached.at)
+        select(Message.message_id, TicketMilestone.at)
         .join(Ticket, Ticket.id == Message.ticket_id)
-        .join(Reached, Reached.ticket_id == Ticket.id)
-        .where(Reached.milestone == Milestone.CUSTOMER_NOTIFIED, Message.direction == "in")
+        .join(TicketMilestone, TicketMilestone.ticket_id == Ticket.id)
+        .where(TicketMilestone.milestone == Milestone.CUSTOMER_NOTIFIED, Message.direction == "in")
     )
-    with store.reading() as session:
+    with store.read_only() as session:
         at = {name: when.timestamp() for name, when in session.execute(query)}
     return [at[name] - when for name, when in sent.items()]
 
 
 def measure(home: Path) -> tuple[list[float], list[float]]:
     """All delays without and with poison."""
-    listen = f"127.0.0.1:{free_ports(1)[0]}"
+    listen = f"127.0.0.1:{find_free_ports(1)[0]}"
     valkey = Valkey(home)
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("INTAKE_")},

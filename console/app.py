@@ -25,10 +25,10 @@ from console.pages.admin import (
 from console.pages.tickets import answer, files, queue, saved_views, tasks, ticket
 from console.web import api_errors, auth, filters
 from console.web import request as web_request
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.runtime import log
 
-PARTS = (
+PAGE_MODULES = (
     customers,
     queue,
     automated,
@@ -49,12 +49,12 @@ PARTS = (
     tokens,
     saved_forms,
 )
-FORM_LIMIT = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
-POLICY = (
+MAX_FORM_BYTES = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action"
     " 'self'; frame-ancestors 'none'"
 )
-HEADERS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -62,7 +62,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-WORDS = {
+ERROR_TEXTS = {
     400: (
         "Bad request",
         (
@@ -91,7 +91,7 @@ WORDS = {
 }
 
 
-def create(house: House) -> Flask:
+def create_app(context: AppContext) -> Flask:
     """The app over a house.
 
     Nothing is shown without a right or a signed link; nothing is changed by GET.
@@ -99,52 +99,54 @@ def create(house: House) -> Flask:
     console = Path(__file__).parent
     app = Flask("console", root_path=str(console))
     app.config.update(
-        MAX_CONTENT_LENGTH=FORM_LIMIT,
+        MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
         MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,
         BOOTSTRAP_SERVE_LOCAL=True,
         SEND_FILE_MAX_AGE_DEFAULT=3600,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     Bootstrap5(app)
-    web_request.attach(app, house)
-    filters.attach(app)
-    auth.attach(app, house)
-    for part in PARTS:
+    web_request.register_context(app, context)
+    filters.register_filters(app)
+    auth.register_auth(app, context)
+    for part in PAGE_MODULES:
         app.register_blueprint(part.pages)
     auth.csrf.exempt(customers.pages)
-    api.attach(app, house)
-    auth.csrf.exempt(api.part)  # no cookie opens it, so no other site can use one
+    api.register_api(app, context)
+    auth.csrf.exempt(api.blueprint)  # no cookie opens it, so no other site can use one
     app.register_error_handler(CSRFError, _too_late)
     app.register_error_handler(Exception, _answer)
     app.after_request(_guarded)
-    app.after_request(saved_forms.forget_sent)
+    app.after_request(saved_forms.forget_resent_form)
     return app
 
 
 def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
     """Answer a form that fits no session: keep what was typed; refuse it if it is not ours."""
-    signed_out = isinstance(error, CSRFError) and error.description == auth.SIGNED_OUT
+    signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED
     if request.path.startswith("/api/"):
-        return api_errors.answer(error)
+        return api_errors.build_error_response(error)
     refused = Unauthorized() if signed_out or _asked_by_script() else error
-    return saved_forms.keep() or _answer(refused)
+    return saved_forms.save_late_form() or _answer(refused)
 
 
 def _asked_by_script() -> bool:
-    return hasattr(current_app.view_functions.get(request.endpoint or ""), web_request.BY_SCRIPT)
+    return hasattr(
+        current_app.view_functions.get(request.endpoint or ""), web_request.SCRIPT_ATTRIBUTE
+    )
 
 
 def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
     """Fixed words for every fault: nothing of the inside."""
     if request.path.startswith("/api/"):
-        return api_errors.answer(error)
+        return api_errors.build_error_response(error)
     if isinstance(error, HTTPException):
         if error.response is not None:
             return cast("Response", error.response)
         code = error.code or 500
         if code < 400:  # noqa: PLR2004  # redirects come as exceptions, too
             return cast("Response", error.get_response())
-        title, text = WORDS.get(code, ("That did not work", "Go back and try once more."))
+        title, text = ERROR_TEXTS.get(code, ("That did not work", "Go back and try once more."))
         return render_template("error.html", title=title, text=text), code
     log.fault("console", error)
     text = "Something went wrong on our side. Nothing was changed. Please try again."
@@ -152,8 +154,8 @@ def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
 
 
 def _guarded(response: Response) -> Response:
-    response.headers.setdefault("Content-Security-Policy", POLICY)
-    for name, value in HEADERS.items():
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    for name, value in SECURITY_HEADERS.items():
         if not (name == "Cache-Control" and request.endpoint in {"static", "bootstrap.static"}):
             response.headers.setdefault(name, value)
     if request.is_secure:

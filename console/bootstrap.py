@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from console.errors import TRY_AGAIN, Fault, database
+from console.errors import EXIT_TRY_AGAIN, CommandError, describe_database_error
 
 if (
     TYPE_CHECKING
 ):  # `intake --help` answers at once: nothing heavy is imported before a command runs
-    from workflow.background_jobs import Waker
-    from workflow.context import House
+    from workflow.background_jobs import JobNotifier
+    from workflow.context import AppContext
     from workflow.settings.settings import Settings
 
 RETRY_SECONDS = 3.0
 F = TypeVar("F", bound=Callable[..., object])
-REDIS_FILE = (
+REDIS_URL_FILE = (
     "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
 )
 
 
-def login() -> str:
+def get_login_name() -> str:
     """The name of who is at the keyboard, for the audit trail."""
     try:
         return getpass.getuser()
@@ -35,15 +35,15 @@ def login() -> str:
         return f"uid {os.getuid()}"
 
 
-def acting(command: F) -> F:
+def actor_option(command: F) -> F:
     """Add `--as USER`: who does it, for the audit trail."""
     said = "Who does it, for the audit trail. Default: INTAKE_USER, else your login name."
     return click.option(
-        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=login, help=said
+        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=get_login_name, help=said
     )(command)
 
 
-def as_json(command: F) -> F:
+def json_option(command: F) -> F:
     """Add `--json`."""
     return click.option("--json", "json_wanted", is_flag=True, help="Print JSON, for scripts.")(
         command
@@ -51,19 +51,19 @@ def as_json(command: F) -> F:
 
 
 @contextmanager
-def house() -> Iterator["House"]:
+def open_app_context() -> Iterator["AppContext"]:
     """The house under the settings of the environment, migrated.
 
     Raises what `faults.told` has words for.
     """
-    from workflow.context import open_house
-    from workflow.settings.settings import load
+    from workflow.context import open_context
+    from workflow.settings.settings import load_settings
 
-    quiet_log()
-    settings = load()
+    log_warnings_only()
+    settings = load_settings()
     ensure_migrated(settings)
-    waker = waker_of(settings)
-    opened = open_house(settings, waker=waker)
+    waker = create_notifier(settings)
+    opened = open_context(settings, waker=waker)
     try:
         yield opened
     finally:
@@ -72,7 +72,7 @@ def house() -> Iterator["House"]:
             waker.close()
 
 
-def quiet_log() -> None:
+def log_warnings_only() -> None:
     """Standard output is the command's answer.
 
     The log goes to standard error, and only what is wrong.
@@ -83,25 +83,25 @@ def quiet_log() -> None:
 
     from workflow.runtime import log
 
-    log.setup("intake")
+    log.configure("intake")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
-def redis_url(settings: "Settings") -> str:
+def find_redis_url(settings: "Settings") -> str:
     """Return where to leave wake-ups: the setting, or the embedded Valkey of `intake up`.
 
     "" for nowhere.
     """
-    file = settings.home / REDIS_FILE
+    file = settings.home / REDIS_URL_FILE
     return settings.redis_url or (file.read_text().strip() if file.is_file() else "")
 
 
-def waker_of(settings: "Settings") -> "Waker | None":
+def create_notifier(settings: "Settings") -> "JobNotifier | None":
     """A way to wake the workers; without one the clock finds what waits."""
-    from workflow.background_jobs import Waker
+    from workflow.background_jobs import JobNotifier
 
-    url = redis_url(settings)
-    return Waker(url) if url else None
+    url = find_redis_url(settings)
+    return JobNotifier(url) if url else None
 
 
 def ensure_migrated(settings: "Settings") -> None:
@@ -109,45 +109,46 @@ def ensure_migrated(settings: "Settings") -> None:
 
     Raises one of `store.AWAY` when a database that was made before does not answer.
     """
-    from workflow.database.engine import AWAY, migrate
+    from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
 
     file = settings.home.absolute() / "intake.db"
     if settings.database_url or file.exists():
         if not is_migrated(settings):
-            raise Fault(
-                "the database has not this program's tables yet: run `intake migrate`", TRY_AGAIN
+            raise CommandError(
+                "the database has not this program's tables yet: run `intake migrate`",
+                EXIT_TRY_AGAIN,
             )
         return
-    with locked(settings.home / "migrate.lock"):
+    with hold_lock(settings.home / "migrate.lock"):
         if file.exists():
             return
         try:
             migrate(settings.database)
         # a full disk, most likely: what is half made must not stand for a database next time
-        except AWAY as error:
+        except DATABASE_UNAVAILABLE as error:
             for half in settings.home.glob("intake.db*"):
                 half.unlink()
-            raise Fault(database(error), TRY_AGAIN) from None
+            raise CommandError(describe_database_error(error), EXIT_TRY_AGAIN) from None
 
 
-def migrated(settings: "Settings") -> bool:
+def migrate_database(settings: "Settings") -> bool:
     """Bring the database to the newest schema; False when it does not answer.
 
     The default one answers, or raises.
     """
-    from workflow.database.engine import AWAY, migrate
+    from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
 
     try:
-        with locked(settings.home / "migrate.lock"):
+        with hold_lock(settings.home / "migrate.lock"):
             migrate(settings.database)
-    except AWAY:
+    except DATABASE_UNAVAILABLE:
         if not settings.database_url:
             raise
         return False
     return True
 
 
-def migrate_later(settings: "Settings", say: Callable[[str], None]) -> None:
+def migrate_when_available(settings: "Settings", say: Callable[[str], None]) -> None:
     """Bring a database that was away to the newest schema once it answers.
 
     For a thread of its own.
@@ -157,26 +158,26 @@ def migrate_later(settings: "Settings", say: Callable[[str], None]) -> None:
     while True:
         time.sleep(RETRY_SECONDS)
         try:
-            if migrated(settings):
+            if migrate_database(settings):
                 break
         except (SQLAlchemyError, OSError) as error:
-            say(database(error))
+            say(describe_database_error(error))
     say("the database answers, and has the newest schema")
 
 
 def is_migrated(settings: "Settings") -> bool:
     """Return whether the database has the newest schema."""
-    from workflow.database.engine import Store, is_current
+    from workflow.database.engine import Store, is_schema_current
 
     store = Store(settings.database)
     try:
-        return is_current(store)
+        return is_schema_current(store)
     finally:
         store.close()
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def hold_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file while the block lasts.
 
     Raises BlockingIOError when it is taken and we are not to wait.

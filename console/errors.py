@@ -7,12 +7,12 @@ import errno
 
 import click
 
-UNREADABLE = 65  # EX_DATAERR
-TRY_AGAIN = 75  # EX_TEMPFAIL
-UNUSABLE = 78  # EX_CONFIG
+EXIT_UNREADABLE = 65  # EX_DATAERR
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL
+EXIT_UNUSABLE = 78  # EX_CONFIG
 
 
-class Fault(click.ClickException):
+class CommandError(click.ClickException):
     """A message on standard error and an exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -21,28 +21,28 @@ class Fault(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]
 
 
-def told(error: Exception) -> Fault | None:
+def to_command_error(error: Exception) -> CommandError | None:
     """The words for an exception; None for one that is a bug, or click's own."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from workflow.settings.settings import SettingsError
-    from workflow.tickets.desk import Missing
+    from workflow.tickets.desk import ActionNotAllowed
 
     if isinstance(error, SettingsError):
-        return Fault(f"these settings cannot be used:\n{error}", UNUSABLE)
-    if isinstance(error, Missing):
-        return Fault(str(error), 1)
+        return CommandError(f"these settings cannot be used:\n{error}", EXIT_UNUSABLE)
+    if isinstance(error, ActionNotAllowed):
+        return CommandError(str(error), 1)
     if isinstance(error, SQLAlchemyError):
-        return Fault(database(error), TRY_AGAIN)
+        return CommandError(describe_database_error(error), EXIT_TRY_AGAIN)
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
-        return Fault(
+        return CommandError(
             f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}",
-            TRY_AGAIN,
+            EXIT_TRY_AGAIN,
         )
     return None
 
 
-def database(error: Exception) -> str:
+def describe_database_error(error: Exception) -> str:
     """One line about a database that does not answer.
 
     Never its own text, which may hold a password or parameters.

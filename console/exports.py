@@ -13,25 +13,25 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from console.presenters.ticket import VIEWS
-from console.presenters.times import iso
-from parsers.crm_export.table import escape
+from console.presenters.ticket import VIEW_CONDITIONS
+from console.presenters.times import format_iso
+from parsers.crm_export.table import escape_formula
 from workflow import process
 from workflow.audit import record as audit
-from workflow.context import House
-from workflow.imports.tickets import EXPORT, origin
+from workflow.context import AppContext
+from workflow.imports.tickets import EXPORT_PURPOSE, build_origin
 from workflow.models.core import Message, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.process import Milestone
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-PAGE = 200  # tickets in memory at a time
-MOST_ROWS = 1_048_575  # of one Excel sheet, below its heading
+PAGE_SIZE = 200  # tickets in memory at a time
+MAX_SHEET_ROWS = 1_048_575  # of one Excel sheet, below its heading
 BOM = "\ufeff"  # without it Excel takes UTF-8 for the code page of the machine
-EXPORTED = tuple(VIEWS)
+VIEW_NAMES = tuple(VIEW_CONDITIONS)
 
 
 class _Shown(NamedTuple):
@@ -49,10 +49,10 @@ def _record_id(shown: _Shown) -> str:
 
     Our own signed, so that it is known again here and no other house's is.
     """
-    before, ticket = origin(""), shown.ticket
+    before, ticket = build_origin(""), shown.ticket
     if ticket.origin and ticket.origin.startswith(before):
         return ticket.origin.removeprefix(before)
-    return shown.signer.token(EXPORT, ticket.id)
+    return shown.signer.make_token(EXPORT_PURPOSE, ticket.id)
 
 
 def _contacts(shown: _Shown, name: str) -> str:
@@ -67,7 +67,7 @@ def _reached(milestone: Milestone) -> Column:
             for r in ticket.milestones
             if r.period == ticket.period and r.milestone is milestone
         )
-        return iso(next(found, None))
+        return format_iso(next(found, None))
 
     return column
 
@@ -78,7 +78,9 @@ def _due(milestone: Milestone) -> Column:
     def column(shown: _Shown) -> str | None:
         open_ = shown.ticket.status is Status.OPEN
         return (
-            iso(due_at(deadline, shown.ticket.period_started_at, shown.settings)) if open_ else None
+            format_iso(due_at(deadline, shown.ticket.period_started_at, shown.settings))
+            if open_
+            else None
         )
 
     return column
@@ -101,8 +103,8 @@ COLUMNS: dict[
     "Associated Contact emails": lambda s: _contacts(s, "email"),
     "Source": lambda s: s.ticket.transport,
     "Format": lambda s: s.ticket.format,
-    "Create date": lambda s: iso(s.ticket.created_at),
-    "Close date": lambda s: iso(s.ticket.completed_at),
+    "Create date": lambda s: format_iso(s.ticket.created_at),
+    "Close date": lambda s: format_iso(s.ticket.completed_at),
     Milestone.CUSTOMER_NOTIFIED: _reached(Milestone.CUSTOMER_NOTIFIED),
     Milestone.FOLLOW_UP_SENT: _reached(Milestone.FOLLOW_UP_SENT),
     "Resolution": lambda s: s.ticket.resolution,
@@ -111,30 +113,30 @@ COLUMNS: dict[
     **{f"Due: {d.milestone}": _due(d.milestone) for d in process.DEADLINES},
     "Link": lambda s: s.ticket.link,
 }
-TEXT: dict[str, Column] = {  # PHI: only where a person has asked for it
+TEXT_COLUMNS: dict[str, Column] = {  # PHI: only where a person has asked for it
     "Original subject": lambda s: s.ticket.subject,
     "Ticket description": lambda s: s.text,
 }
 
 
-def chosen(names: Sequence[str], *, with_text: bool) -> list[str]:
+def select_columns(names: Sequence[str], *, with_text: bool) -> list[str]:
     """The columns asked for by name, or all.
 
-    Raises Missing for one there is not, or that holds what was not asked.
+    Raises ActionNotAllowed for one there is not, or that holds what was not asked.
     """
-    there = [*COLUMNS, *(TEXT if with_text else ())]
+    there = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
     by_word = {name.casefold(): name for name in there}
     if secret := [
-        n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT}
+        n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT_COLUMNS}
     ]:
-        raise Missing(f"{secret[0]} may hold patient data: ask for it with --with-text")
+        raise ActionNotAllowed(f"{secret[0]} may hold patient data: ask for it with --with-text")
     if wrong := [n for n in names if n.casefold() not in by_word]:
-        raise Missing(f"there is no column {wrong[0]}: there are {', '.join(there)}")
+        raise ActionNotAllowed(f"there is no column {wrong[0]}: there are {', '.join(there)}")
     return [by_word[n.casefold()] for n in names] or there
 
 
-def rows(
-    house: House, session: Session, view: str, columns: Sequence[str], *, actor: str
+def iterate_rows(
+    context: AppContext, session: Session, view: str, columns: Sequence[str], *, actor: str
 ) -> Iterator[list[str]]:
     """The heading, then a row a ticket of the view, oldest first; so many in memory as fill a page.
 
@@ -142,32 +144,32 @@ def rows(
     them.
     """
     yield list(columns)
-    making = [(COLUMNS | TEXT)[name] for name in columns]
+    making = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
     with_text = "Ticket description" in columns
-    for ticket, text in _tickets(house, session, view, actor, with_text=with_text):
-        shown = _Shown(ticket, text, house.settings, house.signer)
+    for ticket, text in _tickets(context, session, view, actor, with_text=with_text):
+        shown = _Shown(ticket, text, context.settings, context.signer)
         yield [make(shown) or "" for make in making]
 
 
-def csv_bytes(lines: Iterable[Sequence[str]]) -> Iterator[bytes]:
+def encode_csv(lines: Iterable[Sequence[str]]) -> Iterator[bytes]:
     """The lines as CSV in UTF-8, piece by piece; nothing in it is taken for a formula."""
     yield BOM.encode()
     for line in lines:
         out = StringIO()
-        csv.writer(out).writerow([escape(cell) for cell in line])
+        csv.writer(out).writerow([escape_formula(cell) for cell in line])
         yield out.getvalue().encode("utf-8", "replace")
 
 
 def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:
     """Write CSV. Raises OSError when it cannot be written."""
     with file.open("wb") as out:
-        out.writelines(csv_bytes(lines))
+        out.writelines(encode_csv(lines))
 
 
 def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
     """Write a workbook whose every cell is text, in constant memory.
 
-    Raises Missing when a sheet has no room for it, OSError when it cannot be written.
+    Raises ActionNotAllowed when a sheet has no room for it, OSError when it cannot be written.
     """
     from parsers.spreadsheets.text_workbook import write_workbook
 
@@ -177,9 +179,9 @@ def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
 
 def _fitting_a_sheet(lines: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
     for number, line in enumerate(lines):
-        if number > MOST_ROWS:
+        if number > MAX_SHEET_ROWS:
             why = "an Excel sheet has no room for them, export .csv"
-            raise Missing(f"more than {MOST_ROWS:,} tickets: {why}")
+            raise ActionNotAllowed(f"more than {MAX_SHEET_ROWS:,} tickets: {why}")
         yield line
 
 
@@ -189,7 +191,7 @@ WRITERS: dict[str, Callable[[Path, Iterable[Sequence[str]]], None]] = {
 }
 
 
-def record(
+def record_export(
     session: Session,
     view: str,
     count: int,
@@ -200,17 +202,22 @@ def record(
     columns: Sequence[str],
 ) -> None:
     """Put into the audit who took what out of the house."""
-    texts = [name for name in columns if name in TEXT]
+    texts = [name for name in columns if name in TEXT_COLUMNS]
     audit.record(
         session, "exported", by=by, cause=cause, now=now, view=view, tickets=count, texts=texts
     )
 
 
 def _tickets(
-    house: House, session: Session, view: str, actor: str, *, with_text: bool
+    context: AppContext, session: Session, view: str, actor: str, *, with_text: bool
 ) -> Iterator[tuple[Ticket, str]]:
-    now, after = house.clock(), 0
-    query = select(Ticket).where(*VIEWS[view](actor, now)).order_by(Ticket.id).limit(PAGE)
+    now, after = context.clock(), 0
+    query = (
+        select(Ticket)
+        .where(*VIEW_CONDITIONS[view](actor, now))
+        .order_by(Ticket.id)
+        .limit(PAGE_SIZE)
+    )
     people = (
         joinedload(Ticket.owner),
         joinedload(Ticket.company),

@@ -6,15 +6,15 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from console.web.request import number_of
+from console.web.request import parse_id
 from workflow import process
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing import corrections
 from workflow.models.core import Staff, Task, Ticket
 from workflow.models.states import Status, Verdict
 from workflow.process import Milestone, Stage
 from workflow.tickets import assignment, notes, relations, undo
-from workflow.tickets.desk import Missing, ticket_or_missing
+from workflow.tickets.desk import ActionNotAllowed, get_ticket
 
 NOTE = 500  # characters of a note how, or a reason why
 ACROSS, CONFIRMED = (
@@ -27,7 +27,7 @@ ACROSS, CONFIRMED = (
 class Asked:
     """Who asks for an action on which ticket, when, and what the form says."""
 
-    house: House
+    context: AppContext
     session: Session
     ticket: Ticket
     me: Staff
@@ -42,19 +42,19 @@ class Asked:
 
     def number(self, field: str) -> int:
         """A number of the form, as "#12" or "12"; 0, which nothing has, for anything else."""
-        return number_of(self.said(field, 20).removeprefix("#")) or 0
+        return parse_id(self.said(field, 20).removeprefix("#")) or 0
 
     def reason(self) -> str:
-        """Why. Raises Missing where nobody says."""
+        """Why. Raises ActionNotAllowed where nobody says."""
         if not (given := self.said("reason")):
-            raise Missing("say why, in a few words: the next person has to understand it")
+            raise ActionNotAllowed("say why, in a few words: the next person has to understand it")
         return given
 
     def milestone(self) -> Milestone:
-        """The milestone of the form. Raises Missing where it is none that a person ticks."""
+        """The milestone of the form. Raises ActionNotAllowed where it is none that a person ticks."""
         found = Milestone.__members__.get(self.said("milestone"))
-        if found is None or found in process.BY_RULE | process.PROPERTIES:
-            raise Missing("there is no such box")
+        if found is None or found in process.RECORDED_BY_RULE | process.PROPERTY_MILESTONES:
+            raise ActionNotAllowed("there is no such box")
         return found
 
 
@@ -80,10 +80,10 @@ class Action:
 def act(asked: Asked, action: Action) -> str:
     """Do it, so that it can be taken back where it can; what was done, in words.
 
-    Raises Missing where it cannot be.
+    Raises ActionNotAllowed where it cannot be.
     """
     if asked.ticket.status not in action.ends:
-        raise Missing(
+        raise ActionNotAllowed(
             f"the ticket is {asked.ticket.status}:"
             f" {_WAY_ON.get(asked.ticket.status, 'reopen it first')}"
         )
@@ -110,8 +110,8 @@ _ANY = frozenset(Status)
 def _assign(asked: Asked) -> str:
     owner = asked.session.get(Staff, asked.number("owner"))
     if owner is None:
-        raise Missing("choose who is to own the ticket")
-    asked.house.desk.assign(
+        raise ActionNotAllowed("choose who is to own the ticket")
+    asked.context.desk.assign(
         asked.session, asked.ticket, assignment.can_own(owner), by=asked.me.name, now=asked.now
     )
     return f"Assigned to {owner.name}"
@@ -119,8 +119,8 @@ def _assign(asked: Asked) -> str:
 
 def _tick(asked: Asked) -> str:
     milestone, note = asked.milestone(), asked.said("note")
-    desk = asked.house.desk
-    new = desk.reach(
+    desk = asked.context.desk
+    new = desk.record_milestone(
         asked.session, asked.ticket, milestone, by=asked.me.name, now=asked.now, note=note
     )
     return f"{'Ticked' if new else 'Already ticked:'} {milestone}"
@@ -128,15 +128,17 @@ def _tick(asked: Asked) -> str:
 
 def _untick(asked: Asked) -> str:
     milestone = asked.milestone()
-    asked.house.desk.untick(asked.session, asked.ticket, milestone, by=asked.me.name, now=asked.now)
+    asked.context.desk.retract_milestone(
+        asked.session, asked.ticket, milestone, by=asked.me.name, now=asked.now
+    )
     return f"Unticked {milestone}"
 
 
 def _resolve(asked: Asked) -> str:
     answer = asked.said("resolution")
     if answer not in {"yes", "no"}:
-        raise Missing("say Yes or No")
-    desk, yes = asked.house.desk, answer == "yes"
+        raise ActionNotAllowed("say Yes or No")
+    desk, yes = asked.context.desk, answer == "yes"
     desk.resolve(asked.session, asked.ticket, yes=yes, by=asked.me.name, now=asked.now)
     return f"{Milestone.RESOLVED} set to {'Yes' if yes else 'No'}"
 
@@ -144,8 +146,8 @@ def _resolve(asked: Asked) -> str:
 def _move_back(asked: Asked) -> str:
     stage = Stage.__members__.get(asked.said("stage"))
     if stage is None:
-        raise Missing("choose the stage to move it back to")
-    desk = asked.house.desk
+        raise ActionNotAllowed("choose the stage to move it back to")
+    desk = asked.context.desk
     desk.move_back(
         asked.session, asked.ticket, stage, by=asked.me.name, reason=asked.reason(), now=asked.now
     )
@@ -153,7 +155,7 @@ def _move_back(asked: Asked) -> str:
 
 
 def _reopen(asked: Asked) -> str:
-    asked.house.desk.reopen(
+    asked.context.desk.reopen(
         asked.session, asked.ticket, by=asked.me.name, cause=asked.reason(), now=asked.now
     )
     return "Reopened"
@@ -162,29 +164,29 @@ def _reopen(asked: Asked) -> str:
 def _end(asked: Asked) -> str:
     status = next((s for s in (Status.SPAM, Status.WITHDRAWN) if s == asked.said("status")), None)
     if status is None:
-        raise Missing("choose how it ends")
-    desk = asked.house.desk
-    desk.end(
+        raise ActionNotAllowed("choose how it ends")
+    desk = asked.context.desk
+    desk.close(
         asked.session, asked.ticket, status, by=asked.me.name, reason=asked.reason(), now=asked.now
     )
     return f"Closed as {status}"
 
 
 def _merge(asked: Asked) -> str:
-    into = ticket_or_missing(asked.session, asked.number("into"))
+    into = get_ticket(asked.session, asked.number("into"))
     across = asked.said(ACROSS) == CONFIRMED
-    asked.house.desk.merge(
+    asked.context.desk.merge(
         asked.session, asked.ticket, into, by=asked.me.name, now=asked.now, across_companies=across
     )
     return f"Merged into #{into.id}"
 
 
 def _telemedicine(asked: Asked) -> str:
-    task = asked.house.desk.task_telemedicine(
+    task = asked.context.desk.create_telemedicine_task(
         asked.session, asked.ticket, by=asked.me.name, now=asked.now
     )
     if task is None:
-        raise Missing("it was handed over before: see its tasks")
+        raise ActionNotAllowed("it was handed over before: see its tasks")
     return (
         f"Handed over to {task.assignee}; you stay the owner"
         if asked.ticket.owner
@@ -195,18 +197,20 @@ def _telemedicine(asked: Asked) -> str:
 def _finish_task(asked: Asked) -> str:
     task = asked.session.get(Task, asked.number("task"))
     if task is None or task.ticket_id != asked.ticket.id:
-        raise Missing("there is no such task on this ticket")
-    asked.house.desk.finish_task(asked.session, task, by=asked.me.name, now=asked.now)
+        raise ActionNotAllowed("there is no such task on this ticket")
+    asked.context.desk.finish_task(asked.session, task, by=asked.me.name, now=asked.now)
     return f"Task done: {task.text}"
 
 
 def _note(asked: Asked) -> str:
-    notes.add(asked.session, asked.ticket, asked.form.get("text", ""), by=asked.me, now=asked.now)
+    notes.add_note(
+        asked.session, asked.ticket, asked.form.get("text", ""), by=asked.me, now=asked.now
+    )
     return "Note added. Only the desk sees it."
 
 
 def _settle(asked: Asked) -> str:
-    notes.settle(
+    notes.settle_question(
         asked.session, asked.ticket, asked.form.get("caveat", ""), by=asked.me.name, now=asked.now
     )
     return "Settled: it is off the list of what to ask"
@@ -231,9 +235,13 @@ def _link(asked: Asked) -> str:
 
 
 def _not_automatic(asked: Asked) -> str:
-    message = corrections.judged_message(asked.session, asked.ticket, asked.number("message"))
-    desk = asked.house.desk
-    corrections.correct(desk, asked.session, asked.ticket, message, by=asked.me.name, now=asked.now)
+    message = corrections.get_automatic_message(
+        asked.session, asked.ticket, asked.number("message")
+    )
+    desk = asked.context.desk
+    corrections.mark_not_automatic(
+        desk, asked.session, asked.ticket, message, by=asked.me.name, now=asked.now
+    )
     return "It counts as a person's message"
 
 
@@ -244,7 +252,7 @@ def _automatic(asked: Asked) -> str:
 
 
 def _undo(asked: Asked) -> str:
-    words = undo.take_back(
+    words = undo.undo_action(
         asked.session, asked.ticket, asked.number("undo"), by=asked.me.name, now=asked.now
     )
     return f"Taken back: {words}"

@@ -5,7 +5,7 @@ from parsers.text import normalize
 from workflow.settings.settings import Settings
 
 
-def form_maps(settings: Settings) -> tuple[FormMap, ...]:
+def build_form_maps(settings: Settings) -> tuple[FormMap, ...]:
     """One for every form in the settings.
 
     Also those without a word about their fields are known.
@@ -14,7 +14,7 @@ def form_maps(settings: Settings) -> tuple[FormMap, ...]:
         FormMap(
             form=number,
             fields=tuple(
-                (normalize.label(name), meaning.value) for name, meaning in form.fields.items()
+                (normalize.fold_label(name), meaning.value) for name, meaning in form.fields.items()
             ),
             defaults=tuple((ours.value, value) for ours, value in form.defaults.items()),
         )

@@ -18,20 +18,20 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format
-from workflow.context import House
-from workflow.database.engine import AWAY
-from workflow.database.text_safety import storable, storable_json
+from workflow.context import AppContext
+from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.database.text_safety import make_json_storable, make_storable
 from workflow.models.core import Delivery, Receipt
 from workflow.models.states import DeliveryState
 from workflow.operations import item_faults
 from workflow.runtime import log
-from workflow.runtime.blobs import Vault
+from workflow.runtime.blobs import BlobStore
 
-READ = "read"  # what wakes a worker for deliveries
+READ_QUEUE = "read"  # what wakes a worker for deliveries
 BATCH = 50  # arrivals that share one commit at most
 # large arrivals: sealing one takes seven times its size in memory, and the processors are few
-SEALED_AT_ONCE = 1
-REFERENCE = 800  # characters; see Receipt.reference
+MAX_SEALING = 1
+MAX_REFERENCE = 800  # characters; see Receipt.reference
 
 
 DELIVERIES, RECEIPTS = cast("Table", Delivery.__table__), cast("Table", Receipt.__table__)
@@ -42,7 +42,7 @@ def _insert(into: Any) -> Any:  # one clause, two classes
     return fresh.returning(DELIVERIES.c.id, DELIVERIES.c.digest)
 
 
-INSERT = {"sqlite": _insert(sqlite), "postgresql": _insert(postgresql)}
+INSERT_DELIVERY = {"sqlite": _insert(sqlite), "postgresql": _insert(postgresql)}
 
 
 class Transport(StrEnum):
@@ -73,7 +73,7 @@ class Arrival:
     envelope: dict[str, object] = field(
         default_factory=dict, repr=False
     )  # JSON: mail_from, rcpt_to[], tls, name …
-    unreadable: str = ""  # the door saw that it cannot be read, and why: stored as failed
+    unreadable_reason: str = ""  # the door saw that it cannot be read, and why: stored as failed
     received_at: datetime | None = (
         None  # when the sender heard yes, if that was before it came to the intake
     )
@@ -112,12 +112,12 @@ class AcceptAll(Protocol):
 class _Waiting:
     """One caller of accept, until the commit that holds its bytes."""
 
-    def __init__(self, arrival: Arrival, vault: Vault) -> None:
+    def __init__(self, arrival: Arrival, vault: BlobStore) -> None:
         # Sealed and, if large, synced before the shared transaction begins: nobody waits for
         # another's 25 MB.
         self.arrival = arrival
         self.digest = hashlib.sha256(arrival.format.encode() + b"\0" + arrival.raw).hexdigest()
-        self.content, self.blob = vault.keep(arrival.raw)
+        self.content, self.blob = vault.store(arrival.raw)
         self.delivery = 0
         self.repeated = False
         self.error: Exception | None = None
@@ -129,9 +129,9 @@ class _Waiting:
     def told(self) -> int | Exception:
         """The delivery's id, or the error; it stands in the log."""
         if self.error is None:
-            log.stored(self.arrival.transport, self.delivery, repeated=self.repeated)
+            log.delivery_stored(self.arrival.transport, self.delivery, repeated=self.repeated)
             return self.delivery
-        log.not_stored(self.arrival.transport, self.error)
+        log.delivery_not_stored(self.arrival.transport, self.error)
         return self.error
 
     def outcome(self) -> int:
@@ -152,14 +152,14 @@ class Intake:
     Callers that wait at the same time share one synced transaction (group commit).
     """
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._queue: list[_Waiting] = []
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
         self._waking = threading.Lock()
         self._unwoken = False
-        self._sealing = threading.BoundedSemaphore(SEALED_AT_ONCE)
+        self._sealing = threading.BoundedSemaphore(MAX_SEALING)
 
     def accept(self, arrival: Arrival) -> int:
         """Store durably and return the delivery's id.
@@ -169,7 +169,7 @@ class Intake:
         Raises SQLAlchemyError or OSError when it could not be stored, or when it is not known
         whether it was.
         """
-        large = len(arrival.raw) > self._house.settings.inline_limit
+        large = len(arrival.raw) > self._context.settings.inline_limit
         with self._sealing if large else nullcontext():
             mine = self._seal(arrival)
         with self._queueing:
@@ -211,7 +211,7 @@ class Intake:
 
     def _seal(self, arrival: Arrival) -> "_Waiting":
         try:
-            return _Waiting(arrival, self._house.vault)
+            return _Waiting(arrival, self._context.blob_store)
         except OSError:
             raise
         except Exception as error:
@@ -223,13 +223,13 @@ class Intake:
 
         Its sender hears "try again".
         """
-        if one.error is not None and not isinstance(one.error, (*AWAY, OSError)):
+        if one.error is not None and not isinstance(one.error, (*DATABASE_UNAVAILABLE, OSError)):
             self._report_fault(one.arrival, one.error, one.digest)
 
     def _report_fault(self, arrival: Arrival, error: Exception, digest: str = "") -> None:
         if arrival.transport in SENDER_RETRIES:
-            item_faults.report(
-                self._house.store, self._house.clock, arrival.transport, error, digest=digest
+            item_faults.record_unexpected_fault(
+                self._context.store, self._context.clock, arrival.transport, error, digest=digest
             )
 
     def _wake(self) -> None:
@@ -240,7 +240,7 @@ class Intake:
         while self._unwoken and self._waking.acquire(blocking=False):
             try:
                 self._unwoken = False
-                self._house.store.waker(READ)
+                self._context.store.notify(READ_QUEUE)
             finally:
                 self._waking.release()
 
@@ -249,7 +249,7 @@ class Intake:
             self._together(batch)
         # whatever it was, everyone who waits here must hear of it
         except Exception as error:  # noqa: BLE001
-            if len(batch) > 1 and not isinstance(error, AWAY):
+            if len(batch) > 1 and not isinstance(error, DATABASE_UNAVAILABLE):
                 self._one_by_one(batch)
                 return
             for one in (
@@ -261,14 +261,14 @@ class Intake:
         """Store each by itself: one bad arrival must not refuse the others."""
         for at, one in enumerate(batch):
             self._commit([one])
-            if isinstance(one.error, AWAY):
+            if isinstance(one.error, DATABASE_UNAVAILABLE):
                 for other in batch[at + 1 :]:
                     other.fail(one.error)
                 return
 
     def _together(self, batch: list[_Waiting]) -> None:
-        now = self._house.clock()
-        with self._house.store.transaction() as session:
+        now = self._context.clock()
+        with self._context.store.transaction() as session:
             _store(session, batch, now)
         self._unwoken = True
         for one in batch:
@@ -318,7 +318,7 @@ def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
             "transport": one.arrival.transport,
             "at": now,
             "repeated": one.repeated,
-            "reference": storable(one.arrival.reference)[:REFERENCE],
+            "reference": make_storable(one.arrival.reference)[:MAX_REFERENCE],
         }
         for one in batch
     ]
@@ -338,11 +338,13 @@ def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[s
             "content": one.content,
             "blob": one.blob,
             "size": len(one.arrival.raw),
-            "envelope": storable_json(one.arrival.envelope),
+            "envelope": make_json_storable(one.arrival.envelope),
             "received_at": one.arrival.received_at or now,
             "not_before": now,
-            "state": DeliveryState.FAILED if one.arrival.unreadable else DeliveryState.PENDING,
-            "reason": one.arrival.unreadable,
+            "state": DeliveryState.FAILED
+            if one.arrival.unreadable_reason
+            else DeliveryState.PENDING,
+            "reason": one.arrival.unreadable_reason,
             "items": 1,
             "attempts": 0,
         }
@@ -350,7 +352,7 @@ def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[s
     ]
     # Rows beside the statement, not in it: it is written once then, and not anew for each number of
     # rows.
-    found = session.connection().execute(INSERT[session.get_bind().dialect.name], rows)
+    found = session.connection().execute(INSERT_DELIVERY[session.get_bind().dialect.name], rows)
     return {digest: number for number, digest in found}
 
 
@@ -359,5 +361,5 @@ def _look_again(known: Delivery, arrival: Arrival, now: datetime) -> None:
 
     Someone took the trouble.
     """
-    if known.state is DeliveryState.FAILED and not arrival.unreadable:
+    if known.state is DeliveryState.FAILED and not arrival.unreadable_reason:
         known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0

@@ -9,17 +9,17 @@ from parsers.item import (
     Attachment,
     Format,
     InboundItem,
-    Parsed,
     ParseError,
+    ParseResult,
     RejectedRow,
     SheetCounts,
 )
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 
 if TYPE_CHECKING:
-    from parsers.secure_message.preview import Top
+    from parsers.secure_message.preview import TablePreview
 
-Parser = Callable[[bytes, Options], Iterable[Parsed]]
+Parser = Callable[[bytes, Options], Iterable[ParseResult]]
 
 
 def _at(place: str) -> Parser:
@@ -28,7 +28,7 @@ def _at(place: str) -> Parser:
     A door that only stores carries none of them.
     """
 
-    def parser(raw: bytes, options: Options) -> Iterable[Parsed]:
+    def parser(raw: bytes, options: Options) -> Iterable[ParseResult]:
         found: Parser = resolve_name(place)
         return found(raw, options)
 
@@ -43,7 +43,7 @@ PARSERS: dict[Format, Parser] = {
 }
 
 
-def stream(fmt: Format, raw: bytes, options: Options = PLAIN) -> Iterator[Parsed]:
+def stream(fmt: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> Iterator[ParseResult]:
     """Read raw bytes as the given format, each item as soon as it is read.
 
     Rejected rows stand between them.
@@ -56,7 +56,7 @@ def stream(fmt: Format, raw: bytes, options: Options = PLAIN) -> Iterator[Parsed
     return iter(PARSERS[fmt](raw, options))
 
 
-def sheets_read(stream: Iterator[Parsed]) -> tuple[SheetCounts, ...]:
+def get_sheet_counts(stream: Iterator[ParseResult]) -> tuple[SheetCounts, ...]:
     """Return what the sheets of a workbook were read as, once its stream is at its end.
 
     () before, and for others.
@@ -65,20 +65,20 @@ def sheets_read(stream: Iterator[Parsed]) -> tuple[SheetCounts, ...]:
     return sheets
 
 
-def top(raw: bytes, options: Options = PLAIN) -> "list[Top]":
+def preview_tables(raw: bytes, options: Options = DEFAULT_OPTIONS) -> "list[TablePreview]":
     """The first rows of every table in a file that has any.
 
     For a person to say what its columns mean.
 
     Raises ParseError where the file is no workbook of ours, and nothing else.
     """
-    found: Callable[[bytes, Options], list[Top]] = resolve_name(
+    found: Callable[[bytes, Options], list[TablePreview]] = resolve_name(
         "parsers.secure_message.preview:top"
     )
     return found(raw, options)
 
 
-def parse(fmt: Format, raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
+def parse(fmt: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     """Read raw bytes as the given format.
 
     Its items in the order of the original, rejected rows left out.

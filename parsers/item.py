@@ -121,12 +121,12 @@ class InboundItem:
     format: Format
     external_id: str  # the sender's own id of it, unique within the format; "" if it has none
     # the id as it was given, where it identifies nothing: it counts rows, is rounded or repeats
-    given_id: str = ""
+    unreliable_id: str = ""
     sender: Address = Address()
     reply_to: tuple[Address, ...] = ()
     to: tuple[Address, ...] = ()
     cc: tuple[Address, ...] = ()
-    not_shared: tuple[
+    unshared_addresses: tuple[
         str, ...
     ] = ()  # addresses of contacts on whose record the ticket's activity is not to show
     on_company: bool = True  # whether the ticket's activity shows on the company's record
@@ -146,7 +146,7 @@ class InboundItem:
     details: tuple[tuple[str, str], ...] = field(
         default=(), repr=False
     )  # PHI; further (label, value) as received
-    linked: tuple[str, ...] = field(
+    file_urls: tuple[str, ...] = field(
         default=(), repr=False
     )  # https URLs where files that belong to it can be fetched
     link: str = ""  # where the original can be seen, if it came with one
@@ -166,7 +166,9 @@ class InboundItem:
     is_auto_reply: bool = False
     is_bounce: bool = False
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
-    loops: tuple[str, ...] = ()  # addresses in X-Loop: who has had this mail before, case folded
+    loop_addresses: tuple[
+        str, ...
+    ] = ()  # addresses in X-Loop: who has had this mail before, case folded
     signs: tuple[
         str, ...
     ] = ()  # names in `parsers.mail.evidence.SIGNS`: why the three above are set
@@ -187,7 +189,7 @@ class InboundItem:
 
 
 # heads the column of ours beside rejected rows; whoever reads it again leaves it out
-WHY = "Why it was rejected"
+REJECTION_HEADING = "Why it was rejected"
 
 
 @_quickly_pickled
@@ -238,4 +240,4 @@ class SheetCounts:
         return read + self.headings + self.titles + self.footers + self.blank
 
 
-Parsed = InboundItem | RejectedRow
+ParseResult = InboundItem | RejectedRow

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Profile:
     """How the workbooks of one source are meant.
 
-    `fields` as in `parsers.secure_message.columns.FIELDS`.
+    `fields` as in `parsers.secure_message.columns.HEADINGS_BY_FIELD`.
     """
 
     name: str
@@ -47,4 +47,4 @@ class Options:
     forms: tuple[FormMap, ...] = ()
 
 
-PLAIN = Options()
+DEFAULT_OPTIONS = Options()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parsers.item import Address, Format, InboundItem, ParseError
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.text import json as text_json
 from parsers.text import normalize
 from parsers.text.json import Json
@@ -64,7 +64,7 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
     return json.dumps(call).encode()
 
 
-def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
+def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     """Read one item: the caller, or else the first contact, is the sender.
 
     The other contacts stand in `to`.
@@ -73,7 +73,7 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     and as it was typed: an address nobody can write to, a name without an address and a long
     subject are readable there. Raises ParseError when the bytes are not such an object.
     """
-    call = dict(text_json.pairs(raw))
+    call = dict(text_json.parse_object(raw))
     people = _people(call)
     sender = people[0] if people else Address()
     return [
@@ -83,11 +83,11 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
             sender=sender,
             to=people[1:],
             on_company=call.get("on_company") is not False,
-            company=normalize.one_line(_string(call, "company")),
-            phone=normalize.one_line(_string(call, "phone")),
-            subject=normalize.one_line(_string(call, "subject")),
+            company=normalize.to_one_line(_string(call, "company")),
+            phone=normalize.to_one_line(_string(call, "phone")),
+            subject=normalize.to_one_line(_string(call, "subject")),
             text=normalize.clean(_string(call, "text")),
-            not_shared=tuple(_not_shared(call)),
+            unshared_addresses=tuple(_not_shared(call)),
             details=tuple(_details(call)),
             telemedicine=call.get("telemedicine") is True,
             caveats=tuple(_caveats(call, sender)),
@@ -105,7 +105,7 @@ def _string(call: dict[str, Json], key: str) -> str:
 
 
 def _external_id(call: dict[str, Json]) -> str:
-    found = normalize.one_line(_string(call, "id"))
+    found = normalize.to_one_line(_string(call, "id"))
     if not found:
         raise ParseError("a call without an 'id': write it down again in the console")
     return found
@@ -122,8 +122,8 @@ def _people(call: dict[str, Json]) -> tuple[Address, ...]:
 
 
 def _person(name: str, email: str) -> Address:
-    found = normalize.emails(email)
-    return Address(name=normalize.one_line(name), email=found[0] if found else "")
+    found = normalize.find_emails(email)
+    return Address(name=normalize.to_one_line(name), email=found[0] if found else "")
 
 
 def _contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
@@ -141,9 +141,9 @@ def _details(call: dict[str, Json]) -> list[tuple[str, str]]:
         ("Caller", _string(call, "name")),
         ("Call back", _string(call, "phone")),
         # A usable address stands in `from`, a subject of usual length in `subject`.
-        ("E-mail address", "" if normalize.emails(email) == (email.strip(),) else email),
+        ("E-mail address", "" if normalize.find_emails(email) == (email.strip(),) else email),
         ("Practice", _string(call, "company")),
-        ("In a few words", subject if len(subject) > normalize.LONGEST_LINE else ""),
+        ("In a few words", subject if len(subject) > normalize.MAX_LINE_LENGTH else ""),
         *(("Contact", _contact_words(one)) for one in _contacts(call)),
         ("Written down by", _string(call, "created_by")),
     ]

@@ -11,7 +11,7 @@ from redis import Redis
 
 from tests.support.context import HandClock, Woken
 from tests.support.servers import Postgres, Relay, Valkey, memory_folder, migrated
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
@@ -117,9 +117,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def house(settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock) -> Iterator[House]:
+def context(
+    settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock
+) -> Iterator[AppContext]:
     """An open house on SQLite: hand-turned clock, recording waker, .eml files for mail."""
-    opened = open_house(
+    opened = open_context(
         settings.model_copy(update={"database_url": sqlite_url}), waker=woken, clock=clock
     )
     yield opened
@@ -127,14 +129,14 @@ def house(settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock) -
 
 
 @pytest.fixture
-def any_house(
+def any_context(
     settings: Settings, database_url: str, woken: Woken, clock: HandClock
-) -> Iterator[House]:
+) -> Iterator[AppContext]:
     """The same on SQLite and on PostgreSQL.
 
     For what the database decides, such as races and bounds.
     """
-    opened = open_house(
+    opened = open_context(
         settings.model_copy(update={"database_url": database_url}), waker=woken, clock=clock
     )
     yield opened
@@ -142,11 +144,11 @@ def any_house(
 
 
 @pytest.fixture
-def postgres_house(
+def postgres_context(
     settings: Settings, postgres_url: str, woken: Woken, clock: HandClock
-) -> Iterator[House]:
+) -> Iterator[AppContext]:
     """The same on PostgreSQL only: for transactions that overlap, which SQLite does not have."""
-    opened = open_house(
+    opened = open_context(
         settings.model_copy(update={"database_url": postgres_url}), waker=woken, clock=clock
     )
     yield opened

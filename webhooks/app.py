@@ -12,14 +12,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from ingest.formstack.spool import SPOOL, Spool
+from ingest.formstack.spool import SPOOL_FOLDER, Spool
 from ingest.intake import BATCH, AcceptAll, Arrival, Transport
 from parsers.formstack.submission import Envelope
 from parsers.item import Format
 from webhooks import body
 from webhooks.body import Body
-from webhooks.signature import Keys
-from workflow.context import House
+from webhooks.signature import SignatureKeys
+from workflow.context import AppContext
 from workflow.operations import item_faults
 from workflow.runtime import log
 
@@ -29,12 +29,12 @@ STORING = 32  # forms that wait for the database
 HEALTH_SECONDS = 2.0
 
 
-def create(house: House, accept: AcceptAll) -> Flask:
+def create_app(context: AppContext, accept: AcceptAll) -> Flask:
     """The public app. It knows no page, sets no cookie and repeats nothing of what it was sent."""
     app = Flask("webhooks", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = house.settings.webhook_limit
-    spool = Spool(house.settings.home / SPOOL, house.sealer)
-    keeper, pulse, keys = _Keeper(spool, accept), _Pulse(house), Keys(house.settings)
+    app.config["MAX_CONTENT_LENGTH"] = context.settings.webhook_limit
+    spool = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
+    keeper, pulse, keys = _Keeper(spool, accept), _Pulse(context), SignatureKeys(context.settings)
     if not keys:
         log.webhook_without_key()
 
@@ -49,19 +49,19 @@ def create(house: House, accept: AcceptAll) -> Flask:
         """
         raw, said = _verified(request, keys)
         if raw:
-            keeper.keep(_arrival(request, raw, said, house.clock()))
-        if said.unreadable:
+            keeper.keep(_arrival(request, raw, said, context.clock()))
+        if said.unreadable_reason:
             abort(415)
         return jsonify(status="stored"), 202
 
     @app.get("/health", provide_automatic_options=False)
     def health() -> tuple[Response, int]:
         """200 forms are taken; 503 no key to verify them with, or nowhere to store them."""
-        room = spool.has_room(2 * house.settings.webhook_limit)
+        room = spool.has_space(2 * context.settings.webhook_limit)
         state = {"key": bool(keys), "database": pulse.beats(), "spool": room}
         good = state["key"] and (state["database"] or room)
         return jsonify(
-            **state, spooled=len(spool.waiting()), damaged=spool.damaged()
+            **state, spooled=len(spool.list_waiting()), damaged=spool.count_damaged()
         ), 200 if good else 503
 
     @app.errorhandler(Exception)
@@ -69,7 +69,9 @@ def create(house: House, accept: AcceptAll) -> Flask:
         """Fixed words for every fault: nothing of the inside, nothing of what was sent."""
         if isinstance(error, HTTPException):
             return jsonify(error=error.name), error.code or 500
-        item_faults.report(house.store, house.clock, Transport.FORMSTACK, error)
+        item_faults.record_unexpected_fault(
+            context.store, context.clock, Transport.FORMSTACK, error
+        )
         return jsonify(error="try again later"), 503
 
     app.after_request(_quiet)
@@ -80,9 +82,9 @@ def _arrival(asked: Request, raw: bytes, said: Body, now: datetime) -> Arrival:
     return Arrival(
         transport=Transport.FORMSTACK,
         format=Format.FORMSTACK,
-        unreadable=said.unreadable,
-        raw=body.without_handshake(raw) if said.unreadable or said.said.secrets else raw,
-        envelope={"form": said.said.form, "peer": asked.remote_addr or ""},
+        unreadable_reason=said.unreadable_reason,
+        raw=body.remove_handshake(raw) if said.unreadable_reason or said.envelope.secrets else raw,
+        envelope={"form": said.envelope.form, "peer": asked.remote_addr or ""},
         received_at=now,
         reference=said.reference,
     )
@@ -131,20 +133,20 @@ class _Keeper:
 
     def _in_spool(self, arrival: Arrival) -> bool:
         try:
-            self._spool.put(arrival)
+            self._spool.store(arrival)
         except OSError as error:
-            log.not_stored(arrival.transport, error)
+            log.delivery_not_stored(arrival.transport, error)
             return False
         return True
 
     def _in_database(self, arrival: Arrival) -> bool:
         form = _Form(arrival)
         if self._waiting.qsize() >= STORING:
-            log.not_stored(arrival.transport, BlockingIOError())
+            log.delivery_not_stored(arrival.transport, BlockingIOError())
         else:
             self._waiting.put(form)
             if not form.heard():
-                log.not_stored(arrival.transport, TimeoutError())
+                log.delivery_not_stored(arrival.transport, TimeoutError())
         self._away_until = 0.0 if form.stored else time.monotonic() + AWAY_SECONDS
         return form.stored
 
@@ -174,8 +176,8 @@ class _Pulse:
     One thread asks for all: a health check must not hang because the database does.
     """
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pulse")
         self._asking = Lock()
         self._asked: Future[bool] | None = None
@@ -183,7 +185,7 @@ class _Pulse:
     def beats(self) -> bool:
         with self._asking:
             if self._asked is None or self._asked.done():
-                self._asked = self._thread.submit(_database_answers, self._house)
+                self._asked = self._thread.submit(_database_answers, self._context)
             asked = self._asked
         try:
             return asked.result(timeout=HEALTH_SECONDS)
@@ -191,7 +193,7 @@ class _Pulse:
             return False
 
 
-def _verified(asked: Request, keys: Keys) -> tuple[bytes, Body]:
+def _verified(asked: Request, keys: SignatureKeys) -> tuple[bytes, Body]:
     """The raw body and what it says, once signature and HandshakeKey are right.
 
     Else 401, or 503 without a key.
@@ -201,13 +203,13 @@ def _verified(asked: Request, keys: Keys) -> tuple[bytes, Body]:
     )  # before anything touches request.form, which would leave 0 bytes to verify
     if not keys:
         abort(503)
-    signed_with = keys.signed_with(asked.headers, raw)
+    signed_with = keys.find_signing_keys(asked.headers, raw)
     if not signed_with:
-        log.refused(Transport.FORMSTACK, "signature")
+        log.delivery_refused(Transport.FORMSTACK, "signature")
         abort(401)
     said = _read(asked, raw)
-    if not keys.agree(said.said, signed_with):
-        log.refused(Transport.FORMSTACK, "key of this form")
+    if not keys.may_submit(said.envelope, signed_with):
+        log.delivery_refused(Transport.FORMSTACK, "key of this form")
         abort(401)
     return raw, said
 
@@ -215,12 +217,12 @@ def _verified(asked: Request, keys: Keys) -> tuple[bytes, Body]:
 def _read(asked: Request, raw: bytes) -> Body:
     if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
         return Body(Envelope(), "the body is compressed: switch that off at the sender")
-    return body.read(raw, asked.headers.get("Content-Type", ""))
+    return body.parse_body(raw, asked.headers.get("Content-Type", ""))
 
 
-def _database_answers(house: House) -> bool:
+def _database_answers(context: AppContext) -> bool:
     try:
-        with house.store.reading() as session:
+        with context.store.read_only() as session:
             session.execute(text("SELECT 1"))
     except SQLAlchemyError:
         return False

@@ -12,7 +12,7 @@ from parsers.formstack import submission as formstack_submission
 from parsers.formstack.submission import Envelope
 from parsers.item import ParseError
 
-HANDSHAKE = "secret"  # as the parser calls it
+HANDSHAKE_KEY = "secret"  # as the parser calls it
 _MEMBER = re.compile(
     r'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?+', re.DOTALL
 )  # a string, and whether it names something
@@ -26,8 +26,8 @@ class Body:
     `unreadable` says why it cannot be read, or "".
     """
 
-    said: Envelope = field(repr=False)
-    unreadable: str
+    envelope: Envelope = field(repr=False)
+    unreadable_reason: str
 
     @property
     def reference(self) -> str:
@@ -35,24 +35,24 @@ class Body:
 
         "" where the body does not say both.
         """
-        form, submission = self.said.form, self.said.submission
+        form, submission = self.envelope.form, self.envelope.submission
         return f"{form}/{submission}" if form and submission else ""
 
 
-def read(raw: bytes, content_type: str) -> Body:
+def parse_body(raw: bytes, content_type: str) -> Body:
     """Return what a body says of itself; one parse, whatever is asked of it afterwards."""
     try:
-        said = formstack_submission.envelope(formstack_submission.named(raw))
+        said = formstack_submission.find_envelope(formstack_submission.parse_fields(raw))
     except ParseError as error:
         return Body(Envelope(), str(error))
     try:
-        formstack_submission.declared(raw, content_type)
+        formstack_submission.check_content_type(raw, content_type)
     except ParseError as error:
         return Body(said, str(error))
     return Body(said, "")
 
 
-def without_handshake(raw: bytes) -> bytes:
+def remove_handshake(raw: bytes) -> bytes:
     """The body with its HandshakeKey taken out, every other byte as it was.
 
     Also where it cannot be read.
@@ -64,7 +64,7 @@ def without_handshake(raw: bytes) -> bytes:
 
 def _is_secret(pair: bytes) -> bool:
     name = pair.partition(b"=")[0].decode("utf-8", errors="replace")
-    return formstack_submission.meaning(unquote_plus(name)) == HANDSHAKE
+    return formstack_submission.find_field(unquote_plus(name)) == HANDSHAKE_KEY
 
 
 def _json_without(raw: bytes) -> bytes:
@@ -84,7 +84,7 @@ def _cut(text: str) -> str:
     while (member := _MEMBER.search(text, at)) is not None:
         kept.append(text[at : member.end()])
         at = member.end()
-        if member[2] and formstack_submission.meaning(_unescaped(member[1])) == HANDSHAKE:
+        if member[2] and formstack_submission.find_field(_unescaped(member[1])) == HANDSHAKE_KEY:
             kept.append('""')
             at = _end_of_value(text, at)
     return "".join((*kept, text[at:]))

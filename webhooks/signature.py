@@ -9,27 +9,27 @@ from hashlib import sha256
 from werkzeug.datastructures import Headers
 
 from parsers.formstack.submission import Envelope
-from workflow.settings.forms import COMMON_HEADER
+from workflow.settings.forms import DEFAULT_SIGNATURE_HEADER
 from workflow.settings.settings import Settings
 
 
-class Keys:
+class SignatureKeys:
     """Every key of the settings, made ready once: this is asked for each request, signed or not."""
 
     def __init__(self, settings: Settings) -> None:
         self._common = settings.formstack_keys
         self._forms = settings.form
-        of_forms = (key for form in self._forms.values() for key in form.keys(()))
+        of_forms = (key for form in self._forms.values() for key in form.list_keys(()))
         self._every = tuple(dict.fromkeys((*self._common, *of_forms)))
         self._headers = tuple(
-            {COMMON_HEADER: 1, **{form.header: 1 for form in self._forms.values()}}
+            {DEFAULT_SIGNATURE_HEADER: 1, **{form.header: 1 for form in self._forms.values()}}
         )
 
     def __bool__(self) -> bool:
         """Return whether anything can be verified at all."""
         return bool(self._every)
 
-    def signed_with(self, headers: Headers, raw: bytes) -> tuple[str, ...]:
+    def find_signing_keys(self, headers: Headers, raw: bytes) -> tuple[str, ...]:
         """The keys that these bytes are signed with, by whichever of our headers.
 
         None = by nobody we know.
@@ -39,7 +39,7 @@ class Keys:
             key for key in self._every if any(_matches(raw, key, value) for value in given)
         )
 
-    def agree(self, said: Envelope, signed_with: tuple[str, ...]) -> bool:
+    def may_submit(self, said: Envelope, signed_with: tuple[str, ...]) -> bool:
         """Whether a form of the settings was signed with a key of its own.
 
         And carries its HandshakeKey if it has one.
@@ -51,7 +51,7 @@ class Keys:
         form = self._forms.get(said.form)
         if form is None:
             return True
-        if not set(form.keys(self._common)) & set(signed_with):
+        if not set(form.list_keys(self._common)) & set(signed_with):
             return False
         return not form.handshakes or any(
             _same(valid, told) for valid in form.handshakes for told in said.secrets

@@ -15,19 +15,19 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.runtime import log
-from workflow.settings.settings import load
+from workflow.settings.settings import load_settings
 
-WORK = {  # what waits under a name, by string: workflow imports no door
-    "read": "ingest.processing.process:read_waiting",
+JOB_FUNCTIONS = {  # what waits under a name, by string: workflow imports no door
+    "read": "ingest.processing.process:process_waiting",
     "send": "workflow.mail.sender:send_waiting",
-    "fetch": "ingest.linked_files.fetch:fetch_waiting",
-    "hook": "workflow.webhooks.deliver:tell_waiting",
+    "fetch": "ingest.linked_files.fetch:fetch_due_files",
+    "hook": "workflow.webhooks.deliver:deliver_due",
     "spool": "ingest.formstack.spool:drain",
 }
 QUEUES = ("read", "send", "fetch", "hook")
-JOB_SECONDS = 600
+JOB_TIMEOUT_SECONDS = 600
 _QUIET_SECONDS = (
     5.0  # Redis that did not answer is left alone this long, so that it holds up no door
 )
@@ -42,23 +42,23 @@ def run(name: str) -> int:
     finds.
     """
     try:
-        return do(name, _house_of(os.getpid()))
+        return do_work(name, _context_of(os.getpid()))
     except Exception as error:  # noqa: BLE001  # top of a job: see above
         log.fault(name, error)
         return 0
 
 
-def do(name: str, house: House) -> int:
+def do_work(name: str, context: AppContext) -> int:
     """Do everything that waits under a name with what this process has open; how many."""
-    work: Callable[[House], int] = resolve_name(WORK[name])
+    work: Callable[[AppContext], int] = resolve_name(JOB_FUNCTIONS[name])
     try:
-        return work(house)
+        return work(context)
     except JobTimeoutException as error:  # what was claimed is taken up again when its lease ends
         log.fault(name, error)
         return 0
 
 
-class Waker:
+class JobNotifier:
     """Puts a hint for the workers into Redis, unless one is waiting there already; never raises."""
 
     def __init__(self, url: str) -> None:
@@ -67,7 +67,7 @@ class Waker:
             name: Queue(name, connection=self._redis, serializer=JSONSerializer) for name in QUEUES
         }
         self._quiet_until = 0.0
-        self.away = False
+        self.is_redis_away = False
 
     def __call__(self, name: str) -> None:
         """Hint that work waits under this name.
@@ -81,16 +81,16 @@ class Waker:
                 self._queues[name].enqueue(
                     "workflow.background_jobs.run",
                     name,
-                    job_timeout=JOB_SECONDS,
+                    job_timeout=JOB_TIMEOUT_SECONDS,
                     result_ttl=0,
                     failure_ttl=60,
                 )
-            self.away = False
+            self.is_redis_away = False
         except RedisError:
             self._quiet_until = time.monotonic() + _QUIET_SECONDS
-            if not self.away:
-                log.redis_away()
-            self.away = True
+            if not self.is_redis_away:
+                log.redis_unavailable()
+            self.is_redis_away = True
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -98,16 +98,18 @@ class Waker:
 
 
 @lru_cache(maxsize=1)
-def _house_of(pid: int) -> House:
+def _context_of(pid: int) -> AppContext:
     # Keyed by process: a worker forks for each job, and a database connection must not cross a
     # fork.
     del pid
-    settings = load()
-    return open_house(settings, waker=Waker(settings.redis_url) if settings.redis_url else None)
+    settings = load_settings()
+    return open_context(
+        settings, waker=JobNotifier(settings.redis_url) if settings.redis_url else None
+    )
 
 
-def forget_house() -> None:
+def close_context() -> None:
     """Close what this process has open for its jobs; the next job reads the settings anew."""
-    if _house_of.cache_info().currsize:
-        _house_of(os.getpid()).close()
-    _house_of.cache_clear()
+    if _context_of.cache_info().currsize:
+        _context_of(os.getpid()).close()
+    _context_of.cache_clear()

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from workflow.database.engine import Store, Waker
+from workflow.database.engine import Store, WorkerNotifier
 from workflow.runtime import crypto
-from workflow.runtime.blobs import Vault
-from workflow.runtime.clock import Clock, wall
+from workflow.runtime.blobs import BlobStore
+from workflow.runtime.clock import Clock, make_clock
 from workflow.settings.settings import Settings
 from workflow.tickets.desk import Desk
 
 
 @dataclass(frozen=True)
-class House:
+class AppContext:
     """Settings, database, sealed bytes, signatures.
 
     The desk and the clock, handed down by the process that starts.
@@ -21,33 +21,35 @@ class House:
     settings: Settings
     store: Store
     sealer: crypto.Sealer
-    vault: Vault
+    blob_store: BlobStore
     signer: crypto.Signer
     clock: Clock
 
     @cached_property
     def desk(self) -> Desk:
         """Return what can happen to a ticket, under these settings."""
-        return Desk(self.settings, self.signer, self.vault)
+        return Desk(self.settings, self.signer, self.blob_store)
 
     def close(self) -> None:
         """Let go of the database."""
         self.store.close()
 
 
-def open_house(settings: Settings, waker: Waker | None = None, clock: Clock | None = None) -> House:
+def open_context(
+    settings: Settings, waker: WorkerNotifier | None = None, clock: Clock | None = None
+) -> AppContext:
     """Open everything a process needs.
 
     Raises SettingsError when a key is unusable; a database that is away shows at the first
     transaction.
     """
-    secret = crypto.load(settings)
+    secret = crypto.load_keys(settings)
     sealer = crypto.Sealer(secret)
-    return House(
+    return AppContext(
         settings=settings,
         store=Store(settings.database) if waker is None else Store(settings.database, waker),
         sealer=sealer,
-        vault=Vault(settings.blobs, sealer, settings.inline_limit),
+        blob_store=BlobStore(settings.blobs, sealer, settings.inline_limit),
         signer=crypto.Signer(secret),
-        clock=clock or wall(settings.clock_offset),
+        clock=clock or make_clock(settings.clock_offset),
     )

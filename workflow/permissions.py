@@ -15,7 +15,7 @@ class Right(StrEnum):
     ADMIN = "admin"  # accounts, tokens of others, outgoing webhooks
 
 
-RIGHTS: dict[Role, frozenset[Right]] = {
+RIGHTS_BY_ROLE: dict[Role, frozenset[Right]] = {
     Role.AGENT: frozenset({Right.READ, Right.WORK}),
     Role.LEAD: frozenset({Right.READ, Right.WORK, Right.LEAD, Right.AUDIT}),
     Role.ADMIN: frozenset(Right),
@@ -25,4 +25,4 @@ RIGHTS: dict[Role, frozenset[Right]] = {
 
 def may(role: Role, right: Right) -> bool:
     """Return whether somebody of this role may do this kind of thing."""
-    return right in RIGHTS[role]
+    return right in RIGHTS_BY_ROLE[role]

@@ -9,10 +9,10 @@ from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
 
-QUEUE = "PMB Support Unassigned/Open Tickets"  # a query: open and no owner
+QUEUE_NAME = "PMB Support Unassigned/Open Tickets"  # a query: open and no owner
 PIPELINE = "Service Pipeline 2 [Blitz/FTE, Billing Support, WC/Auto]"
 TICKET_TYPE = "Billing Issue"
-NAME = "Support – {company}"
+TICKET_NAME = "Support – {company}"
 UNKNOWN_COMPANY = "Unknown"
 
 
@@ -88,30 +88,34 @@ DEADLINES = (
     Deadline(Milestone.RESOLVED, timedelta(days=3), Person.MANAGER, "escalate the ticket"),
 )
 
-BY_RULE = frozenset(
+RECORDED_BY_RULE = frozenset(
     {Milestone.CUSTOMER_NOTIFIED}
 )  # recorded with the mail of its stage: no box for it
-PROPERTIES = frozenset(
+PROPERTY_MILESTONES = frozenset(
     {Milestone.RESOLVED}
 )  # a property, Yes or No; every other milestone is a box to tick
 
-BY_PERSON = frozenset({Template.ANSWER, Template.RECAP})  # written by somebody: no automatic mail
+WRITTEN_BY_PERSON = frozenset(
+    {Template.ANSWER, Template.RECAP}
+)  # written by somebody: no automatic mail
 
-REOPENED_AT = Stage.IN_PROGRESS  # a reply to a completed ticket puts it here, with new deadlines
+REOPENING_STAGE = (
+    Stage.IN_PROGRESS
+)  # a reply to a completed ticket puts it here, with new deadlines
 
 
-def step(stage: Stage) -> Step:
+def get_step(stage: Stage) -> Step:
     """The row of a stage."""
     return next(s for s in STEPS if s.stage is stage)
 
 
-def missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
+def list_missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
     """Return what this stage still waits for, in the manual's order."""
     done = set(reached)
-    return [m for m in step(stage).waits_for if m not in done]
+    return [m for m in get_step(stage).waits_for if m not in done]
 
 
-def onward(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
+def list_next_steps(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
     """The stages a ticket passes into from here, in order.
 
     Several when milestones came early, or none.
@@ -119,26 +123,28 @@ def onward(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
     done = set(reached)
     passed = []
     for here, after in pairwise(STEPS):
-        if here.stage is stage and not missing(stage, done):
+        if here.stage is stage and not list_missing(stage, done):
             passed.append(after)
             stage = after.stage
     return passed
 
 
-def boxes() -> list[Milestone]:
+def list_boxes() -> list[Milestone]:
     """The milestones that a person ticks, in the manual's order."""
-    return [m for s in STEPS for m in s.waits_for if m not in BY_RULE | PROPERTIES]
+    return [
+        m for s in STEPS for m in s.waits_for if m not in RECORDED_BY_RULE | PROPERTY_MILESTONES
+    ]
 
 
-def implied(stage: Stage) -> tuple[Milestone, ...]:
+def list_implied(stage: Stage) -> tuple[Milestone, ...]:
     """Milestones of the stages before this one: whatever stands here has them."""
     before = STEPS[: [s.stage for s in STEPS].index(stage)]
     return tuple(m for s in before for m in s.waits_for)
 
 
-def carried_on_reopening() -> tuple[Milestone, ...]:
+def list_carried_on_reopening() -> tuple[Milestone, ...]:
     """Milestones of the stages before the one a reopened ticket enters: they stay recorded."""
-    return implied(REOPENED_AT)
+    return list_implied(REOPENING_STAGE)
 
 
 _WORDS = {
@@ -149,12 +155,12 @@ _WORDS = {
 }
 
 
-def words(milestone: Milestone) -> str:
+def describe_milestone(milestone: Milestone) -> str:
     """Return what the ticket waits for until this milestone is there, for people."""
     return _WORDS.get(milestone, f"box **{milestone}** is ticked").replace("**", "")
 
 
-def markdown() -> str:
+def render_markdown() -> str:
     """The process as Markdown tables, as `intake process` prints them and README shows them."""
     rows = ["| Stage | On entering it | Moves on when |", "|---|---|---|"]
     for s in STEPS:

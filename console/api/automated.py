@@ -4,19 +4,19 @@ from flask import Response
 
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
-from console.api.fields import Paged, Strict, number
-from console.api.paging import Data
+from console.api.fields import PageQuery, StrictSchema, number_input
+from console.api.paging import JsonObject
 from console.api.tickets import shown
 from console.presenters import automated as automated_presenter
-from console.web.api_errors import Refused
-from console.web.request import db, house, staff
+from console.web.api_errors import ApiError
+from console.web.request import get_context, get_session, get_staff
 from ingest.replay.automated_mail import make_ticket
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
 from workflow.filing import automated_mail
 from workflow.models.core import AutomatedMail, Ticket
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 ABOUT = "automated mail"
 
@@ -25,22 +25,24 @@ ABOUT = "automated mail"
     "GET",
     "/automated",
     Right.READ,
-    schemas.page_of(schemas.AutomatedMail),
+    schemas.make_page_schema(schemas.AutomatedMail),
     about=ABOUT,
-    query=Paged,
+    query=PageQuery,
 )
-def automated(told: Data) -> Response:
+def automated(told: JsonObject) -> Response:
     """Mail that is on no ticket, newest first."""
-    before = paging.number(told["cursor"]) if told["cursor"] else None
-    found = automated_mail.page(db(), before=before, limit=told["limit"] + 1)
-    rows = [automated_presenter.row(mail) for mail in found[: told["limit"]]]
-    return paging.answer(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
+    before = paging.parse_cursor_number(told["cursor"]) if told["cursor"] else None
+    found = automated_mail.list_automated_mail(
+        get_session(), before=before, limit=told["limit"] + 1
+    )
+    rows = [automated_presenter.present_automated_mail(mail) for mail in found[: told["limit"]]]
+    return paging.respond_with_items(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
 
 
-class Repeat(Strict):
+class DuplicateChoice(StrictSchema):
     """Which delivery; the newest that was taken for a duplicate, where none is named."""
 
-    delivery = number()
+    delivery = number_input()
 
 
 @endpoint(
@@ -50,16 +52,18 @@ class Repeat(Strict):
     schemas.Ticket,
     about=ABOUT,
     refuses=[409],
-    body=Repeat,
+    body=DuplicateChoice,
 )
-def ticket_not_duplicate(told: Data, number: int) -> Response:
+def ticket_not_duplicate(told: JsonObject, number: int) -> Response:
     """Make a ticket of what came again and was taken for the same message; the new ticket."""
-    if db().get(Ticket, number) is None:
-        raise Refused(404, f"There is no ticket {number}.")
+    if get_session().get(Ticket, number) is None:
+        raise ApiError(404, f"There is no ticket {number}.")
     try:
-        return shown(file_separately(house(), number, told.get("delivery") or 0, by=staff().name))
+        return shown(
+            file_separately(get_context(), number, told.get("delivery") or 0, by=get_staff().name)
+        )
     except UnreadableError as error:
-        raise Missing(str(error)) from None
+        raise ActionNotAllowed(str(error)) from None
 
 
 @endpoint(
@@ -67,9 +71,9 @@ def ticket_not_duplicate(told: Data, number: int) -> Response:
 )
 def automated_ticket(number: int) -> Response:
     """File it as a person's message; the ticket it opened or joined."""
-    if db().get(AutomatedMail, number) is None:
-        raise Refused(404, f"There is no automated mail {number}.")
+    if get_session().get(AutomatedMail, number) is None:
+        raise ApiError(404, f"There is no automated mail {number}.")
     try:
-        return shown(make_ticket(house(), number, by=staff().name))
+        return shown(make_ticket(get_context(), number, by=get_staff().name))
     except UnreadableError as error:
-        raise Missing(str(error)) from None
+        raise ActionNotAllowed(str(error)) from None

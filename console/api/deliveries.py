@@ -4,55 +4,59 @@ from flask import Response, jsonify
 
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
-from console.api.fields import Paged, Strict, one_of, words
-from console.api.paging import Data
+from console.api.fields import PageQuery, StrictSchema, choice_input, text_input
+from console.api.paging import JsonObject
 from console.presenters import deliveries as deliveries_presenter
-from console.web.api_errors import Refused
-from console.web.request import db, house, now, staff
+from console.web.api_errors import ApiError
+from console.web.request import get_context, get_session, get_staff, now
 from ingest.replay import retry as replaying
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 ABOUT = "deliveries"
 
 
-class Deliveries(Paged):
+class DeliveryQuery(PageQuery):
     """Which deliveries."""
 
-    state = one_of(DeliveryState, load_default=None)
+    state = choice_input(DeliveryState, load_default=None)
 
 
-class Reason(Strict):
+class DismissalReason(StrictSchema):
     """Why nothing is to come of it; no patient data."""
 
-    reason = words(500, 1, required=True)
+    reason = text_input(500, 1, required=True)
 
 
 @endpoint(
     "GET",
     "/deliveries",
     Right.AUDIT,
-    schemas.page_of(schemas.Delivery),
+    schemas.make_page_schema(schemas.Delivery),
     about=ABOUT,
-    query=Deliveries,
+    query=DeliveryQuery,
 )
-def deliveries(told: Data) -> Response:
+def deliveries(told: JsonObject) -> Response:
     """Return what came in, newest first."""
-    before = paging.number(told["cursor"]) if told["cursor"] else None
-    found = deliveries_presenter.page(db(), told["state"], before, told["limit"] + 1, now())
+    before = paging.parse_cursor_number(told["cursor"]) if told["cursor"] else None
+    found = deliveries_presenter.list_deliveries_before(
+        get_session(), told["state"], before, told["limit"] + 1, now()
+    )
     shown = found[: told["limit"]]
-    return paging.answer(shown, str(shown[-1]["id"]) if len(found) > len(shown) else None)
+    return paging.respond_with_items(
+        shown, str(shown[-1]["id"]) if len(found) > len(shown) else None
+    )
 
 
-@endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, schemas.DeliveryWhole, about=ABOUT)
+@endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, schemas.DeliveryDetails, about=ABOUT)
 def delivery(number: int) -> Response:
     """Return how a delivery came, how often, and what has become of each item; not what it says."""
-    with house().store.reading() as session:
-        found = deliveries_presenter.one(session, number, now())
+    with get_context().store.read_only() as session:
+        found = deliveries_presenter.find_delivery(session, number, now())
     if found is None:
-        raise Refused(404, f"There is no delivery {number}.")
+        raise ApiError(404, f"There is no delivery {number}.")
     return jsonify(found)
 
 
@@ -60,35 +64,37 @@ def delivery(number: int) -> Response:
     "POST",
     "/deliveries/<int:number>/replay",
     Right.LEAD,
-    schemas.DeliveryWhole,
+    schemas.DeliveryDetails,
     about=ABOUT,
     refuses=[409],
 )
 def replay(number: int) -> Response:
     """Read a failed or dismissed one again, now. 409 for one that is processed or pending."""
     _settled(number)
-    replaying.replay(house(), number, by=staff().name)
+    replaying.replay(get_context(), number, by=get_staff().name)
     return delivery(number)
 
 
 @endpoint(
-    "POST", "/deliveries/<int:number>/dismiss", Right.LEAD, schemas.DeliveryWhole, about=ABOUT, refuses=[409],
-    body=Reason,
+    "POST", "/deliveries/<int:number>/dismiss", Right.LEAD, schemas.DeliveryDetails, about=ABOUT, refuses=[409],
+    body=DismissalReason,
 )  # fmt: skip
-def dismiss(told: Data, number: int) -> Response:
+def dismiss(told: JsonObject, number: int) -> Response:
     """Say that nothing is to come of a failed one; it stays stored.
 
     409 for one that has not failed.
     """
-    if db().get(Delivery, number) is None:
-        raise Refused(404, f"There is no delivery {number}.")
-    replaying.dismiss(house(), [number], told["reason"], by=staff().name)
+    if get_session().get(Delivery, number) is None:
+        raise ApiError(404, f"There is no delivery {number}.")
+    replaying.dismiss(get_context(), [number], told["reason"], by=get_staff().name)
     return delivery(number)
 
 
 def _settled(number: int) -> None:
-    row = db().get(Delivery, number)
+    row = get_session().get(Delivery, number)
     if row is None:
-        raise Refused(404, f"There is no delivery {number}.")
+        raise ApiError(404, f"There is no delivery {number}.")
     if row.state not in {DeliveryState.FAILED, DeliveryState.DISMISSED}:
-        raise Missing(f"it is {row.state}: only failed and dismissed ones are read again here")
+        raise ActionNotAllowed(
+            f"it is {row.state}: only failed and dismissed ones are read again here"
+        )

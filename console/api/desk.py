@@ -5,14 +5,14 @@ from sqlalchemy import select
 
 from console.api import schemas
 from console.api.endpoint import endpoint
-from console.api.fields import Paged, Strict, number, one_of, words
-from console.api.paging import Data, listed
+from console.api.fields import PageQuery, StrictSchema, choice_input, number_input, text_input
+from console.api.paging import JsonObject, respond_with_rows
 from console.api.tickets import person
 from console.presenters import customers
-from console.presenters.ticket import task as task_shape
-from console.presenters.times import iso
-from console.web.api_errors import Refused
-from console.web.request import db, house, now, staff, zone
+from console.presenters.ticket import present_task as task_shape
+from console.presenters.times import format_iso
+from console.web.api_errors import ApiError
+from console.web.request import get_context, get_session, get_staff, get_time_zone, now
 from workflow import process
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
@@ -21,24 +21,31 @@ from workflow.tickets import statistics
 ABOUT = "the desk"
 
 
-class Tasks(Paged):
+class TaskQuery(PageQuery):
     """Which tasks."""
 
-    state = one_of(("open", "done", "all"), load_default="open")
-    assignee = words(
+    state = choice_input(("open", "done", "all"), load_default="open")
+    assignee = text_input(
         200, load_default="", metadata={"description": "A person's or group's name, or `me`."}
     )
-    ticket = number(load_default=None)
+    ticket = number_input(load_default=None)
 
 
-class Days(Strict):
+class PeriodQuery(StrictSchema):
     """Of how many days, up to today."""
 
-    days = number(1, 366, load_default=30)
+    days = number_input(1, 366, load_default=30)
 
 
-@endpoint("GET", "/tasks", Right.READ, schemas.page_of(schemas.Task), about=ABOUT, query=Tasks)
-def task_list(told: Data) -> Response:
+@endpoint(
+    "GET",
+    "/tasks",
+    Right.READ,
+    schemas.make_page_schema(schemas.Task),
+    about=ABOUT,
+    query=TaskQuery,
+)
+def task_list(told: JsonObject) -> Response:
     """Tasks, oldest first."""
     query = select(Task)
     if told["state"] != "all":
@@ -47,37 +54,44 @@ def task_list(told: Data) -> Response:
         )
     if told["assignee"]:
         query = query.where(
-            Task.assignee == (staff().name if told["assignee"] == "me" else told["assignee"])
+            Task.assignee == (get_staff().name if told["assignee"] == "me" else told["assignee"])
         )
     if told["ticket"] is not None:
         query = query.where(Task.ticket_id == told["ticket"])
-    return listed(db(), query, Task.id, told, _task)
+    return respond_with_rows(get_session(), query, Task.id, told, _task)
 
 
 @endpoint("POST", "/tasks/<int:number>/finish", Right.WORK, schemas.Task, about=ABOUT)
 def task_finish(number: int) -> Response:
     """Say that a task is done."""
-    with house().store.transaction() as session:
+    with get_context().store.transaction() as session:
         row = session.get(Task, number, with_for_update=True)
         if row is None:
-            raise Refused(404, f"There is no task {number}.")
-        house().desk.finish_task(session, row, by=staff().name, now=now())
+            raise ApiError(404, f"There is no task {number}.")
+        get_context().desk.finish_task(session, row, by=get_staff().name, now=now())
         return jsonify(_task(row))
 
 
-@endpoint("GET", "/staff", Right.READ, schemas.page_of(schemas.Person), about=ABOUT, query=Paged)
-def staff_list(told: Data) -> Response:
+@endpoint(
+    "GET",
+    "/staff",
+    Right.READ,
+    schemas.make_page_schema(schemas.StaffMember),
+    about=ABOUT,
+    query=PageQuery,
+)
+def staff_list(told: JsonObject) -> Response:
     """Return who is on the desk."""
-    return listed(db(), select(Staff), Staff.id, told, customers.person)
+    return respond_with_rows(get_session(), select(Staff), Staff.id, told, customers.present_staff)
 
 
-@endpoint("GET", "/me", Right.READ, schemas.Person, about=ABOUT)
+@endpoint("GET", "/me", Right.READ, schemas.StaffMember, about=ABOUT)
 def me() -> Response:
     """Return whose token this is."""
-    return jsonify(customers.person(person(db(), "me", "")))
+    return jsonify(customers.present_staff(person(get_session(), "me", "")))
 
 
-@endpoint("GET", "/process", Right.READ, schemas.Anything, about=ABOUT)
+@endpoint("GET", "/process", Right.READ, schemas.Report, about=ABOUT)
 def process_table() -> Response:
     """The process as data: stages, what each sends and waits for, milestones, deadlines."""
     stages = [
@@ -94,10 +108,12 @@ def process_table() -> Response:
         for d in process.DEADLINES
     ]
     milestones = [str(m) for m in process.Milestone]
-    return jsonify(queue=process.QUEUE, stages=stages, milestones=milestones, deadlines=deadlines)
+    return jsonify(
+        queue=process.QUEUE_NAME, stages=stages, milestones=milestones, deadlines=deadlines
+    )
 
 
-@endpoint("GET", "/figures", Right.READ, schemas.page_of(schemas.FigureName), about=ABOUT)
+@endpoint("GET", "/figures", Right.READ, schemas.make_page_schema(schemas.FigureName), about=ABOUT)
 def figure_list() -> Response:
     """Return which figures there are.
 
@@ -110,11 +126,18 @@ _NAMES = ", ".join(f'"{name}"' for name in statistics.FIGURES)
 
 
 @endpoint(
-    "GET", f"/figures/<any({_NAMES}):name>", Right.READ, schemas.Figure, about=ABOUT, query=Days
+    "GET",
+    f"/figures/<any({_NAMES}):name>",
+    Right.READ,
+    schemas.Figure,
+    about=ABOUT,
+    query=PeriodQuery,
 )
-def figure(told: Data, name: str) -> Response:
+def figure(told: JsonObject, name: str) -> Response:
     """A figure of the dashboard."""
-    found = statistics.FIGURES[name](db(), statistics.window(now(), zone(), told["days"]))
+    found = statistics.FIGURES[name](
+        get_session(), statistics.make_window(now(), get_time_zone(), told["days"])
+    )
     return jsonify(
         name=found.name,
         title=found.title,
@@ -124,10 +147,10 @@ def figure(told: Data, name: str) -> Response:
     )
 
 
-def _task(row: Task) -> Data:
+def _task(row: Task) -> JsonObject:
     return {
         **task_shape(row),
         "ticket": row.ticket_id,
-        "done_at": iso(row.done_at),
+        "done_at": format_iso(row.done_at),
         "done_by": row.done_by,
     }

@@ -12,14 +12,14 @@ import flask_smorest
 from flask import Flask, Response
 from marshmallow import EXCLUDE, RAISE, Schema, fields
 
-from console.api.fields import said
+from console.api.fields import text_field
 from console.web import api_auth, request
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.permissions import Right
 
 F = TypeVar("F", bound=Callable[..., Any])
-DOCUMENT = "api-docs.openapi_json"
-PARTS = (
+DOCUMENT_VIEW = "api-docs.openapi_json"
+ENDPOINT_MODULES = (
     "tickets",
     "ticket_actions",
     "customers",
@@ -29,20 +29,20 @@ PARTS = (
     "operations",
     "webhooks",
 )
-part = flask_smorest.Blueprint(api_auth.BLUEPRINT, __name__, url_prefix="/api/v1")
+blueprint = flask_smorest.Blueprint(api_auth.BLUEPRINT, __name__, url_prefix="/api/v1")
 
 
-class Fault(Schema):
+class ErrorBody(Schema):
     """What every no looks like."""
 
-    error = said(metadata={"description": "A word for programs."})
-    detail = said(metadata={"description": "A sentence for people."})
-    wrong = fields.Dict(
+    error = text_field(metadata={"description": "A word for programs."})
+    detail = text_field(metadata={"description": "A sentence for people."})
+    field_errors = fields.Dict(
         data_key="fields", metadata={"description": "What is wrong with which field."}
     )
 
 
-class Conditional(Schema):
+class ConditionalHeaders(Schema):
     """Headers of a change that is only to be made to what was seen."""
 
     if_match = fields.String(
@@ -53,16 +53,16 @@ class Conditional(Schema):
 class _Api(flask_smorest.Api):
     """The library's, without its handler of errors: ours says less of the inside."""
 
-    ERROR_SCHEMA = Fault
+    ERROR_SCHEMA = ErrorBody
 
     def _register_error_handlers(self) -> None:
         return
 
 
-def attach(app: Flask, house: House) -> None:
+def register_api(app: Flask, context: AppContext) -> None:
     """Serve the API, and its OpenAPI document at /api/openapi.json."""
-    api_auth.attach(app, house)
-    for name in PARTS:  # each adds its endpoints when it is imported
+    api_auth.register_call_counter(app, context)
+    for name in ENDPOINT_MODULES:  # each adds its endpoints when it is imported
         import_module(f"console.api.{name}")
     app.config.update(
         API_TITLE="support-intake",
@@ -77,14 +77,14 @@ def attach(app: Flask, house: House) -> None:
         "description": "intake_…, made at /account/tokens",
     }
     api = _Api(app, spec_kwargs={"components": {"securitySchemes": {"token": scheme}}})
-    api.register_blueprint(part)
-    shown = app.view_functions[DOCUMENT]  # a method, which takes no mark
+    api.register_blueprint(blueprint)
+    shown = app.view_functions[DOCUMENT_VIEW]  # a method, which takes no mark
 
     @request.public
     def document() -> Response:
         return cast("Response", shown())
 
-    app.view_functions[DOCUMENT] = document
+    app.view_functions[DOCUMENT_VIEW] = document
 
 
 def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at the call
@@ -111,22 +111,24 @@ def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at
     faults |= {400} if body else set()
 
     def make(view: F) -> F:
-        made: Any = request.needs(right)(view)
+        made: Any = request.requires(right)(view)
         if body is not None:
-            made = part.arguments(body, location="json", unknown=RAISE)(made)
+            made = blueprint.arguments(body, location="json", unknown=RAISE)(made)
         if query is not None:
-            made = part.arguments(query, location="query", unknown=RAISE)(made)
+            made = blueprint.arguments(query, location="query", unknown=RAISE)(made)
         if headers is not None:
-            made = part.arguments(headers, location="headers", unknown=EXCLUDE)(made)
-        made = part.response(
+            made = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(made)
+        made = blueprint.response(
             status, answer, content_type=kind, description=HTTPStatus(status).phrase
         )(made)
         for code in sorted(faults):
-            made = part.alt_response(code, response=HTTPStatus(code).name)(made)
-        made = part.doc(security=[{"token": [str(right)]}], operationId=view.__name__.strip("_"))(
+            made = blueprint.alt_response(code, response=HTTPStatus(code).name)(made)
+        made = blueprint.doc(
+            security=[{"token": [str(right)]}], operationId=view.__name__.strip("_")
+        )(made)
+        blueprint.route(path, methods=[method], tags=[about], endpoint=view.__name__.strip("_"))(
             made
         )
-        part.route(path, methods=[method], tags=[about], endpoint=view.__name__.strip("_"))(made)
         return view
 
     return make

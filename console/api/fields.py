@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from console.web.request import MOST
+from console.web.request import MAX_ID
 
 
 def _storable(text: str) -> None:
@@ -14,58 +14,58 @@ def _storable(text: str) -> None:
         raise ValidationError("It holds a character that cannot be kept.")
 
 
-def words(most: int = 400, least: int = 0, **more: Any) -> fields.String:
+def text_input(most: int = 400, least: int = 0, **more: Any) -> fields.String:
     """A text of so many characters."""
     bounds = validate.Length(min=least or None, max=most)
     return fields.String(validate=[bounds, _storable], **more)
 
 
-def one_of(choices: Iterable[str], **more: Any) -> fields.String:
+def choice_input(choices: Iterable[str], **more: Any) -> fields.String:
     """One of these words."""
     return fields.String(validate=validate.OneOf([str(c) for c in choices]), **more)
 
 
-def number(least: int = 1, most: int = MOST, **more: Any) -> fields.Integer:
+def number_input(least: int = 1, most: int = MAX_ID, **more: Any) -> fields.Integer:
     """A whole number."""
     return fields.Integer(strict=False, validate=validate.Range(least, most), **more)
 
 
-def said(**more: Any) -> fields.String:
+def text_field(**more: Any) -> fields.String:
     """A text of an answer."""
     return fields.String(required=True, **more)
 
 
-def maybe(**more: Any) -> fields.String:
+def nullable_text_field(**more: Any) -> fields.String:
     """A text of an answer, or null."""
     return fields.String(required=True, allow_none=True, **more)
 
 
-def moment(*, null: bool = False) -> fields.String:
+def time_field(*, null: bool = False) -> fields.String:
     """A moment of an answer: ISO 8601, with its zone."""
     return fields.String(required=True, allow_none=null, metadata={"format": "date-time"})
 
 
-def count() -> fields.Integer:
+def integer_field() -> fields.Integer:
     """A number of an answer."""
     return fields.Integer(required=True)
 
 
-def yes() -> fields.Boolean:
+def boolean_field() -> fields.Boolean:
     """Yes or no, in an answer."""
     return fields.Boolean(required=True)
 
 
-def texts() -> fields.List[Any]:
+def text_list_field() -> fields.List[Any]:
     """Texts of an answer."""
     return fields.List(fields.String(), required=True)
 
 
-def many(schema: type[Schema]) -> fields.List[Any]:
+def list_field(schema: type[Schema]) -> fields.List[Any]:
     """Things of an answer."""
     return fields.List(fields.Nested(schema), required=True)
 
 
-class Strict(Schema):
+class StrictSchema(Schema):
     """What is sent to us: a name we do not know is said to be one."""
 
     class Meta:
@@ -74,8 +74,10 @@ class Strict(Schema):
         unknown = RAISE
 
 
-class Paged(Strict):
+class PageQuery(StrictSchema):
     """A page of a list."""
 
-    limit = number(1, 200, load_default=50, metadata={"description": "How many at most."})
-    cursor = words(100, load_default="", metadata={"description": "`next` of the page before."})
+    limit = number_input(1, 200, load_default=50, metadata={"description": "How many at most."})
+    cursor = text_input(
+        100, load_default="", metadata={"description": "`next` of the page before."}
+    )

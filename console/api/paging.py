@@ -8,53 +8,53 @@ from flask import Response, jsonify
 from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from console.web.api_errors import Refused
-from console.web.request import number_of
+from console.web.api_errors import ApiError
+from console.web.request import parse_id
 from workflow.models.core import Ticket
 from workflow.tickets.views import Sort
 
 T = TypeVar("T")
-Data = dict[str, Any]
+JsonObject = dict[str, Any]
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 
 
-def listed(
+def respond_with_rows(
     session: Session,
     query: Select[T],
     by: InstrumentedAttribute[int],
-    told: Data,
-    shape: Callable[[T], Data],
+    told: JsonObject,
+    shape: Callable[[T], JsonObject],
     *,
     newest: bool = False,
 ) -> Response:
     """A page of rows in the order of their numbers.
 
-    Raises Refused for a cursor that is none of ours.
+    Raises ApiError for a cursor that is none of ours.
     """
     query = query.order_by(None).order_by(by.desc() if newest else by)
     if told["cursor"]:
-        after = number(told["cursor"])
+        after = parse_cursor_number(told["cursor"])
         query = query.where(by < after if newest else by > after)
     rows = list(session.scalars(query.limit(told["limit"] + 1)))
     shown = rows[: told["limit"]]
-    return answer(
+    return respond_with_items(
         [shape(row) for row in shown],
         str(getattr(shown[-1], by.key)) if len(rows) > len(shown) else None,
     )
 
 
-def answer(items: list[Data], following: str | None) -> Response:
+def respond_with_items(items: list[JsonObject], following: str | None) -> Response:
     """A page as it is sent."""
     return jsonify({"items": items, "next": following})
 
 
-def beyond(sort: Sort, cursor: str) -> ColumnElement[bool]:
+def after_cursor(sort: Sort, cursor: str) -> ColumnElement[bool]:
     """Return what comes after a ticket in a list of this order.
 
-    Raises Refused for a cursor that is none of ours.
+    Raises ApiError for a cursor that is none of ours.
     """
     due, _, tail = cursor.rpartition("~")
-    last = number(tail)
+    last = parse_cursor_number(tail)
     if sort is Sort.DUE:
         later = Ticket.id > last
         if not due:
@@ -64,8 +64,8 @@ def beyond(sort: Sort, cursor: str) -> ColumnElement[bool]:
     return Ticket.id < last if sort is Sort.NEWEST else Ticket.id > last
 
 
-def cursor_of(sort: Sort, ticket: Ticket) -> str:
-    """Return what `beyond` reads."""
+def make_cursor(sort: Sort, ticket: Ticket) -> str:
+    """Return what `after_cursor` reads."""
     if sort is not Sort.DUE:
         return str(ticket.id)
     due = ticket.due_at.astimezone(UTC).strftime(_STAMP) if ticket.due_at else ""
@@ -79,12 +79,12 @@ def _moment(said: str) -> datetime:
         raise _no_cursor() from None
 
 
-def number(said: str) -> int:
-    """A number of the database in a cursor. Raises Refused for anything else."""
-    if (found := number_of(said)) is None:
+def parse_cursor_number(said: str) -> int:
+    """A number of the database in a cursor. Raises ApiError for anything else."""
+    if (found := parse_id(said)) is None:
         raise _no_cursor()
     return found
 
 
-def _no_cursor() -> Refused:
-    return Refused(422, fields={"cursor": ["It is no cursor: take `next` of the page before."]})
+def _no_cursor() -> ApiError:
+    return ApiError(422, fields={"cursor": ["It is no cursor: take `next` of the page before."]})

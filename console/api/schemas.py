@@ -5,300 +5,310 @@ The shapes of `--json`, field by field (a test holds them together).
 
 from marshmallow import Schema, fields
 
-from console.api.fields import count, many, maybe, moment, said, texts, yes
+from console.api.fields import (
+    boolean_field,
+    integer_field,
+    list_field,
+    nullable_text_field,
+    text_field,
+    text_list_field,
+    time_field,
+)
 
 
-class TicketShort(Schema):
+class TicketSummary(Schema):
     """A ticket in a list."""
 
-    id = count()
-    name = said()
-    subject = said()
-    stage = said()
-    status = said()
-    owner = maybe()
-    company = maybe()
-    source = said()
-    format = said()
-    created_at = moment()
-    due_at = moment(null=True)
-    caveats = texts()
+    id = integer_field()
+    name = text_field()
+    subject = text_field()
+    stage = text_field()
+    status = text_field()
+    owner = nullable_text_field()
+    company = nullable_text_field()
+    source = text_field()
+    format = text_field()
+    created_at = time_field()
+    due_at = time_field(null=True)
+    caveats = text_list_field()
 
 
 class CompanyOfTicket(Schema):
     """The company of a ticket."""
 
-    id = count()
-    name = said()
-    manager = maybe()
+    id = integer_field()
+    name = text_field()
+    manager = nullable_text_field()
 
 
 class ContactOfTicket(Schema):
     """A contact on a ticket."""
 
-    name = said()
-    email = said()
-    share_activity = yes()
+    name = text_field()
+    email = text_field()
+    share_activity = boolean_field()
 
 
-class Reached(Schema):
+class ReachedMilestone(Schema):
     """A milestone that was reached."""
 
-    at = moment()
-    by = said()
-    note = said()
+    at = time_field()
+    by = text_field()
+    note = text_field()
 
 
-class Due(Schema):
+class Deadline(Schema):
     """A deadline of a ticket."""
 
-    milestone = said()
-    due_at = moment()
-    raised = yes()
+    milestone = text_field()
+    due_at = time_field()
+    raised = boolean_field()
 
 
 class TaskOfTicket(Schema):
     """A task of a ticket."""
 
-    id = count()
-    text = said()
-    assignee = said()
-    milestone = maybe()
-    done = yes()
-    cause = said()
-    created_at = moment()
+    id = integer_field()
+    text = text_field()
+    assignee = text_field()
+    milestone = nullable_text_field()
+    done = boolean_field()
+    cause = text_field()
+    created_at = time_field()
 
 
 class Attachment(Schema):
     """A file of a message."""
 
-    id = count()
-    name = said()
-    mime = said()
-    size = count()
-    sha256 = said()
-    inline = yes()
+    id = integer_field()
+    name = text_field()
+    mime = text_field()
+    size = integer_field()
+    sha256 = text_field()
+    inline = boolean_field()
 
 
 class LinkedFile(Schema):
     """A file that a message links to."""
 
-    url = said()
-    state = said()
-    reason = said()
+    url = text_field()
+    state = text_field()
+    reason = text_field()
     attachment = fields.Integer(required=True, allow_none=True)
 
 
 class Message(Schema):
     """An item of a ticket's timeline."""
 
-    id = count()
-    at = moment()
-    direction = said(metadata={"description": "in, out or note"})
-    sender = said(data_key="from")
-    phone = said(
+    id = integer_field()
+    at = time_field()
+    direction = text_field(metadata={"description": "in, out or note"})
+    sender = text_field(data_key="from")
+    phone = text_field(
         metadata={"description": "As given with this message; a contact's record may have another."}
     )
-    subject = said()
-    text = said()
-    reply_text = said()
+    subject = text_field()
+    text = text_field()
+    reply_text = text_field()
     details = fields.List(fields.List(fields.String()), required=True)
-    caveats = texts()
-    judgement = said(
+    caveats = text_list_field()
+    judgement = text_field(
         metadata={
             "description": "what it was taken for that nobody wrote by hand (automatic, bounced "
             "…); empty for a person's message"
         }
     )
-    signs = texts()
-    attachments = many(Attachment)
-    linked_files = many(LinkedFile)
+    signs = text_list_field()
+    attachments = list_field(Attachment)
+    linked_files = list_field(LinkedFile)
 
 
 class AutomatedMail(Schema):
     """A mail that is on no ticket."""
 
-    id = count()
-    delivery = count()
-    at = moment()
-    sender = said(data_key="from")
-    subject = said()
-    text = said()
-    reason = said()
-    signs = texts()
+    id = integer_field()
+    delivery = integer_field()
+    at = time_field()
+    sender = text_field(data_key="from")
+    subject = text_field()
+    text = text_field()
+    reason = text_field()
+    signs = text_list_field()
     ticket = fields.Integer(required=True, allow_none=True)
 
 
-class Mail(Schema):
+class OutboxMail(Schema):
     """A mail that was promised."""
 
-    id = count()
-    template = said()
-    to = said()
-    state = said()
-    reason = said()
-    sent_at = moment(null=True)
-    message_id = said()
+    id = integer_field()
+    template = text_field()
+    to = text_field()
+    state = text_field()
+    reason = text_field()
+    sent_at = time_field(null=True)
+    message_id = text_field()
 
 
-class Related(Schema):
+class RelatedTicket(Schema):
     """Another ticket that may belong to this one."""
 
-    id = count()
-    reason = said()
+    id = integer_field()
+    reason = text_field()
 
 
 class Ticket(Schema):
     """A ticket with all that is on it."""
 
-    id = count()
-    name = said()
-    subject = said()
-    pipeline = said()
-    type = said()
-    stage = said()
-    status = said()
-    resolution = maybe()
-    owner = maybe()
+    id = integer_field()
+    name = text_field()
+    subject = text_field()
+    pipeline = text_field()
+    type = text_field()
+    stage = text_field()
+    status = text_field()
+    resolution = nullable_text_field()
+    owner = nullable_text_field()
     company = fields.Nested(CompanyOfTicket, required=True, allow_none=True)
-    contacts = many(ContactOfTicket)
-    source = said()
-    format = said()
-    link = said()
-    telemedicine = yes()
-    created_at = moment()
-    completed_at = moment(null=True)
-    period = count()
-    milestones = fields.Dict(keys=fields.String(), values=fields.Nested(Reached), required=True)
-    missing = texts()
-    deadlines = many(Due)
-    tasks = many(TaskOfTicket)
-    messages = many(Message)
-    outbox = many(Mail)
+    contacts = list_field(ContactOfTicket)
+    source = text_field()
+    format = text_field()
+    link = text_field()
+    telemedicine = boolean_field()
+    created_at = time_field()
+    completed_at = time_field(null=True)
+    period = integer_field()
+    milestones = fields.Dict(
+        keys=fields.String(), values=fields.Nested(ReachedMilestone), required=True
+    )
+    missing = text_list_field()
+    deadlines = list_field(Deadline)
+    tasks = list_field(TaskOfTicket)
+    messages = list_field(Message)
+    outbox = list_field(OutboxMail)
     deliveries = fields.List(fields.Integer(), required=True)
-    caveats = texts()
-    related = many(Related)
+    caveats = text_list_field()
+    related = list_field(RelatedTicket)
     merged_into = fields.Integer(required=True, allow_none=True)
 
 
-class Stored(Schema):
+class StoredCall(Schema):
     """A call that is stored and not read yet: do not send it again."""
 
-    detail = said()
+    detail = text_field()
 
 
 class Task(TaskOfTicket):
     """A task, wherever it is."""
 
-    ticket = count()
-    done_at = moment(null=True)
-    done_by = maybe()
+    ticket = integer_field()
+    done_at = time_field(null=True)
+    done_by = nullable_text_field()
 
 
 class Company(Schema):
     """A practice on record."""
 
-    id = count()
-    name = said()
-    number = maybe()
-    manager = maybe()
-    consultant = maybe()
-    domains = texts()
+    id = integer_field()
+    name = text_field()
+    number = nullable_text_field()
+    manager = nullable_text_field()
+    consultant = nullable_text_field()
+    domains = text_list_field()
 
 
 class Contact(Schema):
     """A customer's person on record."""
 
-    id = count()
-    email = said()
-    name = said()
-    phone = said()
+    id = integer_field()
+    email = text_field()
+    name = text_field()
+    phone = text_field()
     company = fields.Integer(required=True, allow_none=True)
-    unreachable = yes()
-    unsubscribed = yes()
+    unreachable = boolean_field()
+    unsubscribed = boolean_field()
 
 
-class Person(Schema):
+class StaffMember(Schema):
     """Somebody on the desk."""
 
-    id = count()
-    name = said()
-    role = said()
-    email = said()
+    id = integer_field()
+    name = text_field()
+    role = text_field()
+    email = text_field()
 
 
 class Delivery(Schema):
     """What came in through a door."""
 
-    id = count()
-    transport = said()
-    format = said()
-    size = count()
-    state = said()
-    reason = said()
-    received_at = moment()
-    age_seconds = count()
-    processed_at = moment(null=True)
-    attempts = count()
-    items = count()
-    filed = count()
-    rejected = count()
-    name = said()
+    id = integer_field()
+    transport = text_field()
+    format = text_field()
+    size = integer_field()
+    state = text_field()
+    reason = text_field()
+    received_at = time_field()
+    age_seconds = integer_field()
+    processed_at = time_field(null=True)
+    attempts = integer_field()
+    items = integer_field()
+    filed = integer_field()
+    rejected = integer_field()
+    name = text_field()
     tickets = fields.List(fields.Integer(), required=True)
 
 
 class Receipt(Schema):
     """Each time a door handed it over."""
 
-    at = moment()
-    transport = said()
-    repeated = yes()
-    reference = said()
+    at = time_field()
+    transport = text_field()
+    repeated = boolean_field()
+    reference = text_field()
 
 
 class Filing(Schema):
     """What has become of an item."""
 
-    item = count()
-    outcome = said()
+    item = integer_field()
+    outcome = text_field()
     ticket = fields.Integer(required=True, allow_none=True)
     message = fields.Integer(required=True, allow_none=True)
-    reason = said()
+    reason = text_field()
 
 
-class SheetRead(Schema):
+class SheetCounts(Schema):
     """What the rows of a sheet of a workbook were read as.
 
     Places are row numbers as Excel counts them.
     """
 
-    sheet = said()
-    hidden = yes()
-    rows = count()
-    items = count()
-    repeated = count()
-    rejected = count()
-    headings = count()
-    titles = count()
-    footers = count()
-    blank = count()
-    hidden_rows = count()
-    heading_places = said()
-    title_places = said()
-    footer_places = said()
-    accounted = count()
-    in_words = said()
+    sheet = text_field()
+    hidden = boolean_field()
+    rows = integer_field()
+    items = integer_field()
+    repeated = integer_field()
+    rejected = integer_field()
+    headings = integer_field()
+    titles = integer_field()
+    footers = integer_field()
+    blank = integer_field()
+    hidden_rows = integer_field()
+    heading_places = text_field()
+    title_places = text_field()
+    footer_places = text_field()
+    accounted = integer_field()
+    in_words = text_field()
 
 
-class DeliveryWhole(Delivery):
+class DeliveryDetails(Delivery):
     """A delivery, with how it came and what has become of it."""
 
-    digest = said()
-    blob = maybe()
+    digest = text_field()
+    blob = nullable_text_field()
     envelope = fields.Dict(required=True)
-    receipts = many(Receipt)
-    filings = many(Filing)
-    sheets = many(SheetRead)
+    receipts = list_field(Receipt)
+    filings = list_field(Filing)
+    sheets = list_field(SheetCounts)
 
 
 class Status(Schema):
@@ -312,19 +322,19 @@ class Status(Schema):
 
         unknown = "include"
 
-    ok = yes()
-    needs = texts()
-    at = moment()
+    ok = boolean_field()
+    needs = text_list_field()
+    at = time_field()
 
 
-class Change(Schema):
+class AuditEntry(Schema):
     """A row of the audit trail."""
 
-    id = count()
-    at = moment()
-    actor = said()
-    action = said()
-    cause = said()
+    id = integer_field()
+    at = time_field()
+    actor = text_field()
+    action = text_field()
+    cause = text_field()
     ticket = fields.Integer(required=True, allow_none=True)
     detail = fields.Dict(required=True)
 
@@ -332,41 +342,41 @@ class Change(Schema):
 class Figure(Schema):
     """A table of numbers."""
 
-    name = said()
-    title = said()
-    heads = texts()
+    name = text_field()
+    title = text_field()
+    heads = text_list_field()
     rows = fields.List(fields.List(fields.Raw(allow_none=True)), required=True)
-    unit = said()
+    unit = text_field()
 
 
 class FigureName(Schema):
     """Which figures there are."""
 
-    name = said()
+    name = text_field()
 
 
-class Hook(Schema):
+class Webhook(Schema):
     """A webhook."""
 
-    id = count()
-    url = said()
-    events = texts()
-    created_at = moment()
-    created_by = said()
-    told_at = moment(null=True)
-    fault = said()
-    failing_since = moment(null=True)
-    waiting = count()
-    given_up = count()
+    id = integer_field()
+    url = text_field()
+    events = text_list_field()
+    created_at = time_field()
+    created_by = text_field()
+    told_at = time_field(null=True)
+    fault = text_field()
+    failing_since = time_field(null=True)
+    waiting = integer_field()
+    given_up = integer_field()
 
 
-class HookMade(Hook):
+class WebhookWithSecret(Webhook):
     """A webhook with the secret that signs: shown this once."""
 
-    secret = said()
+    secret = text_field()
 
 
-class Anything(Schema):
+class Report(Schema):
     """A report: its fields are those of the command's --json."""
 
     class Meta:
@@ -375,10 +385,12 @@ class Anything(Schema):
         unknown = "include"
 
 
-def page_of(schema: type[Schema]) -> type[Schema]:
+def make_page_schema(schema: type[Schema]) -> type[Schema]:
     """A page of a list of these."""
     items, following = (
-        many(schema),
-        maybe(metadata={"description": "The cursor of the next page; null at the end."}),
+        list_field(schema),
+        nullable_text_field(
+            metadata={"description": "The cursor of the next page; null at the end."}
+        ),
     )
     return Schema.from_dict({"items": items, "next": following}, name=f"{schema.__name__}Page")

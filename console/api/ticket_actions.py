@@ -8,81 +8,81 @@ from marshmallow import Schema, fields
 from sqlalchemy.orm import Session
 
 from console.api import recap, schemas
-from console.api.endpoint import Conditional, endpoint
-from console.api.fields import Strict, number, one_of, words
-from console.api.paging import Data
+from console.api.endpoint import ConditionalHeaders, endpoint
+from console.api.fields import StrictSchema, choice_input, number_input, text_input
+from console.api.paging import JsonObject
 from console.api.tickets import ABOUT, person, shown
 from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, NOTE, Action, Asked, act
-from console.web.api_errors import Refused
-from console.web.request import house, now, staff
+from console.web.api_errors import ApiError
+from console.web.request import get_context, get_staff, now
 from workflow import process
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right
 from workflow.process import Milestone
 from workflow.tickets import notes, presence, undo
-from workflow.tickets.desk import Missing, ticket_or_missing
+from workflow.tickets.desk import ActionNotAllowed, get_ticket
 
 BOXES = {
     str(m): m.name
     for s in process.STEPS
     for m in s.waits_for
-    if m not in process.BY_RULE | process.PROPERTIES
+    if m not in process.RECORDED_BY_RULE | process.PROPERTY_MILESTONES
 }
 BACK = {str(s.stage): s.stage.name for s in process.STEPS[1:-1]}
 
 
-class Empty(Strict):
+class Empty(StrictSchema):
     """Nothing has to be said."""
 
 
-class Owner(Strict):
+class Owner(StrictSchema):
     """To whom."""
 
-    owner = words(
+    owner = text_input(
         320, 1, required=True, metadata={"description": "A name or mail address, or `me`."}
     )
 
 
-class How(Strict):
+class How(StrictSchema):
     """How it was done, for the record."""
 
-    note = words(NOTE)
+    note = text_input(NOTE)
 
 
 class Box(How):
     """A box of the manual."""
 
-    milestone = one_of(BOXES, required=True)
+    milestone = choice_input(BOXES, required=True)
 
 
-class Resolution(Strict):
+class Resolution(StrictSchema):
     """The property Resolution."""
 
-    resolution = one_of(("yes", "no"), required=True)
+    resolution = choice_input(("yes", "no"), required=True)
 
 
-class Why(Strict):
+class Why(StrictSchema):
     """Why, for whoever comes next."""
 
-    reason = words(NOTE, 1, required=True)
+    reason = text_input(NOTE, 1, required=True)
 
 
 class Back(Why):
     """Where to."""
 
-    stage = one_of(BACK, required=True)
+    stage = choice_input(BACK, required=True)
 
 
 class End(Why):
     """How it ends."""
 
-    status = one_of((Status.SPAM, Status.WITHDRAWN), required=True)
+    status = choice_input((Status.SPAM, Status.WITHDRAWN), required=True)
 
 
-class Into(Strict):
+class Into(StrictSchema):
     """The ticket that goes on."""
 
-    into = number(required=True)
+    into = number_input(required=True)
     across_companies = fields.Boolean(
         load_default=False,
         metadata={
@@ -91,35 +91,35 @@ class Into(Strict):
     )
 
 
-class Note(Strict):
+class Note(StrictSchema):
     """A note that only the desk sees."""
 
-    text = words(notes.LONGEST, 1, required=True)
+    text = text_input(notes.LONGEST, 1, required=True)
 
 
-class Caveat(Strict):
+class Caveat(StrictSchema):
     """What has been asked: a text of the ticket's caveats."""
 
-    caveat = words(2000, 1, required=True)
+    caveat = text_input(2000, 1, required=True)
 
 
-class Relation(Strict):
+class Relation(StrictSchema):
     """What another ticket is to this one."""
 
-    other = number(required=True)
-    verdict = one_of((Verdict.LINKED, Verdict.UNRELATED), required=True)
+    other = number_input(required=True)
+    verdict = choice_input((Verdict.LINKED, Verdict.UNRELATED), required=True)
 
 
-class OneMessage(Strict):
+class OneMessage(StrictSchema):
     """A message of this ticket; the newest it can be, where none is named."""
 
-    message = number()
+    message = number_input()
 
 
-class TaskDone(Strict):
+class TaskDone(StrictSchema):
     """A task of this ticket."""
 
-    task = number(required=True)
+    task = number_input(required=True)
 
 
 @dataclass(frozen=True)
@@ -129,26 +129,28 @@ class Does:
     What the page calls it, what is said, and what that is in the page's form.
     """
 
-    action: Action | Callable[[Data, Data], Action]  # or what makes one of the headers and the body
+    action: (
+        Action | Callable[[JsonObject, JsonObject], Action]
+    )  # or what makes one of the headers and the body
     body: type[Schema] = Empty
-    form: Callable[[Session, Data], Data] = lambda _session, told: told
+    form: Callable[[Session, JsonObject], JsonObject] = lambda _session, told: told
     words: str = ""
-    headers: type[Schema] = Conditional
+    headers: type[Schema] = ConditionalHeaders
 
 
 def _undo(asked: Asked) -> str:
     return undo.take_back_latest(asked.session, asked.ticket, by=asked.me.name, now=asked.now)
 
 
-def _assignment(session: Session, told: Data) -> Data:
+def _assignment(session: Session, told: JsonObject) -> JsonObject:
     return {"owner": person(session, told["owner"], "owner").id}
 
 
-def _merging(_: Session, told: Data) -> Data:
+def _merging(_: Session, told: JsonObject) -> JsonObject:
     return {"into": told["into"], ACROSS: CONFIRMED if told["across_companies"] else ""}
 
 
-def _box(_: Session, told: Data) -> Data:
+def _box(_: Session, told: JsonObject) -> JsonObject:
     return {**told, "milestone": BOXES[told["milestone"]]}
 
 
@@ -165,9 +167,9 @@ TABLE = {
     "untick": Does(ACTIONS["untick"], Box, _box, "Take a box back; the ticket stays where it is."),
     "resolve": Does(ACTIONS["resolve"], Resolution, words="Set the property Resolution."),
     "recap": Does(
-        recap.sending,
+        recap.build_recap_action,
         recap.Recap,
-        headers=recap.OnceIfUnchanged,
+        headers=recap.RecapHeaders,
         words="Send the recap to its contacts, in ten seconds; its box is ticked once it is sent.",
     ),
     "undo": Does(
@@ -204,14 +206,16 @@ TABLE = {
 
 
 def _add(name: str, does: Does) -> None:
-    def view(seen: Data, told: Data, number: int) -> Response:
-        with house().store.transaction() as session:
+    def view(seen: JsonObject, told: JsonObject, number: int) -> Response:
+        with get_context().store.transaction() as session:
             try:
-                ticket = ticket_or_missing(session, number)
-            except Missing:
-                raise Refused(404, f"There is no ticket {number}.") from None
+                ticket = get_ticket(session, number)
+            except ActionNotAllowed:
+                raise ApiError(404, f"There is no ticket {number}.") from None
             _unchanged(session, number, seen["if_match"])
-            asked = Asked(house(), session, ticket, session.merge(staff(), load=False), now(), {})
+            asked = Asked(
+                get_context(), session, ticket, session.merge(get_staff(), load=False), now(), {}
+            )
             if isinstance(does.action, Action):
                 form = {field: str(value) for field, value in does.form(session, told).items()}
                 act(replace(asked, form=form), does.action)
@@ -237,10 +241,10 @@ def _add(name: str, does: Does) -> None:
 def _unchanged(session: Session, number: int, seen: str) -> None:
     """Hold the caller to what they saw, where they said so.
 
-    Raises Refused when it has changed since.
+    Raises ApiError when it has changed since.
     """
-    if seen and not request.if_match.contains(str(presence.version(session, number))):
-        raise Refused(412)
+    if seen and not request.if_match.contains(str(presence.get_version(session, number))):
+        raise ApiError(412)
 
 
 for _name, _does in TABLE.items():

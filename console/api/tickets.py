@@ -11,56 +11,56 @@ from sqlalchemy.orm import Session
 from console import exports
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
-from console.api.fields import Paged, Strict, one_of, words
+from console.api.fields import PageQuery, StrictSchema, choice_input, text_input
 from console.cli import phone_call
-from console.errors import Fault
+from console.errors import CommandError
 from console.pages.tickets import files
 from console.presenters import ticket as ticket_presenter
-from console.presenters.queue import DOORS, STAGES
-from console.web.api_errors import Refused
-from console.web.request import db, house, now, staff
+from console.presenters.queue import STAGES, TRANSPORTS
+from console.web.api_errors import ApiError
+from console.web.request import get_context, get_session, get_staff, now
 from parsers.phone_call import Contact
 from workflow.audit import record as audit
 from workflow.customers import directory
-from workflow.models.core import Audit, Staff, Ticket
+from workflow.models.core import AuditEntry, Staff, Ticket
 from workflow.models.states import Outcome
 from workflow.permissions import Right
 from workflow.process import Stage
 from workflow.tickets import presence, views
-from workflow.tickets.views import Asked, Filters, Sort
+from workflow.tickets.views import Filters, Sort, TicketQuery
 
 ABOUT = "tickets"
 VIEWED_EVERY = timedelta(hours=1)  # in the audit trail: so often it says who has read a ticket
 
 
-class List(Paged):
+class List(PageQuery):
     """Which tickets."""
 
-    view = one_of(views.VIEWS, load_default="open")
-    company = words(200, load_default="", metadata={"description": "How its name begins."})
-    door = one_of(DOORS, load_default="")
-    owner = words(
+    view = choice_input(views.VIEWS, load_default="open")
+    company = text_input(200, load_default="", metadata={"description": "How its name begins."})
+    door = choice_input(TRANSPORTS, load_default="")
+    owner = text_input(
         320, load_default="", metadata={"description": "A name or mail address, `me`, or `nobody`."}
     )
-    stage = one_of(STAGES, load_default="")
+    stage = choice_input(STAGES, load_default="")
     telemedicine = fields.Boolean(load_default=False)
-    q = words(
+    q = text_input(
         200, load_default="", metadata={"description": "Words, looked for in all of a ticket."}
     )
-    sort = one_of(Sort, load_default="")
+    sort = choice_input(Sort, load_default="")
 
 
-class Call(Strict):
+class Call(StrictSchema):
     """A call written down."""
 
-    company = words()
+    company = text_input()
     contacts = fields.List(
         fields.Email(), load_default=list, metadata={"description": "Mail addresses, caller first."}
     )
-    name = words(metadata={"description": "Of the caller."})
-    phone = words(64)
-    subject = words()
-    text = words(100_000, 1, required=True)
+    name = text_input(metadata={"description": "Of the caller."})
+    phone = text_input(64)
+    subject = text_input()
+    text = text_input(100_000, 1, required=True)
     telemedicine = fields.Boolean()
     take = fields.Boolean(
         load_default=False, metadata={"description": "It is yours; else it waits in the queue."}
@@ -70,10 +70,10 @@ class Call(Strict):
 class Once(Schema):
     """A name for this call: sent again under the same, it is the same ticket."""
 
-    key = words(255, data_key="Idempotency-Key", load_default="")
+    key = text_input(255, data_key="Idempotency-Key", load_default="")
 
 
-class Export(Strict):
+class Export(StrictSchema):
     """What of the tickets leaves the house."""
 
     text = fields.Boolean(
@@ -85,40 +85,42 @@ class Export(Strict):
     "GET",
     "/tickets",
     Right.READ,
-    schemas.page_of(schemas.TicketShort),
+    schemas.make_page_schema(schemas.TicketSummary),
     about=ABOUT,
     query=List,
     refuses=[422],
 )
-def tickets(told: paging.Data) -> Response:
+def tickets(told: paging.JsonObject) -> Response:
     """The tickets of a view, filtered, in order, page by page."""
-    asked = Asked(
+    asked = TicketQuery(
         view=told["view"],
         words=told["q"],
         sort=Sort(told["sort"]) if told["sort"] else None,
         filters=Filters(
             company=told["company"],
             door=told["door"],
-            owner=_owner(db(), told["owner"]),
+            owner=_owner(get_session(), told["owner"]),
             telemedicine=told["telemedicine"],
             stage=Stage(told["stage"]) if told["stage"] else None,
         ),
     )
     sort = asked.sort or views.VIEWS[asked.view].sort
-    query = views.query(db(), asked, actor=staff().name, now=now())
+    query = views.build_select(get_session(), asked, actor=get_staff().name, now=now())
     if told["cursor"]:
-        query = query.where(paging.beyond(sort, told["cursor"]))
-    rows = list(db().scalars(query.limit(told["limit"] + 1)))
+        query = query.where(paging.after_cursor(sort, told["cursor"]))
+    rows = list(get_session().scalars(query.limit(told["limit"] + 1)))
     shown = rows[: told["limit"]]
-    following = paging.cursor_of(sort, shown[-1]) if len(rows) > len(shown) else None
-    return paging.answer([ticket_presenter.short(t) for t in shown], following)
+    following = paging.make_cursor(sort, shown[-1]) if len(rows) > len(shown) else None
+    return paging.respond_with_items(
+        [ticket_presenter.present_ticket_row(t) for t in shown], following
+    )
 
 
 @endpoint("GET", "/tickets/<int:number>", Right.READ, schemas.Ticket, about=ABOUT)
 def ticket(number: int) -> Response:
     """A ticket with all that is on it. The ETag says which; an action can insist on it."""
-    if db().get(Ticket, number) is None:
-        raise Refused(404, f"There is no ticket {number}.")
+    if get_session().get(Ticket, number) is None:
+        raise ApiError(404, f"There is no ticket {number}.")
     _viewed(number)
     return shown(number)
 
@@ -134,7 +136,7 @@ def ticket(number: int) -> Response:
     status=201,
     refuses=[409],
 )
-def write_down(once: paging.Data, told: paging.Data) -> Response:
+def write_down(once: paging.JsonObject, told: paging.JsonObject) -> Response:
     """Write a call down: a new ticket.
 
     202 where it is stored and read later: do not send it again.
@@ -143,20 +145,21 @@ def write_down(once: paging.Data, told: paging.Data) -> Response:
     chosen = [Contact(email=e) for e in emails]
     call = {
         "call_id": _call_id(once["key"]) if once["key"] else "",
-        "created_by": staff().name,
+        "created_by": get_staff().name,
         **told,
     }
     call["email"] = phone_call.first(emails)
     try:
         made, outcome = phone_call.opened(
-            house(), phone_call.put_in(house(), staff().name if take else "", chosen, **call)
+            get_context(),
+            phone_call.put_in(get_context(), get_staff().name if take else "", chosen, **call),
         )
-    except Fault as fault:
+    except CommandError as fault:
         answer = jsonify(detail=f"{fault.message}. Do not send it again.")
         answer.status_code = 202
         return answer
     if outcome is not Outcome.OPENED:  # other words under the same key: nothing is thrown away
-        raise Refused(
+        raise ApiError(
             409,
             "This Idempotency-Key was another call's. What you sent now stands on its ticket,"
             f" {made}.",
@@ -168,20 +171,22 @@ def write_down(once: paging.Data, told: paging.Data) -> Response:
 
 
 @endpoint(
-    "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.EXPORTED)), Right.LEAD,
+    "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.VIEW_NAMES)), Right.LEAD,
     None, about=ABOUT, query=Export, kind="text/csv",
 )  # fmt: skip
-def export(told: paging.Data, view: str) -> Response:
+def export(told: paging.JsonObject, view: str) -> Response:
     """The tickets of a view as CSV, streamed; that it was taken out is in the audit trail."""
-    columns = exports.chosen([], with_text=told["text"])
-    wanted = views.VIEWS[view].where(staff().name, now())
-    count = db().scalar(select(func.count()).select_from(Ticket).where(*wanted))
-    with house().store.transaction() as session:
-        exports.record(
-            session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns
+    columns = exports.select_columns([], with_text=told["text"])
+    wanted = views.VIEWS[view].where(get_staff().name, now())
+    count = get_session().scalar(select(func.count()).select_from(Ticket).where(*wanted))
+    with get_context().store.transaction() as session:
+        exports.record_export(
+            session, view, count or 0, by=get_staff().name, cause="API", now=now(), columns=columns
         )
-    lines = exports.rows(house(), db(), view, columns, actor=staff().name)
-    answer = Response(stream_with_context(exports.csv_bytes(lines)), mimetype="text/csv")
+    lines = exports.iterate_rows(
+        get_context(), get_session(), view, columns, actor=get_staff().name
+    )
+    answer = Response(stream_with_context(exports.encode_csv(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{view}.csv"'
     return answer
 
@@ -201,17 +206,19 @@ def attachment(number: int) -> Response:
 
 def shown(number: int) -> Response:
     """A ticket as it is now, with its ETag."""
-    with house().store.reading() as session:
-        answer = jsonify(ticket_presenter.full(session, number, house().settings))
-        answer.set_etag(str(presence.version(session, number)))
+    with get_context().store.read_only() as session:
+        answer = jsonify(ticket_presenter.present_ticket(session, number, get_context().settings))
+        answer.set_etag(str(presence.get_version(session, number)))
     return answer
 
 
 def person(session: Session, name: str, field: str) -> Staff:
-    """Somebody on the desk, by name or address, or `me`. Raises Refused when there is nobody."""
-    found = session.get(Staff, staff().id) if name == "me" else directory.staff_named(session, name)
+    """Somebody on the desk, by name or address, or `me`. Raises ApiError when there is nobody."""
+    found = (
+        session.get(Staff, get_staff().id) if name == "me" else directory.find_staff(session, name)
+    )
     if found is None:
-        raise Refused(422, fields={field: ["Nobody on the desk has this name or address."]})
+        raise ApiError(422, fields={field: ["Nobody on the desk has this name or address."]})
     return found
 
 
@@ -222,18 +229,20 @@ def _owner(session: Session, name: str) -> int | None:
 
 
 def _call_id(key: str) -> str:
-    return "api-" + hashlib.sha256(f"{staff().id}:{key}".encode()).hexdigest()[:40]
+    return "api-" + hashlib.sha256(f"{get_staff().id}:{key}".encode()).hexdigest()[:40]
 
 
 def _viewed(number: int) -> None:
     """Put on record who has read a ticket, once an hour (45 CFR 164.312(b))."""
     since = now() - VIEWED_EVERY
-    lately = select(Audit.id).where(
-        Audit.ticket_id == number,
-        Audit.action == "viewed",
-        Audit.actor == staff().name,
-        Audit.at > since,
+    lately = select(AuditEntry.id).where(
+        AuditEntry.ticket_id == number,
+        AuditEntry.action == "viewed",
+        AuditEntry.actor == get_staff().name,
+        AuditEntry.at > since,
     )
-    if db().scalar(lately.limit(1)) is None:
-        with house().store.transaction() as session:
-            audit.record(session, "viewed", by=staff().name, cause="API", now=now(), ticket=number)
+    if get_session().scalar(lately.limit(1)) is None:
+        with get_context().store.transaction() as session:
+            audit.record(
+                session, "viewed", by=get_staff().name, cause="API", now=now(), ticket=number
+            )

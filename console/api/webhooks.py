@@ -5,38 +5,41 @@ from marshmallow import Schema, fields
 
 from console.api import schemas
 from console.api.endpoint import endpoint
-from console.api.fields import Strict, count, one_of, words
-from console.api.paging import Data
+from console.api.fields import StrictSchema, choice_input, integer_field, text_input
+from console.api.paging import JsonObject
 from console.presenters import program_data
-from console.web.api_errors import Refused
-from console.web.request import db, house, now, staff
-from workflow.audit.webhook_events import Event
-from workflow.models.webhooks import Hook
+from console.web.api_errors import ApiError
+from console.web.request import get_context, get_session, get_staff, now
+from workflow.audit.webhook_events import EventType
+from workflow.models.webhooks import Webhook
 from workflow.permissions import Right
 from workflow.webhooks import deliver as hooking
 
 ABOUT = "webhooks"
 
 
-class HookNew(Strict):
+class NewWebhook(StrictSchema):
     """Whom to tell of what."""
 
-    url = words(hooking.LONGEST_URL, 1, required=True)
-    events = fields.List(one_of(Event), load_default=lambda: list(Event))
+    url = text_input(hooking.MAX_URL, 1, required=True)
+    events = fields.List(choice_input(EventType), load_default=lambda: list(EventType))
 
 
-class Again(Schema):
+class RetriedEvents(Schema):
     """How many events will be told again."""
 
-    events = count()
+    events = integer_field()
 
 
-@endpoint("GET", "/hooks", Right.ADMIN, schemas.page_of(schemas.Hook), about=ABOUT)
+@endpoint("GET", "/hooks", Right.ADMIN, schemas.make_page_schema(schemas.Webhook), about=ABOUT)
 def hooks() -> Response:
     """The webhooks, with what waits for each and what was given up."""
     return jsonify(
         {
-            "items": [program_data.hook(h, counts) for h, counts in hooking.listed(db())],
+            "items": [
+                program_data.present_hook(h, counts)
+                for h, counts in hooking.list_webhooks(get_session())
+            ],
             "next": None,
         }
     )
@@ -46,41 +49,43 @@ def hooks() -> Response:
     "POST",
     "/hooks",
     Right.ADMIN,
-    schemas.HookMade,
+    schemas.WebhookWithSecret,
     about=ABOUT,
-    body=HookNew,
+    body=NewWebhook,
     status=201,
     refuses=[409],
 )
-def hook_new(told: Data) -> Response:
+def hook_new(told: JsonObject) -> Response:
     """Register an address. The secret that signs is in this answer, and in no other."""
-    with house().store.transaction() as session:
-        row, secret = hooking.add(
-            house(), session, told["url"], told["events"], by=staff().name, now=now()
+    with get_context().store.transaction() as session:
+        row, secret = hooking.create_webhook(
+            get_context(), session, told["url"], told["events"], by=get_staff().name, now=now()
         )
-        answer = jsonify({**program_data.hook(row, {}), "secret": secret})
+        answer = jsonify({**program_data.present_hook(row, {}), "secret": secret})
     answer.status_code = 201
     return answer
 
 
-@endpoint("POST", "/hooks/<int:number>/again", Right.ADMIN, Again, about=ABOUT)
+@endpoint("POST", "/hooks/<int:number>/again", Right.ADMIN, RetriedEvents, about=ABOUT)
 def hook_again(number: int) -> Response:
     """Tell now what was given up, or what pauses between two tries."""
     _there(number)
-    with house().store.transaction() as session:
-        return jsonify(events=hooking.again(session, number, by=staff().name, now=now()))
+    with get_context().store.transaction() as session:
+        return jsonify(
+            events=hooking.retry_webhook(session, number, by=get_staff().name, now=now())
+        )
 
 
 @endpoint("DELETE", "/hooks/<int:number>", Right.ADMIN, None, about=ABOUT, status=204)
 def hook_remove(number: int) -> Response:
     """Tell it nothing more, not even what waits."""
     _there(number)
-    with house().store.transaction() as session:
-        hooking.remove(session, number, by=staff().name, now=now())
+    with get_context().store.transaction() as session:
+        hooking.delete_webhook(session, number, by=get_staff().name, now=now())
     return Response(status=204)
 
 
 def _there(number: int) -> None:
-    row = db().get(Hook, number)
+    row = get_session().get(Webhook, number)
     if row is None or row.removed_at is not None:
-        raise Refused(404, f"There is no webhook {number}.")
+        raise ApiError(404, f"There is no webhook {number}.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from console import bootstrap
-from console.errors import Fault
+from console.errors import CommandError
 from console.presenters import terminal
 
 
@@ -24,10 +24,10 @@ def process(*, evidence: bool) -> None:
 
     These are the tables the program works by, in Markdown; the README shows the same.
     """
-    from parsers.mail.evidence import markdown as evidence_tables
-    from workflow.process import markdown
+    from parsers.mail.evidence import render_markdown as evidence_tables
+    from workflow.process import render_markdown
 
-    click.echo(evidence_tables() if evidence else markdown())
+    click.echo(evidence_tables() if evidence else render_markdown())
 
 
 @click.command()
@@ -41,10 +41,10 @@ def migrate() -> None:
     by itself; on servers run it before the processes of a new version start.
     """
     from workflow.database.engine import migrate as bring
-    from workflow.settings.settings import load
+    from workflow.settings.settings import load_settings
 
-    settings = load()
-    with bootstrap.locked(settings.home / "migrate.lock"):
+    settings = load_settings()
+    with bootstrap.hold_lock(settings.home / "migrate.lock"):
         bring(settings.database)
     click.echo(
         "The database is up to date. Next: `intake up`, or the processes of the Procfile.", err=True
@@ -52,7 +52,7 @@ def migrate() -> None:
 
 
 @click.command()
-@bootstrap.as_json
+@bootstrap.json_option
 @click.pass_context
 def status(ctx: click.Context, *, json_wanted: bool) -> None:
     r"""Show doors, processes, backlog and what needs a person.
@@ -63,19 +63,19 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 
     Exit code 1 if something needs a person; the last lines then say what to do.
     """
-    from console.presenters.house_data import status_data
+    from console.presenters.house_data import present_status
 
-    with bootstrap.house() as house:
-        found = status_data(house)
+    with bootstrap.open_app_context() as context:
+        found = present_status(context)
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     else:
-        terminal.status(found)
+        terminal.print_status(found)
     ctx.exit(0 if found["ok"] else 1)
 
 
 @click.command()
-@bootstrap.as_json
+@bootstrap.json_option
 @click.pass_context
 def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
     r"""Prove that nothing is lost.
@@ -94,14 +94,14 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
 
     Exit code 1 if it does not add up.
     """
-    from workflow.operations.ledger import balance
+    from workflow.operations.ledger import compute_balance
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = balance(session)
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = compute_balance(session)
     if json_wanted:
-        terminal.json_object(found.as_dict())
+        terminal.print_json(found.as_dict())
     else:
-        terminal.ledger(found)
+        terminal.print_ledger(found)
     ctx.exit(0 if found.adds_up else 1)
 
 
@@ -117,16 +117,16 @@ def backup(file: Path) -> None:
     NOT in it: keep secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try
     `intake restore` elsewhere.
     """
-    from workflow.operations.backup import NO_SECRETS, BackupError, write
-    from workflow.settings.settings import load
+    from workflow.operations.backup import NO_SECRETS, BackupError, write_backup
+    from workflow.settings.settings import load_settings
 
-    settings = load()
+    settings = load_settings()
     bootstrap.ensure_migrated(settings)
     try:
-        with terminal.progress("blobs") as step:
-            count = write(settings, file, step)
+        with terminal.show_progress("blobs") as step:
+            count = write_backup(settings, file, step)
     except BackupError as error:
-        raise Fault(str(error), 1) from None
+        raise CommandError(str(error), 1) from None
     click.echo(f"{file}: the database and {count} blobs. {NO_SECRETS}")
 
 
@@ -142,14 +142,14 @@ def restore(file: Path, *, force: bool) -> None:
     Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes
     first. Put the key file back too: without it nothing customers sent can be opened.
     """
-    from workflow.operations.backup import BackupError, read
-    from workflow.settings.settings import load
+    from workflow.operations.backup import BackupError, restore_backup
+    from workflow.settings.settings import load_settings
 
     try:
-        with terminal.progress("blobs") as step:
-            done = read(load(), file, step, force=force)
+        with terminal.show_progress("blobs") as step:
+            done = restore_backup(load_settings(), file, step, force=force)
     except BackupError as error:
-        raise Fault(str(error), 1) from None
+        raise CommandError(str(error), 1) from None
     for line in done:
         click.echo(line)
     click.echo("Next: `intake status`, then `intake ledger`.")

@@ -3,13 +3,13 @@
 import click
 
 from console import bootstrap
-from console.cli.numbered_group import Numbered
+from console.cli.numbered_group import NumberedGroup
 from console.presenters import terminal
 
 
-@click.group(cls=Numbered, invoke_without_command=True, subcommand_metavar="[ID ticket]")
+@click.group(cls=NumberedGroup, invoke_without_command=True, subcommand_metavar="[ID ticket]")
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
-@bootstrap.as_json
+@bootstrap.json_option
 @click.pass_context
 def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     r"""List mail that is on no ticket: reports about mail that is not ours.
@@ -22,14 +22,17 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from console.presenters.automated import row
+    from console.presenters.automated import present_automated_mail
     from workflow.filing import automated_mail
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = [row(mail) for mail in automated_mail.page(session, limit=limit)]
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = [
+            present_automated_mail(mail)
+            for mail in automated_mail.list_automated_mail(session, limit=limit)
+        ]
     if json_wanted:
         for one in found:
-            terminal.json_line(one)
+            terminal.print_json_line(one)
         return
     for one in found:
         click.echo(f"{one['id']} · {one['at']} · {one['from'] or 'no sender'} · {one['subject']}")
@@ -39,9 +42,9 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
 
 
 @automated.command("ticket")
-@bootstrap.acting
+@bootstrap.actor_option
 @click.pass_obj
-def make_ticket(number: int, *, actor: str) -> None:
+def create_ticket(number: int, *, actor: str) -> None:
     r"""Make a ticket of it, as of a person's mail; prints the ticket's number.
 
     \b
@@ -49,5 +52,5 @@ def make_ticket(number: int, *, actor: str) -> None:
     """
     from ingest.replay.automated_mail import make_ticket as file_as_ticket
 
-    with bootstrap.house() as house:
-        click.echo(file_as_ticket(house, number, by=actor))
+    with bootstrap.open_app_context() as context:
+        click.echo(file_as_ticket(context, number, by=actor))

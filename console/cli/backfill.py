@@ -7,23 +7,25 @@ from zoneinfo import ZoneInfo
 import click
 
 from console import bootstrap
-from console.errors import TRY_AGAIN, UNUSABLE, Fault
+from console.errors import EXIT_TRY_AGAIN, EXIT_UNUSABLE, CommandError
 from console.presenters import terminal
 
 if TYPE_CHECKING:
     from ingest.formstack.backfill import Backfill
 
-NOTHING_TO_PULL_WITH = (
+NO_CREDENTIALS = (
     "there is nothing to pull with: make an API token at Formstack, of a person who may read the"
     " forms, and set INTAKE_FORMSTACK_TOKEN"
 )
-DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
+DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Pull now, say what was found, and end.")
 @click.option(
-    "--since", type=click.DateTime(DATES), help="With --once: from here on, in INTAKE_TIME_ZONE."
+    "--since",
+    type=click.DateTime(DATE_FORMATS),
+    help="With --once: from here on, in INTAKE_TIME_ZONE.",
 )
 @click.option(
     "--form",
@@ -63,27 +65,27 @@ def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], list
     elif once:
         _once(since, forms)
     else:
-        from console.cli.processes import run
+        from console.cli.processes import run_process
 
-        run("backfill")
+        run_process("backfill")
 
 
 def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
-    from ingest.formstack.api import Api
+    from ingest.formstack.api import FormstackApi
     from ingest.formstack.backfill import NO_FORM, Backfill
     from ingest.intake import Intake
 
-    with bootstrap.house() as house:
-        _insist_on_token(house.settings.formstack_token.get_secret_value())
-        begin = since and since.replace(tzinfo=ZoneInfo(house.settings.time_zone))
-        with Api(house.settings, house.clock, _rest) as api:
-            pulling = Backfill(house, Intake(house).accept, api)
-            wanted = list(forms) or pulling.forms()
+    with bootstrap.open_app_context() as context:
+        _insist_on_token(context.settings.formstack_token.get_secret_value())
+        begin = since and since.replace(tzinfo=ZoneInfo(context.settings.time_zone))
+        with FormstackApi(context.settings, context.clock, _rest) as api:
+            pulling = Backfill(context, Intake(context).accept, api)
+            wanted = list(forms) or pulling.list_forms()
             if not wanted:
-                raise Fault(NO_FORM, UNUSABLE)
+                raise CommandError(NO_FORM, EXIT_UNUSABLE)
             faults = [fault for form in wanted if (fault := _pull(pulling, form, begin))]
     if faults:
-        raise Fault("not everything was pulled", max(faults))
+        raise CommandError("not everything was pulled", max(faults))
 
 
 def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
@@ -91,32 +93,34 @@ def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
     from ingest.formstack.api import ApiError
 
     try:
-        with terminal.progress(f"form {form}") as step:
-            found = pulling.pull(form, since, step)
+        with terminal.show_progress(f"form {form}") as step:
+            found = pulling.pull_form(form, since, step)
     except ApiError as error:
-        click.echo(f"form {form}: {error.words}", err=True)
-        return UNUSABLE if error.lasting else TRY_AGAIN
-    click.echo(f"form {form}: {found.looked} looked at, {found.new} new")
+        click.echo(f"form {form}: {error.message}", err=True)
+        return EXIT_UNUSABLE if error.lasting else EXIT_TRY_AGAIN
+    click.echo(f"form {form}: {found.seen} looked at, {found.new} new")
     return 0
 
 
 def _list() -> None:
-    from ingest.formstack.api import Api, ApiError
+    from ingest.formstack.api import ApiError, FormstackApi
     from ingest.formstack.backfill import Backfill
     from ingest.intake import Intake
 
-    with bootstrap.house() as house:
-        _insist_on_token(house.settings.formstack_token.get_secret_value())
-        with Api(house.settings, house.clock, _rest) as api:
-            pulled = set(Backfill(house, Intake(house).accept, api).forms())
+    with bootstrap.open_app_context() as context:
+        _insist_on_token(context.settings.formstack_token.get_secret_value())
+        with FormstackApi(context.settings, context.clock, _rest) as api:
+            pulled = set(Backfill(context, Intake(context).accept, api).list_forms())
             try:
                 rows = [
                     (number, "pulled" if number in pulled else "–", name)
-                    for number, name in api.forms()
+                    for number, name in api.list_forms()
                 ]
             except ApiError as error:
-                raise Fault(error.words, UNUSABLE if error.lasting else TRY_AGAIN) from None
-    terminal.screen().print(terminal.table(("form", "backfill", "name"), rows))
+                raise CommandError(
+                    error.message, EXIT_UNUSABLE if error.lasting else EXIT_TRY_AGAIN
+                ) from None
+    terminal.create_console().print(terminal.build_table(("form", "backfill", "name"), rows))
     click.echo(
         "To pull one that is not, write [form.ID] into intake.toml; `backfill = false` there"
         " switches one off."
@@ -125,7 +129,7 @@ def _list() -> None:
 
 def _insist_on_token(token: str) -> None:
     if not token:
-        raise Fault(NOTHING_TO_PULL_WITH, UNUSABLE)
+        raise CommandError(NO_CREDENTIALS, EXIT_UNUSABLE)
 
 
 def _rest(seconds: float) -> bool:

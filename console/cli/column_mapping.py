@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from console import bootstrap, errors
-from console.errors import Fault
+from console.errors import CommandError
 from console.presenters import terminal
 
 if TYPE_CHECKING:
-    from ingest.column_mapping.propose import Said, Sheet
-    from workflow.context import House
+    from ingest.column_mapping.propose import MappingChoices, SheetProposal
+    from workflow.context import AppContext
 
 Data = dict[str, Any]
-ORDERS = ("mdy", "dmy", "ymd")
+DATE_ORDERS = ("mdy", "dmy", "ymd")
 
 
 HELP = """Show what the columns of a workbook are taken for, say what they are, and save it.
@@ -63,7 +63,9 @@ read now. What is shown may hold patient data; --json leaves the rows out. Undo:
     help="Used where a row says none; repeat.",
 )
 @click.option(
-    "--date-order", type=click.Choice(ORDERS), help="How dates in text are meant.  [default: mdy]"
+    "--date-order",
+    type=click.Choice(DATE_ORDERS),
+    help="How dates in text are meant.  [default: mdy]",
 )
 @click.option(
     "--time-zone", help="Where a time names none, as America/Chicago.  [default: the house's]"
@@ -84,8 +86,8 @@ read now. What is shown may hold patient data; --json leaves the rows out. Undo:
     metavar="NAME",
     help="Keep what is shown, and read the files that wait.",
 )
-@bootstrap.as_json
-@bootstrap.acting
+@bootstrap.json_option
+@bootstrap.actor_option
 def map_(  # noqa: PLR0913  # a command has the options it has
     file: Path | None,
     number: int | None,
@@ -105,34 +107,36 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     Or keep that and read what waited for it.
     """
     from console.presenters import column_mapping
-    from ingest.column_mapping.propose import Said
-    from ingest.processing.parser_pool import isolated
+    from ingest.column_mapping.propose import MappingChoices
+    from ingest.processing.parser_pool import use_parser_pool
 
     if (file is None) == (number is None):
         raise click.UsageError(
             "which file? For example: intake map export.xlsx, or intake map --delivery 42"
         )
-    said = Said(_pairs(columns), heading_row, _defaults(defaults), date_order, _zone(time_zone))
-    with bootstrap.house() as house, isolated(house.settings):
-        found = _sheets(house, _raw(house, file, number, actor), said)
+    said = MappingChoices(
+        _pairs(columns), heading_row, _defaults(defaults), date_order, _zone(time_zone)
+    )
+    with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
+        found = _sheets(context, _raw(context, file, number, actor), said)
         chosen = _chosen(found, wanted)
-        done = _save(house, chosen, name, actor) if name else []
+        done = _save(context, chosen, name, actor) if name else []
     others = [sheet.name for sheet in found if sheet is not chosen]
     if json_wanted:
-        terminal.json_object(
+        terminal.print_json(
             {
-                **column_mapping.as_data(chosen),
+                **column_mapping.present_sheet(chosen),
                 "other_sheets": others,
                 "saved": name or None,
                 "replayed": done,
             }
         )
         return
-    column_mapping.told(chosen, others)
+    column_mapping.print_sheet(chosen, others)
     if name:
-        column_mapping.saved(name, done)
+        column_mapping.print_saved(name, done)
     else:
-        column_mapping.what_next(chosen, f'"{file}"' if file else f"--delivery {number}")
+        column_mapping.print_next_step(chosen, f'"{file}"' if file else f"--delivery {number}")
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:
@@ -149,14 +153,14 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
 def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     from typing import get_args
 
-    from ingest.column_mapping.propose import field_named
+    from ingest.column_mapping.propose import get_field_name
     from workflow.settings.settings import DefaultField
 
     found = []
     for one in given:
         word, _, value = one.partition("=")
         try:
-            name = field_named(word)
+            name = get_field_name(word)
         except LookupError:
             name = ""
         if name not in get_args(DefaultField) or not value.strip():
@@ -169,34 +173,36 @@ def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _zone(name: str | None) -> str | None:
-    from workflow.settings.settings import known_zone
+    from workflow.settings.settings import validate_time_zone
 
     try:
-        return known_zone(name) if name is not None else None
+        return validate_time_zone(name) if name is not None else None
     except ValueError as error:
         raise click.UsageError(f"--time-zone: {error}") from None
 
 
-def _raw(house: "House", file: Path | None, number: int | None, actor: str) -> bytes:
-    from console.cli.deliveries import original_bytes
+def _raw(context: "AppContext", file: Path | None, number: int | None, actor: str) -> bytes:
+    from console.cli.deliveries import read_original
 
     if file is not None:
         return file.read_bytes()
     assert number is not None
-    return original_bytes(house, number, actor, cause="map --delivery")
+    return read_original(context, number, actor, cause="map --delivery")
 
 
-def _sheets(house: "House", raw: bytes, how: "Said") -> "list[Sheet]":
-    from ingest.column_mapping.apply import opened
-    from ingest.column_mapping.propose import sheets
-    from ingest.parser_options import options
+def _sheets(context: "AppContext", raw: bytes, how: "MappingChoices") -> "list[SheetProposal]":
+    from ingest.column_mapping.apply import read_preview
+    from ingest.column_mapping.propose import propose_sheets
+    from ingest.parser_options import load_parser_options
     from ingest.replay.reprocess import UnreadableError
     from parsers.item import Format
 
     try:
-        found = sheets(opened(house, raw), options(house, Format.SECURE_MESSAGE), how)
+        found = propose_sheets(
+            read_preview(context, raw), load_parser_options(context, Format.SECURE_MESSAGE), how
+        )
     except UnreadableError as error:
-        raise Fault(str(error), errors.UNREADABLE) from None
+        raise CommandError(str(error), errors.EXIT_UNREADABLE) from None
     except LookupError as error:
         said = (
             f"{error.args[0]!r}: no such heading or row among the first of the file, or no such"
@@ -204,11 +210,13 @@ def _sheets(house: "House", raw: bytes, how: "Said") -> "list[Sheet]":
         )
         raise click.UsageError(f"{said}; see `intake map --help`") from None
     if not found:
-        raise Fault("no visible sheet of the file has anything in it", errors.UNREADABLE)
+        raise CommandError(
+            "no visible sheet of the file has anything in it", errors.EXIT_UNREADABLE
+        )
     return found
 
 
-def _chosen(found: "list[Sheet]", wanted: str) -> "Sheet":
+def _chosen(found: "list[SheetProposal]", wanted: str) -> "SheetProposal":
     """The sheet that is meant: by its name, else the first that cannot be read, else the first."""
     if not wanted:
         return next((sheet for sheet in found if sheet.missing), found[0])
@@ -220,29 +228,29 @@ def _chosen(found: "list[Sheet]", wanted: str) -> "Sheet":
     return chosen
 
 
-def _save(house: "House", sheet: "Sheet", name: str, actor: str) -> list[Data]:
+def _save(context: "AppContext", sheet: "SheetProposal", name: str, actor: str) -> list[Data]:
     """Keep it, and read what waited for it: those deliveries, as they are afterwards."""
     from console.presenters import column_mapping, replay
-    from console.presenters.deliveries import tickets
-    from ingest.column_mapping.apply import keep, read_waiting_for
-    from workflow.filing.column_profiles import TakenError
+    from console.presenters.deliveries import list_ticket_ids
+    from ingest.column_mapping.apply import replay_waiting, save_mapping
+    from workflow.filing.column_profiles import ProfileConflictError
 
     if sheet.missing:
-        column_mapping.told(sheet, [])
-        raise Fault(
+        column_mapping.print_sheet(sheet, [])
+        raise CommandError(
             f"not saved: no column is {' and none '.join(sheet.missing)}; say so with --column", 1
         )
     try:
-        keep(house, sheet, name, by=actor)
-    except TakenError as error:
-        raise Fault(f"not saved: {error}", 1) from None
-    read = read_waiting_for(house, sheet.fingerprint, by=actor)
-    with house.store.reading() as session:
-        return [replay.of_replay(one, tickets(session, one.id)) for one in read]
+        save_mapping(context, sheet, name, by=actor)
+    except ProfileConflictError as error:
+        raise CommandError(f"not saved: {error}", 1) from None
+    read = replay_waiting(context, sheet.fingerprint, by=actor)
+    with context.store.read_only() as session:
+        return [replay.present_replayed(one, list_ticket_ids(session, one.id)) for one in read]
 
 
 @click.group(invoke_without_command=True)
-@bootstrap.as_json
+@bootstrap.json_option
 @click.pass_context
 def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
     r"""List the profiles by which workbooks are read.
@@ -256,15 +264,17 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
     if ctx.invoked_subcommand:
         return
     from console.presenters import column_mapping
-    from ingest.parser_options import told
-    from workflow.filing.column_profiles import saved
+    from ingest.parser_options import list_configured_profiles
+    from workflow.filing.column_profiles import list_profiles
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = column_mapping.listed(saved(session), told(house.settings))
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = column_mapping.present_profiles(
+            list_profiles(session), list_configured_profiles(context.settings)
+        )
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
-        column_mapping.profiles(found)
+        column_mapping.print_profiles(found)
     else:
         click.echo(
             "No profile yet: files are read by the headings we know. To make one: intake map FILE"
@@ -273,7 +283,7 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
 
 @profiles.command()
 @click.argument("name")
-@bootstrap.acting
+@bootstrap.actor_option
 def forget(name: str, actor: str) -> None:
     r"""Take back the saved profile NAME.
 
@@ -284,16 +294,16 @@ def forget(name: str, actor: str) -> None:
     is read by the headings that are known. To change one instead: `intake map FILE … --save NAME`
     replaces it.
     """
-    from workflow.filing.column_profiles import forget as take_away
+    from workflow.filing.column_profiles import delete_profile as take_away
 
-    with bootstrap.house() as house:
-        with house.store.transaction() as session:
-            found = take_away(session, name, by=actor, now=house.clock())
+    with bootstrap.open_app_context() as context:
+        with context.store.transaction() as session:
+            found = take_away(session, name, by=actor, now=context.clock())
         if not found:
             where = (
                 " It stands in intake.toml: take it out there."
-                if name in house.settings.profile
+                if name in context.settings.profile
                 else ""
             )
-            raise Fault(f"no profile {name!r} was saved: see `intake profiles`.{where}", 1)
+            raise CommandError(f"no profile {name!r} was saved: see `intake profiles`.{where}", 1)
     click.echo(f"{name}: forgotten")

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from console import bootstrap
-from console.errors import UNREADABLE, Fault
+from console.errors import EXIT_UNREADABLE, CommandError
 from console.presenters import terminal
 
 if TYPE_CHECKING:
-    from ingest.crm_import.rows import Terms
-    from ingest.crm_import.run import Told, Wanted
+    from ingest.crm_import.rows import Vocabulary
+    from ingest.crm_import.run import ImportReport, ImportRequest
 
 F = TypeVar("F", bound=Callable[..., object])
-MAP = (
+MAP_HELP = (
     'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it'
     " as a detail."
 )
@@ -41,12 +41,12 @@ def _importing(command: F) -> F:
     """Add what every import takes."""
     given = [
         click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
-        click.option("--map", "columns", metavar='"COLUMN=PROPERTY"', multiple=True, help=MAP),
+        click.option("--map", "columns", metavar='"COLUMN=PROPERTY"', multiple=True, help=MAP_HELP),
         click.option(
             "--apply", "wanted", is_flag=True, help="Do it. Without this it is a dry run."
         ),
-        bootstrap.acting,
-        bootstrap.as_json,
+        bootstrap.actor_option,
+        bootstrap.json_option,
     ]
     for add in reversed(given):
         command = add(command)
@@ -134,7 +134,7 @@ def contacts(
 
 
 @import_.command("list")
-@bootstrap.as_json
+@bootstrap.json_option
 def list_(*, json_wanted: bool) -> None:
     r"""List the imports there were, and what became of their rows.
 
@@ -142,14 +142,14 @@ def list_(*, json_wanted: bool) -> None:
     Example:  intake import list
     """
     from console.presenters import imports as imports_presenter
-    from ingest.crm_import.run import imports
+    from ingest.crm_import.run import list_imports
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = [imports_presenter.listed(one) for one in imports(session)]
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = [imports_presenter.present_import(one) for one in list_imports(session)]
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
-        imports_presenter.show_list(found)
+        imports_presenter.print_imports(found)
     else:
         click.echo(
             "Nothing was imported yet. See what would come of a file: intake import tickets FILE"
@@ -158,7 +158,7 @@ def list_(*, json_wanted: bool) -> None:
 
 @import_.command("undo")
 @click.argument("number", type=int)
-@bootstrap.acting
+@bootstrap.actor_option
 def undo(*, number: int, actor: str) -> None:
     r"""Take an import of tickets back: those that nobody has touched since are withdrawn.
 
@@ -168,14 +168,14 @@ def undo(*, number: int, actor: str) -> None:
     Tickets on which anything has happened stay, and are named. Companies and contacts stay on
     record. The file may then be imported again.
     """
-    from workflow.imports.undo import undo as take_back
+    from workflow.imports.undo import undo_import as take_back
 
-    with bootstrap.house() as house:
-        done = take_back(house, number, by=actor)
+    with bootstrap.open_app_context() as context:
+        done = take_back(context, number, by=actor)
     click.echo(f"{done.withdrawn} tickets withdrawn.")
-    if done.touched:
+    if done.changed_ids:
         click.echo(
-            f"Left, because something has happened to them since: {terminal.numbers(done.touched)}"
+            f"Left, because something has happened to them since: {terminal.format_numbers(done.changed_ids)}"
         )
 
 
@@ -183,51 +183,54 @@ def _import(
     kind: str,
     file: Path,
     columns: tuple[str, ...],
-    terms: "Terms | None",
+    terms: "Vocabulary | None",
     *,
     wanted: bool,
     actor: str,
     json_wanted: bool,
 ) -> None:
     from console.presenters import imports as imports_presenter
-    from ingest.crm_import.rows import Terms
-    from ingest.crm_import.run import Wanted
+    from ingest.crm_import.rows import Vocabulary
+    from ingest.crm_import.run import ImportRequest
     from parsers.item import ParseError
 
-    asked = Wanted(
-        kind=kind, raw=_raw(file), columns=_pairs(columns, "--map"), terms=terms or Terms()
+    asked = ImportRequest(
+        kind=kind,
+        raw=_raw(file),
+        columns=_pairs(columns, "--map"),
+        vocabulary=terms or Vocabulary(),
     )
     try:
         told = _run(asked, apply=wanted, actor=actor)
     except ParseError as error:
-        raise Fault(f"{file}: {error}", UNREADABLE) from None
-    found = imports_presenter.told(kind, told)
+        raise CommandError(f"{file}: {error}", EXIT_UNREADABLE) from None
+    found = imports_presenter.present_result(kind, told)
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     else:
-        imports_presenter.show_told(found)
+        imports_presenter.print_result(found)
 
 
-def _run(asked: "Wanted", *, apply: bool, actor: str) -> "Told":
+def _run(asked: "ImportRequest", *, apply: bool, actor: str) -> "ImportReport":
     from ingest.crm_import import run
 
     with (
-        bootstrap.house() as house,
-        terminal.progress(f"importing {asked.kind}" if apply else "dry run") as step,
+        bootstrap.open_app_context() as context,
+        terminal.show_progress(f"importing {asked.kind}" if apply else "dry run") as step,
     ):
         if apply:
-            return run.apply(house, asked, by=actor, step=step)
-        return run.plan(house, asked, step=step)
+            return run.run_import(context, asked, by=actor, step=step)
+        return run.preview_import(context, asked, step=step)
 
 
 def _raw(file: Path) -> bytes:
-    from workflow.settings.settings import load
+    from workflow.settings.settings import load_settings
 
-    limit = load().workbook_limit
+    limit = load_settings().workbook_limit
     if file.stat().st_size > limit:
-        raise Fault(
+        raise CommandError(
             f"{file} is larger than INTAKE_WORKBOOK_LIMIT ({limit} bytes): export it in parts",
-            UNREADABLE,
+            EXIT_UNREADABLE,
         )
     return file.read_bytes()
 
@@ -241,27 +244,31 @@ def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
     return {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
 
 
-def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> "Terms":
+def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> "Vocabulary":
     from zoneinfo import ZoneInfo
 
-    from ingest.crm_import.rows import Terms, folded
+    from ingest.crm_import.rows import Vocabulary, fold_name
     from workflow.process import Stage
-    from workflow.settings.settings import load
+    from workflow.settings.settings import load_settings
 
-    by_label = {folded(s): s for s in Stage}
-    said = {folded(theirs): folded(ours) for theirs, ours in _pairs(stages, "--stage").items()}
+    by_label = {fold_name(s): s for s in Stage}
+    said = {
+        fold_name(theirs): fold_name(ours) for theirs, ours in _pairs(stages, "--stage").items()
+    }
     if wrong := [ours for ours in said.values() if ours not in by_label]:
         raise click.UsageError(
             f"--stage: there is no stage {wrong[0]}: there are {', '.join(Stage)}"
         )
-    name = time_zone or load().time_zone
+    name = time_zone or load_settings().time_zone
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise click.UsageError(
             f"--time-zone: there is no time zone {name}, as in America/New_York"
         ) from None
-    people = {folded(theirs): ours for theirs, ours in _pairs(owners, "--owner").items()}
-    return Terms(
-        stages={theirs: by_label[ours] for theirs, ours in said.items()}, owners=people, zone=zone
+    people = {fold_name(theirs): ours for theirs, ours in _pairs(owners, "--owner").items()}
+    return Vocabulary(
+        stages={theirs: by_label[ours] for theirs, ours in said.items()},
+        owners=people,
+        time_zone=zone,
     )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from console import bootstrap, errors
-from console.errors import Fault
+from console.errors import CommandError
 from console.presenters import terminal
 
 if TYPE_CHECKING:
-    from workflow.context import House
+    from workflow.context import AppContext
 
 FORMATS = ("mail", "formstack", "secure-message")
-NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 STATES = ("pending", "processed", "failed", "dismissed")
 
 
@@ -49,18 +49,18 @@ def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str
     does. The same bytes twice are one delivery. Next: `intake deliveries`.
     """
     try:
-        with bootstrap.house() as house:
-            number = _store(house, kind, file.read(), sender, recipients)
+        with bootstrap.open_app_context() as context:
+            number = _store(context, kind, file.read(), sender, recipients)
     # any other exit code makes a mail server bounce a customer's mail
     except Exception as error:  # noqa: BLE001
-        told = errors.told(error)
+        told = errors.to_command_error(error)
         words = told.message if told else f"not stored, an error of ours ({type(error).__name__})"
-        raise Fault(words, errors.TRY_AGAIN) from None
+        raise CommandError(words, errors.EXIT_TRY_AGAIN) from None
     click.echo(number)
 
 
 def _store(
-    house: "House", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]
+    context: "AppContext", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]
 ) -> int:
     from ingest.intake import Arrival, Intake, Transport
     from parsers.item import Format
@@ -68,7 +68,7 @@ def _store(
     envelope: dict[str, object] = {"rcpt_to": list(recipients)} if recipients else {}
     if sender is not None:  # Postfix names the null sender MAILER-DAEMON (pipe(8), null_sender)
         envelope["mail_from"] = "" if sender in {"<>", "MAILER-DAEMON"} else sender
-    return Intake(house).accept(
+    return Intake(context).accept(
         Arrival(transport=Transport.PIPE, format=Format(kind), raw=raw, envelope=envelope)
     )
 
@@ -81,7 +81,7 @@ def _store(
     show_default=True,
     help="At most so many, the newest (failed: oldest); 0 for all.",
 )
-@bootstrap.as_json
+@bootstrap.json_option
 def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     r"""List what came in, and what has become of it.
 
@@ -93,15 +93,15 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     Next: `intake delivery ID` to look at one, `intake replay ID` once the reader or the file is
     mended, or `intake dismiss ID --reason "…"`.
     """
-    from console.presenters.deliveries import counted, listed
+    from console.presenters.deliveries import count_deliveries, list_deliveries
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = listed(session, state, limit, house.clock())
-        more = counted(session, state) - len(found)
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = list_deliveries(session, state, limit, context.clock())
+        more = count_deliveries(session, state) - len(found)
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
-        terminal.deliveries(found)
+        terminal.print_deliveries(found)
         if more:
             click.echo(
                 f"… and {more} more, {'newer' if state == 'failed' else 'older'}: --limit 0"
@@ -123,11 +123,11 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
 @click.option(
     "--rejected",
     metavar="FILE",
-    type=NEW_FILE,
+    type=OUTPUT_FILE,
     help="Write its rejected rows into an Excel file, to mend.",
 )
-@bootstrap.as_json
-@bootstrap.acting
+@bootstrap.json_option
+@bootstrap.actor_option
 def delivery(
     number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str
 ) -> None:
@@ -142,66 +142,68 @@ def delivery(
     a terminal, control characters are made visible. What was mended in the Excel file is dropped like any other; the
     column with the reasons may stay. Exit code 1 if there is no such delivery, no rejected row, or its bytes are gone.
     """
-    from console.presenters.deliveries import one
+    from console.presenters.deliveries import find_delivery
 
-    with bootstrap.house() as house:
-        with house.store.reading() as session:
-            found = one(session, number, house.clock())
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            found = find_delivery(session, number, context.clock())
         if found is None:
-            raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1)
+            raise CommandError(f"there is no delivery {number}: see `intake deliveries`", 1)
         if raw:
-            _write(original_bytes(house, number, actor, cause="delivery --raw"))
+            _write(read_original(context, number, actor, cause="delivery --raw"))
         elif rejected is not None:
-            _write_rejected(house, number, rejected, actor)
+            _write_rejected(context, number, rejected, actor)
         elif json_wanted:
-            terminal.json_object(found)
+            terminal.print_json(found)
         else:
-            terminal.delivery(found)
+            terminal.print_delivery(found)
 
 
-def original_bytes(house: "House", number: int, actor: str, *, cause: str) -> bytes:
+def read_original(context: "AppContext", number: int, actor: str, *, cause: str) -> bytes:
     """The bytes as they came; that they are looked at is on record before they are.
 
-    Raises Fault when there is no such delivery or its bytes cannot be had.
+    Raises CommandError when there is no such delivery or its bytes cannot be had.
     """
-    from ingest.replay.reprocess import UnreadableError, original
+    from ingest.replay.reprocess import UnreadableError, read_original
     from workflow.audit import record as audit
 
     try:
-        _, raw = original(house, number)
+        _, raw = read_original(context, number)
     except LookupError:
-        raise Fault(f"there is no delivery {number}: see `intake deliveries`", 1) from None
+        raise CommandError(f"there is no delivery {number}: see `intake deliveries`", 1) from None
     except UnreadableError as error:
-        raise Fault(f"delivery {number}: {error}", 1) from None
-    with house.store.transaction() as session:
+        raise CommandError(f"delivery {number}: {error}", 1) from None
+    with context.store.transaction() as session:
         audit.record(
-            session, "original read", by=actor, cause=cause, now=house.clock(), delivery=number
+            session, "original read", by=actor, cause=cause, now=context.clock(), delivery=number
         )
     return raw
 
 
-def _write_rejected(house: "House", number: int, file: Path, actor: str) -> None:
-    from ingest.folder.rejected_rows import rejected_rows, workbook
+def _write_rejected(context: "AppContext", number: int, file: Path, actor: str) -> None:
+    from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
     from ingest.replay.reprocess import UnreadableError
     from workflow.audit import record as audit
 
     try:
-        rows = rejected_rows(house, number)
+        rows = list_rejected_rows(context, number)
     except UnreadableError as error:
-        raise Fault(f"delivery {number}: {error}", 1) from None
+        raise CommandError(f"delivery {number}: {error}", 1) from None
     if not rows:
-        raise Fault(f"delivery {number} has no rejected rows", 1)
-    with house.store.transaction() as session:
-        now, cause = house.clock(), "delivery --rejected"
+        raise CommandError(f"delivery {number} has no rejected rows", 1)
+    with context.store.transaction() as session:
+        now, cause = context.clock(), "delivery --rejected"
         audit.record(session, "original read", by=actor, cause=cause, now=now, delivery=number)
-    file.write_bytes(workbook(rows))
+    file.write_bytes(render_workbook(rows))
     click.echo(f"{len(rows)} rejected rows written to {file}")
 
 
 def _write(raw: bytes) -> None:
     if sys.stdout.isatty():  # what a stranger sent must not drive the terminal
         click.echo(
-            terminal.visible(raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs())
+            terminal.show_control_characters(
+                raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs()
+            )
         )
     else:
         click.echo(raw, nl=False)
@@ -212,7 +214,7 @@ def _write(raw: bytes) -> None:
 @click.option(
     "--reason", required=True, help="Why nothing is to come of it, for the record; no patient data."
 )
-@bootstrap.acting
+@bootstrap.actor_option
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
     r"""Say that nothing is to come of failed deliveries, or of rejected rows.
 
@@ -227,8 +229,8 @@ def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
     """
     from ingest.replay.retry import dismiss as end
 
-    with bootstrap.house() as house:
-        rows = end(house, numbers, reason, by=actor)
+    with bootstrap.open_app_context() as context:
+        rows = end(context, numbers, reason, by=actor)
     for number in numbers:
         click.echo(
             f"{number}: {rows[number]} rejected rows dismissed"

@@ -8,7 +8,7 @@ import click
 
 from console import bootstrap
 from console.cli.tickets_command import VIEWS
-from console.errors import Fault
+from console.errors import CommandError
 from console.presenters import terminal
 
 
@@ -25,7 +25,7 @@ from console.presenters import terminal
     "--with-text", is_flag=True, help="With subject and text: they may hold patient data."
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
-@bootstrap.acting
+@bootstrap.actor_option
 def export(
     *, view: str, file: Path, columns: str, with_text: bool, force: bool, actor: str
 ) -> None:
@@ -44,8 +44,8 @@ def export(
     if file.suffix.casefold() not in exports.WRITERS:
         raise click.UsageError(f"{file}: give it the ending .csv or .xlsx")
     if file.exists() and not force:
-        raise Fault(f"{file} is there already: --force overwrites it", 1)
-    names = exports.chosen(
+        raise CommandError(f"{file} is there already: --force overwrites it", 1)
+    names = exports.select_columns(
         [n.strip() for n in columns.split(",") if n.strip()], with_text=with_text
     )
     count = _write(view, file, names, actor)
@@ -63,18 +63,18 @@ def _write(view: str, file: Path, names: list[str], actor: str) -> int:
     counted = _Counted()
     try:
         part.touch(mode=0o600)
-        with bootstrap.house() as house:
-            with house.store.reading() as session, terminal.progress("exporting") as step:
-                lines = exports.rows(house, session, view, names, actor=actor)
+        with bootstrap.open_app_context() as context:
+            with context.store.read_only() as session, terminal.show_progress("exporting") as step:
+                lines = exports.iterate_rows(context, session, view, names, actor=actor)
                 exports.WRITERS[file.suffix.casefold()](part, counted.through(lines, step))
-            with house.store.transaction() as session:
-                exports.record(
+            with context.store.transaction() as session:
+                exports.record_export(
                     session,
                     view,
                     counted.tickets,
                     by=actor,
                     cause="intake export",
-                    now=house.clock(),
+                    now=context.clock(),
                     columns=names,
                 )
         part.replace(file)

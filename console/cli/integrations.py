@@ -5,7 +5,7 @@ import click
 from console import bootstrap
 from console.presenters import terminal
 
-RIGHTS = ("read", "work", "lead", "audit", "admin")
+SCOPES = ("read", "work", "lead", "audit", "admin")
 
 
 @click.group()
@@ -26,12 +26,12 @@ def token() -> None:
 @click.option(
     "--scope",
     "scopes",
-    type=click.Choice(RIGHTS),
+    type=click.Choice(SCOPES),
     multiple=True,
     required=True,
     help="Repeat for more.",
 )
-@bootstrap.acting
+@bootstrap.actor_option
 def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> None:
     r"""Make a token for the program NAME, and print it: it is not shown again.
 
@@ -42,37 +42,39 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
     docs/api.md.
     """
     from workflow.accounts import api_tokens
-    from workflow.tickets.desk import owner_or_missing
+    from workflow.tickets.desk import get_staff
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        owner = owner_or_missing(session, person)
-        _, made = api_tokens.make(session, owner, name, scopes, by=actor, now=house.clock())
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        owner = get_staff(session, person)
+        _, made = api_tokens.create_token(
+            session, owner, name, scopes, by=actor, now=context.clock()
+        )
     click.echo(made)
 
 
 @token.command("list")
-@bootstrap.as_json
+@bootstrap.json_option
 def token_list(*, json_wanted: bool) -> None:
     r"""List the tokens that are good now; never the tokens themselves, which nobody can see again.
 
     \b
     Example:  intake token list
     """
-    from console.presenters.program_data import token as as_data
-    from console.presenters.times import when
+    from console.presenters.program_data import present_token as as_data
+    from console.presenters.times import format_time
     from workflow.accounts import api_tokens
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = [as_data(one) for one in api_tokens.of(session)]
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = [as_data(one) for one in api_tokens.list_tokens(session)]
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
         lines = (
-            (t["id"], t["name"], t["person"], " ".join(t["scopes"]), when(t["used_at"]))
+            (t["id"], t["name"], t["person"], " ".join(t["scopes"]), format_time(t["used_at"]))
             for t in found
         )
-        terminal.screen().print(
-            terminal.table(("id", "program", "person", "scopes", "used"), lines)
+        terminal.create_console().print(
+            terminal.build_table(("id", "program", "person", "scopes", "used"), lines)
         )
     else:
         click.echo(
@@ -83,7 +85,7 @@ def token_list(*, json_wanted: bool) -> None:
 
 @token.command("revoke")
 @click.argument("number", metavar="ID", type=int)
-@bootstrap.acting
+@bootstrap.actor_option
 def token_revoke(number: int, actor: str) -> None:
     r"""End the token with this number, at once and for good.
 
@@ -92,8 +94,8 @@ def token_revoke(number: int, actor: str) -> None:
     """
     from workflow.accounts import api_tokens
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        row = api_tokens.revoke(session, number, by=actor, now=house.clock())
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        row = api_tokens.revoke_token(session, number, by=actor, now=context.clock())
     click.echo(f"{row.name}: revoked")
 
 
@@ -112,7 +114,7 @@ def hook() -> None:
 @click.option(
     "--event", "events", multiple=True, help="What to tell; repeat for more. Default: everything."
 )
-@bootstrap.acting
+@bootstrap.actor_option
 def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
     r"""Tell URL from now on, and print the secret that signs: it is not shown again.
 
@@ -121,40 +123,42 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
 
     By https only. How to check the signature, and which events there are: docs/api.md.
     """
-    from workflow.audit.webhook_events import Event
+    from workflow.audit.webhook_events import EventType
     from workflow.webhooks import deliver
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        made, secret = deliver.add(
-            house, session, url, events or list(Event), by=actor, now=house.clock()
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        made, secret = deliver.create_webhook(
+            context, session, url, events or list(EventType), by=actor, now=context.clock()
         )
     click.echo(f"{url} is webhook {made.id}. Its secret:", err=True)
     click.echo(secret)
 
 
 @hook.command("list")
-@bootstrap.as_json
+@bootstrap.json_option
 def hook_list(*, json_wanted: bool) -> None:
     r"""List the webhooks: what waits for each, what was given up after two days, and why it fails.
 
     \b
     Example:  intake hook list
     """
-    from console.presenters.program_data import hook as as_data
-    from console.presenters.times import when
+    from console.presenters.program_data import present_hook as as_data
+    from console.presenters.times import format_time
     from workflow.webhooks import deliver
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        found = [as_data(one, counts) for one, counts in deliver.listed(session)]
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        found = [as_data(one, counts) for one, counts in deliver.list_webhooks(session)]
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
         lines = (
-            (h["id"], h["url"], h["waiting"], h["given_up"], when(h["told_at"]), h["fault"])
+            (h["id"], h["url"], h["waiting"], h["given_up"], format_time(h["told_at"]), h["fault"])
             for h in found
         )
-        terminal.screen().print(
-            terminal.table(("id", "address", "waiting", "given up", "last yes", "fault"), lines)
+        terminal.create_console().print(
+            terminal.build_table(
+                ("id", "address", "waiting", "given up", "last yes", "fault"), lines
+            )
         )
     else:
         click.echo("No webhook is registered. Add one: intake hook add https://crm.example/intake")
@@ -162,7 +166,7 @@ def hook_list(*, json_wanted: bool) -> None:
 
 @hook.command("again")
 @click.argument("number", metavar="ID", type=int)
-@bootstrap.acting
+@bootstrap.actor_option
 def hook_again(number: int, actor: str) -> None:
     r"""Tell the webhook now what was given up, or what pauses between two tries.
 
@@ -171,14 +175,14 @@ def hook_again(number: int, actor: str) -> None:
     """
     from workflow.webhooks import deliver
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        count = deliver.again(session, number, by=actor, now=house.clock())
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        count = deliver.retry_webhook(session, number, by=actor, now=context.clock())
     click.echo(f"{count} events will be told again")
 
 
 @hook.command("remove")
 @click.argument("number", metavar="ID", type=int)
-@bootstrap.acting
+@bootstrap.actor_option
 def hook_remove(number: int, actor: str) -> None:
     r"""Tell the webhook nothing more, not even what waits.
 
@@ -187,6 +191,6 @@ def hook_remove(number: int, actor: str) -> None:
     """
     from workflow.webhooks import deliver
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        deliver.remove(session, number, by=actor, now=house.clock())
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        deliver.delete_webhook(session, number, by=actor, now=context.clock())
     click.echo("removed")

@@ -53,21 +53,21 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "restore": "console.cli.admin:restore",
     },
 }
-PLACES = {name: place for section in SECTIONS.values() for name, place in section.items()}
+COMMANDS = {name: place for section in SECTIONS.values() for name, place in section.items()}
 
 
-def verbatim(command: click.Command) -> click.Command:
+def keep_line_breaks(command: click.Command) -> click.Command:
     r"""Have click keep the lines of examples.
 
     Docstrings say `\b` in two characters, click wants the one.
     """
     command.help = (command.help or "").replace("\\b", "\b")
     for sub in command.commands.values() if isinstance(command, click.Group) else ():
-        verbatim(sub)
+        keep_line_breaks(sub)
     return command
 
 
-class Intake(click.Group):
+class IntakeGroup(click.Group):
     """Commands are imported when they are called for.
 
     And what goes wrong in them is told in one line.
@@ -76,16 +76,16 @@ class Intake(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, in the order of the sections."""
         del ctx
-        return list(PLACES)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported now; None if there is none."""
         del ctx
-        if cmd_name not in PLACES:
+        if cmd_name not in COMMANDS:
             return None
-        command = resolve_name(PLACES[cmd_name])
+        command = resolve_name(COMMANDS[cmd_name])
         assert isinstance(command, click.Command)
-        return verbatim(command)
+        return keep_line_breaks(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by section."""
@@ -103,7 +103,7 @@ class Intake(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            told = errors.told(error)
+            told = errors.to_command_error(error)
             if told is None:
                 raise
             raise told from None
@@ -123,7 +123,7 @@ Every command has a --help with an example.
 
 
 @click.group(
-    cls=Intake,
+    cls=IntakeGroup,
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

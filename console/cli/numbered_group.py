@@ -4,18 +4,18 @@ from collections.abc import Collection
 
 import click
 
-HELP = ("-h", "--help")
+HELP_OPTIONS = ("-h", "--help")
 
 
-class Numbered(click.Group):
+class NumberedGroup(click.Group):
     """A group that takes a number before its command, and keeps it as the context's object.
 
     `alone` is the command for a number without one, "" where that shows the help; `unnumbered` are
     the commands that take no number.
     """
 
-    alone = ""
-    unnumbered: Collection[str] = ()
+    default_command = ""
+    unnumbered_commands: Collection[str] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the number off; say what is missing where a command needs one and has none."""
@@ -25,13 +25,13 @@ class Numbered(click.Group):
             args = self._with_command(args[1:])
         elif (
             first in self.commands
-            and first not in self.unnumbered
-            and args[1:2] not in ([h] for h in HELP)
+            and first not in self.unnumbered_commands
+            and args[1:2] not in ([h] for h in HELP_OPTIONS)
         ):
             ctx.fail(f"which one? For example: intake {ctx.info_name} 12 {first}")
         return super().parse_args(ctx, args)
 
     def _with_command(self, rest: list[str]) -> list[str]:
-        if rest and (rest[0] in HELP or not rest[0].startswith("-")):
+        if rest and (rest[0] in HELP_OPTIONS or not rest[0].startswith("-")):
             return rest
-        return [self.alone, *rest] if self.alone else ["--help"]
+        return [self.default_command, *rest] if self.default_command else ["--help"]

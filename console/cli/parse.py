@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from parsers.options import Options
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
-STEP = 100  # items between two moves of the bar
+PROGRESS_STEP = 100  # items between two moves of the bar
 Line = dict[str, object]
 
 
@@ -29,7 +29,7 @@ Line = dict[str, object]
     type=click.Path(path_type=Path, dir_okay=False),
 )
 @click.option("--html", is_flag=True, help="With reply: the files are HTML, not text.")
-@bootstrap.as_json
+@bootstrap.json_option
 @click.pass_context
 def parse(
     ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool
@@ -51,15 +51,15 @@ def parse(
         raise click.UsageError("--html goes with `parse reply` only")
     reader = _reply_reader(html=html) if kind == "reply" else _item_reader(kind)
     bad = 0
-    with terminal.progress("files" if len(files) > 1 else "items") as step:
+    with terminal.show_progress("files" if len(files) > 1 else "items") as step:
         for number, file in enumerate(files, 1):
             for done, line in enumerate(_lines(file, reader), 1):
                 bad += bool(line.get("error"))
-                terminal.json_line(line) if json_wanted else _readable(line)
-                if len(files) == 1 and done % STEP == 0:
+                terminal.print_json_line(line) if json_wanted else _readable(line)
+                if len(files) == 1 and done % PROGRESS_STEP == 0:
                     step(done, None)
             step(number, len(files))
-    ctx.exit(errors.UNREADABLE if bad else 0)
+    ctx.exit(errors.EXIT_UNREADABLE if bad else 0)
 
 
 Reader = Callable[[str, bytes], Iterator[Line]]
@@ -70,18 +70,20 @@ def _lines(file: Path, reader: Reader) -> Iterator[Line]:
 
     One bad file never stops the others.
     """
-    from console.cli.parse_output import error_line
+    from console.cli.parse_output import build_error_line
     from parsers.item import ParseError
 
     try:
         yield from reader(str(file), file.read_bytes())
     except ParseError as error:
-        yield error_line(str(file), str(error))
+        yield build_error_line(str(file), str(error))
     except OSError as error:
-        yield error_line(str(file), error.strerror or type(error).__name__)
+        yield build_error_line(str(file), error.strerror or type(error).__name__)
     # a bug of the parser must cost the one file, and be seen
     except Exception as error:  # noqa: BLE001
-        yield error_line(str(file), f"an error of ours ({type(error).__name__}): please report it")
+        yield build_error_line(
+            str(file), f"an error of ours ({type(error).__name__}): please report it"
+        )
 
 
 def _item_reader(kind: str) -> Reader:
@@ -89,18 +91,18 @@ def _item_reader(kind: str) -> Reader:
     from console.cli import parse_output
     from parsers.item import Format, RejectedRow
 
-    as_line = parse_output.mail_line if kind == "mail" else parse_output.item_line
+    as_line = parse_output.build_mail_line if kind == "mail" else parse_output.build_item_line
     told = _options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
         stream = parsers.stream(Format(kind), raw, told)
         for one in stream:
             yield (
-                parse_output.rejected_line(file, one)
+                parse_output.build_rejected_line(file, one)
                 if isinstance(one, RejectedRow)
                 else as_line(file, one)
             )
-        _report_sheets(file, parsers.sheets_read(stream))
+        _report_sheets(file, parsers.get_sheet_counts(stream))
 
     return reader
 
@@ -111,11 +113,14 @@ def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
     Scripts take the lines of items from standard output.
     """
     if counts:
-        from workflow.filing.sheet_counts import in_words
+        from workflow.filing.sheet_counts import describe_counts
 
         for one in counts:
             click.echo(
-                terminal.visible(f"{file}, {one.sheet or 'the table'}: {in_words(one)}"), err=True
+                terminal.show_control_characters(
+                    f"{file}, {one.sheet or 'the table'}: {describe_counts(one)}"
+                ),
+                err=True,
             )
 
 
@@ -127,33 +132,36 @@ def _options(form: "Format") -> "Options":
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    from ingest.parser_options import of_settings, options
+    from ingest.parser_options import build_options, load_parser_options
     from parsers.item import Format
-    from parsers.options import PLAIN
-    from workflow.settings.settings import SettingsError, load
+    from parsers.options import DEFAULT_OPTIONS
+    from workflow.settings.settings import SettingsError, load_settings
 
     if form is not Format.SECURE_MESSAGE:
-        return PLAIN
+        return DEFAULT_OPTIONS
     try:
-        settings = load()
+        settings = load_settings()
     except SettingsError:
-        return PLAIN
+        return DEFAULT_OPTIONS
     url = make_url(settings.database)
     if (
         not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
     ):  # asking SQLite makes a file
-        with suppress(SQLAlchemyError, errors.Fault, OSError), bootstrap.house() as house:
-            return options(house, form)
-    return of_settings(settings)
+        with (
+            suppress(SQLAlchemyError, errors.CommandError, OSError),
+            bootstrap.open_app_context() as context,
+        ):
+            return load_parser_options(context, form)
+    return build_options(settings)
 
 
 def _reply_reader(*, html: bool) -> Reader:
     from console.cli import parse_output
     from parsers.mail.replies import extract
 
-    newest = extract.newest_html if html else extract.newest
+    newest = extract.extract_newest_from_html if html else extract.extract_newest
     return lambda file, raw: iter(
-        [parse_output.reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
+        [parse_output.build_reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
     )
 
 
@@ -163,17 +171,19 @@ def _readable(line: Line) -> None:
         where = (
             f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""
         )
-        click.echo(terminal.visible(f"{line['file']}{where}: {line['error']}"), err=True)
+        click.echo(
+            terminal.show_control_characters(f"{line['file']}{where}: {line['error']}"), err=True
+        )
         return
-    out = terminal.screen()
-    out.print(f"[bold]{terminal.safe(line['file'])}[/bold]")
+    out = terminal.create_console()
+    out.print(f"[bold]{terminal.escape_text(line['file'])}[/bold]")
     texts = ("text", "body_text", "reply_text")
     for key, value in line.items():
         if value and key not in {"file", "html", "plain", "body_html", "body_plain", *texts}:
-            out.print(f"  {key}: {terminal.safe(_told(value))}")
+            out.print(f"  {key}: {terminal.escape_text(_told(value))}")
     for key in texts:
         if line.get(key):
-            out.print(f"  [dim]{key}[/dim]\n{terminal.safe(line[key])}", soft_wrap=True)
+            out.print(f"  [dim]{key}[/dim]\n{terminal.escape_text(line[key])}", soft_wrap=True)
 
 
 def _told(value: object) -> str:

@@ -3,7 +3,7 @@
 from parsers.item import Address, Attachment, Bounce, InboundItem, RejectedRow
 
 
-def mail_line(file: str, item: InboundItem) -> dict[str, object]:
+def build_mail_line(file: str, item: InboundItem) -> dict[str, object]:
     """Keys of one mail, in the order of the contract.
 
     `date` is ISO 8601 or None, `error` is None.
@@ -35,7 +35,7 @@ def mail_line(file: str, item: InboundItem) -> dict[str, object]:
     }
 
 
-def item_line(file: str, item: InboundItem) -> dict[str, object]:
+def build_item_line(file: str, item: InboundItem) -> dict[str, object]:
     """Keys of one item of the other formats; what the format does not have is ""."""
     return {
         "file": file,
@@ -61,17 +61,17 @@ def item_line(file: str, item: InboundItem) -> dict[str, object]:
     }
 
 
-def reply_line(file: str, newest: str) -> dict[str, object]:
+def build_reply_line(file: str, newest: str) -> dict[str, object]:
     """Keys of one bare reply body."""
     return {"file": file, "reply_text": newest, "error": None}
 
 
-def error_line(file: str, reason: str) -> dict[str, object]:
+def build_error_line(file: str, reason: str) -> dict[str, object]:
     """Keys of a file that could not be read."""
     return {"file": file, "error": reason}
 
 
-def rejected_line(file: str, row: RejectedRow) -> dict[str, object]:
+def build_rejected_line(file: str, row: RejectedRow) -> dict[str, object]:
     """Keys of a row that is no request; `row` counts from 1, `cell` may be ""."""
     return {"file": file, "sheet": row.sheet, "row": row.row, "cell": row.cell, "error": row.reason}
 

@@ -25,7 +25,7 @@ def user() -> None:
 @click.option(
     "--email", default="", help="Where mail reaches them; mail from it may join any ticket."
 )
-@bootstrap.acting
+@bootstrap.actor_option
 def user_add(name: str, role: str, email: str, actor: str) -> None:
     r"""Put NAME on the desk, or change the role and address of who is on it.
 
@@ -39,24 +39,26 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
     from workflow.customers import directory
     from workflow.models.states import Role
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        now, person = house.clock(), directory.staff_named(session, name)
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        now, person = context.clock(), directory.find_staff(session, name)
         if person is None:
-            person, token = accounts.add(session, name, email, Role(role), by=actor, now=now)
+            person, token = accounts.create_person(
+                session, name, email, Role(role), by=actor, now=now
+            )
         else:
-            accounts.change(
+            accounts.update_person(
                 session, person.id, Role(role), email or person.email, by=actor, now=now
             )
-            person, token = accounts.link(session, person.id, by=actor, now=now)
+            person, token = accounts.create_link(session, person.id, by=actor, now=now)
     click.echo(
         f"{person.name} is on the desk as {role}. To sign in:"
-        f" {house.settings.public_url}/join/{token}"
+        f" {context.settings.public_url}/join/{token}"
     )
 
 
 @user.command("link")
 @click.argument("name")
-@bootstrap.acting
+@bootstrap.actor_option
 def user_link(name: str, actor: str) -> None:
     r"""Make a link by which NAME makes an account, or a new password.
 
@@ -66,16 +68,16 @@ def user_link(name: str, actor: str) -> None:
     It works once, within a day. A new password ends their other sessions and any lock-out.
     """
     from workflow.accounts import accounts
-    from workflow.tickets.desk import owner_or_missing
+    from workflow.tickets.desk import get_staff
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        person = owner_or_missing(session, name)
-        _, token = accounts.link(session, person.id, by=actor, now=house.clock())
-    click.echo(f"{house.settings.public_url}/join/{token}")
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        person = get_staff(session, name)
+        _, token = accounts.create_link(session, person.id, by=actor, now=context.clock())
+    click.echo(f"{context.settings.public_url}/join/{token}")
 
 
 @user.command("list")
-@bootstrap.as_json
+@bootstrap.json_option
 def user_list(*, json_wanted: bool) -> None:
     r"""List who is on the desk.
 
@@ -87,14 +89,14 @@ def user_list(*, json_wanted: bool) -> None:
     from console.presenters import customers
     from workflow.models.core import Staff
 
-    with bootstrap.house() as house, house.store.reading() as session:
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
-        found = [customers.person(p) for p in people]
+        found = [customers.present_staff(p) for p in people]
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
-        terminal.screen().print(
-            terminal.table(
+        terminal.create_console().print(
+            terminal.build_table(
                 ("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found)
             )
         )
@@ -123,7 +125,7 @@ def company() -> None:
 )
 @click.option("--manager", default="", metavar="USER", help="Who gets its escalated tickets.")
 @click.option("--consultant", default="", metavar="USER", help="Its operations consultant.")
-@bootstrap.acting
+@bootstrap.actor_option
 def company_add(
     name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str
 ) -> None:
@@ -136,32 +138,32 @@ def company_add(
     the manager.
     """
     from workflow.customers import directory, records
-    from workflow.tickets.desk import owner_or_missing
+    from workflow.tickets.desk import get_staff
 
-    with bootstrap.house() as house, house.store.transaction() as session:
-        found = directory.Records(session).company_keyed(directory.company_key(name))
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        found = directory.CustomerLookup(session).find_company_by_key(
+            directory.build_company_key(name)
+        )
         known = [d.domain for d in found.domains] if found else []
-        says = records.CompanySays(
+        says = records.CompanyData(
             name=found.name if found else name,
             number=number or (found.number if found else "") or "",
             domains=[*known, *domains],
             manager=(
-                owner_or_missing(session, manager)
-                if manager
-                else (found.manager if found else None)
+                get_staff(session, manager) if manager else (found.manager if found else None)
             ),
             consultant=(
-                owner_or_missing(session, consultant)
+                get_staff(session, consultant)
                 if consultant
                 else (found.consultant if found else None)
             ),
         )
-        records.keep_company(session, found, says, by=actor, now=house.clock())
+        records.save_company(session, found, says, by=actor, now=context.clock())
     click.echo(f"{name} is on record.")
 
 
 @company.command("list")
-@bootstrap.as_json
+@bootstrap.json_option
 def company_list(*, json_wanted: bool) -> None:
     r"""List the practices on record.
 
@@ -179,15 +181,15 @@ def company_list(*, json_wanted: bool) -> None:
         joinedload(Company.consultant),
         selectinload(Company.domains),
     )
-    with bootstrap.house() as house, house.store.reading() as session:
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
-        found = [customers.company(c) for c in rows]
+        found = [customers.present_company(c) for c in rows]
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
         columns = ("name", "number", "manager", "consultant", "domains")
         lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in found)
-        terminal.screen().print(terminal.table(columns, lines))
+        terminal.create_console().print(terminal.build_table(columns, lines))
     else:
         click.echo(
             'No practice is on record yet. Add one: intake company add "Acme Clinic" --domain'

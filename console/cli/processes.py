@@ -4,13 +4,13 @@ import click
 
 from console.runtime.parent_death import end_with_supervisor
 
-AFTER = """
+COMMON_HELP = """
 
     \b
     Example:  intake {name}
 
     SIGTERM or Ctrl-C ends it: what it has in hand is finished first. `intake up` runs all of them."""
-SAYS = {
+HELP_TEXTS = {
     "smtp": (
         """Take mail by SMTP and LMTP.
 
@@ -60,18 +60,20 @@ SAYS = {
 }
 
 
-def run(name: str) -> None:
+def run_process(name: str) -> None:
     """Run a process of the table; an address in use or a wrong setting is told in one line."""
     end_with_supervisor()
     from console.runtime import processes
 
-    processes.run(name)
+    processes.run_process(name)
 
 
 def _command(name: str) -> click.Command:
     return click.Command(
-        name, callback=lambda: run(name), help=SAYS[name] + AFTER.format(name=name)
+        name,
+        callback=lambda: run_process(name),
+        help=HELP_TEXTS[name] + COMMON_HELP.format(name=name),
     )
 
 
-smtp, imap, folder, webhooks, console, worker, clock = map(_command, SAYS)
+smtp, imap, folder, webhooks, console, worker, clock = map(_command, HELP_TEXTS)

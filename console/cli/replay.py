@@ -17,25 +17,25 @@ from console.presenters import terminal
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from workflow.context import House
+    from workflow.context import AppContext
 
 Data = dict[str, Any]
 FORMATS = ("mail", "formstack", "secure-message", "phone")
-DOORS = ("smtp", "lmtp", "imap", "formstack", "backfill", "folder", "console", "pipe")
+TRANSPORTS = ("smtp", "lmtp", "imap", "formstack", "backfill", "folder", "console", "pipe")
 
 
 @dataclass(frozen=True)
-class How:
+class ReplayOptions:
     """What is to be done with the deliveries, and for whom."""
 
     actor: str
     dry_run: bool
     yes: bool
     json_wanted: bool
-    brief: bool  # many: those of which there is nothing to say are only counted
+    is_brief: bool  # many: those of which there is nothing to say are only counted
 
     @property
-    def asks(self) -> bool:
+    def is_interactive(self) -> bool:
         """Return whether a person is there to be asked."""
         return (
             not (self.dry_run or self.yes or self.json_wanted)
@@ -45,19 +45,19 @@ class How:
 
 
 @dataclass(frozen=True)
-class Which:
+class Selection:
     """The deliveries that are meant."""
 
     numbers: tuple[int, ...]
-    every: bool
+    all_failed: bool
     since: datetime | None
-    form: str | None
+    format_name: str | None
     transport: str | None
 
     @property
-    def filtered(self) -> bool:
+    def has_filter(self) -> bool:
         """Return whether past deliveries are chosen by what they are."""
-        return bool(self.since or self.form or self.transport)
+        return bool(self.since or self.format_name or self.transport)
 
 
 @click.command()
@@ -70,14 +70,16 @@ class Which:
     "--format", "form", type=click.Choice(FORMATS), help="Every one read before that is such."
 )
 @click.option(
-    "--transport", type=click.Choice(DOORS), help="Every one read before that came by this door."
+    "--transport",
+    type=click.Choice(TRANSPORTS),
+    help="Every one read before that came by this door.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Only show what would come of it, also of failed ones."
 )
 @click.option("--yes", is_flag=True, help="Change what was read before without asking.")
-@bootstrap.as_json
-@bootstrap.acting
+@bootstrap.json_option
+@bootstrap.actor_option
 @click.pass_context
 def replay(  # noqa: PLR0913  # a command has the options it has
     ctx: click.Context,
@@ -106,147 +108,161 @@ def replay(  # noqa: PLR0913  # a command has the options it has
     is an object on a line of its own. Exit code 1 if any of them cannot be read.
     """
     since = since.astimezone(UTC) if since else None  # said in this machine's time zone
-    which = Which(numbers, every, since, form, transport)
-    if not numbers and not every and not which.filtered:
+    which = Selection(numbers, every, since, form, transport)
+    if not numbers and not every and not which.has_filter:
         raise click.UsageError("which? For example: intake replay 42, or intake replay --all")
-    if sum((bool(numbers), every, which.filtered)) > 1:
+    if sum((bool(numbers), every, which.has_filter)) > 1:
         raise click.UsageError(
             "either numbers, or --all for the failed ones, or --since, --format, --transport"
         )
-    how = How(actor, dry_run, yes, json_wanted, brief=which.filtered)
+    how = ReplayOptions(actor, dry_run, yes, json_wanted, is_brief=which.has_filter)
     ctx.exit(0 if _run(which, how) else 1)
 
 
-def _run(which: Which, how: How) -> bool:
+def _run(which: Selection, how: ReplayOptions) -> bool:
     """Return whether every one could be read."""
-    from ingest.processing.parser_pool import isolated
+    from ingest.processing.parser_pool import use_parser_pool
 
-    with bootstrap.house() as house, isolated(house.settings):
-        chosen = _chosen(house, which)
+    with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
+        chosen = _chosen(context, which)
         if not chosen and not how.json_wanted:
             click.echo(
-                "No delivery is failed." if which.every else "No delivery read before is such."
+                "No delivery is failed." if which.all_failed else "No delivery read before is such."
             )
-        found: list[Done] = []
+        found: list[DeliveryResult] = []
         bar: AbstractContextManager[Any] = (
-            nullcontext(lambda *_: None) if how.asks else terminal.progress("deliveries")
+            nullcontext(lambda *_: None)
+            if how.is_interactive
+            else terminal.show_progress("deliveries")
         )
         with bar as step:
             for done, number in enumerate(chosen, 1):
-                found.append(_one(house, number, how))
+                found.append(_one(context, number, how))
                 step(done, len(chosen))
     if not how.json_wanted:
         _conclude(found, how)
-    return all(one.read for one in found)
+    return all(one.is_readable for one in found)
 
 
-def _chosen(house: "House", which: Which) -> list[int]:
+def _chosen(context: "AppContext", which: Selection) -> list[int]:
     from console.presenters import deliveries
 
     if which.numbers:
         return list(dict.fromkeys(which.numbers))
-    with house.store.reading() as session:
-        if which.every:
-            return deliveries.failed(session)
-        return deliveries.read_before(
-            session, since=which.since, form=which.form, transport=which.transport
+    with context.store.read_only() as session:
+        if which.all_failed:
+            return deliveries.list_failed_ids(session)
+        return deliveries.list_processed_ids(
+            session, since=which.since, form=which.format_name, transport=which.transport
         )
 
 
 @dataclass(frozen=True)
-class Done:
+class DeliveryResult:
     """What has come of one, for the line at the end."""
 
-    read: bool
-    changes: bool = False
-    applied: bool = False
+    is_readable: bool
+    has_changes: bool = False
+    is_applied: bool = False
 
 
-def _one(house: "House", number: int, how: How) -> Done:
+def _one(context: "AppContext", number: int, how: ReplayOptions) -> DeliveryResult:
     from console.presenters import deliveries
     from workflow.models.states import DeliveryState
 
-    with house.store.reading() as session:
-        standing = deliveries.standing(session, number)
+    with context.store.read_only() as session:
+        standing = deliveries.find_state(session, number)
     if standing is None:
         return _tell(
             _unread(number, "unknown", "there is no such delivery: see `intake deliveries`"), how
         )
     state, filed = standing
     if state is DeliveryState.PROCESSED:
-        return _past(house, number, how)
+        return _past(context, number, how)
     if how.dry_run:
-        return _trial(house, number, state, how)
-    done = _again(house, number, how)
+        return _trial(context, number, state, how)
+    done = _again(context, number, how)
     # Filing went on behind what had been filed: a mended parser may have found more before that.
-    return _past(house, number, how) if done.read and filed else done
+    return _past(context, number, how) if done.is_readable and filed else done
 
 
-def _again(house: "House", number: int, how: How) -> Done:
+def _again(context: "AppContext", number: int, how: ReplayOptions) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
-    from console.presenters.deliveries import tickets
+    from console.presenters.deliveries import list_ticket_ids
     from ingest.replay.retry import replay as again
 
-    delivery = again(house, number, by=how.actor)
+    delivery = again(context, number, by=how.actor)
     assert delivery is not None  # nothing deletes deliveries
-    with house.store.reading() as session:
-        return _tell(replay_presenter.of_replay(delivery, tickets(session, number)), how)
+    with context.store.read_only() as session:
+        return _tell(
+            replay_presenter.present_replayed(delivery, list_ticket_ids(session, number)), how
+        )
 
 
-def _trial(house: "House", number: int, state: str, how: How) -> Done:
+def _trial(context: "AppContext", number: int, state: str, how: ReplayOptions) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
-    from ingest.replay.reprocess import UnreadableError, trial
+    from ingest.replay.reprocess import UnreadableError, try_replay
 
     try:
-        return _tell(replay_presenter.of_trial(number, state, trial(house, number)), how)
+        return _tell(
+            replay_presenter.present_trial(number, state, try_replay(context, number)), how
+        )
     except UnreadableError as error:
         return _tell(_unread(number, state, str(error)), how)
 
 
-def _past(house: "House", number: int, how: How) -> Done:
+def _past(context: "AppContext", number: int, how: ReplayOptions) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
-    from ingest.replay.reprocess import UnreadableError, apply, preview
+    from ingest.replay.reprocess import UnreadableError, apply_replay, preview_replay
 
     try:
-        found = preview(house, number)
+        found = preview_replay(context, number)
     except UnreadableError as error:
         return _tell(_unread(number, "processed", f"cannot be read today: {error}"), how)
-    if not (found.changes and how.yes and not how.dry_run):
-        shown = replay_presenter.of_reread(found, applied=False)
-        if not (found.changes and how.asks):
+    if not (found.has_changes and how.yes and not how.dry_run):
+        shown = replay_presenter.present_comparison(found, applied=False)
+        if not (found.has_changes and how.is_interactive):
             return _tell(shown, how)
         _tell(shown, how)
         if not click.confirm("Change it?"):
-            return Done(read=True, changes=True)
-    return _tell(replay_presenter.of_reread(apply(house, found, by=how.actor), applied=True), how)
+            return DeliveryResult(is_readable=True, has_changes=True)
+    return _tell(
+        replay_presenter.present_comparison(
+            apply_replay(context, found, by=how.actor), applied=True
+        ),
+        how,
+    )
 
 
 def _unread(number: int, state: str, reason: str) -> Data:
     from console.presenters import replay as replay_presenter
 
-    return replay_presenter.unread(number, state, reason)
+    return replay_presenter.present_unreadable(number, state, reason)
 
 
-def _tell(found: Data, how: How) -> Done:
+def _tell(found: Data, how: ReplayOptions) -> DeliveryResult:
     from console.presenters import show_replay
 
     if how.json_wanted:
-        terminal.json_line(found)
-    elif found["items"] or not (how.brief and found["read"]):
-        show_replay.told(found)
-    return Done(found["read"], bool(found.get("changes")), found["applied"])
+        terminal.print_json_line(found)
+    elif found["items"] or not (how.is_brief and found["read"]):
+        show_replay.print_replay(found)
+    return DeliveryResult(found["read"], bool(found.get("changes")), found["applied"])
 
 
-def _conclude(found: list[Done], how: How) -> None:
-    left = sum(one.changes and not one.applied for one in found)
+def _conclude(found: list[DeliveryResult], how: ReplayOptions) -> None:
+    left = sum(one.has_changes and not one.is_applied for one in found)
     if len(found) > 1:
-        done, unread = sum(one.applied for one in found), sum(not one.read for one in found)
+        done, unread = (
+            sum(one.is_applied for one in found),
+            sum(not one.is_readable for one in found),
+        )
         counts = f"{done} done, {left} would change, {unread} cannot be read"
         click.echo(
             f"{len(found)} deliveries: {counts}, of {len(found) - done - left - unread} nothing"
             " would change."
         )
-    if left and not how.asks:
+    if left and not how.is_interactive:
         click.echo(
             "Nothing has been changed for these. To do it: the same without --dry-run, with --yes.",
             err=True,

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 import click
 
 from console import bootstrap
-from console.cli.numbered_group import Numbered
+from console.cli.numbered_group import NumberedGroup
 from console.presenters import terminal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from workflow.context import House
+    from workflow.context import AppContext
     from workflow.models.core import Ticket
 
 ACROSS = "--across-companies"
 RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
 
 
-class OneTicket(Numbered):
+class OneTicket(NumberedGroup):
     """A number alone shows the ticket; a call is written down without one."""
 
-    alone = "show"
-    unnumbered = ("new",)
+    default_command = "show"
+    unnumbered_commands = ("new",)
 
 
 @click.group(cls=OneTicket, subcommand_metavar="[ID] COMMAND [ARGS]...")
@@ -47,23 +47,23 @@ def ticket() -> None:
 class Work:
     """A ticket being worked on, in a transaction that ends with the block."""
 
-    house: "House"
+    context: "AppContext"
     session: "Session"
     ticket: "Ticket"
     now: datetime
     actor: str
 
     def require_open_or_completed(self) -> None:
-        """Raise Missing when the ticket has come to a side end.
+        """Raise ActionNotAllowed when the ticket has come to a side end.
 
         Nothing moves it on until it is reopened.
         """
         from workflow.models.states import Status
-        from workflow.tickets.desk import Missing
+        from workflow.tickets.desk import ActionNotAllowed
 
         if self.ticket.status not in {Status.OPEN, Status.COMPLETED}:
             number = self.ticket.id
-            raise Missing(
+            raise ActionNotAllowed(
                 f"ticket {number} is {self.ticket.status}: first `intake ticket {number} reopen`"
             )
 
@@ -71,23 +71,23 @@ class Work:
 @contextmanager
 def working(number: int, actor: str, *, json_wanted: bool) -> Iterator[Work]:
     """Open a ticket for a change, and print how it stands once that is committed."""
-    from workflow.tickets.desk import ticket_or_missing
+    from workflow.tickets.desk import get_ticket
 
-    with bootstrap.house() as house:
-        with house.store.transaction() as session:
-            yield Work(house, session, ticket_or_missing(session, number), house.clock(), actor)
-        _print(house, number, json_wanted=json_wanted, whole=False)
+    with bootstrap.open_app_context() as context:
+        with context.store.transaction() as session:
+            yield Work(context, session, get_ticket(session, number), context.clock(), actor)
+        _print(context, number, json_wanted=json_wanted, whole=False)
 
 
-def _print(house: "House", number: int, *, json_wanted: bool, whole: bool) -> None:
+def _print(context: "AppContext", number: int, *, json_wanted: bool, whole: bool) -> None:
     from console.presenters import ticket as ticket_presenter
 
-    with house.store.reading() as session:
-        found = ticket_presenter.full(session, number, house.settings)
+    with context.store.read_only() as session:
+        found = ticket_presenter.present_ticket(session, number, context.settings)
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif whole:
-        terminal.ticket(found, f"What can be done with it: intake ticket {number} --help")
+        terminal.print_ticket(found, f"What can be done with it: intake ticket {number} --help")
     else:
         waits = (
             f" · waits for: {', '.join(found['missing'])}"
@@ -101,18 +101,18 @@ def _print(house: "House", number: int, *, json_wanted: bool, whole: bool) -> No
 
 
 @ticket.command("show")
-@bootstrap.as_json
+@bootstrap.json_option
 @click.pass_obj
 def show_ticket(number: int, *, json_wanted: bool) -> None:
     """Show everything about it, as `intake ticket ID`."""
-    with bootstrap.house() as house:
-        _print(house, number, json_wanted=json_wanted, whole=True)
+    with bootstrap.open_app_context() as context:
+        _print(context, number, json_wanted=json_wanted, whole=True)
 
 
 @ticket.command()
 @click.argument("user")
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
     r"""Give the ticket to USER, who owns it through completion.
@@ -124,17 +124,17 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
     follow-up`.
     """
     from workflow.tickets.assignment import can_own
-    from workflow.tickets.desk import owner_or_missing
+    from workflow.tickets.desk import get_staff
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        owner = can_own(owner_or_missing(work.session, user))
-        work.house.desk.assign(work.session, work.ticket, owner, by=actor, now=work.now)
+        owner = can_own(get_staff(work.session, user))
+        work.context.desk.assign(work.session, work.ticket, owner, by=actor, now=work.now)
 
 
 @ticket.command("follow-up")
 @click.option("--note", default="", help="How, for the record: phone, e-mail.")
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def follow_up(number: int, *, note: str, actor: str, json_wanted: bool) -> None:
     r"""Tick the box 4-Support Follow Up Sent.
@@ -154,8 +154,8 @@ def _tick(number: int, milestone: str, note: str, actor: str, *, json_wanted: bo
 
     with working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
-        desk, kind = work.house.desk, Milestone(milestone)
-        if not desk.reach(
+        desk, kind = work.context.desk, Milestone(milestone)
+        if not desk.record_milestone(
             work.session, work.ticket, kind, by=actor, now=work.now, note=note, cause=note
         ):
             click.echo(f"{kind} was recorded before; nothing changed.", err=True)
@@ -163,8 +163,8 @@ def _tick(number: int, milestone: str, note: str, actor: str, *, json_wanted: bo
 
 @ticket.command()
 @click.argument("answer", type=click.Choice(["yes", "no"]))
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
     r"""Set the property Resolution to yes or no.
@@ -177,7 +177,7 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
     """
     with working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
-        work.house.desk.resolve(
+        work.context.desk.resolve(
             work.session, work.ticket, yes=answer == "yes", by=actor, now=work.now
         )
 
@@ -197,8 +197,8 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
     is_flag=True,
     help="Send it to contacts of another company too, which a merge brought.",
 )
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def recap(
     number: int, *, text: str, note: str, across: bool, actor: str, json_wanted: bool
@@ -222,7 +222,7 @@ def recap(
         return
     with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
         work.require_open_or_completed()
-        mails = work.house.desk.recap(
+        mails = work.context.desk.recap(
             work.session, work.ticket, text, by=actor, now=work.now, across_companies=across
         )
         click.echo(
@@ -233,8 +233,8 @@ def recap(
 
 
 @ticket.command()
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
     r"""Take the ticket up again.
@@ -246,7 +246,7 @@ def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
     Example:  intake ticket 12 reopen
     """
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.reopen(
+        work.context.desk.reopen(
             work.session, work.ticket, by=actor, cause="reopened by hand", now=work.now
         )
 
@@ -259,8 +259,8 @@ def reopen(number: int, *, actor: str, json_wanted: bool) -> None:
     is_flag=True,
     help="The tickets are of two companies, and still belong together.",
 )
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: bool) -> None:
     r"""End this ticket as a duplicate of OTHER.
@@ -270,11 +270,11 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
     \b
     Example:  intake ticket 12 merge 7       12 ends, 7 goes on
     """
-    from workflow.tickets.desk import ticket_or_missing
+    from workflow.tickets.desk import get_ticket
 
     with _naming_the_option(), working(number, actor, json_wanted=json_wanted) as work:
-        into = ticket_or_missing(work.session, other)
-        work.house.desk.merge(
+        into = get_ticket(work.session, other)
+        work.context.desk.merge(
             work.session, work.ticket, into, by=actor, now=work.now, across_companies=across
         )
 
@@ -282,18 +282,18 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
 @contextmanager
 def _naming_the_option() -> Iterator[None]:
     """Have a refusal to bring two companies together name the option that confirms it."""
-    from workflow.tickets.desk import AcrossCompanies, Missing
+    from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed
 
     try:
         yield
     except AcrossCompanies as both:
-        raise Missing(f"{both} ({ACROSS})") from None
+        raise ActionNotAllowed(f"{both} ({ACROSS})") from None
 
 
 @ticket.command()
 @click.option("--reason", default="spam", show_default=True, help="For the record.")
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     r"""Close the ticket as spam.
@@ -306,15 +306,15 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     from workflow.models.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.end(
+        work.context.desk.close(
             work.session, work.ticket, Status.SPAM, by=actor, reason=reason, now=work.now
         )
 
 
 @ticket.command()
 @click.option("--reason", required=True, help="Why, for the record.")
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     r"""Close the ticket as withdrawn by the customer.
@@ -327,14 +327,14 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
     from workflow.models.states import Status
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.end(
+        work.context.desk.close(
             work.session, work.ticket, Status.WITHDRAWN, by=actor, reason=reason, now=work.now
         )
 
 
 @ticket.command()
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
     r"""Task the telemedicine specialist or group; the owner stays owner.
@@ -346,7 +346,9 @@ def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
     """
     with working(number, actor, json_wanted=json_wanted) as work:
         if (
-            work.house.desk.task_telemedicine(work.session, work.ticket, by=actor, now=work.now)
+            work.context.desk.create_telemedicine_task(
+                work.session, work.ticket, by=actor, now=work.now
+            )
             is None
         ):
             click.echo("They have that task already; nothing changed.", err=True)
@@ -354,8 +356,8 @@ def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
 
 @ticket.command("task-done")
 @click.argument("task", type=int)
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
     r"""Close a task of the ticket.
@@ -365,20 +367,20 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 task-done 3
     """
-    from workflow.tickets.desk import Missing
+    from workflow.tickets.desk import ActionNotAllowed
 
     with working(number, actor, json_wanted=json_wanted) as work:
         chosen = next((t for t in work.ticket.tasks if t.id == task), None)
         if chosen is None:
             listed = ", ".join(str(t.id) for t in work.ticket.tasks) or "none"
-            raise Missing(f"ticket {number} has no task {task}; its tasks: {listed}")
-        work.house.desk.finish_task(work.session, chosen, by=actor, now=work.now)
+            raise ActionNotAllowed(f"ticket {number} has no task {task}; its tasks: {listed}")
+        work.context.desk.finish_task(work.session, chosen, by=actor, now=work.now)
 
 
 @ticket.command("not-automatic")
 @click.argument("message", type=int, required=False)
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
     r"""Say that a person wrote a message that was taken for an automatic one.
@@ -393,16 +395,16 @@ def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: 
     from workflow.filing import corrections
 
     with working(number, actor, json_wanted=json_wanted) as work:
-        judged = corrections.judged_message(work.session, work.ticket, message or 0)
-        corrections.correct(
-            work.house.desk, work.session, work.ticket, judged, by=actor, now=work.now
+        judged = corrections.get_automatic_message(work.session, work.ticket, message or 0)
+        corrections.mark_not_automatic(
+            work.context.desk, work.session, work.ticket, judged, by=actor, now=work.now
         )
 
 
 @ticket.command()
 @click.argument("message", type=int, required=False)
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
     r"""Say that a message was sent by a program: no automatic mail goes out about it.
@@ -420,7 +422,7 @@ def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool
 
 @ticket.command("not-duplicate")
 @click.argument("delivery", type=int, required=False)
-@bootstrap.acting
+@bootstrap.actor_option
 @click.pass_obj
 def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     r"""Make a ticket of what came again and was taken for the same message.
@@ -433,15 +435,15 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     """
     from ingest.replay.duplicates import file_separately
 
-    with bootstrap.house() as house:
-        click.echo(file_separately(house, number, delivery or 0, by=actor))
+    with bootstrap.open_app_context() as context:
+        click.echo(file_separately(context, number, delivery or 0, by=actor))
 
 
 @ticket.command("move-back")
 @click.argument("stage")
 @click.option("--reason", required=True, help="Why, for the record.")
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 @click.pass_obj
 def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: bool) -> None:
     r"""Move the ticket back to an earlier STAGE.
@@ -452,13 +454,13 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
     Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
     """
     from workflow.process import Stage
-    from workflow.tickets.desk import Missing
+    from workflow.tickets.desk import ActionNotAllowed
 
     chosen = next((s for s in Stage if stage in {str(s), s.partition("-")[0]}), None)
     if chosen is None:
-        raise Missing(f"no stage is called {stage}; the stages: {', '.join(Stage)}")
+        raise ActionNotAllowed(f"no stage is called {stage}; the stages: {', '.join(Stage)}")
     with working(number, actor, json_wanted=json_wanted) as work:
-        work.house.desk.move_back(
+        work.context.desk.move_back(
             work.session, work.ticket, chosen, by=actor, reason=reason, now=work.now
         )
 
@@ -495,6 +497,6 @@ def new(
     """
     from console.cli.phone_call import write_down
 
-    with bootstrap.house() as house:
+    with bootstrap.open_app_context() as context:
         # click's options
-        click.echo(write_down(house, actor=actor, contacts=(*contacts, *more_contacts), **told))  # type: ignore[arg-type]
+        click.echo(write_down(context, actor=actor, contacts=(*contacts, *more_contacts), **told))  # type: ignore[arg-type]

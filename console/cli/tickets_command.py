@@ -30,8 +30,8 @@ VIEWS = (  # as views.VIEWS has them, without loading it
     show_default=True,
     help="Which tickets.",
 )
-@bootstrap.acting
-@bootstrap.as_json
+@bootstrap.actor_option
+@bootstrap.json_option
 def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
     r"""List tickets: the unassigned queue, or another view.
 
@@ -49,23 +49,25 @@ def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
     """
     from console.presenters import ticket
 
-    with bootstrap.house() as house, house.store.reading() as session:
-        listed = ticket.view(session, view, actor=actor, now=house.clock())
-        found = [ticket.short(t) for t in listed]
+    with bootstrap.open_app_context() as context, context.store.read_only() as session:
+        listed = ticket.list_view(session, view, actor=actor, now=context.clock())
+        found = [ticket.present_ticket_row(t) for t in listed]
     if json_wanted:
-        terminal.json_object(found)
+        terminal.print_json(found)
     elif found:
-        terminal.screen().print(
-            terminal.tickets(found, f"{len(found)} · {_view_name(view, actor)}")
+        terminal.create_console().print(
+            terminal.build_ticket_table(found, f"{len(found)} · {_view_name(view, actor)}")
         )
     else:
         click.echo(_empty(view, actor))
 
 
 def _view_name(view: str, actor: str) -> str:
-    from workflow.process import QUEUE
+    from workflow.process import QUEUE_NAME
 
-    return {"unassigned": QUEUE, "mine": f"open tickets of {actor}"}.get(view, f"{view} tickets")
+    return {"unassigned": QUEUE_NAME, "mine": f"open tickets of {actor}"}.get(
+        view, f"{view} tickets"
+    )
 
 
 def _empty(view: str, actor: str) -> str:

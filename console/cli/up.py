@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from console import bootstrap
-from console.errors import UNUSABLE, Fault
+from console.errors import EXIT_UNUSABLE, CommandError
 
 if TYPE_CHECKING:
     from console.runtime.supervisor import Supervisor
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from workflow.settings.settings import Settings
 
 READY_SECONDS = 30.0
-AWAY = (
+DATABASE_AWAY = (
     "the database does not answer: the doors open all the same, mail hears 451 and forms wait in"
     " the spool. It is brought to the newest schema once it does"
 )
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
-EXAMPLE = {
+EXAMPLE_FORM = {
     "FormID": "6606394",
     "UniqueID": "1500878955",
     "Practice Name": "Acme Clinic",
@@ -54,18 +54,18 @@ def up() -> None:
     and a browser, and restarts what dies. Ctrl-C ends it: what is in hand is finished first. Next,
     in another terminal: `intake demo`.
     """
-    from console.runtime.crash_recorder import EndRecorder
+    from console.runtime.crash_recorder import CrashRecorder
     from console.runtime.supervisor import Supervisor
-    from workflow.settings.settings import load
+    from workflow.settings.settings import load_settings
 
-    settings = load()
+    settings = load_settings()
     _check_ports(settings)
     with _only_one(settings):
-        answered = bootstrap.migrated(settings)
-        environment = prepare(settings)
-        recorder = EndRecorder(settings)
-        supervisor = Supervisor(environment, recorder.ended)
-        supervisor.listen_to_signals()
+        answered = bootstrap.migrate_database(settings)
+        environment = prepare_home(settings)
+        recorder = CrashRecorder(settings)
+        supervisor = Supervisor(environment, recorder.record_end)
+        supervisor.install_signal_handlers()
         if not answered:
             _migrate_later(supervisor, settings)
         url_file = None
@@ -73,7 +73,7 @@ def up() -> None:
             url_file = _start(supervisor, settings, environment)
             supervisor.run()
         finally:
-            supervisor.say("up", "stopping: what is in hand is finished first")
+            supervisor.print_line("up", "stopping: what is in hand is finished first")
             supervisor.stop()
             recorder.close()
             if url_file is not None:
@@ -81,7 +81,7 @@ def up() -> None:
     click.echo("stopped")
 
 
-def doors(settings: "Settings") -> dict[str, tuple[str, int]]:
+def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
     """The addresses we listen on, by the name of their setting.
 
     Without those whose port is chosen on opening.
@@ -98,9 +98,9 @@ def doors(settings: "Settings") -> dict[str, tuple[str, int]]:
     }
 
 
-def answers(settings: "Settings") -> bool:
+def accepts_connections(settings: "Settings") -> bool:
     """Return whether every door takes connections."""
-    return all(_answers(address) for address in doors(settings).values())
+    return all(_answers(address) for address in get_listen_addresses(settings).values())
 
 
 def _answers(address: tuple[str, int]) -> bool:
@@ -110,9 +110,9 @@ def _answers(address: tuple[str, int]) -> bool:
 
 
 def _check_ports(settings: "Settings") -> None:
-    """Raise Fault naming every address that cannot be listened on, before anything is started."""
+    """Raise CommandError naming every address that cannot be listened on, before anything is started."""
     faults = []
-    for name, (host, port) in doors(settings).items():
+    for name, (host, port) in get_listen_addresses(settings).items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,39 +125,39 @@ def _check_ports(settings: "Settings") -> None:
                     f" {name}={host}:<another port>"
                 )
     if faults:
-        raise Fault("\n".join(["nothing was started:", *faults]), UNUSABLE)
+        raise CommandError("\n".join(["nothing was started:", *faults]), EXIT_UNUSABLE)
 
 
 @contextmanager
 def _only_one(settings: "Settings") -> Iterator[None]:
     try:
-        with bootstrap.locked(settings.home / "up.lock", wait=False):
+        with bootstrap.hold_lock(settings.home / "up.lock", wait=False):
             yield
     except BlockingIOError:
-        raise Fault(
-            f"an `intake up` runs on {settings.home.absolute()} already", UNUSABLE
+        raise CommandError(
+            f"an `intake up` runs on {settings.home.absolute()} already", EXIT_UNUSABLE
         ) from None
 
 
-def prepare(settings: "Settings") -> dict[str, str]:
+def prepare_home(settings: "Settings") -> dict[str, str]:
     """Make home and keys; the environment of the children."""
-    from workflow.context import open_house
+    from workflow.context import open_context
 
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.dropbox.mkdir(parents=True, exist_ok=True)
-    open_house(settings).close()  # makes the key file, so that the children do not race for it
-    return {**os.environ, "INTAKE_FORMSTACK_KEY": formstack_key(settings)}
+    open_context(settings).close()  # makes the key file, so that the children do not race for it
+    return {**os.environ, "INTAKE_FORMSTACK_KEY": get_formstack_key(settings)}
 
 
 def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
-    supervisor.say("up", AWAY, "red")
-    say = partial(supervisor.say, "up")
+    supervisor.print_line("up", DATABASE_AWAY, "red")
+    say = partial(supervisor.print_line, "up")
     Thread(
-        target=bootstrap.migrate_later, args=(settings, say), name="migrate", daemon=True
+        target=bootstrap.migrate_when_available, args=(settings, say), name="migrate", daemon=True
     ).start()
 
 
-def formstack_key(settings: "Settings") -> str:
+def get_formstack_key(settings: "Settings") -> str:
     """The key of the setting, else the one in INTAKE_HOME, made on first use."""
     known = settings.formstack_key.get_secret_value()
     path = settings.home / KEY_FILE
@@ -173,24 +173,30 @@ def _start(
 ) -> Path | None:
     """Start Valkey and every process; the file that tells other commands where Valkey is."""
     from console.runtime.processes import PROCESSES
-    from console.runtime.supervisor import python
-    from ingest.imap.mailboxes import mailboxes
+    from console.runtime.supervisor import build_command
+    from ingest.imap.mailboxes import list_mailboxes
 
     click.echo("starting …")
     embedded = None if settings.redis_url else _start_valkey(supervisor, settings)
     for name in PROCESSES:
-        if name == "imap" and not mailboxes(settings):
-            supervisor.say("imap", "not started: no mailbox is configured (INTAKE_IMAP_URLS)")
+        if name == "imap" and not list_mailboxes(settings):
+            supervisor.print_line(
+                "imap", "not started: no mailbox is configured (INTAKE_IMAP_URLS)"
+            )
         elif name == "backfill" and not settings.formstack_token.get_secret_value():
-            supervisor.say("backfill", "not started: nothing to pull with (INTAKE_FORMSTACK_TOKEN)")
+            supervisor.print_line(
+                "backfill", "not started: nothing to pull with (INTAKE_FORMSTACK_TOKEN)"
+            )
         else:
-            supervisor.add(name, python(name))
-    ready = supervisor.wait_for(lambda: answers(settings), READY_SECONDS)
-    if not supervisor.stopping:
+            supervisor.add(name, build_command(name))
+    ready = supervisor.wait_for(lambda: accepts_connections(settings), READY_SECONDS)
+    if not supervisor.is_stopping:
         invited = _first_run(settings) if ready else ""
         click.echo(
             "\n".join(
-                banner(settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited)
+                build_banner(
+                    settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited
+                )
             )
         )
     return embedded.url_file if embedded else None
@@ -200,41 +206,41 @@ def _first_run(settings: "Settings") -> str:
     """The link for the first admin, "" once anybody has an account."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from workflow.accounts.invitations import first_run
-    from workflow.context import open_house
+    from workflow.accounts.invitations import create_first_invitation
+    from workflow.context import open_context
 
-    house = open_house(settings)
+    context = open_context(settings)
     try:
-        with house.store.transaction() as session:
-            token = first_run(session, now=house.clock())
+        with context.store.transaction() as session:
+            token = create_first_invitation(session, now=context.clock())
     except (
         SQLAlchemyError
     ):  # the database is away: `intake up` starts all the same, and gives the link the next time
         token = None
     finally:
-        house.close()
+        context.close()
     return f"{settings.public_url}/join/{token}" if token else ""
 
 
 def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | None":
-    from console.runtime.valkey import prepare as prepare_valkey
+    from console.runtime.valkey import prepare_valkey
 
     found = prepare_valkey(settings.home)
     if found is None:
-        supervisor.say(
+        supervisor.print_line(
             "valkey",
             "no embedded Valkey for this machine: workers look into the database every second",
         )
         return None
     supervisor.environment["INTAKE_REDIS_URL"] = found.url
     supervisor.add("valkey", found.command)
-    if not supervisor.wait_for(found.answers, READY_SECONDS) and not supervisor.stopping:
-        supervisor.say("valkey", "does not answer yet: the clock does the work meanwhile")
+    if not supervisor.wait_for(found.is_ready, READY_SECONDS) and not supervisor.is_stopping:
+        supervisor.print_line("valkey", "does not answer yet: the clock does the work meanwhile")
     found.url_file.write_text(found.url + "\n")
     return found
 
 
-def banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
+def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
     """Return where to point mail, forms, Excel files and a browser."""
     to = settings.sender
     server = settings.smtp_listen
@@ -259,7 +265,7 @@ def banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") ->
             if ours
             else []
         ),
-        f"           {signed_curl(settings, key)}",
+        f"           {build_signed_curl(settings, key)}",
         f"  Excel    {settings.dropbox.absolute()}",
         f"  browser  {settings.public_url}",
         *([f"           first admin, once and within a day: {invited}"] if invited else []),
@@ -270,9 +276,9 @@ def banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") ->
     ]
 
 
-def signed_curl(settings: "Settings", key: str) -> str:
+def build_signed_curl(settings: "Settings", key: str) -> str:
     """A command that posts one signed form."""
-    body = json.dumps(EXAMPLE)
+    body = json.dumps(EXAMPLE_FORM)
     signature = hmac.new(key.encode(), body.encode(), hashlib.sha256).hexdigest()
     return (
         f"curl -i http://{settings.webhook_listen}/formstack -H 'Content-Type: application/json' "

@@ -14,28 +14,28 @@ from email.utils import make_msgid
 from typing import Any
 
 from console.cli.phone_call import write_down
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.settings.settings import Settings
 
 PRACTICE = "Demo Practice"
-NAME = "Dana Demo"
-TIMEOUT = 20
+CUSTOMER_NAME = "Dana Demo"
+TIMEOUT_SECONDS = 20
 
 
-def mail(settings: Settings, customer: str) -> None:
+def send_mail(settings: Settings, customer: str) -> None:
     """A customer's mail in a real SMTP session. Raises OSError when it is not taken."""
     message = EmailMessage()
-    message["From"] = f"{NAME} <{customer}>"
+    message["From"] = f"{CUSTOMER_NAME} <{customer}>"
     message["To"] = settings.sender
     message["Subject"] = "A payment is missing"
     message["Message-ID"] = make_msgid(domain="demo-practice.example")
     message.set_content("Hello,\n\na payment of May is missing in our account.\n\nDana\n")
     host, _, port = settings.smtp_listen.rpartition(":")
-    with smtplib.SMTP(host.strip("[]"), int(port), timeout=TIMEOUT) as smtp:
+    with smtplib.SMTP(host.strip("[]"), int(port), timeout=TIMEOUT_SECONDS) as smtp:
         smtp.send_message(message)
 
 
-def form(settings: Settings, customer: str, key: str) -> None:
+def send_form(settings: Settings, customer: str, key: str) -> None:
     """A form, signed as Formstack does. Raises OSError when it is not taken."""
     import httpx
 
@@ -57,7 +57,7 @@ def form(settings: Settings, customer: str, key: str) -> None:
             f"http://{settings.webhook_listen}/formstack",
             content=body,
             headers=headers,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
         )
     except httpx.HTTPError as error:
         raise ConnectionError(type(error).__name__) from None
@@ -65,7 +65,7 @@ def form(settings: Settings, customer: str, key: str) -> None:
         raise ConnectionError(f"HTTP {answer.status_code}")
 
 
-def workbook(settings: Settings, customer: str) -> None:
+def drop_workbook(settings: Settings, customer: str) -> None:
     """An Excel export of secure messages, saved into the watched folder."""
     from openpyxl import Workbook
 
@@ -81,7 +81,7 @@ def workbook(settings: Settings, customer: str) -> None:
             f"SM-{token}",
             "2026-05-04 09:30",
             PRACTICE,
-            NAME,
+            CUSTOMER_NAME,
             customer,
             "A code",
             "Which code do we use?",
@@ -90,19 +90,19 @@ def workbook(settings: Settings, customer: str) -> None:
     book.save(settings.dropbox / f"secure messages {token}.xlsx")
 
 
-def call(house: House, customer: str) -> int:
+def record_call(context: AppContext, customer: str) -> int:
     """A call, through the same door as `intake ticket new`."""
     told: dict[str, Any] = {
         "company": PRACTICE,
-        "name": NAME,
+        "name": CUSTOMER_NAME,
         "phone": "555-0100",
         "subject": "A call",
         "text": "Please call back.",
     }
-    return write_down(house, actor="", contacts=(customer,), **told)
+    return write_down(context, actor="", contacts=(customer,), **told)
 
 
-def free_ports(count: int) -> list[int]:
+def find_free_ports(count: int) -> list[int]:
     """Ports nobody listens on just now."""
     probes = [socket.socket() for _ in range(count)]
     try:

@@ -15,6 +15,6 @@ def demo() -> None:
     survey. Uses the system that runs on this INTAKE_HOME, or starts one of its own in a temporary
     folder. Exit code 0 only if all that came out.
     """
-    from console.demo.run import run
+    from console.demo.run import run_demo
 
-    run()
+    run_demo()

@@ -12,41 +12,41 @@ from pathlib import Path
 
 import click
 
-from console.bootstrap import house as open_house
-from console.cli.up import answers, formstack_key
+from console.bootstrap import open_app_context as open_app
+from console.cli.up import accepts_connections, get_formstack_key
 from console.demo import channels
-from console.errors import Fault
+from console.errors import CommandError
 from console.presenters import ticket as ticket_presenter
-from console.presenters.terminal import Data, screen
-from console.presenters.terminal import tickets as ticket_table
-from workflow.context import House
+from console.presenters.terminal import Data, create_console
+from console.presenters.terminal import build_ticket_table as ticket_table
+from workflow.context import AppContext
 from workflow.customers import directory
-from workflow.models.core import Contact, Outgoing, Staff, Ticket, TicketContact
+from workflow.models.core import Contact, OutgoingMail, Staff, Ticket, TicketContact
 from workflow.models.states import Role, Status
 from workflow.operations import status
 from workflow.process import Milestone, Stage, Template
-from workflow.settings.settings import Settings, load
-from workflow.tickets.desk import ticket_or_missing
+from workflow.settings.settings import Settings, load_settings
+from workflow.tickets.desk import get_ticket
 
 START_SECONDS = 60.0
 MOVE_SECONDS = 60.0
 CONSULTANT = "Demo Consultant"
-OURS = "INTAKE_"
+SETTINGS_PREFIX = "INTAKE_"
 
 
-def run() -> None:
+def run_demo() -> None:
     """Run it; raises Fault when anything came out otherwise than it should."""
-    with _system() as settings, open_house() as house:
+    with _system() as settings, open_app() as context:
         customer = f"dana.{secrets.token_hex(4)}@demo-practice.example"
-        key = formstack_key(settings)
-        _consultant(house)
-        sent = _send(house, customer, key)
-        _follow(house, customer, f"{sent} sent, each through its own door", _in_progress)
+        key = get_formstack_key(settings)
+        _consultant(context)
+        sent = _send(context, customer, key)
+        _follow(context, customer, f"{sent} sent, each through its own door", _in_progress)
         click.echo("Now the consultant works on them: owner, follow up, Resolution, recap.")
-        for number in [t["id"] for t in _tickets(house, customer)]:
-            _work(house, number)
-        _follow(house, customer, "worked through", _completed)
-        _judge(house, customer)
+        for number in [t["id"] for t in _tickets(context, customer)]:
+            _work(context, number)
+        _follow(context, customer, "worked through", _completed)
+        _judge(context, customer)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def _system() -> Iterator[Settings]:
 
     Or of one started in a temporary folder that goes when we do.
     """
-    settings = load()
+    settings = load_settings()
     if _runs(settings) and not settings.relay_url.get_secret_value():
         click.echo(f"Using the system that runs on {settings.home.absolute()}.")
         yield settings
@@ -68,10 +68,10 @@ def _system() -> Iterator[Settings]:
             # ourselves
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
         try:
-            started = load()
+            started = load_settings()
             _wait(lambda: process.poll() is not None or _runs(started), START_SECONDS)
             if not _runs(started):
-                raise Fault(
+                raise CommandError(
                     f"it does not start:\n{(Path(folder) / 'up.log').read_text()[-2000:]}", 1
                 )
             yield started
@@ -82,11 +82,12 @@ def _system() -> Iterator[Settings]:
 
 def _environment(home: Path) -> None:
     """Nothing of this machine's settings: no relay, no mailbox, free ports."""
-    for name in [n for n in os.environ if n.startswith(OURS)]:
+    for name in [n for n in os.environ if n.startswith(SETTINGS_PREFIX)]:
         del os.environ[name]
     doors = ("INTAKE_SMTP_LISTEN", "INTAKE_WEBHOOK_LISTEN", "INTAKE_CONSOLE_LISTEN")
     os.environ |= {
-        name: f"127.0.0.1:{port}" for name, port in zip(doors, channels.free_ports(3), strict=True)
+        name: f"127.0.0.1:{port}"
+        for name, port in zip(doors, channels.find_free_ports(3), strict=True)
     }
     os.environ |= {"INTAKE_HOME": str(home / "home"), "INTAKE_CONFIG": str(home / "none.toml")}
 
@@ -97,13 +98,13 @@ def _runs(settings: Settings) -> bool:
     Their doors answer, and its database has lately heard of them.
     """
     needed = {"smtp", "folder", "webhooks", "worker", "clock"}
-    if not answers(settings) or (
+    if not accepts_connections(settings) or (
         not settings.database_url and not (settings.home / "intake.db").exists()
     ):
         return False
-    with open_house() as house:
-        now = house.clock()
-        seen = status.report(house).seen
+    with open_app() as context:
+        now = context.clock()
+        seen = status.collect_status(context).last_seen
     # a minute
     return needed <= {name for name, at in seen.items() if (now - at).total_seconds() < 60}  # noqa: PLR2004
 
@@ -117,51 +118,53 @@ def _wait(ready: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def _consultant(house: House) -> None:
-    with house.store.transaction() as session:
-        if directory.staff_named(session, CONSULTANT) is None:
-            session.add(Staff(name=CONSULTANT, role=Role.AGENT, created_at=house.clock()))
+def _consultant(context: AppContext) -> None:
+    with context.store.transaction() as session:
+        if directory.find_staff(session, CONSULTANT) is None:
+            session.add(Staff(name=CONSULTANT, role=Role.AGENT, created_at=context.clock()))
 
 
-def _send(house: House, customer: str, key: str) -> int:
+def _send(context: AppContext, customer: str, key: str) -> int:
     """Put one of each through its door; how many."""
     ways: dict[str, Callable[[], object]] = {
-        "a mail by SMTP": lambda: channels.mail(house.settings, customer),
-        "a signed form by HTTP": lambda: channels.form(house.settings, customer, key),
-        "a workbook saved into the watched folder": lambda: channels.workbook(
-            house.settings, customer
+        "a mail by SMTP": lambda: channels.send_mail(context.settings, customer),
+        "a signed form by HTTP": lambda: channels.send_form(context.settings, customer, key),
+        "a workbook saved into the watched folder": lambda: channels.drop_workbook(
+            context.settings, customer
         ),
-        "a call written down": lambda: channels.call(house, customer),
+        "a call written down": lambda: channels.record_call(context, customer),
     }
     for name, send in ways.items():
         try:
             send()
         except OSError as error:
-            raise Fault(f"{name} was not taken: {error}", 1) from None
+            raise CommandError(f"{name} was not taken: {error}", 1) from None
         click.echo(f"  sent: {name}")
     return len(ways)
 
 
-def _tickets(house: House, customer: str) -> list[Data]:
+def _tickets(context: AppContext, customer: str) -> list[Data]:
     from sqlalchemy import select
     from sqlalchemy.orm import joinedload
 
     mine = Ticket.contacts.any(TicketContact.contact.has(Contact.email == customer))
     query = select(Ticket).where(mine).order_by(Ticket.id)
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         found = session.scalars(query.options(joinedload(Ticket.owner), joinedload(Ticket.company)))
-        return [ticket_presenter.short(t) for t in found]
+        return [ticket_presenter.present_ticket_row(t) for t in found]
 
 
-def _follow(house: House, customer: str, title: str, done: Callable[[list[Data]], bool]) -> None:
+def _follow(
+    context: AppContext, customer: str, title: str, done: Callable[[list[Data]], bool]
+) -> None:
     """Show the tickets as they move, until all are where they should be."""
     from rich.live import Live
 
-    out = screen()
+    out = create_console()
     with Live(console=out, auto_refresh=False, transient=False) as live:
 
         def look() -> bool:
-            found = _tickets(house, customer)
+            found = _tickets(context, customer)
             live.update(ticket_table(found, title), refresh=out.is_terminal)
             return done(found)
 
@@ -169,7 +172,9 @@ def _follow(house: House, customer: str, title: str, done: Callable[[list[Data]]
     if not out.is_terminal:
         out.print()
     if not good:
-        raise Fault("the tickets did not get there in a minute: see `intake status` and the log", 1)
+        raise CommandError(
+            "the tickets did not get there in a minute: see `intake status` and the log", 1
+        )
 
 
 def _in_progress(found: list[Data]) -> bool:
@@ -181,37 +186,37 @@ def _completed(found: list[Data]) -> bool:
     return all(t["status"] == Status.COMPLETED for t in found)
 
 
-def _work(house: House, number: int) -> None:
+def _work(context: AppContext, number: int) -> None:
     """What a consultant does with a ticket, one transaction a step."""
-    desk = house.desk
-    with house.store.transaction() as session:
-        owner = directory.staff_named(session, CONSULTANT)
+    desk = context.desk
+    with context.store.transaction() as session:
+        owner = directory.find_staff(session, CONSULTANT)
         assert owner is not None
-        desk.assign(
-            session, ticket_or_missing(session, number), owner, by=CONSULTANT, now=house.clock()
+        desk.assign(session, get_ticket(session, number), owner, by=CONSULTANT, now=context.clock())
+    with context.store.transaction() as session:
+        ticket = get_ticket(session, number)
+        desk.record_milestone(
+            session, ticket, Milestone.FOLLOW_UP_SENT, by=CONSULTANT, now=context.clock()
         )
-    with house.store.transaction() as session:
-        ticket = ticket_or_missing(session, number)
-        desk.reach(session, ticket, Milestone.FOLLOW_UP_SENT, by=CONSULTANT, now=house.clock())
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         desk.resolve(
-            session, ticket_or_missing(session, number), yes=True, by=CONSULTANT, now=house.clock()
+            session, get_ticket(session, number), yes=True, by=CONSULTANT, now=context.clock()
         )
-    with house.store.transaction() as session:
-        ticket = ticket_or_missing(session, number)
+    with context.store.transaction() as session:
+        ticket = get_ticket(session, number)
         desk.recap(
-            session, ticket, "The claims were filed again.", by=CONSULTANT, now=house.clock()
+            session, ticket, "The claims were filed again.", by=CONSULTANT, now=context.clock()
         )
 
 
-def _judge(house: House, customer: str) -> None:
+def _judge(context: AppContext, customer: str) -> None:
     from sqlalchemy import func, select
 
     surveys = select(func.count()).where(
-        Outgoing.to == customer, Outgoing.template == Template.SURVEY
+        OutgoingMail.to == customer, OutgoingMail.template == Template.SURVEY
     )
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         count = session.scalar(surveys)
     click.echo(f"Four tickets completed, {count} survey: the same customer in all four.")
     if count != 1:
-        raise Fault("it should have been one survey", 1)
+        raise CommandError("it should have been one survey", 1)

@@ -3,24 +3,24 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.request import db, house, needs, number_of, staff
+from console.web.request import get_context, get_session, get_staff, parse_id, requires
 from ingest.replay import automated_mail as filing
 from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence
 from workflow.filing import automated_mail
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 PAGE = 50
 pages = Blueprint("automated", __name__)
 
 
 @pages.get("/automated")
-@needs(Right.READ)
+@requires(Right.READ)
 def listed() -> str:
     """Mail that is on no ticket, the newest first."""
-    before = number_of(request.args.get("before"))
-    found = automated_mail.page(db(), before=before, limit=PAGE + 1)
+    before = parse_id(request.args.get("before"))
+    found = automated_mail.list_automated_mail(get_session(), before=before, limit=PAGE + 1)
     return render_template(
         "queue/automated.html",
         mails=found[:PAGE],
@@ -31,12 +31,12 @@ def listed() -> str:
 
 
 @pages.post("/automated/<int:number>/ticket")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def make_ticket(number: int) -> Response:
     """File it as a person's message, and show the ticket."""
     try:
-        ticket = filing.make_ticket(house(), number, by=staff().name)
-    except (Missing, UnreadableError) as error:
+        ticket = filing.make_ticket(get_context(), number, by=get_staff().name)
+    except (ActionNotAllowed, UnreadableError) as error:
         flash(f"It could not be made a ticket: {error}", "error")
         return redirect(url_for("automated.listed"))
     flash("It is a ticket now.", "success")

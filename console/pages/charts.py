@@ -20,7 +20,7 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0
 _MOST_LABELS, _FEW = 12, 5
 
 
-def svg(figure: Figure) -> bytes:
+def render_chart(figure: Figure) -> bytes:
     """The chart of a figure: bars, stacked where its columns add up.
 
     The table beside it says the same in numbers.

@@ -13,30 +13,30 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
 from console.cli.phone_call import write_down
-from console.errors import Fault
-from console.web.request import db, house, needs, now, number_of, staff
+from console.errors import CommandError
+from console.web.request import get_context, get_session, get_staff, now, parse_id, requires
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
-from workflow.customers.records import CompanySays
+from workflow.customers.records import CompanyData
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.permissions import Right
-from workflow.process import NAME, PIPELINE, STEPS, TICKET_TYPE
-from workflow.tickets.desk import Missing
+from workflow.process import PIPELINE, STEPS, TICKET_NAME, TICKET_TYPE
+from workflow.tickets.desk import ActionNotAllowed
 
 pages = Blueprint("people", __name__)
-RECENT = 50  # entries of a timeline
+MAX_RECENT = 50  # entries of a timeline
 Answer = Response | str | tuple[str, int]
 
 
 @pages.get("/companies")
-@needs(Right.READ)
+@requires(Right.READ)
 def companies() -> str:
     """Companies by name, a page of fifty; those whose name or number is asked for."""
     words, after = request.args.get("q", "")[:200], request.args.get("after", "")
-    found = records.found_companies(db(), words, after)
-    open_ones = _open_tickets(db(), [c.id for c in found])
-    unknown = records.unknown_senders(db())
+    found = records.search_companies(get_session(), words, after)
+    open_ones = _open_tickets(get_session(), [c.id for c in found])
+    unknown = records.list_unknown_senders(get_session())
     return render_template(
         "people/companies.html",
         companies=found,
@@ -47,19 +47,19 @@ def companies() -> str:
 
 
 @pages.get("/companies/new")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def new_company() -> str:
     """The form of a company that is not on record yet."""
     return render_template(
-        "people/company_form.html", company=None, says={}, desk=_desk(db()), fault=""
+        "people/company_form.html", company=None, says={}, desk=_desk(get_session()), fault=""
     )
 
 
 @pages.get("/companies/<int:number>/edit")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def edit_company(number: int) -> str:
     """The form of a company's record."""
-    company = _company(db(), number)
+    company = _company(get_session(), number)
     says = {
         "name": company.name,
         "number": company.number or "",
@@ -68,34 +68,34 @@ def edit_company(number: int) -> str:
         "consultant": company.consultant_id,
     }
     return render_template(
-        "people/company_form.html", company=company, says=says, desk=_desk(db()), fault=""
+        "people/company_form.html", company=company, says=says, desk=_desk(get_session()), fault=""
     )
 
 
 @pages.post("/companies/new")
 @pages.post("/companies/<int:number>/edit")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def keep_company(number: int | None = None) -> Answer:
     """Put it on record, or say what is in the way and keep what was typed."""
     said = request.form
     try:
-        with house().store.transaction() as session:
+        with get_context().store.transaction() as session:
             company = _company(session, number) if number is not None else None
-            says = CompanySays(
+            says = CompanyData(
                 name=said.get("name", ""),
                 number=said.get("number", ""),
                 domains=said.get("domains", "").replace(",", " ").split(),
                 manager=_person(session, "manager"),
                 consultant=_person(session, "consultant"),
             )
-            kept = records.keep_company(session, company, says, by=staff().name, now=now()).id
-    except Missing as fault:
-        company = _company(db(), number) if number is not None else None
+            kept = records.save_company(session, company, says, by=get_staff().name, now=now()).id
+    except ActionNotAllowed as fault:
+        company = _company(get_session(), number) if number is not None else None
         page = render_template(
             "people/company_form.html",
             company=company,
             says=said,
-            desk=_desk(db()),
+            desk=_desk(get_session()),
             fault=str(fault),
         )
         return page, 409
@@ -104,72 +104,72 @@ def keep_company(number: int | None = None) -> Answer:
 
 
 @pages.get("/companies/<int:number>")
-@needs(Right.READ)
+@requires(Right.READ)
 def company(number: int) -> str:
     """A company: who manages it, its contacts, its tickets.
 
     And the activity its record is to show.
     """
-    found = _company(db(), number)
-    contacts = db().scalars(
+    found = _company(get_session(), number)
+    contacts = get_session().scalars(
         select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200)
     )
     tickets = select(Ticket).where(Ticket.company_id == number).options(joinedload(Ticket.owner))
-    listed = db().scalars(tickets.order_by(Ticket.id.desc()).limit(RECENT)).all()
+    listed = get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all()
     shown = and_(Ticket.company_id == number, Ticket.share_activity)
     return render_template(
         "people/company.html",
         company=found,
         contacts=list(contacts),
         tickets=listed,
-        activity=_activity(db(), shown),
+        activity=_activity(get_session(), shown),
     )
 
 
 @pages.get("/contacts/<int:number>")
-@needs(Right.READ)
+@requires(Right.READ)
 def contact(number: int) -> str:
     """A contact: how to reach them, their tickets, and the activity their record is to show."""
-    found = db().get(Contact, number) or abort(404)
+    found = get_session().get(Contact, number) or abort(404)
     links = select(TicketContact).where(TicketContact.contact_id == number)
-    tickets = db().scalars(
+    tickets = get_session().scalars(
         select(Ticket)
         .where(Ticket.id.in_(links.with_only_columns(TicketContact.ticket_id)))
         .options(joinedload(Ticket.owner))
         .order_by(Ticket.id.desc())
-        .limit(RECENT)
+        .limit(MAX_RECENT)
     )
     shown = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
-    choices = records.found_companies(db(), request.args.get("q", "")[:200])
+    choices = records.search_companies(get_session(), request.args.get("q", "")[:200])
     return render_template(
         "people/contact.html",
         contact=found,
         tickets=list(tickets),
-        activity=_activity(db(), Ticket.id.in_(shown)),
+        activity=_activity(get_session(), Ticket.id.in_(shown)),
         companies=choices,
         fault="",
     )
 
 
 @pages.post("/contacts/<int:number>")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def keep_contact(number: int) -> Answer:
     """Change a contact's record."""
     said = request.form
     try:
-        with house().store.transaction() as session:
+        with get_context().store.transaction() as session:
             found = session.get(Contact, number) or abort(404)
-            records.keep_contact(
+            records.save_contact(
                 session,
                 found,
                 email=said.get("email", ""),
                 name=said.get("name", ""),
                 phone=said.get("phone", ""),
                 company=_chosen_company(session),
-                by=staff().name,
+                by=get_staff().name,
                 now=now(),
             )
-    except Missing as fault:
+    except ActionNotAllowed as fault:
         flash(f"Nothing was changed: {fault}.", "error")
         return redirect(f"/contacts/{number}")
     flash("The contact is on record.", "success")
@@ -177,24 +177,24 @@ def keep_contact(number: int) -> Answer:
 
 
 @pages.get("/senders")
-@needs(Right.READ)
+@requires(Right.READ)
 def senders() -> str:
     """People who have written and belong to no company yet."""
-    found = records.unknown_senders(db())
-    choices = records.found_companies(db(), request.args.get("q", "")[:200])
+    found = records.list_unknown_senders(get_session())
+    choices = records.search_companies(get_session(), request.args.get("q", "")[:200])
     return render_template("people/senders.html", senders=found, companies=choices)
 
 
 @pages.post("/senders/<int:number>")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def claim(number: int) -> Response:
     """One click: this sender, or everybody of their mail domain, belongs to the company."""
     try:
-        with house().store.transaction() as session:
+        with get_context().store.transaction() as session:
             person = session.get(Contact, number) or abort(404)
             company = _chosen_company(session)
             moved = _claim(session, person, company, whole=request.form.get("domain") == "yes")
-    except Missing as fault:
+    except ActionNotAllowed as fault:
         flash(f"Nothing was changed: {fault}.", "error")
     else:
         flash(f"Associated; with it {moved} open ticket{'' if moved == 1 else 's'}.", "success")
@@ -203,35 +203,38 @@ def claim(number: int) -> Response:
 
 def _claim(session: Session, person: Contact, company: Company | None, *, whole: bool) -> int:
     if company is None:
-        raise Missing("choose a company")
+        raise ActionNotAllowed("choose a company")
     alike = [person]
     if whole:
         domain = person.email.rpartition("@")[2]
-        records.own(session, domain, company)
+        records.add_domain(session, domain, company)
         theirs = Contact.email.endswith(f"@{domain}", autoescape=True)
         alike = list(session.scalars(select(Contact).where(Contact.company_id.is_(None), theirs)))
-    return sum(records.claim(session, one, company, by=staff().name, now=now()) for one in alike)
+    return sum(
+        records.set_contact_company(session, one, company, by=get_staff().name, now=now())
+        for one in alike
+    )
 
 
 @pages.get("/companies/<int:number>/add-ticket")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def add_ticket(number: int) -> str:
     """The manual's form of a ticket made by hand, with its defaults."""
     return _call_form(number, {}, "")
 
 
 @pages.post("/companies/<int:number>/add-ticket")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def added_ticket(number: int) -> Answer:
     """Write the call down, by the one door every request comes through."""
     said = request.form
-    company = _company(db(), number)
+    company = _company(get_session(), number)
     try:
-        contacts = _chosen_contacts(db(), company)
+        contacts = _chosen_contacts(get_session(), company)
         name, email = _caller(said.get("name", ""), contacts)
         ticket = write_down(
-            house(),
-            actor=staff().name,
+            get_context(),
+            actor=get_staff().name,
             chosen=contacts,
             company=company.name,
             call_id=said.get("call_id", "")[:64],
@@ -243,15 +246,15 @@ def added_ticket(number: int) -> Answer:
             telemedicine=said.get("telemedicine") == "yes",
             on_company=said.get("on_company") == "yes",
         )
-    except Fault as fault:
+    except CommandError as fault:
         return _call_form(number, said, fault.message), 409
     flash(f"Ticket #{ticket} is yours.", "success")
     return redirect(f"/tickets/{ticket}")
 
 
 def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
-    company = _company(db(), number)
-    contacts = db().scalars(
+    company = _company(get_session(), number)
+    contacts = get_session().scalars(
         select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200)
     )
     return render_template(
@@ -264,7 +267,7 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
         pipeline=PIPELINE,
         stage=STEPS[0].stage,
         type=TICKET_TYPE,
-        name=NAME.format(company=company.name),
+        name=TICKET_NAME.format(company=company.name),
         chosen=request.form.getlist("contact"),
         shared=request.form.getlist("share"),
     )
@@ -273,12 +276,10 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
 def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     """The contacts ticked, each with its own box, and a new address.
 
-    Raises Fault for one that is none.
+    Raises CommandError for one that is none.
     """
     ids = [
-        number
-        for said in request.form.getlist("contact")
-        if (number := number_of(said)) is not None
+        number for said in request.form.getlist("contact") if (number := parse_id(said)) is not None
     ]
     known = session.scalars(
         select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id)
@@ -289,8 +290,8 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
         request.form.get("new_email", "").strip().casefold(),
         request.form.get("new_name", ""),
     )
-    if new and not directory.usable(new):
-        raise Fault(f"not a mail address: {new}", 2)
+    if new and not directory.is_valid_address(new):
+        raise CommandError(f"not a mail address: {new}", 2)
     if new or name.strip():
         chosen.append(Chosen(name, new, share_activity="new" in shared))
     return chosen
@@ -304,8 +305,8 @@ def _caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
     Somebody else called, without an address, where there is no such contact. Where no name was
     typed the parser takes the first contact.
     """
-    typed = directory.company_key(name)
-    same = [c for c in contacts if typed and directory.company_key(c.name) == typed]
+    typed = directory.build_company_key(name)
+    same = [c for c in contacts if typed and directory.build_company_key(c.name) == typed]
     if typed and len(contacts) == 1 and not contacts[0].name:
         same = list(contacts)
     return name, same[0].email if len(same) == 1 else ""
@@ -323,12 +324,12 @@ def _company(session: Session, number: int) -> Company:
 
 
 def _person(session: Session, field: str) -> Staff | None:
-    number = number_of(request.form.get(field))
+    number = parse_id(request.form.get(field))
     return session.get(Staff, number) if number is not None else None
 
 
 def _chosen_company(session: Session) -> Company | None:
-    number = number_of(request.form.get("company"))
+    number = parse_id(request.form.get("company"))
     return session.get(Company, number) if number is not None else None
 
 
@@ -357,4 +358,5 @@ def _activity(session: Session, which: object) -> list[tuple[datetime, Message, 
         .join(Ticket, Ticket.id == Message.ticket_id)
         .where(or_(which))  # type: ignore[arg-type]
     )
-    return [tuple(row) for row in session.execute(query.order_by(Message.id.desc()).limit(RECENT))]  # type: ignore[misc]
+    rows = session.execute(query.order_by(Message.id.desc()).limit(MAX_RECENT))
+    return [tuple(row) for row in rows]  # type: ignore[misc]

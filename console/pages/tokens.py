@@ -3,14 +3,14 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request
 from werkzeug.wrappers import Response
 
-from console.web.request import db, house, needs, now, staff
+from console.web.request import get_context, get_session, get_staff, now, requires
 from workflow.accounts import api_tokens
 from workflow.models.core import Staff
-from workflow.permissions import RIGHTS, Right
-from workflow.tickets.desk import Missing
+from workflow.permissions import RIGHTS_BY_ROLE, Right
+from workflow.tickets.desk import ActionNotAllowed
 
 pages = Blueprint("tokens", __name__)
-MEANING = {
+SCOPE_DESCRIPTIONS = {
     Right.READ: "see tickets, contacts, companies, tasks",
     Right.WORK: "change them, and write to customers",
     Right.LEAD: "exports, and failed deliveries",
@@ -20,34 +20,36 @@ MEANING = {
 
 
 @pages.get("/account/tokens")
-@needs(Right.READ)
+@requires(Right.READ)
 def show() -> str:
     """The tokens one has, and the form for another."""
     return _page()
 
 
 @pages.post("/account/tokens")
-@needs(Right.READ)
+@requires(Right.READ)
 def make() -> str | tuple[str, int]:
     """Make one, and show it in this answer only. 422 and what was typed when it cannot be."""
     try:
-        with house().store.transaction() as session:
-            me = session.get_one(Staff, staff().id)
+        with get_context().store.transaction() as session:
+            me = session.get_one(Staff, get_staff().id)
             name, scopes = request.form.get("name", ""), request.form.getlist("scope")
-            _, token = api_tokens.make(session, me, name, scopes, by=me.name, now=now())
-    except Missing as missing:
+            _, token = api_tokens.create_token(session, me, name, scopes, by=me.name, now=now())
+    except ActionNotAllowed as missing:
         return _page(fault=str(missing)), 422
     return _page(made=token)
 
 
 @pages.post("/account/tokens/<int:number>/revoke")
-@needs(Right.READ)
+@requires(Right.READ)
 def revoke(number: int) -> Response:
     """End one, at once and for good."""
     try:
-        with house().store.transaction() as session:
-            row = api_tokens.revoke(session, number, by=staff().name, now=now(), of=staff())
-    except Missing:
+        with get_context().store.transaction() as session:
+            row = api_tokens.revoke_token(
+                session, number, by=get_staff().name, now=now(), of=get_staff()
+            )
+    except ActionNotAllowed:
         abort(404)
     flash(f"“{row.name}” is revoked: it opens nothing any more.", "success")
     return redirect("/account/tokens")
@@ -56,10 +58,14 @@ def revoke(number: int) -> Response:
 def _page(fault: str = "", made: str = "") -> str:
     typed = request.form if fault else {}
     chosen = request.form.getlist("scope") if fault else [str(Right.READ)]
-    mine = [(right, MEANING[right]) for right in Right if right in RIGHTS[staff().role]]
+    mine = [
+        (right, SCOPE_DESCRIPTIONS[right])
+        for right in Right
+        if right in RIGHTS_BY_ROLE[get_staff().role]
+    ]
     return render_template(
         "tokens.html",
-        tokens=api_tokens.of(db(), staff()),
+        tokens=api_tokens.list_tokens(get_session(), get_staff()),
         scopes=mine,
         fault=fault,
         made=made,

@@ -7,25 +7,25 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from console.presenters.audit import Known, actor, known_to, meanwhile
+from console.presenters.audit import AuditNames, describe_actor, describe_change, load_names
 from workflow import process
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.mail import answer, canned_responses, compose, drafts, phi_check
 from workflow.mail.answer import Recipient
-from workflow.mail.canned_responses import Wording
-from workflow.models.core import Audit, Message, Outgoing, Staff, Ticket, Written
-from workflow.process import BY_PERSON, Milestone, Template
+from workflow.mail.canned_responses import CannedResponse
+from workflow.models.core import AuditEntry, Message, OutgoingMail, Staff, Ticket, WrittenMail
+from workflow.process import WRITTEN_BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 from workflow.tickets import presence
-from workflow.tickets.desk import reached
+from workflow.tickets.desk import list_reached
 
-NEWEST = 4  # messages shown beside the form
-READ = 6000  # characters of each
-CHANGES = 12
+MAX_MESSAGES = 4  # messages shown beside the form
+MAX_MESSAGE_LENGTH = 6000  # characters of each
+MAX_CHANGES = 12
 
 
 @dataclass(frozen=True)
-class Warned:
+class PatientDataWarning:
     """A part of a mail in which something looks like patient data."""
 
     where: str  # subject, text or a file's name
@@ -49,14 +49,14 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Page:
+class AnswerPage:
     """What stands around the mail."""
 
     recipients: Sequence[Recipient]
     boxes: Sequence[
         tuple[Milestone, bool]
     ]  # those not ticked yet, and whether this mail ticks them
-    folders: Sequence[tuple[str, Sequence[Wording]]]
+    folders: Sequence[tuple[str, Sequence[CannedResponse]]]
     messages: Sequence[Message]
     seen: int
     viewers: Sequence[tuple[str, datetime]]
@@ -64,15 +64,21 @@ class Page:
     size: int  # bytes of all files
 
 
-def page(
-    session: Session, ticket: Ticket, written: Written, house: House, *, me: Staff, now: datetime
-) -> Page:
+def build_page(
+    session: Session,
+    ticket: Ticket,
+    written: WrittenMail,
+    context: AppContext,
+    *,
+    me: Staff,
+    now: datetime,
+) -> AnswerPage:
     """Everything around the form."""
-    seen = presence.version(session, ticket.id)
-    done = reached(ticket)
-    offered = canned_responses.offered(session)
+    seen = presence.get_version(session, ticket.id)
+    done = list_reached(ticket)
+    offered = canned_responses.list_responses(session)
     by_itself = [
-        t.value for t in Template if t not in BY_PERSON
+        t.value for t in Template if t not in WRITTEN_BY_PERSON
     ]  # fixed words: nobody answers to them
     said = (Message.direction != "out") | Message.subject.not_in(by_itself)
     rows = (
@@ -80,26 +86,26 @@ def page(
         .where(Message.ticket_id == ticket.id, said)
         .order_by(Message.at.desc(), Message.id.desc())
     )
-    return Page(
-        recipients=_recipients(session, ticket, written, house.settings),
-        boxes=[(m, m.name in written.ticks) for m in process.boxes() if m not in done],
+    return AnswerPage(
+        recipients=_recipients(session, ticket, written, context.settings),
+        boxes=[(m, m.name in written.ticks) for m in process.list_boxes() if m not in done],
         folders=[
             (f, [w for w in offered if w.folder == f])
             for f in dict.fromkeys(w.folder for w in offered)
         ],
-        messages=list(session.scalars(rows.limit(NEWEST))),
+        messages=list(session.scalars(rows.limit(MAX_MESSAGES))),
         seen=seen,
-        viewers=presence.others(session, ticket.id, me, now),
-        sender=f"{house.settings.from_name} <{house.settings.sender}>",
+        viewers=presence.list_viewers(session, ticket.id, me, now),
+        sender=f"{context.settings.from_name} <{context.settings.sender}>",
         size=sum(f.size for f in written.files),
     )
 
 
 def _recipients(
-    session: Session, ticket: Ticket, written: Written, settings: Settings
+    session: Session, ticket: Ticket, written: WrittenMail, settings: Settings
 ) -> list[Recipient]:
     """The contacts, and who is chosen though they are none any more: what was chosen shows."""
-    found = answer.recipients(session, ticket, settings)
+    found = answer.list_recipients(session, ticket, settings)
     known = {r.email for r in found}
     return [
         *found,
@@ -107,27 +113,27 @@ def _recipients(
     ]
 
 
-def fresh(
+def start_draft(
     session: Session, ticket: Ticket, settings: Settings, me: Staff, now: datetime
-) -> Written:
+) -> WrittenMail:
     """An empty mail to everybody of the ticket's company who can be reached.
 
     It is kept once something is typed.
     """
-    return Written(
-        key=drafts.new_key(),
+    return WrittenMail(
+        key=drafts.make_key(),
         ticket_id=ticket.id,
         staff_id=me.id,
         changed_at=now,
         text="",
         ticks=[],
         cc=[],
-        to=[r.email for r in answer.recipients(session, ticket, settings) if r.usual],
-        subject=usual_subject(ticket),
+        to=[r.email for r in answer.list_recipients(session, ticket, settings) if r.is_default],
+        subject=make_default_subject(ticket),
     )
 
 
-def usual_subject(ticket: Ticket) -> str:
+def make_default_subject(ticket: Ticket) -> str:
     """Return what our mails are about: the number.
 
     Never the customer's own subject, which may name a patient.
@@ -135,37 +141,39 @@ def usual_subject(ticket: Ticket) -> str:
     return f"Billing Support Ticket #{ticket.id}"
 
 
-def begin_with(
-    offered: Sequence[Wording],
+def apply_canned_response(
+    offered: Sequence[CannedResponse],
     ticket: Ticket,
-    written: Written,
-    wording: Wording,
-    house: House,
+    written: WrittenMail,
+    wording: CannedResponse,
+    context: AppContext,
     me: Staff,
 ) -> None:
     """Put a text into a mail.
 
     In place of another text that nobody has changed, else below what is typed.
     """
-    values = _values(ticket, written, house, me)
-    texts = {canned_responses.fill(w.body, values).strip() for w in offered}
-    typed, text = written.text.strip(), canned_responses.fill(wording.body, values)
+    values = _values(ticket, written, context, me)
+    texts = {canned_responses.fill_variables(w.body, values).strip() for w in offered}
+    typed, text = written.text.strip(), canned_responses.fill_variables(wording.body, values)
     written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
     subjects = {
-        usual_subject(ticket),
+        make_default_subject(ticket),
         "",
-        *(canned_responses.fill(w.subject, values) for w in offered),
+        *(canned_responses.fill_variables(w.subject, values) for w in offered),
     }
     if written.subject in subjects:
-        written.subject = canned_responses.fill(wording.subject, values) or usual_subject(ticket)
+        written.subject = canned_responses.fill_variables(
+            wording.subject, values
+        ) or make_default_subject(ticket)
     usual = {w.ticks for w in offered}
-    by_itself = wording.ticks != Milestone.RECAP_SENT.name or house.settings.recap_ticks_box
+    by_itself = wording.ticks != Milestone.RECAP_SENT.name or context.settings.recap_ticks_box
     written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
         wording.ticks and by_itself
     )
 
 
-def _values(ticket: Ticket, written: Written, house: House, me: Staff) -> dict[str, str]:
+def _values(ticket: Ticket, written: WrittenMail, context: AppContext, me: Staff) -> dict[str, str]:
     """The variables of a text for this mail: no words of the customer's but names on record."""
     chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
     return {
@@ -174,40 +182,62 @@ def _values(ticket: Ticket, written: Written, house: House, me: Staff) -> dict[s
         "company": ticket.company.name if ticket.company else "",
         "owner": ticket.owner.name if ticket.owner else me.name,
         "stage": str(ticket.stage),
-        "status_link": compose.status_link(ticket.id, house.settings, house.signer),
-        "desk": house.settings.from_name,
+        "status_link": compose.make_status_link(ticket.id, context.settings, context.signer),
+        "desk": context.settings.from_name,
     }
 
 
-def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]:
+def find_warnings(
+    session: Session, ticket: Ticket, written: WrittenMail
+) -> list[PatientDataWarning]:
     """The parts of a mail in which something looks like patient data."""
-    known = answer.known_of(session, ticket)
+    known = answer.collect_known_patient_data(session, ticket)
     parts = [
-        ("the subject", written.subject, phi_check.find_in_subject(written.subject, known)),
-        ("the text", written.text, phi_check.find(written.text, known)),
+        (
+            "the subject",
+            written.subject,
+            phi_check.find_patient_data_in_subject(written.subject, known),
+        ),
+        ("the text", written.text, phi_check.find_patient_data(written.text, known)),
     ]
     for file in written.files:
         spoken = file.name.replace("_", " ")
-        parts.append((f"the name of the file {file.name}", spoken, phi_check.find(spoken, known)))
+        parts.append(
+            (
+                f"the name of the file {file.name}",
+                spoken,
+                phi_check.find_patient_data(spoken, known),
+            )
+        )
     return [
-        Warned(where, list(phi_check.marked(text, found))) for where, text, found in parts if found
+        PatientDataWarning(where, list(phi_check.split_by_finding(text, found)))
+        for where, text, found in parts
+        if found
     ]
 
 
-def told(session: Session, changed: Sequence[Audit]) -> list[Change]:
+def describe_changes(session: Session, changed: Sequence[AuditEntry]) -> list[Change]:
     """Return what others did meanwhile, the newest of it, in words."""
-    newest = changed[-CHANGES:]
-    known = known_to(session, newest)
+    newest = changed[-MAX_CHANGES:]
+    known = load_names(session, newest)
     return [_told(session, c, known) for c in newest]
 
 
-def _told(session: Session, row: Audit, known: Known) -> Change:
+def _told(session: Session, row: AuditEntry, known: AuditNames) -> Change:
     subject, text = "", ""
     if (said := session.get(Message, row.detail.get("message", 0))) is not None:
         subject, text = said.subject, said.reply_text or said.text
-    elif (mail := session.get(Written, row.detail.get("written", 0))) is not None:
+    elif (mail := session.get(WrittenMail, row.detail.get("written", 0))) is not None:
         subject, text = mail.subject, mail.text
     elif row.action == "recap promised":
-        sent = select(Outgoing.text).where(Outgoing.ticket_id == row.ticket_id, Outgoing.text != "")
-        text = session.scalar(sent.order_by(Outgoing.id.desc()).limit(1)) or ""
-    return Change(meanwhile(row, known), actor(row.actor), row.at, subject, text[:READ])
+        sent = select(OutgoingMail.text).where(
+            OutgoingMail.ticket_id == row.ticket_id, OutgoingMail.text != ""
+        )
+        text = session.scalar(sent.order_by(OutgoingMail.id.desc()).limit(1)) or ""
+    return Change(
+        describe_change(row, known),
+        describe_actor(row.actor),
+        row.at,
+        subject,
+        text[:MAX_MESSAGE_LENGTH],
+    )

@@ -8,14 +8,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from workflow.filing import corrections
-from workflow.models.core import Audit, Staff, Task
+from workflow.models.core import AuditEntry, Staff, Task
 from workflow.models.states import Status
-from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
+from workflow.process import PROPERTY_MILESTONES, RECORDED_BY_RULE, Milestone, Stage
 from workflow.tickets import merged_messages
 from workflow.tickets.desk import RULE
 
 # Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
-UNTOLD = (
+SHOWN_ELSEWHERE = (
     "viewed",
     "file opened",
     "original read",
@@ -31,14 +31,14 @@ UNTOLD = (
 
 
 @dataclass(frozen=True)
-class Known:
+class AuditNames:
     """What an audit row's ids stand for."""
 
     staff: Mapping[int, str]
     tasks: Mapping[int, str]  # "escalate the ticket, for Sam"
 
 
-def sentence(row: Audit, known: Known) -> str:
+def describe_action(row: AuditEntry, known: AuditNames) -> str:
     """Return what was done, without who did it.
 
     An action that has no words of its own here is told as it is called.
@@ -47,15 +47,15 @@ def sentence(row: Audit, known: Known) -> str:
     return told(row.detail, known) if told else row.action.capitalize()
 
 
-def meanwhile(row: Audit, known: Known) -> str:
+def describe_change(row: AuditEntry, known: AuditNames) -> str:
     """Return what was done while somebody else looked.
 
     There the timeline is not beside it, so it is told all.
     """
-    return _MEANWHILE.get(row.action) or sentence(row, known)
+    return _MEANWHILE.get(row.action) or describe_action(row, known)
 
 
-def known_to(session: Session, rows: Iterable[Audit]) -> Known:
+def load_names(session: Session, rows: Iterable[AuditEntry]) -> AuditNames:
     """Return who and what the numbers in these rows stand for, in two queries."""
     details = [row.detail for row in rows]
     staff = {
@@ -67,15 +67,17 @@ def known_to(session: Session, rows: Iterable[Audit]) -> Known:
     tasks = {n for d in details if isinstance(n := d.get("task"), int)}
     names = session.execute(select(Staff.id, Staff.name).where(Staff.id.in_(staff)))
     texts = session.execute(select(Task.id, Task.text, Task.assignee).where(Task.id.in_(tasks)))
-    return Known(dict(names.all()), {n: task_words(text, assignee) for n, text, assignee in texts})
+    return AuditNames(
+        dict(names.all()), {n: describe_task(text, assignee) for n, text, assignee in texts}
+    )
 
 
-def task_words(text: str, assignee: str) -> str:
+def describe_task(text: str, assignee: str) -> str:
     """A task and whose it is."""
     return f"{text}, for {assignee or 'the desk'}"
 
 
-def why(row: Audit) -> str:
+def describe_cause(row: AuditEntry) -> str:
     """The cause, where it says more than the sentence; "" where it does not."""
     reasoned = {
         "moved back",
@@ -89,17 +91,17 @@ def why(row: Audit) -> str:
     return row.cause if row.action in reasoned else ""
 
 
-def actor(name: str) -> str:
+def describe_actor(name: str) -> str:
     """Return who did it: a person's name, or the process."""
     return "the process" if name == RULE else name
 
 
-def _reached(detail: dict[str, Any], known: Known) -> str:
+def _reached(detail: dict[str, Any], known: AuditNames) -> str:
     del known
     milestone = _member(Milestone, detail.get("milestone"))
-    if milestone in PROPERTIES:
+    if milestone in PROPERTY_MILESTONES:
         return f"{milestone} set to Yes"
-    return f"{milestone}" if milestone in BY_RULE else f"Ticked {milestone}"
+    return f"{milestone}" if milestone in RECORDED_BY_RULE else f"Ticked {milestone}"
 
 
 def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
@@ -117,8 +119,8 @@ _MEANWHILE = {
     "recap promised": "The recap was sent",
     "answer promised": "The customer was answered",
 }
-assert set(_MEANWHILE) <= set(UNTOLD)
-_TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
+assert set(_MEANWHILE) <= set(SHOWN_ELSEWHERE)
+_TOLD: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "opened": lambda _, __: "Ticket opened",
     "assigned": lambda d, known: f"Assigned to {known.staff.get(d.get('owner', 0), 'somebody')}",
     "reached": _reached,
@@ -133,8 +135,8 @@ _TOLD: dict[str, Callable[[dict[str, Any], Known], str]] = {
     str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",
     "task": lambda d, known: f"Task: {known.tasks.get(d.get('task', 0), 'gone')}",
     "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
-    corrections.CORRECTED: lambda _, __: "A message counts as a person's",
-    corrections.MARKED: lambda _, __: "A message counts as automatic",
+    corrections.ACTION_NOT_AUTOMATIC: lambda _, __: "A message counts as a person's",
+    corrections.ACTION_AUTOMATIC: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",

@@ -9,29 +9,29 @@ from typing import Any
 import click
 
 from console.presenters import show_replay, terminal
-from console.presenters.times import when
-from ingest.column_mapping.propose import Sheet, wanting
+from console.presenters.times import format_time
+from ingest.column_mapping.propose import SheetProposal, suggest_options
 from parsers.options import Profile
-from parsers.secure_message.columns import WORDS
+from parsers.secure_message.columns import FIELD_LABELS
 from workflow.filing.column_profiles import SavedProfile
 
 Data = dict[str, Any]
 
 
-def word(name: str) -> str:
+def describe_field(name: str) -> str:
     """A field of ours as a person says it, with its own name where that is another."""
-    return f"{WORDS[name]} ({name})" if name in WORDS else name
+    return f"{FIELD_LABELS[name]} ({name})" if name in FIELD_LABELS else name
 
 
-def as_data(sheet: Sheet) -> Data:
+def present_sheet(sheet: SheetProposal) -> Data:
     """A sheet for scripts; what stands in its rows is left out."""
     columns = [
         {
             "column": c.letter,
             "heading": c.heading,
-            "field": c.ours or None,
-            "why": c.why or None,
-            "perhaps": c.perhaps or None,
+            "field": c.field_name or None,
+            "why": c.reason or None,
+            "perhaps": c.guess or None,
         }
         for c in sheet.columns
     ]
@@ -48,46 +48,57 @@ def as_data(sheet: Sheet) -> Data:
     }
 
 
-def told(sheet: Sheet, others: list[str]) -> None:
+def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
     """A sheet for people: a line a column, with what stands below its heading."""
-    out = terminal.screen()
+    out = terminal.create_console()
     rows = " and ".join(map(str, sheet.heading_rows))
     by = f", read by the profile {sheet.profile.name!r}" if sheet.profile else ""
-    out.print(terminal.safe(f"sheet {sheet.name!r}, headings in row {rows}{by}"), soft_wrap=True)
+    out.print(
+        terminal.escape_text(f"sheet {sheet.name!r}, headings in row {rows}{by}"), soft_wrap=True
+    )
     lines = (
         (
             c.letter,
             c.heading,
-            word(c.ours) if c.ours else "–",
-            c.why or _guess(c.perhaps),
+            describe_field(c.field_name) if c.field_name else "–",
+            c.reason or _guess(c.guess),
             " | ".join(c.samples),
         )
         for c in sheet.columns
     )
-    out.print(terminal.table(("", "heading", "is taken for", "because", "first rows"), lines))
+    out.print(terminal.build_table(("", "heading", "is taken for", "because", "first rows"), lines))
     zone = sheet.time_zone or "the house's time zone"
-    out.print(terminal.safe(f"dates in text: {sheet.date_order}, {zone}"))
+    out.print(terminal.escape_text(f"dates in text: {sheet.date_order}, {zone}"))
     for name, value in sheet.defaults:
-        out.print(terminal.safe(f"where a row says none: {word(name)} = {value}"), soft_wrap=True)
+        out.print(
+            terminal.escape_text(f"where a row says none: {describe_field(name)} = {value}"),
+            soft_wrap=True,
+        )
     if others:
         out.print(
-            terminal.safe(f"other sheets: {', '.join(others)} (--sheet NAME shows one)"),
+            terminal.escape_text(f"other sheets: {', '.join(others)} (--sheet NAME shows one)"),
             soft_wrap=True,
         )
 
 
 def _guess(perhaps: str) -> str:
-    return f"perhaps {word(perhaps)}: say so" if perhaps else "it is kept as a detail of the ticket"
+    return (
+        f"perhaps {describe_field(perhaps)}: say so"
+        if perhaps
+        else "it is kept as a detail of the ticket"
+    )
 
 
-def what_next(sheet: Sheet, source: str) -> None:
+def print_next_step(sheet: SheetProposal, source: str) -> None:
     """What is missing, and the command that says it."""
     if sheet.missing:
         click.echo(f"missing: {', '.join(sheet.missing)}. For example:")
         click.echo(
-            terminal.visible(f"  intake map {source} {' '.join(wanting(sheet))} --save NAME")
+            terminal.show_control_characters(
+                f"  intake map {source} {' '.join(suggest_options(sheet))} --save NAME"
+            )
         )
-    elif sheet.profile is None and any(c.why == "as you say" for c in sheet.columns):
+    elif sheet.profile is None and any(c.reason == "as you say" for c in sheet.columns):
         click.echo("It can be read so. To keep it: the same with --save NAME")
     else:
         click.echo(
@@ -95,14 +106,14 @@ def what_next(sheet: Sheet, source: str) -> None:
         )
 
 
-def saved(name: str, done: list[Data]) -> None:
+def print_saved(name: str, done: list[Data]) -> None:
     """That it is kept, and what has become of the deliveries that waited for it."""
     click.echo(
         f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every"
         " host"
     )
     for one in done:
-        show_replay.told(one)
+        show_replay.print_replay(one)
     if not done:
         click.echo(
             "No failed delivery has these headings. Drop the file again, or: intake deliver"
@@ -110,7 +121,7 @@ def saved(name: str, done: list[Data]) -> None:
         )
 
 
-def listed(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> list[Data]:
+def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> list[Data]:
     """The profiles there are, for scripts."""
     found = [
         {
@@ -140,19 +151,23 @@ def listed(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> l
     ]
 
 
-def profiles(found: list[Data]) -> None:
+def print_profiles(found: list[Data]) -> None:
     """The profiles there are, for people."""
     rows = (
         (
             p["name"],
-            f"{p['by']}, {when(p['at'])}" if p["at"] else p["from"],
+            f"{p['by']}, {format_time(p['at'])}" if p["at"] else p["from"],
             p["date_order"],
             p["time_zone"] or "the house's",
             "its headings only" if p["fingerprint"] else "any workbook",
-            ", ".join(f"{heading}: {word(name)}" for heading, name in p["columns"].items() if name),
+            ", ".join(
+                f"{heading}: {describe_field(name)}"
+                for heading, name in p["columns"].items()
+                if name
+            ),
         )
         for p in found
     )
-    terminal.screen().print(
-        terminal.table(("name", "from", "dates", "time zone", "serves", "headings"), rows)
+    terminal.create_console().print(
+        terminal.build_table(("name", "from", "dates", "time zone", "serves", "headings"), rows)
     )

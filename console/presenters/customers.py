@@ -7,7 +7,7 @@ from workflow.models.core import Company, Contact, Staff
 Data = dict[str, Any]
 
 
-def company(row: Company) -> Data:
+def present_company(row: Company) -> Data:
     """A practice on record."""
     return {
         "id": row.id,
@@ -19,7 +19,7 @@ def company(row: Company) -> Data:
     }
 
 
-def contact(row: Contact) -> Data:
+def present_contact(row: Contact) -> Data:
     """A customer's person on record."""
     return {
         "id": row.id,
@@ -32,6 +32,6 @@ def contact(row: Contact) -> Data:
     }
 
 
-def person(row: Staff) -> Data:
+def present_staff(row: Staff) -> Data:
     """Somebody on the desk."""
     return {"id": row.id, "name": row.name, "role": row.role, "email": row.email}

@@ -8,16 +8,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
-from console.presenters.times import iso
+from console.presenters.times import format_iso
 from workflow.filing import sheet_counts
 from workflow.models.core import Delivery, Filing, Receipt
 from workflow.models.states import DeliveryState, Outcome
-from workflow.operations.failed import needs_a_person
+from workflow.operations.failed import has_failures
 
 Data = dict[str, Any]
 
 
-def listed(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
+def list_deliveries(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
     """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest.
 
     0 for all.
@@ -34,7 +34,7 @@ def listed(session: Session, state: str | None, limit: int, now: datetime) -> li
     return [_data(d, filed[d.id], now) for d in found]
 
 
-def page(
+def list_deliveries_before(
     session: Session, state: str | None, before: int | None, limit: int, now: datetime
 ) -> list[Data]:
     """So many deliveries, newest first, older than the delivery `before`."""
@@ -50,7 +50,7 @@ def page(
     return [_data(d, filed[d.id], now) for d in found]
 
 
-def counted(session: Session, state: str | None) -> int:
+def count_deliveries(session: Session, state: str | None) -> int:
     """Return how many there are."""
     return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
 
@@ -58,7 +58,7 @@ def counted(session: Session, state: str | None) -> int:
 def _in(state: str | None) -> list[ColumnElement[bool]]:
     """Those in a state; among the failed ones, those of which rows were rejected."""
     if state == DeliveryState.FAILED:
-        return [needs_a_person()]
+        return [has_failures()]
     return [Delivery.state == DeliveryState(state)] if state else []
 
 
@@ -92,7 +92,7 @@ def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
     return found
 
 
-def one(session: Session, number: int, now: datetime) -> Data | None:
+def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
     """Everything about a delivery but its bytes; None if there is none."""
     delivery = session.get(
         Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)]
@@ -109,7 +109,7 @@ def one(session: Session, number: int, now: datetime) -> Data | None:
         "envelope": delivery.envelope,
         "receipts": [
             {
-                "at": iso(r.at),
+                "at": format_iso(r.at),
                 "transport": r.transport,
                 "repeated": r.repeated,
                 "reference": r.reference,
@@ -127,8 +127,12 @@ def one(session: Session, number: int, now: datetime) -> Data | None:
             for f in delivery.filings
         ],
         "sheets": [
-            {**asdict(one), "accounted": one.accounted, "in_words": sheet_counts.in_words(one)}
-            for one in sheet_counts.of_delivery(session, number)
+            {
+                **asdict(one),
+                "accounted": one.accounted,
+                "in_words": sheet_counts.describe_counts(one),
+            }
+            for one in sheet_counts.list_counts(session, number)
         ],
     }
 
@@ -141,9 +145,9 @@ def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
         "size": delivery.size,
         "state": delivery.state,
         "reason": delivery.reason,
-        "received_at": iso(delivery.received_at),
+        "received_at": format_iso(delivery.received_at),
         "age_seconds": int((now - delivery.received_at).total_seconds()),
-        "processed_at": iso(delivery.processed_at),
+        "processed_at": format_iso(delivery.processed_at),
         "attempts": delivery.attempts,
         "items": delivery.items,
         "filed": filed.count,
@@ -153,13 +157,13 @@ def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
     }
 
 
-def failed(session: Session) -> list[int]:
+def list_failed_ids(session: Session) -> list[int]:
     """The numbers of every failed delivery, oldest first."""
     query = select(Delivery.id).where(Delivery.state == DeliveryState.FAILED).order_by(Delivery.id)
     return list(session.scalars(query))
 
 
-def read_before(
+def list_processed_ids(
     session: Session, *, since: datetime | None, form: str | None, transport: str | None
 ) -> list[int]:
     """The numbers of processed deliveries received since then, of that format, by that door.
@@ -173,14 +177,14 @@ def read_before(
     return list(session.scalars(select(Delivery.id).where(*wanted).order_by(Delivery.id)))
 
 
-def standing(session: Session, number: int) -> tuple[DeliveryState, int] | None:
+def find_state(session: Session, number: int) -> tuple[DeliveryState, int] | None:
     """The state of a delivery and how many of its items are filed; None if there is none."""
     state = session.scalar(select(Delivery.state).where(Delivery.id == number))
     filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
     return (state, filed) if state is not None else None
 
 
-def tickets(session: Session, number: int) -> list[int]:
+def list_ticket_ids(session: Session, number: int) -> list[int]:
     """The tickets that its items are on."""
     filed = (
         select(Filing.ticket_id)

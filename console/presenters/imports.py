@@ -7,20 +7,20 @@ import click
 
 from console.presenters import terminal
 from console.presenters.terminal import Data
-from console.presenters.times import iso, when
+from console.presenters.times import format_iso, format_time
 from workflow.models.states import RowOutcome
 
 if TYPE_CHECKING:
-    from ingest.crm_import.run import Listed, Told
+    from ingest.crm_import.run import ImportReport, ImportSummary
 
-MOST = 20  # rows, names and columns shown to a person; --json has all
-DOES = {
+MAX_SHOWN = 20  # rows, names and columns shown to a person; --json has all
+DRY_RUN_LABELS = {
     RowOutcome.ADDED: "would be added",
     RowOutcome.CHANGED: "would be filled in",
     RowOutcome.KNOWN: "are known already",
     RowOutcome.REFUSED: "cannot be imported",
 }
-DID = {
+APPLIED_LABELS = {
     RowOutcome.ADDED: "added",
     RowOutcome.CHANGED: "filled in",
     RowOutcome.KNOWN: "known already",
@@ -28,12 +28,12 @@ DID = {
 }
 
 
-def told(kind: str, found: "Told") -> Data:
+def present_result(kind: str, found: "ImportReport") -> Data:
     """Return what `--json` prints; `import` is null for a dry run."""
     return {
         "kind": kind,
         "import": found.number,
-        "went_on": found.went_on,
+        "went_on": found.was_resumed,
         "rows": found.rows,
         **{str(outcome): found.outcomes[outcome] for outcome in RowOutcome},
         "columns": [{"column": c.label, "property": c.property or None} for c in found.columns],
@@ -41,9 +41,9 @@ def told(kind: str, found: "Told") -> Data:
             {"status": s, "stage": found.stages[s], "rows": n}
             for s, n in found.statuses.most_common()
         ],
-        "untold": found.untold,
-        "moved_on": found.moved_on,
-        "refusals": [{"row": row, "reason": reason} for row, reason in found.refused],
+        "untold": found.not_notified,
+        "moved_on": found.advanced,
+        "refusals": [{"row": row, "reason": reason} for row, reason in found.refused_rows],
         "remarks": [{"row": row, "reason": reason} for row, reason in found.remarks],
         "unknown_people": dict(found.unknown_people.most_common()),
         "new_companies": sorted(found.new_companies.values()),
@@ -52,9 +52,9 @@ def told(kind: str, found: "Told") -> Data:
     }
 
 
-def listed(one: "Listed") -> Data:
+def present_import(one: "ImportSummary") -> Data:
     """An import as a row of a list."""
-    made = one.made
+    made = one.import_row
     state = (
         "undone"
         if made.undone_at
@@ -66,47 +66,49 @@ def listed(one: "Listed") -> Data:
         "import": made.id,
         "kind": made.kind,
         "by": made.by,
-        "started_at": iso(made.started_at),
+        "started_at": format_iso(made.started_at),
         "state": state,
         "rows": made.rows,
         **{str(outcome): one.outcomes.get(outcome, 0) for outcome in RowOutcome},
     }
 
 
-def show_list(found: list[Data]) -> None:
+def print_imports(found: list[Data]) -> None:
     """The imports there were, as a table."""
     words = ("import", "kind", "by", "started_at", "rows", *map(str, RowOutcome), "state")
-    rows = ([when(one[w]) if w == "started_at" else one[w] for w in words] for one in found)
-    terminal.screen().print(
-        terminal.table([w.replace("started_at", "started") for w in words], rows)
+    rows = ([format_time(one[w]) if w == "started_at" else one[w] for w in words] for one in found)
+    terminal.create_console().print(
+        terminal.build_table([w.replace("started_at", "started") for w in words], rows)
     )
 
 
-def show_told(found: Data) -> None:
+def print_result(found: Data) -> None:
     """What came of it, or would, and what to do next."""
-    out = terminal.screen()
+    out = terminal.create_console()
     done = found["import"] is not None
     if done:
         click.echo(f"import {found['import']}{' (gone on with)' if found['went_on'] else ''}")
     columns = ((c["column"], c["property"] or "– (kept in the details)") for c in found["columns"])
-    out.print(terminal.table(("column", "is"), columns))
+    out.print(terminal.build_table(("column", "is"), columns))
     if found["statuses"]:
         rows = (
             (s["status"] or "(none)", s["stage"] or "NO STAGE: say --stage", s["rows"])
             for s in found["statuses"]
         )
-        out.print(terminal.table(("status", "becomes", "rows"), rows))
-    words = DID if done else DOES
+        out.print(terminal.build_table(("status", "becomes", "rows"), rows))
+    words = APPLIED_LABELS if done else DRY_RUN_LABELS
     counts = (f"{found[str(o)]} {words[o]}" for o in RowOutcome if found[str(o)])
     click.echo(f"{found['rows']} rows: {', '.join(counts)}.")
     for line in _facts(found):
-        click.echo(terminal.visible(line))
+        click.echo(terminal.show_control_characters(line))
     for heading, key in (
         ("Rows that cannot be imported", "refusals"),
         ("Left as it is", "remarks"),
     ):
         if found[key]:
-            out.print(terminal.table(("rows", "which", "why"), _by_reason(found[key]), heading))
+            out.print(
+                terminal.build_table(("rows", "which", "why"), _by_reason(found[key]), heading)
+            )
     click.echo(_next(found, done=done))
 
 
@@ -138,7 +140,7 @@ def _facts(found: Data) -> Iterator[str]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:MOST]) + (" …" if len(names) > MOST else "")
+    return ", ".join(names[:MAX_SHOWN]) + (" …" if len(names) > MAX_SHOWN else "")
 
 
 def _by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
@@ -150,8 +152,8 @@ def _by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
     for row in rows:
         found.setdefault(row["reason"], []).append(row["row"])
     most = sorted(found.items(), key=lambda one: -len(one[1]))
-    lines = [(len(which), terminal.numbers(which), why) for why, which in most[:MOST]]
-    more = sum(len(which) for _, which in most[MOST:])
+    lines = [(len(which), terminal.format_numbers(which), why) for why, which in most[:MAX_SHOWN]]
+    more = sum(len(which) for _, which in most[MAX_SHOWN:])
     return [*lines, *([(more, "", "for other reasons: --json shows all")] if more else [])]
 
 

@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 from markupsafe import Markup, escape
 from sqlalchemy.orm import Session
 
-from console.presenters.audit import Known, actor, known_to, sentence
-from workflow.filing.linked_files import LinkedFile, unsettled
-from workflow.models.core import Audit
+from console.presenters.audit import AuditNames, describe_action, describe_actor, load_names
+from workflow.filing.linked_files import LinkedFile, list_unfetched
+from workflow.models.core import AuditEntry
 from workflow.models.states import LinkState
-from workflow.operations.status import PUBLIC_DOORS
+from workflow.operations.status import PUBLIC_CHANNELS
 from workflow.settings.settings import Settings
 
 Data = dict[str, Any]
-DOOR_WORDS = {
+CHANNEL_LABELS = {
     "smtp": "mail (SMTP)",
     "lmtp": "mail (LMTP)",
     "imap": "mail (mailbox)",
@@ -29,27 +29,32 @@ DOOR_WORDS = {
     "import": "moved in",
 }
 
-PAGES = {  # where a person sees what a command shows
+PAGE_OF_COMMAND = {  # where a person sees what a command shows
     "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
     "intake hook list": ("Webhooks", "/operations/webhooks"),
     "intake ledger": ("Ledger", "/operations/ledger"),
 }
-MOST_FILES = 10
+MAX_FILES = 10
 _COMMAND = re.compile(r"`(intake [^`]+)`")
-SAID = {"milestone", "stage", "task", "owner"}  # the sentence of the row has them in words
+DESCRIBED_FIELDS = {
+    "milestone",
+    "stage",
+    "task",
+    "owner",
+}  # the sentence of the row has them in words
 
 
 @dataclass(frozen=True)
-class Door:
+class ChannelState:
     """A way in: when something came last, and whether that is too long ago."""
 
     name: str
     last: datetime
-    silent: bool
+    is_silent: bool
 
 
 @dataclass(frozen=True)
-class File:
+class UnfetchedFile:
     """A file that a message links to.
 
     Of its link only the host: the rest may be a key to it, and its ticket has it.
@@ -67,16 +72,16 @@ class File:
 
 
 @dataclass(frozen=True)
-class Told:
+class AuditRow:
     """A row of the audit trail as a person reads it."""
 
-    row: Audit
+    row: AuditEntry
     words: str
     by: str
     detail: str
 
 
-def doors(found: Data, settings: Settings, now: datetime) -> list[Door]:
+def list_channels(found: Data, settings: Settings, now: datetime) -> list[ChannelState]:
     """The doors that anything has come by.
 
     Silence is an alarm where customers never keep it for so long.
@@ -84,24 +89,25 @@ def doors(found: Data, settings: Settings, now: datetime) -> list[Door]:
     longest = timedelta(hours=settings.stale_door_hours)
     last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
     return [
-        Door(name, at, name in PUBLIC_DOORS and now - at > longest) for name, at in last.items()
+        ChannelState(name, at, name in PUBLIC_CHANNELS and now - at > longest)
+        for name, at in last.items()
     ]
 
 
-def files(session: Session, backlog: Data) -> list[File]:
+def list_unfetched_files(session: Session, backlog: Data) -> list[UnfetchedFile]:
     """The newest files that wait or could not be had.
 
     The database is asked only where there are any.
     """
     there = backlog["files_waiting"] or backlog["files_failed"]
-    found = unsettled(session, MOST_FILES) if there else []
+    found = list_unfetched(session, MAX_FILES) if there else []
     return [
-        File(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link)
+        UnfetchedFile(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link)
         for link, message in found
     ]
 
 
-def with_links(text: str) -> Markup:
+def link_commands(text: str) -> Markup:
     """Words of `intake status` for a page.
 
     A command that a page stands for becomes a link to it.
@@ -112,24 +118,27 @@ def with_links(text: str) -> Markup:
 
 
 def _page_of(command: str) -> Markup:
-    if command not in PAGES:
+    if command not in PAGE_OF_COMMAND:
         return Markup('<code class="text-reset">{}</code>').format(command)
-    words, href = PAGES[command]
+    words, href = PAGE_OF_COMMAND[command]
     return Markup('<a class="alert-link" href="{}">{}</a>').format(href, words)
 
 
-def trail_data(session: Session, rows: list[Audit]) -> list[Told]:
+def present_audit(session: Session, rows: list[AuditEntry]) -> list[AuditRow]:
     """The rows in words."""
-    known = known_to(session, rows)
-    return [Told(row, sentence(row, known), actor(row.actor), _detail(row, known)) for row in rows]
+    known = load_names(session, rows)
+    return [
+        AuditRow(row, describe_action(row, known), describe_actor(row.actor), _detail(row, known))
+        for row in rows
+    ]
 
 
-def _detail(row: Audit, known: Known) -> str:
+def _detail(row: AuditEntry, known: AuditNames) -> str:
     """Return what else a row says, with the name of a person beside theirs."""
     said = {
         k: known.staff.get(v, v) if k == "staff" else v
         for k, v in row.detail.items()
-        if k not in SAID
+        if k not in DESCRIBED_FIELDS
     }
     return ", ".join(
         f"{name} {value}" for name, value in said.items() if value not in ("", None, [])

@@ -9,39 +9,39 @@ from urllib.parse import urlencode
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from console.web.request import number_of
+from console.web.request import parse_id
 from ingest.intake import Transport
 from workflow import permissions
 from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right
 from workflow.process import STEPS
 from workflow.tickets import search, views
-from workflow.tickets.views import Asked, Count, Filters, Page, Sort
+from workflow.tickets.views import Count, Filters, Sort, TicketQuery, ViewPage
 
-LONGEST_QUERY = 2000
-LONGEST = 200  # characters of what is searched for, or of a company's name
-DOORS = tuple(str(t) for t in Transport)
+MAX_QUERY_LENGTH = 2000
+MAX_WORDS_LENGTH = 200  # characters of what is searched for, or of a company's name
+TRANSPORTS = tuple(str(t) for t in Transport)
 STAGES = tuple(s.stage for s in STEPS)
-SORTS = {Sort.OLDEST: "Oldest first", Sort.NEWEST: "Newest first", Sort.DUE: "Due first"}
-COUNTED = ("unassigned", "mine", "overdue", "escalated")  # in the menu of views
+SORT_LABELS = {Sort.OLDEST: "Oldest first", Sort.NEWEST: "Newest first", Sort.DUE: "Due first"}
+COUNTED_VIEWS = ("unassigned", "mine", "overdue", "escalated")  # in the menu of views
 
 
 @dataclass(frozen=True)
-class List:
+class TicketList:
     """A page of tickets with all that its template shows."""
 
-    asked: Asked
-    page: Page
+    query: TicketQuery
+    page: ViewPage
     count: Count
     snippets: dict[int, list[search.Piece]]
 
     @property
     def title(self) -> str:
         """Return what the list is called."""
-        view = views.VIEWS[self.asked.view]
+        view = views.VIEWS[self.query.view]
         return (
-            f"Search: {self.asked.words}"
-            if self.asked.words and self.asked.view == "all"
+            f"Search: {self.query.words}"
+            if self.query.words and self.query.view == "all"
             else view.title
         )
 
@@ -52,27 +52,27 @@ class List:
         return sha256(repr((self.count.number, seen)).encode()).hexdigest()[:16]
 
 
-def asked(told: Mapping[str, str], otherwise: str = "unassigned") -> Asked:
+def parse_query(told: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
     """Return what an address asks for; whatever in it means nothing is left out."""
     view = told.get("view", "")
     owner, page = told.get("owner", ""), told.get("page", "")
     filters = Filters(
-        company=told.get("company", "").strip()[:LONGEST],
-        door=next((d for d in DOORS if d == told.get("door")), ""),
-        owner=number_of(owner),
+        company=told.get("company", "").strip()[:MAX_WORDS_LENGTH],
+        door=next((d for d in TRANSPORTS if d == told.get("door")), ""),
+        owner=parse_id(owner),
         telemedicine=told.get("telemedicine") == "1",
         stage=next((s for s in STAGES if s == told.get("stage")), None),
     )
-    return Asked(
+    return TicketQuery(
         view=view if view in views.VIEWS else otherwise,
         filters=filters,
         sort=next((s for s in Sort if s == told.get("sort")), None),
-        words=told.get("q", "").strip()[:LONGEST],
-        page=number_of(page) or 1,
+        words=told.get("q", "").strip()[:MAX_WORDS_LENGTH],
+        page=parse_id(page) or 1,
     )
 
 
-def chosen(asked: Asked, people: Iterable[Staff]) -> list[str]:
+def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
     """The filters and the order of a list in words, for where the form that sets them is folded."""
     filters = asked.filters
     names = {person.id: person.name for person in people}
@@ -81,7 +81,9 @@ def chosen(asked: Asked, people: Iterable[Staff]) -> list[str]:
         if filters.owner is None
         else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
     )
-    order = SORTS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
+    order = (
+        SORT_LABELS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
+    )
     said = (
         filters.company,
         filters.door,
@@ -93,7 +95,7 @@ def chosen(asked: Asked, people: Iterable[Staff]) -> list[str]:
     return [words for words in said if words]
 
 
-def query_of(asked: Asked, page: int = 1) -> str:
+def build_query_string(asked: TicketQuery, page: int = 1) -> str:
     """The address that asks for this, behind the question mark; the shortest there is."""
     filters = asked.filters
     told = {
@@ -110,43 +112,45 @@ def query_of(asked: Asked, page: int = 1) -> str:
     return urlencode({name: value for name, value in told.items() if value})
 
 
-def load(session: Session, asked: Asked, *, actor: str, now: datetime) -> List:
+def load_list(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> TicketList:
     """The page that is asked for, with its count.
 
     And where in each ticket stands what was searched for.
     """
-    page = views.page(session, asked, actor=actor, now=now)
-    wanted = search.phrases(asked.words)
-    snippets = search.snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
-    return List(asked, page, _count(session, asked, page, actor, now), snippets)
+    page = views.load_page(session, asked, actor=actor, now=now)
+    wanted = search.parse_phrases(asked.words)
+    snippets = search.list_snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
+    return TicketList(asked, page, _count(session, asked, page, actor, now), snippets)
 
 
-def _count(session: Session, asked: Asked, page: Page, actor: str, now: datetime) -> Count:
+def _count(
+    session: Session, asked: TicketQuery, page: ViewPage, actor: str, now: datetime
+) -> Count:
     """Return how many there are: where the list ends on this page, its place says so."""
     shown = page.first - 1 + len(page.tickets)
     if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
         return Count(shown)
-    if asked.words and search.many(session, asked.words):
+    if asked.words and search.has_too_many_hits(session, asked.words):
         return Count(shown, more=True)
-    return views.count(session, asked, actor=actor, now=now)
+    return views.count_tickets(session, asked, actor=actor, now=now)
 
 
-def workers(session: Session) -> list[Staff]:
+def list_assignable_staff(session: Session) -> list[Staff]:
     """Return whom a ticket can be given to."""
-    roles = [role for role in permissions.RIGHTS if permissions.may(role, Right.WORK)]
+    roles = [role for role in permissions.RIGHTS_BY_ROLE if permissions.may(role, Right.WORK)]
     return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
 
 
-def seen(values: list[str]) -> dict[int, int | None]:
+def parse_selected_tickets(values: list[str]) -> dict[int, int | None]:
     """Return what the boxes of a list say.
 
     The number of each ticket, and whose it was when it was shown.
     """
     pairs = [value.partition(":")[::2] for value in values]
-    numbers = ((number_of(ticket), number_of(owner)) for ticket, owner in pairs)
+    numbers = ((parse_id(ticket), parse_id(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}
 
 
-def box(ticket: Ticket) -> str:
+def build_checkbox_value(ticket: Ticket) -> str:
     """Return what the box of a ticket in a list says."""
     return f"{ticket.id}:{ticket.owner_id or 0}"

@@ -7,16 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from ingest.replay.compare import Finding, Verdict
-from ingest.replay.reprocess import Becoming, Reread, Trial, UnreadableError, preview, trial
+from ingest.replay.reprocess import (
+    ReplayComparison,
+    ReplayOutcome,
+    ReplayTrial,
+    UnreadableError,
+    preview_replay,
+    try_replay,
+)
 from parsers.item import InboundItem
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
 
 Data = dict[str, Any]
 
 
-def unread(number: int, state: str, reason: str) -> Data:
+def present_unreadable(number: int, state: str, reason: str) -> Data:
     """One that cannot be read."""
     return {
         "delivery": number,
@@ -28,17 +35,17 @@ def unread(number: int, state: str, reason: str) -> Data:
     }
 
 
-def tried(house: House, number: int, state: DeliveryState) -> Data:
+def present_preview(context: AppContext, number: int, state: DeliveryState) -> Data:
     """Return what reading a delivery again would do, whatever its state; nothing is changed."""
     try:
         if state is DeliveryState.PROCESSED:
-            return of_reread(preview(house, number), applied=False)
-        return of_trial(number, state, trial(house, number))
+            return present_comparison(preview_replay(context, number), applied=False)
+        return present_trial(number, state, try_replay(context, number))
     except UnreadableError as error:
-        return unread(number, state, str(error))
+        return present_unreadable(number, state, str(error))
 
 
-def of_replay(delivery: Delivery, tickets: list[int]) -> Data:
+def present_replayed(delivery: Delivery, tickets: list[int]) -> Data:
     """One that was failed and has been read again."""
     read = delivery.state is DeliveryState.PROCESSED
     reason = "" if read else delivery.reason or "it is read again shortly"
@@ -53,16 +60,16 @@ def of_replay(delivery: Delivery, tickets: list[int]) -> Data:
     }
 
 
-def of_trial(number: int, state: str, tried: Trial) -> Data:
+def present_trial(number: int, state: str, tried: ReplayTrial) -> Data:
     """One that is not processed, read for a trial."""
-    items = enumerate(tried.becoming, tried.filed + 1)
+    items = enumerate(tried.outcomes, tried.filed + 1)
     return {
         "delivery": number,
         "state": state,
         "read": True,
         "reason": "",
         "applied": False,
-        "changes": tried.left,
+        "changes": tried.remaining,
         "same": tried.filed,
         "items": [
             {"item": at, "verdict": Verdict.RECEIVED, "becomes": _becoming(one)}
@@ -71,7 +78,7 @@ def of_trial(number: int, state: str, tried: Trial) -> Data:
     }
 
 
-def of_reread(found: Reread, *, applied: bool) -> Data:
+def present_comparison(found: ReplayComparison, *, applied: bool) -> Data:
     """One that was read before; items of which there is nothing to say are only counted."""
     told = [f for f in found.findings if f.verdict is not Verdict.SAME or f.notes]
     return {
@@ -80,13 +87,13 @@ def of_reread(found: Reread, *, applied: bool) -> Data:
         "read": True,
         "reason": "",
         "applied": applied,
-        "changes": sum(f.changes for f in found.findings),
+        "changes": sum(f.has_changes for f in found.findings),
         "same": sum(f.verdict is Verdict.SAME for f in found.findings),
-        "items": list(_items(told, found.becoming)),
+        "items": list(_items(told, found.outcomes)),
     }
 
 
-def _items(told: list[Finding], becoming: list[Becoming]) -> Iterator[Data]:
+def _items(told: list[Finding], becoming: list[ReplayOutcome]) -> Iterator[Data]:
     left = iter(becoming)
     for finding in told:
         filing = finding.filing
@@ -118,5 +125,5 @@ def _fields(finding: Finding) -> list[Data]:
     return [{"name": f.name, "before": f.before, "after": f.after} for f in finding.fields]
 
 
-def _becoming(one: Becoming) -> Data:
-    return {"outcome": one.outcome, "ticket": one.ticket, "reason": one.reason}
+def _becoming(one: ReplayOutcome) -> Data:
+    return {"outcome": one.outcome, "ticket": one.ticket_id, "reason": one.reason}

@@ -10,35 +10,40 @@ import click
 from console.presenters import terminal
 
 Data = dict[str, Any]
-MOST_LINES = 40  # of one field; --json shows all
-LONGEST_LINE = 300
-MOST_ITEMS = 100  # of one delivery
+MAX_LINES = 40  # of one field; --json shows all
+MAX_LINE_LENGTH = 300
+MAX_ITEMS = 100  # of one delivery
 
 
-def told(found: Data) -> None:
+def print_replay(found: Data) -> None:
     """A delivery: a line on the whole, then its items.
 
     With what they would say where nothing has been changed yet.
     """
-    out = terminal.screen()
-    click.echo(f"{found['delivery']}: {headline(found)}")
-    for item in found["items"][:MOST_ITEMS]:
-        out.print(terminal.safe(f"  {words(item, applied=found['applied'])}"), soft_wrap=True)
+    out = terminal.create_console()
+    click.echo(f"{found['delivery']}: {describe_delivery(found)}")
+    for item in found["items"][:MAX_ITEMS]:
+        out.print(
+            terminal.escape_text(f"  {describe_item(item, applied=found['applied'])}"),
+            soft_wrap=True,
+        )
         for field in [] if found["applied"] else item.get("fields", ()):
-            out.print(f"    [bold]{terminal.safe(field['name'])}[/bold]")
-            for line in lines(field["before"], field["after"]):
-                out.print(f"      {terminal.safe(line)}", soft_wrap=True)
-    if (more := len(found["items"]) - MOST_ITEMS) > 0:
+            out.print(f"    [bold]{terminal.escape_text(field['name'])}[/bold]")
+            for line in diff_texts(field["before"], field["after"]):
+                out.print(f"      {terminal.escape_text(line)}", soft_wrap=True)
+    if (more := len(found["items"]) - MAX_ITEMS) > 0:
         click.echo(f"  … and {more} more items: --json shows all")
 
 
-def headline(found: Data) -> str:
+def describe_delivery(found: Data) -> str:
     """Return what is to be said of the delivery as a whole."""
     if not found["read"]:
         return f"{found['state']}: {found['reason']}"
     if "tickets" in found:
         tickets = found["tickets"]
-        return f"processed, {f'ticket {terminal.numbers(tickets)}' if tickets else 'no ticket'}"
+        return (
+            f"processed, {f'ticket {terminal.format_numbers(tickets)}' if tickets else 'no ticket'}"
+        )
     if not found["changes"]:
         return "nothing would change"
     items = f"{found['changes']} of {found['changes'] + found['same']} items"
@@ -47,7 +52,7 @@ def headline(found: Data) -> str:
     return f"{items} {'read again' if found['applied'] else 'would change'}"
 
 
-def words(item: Data, *, applied: bool) -> str:
+def describe_item(item: Data, *, applied: bool) -> str:
     """Return what would become, or has become, of an item."""
     which = f"item {item['item']}" if item["item"] else "a new item"
     if item.get("message"):
@@ -82,16 +87,16 @@ def _becomes(item: Data, *, applied: bool) -> str:
     }[one["outcome"]]
 
 
-def lines(before: str, after: str) -> Iterator[str]:
+def diff_texts(before: str, after: str) -> Iterator[str]:
     """The lines that differ, with one around them for the eye."""
     found = islice(
         difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None
     )
     shown = [
-        f"{line[0]} {line[1 : LONGEST_LINE + 1]}" for line in found if not line.startswith("@@")
+        f"{line[0]} {line[1 : MAX_LINE_LENGTH + 1]}" for line in found if not line.startswith("@@")
     ]
     if not any(line[0] in "+-" for line in shown):  # they differ in what ends the lines
-        shown = [f"- {before[:LONGEST_LINE]!r}", f"+ {after[:LONGEST_LINE]!r}"]
-    yield from shown[:MOST_LINES]
-    if len(shown) > MOST_LINES:
-        yield f"… {len(shown) - MOST_LINES} more lines: --json shows all"
+        shown = [f"- {before[:MAX_LINE_LENGTH]!r}", f"+ {after[:MAX_LINE_LENGTH]!r}"]
+    yield from shown[:MAX_LINES]
+    if len(shown) > MAX_LINES:
+        yield f"… {len(shown) - MAX_LINES} more lines: --json shows all"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from console.presenters.times import age, ago, when
+from console.presenters.times import format_ago, format_duration, format_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from workflow.operations.ledger import Balance
 
 Data = dict[str, Any]
-MOST_ROWS, MOST_NUMBERS = 100, 10
-WIDE = 160  # columns for output that goes into a file or pipe
+MAX_ROWS, MAX_NUMBERS = 100, 10
+PIPE_WIDTH = 160  # columns for output that goes into a file or pipe
 
 
-def json_object(value: object) -> None:
+def print_json(value: object) -> None:
     """Print a value as JSON.
 
     Everything outside ASCII escaped, so that no terminal or pipe can fail on it.
@@ -32,31 +32,35 @@ def json_object(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def json_line(value: object) -> None:
+def print_json_line(value: object) -> None:
     """Print a value as one line of JSON."""
     click.echo(json.dumps(value))
 
 
-def screen() -> "Console":
+def create_console() -> "Console":
     """A rich console on standard output as it is now."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    return Console(
+        file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH
+    )
 
 
-def safe(text: object) -> str:
+def escape_text(text: object) -> str:
     """Text from outside, for a terminal: control characters visible, rich's markup switched off."""
     from rich.markup import escape
 
-    return escape(visible(text))
+    return escape(show_control_characters(text))
 
 
-def visible(text: object) -> str:
+def show_control_characters(text: object) -> str:
     """Text from outside with its control characters made visible; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> "Table":
+def build_table(
+    columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = ""
+) -> "Table":
     """A table of text; the last column takes the room that is left."""
     from rich import box
     from rich.table import Table
@@ -66,11 +70,11 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str =
     for name in names:
         made.add_column(name, overflow="fold", ratio=1 if name == names[-1] else None)
     for row in rows:
-        made.add_row(*(safe(cell) for cell in row))
+        made.add_row(*(escape_text(cell) for cell in row))
     return made
 
 
-def tickets(found: list[Data], title: str) -> "Table":
+def build_ticket_table(found: list[Data], title: str) -> "Table":
     """A list of tickets."""
     rows = (
         (
@@ -79,21 +83,27 @@ def tickets(found: list[Data], title: str) -> "Table":
             t["owner"] or "–",
             t["company"] or "–",
             t["format"],
-            when(t["created_at"]),
+            format_time(t["created_at"]),
             t["subject"],
         )
         for t in found
     )
-    return table(("#", "stage", "owner", "company", "came as", "created", "subject"), rows, title)
+    return build_table(
+        ("#", "stage", "owner", "company", "came as", "created", "subject"), rows, title
+    )
 
 
-def ticket(found: Data, hint: str) -> None:
+def print_ticket(found: Data, hint: str) -> None:
     """One ticket, as a person reads it."""
-    out = screen()
-    out.print(f"[bold]#{found['id']} {safe(found['name'])}[/bold]  {safe(found['subject'])}")
+    out = create_console()
+    out.print(
+        f"[bold]#{found['id']} {escape_text(found['name'])}[/bold]  {escape_text(found['subject'])}"
+    )
     if found["link"]:
-        out.print(f"original: {safe(found['link'])}", soft_wrap=True)
-    out.print(f"{found['stage']} · {found['status']} · owner: {safe(found['owner'] or 'none yet')}")
+        out.print(f"original: {escape_text(found['link'])}", soft_wrap=True)
+    out.print(
+        f"{found['stage']} · {found['status']} · owner: {escape_text(found['owner'] or 'none yet')}"
+    )
     waits = ", ".join(found["missing"]) if found["status"] == "open" else ""
     out.print(f"[yellow]waits for: {waits}[/yellow]" if waits else "waits for nothing")
     for line in _facts(found):
@@ -106,25 +116,25 @@ def ticket(found: Data, hint: str) -> None:
     for message in found["messages"]:
         way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
         out.print(
-            f"\n[bold]{way}[/bold] {when(message['at'])}  {safe(message['from'])} "
-            f" {safe(message['subject'])}"
+            f"\n[bold]{way}[/bold] {format_time(message['at'])}  {escape_text(message['from'])} "
+            f" {escape_text(message['subject'])}"
         )
         if message["phone"]:
-            out.print(f"call back: {safe(message['phone'])}")
+            out.print(f"call back: {escape_text(message['phone'])}")
         shown, folded = _newest(message)
-        out.print(safe(shown), soft_wrap=True)
+        out.print(escape_text(shown), soft_wrap=True)
         if folded:
             out.print(
                 f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]"
             )
         for file in message["attachments"]:
             out.print(
-                f"  [dim]file: {safe(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
+                f"  [dim]file: {escape_text(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
             )
         for link in (one for one in message["linked_files"] if not one["attachment"]):
             why = f": {link['reason']}" if link["reason"] else ""
             out.print(
-                f"  [dim]linked file {link['state']}{why}: {safe(link['url'])}[/dim]",
+                f"  [dim]linked file {link['state']}{why}: {escape_text(link['url'])}[/dim]",
                 soft_wrap=True,
             )
     out.print(f"\n[dim]{hint}[/dim]")
@@ -140,14 +150,14 @@ def _newest(message: Data) -> tuple[str, int]:
 def _facts(found: Data) -> Iterator[str]:
     company = found["company"]
     yield (
-        f"company: {safe(company['name'])}, manager: {safe(company['manager'] or 'none')}"
+        f"company: {escape_text(company['name'])}, manager: {escape_text(company['manager'] or 'none')}"
         if company
         else "company: –"
     )
     people = (f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in found["contacts"])
-    yield f"contacts: {safe(', '.join(people) or '–')}"
-    yield f"came by {found['source']} as {found['format']}, {when(found['created_at'])}"
-    yield from (f"[yellow]! {safe(caveat)}[/yellow]" for caveat in found["caveats"])
+    yield f"contacts: {escape_text(', '.join(people) or '–')}"
+    yield f"came by {found['source']} as {found['format']}, {format_time(found['created_at'])}"
+    yield from (f"[yellow]! {escape_text(caveat)}[/yellow]" for caveat in found["caveats"])
 
 
 def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
@@ -155,12 +165,12 @@ def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
     yield (
         "done",
         [
-            safe(f"{k} – {when(at)} by {by}{f': {note}' if note else ''}")
+            escape_text(f"{k} – {format_time(at)} by {by}{f': {note}' if note else ''}")
             for k, at, by, note in reached
         ],
     )
     due = (
-        f"{d['milestone']} by {when(d['due_at'])}{' – task raised' if d['raised'] else ''}"
+        f"{d['milestone']} by {format_time(d['due_at'])}{' – task raised' if d['raised'] else ''}"
         for d in found["deadlines"]
     )
     yield "deadlines", list(due) if found["status"] == "open" else []
@@ -169,18 +179,21 @@ def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
         f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})"
         for t in found["tasks"]
     )
-    yield "tasks", [safe(t) for t in tasks]
+    yield "tasks", [escape_text(t) for t in tasks]
     mails = (
         (m["template"], m["to"], m["state"], m["reason"], m["sent_at"]) for m in found["outbox"]
     )
     yield (
         "mails",
-        [safe(f"{t} to {to}: {s} {when(at) if at else why}") for t, to, s, why, at in mails],
+        [
+            escape_text(f"{t} to {to}: {s} {format_time(at) if at else why}")
+            for t, to, s, why, at in mails
+        ],
     )
-    yield "related", [safe(f"#{r['id']}: {r['reason']}") for r in found["related"]]
+    yield "related", [escape_text(f"#{r['id']}: {r['reason']}") for r in found["related"]]
 
 
-def deliveries(found: list[Data]) -> None:
+def print_deliveries(found: list[Data]) -> None:
     """A list of deliveries; of those not done it matters how long they have waited."""
     waiting = all(d["state"] in {"pending", "failed"} for d in found)
     columns = (
@@ -196,20 +209,20 @@ def deliveries(found: list[Data]) -> None:
     rows = (
         (
             d["id"],
-            age(d["age_seconds"]) if waiting else when(d["received_at"]),
+            format_duration(d["age_seconds"]) if waiting else format_time(d["received_at"]),
             d["transport"],
             d["format"],
             d["size"],
             d["state"],
-            numbers(d["tickets"]),
-            d["reason"] or rows_of(d),
+            format_numbers(d["tickets"]),
+            d["reason"] or describe_row_progress(d),
         )
         for d in found
     )
-    screen().print(table(columns, rows))
+    create_console().print(build_table(columns, rows))
 
 
-def rows_of(found: Data) -> str:
+def describe_row_progress(found: Data) -> str:
     """Return how far a delivery with many rows has been read, or how many of them were rejected."""
     if found["state"] == "pending" and found["filed"]:
         known = (
@@ -223,55 +236,57 @@ def rows_of(found: Data) -> str:
     return f"{found['rejected']} of {found['items']} rows rejected" if found["rejected"] else ""
 
 
-def numbers(found: list[int]) -> str:
+def format_numbers(found: list[int]) -> str:
     """Numbers of tickets, of very many the first, the last and how many; a dash for none."""
-    if len(found) > MOST_NUMBERS:
+    if len(found) > MAX_NUMBERS:
         return f"{found[0]} … {found[-1]} ({len(found)})"
     return ", ".join(map(str, found)) or "–"
 
 
-def delivery(found: Data) -> None:
+def print_delivery(found: Data) -> None:
     """One delivery, as a person reads it."""
-    out = screen()
+    out = create_console()
     out.print(
-        f"[bold]delivery {found['id']}[/bold]  {found['state']} · {age(found['age_seconds'])} old"
+        f"[bold]delivery {found['id']}[/bold]  {found['state']} · {format_duration(found['age_seconds'])} old"
     )
     where = "in the blobs" if found["blob"] else "in the database"
-    out.print(f"came by {found['transport']} as {found['format']}, {when(found['received_at'])}")
+    out.print(
+        f"came by {found['transport']} as {found['format']}, {format_time(found['received_at'])}"
+    )
     out.print(
         f"{found['size']} bytes {where}, sealed · read {found['attempts']} times · {found['items']}"
         " items"
     )
     if found["reason"]:
-        out.print(f"[yellow]! {safe(found['reason'])}[/yellow]")
+        out.print(f"[yellow]! {escape_text(found['reason'])}[/yellow]")
     for name, value in found["envelope"].items():
         out.print(
-            f"{safe(name)}:"
-            f" {safe(', '.join(map(str, value)) if isinstance(value, list) else value)}"
+            f"{escape_text(name)}:"
+            f" {escape_text(', '.join(map(str, value)) if isinstance(value, list) else value)}"
         )
     came = (
-        (when(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"])
+        (format_time(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"])
         for r in found["receipts"]
     )
-    out.print(table(("came", "door", "", "the door's name for it"), came))
-    if said := rows_of(found):
+    out.print(build_table(("came", "door", "", "the door's name for it"), came))
+    if said := describe_row_progress(found):
         out.print(f"[yellow]! {said}[/yellow]")
     if found["sheets"]:
         out.print(
-            table(
+            build_table(
                 ("sheet", "read as"), ((s["sheet"] or "–", s["in_words"]) for s in found["sheets"])
             )
         )
     first = sorted(found["filings"], key=lambda f: f["outcome"] != "rejected")[
-        :MOST_ROWS
+        :MAX_ROWS
     ]  # those to be looked at
     filed = (
         (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
         for f in first
     )
     if found["filings"]:
-        out.print(table(("item", "outcome", "ticket", "message", "reason"), filed))
-    if (more := len(found["filings"]) - MOST_ROWS) > 0:
+        out.print(build_table(("item", "outcome", "ticket", "message", "reason"), filed))
+    if (more := len(found["filings"]) - MAX_ROWS) > 0:
         out.print(f"… and {more} more items: --json shows all")
     number = found["id"]
     if found["rejected"]:
@@ -284,43 +299,44 @@ def delivery(found: Data) -> None:
     )
 
 
-def ledger(found: "Balance") -> None:
+def print_ledger(found: "Balance") -> None:
     """Both sides of the ledger, a line a door, and a line a workbook.
 
     Those that do not add up first.
     """
-    from workflow.filing.sheet_counts import KINDS
+    from workflow.filing.sheet_counts import ROW_KINDS
 
-    lines = {**found.doors, "together": found.total}
+    lines = {**found.channels, "together": found.total}
     words = list(found.total.as_dict())
     rows = (
         (name, *line.as_dict().values(), "yes" if line.adds_up else "NO")
         for name, line in lines.items()
     )
-    screen().print(table(("door", *words, "adds up"), rows))
-    if not found.doors:
+    create_console().print(build_table(("door", *words, "adds up"), rows))
+    if not found.channels:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
     if found.workbooks:
-        kinds = ("rows", *KINDS)
+        kinds = ("rows", *ROW_KINDS)
         books = (
             (
                 f"delivery {one.delivery}",
                 *(getattr(one, kind) for kind in kinds),
                 "yes" if one.adds_up else "NO",
             )
-            for one in sorted(found.workbooks, key=lambda one: one.adds_up)[:MOST_ROWS]
+            for one in sorted(found.workbooks, key=lambda one: one.adds_up)[:MAX_ROWS]
         )
-        screen().print(table(("workbook", *kinds, "adds up"), books))
-        if (more := len(found.workbooks) - MOST_ROWS) > 0:
+        create_console().print(build_table(("workbook", *kinds, "adds up"), books))
+        if (more := len(found.workbooks) - MAX_ROWS) > 0:
             click.echo(f"… and {more} older workbooks: --json shows all")
-    if found.broken_workbooks:
-        numbers_ = ", ".join(map(str, found.broken_workbooks[:MOST_ROWS]))
+    if found.unbalanced_workbooks:
+        numbers_ = ", ".join(map(str, found.unbalanced_workbooks[:MAX_ROWS]))
         click.echo(
             f"Workbooks with rows that are not accounted for: deliveries {numbers_}", err=True
         )
-    if found.broken:
+    if found.unbalanced_deliveries:
         click.echo(
-            f"Deliveries whose items do not add up: {', '.join(map(str, found.broken))}", err=True
+            f"Deliveries whose items do not add up: {', '.join(map(str, found.unbalanced_deliveries))}",
+            err=True,
         )
     if not found.adds_up:
         click.echo(
@@ -330,27 +346,35 @@ def ledger(found: "Balance") -> None:
         )
 
 
-def status(found: Data) -> None:
+def print_status(found: Data) -> None:
     """The state of the house."""
-    out = screen()
+    out = create_console()
     at = found["at"]
-    rows = ((n, process_state(p), ago(p["seen"], at)) for n, p in found["processes"].items())
-    out.print(table(("process", "state", "seen"), rows))
+    rows = (
+        (n, describe_process(p), format_ago(p["seen"], at)) for n, p in found["processes"].items()
+    )
+    out.print(build_table(("process", "state", "seen"), rows))
     if found["doors"]:
         out.print(
-            table(
-                ("door", "last item"), ((n, ago(d["last"], at)) for n, d in found["doors"].items())
+            build_table(
+                ("door", "last item"),
+                ((n, format_ago(d["last"], at)) for n, d in found["doors"].items()),
             )
         )
     if pulled := found["backfill"]:
-        looks = ((n, ago(f["looked_at"], at), f["fault"] or "none") for n, f in pulled.items())
-        out.print(table(("backfill of form", "last look", "fault"), looks))
+        looks = (
+            (n, format_ago(f["looked_at"], at), f["fault"] or "none") for n, f in pulled.items()
+        )
+        out.print(build_table(("backfill of form", "last look", "fault"), looks))
     if tokens := found["oauth"]:
-        lines = ((n, ago(t["refreshed_at"], at), left(t)) for n, t in tokens.items())
-        out.print(table(("OAuth of mailbox", "last good", "days left"), lines))
+        lines = (
+            (n, format_ago(t["refreshed_at"], at), describe_token_life(t))
+            for n, t in tokens.items()
+        )
+        out.print(build_table(("OAuth of mailbox", "last good", "days left"), lines))
     backlog = found["backlog"]
     out.print(
-        f"waiting to be read: {backlog['pending']} (oldest: {ago(backlog['oldest_pending'], at)})"
+        f"waiting to be read: {backlog['pending']} (oldest: {format_ago(backlog['oldest_pending'], at)})"
     )
     for one in backlog["reading"]:
         of = f"of {one['of']} " if one["of"] else ""
@@ -370,21 +394,21 @@ def status(found: Data) -> None:
     )
     for one in found["troubles"]:
         if not one["needs_person"]:  # those that do stand among the needs
-            out.print(safe(one["words"]))
+            out.print(escape_text(one["words"]))
     for need in found["needs"]:
-        out.print(f"[bold yellow]! {safe(need)}[/bold yellow]")
+        out.print(f"[bold yellow]! {escape_text(need)}[/bold yellow]")
     if found["ok"]:
         out.print("[green]nobody is needed[/green]")
 
 
-def process_state(process: Data) -> str:
+def describe_process(process: Data) -> str:
     """Return how a process is, in words."""
     if process["crash_loop"]:
         return "ends again and again"
     return "alive" if process["alive"] else "not seen lately"
 
 
-def left(token: Data) -> str:
+def describe_token_life(token: Data) -> str:
     """Return how long a mailbox's OAuth token lives, in words."""
     if token["refused_at"]:
         return "refused"
@@ -394,7 +418,7 @@ def left(token: Data) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+def show_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere.
 
     `of` None: not known.

@@ -6,14 +6,14 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from console.presenters.times import iso
+from console.presenters.times import format_iso
 from parsers.mail import evidence
 from workflow import process
 from workflow.filing.linked_files import LinkedFile
 from workflow.models.core import (
     Filing,
     Message,
-    Outgoing,
+    OutgoingMail,
     Task,
     Ticket,
     TicketContact,
@@ -23,16 +23,16 @@ from workflow.models.states import Verdict
 from workflow.settings.settings import Settings
 from workflow.tickets import views
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import Desk, Missing, reached
+from workflow.tickets.desk import ActionNotAllowed, Desk, list_reached
 
 Data = dict[str, Any]
-VIEWS = {name: view.where for name, view in views.VIEWS.items()}
+VIEW_CONDITIONS = {name: view.where for name, view in views.VIEWS.items()}
 
 
-def view(session: Session, name: str, *, actor: str, now: datetime) -> list[Ticket]:
+def list_view(session: Session, name: str, *, actor: str, now: datetime) -> list[Ticket]:
     """The tickets of a view, oldest first."""
-    oldest = views.Asked(name, sort=views.Sort.OLDEST)
-    query = views.query(session, oldest, actor=actor, now=now)
+    oldest = views.TicketQuery(name, sort=views.Sort.OLDEST)
+    query = views.build_select(session, oldest, actor=actor, now=now)
     return list(session.scalars(query.options(selectinload(Ticket.milestones))))
 
 
@@ -40,7 +40,7 @@ def _with_people(query: Select[Ticket]) -> Select[Ticket]:
     return query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
 
 
-def short(ticket: Ticket) -> Data:
+def present_ticket_row(ticket: Ticket) -> Data:
     """A ticket as a row of a list."""
     return {
         "id": ticket.id,
@@ -52,16 +52,16 @@ def short(ticket: Ticket) -> Data:
         "company": ticket.company.name if ticket.company else None,
         "source": ticket.transport,
         "format": ticket.format,
-        "created_at": iso(ticket.created_at),
-        "due_at": iso(ticket.due_at),
+        "created_at": format_iso(ticket.created_at),
+        "due_at": format_iso(ticket.due_at),
         "caveats": list(ticket.caveats),
     }
 
 
-def load(session: Session, number: int) -> Ticket:
-    """A ticket with everything `full` shows, in a handful of queries.
+def get_ticket(session: Session, number: int) -> Ticket:
+    """A ticket with everything `present_ticket` shows, in a handful of queries.
 
-    Raises Missing when there is none.
+    Raises ActionNotAllowed when there is none.
     """
     query = _with_people(select(Ticket).where(Ticket.id == number)).options(
         selectinload(Ticket.contacts).joinedload(TicketContact.contact),
@@ -72,13 +72,13 @@ def load(session: Session, number: int) -> Ticket:
     )
     ticket = session.scalar(query)
     if ticket is None:
-        raise Missing(f"there is no ticket {number}: see `intake tickets --view open`")
+        raise ActionNotAllowed(f"there is no ticket {number}: see `intake tickets --view open`")
     return ticket
 
 
-def full(session: Session, number: int, settings: Settings) -> Data:
-    """A ticket as `intake ticket ID --json` prints it. Raises Missing when there is none."""
-    ticket = load(session, number)
+def present_ticket(session: Session, number: int, settings: Settings) -> Data:
+    """A ticket as `intake ticket ID --json` prints it. Raises ActionNotAllowed when there is none."""
+    ticket = get_ticket(session, number)
     company = ticket.company
     return {
         "id": ticket.id,
@@ -101,13 +101,13 @@ def full(session: Session, number: int, settings: Settings) -> Data:
         "format": ticket.format,
         "link": ticket.link,
         "telemedicine": ticket.telemedicine,
-        "created_at": iso(ticket.created_at),
-        "completed_at": iso(ticket.completed_at),
+        "created_at": format_iso(ticket.created_at),
+        "completed_at": format_iso(ticket.completed_at),
         "period": ticket.period,
         "milestones": _milestones(ticket),
-        "missing": process.missing(ticket.stage, reached(ticket)),
+        "missing": process.list_missing(ticket.stage, list_reached(ticket)),
         "deadlines": _deadlines(ticket, settings),
-        "tasks": [task(t) for t in ticket.tasks],
+        "tasks": [present_task(t) for t in ticket.tasks],
         "messages": _messages(session, ticket),
         "outbox": [_mail(m) for m in ticket.outbox],
         "deliveries": _deliveries(session, ticket),
@@ -124,7 +124,7 @@ def _contact(link: TicketContact) -> Data:
 
 def _milestones(ticket: Ticket) -> Data:
     now = [r for r in ticket.milestones if r.period == ticket.period]
-    return {str(r.milestone): {"at": iso(r.at), "by": r.by, "note": r.note} for r in now}
+    return {str(r.milestone): {"at": format_iso(r.at), "by": r.by, "note": r.note} for r in now}
 
 
 def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
@@ -132,14 +132,14 @@ def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
     return [
         {
             "milestone": d.milestone,
-            "due_at": iso(due_at(d, ticket.period_started_at, settings)),
+            "due_at": format_iso(due_at(d, ticket.period_started_at, settings)),
             "raised": Desk.deadline_kind(d) in raised,
         }
         for d in process.DEADLINES
     ]
 
 
-def task(row: Task) -> Data:
+def present_task(row: Task) -> Data:
     """A task, as its ticket shows it."""
     return {
         "id": row.id,
@@ -148,7 +148,7 @@ def task(row: Task) -> Data:
         "milestone": row.milestone,
         "done": row.done_at is not None,
         "cause": row.cause,
-        "created_at": iso(row.created_at),
+        "created_at": format_iso(row.created_at),
     }
 
 
@@ -179,7 +179,7 @@ def _message(message: Message) -> Data:
     )
     return {
         "id": message.id,
-        "at": iso(message.at),
+        "at": format_iso(message.at),
         "direction": message.direction,
         "from": sender,
         "phone": message.phone,
@@ -204,14 +204,14 @@ def _message(message: Message) -> Data:
     }
 
 
-def _mail(mail: Outgoing) -> Data:
+def _mail(mail: OutgoingMail) -> Data:
     return {
         "id": mail.id,
         "template": mail.template,
         "to": mail.to,
         "state": mail.state,
         "reason": mail.reason,
-        "sent_at": iso(mail.sent_at),
+        "sent_at": format_iso(mail.sent_at),
         "message_id": mail.message_id,
     }
 

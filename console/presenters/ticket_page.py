@@ -10,33 +10,33 @@ from datetime import datetime
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from console.presenters.audit import Known, task_words
-from console.presenters.timeline import Entry, timeline
+from console.presenters.audit import AuditNames, describe_task
+from console.presenters.timeline import Entry, build_timeline
 from workflow import process
-from workflow.customers.callers import Caller, callers
+from workflow.customers.callers import Caller, list_callers
 from workflow.models.core import (
     Company,
-    Reached,
     Staff,
     Task,
     Ticket,
     TicketContact,
+    TicketMilestone,
     TicketRelation,
 )
-from workflow.models.presence import Undo
+from workflow.models.presence import UndoRecord
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right, may
 from workflow.process import Milestone, Stage
 from workflow.settings.settings import Settings
 from workflow.tickets import presence, undo
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import reached
+from workflow.tickets.desk import list_reached
 
 KINDS = {True: "property", False: "box"}
 
 
 @dataclass(frozen=True)
-class Box:
+class MilestoneBox:
     """A milestone as the page shows it.
 
     A box to tick, a property, or what the process records by itself.
@@ -45,12 +45,12 @@ class Box:
     milestone: Milestone
     kind: str  # box, property or automatic
     stage: Stage  # the stage that waits for it
-    done: Reached | None
-    due: "Due | None"
+    done: TicketMilestone | None
+    due: "RunningDeadline | None"
 
 
 @dataclass(frozen=True)
-class Due:
+class RunningDeadline:
     """A deadline that still runs."""
 
     milestone: Milestone
@@ -60,7 +60,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Related:
+class RelatedTicket:
     """Another ticket that may belong to this one, is linked with it, or is said not to be."""
 
     number: int
@@ -73,20 +73,20 @@ class Related:
 
 
 @dataclass(frozen=True)
-class Page:
+class TicketPage:
     """A ticket as its page shows it."""
 
     ticket: Ticket
-    boxes: Sequence[Box]
+    boxes: Sequence[MilestoneBox]
     missing: Sequence[str]  # what the stage waits for, in words
     after: Stage | None  # the stage it moves to then
     back: Sequence[Stage]  # the stages it can be moved back to
-    related: Sequence[Related]
+    related: Sequence[RelatedTicket]
     staff: Sequence[Staff]  # who can own it
     entries: Sequence[Entry]
     older: bool
     seen: int  # the version of the ticket this page shows
-    undo: Undo | None
+    undo: UndoRecord | None
     viewers: Sequence[tuple[str, datetime]]
     callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
     telemedicine: Task | None  # the hand-over of this period, if it was made
@@ -97,7 +97,7 @@ class Page:
         return [t for t in self.ticket.tasks if t.done_at is None]
 
 
-def load(session: Session, number: int) -> Ticket | None:
+def find_ticket(session: Session, number: int) -> Ticket | None:
     """The ticket with everything that stands beside the timeline; None if there is none."""
     query = select(Ticket).where(Ticket.id == number)
     query = query.options(
@@ -111,23 +111,29 @@ def load(session: Session, number: int) -> Ticket | None:
     return session.scalar(query)
 
 
-def page(
+def build_page(
     session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0
-) -> Page:
+) -> TicketPage:
     """Everything on the page of a ticket, in about fifteen queries however long it is."""
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
-    tasks = {t.id: task_words(t.text, t.assignee) for t in ticket.tasks}
-    seen = presence.version(
+    tasks = {t.id: describe_task(t.text, t.assignee) for t in ticket.tasks}
+    seen = presence.get_version(
         session, ticket.id
     )  # before the rest: what is newer than it is asked for again
-    entries, older = timeline(session, ticket, Known({s.id: s.name for s in staff}, tasks), nth)
-    waits = process.missing(ticket.stage, reached(ticket)) if ticket.status is Status.OPEN else []
+    entries, older = build_timeline(
+        session, ticket, AuditNames({s.id: s.name for s in staff}, tasks), nth
+    )
+    waits = (
+        process.list_missing(ticket.stage, list_reached(ticket))
+        if ticket.status is Status.OPEN
+        else []
+    )
     order = [s.stage for s in process.STEPS]
     here = order.index(ticket.stage)
-    return Page(
+    return TicketPage(
         ticket=ticket,
         boxes=_boxes(ticket, settings, now),
-        missing=[process.words(m) for m in waits],
+        missing=[process.describe_milestone(m) for m in waits],
         after=order[here + 1] if here + 1 < len(order) else None,
         back=order[1:here][::-1],
         related=_related(session, ticket),
@@ -135,37 +141,44 @@ def page(
         entries=entries,
         older=older,
         seen=seen,
-        undo=undo.latest(session, ticket.id, me.name, now),
-        viewers=presence.others(session, ticket.id, me, now),
-        callers=callers(session, ticket),
+        undo=undo.find_undo(session, ticket.id, me.name, now),
+        viewers=presence.list_viewers(session, ticket.id, me, now),
+        callers=list_callers(session, ticket),
         telemedicine=next(
             (t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None
         ),
     )
 
 
-def _boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[Box]:
+def _boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
     done = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
     due = {d.milestone: d for d in _due(ticket, settings, now) if d.milestone not in done}
     return [
-        Box(milestone=m, kind=_kind(m), stage=s.stage, done=done.get(m), due=due.get(m))
+        MilestoneBox(milestone=m, kind=_kind(m), stage=s.stage, done=done.get(m), due=due.get(m))
         for s in process.STEPS
         for m in s.waits_for
     ]
 
 
 def _kind(milestone: Milestone) -> str:
-    return "automatic" if milestone in process.BY_RULE else KINDS[milestone in process.PROPERTIES]
+    return (
+        "automatic"
+        if milestone in process.RECORDED_BY_RULE
+        else KINDS[milestone in process.PROPERTY_MILESTONES]
+    )
 
 
-def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[Due]:
+def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
     falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
-    return [Due(milestone=d.milestone, task=d.task, at=at, late=at <= now) for d, at in falls]
+    return [
+        RunningDeadline(milestone=d.milestone, task=d.task, at=at, late=at <= now)
+        for d, at in falls
+    ]
 
 
-def _related(session: Session, ticket: Ticket) -> list[Related]:
+def _related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
     r = TicketRelation
     other = or_(
         (r.ticket_id == ticket.id) & (Ticket.id == r.other_id),
@@ -177,7 +190,7 @@ def _related(session: Session, ticket: Ticket) -> list[Related]:
         .order_by(Ticket.id.desc())
     )
     return [
-        Related(
+        RelatedTicket(
             number=number,
             name=name,
             stage=stage,

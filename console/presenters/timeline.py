@@ -16,35 +16,37 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
 from console.presenters import audit
-from console.presenters.audit import Known
+from console.presenters.audit import AuditNames
 from parsers.mail import evidence
 from workflow.mail import compose
 from workflow.models.core import (
-    Audit,
+    AuditEntry,
     Delivery,
     Filing,
     Message,
-    Outgoing,
+    OutgoingMail,
     StoredAttachment,
     Ticket,
 )
 from workflow.models.states import Outcome
 
-ENTRIES = 60  # on a page of the timeline
-READ = 20_000  # characters of a message fetched: a page shows no more
-WHOLE = 12_000  # bytes of one message's text; the rest is a click away
-BUDGET = 110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
-EXCERPT = 300  # characters of a message that there is no more room for
-REPEATS = 20  # deliveries that brought a message again, on a page
-DETAILS = 40  # rows of a form's table
-PICTURES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
-PREVIEWED = PICTURES | {
+PAGE_SIZE = 60  # on a page of the timeline
+MAX_FETCHED_LENGTH = 20_000  # characters of a message fetched: a page shows no more
+MAX_MESSAGE_BYTES = 12_000  # bytes of one message's text; the rest is a click away
+MAX_PAGE_BYTES = (
+    110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
+)
+EXCERPT_LENGTH = 300  # characters of a message that there is no more room for
+MAX_REPEATS = 20  # deliveries that brought a message again, on a page
+MAX_DETAILS = 40  # rows of a form's table
+PICTURE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
+PREVIEW_TYPES = PICTURE_TYPES | {
     "application/pdf"
 }  # as they say of themselves; their bytes decide when they are asked for
 
 
 @dataclass(frozen=True)
-class File:
+class AttachedFile:
     """An attachment, without its bytes."""
 
     number: int
@@ -54,18 +56,18 @@ class File:
     inline: bool
 
     @property
-    def picture(self) -> bool:
+    def is_picture(self) -> bool:
         """Return whether it claims to be a picture we show."""
-        return self.mime.lower() in PICTURES
+        return self.mime.lower() in PICTURE_TYPES
 
     @property
-    def previewed(self) -> bool:
+    def has_preview(self) -> bool:
         """Return whether it claims to be something we show."""
-        return self.mime.lower() in PREVIEWED
+        return self.mime.lower() in PREVIEW_TYPES
 
 
 @dataclass(frozen=True)
-class Said:
+class MessageEntry:
     """A message: from the customer (in), by us (out), or a note of the desk."""
 
     at: datetime
@@ -78,13 +80,13 @@ class Said:
     subject: str
     text: str  # the newest words
     quoted: str  # what follows them: quotes, signature; "" if nothing
-    cut: bool  # whether there is more than the two show
-    html: bool
+    is_cut: bool  # whether there is more than the two show
+    has_html: bool
     details: Sequence[tuple[str, str]]
     caveats: Sequence[str]
-    files: Sequence[File]
+    files: Sequence[AttachedFile]
     sent_at: datetime | None
-    mails: Sequence[Outgoing]  # what of the outbox it is: one for each who gets it
+    mails: Sequence[OutgoingMail]  # what of the outbox it is: one for each who gets it
     judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
     signs: str  # why, in words
     repeats: Sequence[tuple[int, datetime]]  # deliveries that brought it again, and when
@@ -92,17 +94,17 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Mailed:
+class MailEntry:
     """A mail of ours that is not a message yet, or never will be: waiting, refused, withheld."""
 
     at: datetime
     number: int
-    mail: Outgoing
+    mail: OutgoingMail
     kind: str = "mailed"
 
 
 @dataclass(frozen=True)
-class Happened:
+class EventEntry:
     """A move, a milestone, a task: a line of the audit trail in words."""
 
     at: datetime
@@ -113,37 +115,37 @@ class Happened:
     kind: str = "happened"
 
 
-Entry = Said | Mailed | Happened
-Source = Row[Any] | Outgoing | Audit
+Entry = MessageEntry | MailEntry | EventEntry
+Source = Row[Any] | OutgoingMail | AuditEntry
 
 
 class _Room:
     """How much text the page still has room for."""
 
     def __init__(self) -> None:
-        self._left = BUDGET
+        self._left = MAX_PAGE_BYTES
 
     def fit(self, text: str) -> str:
         """As much of the beginning of a text as there is room for; an excerpt at least."""
-        size, most = _written(text), min(WHOLE, self._left)
+        size, most = _written(text), min(MAX_MESSAGE_BYTES, self._left)
         if size > most:  # by its share: exact enough, and never in the middle of a letter
-            text = text[: max(EXCERPT, len(text) * most // size)]
+            text = text[: max(EXCERPT_LENGTH, len(text) * most // size)]
         self._left = max(0, self._left - _written(text))
         return text
 
 
-def timeline(
-    session: Session, ticket: Ticket, known: Known, page: int = 0
+def build_timeline(
+    session: Session, ticket: Ticket, known: AuditNames, page: int = 0
 ) -> tuple[list[Entry], bool]:
     """A page of the timeline, newest first, and whether there is an older one.
 
     `ticket.outbox` should be loaded.
     """
-    first = page * ENTRIES
-    most = first + ENTRIES + 1  # of each kind: enough, whatever their order is
-    mails: dict[str, list[Outgoing]] = {}
+    first = page * PAGE_SIZE
+    most = first + PAGE_SIZE + 1  # of each kind: enough, whatever their order is
+    mails: dict[str, list[OutgoingMail]] = {}
     for mail in ticket.outbox:
-        mails.setdefault(compose.timeline_key(mail), []).append(mail)
+        mails.setdefault(compose.make_timeline_key(mail), []).append(mail)
     rows = _messages(session, ticket, most)
     found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
     found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]
@@ -151,13 +153,13 @@ def timeline(
     waiting = (m for key, group in mails.items() if key not in told for m in group)
     found += [(m.created_at, 2, m.id, m) for m in waiting]
     found.sort(key=lambda f: f[:3], reverse=True)
-    shown = found[first : first + ENTRIES]
+    shown = found[first : first + PAGE_SIZE]
     files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
     repeated = any(isinstance(thing, Row) and thing.repeats for *_, thing in shown)
     repeats = _repeats(session, ticket) if repeated else {}
     room = _Room()
     entries = [_entry(thing, mails, files, repeats, known, room) for *_, thing in shown]
-    return entries, len(found) > first + ENTRIES
+    return entries, len(found) > first + PAGE_SIZE
 
 
 def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
@@ -187,9 +189,9 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
         Message.judgement,
         Message.signs,
         repeats.label("repeats"),
-        func.substr(Message.text, 1, READ).label("text"),
+        func.substr(Message.text, 1, MAX_FETCHED_LENGTH).label("text"),
         func.length(Message.text).label("length"),
-        func.substr(Message.reply_text, 1, READ).label("reply_text"),
+        func.substr(Message.reply_text, 1, MAX_FETCHED_LENGTH).label("reply_text"),
         func.length(Message.html).label("html"),
     )
     rows = select(*columns).where(Message.ticket_id == ticket.id)
@@ -207,14 +209,14 @@ def _told(session: Session, ticket: Ticket) -> set[str | None]:
     return set(session.scalars(rows))
 
 
-def _files(session: Session, messages: Iterable[int]) -> dict[int, list[File]]:
+def _files(session: Session, messages: Iterable[int]) -> dict[int, list[AttachedFile]]:
     a = StoredAttachment
     rows = select(a.message_id, a.id, a.name, a.mime, a.size, a.inline).where(
         a.message_id.in_(list(messages))
     )
-    found: dict[int, list[File]] = {}
+    found: dict[int, list[AttachedFile]] = {}
     for message, number, name, mime, size, inline in session.execute(rows.order_by(a.id)):
-        found.setdefault(message, []).append(File(number, name, mime, size, inline))
+        found.setdefault(message, []).append(AttachedFile(number, name, mime, size, inline))
     return found
 
 
@@ -225,7 +227,7 @@ def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, date
         .join(Delivery, Delivery.id == Filing.delivery_id)
         .where(Filing.ticket_id == ticket.id, Filing.outcome == Outcome.DUPLICATE)
         .order_by(Delivery.id.desc())
-        .limit(REPEATS)
+        .limit(MAX_REPEATS)
     )
     found: dict[int, list[tuple[int, datetime]]] = {}
     for message, delivery, at in session.execute(rows):
@@ -233,45 +235,51 @@ def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, date
     return found
 
 
-def _audit(session: Session, ticket: Ticket, most: int) -> list[Audit]:
-    rows = select(Audit).where(Audit.ticket_id == ticket.id, Audit.action.not_in(audit.UNTOLD))
-    return list(session.scalars(rows.order_by(Audit.id.desc()).limit(most)))
+def _audit(session: Session, ticket: Ticket, most: int) -> list[AuditEntry]:
+    rows = select(AuditEntry).where(
+        AuditEntry.ticket_id == ticket.id, AuditEntry.action.not_in(audit.SHOWN_ELSEWHERE)
+    )
+    return list(session.scalars(rows.order_by(AuditEntry.id.desc()).limit(most)))
 
 
 def _entry(
     thing: Source,
-    mails: Mapping[str, list[Outgoing]],
-    files: Mapping[int, list[File]],
+    mails: Mapping[str, list[OutgoingMail]],
+    files: Mapping[int, list[AttachedFile]],
     repeats: Mapping[int, list[tuple[int, datetime]]],
-    known: Known,
+    known: AuditNames,
     room: _Room,
 ) -> Entry:
-    if isinstance(thing, Audit):
-        words, by = audit.sentence(thing, known), audit.actor(thing.actor)
-        return Happened(at=thing.at, number=thing.id, words=words, why=audit.why(thing), by=by)
-    if isinstance(thing, Outgoing):
-        return Mailed(at=thing.created_at, number=thing.id, mail=thing)
+    if isinstance(thing, AuditEntry):
+        words, by = audit.describe_action(thing, known), audit.describe_actor(thing.actor)
+        return EventEntry(
+            at=thing.at, number=thing.id, words=words, why=audit.describe_cause(thing), by=by
+        )
+    if isinstance(thing, OutgoingMail):
+        return MailEntry(at=thing.created_at, number=thing.id, mail=thing)
     mine = mails.get(thing.external_id or "", [])
     return _said(thing, mine, files.get(thing.id, []), repeats.get(thing.id, []), room)
 
 
 def _said(
     row: Row[Any],
-    mails: list[Outgoing],
-    files: list[File],
+    mails: list[OutgoingMail],
+    files: list[AttachedFile],
     repeats: list[tuple[int, datetime]],
     room: _Room,
-) -> Said:
+) -> MessageEntry:
     newest, quoted = _folded(row.text, row.reply_text)
     text, rest = room.fit(newest), room.fit(quoted)
-    details = [(str(label)[:200], room.fit(str(value))) for label, value in row.details[:DETAILS]]
+    details = [
+        (str(label)[:200], room.fit(str(value))) for label, value in row.details[:MAX_DETAILS]
+    ]
     cut = (
         len(text) < len(newest)
         or len(rest) < len(quoted)
-        or row.length > READ
-        or len(row.details) > DETAILS
+        or row.length > MAX_FETCHED_LENGTH
+        or len(row.details) > MAX_DETAILS
     )
-    return Said(
+    return MessageEntry(
         at=row.at,
         number=row.id,
         direction=row.direction,
@@ -282,8 +290,8 @@ def _said(
         subject=row.subject[:300],
         text=text,
         quoted=rest,
-        cut=cut,
-        html=bool(row.html),
+        is_cut=cut,
+        has_html=bool(row.html),
         details=details,
         caveats=row.caveats[:20],
         files=files[:50],

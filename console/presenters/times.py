@@ -3,17 +3,17 @@
 from datetime import datetime
 
 
-def iso(moment: datetime | None) -> str | None:
+def format_iso(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC, or None."""
     return moment.isoformat() if moment else None
 
 
-def when(moment: str | None) -> str:
+def format_time(moment: str | None) -> str:
     """An ISO time as a person reads it, in this machine's time zone; a dash for none."""
     return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M") if moment else "–"
 
 
-def ago(moment: str | None, at: str) -> str:
+def format_ago(moment: str | None, at: str) -> str:
     """Return how long before `at`, roughly."""
     if not moment:
         return "–"
@@ -24,7 +24,7 @@ def ago(moment: str | None, at: str) -> str:
     return f"{max(0, int(seconds))} s ago"
 
 
-def age(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time that has passed, as a person says it: the two largest units."""
     left, said = int(seconds), list[str]()
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):

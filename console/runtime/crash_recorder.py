@@ -16,25 +16,25 @@ from sqlalchemy.exc import SQLAlchemyError
 from workflow.database.engine import Store
 from workflow.models.core import ProcessEnd
 from workflow.operations import crash_loops
-from workflow.runtime.clock import wall
+from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Settings
 
-MOST_KEPT = 100  # ends that wait for the database
+MAX_UNWRITTEN = 100  # ends that wait for the database
 CLOSING_SECONDS = 5.0
 HOST_LENGTH = 200  # characters; see ProcessEnd.host
 
 
-class EndRecorder:
+class CrashRecorder:
     """Records the ends of processes in the database."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clock = wall(settings.clock_offset)
+        self._clock = make_clock(settings.clock_offset)
         self._queue: SimpleQueue[ProcessEnd | None] = SimpleQueue()
         self._thread = Thread(target=self._write_all, name="process ends", daemon=True)
         self._thread.start()
 
-    def ended(self, process: str, how: str) -> None:
+    def record_end(self, process: str, how: str) -> None:
         """Have it written down that a process ended; returns at once."""
         host = gethostname()[:HOST_LENGTH]
         self._queue.put(ProcessEnd(host=host, process=process, at=self._clock(), how=how))
@@ -47,13 +47,15 @@ class EndRecorder:
     def _write_all(self) -> None:
         unwritten: list[ProcessEnd] = []
         for end in self._ends():
-            unwritten = [*unwritten, end][-MOST_KEPT:]
+            unwritten = [*unwritten, end][-MAX_UNWRITTEN:]
             store = Store(
                 self._settings.database
             )  # opened anew: this happens a few times a day at most
             try:
                 with store.transaction() as session:
-                    crash_loops.record(session, [_copy(one) for one in unwritten], self._clock())
+                    crash_loops.record_ends(
+                        session, [_copy(one) for one in unwritten], self._clock()
+                    )
                 unwritten = []
             except SQLAlchemyError:  # away: with the next one
                 continue

@@ -16,17 +16,17 @@ from workflow.runtime import log
 if TYPE_CHECKING:
     from flask import Flask
 
-CONNECTIONS = (
+MAX_CONNECTIONS = (
     1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
 )
 CHANNEL_SECONDS = 30  # a connection that says nothing is cut after this long
 REQUEST_SECONDS = 60.0  # for a request to be whole, and a second more for as many octets as this:
-SLOWEST = 16 * 1024
+MIN_BYTES_PER_SECOND = 16 * 1024
 THREADS = 8
 HEADER_LIMIT = 32 * 1024
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]
+class BoundedChannel(HTTPChannel):  # type: ignore[misc]
     """A connection that is cut when its request is not whole in time.
 
     One that trickles is never silent.
@@ -43,7 +43,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         taken: bool = super().received(data)
         if self.request is not before:  # another has begun
             self._until = time.monotonic() + REQUEST_SECONDS
-        self._until += len(data) / SLOWEST
+        self._until += len(data) / MIN_BYTES_PER_SECOND
         return taken
 
 
@@ -55,8 +55,8 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
     logging.getLogger("waitress").setLevel(
         logging.CRITICAL
     )  # it writes tracebacks, and these texts of ours
-    made = server(app, listen, limit, threads)
-    log.listening(name, listen)
+    made = create_http_server(app, listen, limit, threads)
+    log.listener_started(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     try:
@@ -65,7 +65,7 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
         made.close()
 
 
-def server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
+def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
     """A server on an address, not yet running; `limit` is in octets of a body.
 
     Raises OSError when it is taken.
@@ -78,7 +78,7 @@ def server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any
         host=host.strip("[]"),
         port=int(port),
         threads=threads,
-        connection_limit=CONNECTIONS,
+        connection_limit=MAX_CONNECTIONS,
         channel_timeout=CHANNEL_SECONDS,
         cleanup_interval=10,
         max_request_header_size=HEADER_LIMIT,
@@ -89,7 +89,7 @@ def server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any
     )
     for one in sockets.values():  # a name may be several addresses
         if isinstance(one, BaseWSGIServer):
-            one.channel_class = Channel
+            one.channel_class = BoundedChannel
     return made
 
 

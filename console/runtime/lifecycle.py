@@ -12,83 +12,85 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from console.bootstrap import waker_of
-from workflow.context import House, open_house
+from console.bootstrap import create_notifier
+from workflow.context import AppContext, open_context
 from workflow.operations import status
 from workflow.runtime import log
 from workflow.runtime.leases import Leases
 from workflow.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from workflow.background_jobs import Waker
+    from workflow.background_jobs import JobNotifier
 
-BEAT_SECONDS = 20.0
+HEARTBEAT_SECONDS = 20.0
 STALLED_SECONDS = (
     900.0  # at one item: the largest workbook takes some minutes, three tries included
 )
 
 
-class Progress:
+class LoopProgress:
     """Whether the loop of a process gets on: one that hangs at an item is not alive."""
 
     def __init__(self) -> None:
         self._at = time.monotonic()
 
-    def made(self) -> None:
+    def record_round(self) -> None:
         """Note that a round of the loop is done."""
         self._at = time.monotonic()
 
-    def stalled(self) -> bool:
+    def is_stalled(self) -> bool:
         """Return whether the loop has been at one round for too long."""
         return time.monotonic() - self._at > STALLED_SECONDS
 
 
 @contextmanager
-def opened(
-    settings: Settings, name: str, progress: Progress | None = None
-) -> Iterator[tuple[House, "Waker | None"]]:
+def open_process(
+    settings: Settings, name: str, progress: LoopProgress | None = None
+) -> Iterator[tuple[AppContext, "JobNotifier | None"]]:
     """Open the house of a process.
 
     A small thread says every 20 seconds that it is alive, while it gets on.
     """
-    waker = waker_of(settings)
-    house = open_house(settings, waker=waker)
+    waker = create_notifier(settings)
+    context = open_context(settings, waker=waker)
     stop = threading.Event()
     beat = threading.Thread(
-        target=_beat, args=(house, name, stop, progress), name="alive", daemon=True
+        target=_beat, args=(context, name, stop, progress), name="alive", daemon=True
     )
     beat.start()
     try:
-        yield house, waker
+        yield context, waker
     finally:
         stop.set()
         beat.join(timeout=5)
-        house.close()
+        context.close()
         if waker is not None:
             waker.close()
 
 
-def _beat(house: House, name: str, stop: threading.Event, progress: Progress | None) -> None:
+def _beat(
+    context: AppContext, name: str, stop: threading.Event, progress: LoopProgress | None
+) -> None:
     while True:
         try:
-            if progress is None or not progress.stalled():
-                status.alive(house, name)
+            if progress is None or not progress.is_stalled():
+                status.record_alive(context, name)
         except (SQLAlchemyError, OSError) as error:
             log.fault("alive", error)
-        if stop.wait(BEAT_SECONDS):
+        if stop.wait(HEARTBEAT_SECONDS):
             return
 
 
 @contextmanager
-def leasing(house: House, *names: str) -> Iterator[Leases]:
+def hold_leases(context: AppContext, *names: str) -> Iterator[Leases]:
     """Hold leases on these names while the block lasts.
 
     A small thread renews them; at the end they are released.
     """
-    leases, stop = Leases(house.store, house.clock), threading.Event()
+    leases, stop = Leases(context.store, context.clock), threading.Event()
     for name in names:
-        leases.want(name)
-    keeper = threading.Thread(target=leases.keep, args=(stop,), name="leases", daemon=True)
+        leases.request(name)
+    keeper = threading.Thread(target=leases.run_until, args=(stop,), name="leases", daemon=True)
     keeper.start()
     try:
         yield leases
@@ -98,7 +100,7 @@ def leasing(house: House, *names: str) -> Iterator[Leases]:
 
 
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
+def catch_stop_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set, while the block lasts."""
     event = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)

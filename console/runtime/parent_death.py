@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 
-SUPERVISOR = "INTAKE_SUPERVISOR"  # set by `intake up` for its children: its process id
+SUPERVISOR_VARIABLE = "INTAKE_SUPERVISOR"  # set by `intake up` for its children: its process id
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def under_supervisor() -> bool:
+def is_under_supervisor() -> bool:
     """Return whether `intake up` started this process."""
-    return os.environ.get(SUPERVISOR) == str(os.getppid())
+    return os.environ.get(SUPERVISOR_VARIABLE) == str(os.getppid())
 
 
 def end_with_supervisor() -> None:
@@ -19,7 +19,7 @@ def end_with_supervisor() -> None:
 
     Does nothing elsewhere, or without a supervisor.
     """
-    parent = os.environ.get(SUPERVISOR, "")
+    parent = os.environ.get(SUPERVISOR_VARIABLE, "")
     if not parent.isdigit() or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

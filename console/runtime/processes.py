@@ -10,190 +10,200 @@ from threading import Event, Thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from console.bootstrap import ensure_migrated
-from console.errors import UNUSABLE, Fault
-from console.runtime.lifecycle import Progress, leasing, opened, stopping
-from console.runtime.memory import give_back, look_less_often
-from console.runtime.parent_death import under_supervisor
+from console.errors import EXIT_UNUSABLE, CommandError
+from console.runtime.lifecycle import LoopProgress, catch_stop_signals, hold_leases, open_process
+from console.runtime.memory import collect_garbage_less_often, return_large_blocks
+from console.runtime.parent_death import is_under_supervisor
 from ingest.intake import Intake, Transport
-from workflow.context import House
-from workflow.database.engine import AWAY
+from workflow.context import AppContext
+from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.operations import item_faults, status
 from workflow.runtime import log
-from workflow.settings.settings import Settings, load
+from workflow.settings.settings import Settings, load_settings
 
 DRAIN_SECONDS = 20.0
-FORMS_AT_ONCE = 24  # threads: those that wait share a commit
+WEBHOOK_THREADS = 24  # threads: those that wait share a commit
 NO_MAILBOX = (
     "no mailbox is configured, so there is nothing to read: set"
     " INTAKE_IMAP_URLS=imaps://user:password@host/INBOX, or [[mailbox]] in intake.toml"
 )
 
 
-def run(name: str) -> None:
+def run_process(name: str) -> None:
     """Run a process of the table until SIGTERM or SIGINT, then drain and return.
 
     A database that is away keeps none from starting: what a door is for then is to say "try again".
     Raises SettingsError or Fault when it cannot start, OSError when its address is taken.
     """
-    settings = load()
-    log.setup(name, as_json=settings.log_json)
-    if not under_supervisor():  # which migrates
+    settings = load_settings()
+    log.configure(name, as_json=settings.log_json)
+    if not is_under_supervisor():  # which migrates
         try:
             ensure_migrated(settings)
-        except AWAY as error:
-            log.database_away(error)
+        except DATABASE_UNAVAILABLE as error:
+            log.database_unavailable(error)
     PROCESSES[name](settings)
 
 
-def smtp(settings: Settings) -> None:
+def run_smtp(settings: Settings) -> None:
     """SMTP, and LMTP where an address is set."""
     from ingest.smtp.listener import serve
 
-    give_back()
-    with opened(settings, "smtp") as (house, _):
-        serve(settings, Intake(house).accept, partial(item_faults.report, house.store, house.clock))
+    return_large_blocks()
+    with open_process(settings, "smtp") as (context, _):
+        serve(
+            settings,
+            Intake(context).accept,
+            partial(item_faults.record_unexpected_fault, context.store, context.clock),
+        )
 
 
-def imap(settings: Settings) -> None:
-    """One reader a mailbox. Raises Fault when there is none."""
+def run_imap(settings: Settings) -> None:
+    """One reader a mailbox. Raises CommandError when there is none."""
     from ingest.imap.checkpoints import StoredCheckpoints
-    from ingest.imap.mailboxes import mailboxes
-    from ingest.imap.reader import Door, serve
-    from ingest.imap.token_store import StoredGrant
-    from ingest.imap.unfetched import settle
+    from ingest.imap.mailboxes import list_mailboxes
+    from ingest.imap.reader import ReaderContext, serve
+    from ingest.imap.token_store import DatabaseTokenStore
+    from ingest.imap.unfetched import dismiss_url_deliveries
     from workflow.operations.item_faults import ItemFaults
 
-    if not mailboxes(settings):
-        raise Fault(NO_MAILBOX, UNUSABLE)
-    names = [f"imap {box.key}" for box in mailboxes(settings)]
+    if not list_mailboxes(settings):
+        raise CommandError(NO_MAILBOX, EXIT_UNUSABLE)
+    names = [f"imap {box.key}" for box in list_mailboxes(settings)]
     with (
-        opened(settings, "imap") as (house, _),
-        leasing(house, *names) as leases,
-        stopping() as stop,
+        open_process(settings, "imap") as (context, _),
+        hold_leases(context, *names) as leases,
+        catch_stop_signals() as stop,
     ):
         serve(
-            Door(
+            ReaderContext(
                 settings=settings,
-                accept=Intake(house).accept,
-                checkpoints=StoredCheckpoints(house.store),
-                faults=partial(ItemFaults, house.store, house.clock, Transport.IMAP),
-                seen=partial(_seen, house),
+                accept=Intake(context).accept,
+                checkpoints=StoredCheckpoints(context.store),
+                get_deferred=partial(ItemFaults, context.store, context.clock, Transport.IMAP),
+                record_look=partial(_seen, context),
                 stop=stop,
-                fetched_late=partial(settle, house),
-                mine=lambda key: leases.held(f"imap {key}"),
-                kept=partial(StoredGrant, house),
+                record_late_fetch=partial(dismiss_url_deliveries, context),
+                is_assigned=lambda key: leases.is_held(f"imap {key}"),
+                get_token_store=partial(DatabaseTokenStore, context),
             )
         )
 
 
-def _seen(house: House, mailbox: str) -> None:
+def _seen(context: AppContext, mailbox: str) -> None:
     try:
-        status.alive(house, mailbox)
+        status.record_alive(context, mailbox)
     except (SQLAlchemyError, OSError) as error:
         log.fault("alive", error)
 
 
-def folder(settings: Settings) -> None:
+def run_folder(settings: Settings) -> None:
     """The watched folder."""
-    from ingest.folder.watcher import identity, serve
-    from ingest.processing.parser_pool import isolated
+    from ingest.folder.watcher import get_folder_id, serve
+    from ingest.processing.parser_pool import use_parser_pool
 
-    name, progress = f"folder {identity(settings.dropbox)}", Progress()
+    name, progress = f"folder {get_folder_id(settings.dropbox)}", LoopProgress()
     with (
-        opened(settings, "folder", progress) as (house, _),
-        leasing(house, name) as leases,
-        isolated(settings),
-        stopping() as stop,
+        open_process(settings, "folder", progress) as (context, _),
+        hold_leases(context, name) as leases,
+        use_parser_pool(settings),
+        catch_stop_signals() as stop,
     ):
-        serve(house, Intake(house).accept, stop, lambda: leases.held(name), progress.made)
+        serve(
+            context,
+            Intake(context).accept,
+            stop,
+            lambda: leases.is_held(name),
+            progress.record_round,
+        )
 
 
-def backfill(settings: Settings) -> None:
+def run_backfill(settings: Settings) -> None:
     """What no webhook brought, pulled from Formstack; without a token it waits to be stopped."""
-    from ingest.formstack.api import Api
+    from ingest.formstack.api import FormstackApi
     from ingest.formstack.backfill import Backfill
 
     if not settings.formstack_token.get_secret_value():
-        with stopping() as stop:
+        with catch_stop_signals() as stop:
             log.backfill_without_token()
             stop.wait()
         return
     with (
-        opened(settings, "backfill") as (house, _),
-        leasing(house, "backfill") as leases,
-        stopping() as stop,
-        Api(settings, house.clock, stop.wait) as api,
+        open_process(settings, "backfill") as (context, _),
+        hold_leases(context, "backfill") as leases,
+        catch_stop_signals() as stop,
+        FormstackApi(settings, context.clock, stop.wait) as api,
     ):
-        Backfill(house, Intake(house).accept, api, lambda: leases.held("backfill")).run(stop)
+        Backfill(context, Intake(context).accept, api, lambda: leases.is_held("backfill")).run(stop)
 
 
-def webhooks(settings: Settings) -> None:
+def run_webhooks(settings: Settings) -> None:
     """The public HTTP door: forms; and the spool of this host, which nobody else may see."""
     from console.runtime.http_server import serve_http
-    from ingest.formstack.spool import Drainer
-    from webhooks.app import create
+    from ingest.formstack.spool import SpoolDrainer
+    from webhooks.app import create_app
 
-    with opened(settings, "webhooks") as (house, _):
-        intake, stop = Intake(house), Event()
+    with open_process(settings, "webhooks") as (context, _):
+        intake, stop = Intake(context), Event()
         drainer = Thread(
-            target=Drainer(house, intake.accept).run, args=(stop,), name="spool", daemon=True
+            target=SpoolDrainer(context, intake.accept).run, args=(stop,), name="spool", daemon=True
         )
         drainer.start()
         try:
-            app = create(house, intake.accept_all)
+            app = create_app(context, intake.accept_all)
             serve_http(
-                app, "webhooks", settings.webhook_listen, settings.webhook_limit, FORMS_AT_ONCE
+                app, "webhooks", settings.webhook_listen, settings.webhook_limit, WEBHOOK_THREADS
             )
         finally:
             stop.set()
             drainer.join(timeout=5)
 
 
-def console(settings: Settings) -> None:
+def run_console(settings: Settings) -> None:
     """The pages and API that people use."""
-    from console.app import FORM_LIMIT, create
+    from console.app import MAX_FORM_BYTES, create_app
     from console.runtime.http_server import serve_http
-    from ingest.processing.parser_pool import isolated
+    from ingest.processing.parser_pool import use_parser_pool
 
-    with opened(settings, "console") as (house, _), isolated(settings):
-        serve_http(create(house), "console", settings.console_listen, FORM_LIMIT)
+    with open_process(settings, "console") as (context, _), use_parser_pool(settings):
+        serve_http(create_app(context), "console", settings.console_listen, MAX_FORM_BYTES)
 
 
-def worker(settings: Settings) -> None:
+def run_worker(settings: Settings) -> None:
     """RQ worker on our queues; without Redis it looks into the database each second."""
-    from console.runtime.worker import work
+    from console.runtime.worker import run_worker
 
-    look_less_often()
-    work(settings)
+    collect_garbage_less_often()
+    run_worker(settings)
 
 
-def clock(settings: Settings) -> None:
+def run_clock(settings: Settings) -> None:
     """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
-    from ingest.processing.parser_pool import isolated
-    from workflow.operations.sweep import run as sweep
+    from ingest.processing.parser_pool import use_parser_pool
+    from workflow.operations.sweep import run_clock as sweep
 
-    look_less_often()
+    collect_garbage_less_often()
     with (
-        opened(settings, "clock") as (house, waker),
-        leasing(house, "clock") as leases,
-        isolated(settings),
-        stopping() as stop,
+        open_process(settings, "clock") as (context, waker),
+        hold_leases(context, "clock") as leases,
+        use_parser_pool(settings),
+        catch_stop_signals() as stop,
     ):
         sweep(
-            house,
+            context,
             stop,
-            redis_away=lambda: waker is None or waker.away,
-            mine=lambda: leases.held("clock"),
+            redis_away=lambda: waker is None or waker.is_redis_away,
+            mine=lambda: leases.is_held("clock"),
         )
 
 
 PROCESSES: dict[str, Callable[[Settings], None]] = {
-    "smtp": smtp,
-    "imap": imap,
-    "folder": folder,
-    "webhooks": webhooks,
-    "backfill": backfill,
-    "console": console,
-    "worker": worker,
-    "clock": clock,
+    "smtp": run_smtp,
+    "imap": run_imap,
+    "folder": run_folder,
+    "webhooks": run_webhooks,
+    "backfill": run_backfill,
+    "console": run_console,
+    "worker": run_worker,
+    "clock": run_clock,
 }

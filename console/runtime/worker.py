@@ -20,11 +20,11 @@ from rq.serializers import JSONSerializer
 from rq.worker import DequeueStrategy
 from sqlalchemy.exc import SQLAlchemyError
 
-from console.bootstrap import redis_url
-from console.runtime.lifecycle import opened, stopping
-from ingest.processing.parser_pool import isolated
+from console.bootstrap import find_redis_url
+from console.runtime.lifecycle import catch_stop_signals, open_process
+from ingest.processing.parser_pool import use_parser_pool
 from workflow import background_jobs
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.runtime import log
 from workflow.settings.settings import Settings
 
@@ -32,24 +32,24 @@ POLL_SECONDS = 1.0
 RETRY_SECONDS = (
     5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
 )
-TTL = 30  # seconds RQ counts a worker as alive; it looks up from waiting 15 s sooner
+WORKER_TTL_SECONDS = 30  # seconds RQ counts a worker as alive; it looks up from waiting 15 s sooner
 NO_REDIS = "INTAKE_REDIS_URL is not set: this worker looks into the database every second instead"
 
 
-def work(settings: Settings) -> None:
+def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; what is in hand is finished."""
-    url = redis_url(settings)
+    url = find_redis_url(settings)
     if url:
         os.environ["INTAKE_REDIS_URL"] = url  # where a job finds it
     else:
         click.echo(NO_REDIS, err=True)
     told_to_stop = False
-    with opened(settings, "worker") as (house, _), isolated(settings):
+    with open_process(settings, "worker") as (context, _), use_parser_pool(settings):
         while not told_to_stop:
             told_to_stop = bool(url) and _with_redis(url)
             if not told_to_stop:
-                told_to_stop = _without_redis(house, RETRY_SECONDS if url else float("inf"))
-        background_jobs.forget_house()
+                told_to_stop = _without_redis(context, RETRY_SECONDS if url else float("inf"))
+        background_jobs.close_context()
 
 
 class QuietWorker(SimpleWorker):
@@ -70,7 +70,7 @@ class QuietWorker(SimpleWorker):
             queues,
             connection=connection,
             serializer=JSONSerializer,
-            worker_ttl=TTL,
+            worker_ttl=WORKER_TTL_SECONDS,
             log_job_description=False,
         )
 
@@ -80,7 +80,7 @@ class QuietWorker(SimpleWorker):
         log.fault("job", exc_info[1])
 
     @property
-    def told_to_stop(self) -> bool:
+    def is_stop_requested(self) -> bool:
         """Return whether it ended because a signal asked it to."""
         return self._shutdown_requested_date is not None
 
@@ -93,29 +93,29 @@ def _with_redis(url: str) -> bool:
     worker = None
     try:
         worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
-        log.listening("worker", "redis")
+        log.listener_started("worker", "redis")
         # In turn: a backlog of mail to read must not keep the notices of what was read from going
         # out.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError:
-        log.redis_away()
-    return worker is not None and worker.told_to_stop
+        log.redis_unavailable()
+    return worker is not None and worker.is_stop_requested
 
 
-def _without_redis(house: House, seconds: float) -> bool:
+def _without_redis(context: AppContext, seconds: float) -> bool:
     """Look into the database every second, for so long; whether told to stop meanwhile."""
     until = time.monotonic() + seconds
-    with stopping() as stop:
+    with catch_stop_signals() as stop:
         while not stop.is_set() and time.monotonic() < until:
-            _look(house, stop)
+            _look(context, stop)
             stop.wait(POLL_SECONDS)
         return stop.is_set()
 
 
-def _look(house: House, stop: threading.Event) -> None:
+def _look(context: AppContext, stop: threading.Event) -> None:
     for name in background_jobs.QUEUES:
         try:
             if not stop.is_set():
-                background_jobs.do(name, house)
+                background_jobs.do_work(name, context)
         except (SQLAlchemyError, OSError) as error:
             log.fault(name, error)

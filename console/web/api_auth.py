@@ -3,60 +3,60 @@
 from flask import Flask, current_app, g, request
 from limits import RateLimitItemPerMinute
 
-from console.bootstrap import redis_url
+from console.bootstrap import find_redis_url
 from console.web import request as web_request
-from console.web.api_errors import Refused
-from console.web.rate_limit import Counter
-from console.web.request import RIGHT, db, now
+from console.web.api_errors import ApiError
+from console.web.rate_limit import CallCounter
+from console.web.request import RIGHT_ATTRIBUTE, get_session, now
 from workflow.accounts import api_tokens
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.accounts import ApiToken
 from workflow.permissions import Right
 
 BLUEPRINT = "api"
-WRONG = RateLimitItemPerMinute(30)  # tokens that are none, from one address
-WINDOW = "60"  # seconds: whoever waits them out may call again
+WRONG_TOKEN_LIMIT = RateLimitItemPerMinute(30)  # tokens that are none, from one address
+RETRY_AFTER_SECONDS = "60"  # seconds: whoever waits them out may call again
 REALM = 'Bearer realm="support-intake"'
-COUNTED = "intake.api.calls"
+COUNTER_KEY = "intake.api.calls"
 
 
-def attach(app: Flask, house: House) -> None:
+def register_call_counter(app: Flask, context: AppContext) -> None:
     """Give the app its counters, shared with other processes of the house where there is Redis."""
-    app.extensions[COUNTED] = Counter(redis_url(house.settings))
+    app.extensions[COUNTER_KEY] = CallCounter(find_redis_url(context.settings))
 
 
-def admit(view: object) -> None:
-    """Let the call through if its token may do this. Raises Refused: 401, 403, 429."""
+def authorize_call(view: object) -> None:
+    """Let the call through if its token may do this. Raises ApiError: 401, 403, 429."""
     token = _presented()
-    g.staff, g.rights = token.staff, api_tokens.rights(token)
-    most = RateLimitItemPerMinute(web_request.house().settings.api_calls_per_minute)
-    if not _counted().hit(most, "token", str(token.id)):
-        raise Refused(429, Retry_After=WINDOW)
-    api_tokens.seen(web_request.house().store, token, now())
-    right = getattr(view, RIGHT, None)
+    g.staff, g.rights = token.staff, api_tokens.get_rights(token)
+    most = RateLimitItemPerMinute(web_request.get_context().settings.api_calls_per_minute)
+    if not _counted().count_call(most, "token", str(token.id)):
+        raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
+    api_tokens.record_use(web_request.get_context().store, token, now())
+    right = getattr(view, RIGHT_ATTRIBUTE, None)
     if not isinstance(right, Right):
-        raise Refused(403)
+        raise ApiError(403)
     if right not in g.rights:
         scope = f'{REALM}, error="insufficient_scope", scope="{right}"'
         words = f"this token, or the role of its person, lacks the scope {right}"
-        raise Refused(403, words, WWW_Authenticate=scope)
+        raise ApiError(403, words, WWW_Authenticate=scope)
 
 
 def _presented() -> ApiToken:
     where = request.remote_addr or ""
-    if not _counted().test(WRONG, "wrong", where):
-        raise Refused(429, Retry_After=WINDOW)
+    if not _counted().is_allowed(WRONG_TOKEN_LIMIT, "wrong", where):
+        raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
     given = request.authorization
     if given is None or given.type != "bearer" or not given.token:
-        raise Refused(401, WWW_Authenticate=REALM)
-    token = api_tokens.presented(db(), given.token)
+        raise ApiError(401, WWW_Authenticate=REALM)
+    token = api_tokens.find_token(get_session(), given.token)
     if token is None:
-        _counted().hit(WRONG, "wrong", where)
-        raise Refused(401, WWW_Authenticate=f'{REALM}, error="invalid_token"')
+        _counted().count_call(WRONG_TOKEN_LIMIT, "wrong", where)
+        raise ApiError(401, WWW_Authenticate=f'{REALM}, error="invalid_token"')
     return token
 
 
-def _counted() -> Counter:
-    found = current_app.extensions[COUNTED]
-    assert isinstance(found, Counter)
+def _counted() -> CallCounter:
+    found = current_app.extensions[COUNTER_KEY]
+    assert isinstance(found, CallCounter)
     return found

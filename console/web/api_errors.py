@@ -10,11 +10,11 @@ from typing import Any
 from flask import Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from workflow.database.engine import AWAY
+from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.runtime import log
-from workflow.tickets.desk import AcrossCompanies, Missing
+from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed
 
-WORDS = {
+ERROR_TEXTS = {
     400: ("malformed", "That is no request we understand."),
     401: ("token", "Send a token that is good: Authorization: Bearer intake_…"),
     403: ("scope", "This token may not do that."),
@@ -33,7 +33,7 @@ WORDS = {
 RETRY_SECONDS = "5"
 
 
-class Refused(Exception):  # noqa: N818  # it is what the answer says, not a fault of the program
+class ApiError(Exception):  # it is what the answer says, not a fault of the program
     """A call that is not carried out.
 
     The status, the sentence, and what else the answer carries.
@@ -52,16 +52,16 @@ class Refused(Exception):  # noqa: N818  # it is what the answer says, not a fau
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def answer(error: Exception) -> Response:
+def build_error_response(error: Exception) -> Response:
     """The answer for whatever went wrong."""
-    if isinstance(error, Refused):
+    if isinstance(error, ApiError):
         return _said(error.code, error.detail, error.fields, error.headers)
     if isinstance(error, AcrossCompanies):
         how = "Send across_companies = true to confirm it."
         return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
-    if isinstance(error, Missing):
+    if isinstance(error, ActionNotAllowed):
         return _said(HTTPStatus.CONFLICT, str(error))
-    if isinstance(error, AWAY):
+    if isinstance(error, DATABASE_UNAVAILABLE):
         log.fault("api", error)
         return _said(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
     if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -82,7 +82,7 @@ def _said(
     fields: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    word, words = WORDS.get(code, ("no", HTTPStatus(code).phrase))
+    word, words = ERROR_TEXTS.get(code, ("no", HTTPStatus(code).phrase))
     body: dict[str, Any] = {"error": word, "detail": detail or words}
     if fields:
         body["fields"] = dict(fields)

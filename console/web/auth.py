@@ -31,55 +31,70 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.web import api_auth, form_tokens
-from console.web.auth_accounts import LOCKED, MOST_FAILURES, Accounts, User, signed_in
-from console.web.auth_oidc import NOBODY, Provider
-from console.web.auth_sessions import ACCOUNT, KEPT_FORMS, LISTED, TO_SHOW, Session, Sessions
-from console.web.request import RIGHT, allowed, db, house, now, public, when_too_late
+from console.web.auth_accounts import LOCK_DURATION, MAX_FAILURES, Accounts, User, record_sign_in
+from console.web.auth_oidc import NO_ACCOUNT_MESSAGE, OidcProvider
+from console.web.auth_sessions import (
+    ACCOUNT_KEY,
+    FORMS_LISTED,
+    FORMS_TO_SHOW,
+    SAVED_FORMS_KEY,
+    ServerSessions,
+    Session,
+)
+from console.web.request import (
+    RIGHT_ATTRIBUTE,
+    get_context,
+    get_session,
+    is_allowed,
+    now,
+    public,
+    when_expired,
+)
 from workflow.accounts import invitations, saved_forms
 from workflow.audit import record as audit
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.customers import directory
-from workflow.models.accounts import Account, Invitation, new_uniquifier
+from workflow.models.accounts import Account, Invitation, make_uniquifier
 from workflow.models.core import Staff
 from workflow.permissions import Right
 from workflow.runtime import crypto
 
 SHORTEST_PASSWORD = 12
-SIGN_INS = "20 per minute"  # from one address
-SIGNED_OUT = "The session has ended."
-LIBRARY = "security"  # the library's blueprint; its views look after themselves
+SIGN_IN_LIMIT = "20 per minute"  # from one address
+SESSION_ENDED = "The session has ended."
+LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views look after themselves
 csrf = CSRFProtect()
 pages = Blueprint("accounts", __name__)
 
 
-def attach(app: Flask, house: House) -> None:
+def register_auth(app: Flask, context: AppContext) -> None:
     """Give the app sessions, accounts and the guard before every view."""
-    app.session_interface = Sessions(house)
-    app.config.update(_configuration(house))
+    app.session_interface = ServerSessions(context)
+    app.config.update(_configuration(context))
     csrf.init_app(app)
-    security = Security(app, Accounts(house), register_blueprint=True)
-    if house.settings.oidc is not None and security.oauthglue is not None:
-        security.oauthglue.register_provider_ext(Provider(house.settings.oidc))
+    security = Security(app, Accounts(context), register_blueprint=True)
+    if context.settings.oidc is not None and security.oauthglue is not None:
+        security.oauthglue.register_provider_ext(OidcProvider(context.settings.oidc))
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
     for view in ("login", "verify", "two_factor_token_validation"):
-        name = f"{LIBRARY}.{view}"
-        app.view_functions[name] = limiter.limit(SIGN_INS, methods=["POST"])(
+        name = f"{LIBRARY_BLUEPRINT}.{view}"
+        app.view_functions[name] = limiter.limit(SIGN_IN_LIMIT, methods=["POST"])(
             cast("Any", app.view_functions[name])
         )
     app.register_blueprint(pages)
     app.before_request(_guard)
     app.jinja_env.globals["lock"] = {
-        "failures": MOST_FAILURES,
-        "minutes": LOCKED // timedelta(minutes=1),
+        "failures": MAX_FAILURES,
+        "minutes": LOCK_DURATION // timedelta(minutes=1),
     }
-    app.jinja_env.globals["oidc_name"] = house.settings.oidc.name if house.settings.oidc else ""
+    app.jinja_env.globals["oidc_name"] = context.settings.oidc.name if context.settings.oidc else ""
     user_authenticated.connect(_on_sign_in, app)
 
 
-def _configuration(house: House) -> dict[str, Any]:
+def _configuration(context: AppContext) -> dict[str, Any]:
     secret = [
         hashlib.sha256(b"support-intake console\0" + k).hexdigest()
-        for k in crypto.load(house.settings)
+        for k in crypto.load_keys(context.settings)
     ]
     return {
         "SECRET_KEY": secret[0],
@@ -90,24 +105,24 @@ def _configuration(house: House) -> dict[str, Any]:
         "SECURITY_CHANGEABLE": True,
         "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
         "SECURITY_TWO_FACTOR": True,
-        "SECURITY_TWO_FACTOR_REQUIRED": house.settings.second_factor,
+        "SECURITY_TWO_FACTOR_REQUIRED": context.settings.second_factor,
         "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
         "SECURITY_TWO_FACTOR_RESCUE_EMAIL": False,
         "SECURITY_MULTI_FACTOR_RECOVERY_CODES": True,
         "SECURITY_TOTP_SECRETS": {str(len(secret) - n): s for n, s in enumerate(secret)},
         "SECURITY_TOTP_ISSUER": "support-intake",
-        "SECURITY_OAUTH_ENABLE": house.settings.oidc is not None,
+        "SECURITY_OAUTH_ENABLE": context.settings.oidc is not None,
         "SECURITY_OAUTH_BUILTIN_PROVIDERS": [],
-        "SECURITY_MSG_IDENTITY_NOT_REGISTERED": (NOBODY, "error"),
-        "SECURITY_MSG_DISABLED_ACCOUNT": (NOBODY, "error"),
-        "SECURITY_FRESHNESS": timedelta(minutes=house.settings.idle_minutes),
+        "SECURITY_MSG_IDENTITY_NOT_REGISTERED": (NO_ACCOUNT_MESSAGE, "error"),
+        "SECURITY_MSG_DISABLED_ACCOUNT": (NO_ACCOUNT_MESSAGE, "error"),
+        "SECURITY_FRESHNESS": timedelta(minutes=context.settings.idle_minutes),
         "SECURITY_EMAIL_VALIDATOR_ARGS": {"check_deliverability": False, "test_environment": True},
         "SECURITY_JOIN_USER_ROLES": False,
         "SECURITY_DEFAULT_REMEMBER_ME": False,
         "SECURITY_STATIC_FOLDER_URL": "/sign-in-static",
         "REMEMBER_COOKIE_HTTPONLY": True,
         "WTF_CSRF_TIME_LIMIT": None,
-        "WTF_CSRF_SSL_STRICT": house.settings.public_url.startswith("https://"),
+        "WTF_CSRF_SSL_STRICT": context.settings.public_url.startswith("https://"),
         "RATELIMIT_HEADERS_ENABLED": False,
     }
 
@@ -116,11 +131,11 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
     """A new session for whoever signs in, and a line in the audit trail."""
     del app
     cast("Session", session).renew()
-    session[ACCOUNT] = user.id
-    session[form_tokens.FIELD] = form_tokens.new_secret(user.id)
-    signed_in(house(), user)
-    if saved_forms.list_kept(db(), house().sealer, user.id, now()):
-        session[KEPT_FORMS] = TO_SHOW
+    session[ACCOUNT_KEY] = user.id
+    session[form_tokens.CSRF_FIELD] = form_tokens.create_secret(user.id)
+    record_sign_in(get_context(), user)
+    if saved_forms.list_forms(get_session(), get_context().sealer, user.id, now()):
+        session[SAVED_FORMS_KEY] = FORMS_TO_SHOW
 
 
 def _guard() -> AnyResponse | None:
@@ -134,20 +149,20 @@ def _guard() -> AnyResponse | None:
     if (
         request.blueprint == api_auth.BLUEPRINT
     ):  # programs, by their tokens: a cookie counts for nothing there
-        api_auth.admit(_view(endpoint))
+        api_auth.authorize_call(_view(endpoint))
         return None
     if current_user and current_user.is_authenticated:
         g.staff, g.time_zone = current_user.staff, current_user.time_zone
-    elif ACCOUNT in session:  # signed out, or every session of the account was ended
+    elif ACCOUNT_KEY in session:  # signed out, or every session of the account was ended
         session.clear()
-    right = getattr(_view(endpoint), RIGHT, None)
-    if right == "public" or endpoint.startswith(f"{LIBRARY}."):
+    right = getattr(_view(endpoint), RIGHT_ATTRIBUTE, None)
+    if right == "public" or endpoint.startswith(f"{LIBRARY_BLUEPRINT}."):
         return None
     if g.get("staff") is None:
         return _to_sign_in()
-    if right is None or not allowed(Right(right)):
+    if right is None or not is_allowed(Right(right)):
         abort(403)
-    return _to_kept_form() if session.get(KEPT_FORMS) == TO_SHOW else None
+    return _to_kept_form() if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW else None
 
 
 def _to_kept_form() -> AnyResponse | None:
@@ -157,7 +172,7 @@ def _to_kept_form() -> AnyResponse | None:
     )  # a script of another tab shows nothing
     if request.method != "GET" or mode != "navigate":
         return None
-    session[KEPT_FORMS] = LISTED
+    session[SAVED_FORMS_KEY] = FORMS_LISTED
     return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
 
 
@@ -169,7 +184,9 @@ def _view(endpoint: str) -> object:
 
 def _to_sign_in() -> AnyResponse:
     if request.method != "GET":
-        raise CSRFError(SIGNED_OUT)  # the session has ended; answered like a form whose token has
+        raise CSRFError(
+            SESSION_ENDED
+        )  # the session has ended; answered like a form whose token has
     back = request.full_path.rstrip("?")
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
@@ -181,8 +198,8 @@ def _to_sign_in() -> AnyResponse:
 @public
 def join(token: str) -> str:
     """The form of an invitation."""
-    with house().store.transaction() as session:
-        found = invitations.valid(session, token, now())
+    with get_context().store.transaction() as session:
+        found = invitations.find_valid_invitation(session, token, now())
         if found is None:
             abort(404)
         name, email = _known(session, found)
@@ -206,7 +223,7 @@ def _join_again(token: str) -> tuple[str, int]:
 
 
 @pages.post("/join/<token>")
-@when_too_late(_join_again)
+@when_expired(_join_again)
 @public
 def joined(token: str) -> AnyResponse | tuple[str, int]:
     """Make the account, or the new password; the link is used up."""
@@ -241,7 +258,7 @@ def _known(session: Any, found: Invitation) -> tuple[str, str]:
 def _fault(name: str, email: str, password: str, again: str) -> str:
     faults = {
         "Say your name.": not name or not name.isprintable(),
-        "That is no mail address.": not directory.usable(email),
+        "That is no mail address.": not directory.is_valid_address(email),
         f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": (
             len(password) < SHORTEST_PASSWORD
         ),
@@ -252,8 +269,8 @@ def _fault(name: str, email: str, password: str, again: str) -> str:
 
 def _make(token: str, name: str, email: str, password: str) -> None:
     when = now()
-    with house().store.transaction() as session:
-        found = invitations.valid(session, token, when)
+    with get_context().store.transaction() as session:
+        found = invitations.find_valid_invitation(session, token, when)
         if found is None:
             abort(404)
         found.used_at = when
@@ -274,7 +291,7 @@ def _make(token: str, name: str, email: str, password: str) -> None:
         account.email, account.password, account.uniquifier = (
             email,
             hash_password(password),
-            new_uniquifier(),
+            make_uniquifier(),
         )
         account.active, account.failures, account.locked_until = True, 0, None
         session.flush()
@@ -289,7 +306,7 @@ def _end_session() -> Response:
 
 
 @pages.post("/sign-out")
-@when_too_late(_end_session)  # signing out is what an old page wants, too
+@when_expired(_end_session)  # signing out is what an old page wants, too
 @public
 def sign_out() -> Response:
     """End the session here, whoever has a copy of its cookie."""

@@ -9,18 +9,16 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
 from workflow.audit import record as audit
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.runtime import log
 
 # in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an
 # hour
-MOST_FAILURES = 5
-LOCKED = timedelta(minutes=15)
-LOCKED_WORDS = (
-    f"Sign-in does not work now. Wait {LOCKED // timedelta(minutes=1)} minutes, or ask an admin."
-)
+MAX_FAILURES = 5
+LOCK_DURATION = timedelta(minutes=15)
+LOCKED_MESSAGE = f"Sign-in does not work now. Wait {LOCK_DURATION // timedelta(minutes=1)} minutes, or ask an admin."
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Group(RoleMixin):
 class User(UserMixin):
     """An account for the length of a request; names are the library's."""
 
-    house: House = field(repr=False)
+    context: AppContext = field(repr=False)
     id: int = 0
     email: str = ""
     password: str | None = field(default=None, repr=False)
@@ -59,12 +57,12 @@ class User(UserMixin):
     def track_failed_authn(self, auth_type: str, tfa: bool = False) -> None:  # noqa: FBT001, FBT002
         """Count a wrong password or code; the fifth in a row locks the account."""
         del auth_type, tfa
-        now = self.house.clock()
-        with self.house.store.transaction() as session:
+        now = self.context.clock()
+        with self.context.store.transaction() as session:
             row = session.get_one(Account, self.id, with_for_update=True)
             row.failures += 1
-            if row.failures >= MOST_FAILURES:
-                row.failures, row.locked_until = 0, now + LOCKED
+            if row.failures >= MAX_FAILURES:
+                row.failures, row.locked_until = 0, now + LOCK_DURATION
                 audit.record(
                     session,
                     "account locked",
@@ -77,18 +75,18 @@ class User(UserMixin):
 
     def is_locked(self, form_error: list[str] | None = None) -> bool:
         """Return whether sign-in is refused for now, even with the right password."""
-        locked = self.locked_until is not None and self.house.clock() < self.locked_until
+        locked = self.locked_until is not None and self.context.clock() < self.locked_until
         if locked and form_error is not None:
-            form_error.append(LOCKED_WORDS)
+            form_error.append(LOCKED_MESSAGE)
         return locked
 
 
 class Accounts(UserDatastore):
     """The library's datastore over our table: what was put is written by `commit`."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, app_context: AppContext) -> None:
         super().__init__(User, Group)
-        self._house = house
+        self._context = app_context
 
     def find_user(self, case_insensitive: bool = False, **kwargs: Any) -> User | None:  # noqa: FBT001, FBT002
         """Find by `fs_uniquifier`, `email` or `id`; None where there is none."""
@@ -101,9 +99,9 @@ class Accounts(UserDatastore):
         ]
         wanted = value.strip().casefold() if name == "email" else value
         query = select(Account).where(column == wanted).options(joinedload(Account.staff))
-        with self._house.store.reading() as session:
+        with self._context.store.read_only() as session:
             row = session.scalar(query)
-        return _user(self._house, row) if row is not None else None
+        return _user(self._context, row) if row is not None else None
 
     def find_role(self, role: str) -> Group:
         """Every role is known: they are an enumeration of ours."""
@@ -119,7 +117,7 @@ class Accounts(UserDatastore):
             "totp_secret": model.tf_totp_secret,
             "recovery_codes": list(model.mf_recovery_codes or ()),
         }
-        with self._house.store.transaction() as session:
+        with self._context.store.transaction() as session:
             session.execute(update(Account).where(Account.id == model.id).values(values))
         return model
 
@@ -132,10 +130,10 @@ class Accounts(UserDatastore):
         """Nothing is left to do."""
 
 
-def signed_in(house: House, user: User) -> None:
+def record_sign_in(app_context: AppContext, user: User) -> None:
     """Note a sign-in that succeeded, and forget the failures before it."""
-    now = house.clock()
-    with house.store.transaction() as session:
+    now = app_context.clock()
+    with app_context.store.transaction() as session:
         row = session.get_one(Account, user.id)
         row.failures, row.locked_until, row.signed_in_at = 0, None, now
         audit.record(
@@ -143,9 +141,9 @@ def signed_in(house: House, user: User) -> None:
         )
 
 
-def _user(house: House, row: Account) -> User:
+def _user(app_context: AppContext, row: Account) -> User:
     return User(
-        house=house,
+        context=app_context,
         id=row.id,
         email=row.email,
         password=row.password or None,

@@ -15,22 +15,24 @@ from joserfc.errors import JoseError
 from requests import RequestException
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.web.request import house
+from console.web.request import get_context
 from workflow.runtime import log
 from workflow.settings.settings import Oidc
 
-NAME = "oidc"  # in the addresses of the library's views
-SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
-FAILED = (
+PROVIDER_NAME = "oidc"  # in the addresses of the library's views
+TIMEOUT_SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
+FAILED_MESSAGE = (
     "The sign-in did not work. Please try again; if it never does, an admin has to look at [oidc]"
     " in intake.toml."
 )
-NOBODY = "This sign-in opens no account here. Ask an admin for one, or sign in with your password."
+NO_ACCOUNT_MESSAGE = (
+    "This sign-in opens no account here. Ask an admin for one, or sign in with your password."
+)
 # What a library says when an issuer cannot be reached, says no, or what it says does not hold.
-FAULTS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError, RuntimeError)
+ISSUER_ERRORS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError, RuntimeError)
 
 
-class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
+class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
     """Authlib's client under our public address, at one issuer.
 
     Whatever goes wrong there has one answer.
@@ -43,14 +45,14 @@ class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
         answers a form to that.
         """
         back = urljoin(
-            house().settings.public_url, urlsplit(redirect_uri or "").path
+            get_context().settings.public_url, urlsplit(redirect_uri or "").path
         )  # behind a proxy it is another
         try:
             self._check_issuer()
             there = self.create_authorization_url(back, **more)
-        except FAULTS as error:
+        except ISSUER_ERRORS as error:
             log.sign_on_failed(error)
-            flash(FAILED, "error")
+            flash(FAILED_MESSAGE, "error")
             return redirect(url_for("security.login"))
         self.save_authorize_data(redirect_uri=back, **there)
         page = make_response(render_template("security/onward.html", url=there["url"]))
@@ -73,7 +75,7 @@ class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
                 token["userinfo"] = (
                     {**claims, **told} if told.get("sub") == claims["sub"] else {}
                 )  # §5.3.2
-        except FAULTS as error:
+        except ISSUER_ERRORS as error:
             _refuse(error)
         return token
 
@@ -82,7 +84,7 @@ class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
 
         Source: OIDC Discovery §4.3.
         """
-        said, meant = self.load_server_metadata().get("issuer"), house().settings.oidc
+        said, meant = self.load_server_metadata().get("issuer"), get_context().settings.oidc
         if (
             meant is None
             or not isinstance(said, str)
@@ -92,20 +94,20 @@ class Client(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
             raise OAuthError
 
 
-class Provider(FsOAuthProvider):
+class OidcProvider(FsOAuthProvider):
     """Any OpenID Connect issuer, found by its discovery document."""
 
     def __init__(self, settings: Oidc) -> None:
         registration = {
-            "client_cls": Client,
+            "client_cls": OidcClient,
             "client_id": settings.client_id,
             "client_secret": settings.client_secret.get_secret_value(),
             "server_metadata_url": (
                 f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
             ),
-            "client_kwargs": {"scope": "openid email", "default_timeout": SECONDS},
+            "client_kwargs": {"scope": "openid email", "default_timeout": TIMEOUT_SECONDS},
         }
-        super().__init__(NAME, registration)
+        super().__init__(PROVIDER_NAME, registration)
 
     def fetch_identity_cb(self, oauth: Any, token: Any) -> tuple[str, str]:
         """The address the issuer vouches for; one that it calls unverified is nobody's."""
@@ -120,7 +122,7 @@ class Provider(FsOAuthProvider):
     def oauth_response_failure(self, error_view: str, e: OAuthError) -> AnyResponse:
         """Fixed words: what came with the address may be from anybody."""
         del error_view, e
-        flash(FAILED, "error")
+        flash(FAILED_MESSAGE, "error")
         return redirect(url_for("security.login"))
 
 

@@ -10,16 +10,16 @@ from flask.sessions import SessionInterface, SessionMixin
 from sqlalchemy import delete
 from werkzeug.datastructures import CallbackDict
 
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.accounts import WebSession
-from workflow.runtime.crypto import digest
+from workflow.runtime.crypto import hash_secret
 
-SEEN_EVERY = timedelta(seconds=60)  # how exactly we know when a session was used last
-LONGEST = timedelta(hours=16)  # a working day, whatever is done in it
-ACCOUNT = "_account"  # where sign-in leaves the account's number
+SEEN_INTERVAL = timedelta(seconds=60)  # how exactly we know when a session was used last
+MAX_SESSION_AGE = timedelta(hours=16)  # a working day, whatever is done in it
+ACCOUNT_KEY = "_account"  # where sign-in leaves the account's number
 # TO_SHOW at the next page; LISTED while there are any (pages/kept_forms.py)
-KEPT_FORMS = "_kept_forms"
-TO_SHOW, LISTED = "to show", "listed"
+SAVED_FORMS_KEY = "_kept_forms"
+FORMS_TO_SHOW, FORMS_LISTED = "to show", "listed"
 _TAGS = TaggedJSONSerializer()
 
 
@@ -43,15 +43,15 @@ class Session(CallbackDict[str, Any], SessionMixin):
         self.token, self.modified = secrets.token_urlsafe(32), True
 
 
-class Sessions(SessionInterface):
+class ServerSessions(SessionInterface):
     """Opens and keeps sessions.
 
     Idle ones end after the setting's minutes, every one after a working day.
     """
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._idle = timedelta(minutes=house.settings.idle_minutes)
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._idle = timedelta(minutes=context.settings.idle_minutes)
 
     def get_cookie_name(self, app: Flask) -> str:
         """`__Host-` behind TLS: then no other host and no plain connection can set or see it."""
@@ -60,27 +60,27 @@ class Sessions(SessionInterface):
     def get_cookie_secure(self, app: Flask) -> bool:
         """Return whether people reach us by TLS."""
         del app
-        return self._house.settings.public_url.startswith("https://")
+        return self._context.settings.public_url.startswith("https://")
 
     def open_session(self, app: Flask, request: Request) -> Session:
         """Return what the cookie stands for; an empty session where that is nothing (any more)."""
         token = request.cookies.get(self.get_cookie_name(app), "")
         if token and request.endpoint != "static":
-            with self._house.store.reading() as session:
-                row = session.get(WebSession, digest(token))
-            if row is not None and self._alive(row, self._house.clock()):
+            with self._context.store.read_only() as session:
+                row = session.get(WebSession, hash_secret(token))
+            if row is not None and self._alive(row, self._context.clock()):
                 return Session(_TAGS.loads(row.data), token, row)
         return Session(None, secrets.token_urlsafe(32), None)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Write what changed; an emptied session is forgotten here and in the browser."""
         assert isinstance(session, Session)
-        now = self._house.clock()
+        now = self._context.clock()
         if not session:
             self._forget(app, session, response)
         elif session.modified or (
             session.row
-            and now - session.row.seen_at > SEEN_EVERY
+            and now - session.row.seen_at > SEEN_INTERVAL
             and not g.get("background")  # asking.background
         ):
             self._write(session, now)
@@ -97,7 +97,7 @@ class Sessions(SessionInterface):
     def _forget(self, app: Flask, session: Session, response: Response) -> None:
         if session.row is None:
             return
-        with self._house.store.transaction() as writing:
+        with self._context.store.transaction() as writing:
             writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
         response.delete_cookie(
             self.get_cookie_name(app),
@@ -108,8 +108,8 @@ class Sessions(SessionInterface):
         )
 
     def _write(self, session: Session, now: datetime) -> None:
-        key, began = digest(session.token), session.row.created_at if session.row else now
-        with self._house.store.transaction() as writing:
+        key, began = hash_secret(session.token), session.row.created_at if session.row else now
+        with self._context.store.transaction() as writing:
             if session.row is not None and session.row.key != key:
                 writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
                 began = now
@@ -117,7 +117,7 @@ class Sessions(SessionInterface):
                 writing.execute(delete(WebSession).where(WebSession.seen_at < now - self._idle))
             row = WebSession(
                 key=key,
-                account_id=session.get(ACCOUNT),
+                account_id=session.get(ACCOUNT_KEY),
                 data=_TAGS.dumps(dict(session)),
                 created_at=began,
                 seen_at=now,
@@ -125,4 +125,4 @@ class Sessions(SessionInterface):
             writing.merge(row)
 
     def _alive(self, row: WebSession, now: datetime) -> bool:
-        return now - row.seen_at < self._idle and now - row.created_at < LONGEST
+        return now - row.seen_at < self._idle and now - row.created_at < MAX_SESSION_AGE

@@ -13,22 +13,22 @@ from datetime import timedelta
 from flask import current_app
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-FIELD = "csrf_token"
+CSRF_FIELD = "csrf_token"
 SALT = "wtf-csrf-token"  # Flask-WTF's
-OLDEST = timedelta(days=30)  # a form that was left open over a holiday
+MAX_TOKEN_AGE = timedelta(days=30)  # a form that was left open over a holiday
 
 
-def new_secret(account: int) -> str:
+def create_secret(account: int) -> str:
     """Make what a session of this account keeps under `csrf_token`."""
     return f"{account}:{secrets.token_urlsafe(32)}"
 
 
-def is_ours(token: str) -> bool:
+def is_our_token(token: str) -> bool:
     """Return whether we made this token, for whatever session."""
     return _secret(token) is not None
 
 
-def account_of(token: str) -> int | None:
+def find_account_id(token: str) -> int | None:
     """Return the account whose form had this token.
 
     None if it is none of ours, or of a page without sign-in.
@@ -43,7 +43,7 @@ def _secret(token: str) -> str | None:
     known = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
     try:
         secret = URLSafeTimedSerializer(known, salt=SALT).loads(
-            token, max_age=int(OLDEST.total_seconds())
+            token, max_age=int(MAX_TOKEN_AGE.total_seconds())
         )
     except BadData:
         return None

@@ -12,6 +12,6 @@ MENU = (
 )
 
 
-def menu() -> tuple[tuple[str, str, Right], ...]:
+def get_menu() -> tuple[tuple[str, str, Right], ...]:
     """The entries in order; pages are added here and nowhere else."""
     return MENU

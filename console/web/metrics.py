@@ -17,27 +17,36 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from workflow import process
-from workflow.context import House
-from workflow.models.core import Check, Delivery, Outgoing, Reached, Receipt, Seen, Task, Ticket
+from workflow.context import AppContext
+from workflow.models.core import (
+    Delivery,
+    Heartbeat,
+    OutgoingMail,
+    Receipt,
+    SelfCheck,
+    Task,
+    Ticket,
+    TicketMilestone,
+)
 from workflow.models.states import DeliveryState, OutboxState, Status
 from workflow.operations import oauth_tokens
-from workflow.operations.backlog import EVENTS, FILES, Queue, backlog
+from workflow.operations.backlog import EVENT_STATES, FILE_STATES, QueueCounts, count_backlog
 from workflow.settings.settings import Settings
 from workflow.tickets.desk import Desk
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-LEDGER = "ledger"  # the check that holds it
+LEDGER_CHECK = "ledger"  # the check that holds it
 
 
-def text(house: House) -> bytes:
+def render_metrics(context: AppContext) -> bytes:
     """Everything in Prometheus' text format, as it is now."""
     registry = CollectorRegistry(auto_describe=False)
-    with house.store.reading() as session:
-        registry.register(_Desk(session, house.settings, house.clock()))
+    with context.store.read_only() as session:
+        registry.register(_Desk(session, context.settings, context.clock()))
         return generate_latest(registry)
 
 
-def may_ask(settings: Settings, peer: str, host: str, authorization: str) -> bool:
+def may_read_metrics(settings: Settings, peer: str, host: str, authorization: str) -> bool:
     """Return whether somebody may have them.
 
     With the token where one is set, else only this machine itself.
@@ -61,7 +70,7 @@ def _is_here(name: str) -> bool:
         return name == "localhost"
 
 
-def _queue(name: str, words: str, found: Queue, states: tuple[str, str]) -> Metric:
+def _queue(name: str, words: str, found: QueueCounts, states: tuple[str, str]) -> Metric:
     family = GaugeMetricFamily(f"intake_{name}", words, labels=["state"])
     for state, count in zip(states, (found.waiting, found.failed), strict=True):
         family.add_metric([state], count)
@@ -90,7 +99,7 @@ class _Desk(Collector):
             (Ticket.stage, Ticket.status),
         )
         yield self._overdue()
-        yield from self._house()
+        yield from self._context()
 
     def _deliveries(self) -> Iterator[Metric]:
         yield self._counted(
@@ -114,9 +123,13 @@ class _Desk(Collector):
         )
 
     def _mails(self) -> Iterator[Metric]:
-        yield self._counted("outbox", "Promised mails, by state.", ("state",), (Outgoing.state,))
+        yield self._counted(
+            "outbox", "Promised mails, by state.", ("state",), (OutgoingMail.state,)
+        )
         yield self._oldest(
-            "oldest_waiting_mail", Outgoing.created_at, Outgoing.state == OutboxState.WAITING
+            "oldest_waiting_mail",
+            OutgoingMail.created_at,
+            OutgoingMail.state == OutboxState.WAITING,
         )
 
     def _promised(self) -> Iterator[Metric]:
@@ -124,10 +137,12 @@ class _Desk(Collector):
 
         What was told is kept for days only: its count would mean nothing.
         """
-        found = backlog(self._session)
-        yield _queue("hook_events", "Events for webhooks, by state.", found.events, EVENTS)
+        found = count_backlog(self._session)
+        yield _queue("hook_events", "Events for webhooks, by state.", found.events, EVENT_STATES)
         yield self._since("oldest_waiting_hook_event", found.events.oldest)
-        yield _queue("linked_files", "Files that forms link to, by state.", found.files, FILES)
+        yield _queue(
+            "linked_files", "Files that forms link to, by state.", found.files, FILE_STATES
+        )
         yield self._since("oldest_waiting_linked_file", found.files.oldest)
 
     def _overdue(self) -> Metric:
@@ -141,10 +156,10 @@ class _Desk(Collector):
             labels=["milestone"],
         )
         for deadline in process.DEADLINES:
-            there = select(Reached.id).where(
-                Reached.ticket_id == Ticket.id,
-                Reached.period == Ticket.period,
-                Reached.milestone == deadline.milestone,
+            there = select(TicketMilestone.id).where(
+                TicketMilestone.ticket_id == Ticket.id,
+                TicketMilestone.period == Ticket.period,
+                TicketMilestone.milestone == deadline.milestone,
             )
             query = select(func.count()).select_from(Task).join(Ticket, Ticket.id == Task.ticket_id)
             mine = (Task.kind == Desk.deadline_kind(deadline), Task.period == Ticket.period)
@@ -154,17 +169,17 @@ class _Desk(Collector):
             family.add_metric([deadline.milestone], count or 0)
         return family
 
-    def _house(self) -> Iterator[Metric]:
+    def _context(self) -> Iterator[Metric]:
         """Who is alive; what the house found when it looked at itself.
 
         The ledger is added up once a day, not here.
         """
-        seen = self._session.execute(select(Seen.name, Seen.at))
+        seen = self._session.execute(select(Heartbeat.name, Heartbeat.at))
         yield from self._tokens()
         yield self._ages(
             "seen", "Seconds since a process or mailbox said it is alive.", "name", seen
         )
-        checks = list(self._session.scalars(select(Check)))
+        checks = list(self._session.scalars(select(SelfCheck)))
         good = GaugeMetricFamily(
             "intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"]
         )
@@ -177,7 +192,7 @@ class _Desk(Collector):
             "intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily look."
         )
         for check in checks:
-            if check.name == LEDGER:
+            if check.name == LEDGER_CHECK:
                 ledger.add_metric([], not check.fault)
         yield ledger
 
@@ -187,8 +202,8 @@ class _Desk(Collector):
             " no limit."
         )
         family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
-        for one in oauth_tokens.left(self._session, self._settings):
-            days = 0 if one.refused_at else one.days(self._now)
+        for one in oauth_tokens.list_token_status(self._session, self._settings):
+            days = 0 if one.refused_at else one.count_days_left(self._now)
             if days is not None:
                 family.add_metric([one.mailbox], days)
         yield family

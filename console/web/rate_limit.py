@@ -13,12 +13,14 @@ from limits.strategies import MovingWindowRateLimiter
 
 from workflow.runtime import log
 
-PREFIX = "intake-calls"  # of the keys in Redis: beside RQ's own
-PATIENCE = 0.5  # seconds that a call waits for its count, or for a connection, at most
-QUIET_SECONDS = 10.0  # Redis that is away is not asked again so long: no call waits for it then
+KEY_PREFIX = "intake-calls"  # of the keys in Redis: beside RQ's own
+TIMEOUT_SECONDS = 0.5  # seconds that a call waits for its count, or for a connection, at most
+REDIS_RETRY_SECONDS = (
+    10.0  # Redis that is away is not asked again so long: no call waits for it then
+)
 
 
-class Counter:
+class CallCounter:
     """Counts within a moving window; what counts is lost with Redis, and that is all that is.
 
     `url` is that of Redis, "" for none. A process that counts for itself allows as much as all
@@ -32,11 +34,11 @@ class Counter:
         self._quiet_until = 0.0
         self._away = False
 
-    def hit(self, most: RateLimitItem, *whose: str) -> bool:
+    def count_call(self, most: RateLimitItem, *whose: str) -> bool:
         """Count one more, unless there were too many; whether there were not."""
         return self._asked(lambda counted: counted.hit(most, *whose))
 
-    def test(self, most: RateLimitItem, *whose: str) -> bool:
+    def is_allowed(self, most: RateLimitItem, *whose: str) -> bool:
         """Return whether one more would be let through; nothing is counted."""
         return self._asked(lambda counted: counted.test(most, *whose))
 
@@ -46,9 +48,9 @@ class Counter:
         try:
             answer = question(self._shared)
         except StorageError:
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            self._quiet_until = time.monotonic() + REDIS_RETRY_SECONDS
             if not self._away:
-                log.counting_alone()
+                log.rate_limit_is_local()
             self._away = True
             return question(self._own)
         self._away = False
@@ -58,8 +60,8 @@ class Counter:
 def _in_redis(url: str) -> RedisStorage:
     return RedisStorage(
         url,
-        key_prefix=PREFIX,
+        key_prefix=KEY_PREFIX,
         wrap_exceptions=True,
-        socket_timeout=PATIENCE,
-        socket_connect_timeout=PATIENCE,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
     )

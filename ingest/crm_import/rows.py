@@ -14,13 +14,13 @@ from parsers.spreadsheets.cell_values import Value
 from parsers.text import dates, normalize
 from workflow import process
 from workflow.customers import directory
-from workflow.imports.people import PastCompany, PastContact
-from workflow.imports.tickets import PastTicket
+from workflow.imports.people import SourceCompany, SourceContact
+from workflow.imports.tickets import SourceTicket
 from workflow.models.states import Status
 from workflow.process import Milestone, Stage
 
-NO = frozenset({"", "no", "false", "0", "n", "off", "none", "unchecked"})
-TYPES = {"billing issue": process.TICKET_TYPE}
+NO_VALUES = frozenset({"", "no", "false", "0", "n", "off", "none", "unchecked"})
+TICKET_TYPES = {"billing issue": process.TICKET_TYPE}
 MILESTONES = {  # property -> the box it is; the property's value says when, or only that
     "customer_notified": Milestone.CUSTOMER_NOTIFIED,
     "follow_up_sent": Milestone.FOLLOW_UP_SENT,
@@ -34,7 +34,7 @@ _LIST = re.compile(r"[;\n]")
 _STATES = {str(s): s for s in Status}
 
 
-class Unfit(ValueError):  # noqa: N818  # the row is at fault, not the program
+class InvalidRowError(ValueError):  # the row is at fault, not the program
     """A row that cannot be imported.
 
     The text says why and what to do, and quotes no patient's data.
@@ -42,40 +42,40 @@ class Unfit(ValueError):  # noqa: N818  # the row is at fault, not the program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Vocabulary:
     """What the person who imports has said of the other system's words."""
 
-    stages: Mapping[str, Stage] = field(default_factory=dict)  # their status, folded by `folded`
+    stages: Mapping[str, Stage] = field(default_factory=dict)  # their status, folded by `fold_name`
     owners: Mapping[str, str] = field(
         default_factory=dict
     )  # their owner, folded -> a person on the desk
-    zone: tzinfo = UTC  # where a time names none
+    time_zone: tzinfo = UTC  # where a time names none
 
 
-def folded(word: str) -> str:
+def fold_name(word: str) -> str:
     """A status or owner's name for comparison."""
     return " ".join(word.casefold().split())
 
 
-def stage_of(status: str, terms: Terms) -> Stage | None:
+def find_stage(status: str, terms: Vocabulary) -> Stage | None:
     """The stage their status is.
 
     As told, or by the manual's label, a pipeline's name in brackets after it or not.
     """
-    known = {folded(s): s for s in Stage} | dict(terms.stages)
-    word = folded(status)
+    known = {fold_name(s): s for s in Stage} | dict(terms.stages)
+    word = fold_name(status)
     return known.get(word) or known.get(_TRAILING.sub("", word))
 
 
-def ticket(record: Record, terms: Terms) -> PastTicket:
-    """A row as the ticket it was. Raises Unfit."""
+def parse_ticket(record: Record, terms: Vocabulary) -> SourceTicket:
+    """A row as the ticket it was. Raises InvalidRowError."""
     record_id = record.text("record_id")
     if not record_id:
-        raise Unfit("no Record ID: by it a ticket is known again")
+        raise InvalidRowError("no Record ID: by it a ticket is known again")
     said = record.text("stage")
-    stage = stage_of(said, terms)
+    stage = find_stage(said, terms)
     if stage is None:
-        raise Unfit(
+        raise InvalidRowError(
             f'status {said or "(none)"} is no stage of ours: say which, as in --stage "{said}=4-In'
             ' Progress"'
         )
@@ -85,16 +85,16 @@ def ticket(record: Record, terms: Terms) -> PastTicket:
         closed or _moment(record, "modified", terms, []) if stage is Stage.COMPLETED else None
     )
     owner = record.text("owner")
-    return PastTicket(
+    return SourceTicket(
         record_id=record_id,
         stage=stage,
         status=_status(record, stage, caveats),
-        subject=normalize.one_line(record.text("subject") or record.text("name")),
+        subject=normalize.to_one_line(record.text("subject") or record.text("name")),
         text=record.text("text"),
         details=record.cells,
         pipeline=_pipeline(record),
         type=_type(record.text("type")),
-        owner=terms.owners.get(folded(owner), owner),
+        owner=terms.owners.get(fold_name(owner), owner),
         company=_company(record, caveats),
         company_number=record.text("company_number"),
         contacts=_contacts(record),
@@ -103,59 +103,61 @@ def ticket(record: Record, terms: Terms) -> PastTicket:
         created_at=created,
         completed_at=completed,
         milestones=_milestones(record, terms),
-        unresolved=folded(record.text("resolution")) == "no",
+        unresolved=fold_name(record.text("resolution")) == "no",
         caveats=tuple(caveats),
     )
 
 
-def company(record: Record, _: Terms) -> PastCompany:
-    """A row as a company. Raises Unfit."""
-    name = normalize.one_line(record.text("name"))
-    if not directory.company_key(name):
-        raise Unfit("no company name")
+def parse_company(record: Record, _: Vocabulary) -> SourceCompany:
+    """A row as a company. Raises InvalidRowError."""
+    name = normalize.to_one_line(record.text("name"))
+    if not directory.build_company_key(name):
+        raise InvalidRowError("no company name")
     words = re.split(r"[;,\s]+", record.text("domains").casefold())
     domains = dict.fromkeys(w.removeprefix("@").removeprefix("www.") for w in words if "." in w)
-    return PastCompany(
+    return SourceCompany(
         name=name,
         number=record.text("number"),
-        domains=tuple(d for d in domains if directory.usable(f"x@{d}")),
+        domains=tuple(d for d in domains if directory.is_valid_address(f"x@{d}")),
         manager=record.text("manager"),
         consultant=record.text("consultant"),
     )
 
 
-def contact(record: Record, _: Terms) -> PastContact:
-    """A row as a contact. Raises Unfit."""
-    found = normalize.emails(record.text("email"))
-    if not found or not directory.usable(found[0].casefold()):
-        raise Unfit("no e-mail address that mail can be sent to: by it a contact is known")
+def parse_contact(record: Record, _: Vocabulary) -> SourceContact:
+    """A row as a contact. Raises InvalidRowError."""
+    found = normalize.find_emails(record.text("email"))
+    if not found or not directory.is_valid_address(found[0].casefold()):
+        raise InvalidRowError(
+            "no e-mail address that mail can be sent to: by it a contact is known"
+        )
     names = (record.text("first_name"), record.text("last_name"))
     name = record.text("name") or " ".join(n for n in names if n)
-    return PastContact(
+    return SourceContact(
         email=found[0],
-        name=normalize.one_line(name),
+        name=normalize.to_one_line(name),
         phone=record.text("phone"),
         company=_first(record.text("company")),
         company_number=record.text("company_number"),
     )
 
 
-def _moment(record: Record, name: str, terms: Terms, caveats: list[str]) -> datetime | None:
+def _moment(record: Record, name: str, terms: Vocabulary, caveats: list[str]) -> datetime | None:
     value = record.value(name)
-    found = as_moment(value, terms.zone)
+    found = parse_moment(value, terms.time_zone)
     if found is None and value.text:
-        caveats.append(f"its {name} date cannot be read: {normalize.one_line(value.text)[:40]}")
+        caveats.append(f"its {name} date cannot be read: {normalize.to_one_line(value.text)[:40]}")
     return found
 
 
-def as_moment(value: Value, zone: tzinfo) -> datetime | None:
+def parse_moment(value: Value, zone: tzinfo) -> datetime | None:
     """A cell as an aware moment: a date, a time in ISO 8601, or milliseconds since 1970.
 
     None if it is none.
     """
     if _MILLISECONDS.fullmatch(value.text):
         return _EPOCH + timedelta(milliseconds=int(value.text))
-    found = value.moment if value.moment is not None else dates.moment(value.text)
+    found = value.moment if value.moment is not None else dates.parse_moment(value.text)
     if found is None or isinstance(found, time):
         return None
     try:
@@ -165,7 +167,7 @@ def as_moment(value: Value, zone: tzinfo) -> datetime | None:
 
 
 def _status(record: Record, stage: Stage, caveats: list[str]) -> Status:
-    said = _STATES.get(folded(record.text("state")))
+    said = _STATES.get(fold_name(record.text("state")))
     if said is Status.MERGED:
         caveats.append("merged into another ticket where it came from")
         return Status.WITHDRAWN
@@ -175,19 +177,19 @@ def _status(record: Record, stage: Stage, caveats: list[str]) -> Status:
 
 
 def _pipeline(record: Record) -> str:
-    said = normalize.one_line(record.text("pipeline"))
+    said = normalize.to_one_line(record.text("pipeline"))
     return (
         process.PIPELINE if not said or said.isdigit() else said
     )  # an internal id says nothing to anybody
 
 
 def _type(said: str) -> str:
-    word = folded(said.replace("_", " "))
-    return TYPES.get(word, normalize.one_line(said) or process.TICKET_TYPE)
+    word = fold_name(said.replace("_", " "))
+    return TICKET_TYPES.get(word, normalize.to_one_line(said) or process.TICKET_TYPE)
 
 
 def _first(listed: str) -> str:
-    return next((normalize.one_line(one) for one in _LIST.split(listed) if one.strip()), "")
+    return next((normalize.to_one_line(one) for one in _LIST.split(listed) if one.strip()), "")
 
 
 def _company(record: Record, caveats: list[str]) -> str:
@@ -207,10 +209,10 @@ def _contacts(record: Record) -> tuple[Address, ...]:
     emails = [
         e
         for one in (record.text("contact_emails"), record.text("contact"))
-        for e in normalize.emails(one)
+        for e in normalize.find_emails(one)
     ]
     emails = list({e.casefold(): e for e in emails}.values())
-    beside = {e.casefold(): one for one in names for e in normalize.emails(one)}
+    beside = {e.casefold(): one for one in names for e in normalize.find_emails(one)}
     paired = (
         dict(zip(map(str.casefold, emails), names, strict=False))
         if len(names) == len(emails)
@@ -218,7 +220,7 @@ def _contacts(record: Record) -> tuple[Address, ...]:
     )
     named = paired | beside
     return tuple(
-        normalize.sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails
+        normalize.parse_sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails
     )
 
 
@@ -227,19 +229,21 @@ def _link(record: Record) -> str:
     return said if said.startswith(("https://", "http://")) and said.isprintable() else ""
 
 
-def _milestones(record: Record, terms: Terms) -> tuple[tuple[Milestone, datetime | None], ...]:
+def _milestones(record: Record, terms: Vocabulary) -> tuple[tuple[Milestone, datetime | None], ...]:
     """The boxes ticked.
 
     In columns of their own, in the list of actions, or as the property Resolution.
     """
     found: dict[Milestone, datetime | None] = {}
-    actions = {normalize.label(one) for one in _LIST.split(record.text("actions")) if one.strip()}
+    actions = {
+        normalize.fold_label(one) for one in _LIST.split(record.text("actions")) if one.strip()
+    }
     for milestone in Milestone:
-        if normalize.label(milestone) in actions:
+        if normalize.fold_label(milestone) in actions:
             found[milestone] = None
-    if folded(record.text("resolution")) in {"yes", "true"}:
+    if fold_name(record.text("resolution")) in {"yes", "true"}:
         found[Milestone.RESOLVED] = None
     for name, milestone in MILESTONES.items():
-        if folded(record.text(name)) not in NO:
-            found[milestone] = as_moment(record.value(name), terms.zone)
+        if fold_name(record.text(name)) not in NO_VALUES:
+            found[milestone] = parse_moment(record.value(name), terms.time_zone)
     return tuple(found.items())

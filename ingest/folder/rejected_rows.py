@@ -9,34 +9,38 @@ from io import BytesIO
 
 from sqlalchemy import select
 
-from ingest.parser_options import options
+from ingest.parser_options import load_parser_options
 from ingest.processing import parser_pool
-from ingest.processing.parser_pool import BrokenError, EndedError
-from ingest.replay.reprocess import UnreadableError, original
-from parsers.item import WHY, ParseError, RejectedRow
+from ingest.processing.parser_pool import ParserBugError, ParserEndedError
+from ingest.replay.reprocess import UnreadableError, read_original
+from parsers.item import REJECTION_HEADING, ParseError, RejectedRow
 from parsers.spreadsheets.text_workbook import write_workbook
-from workflow.context import House
-from workflow.filing.file_item import why_rejected
-from workflow.models.core import REJECTED_ROW, Filing
+from workflow.context import AppContext
+from workflow.filing.file_item import describe_rejection
+from workflow.models.core import FILING_IS_REJECTED, Filing
 
-CUT = " … (cut here: Excel takes no longer text)"
+CUT_MARK = " … (cut here: Excel takes no longer text)"
 
 Heading = tuple[str, int]  # a heading, and which of several that read the same
 
 
-def rejected_rows(house: House, number: int) -> list[RejectedRow]:
+def list_rejected_rows(context: AppContext, number: int) -> list[RejectedRow]:
     """The rejected rows of a delivery that nobody has dismissed, read anew from its stored bytes.
 
     Raises UnreadableError when these cannot be read today, LookupError when there is no such
     delivery.
     """
-    with house.store.reading() as session:
-        filed = select(Filing.reason).where(Filing.delivery_id == number, REJECTED_ROW)
+    with context.store.read_only() as session:
+        filed = select(Filing.reason).where(Filing.delivery_id == number, FILING_IS_REJECTED)
         reasons = set(session.scalars(filed))
-    return [row for row in _read(house, number) if why_rejected(row) in reasons] if reasons else []
+    return (
+        [row for row in _read(context, number) if describe_rejection(row) in reasons]
+        if reasons
+        else []
+    )
 
 
-def workbook(rows: Iterable[RejectedRow]) -> bytes:
+def render_workbook(rows: Iterable[RejectedRow]) -> bytes:
     """The rows as an .xlsx of text cells, a sheet for each they were on; the last column says why.
 
     Headings and values are as in the file they came from, so that it is read by the same profile.
@@ -46,26 +50,30 @@ def workbook(rows: Iterable[RejectedRow]) -> bytes:
         sheets.setdefault(row.sheet, []).append(row)
     out = BytesIO()
     numbered = enumerate(sheets.values(), 1)  # a sheet's own name may not be allowed
-    write_workbook(out, [(f"Sheet{number}", _lines(found)) for number, found in numbered], cut=CUT)
+    write_workbook(
+        out, [(f"Sheet{number}", _lines(found)) for number, found in numbered], cut=CUT_MARK
+    )
     return out.getvalue()
 
 
-def _read(house: House, number: int) -> Iterator[RejectedRow]:
-    form, raw = original(house, number)
+def _read(context: AppContext, number: int) -> Iterator[RejectedRow]:
+    form, raw = read_original(context, number)
     try:
-        with closing(parser_pool.start(form, raw, options(house, form)).result()) as answer:
+        with closing(
+            parser_pool.start_parsing(form, raw, load_parser_options(context, form)).result()
+        ) as answer:
             for frame in answer:
                 yield from (row for row in frame.items if isinstance(row, RejectedRow))
-    except (ParseError, EndedError, BrokenError) as error:
+    except (ParseError, ParserEndedError, ParserBugError) as error:
         raise UnreadableError(str(error)) from None
 
 
 def _lines(rows: Sequence[RejectedRow]) -> Iterator[list[str]]:
     told = [dict(_counted(row)) for row in rows]
     headings = list(dict.fromkeys(heading for row in told for heading in row))
-    yield [*(label for label, _ in headings), WHY]
+    yield [*(label for label, _ in headings), REJECTION_HEADING]
     for row, values in zip(rows, told, strict=True):
-        yield [*(values.get(heading, "") for heading in headings), why_rejected(row)]
+        yield [*(values.get(heading, "") for heading in headings), describe_rejection(row)]
 
 
 def _counted(row: RejectedRow) -> Iterator[tuple[Heading, str]]:

@@ -23,22 +23,22 @@ from uuid import uuid4
 from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import watch
 
-from ingest.folder.rejected_rows import rejected_rows, workbook
+from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
 from ingest.intake import Accept, Arrival, Transport
-from ingest.processing.process import read
+from ingest.processing.process import process_delivery
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
-from workflow.context import House
-from workflow.database.engine import AWAY
+from workflow.context import AppContext
+from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
-from workflow.operations.item_faults import ItemFaults, backoff, our_error
+from workflow.operations.item_faults import ItemFaults, backoff, describe_unexpected_error
 from workflow.runtime import log
 from workflow.runtime.blobs import write_synced
 
 DONE, REJECTED = "done", "rejected"
 REJECTED_ROWS = " - rejected rows.xlsx"
-IDENTITY = ".intake-folder"
+ID_FILE = ".intake-folder"
 UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
 # Between two watches, after one has failed: a file with such a name that grows fails each of them,
 # and a line of the log a minute is enough.
@@ -46,7 +46,7 @@ UNWATCHED_SECONDS = 60.0
 NAME_BYTES = 255  # what file systems take
 STEM_BYTES = 160  # of a file's own name, before what is added to it
 END_BYTES = 20  # of a name's ending; a longer one is no ending
-NOT_A_FILE = {
+NOT_A_FILE_REASONS = {
     stat.S_IFLNK: "it is a link: put the file itself here",
     stat.S_IFDIR: "it is a folder: put its files themselves here",
     stat.S_IFIFO: "it is a pipe and no file",
@@ -54,19 +54,19 @@ NOT_A_FILE = {
     stat.S_IFCHR: "it is a device and no file",
     stat.S_IFBLK: "it is a device and no file",
 }
-NO_RIGHT = "it may not be read or moved: the user of `intake folder` needs the right to"
+NO_PERMISSION = "it may not be read or moved: the user of `intake folder` needs the right to"
 _LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
 _LEFT_ALONE_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
 _LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
 # A download under its interim name is renamed by then. One that still grows is not named.
-LEFT_ALONE_SECONDS = 15 * 60.0
-LEFT_ALONE = (
+IGNORED_SECONDS = 15 * 60.0
+IGNORED_REASON = (
     "its name is that of a file still being written, a hidden one or one of a program: rename it if"
     " it is to be read"
 )
 # What programs and shares leave behind for themselves holds no request and is never named.
 _PROGRAMS_OWN_NAMES = _LEFT_ALONE_NAMES | {".ds_store", ".localized", ".directory"}
-_PROGRAMS_OWN = (IDENTITY, "._", ".nfs", ".fuse_hidden", ".smbdelete", ".syncthing.", ".stfolder")
+_PROGRAMS_OWN = (ID_FILE, "._", ".nfs", ".fuse_hidden", ".smbdelete", ".syncthing.", ".stfolder")
 _LOCKS = ("~$", ".~lock.")  # of Excel and LibreOffice, while somebody has the workbook open
 _LOCK_BYTES = 1024  # theirs have about 165
 
@@ -95,15 +95,15 @@ class _Failure:
     again_at: float
 
 
-class Folder:
+class WatchedFolder:
     """One watched folder.
 
     `scan` is one round: everything that has been finished for a while is taken.
     """
 
-    def __init__(self, house: House, accept: Accept) -> None:
-        self.path = house.settings.dropbox
-        self._house = house
+    def __init__(self, context: AppContext, accept: Accept) -> None:
+        self.path = context.settings.dropbox
+        self._context = context
         self._accept = accept
         self._looks: dict[Path, _Look] = {}
         self._stored: dict[Path, tuple[_Look, int]] = {}  # taken, but not yet read or moved
@@ -117,8 +117,8 @@ class Folder:
         )
         for folder in (self.path, self.path / DONE, self.path / REJECTED):
             folder.mkdir(parents=True, exist_ok=True)
-        name = identity(self.path)
-        self._faults = ItemFaults(house.store, house.clock, Transport.FOLDER, name)
+        name = get_folder_id(self.path)
+        self._faults = ItemFaults(context.store, context.clock, Transport.FOLDER, name)
 
     def scan(self) -> None:
         """Look at every file once; take those that have not changed for the settling time.
@@ -139,12 +139,12 @@ class Folder:
                 if reason:
                     self._not_files[path] = reason
                     if not_files.get(path) != reason:
-                        failures[repaired_name(path)] = reason
+                        failures[repair_name(path)] = reason
                 continue
             self._looks[path] = look
-            rested = time.monotonic() - look.since >= self._house.settings.folder_settle_seconds
+            rested = time.monotonic() - look.since >= self._context.settings.folder_settle_seconds
             if rested and self._may_be_tried(path, look) and (reason := self._take(path, look)):
-                failures[repaired_name(path)] = reason
+                failures[repair_name(path)] = reason
         self._stored = {p: s for p, s in self._stored.items() if p in self._looks}
         self._failed = {p: f for p, f in self._failed.items() if p in self._looks}
         self._record(failures)
@@ -153,13 +153,13 @@ class Folder:
         """Have `intake status` name the files that cannot be taken, as long as they lie here."""
         # Also those left alone that are not to be named yet: over a restart they stay named.
         present = {
-            repaired_name(path) for path in (*self._looks, *self._not_files, *self._left_alone)
+            repair_name(path) for path in (*self._looks, *self._not_files, *self._left_alone)
         }
         try:
             for name, reason in failures.items():
                 self._faults.record(name, reason)
             if present != self._recorded:
-                self._faults.keep_only(present)
+                self._faults.delete_others(present)
                 self._recorded = present
         except (SQLAlchemyError, OSError) as error:  # away: the next round knows of them still
             self._recorded = None
@@ -174,7 +174,7 @@ class Folder:
         if path.name in {DONE, REJECTED}:
             return ""
         try:
-            return NOT_A_FILE.get(stat.S_IFMT(path.lstat().st_mode), "")
+            return NOT_A_FILE_REASONS.get(stat.S_IFMT(path.lstat().st_mode), "")
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -200,7 +200,7 @@ class Folder:
         if name.startswith(_LOCKS) and look.size <= _LOCK_BYTES:
             return ""
         self._left_alone[path] = look
-        return LEFT_ALONE if time.monotonic() - look.since >= LEFT_ALONE_SECONDS else ""
+        return IGNORED_REASON if time.monotonic() - look.since >= IGNORED_SECONDS else ""
 
     def _take(self, path: Path, look: _Look) -> str:
         """Take one file; return why that did not work, "" if it did or is nobody's concern."""
@@ -208,11 +208,13 @@ class Folder:
             number = self._store(path, look)
             if number is not None:
                 self._settle(path, look, number)
-        except AWAY as error:  # no file can be stored now: the next round tries again
+        except (
+            DATABASE_UNAVAILABLE
+        ) as error:  # no file can be stored now: the next round tries again
             log.fault("folder", error)
             return ""
         except FileNotFoundError:  # taken away while we looked at it
-            return "" if _look(path, look) is None else self._fail(path, look, NO_RIGHT)
+            return "" if _look(path, look) is None else self._fail(path, look, NO_PERMISSION)
         # whatever one file does, those behind it are taken
         except Exception as error:  # noqa: BLE001
             log.fault("folder", error)
@@ -235,7 +237,7 @@ class Folder:
         kept = self._stored.get(path)
         if kept is not None and kept[0] == look:
             return kept[1]
-        limit = self._house.settings.workbook_limit
+        limit = self._context.settings.workbook_limit
         if look.size > limit:
             self._reject(path, f"the file is larger than {limit // 2**20} MiB: split the export")
             return None
@@ -246,7 +248,7 @@ class Folder:
             or (_cut_short(raw) and time.monotonic() - look.since < UNFINISHED_SECONDS)
         ):
             return None
-        name = "".join(c if c.isprintable() else "?" for c in repaired_name(path))
+        name = "".join(c if c.isprintable() else "?" for c in repair_name(path))
         arrival = Arrival(
             transport=Transport.FOLDER,
             format=Format.SECURE_MESSAGE,
@@ -263,14 +265,14 @@ class Folder:
 
         A file changed meanwhile is another one.
         """
-        read(self._house, number)
-        with self._house.store.reading() as session:
+        process_delivery(self._context, number)
+        with self._context.store.read_only() as session:
             delivery = session.get_one(Delivery, number)
         if delivery.state is DeliveryState.PENDING or _look(path, look) != look:
             return
         if delivery.state is DeliveryState.PROCESSED:
             self._put_rejected(path, number)
-            path.rename(_free(self.path / DONE, repaired_name(path)))
+            path.rename(_free(self.path / DONE, repair_name(path)))
         else:
             self._reject(path, delivery.reason, number)
 
@@ -280,18 +282,18 @@ class Folder:
         They are to be corrected there and dropped again.
         """
         try:
-            rows = rejected_rows(self._house, number)
+            rows = list_rejected_rows(self._context, number)
         except (
             UnreadableError
         ):  # read by now with other profiles: `intake delivery` lists the rows all the same
             return
         if rows:
-            stem = Path(repaired_name(path)).stem.encode()[:STEM_BYTES].decode(errors="ignore")
+            stem = Path(repair_name(path)).stem.encode()[:STEM_BYTES].decode(errors="ignore")
             name = f"{stem}{REJECTED_ROWS}"
-            _put(self.path / REJECTED, name, workbook(rows))
+            _put(self.path / REJECTED, name, render_workbook(rows))
 
     def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
-        moved = _free(self.path / REJECTED, repaired_name(path))
+        moved = _free(self.path / REJECTED, repair_name(path))
         again = (
             "Mend it and drop it again."
             if number is None
@@ -309,7 +311,7 @@ class Folder:
             raise
 
 
-def identity(folder: Path) -> str:
+def get_folder_id(folder: Path) -> str:
     """What tells this folder from others, the same for every host that shares it.
 
     A number kept in a hidden file.
@@ -318,9 +320,9 @@ def identity(folder: Path) -> str:
     OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, number = folder / IDENTITY, uuid4().hex
+    path, number = folder / ID_FILE, uuid4().hex
     if not path.exists():
-        new = folder / f"{IDENTITY}.{number}"
+        new = folder / f"{ID_FILE}.{number}"
         new.write_text(number, encoding="ascii")
         try:
             path.hardlink_to(new)  # whole, and the first one's: two hosts may be starting
@@ -333,7 +335,7 @@ def identity(folder: Path) -> str:
 
 
 def serve(
-    house: House,
+    context: AppContext,
     accept: Accept,
     stop: threading.Event,
     mine: Callable[[], bool] = lambda: True,
@@ -346,9 +348,9 @@ def serve(
     Looks only while the folder is `mine`: several hosts may share one. `round_done` hears of each
     round.
     """
-    folder = Folder(house, accept)
-    log.listening("folder", "watched")
-    settings = house.settings
+    folder = WatchedFolder(context, accept)
+    log.listener_started("folder", "watched")
+    settings = context.settings
     pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
     for _ in _rounds(folder.path, stop, pause):
         try:
@@ -423,7 +425,7 @@ def _read(path: Path, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def repaired_name(path: Path) -> str:
+def repair_name(path: Path) -> str:
     """Return the name of a file as text; bytes in it that are not UTF-8 are read as Windows-1252.
 
     Python names such a byte by a lone surrogate, U+DC80 to U+DCFF (PEP 383), which nothing can
@@ -441,10 +443,10 @@ def _repaired(letter: str) -> str:
 def _reason(error: Exception) -> str:
     """Return why a file could not be taken, in fixed words."""
     if isinstance(error, PermissionError):
-        return NO_RIGHT
+        return NO_PERMISSION
     if isinstance(error, OSError) and error.errno:
         return f"the disk says: {os.strerror(error.errno)}"
-    return our_error(error)
+    return describe_unexpected_error(error)
 
 
 def _cut_short(raw: bytes) -> bool:

@@ -17,32 +17,32 @@ from urllib.parse import urlsplit
 import httpx
 
 from ingest.formstack import submission
-from ingest.formstack.eastern import wall_before
-from ingest.formstack.submission import NUMBER, Field, Submission
+from ingest.formstack.eastern import format_wall_time_before
+from ingest.formstack.submission import NUMBER_PATTERN, Submission, SubmissionField
 from workflow.runtime import log
 from workflow.runtime.clock import Clock
 from workflow.settings.settings import Settings
 
-SIZES = (
+PAGE_SIZES = (
     100,
     10,
     1,
 )  # submissions a page: 100 is the most there is, fewer where a page is too large
-MANY_FORMS = 10_000
+MAX_FORMS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class ApiLimits:
     """How we treat the API: seconds, octets and calls; 14,400 calls a day and token are allowed."""
 
-    timeout: float = 30.0  # of silence
-    whole: float = 120.0  # for one answer
-    largest: int = 32 * 1024 * 1024  # octets of one
+    silence_seconds: float = 30.0  # of silence
+    answer_seconds: float = 120.0  # for one answer
+    max_octets: int = 32 * 1024 * 1024  # octets of one
     burst: int = 2_000  # calls at once, then one each `every` seconds: 12,800 on the busiest day
-    every: float = 8.0
-    slow: float = 5.0  # first pause after a 429 that names none, doubling
-    longest: float = 3600.0  # pause that is waited out
-    tries: int = 6  # of one call
+    seconds_per_call: float = 8.0
+    first_pause: float = 5.0  # first pause after a 429 that names none, doubling
+    max_pause: float = 3600.0  # pause that is waited out
+    attempts: int = 6  # of one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,17 @@ REFUSALS = {
     403: "Formstack does not let the owner of the token read this form: give them access to it",
     404: "Formstack knows no such form or base: see [form.ID] and INTAKE_FORMSTACK_API",
 }
-ENCRYPTED = "Formstack cannot decrypt the submissions: see encryption_password of [form.ID]"
-REDIRECT = (
+NOT_DECRYPTED = "Formstack cannot decrypt the submissions: see encryption_password of [form.ID]"
+REDIRECTED = (
     "the API sends us elsewhere, which is not followed with a token: see INTAKE_FORMSTACK_API"
 )
-GARBAGE = "the API's answer is not what Formstack documents: see INTAKE_FORMSTACK_API"
-NUMBERLESS = "the API lists a submission without a number"
-LARGE = "the API's answer is too large"
-BUSY = "Formstack asks us to slow down"
-SILENT = "Formstack does not answer in time"
-AWAY = "Formstack cannot be reached"
-ILL = "Formstack has a fault of its own"
+UNEXPECTED_ANSWER = "the API's answer is not what Formstack documents: see INTAKE_FORMSTACK_API"
+SUBMISSION_WITHOUT_NUMBER = "the API lists a submission without a number"
+TOO_LARGE = "the API's answer is too large"
+RATE_LIMITED = "Formstack asks us to slow down"
+TIMED_OUT = "Formstack does not answer in time"
+UNREACHABLE = "Formstack cannot be reached"
+SERVER_FAULT = "Formstack has a fault of its own"
 
 
 class ApiError(Exception):
@@ -114,7 +114,7 @@ class ApiError(Exception):
 
     def __init__(self, words: str, *, lasting: bool = False) -> None:
         super().__init__(words)
-        self.words, self.lasting = words, lasting
+        self.message, self.lasting = words, lasting
 
 
 class TooLargeError(ApiError):
@@ -126,19 +126,19 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class SubmissionPage:
     """Some submissions of a form, the oldest first.
 
     How many there are in all and on how many pages, 0 if not told.
     """
 
-    found: tuple[Submission, ...]
-    numberless: int
+    submissions: tuple[Submission, ...]
+    without_number: int
     total: int
     pages: int
 
 
-class Api:
+class FormstackApi:
     """The API under one token; used by one thread.
 
     `rest` waits for so many seconds and is true when we are to stop. Every call raises ApiError, or
@@ -150,10 +150,10 @@ class Api:
         settings: Settings,
         clock: Clock,
         rest: Callable[[float], bool],
-        pace: Pace | None = None,
+        pace: ApiLimits | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pace = pace or Pace()
+        self._pace = pace or ApiLimits()
         self._clock, self._rest, self._steady = clock, rest, steady
         self._dialect = (
             DATED if re.search(r"/v20\d\d\b", urlsplit(settings.formstack_api).path) else V2
@@ -163,7 +163,7 @@ class Api:
         self._client = httpx.Client(
             base_url=settings.formstack_api,
             headers={**headers, "Accept": "application/json", "Accept-Encoding": "identity"},
-            timeout=self._pace.timeout,
+            timeout=self._pace.silence_seconds,
             follow_redirects=False,  # a redirect would carry the token to whoever it names
         )
 
@@ -178,7 +178,9 @@ class Api:
     ) -> None:
         self._client.close()
 
-    def page(self, form: str, since: datetime, number: int, size: int, password: str) -> Page:
+    def list_submissions(
+        self, form: str, since: datetime, number: int, size: int, password: str
+    ) -> SubmissionPage:
         """Page `number`, from 1, of what was sent to a form at or after `since`.
 
         A little before it, too.
@@ -187,46 +189,50 @@ class Api:
         asked = {
             said.page: str(number),
             said.size: str(size),
-            said.since: wall_before(since),
+            said.since: format_wall_time_before(since),
             **said.listed,
         }
         told = self._get(said.submissions.format(form), asked, password)
         listed = _list(told, "submissions", "data")
         if listed is None or not isinstance(told, dict):
-            raise ApiError(GARBAGE, lasting=True)
-        read = [submission.submission(one) for one in listed]
+            raise ApiError(UNEXPECTED_ANSWER, lasting=True)
+        read = [submission.parse_submission(one) for one in listed]
         found = tuple(one for one in read if one is not None)
-        return Page(
+        return SubmissionPage(
             found,
             len(read) - len(found),
             _count(told, "total"),
             _count(told, "pages", "totalPages"),
         )
 
-    def submission(self, number: str, password: str) -> Submission:
+    def get_submission(self, number: str, password: str) -> Submission:
         """One submission with its answers."""
-        found = submission.submission(self._get(self._dialect.one.format(number), {}, password))
+        found = submission.parse_submission(
+            self._get(self._dialect.one.format(number), {}, password)
+        )
         if found is None or found.number != number or found.answers is None:
-            raise ApiError(GARBAGE, lasting=True)
+            raise ApiError(UNEXPECTED_ANSWER, lasting=True)
         return found
 
-    def fields(self, form: str) -> dict[str, Field]:
+    def list_fields(self, form: str) -> dict[str, SubmissionField]:
         """The fields of a form by their number."""
         told = self._get(self._dialect.fields.format(form), dict(self._dialect.about), "")
         listed = told if isinstance(told, list) else _list(told, "fields")
         if listed is None:
-            raise ApiError(GARBAGE, lasting=True)
-        return {found.number: found for one in listed if (found := submission.field(one))}
+            raise ApiError(UNEXPECTED_ANSWER, lasting=True)
+        return {found.number: found for one in listed if (found := submission.parse_field(one))}
 
-    def forms(self) -> Iterator[tuple[str, str]]:
+    def list_forms(self) -> Iterator[tuple[str, str]]:
         """Number and name of every form that the token may see."""
         said, seen, number = self._dialect, set[str](), 0
-        while len(seen) < MANY_FORMS:
+        while len(seen) < MAX_FORMS:
             number += 1
-            told = self._get(said.forms, {said.page: str(number), said.size: str(SIZES[0])}, "")
+            told = self._get(
+                said.forms, {said.page: str(number), said.size: str(PAGE_SIZES[0])}, ""
+            )
             listed = _list(told, "forms", "data")
             if listed is None:
-                raise ApiError(GARBAGE, lasting=True)
+                raise ApiError(UNEXPECTED_ANSWER, lasting=True)
             named = {
                 str(one.get("id", "")): str(one.get("name", ""))
                 for one in listed
@@ -235,7 +241,7 @@ class Api:
             fresh = {
                 key: name
                 for key, name in named.items()
-                if NUMBER.fullmatch(key) and key not in seen
+                if NUMBER_PATTERN.fullmatch(key) and key not in seen
             }
             yield from fresh.items()
             seen |= fresh.keys()
@@ -246,43 +252,43 @@ class Api:
 
     def _get(self, path: str, asked: Mapping[str, str], password: str) -> object:
         """The JSON of an answer, numbers as text; waits for its turn, and as long as a 429 says."""
-        for tries in range(1, self._pace.tries + 1):
+        for tries in range(1, self._pace.attempts + 1):
             self._take_turn()
             try:
                 status, headers, body = self._ask(path, asked, password)
             except httpx.TimeoutException:
-                raise ApiError(SILENT) from None
+                raise ApiError(TIMED_OUT) from None
             except httpx.DecodingError:
-                raise ApiError(GARBAGE) from None
+                raise ApiError(UNEXPECTED_ANSWER) from None
             except httpx.HTTPError:
-                raise ApiError(AWAY) from None
+                raise ApiError(UNREACHABLE) from None
             if status != httpx.codes.TOO_MANY_REQUESTS:
                 return _understood(status, body)
-            if tries < self._pace.tries:
+            if tries < self._pace.attempts:
                 self._pause(self._seconds(headers.get("Retry-After", ""), tries))
-        raise ApiError(BUSY)
+        raise ApiError(RATE_LIMITED)
 
     def _ask(
         self, path: str, asked: Mapping[str, str], password: str
     ) -> tuple[int, httpx.Headers, bytes]:
         more = {"X-FS-ENCRYPTION-PASSWORD": password} if password else {}
-        whole, until = bytearray(), self._steady() + self._pace.whole
+        whole, until = bytearray(), self._steady() + self._pace.answer_seconds
         with self._client.stream("GET", path, params=dict(asked), headers=more) as answer:
             for some in answer.iter_bytes(65_536):
                 whole += some
-                if len(whole) > self._pace.largest:
-                    raise TooLargeError(LARGE, lasting=True)
+                if len(whole) > self._pace.max_octets:
+                    raise TooLargeError(TOO_LARGE, lasting=True)
                 if self._steady() > until:
-                    raise ApiError(SILENT)
+                    raise ApiError(TIMED_OUT)
         return answer.status_code, answer.headers, bytes(whole)
 
     def _take_turn(self) -> None:
         now = self._steady()
         self._allowed = min(
-            self._pace.burst, self._allowed + (now - self._counted_at) / self._pace.every
+            self._pace.burst, self._allowed + (now - self._counted_at) / self._pace.seconds_per_call
         )
         self._counted_at = now
-        if self._allowed < 1 and self._rest((1 - self._allowed) * self._pace.every):
+        if self._allowed < 1 and self._rest((1 - self._allowed) * self._pace.seconds_per_call):
             raise StoppedError
         self._allowed -= 1
 
@@ -299,9 +305,9 @@ class Api:
         if re.fullmatch(r"[0-9]{1,9}", told.strip()):
             wanted = float(told)
         else:
-            wanted = _until(told, self._clock()) or self._pace.slow * 2.0 ** (tries - 1)
-        if wanted > self._pace.longest:
-            raise ApiError(BUSY)
+            wanted = _until(told, self._clock()) or self._pace.first_pause * 2.0 ** (tries - 1)
+        if wanted > self._pace.max_pause:
+            raise ApiError(RATE_LIMITED)
         return wanted
 
 
@@ -316,21 +322,21 @@ def _until(told: str, now: datetime) -> float:
 def _understood(status: int, body: bytes) -> object:
     """The JSON of a 200, or the refusal in our words."""
     if status != httpx.codes.OK and _undecrypted(body[:4096].decode(errors="replace")):
-        raise ApiError(ENCRYPTED, lasting=True)
+        raise ApiError(NOT_DECRYPTED, lasting=True)
     if status in REFUSALS:
         raise ApiError(REFUSALS[status], lasting=True)
     if httpx.codes.is_redirect(status):
-        raise ApiError(REDIRECT, lasting=True)
+        raise ApiError(REDIRECTED, lasting=True)
     if httpx.codes.is_server_error(status):
-        raise ApiError(ILL)
+        raise ApiError(SERVER_FAULT)
     if status != httpx.codes.OK:
-        raise ApiError(GARBAGE, lasting=True)
+        raise ApiError(UNEXPECTED_ANSWER, lasting=True)
     try:
         told: object = json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
-        raise ApiError(GARBAGE) from None  # a proxy's page, most likely: it passes
+        raise ApiError(UNEXPECTED_ANSWER) from None  # a proxy's page, most likely: it passes
     if isinstance(told, dict) and _undecrypted(str(told.get("error", ""))):
-        raise ApiError(ENCRYPTED, lasting=True)
+        raise ApiError(NOT_DECRYPTED, lasting=True)
     return told
 
 

@@ -8,14 +8,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Event
 
-from ingest.formstack.api import NUMBERLESS, SIZES, Api, ApiError, Page, StoppedError, TooLargeError
-from ingest.formstack.checkpoints import EVERY, FormCheckpoints, Here
-from ingest.formstack.submission import NUMBER, Field, Submission, webhook_body
+from ingest.formstack.api import (
+    PAGE_SIZES,
+    SUBMISSION_WITHOUT_NUMBER,
+    ApiError,
+    FormstackApi,
+    StoppedError,
+    SubmissionPage,
+    TooLargeError,
+)
+from ingest.formstack.checkpoints import ALL_FORMS, FormCheckpoints, StoredSubmissions
+from ingest.formstack.submission import (
+    NUMBER_PATTERN,
+    Submission,
+    SubmissionField,
+    render_webhook_body,
+)
 from ingest.intake import Accept, Arrival, Transport
 from parsers.item import Format
-from workflow.context import House
-from workflow.database.engine import AWAY
-from workflow.operations.item_faults import ItemFaults, our_error
+from workflow.context import AppContext
+from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.operations.item_faults import ItemFaults, describe_unexpected_error
 from workflow.runtime import log
 from workflow.settings.forms import Form
 
@@ -23,7 +36,7 @@ OVERLAP = timedelta(
     hours=24
 )  # looked at again each time: what shows late at Formstack is found all the same
 # times a list is read that shrinks while it is read: what slipped to an earlier page is found
-AGAIN = 3
+LIST_ATTEMPTS = 3
 RETRY_SECONDS = 60.0  # after a fault that may pass, doubling up to the usual pause
 STANDBY_SECONDS = 1.0
 NO_FORM = (
@@ -32,10 +45,10 @@ NO_FORM = (
 
 
 @dataclass
-class Tally:
+class PullCounts:
     """Submissions looked at, and those that were not here."""
 
-    looked: int = 0
+    seen: int = 0
     new: int = 0
 
 
@@ -47,12 +60,16 @@ class Backfill:
     """Pulls forms into the intake; `mine` says whether this process is the one that does so now."""
 
     def __init__(
-        self, house: House, accept: Accept, api: Api, mine: Callable[[], bool] = lambda: True
+        self,
+        context: AppContext,
+        accept: Accept,
+        api: FormstackApi,
+        mine: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._house, self._accept, self._api, self._mine = house, accept, api, mine
-        self._marks, self._here = FormCheckpoints(house.store), Here(house.store)
+        self._context, self._accept, self._api, self._mine = context, accept, api, mine
+        self._marks, self._here = FormCheckpoints(context.store), StoredSubmissions(context.store)
 
-    def forms(self) -> list[str]:
+    def list_forms(self) -> list[str]:
         """Those of the settings, and those that the webhook has brought something from.
 
         Not those switched off.
@@ -60,10 +77,10 @@ class Backfill:
         Never all that the token may see: an account holds forms of other desks, whose senders must
         hear nothing of us.
         """
-        told = self._house.settings.form
-        found = {*told, *self._here.forms()}
+        told = self._context.settings.form
+        found = {*told, *self._here.list_forms()}
         return sorted(
-            f for f in found if NUMBER.fullmatch(f) and (f not in told or told[f].backfill)
+            f for f in found if NUMBER_PATTERN.fullmatch(f) and (f not in told or told[f].backfill)
         )
 
     def run(self, stop: Event) -> None:
@@ -77,43 +94,45 @@ class Backfill:
                 stop.wait(STANDBY_SECONDS)
                 continue
             try:
-                failures = 0 if self.round() else failures + 1
+                failures = 0 if self.pull_all() else failures + 1
             except StoppedError:
                 continue
             except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader
                 failures += 1
                 log.fault("backfill", error)
-            usual = self._house.settings.backfill_seconds
+            usual = self._context.settings.backfill_seconds
             stop.wait(
                 min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual
             )
 
-    def round(self) -> bool:
+    def pull_all(self) -> bool:
         """Pull every form once.
 
         Whether all went well, or it is for a person to mend what did not.
         """
-        forms, well = self.forms(), True
-        self._marks.forget_faults(but=forms)
+        forms, well = self.list_forms(), True
+        self._marks.clear_faults(but=forms)
         if not forms:
-            self._marks.failed(EVERY, NO_FORM, self._house.clock(), lasting=True)
+            self._marks.record_failure(ALL_FORMS, NO_FORM, self._context.clock(), lasting=True)
         for form in forms:
             try:
-                self.pull(form)
+                self.pull_form(form)
             except ApiError as error:
                 well = well and error.lasting
-            except (StoppedError, *AWAY):
+            except (StoppedError, *DATABASE_UNAVAILABLE):
                 raise
             # whatever one form does, the others are pulled
             except Exception as error:  # noqa: BLE001
                 log.fault("backfill", error)
-                self._marks.failed(form, our_error(error), self._house.clock(), lasting=False)
+                self._marks.record_failure(
+                    form, describe_unexpected_error(error), self._context.clock(), lasting=False
+                )
                 well = False
         return well
 
-    def pull(
+    def pull_form(
         self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent
-    ) -> Tally:
+    ) -> PullCounts:
         """Have everything of a form here that was sent since the last one seen minus a day.
 
         Or at or after `since`.
@@ -122,26 +141,28 @@ class Backfill:
         stands in the form's row then; StoppedError; SQLAlchemyError or OSError when something
         cannot be stored: it is pulled again.
         """
-        seen = self._marks.seen_until(form, self._house.clock())
+        seen = self._marks.load_seen_until(form, self._context.clock())
         look = _Look(form, since or seen - OVERLAP, step)
         look.whole = (
             look.since <= seen
         )  # else there is a gap between what was seen and what is looked at
-        faults = ItemFaults(self._house.store, self._house.clock, Transport.BACKFILL, form)
+        faults = ItemFaults(self._context.store, self._context.clock, Transport.BACKFILL, form)
         try:
             self._look(look)
-            faults.keep_only(look.failed)
+            faults.delete_others(look.failed)
         except ApiError as error:
-            self._marks.failed(form, error.words, self._house.clock(), lasting=error.lasting)
-            log.backfill_failed(form, error.words)
+            self._marks.record_failure(
+                form, error.message, self._context.clock(), lasting=error.lasting
+            )
+            log.backfill_failed(form, error.message)
             raise
         finally:
             for number, reason in look.failed.items():
                 faults.record(number, reason)
         if look.whole:
             self._advance(look, look.newest)
-        self._marks.looked(form, self._house.clock())
-        log.backfilled(form, looked=look.tally.looked, new=look.tally.new)
+        self._marks.record_success(form, self._context.clock())
+        log.backfill_finished(form, looked=look.tally.seen, new=look.tally.new)
         return look.tally
 
     def _look(self, look: "_Look") -> None:
@@ -149,9 +170,9 @@ class Backfill:
 
         In smaller pages where one is too large.
         """
-        sizes = iter(SIZES)
+        sizes = iter(PAGE_SIZES)
         size = next(sizes)
-        for _ in range(AGAIN + len(SIZES)):
+        for _ in range(LIST_ATTEMPTS + len(PAGE_SIZES)):
             try:
                 if not self._through(look, size):
                     break
@@ -160,7 +181,7 @@ class Backfill:
                 if not size:
                     raise
         if look.numberless:
-            raise ApiError(NUMBERLESS, lasting=True)
+            raise ApiError(SUBMISSION_WITHOUT_NUMBER, lasting=True)
 
     def _through(self, look: "_Look", size: int) -> bool:
         """Read every page once.
@@ -172,10 +193,10 @@ class Backfill:
         for page in self._pages(look, size):
             shrank, total = shrank or page.total < total, page.total
             self._take(look, page)
-            look.step(look.tally.looked, max(page.total, look.tally.looked))
+            look.step(look.tally.seen, max(page.total, look.tally.seen))
         return shrank
 
-    def _pages(self, look: "_Look", size: int) -> Iterator[Page]:
+    def _pages(self, look: "_Look", size: int) -> Iterator[SubmissionPage]:
         """Pages until the last one.
 
         One that repeats what went before is the end of a list without page numbers.
@@ -183,38 +204,42 @@ class Backfill:
         seen, number = set[str](), 0
         while True:
             number += 1
-            page = self._api.page(look.form, look.since, number, size, self._password(look.form))
-            fresh = {one.number for one in page.found} - seen
-            look.numberless += page.numberless
+            page = self._api.list_submissions(
+                look.form, look.since, number, size, self._password(look.form)
+            )
+            fresh = {one.number for one in page.submissions} - seen
+            look.numberless += page.without_number
             if fresh:
                 yield page
             seen |= fresh
             if not fresh or number == page.pages:
                 return
 
-    def _take(self, look: "_Look", page: Page) -> None:
+    def _take(self, look: "_Look", page: SubmissionPage) -> None:
         """Store what is not here, then put down how far that is."""
         if not self._mine():
             raise StoppedError
-        references = [f"{look.form}/{one.number}" for one in page.found]
-        known = self._here.known(references)
-        for one, reference in zip(page.found, references, strict=True):
+        references = [f"{look.form}/{one.number}" for one in page.submissions]
+        known = self._here.find_known(references)
+        for one, reference in zip(page.submissions, references, strict=True):
             if one.number not in look.seen:
                 look.seen.add(one.number)
-                look.tally.looked += 1
+                look.tally.seen += 1
                 if reference not in known and self._stored(look, one, reference):
                     look.tally.new += 1
         self._progress(look, page)
 
-    def _progress(self, look: "_Look", page: Page) -> None:
+    def _progress(self, look: "_Look", page: SubmissionPage) -> None:
         """Record the page before this one as done.
 
         Only once this page has shown that the list is in the order of time.
         """
-        times = [one.at for one in page.found if one.at]
+        times = [one.at for one in page.submissions if one.at]
         before = look.last
         chain = [*([before] if before else []), *times]
-        look.in_order = look.in_order and chain == sorted(chain) and len(times) == len(page.found)
+        look.in_order = (
+            look.in_order and chain == sorted(chain) and len(times) == len(page.submissions)
+        )
         if look.in_order and before:
             self._advance(look, before)
         if times:
@@ -227,7 +252,7 @@ class Backfill:
         if (
             until is not None
         ):  # a time in the future is an odd clock's: it must not make us skip what comes
-            self._marks.advance(look.form, min(until, self._house.clock()))
+            self._marks.advance(look.form, min(until, self._context.clock()))
 
     def _stored(self, look: "_Look", one: Submission, reference: str) -> bool:
         """Store a submission.
@@ -239,12 +264,17 @@ class Backfill:
         try:
             self._store(look, one, reference)
         except TooLargeError as error:
-            reason = error.words
-        except (ApiError, StoppedError, *AWAY, OSError):  # so it would be with the next one
+            reason = error.message
+        except (
+            ApiError,
+            StoppedError,
+            *DATABASE_UNAVAILABLE,
+            OSError,
+        ):  # so it would be with the next one
             raise
         except Exception as error:  # noqa: BLE001  # whatever one submission does stays with it
             log.fault("backfill", error)
-            reason = our_error(error)
+            reason = describe_unexpected_error(error)
         else:
             return True
         look.failed[one.number] = reason
@@ -253,13 +283,13 @@ class Backfill:
 
     def _store(self, look: "_Look", one: Submission, reference: str) -> None:
         if one.answers is None:
-            one = self._api.submission(one.number, self._password(look.form))
+            one = self._api.get_submission(one.number, self._password(look.form))
         if look.fields is None and any(not own.label for own, _ in one.answers or ()):
             look.fields = self._fields(look.form)
         told: dict[str, object] = {"form": look.form, "submission": one.number}
         if one.at is not None:
             told["submitted_at"] = one.at.isoformat()
-        body = webhook_body(
+        body = render_webhook_body(
             look.form, one, look.fields or {}, by_number=self._told(look.form).fields
         )
         self._accept(
@@ -272,13 +302,13 @@ class Backfill:
             )
         )
 
-    def _fields(self, form: str) -> dict[str, Field]:
+    def _fields(self, form: str) -> dict[str, SubmissionField]:
         """The form's fields; none where the token may not read them.
 
         A ticket with numbers for labels is a ticket.
         """
         try:
-            return self._api.fields(form)
+            return self._api.list_fields(form)
         except ApiError as error:
             if not error.lasting:
                 raise
@@ -288,7 +318,7 @@ class Backfill:
         return self._told(form).encryption_password.get_secret_value()
 
     def _told(self, form: str) -> Form:
-        return self._house.settings.form.get(form, Form())
+        return self._context.settings.form.get(form, Form())
 
 
 @dataclass
@@ -298,9 +328,9 @@ class _Look:
     form: str
     since: datetime
     step: Callable[[int, int], None]
-    tally: Tally = field(default_factory=Tally)
+    tally: PullCounts = field(default_factory=PullCounts)
     seen: set[str] = field(default_factory=set)
-    fields: dict[str, Field] | None = (
+    fields: dict[str, SubmissionField] | None = (
         None  # asked for once, where answers come without their labels
     )
     failed: dict[str, str] = field(

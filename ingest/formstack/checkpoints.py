@@ -14,7 +14,7 @@ from parsers.item import Format
 from workflow.database.engine import Store
 from workflow.models.core import FormCheckpoint, Message, Receipt
 
-EVERY = ""  # the row of what concerns all forms
+ALL_FORMS = ""  # the row of what concerns all forms
 
 
 class FormCheckpoints:
@@ -23,9 +23,9 @@ class FormCheckpoints:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def seen_until(self, form: str, now: datetime) -> datetime:
+    def load_seen_until(self, form: str, now: datetime) -> datetime:
         """Up to when everything is here; from the first look on, `now` is put down."""
-        with self._store.reading() as session:
+        with self._store.read_only() as session:
             row = session.get(FormCheckpoint, form)
         return row.seen_until if row else self._begun(form, now)
 
@@ -40,7 +40,7 @@ class FormCheckpoints:
         with self._store.transaction() as session:
             session.execute(behind.values(seen_until=until))
 
-    def looked(self, form: str, now: datetime) -> None:
+    def record_success(self, form: str, now: datetime) -> None:
         """Put down that a look has come to its end, and that nothing is wrong."""
         values = {"looked_at": now, "fault": "", "failing_since": None, "lasting": False}
         with self._store.transaction() as session:
@@ -48,14 +48,14 @@ class FormCheckpoints:
                 update(FormCheckpoint).where(FormCheckpoint.form == form).values(values)
             )
 
-    def failed(self, form: str, words: str, now: datetime, *, lasting: bool) -> None:
+    def record_failure(self, form: str, words: str, now: datetime, *, lasting: bool) -> None:
         """Put down what is in the way, in words of ours, and since when something is."""
-        self.seen_until(form, now)
+        self.load_seen_until(form, now)
         with self._store.transaction() as session:
             row = session.get_one(FormCheckpoint, form)
             row.fault, row.lasting, row.failing_since = words, lasting, row.failing_since or now
 
-    def forget_faults(self, but: Iterable[str]) -> None:
+    def clear_faults(self, but: Iterable[str]) -> None:
         """What was in the way of forms that are no longer pulled is nobody's concern."""
         values = {"fault": "", "failing_since": None, "lasting": False}
         others = update(FormCheckpoint).where(
@@ -69,12 +69,12 @@ class FormCheckpoints:
             with self._store.transaction() as session:
                 session.add(FormCheckpoint(form=form, seen_until=now))
         except IntegrityError:  # another reader's first look, at the same time
-            with self._store.reading() as session:
+            with self._store.read_only() as session:
                 return session.get_one(FormCheckpoint, form).seen_until
         return now
 
 
-class Here:
+class StoredSubmissions:
     """What is here already, by the names that doors and parser give it: "FormID/UniqueID"."""
 
     def __init__(self, store: Store) -> None:
@@ -82,23 +82,23 @@ class Here:
         self._forms: set[str] = set()
         self._read = 0  # receipts, up to this number
 
-    def known(self, references: list[str]) -> set[str]:
+    def find_known(self, references: list[str]) -> set[str]:
         """Those that a door has taken, whatever became of them, or that stand on a ticket."""
         taken = select(Receipt.reference).where(Receipt.reference.in_(references))
         filed = select(Message.message_id).where(
             Message.format == Format.FORMSTACK, Message.message_id.in_(references)
         )
-        with self._store.reading() as session:
+        with self._store.read_only() as session:
             return {*session.scalars(taken), *session.scalars(filed)}
 
-    def forms(self) -> set[str]:
+    def list_forms(self) -> set[str]:
         """The forms that something has come from by the webhook; each receipt is looked at once."""
         some = select(Receipt.id, Receipt.reference).where(
             Receipt.id > self._read,
             Receipt.transport == Transport.FORMSTACK,
             Receipt.reference != "",
         )
-        with self._store.reading() as session:
+        with self._store.read_only() as session:
             for number, reference in session.execute(
                 some.order_by(Receipt.id).execution_options(yield_per=1000)
             ):

@@ -13,25 +13,25 @@ from socket import gethostname
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest.folder.watcher import identity
+from ingest.folder.watcher import get_folder_id
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
-from workflow.context import House
-from workflow.database.engine import AWAY
-from workflow.models.core import Check
+from workflow.context import AppContext
+from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.models.core import SelfCheck
 from workflow.runtime import log
 from workflow.runtime.blobs import write_synced
 from workflow.runtime.crypto import Sealer
 
-SPOOL = "spool"
-SEALED, DAMAGED, NEW = ".sealed", ".damaged", ".new"
+SPOOL_FOLDER = "spool"
+SEALED_SUFFIX, DAMAGED_SUFFIX, NEW_SUFFIX = ".sealed", ".damaged", ".new"
 DRAIN_SECONDS = 5.0
 DOES_NOT_OPEN = (
     "{count} forms in the spool of {host} cannot be stored: is a key missing in INTAKE_SECRET_KEYS?"
     " Put it back and restart `intake webhooks` there; if none is missing, report the lines “fault”"
     " of its log"
 )
-LEFT_OVER_SECONDS = 3600.0  # a file half written for so long is one of a process that was killed
+LEFTOVER_SECONDS = 3600.0  # a file half written for so long is one of a process that was killed
 
 
 class Spool:
@@ -41,16 +41,16 @@ class Spool:
         self._folder = folder
         self._sealer = sealer
 
-    def put(self, arrival: Arrival) -> None:
+    def store(self, arrival: Arrival) -> None:
         """Store an arrival so that it survives a crash of the machine.
 
         Raises OSError when it cannot.
         """
-        name = f"{os.urandom(16).hex()}{SEALED}"
+        name = f"{os.urandom(16).hex()}{SEALED_SUFFIX}"
         write_synced(self._folder / name, self._sealer.seal(_dump(arrival)))
-        log.spooled(name)
+        log.form_spooled(name)
 
-    def has_room(self, octets: int) -> bool:
+    def has_space(self, octets: int) -> bool:
         """Return whether so much could be put now, as far as the disk tells.
 
         It is neither full nor read-only.
@@ -66,61 +66,61 @@ class Spool:
             and disk.f_bavail * disk.f_frsize >= octets
         )
 
-    def waiting(self) -> list[Path]:
+    def list_waiting(self) -> list[Path]:
         """The files that wait, oldest first."""
-        return [path for _, path in sorted(_dated(self._folder, SEALED))]
+        return [path for _, path in sorted(_dated(self._folder, SEALED_SUFFIX))]
 
-    def take(self, path: Path) -> Arrival:
+    def read(self, path: Path) -> Arrival:
         """Read a file of the spool.
 
         Raises ValueError when it does not open: damaged, or sealed with another key.
         """
-        return _load(self._sealer.open(path.read_bytes()))
+        return _load(self._sealer.unseal(path.read_bytes()))
 
     def set_aside(self, path: Path) -> None:
         """Keep a file that does not open out of the way of the others, for a person to look at."""
-        path.replace(path.with_suffix(DAMAGED))
+        path.replace(path.with_suffix(DAMAGED_SUFFIX))
 
-    def damaged(self) -> int:
+    def count_damaged(self) -> int:
         """Return how many files do not open: each is a customer's form, and needs a person."""
-        return sum(1 for _ in _dated(self._folder, DAMAGED))
+        return sum(1 for _ in _dated(self._folder, DAMAGED_SUFFIX))
 
-    def take_back(self) -> None:
+    def retry_damaged(self) -> None:
         """Let those set aside wait again that open now.
 
         The key they were sealed with may have been put back.
         """
-        for _, path in sorted(_dated(self._folder, DAMAGED)):
+        for _, path in sorted(_dated(self._folder, DAMAGED_SUFFIX)):
             try:
-                self.take(path)
+                self.read(path)
             except ValueError:
                 continue
-            path.replace(path.with_suffix(SEALED))
+            path.replace(path.with_suffix(SEALED_SUFFIX))
 
-    def tidy(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what a killed process has left half written: nobody was told yes for it."""
         if self._folder.is_dir():
             latest = self._folder.stat().st_mtime  # by the disk's own clock, as the files are
-            for at, path in _dated(self._folder, NEW):
-                if latest - at > LEFT_OVER_SECONDS:
+            for at, path in _dated(self._folder, NEW_SUFFIX):
+                if latest - at > LEFTOVER_SECONDS:
                     path.unlink(missing_ok=True)
 
 
-def drain(house: House, accept: Accept | None = None) -> int:
+def drain(context: AppContext, accept: Accept | None = None) -> int:
     """Move what waits in the spool into the database; how many.
 
     Stops at the first that cannot be stored now.
 
     Where somebody else on this host drains it at this moment, nothing is left to do.
     """
-    folder = house.settings.home / SPOOL
-    spool, accept, done = Spool(folder, house.sealer), accept or Intake(house).accept, 0
-    if not spool.waiting() or not os.access(
+    folder = context.settings.home / SPOOL_FOLDER
+    spool, accept, done = Spool(folder, context.sealer), accept or Intake(context).accept, 0
+    if not spool.list_waiting() or not os.access(
         folder, os.W_OK
     ):  # what cannot be removed would be stored again for ever
         return 0
     with _alone(folder) as alone:
-        for path in spool.waiting() if alone else ():
+        for path in spool.list_waiting() if alone else ():
             try:
                 done += _take_home(spool, accept, path)
             except (SQLAlchemyError, OSError):
@@ -134,7 +134,7 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
     What does not open or cannot be stored is set aside.
     """
     try:
-        arrival = spool.take(path)
+        arrival = spool.read(path)
     except FileNotFoundError:  # another host drains it too, and was first
         return False
     except ValueError as error:
@@ -143,7 +143,10 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
         return False
     try:
         accept(arrival)
-    except (*AWAY, OSError):  # the database or the disk: every other one would fail like this
+    except (
+        *DATABASE_UNAVAILABLE,
+        OSError,
+    ):  # the database or the disk: every other one would fail like this
         raise
     except Exception as error:  # noqa: BLE001  # whatever this one does, those behind it are stored
         log.fault("spool", error)
@@ -153,16 +156,16 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
     return True
 
 
-class Drainer:
+class SpoolDrainer:
     """Drains the spool of one host beside the door that fills it.
 
     The clock may run on another host.
     """
 
-    def __init__(self, house: House, accept: Accept) -> None:
-        self._house = house
+    def __init__(self, context: AppContext, accept: Accept) -> None:
+        self._context = context
         self._accept = accept
-        self._folder = house.settings.home / SPOOL
+        self._folder = context.settings.home / SPOOL_FOLDER
         self._told: int | None = None  # how many damaged files `intake status` knows of
 
     def run(self, stop: threading.Event) -> None:
@@ -170,15 +173,15 @@ class Drainer:
 
         A round that fails is followed by the next.
         """
-        spool, tidied = Spool(self._folder, self._house.sealer), False
+        spool, tidied = Spool(self._folder, self._context.sealer), False
         while not stop.is_set():
             try:
                 if not tidied:
-                    spool.take_back()
-                    spool.tidy()
+                    spool.retry_damaged()
+                    spool.remove_leftovers()
                     tidied = True
-                drain(self._house, self._accept)
-                self._tell(spool.damaged())
+                drain(self._context, self._accept)
+                self._tell(spool.count_damaged())
             except Exception as error:  # noqa: BLE001  # top of a thread: nothing may end it
                 log.fault("spool", error)
             stop.wait(DRAIN_SECONDS)
@@ -187,9 +190,9 @@ class Drainer:
         if count == self._told or (not count and not self._folder.is_dir()):
             return
         fault = DOES_NOT_OPEN.format(count=count, host=gethostname()) if count else ""
-        with self._house.store.transaction() as session:
-            name = f"spool {identity(self._folder)}"
-            session.merge(Check(name=name, at=self._house.clock(), fault=fault))
+        with self._context.store.transaction() as session:
+            name = f"spool {get_folder_id(self._folder)}"
+            session.merge(SelfCheck(name=name, at=self._context.clock(), fault=fault))
         self._told = count
 
 
@@ -231,7 +234,7 @@ def _dump(arrival: Arrival) -> bytes:
             "format": arrival.format,
             "raw": b64encode(arrival.raw).decode(),
             "envelope": arrival.envelope,
-            "unreadable": arrival.unreadable,
+            "unreadable": arrival.unreadable_reason,
             "reference": arrival.reference,
             "received_at": arrival.received_at.isoformat() if arrival.received_at else "",
         }
@@ -246,7 +249,7 @@ def _load(data: bytes) -> Arrival:
             format=Format(told["format"]),
             raw=b64decode(told["raw"]),
             envelope=told["envelope"],
-            unreadable=told["unreadable"],
+            unreadable_reason=told["unreadable"],
             reference=told.get("reference", ""),
             received_at=(
                 datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None

@@ -6,24 +6,24 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingest.formstack.eastern import moment_of
+from ingest.formstack.eastern import parse_moment
 
-NUMBER = re.compile(
+NUMBER_PATTERN = re.compile(
     r"\w{1,64}", re.ASCII
 )  # of a form or submission; what else stands there is no number of theirs
-COMPOUND = (
+COMPOUND_TYPES = (
     "name",
     "address",
     "product",
 )  # fields of sub-fields, which the webhook sends one by one
-TIMES = ("timestamp", "createdAt", "submittedAt")
-TEXTS = ("value", "displayValue", "flat_value", "parsedValue")  # as people read it
-PARTS = ("value", "parsedValue")  # as the form has it
+TIME_KEYS = ("timestamp", "createdAt", "submittedAt")
+TEXT_KEYS = ("value", "displayValue", "flat_value", "parsedValue")  # as people read it
+PART_KEYS = ("value", "parsedValue")  # as the form has it
 _PART = re.compile(r"(\w{1,40}) = ?(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class SubmissionField:
     """A field of a form: its number, and its label and type where they are told."""
 
     number: str
@@ -40,17 +40,17 @@ class Submission:
 
     number: str
     at: datetime | None
-    answers: tuple[tuple[Field, object], ...] | None
+    answers: tuple[tuple[SubmissionField, object], ...] | None
 
 
-def submission(told: object) -> Submission | None:
+def parse_submission(told: object) -> Submission | None:
     """Read a submission of a list, or one asked for alone, its numbers as text.
 
     None if it has no number.
     """
-    if not isinstance(told, dict) or not NUMBER.fullmatch(number := _word(told.get("id"))):
+    if not isinstance(told, dict) or not NUMBER_PATTERN.fullmatch(number := _word(told.get("id"))):
         return None
-    at = next((found for name in TIMES if (found := moment_of(_word(told.get(name))))), None)
+    at = next((found for name in TIME_KEYS if (found := parse_moment(_word(told.get(name))))), None)
     return Submission(
         number,
         at,
@@ -58,16 +58,23 @@ def submission(told: object) -> Submission | None:
     )
 
 
-def field(told: object) -> Field | None:
+def parse_field(told: object) -> SubmissionField | None:
     """Read what the API says of a field; None if it does not say which."""
     if not isinstance(told, dict):
         return None
     number = _word(told.get("field")) or _word(told.get("id"))
-    return Field(number, _word(told.get("label")), _word(told.get("type"))) if number else None
+    return (
+        SubmissionField(number, _word(told.get("label")), _word(told.get("type")))
+        if number
+        else None
+    )
 
 
-def webhook_body(
-    form: str, found: Submission, fields: Mapping[str, Field], by_number: Container[str] = ()
+def render_webhook_body(
+    form: str,
+    found: Submission,
+    fields: Mapping[str, SubmissionField],
+    by_number: Container[str] = (),
 ) -> bytes:
     """The JSON that the webhook would have sent, with field types; the same bytes each time.
 
@@ -85,10 +92,12 @@ def webhook_body(
     ).encode()
 
 
-def _answers(data: dict[str, object] | list[object]) -> Iterator[tuple[Field, object]]:
+def _answers(data: dict[str, object] | list[object]) -> Iterator[tuple[SubmissionField, object]]:
     named = data.items() if isinstance(data, dict) else (("", one) for one in data)
     for number, told in named:
-        own = field({"field": number, **told} if isinstance(told, dict) else {"field": number})
+        own = parse_field(
+            {"field": number, **told} if isinstance(told, dict) else {"field": number}
+        )
         if own is not None:
             yield own, told
 
@@ -101,9 +110,9 @@ def _value(told: object, kind: str) -> object:
     `told` is what the API says of the field, or the value itself.
     """
     about = told if isinstance(told, dict) else {"value": told}
-    if kind in COMPOUND and (parts := _parts(next(_given(about, PARTS), None))):
+    if kind in COMPOUND_TYPES and (parts := _parts(next(_given(about, PART_KEYS), None))):
         return {**parts, "field_type": kind}
-    value = _plain(next(_given(about, TEXTS), None))
+    value = _plain(next(_given(about, TEXT_KEYS), None))
     if kind == "checkbox" and isinstance(value, str):
         value = value.split("\n")
     return {"value": value, "field_type": kind} if kind else value

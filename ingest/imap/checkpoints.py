@@ -13,7 +13,7 @@ class StoredCheckpoints:
 
     def load(self, mailbox: str) -> Checkpoint | None:
         """The checkpoint of a mailbox; None if it was never read."""
-        with self._store.reading() as session:
+        with self._store.read_only() as session:
             row = session.get(MailboxCheckpoint, mailbox)
         return Checkpoint(row.uid_validity, row.last_uid) if row else None
 

@@ -15,21 +15,21 @@ from imapclient.exceptions import (
     LoginError,
 )
 
-from ingest.imap.oauth2 import TokenRefusedError, Tokens
-from ingest.imap.oversized import LeftOut, take_what_fits
+from ingest.imap.oauth2 import AccessTokens, TokenRefusedError
+from ingest.imap.oversized import OmittedParts, fetch_what_fits
 from workflow.settings.settings import Mailbox
 
 WINDOW = 50_000  # UIDs searched in one command: imaplib gives up on an answer line of 1 MB
-PLAIN = re.compile(
+UNQUOTED = re.compile(
     r"[A-Za-z0-9@._+=/:!#$&'-]+"
 )  # what imaplib may put on a LOGIN line unquoted (RFC 3501 §9, atom)
 
 
-class RefusedError(Exception):
+class LoginRefusedError(Exception):
     """The mail server will not let us in with these credentials."""
 
 
-class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
+class ImapClient(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
     """IMAPClient with two faults of its IDLE mended.
 
     It does not sleep over a notification already read, nor spin on a closed connection.
@@ -50,7 +50,7 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
         fresh, self._fresh = self._fresh, False
         return events or fresh
 
-    def notified(self, seconds: float) -> bool:
+    def wait_for_mail(self, seconds: float) -> bool:
         """In IDLE: whether, within so many seconds, mail was announced or the connection ended."""
         lines = self.idle_check(timeout=seconds)
         return any(b"EXISTS" in line[1:2] for line in lines) or (self._readable and not lines)
@@ -64,7 +64,7 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
 
 
 @contextmanager
-def connected(box: Mailbox, timeout: float) -> Iterator[Client]:
+def connect(box: Mailbox, timeout: float) -> Iterator[ImapClient]:
     """Connect, with the certificate verified; at the end log out and close.
 
     Raises OSError (ssl.SSLError among them) or IMAPClientError; no step takes longer than `timeout`
@@ -72,27 +72,27 @@ def connected(box: Mailbox, timeout: float) -> Iterator[Client]:
     """
     context = ssl.create_default_context() if box.tls else None
     limits = SocketTimeout(connect=timeout, read=timeout)
-    with Client(box.host, box.port, ssl=box.tls, ssl_context=context, timeout=limits) as client:
+    with ImapClient(box.host, box.port, ssl=box.tls, ssl_context=context, timeout=limits) as client:
         yield client
 
 
-def login(client: Client, box: Mailbox, tokens: Tokens | None) -> None:
+def log_in(client: ImapClient, box: Mailbox, tokens: AccessTokens | None) -> None:
     """Log in, by token where there is one.
 
-    Raises RefusedError where trying again soon is pointless; LoginError, OSError, httpx.HTTPError
+    Raises LoginRefusedError where trying again soon is pointless; LoginError, OSError, httpx.HTTPError
     otherwise.
     """
     if not tokens:
         return _log_in(lambda: _password(client, box))
     try:
-        _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
+        _log_in(lambda: _xoauth2(client, box.user, tokens.get_token()))
     except (
-        RefusedError
+        LoginRefusedError
     ) as error:  # perhaps revoked before its time: one new token, then the backoff
         if isinstance(error.__cause__, TokenRefusedError):
             raise
-        tokens.forget()
-        _log_in(lambda: _xoauth2(client, box.user, tokens.token()))
+        tokens.discard()
+        _log_in(lambda: _xoauth2(client, box.user, tokens.get_token()))
     return None
 
 
@@ -100,27 +100,27 @@ def _log_in(attempt: Callable[[], None]) -> None:
     try:
         attempt()
     except TokenRefusedError as error:
-        raise RefusedError from error
+        raise LoginRefusedError from error
     except LoginError as error:
         # imapclient makes one LoginError of a lost connection, a server out of order (RFC 5530 §3)
         # and a wrong password
         passing = any(code in str(error) for code in ("[UNAVAILABLE]", "[INUSE]", "[LIMIT]"))
         if passing or isinstance(error.__context__, IMAPClientAbortError):
             raise
-        raise RefusedError from error
+        raise LoginRefusedError from error
 
 
-def _password(client: Client, box: Mailbox) -> None:
+def _password(client: ImapClient, box: Mailbox) -> None:
     if client.has_capability("LOGINDISABLED"):  # RFC 3501 §6.2.3: the password must not be sent
-        raise RefusedError
+        raise LoginRefusedError
     password = box.password.get_secret_value()
-    plain = PLAIN.fullmatch(box.user) and password.isascii()
+    plain = UNQUOTED.fullmatch(box.user) and password.isascii()
     (client.login if plain else client.plain_login)(
         box.user, password
     )  # LOGIN knows ASCII only; PLAIN is RFC 4616
 
 
-def _xoauth2(client: Client, user: str, token: str) -> None:
+def _xoauth2(client: ImapClient, user: str, token: str) -> None:
     """Sign in by XOAUTH2.
 
     A challenge after the first names the fault and wants an empty answer before the NO.
@@ -130,7 +130,7 @@ def _xoauth2(client: Client, user: str, token: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class SelectedFolder:
     """What SELECT said."""
 
     uid_validity: int
@@ -139,7 +139,7 @@ class Folder:
     markable: bool
 
 
-def select(client: Client, box: Mailbox) -> Folder:
+def select_folder(client: ImapClient, box: Mailbox) -> SelectedFolder:
     """Select the mailbox's folder.
 
     Writable only where mail is to be marked and the server allows it.
@@ -153,7 +153,7 @@ def select(client: Client, box: Mailbox) -> Folder:
         flag.lower() for flag in answer.get(b"PERMANENTFLAGS", (rb"\*",))
     }  # none given: all (RFC 3501 §6.3.1)
     markable = bool(box.move_to) or not allowed.isdisjoint({rb"\*", box.flag.lower().encode()})
-    return Folder(
+    return SelectedFolder(
         answer.get(b"UIDVALIDITY", 0),
         answer.get(b"UIDNEXT", 0),
         read_only,
@@ -161,7 +161,7 @@ def select(client: Client, box: Mailbox) -> Folder:
     )
 
 
-def uids_above(client: Client, last: int, uid_next: int) -> list[int]:
+def list_uids_above(client: ImapClient, last: int, uid_next: int) -> list[int]:
     """List the UIDs above `last`, ascending.
 
     Of a long range those of the first window that holds any.
@@ -176,7 +176,7 @@ def uids_above(client: Client, last: int, uid_next: int) -> list[int]:
     return sorted({uid for uid in client.search(["UID", f"{low}:*"]) if uid >= low})
 
 
-def sizes_of(client: Client, uids: list[int]) -> dict[int, int]:
+def fetch_sizes(client: ImapClient, uids: list[int]) -> dict[int, int]:
     """Return the sizes of mails, of those that the server tells; none where it refuses one of them.
 
     Raises IMAPClientAbortError or OSError when the connection is lost.
@@ -190,13 +190,13 @@ def sizes_of(client: Client, uids: list[int]) -> dict[int, int]:
     return {uid: int(said.get(b"RFC822.SIZE", 0)) for uid, said in answer.items()}
 
 
-def size_of(client: Client, uid: int) -> int | None:
-    """Return the size of a mail; None if it has vanished. Raises as `fetch` does."""
+def fetch_size(client: ImapClient, uid: int) -> int | None:
+    """Return the size of a mail; None if it has vanished. Raises as `fetch_mail` does."""
     answer = client.fetch([uid], ["RFC822.SIZE"])
     return int(answer[uid].get(b"RFC822.SIZE", 0)) if uid in answer else None
 
 
-def exists(client: Client, uid: int) -> bool:
+def is_mail_there(client: ImapClient, uid: int) -> bool:
     """Return whether a mail is in the folder.
 
     A server in trouble may answer OK and give nothing.
@@ -205,14 +205,14 @@ def exists(client: Client, uid: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedMail:
     """A mail as it came; `left_out` where it is larger than the limit."""
 
     raw: bytes
-    left_out: LeftOut | None = None
+    omitted: OmittedParts | None = None
 
 
-def fetch(client: Client, uid: int, size: int, limit: int) -> Fetched | None:
+def fetch_mail(client: ImapClient, uid: int, size: int, limit: int) -> FetchedMail | None:
     """Fetch a mail, or what fits of one over `limit` bytes; None if it has vanished. Set no flag.
 
     Raises IMAPClientError, OSError or ValueError (an answer that cannot be parsed) when the server
@@ -221,22 +221,22 @@ def fetch(client: Client, uid: int, size: int, limit: int) -> Fetched | None:
     if size <= limit:
         raw = _section(client, uid, "")
         if raw is None or len(raw) <= limit:
-            return None if raw is None else Fetched(raw)
+            return None if raw is None else FetchedMail(raw)
         size = len(raw)  # some servers only estimate RFC822.SIZE
-    part = take_what_fits(
+    part = fetch_what_fits(
         lambda name, most: _section(client, uid, name, most),
         lambda: _structure(client, uid),
         size,
         limit,
     )
-    return None if part is None else Fetched(*part)
+    return None if part is None else FetchedMail(*part)
 
 
-def _structure(client: Client, uid: int) -> Any:
+def _structure(client: ImapClient, uid: int) -> Any:
     return client.fetch([uid], ["BODYSTRUCTURE"])[uid][b"BODYSTRUCTURE"]
 
 
-def _section(client: Client, uid: int, section: str, most: int = 0) -> bytes | None:
+def _section(client: ImapClient, uid: int, section: str, most: int = 0) -> bytes | None:
     """Fetch a section of a mail, or its first `most` octets (RFC 3501, section 6.4.5).
 
     None if the mail is gone.
@@ -260,7 +260,7 @@ def _section(client: Client, uid: int, section: str, most: int = 0) -> bytes | N
     return raw[: most or None]
 
 
-def mark(client: Client, uid: int, box: Mailbox) -> None:
+def mark_handled(client: ImapClient, uid: int, box: Mailbox) -> None:
     """Flag a mail, or move it where the mailbox says so.
 
     Moves by hand where the server has no MOVE (RFC 6851); without UID EXPUNGE (RFC 4315) the

@@ -9,11 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from workflow.settings.settings import Mailbox, Settings, SettingsError
 
-FLAG = re.compile(r"(\\?[A-Za-z0-9$_.:+-]+)?")  # none, a keyword or a system flag (RFC 3501 §2.3.2)
+FLAG_PATTERN = re.compile(
+    r"(\\?[A-Za-z0-9$_.:+-]+)?"
+)  # none, a keyword or a system flag (RFC 3501 §2.3.2)
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
+def list_mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
     """Every mailbox to read: those of intake.toml, then those of INTAKE_IMAP_URLS.
 
     Raises SettingsError naming every fault, one a line, never a password.
@@ -62,7 +64,7 @@ def _faults(box: Mailbox) -> Iterator[str]:
         yield "neither password nor oauth2"
     if not all(text.isprintable() for text in (box.user, password, box.folder, box.move_to)):
         yield "control characters in user, password or folder"
-    if not FLAG.fullmatch(box.flag):
+    if not FLAG_PATTERN.fullmatch(box.flag):
         yield "flag is not a keyword (letters, digits, $ and -)"
     if box.move_to and box.move_to == box.folder:
         yield "move_to is the folder being read"

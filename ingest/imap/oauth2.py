@@ -8,10 +8,12 @@ import httpx
 
 from workflow.settings.settings import OAuth2
 
-EARLY = (
+EXPIRY_MARGIN = (
     60.0  # seconds before expiry at which a token counts as old: clocks differ, logins take time
 )
-LIFETIME = 3600.0  # of a token whose server does not say (RFC 6749 §5.1 only recommends expires_in)
+DEFAULT_LIFETIME = (
+    3600.0  # of a token whose server does not say (RFC 6749 §5.1 only recommends expires_in)
+)
 TIMEOUT = 30.0
 
 
@@ -22,7 +24,7 @@ class TokenRefusedError(Exception):
     """
 
 
-class Kept(Protocol):
+class TokenStore(Protocol):
     """Where the refresh token of a mailbox is remembered.
 
     Raises SQLAlchemyError when it cannot be.
@@ -32,19 +34,19 @@ class Kept(Protocol):
         """Return the token that the endpoint gave last instead of that of the settings."""
         ...
 
-    def refreshed(self, token: str, seconds: float | None) -> None:
+    def record_refresh(self, token: str, seconds: float | None) -> None:
         """Remember durably, before returning, that this token works.
 
         And how long it will if the endpoint says so.
         """
         ...
 
-    def refused(self) -> None:
+    def record_refusal(self) -> None:
         """Remember that the endpoint will have none of it."""
         ...
 
 
-class Tokens:
+class AccessTokens:
     """The access token of one mailbox; used by one thread.
 
     `token()` raises TokenRefusedError when asking again is pointless, httpx.HTTPError when it is
@@ -53,7 +55,10 @@ class Tokens:
     """
 
     def __init__(
-        self, grant: OAuth2, kept: Kept | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        grant: OAuth2,
+        kept: TokenStore | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._grant = grant
         self._kept = kept
@@ -65,7 +70,7 @@ class Tokens:
         self._token = ""
         self._old_at = 0.0
 
-    def token(self) -> str:
+    def get_token(self) -> str:
         """Return a token with some life left, from memory or from the endpoint."""
         self._remember()  # the database was away when the endpoint said it
         if not self._token or self._now() >= self._old_at:
@@ -73,13 +78,13 @@ class Tokens:
             self._remember()
         return self._token
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Drop a token that the mail server refused: the next one comes from the endpoint."""
         self._token = ""
 
     def _remember(self) -> None:
         if self._kept and self._news:
-            self._kept.refreshed(*self._news)
+            self._kept.record_refresh(*self._news)
         self._news = None
 
     def _ask(self) -> None:
@@ -89,7 +94,7 @@ class Tokens:
             self._ask_with_one_of(dict.fromkeys((self._refresh, self._given)))
         except TokenRefusedError:
             if self._kept:
-                self._kept.refused()
+                self._kept.record_refusal()
             raise
 
     def _ask_with_one_of(self, tokens: Iterable[str]) -> None:
@@ -120,7 +125,7 @@ class Tokens:
         self._refresh = str(
             answer.get("refresh_token") or self._refresh
         )  # some servers rotate it (RFC 6749 §6)
-        self._old_at = asked + _seconds(answer.get("expires_in")) - EARLY
+        self._old_at = asked + _seconds(answer.get("expires_in")) - EXPIRY_MARGIN
         lives = str(
             answer.get("refresh_token_expires_in", "")
         )  # no standard has it; some servers say it
@@ -156,4 +161,4 @@ def _fields(response: httpx.Response) -> dict[str, object]:
 def _seconds(expires_in: object) -> float:
     """Seconds of life; some endpoints send the number as text."""
     text = str(expires_in)
-    return float(text) if text.isdigit() else LIFETIME
+    return float(text) if text.isdigit() else DEFAULT_LIFETIME

@@ -23,9 +23,9 @@ from parsers.text import filenames
 HEADER_LIMIT = 256 * 1024  # octets; a header is a few KiB
 PART_HEADER_LIMIT = 16 * 1024
 BEGINNING_LIMIT = 1024 * 1024  # octets of a mail whose parts cannot be listed: text stands in front
-MOST_PARTS = 200
-MOST_DEPTH = 20  # of multiparts in multiparts
-MOST_NAMED = 50  # files left out that are named; a ticket shows them in one line
+MAX_PARTS = 200
+MAX_DEPTH = 20  # of multiparts in multiparts
+MAX_NAMED = 50  # files left out that are named; a ticket shows them in one line
 # of a single part in BODYSTRUCTURE: type, subtype, parameters, id, description, encoding, size
 SIZE_FIELD = 6
 # Where the disposition stands, behind fields that only these types have.
@@ -46,7 +46,7 @@ UNREADABLE = (
 )
 
 # Fetches a section of the mail, `most` octets of it at most; None when the mail is gone.
-Section = Callable[[str, int], bytes | None]
+FetchSection = Callable[[str, int], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +59,21 @@ class MissingPart:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class OmittedParts:
     """What of a mail was not taken because the mail is larger than the limit."""
 
     octets: int  # of the whole mail
     parts: tuple[MissingPart, ...] = ()
     beginning_only: bool = False
 
-    def as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return it as an envelope keeps it."""
         parts = [
-            {"name": p.name, "mime": p.mime, "octets": p.octets} for p in self.parts[:MOST_NAMED]
+            {"name": p.name, "mime": p.mime, "octets": p.octets} for p in self.parts[:MAX_NAMED]
         ]
         return {
             "parts": parts,
-            "more": max(0, len(self.parts) - MOST_NAMED),
+            "more": max(0, len(self.parts) - MAX_NAMED),
             "beginning_only": self.beginning_only,
         }
 
@@ -104,9 +104,9 @@ class _Node:
             yield from child.leaves()
 
 
-def take_what_fits(
-    section: Section, structure: Callable[[], Any], octets: int, limit: int
-) -> tuple[bytes, LeftOut] | None:
+def fetch_what_fits(
+    section: FetchSection, structure: Callable[[], Any], octets: int, limit: int
+) -> tuple[bytes, OmittedParts] | None:
     """Return a mail of the parts that fit into `limit` octets, and what was left out.
 
     None if the mail is gone.
@@ -123,19 +123,19 @@ def take_what_fits(
         raise
     except UNREADABLE:
         beginning = section("", min(limit, BEGINNING_LIMIT))
-        return None if beginning is None else (beginning, LeftOut(octets, beginning_only=True))
-    return _assembled(header, root), LeftOut(octets, tuple(missing))
+        return None if beginning is None else (beginning, OmittedParts(octets, beginning_only=True))
+    return _assembled(header, root), OmittedParts(octets, tuple(missing))
 
 
 def _node(listed: Any, number: str, depth: int) -> _Node:
     """Read one part of a BODYSTRUCTURE. Raises one of UNREADABLE."""
-    if depth > MOST_DEPTH:
+    if depth > MAX_DEPTH:
         raise ValueError("too deep")
     if isinstance(listed[0], list):
         node = _Node(number, f"multipart/{_word(listed[1])}")
         for at, child in enumerate(listed[0], 1):
             node.children.append(_node(child, f"{number}.{at}".lstrip("."), depth + 1))
-        if not depth and sum(1 for _ in node.leaves()) > MOST_PARTS:
+        if not depth and sum(1 for _ in node.leaves()) > MAX_PARTS:
             raise ValueError("too many parts")
         return node
     kind, mime = _word(listed[0]), f"{_word(listed[0])}/{_word(listed[1])}"
@@ -159,7 +159,7 @@ def _word(value: Any) -> str:
     return text if re.fullmatch(r"[a-z0-9!#$&^_.+-]{1,100}", text) else "x-unknown"
 
 
-def _fetch_parts(root: _Node, section: Section, room: int) -> list[MissingPart]:
+def _fetch_parts(root: _Node, section: FetchSection, room: int) -> list[MissingPart]:
     """Fetch the texts in their order, then files from the smallest on, into so much room.
 
     Return what is missing.
@@ -187,7 +187,7 @@ def _file_name(leaf: _Node, number: int) -> str:
     with suppress(HeaderParseError, LookupError, ValueError):
         name = message_from_bytes(leaf.header).get_filename() or ""
         name = str(make_header(decode_header(name)))
-    return filenames.safe(name) or filenames.made_up(leaf.mime, number)
+    return filenames.make_safe(name) or filenames.make_name(leaf.mime, number)
 
 
 def _assembled(header: bytes, root: _Node) -> bytes:

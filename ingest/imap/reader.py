@@ -24,37 +24,37 @@ from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginEr
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.imap.connection import (
-    Client,
-    Folder,
-    RefusedError,
-    connected,
-    exists,
-    fetch,
-    login,
-    mark,
-    select,
-    size_of,
-    sizes_of,
-    uids_above,
+    ImapClient,
+    LoginRefusedError,
+    SelectedFolder,
+    connect,
+    fetch_mail,
+    fetch_size,
+    fetch_sizes,
+    is_mail_there,
+    list_uids_above,
+    log_in,
+    mark_handled,
+    select_folder,
 )
-from ingest.imap.mailboxes import mailboxes
-from ingest.imap.oauth2 import Kept, Tokens
+from ingest.imap.mailboxes import list_mailboxes
+from ingest.imap.oauth2 import AccessTokens, TokenStore
 from ingest.intake import Accept, Arrival, Transport
 from parsers.item import Format
-from workflow.database.engine import AWAY
-from workflow.operations.item_faults import Waiting, our_error
+from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.operations.item_faults import PendingRetry, describe_unexpected_error
 from workflow.runtime import log
 from workflow.settings.settings import Mailbox, Settings
 
 SIZES = 200  # UIDs asked for their sizes in one command
-PATIENCE = (
+MAX_LOST_CONNECTIONS = (
     3  # connections lost over one mail, spaced by the backoff, before the mails behind it are read
 )
 MOST_DEFERRED = (
     1000  # mails of a mailbox to be fetched again; a server that gives none of more is away
 )
 SLICE = 0.5  # seconds of IDLE between two looks at whether to stop
-GRACE = 45.0  # seconds a stopping reader has for the mail in hand
+GRACE_SECONDS = 45.0  # seconds a stopping reader has for the mail in hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Checkpoints(Protocol):
         ...
 
 
-class Faults(Protocol):
+class DeferredMails(Protocol):
     """Mails of one mailbox to be fetched again.
 
     As workflow.operations.item_faults.ItemFaults keeps them.
@@ -98,11 +98,11 @@ class Faults(Protocol):
         """
         ...
 
-    def waiting(self) -> list[Waiting]:
+    def list_pending(self) -> list[PendingRetry]:
         """Return what is to be tried again, that which may be tried first first."""
         ...
 
-    def remove(self, items: Iterable[str]) -> None:
+    def delete(self, items: Iterable[str]) -> None:
         """Forget mails: they were taken, or are gone."""
         ...
 
@@ -112,30 +112,34 @@ class Faults(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class RetryTiming:
     """Seconds: how long servers may take.
 
     And how long a reader waits after a failure, doubling up to a cap.
     """
 
     timeout: float = 30.0
-    first: float = 1.0
-    cap: float = 60.0
-    refused: float = 60.0  # servers lock accounts out that fail to log in too often
-    refused_cap: float = 300.0
+    first_pause: float = 1.0
+    max_pause: float = 60.0
+    refused_pause: float = 60.0  # servers lock accounts out that fail to log in too often
+    max_refused_pause: float = 300.0
 
-    def pause(self, failures: int, *, refused: bool) -> float:
+    def compute_pause(self, failures: int, *, refused: bool) -> float:
         """Seconds to wait after so many failures in a row.
 
         Jittered, lest all mailboxes of a host return at once.
         """
-        first, cap = (self.refused, self.refused_cap) if refused else (self.first, self.cap)
+        first, cap = (
+            (self.refused_pause, self.max_refused_pause)
+            if refused
+            else (self.first_pause, self.max_pause)
+        )
         doubled: float = min(cap, first * 2.0 ** min(failures - 1, 16))
         return doubled * random.SystemRandom().uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class ReaderContext:
     """What all readers of a process share.
 
     `seen` hears a mailbox's key after each complete look at it; `mine` says whether this process is
@@ -147,13 +151,13 @@ class Door:
     settings: Settings
     accept: Accept
     checkpoints: Checkpoints
-    faults: Callable[[str], Faults]
-    seen: Callable[[str], None]
+    get_deferred: Callable[[str], DeferredMails]
+    record_look: Callable[[str], None]
     stop: Event
-    fetched_late: Callable[[str, int], None] = lambda _reference, _delivery: None
-    pace: Pace = Pace()
-    mine: Callable[[str], bool] = lambda _key: True
-    kept: Callable[[Mailbox], Kept | None] = lambda _box: (
+    record_late_fetch: Callable[[str, int], None] = lambda _reference, _delivery: None
+    timing: RetryTiming = RetryTiming()
+    is_assigned: Callable[[str], bool] = lambda _key: True
+    get_token_store: Callable[[Mailbox], TokenStore | None] = lambda _box: (
         None
     )  # where its OAuth token is remembered
 
@@ -162,7 +166,7 @@ class GoneError(Exception):
     """The mail is no longer in the mailbox."""
 
 
-class NotThisMailError(Exception):
+class MailNotStorableError(Exception):
     """The intake cannot store this mail, and would store others."""
 
 
@@ -172,8 +176,8 @@ class NotStoredError(Exception):
 
 # -- one mailbox ----
 
-REASONS: Mapping[type[Exception], str] = {  # the first that fits
-    RefusedError: "login refused",
+FAILURE_REASONS: Mapping[type[Exception], str] = {  # the first that fits
+    LoginRefusedError: "login refused",
     LoginError: "login not possible now",
     ssl.SSLCertVerificationError: "certificate not trusted",
     httpx.HTTPError: "no answer from the token endpoint",
@@ -187,7 +191,7 @@ REASONS: Mapping[type[Exception], str] = {  # the first that fits
 
 def _reason(error: Exception) -> str:
     """Return why the server did not serve us, in fixed words; "" for what it has no part in."""
-    return next((words for kind, words in REASONS.items() if isinstance(error, kind)), "")
+    return next((words for kind, words in FAILURE_REASONS.items() if isinstance(error, kind)), "")
 
 
 def _reference(mailbox: str, uid_validity: object, uid: object) -> str:
@@ -195,14 +199,14 @@ def _reference(mailbox: str, uid_validity: object, uid: object) -> str:
     return f"{mailbox};{uid_validity}/{uid}"
 
 
-class Reader:
+class MailboxReader:
     """Reads one mailbox until the door stops; survives whatever the server does."""
 
-    def __init__(self, box: Mailbox, door: Door) -> None:
+    def __init__(self, box: Mailbox, door: ReaderContext) -> None:
         self._box = box
         self._door = door
-        self._faults = door.faults(box.key)
-        self._tokens = Tokens(box.oauth2, door.kept(box)) if box.oauth2 else None
+        self._faults = door.get_deferred(box.key)
+        self._tokens = AccessTokens(box.oauth2, door.get_token_store(box)) if box.oauth2 else None
         self._failures = 0  # in a row
         self._stuck = (0, 0)  # a UID that could not be fetched, and how often
         self._noted: set[str] = set()
@@ -213,7 +217,7 @@ class Reader:
         Wait while another process is the one to read.
         """
         while not self._door.stop.is_set():
-            if not self._door.mine(self._box.key):
+            if not self._door.is_assigned(self._box.key):
                 self._door.stop.wait(SLICE)
                 continue
             try:
@@ -225,10 +229,12 @@ class Reader:
     def _failed(self, error: Exception) -> float:
         """Write down why, in fixed words; seconds to wait."""
         self._failures += 1
-        pause = self._door.pace.pause(self._failures, refused=isinstance(error, RefusedError))
+        pause = self._door.timing.compute_pause(
+            self._failures, refused=isinstance(error, LoginRefusedError)
+        )
         reason = _reason(error)
         if isinstance(error, NotStoredError):
-            log.not_stored(Transport.IMAP, error.__cause__ or error)
+            log.delivery_not_stored(Transport.IMAP, error.__cause__ or error)
         elif reason:
             log.mailbox_failed(self._box.key, reason, pause)
         else:
@@ -237,30 +243,30 @@ class Reader:
 
     def _session(self) -> None:
         door, key = self._door, self._box.key
-        with connected(self._box, door.pace.timeout) as client:
+        with connect(self._box, door.timing.timeout) as client:
             self._log_in(client)
             self._make_target(client)
-            log.listening("imap", key)
+            log.listener_started("imap", key)
             while self._going():
                 while self._scan(client):
                     pass
                 if self._going():
                     with _storing():
-                        door.seen(key)
+                        door.record_look(key)
                     self._failures = 0
                     self._wait(client)
 
-    def _log_in(self, client: Client) -> None:
+    def _log_in(self, client: ImapClient) -> None:
         try:
-            login(client, self._box, self._tokens)
+            log_in(client, self._box, self._tokens)
         except SQLAlchemyError as error:  # a token that was rotated could not be remembered
             raise NotStoredError from error
 
     def _going(self) -> bool:
         """Return whether to go on: not told to stop, and still the one that reads this mailbox."""
-        return not self._door.stop.is_set() and self._door.mine(self._box.key)
+        return not self._door.stop.is_set() and self._door.is_assigned(self._box.key)
 
-    def _make_target(self, client: Client) -> None:
+    def _make_target(self, client: ImapClient) -> None:
         try:
             if self._box.move_to and not client.folder_exists(self._box.move_to):
                 client.create_folder(self._box.move_to)
@@ -269,7 +275,7 @@ class Reader:
         except IMAPClientError:
             self._note("the folder to move mail to cannot be made")
 
-    def _wait(self, client: Client) -> None:
+    def _wait(self, client: ImapClient) -> None:
         """Until mail is announced, a mail may be fetched again.
 
         The next poll is due or the door stops.
@@ -284,19 +290,19 @@ class Reader:
         until = time.monotonic() + seconds
         client.idle()
         while self._going() and (left := until - time.monotonic()) > 0:
-            if client.notified(min(left, SLICE)):
+            if client.wait_for_mail(min(left, SLICE)):
                 break
         client.idle_done()
 
     def _next_attempt(self) -> float:
         """Return the seconds until a mail may be fetched again; infinity when there is none."""
         with _storing():
-            waiting, now = self._faults.waiting(), self._faults.now()
+            waiting, now = self._faults.list_pending(), self._faults.now()
         if not waiting:
             return float("inf")
         return 0.0 if waiting[0].is_due(now) else (waiting[0].not_before - now).total_seconds()
 
-    def _scan(self, client: Client) -> bool:
+    def _scan(self, client: ImapClient) -> bool:
         """Take what is new and what is to be fetched again; True when something was new.
 
         Look again.
@@ -307,7 +313,7 @@ class Reader:
         folder = self._select(client)
         checkpoint = self._resume(folder.uid_validity)
         client.announced()  # SELECT's own count
-        uids = uids_above(client, checkpoint.last_uid, folder.uid_next)
+        uids = list_uids_above(client, checkpoint.last_uid, folder.uid_next)
         whole = self._read_new(client, folder, uids)
         self._fetch_again(
             client, folder
@@ -321,16 +327,16 @@ class Reader:
     def _deferred(self) -> int:
         """Return how many mails are to be fetched again."""
         with _storing():
-            return len(self._faults.waiting())
+            return len(self._faults.list_pending())
 
-    def _read_new(self, client: Client, folder: Folder, uids: list[int]) -> bool:
+    def _read_new(self, client: ImapClient, folder: SelectedFolder, uids: list[int]) -> bool:
         """Take new mails; return whether all were taken or put onto the list, which has a bound."""
         deferred = self._deferred()
         step = 1 if self._failures else SIZES  # one by one, a mail that breaks the session is found
         for at in range(0, len(uids), step):
             some = uids[at : at + step]
             with self._patience(folder, some[0]):
-                sizes = sizes_of(client, some)
+                sizes = fetch_sizes(client, some)
             for uid in some:
                 if not self._going() or deferred >= MOST_DEFERRED:
                     return False
@@ -338,16 +344,16 @@ class Reader:
                 self._save(folder.uid_validity, uid)
         return True
 
-    def _fetch_again(self, client: Client, folder: Folder) -> None:
+    def _fetch_again(self, client: ImapClient, folder: SelectedFolder) -> None:
         """Fetch the mails whose time has come, and all others as soon as one came."""
         with _storing():
-            waiting = self._faults.waiting()
+            waiting = self._faults.list_pending()
         ours = f"{folder.uid_validity}/"
         if others := [one.item for one in waiting if not one.item.startswith(ours)]:
             with (
                 _storing()
             ):  # of another UIDVALIDITY: the checkpoint begins anew, and so they are all read again
-                self._faults.remove(others)
+                self._faults.delete(others)
         recovered = False
         for one in waiting:
             if not self._going():
@@ -357,7 +363,13 @@ class Reader:
                 recovered |= self._take_or_defer(client, folder, uid, None, late=True)
 
     def _take_or_defer(
-        self, client: Client, folder: Folder, uid: int, size: int | None, *, late: bool = False
+        self,
+        client: ImapClient,
+        folder: SelectedFolder,
+        uid: int,
+        size: int | None,
+        *,
+        late: bool = False,
     ) -> bool:
         """Take one mail; one that cannot be had now is remembered, and what it did stays with it.
 
@@ -370,11 +382,11 @@ class Reader:
                 number = self._take(client, folder, uid, size)
         except GoneError:
             if late:
-                log.mailbox_noted(
+                log.mailbox_notice(
                     self._box.key, "a mail that could not be fetched is no longer there", uid
                 )
                 with _storing():
-                    self._faults.remove([item])
+                    self._faults.delete([item])
             return True
         except (IMAPClientAbortError, OSError, NotStoredError):
             raise
@@ -388,17 +400,19 @@ class Reader:
         except Exception as error:  # noqa: BLE001
             cause = error.__cause__ or error
             log.fault("imap", cause)
-            self._defer(folder.uid_validity, uid, our_error(cause))
+            self._defer(folder.uid_validity, uid, describe_unexpected_error(cause))
             return False
         if late:
             with _storing():
-                self._door.fetched_late(_reference(self._box.key, folder.uid_validity, uid), number)
-                self._faults.remove([item])
-            log.mailbox_noted(self._box.key, "a mail that could not be fetched was fetched", uid)
+                self._door.record_late_fetch(
+                    _reference(self._box.key, folder.uid_validity, uid), number
+                )
+                self._faults.delete([item])
+            log.mailbox_notice(self._box.key, "a mail that could not be fetched was fetched", uid)
         return True
 
-    def _select(self, client: Client) -> Folder:
-        folder = select(client, self._box)
+    def _select(self, client: ImapClient) -> SelectedFolder:
+        folder = select_folder(client, self._box)
         if folder.read_only and (self._box.flag or self._box.move_to):
             self._note("the folder is read-only: mail is read and not marked")
         elif not folder.markable and self._box.flag:
@@ -413,7 +427,7 @@ class Reader:
         if (
             saved
         ):  # the server numbered everything anew: all of it again, the intake knows what it has
-            log.mailbox_noted(self._box.key, "UIDVALIDITY changed: reading everything again")
+            log.mailbox_notice(self._box.key, "UIDVALIDITY changed: reading everything again")
             self._save(uid_validity, 0)
         return Checkpoint(uid_validity, 0)
 
@@ -421,17 +435,17 @@ class Reader:
         with _storing():
             self._door.checkpoints.save(self._box.key, Checkpoint(uid_validity, uid))
 
-    def _take(self, client: Client, folder: Folder, uid: int, size: int | None) -> int:
+    def _take(self, client: ImapClient, folder: SelectedFolder, uid: int, size: int | None) -> int:
         """Fetch one mail, store it, only then mark it; return its delivery.
 
         Raises GoneError when it is no longer in the mailbox.
         """
         fetched = None
-        octets = size_of(client, uid) if size is None else size
+        octets = fetch_size(client, uid) if size is None else size
         if octets is not None:
-            fetched = fetch(client, uid, octets, self._door.settings.mail_limit)
+            fetched = fetch_mail(client, uid, octets, self._door.settings.mail_limit)
         if fetched is None:
-            if exists(client, uid):
+            if is_mail_there(client, uid):
                 raise IMAPClientError("no text in the answer")
             raise GoneError
         envelope: dict[str, object] = {
@@ -439,11 +453,11 @@ class Reader:
             "uid": uid,
             "uid_validity": folder.uid_validity,
         }
-        if fetched.left_out is not None:
+        if fetched.omitted is not None:
             place = self._box.move_to if self._box.move_to and folder.markable else self._box.folder
-            envelope["oversized"] = fetched.left_out.octets
+            envelope["oversized"] = fetched.omitted.octets
             envelope["left_out"] = {
-                **fetched.left_out.as_json(),
+                **fetched.omitted.to_json(),
                 "limit": self._door.settings.mail_limit,
                 "original": f"{self._box.user}@{self._box.host}/{place}",
             }
@@ -462,13 +476,15 @@ class Reader:
         )
         try:
             return self._door.accept(arrival)
-        except (*AWAY, OSError) as error:
+        except (*DATABASE_UNAVAILABLE, OSError) as error:
             raise NotStoredError from error
         except Exception as error:
-            raise NotThisMailError from error
+            raise MailNotStorableError from error
 
     @contextmanager
-    def _patience(self, folder: Folder, uid: int, *, at_once: bool = False) -> Iterator[None]:
+    def _patience(
+        self, folder: SelectedFolder, uid: int, *, at_once: bool = False
+    ) -> Iterator[None]:
         """Count connections lost over one mail.
 
         With patience at an end have it fetched later, and go on behind it.
@@ -478,7 +494,7 @@ class Reader:
         except (IMAPClientAbortError, OSError) as error:
             last, failures = self._stuck
             self._stuck = (uid, failures + 1 if last == uid else 1)
-            if at_once or self._stuck[1] >= PATIENCE:
+            if at_once or self._stuck[1] >= MAX_LOST_CONNECTIONS:
                 self._defer(folder.uid_validity, uid, _reason(error))
                 if not at_once:
                     self._save(folder.uid_validity, uid)
@@ -489,12 +505,12 @@ class Reader:
         with _storing():
             attempts = self._faults.record(f"{uid_validity}/{uid}", reason)
         if attempts == 1:  # `intake status` says so as long as it lasts
-            log.mailbox_noted(self._box.key, "a mail could not be fetched: it is tried again", uid)
+            log.mailbox_notice(self._box.key, "a mail could not be fetched: it is tried again", uid)
 
-    def _mark(self, client: Client, uid: int) -> None:
+    def _mark(self, client: ImapClient, uid: int) -> None:
         """Mark a stored mail; a server that says no is noted and does not stop the reading."""
         try:
-            mark(client, uid, self._box)
+            mark_handled(client, uid, self._box)
         except IMAPClientAbortError:
             raise
         except IMAPClientError:
@@ -504,7 +520,7 @@ class Reader:
         """Once a process: the same every scan would bury the log."""
         if fact not in self._noted:
             self._noted.add(fact)
-            log.mailbox_noted(self._box.key, fact)
+            log.mailbox_notice(self._box.key, fact)
 
 
 @contextmanager
@@ -519,23 +535,24 @@ def _storing() -> Iterator[None]:
 # -- all mailboxes ----
 
 
-def serve(door: Door) -> None:
+def serve(door: ReaderContext) -> None:
     """Read every mailbox that is the door's until it stops; at once if there is none.
 
-    Each reader finishes the mail in hand and logs out. Raises SettingsError as `mailboxes` does.
+    Each reader finishes the mail in hand and logs out. Raises SettingsError as `list_mailboxes` does.
     """
-    read_all(mailboxes(door.settings), door)
+    read_mailboxes(list_mailboxes(door.settings), door)
 
 
-def read_all(boxes: tuple[Mailbox, ...], door: Door) -> None:
+def read_mailboxes(boxes: tuple[Mailbox, ...], door: ReaderContext) -> None:
     """One thread a mailbox, until the door stops."""
     threads = [
-        Thread(target=Reader(box, door).run, name=f"imap {box.key}", daemon=True) for box in boxes
+        Thread(target=MailboxReader(box, door).run, name=f"imap {box.key}", daemon=True)
+        for box in boxes
     ]
     for thread in threads:
         thread.start()
     if threads:
         door.stop.wait()
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + GRACE_SECONDS
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))

@@ -5,42 +5,42 @@ A rotated one sealed, so that a restart goes on with it.
 
 from datetime import timedelta
 
-from workflow.context import House
-from workflow.operations.oauth_tokens import MailboxGrant
-from workflow.runtime.crypto import digest
+from workflow.context import AppContext
+from workflow.operations.oauth_tokens import MailboxToken
+from workflow.runtime.crypto import hash_secret
 from workflow.settings.settings import Mailbox
 
 
-class StoredGrant:
+class DatabaseTokenStore:
     """The token of one mailbox in our own database; every method is one transaction."""
 
-    def __init__(self, house: House, box: Mailbox) -> None:
+    def __init__(self, context: AppContext, box: Mailbox) -> None:
         assert box.oauth2 is not None
-        self._house = house
+        self._context = context
         self._mailbox = box.key
         self._token = box.oauth2.refresh_token.get_secret_value()
-        self._given = digest(self._token)
+        self._given = hash_secret(self._token)
 
     def load(self) -> str | None:
         """The token that the server gave last instead of that of the settings.
 
         None where there is none.
         """
-        with self._house.store.reading() as session:
-            row = session.get(MailboxGrant, self._mailbox)
+        with self._context.store.read_only() as session:
+            row = session.get(MailboxToken, self._mailbox)
         if row is None or row.given != self._given or row.sealed is None:
             return None
         try:
-            return self._house.sealer.open(row.sealed).decode()
+            return self._context.sealer.unseal(row.sealed).decode()
         except ValueError:  # its key is gone: that of the settings may do
             return None
 
-    def refreshed(self, token: str, seconds: float | None) -> None:
+    def record_refresh(self, token: str, seconds: float | None) -> None:
         """Put down that a token works; `seconds`: how long it will, where its server says so."""
-        now, name = self._house.clock(), digest(token)
-        sealed = None if name == self._given else self._house.sealer.seal(token.encode())
-        with self._house.store.transaction() as session:
-            row = session.get(MailboxGrant, self._mailbox, with_for_update=True) or self._new()
+        now, name = self._context.clock(), hash_secret(token)
+        sealed = None if name == self._given else self._context.sealer.seal(token.encode())
+        with self._context.store.transaction() as session:
+            row = session.get(MailboxToken, self._mailbox, with_for_update=True) or self._new()
             if row.given != self._given or row.digest != name or row.since is None:
                 row.since, row.dies_at = now, None
             row.given, row.digest, row.sealed = self._given, name, sealed
@@ -49,16 +49,16 @@ class StoredGrant:
                 row.dies_at = now + timedelta(seconds=seconds)
             session.add(row)
 
-    def refused(self) -> None:
+    def record_refusal(self) -> None:
         """Put down that the server will have none of it."""
-        with self._house.store.transaction() as session:
-            row = session.get(MailboxGrant, self._mailbox, with_for_update=True)
+        with self._context.store.transaction() as session:
+            row = session.get(MailboxToken, self._mailbox, with_for_update=True)
             if row is None or row.given != self._given:
                 row = session.merge(self._new())
-            row.refused_at = row.refused_at or self._house.clock()
+            row.refused_at = row.refused_at or self._context.clock()
 
-    def _new(self) -> MailboxGrant:
-        return MailboxGrant(
+    def _new(self) -> MailboxToken:
+        return MailboxToken(
             mailbox=self._mailbox,
             given=self._given,
             digest=self._given,

@@ -16,57 +16,57 @@ from sqlalchemy.orm import Session
 from ingest.intake import Transport
 from parsers.item import Format, ParseError
 from workflow.audit import record as audit
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Delivery, Receipt
 from workflow.models.states import DeliveryState
 from workflow.operations.item_faults import ItemFaults
 from workflow.tickets.desk import RULE
 
-ADDRESS = re.compile(rb"imap://[!-~]+;UIDVALIDITY=[0-9]+/;UID=[0-9]+")
-LONGEST = 4000  # octets of such an address
-ASKED_FOR = "asked for by replay, not fetched yet"
-NOT_THE_MAIL = (
+MAIL_URL = re.compile(rb"imap://[!-~]+;UIDVALIDITY=[0-9]+/;UID=[0-9]+")
+MAX_URL_OCTETS = 4000  # octets of such an address
+FETCH_REQUESTED = "asked for by replay, not fetched yet"
+ONLY_THE_URL = (
     "not the mail but only its address was stored: the mail server did not give the mail. Replaying"
     " it fetches the mail from its mailbox, if it is still there; `intake status` names it until"
     " then"
 )
-FETCHED = "the mail was fetched later: delivery {number}"
+FETCHED_LATER = "the mail was fetched later: delivery {number}"
 
 
-def is_address(transport: str, form: Format, raw: bytes) -> bool:
+def is_mail_url(transport: str, form: Format, raw: bytes) -> bool:
     """Return whether the bytes of a delivery are only the address of a mail."""
     mail = (transport, form) == (Transport.IMAP, Format.MAIL)
-    return mail and len(raw) <= LONGEST and ADDRESS.fullmatch(raw) is not None
+    return mail and len(raw) <= MAX_URL_OCTETS and MAIL_URL.fullmatch(raw) is not None
 
 
-def refuse_address(transport: str, form: Format, raw: bytes) -> None:
+def reject_mail_url(transport: str, form: Format, raw: bytes) -> None:
     """Raise ParseError for a delivery that is not the mail."""
-    if is_address(transport, form, raw):
-        raise ParseError(NOT_THE_MAIL)
+    if is_mail_url(transport, form, raw):
+        raise ParseError(ONLY_THE_URL)
 
 
-def fetch_again(house: House, envelope: Mapping[str, object]) -> None:
+def request_fetch(context: AppContext, envelope: Mapping[str, object]) -> None:
     """Have the reader of a mailbox fetch the mail that a delivery of its address stands for."""
     mailbox, validity, uid = (envelope.get(name) for name in ("mailbox", "uid_validity", "uid"))
     if isinstance(mailbox, str) and isinstance(validity, int) and isinstance(uid, int):
-        faults = ItemFaults(house.store, house.clock, Transport.IMAP, mailbox)
-        faults.record(f"{validity}/{uid}", ASKED_FOR, soon=True)
+        faults = ItemFaults(context.store, context.clock, Transport.IMAP, mailbox)
+        faults.record(f"{validity}/{uid}", FETCH_REQUESTED, soon=True)
 
 
-def settle(house: House, reference: str, number: int) -> None:
+def dismiss_url_deliveries(context: AppContext, reference: str, number: int) -> None:
     """Dismiss the failed deliveries of a mail's address.
 
     `number` is the delivery as which the mail itself was fetched.
     """
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         for delivery in _failed(session, reference, number):
-            if is_address(delivery.transport, delivery.format, _bytes(house, delivery)):
-                _dismiss(session, delivery, number, house.clock())
+            if is_mail_url(delivery.transport, delivery.format, _bytes(context, delivery)):
+                _dismiss(session, delivery, number, context.clock())
 
 
-def _bytes(house: House, delivery: Delivery) -> bytes:
+def _bytes(context: AppContext, delivery: Delivery) -> bytes:
     try:
-        return house.vault.open(delivery.content, delivery.blob)
+        return context.blob_store.read(delivery.content, delivery.blob)
     except (ValueError, OSError):  # they do not open: it stays failed, for a person to look at
         return b""
 
@@ -75,13 +75,13 @@ def _failed(session: Session, reference: str, number: int) -> list[Delivery]:
     mine = select(Receipt.delivery_id).where(Receipt.reference == reference)
     small = (
         Delivery.state == DeliveryState.FAILED,
-        Delivery.size <= LONGEST,
+        Delivery.size <= MAX_URL_OCTETS,
         Delivery.id != number,
     )
     return list(session.scalars(select(Delivery).where(Delivery.id.in_(mine), *small)))
 
 
 def _dismiss(session: Session, delivery: Delivery, number: int, now: datetime) -> None:
-    reason = FETCHED.format(number=number)
+    reason = FETCHED_LATER.format(number=number)
     delivery.state, delivery.reason, delivery.processed_at = DeliveryState.DISMISSED, reason, now
     audit.record(session, "dismissed", by=RULE, cause=reason, now=now, delivery=delivery.id)

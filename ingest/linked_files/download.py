@@ -15,17 +15,17 @@ from urllib.parse import unquote, urljoin, urlsplit
 import httpx
 
 from parsers.text import filenames
-from workflow.filing.linked_files import HTTPS, allowed
+from workflow.filing.linked_files import HTTPS_PORT, is_allowed
 from workflow.runtime import http_client
 
-HOPS = 4  # places asked on the way to a file, the first included
+MAX_HOPS = 4  # places asked on the way to a file, the first included
 _AGAIN = {408, 425, 429}  # and whatever the server says of itself (5xx)
 _MIME = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}", re.ASCII)
 _UNKNOWN = "application/octet-stream"
 _PAGES = {"text/html", "application/xhtml+xml"}
 
 
-class NotFetchedError(Exception):
+class DownloadError(Exception):
     """The file is not to be had; the text says why, in our own fixed words.
 
     `final`: asking again would not help.
@@ -37,7 +37,7 @@ class NotFetchedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class DownloadedFile:
     """A file as it came; `name` is safe to show and save, "" if it has none."""
 
     name: str
@@ -46,7 +46,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class DownloadLimits:
     """What one file may take; `tls` says whose certificates are believed."""
 
     octets: int
@@ -54,36 +54,36 @@ class Bounds:
     tls: ssl.SSLContext
 
 
-async def fetch(url: str, hosts: Sequence[str], bounds: Bounds) -> Fetched:
-    """Get a file. Raises NotFetchedError, and nothing else, when that does not work."""
+async def fetch(url: str, hosts: Sequence[str], bounds: DownloadLimits) -> DownloadedFile:
+    """Get a file. Raises DownloadError, and nothing else, when that does not work."""
     try:
         async with asyncio.timeout(bounds.seconds):
             return await _follow(url, hosts, bounds)
     except TimeoutError:
-        raise NotFetchedError("it took too long", final=False) from None
+        raise DownloadError("it took too long", final=False) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
-        raise NotFetchedError("no connection, or it broke off", final=False) from None
+        raise DownloadError("no connection, or it broke off", final=False) from None
 
 
-async def _follow(url: str, hosts: Sequence[str], bounds: Bounds) -> Fetched:
-    for _ in range(HOPS):
-        if not allowed(url, hosts):
-            raise NotFetchedError(
+async def _follow(url: str, hosts: Sequence[str], bounds: DownloadLimits) -> DownloadedFile:
+    for _ in range(MAX_HOPS):
+        if not is_allowed(url, hosts):
+            raise DownloadError(
                 "it leads to a place that INTAKE_FILE_HOSTS does not name", final=True
             )
         async with _asked(url, bounds) as answer:
             if not answer.has_redirect_location:
                 return await _file(url, answer, bounds)
             url = urljoin(url, answer.headers["Location"])
-    raise NotFetchedError("it leads from place to place", final=True)
+    raise DownloadError("it leads from place to place", final=True)
 
 
 @asynccontextmanager
-async def _asked(url: str, bounds: Bounds) -> AsyncIterator[httpx.Response]:
+async def _asked(url: str, bounds: DownloadLimits) -> AsyncIterator[httpx.Response]:
     parts = urlsplit(url)
-    addresses = await _addresses(parts.hostname or "", parts.port or HTTPS)
+    addresses = await _addresses(parts.hostname or "", parts.port or HTTPS_PORT)
     headers = {"Accept-Encoding": "identity"}
-    async with http_client.asked(
+    async with http_client.send_request(
         "GET", url, addresses, headers=headers, tls=bounds.tls, seconds=bounds.seconds
     ) as answer:
         yield answer
@@ -91,33 +91,33 @@ async def _asked(url: str, bounds: Bounds) -> AsyncIterator[httpx.Response]:
 
 async def _addresses(host: str, port: int) -> list[str]:
     try:
-        addresses = await http_client.looked_up(host, port)
+        addresses = await http_client.resolve(host, port)
     except OSError:
-        raise NotFetchedError("its host is not known", final=False) from None
+        raise DownloadError("its host is not known", final=False) from None
     if addresses != [host] and not all(
         map(http_client.is_public, addresses)
     ):  # a bare address was allowed by the list
-        raise NotFetchedError("its host is one of an inner network", final=True)
+        raise DownloadError("its host is one of an inner network", final=True)
     return addresses
 
 
-async def _file(url: str, answer: httpx.Response, bounds: Bounds) -> Fetched:
+async def _file(url: str, answer: httpx.Response, bounds: DownloadLimits) -> DownloadedFile:
     status, head = answer.status_code, answer.headers
     if status != httpx.codes.OK:
-        raise NotFetchedError(
+        raise DownloadError(
             f"the server said {status}",
             final=status not in _AGAIN and status < 500,  # noqa: PLR2004
         )
     if head.get("Content-Encoding", "identity").lower() != "identity":
-        raise NotFetchedError("it comes compressed, which was not asked for", final=True)
+        raise DownloadError("it comes compressed, which was not asked for", final=True)
     mime = head.get("Content-Type", "").partition(";")[0].strip().lower()
     shown_as_file = head.get("Content-Disposition", "").lower().startswith("attachment")
     if mime in _PAGES and not shown_as_file:
-        raise NotFetchedError(
+        raise DownloadError(
             "it is a page and not a file: perhaps it asks for a sign-in", final=True
         )
     content = await _content(answer, bounds.octets)
-    return Fetched(_name(url, head), mime if _MIME.fullmatch(mime) else _UNKNOWN, content)
+    return DownloadedFile(_name(url, head), mime if _MIME.fullmatch(mime) else _UNKNOWN, content)
 
 
 async def _content(answer: httpx.Response, most: int) -> bytes:
@@ -130,7 +130,7 @@ async def _content(answer: httpx.Response, most: int) -> bytes:
                 break
         else:
             return bytes(content)
-    raise NotFetchedError("it is larger than INTAKE_FILE_LIMIT", final=True)
+    raise DownloadError("it is larger than INTAKE_FILE_LIMIT", final=True)
 
 
 def _name(url: str, head: httpx.Headers) -> str:
@@ -141,6 +141,6 @@ def _name(url: str, head: httpx.Headers) -> str:
     told = Message()
     told["Content-Disposition"] = head.get("Content-Disposition", "")
     last = unquote(urlsplit(url).path).rpartition("/")[2]
-    return filenames.safe(told.get_filename() or "") or (
-        filenames.safe(last) if "." in last else ""
+    return filenames.make_safe(told.get_filename() or "") or (
+        filenames.make_safe(last) if "." in last else ""
     )

@@ -24,31 +24,31 @@ from ingest.processing.parser_process import (
     END,
     ITEM_SECONDS,
     ITEMS,
-    LENGTH,
+    LENGTH_OCTETS,
     MEMORY,
+    PREVIEWS,
     READY,
     REFUSED,
-    TOP,
-    frames,
+    parse_frames,
     read_frame,
 )
-from parsers.item import Format, Parsed, ParseError, SheetCounts
-from parsers.options import PLAIN, Options
+from parsers.item import Format, ParseError, ParseResult, SheetCounts
+from parsers.options import DEFAULT_OPTIONS, Options
 from workflow.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from parsers.secure_message.preview import Top
+    from parsers.secure_message.preview import TablePreview
 
-LANES = 3  # parsers at once; those that wait in one leave the others to everybody else
+POOL_SIZE = 3  # parsers at once; those that wait in one leave the others to everybody else
 CHILD = ("-m", "ingest.processing.parser_process")
-PIECE = 1024 * 1024
+PIPE_BYTES = 1024 * 1024
 START_SECONDS = 60.0  # for a parser to import what it needs, on a machine that has much else to do
 SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the others'
 # added to the niceness of its process, which then ends with the item: it cannot be taken back
-YIELDING = 10
-OURS = "INTAKE_"  # settings, keys among them, are no business of a parser's
+SLOW_NICENESS = 10
+SETTINGS_PREFIX = "INTAKE_"  # settings, keys among them, are no business of a parser's
 # what an answer may be made of: its process has read hostile bytes, and pickle could call anything
-SAFE = {
+ALLOWED_CLASSES = {
     "parsers.item": {
         "InboundItem",
         "Address",
@@ -65,11 +65,11 @@ SAFE = {
 _How = tuple[Format | None, Options, int]  # what is asked of a parser
 
 
-class EndedError(Exception):
+class ParserEndedError(Exception):
     """Reading the item came to no end, or to no beginning; the text says how, in our own words."""
 
 
-class BrokenError(Exception):
+class ParserBugError(Exception):
     """A bug of a parser: the class of its fault, and the place.
 
     Never the text, which may be a customer's.
@@ -86,19 +86,21 @@ class Frame(NamedTuple):
     The last frame of a workbook says what its sheets were read as.
     """
 
-    items: list[Parsed]
-    of: int = 0
+    items: list[ParseResult]
+    total: int = 0
     sheets: tuple[SheetCounts, ...] = ()
-    top: Sequence["Top"] = ()  # instead of items: the first rows of the tables in a file
+    previews: Sequence[
+        "TablePreview"
+    ] = ()  # instead of items: the first rows of the tables in a file
 
 
-class Answer:
+class ParserAnswer:
     """What reading an item gives, frame by frame as its parser gets on.
 
     Whoever takes them sets the pace.
 
-    To be taken by one thread, once, to its end or closed. Raises ParseError, EndedError or
-    BrokenError on the way.
+    To be taken by one thread, once, to its end or closed. Raises ParseError, ParserEndedError or
+    ParserBugError on the way.
     """
 
     def __init__(self, first: list[Frame], rest: Iterator[Frame], *, more: bool) -> None:
@@ -116,7 +118,7 @@ class Answer:
             self._rest.close()
 
 
-class Lanes:
+class ParserPool:
     """Pool of parsers, each a process of its own.
 
     Started when needed, and again after one ended.
@@ -125,7 +127,7 @@ class Lanes:
     def __init__(self, seconds: float, memory: int) -> None:
         self._seconds = seconds
         self._memory = memory
-        self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="parse")
+        self._threads = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="parse")
         self._lock = threading.Lock()
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
@@ -133,16 +135,18 @@ class Lanes:
         self._closing = False
 
     @property
-    def room(self) -> int:
+    def free_parsers(self) -> int:
         """Return how many more items can be parsed at once."""
-        return LANES - self._busy
+        return POOL_SIZE - self._busy
 
-    def start(self, form: Format | None, raw: bytes, options: Options, skip: int) -> Future[Answer]:
+    def start(
+        self, form: Format | None, raw: bytes, options: Options, skip: int
+    ) -> Future[ParserAnswer]:
         """Begin to parse, or without a format to read the first rows.
 
         Waits for a process that has to be started first.
 
-        The future raises ParseError, EndedError or BrokenError. Raises OSError if no process can be
+        The future raises ParseError, ParserEndedError or ParserBugError. Raises OSError if no process can be
         had.
         """
         child = self._take()
@@ -150,7 +154,7 @@ class Lanes:
             self._busy += 1
         return self._threads.submit(self._begin, child, (form, options, skip), raw)
 
-    def aside(self, work: Callable[[], None]) -> None:
+    def run_in_background(self, work: Callable[[], None]) -> None:
         """Have a thread of a parser's do the work."""
         self._threads.submit(work)
 
@@ -164,21 +168,21 @@ class Lanes:
         for child in self._idle:
             child.kill()
 
-    def _begin(self, child: "_Child", how: _How, raw: bytes) -> Answer:
+    def _begin(self, child: "_Child", how: _How, raw: bytes) -> ParserAnswer:
         """Ask, and wait for what shows whether it is a long answer: its end, or a second frame."""
         answer = self._frames(child, how, raw)
         first = list(islice(answer, 2))
-        return Answer(first, answer if len(first) > 1 else iter(()), more=len(first) > 1)
+        return ParserAnswer(first, answer if len(first) > 1 else iter(()), more=len(first) > 1)
 
     def _frames(self, child: "_Child", how: _How, raw: bytes) -> Iterator[Frame]:
         alive = False
         try:
             yield from child.parse(how, raw, self._seconds)
             alive = not child.slow
-        except (ParseError, BrokenError):
+        except (ParseError, ParserBugError):
             alive = not child.slow
             raise
-        except EndedError:
+        except ParserEndedError:
             if self._closing:  # our doing, not the item's
                 raise BlockingIOError from None
             raise
@@ -213,7 +217,7 @@ class _Child:
     """One parser process and the pipes to it."""
 
     def __init__(self, memory: int, cpu_seconds: int) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIX)}
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, *CHILD, str(memory), str(cpu_seconds)],
             env=environment,
@@ -226,7 +230,7 @@ class _Child:
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
         with suppress(OSError):  # so that it reads on while what it has told is filed
-            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIECE)
+            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.slow = False
         self._left = 0.0  # seconds that it may still keep us waiting
         self._before_slow = float("inf")  # and until it is called slow
@@ -245,7 +249,7 @@ class _Child:
     def parse(self, how: _How, raw: bytes, seconds: float) -> Iterator[Frame]:
         """Ask, and yield the answer.
 
-        Raises EndedError, the process then being gone, or ParseError or BrokenError.
+        Raises ParserEndedError, the process then being gone, or ParseError or ParserBugError.
 
         The time counts while we wait for it, not while what it has told is filed; each item told
         adds a little.
@@ -262,10 +266,10 @@ class _Child:
                 yield Frame([])
         except TimeoutError:
             self.kill()
-            raise EndedError(f"reading it took more than {seconds:.0f} seconds") from None
+            raise ParserEndedError(f"reading it took more than {seconds:.0f} seconds") from None
         except (OSError, EOFError, pickle.UnpicklingError):
             self.kill()
-            raise EndedError(self._how()) from None
+            raise ParserEndedError(self._how()) from None
 
     def end(self) -> None:
         """Have it end now; whoever waits for its answer sees that it did."""
@@ -283,7 +287,9 @@ class _Child:
         self.slow = True
         with suppress(OSError):  # it has just ended
             os.setpriority(
-                os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + YIELDING
+                os.PRIO_PROCESS,
+                self._process.pid,
+                os.getpriority(os.PRIO_PROCESS, 0) + SLOW_NICENESS,
             )
 
     def _how(self) -> str:
@@ -294,10 +300,10 @@ class _Child:
         )
 
     def _ask(self, body: bytes) -> None:
-        left = memoryview(len(body).to_bytes(LENGTH) + body)
+        left = memoryview(len(body).to_bytes(LENGTH_OCTETS) + body)
         while left:
             self._wait(writing=True)
-            left = left[os.write(self._in, left[:PIECE]) :]
+            left = left[os.write(self._in, left[:PIPE_BYTES]) :]
 
     def _frame(self) -> Frame | None:
         """The next frame; None at the end of the answer."""
@@ -307,8 +313,8 @@ class _Child:
         kind, told = _Unpickler(io.BytesIO(body)).load()
         if kind == ITEMS:
             return Frame(*told)
-        if kind == TOP:
-            return Frame([], top=told)
+        if kind == PREVIEWS:
+            return Frame([], previews=told)
         if kind == END:
             return None
         raise self._refusal(kind, told)
@@ -317,16 +323,16 @@ class _Child:
         if kind == REFUSED:
             return ParseError(*told)
         if kind == BROKEN:
-            return BrokenError(*told)
+            return ParserBugError(*told)
         assert kind == MEMORY
         self.kill()  # what it holds may be all there is
-        return EndedError("reading it takes more memory than one item may have")
+        return ParserEndedError("reading it takes more memory than one item may have")
 
     def _read(self, size: int) -> bytes:
         parts, left = [], size
         while left:
             self._wait()
-            part = os.read(self._out, min(left, PIECE))
+            part = os.read(self._out, min(left, PIPE_BYTES))
             if not part:
                 break
             parts.append(part)
@@ -356,24 +362,24 @@ class _Child:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        if name not in SAFE.get(module, ()):
+        if name not in ALLOWED_CLASSES.get(module, ()):
             raise pickle.UnpicklingError("an answer holds what no item is made of")
         return super().find_class(module, name)
 
 
 # -- what this process uses ----
 
-_lanes: Lanes | None = None
+_lanes: ParserPool | None = None
 
 
 @contextmanager
-def isolated(settings: Settings) -> Iterator[None]:
+def use_parser_pool(settings: Settings) -> Iterator[None]:
     """Have everything parsed in processes of their own while the block lasts.
 
     Without it, parsing is done here.
     """
     global _lanes  # noqa: PLW0603  # the one decision of a process at its start
-    before, mine = _lanes, Lanes(settings.parse_seconds, settings.parse_memory)
+    before, mine = _lanes, ParserPool(settings.parse_seconds, settings.parse_memory)
     _lanes = mine
     try:
         yield
@@ -382,62 +388,64 @@ def isolated(settings: Settings) -> Iterator[None]:
         mine.close()
 
 
-def room() -> int:
+def count_free_parsers() -> int:
     """Return how many items can be begun now."""
-    return 1 if _lanes is None else _lanes.room
+    return 1 if _lanes is None else _lanes.free_parsers
 
 
-def spare() -> bool:
+def has_spare_parser() -> bool:
     """Return whether one that may never end can be begun and leaves room for others."""
-    return _lanes is None or _lanes.room > 1
+    return _lanes is None or _lanes.free_parsers > 1
 
 
-def start(form: Format, raw: bytes, options: Options = PLAIN, skip: int = 0) -> Future[Answer]:
+def start_parsing(
+    form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS, skip: int = 0
+) -> Future[ParserAnswer]:
     """Begin to parse, leaving out the first items.
 
-    The future, or its answer, raises ParseError, EndedError or BrokenError, or what a parser raised
+    The future, or its answer, raises ParseError, ParserEndedError or ParserBugError, or what a parser raised
     in this process. A call is what we wrote ourselves: it is parsed here.
     """
-    done: Future[Answer] = Future()
+    done: Future[ParserAnswer] = Future()
     try:
         if _lanes is not None and form is not Format.PHONE:
             return _lanes.start(form, raw, options, skip)
-        read = frames(form, raw, options, skip)
+        read = parse_frames(form, raw, options, skip)
         first = Frame(*next(read, ([], 0, ())))
-        done.set_result(Answer([first], (Frame(*told) for told in read), more=False))
+        done.set_result(ParserAnswer([first], (Frame(*told) for told in read), more=False))
     except Exception as error:  # noqa: BLE001  # handed to whoever asks for the result
         done.set_exception(error)
     return done
 
 
-def aside(work: Callable[[], None]) -> None:
+def run_in_background(work: Callable[[], None]) -> None:
     """Have it done beside what this thread does, if there are parsers beside it."""
     if _lanes is None:
         work()
     else:
-        _lanes.aside(work)
+        _lanes.run_in_background(work)
 
 
-def parse(form: Format, raw: bytes, options: Options = PLAIN) -> list[Parsed]:
-    """Parse and wait for all of it, rejected rows among the items. Raises as `start`."""
+def parse(form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[ParseResult]:
+    """Parse and wait for all of it, rejected rows among the items. Raises as `start_parsing`."""
     return parse_whole(form, raw, options).items
 
 
-def parse_whole(form: Format, raw: bytes, options: Options = PLAIN) -> Frame:
+def parse_whole(form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> Frame:
     """Parse and wait for all of it, as one frame; rejected rows are among the items.
 
-    Raises as `start`.
+    Raises as `start_parsing`.
     """
-    items: list[Parsed] = []
+    items: list[ParseResult] = []
     sheets: tuple[SheetCounts, ...] = ()
-    for frame in start(form, raw, options).result():
+    for frame in start_parsing(form, raw, options).result():
         items += frame.items
         sheets = frame.sheets or sheets
     return Frame(items, len(items), sheets)
 
 
-def top(raw: bytes, options: Options) -> "list[Top]":
-    """The first rows of the tables in a file. Raises as `start`."""
+def read_previews(raw: bytes, options: Options) -> "list[TablePreview]":
+    """The first rows of the tables in a file. Raises as `start_parsing`."""
     if _lanes is None:
-        return parsers.top(raw, options)
-    return [one for frame in _lanes.start(None, raw, options, 0).result() for one in frame.top]
+        return parsers.preview_tables(raw, options)
+    return [one for frame in _lanes.start(None, raw, options, 0).result() for one in frame.previews]

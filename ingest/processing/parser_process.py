@@ -20,15 +20,15 @@ from operator import length_hint
 from typing import IO, Any
 
 import parsers
-from parsers.item import Format, Parsed, ParseError, SheetCounts
+from parsers.item import Format, ParseError, ParseResult, SheetCounts
 from parsers.options import Options
-from workflow.database.text_safety import storable
+from workflow.database.text_safety import make_storable
 
-LENGTH = 8
-ITEMS, TOP, END = "items", "top", "end"  # what an answer begins with
+LENGTH_OCTETS = 8
+ITEMS, PREVIEWS, END = "items", "top", "end"  # what an answer begins with
 REFUSED, BROKEN, MEMORY = "refused", "broken", "memory"  # or a no
 READY = b"ready"
-MOST_ITEMS = 200  # in one frame
+MAX_FRAME_ITEMS = 200  # in one frame
 # that each item read adds to the time its file may take: a hundredth of what reading one costs
 ITEM_SECONDS = 0.01
 
@@ -58,24 +58,24 @@ def main() -> None:
             read += len(told[0]) if kind == ITEMS else 0
             _limit(resource.RLIMIT_CPU, began + seconds + int(read * ITEM_SECONDS))
             _write(answers, pickle.dumps((kind, told), pickle.HIGHEST_PROTOCOL))
-            if kind != ITEMS or read >= MOST_ITEMS:  # of a few, the end comes at once
+            if kind != ITEMS or read >= MAX_FRAME_ITEMS:  # of a few, the end comes at once
                 answers.flush()
 
 
 def read_frame(read: Callable[[int], bytes]) -> bytes | None:
     """The next frame; None at the end of the stream, also in the middle of a frame."""
-    head = read(LENGTH)
-    if len(head) < LENGTH:
+    head = read(LENGTH_OCTETS)
+    if len(head) < LENGTH_OCTETS:
         return None
     size = int.from_bytes(head)
     body = read(size)
     return body if len(body) == size else None
 
 
-Told = tuple[list[Parsed], int, tuple[SheetCounts, ...]]
+FrameContent = tuple[list[ParseResult], int, tuple[SheetCounts, ...]]
 
 
-def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[Told]:
+def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[FrameContent]:
     """Yield the items as they are read, storable, some at a time, the first ones left out.
 
     With each lot comes how many there are in all, or 0; with the last one what the sheets of a
@@ -85,15 +85,15 @@ def frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[To
     left = islice(stream, skip, None)
     sheets: tuple[SheetCounts, ...] = ()
     while damage is None and not sheets:
-        items: list[Parsed] = []
+        items: list[ParseResult] = []
         try:
-            items.extend(map(storable, islice(left, MOST_ITEMS)))
+            items.extend(map(make_storable, islice(left, MAX_FRAME_ITEMS)))
         except ParseError as error:  # what was read before goes first
             damage = error
         else:
             # Counted at the end of the file: so a small workbook is one frame, as any other item
             # is.
-            sheets = storable(parsers.sheets_read(stream))
+            sheets = make_storable(parsers.get_sheet_counts(stream))
         if not (items or sheets):
             break
         read += len(items)
@@ -108,9 +108,9 @@ def _answers(
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     try:
         if form is None:
-            yield TOP, tuple(parsers.top(raw, options))
+            yield PREVIEWS, tuple(parsers.preview_tables(raw, options))
         else:
-            for told in frames(form, raw, options, skip):
+            for told in parse_frames(form, raw, options, skip):
                 yield ITEMS, told
     except ParseError as error:
         yield REFUSED, (str(error),)
@@ -135,7 +135,7 @@ def _place(error: BaseException) -> str:
 
 
 def _write(answers: IO[bytes], body: bytes) -> None:
-    answers.write(len(body).to_bytes(LENGTH) + body)
+    answers.write(len(body).to_bytes(LENGTH_OCTETS) + body)
 
 
 def _used() -> int:

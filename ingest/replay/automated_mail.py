@@ -2,36 +2,36 @@
 
 from sqlalchemy import select
 
-from ingest.replay.reprocess import parsed
+from ingest.replay.reprocess import parse_delivery
 from parsers.item import InboundItem
 from workflow.audit import record as audit
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing import corrections
-from workflow.filing.file_item import receive
+from workflow.filing.file_item import file_item
 from workflow.models.core import AutomatedMail, Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 
-def make_ticket(house: House, number: int, *, by: str) -> int:
+def make_ticket(context: AppContext, number: int, *, by: str) -> int:
     """File an automated mail as a person's message; return the ticket it opened or joined.
 
     Its delivery is read anew, so that its files come along, and counts as a person's from now on.
-    Raises Missing when there is no such mail or it is on a ticket already, UnreadableError
+    Raises ActionNotAllowed when there is no such mail or it is on a ticket already, UnreadableError
     (`ingest.replay.reprocess`) when its bytes cannot be read.
     """
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         listed = session.get(AutomatedMail, number)
         if listed is None:
-            raise Missing(f"there is no automated mail {number}: see `intake automated`")
+            raise ActionNotAllowed(f"there is no automated mail {number}: see `intake automated`")
         delivery_number = listed.delivery_id
-    items = parsed(house, delivery_number).items
-    with house.store.transaction() as session:
+    items = parse_delivery(context, delivery_number).items
+    with context.store.transaction() as session:
         chosen = select(AutomatedMail).where(AutomatedMail.id == number).with_for_update()
         mail = session.scalars(chosen).one()
         if mail.ticket_id is not None:
-            raise Missing(f"it is on ticket {mail.ticket_id} already")
-        now = house.clock()
+            raise ActionNotAllowed(f"it is on ticket {mail.ticket_id} already")
+        now = context.clock()
         delivery = session.get_one(Delivery, delivery_number)
         delivery.by_person = True
         for filing in list(delivery.filings):
@@ -40,11 +40,11 @@ def make_ticket(house: House, number: int, *, by: str) -> int:
         session.flush()
         for position, item in enumerate(items):
             assert isinstance(item, InboundItem)  # one mail is one item
-            filed: Filing = receive(house.desk, session, item, delivery, position, now)
+            filed: Filing = file_item(context.desk, session, item, delivery, position, now)
             mail.ticket_id = filed.ticket_id
             audit.record(
                 session,
-                corrections.CORRECTED,
+                corrections.ACTION_NOT_AUTOMATIC,
                 by=by,
                 cause="automated mail",
                 now=now,

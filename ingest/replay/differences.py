@@ -18,34 +18,34 @@ from parsers.mail import evidence
 from workflow.customers import directory, phone_numbers
 from workflow.filing import linked_files, threading
 from workflow.filing.file_item import (
+    MAX_SUBJECT,
     NO_COMPANY,
     NO_MANAGER,
-    REUSED,
-    SUBJECT_LIMIT,
-    facts,
-    link,
-    shown,
-    stored,
+    REUSED_ID_CAVEAT,
+    build_attachment_row,
+    build_content_row,
+    build_link,
+    store_attachment,
 )
 from workflow.models.core import Company, Message, StoredAttachment, Ticket
-from workflow.process import NAME, UNKNOWN_COMPANY
-from workflow.tickets.desk import Desk, hold
+from workflow.process import TICKET_NAME, UNKNOWN_COMPANY
+from workflow.tickets.desk import Desk, lock_ticket
 
-Put = Callable[[Session, datetime], None]
+ApplyChange = Callable[[Session, datetime], None]
 
-NAMES = {  # columns of a message, as staff call them
+COLUMN_LABELS = {  # columns of a message, as staff call them
     "from_name": "sender's name",
     "from_email": "sender's address",
     "phone": "telephone number",
     "reply_text": "newest text",
     "sent_at": "date",
 }
-OTHER_ID = "its own id reads otherwise now: it keeps the one it has"
-OTHERS_KEY = "it reads like message {} on ticket {} now: both stay"
+ID_DIFFERS = "its own id reads otherwise now: it keeps the one it has"
+SAME_AS_ANOTHER = "it reads like message {} on ticket {} now: both stay"
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldChange:
     """Something that reads otherwise, both sides as text, a line each where it is a list.
 
     `put` makes it so.
@@ -54,32 +54,32 @@ class Field:
     name: str
     before: str = field(repr=False)  # PHI
     after: str = field(repr=False)  # PHI
-    put: Put = field(repr=False, compare=False)
+    apply: ApplyChange = field(repr=False, compare=False)
 
 
-def of_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[Field]:
+def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[FieldChange]:
     """Yield what the timeline shows of it otherwise."""
-    columns = shown(item)
-    columns["caveats"] = [*item.caveats, *(c for c in message.caveats if c == REUSED)]
+    columns = build_content_row(item)
+    columns["caveats"] = [*item.caveats, *(c for c in message.caveats if c == REUSED_ID_CAVEAT)]
     for column, value in columns.items():
         before = getattr(message, column)
         if before != value:
-            yield Field(
-                NAMES.get(column, column),
+            yield FieldChange(
+                COLUMN_LABELS.get(column, column),
                 _words(before),
                 _words(value),
                 partial(_set, message, column, value),
             )
     had, has = _files(_came_with(message)), _files(item.attachments)
     if had != has:
-        yield Field(
+        yield FieldChange(
             "attachments", _words(had), _words(has), partial(_put_files, desk, message, item)
         )
 
 
-def of_identity(
+def compare_identity(
     session: Session, message: Message, item: InboundItem
-) -> tuple[list[Field], list[str]]:
+) -> tuple[list[FieldChange], list[str]]:
     """Return what it is told from other messages by, if that can follow its content.
 
     And a note where it cannot.
@@ -87,10 +87,10 @@ def of_identity(
     Its content is a part of that: the same message coming by another way, read as it is read now,
     must meet it again.
     """
-    if threading.identity(item) != message.message_id:
-        return [], [OTHER_ID]
-    keys = threading.keys_of(item)
-    if keys is None or message.external_id in {keys.own, keys.shared, *keys.earlier}:
+    if threading.build_message_id(item) != message.message_id:
+        return [], [ID_DIFFERS]
+    keys = threading.build_keys(item)
+    if keys is None or message.external_id in {keys.own, keys.shared, *keys.legacy}:
         return [], []
     key = keys.own
     other = _other_with(session, message, key)
@@ -98,12 +98,12 @@ def of_identity(
         first = _other_with(session, message, keys.shared)
         if first is None:
             key = keys.shared
-        elif not threading.tells_apart(item, first.message_id):
+        elif not threading.has_different_id(item, first.message_id):
             other = first
     if other is not None:
-        return [], [OTHERS_KEY.format(other.id, other.ticket_id)]
+        return [], [SAME_AS_ANOTHER.format(other.id, other.ticket_id)]
     before, after = ((k or "").rpartition("#")[2][:12] for k in (message.external_id, key))
-    return [Field("content digest", before, after, partial(_put_key, message, key))], []
+    return [FieldChange("content digest", before, after, partial(_put_key, message, key))], []
 
 
 def _other_with(session: Session, message: Message, key: str) -> Message | None:
@@ -112,41 +112,43 @@ def _other_with(session: Session, message: Message, key: str) -> Message | None:
     return session.scalar(same.where(Message.id != message.id))
 
 
-def of_ticket(
+def compare_ticket(
     desk: Desk, session: Session, ticket: Ticket, message: Message, item: InboundItem
-) -> Iterator[Field]:
+) -> Iterator[FieldChange]:
     """What the ticket that this message opened says otherwise.
 
     What was missing is filled in, what is there stays.
 
     Its subject stays too where it is not the message's own any more.
     """
-    subject = item.subject[:SUBJECT_LIMIT]
-    if ticket.subject == message.subject[:SUBJECT_LIMIT] != subject:
-        yield Field(
+    subject = item.subject[:MAX_SUBJECT]
+    if ticket.subject == message.subject[:MAX_SUBJECT] != subject:
+        yield FieldChange(
             "ticket's subject", ticket.subject, subject, partial(_set, ticket, "subject", subject)
         )
     company = _company(session, ticket, item)
     if company is not None:
-        yield Field("practice", "", company.name, partial(_put_company, ticket, item))
+        yield FieldChange("practice", "", company.name, partial(_put_company, ticket, item))
     caveats = _Caveats(message, item, company)
     if set(after := caveats.merged(ticket.caveats)) != set(ticket.caveats):
-        yield Field(
+        yield FieldChange(
             "ticket's caveats", _words(ticket.caveats), _words(after), partial(caveats.put, ticket)
         )
     for column, value in _gaps(desk, item).items():
         if value and not getattr(ticket, column):
-            yield Field(
+            yield FieldChange(
                 column.partition("_")[0], "", _words(value), partial(_set, ticket, column, value)
             )
-    if not ticket.contacts and directory.usable(item.contact.key):
-        yield Field("contact", "", item.contact.key, partial(_put_contact, desk, ticket, item))
+    if not ticket.contacts and directory.is_valid_address(item.contact.key):
+        yield FieldChange(
+            "contact", "", item.contact.key, partial(_put_contact, desk, ticket, item)
+        )
 
 
 def _gaps(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
-    automated = item.is_automated or evidence.unread_address(item.contact.key)
+    automated = item.is_automated or evidence.is_unread_address(item.contact.key)
     return {
-        "link": link(desk, item),
+        "link": build_link(desk, item),
         "thread_id": item.thread_id[:200],
         "telemedicine": item.telemedicine,
         "automated": automated,
@@ -160,8 +162,8 @@ def _company(session: Session, ticket: Ticket, item: InboundItem) -> Company | N
     """
     if ticket.company_id is not None:
         return None
-    known = directory.company_named(directory.Records(session), item)
-    fresh = item.format is not Format.MAIL and directory.company_key(item.company)
+    known = directory.find_named_company(directory.CustomerLookup(session), item)
+    fresh = item.format is not Format.MAIL and directory.build_company_key(item.company)
     return known or (Company(name=item.company.strip()) if fresh else None)
 
 
@@ -170,7 +172,7 @@ class _Caveats:
 
     def __init__(self, message: Message, item: InboundItem, company: Company | None) -> None:
         self._old = {*message.caveats} - {
-            REUSED
+            REUSED_ID_CAVEAT
         }  # that stays true, whatever the message reads like
         self._new = [*item.caveats]
         if company is not None:
@@ -182,7 +184,7 @@ class _Caveats:
 
     def put(self, ticket: Ticket, session: Session, now: datetime) -> None:
         del now
-        hold(session, ticket)  # a caveat that a rule has added meanwhile must not get lost
+        lock_ticket(session, ticket)  # a caveat that a rule has added meanwhile must not get lost
         ticket.caveats = self.merged(ticket.caveats)
 
 
@@ -195,7 +197,9 @@ def _set(
     del session, now
     setattr(row, column, value)
     if isinstance(row, Message):
-        row.search_words = phone_numbers.search_words(row.phone, row.text, row.details, row.format)
+        row.search_words = phone_numbers.build_search_words(
+            row.phone, row.text, row.details, row.format
+        )
 
 
 def _put_files(
@@ -207,10 +211,10 @@ def _put_files(
     for attachment in item.attachments:
         same = next((row for row in left if row.sha256 == attachment.sha256), None)
         if same is None:
-            message.attachments.append(stored(desk, attachment))
+            message.attachments.append(store_attachment(desk, attachment))
             continue
         left.remove(same)
-        for column, value in facts(attachment).items():
+        for column, value in build_attachment_row(attachment).items():
             setattr(same, column, value)
     for row in left:
         session.delete(row)
@@ -231,21 +235,21 @@ def _put_key(message: Message, key: str, session: Session, now: datetime) -> Non
 
 
 def _put_company(ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
-    ticket.company = directory.company_of(directory.Records(session), item, now)
-    if ticket.company is not None and ticket.name == NAME.format(company=UNKNOWN_COMPANY):
-        ticket.name = NAME.format(company=ticket.company.name)
+    ticket.company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
+    if ticket.company is not None and ticket.name == TICKET_NAME.format(company=UNKNOWN_COMPANY):
+        ticket.name = TICKET_NAME.format(company=ticket.company.name)
 
 
 def _put_contact(
     desk: Desk, ticket: Ticket, item: InboundItem, session: Session, now: datetime
 ) -> None:
-    by_staff, records = item.format is Format.PHONE, directory.Records(session)
-    contact = directory.contact_for(
+    by_staff, records = item.format is Format.PHONE, directory.CustomerLookup(session)
+    contact = directory.find_or_create_contact(
         records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now
     )
     if contact is not None:
         desk.add_contact(
-            session, ticket, contact, share_activity=contact.email not in item.not_shared
+            session, ticket, contact, share_activity=contact.email not in item.unshared_addresses
         )
 
 
@@ -256,7 +260,7 @@ def _came_with(message: Message) -> list[StoredAttachment]:
     """
     session = object_session(message)
     others = (
-        linked_files.fetched(session, message)
+        linked_files.list_fetched_attachments(session, message)
         if session is not None and message.attachments
         else set()
     )

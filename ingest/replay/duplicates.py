@@ -2,23 +2,23 @@
 
 from sqlalchemy import select
 
-from ingest.replay.reprocess import parsed
+from ingest.replay.reprocess import parse_delivery
 from parsers.item import InboundItem
 from workflow.audit import record as audit
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing.file_item import open_separately
 from workflow.models.core import Delivery, Filing, Ticket
 from workflow.models.states import Outcome
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 SEPARATED = "not a duplicate"  # the action in the audit log
 
 
-def file_separately(house: House, ticket: int, delivery: int, *, by: str) -> int:
+def file_separately(context: AppContext, ticket: int, delivery: int, *, by: str) -> int:
     """Open a ticket of what a delivery brought that was taken for a message of `ticket`.
 
     `delivery` 0 is the newest such delivery. The two tickets are related. Returns the number of the
-    new ticket. Raises Missing when nothing on the ticket came again, UnreadableError
+    new ticket. Raises ActionNotAllowed when nothing on the ticket came again, UnreadableError
     (`ingest.replay.reprocess`) when the bytes cannot be read.
     """
     duplicates = (
@@ -28,21 +28,21 @@ def file_separately(house: House, ticket: int, delivery: int, *, by: str) -> int
     )
     if delivery:
         duplicates = duplicates.where(Filing.delivery_id == delivery)
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         found = session.scalar(duplicates.limit(1))
         if found is None:
-            raise Missing("nothing on this ticket came a second time")
+            raise ActionNotAllowed("nothing on this ticket came a second time")
         number, position = found.delivery_id, found.position
-    item = parsed(house, number).items[position]
-    with house.store.transaction() as session:
+    item = parse_delivery(context, number).items[position]
+    with context.store.transaction() as session:
         filing = session.get(Filing, (number, position), with_for_update=True)
         if filing is None or filing.outcome is not Outcome.DUPLICATE:
-            raise Missing("somebody has just filed it")
+            raise ActionNotAllowed("somebody has just filed it")
         assert isinstance(item, InboundItem)  # rejected rows are no duplicates
-        now = house.clock()
+        now = context.clock()
         source = session.get_one(Delivery, number)
         like = session.get_one(Ticket, ticket)
-        message = open_separately(house.desk, session, item, source, like, now=now)
+        message = open_separately(context.desk, session, item, source, like, now=now)
         filing.outcome, filing.reason = Outcome.OPENED, f"{SEPARATED}, says {by}"
         filing.ticket_id, filing.message_id = message.ticket_id, message.id
         audit.record(

@@ -13,7 +13,7 @@ from workflow.filing import threading
 from workflow.models.core import Filing, Message, Ticket
 
 
-class Filed(NamedTuple):
+class FiledItem(NamedTuple):
     """An item as it was filed: the filing, the message it is on the timeline, the ticket."""
 
     filing: Filing
@@ -24,8 +24,8 @@ class Filed(NamedTuple):
 class Pairs(NamedTuple):
     """What belongs together, in the order of filing, and what is left on either side."""
 
-    both: list[tuple[Filed, InboundItem]]
-    gone: list[Filed]
+    matched: list[tuple[FiledItem, InboundItem]]
+    gone: list[FiledItem]
     new: list[InboundItem]
 
 
@@ -38,13 +38,13 @@ class _Looks(NamedTuple):
     text: str
 
 
-Sign = Callable[[_Looks], Hashable]  # what is empty or None is no sign
+MatchKey = Callable[[_Looks], Hashable]  # what is empty or None is no sign
 
 # What two are told to be one by, the surest first. Equal ids are paired in order. Signs of content
 # must be unique on both sides: to put one customer's text on another's ticket is worse than to call
 # both of them new.
-IDS: tuple[Sign, ...] = (lambda x: x.key, lambda x: x.name)
-CONTENT: tuple[Sign, ...] = (
+ID_KEYS: tuple[MatchKey, ...] = (lambda x: x.key, lambda x: x.name)
+CONTENT_KEYS: tuple[MatchKey, ...] = (
     lambda x: x.text and (x.text, x.sent_at, x.sender),
     lambda x: x.text and x.sent_at and (x.text, x.sent_at),
     lambda x: x.text and any(x.sender) and (x.text, x.sender),
@@ -52,11 +52,13 @@ CONTENT: tuple[Sign, ...] = (
 )
 
 
-Fits = Callable[[Filed, InboundItem], bool]
+MayPair = Callable[[FiledItem, InboundItem], bool]
 
 
-def pair(
-    filed: Sequence[Filed], items: Sequence[InboundItem], fits: Fits = lambda _filed, _item: True
+def pair_items(
+    filed: Sequence[FiledItem],
+    items: Sequence[InboundItem],
+    fits: MayPair = lambda _filed, _item: True,
 ) -> Pairs:
     """Put items to their filings.
 
@@ -77,9 +79,9 @@ def pair(
     def may_pair(at: int, other: int) -> bool:
         return old[at].text == new[other].text or fits(filed[at], items[other])
 
-    for sign in IDS:
+    for sign in ID_KEYS:
         _match(found, old, new, sign, may_pair)
-    for sign in CONTENT:
+    for sign in CONTENT_KEYS:
         _match(found, old, new, sign, may_pair, unique=True)
     for at, one in enumerate(filed):
         if one.message is None and at in new:  # nothing tells what it was but where it stood
@@ -95,7 +97,7 @@ def _match(
     found: dict[int, int],
     old: dict[int, _Looks],
     new: dict[int, _Looks],
-    sign: Sign,
+    sign: MatchKey,
     may_pair: Callable[[int, int], bool],
     *,
     unique: bool = False,
@@ -113,7 +115,7 @@ def _match(
                 del old[at], new[other]
 
 
-def _by_sign(side: dict[int, _Looks], sign: Sign) -> dict[Hashable, list[int]]:
+def _by_sign(side: dict[int, _Looks], sign: MatchKey) -> dict[Hashable, list[int]]:
     signs: dict[Hashable, list[int]] = defaultdict(list)
     for at, looks in side.items():
         if value := sign(looks):
@@ -123,7 +125,7 @@ def _by_sign(side: dict[int, _Looks], sign: Sign) -> dict[Hashable, list[int]]:
 
 def _of_message(m: Message) -> _Looks:
     return _Looks(
-        threading.recorded_key(m),
+        threading.build_stored_key(m),
         m.message_id,
         (m.from_name, m.from_email),
         m.sent_at,
@@ -135,5 +137,10 @@ def _of_message(m: Message) -> _Looks:
 def _of_item(i: InboundItem) -> _Looks:
     sender = (i.sender.name, i.contact.email)
     return _Looks(
-        threading.message_key(i), threading.identity(i), sender, i.sent_at, i.subject, i.text
+        threading.build_message_key(i),
+        threading.build_message_id(i),
+        sender,
+        i.sent_at,
+        i.subject,
+        i.text,
     )

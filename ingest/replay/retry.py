@@ -9,24 +9,24 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
 from ingest.imap import unfetched
-from ingest.processing.parser_pool import EndedError
-from ingest.processing.process import opened, read
+from ingest.processing.parser_pool import ParserEndedError
+from ingest.processing.process import process_delivery, read_raw
 from workflow.audit import record as audit
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import DeliveryState, Outcome
-from workflow.tickets.desk import RULE, Missing
+from workflow.tickets.desk import RULE, ActionNotAllowed
 
 
-def replay(house: House, number: int, *, by: str) -> Delivery | None:
+def replay(context: AppContext, number: int, *, by: str) -> Delivery | None:
     """Read a failed or dismissed delivery again, now.
 
     The delivery as it is afterwards, None if there is none.
 
     One that has been read before is left as it is: rereading.py says what would become of it.
     """
-    now = house.clock()
-    with house.store.transaction() as session:
+    now = context.clock()
+    with context.store.transaction() as session:
         delivery = session.get(Delivery, number)
         if delivery is None or delivery.state is DeliveryState.PROCESSED:
             return delivery
@@ -34,36 +34,36 @@ def replay(house: House, number: int, *, by: str) -> Delivery | None:
         audit.record(session, "replayed", by=by, cause="replay", now=now, delivery=number)
         transport, form, envelope = delivery.transport, delivery.format, delivery.envelope
         content, blob = delivery.content, delivery.blob
-    read(house, number)
-    if unfetched.is_address(transport, form, _bytes(house, content, blob)):
-        unfetched.fetch_again(house, envelope)
-    with house.store.reading() as session:
+    process_delivery(context, number)
+    if unfetched.is_mail_url(transport, form, _bytes(context, content, blob)):
+        unfetched.request_fetch(context, envelope)
+    with context.store.read_only() as session:
         return session.get(Delivery, number)
 
 
-def _bytes(house: House, content: bytes | None, blob: str | None) -> bytes:
+def _bytes(context: AppContext, content: bytes | None, blob: str | None) -> bytes:
     try:
-        return opened(house, content, blob)
-    except (EndedError, OSError):  # reading it has failed for this reason
+        return read_raw(context, content, blob)
+    except (ParserEndedError, OSError):  # reading it has failed for this reason
         return b""
 
 
-def dismiss(house: House, numbers: Sequence[int], reason: str, *, by: str) -> dict[int, int]:
+def dismiss(context: AppContext, numbers: Sequence[int], reason: str, *, by: str) -> dict[int, int]:
     """Say that nothing is to come of failed deliveries, or of rejected rows.
 
     They stay stored and can be replayed.
 
-    Gives, by delivery, how many rows that were. Raises Missing when one of them is not there, or
+    Gives, by delivery, how many rows that were. Raises ActionNotAllowed when one of them is not there, or
     nothing of it failed; then none is dismissed.
     """
-    now, wanted = house.clock(), sorted(set(numbers))
+    now, wanted = context.clock(), sorted(set(numbers))
     chosen = (
         select(Delivery)
         .where(Delivery.id.in_(wanted))
         .order_by(Delivery.id)
         .options(defer(Delivery.content))
     )
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         found = {d.id: d for d in session.scalars(chosen.with_for_update())}
         rows = {
             n: _dismiss_rows(session, d)
@@ -75,7 +75,7 @@ def dismiss(house: House, numbers: Sequence[int], reason: str, *, by: str) -> di
             for n in wanted
             if not (rows.get(n) or _is_failed(found.get(n)))
         ]:
-            raise Missing("\n".join([*wrong, "none was dismissed"]))
+            raise ActionNotAllowed("\n".join([*wrong, "none was dismissed"]))
         for delivery in found.values():
             if _is_failed(delivery):
                 delivery.state, delivery.reason, delivery.processed_at = (

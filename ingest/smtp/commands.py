@@ -7,8 +7,8 @@ from typing import cast
 from aiosmtpd.smtp import TLSSetupException
 
 from ingest.intake import Transport
-from ingest.smtp.grammar import argument, mailbox, parameters_trouble
-from ingest.smtp.session import MAIL, Goodbye, GuardedSession
+from ingest.smtp.grammar import find_parameter_error, parse_argument, parse_mailbox
+from ingest.smtp.session import MAIL_COMMANDS, CloseSession, GuardedSession
 from workflow.runtime import log
 
 
@@ -19,7 +19,9 @@ class GuardedSMTP(GuardedSession):
     order.
     """
 
-    commands = frozenset({"EHLO", "HELO", "RSET", "NOOP", "VRFY", "HELP", "STARTTLS"}) | MAIL
+    commands = (
+        frozenset({"EHLO", "HELO", "RSET", "NOOP", "VRFY", "HELP", "STARTTLS"}) | MAIL_COMMANDS
+    )
 
     async def smtp_HELO(self, hostname: str | None) -> None:
         """250; 501 without a name."""
@@ -57,13 +59,13 @@ class GuardedSMTP(GuardedSession):
             return await self.push("503 5.5.1 say hello first")
         if self.envelope.mail_from is not None:
             return await self.push("503 5.5.1 one MAIL at a time")
-        path, words = argument("FROM:", arg)
+        path, words = parse_argument("FROM:", arg)
         if path is None:
             return await self.push("501 5.5.4 syntax: MAIL FROM:<address> [parameters]")
-        if trouble := parameters_trouble(words, self._settings.mail_limit):
+        if trouble := find_parameter_error(words, self._settings.mail_limit):
             return await self.push(trouble)
         utf8 = "SMTPUTF8" in (word.upper() for word in words)
-        sender = mailbox(path, utf8=utf8) if path else ""
+        sender = parse_mailbox(path, utf8=utf8) if path else ""
         if sender is None:
             return await self.push("553 5.1.7 that is not an address")
         self.envelope.mail_from, self.envelope.smtp_utf8 = sender, utf8
@@ -76,12 +78,12 @@ class GuardedSMTP(GuardedSession):
         """
         if self.envelope.mail_from is None:
             return await self.push("503 5.5.1 MAIL comes first")
-        path, words = argument("TO:", arg)
+        path, words = parse_argument("TO:", arg)
         if not path:
             return await self.push("501 5.5.4 syntax: RCPT TO:<address>")
         if words:
             return await self.push("555 5.5.4 no such parameter here")
-        address = mailbox(path, utf8=self.envelope.smtp_utf8)
+        address = parse_mailbox(path, utf8=self.envelope.smtp_utf8)
         if address is None:
             return await self.push("553 5.1.3 that is not an address")
         if len(self.envelope.rcpt_tos) >= self._settings.smtp_recipients:
@@ -101,7 +103,7 @@ class GuardedSMTP(GuardedSession):
             return await self.push("503 5.5.1 RCPT comes first")
         # DATA ends a pipelined group (RFC 2920 §3.1): what follows unasked is another protocol's
         if self._waiting():
-            raise Goodbye("554 5.5.0 wait for the answer to DATA")
+            raise CloseSession("554 5.5.0 wait for the answer to DATA")
         if self._reader.at_eof():
             raise ConnectionResetError
         self._owed = self._replies()
@@ -112,11 +114,11 @@ class GuardedSMTP(GuardedSession):
         try:
             self.envelope.content, status = await self._message()
             if status:
-                log.refused(self.door, status)
+                log.delivery_refused(self.channel, status)
             else:
                 status = await self._call_handler_hook("DATA")
         finally:
-            self._share.close()
+            self._share.release()
         self._set_rset_state()
         if status.startswith("250"):
             self._errors = self._junk = 0
@@ -146,7 +148,7 @@ class GuardedSMTP(GuardedSession):
         """221 and the end; 501 with an argument."""
         if arg:
             return await self.push("501 5.5.4 QUIT takes no argument")
-        raise Goodbye("221 2.0.0 bye")
+        raise CloseSession("221 2.0.0 bye")
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
         """220 and a handshake in idle time.

@@ -6,8 +6,10 @@ Pure, and linear in the length of a line.
 import re
 from collections.abc import Iterable
 
-LINE = 1000  # octets of a command line: RFC 5321 §4.5.3.1.4 wants 512, and the extensions add to it
-PATH = 320  # 64 octets of local part, "@", 255 of domain (RFC 5321 §4.5.3.1)
+MAX_LINE = (
+    1000  # octets of a command line: RFC 5321 §4.5.3.1.4 wants 512, and the extensions add to it
+)
+MAX_PATH = 320  # 64 octets of local part, "@", 255 of domain (RFC 5321 §4.5.3.1)
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ARGUMENT = re.compile(rf" *(?:<((?:{_QUOTED}|[^<>\"])*)>|([^\s<>]+))(?: +(.*))?")
@@ -16,14 +18,14 @@ _MAILBOX = re.compile(  # a source route is recognised and ignored (RFC 5321 §4
 )
 
 
-def command_of(line: bytes) -> tuple[str, str, str | None]:
+def parse_command(line: bytes) -> tuple[str, str, str | None]:
     """Return what is wrong with a command line, as a reply, or ""; its verb in capitals.
 
     The rest of it or None.
     """
     if not line.endswith(b"\r\n"):
         return "500 5.5.2 a line ends with CR LF", "", None
-    if len(line) > LINE:
+    if len(line) > MAX_LINE:
         return "500 5.5.6 line too long", "", None
     try:
         text = line[:-2].decode()
@@ -37,7 +39,7 @@ def command_of(line: bytes) -> tuple[str, str, str | None]:
     return "", verb.upper(), rest.strip() or None
 
 
-def argument(keyword: str, text: str | None) -> tuple[str | None, list[str]]:
+def parse_argument(keyword: str, text: str | None) -> tuple[str | None, list[str]]:
     """Split "FROM:<path> word word" into the path and its words.
 
     The path is None when that is not what stands there.
@@ -53,18 +55,18 @@ def argument(keyword: str, text: str | None) -> tuple[str | None, list[str]]:
     return path, (match[3] or "").split()
 
 
-def mailbox(path: str, *, utf8: bool) -> str | None:
+def parse_mailbox(path: str, *, utf8: bool) -> str | None:
     """The address in a path, without its source route; None when it is none.
 
     `utf8` says that the client asked for SMTPUTF8 (RFC 6531 §3.4); without it an address is ASCII.
     """
     match = _MAILBOX.fullmatch(path)
-    if match is None or len(path.encode()) > PATH or not (utf8 or path.isascii()):
+    if match is None or len(path.encode()) > MAX_PATH or not (utf8 or path.isascii()):
         return None
     return match[1]
 
 
-def parameters_trouble(words: list[str], limit: int) -> str:
+def find_parameter_error(words: list[str], limit: int) -> str:
     """What is wrong with the parameters of MAIL, as a reply, or "".
 
     `limit` octets is the largest message we take.
@@ -97,7 +99,7 @@ class Recipients:
         self._domains = {address.rpartition("@")[2] for address in folded}
         self._exact |= {f"postmaster@{domain}" for domain in self._domains} | {"postmaster"}
 
-    def trouble(self, address: str) -> str:
+    def find_refusal(self, address: str) -> str:
         """Why mail for `address` is not ours, as a reply, or "".
 
         Both parts are compared without regard to case.

@@ -16,25 +16,25 @@ from aiosmtpd.smtp import Envelope, Session
 from ingest.intake import Accept, Arrival, Transport
 from ingest.smtp.commands import GuardedLMTP, GuardedSMTP
 from ingest.smtp.grammar import Recipients
-from ingest.smtp.memory import Room, Share
-from ingest.smtp.session import Crowd
+from ingest.smtp.memory import MemoryBudget, MemoryShare
+from ingest.smtp.session import ConnectionLimits
 from parsers.item import Format
 from workflow.runtime import log
 from workflow.settings.settings import Settings
 
 DRAIN_SECONDS = 20.0
-HOPS = 100  # Received fields after which a message is in a loop (RFC 5321 §6.3)
-HEADER = 256 * 1024  # octets looked through for them
+MAX_HOPS = 100  # Received fields after which a message is in a loop (RFC 5321 §6.3)
+HEADER_OCTETS = 256 * 1024  # octets looked through for them
 LOOP = "554 5.4.6 too many hops: this message is in a loop"
-LATER = "451 4.3.0 cannot store your message now, try again later"
+TRY_LATER = "451 4.3.0 cannot store your message now, try again later"
 
 
-Report = Callable[
+ReportFault = Callable[
     [str, Exception], None
 ]  # a transport, and what a session did to us that we did not foresee
 
 
-class Storing:
+class StoringThreads:
     """The intake's accept() in threads, out of reach of a client that hangs up.
 
     As many threads as a door has connections: they wait, together, for one commit.
@@ -49,7 +49,7 @@ class Storing:
         self._pool = ThreadPoolExecutor(settings.smtp_connections, thread_name_prefix="accept")
         self._running: set[Future[int]] = set()
 
-    async def store(self, arrival: Arrival, share: Share) -> int:
+    async def store(self, arrival: Arrival, share: MemoryShare) -> int:
         """The delivery's id; `share` is closed once nobody needs the arrival any more.
 
         Raises SQLAlchemyError or OSError when it is not stored, or not known to be: too many wait,
@@ -57,12 +57,12 @@ class Storing:
         is the same delivery.
         """
         if len(self._running) >= self._most:
-            share.close()
+            share.release()
             raise BlockingIOError
         running = asyncio.get_running_loop().run_in_executor(self._pool, self._accept, arrival)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
-        running.add_done_callback(lambda _: share.close())
+        running.add_done_callback(lambda _: share.release())
         try:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.shield(running)
@@ -82,7 +82,11 @@ class Handler:
     """What aiosmtpd asks us; every reply of ours to RCPT and DATA stands here."""
 
     def __init__(
-        self, transport: Transport, storing: Storing, recipients: Recipients, report: Report
+        self,
+        transport: Transport,
+        storing: StoringThreads,
+        recipients: Recipients,
+        report: ReportFault,
     ) -> None:
         self._transport = transport
         self._report = report
@@ -98,8 +102,8 @@ class Handler:
         _options: list[str],
     ) -> str:
         """250; 550 when nobody here has that address, or it asks us to relay."""
-        if trouble := self._recipients.trouble(address):
-            log.refused(self._transport, trouble)
+        if trouble := self._recipients.find_refusal(address):
+            log.delivery_refused(self._transport, trouble)
             return trouble
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 go on"
@@ -111,10 +115,10 @@ class Handler:
         """
         raw = envelope.content
         assert isinstance(raw, bytes)
-        if (b"\r\n" + raw[:HEADER].partition(b"\r\n\r\n")[0]).lower().count(
+        if (b"\r\n" + raw[:HEADER_OCTETS].partition(b"\r\n\r\n")[0]).lower().count(
             b"\r\nreceived:"
-        ) > HOPS:
-            log.refused(self._transport, LOOP)
+        ) > MAX_HOPS:
+            log.delivery_refused(self._transport, LOOP)
             return LOOP
         arrival = Arrival(
             transport=self._transport,
@@ -124,17 +128,17 @@ class Handler:
             reference=secrets.token_hex(8),
         )
         try:
-            number = await self._storing.store(arrival, server.hand_over())
+            number = await self._storing.store(arrival, server.take_share())
         # whatever this mail did to the intake: its sender tries again
         except Exception as error:  # noqa: BLE001
-            log.not_stored(self._transport, error)
-            return LATER
+            log.delivery_not_stored(self._transport, error)
+            return TRY_LATER
         return f"250 2.0.0 stored as {number}, {arrival.reference}"
 
     async def handle_exception(self, error: Exception) -> str:
         """451 with fixed words, whatever it was: aiosmtpd would show the client its text."""
         await asyncio.get_running_loop().run_in_executor(None, self._report, self._transport, error)
-        return LATER
+        return TRY_LATER
 
 
 class Certificate:
@@ -170,7 +174,7 @@ class Certificate:
 class Listener:
     """The doors at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
 
-    def __init__(self, settings: Settings, accept: Accept, report: Report = log.fault) -> None:
+    def __init__(self, settings: Settings, accept: Accept, report: ReportFault = log.fault) -> None:
         """`report` hears of a session's fault that nobody foresaw, in a thread.
 
         It raises nothing.
@@ -178,11 +182,11 @@ class Listener:
         self._report = report
         self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
         self._settings = settings
-        self._room = Room(settings.mail_limit)
+        self._room = MemoryBudget(settings.mail_limit)
         self._crowds: list[
-            Crowd
+            ConnectionLimits
         ] = []  # one a door: a crowd at SMTP does not keep our own mail server from LMTP
-        self._storing = Storing(accept, settings)
+        self._storing = StoringThreads(accept, settings)
         self._certificate = Certificate(settings)
         self._servers: list[Server] = []
 
@@ -196,7 +200,7 @@ class Listener:
         handler = Handler(
             transport, self._storing, Recipients(self._settings.addresses), self._report
         )
-        crowd = Crowd(self._settings, self._room)
+        crowd = ConnectionLimits(self._settings, self._room)
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
         server = await asyncio.get_running_loop().create_server(
@@ -208,7 +212,7 @@ class Listener:
         self._servers.append(server)
         self._crowds.append(crowd)
         self.ports[transport] = server.sockets[0].getsockname()[1]
-        log.listening(transport, f"{host}:{self.ports[transport]}")
+        log.listener_started(transport, f"{host}:{self.ports[transport]}")
 
     async def close(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take no more connections, tell idle clients 421, let transactions end.
@@ -223,13 +227,13 @@ class Listener:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(latest):
                 for crowd in self._crowds:
-                    await crowd.empty.wait()
+                    await crowd.all_closed.wait()
         for crowd in self._crowds:
             crowd.abort()
         await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
 
 
-def serve(settings: Settings, accept: Accept, report: Report = log.fault) -> None:
+def serve(settings: Settings, accept: Accept, report: ReportFault = log.fault) -> None:
     """Run the doors until SIGTERM or SIGINT, drain, and return.
 
     Blocks, and belongs in a main thread.
@@ -239,7 +243,7 @@ def serve(settings: Settings, accept: Accept, report: Report = log.fault) -> Non
     asyncio.run(_serve(settings, accept, report))
 
 
-async def _serve(settings: Settings, accept: Accept, report: Report) -> None:
+async def _serve(settings: Settings, accept: Accept, report: ReportFault) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -250,7 +254,9 @@ async def _serve(settings: Settings, accept: Accept, report: Report) -> None:
 
 
 @contextmanager
-def in_thread(settings: Settings, accept: Accept, report: Report = log.fault) -> Iterator[Listener]:
+def in_thread(
+    settings: Settings, accept: Accept, report: ReportFault = log.fault
+) -> Iterator[Listener]:
     """Run the doors in a thread while the block lasts: for tests and demonstrations."""
     listener = Listener(settings, accept, report)
     with asyncio.Runner() as runner:

@@ -17,61 +17,63 @@ from typing import AnyStr, cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from ingest.intake import Transport
-from ingest.smtp.grammar import command_of
-from ingest.smtp.memory import Room, Share
+from ingest.smtp.grammar import parse_command
+from ingest.smtp.memory import MemoryBudget, MemoryShare
 from workflow.runtime import log
 from workflow.settings.settings import Settings
 
 # the only end of data (RFC 5321 §4.1.1.4); any other is how mail is smuggled past a filter
-END = b"\r\n.\r\n"
+END_OF_DATA = b"\r\n.\r\n"
 CHUNK = 64 * 1024
 # replies 5xx a session may collect without a mail stored in between (Postfix: hard_error_limit)
-ERRORS = 20
-JUNK = 100  # commands that move no mail, likewise (Postfix: junk_command_limit)
+MAX_ERRORS = 20
+MAX_JUNK = 100  # commands that move no mail, likewise (Postfix: junk_command_limit)
 # seconds given to a client to show that it talks before it is greeted, as bots and browsers do
-GREET = 0.01
+GREET_SECONDS = 0.01
 # octets a second, on average, that a message comes at after the first idle time (Postfix:
 # min_data_rate)
-SLOWEST = 500
+MIN_RATE = 500
 # times the size limit that we read on to be able to tell a sender that its message is too large
-GIVE_UP = 4
-LINGER = 5.0  # seconds a closed session has to read our last words
-WEB = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"})
-MAIL = frozenset({"MAIL", "RCPT", "DATA", "QUIT"})  # the commands that are never junk
+GIVE_UP_FACTOR = 4
+LINGER_SECONDS = 5.0  # seconds a closed session has to read our last words
+WEB_VERBS = frozenset(
+    {"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"}
+)
+MAIL_COMMANDS = frozenset({"MAIL", "RCPT", "DATA", "QUIT"})  # the commands that are never junk
 
 
-class Goodbye(Exception):  # noqa: N818  # a way out of a session, not a mistake of ours
+class CloseSession(Exception):  # noqa: N818  # a way out of a session, not a mistake of ours
     """The session ends with these words."""
 
 
-class Crowd:
+class ConnectionLimits:
     """Who is connected, how much they hold, and whether we are closing: what sessions share."""
 
-    def __init__(self, settings: Settings, room: Room) -> None:
+    def __init__(self, settings: Settings, room: MemoryBudget) -> None:
         """`room` may be another crowd's too: it is of the process."""
         self.settings = settings
-        self.room = room
+        self.memory = room
         self.sessions: set[GuardedSession] = set()
-        self.closing = False
-        self.empty = asyncio.Event()
-        self.empty.set()
+        self.is_closing = False
+        self.all_closed = asyncio.Event()
+        self.all_closed.set()
         self._hosts: Counter[str] = Counter()
 
-    def enter(self, session: "GuardedSession") -> None:
+    def admit(self, session: "GuardedSession") -> None:
         """Count a session in; raises Goodbye when there is no room."""
-        if self.closing:
-            raise Goodbye("421 4.3.2 closing, try again later")
+        if self.is_closing:
+            raise CloseSession("421 4.3.2 closing, try again later")
         if len(self.sessions) >= self.settings.smtp_connections:
-            raise Goodbye("421 4.3.2 too many connections, try again later")
+            raise CloseSession("421 4.3.2 too many connections, try again later")
         if self._hosts[session.host] >= self.settings.smtp_connections_per_host:
-            raise Goodbye("421 4.7.0 too many connections from your address, try again later")
+            raise CloseSession("421 4.7.0 too many connections from your address, try again later")
         self._hosts[session.host] += 1
         self.sessions.add(session)
-        self.empty.clear()
+        self.all_closed.clear()
 
     def close(self) -> None:
         """Let nobody in any more, and send away who has nothing under way."""
-        self.closing = True
+        self.is_closing = True
         for session in tuple(self.sessions):
             session.drain()
 
@@ -80,7 +82,7 @@ class Crowd:
         for session in tuple(self.sessions):
             session.abort()
 
-    def leave(self, session: "GuardedSession") -> None:
+    def remove(self, session: "GuardedSession") -> None:
         """Count a session out; one that never came in changes nothing."""
         if session in self.sessions:
             self.sessions.remove(session)
@@ -88,7 +90,7 @@ class Crowd:
                 {session.host: 1}
             )  # drops a host at zero, so this never outgrows the crowd
             if not self.sessions:
-                self.empty.set()
+                self.all_closed.set()
 
 
 class GuardedSession(SMTP):
@@ -103,12 +105,12 @@ class GuardedSession(SMTP):
     line_length_limit = (
         CHUNK  # aiosmtpd makes it the stream's limit: a client is paused at twice as much
     )
-    door = Transport.SMTP
+    channel = Transport.SMTP
     greeting = "ESMTP"
     commands: frozenset[str]  # those we know; aiosmtpd would offer AUTH too
 
     def __init__(
-        self, handler: object, crowd: Crowd, hostname: str, tls: SSLContext | None
+        self, handler: object, crowd: ConnectionLimits, hostname: str, tls: SSLContext | None
     ) -> None:
         """Serve one connection; `crowd` knows the limits."""
         self._settings = settings = crowd.settings
@@ -127,7 +129,7 @@ class GuardedSession(SMTP):
         self.host = ""
         self._crowd = crowd
         self._errors = self._junk = self._received = 0
-        self._share = Share(crowd.room)  # of the message being received
+        self._share = MemoryShare(crowd.memory)  # of the message being received
         self._owed = 1  # replies the next answer stands for
         self._between = False  # waiting for a command, outside a transaction
 
@@ -136,11 +138,11 @@ class GuardedSession(SMTP):
         self._ends = self.loop.time() + self._settings.smtp_session_seconds
         try:
             self.host = _host(self.session.peer)
-            self._crowd.enter(self)
+            self._crowd.admit(self)
             await self._greet()
             while True:
                 await self._obey(await self._command())
-        except Goodbye as words:
+        except CloseSession as words:
             self._leave(str(words))
         except TimeoutError:
             self._leave("421 4.4.2 too slow, try again later")
@@ -149,17 +151,17 @@ class GuardedSession(SMTP):
         finally:
             self._writer.close()
             if self.transport is not None:
-                self._reset_timeout(LINGER)
+                self._reset_timeout(LINGER_SECONDS)
 
     def _leave(self, words: str) -> None:
         if not words.startswith("221"):
-            log.refused(self.door, words)
+            log.delivery_refused(self.channel, words)
         self._writer.write(f"{words}\r\n".encode())
 
     async def _greet(self) -> None:
-        await asyncio.sleep(GREET)
+        await asyncio.sleep(GREET_SECONDS)
         if self._waiting():
-            raise Goodbye("554 5.5.0 wait for the greeting")
+            raise CloseSession("554 5.5.0 wait for the greeting")
         await self.push(f"220 {self.hostname} {self.greeting}")
 
     async def _command(self) -> bytes:
@@ -168,32 +170,32 @@ class GuardedSession(SMTP):
         Raises TimeoutError after the idle time and the session's.
         """
         self._between = self.envelope.mail_from is None
-        if self._between and self._crowd.closing:
-            raise Goodbye("421 4.3.2 closing, try again later")
+        if self._between and self._crowd.is_closing:
+            raise CloseSession("421 4.3.2 closing, try again later")
         try:
             async with asyncio.timeout_at(
                 min(self.loop.time() + self._settings.smtp_idle_seconds, self._ends)
             ):
                 return await self._reader.readuntil(b"\n")
         except asyncio.LimitOverrunError:
-            raise Goodbye("500 5.5.6 line too long") from None
+            raise CloseSession("500 5.5.6 line too long") from None
         finally:
             self._between = False
 
     async def _obey(self, line: bytes) -> None:
-        trouble, verb, rest = command_of(line)
+        trouble, verb, rest = parse_command(line)
         if trouble:
             return await self.push(trouble)
-        if verb in WEB:
-            raise Goodbye("521 5.7.0 this is not a web server")
+        if verb in WEB_VERBS:
+            raise CloseSession("521 5.7.0 this is not a web server")
         if verb not in self.commands:
             return await self.push("500 5.5.1 no such command")
-        self._junk += verb not in MAIL
-        if self._junk > JUNK:
-            raise Goodbye("421 4.7.0 too many commands without mail")
+        self._junk += verb not in MAIL_COMMANDS
+        if self._junk > MAX_JUNK:
+            raise CloseSession("421 4.7.0 too many commands without mail")
         try:
             await self._smtp_methods[verb](rest)
-        except (Goodbye, TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+        except (CloseSession, TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             raise
         # a session's top: any fault is a 4xx with fixed words
         except Exception as error:  # noqa: BLE001
@@ -210,8 +212,8 @@ class GuardedSession(SMTP):
             await super().push(status)
         if status[:1] in {"5", b"5"}:
             self._errors += 1
-            if self._errors >= ERRORS:
-                raise Goodbye("421 4.7.0 too many errors")
+            if self._errors >= MAX_ERRORS:
+                raise CloseSession("421 4.7.0 too many errors")
 
     async def _answer(self, status: str) -> None:
         """Answer a message: once for each reply owed (RFC 2033 §4.2)."""
@@ -247,7 +249,7 @@ class GuardedSession(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count the session out; a store that runs is shielded and goes on."""
-        self._crowd.leave(self)
+        self._crowd.remove(self)
         super().connection_lost(error)
 
     def _timeout_cb(self) -> None:
@@ -266,27 +268,27 @@ class GuardedSession(SMTP):
         Return the message without dot stuffing and "", or b"" and why it is refused.
         """
         limit, size, trouble = self._settings.mail_limit, 0, ""
-        self._share = Share(self._crowd.room)
+        self._share = MemoryShare(self._crowd.memory)
         begun, before = self.loop.time(), self._received
         parts: list[bytes] = []
-        while not parts or not parts[-1].endswith(END):
+        while not parts or not parts[-1].endswith(END_OF_DATA):
             part = await self._part(begun, before)
             size += len(part)
             if size > limit + 2 + 3:  # the CRLF fed above, and the dot's line
                 trouble = f"552 5.3.4 message larger than {limit} octets"
             elif not trouble and not await self._share.grow(len(part)):
                 trouble = "452 4.3.1 too much mail at once, try again later"
-            if size > GIVE_UP * limit + CHUNK:
-                raise Goodbye(trouble)
+            if size > GIVE_UP_FACTOR * limit + CHUNK:
+                raise CloseSession(trouble)
             if trouble:
                 parts.clear()
-                self._share.close()
+                self._share.release()
             parts.append(part)
         return (b"", trouble) if trouble else _unstuffed(parts)
 
-    def hand_over(self) -> Share:
+    def take_share(self) -> MemoryShare:
         """Return what the message received holds: it is the caller's to close now."""
-        share, self._share = self._share, Share(self._crowd.room)
+        share, self._share = self._share, MemoryShare(self._crowd.memory)
         return share
 
     async def _part(self, begun: float, before: int) -> bytes:
@@ -301,11 +303,11 @@ class GuardedSession(SMTP):
         while True:
             seen = self._received
             latest = begun + min(
-                idle + (seen - before) / SLOWEST, self._settings.smtp_session_seconds
+                idle + (seen - before) / MIN_RATE, self._settings.smtp_session_seconds
             )
             try:
                 async with asyncio.timeout_at(min(latest, self.loop.time() + idle)):
-                    return await self._reader.readuntil(END)
+                    return await self._reader.readuntil(END_OF_DATA)
             except asyncio.LimitOverrunError as full:
                 return await self._reader.read(full.consumed)
             except TimeoutError:

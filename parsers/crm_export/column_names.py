@@ -6,11 +6,11 @@ Source of the names: HubSpot's public API specification and its exports' labels;
 the manual's boxes.
 """
 
-Words = dict[
+ColumnNames = dict[
     str, tuple[str, ...]
 ]  # a property -> what its column may be headed, the most telling first
 
-TICKETS: Words = {
+TICKETS: ColumnNames = {
     "record_id": (
         "record id",
         "record id tickets",
@@ -80,7 +80,7 @@ TICKETS: Words = {
     "recap_sent": ("5 recap of resolution sent", "recap of resolution sent"),
 }
 
-COMPANIES: Words = {
+COMPANIES: ColumnNames = {
     "name": ("company name", "practice name", "name", "company", "practice"),
     "number": (
         "company number",
@@ -103,7 +103,7 @@ COMPANIES: Words = {
     "consultant": ("operations consultant", "ops consultant", "consultant"),
 }
 
-CONTACTS: Words = {
+CONTACTS: ColumnNames = {
     "email": ("email", "e mail", "email address", "e mail address", "contact email"),
     "name": ("name", "full name", "contact name", "contact"),
     "first_name": ("first name", "firstname"),

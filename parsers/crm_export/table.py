@@ -11,19 +11,19 @@ from functools import partial
 from io import StringIO
 from itertools import islice
 
-from parsers.crm_export.column_names import Words
+from parsers.crm_export.column_names import ColumnNames
 from parsers.item import ParseError
-from parsers.options import PLAIN, Options
-from parsers.spreadsheets.cell_values import Cells, Value
+from parsers.options import DEFAULT_OPTIONS, Options
+from parsers.spreadsheets.cell_values import CellReader, Value
 from parsers.spreadsheets.formats import delimited
 from parsers.spreadsheets.formats.model import Cell, Row
-from parsers.spreadsheets.reader import Table, tables
+from parsers.spreadsheets.reader import Table, find_tables
 from parsers.text import normalize
 
-FORMULA = (  # a spreadsheet computes what starts with one of these
+FORMULA_STARTS = (  # a spreadsheet computes what starts with one of these
     "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 )
-_ESCAPED = re.compile(rf"'+[{re.escape(FORMULA)}]")
+_ESCAPED = re.compile(rf"'+[{re.escape(FORMULA_STARTS)}]")
 _SEARCHED = 30  # rows: titles above an export's heading are fewer
 _SAMPLE = 2**16  # characters: the heading is in there
 _DELIMITERS = ",;\t|"
@@ -82,12 +82,12 @@ class _Heading:
         return len({column.property for column in self.columns} - {""})
 
 
-def read(
+def parse_export(
     raw: bytes,
-    words: Words,
+    words: ColumnNames,
     needed: Sequence[str],
     told: Mapping[str, str],
-    options: Options = PLAIN,
+    options: Options = DEFAULT_OPTIONS,
 ) -> Export:
     """Find the table whose heading has most of our words.
 
@@ -114,23 +114,23 @@ def read(
     return Export(heading.columns, tuple(notes), partial(_records, table, heading, by_label))
 
 
-def escape(text: str) -> str:
+def escape_formula(text: str) -> str:
     """A text no spreadsheet takes for a formula: an apostrophe before what starts like one.
 
-    `unescape` takes it off.
+    `unescape_formula` takes it off.
 
     OWASP, "CSV Injection". What only looks escaped is escaped too, so that every text comes back as
     it was.
     """
-    return f"'{text}" if (text[:1] in FORMULA and text) or _ESCAPED.match(text) else text
+    return f"'{text}" if (text[:1] in FORMULA_STARTS and text) or _ESCAPED.match(text) else text
 
 
-def unescape(text: str) -> str:
+def unescape_formula(text: str) -> str:
     """The text as it was before a CRM, or we, put an apostrophe before what would be a formula."""
     return text[1:] if _ESCAPED.match(text) else text
 
 
-def _by_label(words: Words, told: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+def _by_label(words: ColumnNames, told: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     """Each heading we know -> its property, and how telling it is.
 
     What a person has said comes first.
@@ -138,19 +138,21 @@ def _by_label(words: Words, told: Mapping[str, str]) -> dict[str, tuple[str, int
     known = {
         label: (name, rank) for name, labels in words.items() for rank, label in enumerate(labels)
     }
-    return known | {normalize.label(label, known): (name, -1) for label, name in told.items()}
+    return known | {normalize.fold_label(label, known): (name, -1) for label, name in told.items()}
 
 
 def _spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _check(heading: _Heading, words: Words, needed: Sequence[str], told: Mapping[str, str]) -> None:
-    there = {normalize.label(column.label): column for column in heading.columns}
+def _check(
+    heading: _Heading, words: ColumnNames, needed: Sequence[str], told: Mapping[str, str]
+) -> None:
+    there = {normalize.fold_label(column.label): column for column in heading.columns}
     for label, name in told.items():
         if name and name not in words:
             raise ParseError(f"there is no property {name}: there are {', '.join(words)}")
-        if normalize.label(label) not in there:
+        if normalize.fold_label(label) not in there:
             raise ParseError(f"the file has no column {label}")
     given = {column.property for column in heading.columns}
     for name in needed:
@@ -169,12 +171,13 @@ def _heading(table: Table, by_label: Mapping[str, tuple[str, int]]) -> _Heading 
     return best if best is not None and best.known else None
 
 
-def _as_heading(row: Row, how: Cells, by_label: Mapping[str, tuple[str, int]]) -> _Heading:
+def _as_heading(row: Row, how: CellReader, by_label: Mapping[str, tuple[str, int]]) -> _Heading:
     labels = {
-        number: normalize.one_line(how.value(cell).text) for number, cell in row.cells.items()
+        number: normalize.to_one_line(how.read_value(cell).text)
+        for number, cell in row.cells.items()
     }
     columns = (
-        Column(number, label, by_label.get(normalize.label(label, by_label), ("", 0))[0])
+        Column(number, label, by_label.get(normalize.fold_label(label, by_label), ("", 0))[0])
         for number, label in sorted(labels.items())
         if label
     )
@@ -185,7 +188,7 @@ def _records(
     table: Table, heading: _Heading, by_label: Mapping[str, tuple[str, int]]
 ) -> Iterator[Record]:
     def rank(column: Column) -> int:
-        return by_label[normalize.label(column.label, by_label)][1]
+        return by_label[normalize.fold_label(column.label, by_label)][1]
 
     named = sorted((column for column in heading.columns if column.property), key=rank)
     labels = {column.number: column.label for column in heading.columns}
@@ -206,9 +209,9 @@ def _records(
         yield Record(row.number, given, cells)
 
 
-def _value(how: Cells, cell: Cell) -> Value:
-    value = how.value(cell)
-    return value._replace(text=unescape(value.text)) if cell.kind == "s" else value
+def _value(how: CellReader, cell: Cell) -> Value:
+    value = how.read_value(cell)
+    return value._replace(text=unescape_formula(value.text)) if cell.kind == "s" else value
 
 
 def _tables(
@@ -219,13 +222,13 @@ def _tables(
     Text is read here: which delimiter it has shows by a CRM's headings, not by a message's.
     """
     if not delimited.is_text(raw):
-        return tables(raw, options)
+        return find_tables(raw, options)
     text = _decode(raw)
     candidates = [
-        Table("", partial(_text_rows, text, delimiter), Cells([])) for delimiter in _DELIMITERS
+        Table("", partial(_text_rows, text, delimiter), CellReader([])) for delimiter in _DELIMITERS
     ]
     samples = [
-        Table("", partial(_text_rows, text[:_SAMPLE], delimiter), Cells([]))
+        Table("", partial(_text_rows, text[:_SAMPLE], delimiter), CellReader([]))
         for delimiter in _DELIMITERS
     ]
     known = [_known(sample, by_label) for sample in samples]

@@ -41,14 +41,14 @@ _UNKNOWN = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class AnswerFiles:
     """What an answer holds of files; both empty where it is words."""
 
     links: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = field(default=(), repr=False)
 
 
-def found(text: str, *, asked: bool, number: int = 1) -> Files:
+def find_files(text: str, *, asked: bool, number: int = 1) -> AnswerFiles:
     """Find the files of an answer.
 
     `asked` says that its field is for files, `number` names the first without a name.
@@ -57,16 +57,16 @@ def found(text: str, *, asked: bool, number: int = 1) -> Files:
     stays a sentence.
     """
     if len(text) < _LEAST and "://" not in text:
-        return Files()
+        return AnswerFiles()
     parts = _BETWEEN.split(text.strip())
     if asked:
         links = tuple(part for part in parts if _URL.fullmatch(part))
     else:
         links = tuple(parts) if all(map(_KEPT.fullmatch, parts)) else ()
     return (
-        Files(links=links)
+        AnswerFiles(links=links)
         if links
-        else Files(attachments=_contents(text, parts, number, asked=asked))
+        else AnswerFiles(attachments=_contents(text, parts, number, asked=asked))
     )
 
 
@@ -84,7 +84,7 @@ def _contents(text: str, parts: list[str], number: int, *, asked: bool) -> tuple
 
 
 def _attachment(mime: str, content: bytes, number: int) -> Attachment:
-    return Attachment(name=filenames.made_up(mime, number), mime=mime, content=content)
+    return Attachment(name=filenames.make_name(mime, number), mime=mime, content=content)
 
 
 def _decoded(part: str, *, asked: bool) -> tuple[str, bytes] | None:

@@ -39,10 +39,10 @@ class Answer:
 
     label: str
     text: str
-    kind: str = ""
+    field_type: str = ""
 
 
-def answer(label: str, value: Json, *, means_name: bool = False) -> Answer:
+def parse_answer(label: str, value: Json, *, means_name: bool = False) -> Answer:
     """Write the field as people read it.
 
     "John Smith", "1234 Test Drive, Test, IN, 12345", "" for null.
@@ -52,9 +52,9 @@ def answer(label: str, value: Json, *, means_name: bool = False) -> Answer:
     shaped = _split(value, "name" if means_name else "") if isinstance(value, str) else value
     kind, inner = _typed(shaped)
     return Answer(
-        label=normalize.one_line(label) or "(unnamed)",
+        label=normalize.to_one_line(label) or "(unnamed)",
         text=normalize.clean(_text(inner, kind)),
-        kind=kind,
+        field_type=kind,
     )
 
 

@@ -21,26 +21,26 @@ TEXT_READ = 4000  # characters of a text that are searched for a bounce's words
 BOUNCE_REPORT = frozenset({"message/delivery-status", "message/global-delivery-status"})
 RECEIPT = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
 # Types of machine reports, as part and as report-type (RFC 6522 §3) -> the sign they are.
-PARTS = {
+SIGNS_BY_PART = {
     **dict.fromkeys(BOUNCE_REPORT, "delivery-status-part"),
     **dict.fromkeys(RECEIPT, "read-receipt-part"),
     "message/feedback-report": "feedback-report-part",
     "message/tracking-status": "tracking-part",
 }
-REPORT_TYPES = {
+SIGNS_BY_REPORT_TYPE = {
     "delivery-status": "report-type",
     "feedback-report": "feedback-report-part",
     "disposition-notification": "read-receipt-part",
     "tracking-status": "tracking-part",
 }
 # The same parts outside a multipart/report -> what they are then.
-LOOSE = {
+LOOSE_SIGNS = {
     "delivery-status-part": "loose-report",
     "read-receipt-part": "loose-receipt",
     "tracking-part": "loose-receipt",
     "feedback-report-part": "loose-complaint",
 }
-RETURNED = frozenset({"message/rfc822", "text/rfc822-headers", "message/global"})
+RETURNED_MAIL = frozenset({"message/rfc822", "text/rfc822-headers", "message/global"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Verdict:
     signs: tuple[str, ...] = ()  # names of `evidence.SIGNS` that count
 
 
-def judge(fields: Fields, subject: str, sender: Address, root: Part, shown: str) -> Verdict:
+def classify(fields: Fields, subject: str, sender: Address, root: Part, shown: str) -> Verdict:
     """Return what a message says of itself by its fields, parts, sender, subject and text."""
     is_report = root.mime == "multipart/report" or "report-type" in root.parameters
     found = {
@@ -69,14 +69,14 @@ def judge(fields: Fields, subject: str, sender: Address, root: Part, shown: str)
         found.add(_sign("bounce-wording"))
     if not is_report and (loose := _loose_report(root, subject, names)) is not None:
         found.add(loose)
-    if "robot-address" in names and report.is_notice(shown):
+    if "robot-address" in names and report.is_json_notice(shown):
         found.add(_sign("bounce-notice"))
-    return _verdict(evidence.in_table_order(sign.name for sign in found))
+    return _verdict(evidence.order_signs(sign.name for sign in found))
 
 
 def _verdict(names: tuple[str, ...]) -> Verdict:
     """Return what signs that count make of a message together."""
-    means = {_sign(name).means for name in names}
+    means = {_sign(name).meaning for name in names}
     is_bounce = Meaning.BOUNCE in means
     answers = Meaning.ANSWER in means and Meaning.COMPLAINT not in means
     return Verdict(
@@ -88,36 +88,43 @@ def _verdict(names: tuple[str, ...]) -> Verdict:
 
 
 def _sign(name: str) -> Sign:
-    return evidence.BY_NAME[name]
+    return evidence.SIGNS_BY_NAME[name]
 
 
 def _field_signs(fields: Fields) -> Iterator[Sign]:
     names = {name for name, _ in fields.items}
-    for name in names & evidence.BY_FIELD.keys():
+    for name in names & evidence.SIGNS_BY_FIELD.keys():
         word = _word(fields, name)
-        for sign in evidence.BY_FIELD[name]:
-            if sign.value.fullmatch(word) if sign.value is not None else fields.first(name).strip():
+        for sign in evidence.SIGNS_BY_FIELD[name]:
+            if (
+                sign.value.fullmatch(word)
+                if sign.value is not None
+                else fields.find_first(name).strip()
+            ):
                 yield sign
-    if _word(fields, "auto-submitted") == "auto-generated" and fields.first("in-reply-to").strip():
+    if (
+        _word(fields, "auto-submitted") == "auto-generated"
+        and fields.find_first("in-reply-to").strip()
+    ):
         yield _sign("auto-submitted-answer")  # Exchange says so of its out-of-office notes
     suppresses_all = _word(fields, "x-auto-response-suppress") == "all"
     if "x-ms-exchange-inbox-rules-loop" in names and suppresses_all:
         yield _sign("inbox-rule-answer")
-    if len(fields.every("received")) > MAX_HOPS:
+    if len(fields.find_all("received")) > MAX_HOPS:
         yield _sign("hops")
-    if null_return_path(fields):
+    if has_null_return_path(fields):
         yield _sign(evidence.NULL_SENDER)
 
 
 def _word(fields: Fields, name: str) -> str:
     """Return the first word of a field, lower case and without comments."""
-    return re.split(r"[\s;,(]", fields.text(name).strip().lower(), maxsplit=1)[0]
+    return re.split(r"[\s;,(]", fields.find_text(name).strip().lower(), maxsplit=1)[0]
 
 
 def _report_signs(root: Part) -> Iterator[Sign]:
     """Yield what a multipart/report is: by its parts, and by what its type promises."""
-    found = {PARTS[part.mime] for part in root.children if part.mime in PARTS}
-    kind = REPORT_TYPES.get(root.parameters.get("report-type", "").lower())
+    found = {SIGNS_BY_PART[part.mime] for part in root.children if part.mime in SIGNS_BY_PART}
+    kind = SIGNS_BY_REPORT_TYPE.get(root.parameters.get("report-type", "").lower())
     if kind is not None and not (kind == "report-type" and found):
         found.add(kind)
     return map(_sign, found)
@@ -129,20 +136,22 @@ def _loose_report(root: Part, subject: str, names: set[str]) -> Sign | None:
     Many systems send its parts in multipart/mixed. So does whoever forwards a report with a word
     of their own, and they do so under their own name and a subject that begins with "Fwd:".
     """
-    found = next((PARTS[p.mime] for p in (root, *root.children) if p.mime in PARTS), None)
+    found = next(
+        (SIGNS_BY_PART[p.mime] for p in (root, *root.children) if p.mime in SIGNS_BY_PART), None
+    )
     if found is None or not (
-        evidence.from_mail_system(names) or phrases.bounce_subject.match(subject)
+        evidence.is_from_mail_system(names) or phrases.BOUNCE_SUBJECT_PATTERN.match(subject)
     ):
         return None
-    return _sign(LOOSE[found])
+    return _sign(LOOSE_SIGNS[found])
 
 
-def null_return_path(fields: Fields) -> bool:
+def has_null_return_path(fields: Fields) -> bool:
     """Return whether the last mail server recorded an empty envelope sender.
 
     Source: RFC 5321 §4.4, §4.5.5.
     """
-    values = fields.every("return-path")
+    values = fields.find_all("return-path")
     return bool(values) and re.sub(rb"\s", b"", values[0]) == b"<>"
 
 
@@ -156,13 +165,13 @@ def _sender_signs(sender: Address) -> Iterator[Sign]:
 
 
 def _matches(name: str, value: str) -> bool:
-    pattern = evidence.BY_NAME[name].pattern
+    pattern = evidence.SIGNS_BY_NAME[name].pattern
     return pattern is not None and pattern.fullmatch(value.strip()) is not None
 
 
 def _subject_signs(subject: str) -> Iterator[Sign]:
     for name in ("answer-subject", "absence-subject", "absence-answer"):
-        pattern = evidence.BY_NAME[name].pattern
+        pattern = evidence.SIGNS_BY_NAME[name].pattern
         if pattern is not None and pattern.match(subject):
             yield _sign(name)
 
@@ -173,16 +182,16 @@ def _reads_as_bounce(subject: str, shown: str, root: Part, names: set[str]) -> b
     Words alone make none that people write too: a subject "Delivery problem" and a text that says
     "did not reach the payer" are daily work of a billing desk.
     """
-    titled = phrases.bounce_subject.match(subject) is not None
-    by_system = evidence.from_mail_system(names)
+    titled = phrases.BOUNCE_SUBJECT_PATTERN.match(subject) is not None
+    by_system = evidence.is_from_mail_system(names)
     if not (titled or by_system):
         return False
     if titled and by_system:
         return True
     text = shown[:TEXT_READ]
-    if phrases.bounce_text.search(text):
+    if phrases.BOUNCE_TEXT_PATTERN.search(text):
         return True
     if by_system:
-        returned = any(part.mime in RETURNED for part in root.children)
-        return returned or phrases.bounce_text_of_people.search(text) is not None
+        returned = any(part.mime in RETURNED_MAIL for part in root.children)
+        return returned or phrases.BOUNCE_TEXT_OF_PEOPLE_PATTERN.search(text) is not None
     return subject.lower().startswith("delivery status notification")

@@ -194,13 +194,13 @@ def _beginning(*words: str, then: str = "") -> re.Pattern[str]:
     return re.compile(rf"{_OPENING}(?:{'|'.join(words)}){then}", re.IGNORECASE)
 
 
-auto_reply_subject = re.compile(
+AUTO_REPLY_SUBJECT_PATTERN = re.compile(
     rf"{_OPENING}(?:{'|'.join(AUTO_REPLY)})|{_OPENING}(?:{'|'.join(ABSENCE_PREFIXES)}){_CLOSED}{_END}",
     re.IGNORECASE,
 )
-absence_alone = _beginning(*ABSENCE, then=_CLOSED + _ONLY_DATES)
-absence_before = _beginning(*ABSENCE, "auto", then=rf"{_CLOSED}{_COLON}{_AGAIN}")
-auto_or_absence = _beginning(rf"(?:{'|'.join(ABSENCE)}){_CLOSED}{_END}", r"auto\s*[:：]")
-bounce_subject = re.compile(rf"{_OPENING}(?:{'|'.join(BOUNCE)})", re.IGNORECASE)
-bounce_text = re.compile("|".join(BOUNCE_TEXT), re.IGNORECASE)
-bounce_text_of_people = re.compile("|".join(BOUNCE_TEXT_OF_PEOPLE), re.IGNORECASE)
+ABSENCE_ALONE_PATTERN = _beginning(*ABSENCE, then=_CLOSED + _ONLY_DATES)
+ABSENCE_ANSWER_PATTERN = _beginning(*ABSENCE, "auto", then=rf"{_CLOSED}{_COLON}{_AGAIN}")
+AUTO_OR_ABSENCE_PATTERN = _beginning(rf"(?:{'|'.join(ABSENCE)}){_CLOSED}{_END}", r"auto\s*[:：]")
+BOUNCE_SUBJECT_PATTERN = re.compile(rf"{_OPENING}(?:{'|'.join(BOUNCE)})", re.IGNORECASE)
+BOUNCE_TEXT_PATTERN = re.compile("|".join(BOUNCE_TEXT), re.IGNORECASE)
+BOUNCE_TEXT_OF_PEOPLE_PATTERN = re.compile("|".join(BOUNCE_TEXT_OF_PEOPLE), re.IGNORECASE)

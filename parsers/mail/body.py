@@ -116,7 +116,7 @@ class Segment:
             return ""
         self.laid_out = self.laid_out and not text_html.is_beyond_bounds(self.html)
         return (
-            text_html.from_html(self.html) if self.laid_out else text_html.between_tags(self.html)
+            text_html.html_to_text(self.html) if self.laid_out else text_html.strip_tags(self.html)
         )
 
     @cached_property
@@ -131,7 +131,7 @@ class Segment:
         return self.html is not None and self.is_stub and bool(self.html_text.strip())
 
     @cached_property
-    def best(self) -> str:
+    def shown_text(self) -> str:
         """Return what is shown of this stretch.
 
         One form of it, and another below where that is another text.
@@ -141,27 +141,33 @@ class Segment:
             return plain
         if self.uses_html:
             rest = _without_stubs(plain)
-            return self.html_text + (f"\n\n{plain}" if words.only_in(rest, self.html_text) else "")
+            return self.html_text + (
+                f"\n\n{plain}" if words.find_words_only_in(rest, self.html_text) else ""
+            )
         if self._is_another_text:
             return f"{plain}\n\n{self.html_text}"
         return plain
 
     @cached_property
-    def folded(self) -> str:
+    def folded_lines(self) -> str:
         """Lines of the HTML form with words that the shown form lacks."""
         if self.html is None or self.uses_html or self._is_another_text or not self._missing:
             return ""
-        return words.lines_with(self._missing, self.html_text)
+        return words.find_lines_with(self._missing, self.html_text)
 
     @cached_property
     def _missing(self) -> frozenset[str]:
-        if not words.only_in(html_bounds.words_between(self.html or ""), self.plain or ""):
+        if not words.find_words_only_in(
+            html_bounds.find_all_words(self.html or ""), self.plain or ""
+        ):
             return frozenset()  # mostly so; no page has to be laid out for it
-        return words.only_in(self.html_text, self.plain or "")
+        return words.find_words_only_in(self.html_text, self.plain or "")
 
     @property
     def _is_another_text(self) -> bool:
-        return bool(self._missing) and 2 * len(self._missing) > len(words.of(self.html_text))
+        return bool(self._missing) and 2 * len(self._missing) > len(
+            words.split_words(self.html_text)
+        )
 
 
 def _without_stubs(plain: str) -> str:
@@ -176,26 +182,30 @@ class Body:
     """The texts and files of a message, in its order."""
 
     segments: list[Segment] = field(default_factory=list)
-    before: list[str] = field(default_factory=list)  # texts that stood before the first part
-    behind: list[str] = field(
+    texts_before: list[str] = field(default_factory=list)  # texts that stood before the first part
+    texts_behind: list[str] = field(
         default_factory=list
     )  # texts that stood outside of all parts elsewhere
     attachments: list[Attachment] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
-    files_in_text: int = 0  # files that stood uuencoded in texts
-    pages: int = 0  # parts of HTML
-    read_bytes: int = 0  # of text parts, encoded
+    uu_file_count: int = 0  # files that stood uuencoded in texts
+    html_part_count: int = 0  # parts of HTML
+    text_bytes: int = 0  # of text parts, encoded
 
     @cached_property
     def text(self) -> str:
         """Return what the ticket shows, folded or not."""
-        pieces = [piece for segment in self.segments for piece in (segment.best, segment.folded)]
-        return joined([*self.before, *pieces, *self.behind])
+        pieces = [
+            piece
+            for segment in self.segments
+            for piece in (segment.shown_text, segment.folded_lines)
+        ]
+        return join_texts([*self.texts_before, *pieces, *self.texts_behind])
 
     @cached_property
-    def main(self) -> str:
+    def main_text(self) -> str:
         """The text without what stood outside of the parts, and without what is folded anyhow."""
-        return joined([segment.best for segment in self.segments])
+        return join_texts([segment.shown_text for segment in self.segments])
 
     @property
     def has_plain(self) -> bool:
@@ -215,17 +225,17 @@ class Body:
         if all(segment.html is None for segment in self.segments):
             return ""
         return "\n".join(
-            s.html if s.html is not None else text_html.to_html(s.plain or "")
+            s.html if s.html is not None else text_html.text_to_html(s.plain or "")
             for s in self.segments
         )
 
 
-def joined(pieces: Iterable[str]) -> str:
+def join_texts(pieces: Iterable[str]) -> str:
     """Join texts by blank lines, without those that are blank."""
     return "\n\n".join(filter(str.strip, (piece.strip("\n") for piece in pieces)))
 
 
-def read(tree: mime.Tree) -> Body:
+def parse_body(tree: mime.MessageTree) -> Body:
     """Sort the parts of a message."""
     body = Body()
     found = _collect(tree.root, body, alone=not tree.root.children)
@@ -241,22 +251,22 @@ def read(tree: mime.Tree) -> Body:
 
 
 def _say_something(segments: list[Segment]) -> bool:
-    return any(segment.best.strip() for segment in segments)
+    return any(segment.shown_text.strip() for segment in segments)
 
 
-def _add_strays(body: Body, tree: mime.Tree) -> None:
+def _add_strays(body: Body, tree: mime.MessageTree) -> None:
     """Add the texts that stand outside of the parts, as far as the parts do not say them."""
-    before, behind = _texts(tree.before, body), _texts(tree.strays, body)
+    before, behind = _texts(tree.preamble, body), _texts(tree.strays, body)
     if not _say_something(body.segments):
         if before or behind:
             body.caveats.append(
                 "no part of the mail has text: what stands outside of them is shown"
             )
-        body.before, body.behind = _not_said(before, body), _not_said(behind, body)
+        body.texts_before, body.texts_behind = _not_said(before, body), _not_said(behind, body)
         return
-    body.before = _not_said([text for text in before if not _is_preamble(text)], body)
-    body.behind = _not_said([text for text in behind if not _is_preamble(text)], body)
-    if body.before or body.behind:
+    body.texts_before = _not_said([text for text in before if not _is_preamble(text)], body)
+    body.texts_behind = _not_said([text for text in behind if not _is_preamble(text)], body)
+    if body.texts_before or body.texts_behind:
         body.caveats.append("text outside the parts of the mail is shown too")
 
 
@@ -269,7 +279,7 @@ def _caveats_of_html(segments: list[Segment]) -> list[str]:
     if not all(segment.laid_out for segment in segments):
         caveats.append("HTML too complex to lay out: its words are shown without it")
     laid_out = [segment.html or "" for segment in segments if segment.laid_out]
-    if any(map(text_html.hides_words, laid_out)):
+    if any(map(text_html.has_hidden_words, laid_out)):
         caveats.append("HTML damaged: the words between its tags are shown")
     return caveats
 
@@ -277,17 +287,19 @@ def _caveats_of_html(segments: list[Segment]) -> list[str]:
 def _texts(parts: tuple[Part, ...], body: Body) -> list[str]:
     """Texts of parts that stand outside of the others; files among them are attached."""
     segments = [segment for part in parts for segment in _collect(part, body)]
-    return [segment.best for segment in segments if words.of(segment.best)]
+    return [segment.shown_text for segment in segments if words.split_words(segment.shown_text)]
 
 
 def _not_said(pieces: list[str], body: Body) -> list[str]:
     """Pieces with words that the parts themselves do not say."""
-    return [piece for piece in pieces if words.only_in(piece, body.main)]
+    return [piece for piece in pieces if words.find_words_only_in(piece, body.main_text)]
 
 
 def _is_preamble(piece: str) -> bool:
     """Return whether a text only tells that the message is in MIME format."""
-    sentences = [sentence for sentence in _SENTENCE_END.split(piece.strip()) if words.of(sentence)]
+    sentences = [
+        sentence for sentence in _SENTENCE_END.split(piece.strip()) if words.split_words(sentence)
+    ]
     return len(piece) < MAX_PREAMBLE and all(_PREAMBLE.search(sentence) for sentence in sentences)
 
 
@@ -316,8 +328,8 @@ def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
     if kind is None or (disposition == "attachment") or (named and not alone):
         attached = _attach(part, body, part.content)
         return attached or ([] if named else _spare_text(part, body))
-    room = MAX_READ - body.read_bytes
-    body.read_bytes += part.size
+    room = MAX_READ - body.text_bytes
+    body.text_bytes += part.size
     content = part.content
     if part.size > room:
         body.caveats.append(
@@ -346,10 +358,10 @@ def _spare_text(part: Part, body: Body) -> list[Segment]:
         if part.mime.partition("/")[0] not in TYPES or part.mime == OCTETS
         else None
     )
-    room = MAX_READ - body.read_bytes
+    room = MAX_READ - body.text_bytes
     if kind is None or part.mime in FILES_OF_TEXT or part.size > room:
         return []
-    body.read_bytes += part.size
+    body.text_bytes += part.size
     segments = _text(part, body, kind, part.content)
     for segment in segments:
         segment.spare = True
@@ -394,22 +406,22 @@ def _forms(plain: list[str]) -> str:
     """
     shown: list[str] = []
     for form in plain:
-        if not shown or words.only_in(form, "\n".join(shown)):
+        if not shown or words.find_words_only_in(form, "\n".join(shown)):
             shown.append(form)
     return "\n\n".join(shown)
 
 
 def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
     """Text of a part as it is shown; `content` is its first bytes alone where it is too long."""
-    files_left = transfer_encoding.MAX_UU_FILES - body.files_in_text
+    files_left = transfer_encoding.MAX_UU_FILES - body.uu_file_count
     if kind == "plain" and b"begin" in content and files_left > 0:
-        content, files = transfer_encoding.uu_files(content, files_left)
-        body.files_in_text += len(files)
+        content, files = transfer_encoding.extract_uu_files(content, files_left)
+        body.uu_file_count += len(files)
         for file in files:
             _add(body, file.content, headers.decode_words(file.name), "application/octet-stream")
     if kind == "html":
         return [_page(_html_text(part, content), body)]
-    decoded = text_html.lines(charsets.decode(content, mime.charset(part)))
+    decoded = text_html.normalize_line_ends(charsets.decode(content, mime.find_charset(part)))
     if part.mime == "" and _MARKUP.match(decoded):
         return [_page(decoded, body)]
     if kind == "enriched":
@@ -425,29 +437,29 @@ def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
 
 def _page(html: str, body: Body) -> Segment:
     """HTML as a stretch of text; of too many pages the last ones are not laid out."""
-    body.pages += 1
-    return Segment(html=html, laid_out=body.pages <= MAX_PAGES)
+    body.html_part_count += 1
+    return Segment(html=html, laid_out=body.html_part_count <= MAX_PAGES)
 
 
 def _html_text(part: Part, content: bytes) -> str:
-    label = mime.charset(part)
+    label = mime.find_charset(part)
     if not label:
         meta = _META.search(content[:META_BYTES])
         label = meta[1].decode("ascii", "replace") if meta else ""
-        if charsets.codec(label).startswith(("utf-16", "utf-32")):
+        if charsets.find_codec(label).startswith(("utf-16", "utf-32")):
             label = ""  # the page could not have been read so far if it were true
-    return text_html.lines(charsets.decode(content, label))
+    return text_html.normalize_line_ends(charsets.decode(content, label))
 
 
 def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
     """Keep a part as a file; winmail.dat is opened, its own files and text are added."""
     disposition, parameters = part.disposition
-    content_id = headers.one_line(part.fields.text("content-id")).strip("<> ")
-    name = filenames.safe(parameters.get("filename") or part.parameters.get("name") or "")
+    content_id = headers.to_one_line(part.fields.find_text("content-id")).strip("<> ")
+    name = filenames.make_safe(parameters.get("filename") or part.parameters.get("name") or "")
     kind = part.mime if _has_valid_type(part) else "application/octet-stream"
     if not name and kind == "message/rfc822":
-        subject = headers.split(content).fields.text("subject")
-        name = filenames.safe(re.sub(r"[/\\:]", "_", subject) + ".eml") if subject else ""
+        subject = headers.parse_header(content).fields.find_text("subject")
+        name = filenames.make_safe(re.sub(r"[/\\:]", "_", subject) + ".eml") if subject else ""
     inline = disposition == "inline" or (bool(content_id) and disposition != "attachment")
     _add(body, content, name, kind, inline=inline, content_id=content_id)
     if kind in TNEF or name.lower() == "winmail.dat":
@@ -456,7 +468,7 @@ def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
 
 
 def _opened_tnef(content: bytes, body: Body) -> list[Segment]:
-    opened = tnef.read(content)
+    opened = tnef.parse(content)
     if opened is None or not (opened.files or opened.plain or opened.html):
         body.caveats.append("winmail.dat cannot be opened")
         return []
@@ -473,5 +485,5 @@ def _add(
     if len(body.attachments) >= MAX_ATTACHMENTS:
         body.caveats.append(f"more than {MAX_ATTACHMENTS} attachments: the rest is in the original")
         return
-    shown = filenames.safe(name) or filenames.made_up(kind, len(body.attachments) + 1)
+    shown = filenames.make_safe(name) or filenames.make_name(kind, len(body.attachments) + 1)
     body.attachments.append(Attachment(shown, kind, content, inline=inline, content_id=content_id))

@@ -44,7 +44,7 @@ class Sign:
 
     name: str
     grade: Grade
-    means: Meaning
+    meaning: Meaning
     label: str  # for people: what was seen
     source: str
     fields: frozenset[str] = frozenset()
@@ -239,7 +239,7 @@ SIGNS: tuple[Sign, ...] = (
         Meaning.ANSWER,
         "the subject of an automatic answer",
         "autoresponders in 40 languages",
-        pattern=phrases.auto_reply_subject,
+        pattern=phrases.AUTO_REPLY_SUBJECT_PATTERN,
     ),
     Sign(
         "absence-subject",
@@ -247,7 +247,7 @@ SIGNS: tuple[Sign, ...] = (
         Meaning.ANSWER,
         "a subject that only says that somebody is away",
         "the same",
-        pattern=phrases.absence_alone,
+        pattern=phrases.ABSENCE_ALONE_PATTERN,
     ),
     Sign(
         "absence-answer",
@@ -255,7 +255,7 @@ SIGNS: tuple[Sign, ...] = (
         Meaning.ANSWER,
         "an answer whose subject begins with an absence",
         "the same",
-        pattern=phrases.absence_before,
+        pattern=phrases.ABSENCE_ANSWER_PATTERN,
     ),
     Sign(
         "bounce-wording",
@@ -263,7 +263,7 @@ SIGNS: tuple[Sign, ...] = (
         Meaning.BOUNCE,
         "subject, sender and text of a bounce",
         "mail systems in 20 languages",
-        pattern=phrases.bounce_text,
+        pattern=phrases.BOUNCE_TEXT_PATTERN,
     ),
     Sign("bounce-notice", H, Meaning.BOUNCE, "a bounce notice in JSON", "Amazon SES notifications"),
     # -- no signs: each of them stands in mail that a person wrote ----
@@ -327,27 +327,27 @@ SIGNS: tuple[Sign, ...] = (
         Meaning.ANSWER,
         "a subject that begins with Auto: or an absence",
         "autoresponders; people write so too",
-        pattern=phrases.auto_or_absence,
+        pattern=phrases.AUTO_OR_ABSENCE_PATTERN,
     ),
 )
 NULL_SENDER = "null-sender"
-MAIL_SYSTEM = frozenset({NULL_SENDER, "daemon-address"})
+MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
 CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"  # how its caveats begin
-BY_NAME = {sign.name: sign for sign in SIGNS}
-BY_FIELD: dict[str, list[Sign]] = {}
+SIGNS_BY_NAME = {sign.name: sign for sign in SIGNS}
+SIGNS_BY_FIELD: dict[str, list[Sign]] = {}
 for _sign in SIGNS:
     for _field in _sign.fields:
-        BY_FIELD.setdefault(_field, []).append(_sign)
+        SIGNS_BY_FIELD.setdefault(_field, []).append(_sign)
 
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
     """Something that happens to a message without a person deciding it, and what it takes."""
 
-    what: str
+    effect: str
     needs: str
-    readable: str  # where its words stay readable
-    correct: str
+    where_readable: str  # where its words stay readable
+    correction: str
 
 
 _CORRECT = "“A person wrote this” on the message · `intake ticket ID not-automatic`"
@@ -400,27 +400,27 @@ CONSEQUENCES: tuple[Consequence, ...] = (
 )
 
 
-def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
+def order_signs(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of signs that count, each once and in the order of the table."""
     present = set(names)
     return tuple(s.name for s in SIGNS if s.name in present and s.grade is not Grade.NONE)
 
 
-def from_mail_system(names: Iterable[str]) -> bool:
+def is_from_mail_system(names: Iterable[str]) -> bool:
     """Return whether signs of these names say that a mail system sent the message.
 
     And nobody else.
     """
-    return not MAIL_SYSTEM.isdisjoint(names)
+    return not MAIL_SYSTEM_SIGNS.isdisjoint(names)
 
 
-def proves(names: Iterable[str], *meanings: Meaning) -> bool:
+def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
     """Return whether signs of these names prove one of these meanings.
 
     Any meaning, where none is given.
     """
-    signs = (BY_NAME[name] for name in names if name in BY_NAME)
-    return any(s.grade is Grade.PROOF and (not meanings or s.means in meanings) for s in signs)
+    signs = (SIGNS_BY_NAME[name] for name in names if name in SIGNS_BY_NAME)
+    return any(s.grade is Grade.PROOF and (not meanings or s.meaning in meanings) for s in signs)
 
 
 def describe(names: Iterable[str]) -> str:
@@ -428,42 +428,44 @@ def describe(names: Iterable[str]) -> str:
 
     An unknown name as it is.
     """
-    labels = (BY_NAME[name].label if name in BY_NAME else name for name in names)
+    labels = (SIGNS_BY_NAME[name].label if name in SIGNS_BY_NAME else name for name in names)
     return ", ".join(dict.fromkeys(labels))
 
 
-def caveat(names: Iterable[str]) -> str:
+def make_caveat(names: Iterable[str]) -> str:
     """Return the caveat of a message that has these signs; "" for none."""
     seen = tuple(names)
     if not seen:
         return ""
-    begin = CERTAIN if proves(seen) else PERHAPS
+    begin = CERTAIN if has_proof(seen) else PERHAPS
     return f"{begin} ({describe(seen)}): no automatic mail goes out"
 
 
 def is_caveat(text: str) -> bool:
-    """Return whether a caveat is one that `caveat` made."""
+    """Return whether a caveat is one that `make_caveat` made."""
     return text.startswith((f"{CERTAIN} (", f"{PERHAPS} ("))
 
 
-def unread_address(email: str) -> bool:
+def is_unread_address(email: str) -> bool:
     """Return whether an address's local part says that nobody reads it.
 
     For example no-reply, or a mail system's.
     """
     local = email.partition("@")[0].strip()
-    robot, daemon = BY_NAME["robot-address"].pattern, BY_NAME["daemon-address"].pattern
+    robot, daemon = SIGNS_BY_NAME["robot-address"].pattern, SIGNS_BY_NAME["daemon-address"].pattern
     assert robot is not None
     assert daemon is not None
     return bool(robot.fullmatch(local) or daemon.fullmatch(local))
 
 
-def markdown() -> str:
+def render_markdown() -> str:
     """The tables as Markdown: what happens on which evidence, and every sign with its source."""
     lines = ["| what happens | it takes | its words stay | to correct it |", "|---|---|---|---|"]
-    lines += [f"| {c.what} | {c.needs} | {c.readable} | {c.correct} |" for c in CONSEQUENCES]
+    lines += [
+        f"| {c.effect} | {c.needs} | {c.where_readable} | {c.correction} |" for c in CONSEQUENCES
+    ]
     lines += ["", "| sign | grade | says | source |", "|---|---|---|---|"]
     for sign in SIGNS:
         fields = f" ({', '.join(sorted(sign.fields))})" if len(sign.fields) > 1 else ""
-        lines.append(f"| {sign.label}{fields} | {sign.grade} | {sign.means} | {sign.source} |")
+        lines.append(f"| {sign.label}{fields} | {sign.grade} | {sign.meaning} | {sign.source} |")
     return "\n".join(lines)

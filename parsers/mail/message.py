@@ -9,7 +9,7 @@ from parsers.mail.replies import extract, quote_markers
 from parsers.mail.replies import html as replies_html
 from parsers.mail.syntax import addresses, dates, headers, mime
 from parsers.mail.syntax.headers import Fields
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.text import charsets
 
 MAX_SUBJECT = 2000
@@ -21,7 +21,7 @@ MAX_RESULTS = 10  # Authentication-Results that are kept
 MAX_RESULT = 4000  # characters of one
 
 
-def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
+def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     """Read one mail: exactly one item. Raises ParseError when there are no bytes, and nothing else.
 
     What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is
@@ -29,18 +29,18 @@ def parse(raw: bytes, _: Options = PLAIN) -> list[InboundItem]:
     """
     if not raw or raw.isspace():
         raise ParseError("the message is empty")
-    tree = mime.read(raw)
-    content = body.read(tree)
+    tree = mime.parse(raw)
+    content = body.parse_body(tree)
     return [_item(tree, content)]
 
 
-def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
+def _item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
     fields, hint = tree.fields, _hint(tree.root)
-    ids = headers.message_ids(fields.first("message-id"))
+    ids = headers.find_message_ids(fields.find_first("message-id"))
     sender = _sender(fields, hint)
-    subject = fields.text("subject", hint)[:MAX_SUBJECT]
+    subject = fields.find_text("subject", hint)[:MAX_SUBJECT]
     shown = content.text
-    verdict = automatic.judge(fields, subject, sender, tree.root, shown)
+    verdict = automatic.classify(fields, subject, sender, tree.root, shown)
     item = InboundItem(
         format=Format.MAIL,
         external_id=ids[0].strip("<>") if ids else "",
@@ -55,15 +55,15 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         html=content.html,
         sent_at=dates.sent_at(fields),
         message_id=ids[0] if ids else "",
-        in_reply_to=next(iter(headers.message_ids(fields.first("in-reply-to"))), ""),
-        references=headers.message_ids(fields.first("references"))[-MAX_REFERENCES:],
+        in_reply_to=next(iter(headers.find_message_ids(fields.find_first("in-reply-to"))), ""),
+        references=headers.find_message_ids(fields.find_first("references"))[-MAX_REFERENCES:],
         attachments=tuple(content.attachments),
-        bounce=report.read(fields, tree.root, subject, shown) if verdict.is_bounce else None,
+        bounce=report.parse(fields, tree.root, subject, shown) if verdict.is_bounce else None,
         authentication=_authentication(fields),
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
-        loops=tuple(address.key for address in _people(fields, "x-loop", hint)),
+        loop_addresses=tuple(address.key for address in _people(fields, "x-loop", hint)),
         signs=verdict.signs,
         caveats=(),
     )
@@ -97,7 +97,7 @@ def _hint(part: mime.Part) -> str:
 
     Headers with bytes above ASCII are mostly in the same.
     """
-    label = mime.charset(part)
+    label = mime.find_charset(part)
     return label or next(filter(None, map(_hint, part.children)), "")
 
 
@@ -106,14 +106,14 @@ def _sender(fields: Fields, hint: str) -> Address:
     candidates = [
         a
         for name in ("from", "sender")
-        for value in fields.every(name)
+        for value in fields.find_all(name)
         for a in addresses.parse(value, hint)
     ]
     return next((a for a in candidates if a.email), candidates[0] if candidates else Address())
 
 
 def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
-    people = [a for value in fields.every(name) for a in addresses.parse(value, hint)]
+    people = [a for value in fields.find_all(name) for a in addresses.parse(value, hint)]
     return tuple(people[: addresses.MAX_ADDRESSES])
 
 
@@ -123,43 +123,45 @@ def _authentication(fields: Fields) -> tuple[str, ...]:
     Whom to believe is not ours.
     """
     values = [
-        headers.one_line(charsets.decode(value[:MAX_RESULT]))
-        for value in fields.every("authentication-results")
+        headers.to_one_line(charsets.decode(value[:MAX_RESULT]))
+        for value in fields.find_all("authentication-results")
     ]
     return tuple(filter(None, values))[:MAX_RESULTS]
 
 
-def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> extract.Thread:
+def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> extract.ThreadRole:
     """Return whether a message passes another one on, answers one, or stands for itself.
 
     Only a subject that is no answer's tells a new message: without one, nobody knows. A bounce
     returns what was sent.
     """
-    if quote_markers.forward_subject.match(subject) and not is_bounce:
-        return extract.Thread.FORWARD
+    if quote_markers.FORWARD_SUBJECT.match(subject) and not is_bounce:
+        return extract.ThreadRole.FORWARD
     answers = (
-        fields.first("in-reply-to")
-        or fields.first("references")
-        or quote_markers.reply_subject.match(subject)
+        fields.find_first("in-reply-to")
+        or fields.find_first("references")
+        or quote_markers.REPLY_SUBJECT.match(subject)
     )
-    return extract.Thread.REPLY if answers or is_bounce or not subject else extract.Thread.NEW
+    return (
+        extract.ThreadRole.REPLY if answers or is_bounce or not subject else extract.ThreadRole.NEW
+    )
 
 
-def _newest(content: body.Body, thread: extract.Thread) -> str:
+def _newest(content: body.Body, thread: extract.ThreadRole) -> str:
     """Newest text, and what stood outside of the parts: nobody quotes there."""
-    pieces = (*content.before, _newest_of_parts(content, thread), *content.behind)
-    return body.joined(pieces)[: body.MAX_TEXT]
+    pieces = (*content.texts_before, _newest_of_parts(content, thread), *content.texts_behind)
+    return body.join_texts(pieces)[: body.MAX_TEXT]
 
 
-def _newest_of_parts(content: body.Body, thread: extract.Thread) -> str:
+def _newest_of_parts(content: body.Body, thread: extract.ThreadRole) -> str:
     """Newest text: HTML marks quotes best.
 
     So it decides where the plain form is missing or shows no quote.
     """
     html = content.html
     if html and not content.has_plain:
-        return extract.newest_html(html, thread)
-    found = extract.newest(content.main, thread)
-    if html and replies_html.has_marks(html) and len(found) >= len(content.main.strip()):
-        return extract.newest_html(html, thread) or found
+        return extract.extract_newest_from_html(html, thread)
+    found = extract.extract_newest(content.main_text, thread)
+    if html and replies_html.has_quote_marks(html) and len(found) >= len(content.main_text.strip()):
+        return extract.extract_newest_from_html(html, thread) or found
     return found

@@ -49,7 +49,7 @@ _NUMBER = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class TnefContent:
     """What was in it."""
 
     plain: str = ""
@@ -77,7 +77,7 @@ class _File:
         return next(filter(None, names), "")
 
 
-def read(content: bytes) -> Opened | None:
+def parse(content: bytes) -> TnefContent | None:
     """Open a winmail.dat; None if it is none. Of a damaged one, what can be read."""
     if not content.startswith(SIGNATURE) or len(content) > MAX_BYTES:
         return None
@@ -97,7 +97,7 @@ def read(content: bytes) -> Opened | None:
             files.append(_File())
         elif files:
             _fill(files[-1], name, data, codepage)
-    return Opened(
+    return TnefContent(
         plain, html, [(file.name, file.content) for file in files if file.content or file.name]
     )
 

@@ -13,7 +13,7 @@ from parsers.options import Profile
 from parsers.text import normalize
 
 # Our field -> headings it goes by, as `fields.label` folds them, the most telling first.
-FIELDS: dict[str, list[str]] = {
+HEADINGS_BY_FIELD: dict[str, list[str]] = {
     "body": [
         "message",
         "message body",
@@ -196,7 +196,9 @@ FIELDS: dict[str, list[str]] = {
     ],
 }
 _RANKS = {
-    synonym: (name, rank) for name, listed in FIELDS.items() for rank, synonym in enumerate(listed)
+    synonym: (name, rank)
+    for name, listed in HEADINGS_BY_FIELD.items()
+    for rank, synonym in enumerate(listed)
 }
 PATIENT_FIELDS = (
     "patient",
@@ -206,7 +208,7 @@ PATIENT_FIELDS = (
 )  # shown among a ticket's details, nowhere else
 # What a ticket shows among its details: an item has no place of their own for it, or a ticket none
 # for the item's.
-KEPT_FIELDS = (
+DETAIL_FIELDS = (
     "to",
     "phone",
     "category",
@@ -218,7 +220,7 @@ KEPT_FIELDS = (
 )
 SENDER_FIELDS = ("company", "company_number", "sender", "email")
 # What staff call our fields.
-WORDS = {
+FIELD_LABELS = {
     "body": "message text",
     "company": "practice",
     "company_number": "practice number",
@@ -234,7 +236,7 @@ WORDS = {
     "patient_data": "other patient data",
 }
 # Headings of the text itself; comments and notes may stand beside it in the same table.
-_MESSAGE_WORDS = frozenset(FIELDS["body"]) - {
+_MESSAGE_WORDS = frozenset(HEADINGS_BY_FIELD["body"]) - {
     "details",
     "description",
     "comments",
@@ -243,8 +245,8 @@ _MESSAGE_WORDS = frozenset(FIELDS["body"]) - {
     "note",
     "question",
 }
-LONGEST = 60  # characters of a heading
-SEARCHED = 30  # rows: titles and filters above a table are fewer
+MAX_HEADING_LENGTH = 60  # characters of a heading
+MAX_SEARCHED_ROWS = 30  # rows: titles and filters above a table are fewer
 _DIGIT = re.compile(r"\d")
 _NO_LABEL = re.compile(
     r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s"
@@ -261,40 +263,44 @@ class Heading:
     columns: dict[str, list[int]]
     labels: dict[int, str]
     keys: dict[int, str]
-    rows: int  # how many rows of the table are above its first message, titles included
+    end: int  # how many rows of the table are above its first message, titles included
     fingerprint: str  # of the heading's own rows: 32 hexadecimal digits, whatever is above or below
     profile: Profile | None = None  # by which it was read
-    own: int = 0  # columns the profile names
-    joined: int = 0  # columns whose label is that of two rows together
-    of_two: bool = False
-    known: "_Known" = field(repr=False, default_factory=lambda: _Known(None))
-    own_rows: tuple[dict[int, str], ...] = ()  # texts of the heading's own rows, one or two
+    profile_columns: int = 0  # columns the profile names
+    joined_labels: int = 0  # columns whose label is that of two rows together
+    has_two_rows: bool = False
+    meanings: "_Known" = field(repr=False, default_factory=lambda: _Known(None))
+    label_rows: tuple[dict[int, str], ...] = ()  # texts of the heading's own rows, one or two
 
     @property
     def start(self) -> int:
         """Return how many rows stand above the heading's first row."""
-        return self.rows - (2 if self.of_two else 1)
+        return self.end - (2 if self.has_two_rows else 1)
 
-    def recognises(self, column: int) -> bool:
+    def is_recognised(self, column: int) -> bool:
         """Tell whether the heading of a column is one that is known."""
         key = self.keys.get(column, "")
-        return self.known.names(key) or self.known.meaning(key) is not None
+        return self.meanings.names(key) or self.meanings.meaning(key) is not None
 
     @property
-    def recognised(self) -> int:
+    def recognised_count(self) -> int:
         """Return how many headings are known."""
-        return sum(map(self.recognises, self.keys))
+        return sum(map(self.is_recognised, self.keys))
 
     @property
     def is_sure(self) -> bool:
         """Tell whether so many headings are known that the row cannot be a request."""
-        count, of = self.recognised, len(self.keys)
+        count, of = self.recognised_count, len(self.keys)
         return count == of or (count > 2 and 3 * count >= 2 * of)  # noqa: PLR2004 - nearly all of them
 
     @property
-    def missing(self) -> list[str]:
+    def missing_fields(self) -> list[str]:
         """Return what has to be there and is not, in words for staff."""
-        given = {name for name, _ in self.profile.defaults} if self.profile and self.own else set()
+        given = (
+            {name for name, _ in self.profile.defaults}
+            if self.profile and self.profile_columns
+            else set()
+        )
         who = (
             []
             if (self.columns.keys() | given) & set(SENDER_FIELDS)
@@ -302,24 +308,28 @@ class Heading:
         )
         return [*([] if "body" in self.columns else ["the message text"]), *who]
 
-    def repeats(self, row: dict[int, str]) -> bool:
+    def is_repeated_in(self, row: dict[int, str]) -> bool:
         """Tell a heading row repeated among the messages, as on every page of a printed report.
 
         A single cell repeats only a heading of a single cell: "Message" may be all that somebody
         wrote.
         """
-        if not row or len(row) < min(2, len(self.labels)) or max(map(len, row.values())) > LONGEST:
+        if (
+            not row
+            or len(row) < min(2, len(self.labels))
+            or max(map(len, row.values())) > MAX_HEADING_LENGTH
+        ):
             return False
-        if all(self.keys.get(column) == self.known.key(text) for column, text in row.items()):
+        if all(self.keys.get(column) == self.meanings.key(text) for column, text in row.items()):
             return True
-        return self.of_two and any(self._is_same(own, row) for own in self.own_rows)
+        return self.has_two_rows and any(self._is_same(own, row) for own in self.label_rows)
 
     def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
         return own.keys() == row.keys() and all(
-            self.known.key(own[c]) == self.known.key(row[c]) for c in row
+            self.meanings.key(own[c]) == self.meanings.key(row[c]) for c in row
         )
 
-    def joined_with(self, other: "Heading") -> "Heading":
+    def join(self, other: "Heading") -> "Heading":
         """Return this heading of one row with that of a table beside it."""
         names = self.columns.keys() | other.columns.keys()
         return replace(
@@ -329,10 +339,10 @@ class Heading:
             },
             labels=dict(sorted({**self.labels, **other.labels}.items())),
             keys={**self.keys, **other.keys},
-            own_rows=({**self.own_rows[0], **other.own_rows[0]},),
+            label_rows=({**self.label_rows[0], **other.label_rows[0]},),
         )
 
-    def blocks(self) -> list["Heading"]:
+    def split_tables(self) -> list["Heading"]:
         """Divide the headings of tables side by side.
 
         Each has a message text and a sender of its own.
@@ -343,7 +353,7 @@ class Heading:
         is another's.
         """
         runs = [part for run in _runs(self.labels) for part in self._divide(*run)]
-        whole = [block for block in runs if block.is_whole]
+        whole = [block for block in runs if block.is_complete]
         if len(whole) < 2 and self.labels:  # noqa: PLR2004 - blank columns part no two tables
             parts = self._divide(min(self.labels), max(self.labels))
             whole = parts if len(parts) > 1 else whole
@@ -351,14 +361,14 @@ class Heading:
             return [self]
         if len(whole) == 1:
             columns = {
-                name: taken if name in KEPT_FIELDS else whole[0].columns.get(name, taken)
+                name: taken if name in DETAIL_FIELDS else whole[0].columns.get(name, taken)
                 for name, taken in self.columns.items()
             }
             return [replace(self, columns=columns)]
-        return [self._within(first, last) for first, last in spans(whole)]
+        return [self._within(first, last) for first, last in find_column_spans(whole)]
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Tell whether there is a column for the message text and one for who asks."""
         return "body" in self.columns and not self.columns.keys().isdisjoint(SENDER_FIELDS)
 
@@ -405,14 +415,14 @@ class Heading:
     def _within(self, first: int, last: int | None) -> "Heading":
         rows = [
             {c: t for c, t in row.items() if c >= first and (last is None or c <= last)}
-            for row in self.own_rows
+            for row in self.label_rows
         ]
-        upper, lower = rows[0], rows[1] if self.of_two else {}
-        block = _heading(upper, lower, self.rows, self.known)
+        upper, lower = rows[0], rows[1] if self.has_two_rows else {}
+        block = _heading(upper, lower, self.end, self.meanings)
         return replace(block, fingerprint=self.fingerprint)
 
 
-def spans(blocks: Sequence[Heading]) -> list[tuple[int, int | None]]:
+def find_column_spans(blocks: Sequence[Heading]) -> list[tuple[int, int | None]]:
     """Return the first and last column of tables side by side, None for the last one to the end.
 
     What stands between two tables belongs to the one on its left, as a column without a heading.
@@ -432,8 +442,8 @@ class _Known:
 
     def key(self, text: str) -> str:
         """A heading, folded."""
-        split = normalize.label(text)
-        return split if split in self._own else normalize.label(text, _RANKS)
+        split = normalize.fold_label(text)
+        return split if split in self._own else normalize.fold_label(text, _RANKS)
 
     def meaning(self, key: str) -> tuple[str, int] | None:
         """The field of a folded heading, and how telling it is, the lower the better.
@@ -455,13 +465,15 @@ def _all_known(profiles: Sequence[Profile]) -> list[_Known]:
     return [_Known(profile) for profile in (*general, None)]
 
 
-def is_label(text: str) -> bool:
+def is_sender_label(text: str) -> bool:
     """Tell a text that is the name of one of our fields that say who asks, as "Practice"."""
-    meaning = _RANKS.get(normalize.label(text, _RANKS))
+    meaning = _RANKS.get(normalize.fold_label(text, _RANKS))
     return meaning is not None and meaning[0] in SENDER_FIELDS
 
 
-def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> Heading | None:
+def find_heading(
+    rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()
+) -> Heading | None:
     """Find the heading among a sheet's first rows (texts by column).
 
     None where no row has a heading of ours.
@@ -471,22 +483,22 @@ def find(rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()) -> He
     and that before what we know ourselves.
     """
     best = _exact(rows, profiles) or _best(rows, profiles)
-    if best is None or best.missing:
+    if best is None or best.missing_fields:
         return best
     # A table above the best one is a table too: its rows must not end as titles of the next.
-    finder = Finder(profiles)
-    above = (finder.at(rows[at], rows[at + 1], at) for at in range(best.start))
-    return next((heading for heading in above if heading and not heading.missing), best)
+    finder = HeadingFinder(profiles)
+    above = (finder.find_at(rows[at], rows[at + 1], at) for at in range(best.start))
+    return next((heading for heading in above if heading and not heading.missing_fields), best)
 
 
 def _exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
     """Return the heading that a profile is for, by its fingerprint."""
-    places = fingerprints(rows)
+    places = fingerprint_rows(rows)
     for profile in profiles:
         if profile.fingerprint in places:
             at, of_two = places[profile.fingerprint]
-            heading = reading(rows, at, profile, of_two=of_two)
-            if not heading.missing:
+            heading = parse_heading(rows, at, profile, of_two=of_two)
+            if not heading.missing_fields:
                 return heading
     return None
 
@@ -503,12 +515,12 @@ def _best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Headin
     return min(candidates, key=_merit, default=None)
 
 
-class Finder:
+class HeadingFinder:
     """Recogniser of a further table's heading anywhere in a sheet.
 
     It costs little for all other rows.
 
-    `find` looks for the first heading leniently, among a few rows. Here every row of a file is a
+    `find_heading` looks for the first heading leniently, among a few rows. Here every row of a file is a
     candidate, and a request must not be taken for a heading: at least half of its cells have to be
     headings that are known, and the others have to look like some. Ask `is_sure` whether it may
     still be a request.
@@ -527,11 +539,11 @@ class Finder:
         """Tell quickly whether a row may be the beginning of a heading."""
         unknown, exact = len(row) // 2, False
         for text in row.values():
-            if len(text) > LONGEST or (
+            if len(text) > MAX_HEADING_LENGTH or (
                 _NO_LABEL.search(text) and not (self._exact or self._numbered)
             ):
                 return False
-            word = normalize.label(text, self._words)
+            word = normalize.fold_label(text, self._words)
             exact = exact or word in self._exact_words
             if word not in self._words:
                 unknown -= 1
@@ -539,7 +551,7 @@ class Finder:
                     return False
         return (unknown >= 0 and len(row) > 1) or exact
 
-    def at(self, row: dict[int, str], following: dict[int, str], place: int) -> Heading | None:
+    def find_at(self, row: dict[int, str], following: dict[int, str], place: int) -> Heading | None:
         """Return the heading that begins in this row, None where none does.
 
         `place` rows stand above it.
@@ -549,11 +561,11 @@ class Finder:
         if not self.may_begin(row):
             return None
         rows = [row, following] if following else [row]
-        for fingerprint, (at, of_two) in fingerprints(rows).items():
+        for fingerprint, (at, of_two) in fingerprint_rows(rows).items():
             if at == 0 and fingerprint in self._exact:
-                exact = reading(rows, 0, self._exact[fingerprint], of_two=of_two)
-                if not exact.missing:
-                    return replace(exact, rows=exact.rows + place)
+                exact = parse_heading(rows, 0, self._exact[fingerprint], of_two=of_two)
+                if not exact.missing_fields:
+                    return replace(exact, end=exact.end + place)
         candidates = [
             heading
             for known in self._known
@@ -561,18 +573,20 @@ class Finder:
             if heading.start == 0 and heading.columns and _serves(heading) and _is_certain(heading)
         ]
         best = min(candidates, key=_merit, default=None)
-        return replace(best, rows=best.rows + place) if best else None
+        return replace(best, end=best.end + place) if best else None
 
 
 def _is_certain(heading: Heading) -> bool:
     """Tell a row of headings from a request whose cells happen to be words of headings."""
-    count, of = heading.recognised, len(heading.keys)
+    count, of = heading.recognised_count, len(heading.keys)
     if count == of:
-        return of > 1 and (not heading.missing or of > 2)  # noqa: PLR2004 - two words may be anything
+        return of > 1 and (not heading.missing_fields or of > 2)  # noqa: PLR2004 - two words may be anything
     others = (
-        text for column, text in heading.labels.items() if text and not heading.recognises(column)
+        text
+        for column, text in heading.labels.items()
+        if text and not heading.is_recognised(column)
     )
-    return not heading.missing and 2 * count >= of and not any(map(_NO_LABEL.search, others))
+    return not heading.missing_fields and 2 * count >= of and not any(map(_NO_LABEL.search, others))
 
 
 def _is_second_table(left: Heading, right: Heading) -> bool:
@@ -584,7 +598,7 @@ def _is_second_table(left: Heading, right: Heading) -> bool:
     "Notes" behind "From" and "Message" are columns of one table: there all that says who asks has
     to stand on the right as well.
     """
-    if not (left.is_whole and right.is_whole):
+    if not (left.is_complete and right.is_complete):
         return False
     if _who_keys(left) & _who_keys(right) and _keys_of(left, "body") & _keys_of(right, "body"):
         return True
@@ -629,17 +643,17 @@ def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def fingerprints(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
+def fingerprint_rows(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
     """What a sheet's first rows are told by, each taken as a heading.
 
     Which row that is, and whether with the next.
     """
-    alone = {_fingerprint(row): (at, False) for at, row in enumerate(rows[:SEARCHED])}
-    pairs = enumerate(pairwise(rows[: SEARCHED + 1]))
+    alone = {_fingerprint(row): (at, False) for at, row in enumerate(rows[:MAX_SEARCHED_ROWS])}
+    pairs = enumerate(pairwise(rows[: MAX_SEARCHED_ROWS + 1]))
     return {_fingerprint(upper, lower): (at, True) for at, (upper, lower) in pairs} | alone
 
 
-def reading(
+def parse_heading(
     rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *, of_two: bool = False
 ) -> Heading:
     """Take the row at this place for the heading, with the next one or alone, whatever it says."""
@@ -654,18 +668,18 @@ def _serves(heading: Heading) -> bool:
 
     It names a heading that is there, or none at all.
     """
-    return heading.profile is None or heading.own > 0 or not heading.profile.columns
+    return heading.profile is None or heading.profile_columns > 0 or not heading.profile.columns
 
 
 def _merit(heading: Heading) -> tuple[int, int, int, int, bool]:
     # Of two readings that say as much, two rows are one heading only where they make up a label
     # together.
     return (
-        len(heading.missing),
-        -heading.own,
+        len(heading.missing_fields),
+        -heading.profile_columns,
         -len(heading.columns),
-        -heading.joined,
-        heading.of_two,
+        -heading.joined_labels,
+        heading.has_two_rows,
     )
 
 
@@ -674,7 +688,7 @@ def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading
 
     And together with the next where all of that one's texts are headings too.
     """
-    for at in range(min(len(rows), SEARCHED)):
+    for at in range(min(len(rows), MAX_SEARCHED_ROWS)):
         alone = _heading(rows[at], {}, at + 1, known)
         yield alone
         if at + 1 == len(rows) or not rows[at + 1]:
@@ -682,7 +696,7 @@ def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading
         both = _heading(rows[at], rows[at + 1], at + 2, known)
         meant = {column for columns in both.columns.values() for column in columns}
         meant |= {column for column, key in both.keys.items() if known.names(key)}
-        if rows[at + 1].keys() <= meant and not alone.repeats(rows[at + 1]):
+        if rows[at + 1].keys() <= meant and not alone.is_repeated_in(rows[at + 1]):
             yield both
 
 
@@ -717,21 +731,21 @@ def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Kn
     keys = {column: known.key(text) for column, text in labels.items() if text}
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
-        meaning = known.meaning(key) if len(labels[column]) <= LONGEST else None
+        meaning = known.meaning(key) if len(labels[column]) <= MAX_HEADING_LENGTH else None
         if meaning:
             ranked.setdefault(meaning[0], []).append((meaning[1], column))
     return Heading(
         columns={name: [column for _, column in sorted(found)] for name, found in ranked.items()},
         labels=labels,
         keys=keys,
-        rows=rows,
+        end=rows,
         fingerprint=_fingerprint(upper, lower),
         profile=known.profile,
-        own=sum(map(known.names, keys.values())),
-        joined=len(joined),
-        of_two=bool(lower),
-        known=known,
-        own_rows=(upper, lower) if lower else (upper,),
+        profile_columns=sum(map(known.names, keys.values())),
+        joined_labels=len(joined),
+        has_two_rows=bool(lower),
+        meanings=known,
+        label_rows=(upper, lower) if lower else (upper,),
     )
 
 
@@ -746,6 +760,8 @@ def _fingerprint(*rows: dict[int, str]) -> str:
     Not of how they are written, nor of the columns between.
     """
     told = (
-        "\x1f".join(normalize.label(row[column]) for column in sorted(row)) for row in rows if row
+        "\x1f".join(normalize.fold_label(row[column]) for column in sorted(row))
+        for row in rows
+        if row
     )
     return hashlib.sha256("\x1e".join(told).encode()).hexdigest()[:32]

@@ -14,11 +14,11 @@ from collections.abc import Generator, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from parsers.item import WHY, SheetCounts
+from parsers.item import REJECTION_HEADING, SheetCounts
 from parsers.options import Options
 from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message.columns import Finder, Heading
-from parsers.secure_message.row import Line, Rows, counting_fields, letters
+from parsers.secure_message.columns import Heading, HeadingFinder
+from parsers.secure_message.row import RowReader, SheetRow, find_counting_fields, name_column
 from parsers.spreadsheets.cell_values import UNSOLVED, Value
 from parsers.spreadsheets.formats.xlsx_sheet import MAX_MERGED_COLUMNS
 from parsers.spreadsheets.reader import Table
@@ -27,7 +27,7 @@ NO_HEADINGS = (
     "no headings for messages stand above this row: write who asks and the message into the columns"
     " of these names"
 )
-BESIDE = (
+BESIDE_TABLE = (
     "this stands beside or below the table: write who asks and the message into the columns of"
     " these names"
 )
@@ -43,8 +43,8 @@ DOUBTFUL_TITLE = (
     "this was taken for a title of the table below: if it is a request, write it into the columns"
     " of these names"
 )
-ABOVE = "Above the table"  # labels the titles among an item's details
-SHEET = "Sheet"
+ABOVE_LABEL = "Above the table"  # labels the titles among an item's details
+SHEET_LABEL = "Sheet"
 
 _MOST_PENDING = 50  # rows without a message, kept until it is clear what follows them
 _LONGEST_TITLE = 200  # characters of a cell; what is longer is somebody's text
@@ -89,14 +89,14 @@ _USUAL_NAME = re.compile(
 )
 
 
-class Request(NamedTuple):
+class RequestRow(NamedTuple):
     """A row to be read under its table's headings, or one under none.
 
     `rows` is None, and `reason` says why.
     """
 
-    line: Line
-    rows: Rows | None
+    line: SheetRow
+    reader: RowReader | None
     reason: str = ""
 
 
@@ -104,14 +104,14 @@ class _TableColumns(NamedTuple):
     """The columns of one table, and how its rows are read."""
 
     heading: Heading
-    rows: Rows
+    rows: RowReader
     first: int
     last: int | None
     row: int = (
         0  # number of the heading's last row, where it is another than that of the tables beside
     )
 
-    def part(self, line: Line) -> dict[int, Value]:
+    def part(self, line: SheetRow) -> dict[int, Value]:
         """Return the values of a row that stand in the columns of this table."""
         return {
             c: v
@@ -198,16 +198,16 @@ class Layout:
     def __init__(self, table: Table, options: Options) -> None:
         self.tally = Tally()
         self._table, self._options = table, options
-        self._finder = Finder(options.profiles)
+        self._finder = HeadingFinder(options.profiles)
         self._lines = self._filled()
-        self._first = list(islice(self._lines, secure_message_columns.SEARCHED))
-        self.heading = secure_message_columns.find(
+        self._first = list(islice(self._lines, secure_message_columns.MAX_SEARCHED_ROWS))
+        self.heading = secure_message_columns.find_heading(
             [line.texts for line in self._first], options.profiles
         )
         self._open: _Open | None = None
-        self._pending: list[Line] = []
+        self._pending: list[SheetRow] = []
         self._reason = NO_HEADINGS
-        self._doubtful_titles: list[Line] = []  # shown as rejected rows already
+        self._doubtful_titles: list[SheetRow] = []  # shown as rejected rows already
         self._titles: set[str] = set()  # of the table above: a report repeats them on every page
         self._ahead = _Ahead(iter(()))
 
@@ -217,9 +217,9 @@ class Layout:
         return self._table.name
 
     @property
-    def readable(self) -> bool:
+    def is_readable(self) -> bool:
         """Tell whether there is a table of messages near the top."""
-        return self.heading is not None and not self.heading.missing
+        return self.heading is not None and not self.heading.missing_fields
 
     def rewind(self) -> None:
         """Let go of the rows read so far, and read them anew when their turn comes.
@@ -229,7 +229,7 @@ class Layout:
         self._first, self._lines = [], self._filled()
         self.tally = Tally()
 
-    def find_below(self) -> bool:
+    def has_table_below(self) -> bool:
         """Tell whether there is a table of messages further down.
 
         Reads the whole sheet; rewinds it.
@@ -238,13 +238,13 @@ class Layout:
         found = (
             self._heading_at(line.texts, following) for line, following in _with_next(self._lines)
         )
-        readable = any(heading is not None and not heading.missing for heading in found)
+        readable = any(heading is not None and not heading.missing_fields for heading in found)
         self.rewind()
         return readable
 
-    def requests(self) -> Iterator[Request]:
+    def iter_requests(self) -> Iterator[RequestRow]:
         """Yield the rows that are to be read, or to be rejected; the others are in the tally."""
-        begin = self.heading.start if self.heading and not self.heading.missing else -1
+        begin = self.heading.start if self.heading and not self.heading.missing_fields else -1
         skip = False
         self._ahead = _Ahead(chain(self._first, self._lines))
         for at, line in enumerate(self._ahead):
@@ -254,7 +254,7 @@ class Layout:
                 continue
             if at == begin:
                 yield from self._begin(self.heading, line, following)
-                skip = self._open is not None and self._open.heading.of_two
+                skip = self._open is not None and self._open.heading.has_two_rows
                 continue
             if at < begin:  # the first heading has been found by looking at all of these
                 yield from self._above(line)
@@ -274,15 +274,15 @@ class Layout:
                 yield from self._emit(line)
                 continue
             texts = line.texts
-            repeated = self._open is not None and self._open.heading.repeats(texts)
+            repeated = self._open is not None and self._open.heading.is_repeated_in(texts)
             found = (
                 None if repeated and self._is_whole(texts) else self._heading_at(texts, following)
             )
-            if repeated and not (found and found.of_two):
+            if repeated and not (found and found.has_two_rows):
                 yield from self._repeat(line)
             elif found is not None and not self._adds_nothing(found):
                 yield from self._begin(found, line, following)
-                skip = found.of_two and not found.missing
+                skip = found.has_two_rows and not found.missing_fields
             elif self._open is None:
                 yield from self._above(line)
             elif self._is_title_of_next(line):
@@ -294,12 +294,12 @@ class Layout:
 
     # -- reading ----
 
-    def _filled(self) -> Iterator[Line]:
+    def _filled(self) -> Iterator[SheetRow]:
         """Yield the rows with anything in them.
 
         And with the values of merged cells that reach down into them.
         """
-        read, ours = self._table.cells.value, set[int]()
+        read, ours = self._table.cells.read_value, set[int]()
         covering: dict[int, tuple[int, int, Value]] = {}  # column -> last row, first row, value
         last, blank, tally = 0, False, self.tally
         for at, row in enumerate(self._table.rows()):
@@ -308,8 +308,10 @@ class Layout:
                 value = read(cell)
                 if value.text or value.flaw:
                     values[column] = value
-            if at < secure_message_columns.SEARCHED:
-                ours |= {column for column, value in values.items() if value.text == WHY}
+            if at < secure_message_columns.MAX_SEARCHED_ROWS:
+                ours |= {
+                    column for column, value in values.items() if value.text == REJECTION_HEADING
+                }
             if ours:
                 values = {column: value for column, value in values.items() if column not in ours}
             skipped = max(row.number - last - 1, 0)
@@ -327,9 +329,9 @@ class Layout:
                     if one[0] >= row.number and c not in values
                 }
                 carried = {c: one[1:] for c, one in covering.items()}
-                yield Line(row.number, row.hidden, values, carried, after_blank=blank)
+                yield SheetRow(row.number, row.hidden, values, carried, is_after_blank=blank)
             else:
-                yield Line(row.number, row.hidden, values, after_blank=blank)
+                yield SheetRow(row.number, row.hidden, values, is_after_blank=blank)
             blank = False
             for column, end in row.merged.items():
                 if column in values and len(covering) < MAX_MERGED_COLUMNS:
@@ -341,7 +343,7 @@ class Layout:
         A shorter one may be the upper row of another heading.
         """
         return self._open is not None and (
-            self._open.heading.of_two or len(texts) == len(self._open.labels)
+            self._open.heading.has_two_rows or len(texts) == len(self._open.labels)
         )
 
     def _adds_nothing(self, heading: Heading) -> bool:
@@ -356,26 +358,26 @@ class Layout:
             set(taken) <= set(columns.get(name, ())) for name, taken in heading.columns.items()
         )
 
-    def _heading_at(self, texts: dict[int, str], following: Line | None) -> Heading | None:
+    def _heading_at(self, texts: dict[int, str], following: SheetRow | None) -> Heading | None:
         if not self._finder.may_begin(texts):
             return None
-        return self._finder.at(texts, following.texts if following else {}, 0)
+        return self._finder.find_at(texts, following.texts if following else {}, 0)
 
     # -- what becomes of a row ----
 
     def _begin(
-        self, heading: Heading | None, line: Line, following: Line | None
-    ) -> Iterator[Request]:
+        self, heading: Heading | None, line: SheetRow, following: SheetRow | None
+    ) -> Iterator[RequestRow]:
         """Begin a new table, or note that what follows is none of ours."""
         assert heading is not None
-        if heading.missing:
+        if heading.missing_fields:
             yield from self._table_ends()
             self._open = None
-            self._reason = INCOMPLETE.format(missing=" nor for ".join(heading.missing))
+            self._reason = INCOMPLETE.format(missing=" nor for ".join(heading.missing_fields))
             yield self._stray(line)
             return
         titles = (yield from self._settle_above()) or []
-        rows = [line, following] if heading.of_two and following else [line]
+        rows = [line, following] if heading.has_two_rows and following else [line]
         for row in rows:
             if heading.is_sure or heading is self.heading:
                 self.tally.add("headings", row.number)
@@ -384,7 +386,7 @@ class Layout:
         places = list(self._places(heading, titles))
         self._open = _Open(heading, places, rows[-1].number)
 
-    def _repeat(self, line: Line) -> Iterator[Request]:
+    def _repeat(self, line: SheetRow) -> Iterator[RequestRow]:
         """Go on below a repeated heading.
 
         Titles right above it belong to what follows, as of a table of its own.
@@ -396,7 +398,7 @@ class Layout:
         if above is not None:
             self._open = _Open(heading, list(self._places(heading, above)), line.number)
 
-    def _heading_beside(self, line: Line, following: Line | None) -> Heading | None:
+    def _heading_beside(self, line: SheetRow, following: SheetRow | None) -> Heading | None:
         """Return the heading of a table that begins beside the open one, while that goes on.
 
         It stands in columns in which the open table has none. The other cells of the row are no
@@ -404,13 +406,13 @@ class Layout:
         that table goes on.
         """
         table = self._open
-        if table is None or line.values.keys() <= table.labels or table.heading.of_two:
+        if table is None or line.values.keys() <= table.labels or table.heading.has_two_rows:
             return None
         texts = {column: text for column, text in line.texts.items() if column not in table.labels}
         if not self._finder.may_begin(texts):
             return None
-        heading = self._finder.at(texts, {}, 0)
-        if heading is None or heading.missing or not heading.is_sure:
+        heading = self._finder.find_at(texts, {}, 0)
+        if heading is None or heading.missing_fields or not heading.is_sure:
             return None
         if any(min(texts) < column < max(texts) for column in table.labels):
             return None
@@ -418,10 +420,10 @@ class Layout:
         if not inside:
             goes_on = following is not None and not following.values.keys().isdisjoint(table.labels)
             return heading if goes_on else None
-        known = secure_message_columns.reading([inside], 0, None).recognised
+        known = secure_message_columns.parse_heading([inside], 0, None).recognised_count
         return heading if 2 * known < len(inside) else None
 
-    def _begin_beside(self, heading: Heading, line: Line) -> Iterator[Request]:
+    def _begin_beside(self, heading: Heading, line: SheetRow) -> Iterator[RequestRow]:
         """Open a table beside the open one.
 
         And read what else stands in the row under the headings of that one.
@@ -437,18 +439,18 @@ class Layout:
             self.tally.rows += 1  # a row of each of the tables
             yield from self._emit(line._replace(values=values))
         places = [place if place.row else place._replace(row=table.row) for place in table.places]
-        for block in heading.blocks():
+        for block in heading.split_tables():
             rows = self._rows(block, self._name_of_block(heading), self._around([], (1, None)))
             places.append(_TableColumns(block, rows, 1, None, line.number))
         places.sort(key=lambda place: min(place.heading.labels))
-        spans = secure_message_columns.spans([place.heading for place in places])
+        spans = secure_message_columns.find_column_spans([place.heading for place in places])
         places = [
             place._replace(first=first, last=last)
             for place, (first, last) in zip(places, spans, strict=True)
         ]
-        self._open = _Open(table.heading.joined_with(heading), places, table.row)
+        self._open = _Open(table.heading.join(heading), places, table.row)
 
-    def _repeats_in_part(self, line: Line) -> bool:
+    def _repeats_in_part(self, line: SheetRow) -> bool:
         """Return whether one of the tables side by side repeats its heading here.
 
         Another one has a request in the same row.
@@ -457,13 +459,13 @@ class Layout:
             return False
         parts = ((place, place.part(line)) for place in self._open.places)
         repeats = [
-            place.heading.repeats({c: v.text for c, v in part.items()})
+            place.heading.is_repeated_in({c: v.text for c, v in part.items()})
             for place, part in parts
             if part
         ]
         return any(repeats) and not all(repeats)
 
-    def _settle_above(self) -> Generator[Request, None, list[Line] | None]:
+    def _settle_above(self) -> Generator[RequestRow, None, list[SheetRow] | None]:
         """Settle the rows above a heading, and return those that are titles of what follows.
 
         None where nothing stands there that may be a title. Below another table it may be
@@ -485,7 +487,7 @@ class Layout:
         self._titles = {_joined(line) for line in titles}
         return sorted(titles, key=lambda line: line.number)
 
-    def _is_title_of_next(self, line: Line) -> bool:
+    def _is_title_of_next(self, line: SheetRow) -> bool:
         """Tell a row that reaches under the message heading.
 
         And yet stands where a title of the next table does.
@@ -494,7 +496,7 @@ class Layout:
         """
         assert self._open is not None
         if (
-            not line.after_blank
+            not line.is_after_blank
             or len(line.values) >= len(self._open.labels)
             or not _is_title(line)
         ):
@@ -508,13 +510,13 @@ class Layout:
         below = self._ahead.peek(2)
         if not below:
             return False
-        if self._open.heading.repeats(below[0].texts):
+        if self._open.heading.is_repeated_in(below[0].texts):
             return True
         heading = self._heading_at(below[0].texts, below[1] if len(below) > 1 else None)
-        return heading is not None and heading.is_sure and not heading.missing
+        return heading is not None and heading.is_sure and not heading.missing_fields
 
     def _around(
-        self, titles: list[Line], place: tuple[int, int | None]
+        self, titles: list[SheetRow], place: tuple[int, int | None]
     ) -> tuple[tuple[str, str], ...]:
         """Return what stands around a table and belongs to each of its rows, as details.
 
@@ -530,12 +532,12 @@ class Layout:
             for title in titles
         )
         above = "\n".join(filter(None, texts))
-        around = [(ABOVE, above)] if above else []
+        around = [(ABOVE_LABEL, above)] if above else []
         if not _USUAL_NAME.fullmatch(self.name):
-            around.append((SHEET, self.name))
+            around.append((SHEET_LABEL, self.name))
         return tuple(around)
 
-    def _places(self, heading: Heading, titles: list[Line]) -> Iterator[_TableColumns]:
+    def _places(self, heading: Heading, titles: list[SheetRow]) -> Iterator[_TableColumns]:
         """Yield where the tables under a heading are.
 
         Those side by side are named by their columns.
@@ -543,7 +545,7 @@ class Layout:
         A title belongs to the table it stands over. Where all of them stand over the first table,
         they are titles of the whole sheet.
         """
-        blocks = heading.blocks()
+        blocks = heading.split_tables()
         if len(blocks) == 1:
             yield _TableColumns(
                 blocks[0],
@@ -552,7 +554,7 @@ class Layout:
                 None,
             )
             return
-        spans = secure_message_columns.spans(blocks)
+        spans = secure_message_columns.find_column_spans(blocks)
         of_all = all(column < spans[1][0] for title in titles for column in title.values)
         for block, (first, last) in zip(blocks, spans, strict=True):
             around = self._around(titles, (1, None) if of_all else (first, last))
@@ -561,30 +563,34 @@ class Layout:
 
     def _name_of_block(self, heading: Heading) -> str:
         """Return what a table beside others is called: the sheet's name and its columns."""
-        columns = f"columns {letters(min(heading.labels))} to {letters(max(heading.labels))}"
+        columns = (
+            f"columns {name_column(min(heading.labels))} to {name_column(max(heading.labels))}"
+        )
         return f"{self.name}, {columns}" if self.name else columns
 
-    def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> Rows:
+    def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> RowReader:
         """Return how the rows under a heading are read.
 
         Those that follow say which ids count rows.
         """
-        following = [line.values for line in self._ahead.peek(secure_message_columns.SEARCHED)]
-        if heading.of_two:  # its second row has not been taken yet
+        following = [
+            line.values for line in self._ahead.peek(secure_message_columns.MAX_SEARCHED_ROWS)
+        ]
+        if heading.has_two_rows:  # its second row has not been taken yet
             following = following[1:]
-        counting = counting_fields(heading, following)
-        return Rows(heading, name, self._table.cells, self._options, around, counting=counting)
+        counting = find_counting_fields(heading, following)
+        return RowReader(heading, name, self._table.cells, self._options, around, counting=counting)
 
-    def _above(self, line: Line) -> Iterator[Request]:
+    def _above(self, line: SheetRow) -> Iterator[RequestRow]:
         """Keep what may be a title of the table to come; what is none has no headings."""
         if not _is_title(line):
             yield self._stray(line)
             return
         self._pending.append(line)
-        if len(self._pending) > secure_message_columns.SEARCHED:
+        if len(self._pending) > secure_message_columns.MAX_SEARCHED_ROWS:
             yield self._stray(self._pending.pop(0))
 
-    def _inside(self, line: Line) -> Iterator[Request]:
+    def _inside(self, line: SheetRow) -> Iterator[RequestRow]:
         """Read what stands under the headings.
 
         Keep a row without a message until it is clear what follows it.
@@ -600,12 +606,12 @@ class Layout:
             yield from self._rows_follow()
             yield from self._emit(line)
 
-    def _rows_follow(self) -> Iterator[Request]:
+    def _rows_follow(self) -> Iterator[RequestRow]:
         """Settle the pending rows: they stand in the middle of a table."""
         while self._pending:
             yield from self._one_row_follows(self._pending.pop(0))
 
-    def _one_row_follows(self, line: Line) -> Iterator[Request]:
+    def _one_row_follows(self, line: SheetRow) -> Iterator[RequestRow]:
         assert self._open is not None
         if self._is_total(line, self._open) or (
             _PAGE.fullmatch(_joined(line)) and self._is_outside(line)
@@ -614,7 +620,7 @@ class Layout:
         else:
             yield from self._emit(line)
 
-    def _table_ends(self) -> Iterator[Request]:
+    def _table_ends(self) -> Iterator[RequestRow]:
         """Settle the pending rows: no row of the same table or page follows."""
         pending, self._pending = self._pending, []
         for line in pending:
@@ -625,7 +631,7 @@ class Layout:
             else:  # also notes below a footer: they may be somebody's words
                 yield from self._emit(line)
 
-    def _take_titles(self) -> list[Line]:
+    def _take_titles(self) -> list[SheetRow]:
         """Take from the pending rows those that are titles of a table that begins below them."""
         pending = self._pending
         if self._open is None:
@@ -637,21 +643,21 @@ class Layout:
         # Two cells may be a request that lacks its text, unless blank rows part them from the table
         # above.
         while at < len(pending) and not (
-            pending[at].after_blank or all(map(_is_note, pending[at:]))
+            pending[at].is_after_blank or all(map(_is_note, pending[at:]))
         ):
             at += 1
         self._pending = pending[:at]
         return pending[at:]
 
-    def _ends_a_table(self, line: Line) -> bool:
+    def _ends_a_table(self, line: SheetRow) -> bool:
         assert self._open is not None
         return _is_footer(line) or self._is_total(line, self._open)
 
-    def _is_outside(self, line: Line) -> bool:
+    def _is_outside(self, line: SheetRow) -> bool:
         assert self._open is not None
         return line.values.keys().isdisjoint(self._open.texts)
 
-    def _is_total(self, line: Line, table: _Open) -> bool:
+    def _is_total(self, line: SheetRow, table: _Open) -> bool:
         """Tell the total below a table.
 
         Declared as such by the workbook, or "Total" with nothing but counts.
@@ -663,55 +669,57 @@ class Layout:
         if not _TOTAL.fullmatch(line.values[first].text) or first in table.says:
             return False
         if (
-            len(line.values) == 1 and line.carried
+            len(line.values) == 1 and line.merged_values
         ):  # it may be the practice of a message that is merged over rows
             return False
         return all(_is_count(value) for column, value in line.values.items() if column != first)
 
-    def _emit(self, line: Line) -> Iterator[Request]:
+    def _emit(self, line: SheetRow) -> Iterator[RequestRow]:
         """Hand a row on, to be read under the headings of its table."""
         table = self._open
         assert table is not None
         if line.values.keys().isdisjoint(table.labels):
-            yield self._stray(line, BESIDE)
+            yield self._stray(line, BESIDE_TABLE)
             return
         if len(table.places) == 1:
-            yield Request(line.completed(table.row), table.places[0].rows)
+            yield RequestRow(line.fill_merged(table.row), table.places[0].rows)
             return
         beside = -1
         for place in table.places:
-            values = place.part(line.completed(place.row or table.row))
+            values = place.part(line.fill_merged(place.row or table.row))
             if values:
                 beside += 1
-                if place.heading.repeats({column: value.text for column, value in values.items()}):
+                if place.heading.is_repeated_in(
+                    {column: value.text for column, value in values.items()}
+                ):
                     self.tally.add("headings", line.number)
                 else:
-                    yield Request(line._replace(values=values), place.rows)
+                    yield RequestRow(line._replace(values=values), place.rows)
         self.tally.rows += beside  # a row of each of the tables
 
-    def _stray(self, line: Line, reason: str = "") -> Request:
-        return Request(line, None, reason or self._reason)
+    def _stray(self, line: SheetRow, reason: str = "") -> RequestRow:
+        return RequestRow(line, None, reason or self._reason)
 
 
-class _Ahead(Iterator[Line]):
+class _Ahead(Iterator[SheetRow]):
     """Rows of which the next ones can be looked at before their turn."""
 
-    def __init__(self, lines: Iterator[Line]) -> None:
+    def __init__(self, lines: Iterator[SheetRow]) -> None:
         self._lines = lines
-        self._waiting: deque[Line] = deque()
+        self._waiting: deque[SheetRow] = deque()
 
-    def __next__(self) -> Line:
+    def __next__(self) -> SheetRow:
         """Return the next row."""
         return self._waiting.popleft() if self._waiting else next(self._lines)
 
-    def peek(self, most: int) -> list[Line]:
+    def peek(self, most: int) -> list[SheetRow]:
         """Return up to so many of the rows that follow, without taking them."""
         if len(self._waiting) < most:
             self._waiting.extend(islice(self._lines, most - len(self._waiting)))
         return list(islice(self._waiting, most))
 
 
-def _with_next(lines: Iterator[Line]) -> Iterator[tuple[Line, Line | None]]:
+def _with_next(lines: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
     """Yield each row with the one that follows it."""
     this = next(lines, None)
     while this is not None:
@@ -720,17 +728,17 @@ def _with_next(lines: Iterator[Line]) -> Iterator[tuple[Line, Line | None]]:
         this = following
 
 
-def _is_long(line: Line, column: int) -> bool:
+def _is_long(line: SheetRow, column: int) -> bool:
     """Tell a text that is too long for a heading or a count."""
     value = line.values.get(column)
-    return value is not None and len(value.text) > secure_message_columns.LONGEST
+    return value is not None and len(value.text) > secure_message_columns.MAX_HEADING_LENGTH
 
 
-def _joined(line: Line) -> str:
+def _joined(line: SheetRow) -> str:
     return " ".join(line.values[column].text for column in sorted(line.values))
 
 
-def _is_footer(line: Line) -> bool:
+def _is_footer(line: SheetRow) -> bool:
     """Tell a row that is, as a whole, what a report prints below its rows."""
     if len(line.values) > _FOOTER_CELLS or any(
         len(value.text) > _LONGEST_TITLE for value in line.values.values()
@@ -740,14 +748,14 @@ def _is_footer(line: Line) -> bool:
     return bool(_FOOTER.fullmatch(joined) or _TOTAL.fullmatch(joined))
 
 
-def _is_note(line: Line) -> bool:
+def _is_note(line: SheetRow) -> bool:
     """Tell a single short cell."""
     return len(line.values) == 1 and all(
         len(value.text) <= _LONGEST_TITLE for value in line.values.values()
     )
 
 
-def _is_title(line: Line) -> bool:
+def _is_title(line: SheetRow) -> bool:
     """Tell a row that may be a title above a table.
 
     A cell or two, or labels and their values in turn.
@@ -759,11 +767,11 @@ def _is_title(line: Line) -> bool:
     return len(values) <= 2 or pairs  # noqa: PLR2004 - a title, or a label and a value
 
 
-def _is_short_title(line: Line) -> bool:
+def _is_short_title(line: SheetRow) -> bool:
     """Tell a row of few words, or of a label of ours with its value, as "Practice: Elm Dental"."""
     joined = _joined(line)
     label, colon, _ = joined.partition(":")
-    if colon and secure_message_columns.is_label(label):
+    if colon and secure_message_columns.is_sender_label(label):
         return True
     return len(joined.split()) <= _TITLE_WORDS and not _SENTENCE_END.search(joined)
 

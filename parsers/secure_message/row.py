@@ -12,17 +12,17 @@ from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from parsers.item import Address, Format, InboundItem, Parsed, RejectedRow
-from parsers.options import PLAIN, Options
+from parsers.item import Address, Format, InboundItem, ParseResult, RejectedRow
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message.columns import WORDS, Heading
-from parsers.spreadsheets.cell_values import ERROR, NOT_A_DATE, UNSOLVED, Cells, Value
+from parsers.secure_message.columns import FIELD_LABELS, Heading
+from parsers.spreadsheets.cell_values import ERROR, NOT_A_DATE, UNSOLVED, CellReader, Value
 from parsers.spreadsheets.formats.delimited import QUOTES
 from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
 from parsers.text import normalize
 
-NOTHING_SAID = "neither message text nor subject: write the message into this row"
-NOBODY = "neither practice nor sender nor e-mail address: write into this row who asks"
+NO_TEXT = "neither message text nor subject: write the message into this row"
+NO_SENDER = "neither practice nor sender nor e-mail address: write into this row who asks"
 NO_VALUE = "the message text is {flaw}; and there is no subject"
 DAMAGED = "{flaw}: export the messages again, or write this row anew"
 PATIENT = "{label} (patient data)"
@@ -56,12 +56,12 @@ _LINKED = (
     "thread_id",
 )  # a link behind one of these leads to the message itself
 _BLANK = Value("")
-NOTHING_CARRIED: Mapping[int, tuple[int, Value]] = MappingProxyType({})
+NO_MERGED_VALUES: Mapping[int, tuple[int, Value]] = MappingProxyType({})
 # Where what stands outside of any table can be written, so that it is read the next time.
 _PLAIN_HEADINGS = (("Practice", ""), ("From", ""), ("Message", ""))
 
 
-class Line(NamedTuple):
+class SheetRow(NamedTuple):
     """A row's values by column, blank ones left out unless something is wrong with them.
 
     `carried` are the values of merged cells that reach down into this row, with the number of the
@@ -71,17 +71,19 @@ class Line(NamedTuple):
     number: int
     hidden: bool
     values: dict[int, Value]
-    carried: Mapping[int, tuple[int, Value]] = NOTHING_CARRIED
-    after_blank: bool = False  # a blank row stands above it
+    merged_values: Mapping[int, tuple[int, Value]] = NO_MERGED_VALUES
+    is_after_blank: bool = False  # a blank row stands above it
 
-    def completed(self, heading: int) -> "Line":
+    def fill_merged(self, heading: int) -> "SheetRow":
         """Return the row with the values of merged cells.
 
         But of none that begins at or above the heading's row.
         """
-        if not self.carried:
+        if not self.merged_values:
             return self
-        reaching = {column: value for column, (row, value) in self.carried.items() if row > heading}
+        reaching = {
+            column: value for column, (row, value) in self.merged_values.items() if row > heading
+        }
         return self._replace(values=dict(sorted({**reaching, **self.values}.items())))
 
     @property
@@ -102,7 +104,7 @@ class _Said(NamedTuple):
     unused: tuple[str, ...]  # id fields that have a value which identifies nothing
 
 
-class Rows:
+class RowReader:
     """The rows under one heading.
 
     Which columns feed which field is worked out once, so that a row costs little.
@@ -112,8 +114,8 @@ class Rows:
         self,
         heading: Heading,
         sheet: str,
-        how: Cells,
-        options: Options = PLAIN,
+        how: CellReader,
+        options: Options = DEFAULT_OPTIONS,
         around: tuple[tuple[str, str], ...] = (),
         *,
         counting: Collection[str] = (),
@@ -121,9 +123,10 @@ class Rows:
         profile = heading.profile
         self._counting = counting  # id fields whose columns count the rows of this sheet
         self._heading, self._sheet, self._how = heading, sheet, how
-        self.around = around  # details that every row of the table has, as titles above it
+        self.table_details = around  # details that every row of the table has, as titles above it
         self._columns = {
-            name: tuple(heading.columns.get(name, ())) for name in secure_message_columns.FIELDS
+            name: tuple(heading.columns.get(name, ()))
+            for name in secure_message_columns.HEADINGS_BY_FIELD
         }
         self._defaults = dict(profile.defaults) if profile else {}
         self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
@@ -135,12 +138,14 @@ class Rows:
             for name in secure_message_columns.PATIENT_FIELDS
             for column in self._columns[name]
         }
-        one_line = {column: normalize.one_line(text) for column, text in heading.labels.items()}
+        one_line = {column: normalize.to_one_line(text) for column, text in heading.labels.items()}
         self._labels = {
             c: PATIENT.format(label=text) if c in patient else text for c, text in one_line.items()
         }
         kept = {
-            column for name in secure_message_columns.KEPT_FIELDS for column in self._columns[name]
+            column
+            for name in secure_message_columns.DETAIL_FIELDS
+            for column in self._columns[name]
         }
         ours = {column for columns in heading.columns.values() for column in columns}
         self._quiet = frozenset(ours - kept)  # the item says what they say
@@ -148,7 +153,7 @@ class Rows:
         self._several = {
             n: cs
             for n, cs in self._columns.items()
-            if len(cs) > 1 and n not in secure_message_columns.KEPT_FIELDS
+            if len(cs) > 1 and n not in secure_message_columns.DETAIL_FIELDS
         }
 
     @property
@@ -156,14 +161,16 @@ class Rows:
         """Return the columns of each field of ours, () where it has none."""
         return self._columns
 
-    def parsed(self, line: Line) -> Parsed:
+    def parse(self, line: SheetRow) -> ParseResult:
         """Make the item of a row.
 
         What is missing or damaged becomes a caveat, unless nothing of a request is left.
         """
         values = line.values
         odd = [
-            c for c, v in values.items() if v.flaw or v.link or len(v.text) > normalize.LONGEST_LINE
+            c
+            for c, v in values.items()
+            if v.flaw or v.link or len(v.text) > normalize.MAX_LINE_LENGTH
         ]
         text, subject = self._text(values), self._line(values, "subject")
         company, number = (
@@ -201,7 +208,7 @@ class Rows:
             format=Format.SECURE_MESSAGE,
             external_id=own_id
             or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
-            given_id="" if own_id else given_id[:_LONGEST_ID],
+            unreliable_id="" if own_id else given_id[:_LONGEST_ID],
             sender=sender,
             to=self._recipients(self._or_default(values, "to")),
             company=company,
@@ -210,7 +217,7 @@ class Rows:
             category=category,
             subject=subject or self._defaults.get("subject", ""),
             text=text,
-            details=(*self._details(values, odd, said), *self.around),
+            details=(*self._details(values, odd, said), *self.table_details),
             link=link if _is_link(link) else behind,
             thread_id=thread_id,
             sent_at=sent_at,
@@ -221,7 +228,7 @@ class Rows:
         )
 
     def _wrong(
-        self, line: Line, odd: list[int], text: str, subject: str, *, somebody: bool
+        self, line: SheetRow, odd: list[int], text: str, subject: str, *, somebody: bool
     ) -> RejectedRow | None:
         """The row as one that is no request, with what is wrong; None where it is one."""
         flaws = {column: line.values[column].flaw for column in odd}
@@ -233,18 +240,18 @@ class Rows:
         if lost:
             return self._rejected(line, NO_VALUE.format(flaw=flaws[lost[0]]), lost[:1])
         if not (text or subject):
-            return self._rejected(line, NOTHING_SAID, bodies)
+            return self._rejected(line, NO_TEXT, bodies)
         return (
             None
             if somebody
-            else self._rejected(line, NOBODY, self._of(*secure_message_columns.SENDER_FIELDS))
+            else self._rejected(line, NO_SENDER, self._of(*secure_message_columns.SENDER_FIELDS))
         )
 
     def _of(self, *names: str) -> list[int]:
         return [column for name in names for column in self._columns[name]]
 
-    def _rejected(self, line: Line, reason: str, columns: Sequence[int]) -> RejectedRow:
-        cell = f"{letters(columns[0])}{line.number}" if len(columns) == 1 else ""
+    def _rejected(self, line: SheetRow, reason: str, columns: Sequence[int]) -> RejectedRow:
+        cell = f"{name_column(columns[0])}{line.number}" if len(columns) == 1 else ""
         everywhere = sorted(
             {*self._heading.labels, *line.values}
         )  # what is missing has to be written somewhere
@@ -270,7 +277,7 @@ class Rows:
         for column in self._columns[name]:
             value = values.get(column)
             if value is not None and value.text:
-                return normalize.one_line(value.text)
+                return normalize.to_one_line(value.text)
         return ""
 
     def _or_default(self, values: dict[int, Value], name: str) -> str:
@@ -293,9 +300,9 @@ class Rows:
     def _sender(self, name: str, email: str) -> tuple[Address, tuple[str, ...]]:
         known = self._senders.get((name, email))
         if known is None:
-            known = normalize.sender(name or self._defaults.get("sender", ""), email)
+            known = normalize.parse_sender(name or self._defaults.get("sender", ""), email)
             if not known[0].email and not email and self._defaults.get("email"):
-                known = normalize.sender(known[0].name, self._defaults["email"])
+                known = normalize.parse_sender(known[0].name, self._defaults["email"])
             if len(self._senders) < _MOST_KNOWN:
                 self._senders[name, email] = known
         return known
@@ -304,7 +311,7 @@ class Rows:
         """The addresses in a recipient column, or else the name or inbox that stands there."""
         known = self._known_recipients.get(text)
         if known is None:
-            known = tuple(Address(email=one) for one in normalize.emails(text)) or (
+            known = tuple(Address(email=one) for one in normalize.find_emails(text)) or (
                 Address(name=text),
             )
             if len(self._known_recipients) < _MOST_KNOWN:
@@ -319,7 +326,7 @@ class Rows:
 
     def _sent_at(self, values: dict[int, Value]) -> datetime | None:
         clock = self._first(values, "clock")
-        return self._how.sent_at(
+        return self._how.read_moment(
             self._first(values, "sent_at"),
             clock if clock.text else None,
             zone=self._zone,
@@ -342,10 +349,10 @@ class Rows:
             value = values.get(column)
             if value is None or not value.text:
                 continue
-            given = normalize.one_line(value.text).lstrip("'")
+            given = normalize.to_one_line(value.text).lstrip("'")
             short = len(given) < _SHORT_ID and self._heading.keys[column] == "id"
             odd = name == "external_id" and (value.flaw or len(given) > _LONGEST_ID)
-            if short or odd or name in self._counting or identifies_nothing(given):
+            if short or odd or name in self._counting or is_unusable_id(given):
                 return ""
             return given
         return ""
@@ -381,11 +388,12 @@ class Rows:
                 yield f"{self._label(column)}: leads to", address
 
     def _label(self, column: int) -> str:
-        return self._labels.get(column) or f"Column {letters(column)}"
+        return self._labels.get(column) or f"Column {name_column(column)}"
 
     def _heading_of(self, column: int) -> str:
         return (
-            normalize.one_line(self._heading.labels.get(column, "")) or f"Column {letters(column)}"
+            normalize.to_one_line(self._heading.labels.get(column, ""))
+            or f"Column {name_column(column)}"
         )
 
     def _taken(self, name: str, values: dict[int, Value]) -> list[int]:
@@ -401,7 +409,7 @@ class Rows:
         more = set()
         if said.sent_at is None and (self._columns["sent_at"] or self._columns["clock"]):
             more |= {"sent_at", "clock"}
-        elif self._columns["clock"] and said.sent_at == self._how.sent_at(
+        elif self._columns["clock"] and said.sent_at == self._how.read_moment(
             self._first(values, "sent_at"), zone=self._zone, order=self._order
         ):  # the date has a time already, or this one cannot be read
             more.add("clock")
@@ -414,7 +422,7 @@ class Rows:
         if not said.company:  # the number may be on no record
             more.add("company_number")
         more.update(said.unused)
-        long = [column for column in odd if len(values[column].text) > normalize.LONGEST_LINE]
+        long = [column for column in odd if len(values[column].text) > normalize.MAX_LINE_LENGTH]
         if long:
             more |= {
                 n
@@ -424,7 +432,7 @@ class Rows:
         return more
 
     def _caveats(
-        self, line: Line, odd: list[int], said: _Said, text: str, practice: str
+        self, line: SheetRow, odd: list[int], said: _Said, text: str, practice: str
     ) -> list[str]:
         found = []
         if not text:
@@ -442,10 +450,10 @@ class Rows:
 
     def _word(self, column: int) -> str:
         name = next((name for name, columns in self._columns.items() if column in columns), "")
-        return WORDS.get(name, name) or "another column"
+        return FIELD_LABELS.get(name, name) or "another column"
 
 
-def identifies_nothing(given: str) -> bool:
+def is_unusable_id(given: str) -> bool:
     """Say whether an id is none.
 
     A small number, which counts something, or a number that Excel has rounded.
@@ -462,7 +470,7 @@ def identifies_nothing(given: str) -> bool:
     return any(rest and not rest.strip("0") for rest in (beyond_exact, beyond_shown))
 
 
-def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> frozenset[str]:
+def find_counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> frozenset[str]:
     """Return the id fields whose column counts the rows of its table.
 
     By the first rows below the heading.
@@ -486,7 +494,7 @@ def counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> froze
 
 def _is_sequence(given: Sequence[str]) -> bool:
     parts = (
-        _ENDS_IN_NUMBER.fullmatch(normalize.one_line(text).lstrip("'")) for text in given if text
+        _ENDS_IN_NUMBER.fullmatch(normalize.to_one_line(text).lstrip("'")) for text in given if text
     )
     found = [part for part in takewhile(bool, parts) if part is not None]
     if len({part[1] for part in found}) != 1:
@@ -500,31 +508,32 @@ def _is_sequence(given: Sequence[str]) -> bool:
     return len(numbers) >= _FEWEST_PREFIXED and 1 in {numbers[0], numbers[-1]}
 
 
-def stray(line: Line, sheet: str, reason: str) -> RejectedRow:
+def reject_stray(line: SheetRow, sheet: str, reason: str) -> RejectedRow:
     """Make a rejected row of one that stands under no heading.
 
     Its cells by the letters of their columns.
     """
     cells = (
-        (f"Column {letters(column)}", value.text) for column, value in sorted(line.values.items())
+        (f"Column {name_column(column)}", value.text)
+        for column, value in sorted(line.values.items())
     )
     return RejectedRow(
         sheet=sheet, row=line.number, reason=reason, values=(*_PLAIN_HEADINGS, *cells)
     )
 
 
-def content(item: InboundItem, around: int) -> str:
+def digest_content(item: InboundItem, around: int) -> str:
     """Tell a row of a file by everything it says, 64 hexadecimal digits.
 
-    Also by what `digest` leaves out.
+    Also by what `digest_message` leaves out.
 
     `around` of its details are not its own, but stand around its table. A value that counts rows
     says nothing: two rows that differ in nothing else are one message.
     """
     details = item.details[: len(item.details) - around]
-    own = [pair for pair in details if not item.given_id or pair[1] != item.given_id]
+    own = [pair for pair in details if not item.unreliable_id or pair[1] != item.unreliable_id]
     parts = (
-        digest(item),
+        digest_message(item),
         item.company,
         item.thread_id,
         item.link,
@@ -533,24 +542,24 @@ def content(item: InboundItem, around: int) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-def is_of_content(external_id: str) -> bool:
+def is_digest_id(external_id: str) -> bool:
     """Tell an id that is a digest of the message, because it has none of its own."""
     return bool(_OF_CONTENT.fullmatch(external_id))
 
 
-def digest(item: InboundItem) -> str:
+def digest_message(item: InboundItem) -> str:
     """Tell a message by its content, 64 hexadecimal digits.
 
     Practice, sender, time, subject and text.
     """
-    if is_of_content(item.external_id):  # it is the digest
+    if is_digest_id(item.external_id):  # it is the digest
         return item.external_id[len("row-") :]
     return _digest(
         item.company_number or item.company, item.sender, item.sent_at, item.subject, item.text
     )
 
 
-def letters(column: int) -> str:
+def name_column(column: int) -> str:
     """Name a column, counted from 1, as Excel does."""
     name = ""
     while column:

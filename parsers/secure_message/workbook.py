@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from parsers.item import InboundItem, Parsed, ParseError, RejectedRow, SheetCounts
-from parsers.options import PLAIN, Options
+from parsers.item import InboundItem, ParseError, ParseResult, RejectedRow, SheetCounts
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import row
 from parsers.secure_message.columns import Heading
 from parsers.secure_message.layout import Layout
-from parsers.spreadsheets.reader import HIDDEN, open_tables
+from parsers.spreadsheets.reader import HIDDEN_SHEETS, open_tables
 
 MAX_ROWS = (
     1_000_000  # in one file: what tells them apart is kept until its end, some 200 bytes of each
@@ -18,7 +18,7 @@ SAME_ID = "another message of the file has the same message id"
 OTHER_DETAILS = "another row of the file says the same with other details"
 
 
-def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
+def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     """List the items of `stream`; that rows were rejected is a caveat of the first.
 
     Raises ParseError without items.
@@ -37,7 +37,7 @@ def parse(raw: bytes, options: Options = PLAIN) -> list[InboundItem]:
     return [replace(items[0], caveats=(*items[0].caveats, told)), *items[1:]]
 
 
-def stream(raw: bytes, options: Options = PLAIN) -> "Messages":
+def stream(raw: bytes, options: Options = DEFAULT_OPTIONS) -> "MessageStream":
     """Read the messages in a workbook or a text file one after the other.
 
     The file's name plays no part.
@@ -52,10 +52,10 @@ def stream(raw: bytes, options: Options = PLAIN) -> "Messages":
     or sender are not found ("mapping needed: …"), or without any row: all before anything is
     yielded. Later it is raised only beyond MAX_ROWS messages.
     """
-    return Messages(raw, options)
+    return MessageStream(raw, options)
 
 
-class Messages(Iterator[Parsed]):
+class MessageStream(Iterator[ParseResult]):
     """The items and rejected rows of a file.
 
     And after the last one what its sheets were read as.
@@ -65,13 +65,13 @@ class Messages(Iterator[Parsed]):
         self.sheets: tuple[SheetCounts, ...] = ()  # filled in at the end
         self._parsed = self._read(raw, options)
 
-    def __next__(self) -> Parsed:
+    def __next__(self) -> ParseResult:
         """Return the next one."""
         return next(self._parsed)
 
-    def _read(self, raw: bytes, options: Options) -> Iterator[Parsed]:
+    def _read(self, raw: bytes, options: Options) -> Iterator[ParseResult]:
         tables, hidden = open_tables(raw, options)
-        notes = [HIDDEN] if hidden else []
+        notes = [HIDDEN_SHEETS] if hidden else []
         layouts = _looked_at([Layout(table, options) for table in tables])
         rows = _parsed(layouts, notes)
         first = next(rows, None)
@@ -87,7 +87,9 @@ def _looked_at(layouts: list[Layout]) -> list[Layout]:
     """Return the sheets, ready to be read. Raises ParseError where none has a table of messages."""
     # Before the file is refused, every row is looked at: what stands above the headings may be
     # long.
-    if not (any(one.readable for one in layouts) or any(one.find_below() for one in layouts)):
+    if not (
+        any(one.is_readable for one in layouts) or any(one.has_table_below() for one in layouts)
+    ):
         raise ParseError(_why_nothing([layout.heading for layout in layouts if layout.heading]))
     # One sheet is kept open and goes on where it is; of many, each would hold memory until its turn
     # comes.
@@ -96,7 +98,7 @@ def _looked_at(layouts: list[Layout]) -> list[Layout]:
     return layouts
 
 
-def _parsed(layouts: list[Layout], notes: list[str]) -> Iterator[Parsed]:
+def _parsed(layouts: list[Layout], notes: list[str]) -> Iterator[ParseResult]:
     """Yield the rows, an item only when the next has come.
 
     What is found out until then stands with it.
@@ -104,14 +106,14 @@ def _parsed(layouts: list[Layout], notes: list[str]) -> Iterator[Parsed]:
     seen = _Seen()
     for layout in layouts:
         tally = layout.tally
-        for line, rows, reason in layout.requests():
-            parsed = rows.parsed(line) if rows else row.stray(line, layout.name, reason)
+        for line, rows, reason in layout.iter_requests():
+            parsed = rows.parse(line) if rows else row.reject_stray(line, layout.name, reason)
             if isinstance(parsed, RejectedRow):
                 tally.rejected += 1
                 yield parsed
                 continue
             assert rows is not None
-            placed = seen.placed(parsed, len(rows.around))
+            placed = seen.placed(parsed, len(rows.table_details))
             if placed is None:
                 tally.repeated += 1
                 continue
@@ -157,14 +159,16 @@ class _Seen:
         `around` of its details stand around its table: the same row on another sheet says nothing
         new.
         """
-        key, told = item.external_id, row.content(item, around)[:32]
+        key, told = item.external_id, row.digest_content(item, around)[:32]
         if self._digests.get(key, told) != told:
-            caveat = OTHER_DETAILS if row.is_of_content(key) else SAME_ID
+            caveat = OTHER_DETAILS if row.is_digest_id(key) else SAME_ID
             key = f"{key}#{told[:16]}"
-            given = item.given_id or (
-                "" if row.is_of_content(key.partition("#")[0]) else item.external_id
+            given = item.unreliable_id or (
+                "" if row.is_digest_id(key.partition("#")[0]) else item.external_id
             )
-            item = replace(item, external_id=key, given_id=given, caveats=(*item.caveats, caveat))
+            item = replace(
+                item, external_id=key, unreliable_id=given, caveats=(*item.caveats, caveat)
+            )
         if key not in self._digests:
             self._digests[key] = told
             return item
@@ -189,5 +193,5 @@ def _why_nothing(wanting: list[Heading]) -> str:
     how = "`intake map FILE` shows what there is and saves what it means"
     if not wanting:
         return f"mapping needed: no row of headings in any visible sheet; {how}"
-    nearest = min(wanting, key=lambda heading: len(heading.missing))
-    return f"mapping needed: no column found for {' nor for '.join(nearest.missing)}; {how}"
+    nearest = min(wanting, key=lambda heading: len(heading.missing_fields))
+    return f"mapping needed: no column found for {' nor for '.join(nearest.missing_fields)}; {how}"

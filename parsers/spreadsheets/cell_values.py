@@ -53,13 +53,13 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class CellReader:
     """How a workbook means its numbers: formats by style id, and the calendar."""
 
     formats: list[str]
     date_1904: bool = False
 
-    def value(self, cell: Cell) -> Value:
+    def read_value(self, cell: Cell) -> Value:
         """Read a cell; blank text for a blank one.
 
         Nothing is refused: what is wrong is a `flaw`.
@@ -84,7 +84,7 @@ class Cells:
             case _:
                 return _iso(cell.text)
 
-    def sent_at(
+    def read_moment(
         self,
         day: Value,
         clock: Value | None = None,
@@ -118,7 +118,7 @@ class Cells:
             0 < float(value.text) < 1 or _is_recent(float(value.text))
         ):
             return self._from_serial(float(value.text))
-        return dates.moment(value.text, order)
+        return dates.parse_moment(value.text, order)
 
     def _number(self, cell: Cell) -> Value:
         text = cell.text.strip()
@@ -130,7 +130,7 @@ class Cells:
             return self._date(number)
         shown = _plain(text, number)
         if code != "General" and shown.isdigit():
-            shown = number_formats.shown(shown, code)
+            shown = number_formats.format_digits(shown, code)
         return Value(shown, LONG_NUMBER if abs(number) >= _MAX_EXACT else "")
 
     def _date(self, serial: float) -> Value:

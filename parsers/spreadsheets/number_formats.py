@@ -16,7 +16,7 @@ _LOWER = re.compile(r"\[<=(\d{1,15})\]")
 
 
 @cache
-def masks(code: str) -> tuple[tuple[float, str], ...]:
+def parse_masks(code: str) -> tuple[tuple[float, str], ...]:
     """The masks of a format, each with the greatest number it is for.
 
     None where it is no format of identities.
@@ -36,12 +36,12 @@ def masks(code: str) -> tuple[tuple[float, str], ...]:
     return tuple(found) if any("0" in mask or len(found) > 1 for _, mask in found) else ()
 
 
-def shown(digits: str, code: str) -> str:
+def format_digits(digits: str, code: str) -> str:
     """The digits of a whole number as a format of identities shows them.
 
     As they are under any other format.
     """
-    mask = next((mask for most, mask in masks(code) if int(digits) <= most), "")
+    mask = next((mask for most, mask in parse_masks(code) if int(digits) <= most), "")
     return _filled(digits, mask) if mask else digits
 
 

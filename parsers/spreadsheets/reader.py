@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from parsers.item import ParseError
 from parsers.options import Options
-from parsers.spreadsheets.cell_values import Cells
+from parsers.spreadsheets.cell_values import CellReader
 from parsers.spreadsheets.formats import (
     delimited,
     detect,
@@ -20,14 +20,14 @@ from parsers.spreadsheets.formats import (
     xlsb,
     xlsx,
 )
-from parsers.spreadsheets.formats.detect import Packed
+from parsers.spreadsheets.formats.detect import PackageKind
 from parsers.spreadsheets.formats.model import Book, Row
 from parsers.spreadsheets.formats.zip_package import open_package
 
 _PACKED = {
-    Packed.WORKBOOK: xlsx.open_workbook,
-    Packed.BINARY: xlsb.open_workbook,
-    Packed.OPEN_DOCUMENT: ods.open_document,
+    PackageKind.WORKBOOK: xlsx.open_workbook,
+    PackageKind.BINARY: xlsb.open_workbook,
+    PackageKind.OPEN_DOCUMENT: ods.open_document,
 }
 
 
@@ -43,20 +43,20 @@ class Table:
 
     name: str = field(repr=False)
     rows: Callable[[], Iterator[Row]] = field(repr=False)
-    cells: Cells
+    cells: CellReader
     totals: frozenset[int] = frozenset()  # rows that the workbook itself declares as totals
 
 
-HIDDEN = "a hidden sheet of the file was not read"
+HIDDEN_SHEETS = "a hidden sheet of the file was not read"
 
 
-def tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
+def find_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
     """Find the tables to read in a file, and caveats on what was left out.
 
     Raises as `open_tables`.
     """
     visible, hidden = open_tables(raw, options)
-    return visible, [HIDDEN] if hidden else []
+    return visible, [HIDDEN_SHEETS] if hidden else []
 
 
 def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
@@ -69,7 +69,7 @@ def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
     is a flaw of that cell.
     """
     book = _book(raw, options)
-    cells = Cells(book.formats, date_1904=book.date_1904)
+    cells = CellReader(book.formats, date_1904=book.date_1904)
     return [
         Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets
     ], book.hidden
@@ -77,7 +77,7 @@ def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
 
 def _book(raw: bytes, options: Options) -> Book:
     if raw.startswith(detect.OLE):
-        held = ole_container.opened(raw, options.passwords)
+        held = ole_container.open_container(raw, options.passwords)
         return _packed(held) if held.startswith(detect.ZIP) else xls.open_workbook(held)
     if raw.startswith(detect.ZIP):
         return _packed(raw)
@@ -87,9 +87,9 @@ def _book(raw: bytes, options: Options) -> Book:
         return html_table.open_page(raw)
     if delimited.is_text(raw):
         return delimited.open_text(raw)
-    raise ParseError(detect.what_else(raw))
+    raise ParseError(detect.explain_unreadable(raw))
 
 
 def _packed(raw: bytes) -> Book:
     package = open_package(raw)
-    return _PACKED[detect.packed(package)](package)
+    return _PACKED[detect.detect_package(package)](package)

@@ -69,7 +69,7 @@ JIS_SHIFT = re.compile(rb"\x1b(\$[@B]|\(\w)")
 
 
 @lru_cache(maxsize=256)
-def codec(label: str) -> str:
+def find_codec(label: str) -> str:
     """Python's name of the codec to use for a label of a mail.
 
     Or "" where the label names no character set.
@@ -101,9 +101,11 @@ def decode(data: bytes, label: str = "", hint: str = "") -> str:
     `label` is what the message says of these bytes, `hint` what it says of others (for headers: the
     body's charset).
     """
-    named = codec(label) if label else ""
+    named = find_codec(label) if label else ""
     text = _seven_bit(data, named) if data.isascii() else _marked(data)
-    return clean(text if text is not None else _eight_bit(data, named, codec(hint) if hint else ""))
+    return clean(
+        text if text is not None else _eight_bit(data, named, find_codec(hint) if hint else "")
+    )
 
 
 def clean(text: str) -> str:
@@ -247,18 +249,18 @@ def _guess(data: bytes, hint: str) -> str:
         text = _strict(data, hint)
         if text is not None:
             return text
-    name = likeliest(data)
+    name = guess_codec(data)
     return _latin(data) if name == "cp1252" else data.decode(name, "replace")
 
 
-def likeliest(data: bytes) -> str:
+def guess_codec(data: bytes) -> str:
     """The codec that bytes which are no UTF-8 are likeliest in.
 
     Windows-1252, unless their letters say otherwise.
     """
     if len(data) >= SNIFF_LEAST and not _looks_latin(data):
         best = from_bytes(data[:SNIFF_BYTES]).best()
-        name = codec(best.encoding) if best is not None else ""
+        name = find_codec(best.encoding) if best is not None else ""
         if name and name not in {"utf-8", "ascii"}:
             return name
     return "cp1252"

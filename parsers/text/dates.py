@@ -42,7 +42,7 @@ _TIME = re.compile(
 )
 
 
-def moment(text: str, order: str = "mdy") -> datetime | time | None:
+def parse_moment(text: str, order: str = "mdy") -> datetime | time | None:
     """Read a date, with or without time and zone, or a time of day alone.
 
     None where it is neither for certain.

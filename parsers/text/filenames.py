@@ -63,7 +63,7 @@ ENDINGS = {
 }
 
 # Types whose files programs name alike, where they name them at all.
-USUAL = {
+USUAL_NAMES = {
     "application/ms-tnef": "winmail.dat",
     "application/pkcs7-mime": "smime.p7m",
     "application/pkcs7-signature": "smime.p7s",
@@ -74,7 +74,7 @@ USUAL = {
 }
 
 
-def safe(name: str) -> str:
+def make_safe(name: str) -> str:
     """Return the last path component, made harmless.
 
     Without what could mislead a reader or a file system; "" if nothing is left.
@@ -91,6 +91,6 @@ def safe(name: str) -> str:
     return stem[: MAX_LENGTH - len(ending) - 1] + dot + ending
 
 
-def made_up(mime: str, number: int) -> str:
+def make_name(mime: str, number: int) -> str:
     """Name of a file that came without one: the same for the same message each time it is read."""
-    return USUAL.get(mime) or f"attachment-{number}{ENDINGS.get(mime, '.bin')}"
+    return USUAL_NAMES.get(mime) or f"attachment-{number}{ENDINGS.get(mime, '.bin')}"

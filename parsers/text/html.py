@@ -87,7 +87,7 @@ def sanitise(html: str) -> str:
 
     Images of other servers keep their address in `data-remote-src`, so that a click can load them.
     """
-    tree = parsed(html)
+    tree = parse_tree(html)
     for image in tree.css("img"):
         source = (image.attributes.get("src") or "").strip()
         if not _LOCAL_IMAGE.match(source):
@@ -120,24 +120,24 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
     return value
 
 
-def from_html(html: str) -> str:
+def html_to_text(html: str) -> str:
     """Visible text of HTML, one line a block, quotes marked `> `, list items `- `.
 
     "" for HTML without text.
     """
     if is_beyond_bounds(html):
-        return between_tags(html)
+        return strip_tags(html)
     tree = LexborHTMLParser(html)
-    shown = charsets.clean(of_node(tree.body or tree.root))
+    shown = charsets.clean(node_to_text(tree.body or tree.root))
     if _may_hide_words(html):
         # A browser shows nothing behind `<style>`, `<!--` or a quote that is never closed; words
         # may stand there.
-        plain = between_tags(html)
+        plain = strip_tags(html)
         return plain if len(plain.split()) > len(shown.split()) else shown
     return shown if shown.strip() else _words_of_attributes(tree)
 
 
-def hides_words(html: str) -> bool:
+def has_hidden_words(html: str) -> bool:
     """Return whether HTML is damaged so that laying it out would lose words.
 
     Those between its tags are shown.
@@ -145,12 +145,12 @@ def hides_words(html: str) -> bool:
     return (
         not is_beyond_bounds(html)
         and _may_hide_words(html)
-        and from_html(html) == between_tags(html)
+        and html_to_text(html) == strip_tags(html)
     )
 
 
 def _may_hide_words(html: str) -> bool:
-    return html_bounds.is_swallowed(html) or html_bounds.has_open_quote(html)
+    return html_bounds.has_unclosed_element(html) or html_bounds.has_open_quote(html)
 
 
 def _words_of_attributes(tree: LexborHTMLParser) -> str:
@@ -165,9 +165,9 @@ def _words_of_attributes(tree: LexborHTMLParser) -> str:
     return charsets.clean("\n".join(words.strip() for words in found if words.strip()))
 
 
-def between_tags(html: str) -> str:
+def strip_tags(html: str) -> str:
     """The words between the tags of HTML, without layout."""
-    return charsets.clean(html_bounds.plain_text(html))
+    return charsets.clean(html_bounds.extract_text(html))
 
 
 def is_beyond_bounds(html: str) -> bool:
@@ -178,14 +178,14 @@ def is_beyond_bounds(html: str) -> bool:
     return len(html) > MAX_HTML or html_bounds.is_too_complex(html)
 
 
-def parsed(html: str) -> LexborHTMLParser:
+def parse_tree(html: str) -> LexborHTMLParser:
     """Return the document tree of HTML; of HTML beyond the bounds, a tree of its text alone."""
     if is_beyond_bounds(html):
-        html = f"<pre>{escape(html_bounds.plain_text(html)[:MAX_HTML])}</pre>"
+        html = f"<pre>{escape(html_bounds.extract_text(html)[:MAX_HTML])}</pre>"
     return LexborHTMLParser(html)
 
 
-def of_node(
+def node_to_text(
     node: LexborNode | None,
     *,
     without: frozenset[int] = frozenset(),
@@ -328,12 +328,12 @@ class _Writer:
         self._line = []
 
 
-def to_html(text: str) -> str:
+def text_to_html(text: str) -> str:
     """Plain text as HTML, lines kept."""
     return f'<div style="white-space: pre-wrap">{escape(text)}</div>'
 
 
-def lines(text: str) -> str:
+def normalize_line_ends(text: str) -> str:
     """Text with line feeds as its only line ends."""
     return _LINE_ENDS.sub("\n", text)
 

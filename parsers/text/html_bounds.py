@@ -3,7 +3,7 @@
 A parser of HTML does work that grows with the square of its input when elements nest deep, when one
 tag has thousands of attributes, or when formatting elements stay open while blocks begin (each
 block gets copies of all of them). The costs are added up here in one pass over the tags; HTML that
-would cost too much is never parsed: its text is taken from between the tags (`plain_text`), in
+would cost too much is never parsed: its text is taken from between the tags (`extract_text`), in
 linear time, and nothing of it is lost.
 """
 
@@ -127,7 +127,7 @@ def _tags_cost_too_much(html: str) -> bool:
     return False
 
 
-def words_between(html: str) -> str:
+def find_all_words(html: str) -> str:
     """Everything between the tags of HTML, styles and scripts too.
 
     At least the words that are shown, found quickly.
@@ -136,7 +136,7 @@ def words_between(html: str) -> str:
     return unescape(between) if "&" in between else between
 
 
-def is_swallowed(html: str) -> bool:
+def has_unclosed_element(html: str) -> bool:
     """Whether an element or comment that hides its content is opened and never closed.
 
     And so hides all the rest.
@@ -159,7 +159,7 @@ def has_open_quote(html: str) -> bool:
     return _OPEN_QUOTE.search(html) is not None
 
 
-def plain_text(html: str) -> str:
+def extract_text(html: str) -> str:
     """Text between the tags of HTML, a line a block, without layout.
 
     In linear time whatever the HTML is.

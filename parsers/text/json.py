@@ -22,7 +22,7 @@ _TOKEN = re.compile(
 )  # possessive: linear on any input
 
 
-def pairs(raw: bytes) -> Pairs:
+def parse_object(raw: bytes) -> Pairs:
     """Read the members of a JSON object in UTF-8, UTF-16 or UTF-32, with or without BOM.
 
     In their order.

@@ -28,7 +28,7 @@ TELEMEDICINE = re.compile(
     r"tele-? ?(?:med|health)", re.IGNORECASE
 )  # in a category or subject: a hint, not a claim
 _LONGEST_ADDRESS = 254  # RFC 5321 §4.5.3.1.3, less its angle brackets
-LONGEST_LINE = 500  # names and subjects; what is longer stays whole in `text` and `details`
+MAX_LINE_LENGTH = 500  # names and subjects; what is longer stays whole in `text` and `details`
 
 
 def clean(text: str) -> str:
@@ -41,19 +41,19 @@ def clean(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", _NEWLINE.sub("\n", text))).strip()
 
 
-def one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     """Return the text as a single line of at most 500 characters.
 
     It fits a mail header and a table cell.
     """
-    if len(text) <= LONGEST_LINE and text.isprintable():
+    if len(text) <= MAX_LINE_LENGTH and text.isprintable():
         return " ".join(text.split()) if "  " in text else text.strip()
-    return " ".join(_DIRECTION.sub("", clean(text[: 4 * LONGEST_LINE])).split())[
-        :LONGEST_LINE
+    return " ".join(_DIRECTION.sub("", clean(text[: 4 * MAX_LINE_LENGTH])).split())[
+        :MAX_LINE_LENGTH
     ].rstrip()
 
 
-def label(text: str, known: Container[str] = ()) -> str:
+def fold_label(text: str, known: Container[str] = ()) -> str:
     """Turn a heading or form label into a key.
 
     Folded, without marks, spaces collapsed, camelCase split if unknown.
@@ -61,7 +61,7 @@ def label(text: str, known: Container[str] = ()) -> str:
     `" dAtE:"`, `"Date"` and `"DATE *"` are one; so are `"PracticeName"`, `"practice_name"` and
     `"Practice Name"`.
     """
-    plain = _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:LONGEST_LINE]))
+    plain = _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:MAX_LINE_LENGTH]))
     folded = _folded(plain)
     return folded if folded in known else _folded(_CAMEL.sub(" ", plain))
 
@@ -70,7 +70,7 @@ def _folded(text: str) -> str:
     return " ".join(_MARKS.sub(" ", text).replace("-", " ").casefold().split())
 
 
-def emails(text: str) -> tuple[str, ...]:
+def find_emails(text: str) -> tuple[str, ...]:
     """Find the mail addresses in what somebody typed, in order, each once.
 
     No quoted local parts.
@@ -89,7 +89,7 @@ def _plausible(address: str) -> bool:
     return shaped and len(address) <= _LONGEST_ADDRESS and address.isprintable()
 
 
-def sender(name: str, email: str) -> tuple[Address, tuple[str, ...]]:
+def parse_sender(name: str, email: str) -> tuple[Address, tuple[str, ...]]:
     """Make the person who wrote out of a name field and an address field.
 
     With caveats on the address.
@@ -97,14 +97,16 @@ def sender(name: str, email: str) -> tuple[Address, tuple[str, ...]]:
     Either field may hold the other's content (`Pat Doe <pat@clinic.example>` in a name column). Of
     several addresses the first is taken: the others are strangers until a person has looked.
     """
-    found = emails(email) or emails(name)
+    found = find_emails(email) or find_emails(name)
     return Address(
         name=_without_addresses(name), email=found[0] if found else ""
     ), _address_caveats(email, found)
 
 
 def _without_addresses(name: str) -> str:
-    return one_line(_ADDRESS.sub(" ", name).replace("<>", " ").replace("< >", " ")).strip(" <>,;")
+    return to_one_line(_ADDRESS.sub(" ", name).replace("<>", " ").replace("< >", " ")).strip(
+        " <>,;"
+    )
 
 
 def _address_caveats(email: str, found: tuple[str, ...]) -> tuple[str, ...]:

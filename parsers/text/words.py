@@ -9,7 +9,7 @@ _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 
 
-def of(text: str) -> frozenset[str]:
+def split_words(text: str) -> frozenset[str]:
     """Return the different words of a text."""
     if text.isascii():
         return frozenset(_ASCII_WORD.findall(text.lower()))
@@ -17,11 +17,11 @@ def of(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.casefold()))
 
 
-def only_in(text: str, other: str) -> frozenset[str]:
+def find_words_only_in(text: str, other: str) -> frozenset[str]:
     """Return the words of a text that another one lacks."""
-    return of(text) - of(other)
+    return split_words(text) - split_words(other)
 
 
-def lines_with(some: frozenset[str], text: str) -> str:
+def find_lines_with(some: frozenset[str], text: str) -> str:
     """Return the lines of a text in which any of some words stands."""
-    return "\n".join(line for line in text.split("\n") if not some.isdisjoint(of(line)))
+    return "\n".join(line for line in text.split("\n") if not some.isdisjoint(split_words(line)))

@@ -11,30 +11,30 @@ from pathlib import Path
 
 import pytest
 
-from ingest.intake import SEALED_AT_ONCE, Arrival, Intake, Transport
-from ingest.smtp.memory import FIRST, SHARED, SMALL
+from ingest.intake import MAX_SEALING, Arrival, Intake, Transport
+from ingest.smtp.memory import SHARED_FACTOR, SMALL, UNLIMITED_MESSAGES
 from parsers.item import Format
 from tests.support.context import call, together
 from tests.support.load import Heard, Watched, largest, many
 from tests.support.processes import Doors, until
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.database.engine import Store, migrate
 from workflow.models.core import Delivery, Receipt
-from workflow.runtime.blobs import Vault
+from workflow.runtime.blobs import BlobStore
 
 MIB = 2**20
 CONNECTIONS = 49  # a host may have 50, and the door was tried before
 SEALING = 7  # times its size in memory, measured: Fernet makes copies and base64
 MENDING = 2  # times the limit: one message at a time is put together from its parts
 SLACK = 8 * MIB  # threads, buffers, and what the allocator keeps
-BOUND = SHARED + FIRST + MENDING + SEALING * SEALED_AT_ONCE  # times the limit
+BOUND = SHARED_FACTOR + UNLIMITED_MESSAGES + MENDING + SEALING * MAX_SEALING  # times the limit
 
 
 def counted(doors: Doors) -> tuple[int, int]:
     """Deliveries and receipts."""
     store = Store(f"sqlite:///{doors.home / 'intake.db'}")
     try:
-        with store.reading() as session:
+        with store.read_only() as session:
             return session.query(Delivery).count(), session.query(Receipt).count()
     finally:
         store.close()
@@ -107,7 +107,7 @@ def said(heard: Heard, memory: Watched) -> str:
 class Counting:
     """A vault that remembers how many kept something large at once."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: BlobStore) -> None:
         self._vault = vault
         self._counting = threading.Lock()
         self._now = self.most = 0
@@ -116,23 +116,23 @@ class Counting:
         with self._counting:
             self._now += 1
             self.most = max(self.most, self._now)
-        kept = self._vault.keep(plain)
+        kept = self._vault.store(plain)
         with self._counting:
             self._now -= 1
         return kept
 
 
 def test_large_arrivals_are_sealed_one_after_the_other_and_small_ones_do_not_wait_for_them(
-    house: House,
+    context: AppContext,
 ) -> None:
-    counting = Counting(house.vault)
-    door = Intake(replace(house, vault=counting)).accept  # type: ignore[arg-type]
+    counting = Counting(context.blob_store)
+    door = Intake(replace(context, blob_store=counting)).accept  # type: ignore[arg-type]
     large = [
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=os.urandom(2 * MIB))
         for _ in range(8)
     ]
     assert together(*(lambda one=one: door(one) for one in large)) == []
-    assert counting.most == SEALED_AT_ONCE
-    intake = Intake(house)
+    assert counting.most == MAX_SEALING
+    intake = Intake(context)
     with intake._sealing:
         assert intake.accept(call())

@@ -25,7 +25,7 @@ from parsers.item import Format
 from tests.support.context import HandClock, call, together
 from tests.support.processes import Cable, Doors, OwnPostgres, until
 from tests.support.servers import TEMPLATE, migrated
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database import engine
 from workflow.database import postgres as bounded
 from workflow.database.engine import Store
@@ -63,7 +63,7 @@ def stored(doors: Doors) -> int:
     """How many deliveries there are, as another process sees them."""
     away = Store(doors.environment["INTAKE_DATABASE_URL"])
     try:
-        with away.reading() as session:
+        with away.read_only() as session:
             return session.scalar(select(func.count()).select_from(Delivery)) or 0
     finally:
         away.close()
@@ -181,9 +181,9 @@ def test_a_database_that_answers_without_our_tables_is_told_at_once(
 @pytest.fixture
 def impatient(own: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store whose statements may take a second."""
-    monkeypatch.setattr(engine, "WRITING_SECONDS", 1.0)
+    monkeypatch.setattr(engine, "WRITE_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(bounded, "PING_SECONDS", 1.0)
-    monkeypatch.setattr(bounded.BoundedConnection, "patience", 1.0)
+    monkeypatch.setattr(bounded.BoundedConnection, "statement_seconds", 1.0)
     monkeypatch.setattr(bounded, "CANCEL_SECONDS", 0.5)
     made = Store(own.url(TEMPLATE))
     yield made
@@ -225,7 +225,7 @@ def test_a_silent_server_costs_the_connection_and_the_next_one_is_good(
 
 
 def test_reading_whole_tables_and_migrating_may_take_their_time(impatient: Store) -> None:
-    with impatient.reading() as session:
+    with impatient.read_only() as session:
         session.execute(text("SELECT pg_sleep(1.5)"))
     with impatient.engine.execution_options(patience=None).connect() as connection:
         connection.execute(text("SELECT pg_sleep(1.5)"))
@@ -239,7 +239,7 @@ def test_a_lock_that_another_holds_is_not_waited_for_for_ever(impatient: Store) 
 
 
 def test_every_connection_is_bounded(impatient: Store) -> None:
-    with impatient.reading() as session:
+    with impatient.read_only() as session:
         settings = [
             session.scalar(text(f"SHOW {name}"))
             for name in ("lock_timeout", "idle_in_transaction_session_timeout")
@@ -257,12 +257,16 @@ def test_what_the_url_says_about_connecting_goes_before_ours(own: OwnPostgres) -
 
 
 def test_the_bounds_of_a_store_leave_a_door_time_to_answer() -> None:
-    connecting = float(bounded.CONNECTION["connect_timeout"])
+    connecting = float(bounded.CONNECTION_OPTIONS["connect_timeout"])
     idle = (
         bounded.PING_SECONDS + bounded.CANCEL_SECONDS + connecting
     )  # a pooled connection, then a new one
-    busy = engine.WRITING_SECONDS + 2 * bounded.CANCEL_SECONDS
-    assert max(idle, busy, engine.LOCKED_SECONDS) < Settings().smtp_store_seconds < REFUSAL_SECONDS
+    busy = engine.WRITE_TIMEOUT_SECONDS + 2 * bounded.CANCEL_SECONDS
+    assert (
+        max(idle, busy, engine.BUSY_TIMEOUT_SECONDS)
+        < Settings().smtp_store_seconds
+        < REFUSAL_SECONDS
+    )
 
 
 # -- accept ----
@@ -276,46 +280,46 @@ def test_a_commit_whose_answer_is_lost_is_no_yes_and_the_repeat_is_the_same_deli
     with TemporaryDirectory() as folder:  # a short path, as Unix sockets want it
         cable = Cable(own.sockets, Path(folder))
         url = own.url(name).replace(str(own.sockets), folder)
-        house = open_house(settings.model_copy(update={"database_url": url}), clock=clock)
-        door, arrival = Intake(house).accept, replace(call(), reference="7")
+        context = open_context(settings.model_copy(update={"database_url": url}), clock=clock)
+        door, arrival = Intake(context).accept, replace(call(), reference="7")
         door(call())
         cable.bad = True
         with pytest.raises(OperationalError):
             door(arrival)
         cable.bad = False
         number = door(replace(arrival, reference="8"))
-        with house.store.reading() as session:
+        with context.store.read_only() as session:
             told = session.execute(
                 select(Receipt.repeated, Receipt.reference)
                 .where(Receipt.delivery_id == number)
                 .order_by(Receipt.id)
             )
             assert [tuple(one) for one in told] == [(False, "7"), (True, "8")]
-        house.close()
+        context.close()
         cable.close()
 
 
 def test_each_time_something_comes_has_a_receipt_with_the_doors_own_name_for_it(
-    any_house: House,
+    any_context: AppContext,
 ) -> None:
     arrival = call()
     names = ["inbox;1/7", "", "inbox;2/9", "\0odd" + "x" * 900]
     for name in names:
-        Intake(any_house).accept(replace(arrival, reference=name))
-    with any_house.store.reading() as session:
+        Intake(any_context).accept(replace(arrival, reference=name))
+    with any_context.store.read_only() as session:
         told = list(session.scalars(select(Receipt.reference).order_by(Receipt.id)))
     assert told[:3] == names[:3]
     assert (told[3][:4], len(told[3])) == ("\ufffdodd", 800)
 
 
-def test_what_could_not_be_stored_is_not_kept_in_memory(house: House) -> None:
+def test_what_could_not_be_stored_is_not_kept_in_memory(context: AppContext) -> None:
     """Errors lead to frames and frames to errors.
 
     Such a circle holds what was to be stored until somebody looks.
     """
-    event.listen(house.store.engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count=1"))
-    house.store.close()
-    door, size = Intake(house).accept, 200_000
+    event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count=1"))
+    context.store.close()
+    door, size = Intake(context).accept, 200_000
 
     def fail() -> None:
         with pytest.raises(OperationalError):
@@ -335,16 +339,16 @@ def test_what_could_not_be_stored_is_not_kept_in_memory(house: House) -> None:
 
 
 def test_a_database_that_goes_away_while_a_bad_arrival_is_sorted_out_is_asked_once_more_only(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door, tries = Intake(house), list[int]()
+    door, tries = Intake(context), list[int]()
 
     def away(batch: list[Any]) -> None:
         tries.append(len(batch))
         raise OperationalError("", {}, Exception()) if len(batch) == 1 else ValueError
 
     monkeypatch.setattr(door, "_together", away)
-    queued = [intake._Waiting(call(), house.vault) for _ in range(5)]
+    queued = [intake._Waiting(call(), context.blob_store) for _ in range(5)]
     door._queue.extend(queued)
     with pytest.raises(OperationalError):
         door.accept(call())

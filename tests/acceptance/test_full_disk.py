@@ -18,17 +18,17 @@ from pydantic import SecretStr
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from ingest.folder.watcher import Folder
-from ingest.formstack.spool import SPOOL, Spool, drain
+from ingest.folder.watcher import WatchedFolder
+from ingest.formstack.spool import SPOOL_FOLDER, Spool, drain
 from ingest.imap.checkpoints import StoredCheckpoints
-from ingest.imap.reader import Door, Pace, read_all
+from ingest.imap.reader import ReaderContext, RetryTiming, read_mailboxes
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support import dovecot
 from tests.support.context import Woken, call, counted, together
 from tests.support.processes import ROOT, Doors, until
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
 from workflow.models.core import Delivery, Receipt, Ticket
 from workflow.operations.item_faults import ItemFaults
@@ -52,13 +52,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small(disk: Path) -> Iterator[House]:
+def small(disk: Path) -> Iterator[AppContext]:
     """A house whose database, blobs, spool and folder lie on it."""
     settings = Settings(
         home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0
     )
     migrate(settings.database)
-    opened = open_house(settings, waker=Woken())
+    opened = open_context(settings, waker=Woken())
     yield opened
     opened.close()
 
@@ -102,9 +102,9 @@ def large() -> Arrival:
 
 
 def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
-    small: House, disk: Path
+    small: AppContext, disk: Path
 ) -> None:
-    door, spool = Intake(small), Spool(disk / SPOOL, small.sealer)
+    door, spool = Intake(small), Spool(disk / SPOOL_FOLDER, small.sealer)
     assert door.accept(call())
     rubbish = fill(disk)
     refused = [large(), *(call("x" * 20_000) for _ in range(20))]
@@ -117,21 +117,21 @@ def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
     assert large().raw in {a.raw for a in said_no}
     assert len(said_no) > 10
     with pytest.raises(OSError, match=r"."):
-        spool.put(call("z" * 100_000))  # then the webhook says 503
+        spool.store(call("z" * 100_000))  # then the webhook says 503
     before = counted(small, Delivery)
     rubbish.unlink()
     for arrival in said_no:
         assert door.accept(arrival)
     assert counted(small, Delivery) == counted(small, Receipt) == before + len(said_no)
-    spool.put(call())
+    spool.store(call())
     assert drain(small) == 1
-    while read_waiting(small):
+    while process_waiting(small):
         pass
     assert counted(small, Ticket) == counted(small, Delivery)
 
 
-def test_a_file_stays_in_the_folder_while_the_disk_is_full(small: House, disk: Path) -> None:
-    folder = Folder(small, Intake(small).accept)
+def test_a_file_stays_in_the_folder_while_the_disk_is_full(small: AppContext, disk: Path) -> None:
+    folder = WatchedFolder(small, Intake(small).accept)
     path = folder.path / "export.csv"
     path.write_bytes(
         b"Message ID,Practice Name,From,Message\r\n1,Acme,Jo," + b"help " * 6_000 + b"\r\n"
@@ -145,7 +145,7 @@ def test_a_file_stays_in_the_folder_while_the_disk_is_full(small: House, disk: P
     assert counted(small, Ticket) == 1
 
 
-def test_a_disk_that_turns_read_only_refuses_for_now(small: House, disk: Path) -> None:
+def test_a_disk_that_turns_read_only_refuses_for_now(small: AppContext, disk: Path) -> None:
     door = Intake(small)
     door.accept(call())
     small.store.close()  # a file open for writing keeps a disk from turning read-only
@@ -175,34 +175,34 @@ def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_
     )
     crash += "t.__exit__(None, None, None); os._exit(0)"
     subprocess.run([sys.executable, "-c", crash], cwd=ROOT, check=True)
-    house = open_house(Settings(home=disk, database_url=url), waker=Woken())
+    context = open_context(Settings(home=disk, database_url=url), waker=Woken())
     with read_only(disk):
         for _ in range(3):
             with pytest.raises(REFUSED):
-                Intake(house).accept(call())
-            assert counted(house, Delivery) == 0
+                Intake(context).accept(call())
+            assert counted(context, Delivery) == 0
     tries = 0
-    while not counted(house, Delivery):
+    while not counted(context, Delivery):
         tries += 1
         assert tries < 4
         with suppress(SQLAlchemyError):
-            Intake(house).accept(call())
-    house.close()
+            Intake(context).accept(call())
+    context.close()
 
 
 def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(
-    house: House, disk: Path
+    context: AppContext, disk: Path
 ) -> None:
     """The database lies elsewhere and takes it, but its file could not be removed."""
-    here = replace(house, settings=house.settings.model_copy(update={"home": disk}))
-    spool = Spool(disk / SPOOL, house.sealer)
-    spool.put(call())
+    here = replace(context, settings=context.settings.model_copy(update={"home": disk}))
+    spool = Spool(disk / SPOOL_FOLDER, context.sealer)
+    spool.store(call())
     with read_only(disk):
         assert [drain(here) for _ in range(3)] == [0] * 3
-        assert not spool.has_room(1)
-    assert spool.has_room(1)
+        assert not spool.has_space(1)
+    assert spool.has_space(1)
     assert drain(here) == 1
-    assert counted(house, Receipt) == 1
+    assert counted(context, Receipt) == 1
 
 
 # -- real processes ----
@@ -228,7 +228,7 @@ def test_doors_on_a_full_disk_say_try_again_and_take_everything_afterwards_witho
         until(lambda: doors.health()[1]["spooled"] == 0)
         assert doors.health()[1]["spool"]
     store = Store(f"sqlite:///{doors.home / 'intake.db'}")
-    with store.reading() as session:
+    with store.read_only() as session:
         assert session.scalar(select(func.count()).select_from(Delivery)) == yes
     store.close()
 
@@ -236,7 +236,7 @@ def test_doors_on_a_full_disk_say_try_again_and_take_everything_afterwards_witho
 def test_doors_started_on_a_read_only_disk_open_and_take_everything_afterwards(
     doors: Doors, disk: Path
 ) -> None:
-    open_house(Settings(home=doors.home)).close()  # its key file was made before
+    open_context(Settings(home=doors.home)).close()  # its key file was made before
     store = Store(f"sqlite:///{doors.home / 'intake.db'}")
     store.close()
     logs = disk.parent
@@ -252,7 +252,7 @@ def test_doors_started_on_a_read_only_disk_open_and_take_everything_afterwards(
 
 
 def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
-    small: House, disk: Path
+    small: AppContext, disk: Path
 ) -> None:
     if not dovecot.BINARY:
         pytest.skip(
@@ -270,16 +270,16 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
         )
         server.deliver(user, b"Subject: large\r\n\r\n" + b"x" * 400_000 + b"\r\n")
         rubbish, seen = fill(disk), list[str]()
-        door = Door(
+        door = ReaderContext(
             settings=small.settings.model_copy(update={"imap_poll_seconds": 0.2}),
             accept=Intake(small).accept,
             checkpoints=StoredCheckpoints(small.store),
-            faults=partial(ItemFaults, small.store, small.clock, "imap"),
-            seen=seen.append,
+            get_deferred=partial(ItemFaults, small.store, small.clock, "imap"),
+            record_look=seen.append,
             stop=stop,
-            pace=Pace(first=0.1, cap=0.2),
+            timing=RetryTiming(first_pause=0.1, max_pause=0.2),
         )
-        reader = threading.Thread(target=read_all, args=((box,), door))
+        reader = threading.Thread(target=read_mailboxes, args=((box,), door))
         reader.start()
         try:
             time.sleep(1)
@@ -292,24 +292,24 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
     assert counted(small, Delivery) == counted(small, Receipt) == 1
 
 
-def test_a_database_without_a_page_left_refuses_for_now(house: House) -> None:
+def test_a_database_without_a_page_left_refuses_for_now(context: AppContext) -> None:
     """The same without root: SQLite's own word for it."""
     pages = [20_000]
     event.listen(
-        house.store.engine, "connect", lambda c, _: c.execute(f"PRAGMA max_page_count={pages[0]}")
+        context.store.engine, "connect", lambda c, _: c.execute(f"PRAGMA max_page_count={pages[0]}")
     )
-    house.store.close()
-    door, first = Intake(house), call()
+    context.store.close()
+    door, first = Intake(context), call()
     number = door.accept(first)
     pages[0] = 1  # SQLite takes what is in use already for the least
-    house.store.close()
+    context.store.close()
     others = [call("x" * 100_000) for _ in range(20)]
     errors = together(*(lambda a=a: door.accept(a) for a in others))
     assert errors
     assert all(isinstance(e, OperationalError) for e in errors)
-    before = counted(house, Delivery)
+    before = counted(context, Delivery)
     assert before == len(others) - len(errors) + 1
     pages[0] = 20_000
-    house.store.close()
+    context.store.close()
     assert {door.accept(a) for a in [first, *others]} >= {number}
-    assert counted(house, Delivery) == len(others) + 1
+    assert counted(context, Delivery) == len(others) + 1

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support.context import counted
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.mail import sender
-from workflow.models.core import Message, Outgoing, Ticket
+from workflow.models.core import Message, OutgoingMail, Ticket
 from workflow.settings.settings import Settings
 
 HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[3] / "shared" / "hostile")
@@ -45,16 +45,16 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def deliver(house: House, raw: bytes, envelope: dict[str, object]) -> tuple[int, int, int]:
+def deliver(context: AppContext, raw: bytes, envelope: dict[str, object]) -> tuple[int, int, int]:
     """How many tickets, messages and promised mails a delivery has made."""
-    kinds = (Ticket, Message, Outgoing)
-    before = [counted(house, kind) for kind in kinds]
-    Intake(house).accept(
+    kinds = (Ticket, Message, OutgoingMail)
+    before = [counted(context, kind) for kind in kinds]
+    Intake(context).accept(
         Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw, envelope=envelope)
     )
-    read_waiting(house)
+    process_waiting(context)
     tickets, messages, mails = (
-        counted(house, kind) - n for kind, n in zip(kinds, before, strict=True)
+        counted(context, kind) - n for kind, n in zip(kinds, before, strict=True)
     )
     return tickets, messages, mails
 
@@ -78,11 +78,11 @@ def faults(expected: dict[str, Any], made: tuple[int, int, int], *, answers_us: 
     return [what for what, is_so in wrong.items() if is_so]
 
 
-def test_every_hostile_mail_ends_as_its_manifest_says(house: House) -> None:
-    deliver(house, FIRST, {"mail_from": REQUESTER})
-    sender.send_waiting(house)
+def test_every_hostile_mail_ends_as_its_manifest_says(context: AppContext) -> None:
+    deliver(context, FIRST, {"mail_from": REQUESTER})
+    sender.send_waiting(context)
     [notice] = [
-        message_from_bytes(f.read_bytes()) for f in (house.settings.home / "outbox").glob("*.eml")
+        message_from_bytes(f.read_bytes()) for f in (context.settings.home / "outbox").glob("*.eml")
     ]
     known = {
         "{{REQUESTER}}": REQUESTER,
@@ -95,19 +95,21 @@ def test_every_hostile_mail_ends_as_its_manifest_says(house: House) -> None:
         answers_us = b"{{OUT_MSGID}}" in raw
         for name, value in known.items():
             raw = raw.replace(name.encode(), value.encode())
-        wrong = faults(case["expect"], deliver(house, raw, case["envelope"]), answers_us=answers_us)
+        wrong = faults(
+            case["expect"], deliver(context, raw, case["envelope"]), answers_us=answers_us
+        )
         if wrong:
             found[case["name"]] = wrong
     assert found == {}
-    sender.send_waiting(house)
-    assert answers_at_fault(house) == {}
+    sender.send_waiting(context)
+    assert answers_at_fault(context) == {}
 
 
-def answers_at_fault(house: House) -> dict[str, list[str]]:
+def answers_at_fault(context: AppContext) -> dict[str, list[str]]:
     """What the folder's own judge finds wrong with the mails that went out."""
     check_ack = judge().check_ack
     found = {}
-    for file in (house.settings.home / "outbox").glob("*.eml"):
+    for file in (context.settings.home / "outbox").glob("*.eml"):
         raw = file.read_bytes()
         said = check_ack(raw, message_from_bytes(raw)["To"], sent_text=["claim 12345"])
         if said:

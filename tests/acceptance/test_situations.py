@@ -22,7 +22,7 @@ from ingest.replay.automated_mail import make_ticket
 from ingest.smtp import listener as smtp_listener
 from parsers.mail import evidence
 from tests.support.context import contact, counted, staff
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing import corrections
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
@@ -31,7 +31,7 @@ from workflow.models.core import (
     Delivery,
     Filing,
     Message,
-    Outgoing,
+    OutgoingMail,
     Ticket,
     TicketRelation,
 )
@@ -48,7 +48,7 @@ _numbers = count(1)
 class Desk:
     """A house behind a real SMTP listener; its own mails lie in the outbox folder."""
 
-    house: House
+    context: AppContext
     port: int
 
     def send(
@@ -73,18 +73,18 @@ class Desk:
         with smtplib.SMTP("127.0.0.1", self.port) as client:
             client.sendmail(sender if envelope is None else envelope, [to], raw.encode())
         self.work()
-        with self.house.store.reading() as session:
+        with self.context.store.read_only() as session:
             newest = select(Filing).order_by(Filing.delivery_id.desc())
             return session.scalars(newest.limit(1)).one()
 
     def work(self) -> None:
         """Read and send what waits."""
-        process.read_waiting(self.house)
-        mail_sender.send_waiting(self.house)
+        process.process_waiting(self.context)
+        mail_sender.send_waiting(self.context)
 
     def notice(self) -> EmailMessage:
         """Return the newest mail of ours."""
-        folder = Path(self.house.settings.home) / "outbox"
+        folder = Path(self.context.settings.home) / "outbox"
         newest = max(folder.iterdir(), key=lambda f: int(f.name.split("-")[1]))
         found = message_from_bytes(newest.read_bytes(), policy=policy.default)
         assert isinstance(found, EmailMessage)
@@ -100,45 +100,54 @@ class Desk:
     def completed(self) -> int:
         """Take a ticket to 6-Completed; return its number."""
         number = self.opened()
-        with self.house.store.transaction() as session:
+        with self.context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
             owner = staff(session, f"Owner {number}", Role.AGENT)
-            self.house.desk.assign(session, ticket, owner, by=owner.name, now=self.house.clock())
+            self.context.desk.assign(
+                session, ticket, owner, by=owner.name, now=self.context.clock()
+            )
             for milestone in (Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED, Milestone.RECAP_SENT):
-                self.house.desk.reach(
-                    session, ticket, milestone, by=owner.name, now=self.house.clock()
+                self.context.desk.record_milestone(
+                    session, ticket, milestone, by=owner.name, now=self.context.clock()
                 )
             assert ticket.status is Status.COMPLETED
         self.work()
         return number
 
     def status(self, number: int) -> Status:
-        with self.house.store.reading() as session:
+        with self.context.store.read_only() as session:
             return session.get_one(Ticket, number).status
 
     def words(self, number: int) -> list[tuple[str, str]]:
         """Return direction and text of the messages of a ticket."""
-        with self.house.store.reading() as session:
+        with self.context.store.read_only() as session:
             rows = select(Message).where(Message.ticket_id == number).order_by(Message.id)
             return [(m.direction, m.text) for m in session.scalars(rows)]
 
     def notices(self, number: int) -> int:
         return counted(
-            self.house, Outgoing, Outgoing.ticket_id == number, Outgoing.template == Template.NOTICE
+            self.context,
+            OutgoingMail,
+            OutgoingMail.ticket_id == number,
+            OutgoingMail.template == Template.NOTICE,
         )
 
-    def mail(self, number: int) -> Outgoing:
+    def mail(self, number: int) -> OutgoingMail:
         """Return the first mail of ours on a ticket."""
-        with self.house.store.reading() as session:
-            rows = select(Outgoing).where(Outgoing.ticket_id == number).order_by(Outgoing.id)
+        with self.context.store.read_only() as session:
+            rows = (
+                select(OutgoingMail)
+                .where(OutgoingMail.ticket_id == number)
+                .order_by(OutgoingMail.id)
+            )
             return session.scalars(rows.limit(1)).one()
 
     def correct(self, number: int) -> None:
-        with self.house.store.transaction() as session:
+        with self.context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
-            message = corrections.judged_message(session, ticket)
-            corrections.correct(
-                self.house.desk, session, ticket, message, by="Dana", now=self.house.clock()
+            message = corrections.get_automatic_message(session, ticket)
+            corrections.mark_not_automatic(
+                self.context.desk, session, ticket, message, by="Dana", now=self.context.clock()
             )
 
 
@@ -148,9 +157,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def desk(house: House) -> Iterator[Desk]:
-    with smtp_listener.in_thread(house.settings, Intake(house).accept) as listener:
-        yield Desk(house, listener.ports["smtp"])
+def desk(context: AppContext) -> Iterator[Desk]:
+    with smtp_listener.in_thread(context.settings, Intake(context).accept) as listener:
+        yield Desk(context, listener.ports["smtp"])
 
 
 # -- a person's answer is never a bounce ----
@@ -190,7 +199,7 @@ def test_an_answer_with_the_words_of_a_bounce_is_the_customers(
     filing = desk.send(words, f"Subject: {subject}", *fields, to=to)
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
     assert ("in", words) in [(d, t.strip()) for d, t in desk.words(number)]
-    assert not contact(desk.house, IVY).unreachable
+    assert not contact(desk.context, IVY).unreachable
     assert desk.mail(number).state is OutboxState.SENT
 
 
@@ -231,7 +240,7 @@ def test_who_writes_through_such_programs_is_notified(
 ) -> None:
     number = desk.opened("Please send the itemized bill.", *fields, sender=sender)
     assert desk.notices(number) == 1
-    with desk.house.store.reading() as session:
+    with desk.context.store.read_only() as session:
         assert not session.get_one(Ticket, number).automated
 
 
@@ -257,7 +266,7 @@ HINTS = [
 def test_a_hint_holds_back_the_notice_and_nothing_else(desk: Desk, fields: list[str]) -> None:
     number = desk.opened("Please call me.", *fields)
     assert desk.notices(number) == 0
-    with desk.house.store.reading() as session:
+    with desk.context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert any("perhaps sent automatically" in caveat for caveat in ticket.caveats)
         assert [task.kind for task in ticket.tasks] == ["tell-customer"]
@@ -273,7 +282,7 @@ def test_one_click_sends_the_notice_that_was_held_back(desk: Desk, fields: list[
     desk.work()
     assert desk.notices(number) == 1
     assert desk.mail(number).state is OutboxState.SENT
-    with desk.house.store.reading() as session:
+    with desk.context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert not ticket.automated
         assert not [c for c in ticket.caveats if evidence.is_caveat(c)]
@@ -315,7 +324,7 @@ def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: 
     direction, text = desk.words(number)[-1]
     assert direction == "note"
     assert "Back on Monday." in text
-    assert counted(desk.house, Ticket) == 1
+    assert counted(desk.context, Ticket) == 1
 
 
 # -- the envelope ----
@@ -325,7 +334,7 @@ def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: 
 def test_a_mail_without_an_envelope_sender_gets_no_automatic_mail(desk: Desk, subject: str) -> None:
     filing = desk.send("Please call me.", f"Subject: {subject}", envelope="")
     assert filing.outcome is Outcome.OPENED
-    assert counted(desk.house, Outgoing) == 0
+    assert counted(desk.context, OutgoingMail) == 0
     assert ("in", "Please call me.") in [
         (d, t.strip()) for d, t in desk.words(filing.ticket_id or 0)
     ]
@@ -376,7 +385,7 @@ def report(desk: Desk, way: str) -> Filing:
             STATUS.format(name=name), REPORT, "MIME-Version: 1.0", sender=daemon, envelope=""
         )
     if way == "return path":
-        path = compose.return_path(sent.id, desk.house.settings, desk.house.signer)
+        path = compose.make_return_path(sent.id, desk.context.settings, desk.context.signer)
         return desk.send(
             "550 no such user here", "Subject: failure notice", sender=daemon, to=path, envelope=""
         )
@@ -392,7 +401,7 @@ def test_a_proven_bounce_marks_the_mail_and_its_words_stay(desk: Desk, way: str)
     filing = report(desk, way)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert desk.mail(number).state is OutboxState.BOUNCED
-    assert contact(desk.house, IVY).unreachable
+    assert contact(desk.context, IVY).unreachable
     direction, text = desk.words(number)[-1]
     assert direction == "note"
     assert "no such user here" in text
@@ -404,8 +413,8 @@ def test_a_bounce_that_was_none_is_taken_back_whole(desk: Desk, way: str) -> Non
     report(desk, way)
     desk.correct(number)
     assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.house, IVY).unreachable
-    with desk.house.store.reading() as session:
+    assert not contact(desk.context, IVY).unreachable
+    with desk.context.store.read_only() as session:
         message = session.scalars(select(Message).order_by(Message.id.desc()).limit(1)).one()
         assert (message.direction, message.judgement) == ("in", Judgement.NONE)
         assert not message.text.startswith("Mail ")
@@ -424,7 +433,7 @@ def test_a_bounce_of_somebody_elses_mail_that_refers_to_ours_marks_nobody(desk: 
     text = BOUNCED_ELSEWHERE.format(name=name)
     desk.send(text, REPORT, "MIME-Version: 1.0", sender="postmaster@mx.payer.example", envelope="")
     assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.house, IVY).unreachable
+    assert not contact(desk.context, IVY).unreachable
 
 
 def test_a_customer_who_sends_our_mail_back_can_be_written_to(desk: Desk) -> None:
@@ -435,7 +444,7 @@ def test_a_customer_who_sends_our_mail_back_can_be_written_to(desk: Desk) -> Non
     mixed = 'Content-Type: multipart/mixed; boundary="b"'
     desk.send(text, mixed, "MIME-Version: 1.0", "Subject: Undeliverable statements", envelope="")
     assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.house, IVY).unreachable
+    assert not contact(desk.context, IVY).unreachable
 
 
 def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> None:
@@ -449,7 +458,9 @@ def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> 
 
 
 def return_path(desk: Desk, number: int) -> str:
-    return compose.return_path(desk.mail(number).id, desk.house.settings, desk.house.signer)
+    return compose.make_return_path(
+        desk.mail(number).id, desk.context.settings, desk.context.signer
+    )
 
 
 def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk: Desk) -> None:
@@ -458,7 +469,7 @@ def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk:
     filing = desk.send(words, sender="cy@other.example", to=return_path(desk, number))
     assert filing.outcome is Outcome.OPENED
     assert all("another practice" not in text for _, text in desk.words(number))
-    with desk.house.store.reading() as session:
+    with desk.context.store.read_only() as session:
         assert session.get(TicketRelation, (filing.ticket_id, number)) is not None
 
 
@@ -480,9 +491,11 @@ def test_a_corrected_answer_to_an_ended_ticket_opens_one_that_follows_it(
 ) -> None:
     number = desk.opened()
     fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
-    with desk.house.store.transaction() as session:
+    with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        desk.house.desk.end(session, ticket, status, by="Dana", reason="x", now=desk.house.clock())
+        desk.context.desk.close(
+            session, ticket, status, by="Dana", reason="x", now=desk.context.clock()
+        )
     desk.send("It must go on after all.", *fields)
     desk.correct(number)
     assert "It must go on after all." in desk.words(number + 1)[0][1]
@@ -493,9 +506,9 @@ def test_an_answer_to_a_merged_ticket_stands_on_the_one_that_goes_on(desk: Desk)
     first = desk.opened()
     fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
     second = desk.opened("And another question.")
-    with desk.house.store.transaction() as session:
+    with desk.context.store.transaction() as session:
         one, two = (session.get_one(Ticket, n) for n in (first, second))
-        desk.house.desk.merge(session, one, two, by="Dana", now=desk.house.clock())
+        desk.context.desk.merge(session, one, two, by="Dana", now=desk.context.clock())
     desk.send("Claim 11 is still open.", *fields)
     assert "Claim 11 is still open." in desk.words(second)[-1][1]
 
@@ -503,10 +516,10 @@ def test_an_answer_to_a_merged_ticket_stands_on_the_one_that_goes_on(desk: Desk)
 def test_marking_a_later_message_leaves_the_ticket_as_it_is(desk: Desk) -> None:
     number = desk.opened()
     desk.send("I am away till Monday.", to=str(desk.notice()["Reply-To"]))
-    with desk.house.store.transaction() as session:
+    with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         later = ticket.messages[-1]
-        corrections.mark_automatic(session, ticket, later.id, by="Dana", now=desk.house.clock())
+        corrections.mark_automatic(session, ticket, later.id, by="Dana", now=desk.context.clock())
         assert not ticket.automated
 
 
@@ -514,11 +527,11 @@ def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: 
     number = desk.opened()
     report(desk, "report")
     report(desk, "return path")
-    with desk.house.store.transaction() as session:
+    with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         first = next(m for m in ticket.messages if m.judgement is Judgement.BOUNCED)
-        corrections.correct(
-            desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock()
+        corrections.mark_not_automatic(
+            desk.context.desk, session, ticket, first, by="Dana", now=desk.context.clock()
         )
     assert desk.mail(number).state is OutboxState.BOUNCED
 
@@ -530,7 +543,7 @@ def test_correcting_both_reports_makes_the_mail_sent_again(desk: Desk) -> None:
     desk.correct(number)
     desk.correct(number)
     assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.house, IVY).unreachable
+    assert not contact(desk.context, IVY).unreachable
 
 
 def test_a_mail_that_comes_back_again_after_a_correction_gives_a_task_again(desk: Desk) -> None:
@@ -538,7 +551,7 @@ def test_a_mail_that_comes_back_again_after_a_correction_gives_a_task_again(desk
     report(desk, "report")
     desk.correct(number)
     report(desk, "return path")
-    with desk.house.store.reading() as session:
+    with desk.context.store.read_only() as session:
         assert [t.text for t in session.get_one(Ticket, number).tasks if t.done_at is None]
 
 
@@ -547,7 +560,7 @@ def test_who_writes_can_be_written_to_again(desk: Desk) -> None:
     report(desk, "report")
     desk.send("Here I am.", to=str(desk.notice()["Reply-To"]))
     assert desk.status(number) is Status.OPEN
-    assert not contact(desk.house, IVY).unreachable
+    assert not contact(desk.context, IVY).unreachable
 
 
 def test_the_envelope_knows_better_than_a_field_of_the_mail(desk: Desk) -> None:
@@ -557,13 +570,13 @@ def test_the_envelope_knows_better_than_a_field_of_the_mail(desk: Desk) -> None:
 
 def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(desk: Desk) -> None:
     number = desk.completed()
-    with desk.house.store.transaction() as session:
+    with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        ticket.completed_at = desk.house.clock() + timedelta(hours=1)
+        ticket.completed_at = desk.context.clock() + timedelta(hours=1)
         first = ticket.messages[0]
-        corrections.mark_automatic(session, ticket, first.id, by="Dana", now=desk.house.clock())
-        corrections.correct(
-            desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock()
+        corrections.mark_automatic(session, ticket, first.id, by="Dana", now=desk.context.clock())
+        corrections.mark_not_automatic(
+            desk.context.desk, session, ticket, first, by="Dana", now=desk.context.clock()
         )
     assert desk.status(number) is Status.COMPLETED
 
@@ -578,13 +591,13 @@ def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: 
         envelope="",
     )
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
-    assert counted(desk.house, Ticket) == 0
-    with desk.house.store.reading() as session:
+    assert counted(desk.context, Ticket) == 0
+    with desk.context.store.read_only() as session:
         listed = session.scalars(select(AutomatedMail)).one()
     assert "what became of your message" in listed.text
-    number = make_ticket(desk.house, listed.id, by="Dana")
+    number = make_ticket(desk.context, listed.id, by="Dana")
     assert "what became of your message" in desk.words(number)[0][1]
-    with desk.house.store.reading() as session:
+    with desk.context.store.read_only() as session:
         assert session.scalars(select(Filing)).one().outcome is Outcome.OPENED
 
 
@@ -594,4 +607,4 @@ def test_our_own_mail_that_comes_back_is_a_note_on_its_ticket(desk: Desk) -> Non
     filing = desk.send("a gateway's words", f"Message-ID: {notice['Message-ID']}", sender=SUPPORT)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert "a gateway's words" in desk.words(number)[-1][1]
-    assert counted(desk.house, Ticket) == 1
+    assert counted(desk.context, Ticket) == 1

@@ -38,14 +38,14 @@ from tests.ingest.folder.test_watcher import workbook
 from tests.support import dovecot
 from tests.support.context import counted
 from tests.support.servers import Relay, Valkey
-from webhooks.app import create
+from webhooks.app import create_app
 from workflow import background_jobs
-from workflow.context import House, open_house
-from workflow.models.core import Audit, Delivery, Outgoing, Receipt, Ticket
+from workflow.context import AppContext, open_context
+from workflow.models.core import AuditEntry, Delivery, OutgoingMail, Receipt, Ticket
 from workflow.models.states import OutboxState
 from workflow.operations.item_faults import ItemFaults
 from workflow.process import STEPS, Milestone, Stage, Template
-from workflow.settings.settings import Mailbox, load
+from workflow.settings.settings import Mailbox, load_settings
 
 KEY = "the key of the story"
 SUPPORT = "support@localhost"
@@ -57,7 +57,7 @@ DOORS = ["smtp", "lmtp", "imap", "formstack", "folder", "call", "pipe"]
 class Story:
     """A house with real doors, a real Valkey, a real worker and a real relay."""
 
-    house: House
+    context: AppContext
     valkey: Valkey
     relay: Relay
 
@@ -78,22 +78,24 @@ class Story:
             time.sleep(0.02)
 
     def stored(self, transport: str) -> bool:
-        return counted(self.house, Delivery, Delivery.transport == transport) == 1
+        return counted(self.context, Delivery, Delivery.transport == transport) == 1
 
     def ticket(self) -> Ticket:
-        with self.house.store.reading() as session:
+        with self.context.store.read_only() as session:
             return session.scalars(select(Ticket)).one()
 
     def tick(self, milestone: Milestone) -> None:
-        with self.house.store.transaction() as session:
+        with self.context.store.transaction() as session:
             ticket = session.scalars(select(Ticket)).one()
-            self.house.desk.reach(session, ticket, milestone, by="dana", now=self.house.clock())
+            self.context.desk.record_milestone(
+                session, ticket, milestone, by="dana", now=self.context.clock()
+            )
 
     def recap(self) -> None:
-        with self.house.store.transaction() as session:
+        with self.context.store.transaction() as session:
             ticket = session.scalars(select(Ticket)).one()
-            self.house.desk.recap(
-                session, ticket, "It was resubmitted.", by="dana", now=self.house.clock()
+            self.context.desk.recap(
+                session, ticket, "It was resubmitted.", by="dana", now=self.context.clock()
             )
 
 
@@ -114,14 +116,14 @@ def story(
     }
     for name, value in told.items():
         monkeypatch.setenv(f"INTAKE_{name}", str(value))
-    settings = load()
-    waker = background_jobs.Waker(settings.redis_url)
-    house = open_house(settings, waker=waker)
-    background_jobs.forget_house()
-    yield Story(house, valkey, relay)
-    background_jobs.forget_house()
+    settings = load_settings()
+    waker = background_jobs.JobNotifier(settings.redis_url)
+    context = open_context(settings, waker=waker)
+    background_jobs.close_context()
+    yield Story(context, valkey, relay)
+    background_jobs.close_context()
     waker.close()
-    house.close()
+    context.close()
 
 
 def message() -> EmailMessage:
@@ -136,14 +138,14 @@ def message() -> EmailMessage:
 
 
 def through_smtp(story: Story) -> None:
-    with smtp_listener.in_thread(story.house.settings, Intake(story.house).accept) as listener:
+    with smtp_listener.in_thread(story.context.settings, Intake(story.context).accept) as listener:
         with smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client:
             client.send_message(message(), PAT, [SUPPORT])
         assert story.stored("smtp"), "the yes came before the commit"
 
 
 def through_lmtp(story: Story) -> None:
-    with smtp_listener.in_thread(story.house.settings, Intake(story.house).accept) as listener:
+    with smtp_listener.in_thread(story.context.settings, Intake(story.context).accept) as listener:
         with smtplib.LMTP("127.0.0.1", listener.ports["lmtp"]) as client:
             client.send_message(message(), PAT, [SUPPORT])
         assert story.stored("lmtp"), "the yes came before the commit"
@@ -162,13 +164,13 @@ def through_imap(story: Story) -> None:
             password=SecretStr(dovecot.PASSWORD),
         )
         seen, stop = set[str](), threading.Event()
-        store = story.house.store
-        door = reader.Door(
-            settings=story.house.settings.model_copy(update={"mailbox": (box,)}),
-            accept=Intake(story.house).accept,
+        store = story.context.store
+        door = reader.ReaderContext(
+            settings=story.context.settings.model_copy(update={"mailbox": (box,)}),
+            accept=Intake(story.context).accept,
             checkpoints=StoredCheckpoints(store),
-            faults=partial(ItemFaults, store, story.house.clock, Transport.IMAP),
-            seen=seen.add,
+            get_deferred=partial(ItemFaults, store, story.context.clock, Transport.IMAP),
+            record_look=seen.add,
             stop=stop,
         )
         _running(stack, stop, reader.serve, (door,))
@@ -197,7 +199,9 @@ def through_formstack(story: Story) -> None:
         "X-FS-Signature": f"sha256={signature}",
         "Content-Type": "application/x-www-form-urlencoded",
     }
-    server = make_server("127.0.0.1", 0, create(story.house, Intake(story.house).accept_all))
+    server = make_server(
+        "127.0.0.1", 0, create_app(story.context, Intake(story.context).accept_all)
+    )
     thread = threading.Thread(target=server.handle_request)
     thread.start()
     assert (
@@ -212,10 +216,10 @@ def through_formstack(story: Story) -> None:
 
 
 def through_folder(story: Story) -> None:
-    dropbox = story.house.settings.dropbox
+    dropbox = story.context.settings.dropbox
     with ExitStack() as stack:
         stop = threading.Event()
-        _running(stack, stop, watcher.serve, (story.house, Intake(story.house).accept, stop))
+        _running(stack, stop, watcher.serve, (story.context, Intake(story.context).accept, stop))
         story.until((dropbox / "rejected").is_dir)
         (dropbox / "export.xlsx").write_bytes(workbook("Please call back."))
         story.until((dropbox / "done" / "export.xlsx").exists)
@@ -236,7 +240,7 @@ def through_call(story: Story) -> None:
 
 
 def through_pipe(story: Story) -> None:
-    path = story.house.settings.home / "mail.eml"
+    path = story.context.settings.home / "mail.eml"
     path.write_bytes(bytes(message()))
     _intake(["deliver", "mail", str(path)])
 
@@ -286,18 +290,18 @@ def test_a_request_becomes_a_ticket_and_walks_to_completed(story: Story, door: s
     story.work()
 
     assert (story.ticket().stage, story.ticket().status) == (Stage.COMPLETED, "completed")
-    with story.house.store.reading() as session:
+    with story.context.store.read_only() as session:
         stages = session.scalars(
-            select(Audit.detail).where(Audit.action == "stage").order_by(Audit.id)
+            select(AuditEntry.detail).where(AuditEntry.action == "stage").order_by(AuditEntry.id)
         )
         assert [s["stage"] for s in stages] == [s.stage.name for s in STEPS]
         mails = session.execute(
-            select(Outgoing.template, Outgoing.state).order_by(Outgoing.id)
+            select(OutgoingMail.template, OutgoingMail.state).order_by(OutgoingMail.id)
         ).all()
     assert mails == [
         (t, OutboxState.SENT) for t in (Template.NOTICE, Template.RECAP, Template.SURVEY)
     ]
-    assert counted(story.house, Receipt) == counted(story.house, Delivery) == 1
+    assert counted(story.context, Receipt) == counted(story.context, Delivery) == 1
 
 
 def test_all_doors_together_make_one_ticket_each_and_one_survey_for_one_customer(
@@ -309,14 +313,14 @@ def test_all_doors_together_make_one_ticket_each_and_one_survey_for_one_customer
         ["ticket", "new", "--company", "Sunrise", "--contact", PAT, "--text", "Asks about denials"]
     )
     story.work()
-    assert counted(story.house, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 5
-    with story.house.store.transaction() as session:
+    assert counted(story.context, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 5
+    with story.context.store.transaction() as session:
         for ticket in session.scalars(select(Ticket).order_by(Ticket.id)):
             for milestone in (Milestone.RESOLVED, Milestone.RECAP_SENT, Milestone.FOLLOW_UP_SENT):
-                story.house.desk.reach(
-                    session, ticket, milestone, by="dana", now=story.house.clock()
+                story.context.desk.record_milestone(
+                    session, ticket, milestone, by="dana", now=story.context.clock()
                 )
     story.work()
-    assert counted(story.house, Ticket, Ticket.stage == Stage.COMPLETED) == 5
-    assert counted(story.house, Outgoing, Outgoing.template == Template.SURVEY) == 1
-    assert counted(story.house, Ticket, Ticket.format == Format.MAIL) == 2
+    assert counted(story.context, Ticket, Ticket.stage == Stage.COMPLETED) == 5
+    assert counted(story.context, OutgoingMail, OutgoingMail.template == Template.SURVEY) == 1
+    assert counted(story.context, Ticket, Ticket.format == Format.MAIL) == 2

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import inspect, select
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.mail import sender
-from workflow.models.core import Audit, Contact, Message, Outgoing, Task, Ticket
+from workflow.models.core import AuditEntry, Contact, Message, OutgoingMail, Task, Ticket
 from workflow.runtime import log
 
 HEADER = [
@@ -46,29 +46,29 @@ def workbook() -> bytes:
 
 
 def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
-    any_house: House, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    any_context: AppContext, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    log.setup("test", as_json=True)
+    log.configure("test", as_json=True)
     raw = workbook()
-    Intake(any_house).accept(
+    Intake(any_context).accept(
         Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw)
     )
-    read_waiting(any_house)
-    sender.send_waiting(any_house)
-    with any_house.store.reading() as session:
+    process_waiting(any_context)
+    sender.send_waiting(any_context)
+    with any_context.store.read_only() as session:
         told = [
             dict(message.details)
             for message in session.scalars(select(Message).where(Message.direction == "in"))
         ]
         elsewhere = [
             str(getattr(one, column.key))
-            for model in (Ticket, Task, Audit, Outgoing, Contact)
+            for model in (Ticket, Task, AuditEntry, OutgoingMail, Contact)
             for one in session.scalars(select(model))
             for column in inspect(model).column_attrs
         ]
     assert [details["Patient Name (patient data)"] for details in told] == [PATIENT[0]] * 2
-    mails = [file.read_text() for file in (any_house.settings.home / "outbox").glob("*.eml")]
+    mails = [file.read_text() for file in (any_context.settings.home / "outbox").glob("*.eml")]
     assert mails
     out = capfd.readouterr()
     for secret in PATIENT:

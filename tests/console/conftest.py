@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Intake
-from workflow.context import House, open_house
-from workflow.settings.settings import load
+from workflow.context import AppContext, open_context
+from workflow.settings.settings import load_settings
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def intake(home: Path) -> Iterator[Intake]:
 
 
 @pytest.fixture
-def at_home(intake: Intake) -> Iterator[House]:
+def at_home(intake: Intake) -> Iterator[AppContext]:
     """The house the command works in."""
     intake("migrate")
-    opened = open_house(load())
+    opened = open_context(load_settings())
     yield opened
     opened.close()

@@ -13,20 +13,20 @@ import parsers
 from ingest import intake
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import process
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format, InboundItem, ParseError
 from tests.support.context import ANN, HandClock, Woken, call, counted, mail, together
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.models.core import Delivery, Filing, Receipt, Ticket
 from workflow.models.states import DeliveryState
 
 THREADS = 32
 
 
-def delivery(house: House, number: int) -> Delivery:
-    with house.store.reading() as session:
+def delivery(context: AppContext, number: int) -> Delivery:
+    with context.store.read_only() as session:
         return session.get_one(Delivery, number)
 
 
@@ -46,27 +46,27 @@ def broken(raw: bytes, *_: object) -> list[InboundItem]:
 
 
 def test_what_accept_returned_is_stored_and_a_worker_is_woken(
-    any_house: House, woken: Woken
+    any_context: AppContext, woken: Woken
 ) -> None:
-    house = any_house
+    context = any_context
     arrival = call()
-    number = Intake(house).accept(arrival)
-    stored = delivery(house, number)
+    number = Intake(context).accept(arrival)
+    stored = delivery(context, number)
     assert (stored.state, stored.transport, stored.size) == (
         DeliveryState.PENDING,
         "console",
         len(arrival.raw),
     )
-    assert house.vault.open(stored.content, stored.blob) == arrival.raw
-    assert stored.received_at == house.clock()
+    assert context.blob_store.read(stored.content, stored.blob) == arrival.raw
+    assert stored.received_at == context.clock()
     assert woken == ["read"]
 
 
-def test_all_who_wait_at_once_are_stored_in_one_commit(any_house: House) -> None:
-    house = any_house
+def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) -> None:
+    context = any_context
     commits: list[Any] = []
-    event.listen(house.store.engine, "commit", commits.append)
-    door, arrivals = Intake(house), [call() for _ in range(THREADS)]
+    event.listen(context.store.engine, "commit", commits.append)
+    door, arrivals = Intake(context), [call() for _ in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as threads:
         with door._committing:  # somebody's commit takes its time
             stored = [threads.submit(door.accept, one) for one in arrivals]
@@ -76,42 +76,44 @@ def test_all_who_wait_at_once_are_stored_in_one_commit(any_house: House) -> None
     assert (
         len(numbers)
         == THREADS
-        == counted(house, Delivery, Delivery.id.in_(numbers))
-        == counted(house, Receipt)
+        == counted(context, Delivery, Delivery.id.in_(numbers))
+        == counted(context, Receipt)
     )
 
 
-def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(house: House) -> None:
+def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(context: AppContext) -> None:
     """More wait than a batch takes: whoever commits a batch must not take it for their own."""
-    door, mine = Intake(house), call()
-    before = [intake._Waiting(call(), house.vault) for _ in range(intake.BATCH * 2)]
+    door, mine = Intake(context), call()
+    before = [intake._Waiting(call(), context.blob_store) for _ in range(intake.BATCH * 2)]
     door._queue.extend(before)
     number = door.accept(mine)
     assert all(one.done and one.delivery for one in before)
-    assert house.vault.open(delivery(house, number).content, None) == mine.raw
+    assert context.blob_store.read(delivery(context, number).content, None) == mine.raw
 
 
 def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
-    any_house: House,
+    any_context: AppContext,
 ) -> None:
-    house = any_house
-    door, arrival, numbers = Intake(house), call(), list[int]()
+    context = any_context
+    door, arrival, numbers = Intake(context), call(), list[int]()
     assert together(*[lambda: numbers.append(door.accept(arrival))] * 5) == []
     assert len(set(numbers)) == 1
-    assert (counted(house, Delivery), counted(house, Receipt)) == (1, 5)
-    assert counted(house, Receipt, Receipt.repeated) == 4
+    assert (counted(context, Delivery), counted(context, Receipt)) == (1, 5)
+    assert counted(context, Receipt, Receipt.repeated) == 4
 
 
-def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(any_house: House) -> None:
-    house = any_house
-    doors, arrival, numbers = [Intake(house) for _ in range(4)], call(), list[int]()
+def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(
+    any_context: AppContext,
+) -> None:
+    context = any_context
+    doors, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
     assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in doors)) == []
     assert len(set(numbers)) == 1
-    assert (counted(house, Delivery), counted(house, Receipt)) == (1, 4)
+    assert (counted(context, Delivery), counted(context, Receipt)) == (1, 4)
 
 
-def test_the_same_bytes_as_another_format_are_another_delivery(house: House) -> None:
-    door, raw = Intake(house), b"x"
+def test_the_same_bytes_as_another_format_are_another_delivery(context: AppContext) -> None:
+    door, raw = Intake(context), b"x"
     numbers = {
         door.accept(Arrival(transport=Transport.PIPE, format=f, raw=raw)) for f in parsers.PARSERS
     }
@@ -119,10 +121,10 @@ def test_the_same_bytes_as_another_format_are_another_delivery(house: House) -> 
 
 
 def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
-    any_house: House,
+    any_context: AppContext,
 ) -> None:
-    house = any_house
-    door, numbers = Intake(house), list[int]()
+    context = any_context
+    door, numbers = Intake(context), list[int]()
     bad = Arrival(
         transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()}
     )
@@ -146,30 +148,33 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
             pass
     runner.join(30)
     assert len(numbers) == 3
-    assert counted(house, Delivery) == 3
+    assert counted(context, Delivery) == 3
     assert len(with_errors) == 1
 
 
 @pytest.mark.parametrize("size", [1, 200_000, 300_000, 3_000_000])
 def test_bytes_of_any_size_come_back_as_they_were_and_large_ones_lie_outside_the_database(
-    house: House, size: int
+    context: AppContext, size: int
 ) -> None:
     raw = bytes(i % 251 for i in range(size))
     stored = delivery(
-        house, Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
+        context,
+        Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)),
     )
-    assert house.vault.open(stored.content, stored.blob) == raw
-    assert (stored.content is None) == (size > house.settings.inline_limit)
+    assert context.blob_store.read(stored.content, stored.blob) == raw
+    assert (stored.content is None) == (size > context.settings.inline_limit)
 
 
-def test_nothing_a_customer_wrote_lies_readable_on_the_disk(house: House, settings: Any) -> None:
+def test_nothing_a_customer_wrote_lies_readable_on_the_disk(
+    context: AppContext, settings: Any
+) -> None:
     words = b"Jane Roe, born 1970"
-    door = Intake(house)
+    door = Intake(context)
     for raw in (words, words * 20_000):
         door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         session.connection()
-    database = Path(str(make_url(house.settings.database).database))
+    database = Path(str(make_url(context.settings.database).database))
     files = [
         *database.parent.glob(f"{database.name}*"),
         *(p for p in settings.home.rglob("*") if p.is_file()),
@@ -180,10 +185,10 @@ def test_nothing_a_customer_wrote_lies_readable_on_the_disk(house: House, settin
 
 
 def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
-    house: House, tmp_path: Path, woken: Woken
+    context: AppContext, tmp_path: Path, woken: Woken
 ) -> None:
-    away = open_house(
-        house.settings.model_copy(
+    away = open_context(
+        context.settings.model_copy(
             update={"database_url": f"sqlite:///{tmp_path}/no/such/folder/x.db"}
         ),
         waker=woken,
@@ -195,29 +200,29 @@ def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
 
 
 def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
-    house: House, woken: Woken
+    context: AppContext, woken: Woken
 ) -> None:
-    event.listen(house.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
-    door, arrivals = Intake(house), [call() for _ in range(8)]
-    with house.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
+    event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
+    door, arrivals = Intake(context), [call() for _ in range(8)]
+    with context.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
         holder.execute(text("SELECT 1"))
         errors = together(*(lambda a=a: door.accept(a) for a in arrivals))
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
-    assert counted(house, Delivery) == counted(house, Receipt) == 0
+    assert counted(context, Delivery) == counted(context, Receipt) == 0
     assert woken == []
     for arrival in arrivals:
         door.accept(arrival)
-    assert counted(house, Delivery) == 8
+    assert counted(context, Delivery) == 8
 
 
 def test_a_postgresql_that_goes_away_raises_and_takes_it_when_it_is_back(
-    postgres: Postgres, postgres_house: House
+    postgres: Postgres, postgres_context: AppContext
 ) -> None:
-    house = postgres_house
-    door, arrival = Intake(house), call()
+    context = postgres_context
+    door, arrival = Intake(context), call()
     door.accept(call())
-    name = make_url(house.settings.database).database
+    name = make_url(context.settings.database).database
     postgres.drop(str(name))  # with every connection to it
     with pytest.raises(SQLAlchemyError):
         door.accept(arrival)
@@ -225,45 +230,47 @@ def test_a_postgresql_that_goes_away_raises_and_takes_it_when_it_is_back(
     assert door.accept(arrival) == 1
 
 
-def test_a_blob_store_that_is_away_raises_and_stores_nothing(house: House, settings: Any) -> None:
+def test_a_blob_store_that_is_away_raises_and_stores_nothing(
+    context: AppContext, settings: Any
+) -> None:
     settings.home.joinpath("blobs").write_text("not a folder")
     with pytest.raises(OSError, match=r"."):
-        Intake(house).accept(
+        Intake(context).accept(
             Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x" * 300_000)
         )
-    assert counted(house, Delivery) == 0
+    assert counted(context, Delivery) == 0
 
 
 # -- read ----
 
 
 def test_reading_files_each_item_and_is_done_once(
-    any_house: House, monkeypatch: pytest.MonkeyPatch
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = any_house
+    context = any_context
     items = [mail(str(n)) for n in range(3)]
     parsed_by(monkeypatch, Format.MAIL, lambda *_: items)
-    number = Intake(house).accept(
+    number = Intake(context).accept(
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three")
     )
-    assert read_waiting(house) == 1
-    assert read_waiting(house) == 0
-    process.read(house, number)
-    read = delivery(house, number)
+    assert process_waiting(context) == 1
+    assert process_waiting(context) == 0
+    process.process_delivery(context, number)
+    read = delivery(context, number)
     assert (read.state, read.items, read.reason, read.processed_at) == (
         DeliveryState.PROCESSED,
         3,
         "",
-        house.clock(),
+        context.clock(),
     )
-    assert (counted(house, Filing), counted(house, Ticket)) == (3, 3)
+    assert (counted(context, Filing), counted(context, Ticket)) == (3, 3)
 
 
-def test_a_real_call_goes_from_the_door_to_a_ticket(any_house: House) -> None:
-    house = any_house
-    number = Intake(house).accept(call("she cannot post payments", name="Ann"))
-    read_waiting(house)
-    with house.store.reading() as session:
+def test_a_real_call_goes_from_the_door_to_a_ticket(any_context: AppContext) -> None:
+    context = any_context
+    number = Intake(context).accept(call("she cannot post payments", name="Ann"))
+    process_waiting(context)
+    with context.store.read_only() as session:
         ticket = session.scalars(select(Ticket)).one()
         assert (ticket.name, ticket.transport, ticket.format) == (
             "Support – Sunrise",
@@ -275,77 +282,77 @@ def test_a_real_call_goes_from_the_door_to_a_ticket(any_house: House) -> None:
 
 
 def test_what_cannot_be_read_is_failed_with_its_reason_and_never_disappears(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed_by(monkeypatch, Format.MAIL, unreadable)
-    number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
-    read_waiting(house)
-    failed = delivery(house, number)
+    number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
+    process_waiting(context)
+    failed = delivery(context, number)
     assert (failed.state, failed.reason) == (
         DeliveryState.FAILED,
         "not a message: ask for it once more",
     )
-    assert counted(house, Ticket) == 0
-    assert read_waiting(house) == 0
+    assert counted(context, Ticket) == 0
+    assert process_waiting(context) == 0
 
 
-def test_what_the_door_saw_as_unreadable_is_stored_as_failed(house: House) -> None:
-    number = Intake(house).accept(
+def test_what_the_door_saw_as_unreadable_is_stored_as_failed(context: AppContext) -> None:
+    number = Intake(context).accept(
         Arrival(
             transport=Transport.FOLDER,
             format=Format.SECURE_MESSAGE,
             raw=b"?",
-            unreadable="not a workbook",
+            unreadable_reason="not a workbook",
         )
     )
-    read_waiting(house)
-    assert (delivery(house, number).state, delivery(house, number).reason) == (
+    process_waiting(context)
+    assert (delivery(context, number).state, delivery(context, number).reason) == (
         DeliveryState.FAILED,
         "not a workbook",
     )
 
 
 def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
-    any_house: House, monkeypatch: pytest.MonkeyPatch
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = any_house
+    context = any_context
     bad = mail(sent_at=None)
     object.__setattr__(bad, "details", (1, 2))  # not what a parser may give
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail(), bad])
-    number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
-    read_waiting(house)
-    assert delivery(house, number).state is DeliveryState.PENDING
-    assert counted(house, Ticket) == counted(house, Filing) == 0
+    number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
+    process_waiting(context)
+    assert delivery(context, number).state is DeliveryState.PENDING
+    assert counted(context, Ticket) == counted(context, Filing) == 0
 
 
 def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed_by(monkeypatch, Format.MAIL, unreadable)
-    door, arrival = Intake(house), Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?")
+    door, arrival = Intake(context), Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?")
     number = door.accept(arrival)
-    read_waiting(house)
+    process_waiting(context)
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail()])
     assert door.accept(arrival) == number
-    read_waiting(house)
-    assert delivery(house, number).state is DeliveryState.PROCESSED
+    process_waiting(context)
+    assert delivery(context, number).state is DeliveryState.PROCESSED
 
 
 def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
-    any_house: House, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
-    house = any_house
+    context = any_context
     parsed_by(monkeypatch, Format.MAIL, broken)
-    door = Intake(house)
+    door = Intake(context)
     number = door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     good = door.accept(call())
     for attempt in (1, 2, 3):
-        read_waiting(house)
-        assert delivery(house, good).state is DeliveryState.PROCESSED
-        assert delivery(house, number).attempts == attempt
-        assert read_waiting(house) == 0  # not at once again
+        process_waiting(context)
+        assert delivery(context, good).state is DeliveryState.PROCESSED
+        assert delivery(context, number).attempts == attempt
+        assert process_waiting(context) == 0  # not at once again
         clock.turn(seconds=61)
-    poisoned = delivery(house, number)
+    poisoned = delivery(context, number)
     assert poisoned.state is DeliveryState.FAILED
     assert (
         poisoned.reason
@@ -354,52 +361,54 @@ def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
 
 
 def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
-    postgres_house: House, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+    postgres_context: AppContext, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
-    house = postgres_house
+    context = postgres_context
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
     for place in ("ingest.processing.parser_process", "workflow.filing.file_item"):
         monkeypatch.setattr(f"{place}.storable", lambda one: one)
-    number = Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
+    number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):
-        read_waiting(house)
+        process_waiting(context)
         clock.turn(seconds=61)
-    assert delivery(house, number).state is DeliveryState.FAILED
+    assert delivery(context, number).state is DeliveryState.FAILED
 
 
 def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(
-    house: House, clock: HandClock
+    context: AppContext, clock: HandClock
 ) -> None:
-    number = Intake(house).accept(call())
-    assert [one.number for one in process._claim(house, 1)] == [number]  # and then it died
-    assert read_waiting(house) == 0
+    number = Intake(context).accept(call())
+    assert [one.number for one in process._claim(context, 1)] == [number]  # and then it died
+    assert process_waiting(context) == 0
     clock.turn(seconds=60)
-    assert read_waiting(house) == 1
-    assert delivery(house, number).state is DeliveryState.PROCESSED
+    assert process_waiting(context) == 1
+    assert delivery(context, number).state is DeliveryState.PROCESSED
 
 
-def test_workers_at_once_share_the_work_and_read_nothing_twice(postgres_house: House) -> None:
-    house = postgres_house
-    door = Intake(house)
+def test_workers_at_once_share_the_work_and_read_nothing_twice(
+    postgres_context: AppContext,
+) -> None:
+    context = postgres_context
+    door = Intake(context)
     for _ in range(12):
         door.accept(call())
     done: list[int] = []
-    assert together(*[lambda: done.append(read_waiting(house))] * 4) == []
+    assert together(*[lambda: done.append(process_waiting(context))] * 4) == []
     assert sum(done) == 12
-    assert counted(house, Delivery, Delivery.attempts == 1) == counted(house, Ticket) == 12
+    assert counted(context, Delivery, Delivery.attempts == 1) == counted(context, Ticket) == 12
 
 
-def test_a_backlog_larger_than_a_batch_is_read_to_its_end(house: House) -> None:
-    door = Intake(house)
+def test_a_backlog_larger_than_a_batch_is_read_to_its_end(context: AppContext) -> None:
+    door = Intake(context)
     for _ in range(7):
         door.accept(call())
-    assert read_waiting(house) == 7
+    assert process_waiting(context) == 7
 
 
-def test_the_contact_of_a_call_hears_of_it(house: House) -> None:
-    Intake(house).accept(call(email=ANN.email))
-    read_waiting(house)
-    with house.store.reading() as session:
+def test_the_contact_of_a_call_hears_of_it(context: AppContext) -> None:
+    Intake(context).accept(call(email=ANN.email))
+    process_waiting(context)
+    with context.store.read_only() as session:
         assert [m.to for m in session.scalars(select(Ticket)).one().outbox] == [ANN.email]

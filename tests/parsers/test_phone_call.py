@@ -37,7 +37,7 @@ def test_what_the_console_composes_is_read_back() -> None:
         ("Contact", "Sam Roe <sam@clinic.example>"),
         ("Written down by", "alice"),
     )
-    assert item.not_shared == ("sam@clinic.example",)
+    assert item.unshared_addresses == ("sam@clinic.example",)
     assert item.telemedicine
     assert item.caveats == ()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from console.cli.main import PLACES, cli
+from console.cli.main import COMMANDS, cli
 from parsers.crm_export import column_names
 from parsers.mail import evidence
 from workflow import process
@@ -20,20 +20,20 @@ README = (ROOT / "README.md").read_text()
 
 def commands() -> list[click.Command]:
     context = click.Context(cli)
-    return [c for name in PLACES if (c := cli.get_command(context, name)) is not None]
+    return [c for name in COMMANDS if (c := cli.get_command(context, name)) is not None]
 
 
 def test_readme_shows_the_process_tables_word_for_word() -> None:
     shown = README.partition("<!-- intake process -->\n")[2].partition(
         "\n<!-- /intake process -->"
     )[0]
-    assert shown == process.markdown()
+    assert shown == process.render_markdown()
 
 
 def test_reliability_shows_the_tables_of_evidence_word_for_word() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
     begin, end = "<!-- intake process --evidence -->\n", "\n<!-- /intake process --evidence -->"
-    assert page.partition(begin)[2].partition(end)[0] == evidence.markdown()
+    assert page.partition(begin)[2].partition(end)[0] == evidence.render_markdown()
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
@@ -61,7 +61,7 @@ def test_the_procfile_names_processes_that_exist() -> None:
     for line in (ROOT / "Procfile").read_text().splitlines():
         name, _, command = line.partition(": ")
         assert command == f"intake {name}"
-        assert name in PLACES
+        assert name in COMMANDS
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:

@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 from ingest.intake import Arrival, Transport
 from parsers import phone_call
 from parsers.item import Address, Format, InboundItem
-from workflow.context import House
-from workflow.customers.directory import company_key
-from workflow.filing.file_item import receive
-from workflow.mail.transport import Deferred, Refused
-from workflow.models.core import Audit, Company, Contact, Delivery, Filing, Staff, Ticket
+from workflow.context import AppContext
+from workflow.customers.directory import build_company_key
+from workflow.filing.file_item import file_item
+from workflow.mail.transport import MailDeferred, MailRefused
+from workflow.models.core import AuditEntry, Company, Contact, Delivery, Filing, Staff, Ticket
 from workflow.models.states import DeliveryState, Role
 from workflow.process import Milestone
 
@@ -80,9 +80,9 @@ class Posts:
     def post(self, message: Any, sender: str, to: str) -> None:
         code = self.answers.pop(0) if self.answers else 250
         if code >= 500:
-            raise Refused(code)
+            raise MailRefused(code)
         if code != 250:
-            raise Deferred(code)
+            raise MailDeferred(code)
         self.taken.append((message, sender, to))
 
 
@@ -135,7 +135,7 @@ def row(text: str = "please help", **more: Any) -> InboundItem:
 
 
 def deliver(
-    house: House,
+    context: AppContext,
     item: InboundItem,
     envelope: dict[str, Any] | None = None,
     *,
@@ -145,20 +145,20 @@ def deliver(
 
     What has become of it.
     """
-    with house.store.transaction() as session:
-        return file_in(house, session, item, envelope, transport=transport)
+    with context.store.transaction() as session:
+        return file_in(context, session, item, envelope, transport=transport)
 
 
 def file_in(
-    house: House,
+    context: AppContext,
     session: Session,
     item: InboundItem,
     envelope: dict[str, Any] | None = None,
     *,
     transport: str = "smtp",
 ) -> Filing:
-    now = house.clock()
-    content, _ = house.vault.keep(b"raw")
+    now = context.clock()
+    content, _ = context.blob_store.store(b"raw")
     delivery = Delivery(
         transport=transport,
         format=item.format,
@@ -172,14 +172,14 @@ def file_in(
     )
     session.add(delivery)
     session.flush()
-    return receive(house.desk, session, item, delivery, 0, now)
+    return file_item(context.desk, session, item, delivery, 0, now)
 
 
 def ticket_of(
-    house: House, item: InboundItem | None = None, envelope: dict[str, Any] | None = None
+    context: AppContext, item: InboundItem | None = None, envelope: dict[str, Any] | None = None
 ) -> int:
     """Open a ticket from a mail; its number."""
-    number = deliver(house, item or mail(), envelope).ticket_id
+    number = deliver(context, item or mail(), envelope).ticket_id
     assert number is not None
     return number
 
@@ -204,45 +204,47 @@ def staff(session: Session, name: str, role: Role = Role.AGENT) -> Staff:
 
 
 def company(session: Session, name: str, *, manager: Staff | None = None, **more: Any) -> Company:
-    made = Company(name=name, key=company_key(name), manager=manager, created_at=START, **more)
+    made = Company(
+        name=name, key=build_company_key(name), manager=manager, created_at=START, **more
+    )
     session.add(made)
     session.flush()
     return made
 
 
-def reach(house: House, number: int, *milestones: Milestone, by: str = "Olga") -> None:
+def reach(context: AppContext, number: int, *milestones: Milestone, by: str = "Olga") -> None:
     """Record milestones one after the other, each in its own transaction, as people do."""
     for milestone in milestones:
-        with house.store.transaction() as session:
-            house.desk.reach(
-                session, session.get_one(Ticket, number), milestone, by=by, now=house.clock()
+        with context.store.transaction() as session:
+            context.desk.record_milestone(
+                session, session.get_one(Ticket, number), milestone, by=by, now=context.clock()
             )
 
 
-def complete(house: House, number: int) -> None:
-    reach(house, number, *Milestone)
+def complete(context: AppContext, number: int) -> None:
+    reach(context, number, *Milestone)
 
 
-def audited(house: House, number: int, action: str) -> list[Audit]:
-    with house.store.reading() as session:
-        rows = select(Audit).where(Audit.ticket_id == number, Audit.action == action)
-        return list(session.scalars(rows.order_by(Audit.id)))
+def audited(context: AppContext, number: int, action: str) -> list[AuditEntry]:
+    with context.store.read_only() as session:
+        rows = select(AuditEntry).where(AuditEntry.ticket_id == number, AuditEntry.action == action)
+        return list(session.scalars(rows.order_by(AuditEntry.id)))
 
 
-def stages_passed(house: House, number: int) -> list[str]:
+def stages_passed(context: AppContext, number: int) -> list[str]:
     """The stages a ticket has entered, as the audit rows say, in order."""
-    return [row.detail["stage"] for row in audited(house, number, "stage")]
+    return [row.detail["stage"] for row in audited(context, number, "stage")]
 
 
-def counted(house: House, *of: Any) -> int:
+def counted(context: AppContext, *of: Any) -> int:
     """How many rows there are of a model, under conditions."""
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         model, *where = of
         return session.scalar(select(func.count()).select_from(model).where(*where)) or 0
 
 
-def contact(house: House, email: str) -> Contact:
-    with house.store.reading() as session:
+def contact(context: AppContext, email: str) -> Contact:
+    with context.store.read_only() as session:
         return session.scalars(select(Contact).where(Contact.email == email)).one()
 
 

@@ -1,7 +1,7 @@
 """Work that breaks with a customer's words in its error, for test_jobs."""
 
-from workflow.context import House
+from workflow.context import AppContext
 
 
-def work(house: House) -> int:
-    raise RuntimeError(f"no column for Jane Roe in {house.settings.home}")
+def work(context: AppContext) -> int:
+    raise RuntimeError(f"no column for Jane Roe in {context.settings.home}")

@@ -9,16 +9,16 @@ from functools import partial
 
 from sqlalchemy import select
 
-from console.presenters.house_data import status_data
+from console.presenters.house_data import present_status
 from ingest.imap.checkpoints import StoredCheckpoints
-from ingest.imap.reader import Door, Pace, read_all
-from ingest.imap.unfetched import settle
+from ingest.imap.reader import ReaderContext, RetryTiming, read_mailboxes
+from ingest.imap.unfetched import dismiss_url_deliveries
 from ingest.intake import Arrival, Intake
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from tests.ingest.imap.test_reader import QUICK, until
 from tests.support import imap_proxy
 from tests.support.imap_proxy import UID_FETCH
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Ticket
 from workflow.operations.item_faults import ItemFaults
 from workflow.settings.settings import Mailbox
@@ -33,30 +33,30 @@ class Reader:
     Its pauses are short, `clock` is turned by hand.
     """
 
-    house: House
+    context: AppContext
     box: Mailbox
     pause: float = 0.0  # seconds of the house's clock until a mail is tried again
     accept: Callable[[Arrival], int] | None = None
     looks: list[str] = field(default_factory=list)
-    pace: Pace = QUICK
+    pace: RetryTiming = QUICK
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        house, stop = self.house, threading.Event()
+        context, stop = self.context, threading.Event()
         pause = timedelta(seconds=self.pause)
-        door = Door(
-            settings=house.settings.model_copy(update={"imap_poll_seconds": 0.1}),
-            accept=self.accept or Intake(house).accept,
-            checkpoints=StoredCheckpoints(house.store),
-            faults=lambda key: ItemFaults(
-                house.store, house.clock, "imap", key, pause=lambda _: pause
+        door = ReaderContext(
+            settings=context.settings.model_copy(update={"imap_poll_seconds": 0.1}),
+            accept=self.accept or Intake(context).accept,
+            checkpoints=StoredCheckpoints(context.store),
+            get_deferred=lambda key: ItemFaults(
+                context.store, context.clock, "imap", key, pause=lambda _: pause
             ),
-            seen=self.looks.append,
+            record_look=self.looks.append,
             stop=stop,
-            fetched_late=partial(settle, house),
-            pace=self.pace,
+            record_late_fetch=partial(dismiss_url_deliveries, context),
+            timing=self.pace,
         )
-        thread = threading.Thread(target=read_all, args=((self.box,), door))
+        thread = threading.Thread(target=read_mailboxes, args=((self.box,), door))
         thread.start()
         try:
             yield
@@ -70,14 +70,14 @@ class Reader:
         until(lambda: len(self.looks) >= enough, 20)
 
 
-def subjects(house: House) -> list[str]:
-    read_waiting(house)
-    with house.store.reading() as session:
+def subjects(context: AppContext) -> list[str]:
+    process_waiting(context)
+    with context.store.read_only() as session:
         return sorted(session.scalars(select(Ticket.subject)))
 
 
-def troubles(house: House) -> list[tuple[int, str]]:
-    return [(one["count"], one["reason"]) for one in status_data(house)["troubles"]]
+def troubles(context: AppContext) -> list[tuple[int, str]]:
+    return [(one["count"], one["reason"]) for one in present_status(context)["troubles"]]
 
 
 def spoiling(answer: bytes, *uids: int, what: bytes = b"") -> imap_proxy.Spoil:

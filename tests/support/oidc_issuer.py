@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import oidc_provider_mock
 
-from tests.acceptance.browser.browser import served
+from tests.acceptance.browser.browser import serve
 from tests.support.signed_in_client import Desk, invited
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.settings.settings import Oidc
 
 ANN = "ann@pmb.example"
@@ -49,13 +49,13 @@ class Issuer:
 def issuing() -> Iterator[Issuer]:
     """Until the end of the block."""
     issuer = Issuer(oidc_provider_mock.app(require_nonce=True))
-    with served(issuer) as issuer.url:
+    with serve(issuer) as issuer.url:
         yield issuer
 
 
-def with_issuer(house: House, url: str, **more: object) -> House:
+def with_issuer(context: AppContext, url: str, **more: object) -> AppContext:
     """The house with this issuer; ann has an account."""
     told = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
-    made = replace(house, settings=house.settings.model_copy(update={"oidc": told, **more}))
+    made = replace(context, settings=context.settings.model_copy(update={"oidc": told, **more}))
     assert Desk(made).join(invited(made), "Ann Lee", ANN).status_code == 302
     return made

@@ -11,22 +11,22 @@ from email.message import EmailMessage
 from pydantic import SecretStr
 
 from tests.support.context import Woken
-from workflow.context import House, open_house
-from workflow.models.core import Outgoing
+from workflow.context import AppContext, open_context
+from workflow.models.core import OutgoingMail
 
 
 @contextmanager
-def sending_through(house: House, url: str) -> Iterator[House]:
+def sending_through(context: AppContext, url: str) -> Iterator[AppContext]:
     """The same house once more, opened with this relay."""
-    given = house.settings.model_copy(update={"relay_url": SecretStr(url)})
-    opened = open_house(given, waker=Woken(), clock=house.clock)
+    given = context.settings.model_copy(update={"relay_url": SecretStr(url)})
+    opened = open_context(given, waker=Woken(), clock=context.clock)
     yield opened
     opened.close()
 
 
-def outgoing(house: House, number: int = 1) -> Outgoing:
-    with house.store.reading() as session:
-        return session.get_one(Outgoing, number)
+def outgoing(context: AppContext, number: int = 1) -> OutgoingMail:
+    with context.store.read_only() as session:
+        return session.get_one(OutgoingMail, number)
 
 
 def read(raw: bytes) -> EmailMessage:

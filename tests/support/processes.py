@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
-from console.demo.channels import free_ports
+from console.demo.channels import find_free_ports
 from tests.support.servers import Postgres
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ class Doors:
     def __init__(self, home: Path, **settings: object) -> None:
         """`settings` as in the environment, without INTAKE_, in lower case."""
         self.home = home
-        self.smtp, self.webhook, self.console = free_ports(3)
+        self.smtp, self.webhook, self.console = find_free_ports(3)
         ours = {
             "home": home,
             "smtp_listen": f"127.0.0.1:{self.smtp}",

@@ -7,9 +7,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from console.app import create
+from console.app import create_app
 from workflow.accounts import invitations
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Staff
 from workflow.models.states import Role
 
@@ -20,9 +20,9 @@ _TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
 class Desk:
     """One browser; `post` carries the CSRF token of the page that was seen last."""
 
-    def __init__(self, house: House, client: FlaskClient | None = None) -> None:
-        self.house = house
-        self.client = client or create(house).test_client()
+    def __init__(self, context: AppContext, client: FlaskClient | None = None) -> None:
+        self.context = context
+        self.client = client or create_app(context).test_client()
         self.token = ""
 
     def get(self, path: str, **more: Any) -> TestResponse:
@@ -50,24 +50,26 @@ class Desk:
         return answer
 
 
-def invited(house: House, name: str = "Ann Lee", role: Role = Role.AGENT, email: str = "") -> str:
+def invited(
+    context: AppContext, name: str = "Ann Lee", role: Role = Role.AGENT, email: str = ""
+) -> str:
     """The token of an invitation for this person.
 
     Who is put on the desk unless somebody is called so.
     """
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         person = session.scalar(select(Staff).where(Staff.name == name))
         if person is None:
-            person = Staff(name=name, email=email, role=role, created_at=house.clock())
+            person = Staff(name=name, email=email, role=role, created_at=context.clock())
             session.add(person)
             session.flush()
-        return invitations.invite(session, person, role, by="test", now=house.clock())
+        return invitations.create_invitation(session, person, role, by="test", now=context.clock())
 
 
-def at_desk(house: House, role: Role = Role.AGENT, name: str = "Ann Lee") -> Desk:
+def at_desk(context: AppContext, role: Role = Role.AGENT, name: str = "Ann Lee") -> Desk:
     """A person of this role, signed in."""
-    desk, email = Desk(house), f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
-    assert desk.join(invited(house, name, role), name, email).status_code == 302
+    desk, email = Desk(context), f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
+    assert desk.join(invited(context, name, role), name, email).status_code == 302
     assert desk.sign_in(email).status_code == 302
     assert desk.get("/").status_code == 200
     return desk

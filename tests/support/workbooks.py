@@ -19,10 +19,10 @@ import openpyxl
 import pytest
 from msoffcrypto.method.rc4 import DocumentRC4
 
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.spreadsheets.cell_values import Value
 from parsers.spreadsheets.formats import binary_records
-from parsers.spreadsheets.reader import tables
+from parsers.spreadsheets.reader import find_tables
 
 LIBREOFFICE = shutil.which("soffice")
 needs_libreoffice = pytest.mark.skipif(
@@ -173,16 +173,16 @@ def locked_old(raw: bytes, password: str) -> bytes:
     return container.getvalue()
 
 
-def read(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[dict[int, Value]]:
+def read(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list[dict[int, Value]]:
     """The values of a table, row by row."""
-    found, _ = tables(raw, options)
+    found, _ = find_tables(raw, options)
     return [
-        {at: found[table].cells.value(cell) for at, cell in row.cells.items()}
+        {at: found[table].cells.read_value(cell) for at, cell in row.cells.items()}
         for row in found[table].rows()
     ]
 
 
-def texts(raw: bytes, options: Options = PLAIN, table: int = 0) -> list[list[str]]:
+def texts(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list[list[str]]:
     """The texts of a table, row by row, blank ones left out."""
     return [[value.text for value in row.values()] for row in read(raw, options, table)]
 

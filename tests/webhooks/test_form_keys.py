@@ -16,25 +16,27 @@ from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
 
 from ingest.intake import Intake
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.formstack.values import Json
 from tests.support.context import counted
-from webhooks.app import create
-from webhooks.body import without_handshake
+from webhooks.app import create_app
+from webhooks.body import remove_handshake
 from webhooks.signature import _matches
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Delivery, Ticket
 from workflow.settings.forms import Form
-from workflow.settings.settings import Settings, SettingsError, load
+from workflow.settings.settings import Settings, SettingsError, load_settings
 
 FORM = {"FormID": "77", "UniqueID": "1", "Practice": "Sunrise Clinic", "Message": "Please help"}
 
 
 class Sender:
-    def __init__(self, house: House, **settings: object) -> None:
-        told = Settings.model_validate({**house.settings.model_dump(), **settings})
-        self.house = House(told, house.store, house.sealer, house.vault, house.signer, house.clock)
-        self._client = Client(create(self.house, Intake(self.house).accept_all))
+    def __init__(self, context: AppContext, **settings: object) -> None:
+        told = Settings.model_validate({**context.settings.model_dump(), **settings})
+        self.context = AppContext(
+            told, context.store, context.sealer, context.blob_store, context.signer, context.clock
+        )
+        self._client = Client(create_app(self.context, Intake(self.context).accept_all))
 
     def post(
         self,
@@ -55,26 +57,30 @@ class Sender:
         return answer.status_code
 
 
-def test_while_the_common_key_is_changed_both_are_valid(house: House) -> None:
-    sender = Sender(house, formstack_key="new", formstack_key_previous="old")
+def test_while_the_common_key_is_changed_both_are_valid(context: AppContext) -> None:
+    sender = Sender(context, formstack_key="new", formstack_key_previous="old")
     assert [sender.post(key, UniqueID=key) for key in ("new", "old", "older")] == [202, 202, 401]
 
 
-def test_while_the_key_of_a_form_is_changed_both_are_valid_and_no_other(house: House) -> None:
+def test_while_the_key_of_a_form_is_changed_both_are_valid_and_no_other(
+    context: AppContext,
+) -> None:
     forms = {
         "77": {"key": "new", "key_previous": "old", "header": "X-Own"},
         "78": {"key": "others"},
     }
-    sender = Sender(house, formstack_key="common", form=forms)
+    sender = Sender(context, formstack_key="common", form=forms)
     said = [
         sender.post(key, UniqueID=key, header="X-Own") for key in ("new", "old", "others", "common")
     ]
     assert said == [202, 202, 401, 401]
 
 
-def test_a_form_that_goes_over_to_the_common_key_may_keep_its_own_meanwhile(house: House) -> None:
+def test_a_form_that_goes_over_to_the_common_key_may_keep_its_own_meanwhile(
+    context: AppContext,
+) -> None:
     sender = Sender(
-        house,
+        context,
         formstack_key="common",
         formstack_key_previous="past",
         form={"77": {"key_previous": "own"}},
@@ -87,30 +93,30 @@ def test_a_form_that_goes_over_to_the_common_key_may_keep_its_own_meanwhile(hous
     ]
 
 
-def test_while_the_handshake_is_changed_both_are_valid(house: House) -> None:
+def test_while_the_handshake_is_changed_both_are_valid(context: AppContext) -> None:
     own = {"key": "k", "handshake": "new", "handshake_previous": "old"}
-    sender = Sender(house, form={"77": own})
+    sender = Sender(context, form={"77": own})
     said = [sender.post("k", UniqueID=told, HandshakeKey=told) for told in ("new", "old", "é", "")]
     assert said == [202, 202, 401, 401]
     assert sender.post("k") == 401, "none at all"
 
 
-def test_a_form_nobody_knows_is_a_ticket_with_a_caveat(house: House) -> None:
-    sender = Sender(house, form={"78": {"key": "others"}})
+def test_a_form_nobody_knows_is_a_ticket_with_a_caveat(context: AppContext) -> None:
+    sender = Sender(context, form={"78": {"key": "others"}})
     assert sender.post("others") == 202
     assert sender.post("wrong") == 401
-    read_waiting(sender.house)
-    with house.store.reading() as session:
+    process_waiting(sender.context)
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, 1)
     assert "the form is not known: it has no [form.ID] in the settings" in ticket.caveats
 
 
-def test_what_the_settings_say_of_a_form_is_on_its_ticket(house: House) -> None:
+def test_what_the_settings_say_of_a_form_is_on_its_ticket(context: AppContext) -> None:
     own = {"key": "k", "fields": {"Q1": "company"}, "defaults": {"subject": "From the portal"}}
-    sender = Sender(house, form={"77": own})
+    sender = Sender(context, form={"77": own})
     assert sender.post("k", Practice="", Q1="Moonlight") == 202
-    read_waiting(sender.house)
-    with house.store.reading() as session:
+    process_waiting(sender.context)
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, 1)
     assert (ticket.name, ticket.subject) == ("Support – Moonlight", "From the portal")
 
@@ -140,14 +146,16 @@ ESCAPED = json.dumps(SHAKEN).replace("HandshakeKey", "Handsh\\u0061keKey").encod
         b'{"a":1,"HandshakeKey":' + b"[" * 100_000 + b'"hush-hush"',
     ],
 )  # fmt: skip
-def test_the_handshake_key_is_never_stored_however_it_is_written(house: House, body: bytes) -> None:
-    sender = Sender(house, formstack_key="k")
+def test_the_handshake_key_is_never_stored_however_it_is_written(
+    context: AppContext, body: bytes
+) -> None:
+    sender = Sender(context, formstack_key="k")
     kind = "application/x-www-form-urlencoded" if b"=" in body else "application/json"
     assert sender.post("k", body, kind=kind) in {202, 415}
-    assert counted(house, Delivery) == 1
-    with house.store.reading() as session:
+    assert counted(context, Delivery) == 1
+    with context.store.read_only() as session:
         kept = session.get_one(Delivery, 1)
-    raw = house.vault.open(kept.content, kept.blob)
+    raw = context.blob_store.read(kept.content, kept.blob)
     assert b"hush" not in raw.replace(b"\0", b"")
     if kept.state == "pending":
         assert b"Sunrise" in raw.replace(b"\0", b"") or b"Practice" not in body
@@ -157,7 +165,7 @@ def test_a_text_that_only_speaks_of_a_handshake_key_stays_as_it_is() -> None:
     body = json.dumps(
         {"Message": 'it says "HandshakeKey": "x", which', "HandshakeKey": "y", "Name": "ü"}
     ).encode()
-    assert without_handshake(body) == body.replace(b'"HandshakeKey": "y"', b'"HandshakeKey": ""')
+    assert remove_handshake(body) == body.replace(b'"HandshakeKey": "y"', b'"HandshakeKey": ""')
 
 
 values = st.recursive(
@@ -184,7 +192,7 @@ def test_of_json_only_the_handshake_key_is_taken(
 
     told = {**body, "HandshakeKey": secret}
     raw = json.dumps(told, ensure_ascii=plain).encode(errors="surrogatepass")
-    assert json.loads(without_handshake(raw).decode(errors="surrogatepass")) == bare(told)
+    assert json.loads(remove_handshake(raw).decode(errors="surrogatepass")) == bare(told)
 
 
 def test_every_fault_in_the_settings_of_forms_is_told_at_once_and_no_secret(tmp_path: Path) -> None:
@@ -198,7 +206,7 @@ def test_every_fault_in_the_settings_of_forms_is_told_at_once_and_no_secret(tmp_
         "more": 1,
     }
     with pytest.raises(SettingsError) as raised:
-        load(
+        load_settings(
             home=tmp_path,
             formstack_key_previous="hunter5",
             form={"77": form, "7 7": {}},

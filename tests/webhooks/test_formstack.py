@@ -19,13 +19,13 @@ from werkzeug.serving import make_server
 from ingest.formstack import spool
 from ingest.formstack.spool import Spool
 from ingest.intake import AcceptAll, Arrival, Intake
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support.context import counted
 from tests.support.smtp_client import until
 from webhooks import app
-from webhooks.app import create
-from workflow.context import House, open_house
+from webhooks.app import create_app
+from workflow.context import AppContext, open_context
 from workflow.models.core import Delivery, Message, Receipt, Ticket
 from workflow.models.states import DeliveryState
 from workflow.settings.settings import Form, Settings
@@ -53,7 +53,7 @@ def sign(body: bytes, key: str = KEY) -> str:
 class Door:
     """The webhook as a sender sees it."""
 
-    house: House
+    context: AppContext
     url: str
 
     def post(
@@ -85,17 +85,17 @@ def settings(tmp_path: Path) -> Settings:
 def serve() -> Iterator[Callable[..., Door]]:
     running = []
 
-    def start(house: House, accept: Callable[[Arrival], int] | None = None) -> Door:
+    def start(context: AppContext, accept: Callable[[Arrival], int] | None = None) -> Door:
         server = make_server(
             "127.0.0.1",
             0,
-            create(house, each(accept) if accept else Intake(house).accept_all),
+            create_app(context, each(accept) if accept else Intake(context).accept_all),
             threaded=True,
         )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         running.append((server, thread))
-        return Door(house, f"http://127.0.0.1:{server.port}")
+        return Door(context, f"http://127.0.0.1:{server.port}")
 
     yield start
     for server, thread in running:
@@ -105,17 +105,17 @@ def serve() -> Iterator[Callable[..., Door]]:
 
 
 @pytest.fixture
-def door(house: House, serve: Callable[..., Door]) -> Door:
-    return serve(house)
+def door(context: AppContext, serve: Callable[..., Door]) -> Door:
+    return serve(context)
 
 
 def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_link(
     door: Door,
 ) -> None:
     assert door.form().status_code == 202
-    assert counted(door.house, Delivery) == 1
-    read_waiting(door.house)
-    with door.house.store.reading() as session:
+    assert counted(door.context, Delivery) == 1
+    process_waiting(door.context)
+    with door.context.store.read_only() as session:
         ticket = session.scalars(select(Ticket)).one()
         message = session.scalars(select(Message)).one()
     assert ticket.name == "Support – Sunrise Clinic"
@@ -130,8 +130,8 @@ def test_the_signature_captured_from_a_live_delivery_is_right(door: Door) -> Non
 def test_json_is_taken_like_a_form(door: Door) -> None:
     body = json.dumps(FORM).encode()
     assert door.post(body, kind="application/json; charset=utf-8").status_code == 202
-    read_waiting(door.house)
-    assert counted(door.house, Ticket) == 1
+    process_waiting(door.context)
+    assert counted(door.context, Ticket) == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_form_without_the_right_signature_is_401_and_nothing_is_stored(
     headers = {"X-FS-Signature": signature.encode()} if signature else {}
     answer = httpx.post(f"{door.url}/formstack", content=body, headers=headers)
     assert answer.status_code == 401
-    assert counted(door.house, Delivery) == 0
+    assert counted(door.context, Delivery) == 0
 
 
 def test_the_raw_bytes_are_verified_not_what_they_mean(door: Door) -> None:
@@ -173,17 +173,17 @@ def test_the_handshake_key_is_never_stored(door: Door, kind: str) -> None:
     told = {**FORM, "HandshakeKey": "hush-hush"}
     body = json.dumps(told).encode() if kind.endswith("json") else urlencode(told).encode()
     assert door.post(body, kind=kind).status_code == 202
-    with door.house.store.reading() as session:
+    with door.context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
-    assert b"hush-hush" not in door.house.vault.open(delivery.content, delivery.blob)
-    read_waiting(door.house)
-    with door.house.store.reading() as session:
+    assert b"hush-hush" not in door.context.blob_store.read(delivery.content, delivery.blob)
+    process_waiting(door.context)
+    with door.context.store.read_only() as session:
         assert "hush" not in str([(m.text, m.details) for m in session.scalars(select(Message))])
 
 
 def test_a_form_over_the_limit_is_413(door: Door) -> None:
     assert door.form(Message="M" * 11_000).status_code == 413
-    assert counted(door.house, Delivery) == 0
+    assert counted(door.context, Delivery) == 0
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(
     door: Door, body: bytes, kind: str
 ) -> None:
     assert door.post(body, kind=kind).status_code == 415
-    read_waiting(door.house)
-    assert counted(door.house, Ticket) == 0
-    with door.house.store.reading() as session:
+    process_waiting(door.context)
+    assert counted(door.context, Ticket) == 0
+    with door.context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     assert delivery.state is DeliveryState.FAILED
     assert delivery.reason
@@ -209,55 +209,59 @@ def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again
     body = urlencode(FORM).encode()
     door.post(body, kind="text/plain")
     assert door.post(body).status_code == 202
-    read_waiting(door.house)
-    assert counted(door.house, Ticket) == 1
+    process_waiting(door.context)
+    assert counted(door.context, Ticket) == 1
 
 
 def test_without_a_key_the_webhook_answers_503_to_everybody(
-    house: House, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., Door]
 ) -> None:
-    bare = house.settings.model_copy(update={"formstack_key": SecretStr(""), "form": {}})
-    door = serve(House(bare, house.store, house.sealer, house.vault, house.signer, house.clock))
+    bare = context.settings.model_copy(update={"formstack_key": SecretStr(""), "form": {}})
+    door = serve(
+        AppContext(
+            bare, context.store, context.sealer, context.blob_store, context.signer, context.clock
+        )
+    )
     assert door.form().status_code == 503
     assert httpx.get(f"{door.url}/health").status_code == 503
 
 
 def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_ticket(
-    any_house: House, serve: Callable[..., Door]
+    any_context: AppContext, serve: Callable[..., Door]
 ) -> None:
-    door = serve(any_house)
+    door = serve(any_context)
     threads = [threading.Thread(target=door.form) for _ in range(5)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     assert door.post(json.dumps(FORM).encode(), kind="application/json").status_code == 202
-    read_waiting(any_house)
-    assert counted(any_house, Ticket) == 1
-    assert counted(any_house, Delivery) == 2
-    assert counted(any_house, Receipt) == 6
+    process_waiting(any_context)
+    assert counted(any_context, Ticket) == 1
+    assert counted(any_context, Delivery) == 2
+    assert counted(any_context, Receipt) == 6
 
 
 def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_home(
-    house: House, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., Door]
 ) -> None:
-    assert serve(house, away).form(Message="secret words").status_code == 202
-    files = list((house.settings.home / "spool").iterdir())
+    assert serve(context, away).form(Message="secret words").status_code == 202
+    files = list((context.settings.home / "spool").iterdir())
     assert len(files) == 1
     assert b"secret" not in files[0].read_bytes()
-    assert spool.drain(house) == 1
-    read_waiting(house)
-    assert counted(house, Ticket, Ticket.format == Format.FORMSTACK) == 1
-    assert not list((house.settings.home / "spool").iterdir())
+    assert spool.drain(context) == 1
+    process_waiting(context)
+    assert counted(context, Ticket, Ticket.format == Format.FORMSTACK) == 1
+    assert not list((context.settings.home / "spool").iterdir())
 
 
 def test_with_neither_database_nor_spool_it_is_503(
-    house: House, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., Door]
 ) -> None:
-    house.settings.home.mkdir(exist_ok=True)
-    (house.settings.home / "spool").write_text("in the way")
+    context.settings.home.mkdir(exist_ok=True)
+    (context.settings.home / "spool").write_text("in the way")
 
-    assert serve(house, away).form().status_code == 503
+    assert serve(context, away).form().status_code == 503
 
 
 def test_an_answer_repeats_nothing_and_sets_nothing(door: Door) -> None:
@@ -296,23 +300,23 @@ def away(arrival: Arrival) -> int:
 
 
 def test_health_is_good_while_forms_can_be_kept_somewhere(
-    house: House, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., Door]
 ) -> None:
-    door = serve(house, away)
+    door = serve(context, away)
     door.form()
-    gone = house.settings.model_copy(update={"database_url": "sqlite:////no/such/folder/x.db"})
-    spooling = serve(open_house(gone))
+    gone = context.settings.model_copy(update={"database_url": "sqlite:////no/such/folder/x.db"})
+    spooling = serve(open_context(gone))
     answer = httpx.get(f"{spooling.url}/health")
     state = {"key": True, "database": False, "spool": True, "spooled": 1, "damaged": 0}
     assert (answer.status_code, answer.json()) == (200, state)
-    (house.settings.home / "spool").rename(house.settings.home / "elsewhere")
-    (house.settings.home / "spool").write_text("in the way")
+    (context.settings.home / "spool").rename(context.settings.home / "elsewhere")
+    (context.settings.home / "spool").write_text("in the way")
     answer = httpx.get(f"{spooling.url}/health")
     assert (answer.status_code, answer.json()["spool"]) == (503, False)
 
 
 def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
-    house: House, serve: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+    context: AppContext, serve: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "PATIENCE", 0.1)
     monkeypatch.setattr(app, "HEALTH_SECONDS", 0.1)
@@ -324,44 +328,44 @@ def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
         answer.wait(20)
         return 1
 
-    def hangs_too(_: House) -> bool:
+    def hangs_too(_: AppContext) -> bool:
         return answer.wait(20)
 
     monkeypatch.setattr(app, "_database_answers", hangs_too)
-    door = serve(house, hangs)
+    door = serve(context, hangs)
     assert [door.form().status_code for _ in range(3)] == [202] * 3
     assert len(asked) == 1, "while it is known to be away, forms do not wait for it"
     monkeypatch.setattr(app, "AWAY_SECONDS", 0.0)
-    door = serve(house, hangs)
+    door = serve(context, hangs)
     assert [door.form().status_code for _ in range(3)] == [202] * 3
     assert len(asked) == 2, "and one waits for it, not all of them"
     assert [httpx.get(f"{door.url}/health").json()["database"] for _ in range(3)] == [False] * 3
-    assert len(Spool(house.settings.home / "spool", house.sealer).waiting()) == 6
+    assert len(Spool(context.settings.home / "spool", context.sealer).list_waiting()) == 6
     answer.set()
     until(lambda: httpx.get(f"{door.url}/health").json()["database"])
 
 
 def test_with_a_full_spool_the_database_is_asked_again_though_it_was_away(
-    house: House, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., Door]
 ) -> None:
     failing = [True]
 
     def accept(arrival: Arrival) -> int:
-        return away(arrival) if failing else Intake(house).accept(arrival)
+        return away(arrival) if failing else Intake(context).accept(arrival)
 
-    door = serve(house, accept)
+    door = serve(context, accept)
     assert door.form().status_code == 202
-    (house.settings.home / "spool").rename(house.settings.home / "elsewhere")
-    (house.settings.home / "spool").write_text("in the way")
+    (context.settings.home / "spool").rename(context.settings.home / "elsewhere")
+    (context.settings.home / "spool").write_text("in the way")
     assert door.form().status_code == 503
     failing.clear()
     assert door.form().status_code == 202
-    assert counted(house, Delivery) == 1
+    assert counted(context, Delivery) == 1
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
 def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool(
-    house: House, serve: Callable[..., Door], kind: str
+    context: AppContext, serve: Callable[..., Door], kind: str
 ) -> None:
     told = [FORM, {**FORM, "UniqueID": "9" * 300}, {"Message": "nameless"}]
     bodies = [
@@ -370,8 +374,8 @@ def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool
     ]
     for accept in (None, away):
         for body in bodies:
-            assert serve(house, accept).post(body, kind=kind).status_code == 202
-    assert spool.drain(house) == 3
-    with house.store.reading() as session:
+            assert serve(context, accept).post(body, kind=kind).status_code == 202
+    assert spool.drain(context) == 3
+    with context.store.read_only() as session:
         names = list(session.scalars(select(Receipt.reference)))
     assert sorted(names) == sorted(["6606394/1500878955", f"6606394/{'9' * 200}", ""] * 2)

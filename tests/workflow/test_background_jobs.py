@@ -12,15 +12,15 @@ from redis import Redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
-from ingest.formstack.spool import SPOOL, Spool
+from ingest.formstack.spool import SPOOL_FOLDER, Spool
 from ingest.intake import Intake
 from parsers.item import Address
 from tests.support.context import HandClock, Woken, call, counted, mail, ticket_of
 from tests.support.servers import Valkey, free_port
 from workflow import background_jobs
-from workflow.background_jobs import Waker
-from workflow.context import House, open_house
-from workflow.models.core import Delivery, Outgoing, Seen, Task, Ticket
+from workflow.background_jobs import JobNotifier
+from workflow.context import AppContext, open_context
+from workflow.models.core import Delivery, Heartbeat, OutgoingMail, Task, Ticket
 from workflow.models.states import DeliveryState, OutboxState
 from workflow.operations import sweep
 from workflow.settings.settings import Settings
@@ -29,19 +29,19 @@ WORDS = "Jane Roe, born 1970"
 
 
 @pytest.fixture
-def waker(valkey: Valkey) -> Iterator[Waker]:
-    made = Waker(valkey.url)
+def waker(valkey: Valkey) -> Iterator[JobNotifier]:
+    made = JobNotifier(valkey.url)
     yield made
     made.close()
 
 
 @pytest.fixture
-def woken_house(
-    settings: Settings, sqlite_url: str, waker: Waker, clock: HandClock
-) -> Iterator[House]:
+def woken_context(
+    settings: Settings, sqlite_url: str, waker: JobNotifier, clock: HandClock
+) -> Iterator[AppContext]:
     """A house whose wake-ups go to the real Valkey."""
     given = settings.model_copy(update={"database_url": sqlite_url})
-    opened = open_house(given, waker=waker, clock=clock)
+    opened = open_context(given, waker=waker, clock=clock)
     yield opened
     opened.close()
 
@@ -54,13 +54,13 @@ def redis(valkey: Valkey) -> Iterator[Redis]:
 
 @pytest.fixture
 def burst(
-    woken_house: House, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    woken_context: AppContext, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
     """Run an RQ worker until there is nothing left to do."""
-    monkeypatch.setenv("INTAKE_HOME", str(woken_house.settings.home))
-    monkeypatch.setenv("INTAKE_DATABASE_URL", woken_house.settings.database)
+    monkeypatch.setenv("INTAKE_HOME", str(woken_context.settings.home))
+    monkeypatch.setenv("INTAKE_DATABASE_URL", woken_context.settings.database)
     monkeypatch.setenv("INTAKE_REDIS_URL", valkey.url)
-    monkeypatch.setenv("INTAKE_CONFIG", str(woken_house.settings.home / "none.toml"))
+    monkeypatch.setenv("INTAKE_CONFIG", str(woken_context.settings.home / "none.toml"))
 
     def work() -> None:
         worker = SimpleWorker(
@@ -69,7 +69,7 @@ def burst(
         worker.work(burst=True, logging_level="ERROR")
 
     yield work
-    background_jobs.forget_house()
+    background_jobs.close_context()
 
 
 def everything_in(redis: Redis) -> bytes:
@@ -96,18 +96,18 @@ def opened(data: bytes) -> bytes:
         return data
 
 
-def pending(house: House) -> int:
-    return counted(house, Delivery, Delivery.state == DeliveryState.PENDING)
+def pending(context: AppContext) -> int:
+    return counted(context, Delivery, Delivery.state == DeliveryState.PENDING)
 
 
-def unsent(house: House) -> int:
-    return counted(house, Outgoing, Outgoing.state == OutboxState.WAITING)
+def unsent(context: AppContext) -> int:
+    return counted(context, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
 
 
 # -- hints ----
 
 
-def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> None:
+def test_however_many_wakes_there_is_one_hint(waker: JobNotifier, redis: Redis) -> None:
     for _ in range(50):
         waker("read")
         waker("send")
@@ -115,26 +115,28 @@ def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> Non
 
 
 def test_a_wake_fires_after_the_commit_and_not_without_one(
-    woken_house: House, redis: Redis
+    woken_context: AppContext, redis: Redis
 ) -> None:
-    from workflow.database.engine import wake  # noqa: PLC0415
+    from workflow.database.engine import notify_workers  # noqa: PLC0415
 
-    with woken_house.store.transaction() as session:
-        wake(session, "read")
+    with woken_context.store.transaction() as session:
+        notify_workers(session, "read")
         assert redis.llen("rq:queue:read") == 0
     assert redis.llen("rq:queue:read") == 1
     redis.flushall()
     # one transaction
-    with pytest.raises(RuntimeError), woken_house.store.transaction() as session:  # noqa: PT012
-        wake(session, "read")
+    with pytest.raises(RuntimeError), woken_context.store.transaction() as session:  # noqa: PT012
+        notify_workers(session, "read")
         raise RuntimeError
     assert redis.llen("rq:queue:read") == 0
 
 
-def test_redis_holds_names_and_not_a_word_of_a_customers(woken_house: House, redis: Redis) -> None:
-    Intake(woken_house).accept(call(WORDS, name=WORDS, email="jane@practice.example"))
+def test_redis_holds_names_and_not_a_word_of_a_customers(
+    woken_context: AppContext, redis: Redis
+) -> None:
+    Intake(woken_context).accept(call(WORDS, name=WORDS, email="jane@practice.example"))
     ticket_of(
-        woken_house, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example"))
+        woken_context, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example"))
     )
     held = everything_in(redis)
     for word in ("Jane", "1970", "practice"):
@@ -147,27 +149,27 @@ def test_redis_holds_names_and_not_a_word_of_a_customers(woken_house: House, red
     ]
 
 
-def test_a_worker_drains_everything_that_waits(woken_house: House, burst: Any) -> None:
-    door = Intake(woken_house)
+def test_a_worker_drains_everything_that_waits(woken_context: AppContext, burst: Any) -> None:
+    door = Intake(woken_context)
     for n in range(20):
         door.accept(call(WORDS, email=f"c{n}@practice.example"))
     burst()
-    assert (pending(woken_house), unsent(woken_house)) == (0, 0)
+    assert (pending(woken_context), unsent(woken_context)) == (0, 0)
     assert (
-        counted(woken_house, Ticket)
-        == len(list((woken_house.settings.home / "outbox").glob("*.eml")))
+        counted(woken_context, Ticket)
+        == len(list((woken_context.settings.home / "outbox").glob("*.eml")))
         == 20
     )
 
 
 def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
-    waker: Waker,
+    waker: JobNotifier,
     redis: Redis,
     burst: Any,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(background_jobs.WORK, "read", "tests.support.failing_job:work")
+    monkeypatch.setitem(background_jobs.JOB_FUNCTIONS, "read", "tests.support.failing_job:work")
     waker("read")
     burst()
     said = capfd.readouterr()
@@ -179,74 +181,74 @@ def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
 
 
 def test_flushall_loses_nothing_because_the_sweep_hints_again(
-    woken_house: House, redis: Redis, burst: Any
+    woken_context: AppContext, redis: Redis, burst: Any
 ) -> None:
-    door = Intake(woken_house)
+    door = Intake(woken_context)
     for n in range(5):
         door.accept(call(email=f"c{n}@practice.example"))
     redis.flushall()
     burst()
-    assert pending(woken_house) == 5
-    sweep.sweep(woken_house, redis_away=lambda: False)
-    assert pending(woken_house) == 5  # the worker's work
+    assert pending(woken_context) == 5
+    sweep.sweep(woken_context, redis_away=lambda: False)
+    assert pending(woken_context) == 5  # the worker's work
     burst()
-    assert (pending(woken_house), unsent(woken_house)) == (0, 0)
+    assert (pending(woken_context), unsent(woken_context)) == (0, 0)
 
 
 def test_what_no_worker_takes_the_sweep_does_itself(
-    woken_house: House, redis: Redis, clock: HandClock
+    woken_context: AppContext, redis: Redis, clock: HandClock
 ) -> None:
-    Intake(woken_house).accept(call())
+    Intake(woken_context).accept(call())
     redis.flushall()
     clock.turn(seconds=21)
-    sweep.sweep(woken_house, redis_away=lambda: False)
+    sweep.sweep(woken_context, redis_away=lambda: False)
     clock.turn(seconds=21)
-    sweep.sweep(woken_house, redis_away=lambda: False)
-    assert (pending(woken_house), unsent(woken_house)) == (0, 0)
+    sweep.sweep(woken_context, redis_away=lambda: False)
+    assert (pending(woken_context), unsent(woken_context)) == (0, 0)
 
 
 def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
     settings: Settings, sqlite_url: str, clock: HandClock
 ) -> None:
-    waker = Waker(f"redis://127.0.0.1:{free_port()}")
-    house = open_house(
+    waker = JobNotifier(f"redis://127.0.0.1:{free_port()}")
+    context = open_context(
         settings.model_copy(update={"database_url": sqlite_url}), waker=waker, clock=clock
     )
-    Intake(house).accept(call())
-    assert waker.away
-    sweep.sweep(house, redis_away=lambda: waker.away)
-    assert counted(house, Ticket) == 1
+    Intake(context).accept(call())
+    assert waker.is_redis_away
+    sweep.sweep(context, redis_away=lambda: waker.is_redis_away)
+    assert counted(context, Ticket) == 1
     sweep.sweep(
-        house, redis_away=lambda: waker.away
+        context, redis_away=lambda: waker.is_redis_away
     )  # what the first round promised, the next one sends
-    assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 1
-    house.close()
+    assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 1
+    context.close()
     waker.close()
 
 
 def test_a_redis_that_goes_and_comes_back_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Valkey()
-    waker = Waker(server.url)
+    waker = JobNotifier(server.url)
     monkeypatch.setattr(background_jobs, "_QUIET_SECONDS", 0)
     waker("read")
     server.stop()
     waker("read")
-    assert waker.away
+    assert waker.is_redis_away
     server.start()
     waker("read")
-    assert not waker.away
+    assert not waker.is_redis_away
     waker.close()
     server.stop()
 
 
 def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
     server = Valkey()
-    waker = Waker(server.url)
+    waker = JobNotifier(server.url)
     server.stop()
     waker("read")
     server.start()
     waker("read")
-    assert waker.away  # not asked again yet: it must not hold up a door at every mail
+    assert waker.is_redis_away  # not asked again yet: it must not hold up a door at every mail
     waker.close()
     server.stop()
 
@@ -254,28 +256,30 @@ def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
 # -- the sweep ----
 
 
-def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(house: House, clock: HandClock) -> None:
-    ticket_of(house)
+def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(
+    context: AppContext, clock: HandClock
+) -> None:
+    ticket_of(context)
     clock.turn(hours=73)
-    sweep.sweep(house, redis_away=lambda: False)
-    sweep.sweep(house, redis_away=lambda: False)
-    assert counted(house, Task) == 2
-    with house.store.reading() as session:
-        assert session.get_one(Seen, "clock").at == clock()
+    sweep.sweep(context, redis_away=lambda: False)
+    sweep.sweep(context, redis_away=lambda: False)
+    assert counted(context, Task) == 2
+    with context.store.read_only() as session:
+        assert session.get_one(Heartbeat, "clock").at == clock()
 
 
-def test_a_sweep_drains_the_spool(house: House, woken: Woken) -> None:
-    Spool(house.settings.home / SPOOL, house.sealer).put(call())
-    sweep.sweep(house, redis_away=lambda: True)
-    assert counted(house, Ticket) == 1
+def test_a_sweep_drains_the_spool(context: AppContext, woken: Woken) -> None:
+    Spool(context.settings.home / SPOOL_FOLDER, context.sealer).store(call())
+    sweep.sweep(context, redis_away=lambda: True)
+    assert counted(context, Ticket) == 1
     assert "read" in woken
 
 
-def test_a_sweep_that_fails_is_followed_by_the_next(house: House, tmp_path: Path) -> None:
-    fast = house.settings.model_copy(
+def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_path: Path) -> None:
+    fast = context.settings.model_copy(
         update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001}
     )
-    away = open_house(fast, waker=Woken())
+    away = open_context(fast, waker=Woken())
     stop, rounds = threading.Event(), list[int]()
 
     def redis_away() -> bool:
@@ -291,11 +295,11 @@ def test_a_sweep_that_fails_is_followed_by_the_next(house: House, tmp_path: Path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "sweep", counting)
-        sweep.run(away, stop, redis_away=redis_away)
+        sweep.run_clock(away, stop, redis_away=redis_away)
     away.close()
     assert len(rounds) == 3
 
 
-def test_every_name_of_work_can_be_found(house: House) -> None:
-    for name in background_jobs.WORK:
-        assert background_jobs.do(name, house) == 0
+def test_every_name_of_work_can_be_found(context: AppContext) -> None:
+    for name in background_jobs.JOB_FUNCTIONS:
+        assert background_jobs.do_work(name, context) == 0

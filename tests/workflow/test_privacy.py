@@ -11,13 +11,13 @@ from sqlalchemy import inspect, select
 
 import parsers
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
 from tests.support.context import HandClock, call, complete, counted, mail
 from tests.support.servers import Relay
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.mail import sender
-from workflow.models.core import Audit, Delivery, Outgoing, Task, Ticket
+from workflow.models.core import AuditEntry, Delivery, OutgoingMail, Task, Ticket
 from workflow.models.states import DeliveryState
 from workflow.operations import sweep
 from workflow.runtime import log as runtime_log
@@ -30,7 +30,7 @@ TOLD = f"{NAME} {FAMILY}"
 @pytest.fixture(autouse=True)
 def logged() -> None:
     """The log as a process has it."""
-    runtime_log.setup("test", as_json=True)
+    runtime_log.configure("test", as_json=True)
 
 
 def marked() -> InboundItem:
@@ -56,7 +56,7 @@ def parser(raw: bytes, *_: object) -> list[InboundItem]:
 
 
 def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
-    any_house: House,
+    any_context: AppContext,
     relay: Relay,
     clock: HandClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -65,13 +65,13 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parser)
-    house = open_house(
-        any_house.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
-        waker=any_house.store.waker,
+    context = open_context(
+        any_context.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
+        waker=any_context.store.notify,
         clock=clock,
     )
-    runtime_log.setup("test", as_json=True)  # again: standard error is the test's now
-    door = Intake(house)
+    runtime_log.configure("test", as_json=True)  # again: standard error is the test's now
+    door = Intake(context)
     for start in (b"good ", b"unreadable ", b"broken "):
         door.accept(
             Arrival(
@@ -87,28 +87,28 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
         f"550 5.1.1 <{EMAIL}> unknown {TOLD}",
     ]
     for _ in range(4):
-        read_waiting(house)
-        sender.send_waiting(house)
+        process_waiting(context)
+        sender.send_waiting(context)
         clock.turn(minutes=2)
     clock.turn(days=4)
-    sweep.sweep(house, redis_away=lambda: True)
-    with house.store.reading() as session:
+    sweep.sweep(context, redis_away=lambda: True)
+    with context.store.read_only() as session:
         tickets = list(session.scalars(select(Ticket.id)))
     for number in tickets:
-        complete(house, number)
-    sender.send_waiting(house)
+        complete(context, number)
+    sender.send_waiting(context)
 
     assert len(tickets) == 2
-    assert counted(house, Delivery, Delivery.state == DeliveryState.FAILED) == 2
-    assert counted(house, Outgoing) >= 2
-    with house.store.reading() as session:
-        for model in (Audit, Task):
+    assert counted(context, Delivery, Delivery.state == DeliveryState.FAILED) == 2
+    assert counted(context, OutgoingMail) >= 2
+    with context.store.read_only() as session:
+        for model in (AuditEntry, Task):
             for kept in session.scalars(select(model)):
                 shown = " ".join(str(getattr(kept, c.key)) for c in inspect(model).columns)
                 assert not [m for m in MARKERS if m in shown], shown
         for delivery in session.scalars(select(Delivery)):
             assert not [m for m in MARKERS if m in delivery.reason]
-    house.close()
+    context.close()
     said = capfd.readouterr()
     log = said.out + said.err + caplog.text
     assert '"event": "filed"' in log
@@ -121,7 +121,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
 
 
 def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[str]) -> None:
-    runtime_log.setup("test", as_json=True)
+    runtime_log.configure("test", as_json=True)
     try:
         parser(b"broken" + TOLD.encode())
     except RuntimeError as error:

@@ -15,11 +15,11 @@ from tests.support.context import (
     ticket_of,
 )
 from workflow import process
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Task, Ticket
 from workflow.models.states import Status
 from workflow.process import DEADLINES, STEPS, Milestone, Person, Stage, Template
-from workflow.tickets.desk import reached
+from workflow.tickets.desk import list_reached
 
 ORDERINGS = list(permutations(Milestone))
 INCOMPLETE = [
@@ -37,7 +37,7 @@ def walk(milestones: tuple[Milestone, ...]) -> list[Stage]:
     passed, done = [Stage.SUBMITTED], set()
     for milestone in milestones:
         done.add(milestone)
-        passed += [step.stage for step in process.onward(passed[-1], done)]
+        passed += [step.stage for step in process.list_next_steps(passed[-1], done)]
     return passed
 
 
@@ -52,13 +52,13 @@ def test_the_table_says_what_the_manual_says() -> None:
         (Milestone.FOLLOW_UP_SENT, 2, Person.OWNER, "follow up with the customer"),
         (Milestone.RESOLVED, 3, Person.MANAGER, "escalate the ticket"),
     ]
-    assert process.QUEUE == "PMB Support Unassigned/Open Tickets"
+    assert process.QUEUE_NAME == "PMB Support Unassigned/Open Tickets"
     assert process.PIPELINE == "Service Pipeline 2 [Blitz/FTE, Billing Support, WC/Auto]"
     assert Template.RECAP.value == "Billing Support Recap of Resolution"
 
 
 def test_the_printed_tables_have_a_row_for_every_stage_and_deadline() -> None:
-    lines = process.markdown().splitlines()
+    lines = process.render_markdown().splitlines()
     for step in STEPS:
         assert sum(line.startswith(f"| {step.stage} |") for line in lines) == 1
     for deadline in DEADLINES:
@@ -87,93 +87,97 @@ def test_no_ordering_that_leaves_a_milestone_out_ever_completes() -> None:
         passed = walk(ordering)
         assert passed == [s.stage for s in STEPS][: len(passed)]
         assert passed[-1] is not Stage.COMPLETED
-        left = process.missing(passed[-1], ordering)
+        left = process.list_missing(passed[-1], ordering)
         assert left
         assert not set(left) & set(ordering)
 
 
 def test_a_reopened_ticket_keeps_only_what_belongs_to_the_stages_before() -> None:
-    assert process.carried_on_reopening() == (Milestone.CUSTOMER_NOTIFIED,)
+    assert process.list_carried_on_reopening() == (Milestone.CUSTOMER_NOTIFIED,)
 
 
-def run_on_the_desk(house: House, ordering: tuple[Milestone, ...]) -> None:
-    number = ticket_of(house)
-    reach(house, number, *ordering[:-1])
-    with house.store.reading() as session:
+def run_on_the_desk(context: AppContext, ordering: tuple[Milestone, ...]) -> None:
+    number = ticket_of(context)
+    reach(context, number, *ordering[:-1])
+    with context.store.read_only() as session:
         assert session.get_one(Ticket, number).status is Status.OPEN
-    reach(house, number, ordering[-1])
-    assert stages_passed(house, number) == MANUAL
-    with house.store.reading() as session:
+    reach(context, number, ordering[-1])
+    assert stages_passed(context, number) == MANUAL
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert (ticket.stage, ticket.status) == (Stage.COMPLETED, Status.COMPLETED)
-        assert ticket.completed_at == house.clock()
+        assert ticket.completed_at == context.clock()
         assert [m.template for m in ticket.outbox] == [Template.NOTICE, Template.SURVEY]
-    assert [a.actor for a in audited(house, number, "reached")] == ["Olga"] * 4
+    assert [a.actor for a in audited(context, number, "reached")] == ["Olga"] * 4
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda o: "-".join(m.name for m in o))
 def test_every_ordering_completes_a_ticket_on_the_desk(
-    house: House, ordering: tuple[Milestone, ...]
+    context: AppContext, ordering: tuple[Milestone, ...]
 ) -> None:
-    run_on_the_desk(house, ordering)
+    run_on_the_desk(context, ordering)
 
 
 @pytest.mark.parametrize("ordering", SAMPLE, ids=lambda o: "-".join(m.name for m in o))
 def test_orderings_complete_a_ticket_on_postgresql_too(
-    postgres_house: House, ordering: tuple[Milestone, ...]
+    postgres_context: AppContext, ordering: tuple[Milestone, ...]
 ) -> None:
-    run_on_the_desk(postgres_house, ordering)
+    run_on_the_desk(postgres_context, ordering)
 
 
 def test_no_incomplete_ordering_completes_a_ticket_on_the_desk(
-    house: House, clock: HandClock
+    context: AppContext, clock: HandClock
 ) -> None:
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         for ordering in INCOMPLETE:
-            ticket = session.get_one(Ticket, file_in(house, session, mail()).ticket_id)
+            ticket = session.get_one(Ticket, file_in(context, session, mail()).ticket_id)
             for milestone in ordering:
-                house.desk.reach(session, ticket, milestone, by="Olga", now=clock())
+                context.desk.record_milestone(session, ticket, milestone, by="Olga", now=clock())
             clock.turn(hours=2)  # the budget of notices to one address is an hour's
             assert ticket.status is Status.OPEN
             assert ticket.stage is not Stage.COMPLETED
-            assert process.missing(ticket.stage, reached(ticket))
+            assert process.list_missing(ticket.stage, list_reached(ticket))
 
 
 def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_missing(
-    any_house: House,
+    any_context: AppContext,
 ) -> None:
-    house = any_house
-    number = ticket_of(house)
-    reach(house, number, Milestone.CUSTOMER_NOTIFIED, Milestone.RECAP_SENT, Milestone.RESOLVED)
-    with house.store.reading() as session:
+    context = any_context
+    number = ticket_of(context)
+    reach(context, number, Milestone.CUSTOMER_NOTIFIED, Milestone.RECAP_SENT, Milestone.RESOLVED)
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert ticket.stage is Stage.IN_PROGRESS
-        assert process.missing(ticket.stage, reached(ticket)) == [Milestone.FOLLOW_UP_SENT]
-    reach(house, number, Milestone.FOLLOW_UP_SENT)
-    assert stages_passed(house, number) == MANUAL
-    causes = [a.cause for a in audited(house, number, "stage")]
+        assert process.list_missing(ticket.stage, list_reached(ticket)) == [
+            Milestone.FOLLOW_UP_SENT
+        ]
+    reach(context, number, Milestone.FOLLOW_UP_SENT)
+    assert stages_passed(context, number) == MANUAL
+    causes = [a.cause for a in audited(context, number, "stage")]
     assert (
         causes[2:] == ["reached 4-Support Follow Up Sent"] * 2
     )  # one tick carried it through both
 
 
-def test_a_milestone_is_recorded_once_and_by_the_first(house: House, clock: HandClock) -> None:
-    number = ticket_of(house)
-    reach(house, number, Milestone.FOLLOW_UP_SENT, by="Olga")
+def test_a_milestone_is_recorded_once_and_by_the_first(
+    context: AppContext, clock: HandClock
+) -> None:
+    number = ticket_of(context)
+    reach(context, number, Milestone.FOLLOW_UP_SENT, by="Olga")
     first = clock()
     clock.turn(hours=1)
-    reach(house, number, Milestone.FOLLOW_UP_SENT, by="Otto")
-    with house.store.reading() as session:
+    reach(context, number, Milestone.FOLLOW_UP_SENT, by="Otto")
+    with context.store.read_only() as session:
         (row,) = session.get_one(Ticket, number).milestones
         assert (row.by, row.at) == ("Olga", first)
-    assert len(audited(house, number, "reached")) == 1
+    assert len(audited(context, number, "reached")) == 1
 
 
-def test_nothing_is_sent_or_raised_twice_by_walking_a_ticket_through(house: House) -> None:
-    number = ticket_of(house)
-    complete(house, number)
-    complete(house, number)
-    with house.store.reading() as session:
+def test_nothing_is_sent_or_raised_twice_by_walking_a_ticket_through(context: AppContext) -> None:
+    number = ticket_of(context)
+    complete(context, number)
+    complete(context, number)
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert len(ticket.outbox) == 2
         assert session.query(Task).count() == 0

@@ -15,41 +15,43 @@ from workflow.database.engine import Store
 from workflow.models.accounts import Account, ApiToken
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
-from workflow.runtime.crypto import digest
-from workflow.tickets.desk import Missing
+from workflow.runtime.crypto import hash_secret
+from workflow.tickets.desk import ActionNotAllowed
 
 PREFIX = "intake_"  # so that people, and scanners of leaked secrets, see what it is
-SEEN_EVERY = timedelta(minutes=1)  # how exactly we know when a token was used last
-LONGEST_NAME = 200
-MOST = 50  # of one person
+LAST_USED_PRECISION = timedelta(minutes=1)  # how exactly we know when a token was used last
+MAX_NAME_LENGTH = 200
+MAX_TOKENS_PER_PERSON = 50  # of one person
 
 
-def make(
+def create_token(
     session: Session, person: Staff, name: str, scopes: Collection[str], *, by: str, now: datetime
 ) -> tuple[ApiToken, str]:
     """A new token for a program of this person.
 
     The row, and the token itself, which is shown this once.
 
-    Raises Missing where the name is none, or a scope is more than the person may do.
+    Raises ActionNotAllowed where the name is none, or a scope is more than the person may do.
     """
     said = " ".join(name.split())
-    if not said or len(said) > LONGEST_NAME or not said.isprintable():
-        raise Missing("name the program that will use it")
+    if not said or len(said) > MAX_NAME_LENGTH or not said.isprintable():
+        raise ActionNotAllowed("name the program that will use it")
     wanted = [right for right in Right if right in scopes]
     if not wanted or set(scopes) - set(Right):
-        raise Missing(f"choose what it may do: {', '.join(Right)}")
+        raise ActionNotAllowed(f"choose what it may do: {', '.join(Right)}")
     if beyond := [right for right in wanted if not may(person.role, right)]:
-        raise Missing(
+        raise ActionNotAllowed(
             f"{person.name} has not the right to {beyond[0]}, so no program of theirs can have it"
         )
-    if len(of(session, person)) >= MOST:
-        raise Missing(f"{person.name} has {MOST} tokens: revoke some first")
+    if len(list_tokens(session, person)) >= MAX_TOKENS_PER_PERSON:
+        raise ActionNotAllowed(
+            f"{person.name} has {MAX_TOKENS_PER_PERSON} tokens: revoke some first"
+        )
     token = PREFIX + secrets.token_urlsafe(32)
     row = ApiToken(
         staff_id=person.id,
         name=said,
-        key=digest(token),
+        key=hash_secret(token),
         scopes=[str(r) for r in wanted],
         created_at=now,
     )
@@ -61,16 +63,16 @@ def make(
     return row, token
 
 
-def revoke(
+def revoke_token(
     session: Session, number: int, *, by: str, now: datetime, of: Staff | None = None
 ) -> ApiToken:
-    """End a token, at once; with `of` only one of this person's.
+    """End a token, at once; with `list_tokens` only one of this person's.
 
-    Raises Missing when there is none.
+    Raises ActionNotAllowed when there is none.
     """
     row = session.get(ApiToken, number, with_for_update=True)
     if row is None or row.revoked_at is not None or (of is not None and row.staff_id != of.id):
-        raise Missing(f"there is no token {number}")
+        raise ActionNotAllowed(f"there is no token {number}")
     row.revoked_at = now
     audit.record(
         session, "token revoked", by=by, cause="token", now=now, token=number, staff=row.staff_id
@@ -78,7 +80,7 @@ def revoke(
     return row
 
 
-def of(session: Session, person: Staff | None = None) -> list[ApiToken]:
+def list_tokens(session: Session, person: Staff | None = None) -> list[ApiToken]:
     """The tokens that are good now: a person's, or everybody's; the newest first."""
     query = (
         select(ApiToken).where(ApiToken.revoked_at.is_(None)).options(joinedload(ApiToken.staff))
@@ -88,24 +90,24 @@ def of(session: Session, person: Staff | None = None) -> list[ApiToken]:
     return list(session.scalars(query.order_by(ApiToken.id.desc())))
 
 
-def presented(session: Session, token: str) -> ApiToken | None:
+def find_token(session: Session, token: str) -> ApiToken | None:
     """Return whose token this is.
 
     None for one we never made, a revoked one, and one of somebody who was let go.
     """
-    if not token.startswith(PREFIX) or len(token) > LONGEST_NAME:
+    if not token.startswith(PREFIX) or len(token) > MAX_NAME_LENGTH:
         return None
     query = (
         select(ApiToken)
         .outerjoin(Account, Account.staff_id == ApiToken.staff_id)
-        .where(ApiToken.key == digest(token), ApiToken.revoked_at.is_(None))
+        .where(ApiToken.key == hash_secret(token), ApiToken.revoked_at.is_(None))
         .where(or_(Account.id.is_(None), Account.active))
         .options(joinedload(ApiToken.staff))
     )
     return session.scalar(query)
 
 
-def rights(token: ApiToken) -> frozenset[Right]:
+def get_rights(token: ApiToken) -> frozenset[Right]:
     """Return what it may do now.
 
     Its scopes, as far as its person has these rights at this moment.
@@ -115,9 +117,9 @@ def rights(token: ApiToken) -> frozenset[Right]:
     )
 
 
-def seen(store: Store, token: ApiToken, now: datetime) -> None:
+def record_use(store: Store, token: ApiToken, now: datetime) -> None:
     """Note that it was used; written once a minute at most."""
-    if token.used_at is not None and timedelta() <= now - token.used_at < SEEN_EVERY:
+    if token.used_at is not None and timedelta() <= now - token.used_at < LAST_USED_PRECISION:
         return
     with store.transaction() as session:
         session.execute(update(ApiToken).where(ApiToken.id == token.id).values(used_at=now))

@@ -10,21 +10,23 @@ from workflow.audit import record as audit
 from workflow.models.accounts import Account, Invitation
 from workflow.models.core import Staff
 from workflow.models.states import Role
-from workflow.runtime.crypto import digest
+from workflow.runtime.crypto import hash_secret
 
-GOOD_FOR = timedelta(hours=24)
+VALID_FOR = timedelta(hours=24)
 
 
-def invite(session: Session, staff: Staff | None, role: Role, *, by: str, now: datetime) -> str:
+def create_invitation(
+    session: Session, staff: Staff | None, role: Role, *, by: str, now: datetime
+) -> str:
     """Make a link's token, for this person; without one for whoever comes first, as this role."""
     token = secrets.token_urlsafe(24)
     session.add(
         Invitation(
-            key=digest(token),
+            key=hash_secret(token),
             staff_id=staff.id if staff else None,
             role=role,
             created_at=now,
-            expires_at=now + GOOD_FOR,
+            expires_at=now + VALID_FOR,
         )
     )
     audit.record(
@@ -39,21 +41,21 @@ def invite(session: Session, staff: Staff | None, role: Role, *, by: str, now: d
     return token
 
 
-def first_run(session: Session, *, now: datetime) -> str | None:
+def create_first_invitation(session: Session, *, now: datetime) -> str | None:
     """A token for the first admin while nobody has an account; None from then on."""
     if session.scalar(select(Account.id).limit(1)) is not None:
         return None
-    return invite(session, None, Role.ADMIN, by="rule", now=now)
+    return create_invitation(session, None, Role.ADMIN, by="rule", now=now)
 
 
-def valid(session: Session, token: str, now: datetime) -> Invitation | None:
+def find_valid_invitation(session: Session, token: str, now: datetime) -> Invitation | None:
     """The invitation behind a link, held for this transaction.
 
     None when it was used, is too old, or was never ours.
 
     One for the first admin is void once anybody has an account.
     """
-    found = session.get(Invitation, digest(token), with_for_update=True)
+    found = session.get(Invitation, hash_secret(token), with_for_update=True)
     if found is None or found.used_at is not None or now >= found.expires_at:
         return None
     void = found.staff_id is None and session.scalar(select(Account.id).limit(1)) is not None

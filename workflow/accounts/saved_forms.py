@@ -16,18 +16,18 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from workflow.models.accounts import KeptForm
+from workflow.models.accounts import SavedFormRow
 from workflow.runtime.crypto import Sealer
 
-KEPT_FOR = timedelta(hours=24)
-MOST_FORMS = 20  # of one account; the oldest go first
-MOST_BYTES = (
+KEEP_FOR = timedelta(hours=24)
+MAX_FORMS = 20  # of one account; the oldest go first
+MAX_BYTES = (
     3 * 1024 * 1024
 )  # of one form, above what the console takes as fields (MAX_FORM_MEMORY_SIZE)
 
 
 @dataclass(frozen=True)
-class Filled:
+class FormContent:
     """What was typed into a form.
 
     Where it was sent, its fields in order, the files that were chosen in it.
@@ -39,16 +39,16 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedForm:
     """A form as it was kept."""
 
     key: str
     at: datetime
-    filled: Filled
+    content: FormContent
 
 
-def keep(
-    session: Session, sealer: Sealer, account: int, filled: Filled, now: datetime
+def save_form(
+    session: Session, sealer: Sealer, account: int, filled: FormContent, now: datetime
 ) -> str | None:
     """Keep a form for an account.
 
@@ -56,50 +56,58 @@ def keep(
     """
     lists = {"fields": [list(f) for f in filled.fields], "files": [list(f) for f in filled.files]}
     content = json.dumps({"path": filled.path, **lists}).encode()
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         return None
-    forget_old(session, now)
+    delete_expired(session, now)
     key = secrets.token_urlsafe(24)
-    session.add(KeptForm(key=key, account_id=account, content=sealer.seal(content), created_at=now))
+    session.add(
+        SavedFormRow(key=key, account_id=account, content=sealer.seal(content), created_at=now)
+    )
     session.flush()
-    newest = select(KeptForm.key).where(KeptForm.account_id == account)
-    beyond = newest.order_by(KeptForm.created_at.desc(), KeptForm.key).offset(MOST_FORMS)
+    newest = select(SavedFormRow.key).where(SavedFormRow.account_id == account)
+    beyond = newest.order_by(SavedFormRow.created_at.desc(), SavedFormRow.key).offset(MAX_FORMS)
     for old in session.scalars(beyond).all():
-        session.execute(delete(KeptForm).where(KeptForm.key == old))
+        session.execute(delete(SavedFormRow).where(SavedFormRow.key == old))
     return key
 
 
-def find(session: Session, sealer: Sealer, account: int, key: str, now: datetime) -> Kept | None:
+def find_form(
+    session: Session, sealer: Sealer, account: int, key: str, now: datetime
+) -> SavedForm | None:
     """Return a form of this account; None where there is none under this key, or no longer."""
-    row = session.get(KeptForm, key)
-    if row is None or row.account_id != account or row.created_at <= now - KEPT_FOR:
+    row = session.get(SavedFormRow, key)
+    if row is None or row.account_id != account or row.created_at <= now - KEEP_FOR:
         return None
     try:
-        content = json.loads(sealer.open(row.content))
+        content = json.loads(sealer.unseal(row.content))
     except ValueError:  # its key has been taken away: nobody can read it any more
         return None
-    filled = Filled(
+    filled = FormContent(
         path=content["path"],
         fields=[(name, value) for name, value in content["fields"]],
         files=[(name, file) for name, file in content["files"]],
     )
-    return Kept(key=row.key, at=row.created_at, filled=filled)
+    return SavedForm(key=row.key, at=row.created_at, content=filled)
 
 
-def list_kept(session: Session, sealer: Sealer, account: int, now: datetime) -> list[Kept]:
+def list_forms(session: Session, sealer: Sealer, account: int, now: datetime) -> list[SavedForm]:
     """Return the forms of this account, the newest first."""
-    mine = select(KeptForm.key).where(
-        KeptForm.account_id == account, KeptForm.created_at > now - KEPT_FOR
+    mine = select(SavedFormRow.key).where(
+        SavedFormRow.account_id == account, SavedFormRow.created_at > now - KEEP_FOR
     )
-    keys = session.scalars(mine.order_by(KeptForm.created_at.desc(), KeptForm.key)).all()
-    return [form for key in keys if (form := find(session, sealer, account, key, now)) is not None]
+    keys = session.scalars(mine.order_by(SavedFormRow.created_at.desc(), SavedFormRow.key)).all()
+    return [
+        form for key in keys if (form := find_form(session, sealer, account, key, now)) is not None
+    ]
 
 
-def forget(session: Session, account: int, key: str) -> None:
+def delete_form(session: Session, account: int, key: str) -> None:
     """Delete a form of this account: it was sent, or is not wanted."""
-    session.execute(delete(KeptForm).where(KeptForm.key == key, KeptForm.account_id == account))
+    session.execute(
+        delete(SavedFormRow).where(SavedFormRow.key == key, SavedFormRow.account_id == account)
+    )
 
 
-def forget_old(session: Session, now: datetime) -> None:
+def delete_expired(session: Session, now: datetime) -> None:
     """Delete the forms of everybody that have been kept long enough."""
-    session.execute(delete(KeptForm).where(KeptForm.created_at <= now - KEPT_FOR))
+    session.execute(delete(SavedFormRow).where(SavedFormRow.created_at <= now - KEEP_FOR))

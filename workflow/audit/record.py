@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from workflow.audit import webhook_events
-from workflow.models.core import Audit
+from workflow.models.core import AuditEntry
 
 
 def record(
@@ -23,12 +23,12 @@ def record(
 
     With it goes what webhooks are to be told.
     """
-    change = row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)
-    session.add(Audit(**change))
-    webhook_events.promise(session, change)
+    change = build_row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)
+    session.add(AuditEntry(**change))
+    webhook_events.enqueue(session, change)
 
 
-def row(
+def build_row(
     action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
 ) -> dict[str, Any]:
     """Return what the row of a change says, by column."""

@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from workflow.models.core import Audit
+from workflow.models.core import AuditEntry
 
-PAGE = 100
-LATELY = 2000  # rows
-MOST_EXPORTED = 50_000
+PAGE_SIZE = 100
+RECENT_ROWS = 2000  # rows
+MAX_EXPORTED = 50_000
 
 
 @dataclass(frozen=True)
-class Filter:
+class AuditFilter:
     """What is looked for; an empty field asks for nothing."""
 
     person: str = ""
@@ -27,37 +27,37 @@ class Filter:
     day: date | None = None  # as the calendar of the zone has it
 
 
-def page(
-    session: Session, wanted: Filter, zone: ZoneInfo, before: int | None = None
-) -> tuple[list[Audit], int | None]:
+def list_page(
+    session: Session, wanted: AuditFilter, zone: ZoneInfo, before: int | None = None
+) -> tuple[list[AuditEntry], int | None]:
     """A page of rows older than the row `before`.
 
     And what to ask with for the next, None at the end.
     """
-    query = rows(wanted, zone)
+    query = build_query(wanted, zone)
     if before is not None:
-        query = query.where(Audit.id < before)
-    found = list(session.scalars(query.limit(PAGE + 1)))
-    return found[:PAGE], found[PAGE - 1].id if len(found) > PAGE else None
+        query = query.where(AuditEntry.id < before)
+    found = list(session.scalars(query.limit(PAGE_SIZE + 1)))
+    return found[:PAGE_SIZE], found[PAGE_SIZE - 1].id if len(found) > PAGE_SIZE else None
 
 
-def lately(session: Session) -> list[str]:
+def list_recent_actions(session: Session) -> list[str]:
     """The actions among the newest rows: what a person may look for."""
-    newest = select(Audit.action).order_by(Audit.id.desc()).limit(LATELY).subquery()
+    newest = select(AuditEntry.action).order_by(AuditEntry.id.desc()).limit(RECENT_ROWS).subquery()
     return sorted(session.scalars(select(newest.c.action).distinct()))
 
 
-def rows(wanted: Filter, zone: ZoneInfo) -> Select[Audit]:
+def build_query(wanted: AuditFilter, zone: ZoneInfo) -> Select[AuditEntry]:
     """Every row that is wanted, newest first."""
-    query = select(Audit).order_by(Audit.id.desc())
+    query = select(AuditEntry).order_by(AuditEntry.id.desc())
     if wanted.person:
-        query = query.where(Audit.actor == wanted.person)
+        query = query.where(AuditEntry.actor == wanted.person)
     if wanted.action:
-        query = query.where(Audit.action == wanted.action)
+        query = query.where(AuditEntry.action == wanted.action)
     if wanted.ticket is not None:
-        query = query.where(Audit.ticket_id == wanted.ticket)
+        query = query.where(AuditEntry.ticket_id == wanted.ticket)
     if wanted.day is not None:
         begin = datetime.combine(wanted.day, time(0), zone)
         end = datetime.combine(wanted.day + timedelta(days=1), time(0), zone)
-        query = query.where(Audit.at >= begin, Audit.at < end)
+        query = query.where(AuditEntry.at >= begin, AuditEntry.at < end)
     return query

@@ -12,17 +12,17 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow.database.engine import wake
-from workflow.models.states import Status, TellState
-from workflow.models.webhooks import Hook, HookEvent, live
+from workflow.database.engine import notify_workers
+from workflow.models.states import Status, WebhookEventState
+from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.process import STEPS, Stage
 
-HOOK = "hook"  # what wakes a worker for webhooks
+WEBHOOK_QUEUE = "hook"  # what wakes a worker for webhooks
 _KNOWN = "hooks"  # in the session's own notes: looked up once a transaction
 Row = dict[str, Any]
 
 
-class Event(StrEnum):
+class EventType(StrEnum):
     """What a webhook can ask to be told."""
 
     OPENED = "ticket.opened"
@@ -36,36 +36,36 @@ class Event(StrEnum):
     SPAM = "ticket.spam"
     WITHDRAWN = "ticket.withdrawn"
     UNDONE = "ticket.undone"  # somebody took back what they had just done: look at the ticket again
-    APPENDED = "message.appended"
-    NOTED = "note.added"
-    MAILED = "mail.sent"  # the relay has taken it
+    MESSAGE_APPENDED = "message.appended"
+    NOTE_ADDED = "note.added"
+    MAIL_SENT = "mail.sent"  # the relay has taken it
     MAIL_REFUSED = "mail.refused"
     TASK = "task.raised"
     TASK_DONE = "task.done"
-    SURVEYED = "survey.answered"
+    SURVEY_ANSWERED = "survey.answered"
 
 
-OF_ACTION = {  # the words of the audit trail
-    "opened": Event.OPENED,
-    "assigned": Event.ASSIGNED,
-    "unassigned": Event.UNASSIGNED,
-    "stage": Event.STAGE,
-    "moved back": Event.STAGE,
-    "reopened": Event.REOPENED,
-    "associated": Event.COMPANY,
-    "merged": Event.MERGED,
-    str(Status.SPAM): Event.SPAM,
-    str(Status.WITHDRAWN): Event.WITHDRAWN,
-    "undone": Event.UNDONE,
-    "appended": Event.APPENDED,
-    "note": Event.NOTED,
-    "mail sent": Event.MAILED,
-    "mail refused": Event.MAIL_REFUSED,
-    "task": Event.TASK,
-    "task done": Event.TASK_DONE,
-    "survey answered": Event.SURVEYED,
+EVENT_OF_ACTION = {  # the words of the audit trail
+    "opened": EventType.OPENED,
+    "assigned": EventType.ASSIGNED,
+    "unassigned": EventType.UNASSIGNED,
+    "stage": EventType.STAGE,
+    "moved back": EventType.STAGE,
+    "reopened": EventType.REOPENED,
+    "associated": EventType.COMPANY,
+    "merged": EventType.MERGED,
+    str(Status.SPAM): EventType.SPAM,
+    str(Status.WITHDRAWN): EventType.WITHDRAWN,
+    "undone": EventType.UNDONE,
+    "appended": EventType.MESSAGE_APPENDED,
+    "note": EventType.NOTE_ADDED,
+    "mail sent": EventType.MAIL_SENT,
+    "mail refused": EventType.MAIL_REFUSED,
+    "task": EventType.TASK,
+    "task done": EventType.TASK_DONE,
+    "survey answered": EventType.SURVEY_ANSWERED,
 }
-TOLD = (
+SENT_FIELDS = (
     "owner",
     "company",
     "into",
@@ -76,20 +76,20 @@ TOLD = (
 )  # of the numbers a row has; no others leave
 
 
-def promise(session: Session, change: Mapping[str, Any]) -> None:
+def enqueue(session: Session, change: Mapping[str, Any]) -> None:
     """Queue the events of a change for every webhook that wants them.
 
     A change is a row of the audit log.
     """
-    rows = promised(session, change)
-    session.add_all(HookEvent(**row) for row in rows)
+    rows = build_rows(session, change)
+    session.add_all(WebhookEvent(**row) for row in rows)
     if rows:
-        wake(session, HOOK)
+        notify_workers(session, WEBHOOK_QUEUE)
 
 
-def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
-    """The rows of `promise`, by column; none where nobody asked."""
-    happened = of(change)
+def build_rows(session: Session, change: Mapping[str, Any]) -> list[Row]:
+    """The rows of `enqueue`, by column; none where nobody asked."""
+    happened = list_events(change)
     hooks = _hooks(session) if happened else []
     if not hooks:
         return []
@@ -100,7 +100,7 @@ def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
             "event_id": name,
             "event": event,
             "body": _body(change),
-            "state": TellState.WAITING,
+            "state": WebhookEventState.WAITING,
             "not_before": change["at"],
             "created_at": change["at"],
             "reason": "",
@@ -112,20 +112,20 @@ def promised(session: Session, change: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def of(change: Mapping[str, Any]) -> list[Event]:
+def list_events(change: Mapping[str, Any]) -> list[EventType]:
     """Return what a change is for those outside; nothing for most."""
-    event = OF_ACTION.get(change["action"])
+    event = EVENT_OF_ACTION.get(change["action"])
     if event is None or change["ticket_id"] is None:
         return []
-    ends = event is Event.STAGE and change["detail"].get("stage") == STEPS[-1].stage.name
-    return [event, Event.COMPLETED] if ends else [event]
+    ends = event is EventType.STAGE and change["detail"].get("stage") == STEPS[-1].stage.name
+    return [event, EventType.COMPLETED] if ends else [event]
 
 
 def _body(change: Mapping[str, Any]) -> Row:
     detail, at = change["detail"], change["at"]
     assert isinstance(at, datetime)
     stage = Stage.__members__.get(detail.get("stage", ""))
-    numbers = {name: detail[name] for name in TOLD if isinstance(detail.get(name), int)}
+    numbers = {name: detail[name] for name in SENT_FIELDS if isinstance(detail.get(name), int)}
     return {
         "at": at.isoformat(),
         "ticket": change["ticket_id"],
@@ -137,7 +137,7 @@ def _body(change: Mapping[str, Any]) -> Row:
 def _hooks(session: Session) -> list[tuple[int, frozenset[str]]]:
     if _KNOWN not in session.info:
         with session.no_autoflush:  # whoever records a change is in the midst of making it
-            rows = session.execute(select(Hook.id, Hook.events).where(live())).all()
+            rows = session.execute(select(Webhook.id, Webhook.events).where(is_active())).all()
         session.info[_KNOWN] = [(number, frozenset(events)) for number, events in rows]
     found: list[tuple[int, frozenset[str]]] = session.info[_KNOWN]
     return found

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from workflow.customers import phone_numbers
 from workflow.models.core import Message, Ticket
 
-MOST = 10  # numbers shown
-READ = 200  # messages looked through, the newest first
+MAX_NUMBERS = 10  # numbers shown
+MAX_MESSAGES = 200  # messages looked through, the newest first
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Caller:
     at: datetime
 
 
-def callers(session: Session, ticket: Ticket) -> list[Caller]:
+def list_callers(session: Session, ticket: Ticket) -> list[Caller]:
     """Return the numbers given with a ticket's messages, the newest first, each once.
 
     Those that a contact's record on the ticket shows anyhow are left out.
@@ -37,12 +37,12 @@ def callers(session: Session, ticket: Ticket) -> list[Caller]:
         Message.ticket_id == ticket.id, Message.phone != ""
     )
     found: list[Caller] = []
-    for name, phone, at in session.execute(given.order_by(Message.id.desc()).limit(READ)):
+    for name, phone, at in session.execute(given.order_by(Message.id.desc()).limit(MAX_MESSAGES)):
         keys = _keys(phone)
         if known.isdisjoint(keys):
             found.append(Caller(name=name, phone=phone, at=at))
         known.update(keys)
-    return found[:MOST]
+    return found[:MAX_NUMBERS]
 
 
 def _keys(phone: str) -> list[str]:
@@ -53,5 +53,7 @@ def _keys(phone: str) -> list[str]:
     plain = " ".join(phone.split()).casefold()
     if not plain:
         return []
-    only_number = [plain[begin:end].strip() for begin, end in phone_numbers.spans(plain)] == [plain]
-    return phone_numbers.asked_forms(plain) if only_number else [plain]
+    only_number = [plain[begin:end].strip() for begin, end in phone_numbers.find_spans(plain)] == [
+        plain
+    ]
+    return phone_numbers.list_search_forms(plain) if only_number else [plain]

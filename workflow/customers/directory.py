@@ -20,7 +20,7 @@ _ADDRESS = re.compile(
 _NUMBER = 64  # characters kept of a practice's number
 # Everybody has mail there: such a domain is no practice's, and would let any of its senders join a
 # practice's tickets.
-ANYBODYS = frozenset(
+PUBLIC_MAIL_DOMAINS = frozenset(
     """
     gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com
     aol.com icloud.com me.com mac.com comcast.net verizon.net att.net sbcglobal.net
@@ -42,7 +42,7 @@ ANYBODYS = frozenset(
 )
 
 
-def usable(email: str) -> bool:
+def is_valid_address(email: str) -> bool:
     """Return whether mail can be sent to this address as it stands.
 
     One address, nothing that could start a header.
@@ -50,7 +50,7 @@ def usable(email: str) -> bool:
     return bool(_ADDRESS.fullmatch(email)) and email.isprintable()
 
 
-def is_ours(email: str, settings: Settings) -> bool:
+def is_our_address(email: str, settings: Settings) -> bool:
     """Return whether we take mail for this address ourselves: answering it would be a loop."""
     local, _, domain = email.casefold().rpartition("@")
     plain = f"{local.partition('+')[0]}@{domain}"
@@ -59,7 +59,7 @@ def is_ours(email: str, settings: Settings) -> bool:
 
 
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
-def company_key(name: str) -> str:
+def build_company_key(name: str) -> str:
     """A company's name folded for comparison.
 
     Case, accents' form, punctuation and spacing do not matter.
@@ -68,7 +68,7 @@ def company_key(name: str) -> str:
     return " ".join(re.sub(r"[^\w&]+", " ", folded).split())[:400]
 
 
-class Records:
+class CustomerLookup:
     """Companies and contacts on record, each looked up when it is asked for.
 
     Bulk.py looks up many at once.
@@ -77,23 +77,23 @@ class Records:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def company_numbered(self, number: str) -> Company | None:
+    def find_company_by_number(self, number: str) -> Company | None:
         """The company with this number, as it is kept."""
         return self.session.scalar(select(Company).where(Company.number == number))
 
-    def company_keyed(self, key: str) -> Company | None:
+    def find_company_by_key(self, key: str) -> Company | None:
         """The company with this name, folded."""
         return self.session.scalar(select(Company).where(Company.key == key))
 
-    def contact(self, email: str) -> Contact | None:
+    def find_contact(self, email: str) -> Contact | None:
         """The contact with this address, folded."""
         return self.session.scalar(select(Contact).where(Contact.email == email))
 
-    def domain(self, name: str) -> CompanyDomain | None:
+    def find_domain(self, name: str) -> CompanyDomain | None:
         """Return whose mail domain it is."""
         return self.session.get(CompanyDomain, name)
 
-    def put(self, new: Company | Contact) -> bool:
+    def add(self, new: Company | Contact) -> bool:
         """Put a new one on record; False where another worker was first."""
         try:
             with self.session.begin_nested():
@@ -103,65 +103,67 @@ class Records:
         return True
 
 
-def company_of(records: Records, item: InboundItem, now: datetime) -> Company | None:
+def find_or_create_company(
+    records: CustomerLookup, item: InboundItem, now: datetime
+) -> Company | None:
     """The company a request is for: by number, by name, by its contact, by its mail domain.
 
     A practice that a form, an export or staff name and that is not on record yet is put on record.
     Mail never makes one: a display name is not a practice.
     """
-    found = company_named(records, item)
-    if found is None and item.format is not Format.MAIL and company_key(item.company):
-        return add_company(records, item.company, item.company_number, now)
-    return found or company_of_address(records, item.contact.key)
+    found = find_named_company(records, item)
+    if found is None and item.format is not Format.MAIL and build_company_key(item.company):
+        return create_company(records, item.company, item.company_number, now)
+    return found or find_company_of_address(records, item.contact.key)
 
 
-def company_named(records: Records, item: InboundItem) -> Company | None:
+def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | None:
     """The company on record that a request names, by number or by name."""
-    return company_on_record(records, item.company, item.company_number)
+    return find_company(records, item.company, item.company_number)
 
 
-def company_on_record(records: Records, name: str, number: str = "") -> Company | None:
+def find_company(records: CustomerLookup, name: str, number: str = "") -> Company | None:
     """The company with this number, else with this name."""
     found = _by_number(records, number) or _by_name(records, name)
-    if found is not None and number and found.number not in {None, kept_number(number)}:
+    if found is not None and number and found.number not in {None, truncate_number(number)}:
         return (
             None  # another practice of the same name: what it writes is not the first one's to read
         )
     return found
 
 
-def company_of_address(records: Records, email: str) -> Company | None:
+def find_company_of_address(records: CustomerLookup, email: str) -> Company | None:
     """The company an address belongs to, by its contact or its domain."""
-    contact = records.contact(email) if email else None
+    contact = records.find_contact(email) if email else None
     if contact is not None and contact.company is not None:
         return contact.company
-    domain = records.domain(domain_of(email))
+    domain = records.find_domain(extract_domain(email))
     return domain.company if domain else None
 
 
-def domain_of(email: str) -> str:
+def extract_domain(email: str) -> str:
     """The part of an address behind the @."""
     return email.rpartition("@")[2]
 
 
-def kept_number(number: str) -> str:
+def truncate_number(number: str) -> str:
     """A practice's number as it is kept: a column has its bounds."""
     return number[:_NUMBER]
 
 
-def key_beside(name: str, number: str) -> str:
+def build_namesake_key(name: str, number: str) -> str:
     """The key of a practice whose name another one has already: the number tells them apart."""
-    return f"{company_key(name)[:300]} #{kept_number(number)}"
+    return f"{build_company_key(name)[:300]} #{truncate_number(number)}"
 
 
-def domain_fault(session: Session, domain: str, company: Company | None) -> str:
+def find_domain_fault(session: Session, domain: str, company: Company | None) -> str:
     """Why a mail domain cannot be this company's, whose every sender then belongs to it.
 
     "" where it can, or is.
     """
-    if "." not in domain or not usable(f"x@{domain}"):
+    if "." not in domain or not is_valid_address(f"x@{domain}"):
         return f"{domain} is no mail domain"
-    if domain in ANYBODYS:
+    if domain in PUBLIC_MAIL_DOMAINS:
         return f"{domain} is not taken: anybody can have mail there"
     known = session.get(CompanyDomain, domain)
     if known is not None and (company is None or known.company_id != company.id):
@@ -169,32 +171,34 @@ def domain_fault(session: Session, domain: str, company: Company | None) -> str:
     return ""
 
 
-def _by_number(records: Records, number: str) -> Company | None:
-    return records.company_numbered(kept_number(number)) if number else None
+def _by_number(records: CustomerLookup, number: str) -> Company | None:
+    return records.find_company_by_number(truncate_number(number)) if number else None
 
 
-def _by_name(records: Records, name: str) -> Company | None:
-    key = company_key(name)
-    return records.company_keyed(key) if key else None
+def _by_name(records: CustomerLookup, name: str) -> Company | None:
+    key = build_company_key(name)
+    return records.find_company_by_key(key) if key else None
 
 
-def add_company(records: Records, name: str, number: str, now: datetime) -> Company | None:
+def create_company(
+    records: CustomerLookup, name: str, number: str, now: datetime
+) -> Company | None:
     """Put a practice on record.
 
     The one that another worker has put there a moment ago, if it was first.
     """
     taken = number and _by_name(records, name) is not None
-    key = key_beside(name, number) if taken else company_key(name)
+    key = build_namesake_key(name, number) if taken else build_company_key(name)
     company = Company(
-        name=name.strip()[:400], key=key, number=kept_number(number) or None, created_at=now
+        name=name.strip()[:400], key=key, number=truncate_number(number) or None, created_at=now
     )
     return (
-        company if records.put(company) else _by_number(records, number) or _by_name(records, name)
+        company if records.add(company) else _by_number(records, number) or _by_name(records, name)
     )
 
 
-def contact_for(
-    records: Records,
+def find_or_create_contact(
+    records: CustomerLookup,
     person: Address,
     phone: str,
     company: Company | None,
@@ -207,9 +211,9 @@ def contact_for(
     Only staff (`vouched`) and the mail domain tie a contact to a company: what a form claims is not
     proof.
     """
-    if not usable(person.key):
+    if not is_valid_address(person.key):
         return None
-    known = records.contact(person.key)
+    known = records.find_contact(person.key)
     if known is not None:
         if person.name and not known.name:
             known.name = person.name
@@ -221,15 +225,15 @@ def contact_for(
     contact = Contact(email=person.key, name=person.name, phone=phone, created_at=now)
     ours = company is not None and (vouched or _is_domain_of(records, person.key, company))
     contact.company = company if ours else None
-    return contact if records.put(contact) else records.contact(person.key)
+    return contact if records.add(contact) else records.find_contact(person.key)
 
 
-def _is_domain_of(records: Records, email: str, company: Company) -> bool:
-    domain = records.domain(domain_of(email))
+def _is_domain_of(records: CustomerLookup, email: str, company: Company) -> bool:
+    domain = records.find_domain(extract_domain(email))
     return domain is not None and domain.company_id == company.id
 
 
-def belongs(session: Session, email: str, ticket: Ticket) -> bool:
+def may_join_ticket(session: Session, email: str, ticket: Ticket) -> bool:
     """Return whether mail of this sender may join the ticket.
 
     A contact on it, the same company, or staff.
@@ -240,11 +244,11 @@ def belongs(session: Session, email: str, ticket: Ticket) -> bool:
         return True
     if session.scalar(select(Staff.id).where(Staff.email == email)) is not None:
         return True
-    company = company_of_address(Records(session), email)
+    company = find_company_of_address(CustomerLookup(session), email)
     return company is not None and company.id == ticket.company_id
 
 
-def staff_named(session: Session, name: str) -> Staff | None:
+def find_staff(session: Session, name: str) -> Staff | None:
     """The person on the desk with this name or address; None for no name."""
     if not name:  # people without an address are many
         return None
@@ -253,7 +257,7 @@ def staff_named(session: Session, name: str) -> Staff | None:
     )
 
 
-def standing_in(person: Staff | None, now: datetime) -> Staff | None:
+def find_acting_staff(person: Staff | None, now: datetime) -> Staff | None:
     """Who does this person's work now.
 
     They themselves, or their cover while they are away (one step, no chains).
@@ -265,6 +269,6 @@ def standing_in(person: Staff | None, now: datetime) -> Staff | None:
     return person.cover if away and not back else person
 
 
-def distinct(addresses: Iterable[Address]) -> list[Address]:
+def deduplicate_addresses(addresses: Iterable[Address]) -> list[Address]:
     """Each address once, in order, those without one dropped."""
     return list({a.key: a for a in addresses if a.key}.values())

@@ -42,7 +42,7 @@ class Party:
         return value if kind == what else ""
 
 
-def party_of_ticket(session: Session, ticket: Ticket) -> Party | None:
+def find_party(session: Session, ticket: Ticket) -> Party | None:
     """Return whose ticket it is; None where it has neither a company nor a contact of its own."""
     if ticket.company is not None:
         return _on_record(ticket.company)
@@ -51,15 +51,15 @@ def party_of_ticket(session: Session, ticket: Ticket) -> Party | None:
 
 
 def _of_company(session: Session, contacts: list[Contact]) -> Party | None:
-    records = directory.Records(session)
-    companies = (directory.company_of_address(records, contact.email) for contact in contacts)
+    records = directory.CustomerLookup(session)
+    companies = (directory.find_company_of_address(records, contact.email) for contact in contacts)
     company = next((company for company in companies if company is not None), None)
     return _on_record(company) if company is not None else None
 
 
 def _of_domain(contacts: list[Contact]) -> Party | None:
-    domains = (directory.domain_of(contact.email) for contact in contacts)
-    domain = next((d for d in domains if d and d not in directory.ANYBODYS), "")
+    domains = (directory.extract_domain(contact.email) for contact in contacts)
+    domain = next((d for d in domains if d and d not in directory.PUBLIC_MAIL_DOMAINS), "")
     return Party(f"domain:{domain}", domain) if domain else None
 
 
@@ -69,15 +69,17 @@ def _of_address(contacts: list[Contact]) -> Party | None:
     return Party(f"address:{address}", address) if address else None
 
 
-def party_of_contact(session: Session, link: TicketContact) -> Party | None:
+def find_contact_party(session: Session, link: TicketContact) -> Party | None:
     """Return the company of a contact on a ticket.
 
     Its own, else that of the ticket it came with.
     """
-    company = directory.company_of_address(directory.Records(session), link.contact.email)
+    company = directory.find_company_of_address(
+        directory.CustomerLookup(session), link.contact.email
+    )
     if company is not None:
         return _on_record(company)
-    return party_of_ticket(session, _brought_by(session, link) or link.ticket)
+    return find_party(session, _brought_by(session, link) or link.ticket)
 
 
 def _brought_by(session: Session, link: TicketContact) -> Ticket | None:
@@ -96,7 +98,7 @@ def _brought_by(session: Session, link: TicketContact) -> Ticket | None:
     return found
 
 
-def is_foreign(session: Session, link: TicketContact) -> bool:
+def is_foreign_contact(session: Session, link: TicketContact) -> bool:
     """Say whether a merge has brought a contact of another company onto a ticket.
 
     Nothing goes to such a contact by itself: neither an automatic mail nor a choice made
@@ -104,21 +106,23 @@ def is_foreign(session: Session, link: TicketContact) -> bool:
     """
     if link.from_ticket_id is None:
         return False
-    own = {party_of_ticket(session, link.ticket)}
+    own = {find_party(session, link.ticket)}
     own |= {
-        party_of_contact(session, one) for one in link.ticket.contacts if one.from_ticket_id is None
+        find_contact_party(session, one)
+        for one in link.ticket.contacts
+        if one.from_ticket_id is None
     }
     keys = {party.key for party in own if party is not None}
-    party = party_of_contact(session, link)
+    party = find_contact_party(session, link)
     return party is not None and bool(keys) and party.key not in keys
 
 
-def own_contacts(session: Session, ticket: Ticket) -> list[Contact]:
+def list_own_contacts(session: Session, ticket: Ticket) -> list[Contact]:
     """Return the contacts of a ticket but those of another company that a merge has brought."""
-    return [link.contact for link in ticket.contacts if not is_foreign(session, link)]
+    return [link.contact for link in ticket.contacts if not is_foreign_contact(session, link)]
 
 
-def brought_together(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] | None:
+def find_merge_conflict(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] | None:
     """Return the names of the two companies that merging a ticket into another brings together.
 
     None for one company.
@@ -126,7 +130,7 @@ def brought_together(session: Session, ticket: Ticket, into: Ticket) -> tuple[st
     A ticket of which nothing is known brings nobody together: who reads the other one does not
     change.
     """
-    mine, theirs = party_of_ticket(session, ticket), party_of_ticket(session, into)
+    mine, theirs = find_party(session, ticket), find_party(session, into)
     if mine is not None and theirs is not None and not _same(mine, theirs, ticket, into):
         return _both_names(mine, theirs)
     known = _parties(session, into)
@@ -139,8 +143,8 @@ def brought_together(session: Session, ticket: Ticket, into: Ticket) -> tuple[st
 def _parties(session: Session, ticket: Ticket) -> list[Party]:
     """Return the companies of a ticket and of its contacts, each once, its own first."""
     found = [
-        party_of_ticket(session, ticket),
-        *(party_of_contact(session, link) for link in ticket.contacts),
+        find_party(session, ticket),
+        *(find_contact_party(session, link) for link in ticket.contacts),
     ]
     return list(dict.fromkeys(party for party in found if party is not None))
 
@@ -162,22 +166,22 @@ def _addresses(ticket: Ticket) -> set[str]:
 
 
 def _domains(ticket: Ticket) -> set[str]:
-    return {directory.domain_of(address) for address in _addresses(ticket)} - {""}
+    return {directory.extract_domain(address) for address in _addresses(ticket)} - {""}
 
 
-def companies_of(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
+def list_recipient_companies(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
     """Return the names of the companies that a mail from a ticket goes to.
 
     Of an address that is no contact of the ticket only a company on record counts: payers and the
     like get copies.
     """
     links = {link.contact.email: link for link in ticket.contacts}
-    records = directory.Records(session)
+    records = directory.CustomerLookup(session)
     found: list[Party | None] = []
     for email in emails:
         if email in links:
-            found.append(party_of_contact(session, links[email]))
-        elif (company := directory.company_of_address(records, email)) is not None:
+            found.append(find_contact_party(session, links[email]))
+        elif (company := directory.find_company_of_address(records, email)) is not None:
             found.append(_on_record(company))
     return _names(list({party.key: party for party in found if party is not None}.values()))
 
@@ -189,7 +193,7 @@ def _both_names(one: Party, other: Party) -> tuple[str, str]:
 
 def _names(parties: list[Party]) -> list[str]:
     """Return the names of parties that differ; those of one name with their numbers."""
-    keys = [directory.company_key(party.name) for party in parties]
+    keys = [directory.build_company_key(party.name) for party in parties]
     return [
         f"{party.name} ({party.number})" if keys.count(key) > 1 and party.number else party.name
         for party, key in zip(parties, keys, strict=True)

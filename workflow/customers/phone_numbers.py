@@ -11,10 +11,10 @@ from itertools import islice
 
 from parsers.item import Format
 
-FEWEST, MOST = 7, 15  # digits: a local number in North America; the longest by E.164
-LOCAL = 7  # the last digits, without the area code
-READ = 20_000  # characters of a text looked through
-MOST_NUMBERS = 20  # of one message: a table of claim numbers is not a telephone directory
+MIN_DIGITS, MAX_DIGITS = 7, 15  # digits: a local number in North America; the longest by E.164
+LOCAL_DIGITS = 7  # the last digits, without the area code
+MAX_TEXT = 20_000  # characters of a text looked through
+MAX_NUMBERS = 20  # of one message: a table of claim numbers is not a telephone directory
 ONE_DIGIT_CODES = ("1", "7")  # country codes of one digit (E.164); all others have two or three
 _SIGN = r"[ \t\u00a0().\-\u2010-\u2015]"
 _NUMBER = re.compile(
@@ -26,29 +26,29 @@ _NUMBER = re.compile(
 # Where a number can be at all, which is told ten times as fast: every text that comes in is looked
 # through.
 _STRETCH = re.compile(r"\d[\d+/ \t\u00a0().\-\u2010-\u2015]{6,}")
-BEFORE = 4  # signs in front of the first digit: "+ (" and the like
+MAX_PREFIX = 4  # signs in front of the first digit: "+ (" and the like
 _TRUNK = re.compile(r"\(0\)")  # written behind a country code, and never dialled after it
 _SIGNS = re.compile(r"\D+")
 
 
-def spans(text: str) -> Iterator[tuple[int, int]]:
+def find_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield where numbers stand in a text, in order."""
-    text = text[:READ]
+    text = text[:MAX_TEXT]
     at = 0
     for stretch in _STRETCH.finditer(text):
-        begin = max(at, stretch.start() - BEFORE)
+        begin = max(at, stretch.start() - MAX_PREFIX)
         for match in _NUMBER.finditer(text, begin, stretch.end()):
-            if FEWEST <= len(_digits(match[0])) <= MOST:
+            if MIN_DIGITS <= len(_digits(match[0])) <= MAX_DIGITS:
                 yield match.span()
         at = stretch.end()
 
 
-def find(text: str) -> list[str]:
-    """Return the numbers in a text as they are written, in order; at most `MOST_NUMBERS`."""
-    return [text[begin:end] for begin, end in islice(spans(text), MOST_NUMBERS)]
+def find_numbers(text: str) -> list[str]:
+    """Return the numbers in a text as they are written, in order; at most `MAX_NUMBERS`."""
+    return [text[begin:end] for begin, end in islice(find_spans(text), MAX_NUMBERS)]
 
 
-def forms(number: str) -> list[str]:
+def list_digit_forms(number: str) -> list[str]:
     """Return the strings of digits under which a number is known, the fullest first.
 
     Empty if it is no number.
@@ -56,34 +56,40 @@ def forms(number: str) -> list[str]:
     `+1 (555) 010-2233` is known as 15550102233, 5550102233 and 0102233.
     """
     digits = _digits(number)
-    if not FEWEST <= len(digits) <= MOST:
+    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
         return []
     known = [digits, *_without_country(digits, written=number.lstrip(" (").startswith(("+", "00")))]
     if digits.startswith("0"):  # the trunk prefix of most countries
         known.append(digits.lstrip("0"))
-    known.append(digits[-LOCAL:])
-    return [form for form in dict.fromkeys(known) if len(form) >= FEWEST]
+    known.append(digits[-LOCAL_DIGITS:])
+    return [form for form in dict.fromkeys(known) if len(form) >= MIN_DIGITS]
 
 
-def asked_forms(number: str) -> list[str]:
+def list_search_forms(number: str) -> list[str]:
     """Return the forms to look for.
 
     Its last digits alone only where nothing else was typed: many share them.
     """
-    known = forms(number)
-    return [form for form in known if len(form) > LOCAL] or known
+    known = list_digit_forms(number)
+    return [form for form in known if len(form) > LOCAL_DIGITS] or known
 
 
-def search_words(phone: str, text: str, details: Iterable[tuple[str, str]], came_as: Format) -> str:
+def build_search_words(
+    phone: str, text: str, details: Iterable[tuple[str, str]], came_as: Format
+) -> str:
     """Return the further words by which a message is found, beside its sender, subject and text.
 
     These are the forms of all its numbers; and of a call everything that staff typed about the
     caller.
     """
     values = [value for _, value in details]
-    numbers = dict.fromkeys(number for part in (phone, *values, text) for number in find(part))
-    words = [form for number in list(numbers)[:MOST_NUMBERS] for form in forms(number)]
-    if phone and not find(phone):  # an extension, a few digits, "at the front desk": as it stands
+    numbers = dict.fromkeys(
+        number for part in (phone, *values, text) for number in find_numbers(part)
+    )
+    words = [form for number in list(numbers)[:MAX_NUMBERS] for form in list_digit_forms(number)]
+    if phone and not find_numbers(
+        phone
+    ):  # an extension, a few digits, "at the front desk": as it stands
         words.append(_SIGNS.sub("", phone))
     if came_as is Format.PHONE:
         words += values

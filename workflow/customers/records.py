@@ -16,15 +16,15 @@ from workflow.customers import directory
 from workflow.filing.file_item import NO_COMPANY, NO_MANAGER
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
 from workflow.models.states import Status
-from workflow.process import NAME
-from workflow.tickets.desk import Missing, hold
+from workflow.process import TICKET_NAME
+from workflow.tickets.desk import ActionNotAllowed, lock_ticket
 
-LONGEST_NAME = 400
+MAX_NAME = 400
 _PAGE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompanySays:
+class CompanyData:
     """What a company's record is to say."""
 
     name: str
@@ -34,27 +34,27 @@ class CompanySays:
     consultant: Staff | None = None
 
 
-def keep_company(
-    session: Session, company: Company | None, says: CompanySays, *, by: str, now: datetime
+def save_company(
+    session: Session, company: Company | None, says: CompanyData, *, by: str, now: datetime
 ) -> Company:
     """Put a company on record, or change what is.
 
-    Raises Missing when another one has its name, number or domain.
+    Raises ActionNotAllowed when another one has its name, number or domain.
     """
-    if not directory.company_key(says.name):
-        raise Missing("a company needs a name")
+    if not directory.build_company_key(says.name):
+        raise ActionNotAllowed("a company needs a name")
     try:
         with session.begin_nested():
             if company is None:
                 company = Company(name="", key="", created_at=now)
                 session.add(company)
             company.key = _key(company, says)
-            company.name = says.name.strip()[:LONGEST_NAME]
-            company.number = directory.kept_number(says.number.strip()) or None
+            company.name = says.name.strip()[:MAX_NAME]
+            company.number = directory.truncate_number(says.number.strip()) or None
             company.consultant = says.consultant
     except IntegrityError:
-        raise Missing("another company has this name or number") from None
-    put_in_charge(session, company, says.manager, by=by, now=now)
+        raise ActionNotAllowed("another company has this name or number") from None
+    set_manager(session, company, says.manager, by=by, now=now)
     _keep_domains(
         session,
         company,
@@ -64,7 +64,7 @@ def keep_company(
     return company
 
 
-def put_in_charge(
+def set_manager(
     session: Session, company: Company, manager: Staff | None, *, by: str, now: datetime
 ) -> None:
     """Say who manages a company, or that nobody does.
@@ -86,7 +86,7 @@ def put_in_charge(
     for ticket in session.scalars(of_it).all():
         if (NO_MANAGER in ticket.caveats) is not named:
             continue
-        hold(
+        lock_ticket(
             session, ticket
         )  # a caveat that somebody else adds or settles meanwhile must not get lost
         left = [c for c in ticket.caveats if c != NO_MANAGER]
@@ -97,26 +97,26 @@ def put_in_charge(
         )
 
 
-def _key(company: Company, says: CompanySays) -> str:
+def _key(company: Company, says: CompanyData) -> str:
     """Return what the company is found by.
 
     Its name, and its number where it was told from a namesake by that.
     """
-    beside = company.key not in {"", directory.company_key(company.name)}
+    beside = company.key not in {"", directory.build_company_key(company.name)}
     return (
-        directory.key_beside(says.name, says.number)
+        directory.build_namesake_key(says.name, says.number)
         if beside and says.number
-        else directory.company_key(says.name)
+        else directory.build_company_key(says.name)
     )
 
 
-def own(session: Session, domain: str, company: Company) -> None:
+def add_domain(session: Session, domain: str, company: Company) -> None:
     """Give a mail domain to a company.
 
-    Raises Missing when it cannot be: a sender belongs to one practice.
+    Raises ActionNotAllowed when it cannot be: a sender belongs to one practice.
     """
-    if fault := directory.domain_fault(session, domain, company):
-        raise Missing(fault)
+    if fault := directory.find_domain_fault(session, domain, company):
+        raise ActionNotAllowed(fault)
     if session.get(CompanyDomain, domain) is None:
         session.add(CompanyDomain(domain=domain, company_id=company.id))
 
@@ -127,12 +127,12 @@ def _keep_domains(session: Session, company: Company, wanted: set[str]) -> None:
         if one.domain not in wanted:
             session.delete(one)
     for domain in wanted - {one.domain for one in company.domains}:
-        own(session, domain, company)
+        add_domain(session, domain, company)
     session.flush()
     session.expire(company, ["domains"])
 
 
-def keep_contact(
+def save_contact(
     session: Session,
     contact: Contact | None,
     *,
@@ -145,11 +145,11 @@ def keep_contact(
 ) -> Contact:
     """Put a contact on record, or change what is.
 
-    Raises Missing when the address is none, or another contact's.
+    Raises ActionNotAllowed when the address is none, or another contact's.
     """
     address = email.strip().casefold()
-    if not directory.usable(address):
-        raise Missing("that is no mail address")
+    if not directory.is_valid_address(address):
+        raise ActionNotAllowed("that is no mail address")
     try:
         with session.begin_nested():
             if contact is None:
@@ -157,16 +157,16 @@ def keep_contact(
                 session.add(contact)
             contact.email, contact.name, contact.phone = (
                 address,
-                name.strip()[:LONGEST_NAME],
+                name.strip()[:MAX_NAME],
                 phone.strip()[:64],
             )
     except IntegrityError:
-        raise Missing("another contact has this address") from None
-    claim(session, contact, company, by=by, now=now)
+        raise ActionNotAllowed("another contact has this address") from None
+    set_contact_company(session, contact, company, by=by, now=now)
     return contact
 
 
-def claim(
+def set_contact_company(
     session: Session, contact: Contact, company: Company | None, *, by: str, now: datetime
 ) -> int:
     """Say which company a contact is of; their open tickets of no company become its.
@@ -197,18 +197,18 @@ def claim(
         )
     ).all()
     for ticket in orphans:
-        associate(session, ticket, company, by=by, now=now)
+        set_ticket_company(session, ticket, company, by=by, now=now)
     return len(orphans)
 
 
-def associate(
+def set_ticket_company(
     session: Session, ticket: Ticket, company: Company, *, by: str, now: datetime
 ) -> None:
     """Say which company a ticket is about.
 
     Its name follows, and what was to be asked for that is answered.
     """
-    ticket.company, ticket.name = company, NAME.format(company=company.name)
+    ticket.company, ticket.name = company, TICKET_NAME.format(company=company.name)
     left = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
     ticket.caveats = left if company.manager else [*left, NO_MANAGER]
     audit.record(
@@ -216,7 +216,7 @@ def associate(
     )
 
 
-def unknown_senders(session: Session) -> list[tuple[Contact, int]]:
+def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
     """Contacts of no company who have written, with how many tickets, most first."""
     count = func.count(TicketContact.id)
     query = (
@@ -230,20 +230,20 @@ def unknown_senders(session: Session) -> list[tuple[Contact, int]]:
     return [(contact, int(number)) for contact, number in session.execute(query)]
 
 
-def found_companies(session: Session, words: str, after: str = "") -> list[Company]:
+def search_companies(session: Session, words: str, after: str = "") -> list[Company]:
     """Companies whose name or number has these words in it, by name.
 
     A page of fifty from `after` on.
     """
     query = select(Company).where(Company.key > after).order_by(Company.key).limit(_PAGE)
     if words.strip():
-        key = directory.company_key(words)
+        key = directory.build_company_key(words)
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
         query = query.where(or_(named, Company.number == words.strip()))
     return list(session.scalars(query))
 
 
-def send_away(
+def set_absence(
     session: Session,
     person: Staff,
     *,
@@ -255,13 +255,13 @@ def send_away(
 ) -> None:
     """Say from when to when a person is away, and who covers.
 
-    Raises Missing when the cover is they themselves.
+    Raises ActionNotAllowed when the cover is they themselves.
     """
     if since is not None and cover is None:
-        raise Missing("say who covers, or their tasks wait for them")
+        raise ActionNotAllowed("say who covers, or their tasks wait for them")
     if cover is person:
-        raise Missing("nobody can stand in for themselves")
+        raise ActionNotAllowed("nobody can stand in for themselves")
     if since and until and until <= since:
-        raise Missing("the absence ends before it begins")
+        raise ActionNotAllowed("the absence ends before it begins")
     person.away_since, person.away_until, person.cover = since, until, cover
     audit.record(session, "absence", by=by, cause="absence", now=now, staff=person.id)

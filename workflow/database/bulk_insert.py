@@ -30,7 +30,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 Row = dict[str, Any]
 
 
-def write(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows that all name the same columns; the others have their defaults.
 
     Raises what `Connection.execute` does; then none is written.
@@ -50,7 +50,7 @@ def write(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     if connection.dialect.name == "postgresql":
         from workflow.database import postgres  # noqa: PLC0415  # its driver is an extra
 
-        postgres.copy(connection, table.name, names, lines)
+        postgres.copy_rows(connection, table.name, names, lines)
     else:
         statement = str(insert(table).compile(dialect=connection.dialect, column_keys=names))
         connection.exec_driver_sql(statement, lines)
@@ -96,14 +96,14 @@ def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
         yield bound
 
 
-def among(
+def is_one_of(
     session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]
 ) -> ColumnElement[bool]:
     """That a column is one of these.
 
     PostgreSQL is told many as one: saying a thousand takes longer than looking.
 
-    Many are to be looked up while `planned_anew`.
+    Many are to be looked up while `force_custom_plans`.
     """
     if len(values) > 1 and session.get_bind().dialect.name == "postgresql":
         return column == any_(cast(literal(list(values), ARRAY(column.type)), ARRAY(column.type)))
@@ -111,7 +111,7 @@ def among(
 
 
 @contextmanager
-def planned_anew(session: Session) -> Iterator[None]:
+def force_custom_plans(session: Session) -> Iterator[None]:
     """Have PostgreSQL plan each statement for the values it has, not once for all.
 
     And by the indexes.
@@ -137,7 +137,7 @@ def _plan(session: Session, *, mode: str, reading: str) -> None:
     )
 
 
-def numbers(connection: Connection, table: Table, count: int) -> list[int]:
+def reserve_ids(connection: Connection, table: Table, count: int) -> list[int]:
     """Take so many new ids of a table, in order."""
     if not count:
         return []

@@ -16,21 +16,23 @@ from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from alembic.config import Config
 
-Waker = Callable[[str], None]
-WAKES = "wakes"
-AWAY = (
+WorkerNotifier = Callable[[str], None]
+NOTIFICATIONS = "wakes"
+DATABASE_UNAVAILABLE = (
     OperationalError,
     InterfaceError,
     NoConnection,
 )  # the database does not do its work now; try again later
-WRITING_SECONDS = (
+WRITE_TIMEOUT_SECONDS = (
     12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
 )
-READING_SECONDS = 60.0  # for one of those that count whole tables
-LOCKED_SECONDS = 20  # for the one writer that SQLite has at a time
-TURN_SECONDS = 0.15  # whoever waits for SQLite's one writer asks again every tenth of a second
+READ_TIMEOUT_SECONDS = 60.0  # for one of those that count whole tables
+BUSY_TIMEOUT_SECONDS = 20  # for the one writer that SQLite has at a time
+WRITER_PAUSE_SECONDS = (
+    0.15  # whoever waits for SQLite's one writer asks again every tenth of a second
+)
 # the newest migration; a test holds it to the scripts, so that no command has to load Alembic
-SCHEMA = "0022"
+SCHEMA_VERSION = "0022"
 
 
 def _no_wake(name: str) -> None:
@@ -40,13 +42,13 @@ def _no_wake(name: str) -> None:
 class Store:
     """Transactions on the one database.
 
-    `waker` is called with each name passed to `wake`, after the commit; it must not raise. Nothing
+    `waker` is called with each name passed to `notify_workers`, after the commit; it must not raise. Nothing
     is lost without it: the sweep finds what waits.
     """
 
-    def __init__(self, url: str, waker: Waker = _no_wake) -> None:
+    def __init__(self, url: str, waker: WorkerNotifier = _no_wake) -> None:
         self.engine = _engine(url)
-        self.waker = waker
+        self.notify = waker
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -54,41 +56,43 @@ class Store:
         with Session(self.engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
-            for name in session.info.get(WAKES, ()):
-                self.waker(name)
+            for name in session.info.get(NOTIFICATIONS, ()):
+                self.notify(name)
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def read_only(self) -> Iterator[Session]:
         """Give a session that changes nothing: it waits for no writer and holds none up."""
-        engine = self.engine.execution_options(sqlite_begin="DEFERRED", patience=READING_SECONDS)
+        engine = self.engine.execution_options(
+            sqlite_begin="DEFERRED", patience=READ_TIMEOUT_SECONDS
+        )
         with Session(engine, expire_on_commit=False) as session:
             yield session
 
-    def rest(self) -> None:
+    def pause_for_writers(self) -> None:
         """Let others write between two batches of long work.
 
         Without it they would wait for all of it on SQLite.
         """
         if self.engine.dialect.name == "sqlite":
-            time.sleep(TURN_SECONDS)
+            time.sleep(WRITER_PAUSE_SECONDS)
 
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
 
 
-def wake(session: Session, name: str) -> None:
+def notify_workers(session: Session, name: str) -> None:
     """Have a worker look for `name`'s work as soon as this transaction has committed."""
-    session.info.setdefault(WAKES, {})[name] = True
+    session.info.setdefault(NOTIFICATIONS, {})[name] = True
 
 
-def is_current(store: Store) -> bool:
+def is_schema_current(store: Store) -> bool:
     """Return whether the database has this program's newest schema."""
-    with store.reading() as session:
+    with store.read_only() as session:
         if not inspect(session.connection()).has_table("alembic_version"):
             return False
         version: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
-    return version == SCHEMA
+    return version == SCHEMA_VERSION
 
 
 def migrate(url: str) -> None:
@@ -98,10 +102,10 @@ def migrate(url: str) -> None:
     # a third of a second that only migrating has to wait for
     from alembic import command  # noqa: PLC0415
 
-    command.upgrade(alembic_config(url), "head")
+    command.upgrade(make_alembic_config(url), "head")
 
 
-def alembic_config(url: str) -> "Config":
+def make_alembic_config(url: str) -> "Config":
     """Alembic's settings for our migrations against this database."""
     from alembic.config import Config  # noqa: PLC0415  # as above
 
@@ -117,9 +121,9 @@ def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         from workflow.database import postgres  # noqa: PLC0415  # its driver is an extra
 
-        return postgres.engine(url, WRITING_SECONDS, **options)
+        return postgres.create_bounded_engine(url, WRITE_TIMEOUT_SECONDS, **options)
     engine = create_engine(
-        url, connect_args={"timeout": LOCKED_SECONDS, "check_same_thread": False}, **options
+        url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}, **options
     )
     event.listen(engine, "connect", _sqlite_connect)
     event.listen(engine, "begin", _sqlite_begin)
@@ -130,7 +134,7 @@ def _engine(url: str) -> Engine:
 def _sqlite_connect(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # we say BEGIN ourselves
-    busy = f"busy_timeout={LOCKED_SECONDS * 1000}"
+    busy = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", busy):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -17,12 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 RV = TypeVar("RV")
 
-PATIENCE = (  # execution option: seconds the server may take over a statement, None for ever
+TIMEOUT_OPTION = (  # execution option: seconds the server may take over a statement, None for ever
     "patience"
 )
 PING_SECONDS = 5.0  # for a connection that lay in the pool
 CANCEL_SECONDS = 2.0  # for it to stop what it was told to
-CONNECTION = {  # libpq's own words; what INTAKE_DATABASE_URL says goes before
+CONNECTION_OPTIONS = {  # libpq's own words; what INTAKE_DATABASE_URL says goes before
     "connect_timeout": 5,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -31,13 +31,13 @@ CONNECTION = {  # libpq's own words; what INTAKE_DATABASE_URL says goes before
 }
 # A door that went away in the middle of a transaction must not keep the others waiting. Set by a
 # statement, because PgBouncer takes no such options at connecting.
-BOUNDS = (
+SET_SESSION_TIMEOUTS = (
     "SELECT set_config('lock_timeout', '10s', false),"
     " set_config('idle_in_transaction_session_timeout', '60s', false)"
 )
 
 
-class SilentError(psycopg.OperationalError):
+class NoAnswerError(psycopg.OperationalError):
     """The server has not answered for as long as we wait for it; the connection is closed."""
 
 
@@ -48,18 +48,18 @@ class BoundedConnection(psycopg.Connection[Any]):
     no time. One that is merely slow is told to stop, and the connection stays good.
     """
 
-    patience: float | None = PING_SECONDS
+    statement_seconds: float | None = PING_SECONDS
 
     def wait(self, gen: PQGen[RV], *args: Any, **more: Any) -> RV:
         """Do what `gen` does.
 
-        Raises SilentError, or QueryCanceled where the server still listens to us.
+        Raises NoAnswerError, or QueryCanceled where the server still listens to us.
         """
-        if self.patience is None:
+        if self.statement_seconds is None:
             return super().wait(gen, *args, **more)
         try:
-            return super().wait(_bounded(gen, self.patience), *args, **more)
-        except SilentError:
+            return super().wait(_bounded(gen, self.statement_seconds), *args, **more)
+        except NoAnswerError:
             return self._last_chance(gen)
 
     def _last_chance(self, gen: PQGen[RV]) -> RV:
@@ -67,20 +67,20 @@ class BoundedConnection(psycopg.Connection[Any]):
             if (
                 not capabilities.has_cancel_safe()
             ):  # libpq before 17: its way to cancel may hang as well
-                raise SilentError
+                raise NoAnswerError
             self.cancel_safe(timeout=CANCEL_SECONDS)
             return super().wait(_bounded(gen, CANCEL_SECONDS))
         except psycopg.errors.QueryCanceled:
             raise
         except psycopg.Error as error:
             self.pgconn.finish()
-            raise SilentError from error
+            raise NoAnswerError from error
 
 
 def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]:
     """Yield the same steps within a time for all together.
 
-    Raises SilentError when the next one takes longer.
+    Raises NoAnswerError when the next one takes longer.
     """
     until = time.monotonic() + seconds
     try:
@@ -88,20 +88,20 @@ def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]
         while True:
             ready = yield step
             if not ready and time.monotonic() >= until:
-                raise SilentError
+                raise NoAnswerError
             step = gen.send(ready)
     except StopIteration as done:
         result: RV = done.value
         return result
 
 
-def engine(url: str, seconds: float, **options: Any) -> Engine:
+def create_bounded_engine(url: str, seconds: float, **options: Any) -> Engine:
     """Engine whose statements are bounded in time.
 
     The bound holds where the execution option `patience` gives no other.
     """
     given = make_url(url).query
-    arguments = {name: value for name, value in CONNECTION.items() if name not in given}
+    arguments = {name: value for name, value in CONNECTION_OPTIONS.items() if name not in given}
     made = create_engine(
         url, pool_size=10, max_overflow=20, pool_timeout=10, connect_args=arguments, **options
     )
@@ -112,7 +112,7 @@ def engine(url: str, seconds: float, **options: Any) -> Engine:
     @event.listens_for(made, "begin")
     def _begin(connection: Connection) -> None:
         driven: Any = connection.connection.dbapi_connection
-        driven.patience = connection.get_execution_options().get(PATIENCE, seconds)
+        driven.patience = connection.get_execution_options().get(TIMEOUT_OPTION, seconds)
 
     return made
 
@@ -127,17 +127,17 @@ def _connect(
 def _connected(connection: BoundedConnection, record: object) -> None:
     del record
     connection.autocommit = True
-    connection.execute(BOUNDS)
+    connection.execute(SET_SESSION_TIMEOUTS)
     connection.autocommit = False
 
 
 def _checked_in(connection: BoundedConnection | None, record: object) -> None:
     del record
     if connection is not None:  # else it was closed
-        connection.patience = PING_SECONDS
+        connection.statement_seconds = PING_SECONDS
 
 
-def copy(
+def copy_rows(
     connection: Connection, table: str, columns: Sequence[str], lines: Sequence[Sequence[Any]]
 ) -> None:
     """Have the server take rows as they come, which costs it a third of as many INSERTs.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def storable(value: T) -> T:
+def make_storable(value: T) -> T:
     """The same value with the characters replaced that a database refuses.
 
     NUL (PostgreSQL) and lone surrogates.
@@ -20,14 +20,14 @@ def storable(value: T) -> T:
     return _clean(value)  # type: ignore[no-any-return]
 
 
-def storable_json(value: Any) -> Any:
+def make_json_storable(value: Any) -> Any:
     """Return a JSON value with the same characters replaced in all of its texts, keys included."""
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, dict):
-        return {_clean(key): storable_json(one) for key, one in value.items()}
+        return {_clean(key): make_json_storable(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [storable_json(one) for one in value]
+        return [make_json_storable(one) for one in value]
     return value
 
 

@@ -21,7 +21,7 @@ from workflow.tickets import outbox
 
 
 @dataclass(slots=True)
-class SomeTicket:
+class TicketRef:
     """A ticket that is there or is to be.
 
     Then with its row, whom to tell, or why they cannot be told.
@@ -29,38 +29,38 @@ class SomeTicket:
 
     id: int = 0
     company: Company | None = None
-    key: str | None = None  # of its company
+    company_key: str | None = None  # of its company
     senders: set[tuple[str, str]] = field(
         default_factory=set
     )  # who wrote on it, where its company is not known
-    row: Row | None = None
+    new_row: Row | None = None
     contact: Contact | None = None
-    shared: bool = True
-    untold: str = ""
+    share_activity: bool = True
+    undeliverable_reason: str = ""
 
 
 @dataclass(slots=True)
-class SomeMessage:
+class MessageRef:
     """A message that is there or is to be: then with its row."""
 
-    ticket: SomeTicket
-    known: threading.Recorded
+    ticket: TicketRef
+    identity: threading.MessageIdentity
     id: int = 0
-    row: Row | None = None
+    new_row: Row | None = None
 
 
-class OnRecord(directory.Records):
+class BulkLookup(directory.CustomerLookup):
     """All that is on record about some items, in a handful of queries."""
 
     def __init__(self, session: Session, items: Sequence[InboundItem], now: datetime) -> None:
         super().__init__(session)
         self._companies(items)
         self._people({i.contact.key for i in items} - {""})
-        self.lately: Counter[int | str] = Counter(
-            outbox.lately(session, [c.id for c in self._contacts.values()], now)
+        self.recent_mails: Counter[int | str] = Counter(
+            outbox.count_recent_mails(session, [c.id for c in self._contacts.values()], now)
         )
-        self.keys = [threading.keys_of(i) for i in items]  # of each item, in order
-        keys = {key for k in self.keys if k for key in (k.own, k.shared, *k.earlier) if key}
+        self.item_keys = [threading.build_keys(i) for i in items]  # of each item, in order
+        keys = {key for k in self.item_keys if k for key in (k.own, k.shared, *k.legacy) if key}
         same = (
             select(
                 Message.external_id,
@@ -74,26 +74,26 @@ class OnRecord(directory.Records):
             .outerjoin(Company, Company.id == Ticket.company_id)
             .where(Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys))
         )
-        self.messages: dict[str, SomeMessage] = {}
+        self.messages_by_key: dict[str, MessageRef] = {}
         for key, number, name, sender, ticket, company in session.execute(same):
-            known = threading.Recorded(name, sender, company)
+            known = threading.MessageIdentity(name, sender, company)
             assert key is not None  # it is one of those asked for
-            self.messages[key] = SomeMessage(SomeTicket(ticket), known, number)
-        names = {threading.identity(i) for i in items} - {""}
+            self.messages_by_key[key] = MessageRef(TicketRef(ticket), known, number)
+        names = {threading.build_message_id(i) for i in items} - {""}
         taken = select(Message.message_id).where(self._among(Message.message_id, names))
-        self.names = set(session.scalars(taken))
+        self.message_ids = set(session.scalars(taken))
         self._tickets(items)
 
-    def look_up(self, key: str) -> tuple[SomeMessage, threading.Recorded] | None:
+    def find_message(self, key: str) -> tuple[MessageRef, threading.MessageIdentity] | None:
         """Look up the message with this key, on record or planned."""
-        found = self.messages.get(key)
-        return (found, found.known) if found is not None else None
+        found = self.messages_by_key.get(key)
+        return (found, found.identity) if found is not None else None
 
     def _companies(self, items: Sequence[InboundItem]) -> None:
-        numbers = {directory.kept_number(i.company_number) for i in items} - {""}
-        keys = {directory.company_key(i.company) for i in items} - {""}
+        numbers = {directory.truncate_number(i.company_number) for i in items} - {""}
+        keys = {directory.build_company_key(i.company) for i in items} - {""}
         keys |= {
-            directory.key_beside(i.company, i.company_number)
+            directory.build_namesake_key(i.company, i.company_number)
             for i in items
             if i.company and i.company_number
         }
@@ -107,7 +107,7 @@ class OnRecord(directory.Records):
     def _people(self, emails: set[str]) -> None:
         contacts = select(Contact).where(self._among(Contact.email, emails))
         self._contacts = {c.email: c for c in self.session.scalars(contacts)}
-        names = {directory.domain_of(email) for email in emails}
+        names = {directory.extract_domain(email) for email in emails}
         domains = select(CompanyDomain).where(self._among(CompanyDomain.domain, names))
         self._domains = {d.domain: d for d in self.session.scalars(domains)}
         self._companies_of([*self._contacts.values(), *self._domains.values()])
@@ -133,7 +133,7 @@ class OnRecord(directory.Records):
 
         Another answer may have moved one a moment ago.
         """
-        threads = {threading.thread(i) for i in items} - {""}
+        threads = {threading.build_thread_id(i) for i in items} - {""}
         tickets = (
             select(Ticket.id, Ticket.thread_id, Company.key)
             .outerjoin(Company, Company.id == Ticket.company_id)
@@ -141,46 +141,46 @@ class OnRecord(directory.Records):
             .order_by(Ticket.id)
             .with_for_update(of=Ticket, key_share=True)
         )
-        self.threads: dict[str, list[SomeTicket]] = {}
-        of_nobody: dict[int, SomeTicket] = {}
+        self.tickets_by_thread: dict[str, list[TicketRef]] = {}
+        of_nobody: dict[int, TicketRef] = {}
         for number, thread, key in self.session.execute(tickets):
-            ticket = SomeTicket(number, key=key)
-            self.threads.setdefault(thread, []).append(ticket)
+            ticket = TicketRef(number, company_key=key)
+            self.tickets_by_thread.setdefault(thread, []).append(ticket)
             if key is None:
                 of_nobody[number] = ticket
         wrote = select(Message.ticket_id, Message.from_name, Message.from_email).where(
             self._among(Message.ticket_id, set(of_nobody)), Message.direction == "in"
         )
         for number, name, email in self.session.execute(wrote):
-            of_nobody[number].senders.add(threading.sender_of(name, email))
+            of_nobody[number].senders.add(threading.fold_sender(name, email))
 
     def _among(
         self, column: InstrumentedAttribute[Any], values: Collection[Any]
     ) -> ColumnElement[bool]:
-        return bulk_insert.among(self.session, column, values)
+        return bulk_insert.is_one_of(self.session, column, values)
 
     def _remember(self, company: Company) -> None:
         self._keyed[company.key] = company
         if company.number is not None:
             self._numbered[company.number] = company
 
-    def company_numbered(self, number: str) -> Company | None:
+    def find_company_by_number(self, number: str) -> Company | None:
         """Of those that items name."""
         return self._numbered.get(number)
 
-    def company_keyed(self, key: str) -> Company | None:
+    def find_company_by_key(self, key: str) -> Company | None:
         """Of those that items name."""
         return self._keyed.get(key)
 
-    def contact(self, email: str) -> Contact | None:
+    def find_contact(self, email: str) -> Contact | None:
         """Of those who sent items."""
         return self._contacts.get(email)
 
-    def domain(self, name: str) -> CompanyDomain | None:
+    def find_domain(self, name: str) -> CompanyDomain | None:
         """Of those that senders have."""
         return self._domains.get(name)
 
-    def put(self, new: Company | Contact) -> bool:
+    def add(self, new: Company | Contact) -> bool:
         """Put a new one on record with the next flush.
 
         False where one of its name is here already.

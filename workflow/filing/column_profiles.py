@@ -14,7 +14,7 @@ from workflow.audit import record as audit
 from workflow.models.base import Base
 
 
-class TakenError(ValueError):
+class ProfileConflictError(ValueError):
     """The name, or the headings, belong to another profile.
 
     The text says to which, and what to do.
@@ -40,15 +40,15 @@ class SavedProfile(Base):
     saved_at: Mapped[datetime]
 
 
-def saved(session: Session) -> list[SavedProfile]:
+def list_profiles(session: Session) -> list[SavedProfile]:
     """Every saved profile, by name."""
     return list(session.scalars(select(SavedProfile).order_by(SavedProfile.name)))
 
 
-def save(session: Session, given: SavedProfile, *, now: datetime) -> SavedProfile:
+def save_profile(session: Session, given: SavedProfile, *, now: datetime) -> SavedProfile:
     """Keep a profile; one of the same name for the same headings is replaced.
 
-    Raises TakenError when the name is another one's, or another profile is for these headings: two
+    Raises ProfileConflictError when the name is another one's, or another profile is for these headings: two
     would contradict.
     """
     same = SavedProfile.name == given.name
@@ -56,12 +56,12 @@ def save(session: Session, given: SavedProfile, *, now: datetime) -> SavedProfil
         same |= SavedProfile.fingerprint == given.fingerprint
     for known in session.scalars(select(SavedProfile).where(same).with_for_update()):
         if known.name != given.name:
-            raise TakenError(
+            raise ProfileConflictError(
                 f"these headings belong to the profile {known.name!r}: save under that name to"
                 " change it"
             )
         if known.fingerprint != given.fingerprint:
-            raise TakenError(
+            raise ProfileConflictError(
                 f"the profile {known.name!r} is for other headings: choose another name"
             )
         session.delete(known)
@@ -71,7 +71,7 @@ def save(session: Session, given: SavedProfile, *, now: datetime) -> SavedProfil
         with session.begin_nested():
             session.add(given)
     except IntegrityError:
-        raise TakenError(
+        raise ProfileConflictError(
             "somebody has saved such a profile a moment ago: look at `intake profiles`"
         ) from None
     audit.record(
@@ -80,7 +80,7 @@ def save(session: Session, given: SavedProfile, *, now: datetime) -> SavedProfil
     return given
 
 
-def forget(session: Session, name: str, *, by: str, now: datetime) -> bool:
+def delete_profile(session: Session, name: str, *, by: str, now: datetime) -> bool:
     """Take a profile away; whether there was one. What was read by it stays as it is."""
     known = session.scalar(select(SavedProfile).where(SavedProfile.name == name).with_for_update())
     if known is None:

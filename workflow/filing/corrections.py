@@ -15,19 +15,19 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory
 from workflow.filing import file_item, threading
-from workflow.models.core import Audit, Delivery, Filing, Message, Outgoing, Ticket
+from workflow.models.core import AuditEntry, Delivery, Filing, Message, OutgoingMail, Ticket
 from workflow.models.states import Judgement, OutboxState, Outcome, Status
 from workflow.tickets import merged_messages
-from workflow.tickets.desk import Desk, Missing, hold
+from workflow.tickets.desk import ActionNotAllowed, Desk, lock_ticket
 
-CORRECTED = "written by a person"  # the action in the audit log
-MARKED = "marked automatic"
+ACTION_NOT_AUTOMATIC = "written by a person"  # the action in the audit log
+ACTION_AUTOMATIC = "marked automatic"
 
 
-def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
+def get_automatic_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
     """Return the message of a ticket that was judged automatic: this one, or the newest (0).
 
-    Raises Missing when there is none.
+    Raises ActionNotAllowed when there is none.
     """
     mine = select(Message).where(
         Message.ticket_id == ticket.id, Message.judgement != Judgement.NONE
@@ -36,11 +36,11 @@ def judged_message(session: Session, ticket: Ticket, number: int = 0) -> Message
         mine = mine.where(Message.id == number)
     found = session.scalar(mine.order_by(Message.id.desc()).limit(1))
     if found is None:
-        raise Missing("no message of this ticket was taken for an automatic one")
+        raise ActionNotAllowed("no message of this ticket was taken for an automatic one")
     return found
 
 
-def correct(
+def mark_not_automatic(
     desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime
 ) -> None:
     """Have a message count as a person's, and take back what the judgement did.
@@ -50,7 +50,7 @@ def correct(
     The notice that was held back is queued; a mail of ours that counted as bounced counts as sent;
     a ticket that was completed before somebody wrote to it is reopened.
     """
-    hold(session, ticket)
+    lock_ticket(session, ticket)
     filing = None
     delivery = session.get(Delivery, message.delivery_id) if message.delivery_id else None
     if delivery is not None:
@@ -59,7 +59,7 @@ def correct(
         of_message = Filing.ticket_id == ticket.id, Filing.message_id == message.id
         filing = session.scalar(select(Filing).where(*of_message))
         if filing is not None and filing.outcome is Outcome.IGNORED:
-            filing.outcome, filing.reason = Outcome.APPENDED, f"{CORRECTED}, says {by}"
+            filing.outcome, filing.reason = Outcome.APPENDED, f"{ACTION_NOT_AUTOMATIC}, says {by}"
     was_note = message.direction == "note"
     if was_note:
         message.direction = "in"
@@ -69,7 +69,13 @@ def correct(
     if was_note:
         ticket = _where_it_belongs(desk, session, ticket, message, filing, by=by, now=now)
     audit.record(
-        session, CORRECTED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id
+        session,
+        ACTION_NOT_AUTOMATIC,
+        by=by,
+        cause="corrected",
+        now=now,
+        ticket=ticket.id,
+        message=message.id,
     )
     if ticket.automated and message.id == _first_message(session, ticket):
         ticket.automated = False
@@ -84,25 +90,31 @@ def mark_automatic(
 ) -> Message:
     """Have a message count as a program's: the ticket it opened gets no automatic mail any more.
 
-    Mail that is queued already and mail that people write go out. Raises Missing when the ticket
+    Mail that is queued already and mail that people write go out. Raises ActionNotAllowed when the ticket
     has no such message of a customer, or it counts as automatic already.
     """
-    hold(session, ticket)
+    lock_ticket(session, ticket)
     incoming = select(Message).where(Message.ticket_id == ticket.id, Message.direction == "in")
     if number:
         incoming = incoming.where(Message.id == number)
     message = session.scalar(incoming.order_by(Message.id.desc()).limit(1))
     if message is None:
-        raise Missing("there is no such message of a customer on this ticket")
+        raise ActionNotAllowed("there is no such message of a customer on this ticket")
     if message.judgement is not Judgement.NONE:
-        raise Missing("it counts as automatic already")
+        raise ActionNotAllowed("it counts as automatic already")
     message.judgement, message.signs = Judgement.AUTOMATIC, [f"marked by {by}"]
     if message.delivery_id is not None:
         session.get_one(Delivery, message.delivery_id).by_person = False
     if message.id == _first_message(session, ticket):
         ticket.automated = True
     audit.record(
-        session, MARKED, by=by, cause="corrected", now=now, ticket=ticket.id, message=message.id
+        session,
+        ACTION_AUTOMATIC,
+        by=by,
+        cause="corrected",
+        now=now,
+        ticket=ticket.id,
+        message=message.id,
     )
     return message
 
@@ -124,8 +136,8 @@ def _where_it_belongs(
     now: datetime,
 ) -> Ticket:
     """Move what was a note to where a person's answer to our mail goes; return that ticket."""
-    target = threading.merged_into(session, ticket)
-    if not directory.belongs(session, message.from_email.casefold(), target):
+    target = threading.follow_merges(session, ticket)
+    if not directory.may_join_ticket(session, message.from_email.casefold(), target):
         about = f"possibly about #{target.id}"
         found = file_item.open_from_message(desk, session, message, target, about, now)
     elif file_item.is_too_late(desk, target, now):
@@ -133,14 +145,14 @@ def _where_it_belongs(
         found = file_item.open_from_message(desk, session, message, target, about, now)
     else:
         found = target
-        merged_messages.move(session, message, target.id, None)
+        merged_messages.move_message(session, message, target.id, None)
     if found is not ticket:
         for one in (ticket, found):
             audit.record(
                 session,
                 merged_messages.MOVED,
                 by=by,
-                cause=CORRECTED,
+                cause=ACTION_NOT_AUTOMATIC,
                 now=now,
                 ticket=one.id,
                 other=(found if one is ticket else ticket).id,
@@ -171,7 +183,7 @@ def _forget_report(
     A mail that another report says came back stays as it is. A contact who had unsubscribed before
     the complaint came stays unsubscribed.
     """
-    mail = session.get(Outgoing, message.reported_mail_id) if message.reported_mail_id else None
+    mail = session.get(OutgoingMail, message.reported_mail_id) if message.reported_mail_id else None
     if mail is None:
         return
     match message.judgement:
@@ -183,18 +195,21 @@ def _forget_report(
             mail.reason = ""
         case Judgement.BOUNCED if mail.state is OutboxState.BOUNCED:
             if not _reported_otherwise(session, message):
-                desk.mail_arrived(session, mail, by=by, now=now)
+                desk.record_mail_arrived(session, mail, by=by, now=now)
 
 
 def _has_unsubscribed(session: Session, message: Message) -> bool:
     """Return whether it was this complaint that ended the surveys."""
-    marked = select(Audit.id).where(
-        Audit.action == str(Judgement.COMPLAINT), Audit.cause == f"delivery {message.delivery_id}"
+    marked = select(AuditEntry.id).where(
+        AuditEntry.action == str(Judgement.COMPLAINT),
+        AuditEntry.cause == f"delivery {message.delivery_id}",
     )
     mail = (
-        select(Outgoing.ticket_id).where(Outgoing.id == message.reported_mail_id).scalar_subquery()
+        select(OutgoingMail.ticket_id)
+        .where(OutgoingMail.id == message.reported_mail_id)
+        .scalar_subquery()
     )
-    return session.scalar(marked.where(Audit.ticket_id == mail).limit(1)) is not None
+    return session.scalar(marked.where(AuditEntry.ticket_id == mail).limit(1)) is not None
 
 
 def _reported_otherwise(session: Session, message: Message) -> bool:

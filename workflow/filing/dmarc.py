@@ -9,12 +9,12 @@ from parsers.item import InboundItem
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _DMARC = re.compile(r"^\s*dmarc\s*=\s*([a-z]+)", re.IGNORECASE)
-FORGED = (
+FORGED_CAVEAT = (
     "the sender could not be verified (DMARC failed): make sure it is who it says before you answer"
 )
 
 
-def failed_dmarc(item: InboundItem, authserv_id: str) -> bool:
+def has_failed_dmarc(item: InboundItem, authserv_id: str) -> bool:
     """Return whether the sender's domain disowns the mail.
 
     Found by the mail server of this name at our edge (RFC 9989).

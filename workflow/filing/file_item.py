@@ -13,13 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import Address, Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
+from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseResult, RejectedRow
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory, phone_numbers
-from workflow.database.text_safety import storable
+from workflow.database.text_safety import make_storable
 from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
-from workflow.filing.delivery_reports import Report
+from workflow.filing.delivery_reports import MailReport
 from workflow.models.core import (
     AutomatedMail,
     Company,
@@ -30,22 +30,25 @@ from workflow.models.core import (
     Ticket,
 )
 from workflow.models.states import Judgement, Outcome, Status
-from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
+from workflow.process import PIPELINE, TICKET_NAME, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.runtime import log
 from workflow.tickets import merged_messages
-from workflow.tickets.deadlines import next_due
-from workflow.tickets.desk import RULE, Desk, hold
+from workflow.tickets.deadlines import compute_next_due
+from workflow.tickets.desk import RULE, Desk, lock_ticket
 
-SUBJECT_LIMIT = (
-    998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
-)
-REUSED = "an earlier message carries the same id with other content"
+MAX_SUBJECT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
+REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 NO_COMPANY = "company not known: ask which practice this is about"
 NO_MANAGER = "the company record names no manager"
 
 
-def receive(
-    desk: Desk, session: Session, item: Parsed, delivery: Delivery, position: int, now: datetime
+def file_item(
+    desk: Desk,
+    session: Session,
+    item: ParseResult,
+    delivery: Delivery,
+    position: int,
+    now: datetime,
 ) -> Filing:
     """File one item of a delivery, and record what has become of it.
 
@@ -53,32 +56,32 @@ def receive(
     question asked before. A row that is none is put down with its reason, so that somebody mends
     it.
     """
-    item = storable(item)
+    item = make_storable(item)
     if isinstance(item, RejectedRow):
-        filing = Filing(outcome=Outcome.REJECTED, reason=why_rejected(item))
+        filing = Filing(outcome=Outcome.REJECTED, reason=describe_rejection(item))
     else:
         filing = _received(desk, session, item, delivery, now)
     filing.delivery_id, filing.position = delivery.id, position
     session.add(filing)
-    log.filed(delivery.id, filing.outcome, filing.ticket_id)
+    log.item_filed(delivery.id, filing.outcome, filing.ticket_id)
     return filing
 
 
-def why_rejected(row: RejectedRow) -> str:
+def describe_rejection(row: RejectedRow) -> str:
     """Return where a rejected row stands in the file, and what is wrong with it.
 
     None of what it says.
     """
     cell = f", cell {row.cell}" if row.cell else ""
-    return f"{place(row)}{cell}: {row.reason}"
+    return f"{describe_row_place(row)}{cell}: {row.reason}"
 
 
-def with_reused_id(caveats: Sequence[str]) -> list[str]:
+def add_reused_id_caveat(caveats: Sequence[str]) -> list[str]:
     """Add to the caveats of a new ticket that its message carries the id of an earlier one."""
-    return list(dict.fromkeys([*caveats, REUSED]))
+    return list(dict.fromkeys([*caveats, REUSED_ID_CAVEAT]))
 
 
-def place(row: RejectedRow) -> str:
+def describe_row_place(row: RejectedRow) -> str:
     """Return where a row stands in its file."""
     return f"{row.sheet}, row {row.row}" if row.sheet else f"row {row.row}"
 
@@ -86,8 +89,8 @@ def place(row: RejectedRow) -> str:
 def _received(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime
 ) -> Filing:
-    item = signs.with_envelope(desk.settings, item, delivery)
-    report = delivery_reports.find(desk, session, item, delivery)
+    item = signs.add_envelope_signs(desk.settings, item, delivery)
+    report = delivery_reports.find_report(desk, session, item, delivery)
     filing = (
         _file_report(desk, session, report, item, delivery, now) if report is not None else None
     )
@@ -103,7 +106,7 @@ def _received(
 def _file_report(
     desk: Desk,
     session: Session,
-    report: Report,
+    report: MailReport,
     item: InboundItem,
     delivery: Delivery,
     now: datetime,
@@ -112,13 +115,13 @@ def _file_report(
 
     Or among the automated mails.
     """
-    filing = report.filing(session)
+    filing = report.make_filing(session)
     mail, bounce = report.mail, item.bounce or Bounce()
     if mail is None:
         _keep_automated(session, report, item, delivery)
         return filing
-    hold(session, mail.ticket)  # before its mail, as everybody who changes both
-    if delivery_reports.mark(desk, session, report, bounce, now):
+    lock_ticket(session, mail.ticket)  # before its mail, as everybody who changes both
+    if delivery_reports.apply_report(desk, session, report, bounce, now):
         audit.record(
             session,
             report.judgement,
@@ -132,15 +135,17 @@ def _file_report(
     known = select(Message).where(Message.format == item.format, Message.external_id == key)
     note = session.scalar(known)
     if note is None:
-        note = Message(ticket_id=filing.ticket_id, **placed(item, delivery, key, reused=False))
+        note = Message(
+            ticket_id=filing.ticket_id, **build_message_row(item, delivery, key, reused=False)
+        )
         note.message_id = ""  # what answers it answers our mail
-        note.attachments += [stored(desk, a) for a in item.attachments]
+        note.attachments += [store_attachment(desk, a) for a in item.attachments]
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
     note.reported_mail_id = mail.id
-    summary = delivery_reports.summary(report, bounce)
+    summary = delivery_reports.summarize_report(report, bounce)
     note.text = f"{summary}\n\n{item.text}"  # the summary ends at the first empty line
-    about_delivery = report.judgement in delivery_reports.ABOUT_DELIVERY
+    about_delivery = report.judgement in delivery_reports.SUMMARIZED_JUDGEMENTS
     note.reply_text = summary if about_delivery else note.text
     session.flush()
     filing.message_id = note.id
@@ -148,7 +153,7 @@ def _file_report(
 
 
 def _keep_automated(
-    session: Session, report: Report, item: InboundItem, delivery: Delivery
+    session: Session, report: MailReport, item: InboundItem, delivery: Delivery
 ) -> None:
     kept = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
     mail = session.scalar(kept) or AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
@@ -161,24 +166,26 @@ def _keep_automated(
 def _file(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime
 ) -> Filing | None:
-    keys, records = threading.keys_of(item), directory.Records(session)
-    key, earlier = threading.identify(records, item, keys, partial(on_record, session, item.format))
+    keys, records = threading.build_keys(item), directory.CustomerLookup(session)
+    key, earlier = threading.find_duplicate(
+        records, item, keys, partial(find_message, session, item.format)
+    )
     try:
         if earlier is None:
             with session.begin_nested():
                 return _append_or_open(desk, session, item, delivery, key, now)
     except IntegrityError:  # somebody else has filed it a moment ago
-        _, earlier = threading.identify(
-            records, item, keys, partial(on_record, session, item.format)
+        _, earlier = threading.find_duplicate(
+            records, item, keys, partial(find_message, session, item.format)
         )
     if earlier is None:
         return None
     return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
 
 
-def on_record(
+def find_message(
     session: Session, kind: Format, key: str
-) -> tuple[Message, threading.Recorded] | None:
+) -> tuple[Message, threading.MessageIdentity] | None:
     """Look up the message with this key."""
     known = session.scalar(
         select(Message).where(Message.format == kind, Message.external_id == key)
@@ -186,7 +193,7 @@ def on_record(
     if known is None:
         return None
     company = known.ticket.company.key if known.ticket.company else None
-    return known, threading.Recorded(known.message_id, known.from_name, company)
+    return known, threading.MessageIdentity(known.message_id, known.from_name, company)
 
 
 def _append_or_open(
@@ -197,14 +204,14 @@ def _append_or_open(
     key: str | None,
     now: datetime,
 ) -> Filing:
-    item, forged = with_caveats(desk, item, delivery)
-    match = threading.find(session, item, delivery.envelope, desk.signer, forged=forged)
-    if match.addressed is not None:  # its merge may have been taken back a moment ago
-        hold(session, match.addressed)
-        match = threading.find(session, item, delivery.envelope, desk.signer, forged=forged)
-    ticket, before = match.ticket, match.possibly
+    item, forged = add_caveats(desk, item, delivery)
+    match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
+    if match.merged_ticket is not None:  # its merge may have been taken back a moment ago
+        lock_ticket(session, match.merged_ticket)
+        match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
+    ticket, before = match.ticket, match.related
     if ticket is not None:
-        hold(session, ticket)  # another answer may have reopened it a moment ago
+        lock_ticket(session, ticket)  # another answer may have reopened it a moment ago
     if ticket is not None and is_too_late(desk, ticket, now):
         ticket, before = None, ticket
     outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
@@ -213,15 +220,15 @@ def _append_or_open(
             desk, session, item, delivery, again=before is not None or forged, now=now
         )
         if before is not None:
-            about = f"possibly about #{before.id}" if match.possibly else f"follows #{before.id}"
+            about = f"possibly about #{before.id}" if match.related else f"follows #{before.id}"
             desk.relate(session, ticket, before, about)
     message = _add_message(desk, session, ticket, item, delivery, key, now)
-    if outcome is Outcome.APPENDED and match.addressed is not None:
-        message.addressed_ticket_id = match.addressed.id
+    if outcome is Outcome.APPENDED and match.merged_ticket is not None:
+        message.addressed_ticket_id = match.merged_ticket.id
     cause = f"delivery {delivery.id}"
     if outcome is Outcome.OPENED:
-        if REUSED in message.caveats:
-            ticket.caveats = with_reused_id(ticket.caveats)
+        if REUSED_ID_CAVEAT in message.caveats:
+            ticket.caveats = add_reused_id_caveat(ticket.caveats)
         in_part = oversized.is_oversized(delivery.envelope)
         desk.open(session, ticket, cause=cause, now=now, oversized=in_part)
     else:
@@ -229,7 +236,7 @@ def _append_or_open(
         audit.record(
             session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id
         )
-        if ticket.status is Status.COMPLETED and not evidence.proves(item.signs):
+        if ticket.status is Status.COMPLETED and not evidence.has_proof(item.signs):
             desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
 
@@ -256,7 +263,7 @@ def open_from_message(
         text=message.text,
     )
     ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
-    merged_messages.move(session, message, ticket.id, None)
+    merged_messages.move_message(session, message, ticket.id, None)
     desk.relate(session, ticket, about, reason)
     session.flush()
     session.expire(about, ["messages"])
@@ -277,23 +284,25 @@ def open_separately(
 
     Its message has no key: what comes once more is a duplicate of the first one.
     """
-    item, _ = with_caveats(desk, signs.with_envelope(desk.settings, item, delivery), delivery)
+    item, _ = add_caveats(desk, signs.add_envelope_signs(desk.settings, item, delivery), delivery)
     ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
     desk.relate(session, ticket, like, f"same words as #{like.id}")
     message = _add_message(desk, session, ticket, item, delivery, None, now)
-    message.caveats = [c for c in message.caveats if c != REUSED]  # the content is the same
+    message.caveats = [
+        c for c in message.caveats if c != REUSED_ID_CAVEAT
+    ]  # the content is the same
     desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
     return message
 
 
-def with_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
+def add_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
     """Return an item with the caveats it is filed with; and whether our mail edge calls it forged.
 
     Who looks automatic, or is forged, gets no automatic mail.
     """
-    found = (oversized.caveat(delivery.envelope), evidence.caveat(item.signs))
-    forged = dmarc.failed_dmarc(item, desk.settings.authserv_id)
-    added = tuple(filter(None, (*found, dmarc.FORGED if forged else "")))
+    found = (oversized.build_caveat(delivery.envelope), evidence.make_caveat(item.signs))
+    forged = dmarc.has_failed_dmarc(item, desk.settings.authserv_id)
+    added = tuple(filter(None, (*found, dmarc.FORGED_CAVEAT if forged else "")))
     if not added:
         return item, False
     automated = item.is_automated or forged
@@ -316,8 +325,8 @@ def _new_ticket(
     again: bool,
     now: datetime,
 ) -> Ticket:
-    company = directory.company_of(directory.Records(session), item, now)
-    values = told(desk, item, delivery, company, due(desk, delivery))
+    company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
+    values = build_ticket_row(desk, item, delivery, company, compute_first_due(desk, delivery))
     ticket = Ticket(company=company, **(values | {"origin": None} if again else values))
     session.add(ticket)
     session.flush()
@@ -325,12 +334,12 @@ def _new_ticket(
     return ticket
 
 
-def due(desk: Desk, delivery: Delivery) -> datetime | None:
+def compute_first_due(desk: Desk, delivery: Delivery) -> datetime | None:
     """Return when the first deadline of a ticket from this delivery falls."""
-    return next_due(delivery.received_at, (), desk.settings)
+    return compute_next_due(delivery.received_at, (), desk.settings)
 
 
-def told(
+def build_ticket_row(
     desk: Desk,
     item: InboundItem,
     delivery: Delivery,
@@ -339,18 +348,18 @@ def told(
 ) -> dict[str, Any]:
     """Return what the row of a new ticket says, by column; people apart."""
     return {
-        "name": NAME.format(company=company.name if company else UNKNOWN_COMPANY),
-        "subject": item.subject[:SUBJECT_LIMIT],
+        "name": TICKET_NAME.format(company=company.name if company else UNKNOWN_COMPANY),
+        "subject": item.subject[:MAX_SUBJECT],
         "pipeline": PIPELINE,
         "type": TICKET_TYPE,
         "stage": Stage.SUBMITTED,
         "status": Status.OPEN,
         "transport": delivery.transport,
         "format": item.format,
-        "origin": threading.origin(item),
-        "automated": item.is_automated or evidence.unread_address(item.contact.key),
-        "link": link(desk, item),
-        "thread_id": threading.thread(item),
+        "origin": threading.build_origin(item),
+        "automated": item.is_automated or evidence.is_unread_address(item.contact.key),
+        "link": build_link(desk, item),
+        "thread_id": threading.build_thread_id(item),
         "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
         "caveats": _caveats(item, company),
@@ -371,22 +380,22 @@ def _add_people(
     # Only a call written down by staff names further contacts: a Cc in a mail never gives an
     # address our mails.
     others = item.to if item.format is Format.PHONE else ()
-    records = directory.Records(session)
-    for person in directory.distinct([item.contact, *others]):
+    records = directory.CustomerLookup(session)
+    for person in directory.deduplicate_addresses([item.contact, *others]):
         phone = item.phone if person is item.contact else ""
         by_staff = (
             item.format is Format.PHONE
         )  # a secure message may be a patient's, a form anybody's
-        contact = directory.contact_for(
+        contact = directory.find_or_create_contact(
             records, person, phone, ticket.company, vouched=by_staff, now=now
         )
         if contact is not None:
             if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
                 contact.unreachable = False  # a person writes from there: mail may reach them again
-            shared = contact.email not in item.not_shared
+            shared = contact.email not in item.unshared_addresses
             desk.add_contact(session, ticket, contact, share_activity=shared)
     maker = delivery.envelope.get("owner")
-    owner = directory.staff_named(session, maker) if isinstance(maker, str) and maker else None
+    owner = directory.find_staff(session, maker) if isinstance(maker, str) and maker else None
     if owner is not None:
         desk.assign(session, ticket, owner, by=owner.name, now=now)
 
@@ -400,22 +409,22 @@ def _add_message(
     key: str | None,
     now: datetime,
 ) -> Message:
-    name = threading.identity(item)
+    name = threading.build_message_id(item)
     reused = (
         bool(name)
         and session.scalar(select(Message.id).where(Message.message_id == name).limit(1))
         is not None
     )
-    message = Message(ticket_id=ticket.id, **placed(item, delivery, key, reused=reused))
-    message.attachments += [stored(desk, a) for a in item.attachments]
+    message = Message(ticket_id=ticket.id, **build_message_row(item, delivery, key, reused=reused))
+    message.attachments += [store_attachment(desk, a) for a in item.attachments]
     session.add(message)
     session.flush()
-    if item.linked:
-        linked_files.promise(session, message, item, desk.settings, now)
+    if item.file_urls:
+        linked_files.enqueue(session, message, item, desk.settings, now)
     return message
 
 
-def placed(
+def build_message_row(
     item: InboundItem, delivery: Delivery, key: str | None, *, reused: bool
 ) -> dict[str, Any]:
     """Return what the row of a new message says, by column; its ticket and attachments apart."""
@@ -424,19 +433,19 @@ def placed(
         "direction": "in",
         "format": item.format,
         "external_id": key,
-        "message_id": threading.identity(item),
+        "message_id": threading.build_message_id(item),
         "at": delivery.received_at,
-        "caveats": [*item.caveats, *([REUSED] if reused else [])],
+        "caveats": [*item.caveats, *([REUSED_ID_CAVEAT] if reused else [])],
         "judgement": Judgement.AUTOMATIC if item.signs else Judgement.NONE,
         "signs": list(item.signs),
-        **shown(item),
-        "search_words": phone_numbers.search_words(
+        **build_content_row(item),
+        "search_words": phone_numbers.build_search_words(
             item.phone, item.text, item.details, item.format
         ),
     }
 
 
-def shown(item: InboundItem) -> dict[str, Any]:
+def build_content_row(item: InboundItem) -> dict[str, Any]:
     """Return what the row of a message shows of an item, by column.
 
     Caveats and attachments apart.
@@ -454,7 +463,7 @@ def shown(item: InboundItem) -> dict[str, Any]:
     }
 
 
-def facts(attachment: Attachment) -> dict[str, Any]:
+def build_attachment_row(attachment: Attachment) -> dict[str, Any]:
     """Return what the row of an attachment says of it, by column."""
     return {
         "name": attachment.name,
@@ -466,13 +475,13 @@ def facts(attachment: Attachment) -> dict[str, Any]:
     }
 
 
-def stored(desk: Desk, attachment: Attachment) -> StoredAttachment:
+def store_attachment(desk: Desk, attachment: Attachment) -> StoredAttachment:
     """The row of an attachment, its bytes kept. Raises OSError when they cannot be."""
-    content, blob = desk.vault.keep(attachment.content)
-    return StoredAttachment(content=content, blob=blob, **facts(attachment))
+    content, blob = desk.blob_store.store(attachment.content)
+    return StoredAttachment(content=content, blob=blob, **build_attachment_row(attachment))
 
 
-def link(desk: Desk, item: InboundItem) -> str:
+def build_link(desk: Desk, item: InboundItem) -> str:
     """Return where the original can be seen; "" where nobody says."""
     if item.submission_id:
         return desk.settings.formstack_link.replace("{id}", item.submission_id)

@@ -23,23 +23,23 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from parsers.item import InboundItem
 from workflow.audit import record as audit
-from workflow.database.engine import wake
-from workflow.database.visibility import due
+from workflow.database.engine import notify_workers
+from workflow.database.visibility import is_visible
 from workflow.models.base import Base
 from workflow.models.core import Message
 from workflow.models.states import LinkState
-from workflow.settings.forms import file_hosts
+from workflow.settings.forms import list_file_hosts
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-FETCH = "fetch"  # what wakes a worker for linked files
-NOT_FETCHED = "a file of the form could not be fetched: open it by its link"
-MOST = 20  # of one message
-HTTPS = 443
+FETCH_QUEUE = "fetch"  # what wakes a worker for linked files
+NOT_FETCHED_CAVEAT = "a file of the form could not be fetched: open it by its link"
+MAX_FILES = 20  # of one message
+HTTPS_PORT = 443
 FIRST_PAUSE = timedelta(minutes=1)
-TIMES = 4  # longer, each pause than the one before
-TRIES = 6  # over about six hours
-LONGEST_PAUSE = FIRST_PAUSE * TIMES ** (TRIES - 1)
+BACKOFF_FACTOR = 4  # longer, each pause than the one before
+MAX_ATTEMPTS = 6  # over about six hours
+LONGEST_PAUSE = FIRST_PAUSE * BACKOFF_FACTOR ** (MAX_ATTEMPTS - 1)
 
 _PLACE = re.compile(r"(\[[^\]]*\]|[^:/]*)(?::([0-9]+))?(/.*)?")
 
@@ -65,15 +65,15 @@ class LinkedFile(Base):
     attachment_id: Mapped[int | None] = mapped_column(ForeignKey("attachments.id"), unique=True)
 
 
-def promise(
+def enqueue(
     session: Session, message: Message, item: InboundItem, settings: Settings, now: datetime
 ) -> None:
     """Queue the linked files of an item to be downloaded for its message.
 
     Those that lie where the settings allow it.
     """
-    hosts = hosts_for(settings, message)
-    wanted = [url for url in item.linked if allowed(url, hosts)][:MOST]
+    hosts = list_allowed_hosts(settings, message)
+    wanted = [url for url in item.file_urls if is_allowed(url, hosts)][:MAX_FILES]
     for url in wanted:
         digest = hashlib.sha256(url.encode()).hexdigest()
         session.add(
@@ -86,30 +86,30 @@ def promise(
             )
         )
     if wanted:
-        wake(session, FETCH)
+        notify_workers(session, FETCH_QUEUE)
 
 
-def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
+def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
     """Return whether a file is to be fetched now, and has been for so long."""
     return and_(
         LinkedFile.state == LinkState.WAITING,
-        due(LinkedFile.not_before, now - since, LONGEST_PAUSE + since),
+        is_visible(LinkedFile.not_before, now - since, LONGEST_PAUSE + since),
     )
 
 
-def pause(attempt: int) -> timedelta:
+def backoff(attempt: int) -> timedelta:
     """Return how long a file waits after this attempt."""
-    times: int = TIMES ** min(attempt - 1, TRIES - 1)
+    times: int = BACKOFF_FACTOR ** min(attempt - 1, MAX_ATTEMPTS - 1)
     return FIRST_PAUSE * times
 
 
-def fetched(session: Session, message: Message) -> set[int]:
+def list_fetched_attachments(session: Session, message: Message) -> set[int]:
     """The attachments of a message that came by its links and not with its bytes."""
     rows = select(LinkedFile.attachment_id).where(LinkedFile.message_id == message.id)
     return {number for number in session.scalars(rows) if number is not None}
 
 
-def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
+def list_unfetched(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
     """Return files that wait or could not be downloaded, with their messages.
 
     Those of the newest messages come first.
@@ -124,46 +124,46 @@ def unsettled(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
     return [(link, message) for link, message in session.execute(rows)]
 
 
-def again(session: Session, number: int, *, by: str, now: datetime) -> int:
+def retry(session: Session, number: int, *, by: str, now: datetime) -> int:
     """Have a file fetched anew that could not be had, or that pauses between two tries.
 
     The number of its ticket.
 
-    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises Missing
+    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises ActionNotAllowed
     for none that is wanted.
     """
     link = session.get(LinkedFile, number, with_for_update=True)
     if link is None or link.state is LinkState.FETCHED:
-        raise Missing("There is no such file to be fetched.")
+        raise ActionNotAllowed("There is no such file to be fetched.")
     link.state, link.attempts, link.reason, link.not_before = LinkState.WAITING, 0, "", now
     ticket = session.get_one(Message, link.message_id).ticket_id
     audit.record(
         session, "file asked again", by=by, cause=f"link {link.id}", now=now, ticket=ticket
     )
-    wake(session, FETCH)
+    notify_workers(session, FETCH_QUEUE)
     return ticket
 
 
-def is_whole(session: Session, ticket: int) -> bool:
+def has_all_files(session: Session, ticket: int) -> bool:
     """Return whether no file of a ticket's messages is given up."""
     given_up = select(LinkedFile.id).join(Message, Message.id == LinkedFile.message_id)
     failed = given_up.where(Message.ticket_id == ticket, LinkedFile.state == LinkState.FAILED)
     return session.scalar(failed.limit(1)) is None
 
 
-def hosts_for(settings: Settings, message: Message) -> tuple[str, ...]:
+def list_allowed_hosts(settings: Settings, message: Message) -> tuple[str, ...]:
     """Return where the files of a message may be fetched from."""
-    return file_hosts(settings.form, settings.file_hosts, message.message_id.partition("/")[0])
+    return list_file_hosts(settings.form, settings.file_hosts, message.message_id.partition("/")[0])
 
 
-def allowed(url: str, hosts: Sequence[str]) -> bool:
+def is_allowed(url: str, hosts: Sequence[str]) -> bool:
     """Whether a link leads to one of these places.
 
     `host`, `host:port` or `host/beginning/of/path`, by https only.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or HTTPS
+        port = parts.port or HTTPS_PORT
     except ValueError:
         return False
     plain = (
@@ -187,7 +187,7 @@ def _covers(place: str, parts: SplitResult, port: int) -> bool:
         return False
     host, its_port, folder = (
         named[1].strip("[]").casefold(),
-        int(named[2] or HTTPS),
+        int(named[2] or HTTPS_PORT),
         (named[3] or "/").rstrip("/"),
     )
     return (parts.hostname, port) == (host, its_port) and f"{parts.path or '/'}/".startswith(

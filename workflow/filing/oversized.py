@@ -17,7 +17,7 @@ def is_oversized(envelope: Mapping[str, Any]) -> bool:
     return "oversized" in envelope
 
 
-def caveat(envelope: Mapping[str, Any]) -> str:
+def build_caveat(envelope: Mapping[str, Any]) -> str:
     """Return what is missing of a delivery and where the original lies; "" for one that came whole.
 
     Earlier versions took the header only and wrote down nothing but the size.

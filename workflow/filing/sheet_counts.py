@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from parsers.item import SheetCounts
 from workflow.models.core import DeliverySheet, Filing
 
-KINDS = ("items", "repeated", "rejected", "headings", "titles", "footers", "blank")
+ROW_KINDS = ("items", "repeated", "rejected", "headings", "titles", "footers", "blank")
 _FIELDS = tuple(field.name for field in fields(SheetCounts))
 
 
 @dataclass(frozen=True, slots=True)
-class WorkbookLine:
+class WorkbookBalance:
     """One workbook in the ledger.
 
     Rows = items + repeated + rejected + headings + titles + footers + blank.
@@ -41,7 +41,7 @@ class WorkbookLine:
     def adds_up(self) -> bool:
         """Tell whether every row is accounted for, and everything that was read is filed."""
         return (
-            self.rows == sum(getattr(self, kind) for kind in KINDS)
+            self.rows == sum(getattr(self, kind) for kind in ROW_KINDS)
             and self.filed >= self.items + self.rejected
         )
 
@@ -53,7 +53,7 @@ class WorkbookLine:
         }
 
 
-def keep(session: Session, delivery: int, counts: Sequence[SheetCounts]) -> None:
+def store_counts(session: Session, delivery: int, counts: Sequence[SheetCounts]) -> None:
     """Keep what the sheets of a delivery were read as, in place of what was kept before."""
     session.execute(delete(DeliverySheet).where(DeliverySheet.delivery_id == delivery))
     session.add_all(
@@ -64,7 +64,7 @@ def keep(session: Session, delivery: int, counts: Sequence[SheetCounts]) -> None
     )
 
 
-def of_delivery(session: Session, delivery: int) -> list[SheetCounts]:
+def list_counts(session: Session, delivery: int) -> list[SheetCounts]:
     """Return what the sheets of a delivery were read as, in their order.
 
     [] for what is no workbook or not read yet.
@@ -80,7 +80,7 @@ def of_delivery(session: Session, delivery: int) -> list[SheetCounts]:
     ]
 
 
-def in_words(counts: SheetCounts) -> str:
+def describe_counts(counts: SheetCounts) -> str:
     """Say what the rows of a sheet were read as, with the places of what is no request."""
     if counts.hidden:
         return "hidden: not read"
@@ -103,9 +103,9 @@ def in_words(counts: SheetCounts) -> str:
     return f"{counts.rows} rows = {' + '.join(words)}{hidden}"
 
 
-def workbooks(session: Session) -> Iterator[WorkbookLine]:
+def list_workbooks(session: Session) -> Iterator[WorkbookBalance]:
     """Yield a line for each workbook that was read to its end, newest first."""
-    sums = [func.sum(getattr(DeliverySheet, name)) for name in ("rows", *KINDS)]
+    sums = [func.sum(getattr(DeliverySheet, name)) for name in ("rows", *ROW_KINDS)]
     filed = (
         select(func.count())
         .select_from(Filing)
@@ -117,4 +117,4 @@ def workbooks(session: Session) -> Iterator[WorkbookLine]:
         .order_by(DeliverySheet.delivery_id.desc())
     )
     for numbers in session.execute(query):
-        yield WorkbookLine(*(int(number) for number in numbers))
+        yield WorkbookBalance(*(int(number) for number in numbers))

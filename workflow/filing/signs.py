@@ -12,10 +12,10 @@ from workflow.models.core import Delivery
 from workflow.settings.settings import Settings
 
 # Only what comes from a mail system is made a bounce by its words alone.
-WORDS_OF_A_SYSTEM = "bounce-wording"
+BOUNCE_WORDING = "bounce-wording"
 
 
-def with_envelope(settings: Settings, item: InboundItem, delivery: Delivery) -> InboundItem:
+def add_envelope_signs(settings: Settings, item: InboundItem, delivery: Delivery) -> InboundItem:
     """Return an item with the signs that its delivery adds or takes away.
 
     The envelope's sender, where a listener was told one, goes before what a field of the mail says
@@ -30,10 +30,10 @@ def with_envelope(settings: Settings, item: InboundItem, delivery: Delivery) -> 
         names.discard(evidence.NULL_SENDER)
         if delivery.envelope["mail_from"] == "":
             names.add(evidence.NULL_SENDER)
-        elif not evidence.from_mail_system(names):
-            names.discard(WORDS_OF_A_SYSTEM)
-    if any(directory.is_ours(address, settings) for address in item.loops):
+        elif not evidence.is_from_mail_system(names):
+            names.discard(BOUNCE_WORDING)
+    if any(directory.is_our_address(address, settings) for address in item.loop_addresses):
         names.add("loop-through-us")
     if names == set(item.signs):
         return item
-    return replace(item, signs=evidence.in_table_order(names), is_automated=bool(names))
+    return replace(item, signs=evidence.order_signs(names), is_automated=bool(names))

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem
 from workflow.customers import directory
-from workflow.models.core import Company, Message, Outgoing, Ticket
+from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
 from workflow.runtime.crypto import Signer
 
@@ -37,12 +37,12 @@ _KEY = 300  # characters of an id kept as they are
 
 
 @dataclass(frozen=True)
-class Match:
+class TicketMatch:
     """The ticket an item joins, or the one it is possibly about, or neither."""
 
     ticket: Ticket | None = None
-    possibly: Ticket | None = None
-    addressed: Ticket | None = None  # the merged ticket that led to the one it joins
+    related: Ticket | None = None
+    merged_ticket: Ticket | None = None  # the merged ticket that led to the one it joins
 
 
 # -- when two messages are the same (docs/decisions/0016) ----
@@ -54,7 +54,7 @@ _OTHER_DETAILS = re.compile(r"row-[0-9a-f]{64}#([0-9a-f]{16})")
 _BY_CONTENT = "content"  # stands before the # in the key of the first message with some content
 
 
-def identity(item: InboundItem) -> str:
+def build_message_id(item: InboundItem) -> str:
     """The sender's own id of an item, bounded; "" if it has none."""
     return _bounded(item.external_id)
 
@@ -69,7 +69,7 @@ def _identifies(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class MessageKeys:
     """What a message is told from all others by, in the column `messages.external_id`.
 
     `own` is the key of a message with its own id. `shared` is that of the first message with some
@@ -79,31 +79,31 @@ class Keys:
 
     own: str
     shared: str = ""
-    earlier: tuple[str, ...] = ()
+    legacy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class MessageIdentity:
     """A message on record, as far as it takes to compare it with an item."""
 
-    name: str  # messages.message_id
+    message_id: str  # messages.message_id
     from_name: str
-    company: str | None  # the key of its ticket's company
+    company_key: str | None  # the key of its ticket's company
 
 
 Row = TypeVar("Row")
 
 
-def tells_apart(item: InboundItem, name: str) -> bool:
+def has_different_id(item: InboundItem, name: str) -> bool:
     """Say whether their own ids tell an item from a message of the same content.
 
     Both have one, and not the same.
     """
-    mine = identity(item)
+    mine = build_message_id(item)
     return _identifies(mine) and _identifies(name) and mine != name
 
 
-def keys_of(item: InboundItem) -> Keys | None:
+def build_keys(item: InboundItem) -> MessageKeys | None:
     """Return what makes a timeline message the same one whichever way it came: id and content.
 
     The id alone is not enough (a reused Message-ID must not swallow a new mail), the content alone
@@ -112,34 +112,34 @@ def keys_of(item: InboundItem) -> Keys | None:
     """
     if not item.external_id and (item.format is not Format.MAIL or item.sent_at is None):
         return None
-    name, content = identity(item), _content(item)
+    name, content = build_message_id(item), _content(item)
     earlier = f"{name}#{content}"
     if item.format is Format.FORMSTACK:
-        return Keys(f"{name}#{_content(item, practice=True)}", earlier=(earlier,))
+        return MessageKeys(f"{name}#{_content(item, practice=True)}", legacy=(earlier,))
     if item.format is not Format.SECURE_MESSAGE:
-        return Keys(earlier)
+        return MessageKeys(earlier)
     whole = _content(item, practice=True)
     if (other := _OTHER_DETAILS.fullmatch(item.external_id)) is not None:
-        return Keys(f"{other[1]}#{whole}", earlier=(earlier,))
+        return MessageKeys(f"{other[1]}#{whole}", legacy=(earlier,))
     shared = f"{_BY_CONTENT}#{whole}"
     own = f"{name}#{whole}" if _identifies(name) else shared
-    given = (f"{_bounded(item.given_id)}#{content}",) if item.given_id else ()
-    return Keys(own, shared, (earlier, *given))
+    given = (f"{_bounded(item.unreliable_id)}#{content}",) if item.unreliable_id else ()
+    return MessageKeys(own, shared, (earlier, *given))
 
 
-def message_key(item: InboundItem) -> str | None:
+def build_message_key(item: InboundItem) -> str | None:
     """The key of a message by its own id and content.
 
     None when there is nothing to tell two apart by.
     """
-    keys = keys_of(item)
+    keys = build_keys(item)
     return keys.own if keys is not None else None
 
 
-def recorded_key(message: Message) -> str | None:
+def build_stored_key(message: Message) -> str | None:
     """The key of a message on record by its own id and content.
 
-    As `message_key` has it for an item.
+    As `build_message_key` has it for an item.
     """
     before, mark, whole = (message.external_id or "").rpartition("#")
     if before == _BY_CONTENT and _identifies(message.message_id):
@@ -169,7 +169,7 @@ def _content(item: InboundItem, *, practice: bool = False) -> str:
     ):  # two files of one export may differ in white space: one is text, the other a workbook
         parts = [" ".join(part.split()) for part in parts]
         number = item.company_number.strip()  # Excel drops the zeros before it
-        practice_key = number.lstrip("0") or number or directory.company_key(item.company)
+        practice_key = number.lstrip("0") or number or directory.build_company_key(item.company)
         parts += ["practice", practice_key, _folded(item.sender.name)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -178,11 +178,11 @@ def _folded(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def identify(
-    records: directory.Records,
+def find_duplicate(
+    records: directory.CustomerLookup,
     item: InboundItem,
-    keys: Keys | None,
-    look_up: Callable[[str], tuple[Row, Recorded] | None],
+    keys: MessageKeys | None,
+    look_up: Callable[[str], tuple[Row, MessageIdentity] | None],
 ) -> tuple[str | None, Row | None]:
     """The key under which the message of an item is to be kept.
 
@@ -202,9 +202,9 @@ def identify(
         first = look_up(keys.shared)
         if first is None:
             free = keys.shared
-        elif not tells_apart(item, first[1].name):
+        elif not has_different_id(item, first[1].message_id):
             return keys.shared, first[0]
-    for key in keys.earlier:
+    for key in keys.legacy:
         known = look_up(key)
         if known is not None and _of_same_practice_and_sender(records, item, known[1]):
             return key, known[0]
@@ -212,21 +212,21 @@ def identify(
 
 
 def _of_same_practice_and_sender(
-    records: directory.Records, item: InboundItem, known: Recorded
+    records: directory.CustomerLookup, item: InboundItem, known: MessageIdentity
 ) -> bool:
     """Say whether a message of before 0016 has the practice and sender that its key leaves out."""
     if item.format is Format.FORMSTACK:  # its id is unique already
         return (
-            not names_practice(item)
-            or known.company is None
-            or is_for(records, item, known.company)
+            not has_practice(item)
+            or known.company_key is None
+            or is_for_company(records, item, known.company_key)
         )
-    return _folded(known.from_name) == _folded(item.sender.name) and is_for(
-        records, item, known.company
+    return _folded(known.from_name) == _folded(item.sender.name) and is_for_company(
+        records, item, known.company_key
     )
 
 
-def origin(item: InboundItem) -> str | None:
+def build_origin(item: InboundItem) -> str | None:
     """Return what a ticket is opened by at most once.
 
     Formstack numbers its submissions itself: webhook and backfill may read different senders out of
@@ -235,44 +235,46 @@ def origin(item: InboundItem) -> str | None:
     if not item.external_id:
         return None
     if item.format is Format.SECURE_MESSAGE:
-        return f"{item.format}:{message_key(item)}"
+        return f"{item.format}:{build_message_key(item)}"
     whose = "" if item.format is Format.FORMSTACK else item.sender.key[:400]
-    return f"{item.format}:{identity(item)}:{whose}"
+    return f"{item.format}:{build_message_id(item)}:{whose}"
 
 
 # -- whose an item is ----
 
 
-def thread(item: InboundItem) -> str:
+def build_thread_id(item: InboundItem) -> str:
     """The secure-message thread of an item, as a ticket keeps it; "" for none."""
     return item.thread_id[:200]
 
 
-def is_for(records: directory.Records, item: InboundItem, company: str | None) -> bool:
+def is_for_company(
+    records: directory.CustomerLookup, item: InboundItem, company: str | None
+) -> bool:
     """Say whether an item is for the company with this key, or, with None, for none that is known.
 
     The practice is the one its number says, else its name; where an item names none, that of its
     sender.
     """
-    if names_practice(item):
-        named = directory.company_named(records, item)
+    if has_practice(item):
+        named = directory.find_named_company(records, item)
         return named is not None and named.key == company
-    own: Company | None = directory.company_of_address(records, item.contact.key)
+    own: Company | None = directory.find_company_of_address(records, item.contact.key)
     return (own.key if own is not None else None) == company
 
 
-def names_practice(item: InboundItem) -> bool:
+def has_practice(item: InboundItem) -> bool:
     """Say whether an item names a practice itself, by name or number."""
     return bool(item.company or item.company_number)
 
 
-def sender_of(name: str, email: str) -> tuple[str, str]:
+def fold_sender(name: str, email: str) -> tuple[str, str]:
     """A sender as two messages are compared by: name and address folded."""
     return _folded(name), email.strip().casefold()
 
 
-def joins_thread(
-    records: directory.Records,
+def may_join_thread(
+    records: directory.CustomerLookup,
     item: InboundItem,
     company: str | None,
     senders: Collection[tuple[str, str]],
@@ -283,15 +285,15 @@ def joins_thread(
     known, and the item names none either, only one of those who wrote on the ticket goes on with
     it.
     """
-    if not is_for(records, item, company):
+    if not is_for_company(records, item, company):
         return False
     if company is not None:
         return True
-    sender = sender_of(item.sender.name, item.contact.email)
+    sender = fold_sender(item.sender.name, item.contact.email)
     return sender in senders and any(sender)
 
 
-def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
+def is_standalone(item: InboundItem, envelope: dict[str, Any]) -> bool:
     """Return whether an item names no mail or ticket of ours.
 
     Only its own id and its thread say where it belongs.
@@ -301,32 +303,34 @@ def stands_alone(item: InboundItem, envelope: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class OurMail:
+class OurMailReferences:
     """The mail of ours an item is about, by each way it can name one.
 
     Numbers of the outbox, or None.
     """
 
-    itself: int | None  # its own Message-ID carries our signature
+    own_id: int | None  # its own Message-ID carries our signature
     return_path: int | None  # it came to the return path of that mail
-    answered: int | None  # In-Reply-To or References name it
+    in_reply_to: int | None  # In-Reply-To or References name it
     quoted: int | None  # its text begins with the Message-ID of it, before that of any other mail
     attached: int | None  # it came along: as a message, or its header
 
     @property
-    def number(self) -> int | None:
+    def mail_id(self) -> int | None:
         """The mail a report is about, the surest way first."""
-        ways = (self.return_path, self.attached, self.quoted, self.answered)
+        ways = (self.return_path, self.attached, self.quoted, self.in_reply_to)
         return next((number for number in ways if number is not None), None)
 
 
-def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> OurMail:
+def find_our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> OurMailReferences:
     """Return which mail of ours an item names.
 
     Only our own signature counts: nobody can make one up.
     """
     to_us = (
-        signer.number(BOUNCE, token) for kind, token in _tokens(item, envelope) if kind == BOUNCE
+        signer.verify_token(BOUNCE, token)
+        for kind, token in _tokens(item, envelope)
+        if kind == BOUNCE
     )
     parts = [
         a.content[:_READ].decode("latin-1")
@@ -337,7 +341,7 @@ def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Our
     def named_in(*texts: str) -> int | None:
         tokens = (token for text in texts for token in _OURS.findall(text)[:_MOST])
         return next(
-            (n for token in tokens if (n := signer.number(OUTBOX, token)) is not None), None
+            (n for token in tokens if (n := signer.verify_token(OUTBOX, token)) is not None), None
         )
 
     def itself_in(*texts: str) -> int | None:
@@ -348,18 +352,18 @@ def our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> Our
         names = (found[1] for text in texts if (found := _OWN_NAME.search(text)) is not None)
         return named_in(*names)
 
-    return OurMail(
-        itself=named_in(item.message_id),
+    return OurMailReferences(
+        own_id=named_in(item.message_id),
         return_path=next((n for n in to_us if n is not None), None),
-        answered=named_in(item.in_reply_to, *item.references[:_MOST]),
+        in_reply_to=named_in(item.in_reply_to, *item.references[:_MOST]),
         quoted=itself_in(item.text[:_READ]),
         attached=itself_in(*parts),
     )
 
 
-def find(
+def find_ticket(
     session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool
-) -> Match:
+) -> TicketMatch:
     """Return which open or finished ticket this item belongs to (mail rules).
 
     A forged sender belongs nowhere.
@@ -368,20 +372,20 @@ def find(
     may have been merged into another one, and an id from outside may have been used before.
     """
     if not forged and (same := _same_item(session, item)) is not None:
-        ticket = merged_into(session, same)
+        ticket = follow_merges(session, same)
         if not _is_same_customers(session, item, ticket):
-            return Match(possibly=ticket)
-        return Match(ticket=ticket, addressed=same if same is not ticket else None)
+            return TicketMatch(related=ticket)
+        return TicketMatch(ticket=ticket, merged_ticket=same if same is not ticket else None)
     if not forged and (of_thread := _secure_thread(session, item)) is not None:
-        return Match(ticket=of_thread)
+        return TicketMatch(ticket=of_thread)
     answered = _by_token(session, item, envelope, signer) or _by_reference(session, item)
     if answered is None:
-        return Match()
-    ticket = merged_into(session, answered)
+        return TicketMatch()
+    ticket = follow_merges(session, answered)
     joins = not forged and _may_answer(session, item, ticket)
     if not joins:
-        return Match(possibly=ticket)
-    return Match(ticket=ticket, addressed=answered if answered is not ticket else None)
+        return TicketMatch(related=ticket)
+    return TicketMatch(ticket=ticket, merged_ticket=answered if answered is not ticket else None)
 
 
 def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
@@ -389,11 +393,11 @@ def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
 
     And names no other practice.
     """
-    if not directory.belongs(session, item.contact.key, ticket):
+    if not directory.may_join_ticket(session, item.contact.key, ticket):
         return False
     return (
         item.format is Format.MAIL
-        or not names_practice(item)
+        or not has_practice(item)
         or _is_for_ticket(session, item, ticket)
     )
 
@@ -404,28 +408,31 @@ def _is_same_customers(session: Session, item: InboundItem, ticket: Ticket) -> b
     Formstack and our own call form number for everybody, and of two readings one may not find
     practice or sender: they are kept apart only where both sides name one.
     """
-    if directory.belongs(session, item.contact.key, ticket) and not (
-        item.format is not Format.MAIL and names_practice(item)
+    if directory.may_join_ticket(session, item.contact.key, ticket) and not (
+        item.format is not Format.MAIL and has_practice(item)
     ):
         return True
     if item.format is Format.MAIL:
         return False
-    records = directory.Records(session)
+    records = directory.CustomerLookup(session)
     theirs = {ticket.company} | {
-        directory.company_of_address(records, one.contact.email) for one in ticket.contacts
+        directory.find_company_of_address(records, one.contact.email) for one in ticket.contacts
     }
     keys = {company.key for company in theirs if company is not None}
     named = (
-        names_practice(item) or directory.company_of_address(records, item.contact.key) is not None
+        has_practice(item)
+        or directory.find_company_of_address(records, item.contact.key) is not None
     )
-    return not (keys and named) or any(is_for(records, item, key) for key in keys)
+    return not (keys and named) or any(is_for_company(records, item, key) for key in keys)
 
 
 def _is_for_ticket(session: Session, item: InboundItem, ticket: Ticket) -> bool:
-    return is_for(directory.Records(session), item, ticket.company.key if ticket.company else None)
+    return is_for_company(
+        directory.CustomerLookup(session), item, ticket.company.key if ticket.company else None
+    )
 
 
-def merged_into(session: Session, ticket: Ticket) -> Ticket:
+def follow_merges(session: Session, ticket: Ticket) -> Ticket:
     """Return the ticket that goes on where this one was merged; itself where it was not."""
     while ticket.status is Status.MERGED and ticket.merged_into_id:
         ticket = session.get_one(Ticket, ticket.merged_into_id)
@@ -437,7 +444,7 @@ def _same_item(session: Session, item: InboundItem) -> Ticket | None:
 
     Where the id comes from who numbers for everybody.
 
-    The ids of workbook rows do not: the same row again is a duplicate (see `identify`), another one
+    The ids of workbook rows do not: the same row again is a duplicate (see `find_duplicate`), another one
     a new ticket.
     """
     if item.format is Format.SECURE_MESSAGE:
@@ -445,28 +452,30 @@ def _same_item(session: Session, item: InboundItem) -> Ticket | None:
     if item.format is Format.FORMSTACK and item.external_id:
         whose = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
         one = select(whose).where(
-            Message.format == item.format, Message.message_id == identity(item)
+            Message.format == item.format, Message.message_id == build_message_id(item)
         )
         number = session.scalar(one.order_by(Message.id).limit(1))
         return session.get(Ticket, number) if number else None
-    made_by = origin(item)
+    made_by = build_origin(item)
     return session.scalar(select(Ticket).where(Ticket.origin == made_by)) if made_by else None
 
 
 def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
     if not item.thread_id or item.format is not Format.SECURE_MESSAGE:
         return None
-    open_ones = select(Ticket).where(Ticket.thread_id == thread(item), Ticket.status == Status.OPEN)
+    open_ones = select(Ticket).where(
+        Ticket.thread_id == build_thread_id(item), Ticket.status == Status.OPEN
+    )
     found = session.scalars(open_ones.order_by(Ticket.id))
-    records = directory.Records(session)
-    return next((t for t in found if joins_thread(records, item, *_whose_thread(t))), None)
+    records = directory.CustomerLookup(session)
+    return next((t for t in found if may_join_thread(records, item, *_whose_thread(t))), None)
 
 
 def _whose_thread(ticket: Ticket) -> tuple[str | None, set[tuple[str, str]]]:
     if ticket.company is not None:
         return ticket.company.key, set()
     return None, {
-        sender_of(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"
+        fold_sender(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"
     }
 
 
@@ -474,16 +483,16 @@ def _by_token(
     session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer
 ) -> Ticket | None:
     for kind, token in _tokens(item, envelope):
-        number = signer.number(kind, token)
+        number = signer.verify_token(kind, token)
         if number is not None and kind == TICKET:
             return session.get(Ticket, number)
         if number is not None:  # the return path of a mail of ours
-            sent = session.get(Outgoing, number)
+            sent = session.get(OutgoingMail, number)
             return sent.ticket if sent is not None else None
     for name in (item.in_reply_to, *reversed(item.references[-_MOST:])):
         for token in _OURS.findall(name):
-            number = signer.number(OUTBOX, token)
-            mail = session.get(Outgoing, number) if number is not None else None
+            number = signer.verify_token(OUTBOX, token)
+            mail = session.get(OutgoingMail, number) if number is not None else None
             if mail is not None:
                 return mail.ticket
     return None

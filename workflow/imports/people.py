@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 from parsers.item import Address
 from workflow.audit import record as audit
 from workflow.customers import directory, records
-from workflow.database.text_safety import storable
-from workflow.imports.tickets import Brought, Roster
+from workflow.database.text_safety import make_storable
+from workflow.imports.tickets import ImportResult, StaffRoster
 from workflow.models.core import Company, CompanyDomain, Contact
 from workflow.models.states import RowOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastCompany:
+class SourceCompany:
     """A practice as another system has it.
 
     Manager and consultant are names or addresses of people on the desk.
@@ -34,11 +34,11 @@ class PastCompany:
     @property
     def key(self) -> str:
         """Return what no second row of a file may share."""
-        return self.number or directory.company_key(self.name)
+        return self.number or directory.build_company_key(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastContact:
+class SourceContact:
     """A customer's person as another system has them."""
 
     email: str
@@ -53,10 +53,10 @@ class PastContact:
         return self.email.casefold()
 
 
-def look_company(session: Session, past: PastCompany, roster: Roster) -> Brought:
-    """Return what `bring_company` would do; changes nothing."""
-    past = storable(past)
-    found = directory.company_on_record(directory.Records(session), past.name, past.number)
+def preview_company(session: Session, past: SourceCompany, roster: StaffRoster) -> ImportResult:
+    """Return what `import_company` would do; changes nothing."""
+    past = make_storable(past)
+    found = directory.find_company(directory.CustomerLookup(session), past.name, past.number)
     changes = _changes(session, past, found, roster)
     named = (past.manager, past.consultant)
     unknown = tuple(dict.fromkeys(n for n in named if n and roster.find(n) is None))
@@ -68,30 +68,38 @@ def look_company(session: Session, past: PastCompany, roster: Roster) -> Brought
         else RowOutcome.KNOWN
     )
     new = past.name if found is None else ""
-    return Brought(
+    return ImportResult(
         outcome=outcome, reason="; ".join(changes.left), unknown_people=unknown, new_company=new
     )
 
 
-def bring_company(
-    session: Session, past: PastCompany, roster: Roster, *, cause: str, by: str, now: datetime
-) -> Brought:
+def import_company(
+    session: Session,
+    past: SourceCompany,
+    roster: StaffRoster,
+    *,
+    cause: str,
+    by: str,
+    now: datetime,
+) -> ImportResult:
     """Put a practice on record, or fill what its record lacks.
 
     `reason` says what was left as it is.
     """
-    past = storable(past)
-    brought = look_company(session, past, roster)
-    company = directory.company_on_record(directory.Records(session), past.name, past.number)
+    past = make_storable(past)
+    brought = preview_company(session, past, roster)
+    company = directory.find_company(directory.CustomerLookup(session), past.name, past.number)
     changes = _changes(session, past, company, roster)
     if company is None:
-        company = directory.add_company(directory.Records(session), past.name, past.number, now)
+        company = directory.create_company(
+            directory.CustomerLookup(session), past.name, past.number, now
+        )
     if company is None or brought.outcome is RowOutcome.KNOWN:
         return brought
     company.number = company.number or changes.number or None
     company.consultant = company.consultant or roster.find(past.consultant)
     if company.manager is None and (manager := roster.find(past.manager)) is not None:
-        records.put_in_charge(session, company, manager, by=by, now=now)
+        records.set_manager(session, company, manager, by=by, now=now)
     session.flush()
     session.add_all(
         CompanyDomain(domain=domain, company_id=company.id) for domain in changes.domains
@@ -101,43 +109,43 @@ def bring_company(
     return brought
 
 
-def look_contact(session: Session, past: PastContact) -> Brought:
-    """Return what `bring_contact` would do; changes nothing."""
-    past = storable(past)
+def preview_contact(session: Session, past: SourceContact) -> ImportResult:
+    """Return what `import_contact` would do; changes nothing."""
+    past = make_storable(past)
     known = session.scalar(select(Contact).where(Contact.email == past.key))
-    company = directory.company_on_record(
-        directory.Records(session), past.company, past.company_number
+    company = directory.find_company(
+        directory.CustomerLookup(session), past.company, past.company_number
     )
-    new = past.company if company is None and directory.company_key(past.company) else ""
+    new = past.company if company is None and directory.build_company_key(past.company) else ""
     if known is None:
-        return Brought(outcome=RowOutcome.ADDED, new_company=new, new_contacts=(past.key,))
+        return ImportResult(outcome=RowOutcome.ADDED, new_company=new, new_contacts=(past.key,))
     if known.company is not None:
         other = bool(new) or (company is not None and company is not known.company)
         left = "it belongs to another company here: left as it is" if other else ""
         gap = bool((past.name and not known.name) or (past.phone and not known.phone))
-        return Brought(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, reason=left)
+        return ImportResult(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, reason=left)
     gap = bool((past.name and not known.name) or (past.phone and not known.phone) or new or company)
-    return Brought(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, new_company=new)
+    return ImportResult(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, new_company=new)
 
 
-def bring_contact(
-    session: Session, past: PastContact, *, cause: str, by: str, now: datetime
-) -> Brought:
+def import_contact(
+    session: Session, past: SourceContact, *, cause: str, by: str, now: datetime
+) -> ImportResult:
     """Put a customer's person on record, or fill what their record lacks."""
-    past = storable(past)
-    brought = look_contact(session, past)
+    past = make_storable(past)
+    brought = preview_contact(session, past)
     if brought.outcome is RowOutcome.KNOWN:
         return brought
-    company = directory.company_on_record(
-        directory.Records(session), past.company, past.company_number
+    company = directory.find_company(
+        directory.CustomerLookup(session), past.company, past.company_number
     )
     if company is None and brought.new_company:
-        company = directory.add_company(
-            directory.Records(session), past.company, past.company_number, now
+        company = directory.create_company(
+            directory.CustomerLookup(session), past.company, past.company_number, now
         )
     person = Address(past.name, past.email)
-    contact = directory.contact_for(
-        directory.Records(session), person, past.phone, company, vouched=True, now=now
+    contact = directory.find_or_create_contact(
+        directory.CustomerLookup(session), person, past.phone, company, vouched=True, now=now
     )
     assert contact is not None  # rows without a usable address are refused before
     session.flush()
@@ -158,7 +166,7 @@ class _Changes:
 
 
 def _changes(
-    session: Session, past: PastCompany, company: Company | None, roster: Roster
+    session: Session, past: SourceCompany, company: Company | None, roster: StaffRoster
 ) -> _Changes:
     """Return what the row adds to the record, and what it says otherwise, which is left."""
     left, number = [], ""
@@ -177,7 +185,7 @@ def _changes(
         fills = fills or (person is not None and here is None)
     domains = []
     for domain in past.domains:
-        if fault := directory.domain_fault(session, domain, company):
+        if fault := directory.find_domain_fault(session, domain, company):
             left.append(fault)
         elif session.get(CompanyDomain, domain) is None:
             domains.append(domain)

@@ -17,29 +17,29 @@ from parsers.item import Address, Format
 from workflow import process
 from workflow.audit import record as audit
 from workflow.customers import directory, phone_numbers
-from workflow.database.text_safety import storable
-from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, SUBJECT_LIMIT
-from workflow.models.core import Company, Contact, Message, Reached, Staff, Ticket
+from workflow.database.text_safety import make_storable
+from workflow.filing.file_item import MAX_SUBJECT, NO_COMPANY, NO_MANAGER
+from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketMilestone
 from workflow.models.states import RowOutcome, Status
-from workflow.process import NAME, PIPELINE, UNKNOWN_COMPANY, Milestone, Stage
+from workflow.process import PIPELINE, TICKET_NAME, UNKNOWN_COMPANY, Milestone, Stage
 from workflow.tickets.desk import NO, YES, Desk
 from workflow.tickets.dues import reckon
 
 TRANSPORT = "import"
 # purpose of the signed record id under which our own tickets leave, and are known again
-EXPORT = "export"
-BY = "import"  # who has recorded the milestones that a stage implies
-UNTOLD = "not possible: an import mails nobody"
-TELL = "tell the customer by other means"
+EXPORT_PURPOSE = "export"
+ACTOR = "import"  # who has recorded the milestones that a stage implies
+NOT_NOTIFIED = "not possible: an import mails nobody"
+NOTIFY_TASK = "tell the customer by other means"
 NO_OWNER = "its owner elsewhere is not on the desk: {}"
 NO_ADDRESS = "no e-mail address came with it"
-MOVED_ON = "everything it waited for was recorded: it has gone on from {}"
-NO_CLOSING = "when it was completed did not come with it"
+STAGE_ADVANCED = "everything it waited for was recorded: it has gone on from {}"
+NO_COMPLETION_DATE = "when it was completed did not come with it"
 _ID = 700  # characters of a record id: with "crm/" it fits tickets.origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastTicket:
+class SourceTicket:
     """A ticket as another system has it. Times are aware; text fields are as long as they came."""
 
     record_id: str
@@ -73,7 +73,7 @@ class PastTicket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brought:
+class ImportResult:
     """What has become of one row, or would; names are what was not on record."""
 
     outcome: RowOutcome
@@ -82,24 +82,24 @@ class Brought:
     unknown_people: tuple[str, ...] = ()
     new_company: str = ""
     new_contacts: tuple[str, ...] = ()
-    untold: bool = False  # nobody has told the customer: somebody gets the task to
-    moved_on: bool = False  # everything that the stage which came with it waits for is recorded
+    is_not_notified: bool = False  # nobody has told the customer: somebody gets the task to
+    is_advanced: bool = False  # everything that the stage which came with it waits for is recorded
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ImportedState:
     """Where a ticket stands after an import.
 
     What is recorded, and the stage the table puts that into.
     """
 
     stage: Stage
-    done: tuple[Milestone, ...]
-    untold: bool  # in 1-Submitted nobody has told the customer, and an import does not
-    further: bool  # beyond the stage that came with it, because of what is recorded
+    milestones: tuple[Milestone, ...]
+    is_not_notified: bool  # in 1-Submitted nobody has told the customer, and an import does not
+    is_advanced: bool  # beyond the stage that came with it, because of what is recorded
 
 
-def standing(past: PastTicket) -> Standing:
+def compute_state(past: SourceTicket) -> ImportedState:
     """The stage and milestones of a past ticket.
 
     What its stage implies is recorded. A ticket never sticks: what waits in 1-Submitted for a
@@ -108,19 +108,19 @@ def standing(past: PastTicket) -> Standing:
     ticked = {milestone for milestone, _ in past.milestones}
     untold = past.stage is Stage.SUBMITTED and Milestone.CUSTOMER_NOTIFIED not in ticked
     done = {
-        *process.implied(past.stage),
+        *process.list_implied(past.stage),
         *ticked,
         *((Milestone.CUSTOMER_NOTIFIED,) if untold else ()),
     }
     stage = past.stage
-    for step in process.onward(stage, done):
+    for step in process.list_next_steps(stage, done):
         stage = step.stage
     done_in_order = tuple(m for m in Milestone if m in done)
-    further = stage is not past.stage and not (untold and stage is process.REOPENED_AT)
-    return Standing(stage, done_in_order, untold and past.status is Status.OPEN, further)
+    further = stage is not past.stage and not (untold and stage is process.REOPENING_STAGE)
+    return ImportedState(stage, done_in_order, untold and past.status is Status.OPEN, further)
 
 
-class Roster:
+class StaffRoster:
     """Who is on the desk, by name and address, however it is written."""
 
     def __init__(self, session: Session) -> None:
@@ -139,50 +139,54 @@ def _folded(word: str) -> str:
     return " ".join(word.casefold().split())
 
 
-def origin(record_id: str) -> str:
+def build_origin(record_id: str) -> str:
     """Return what an imported ticket is opened by at most once."""
     return f"crm/{record_id[:_ID]}"
 
 
-def look_ticket(desk: Desk, session: Session, past: PastTicket, roster: Roster) -> Brought:
-    """Return what `bring_ticket` would do; changes nothing."""
-    past = storable(past)
+def preview_ticket(
+    desk: Desk, session: Session, past: SourceTicket, roster: StaffRoster
+) -> ImportResult:
+    """Return what `import_ticket` would do; changes nothing."""
+    past = make_storable(past)
     known = _known(desk, session, past)
     if known is not None:
-        return Brought(outcome=RowOutcome.KNOWN, ticket_id=known)
-    company = directory.company_on_record(
-        directory.Records(session), past.company, past.company_number
+        return ImportResult(outcome=RowOutcome.KNOWN, ticket_id=known)
+    company = directory.find_company(
+        directory.CustomerLookup(session), past.company, past.company_number
     )
-    emails = [a.key for a in past.contacts if directory.usable(a.key)]
-    stands = standing(past)
+    emails = [a.key for a in past.contacts if directory.is_valid_address(a.key)]
+    stands = compute_state(past)
     there = (
         set(session.scalars(select(Contact.email).where(Contact.email.in_(emails))))
         if emails
         else set()
     )
-    return Brought(
+    return ImportResult(
         outcome=RowOutcome.ADDED,
         unknown_people=(past.owner,) if past.owner and roster.find(past.owner) is None else (),
-        new_company=past.company if company is None and directory.company_key(past.company) else "",
+        new_company=past.company
+        if company is None and directory.build_company_key(past.company)
+        else "",
         new_contacts=tuple(e for e in emails if e not in there),
-        untold=stands.untold,
-        moved_on=stands.further,
+        is_not_notified=stands.is_not_notified,
+        is_advanced=stands.is_advanced,
     )
 
 
-def bring_ticket(
+def import_ticket(
     desk: Desk,
     session: Session,
-    past: PastTicket,
-    roster: Roster,
+    past: SourceTicket,
+    roster: StaffRoster,
     *,
     cause: str,
     by: str,
     now: datetime,
-) -> Brought:
+) -> ImportResult:
     """Move a ticket in, once; the unique index on tickets.origin decides who was first."""
-    past = storable(past)
-    found = look_ticket(desk, session, past, roster)
+    past = make_storable(past)
+    found = preview_ticket(desk, session, past, roster)
     if found.outcome is RowOutcome.KNOWN:
         return found
     try:
@@ -192,46 +196,46 @@ def bring_ticket(
         known = _known(desk, session, past)
         if known is None:
             raise
-        return Brought(outcome=RowOutcome.KNOWN, ticket_id=known)
+        return ImportResult(outcome=RowOutcome.KNOWN, ticket_id=known)
     return replace(found, ticket_id=number)
 
 
-def _known(desk: Desk, session: Session, past: PastTicket) -> int | None:
+def _known(desk: Desk, session: Session, past: SourceTicket) -> int | None:
     """The ticket this one is already.
 
     One imported before, or our own come back under the id it was exported with.
     """
-    ours = desk.signer.number(EXPORT, past.record_id)
-    same = Ticket.id == ours if ours is not None else Ticket.origin == origin(past.record_id)
+    ours = desk.signer.verify_token(EXPORT_PURPOSE, past.record_id)
+    same = Ticket.id == ours if ours is not None else Ticket.origin == build_origin(past.record_id)
     return session.scalar(select(Ticket.id).where(same))
 
 
 def _open(
     desk: Desk,
     session: Session,
-    past: PastTicket,
-    roster: Roster,
+    past: SourceTicket,
+    roster: StaffRoster,
     *,
     cause: str,
     by: str,
     now: datetime,
 ) -> int:
-    company = directory.company_on_record(
-        directory.Records(session), past.company, past.company_number
+    company = directory.find_company(
+        directory.CustomerLookup(session), past.company, past.company_number
     )
-    if company is None and directory.company_key(past.company):
-        company = directory.add_company(
-            directory.Records(session), past.company, past.company_number, now
+    if company is None and directory.build_company_key(past.company):
+        company = directory.create_company(
+            directory.CustomerLookup(session), past.company, past.company_number, now
         )
     owner = roster.find(past.owner) if past.owner else None
-    stands = standing(past)
+    stands = compute_state(past)
     ticket = _ticket(past, stands, company, owner, now)
     reckon(ticket, desk.settings)
     session.add(ticket)
     session.flush()
-    for person in directory.distinct(past.contacts):
-        contact = directory.contact_for(
-            directory.Records(session), person, past.phone, company, vouched=True, now=now
+    for person in directory.deduplicate_addresses(past.contacts):
+        contact = directory.find_or_create_contact(
+            directory.CustomerLookup(session), person, past.phone, company, vouched=True, now=now
         )
         if contact is not None:
             desk.add_contact(session, ticket, contact)
@@ -239,22 +243,26 @@ def _open(
     audit.record(
         session, "imported", by=by, cause=cause, now=now, ticket=ticket.id, stage=ticket.stage.name
     )
-    if stands.untold:
-        desk.task(session, ticket, "tell-customer", TELL, now=now, cause=UNTOLD)
+    if stands.is_not_notified:
+        desk.raise_task(session, ticket, "tell-customer", NOTIFY_TASK, now=now, cause=NOT_NOTIFIED)
     return ticket.id
 
 
 def _ticket(
-    past: PastTicket, stands: Standing, company: Company | None, owner: Staff | None, now: datetime
+    past: SourceTicket,
+    stands: ImportedState,
+    company: Company | None,
+    owner: Staff | None,
+    now: datetime,
 ) -> Ticket:
     done = stands.stage is Stage.COMPLETED
     status = past.status if past.status not in {Status.OPEN, Status.COMPLETED} else None
     created = min(past.created_at or now, now)
     ticket = Ticket(
-        name=NAME.format(
+        name=TICKET_NAME.format(
             company=company.name if company else UNKNOWN_COMPANY
         ),  # theirs may name a patient
-        subject=past.subject[:SUBJECT_LIMIT],
+        subject=past.subject[:MAX_SUBJECT],
         pipeline=past.pipeline,
         type=past.type[:64],
         stage=stands.stage,
@@ -263,23 +271,33 @@ def _ticket(
         company=company,
         transport=TRANSPORT,
         format=Format.CRM,
-        origin=origin(past.record_id),
+        origin=build_origin(past.record_id),
         link=past.link,
-        resolution=YES if Milestone.RESOLVED in stands.done else NO if past.unresolved else None,
+        resolution=YES
+        if Milestone.RESOLVED in stands.milestones
+        else NO
+        if past.unresolved
+        else None,
         caveats=_caveats(past, stands, company, owner),
         created_at=created,
         period_started_at=now,
         completed_at=(past.completed_at or created) if done else None,
     )
     when = dict(past.milestones)
-    for milestone in stands.done:
+    for milestone in stands.milestones:
         at = when.get(milestone) or past.completed_at or past.created_at or now
-        note = UNTOLD if stands.untold and milestone is Milestone.CUSTOMER_NOTIFIED else ""
-        ticket.milestones.append(Reached(period=1, milestone=milestone, at=at, by=BY, note=note))
+        note = (
+            NOT_NOTIFIED
+            if stands.is_not_notified and milestone is Milestone.CUSTOMER_NOTIFIED
+            else ""
+        )
+        ticket.milestones.append(
+            TicketMilestone(period=1, milestone=milestone, at=at, by=ACTOR, note=note)
+        )
     return ticket
 
 
-def _tell(session: Session, ticket: Ticket, past: PastTicket) -> None:
+def _tell(session: Session, ticket: Ticket, past: SourceTicket) -> None:
     sender = past.contacts[0] if past.contacts else Address()
     message = Message(
         ticket_id=ticket.id,
@@ -294,23 +312,25 @@ def _tell(session: Session, ticket: Ticket, past: PastTicket) -> None:
         text=past.text,
         details=[list(d) for d in past.details],
         sent_at=past.created_at,
-        search_words=phone_numbers.search_words(past.phone, past.text, past.details, Format.CRM),
+        search_words=phone_numbers.build_search_words(
+            past.phone, past.text, past.details, Format.CRM
+        ),
     )
     session.add(message)
     session.flush()
 
 
 def _caveats(
-    past: PastTicket, stands: Standing, company: Company | None, owner: Staff | None
+    past: SourceTicket, stands: ImportedState, company: Company | None, owner: Staff | None
 ) -> list[str]:
     said = dict.fromkeys(past.caveats)
     wrong: Iterable[tuple[bool, str]] = (
         (company is None, NO_COMPANY),
         (company is not None and company.manager_id is None, NO_MANAGER),
         (bool(past.owner) and owner is None, NO_OWNER.format(past.owner)),
-        (not any(directory.usable(a.key) for a in past.contacts), NO_ADDRESS),
-        (stands.further, MOVED_ON.format(past.stage)),
-        (stands.untold, UNTOLD),
-        (stands.stage is Stage.COMPLETED and past.completed_at is None, NO_CLOSING),
+        (not any(directory.is_valid_address(a.key) for a in past.contacts), NO_ADDRESS),
+        (stands.is_advanced, STAGE_ADVANCED.format(past.stage)),
+        (stands.is_not_notified, NOT_NOTIFIED),
+        (stands.stage is Stage.COMPLETED and past.completed_at is None, NO_COMPLETION_DATE),
     )
     return [*said, *(text for holds, text in wrong if holds)]

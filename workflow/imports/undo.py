@@ -10,63 +10,63 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from workflow.audit import record as audit
-from workflow.context import House
-from workflow.models.core import Audit, Message, Ticket, TicketRelation
+from workflow.context import AppContext
+from workflow.models.core import AuditEntry, Message, Ticket, TicketRelation
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome, Status
-from workflow.tickets.desk import RULE, Missing
+from workflow.tickets.desk import RULE, ActionNotAllowed
 
-BATCH = 50  # tickets a transaction
-ACTION = "import undone"
+BATCH_SIZE = 50  # tickets a transaction
+UNDO_ACTION = "import undone"
 
 
 @dataclass
-class Undone:
+class UndoResult:
     """How many tickets were withdrawn.
 
     And which were left because something has happened to them.
     """
 
     withdrawn: int
-    touched: list[int]
+    changed_ids: list[int]
 
 
-def undo(house: House, number: int, *, by: str) -> Undone:
+def undo_import(context: AppContext, number: int, *, by: str) -> UndoResult:
     """Withdraw the untouched tickets of an import; their rows may be imported again.
 
     Safe to run again after a kill.
 
-    Raises Missing when there is no such import of tickets. Companies and contacts stay on record.
+    Raises ActionNotAllowed when there is no such import of tickets. Companies and contacts stay on record.
     """
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         made = _import(session, number)
-        made.undone_at = made.undone_at or house.clock()  # from now on no batch of it is written
+        made.undone_at = made.undone_at or context.clock()  # from now on no batch of it is written
         if made.finished_at is None:  # what was not come to by then is not waited for
             made.rows = (
                 session.scalar(select(func.count()).where(ImportRow.import_id == number)) or 0
             )
     withdrawn = 0
-    while count := _batch(house, number, by):
+    while count := _batch(context, number, by):
         withdrawn += count
-        house.store.rest()
-    with house.store.reading() as session:
+        context.store.pause_for_writers()
+    with context.store.read_only() as session:
         touched = list(session.scalars(_mine(number).where(Ticket.origin.is_not(None))))
-    return Undone(withdrawn, touched)
+    return UndoResult(withdrawn, touched)
 
 
 def _import(session: Session, number: int) -> Import:
     made = session.get(Import, number, with_for_update=True)
     if made is None:
-        raise Missing(f"there is no import {number}: see `intake import list`")
+        raise ActionNotAllowed(f"there is no import {number}: see `intake import list`")
     if made.kind != "tickets":
-        raise Missing(f"import {number} brought {made.kind}: those stay on record")
+        raise ActionNotAllowed(f"import {number} brought {made.kind}: those stay on record")
     return made
 
 
-def _batch(house: House, number: int, by: str) -> int:
-    now = house.clock()
-    with house.store.transaction() as session:
-        left = _mine(number).where(Ticket.origin.is_not(None), ~_touched()).limit(BATCH)
+def _batch(context: AppContext, number: int, by: str) -> int:
+    now = context.clock()
+    with context.store.transaction() as session:
+        left = _mine(number).where(Ticket.origin.is_not(None), ~_touched()).limit(BATCH_SIZE)
         found = list(
             session.scalars(
                 select(Ticket).where(Ticket.id.in_(list(session.scalars(left)))).with_for_update()
@@ -85,7 +85,7 @@ def _withdraw(session: Session, ticket: Ticket, cause: str, by: str, now: dateti
     ticket.status, ticket.origin, ticket.due_at = Status.WITHDRAWN, None, None
     for message in ticket.messages:
         message.external_id = None
-    audit.record(session, ACTION, by=by, cause=cause, now=now, ticket=ticket.id)
+    audit.record(session, UNDO_ACTION, by=by, cause=cause, now=now, ticket=ticket.id)
 
 
 # a Select whose type is its columns
@@ -102,10 +102,10 @@ def _mine(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
 def _touched() -> ColumnElement[bool]:
     """Return whether anything has happened to a ticket but its import and the clock's reminders."""
     other = aliased(Message)
-    happened = select(Audit.id).where(
-        Audit.ticket_id == Ticket.id,
-        Audit.action != "imported",
-        or_(Audit.action != "task", Audit.actor != RULE),
+    happened = select(AuditEntry.id).where(
+        AuditEntry.ticket_id == Ticket.id,
+        AuditEntry.action != "imported",
+        or_(AuditEntry.action != "task", AuditEntry.actor != RULE),
     )
     written = select(other.id).where(
         other.ticket_id == Ticket.id,

@@ -15,22 +15,29 @@ from sqlalchemy.orm import Session
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
-from workflow.database.engine import wake
+from workflow.database.engine import notify_workers
 from workflow.mail import drafts, phi_check
-from workflow.mail.compose import Enclosed
-from workflow.mail.phi_check import Known
-from workflow.models.core import Contact, Message, Outgoing, StoredAttachment, Ticket, Written
+from workflow.mail.compose import OpenedFile
+from workflow.mail.phi_check import KnownPatientData
+from workflow.models.core import (
+    Contact,
+    Message,
+    OutgoingMail,
+    StoredAttachment,
+    Ticket,
+    WrittenMail,
+)
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Template
-from workflow.runtime.blobs import Vault
+from workflow.runtime.blobs import BlobStore
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Desk, Missing, hold, require_one_company
+from workflow.tickets.desk import ActionNotAllowed, Desk, lock_ticket, require_one_company
 from workflow.tickets.outbox import SEND
 
-HELD_UP = timedelta(seconds=10)  # so long a mail can be taken back
-MOST_RECIPIENTS = 20
-LONGEST = 100_000  # characters of a text
-TOO_LATE = "too late: the mail is on its way to the customer. Write another one"
+SEND_DELAY = timedelta(seconds=10)  # so long a mail can be taken back
+MAX_RECIPIENTS = 20
+MAX_TEXT_LENGTH = 100_000  # characters of a text
+TOO_LATE_MESSAGE = "too late: the mail is on its way to the customer. Write another one"
 
 
 @dataclass(frozen=True)
@@ -40,27 +47,29 @@ class Recipient:
     email: str
     name: str
     obstacle: str
-    reachable: bool = True
-    foreign: bool = False  # of another company, brought by a merge
+    is_reachable: bool = True
+    is_foreign: bool = False  # of another company, brought by a merge
 
     @property
-    def usual(self) -> bool:
+    def is_default(self) -> bool:
         """Return whether they get it unless somebody says otherwise."""
         return not self.obstacle
 
 
-def recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Recipient]:
+def list_recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Recipient]:
     """The contacts of a ticket that have an address of theirs."""
     found = []
     for link in ticket.contacts:
         contact = link.contact
-        if not directory.usable(contact.email) or directory.is_ours(contact.email, settings):
+        if not directory.is_valid_address(contact.email) or directory.is_our_address(
+            contact.email, settings
+        ):
             continue
-        foreign = mixed_companies.is_foreign(session, link)
+        foreign = mixed_companies.is_foreign_contact(session, link)
         obstacle = _obstacle(contact)
         reachable = not obstacle
         if foreign:
-            party = mixed_companies.party_of_contact(session, link)
+            party = mixed_companies.find_contact_party(session, link)
             of_whom = "another customer, as far as is known"
             if party is not None and not party.address:
                 of_whom = f"of another company, {party.name}"
@@ -72,18 +81,18 @@ def recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Rec
 def _obstacle(contact: Contact) -> str:
     if contact.unreachable:
         return "mail to this address came back before"
-    return "an address nobody reads" if evidence.unread_address(contact.email) else ""
+    return "an address nobody reads" if evidence.is_unread_address(contact.email) else ""
 
 
-def companies(session: Session, ticket: Ticket, written: Written) -> list[str]:
+def list_companies(session: Session, ticket: Ticket, written: WrittenMail) -> list[str]:
     """The companies whose people a mail goes to.
 
     More than one only once a person has confirmed it.
     """
-    return mixed_companies.companies_of(session, ticket, [*written.to, *written.cc])
+    return mixed_companies.list_recipient_companies(session, ticket, [*written.to, *written.cc])
 
 
-def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
+def list_faults(ticket: Ticket, written: WrittenMail, settings: Settings) -> list[str]:
     """Everything that is in the way of sending a mail as it stands.
 
     In words that say what to do.
@@ -95,10 +104,10 @@ def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
     return [words for words, wrong in _rules(written, settings) if wrong]
 
 
-def _rules(written: Written, settings: Settings) -> Iterable[tuple[str, bool]]:
+def _rules(written: WrittenMail, settings: Settings) -> Iterable[tuple[str, bool]]:
     everybody = [*written.to, *written.cc]
-    unusable = [a for a in everybody if not directory.usable(a)]
-    ours = [a for a in everybody if directory.is_ours(a, settings)]
+    unusable = [a for a in everybody if not directory.is_valid_address(a)]
+    ours = [a for a in everybody if directory.is_our_address(a, settings)]
     beyond = [a for a in everybody if not a.isascii()]
     size = sum(f.size for f in written.files)
     return (
@@ -112,8 +121,8 @@ def _rules(written: Written, settings: Settings) -> Iterable[tuple[str, bool]]:
             bool(ours),
         ),
         (
-            f"it goes to more than {MOST_RECIPIENTS} addresses: leave some out",
-            len(everybody) > MOST_RECIPIENTS,
+            f"it goes to more than {MAX_RECIPIENTS} addresses: leave some out",
+            len(everybody) > MAX_RECIPIENTS,
         ),
         (
             (
@@ -125,56 +134,58 @@ def _rules(written: Written, settings: Settings) -> Iterable[tuple[str, bool]]:
         ("the subject is empty", not written.subject),
         ("the text is empty: write what the customer should know", not written.text.strip()),
         (
-            f"the text is longer than {LONGEST:,} characters: attach a file instead",
-            len(written.text) > LONGEST,
+            f"the text is longer than {MAX_TEXT_LENGTH:,} characters: attach a file instead",
+            len(written.text) > MAX_TEXT_LENGTH,
         ),
         (
-            f"all files together may be {drafts.MOST_BYTES // 1_000_000} MB: leave some out",
-            size > drafts.MOST_BYTES,
+            f"all files together may be {drafts.MAX_BYTES // 1_000_000} MB: leave some out",
+            size > drafts.MAX_BYTES,
         ),
     )
 
 
-def promise(
+def enqueue(
     session: Session,
     desk: Desk,
     ticket: Ticket,
-    written: Written,
+    written: WrittenMail,
     *,
     by: str,
     now: datetime,
     warned: Sequence[str] = (),
     across_companies: bool = False,
-) -> list[Outgoing]:
+) -> list[OutgoingMail]:
     """Promise the mail to each who is to get it, once, to go in ten seconds.
 
     `warned` are the kinds of patient data that its writer was told of, `across_companies` says that
-    they have confirmed that people of two companies get it. Raises Missing when it cannot be sent
+    they have confirmed that people of two companies get it. Raises ActionNotAllowed when it cannot be sent
     as it stands, or was promised before; AcrossCompanies without the latter.
     """
-    hold(session, ticket)
+    lock_ticket(session, ticket)
     if written.promised_at is not None:
-        raise Missing("it was sent already")
-    for fault in faults(ticket, written, desk.settings):
-        raise Missing(fault)
+        raise ActionNotAllowed("it was sent already")
+    for fault in list_faults(ticket, written, desk.settings):
+        raise ActionNotAllowed(fault)
     if not across_companies:
         require_one_company(session, ticket, [*written.to, *written.cc])
     written.promised_at = now
-    records = directory.Records(session)
+    records = directory.CustomerLookup(session)
     everybody = [*written.to, *(a for a in written.cc if a not in written.to)]
     whose = {
-        email: contact.id for email in everybody if (contact := records.contact(email)) is not None
+        email: contact.id
+        for email in everybody
+        if (contact := records.find_contact(email)) is not None
     }
     mails = [
-        Outgoing(
+        OutgoingMail(
             rule_key=f"written:{written.id}:{nth}",
             ticket_id=ticket.id,
             contact_id=whose.get(email),
             to=email,
-            template=template(written),
+            template=choose_template(written),
             period=ticket.period,
             state=OutboxState.WAITING,
-            not_before=now + HELD_UP,
+            not_before=now + SEND_DELAY,
             created_at=now,
             by=by,
             written_id=written.id,
@@ -191,34 +202,36 @@ def promise(
     audit.record(
         session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **told
     )
-    wake(session, SEND)
+    notify_workers(session, SEND)
     return mails
 
 
-def template(written: Written) -> Template:
+def choose_template(written: WrittenMail) -> Template:
     """Return which of our mails it is: the recap where it ticks the recap's box."""
     return Template.RECAP if Milestone.RECAP_SENT.name in written.ticks else Template.ANSWER
 
 
-def take_back(session: Session, written: Written, *, by: str, now: datetime) -> Written:
+def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime) -> WrittenMail:
     """Withhold a promised mail that nobody has begun to send, from everybody.
 
     Its words as a draft again.
 
-    Raises Missing when it is too late, or somebody else's. The rows of the outbox are held, and the
+    Raises ActionNotAllowed when it is too late, or somebody else's. The rows of the outbox are held, and the
     ticket not at all: it stays as it is, so nobody who holds it and waits for these rows, as a
     sender may, is waited for here.
     """
-    rows = select(Outgoing).where(Outgoing.written_id == written.id).order_by(Outgoing.id)
+    rows = (
+        select(OutgoingMail).where(OutgoingMail.written_id == written.id).order_by(OutgoingMail.id)
+    )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     if not mails or any(m.by != by for m in mails):
-        raise Missing("only who sent it can take it back")
+        raise ActionNotAllowed("only who sent it can take it back")
     if all(m.state is OutboxState.WITHHELD for m in mails):
-        raise Missing("it is taken back already")
+        raise ActionNotAllowed("it is taken back already")
     if any(
         m.state is not OutboxState.WAITING or m.attempts for m in mails
     ):  # claimed: it may be with the relay
-        raise Missing(TOO_LATE)
+        raise ActionNotAllowed(TOO_LATE_MESSAGE)
     for mail in mails:
         mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {by}"
     told = {"written": written.id, "mails": len(mails)}
@@ -231,15 +244,15 @@ def take_back(session: Session, written: Written, *, by: str, now: datetime) -> 
         ticket=written.ticket_id,
         **told,
     )
-    return drafts.again(session, written, now=now)
+    return drafts.copy_to_draft(session, written, now=now)
 
 
-def on_the_way(ticket: Ticket, by: str) -> list[Outgoing]:
+def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
     """The first row of each mail that this person has sent and can still take back.
 
     `ticket.outbox` is looked at.
     """
-    first: dict[int, Outgoing] = {}
+    first: dict[int, OutgoingMail] = {}
     for mail in ticket.outbox:
         if (
             mail.written_id
@@ -254,7 +267,7 @@ def on_the_way(ticket: Ticket, by: str) -> list[Outgoing]:
 # -- what it must not say ----
 
 
-def known_of(session: Session, ticket: Ticket) -> Known:
+def collect_known_patient_data(session: Session, ticket: Ticket) -> KnownPatientData:
     """What the ticket says of its patients.
 
     Fields of its forms and exports, and the subjects customers wrote.
@@ -268,19 +281,21 @@ def known_of(session: Session, ticket: Ticket) -> Known:
     besides = [name for link in ticket.contacts for name in (link.contact.name,) if name]
     if ticket.company:
         besides.append(ticket.company.name)
-    return phi_check.known_from(details, [ticket.subject, *(row.subject for row in rows)], besides)
+    return phi_check.collect_known(
+        details, [ticket.subject, *(row.subject for row in rows)], besides
+    )
 
 
 # -- what the outbox asks of it ----
 
 
-def enclosed(vault: Vault, mail: Outgoing) -> list[Enclosed]:
+def open_files(vault: BlobStore, mail: OutgoingMail) -> list[OpenedFile]:
     """The files of a mail, opened. Raises OSError where one is gone."""
     files = mail.written.files if mail.written else []
-    return [Enclosed(f.name, f.mime, vault.open(f.content, f.blob)) for f in files]
+    return [OpenedFile(f.name, f.mime, vault.read(f.content, f.blob)) for f in files]
 
 
-def kept(written: Written) -> list[StoredAttachment]:
+def make_attachments(written: WrittenMail) -> list[StoredAttachment]:
     """The files of a mail as attachments of its message on the timeline: the same sealed bytes."""
     return [
         StoredAttachment(
@@ -290,7 +305,7 @@ def kept(written: Written) -> list[StoredAttachment]:
     ]
 
 
-def addresses(typed: str) -> list[str]:
+def parse_addresses(typed: str) -> list[str]:
     """Return the addresses of a line as people write them.
 
     `Ann <ann@x.example>; bob@x.example`; what is no address is returned as it stands.

@@ -15,13 +15,13 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from workflow import process
 from workflow.audit import record as audit
-from workflow.mail.drafts import one_line, plain
+from workflow.mail.drafts import to_one_line, to_plain_text
 from workflow.models.base import Base
 from workflow.process import Milestone, Template
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-FOLDER = "Billing Support"
-LONGEST, LONGEST_NAME = 20_000, 120  # characters
+DEFAULT_FOLDER = "Billing Support"
+MAX_LENGTH, MAX_NAME_LENGTH = 20_000, 120  # characters
 VARIABLES = {
     "contact_name": "the contact's name",
     "ticket_number": "the ticket's number",
@@ -35,7 +35,7 @@ _VARIABLE = re.compile(r"( ?)\{\{\s*(\w+)\s*\}\}")
 
 
 @dataclass(frozen=True)
-class Wording:
+class CannedResponse:
     """A text as it is offered; `number` is 0 for one that the desk has not changed."""
 
     folder: str
@@ -46,7 +46,7 @@ class Wording:
     number: int = 0
 
 
-class MailText(Base):
+class CannedResponseVersion(Base):
     """A version of a text; the newest of its name is in use.
 
     One without a body takes the text away.
@@ -55,10 +55,10 @@ class MailText(Base):
     __tablename__ = "mail_texts"
     id: Mapped[int] = mapped_column(primary_key=True)
     current: Mapped[str | None] = mapped_column(
-        String(LONGEST_NAME), unique=True
+        String(MAX_NAME_LENGTH), unique=True
     )  # the name, of the newest version
-    name: Mapped[str] = mapped_column(String(LONGEST_NAME), index=True)
-    folder: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    name: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH), index=True)
+    folder: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
     subject: Mapped[str] = mapped_column(Text, default="")
     body: Mapped[str] = mapped_column(Text, default="")
     ticks: Mapped[str] = mapped_column(String(64), default="")
@@ -67,9 +67,9 @@ class MailText(Base):
 
 
 # What the desk starts with; a text of the same name in the table takes the place of one of these.
-STANDARD = (
-    Wording(
-        FOLDER,
+STANDARD_RESPONSES = (
+    CannedResponse(
+        DEFAULT_FOLDER,
         Template.RECAP,
         "Recap of Resolution: Billing Support Ticket #{{ ticket_number }}",
         "Hello {{ contact_name }},\n\nthis is the recap of the resolution of your Billing Support Ticket.\n\n"
@@ -78,16 +78,16 @@ STANDARD = (
         "{{ desk }}\n",
         Milestone.RECAP_SENT.name,
     ),
-    Wording(
-        FOLDER,
+    CannedResponse(
+        DEFAULT_FOLDER,
         "Billing Support Follow Up",
         "",
         "Hello {{ contact_name }},\n\nI am looking after your Billing Support Ticket #{{ ticket_number }}.\n\n\n\n"
         "Where it stands: {{ status_link }}\n\n{{ owner }}\n{{ desk }}\n",
         Milestone.FOLLOW_UP_SENT.name,
     ),
-    Wording(
-        FOLDER,
+    CannedResponse(
+        DEFAULT_FOLDER,
         "Billing Support Please Call Us",
         "",
         "Hello {{ contact_name }},\n\nto go on with your Billing Support Ticket #{{ ticket_number }} we need to ask "
@@ -97,22 +97,24 @@ STANDARD = (
 )
 
 
-def offered(session: Session) -> list[Wording]:
+def list_responses(session: Session) -> list[CannedResponse]:
     """Every text, by folder and name."""
-    rows = session.scalars(select(MailText).where(MailText.current.is_not(None)))
+    rows = session.scalars(
+        select(CannedResponseVersion).where(CannedResponseVersion.current.is_not(None))
+    )
     changed = {r.name: r for r in rows}
-    found = [w for w in STANDARD if w.name not in changed] + [
+    found = [w for w in STANDARD_RESPONSES if w.name not in changed] + [
         _wording(r) for r in changed.values() if r.body
     ]
     return sorted(found, key=lambda w: (w.folder.casefold(), w.name.casefold()))
 
 
-def named(session: Session, name: str) -> Wording | None:
+def find_response(session: Session, name: str) -> CannedResponse | None:
     """The text of this name."""
-    return next((w for w in offered(session) if w.name == name), None)
+    return next((w for w in list_responses(session) if w.name == name), None)
 
 
-def fill(text: str, values: Mapping[str, str]) -> str:
+def fill_variables(text: str, values: Mapping[str, str]) -> str:
     """A text with its variables in; each value as plain text on one line.
 
     One without a value leaves no gap.
@@ -120,45 +122,47 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(partial(_value, values), text)
 
 
-def save(session: Session, given: Wording, *, by: str, now: datetime) -> None:
+def save_response(session: Session, given: CannedResponse, *, by: str, now: datetime) -> None:
     """Keep a new text, or a new version of one.
 
-    Raises Missing when it cannot be used as it stands.
+    Raises ActionNotAllowed when it cannot be used as it stands.
     """
-    body = plain(given.body).strip("\n") + "\n"
-    wording = Wording(
-        one_line(given.folder) or FOLDER,
-        one_line(given.name),
-        one_line(given.subject),
+    body = to_plain_text(given.body).strip("\n") + "\n"
+    wording = CannedResponse(
+        to_one_line(given.folder) or DEFAULT_FOLDER,
+        to_one_line(given.name),
+        to_one_line(given.subject),
         body,
         given.ticks,
     )
     for fault in _faults(wording):
-        raise Missing(fault)
+        raise ActionNotAllowed(fault)
     _put(session, wording, by, now)
     audit.record(session, "mail text saved", by=by, cause="mail texts", now=now)
 
 
-def delete(session: Session, name: str, *, by: str, now: datetime) -> None:
-    """Take a text away; `put_back` brings it again. Raises Missing when it cannot go."""
-    known = named(session, name)
+def delete_response(session: Session, name: str, *, by: str, now: datetime) -> None:
+    """Take a text away; `undo_last_change` brings it again. Raises ActionNotAllowed when it cannot go."""
+    known = find_response(session, name)
     if known is None:
-        raise Missing("there is no such text any more")
+        raise ActionNotAllowed("there is no such text any more")
     if name == Template.RECAP:
-        raise Missing("the operations manual names this one: change it instead")
-    _put(session, Wording(known.folder, name, "", ""), by, now)
+        raise ActionNotAllowed("the operations manual names this one: change it instead")
+    _put(session, CannedResponse(known.folder, name, "", ""), by, now)
     audit.record(session, "mail text deleted", by=by, cause="mail texts", now=now)
 
 
-def put_back(session: Session, name: str, *, by: str, now: datetime) -> None:
-    """Take the last change of a text back. Raises Missing when there is none."""
-    last = session.scalar(select(MailText).where(MailText.current == name).with_for_update())
+def undo_last_change(session: Session, name: str, *, by: str, now: datetime) -> None:
+    """Take the last change of a text back. Raises ActionNotAllowed when there is none."""
+    last = session.scalar(
+        select(CannedResponseVersion).where(CannedResponseVersion.current == name).with_for_update()
+    )
     if last is None:
-        raise Missing("this text is as it came: there is nothing to take back")
+        raise ActionNotAllowed("this text is as it came: there is nothing to take back")
     older = (
-        select(MailText)
-        .where(MailText.name == name, MailText.id < last.id)
-        .order_by(MailText.id.desc())
+        select(CannedResponseVersion)
+        .where(CannedResponseVersion.name == name, CannedResponseVersion.id < last.id)
+        .order_by(CannedResponseVersion.id.desc())
     )
     before = session.scalar(older.limit(1))
     session.delete(last)
@@ -168,27 +172,31 @@ def put_back(session: Session, name: str, *, by: str, now: datetime) -> None:
     audit.record(session, "mail text put back", by=by, cause="mail texts", now=now)
 
 
-def last_changes(session: Session) -> list[MailText]:
+def list_latest_versions(session: Session) -> list[CannedResponseVersion]:
     """The newest version of each text that the desk has changed, made or deleted."""
     return list(
         session.scalars(
-            select(MailText).where(MailText.current.is_not(None)).order_by(MailText.name)
+            select(CannedResponseVersion)
+            .where(CannedResponseVersion.current.is_not(None))
+            .order_by(CannedResponseVersion.name)
         )
     )
 
 
-def _wording(row: MailText) -> Wording:
-    return Wording(row.folder, row.name, row.subject, row.body, row.ticks, row.id)
+def _wording(row: CannedResponseVersion) -> CannedResponse:
+    return CannedResponse(row.folder, row.name, row.subject, row.body, row.ticks, row.id)
 
 
-def _put(session: Session, wording: Wording, by: str, now: datetime) -> None:
+def _put(session: Session, wording: CannedResponse, by: str, now: datetime) -> None:
     known = session.scalar(
-        select(MailText).where(MailText.current == wording.name).with_for_update()
+        select(CannedResponseVersion)
+        .where(CannedResponseVersion.current == wording.name)
+        .with_for_update()
     )
     if known is not None:
         known.current = None
         session.flush()
-    row = MailText(
+    row = CannedResponseVersion(
         current=wording.name,
         name=wording.name,
         folder=wording.folder,
@@ -202,26 +210,26 @@ def _put(session: Session, wording: Wording, by: str, now: datetime) -> None:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        raise Missing(
+        raise ActionNotAllowed(
             "somebody has saved this text a moment ago: load the page again and look at it first"
         ) from None
 
 
 def _value(values: Mapping[str, str], match: re.Match[str]) -> str:
-    value = one_line(values[match[2]])
+    value = to_one_line(values[match[2]])
     return f"{match[1]}{value}" if value else ""
 
 
-def _faults(wording: Wording) -> Iterator[str]:
-    if not wording.name or len(wording.name) > LONGEST_NAME:
-        yield f"give it a name of up to {LONGEST_NAME} characters: it is what you choose it by"
-    if len(wording.folder) > LONGEST_NAME:
-        yield f"the folder's name is longer than {LONGEST_NAME} characters"
+def _faults(wording: CannedResponse) -> Iterator[str]:
+    if not wording.name or len(wording.name) > MAX_NAME_LENGTH:
+        yield f"give it a name of up to {MAX_NAME_LENGTH} characters: it is what you choose it by"
+    if len(wording.folder) > MAX_NAME_LENGTH:
+        yield f"the folder's name is longer than {MAX_NAME_LENGTH} characters"
     if not wording.body.strip():
         yield "the text is empty"
-    if len(wording.body) + len(wording.subject) > LONGEST:
-        yield f"the text is longer than {LONGEST:,} characters"
-    if wording.ticks and wording.ticks not in {m.name for m in process.boxes()}:
+    if len(wording.body) + len(wording.subject) > MAX_LENGTH:
+        yield f"the text is longer than {MAX_LENGTH:,} characters"
+    if wording.ticks and wording.ticks not in {m.name for m in process.list_boxes()}:
         yield "there is no such box"
     for text in (wording.subject, wording.body):
         yield from _unknown(text)

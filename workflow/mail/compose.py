@@ -17,21 +17,21 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from workflow.filing import threading
-from workflow.models.core import Message, Outgoing
-from workflow.process import BY_PERSON, Template
+from workflow.models.core import Message, OutgoingMail
+from workflow.process import WRITTEN_BY_PERSON, Template
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 
 # Long tokens stay in one piece: at 78 characters the library would wrap them into encoded-words no
 # reader undoes.
-ASCII = policy.SMTP.clone(max_line_length=900, cte_type="7bit")  # and every relay takes it
-LINES = policy.default.clone(
+ASCII_POLICY = policy.SMTP.clone(max_line_length=900, cte_type="7bit")  # and every relay takes it
+SHORT_LINES_POLICY = policy.default.clone(
     cte_type="7bit"
 )  # what a person writes and attaches: lines of 76 (RFC 2045 §6.7, §6.8)
-SURVEY, STATUS = "survey", "status"  # purposes of links
+SURVEY_PURPOSE, STATUS_PURPOSE = "survey", "status"  # purposes of links
 
 
-class Enclosed(NamedTuple):
+class OpenedFile(NamedTuple):
     """A file that goes with a mail, opened."""
 
     name: str
@@ -39,7 +39,7 @@ class Enclosed(NamedTuple):
     content: bytes
 
 
-class Letter(NamedTuple):
+class ComposedMail(NamedTuple):
     """A mail as it is handed over."""
 
     message: EmailMessage
@@ -53,13 +53,13 @@ class Letter(NamedTuple):
         return str(body.get_content()) if isinstance(body, MIMEPart) else ""
 
 
-def write(
+def compose_mail(
     session: Session,
-    mail: Outgoing,
+    mail: OutgoingMail,
     settings: Settings,
     signer: Signer,
-    enclosed: Sequence[Enclosed] = (),
-) -> Letter:
+    enclosed: Sequence[OpenedFile] = (),
+) -> ComposedMail:
     """The mail: fixed words, number and links, never the customer's subject or text.
 
     The same however often.
@@ -67,7 +67,7 @@ def write(
     Or what a person wrote, with the files that go with it.
     """
     subject, text = render(mail, settings, signer)
-    message = EmailMessage(policy=ASCII)
+    message = EmailMessage(policy=ASCII_POLICY)
     local, _, domain = settings.sender.rpartition("@")
     message["From"] = Address(settings.from_name, local, domain)
     message["To"] = ", ".join(mail.written.to) if mail.written else mail.to
@@ -75,15 +75,15 @@ def write(
         message["Cc"] = ", ".join(mail.written.cc)
     message["Subject"] = subject
     message["Date"] = format_datetime(mail.created_at)
-    message["Message-ID"] = message_id(_first(mail), settings, signer)
-    message["Reply-To"] = reply_address(mail.ticket_id, settings, signer)
-    if mail.template not in BY_PERSON:
+    message["Message-ID"] = make_message_id(_first(mail), settings, signer)
+    message["Reply-To"] = make_reply_address(mail.ticket_id, settings, signer)
+    if mail.template not in WRITTEN_BY_PERSON:
         by_itself = mail.template in {Template.SURVEY, Template.TASK}
         message["Auto-Submitted"] = "auto-generated" if by_itself else "auto-replied"
         message["X-Auto-Response-Suppress"] = "All"
     if mail.template is Template.SURVEY:  # RFC 2369, RFC 8058
         message["List-Unsubscribe"] = (
-            f"<{_link(settings, 'unsubscribe', signer.token(SURVEY, mail.id))}>"
+            f"<{_link(settings, 'unsubscribe', signer.make_token(SURVEY_PURPOSE, mail.id))}>"
         )
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     thread = _thread(session, mail) if mail.template is not Template.TASK else []
@@ -94,10 +94,10 @@ def write(
         _put(message, text, enclosed)
     else:
         message.set_content(text)
-    return Letter(message, return_path(mail.id, settings, signer), mail.to)
+    return ComposedMail(message, make_return_path(mail.id, settings, signer), mail.to)
 
 
-def render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str]:
+def render(mail: OutgoingMail, settings: Settings, signer: Signer) -> tuple[str, str]:
     """Subject and text of a mail."""
     if mail.written is not None:
         return mail.written.subject, mail.written.text.rstrip() + "\n"
@@ -110,14 +110,14 @@ def render(mail: Outgoing, settings: Settings, signer: Signer) -> tuple[str, str
             stage=mail.ticket.stage,
             desk_link=_link(settings, "tickets", str(mail.ticket_id)),
             from_name=settings.from_name,
-            link=status_link(mail.ticket_id, settings, signer),
-            survey_link=_link(settings, "survey", signer.token(SURVEY, mail.id)),
+            link=make_status_link(mail.ticket_id, settings, signer),
+            survey_link=_link(settings, "survey", signer.make_token(SURVEY_PURPOSE, mail.id)),
         )
     )
     return _apart(rendered)
 
 
-def recap_around(words: str, ticket: int, settings: Settings) -> tuple[str, str]:
+def render_recap(words: str, ticket: int, settings: Settings) -> tuple[str, str]:
     """Subject and text of a recap with the fixed words around these.
 
     For a mail that is a person's otherwise.
@@ -131,35 +131,37 @@ def _apart(rendered: str) -> tuple[str, str]:
     return head.removeprefix("Subject: "), text
 
 
-def status_link(ticket: int, settings: Settings, signer: Signer) -> str:
+def make_status_link(ticket: int, settings: Settings, signer: Signer) -> str:
     """Return where the customer sees how far the ticket is, without signing in."""
-    return _link(settings, "status", signer.token(STATUS, ticket))
+    return _link(settings, "status", signer.make_token(STATUS_PURPOSE, ticket))
 
 
-def reply_address(ticket: int, settings: Settings, signer: Signer) -> str:
+def make_reply_address(ticket: int, settings: Settings, signer: Signer) -> str:
     """The address an answer to this ticket's mail goes to: our own with a signed token."""
-    return _plus(settings, f"{threading.TICKET}-{signer.token(threading.TICKET, ticket)}")
+    return _plus(settings, f"{threading.TICKET}-{signer.make_token(threading.TICKET, ticket)}")
 
 
-def return_path(mail: int, settings: Settings, signer: Signer) -> str:
+def make_return_path(mail: int, settings: Settings, signer: Signer) -> str:
     """Return where a bounce of this mail goes; never opens a ticket (RFC 3834 §4)."""
-    return _plus(settings, f"{threading.BOUNCE}-{signer.token(threading.BOUNCE, mail)}")
+    return _plus(settings, f"{threading.BOUNCE}-{signer.make_token(threading.BOUNCE, mail)}")
 
 
-def message_id(mail: int, settings: Settings, signer: Signer) -> str:
+def make_message_id(mail: int, settings: Settings, signer: Signer) -> str:
     """The Message-ID of a mail.
 
     Made from its row, the same however often it is sent, not to be guessed.
     """
-    return f"<outbox-{signer.token(threading.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
+    return (
+        f"<outbox-{signer.make_token(threading.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
+    )
 
 
-def timeline_key(mail: Outgoing) -> str:
+def make_timeline_key(mail: OutgoingMail) -> str:
     """The name of a mail's message on the timeline; a letter to several people is one message."""
     return f"written:{mail.written_id}" if mail.written_id else f"outbox:{mail.id}"
 
 
-def _first(mail: Outgoing) -> int:
+def _first(mail: OutgoingMail) -> int:
     """Whose number the Message-ID has.
 
     All who get the same letter get one and the same mail, each their own way.
@@ -167,12 +169,12 @@ def _first(mail: Outgoing) -> int:
     return mail.written.mails[0].id if mail.written else mail.id
 
 
-def _put(message: EmailMessage, text: str, enclosed: Sequence[Enclosed]) -> None:
-    body = MIMEPart(policy=LINES)
+def _put(message: EmailMessage, text: str, enclosed: Sequence[OpenedFile]) -> None:
+    body = MIMEPart(policy=SHORT_LINES_POLICY)
     body.set_content(text)
     parts: list[Part | str] = [body]
     for file in enclosed:
-        part, (kind, _, sub) = MIMEPart(policy=LINES), file.mime.partition("/")
+        part, (kind, _, sub) = MIMEPart(policy=SHORT_LINES_POLICY), file.mime.partition("/")
         part.set_content(file.content, kind, sub, disposition="attachment", filename=file.name)
         parts.append(part)
     message["MIME-Version"] = "1.0"
@@ -204,7 +206,7 @@ def _templates() -> Environment:
     )
 
 
-def _thread(session: Session, mail: Outgoing) -> list[str]:
+def _thread(session: Session, mail: OutgoingMail) -> list[str]:
     """Return Message-IDs of the customer's mails that this mail can answer.
 
     Oldest first, bounded.

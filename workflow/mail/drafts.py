@@ -15,19 +15,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import process
-from workflow.models.core import Staff, Ticket, Written, WrittenFile
-from workflow.runtime.blobs import Vault
-from workflow.tickets.desk import Missing
+from workflow.models.core import Staff, Ticket, WrittenFile, WrittenMail
+from workflow.runtime.blobs import BlobStore
+from workflow.tickets.desk import ActionNotAllowed
 
-MOST_BYTES = 20_000_000  # of all files of a mail: with their base64, most servers take that
-MOST_FILES = 20
-MOST_TYPED = 200_000  # characters of a text kept, however much cannot be sent
+MAX_BYTES = 20_000_000  # of all files of a mail: with their base64, most servers take that
+MAX_FILES = 20
+MAX_DRAFT_LENGTH = 200_000  # characters of a text kept, however much cannot be sent
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _MIME = re.compile(r"(?:application|audio|font|image|model|text|video)/[A-Za-z0-9!#$&^_.+-]{1,100}")
 
 
 @dataclass(frozen=True)
-class Typed:
+class DraftForm:
     """What a form says."""
 
     to: Sequence[str]
@@ -37,63 +37,72 @@ class Typed:
     ticks: Sequence[str]
 
 
-def new_key() -> str:
+def make_key() -> str:
     """The key of a fresh form: what is typed into it is one mail, however often it is sent."""
     return secrets.token_urlsafe(18)
 
 
-def latest(session: Session, ticket: int, by: Staff) -> Written | None:
+def find_latest_draft(session: Session, ticket: int, by: Staff) -> WrittenMail | None:
     """Return what this person began to write on the ticket last and has not sent."""
-    mine = (Written.ticket_id == ticket, Written.staff_id == by.id, Written.promised_at.is_(None))
+    mine = (
+        WrittenMail.ticket_id == ticket,
+        WrittenMail.staff_id == by.id,
+        WrittenMail.promised_at.is_(None),
+    )
     return session.scalar(
-        select(Written).where(*mine).order_by(Written.changed_at.desc(), Written.id.desc()).limit(1)
+        select(WrittenMail)
+        .where(*mine)
+        .order_by(WrittenMail.changed_at.desc(), WrittenMail.id.desc())
+        .limit(1)
     )
 
 
-def keep(
-    session: Session, ticket: Ticket, key: str, typed: Typed, *, by: Staff, now: datetime
-) -> Written:
+def save_draft(
+    session: Session, ticket: Ticket, key: str, typed: DraftForm, *, by: Staff, now: datetime
+) -> WrittenMail:
     """The mail of this form, as it is typed now; as it was once it is promised.
 
-    Raises Missing when the key is nobody's or somebody else's.
+    Raises ActionNotAllowed when the key is nobody's or somebody else's.
     """
     if not _KEY.fullmatch(key):
-        raise Missing("the form is incomplete: load the page again")
+        raise ActionNotAllowed("the form is incomplete: load the page again")
     written = _held(session, key) or _begun(session, ticket, key, by, now)
     if (written.ticket_id, written.staff_id) != (ticket.id, by.id):
-        raise Missing("the form is of another ticket: load the page again")
+        raise ActionNotAllowed("the form is of another ticket: load the page again")
     if written.promised_at is None:
-        boxes = {m.name for m in process.boxes()}
+        boxes = {m.name for m in process.list_boxes()}
         written.to, written.cc = list(dict.fromkeys(typed.to)), list(dict.fromkeys(typed.cc))
         written.subject, written.text = (
-            one_line(typed.subject)[:300],
-            plain(typed.text)[:MOST_TYPED],
+            to_one_line(typed.subject)[:300],
+            to_plain_text(typed.text)[:MAX_DRAFT_LENGTH],
         )
         written.ticks = [name for name in typed.ticks if name in boxes]
         written.changed_at = now
     return written
 
 
-def enclose(
-    session: Session, vault: Vault, written: Written, name: str, mime: str, content: bytes
+def attach_file(
+    session: Session, vault: BlobStore, written: WrittenMail, name: str, mime: str, content: bytes
 ) -> None:
     """Put a file with the mail. `name` is a safe one.
 
-    Raises Missing when it is empty or too much.
+    Raises ActionNotAllowed when it is empty or too much.
     """
     if not content:
-        raise Missing(f"{name} is empty")
-    if len(written.files) >= MOST_FILES:
-        raise Missing(f"{name} is left out: a mail takes {MOST_FILES} files")
-    if sum(f.size for f in written.files) + len(content) > MOST_BYTES:
-        raise Missing(f"{name} is left out: all files together may be {MOST_BYTES // 1_000_000} MB")
+        raise ActionNotAllowed(f"{name} is empty")
+    if len(written.files) >= MAX_FILES:
+        raise ActionNotAllowed(f"{name} is left out: a mail takes {MAX_FILES} files")
+    if sum(f.size for f in written.files) + len(content) > MAX_BYTES:
+        raise ActionNotAllowed(
+            f"{name} is left out: all files together may be {MAX_BYTES // 1_000_000} MB"
+        )
     digest = hashlib.sha256(content).hexdigest()
     if any((f.name, f.sha256) == (name, digest) for f in written.files):  # the form was sent twice
         return
-    sealed, blob = vault.keep(content)
+    sealed, blob = vault.store(content)
     written.files.append(
         WrittenFile(
-            name=one_line(name),
+            name=to_one_line(name),
             mime=mime if _MIME.fullmatch(mime) else "application/octet-stream",
             size=len(content),
             sha256=digest,
@@ -104,23 +113,23 @@ def enclose(
     session.flush()
 
 
-def leave_out(session: Session, written: Written, number: int) -> None:
+def remove_file(session: Session, written: WrittenMail, number: int) -> None:
     """Take a file away from a mail that is not sent."""
     if written.promised_at is None:
         written.files = [f for f in written.files if f.id != number]
         session.flush()
 
 
-def discard(session: Session, written: Written) -> None:
+def delete_draft(session: Session, written: WrittenMail) -> None:
     """Forget a mail that was not sent, with its files."""
     if written.promised_at is None:
         session.delete(written)
 
 
-def again(session: Session, written: Written, *, now: datetime) -> Written:
+def copy_to_draft(session: Session, written: WrittenMail, *, now: datetime) -> WrittenMail:
     """The same words and files as a draft, in a form of its own."""
-    draft = Written(
-        key=new_key(),
+    draft = WrittenMail(
+        key=make_key(),
         ticket_id=written.ticket_id,
         staff_id=written.staff_id,
         to=written.to,
@@ -141,12 +150,12 @@ def again(session: Session, written: Written, *, now: datetime) -> Written:
     return draft
 
 
-def one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     """A text as a header takes it: one line, nothing that does not print."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def plain(text: str) -> str:
+def to_plain_text(text: str) -> str:
     """A text as a mail takes it.
 
     Lines, plain spaces, nothing that does not print, lone surrogates among it.
@@ -157,15 +166,17 @@ def plain(text: str) -> str:
     )
 
 
-def _held(session: Session, key: str) -> Written | None:
-    return session.scalar(select(Written).where(Written.key == key).with_for_update())
+def _held(session: Session, key: str) -> WrittenMail | None:
+    return session.scalar(select(WrittenMail).where(WrittenMail.key == key).with_for_update())
 
 
-def _begun(session: Session, ticket: Ticket, key: str, by: Staff, now: datetime) -> Written:
-    written = Written(key=key, ticket_id=ticket.id, staff_id=by.id, changed_at=now)
+def _begun(session: Session, ticket: Ticket, key: str, by: Staff, now: datetime) -> WrittenMail:
+    written = WrittenMail(key=key, ticket_id=ticket.id, staff_id=by.id, changed_at=now)
     try:
         with session.begin_nested():
             session.add(written)
     except IntegrityError:  # the page keeps what is typed while its button is pressed
-        return session.scalars(select(Written).where(Written.key == key).with_for_update()).one()
+        return session.scalars(
+            select(WrittenMail).where(WrittenMail.key == key).with_for_update()
+        ).one()
     return written

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class PatientDataKind(StrEnum):
     """What was found, in words for people; the audit trail gets no more than these."""
 
     BIRTH = "a date of birth"
@@ -26,20 +26,20 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Found:
+class Finding:
     """Where in the text something lies: `text[start:end]`."""
 
-    kind: Kind
+    kind: PatientDataKind
     start: int
     end: int
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownPatientData:
     """What a ticket says of its patients, to be looked for word for word."""
 
     names: frozenset[str] = field(default=frozenset())
-    values: frozenset[tuple[Kind, str]] = field(default=frozenset())
+    values: frozenset[tuple[PatientDataKind, str]] = field(default=frozenset())
     subjects: frozenset[str] = field(default=frozenset())
 
 
@@ -61,20 +61,26 @@ _L, _LN = (
     "[AC-HJKMNP-RT-Y0-9]",
 )  # of Medicare's identifier: none of B, I, L, O, S, Z
 _PAYER = "member|subscriber|policy|insured|insurance|medicare|medicaid"
-_RULES: tuple[tuple[Kind, str], ...] = (
-    (Kind.BIRTH, rf"\b(?:d\.?o\.?b\b\.?|date of birth|birth ?date|birthday|born){_IS}{_DATE}"),
-    (Kind.SSN, r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
+_RULES: tuple[tuple[PatientDataKind, str], ...] = (
     (
-        Kind.SSN,
+        PatientDataKind.BIRTH,
+        rf"\b(?:d\.?o\.?b\b\.?|date of birth|birth ?date|birthday|born){_IS}{_DATE}",
+    ),
+    (PatientDataKind.SSN, r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
+    (
+        PatientDataKind.SSN,
         rf"\b(?:ssn|social security|soc\.? sec\.?){_IS}(?:\d{{3}}[- ]?\d{{2}}[- ]?)?\d{{4}}\b",
     ),
-    (Kind.RECORD, rf"\bmrn{_IS}{_NUMBER}"),
-    (Kind.RECORD, rf"\b(?:emr|medical record|chart|patient|pt\.?){_CALLED}{_IS}{_NUMBER}"),
-    (Kind.MEMBER, rf"\b(?:{_PAYER}|beneficiary|mbi|hicn){_CALLED}{_IS}{_NUMBER}"),
-    (Kind.MEMBER, rf"\b(?:mbi|hicn|policy|subscriber){_IS}{_LONG_NUMBER}"),
-    (Kind.MEMBER, rf"\b[1-9]{_L}{_LN}\d-?{_L}{_LN}\d-?{_L}{{2}}\d\d\b"),
+    (PatientDataKind.RECORD, rf"\bmrn{_IS}{_NUMBER}"),
     (
-        Kind.DIAGNOSIS,
+        PatientDataKind.RECORD,
+        rf"\b(?:emr|medical record|chart|patient|pt\.?){_CALLED}{_IS}{_NUMBER}",
+    ),
+    (PatientDataKind.MEMBER, rf"\b(?:{_PAYER}|beneficiary|mbi|hicn){_CALLED}{_IS}{_NUMBER}"),
+    (PatientDataKind.MEMBER, rf"\b(?:mbi|hicn|policy|subscriber){_IS}{_LONG_NUMBER}"),
+    (PatientDataKind.MEMBER, rf"\b[1-9]{_L}{_LN}\d-?{_L}{_LN}\d-?{_L}{{2}}\d\d\b"),
+    (
+        PatientDataKind.DIAGNOSIS,
         r"\b(?:icd|diagnos\w*|dx|ddx)\b[^\n]{0,60}?\b[A-TV-Z]\d[0-9AB](?:\.[0-9A-Z]{1,4})?\b",
     ),
 )
@@ -98,17 +104,17 @@ _WORDS = 2  # a name or a subject of one word is a word like any other
 _LONG = 4  # words of a subject that ordinary text does not have by chance
 
 
-def find(text: str, known: Known | None = None) -> list[Found]:
+def find_patient_data(text: str, known: KnownPatientData | None = None) -> list[Finding]:
     """Return what looks like patient data, in the order of the text, none overlapping another."""
-    known = known or Known()
+    known = known or KnownPatientData()
     found = [*_by_rule(text), *_by_name(text, known.names), *_by_value(text, known.values)]
     for subject in known.subjects:
         if _length(subject) >= _LONG:
-            found += _word_for_word(text, subject, Kind.SUBJECT)
+            found += _word_for_word(text, subject, PatientDataKind.SUBJECT)
     return _apart(found)
 
 
-def find_in_subject(subject: str, known: Known) -> list[Found]:
+def find_patient_data_in_subject(subject: str, known: KnownPatientData) -> list[Finding]:
     """The same for the subject of a mail, which nobody reads twice.
 
     Two words of the customer's are enough there.
@@ -117,14 +123,14 @@ def find_in_subject(subject: str, known: Known) -> list[Found]:
         f
         for s in known.subjects
         if _length(s) >= _WORDS
-        for f in _word_for_word(subject, s, Kind.SUBJECT)
+        for f in _word_for_word(subject, s, PatientDataKind.SUBJECT)
     )
-    return _apart([*find(subject, known), *theirs])
+    return _apart([*find_patient_data(subject, known), *theirs])
 
 
-def known_from(
+def collect_known(
     details: Iterable[tuple[str, str]], subjects: Iterable[str], besides: Iterable[str] = ()
-) -> Known:
+) -> KnownPatientData:
     """What the fields of a ticket's forms and exports say of patients.
 
     `besides` are names of others: the contacts.
@@ -134,7 +140,7 @@ def known_from(
     for label, value in details:
         said = " ".join(value.split())
         kind = next((kind for kind, pattern in _LABELS if pattern.search(label)), None)
-        if kind is Kind.NAME:
+        if kind is PatientDataKind.NAME:
             if (
                 _length(said) >= _WORDS
                 and not re.search(r"[\d@_]|.{80}", said)
@@ -147,21 +153,21 @@ def known_from(
     plain = (
         re.sub(r"^(?:(?:re|fwd?|aw)\s*:\s*)+", "", s.strip(), flags=re.IGNORECASE) for s in subjects
     )
-    return Known(frozenset(names), frozenset(values), frozenset(s for s in plain if s))
+    return KnownPatientData(frozenset(names), frozenset(values), frozenset(s for s in plain if s))
 
 
 _LABELS = tuple(
     (kind, re.compile(rule, re.IGNORECASE))
     for kind, rule in (
-        (Kind.BIRTH, r"\b(?:dob|d\.o\.b|birth)"),
-        (Kind.SSN, r"\b(?:ssn|social security)"),
-        (Kind.MEMBER, rf"\b(?:{_PAYER})\b.*(?:\bid\b|\bn[or]\b|number|#)"),
+        (PatientDataKind.BIRTH, r"\b(?:dob|d\.o\.b|birth)"),
+        (PatientDataKind.SSN, r"\b(?:ssn|social security)"),
+        (PatientDataKind.MEMBER, rf"\b(?:{_PAYER})\b.*(?:\bid\b|\bn[or]\b|number|#)"),
         (
-            Kind.RECORD,
+            PatientDataKind.RECORD,
             r"\bmrn\b|\b(?:patient|chart|record)\b.*(?:\bid\b|\bn[or]\b|number|#|account)",
         ),
         (
-            Kind.NAME,
+            PatientDataKind.NAME,
             (
                 r"\b(?:patient|insured|subscriber|guarantor)s?(?:'s)?\b(?:.*\bname)?\s*[:?]?$|\bname"
                 r" of (?:the )?patient"
@@ -171,7 +177,7 @@ _LABELS = tuple(
 )
 
 
-def marked(text: str, found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def split_by_finding(text: str, found: Sequence[Finding]) -> Iterator[tuple[str, str]]:
     """The text in pieces: (piece, what it looks like), "" for what is nothing."""
     at = 0
     for one in found:
@@ -184,15 +190,15 @@ def marked(text: str, found: Sequence[Found]) -> Iterator[tuple[str, str]]:
 # -- one kind each ----
 
 
-def _by_rule(text: str) -> Iterator[Found]:
+def _by_rule(text: str) -> Iterator[Finding]:
     for kind, pattern in _PATTERNS:
         for match in pattern.finditer(text):
-            yield Found(kind, *match.span())
+            yield Finding(kind, *match.span())
     for match in _INTRODUCED.finditer(text):
-        yield Found(Kind.NAME, *match.span())
+        yield Finding(PatientDataKind.NAME, *match.span())
 
 
-def _by_name(text: str, names: Iterable[str]) -> Iterator[Found]:
+def _by_name(text: str, names: Iterable[str]) -> Iterator[Finding]:
     for name in names:
         words = [w for w in re.split(r"[\s,]+", name) if len(w.strip(".")) > 1]
         if len(words) < _WORDS:
@@ -204,23 +210,23 @@ def _by_name(text: str, names: Iterable[str]) -> Iterator[Found]:
         for match in re.finditer(
             rf"\b{a}{middle}{b}\b|\b{b},\s*{a}\b|{titled}", text, re.IGNORECASE
         ):
-            yield Found(Kind.NAME, *match.span())
+            yield Finding(PatientDataKind.NAME, *match.span())
 
 
-def _by_value(text: str, values: Iterable[tuple[Kind, str]]) -> Iterator[Found]:
+def _by_value(text: str, values: Iterable[tuple[PatientDataKind, str]]) -> Iterator[Finding]:
     for kind, value in values:
         yield from _word_for_word(text, value, kind)
 
 
-def _word_for_word(text: str, words: str, kind: Kind) -> Iterator[Found]:
+def _word_for_word(text: str, words: str, kind: PatientDataKind) -> Iterator[Finding]:
     pattern = r"\s+".join(re.escape(w) for w in words.split())
     for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE):
-        yield Found(kind, *match.span())
+        yield Finding(kind, *match.span())
 
 
-def _apart(found: Iterable[Found]) -> list[Found]:
+def _apart(found: Iterable[Finding]) -> list[Finding]:
     """In order; of two that overlap the longer one."""
-    kept: list[Found] = []
+    kept: list[Finding] = []
     for one in sorted(found, key=lambda f: (f.start, -f.end)):
         if not kept or one.start >= kept[-1].end:
             kept.append(one)

@@ -22,10 +22,10 @@ _CHUNK = (
     16 * 1024
 )  # bytes; one TLS record, so that no single write waits longer than the time that is left
 
-Lookup = Callable[..., list[Any]]
+Resolver = Callable[..., list[Any]]
 
 
-class Conversation(smtplib.SMTP):
+class SmtpConnection(smtplib.SMTP):
     """smtplib's client with one deadline for all it does.
 
     Its own timeout is for each read, and a trickle has many.
@@ -43,25 +43,25 @@ class Conversation(smtplib.SMTP):
         """
         self._tls = tls
         self._heard = bytearray()
-        self.renew(seconds)
+        self.set_deadline(seconds)
         try:
             super().__init__(host, port, name)
         except (smtplib.SMTPException, OSError):
             self.close()
             raise
 
-    def renew(self, seconds: float) -> None:
+    def set_deadline(self, seconds: float) -> None:
         """All that follows has to be done within so many seconds."""
         self._ends = time.monotonic() + seconds
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds left. Raises TimeoutError when there are none."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
 
-    def spoke(self) -> bool:
+    def has_unsolicited_data(self) -> bool:
         """Return whether the relay has said something that nobody asked for, or hung up.
 
         Raises OSError.
@@ -80,7 +80,7 @@ class Conversation(smtplib.SMTP):
 
         What the relay said before it heard them cannot be the answer to them.
         """
-        if self.spoke():
+        if self.has_unsolicited_data():
             raise self._broken("out of turn")
         octets = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
         for at in range(0, len(octets), _CHUNK):
@@ -102,7 +102,7 @@ class Conversation(smtplib.SMTP):
                 self._sock()
                 return int(code), b"\n".join(texts)
 
-    def part(self) -> None:
+    def quit_and_close(self) -> None:
         """Say goodbye and go: nothing depends on the answer."""
         try:
             self.putcmd("QUIT")
@@ -126,7 +126,7 @@ class Conversation(smtplib.SMTP):
     def _sock(self) -> socket.socket:
         if self.sock is None:
             raise self._broken("closed")
-        self.sock.settimeout(self.left())
+        self.sock.settimeout(self.seconds_left())
         return self.sock
 
     def _broken(self, why: str) -> smtplib.SMTPServerDisconnected:
@@ -135,19 +135,19 @@ class Conversation(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: object) -> socket.socket:
         del timeout
-        sock = reach(addresses(host, port, self.left()), self.left)
+        sock = connect_first(resolve(host, port, self.seconds_left()), self.seconds_left)
         if self._tls is None:
             return sock
         try:
-            sock.settimeout(self.left())
+            sock.settimeout(self.seconds_left())
             return self._tls.wrap_socket(sock, server_hostname=host)
         except (OSError, ValueError):
             sock.close()
             raise
 
 
-def addresses(
-    host: str, port: int, seconds: float, lookup: Lookup = socket.getaddrinfo
+def resolve(
+    host: str, port: int, seconds: float, lookup: Resolver = socket.getaddrinfo
 ) -> list[Any]:
     """What the resolver says of a host.
 
@@ -174,7 +174,7 @@ def addresses(
     return answer
 
 
-def reach(found: list[Any], left: Callable[[], float]) -> socket.socket:
+def connect_first(found: list[Any], left: Callable[[], float]) -> socket.socket:
     """A connection to the first address that answers; the time left is shared.
 
     Raises OSError when none does.

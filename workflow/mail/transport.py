@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from workflow.mail.smtp_client import Conversation
+from workflow.mail.smtp_client import SmtpConnection
 from workflow.runtime.blobs import write_synced
 from workflow.settings.settings import SettingsError
 
-SECONDS = (
+SECONDS_PER_MAIL = (
     50.0  # for one mail from first to last: finding the relay, connecting, TLS, login, handing over
 )
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
@@ -26,7 +26,7 @@ _POSITIVE, _PERMANENT = (
 _NOT_OF_THE_MAIL = frozenset({500, 502, 503, 504, 521, 530, 534, 535, 538})
 
 
-class Refused(Exception):  # noqa: N818  # an answer of the relay, not a fault of ours
+class MailRefused(Exception):  # noqa: N818  # an answer of the relay, not a fault of ours
     """The relay refuses this mail for good (RFC 5321 5yz); `code` is its reply code."""
 
     def __init__(self, code: int) -> None:
@@ -34,7 +34,7 @@ class Refused(Exception):  # noqa: N818  # an answer of the relay, not a fault o
         self.code = code
 
 
-class Deferred(Exception):  # noqa: N818
+class MailDeferred(Exception):  # noqa: N818
     """The relay did not take the mail now (4yz, or no answer that can be understood: code 0).
 
     Try again later.
@@ -60,11 +60,11 @@ class Mailer(Protocol):
         at: TracebackType | None,
     ) -> None: ...
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
-        """Hand over one mail; returning means it is theirs. Raises Refused or Deferred."""
+        """Hand over one mail; returning means it is theirs. Raises MailRefused or Deferred."""
         ...
 
 
-def mailer(relay_url: str, folder: Path, seconds: float = SECONDS) -> Mailer:
+def open_mailer(relay_url: str, folder: Path, seconds: float = SECONDS_PER_MAIL) -> Mailer:
     """The relay of this URL (`smtp://`, `smtp+starttls://`, `smtps://`).
 
     Or a folder of .eml files without one.
@@ -104,24 +104,24 @@ class EmlFolder:
         return
 
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
-        """Write the file whole or not at all. Raises Deferred when the folder cannot be written."""
+        """Write the file whole or not at all. Raises MailDeferred when the folder cannot be written."""
         del sender, to
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         octets = message.as_bytes()
         try:
             write_synced(self._folder / f"{name}.eml", octets)
         except OSError:
-            raise Deferred(0, of_relay=True) from None
+            raise MailDeferred(0, of_relay=True) from None
 
 
 class Relay:
     """A submission server; its certificate is verified where TLS is asked for."""
 
-    def __init__(self, url: SplitResult, seconds: float = SECONDS) -> None:
+    def __init__(self, url: SplitResult, seconds: float = SECONDS_PER_MAIL) -> None:
         self._url = url
         self._seconds = seconds
         self._tls = None if url.scheme == "smtp" else ssl.create_default_context()
-        self._open: Conversation | None = None
+        self._open: SmtpConnection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -133,13 +133,13 @@ class Relay:
         at: TracebackType | None,
     ) -> None:
         if self._open is not None:
-            self._open.part()
+            self._open.quit_and_close()
             self._open = None
 
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
         """Submit one mail within the time given.
 
-        Raises Refused or Deferred; the next mail then has a new connection.
+        Raises MailRefused or Deferred; the next mail then has a new connection.
 
         Whatever a relay does ends in one of these three; only what cannot be written as a mail
         raises something else.
@@ -149,14 +149,14 @@ class Relay:
             _hand_over(relay, message, sender, to)
             self._open = relay
         except TimeoutError:
-            raise Deferred(0, of_relay=True) from None
+            raise MailDeferred(0, of_relay=True) from None
         except (smtplib.SMTPException, OSError):
-            raise Deferred(0) from None
+            raise MailDeferred(0) from None
         finally:
             if self._open is None:
-                relay.part()
+                relay.quit_and_close()
 
-    def _kept(self) -> Conversation | None:
+    def _kept(self) -> SmtpConnection | None:
         """The connection of the mail before.
 
         Unless the relay has hung up since or said that it will.
@@ -165,15 +165,15 @@ class Relay:
         if relay is None:
             return None
         try:
-            if not relay.spoke():
-                relay.renew(self._seconds)
+            if not relay.has_unsolicited_data():
+                relay.set_deadline(self._seconds)
                 return relay
         except OSError:
             pass
         relay.close()
         return None
 
-    def _connect(self, name: str) -> Conversation:
+    def _connect(self, name: str) -> SmtpConnection:
         # Not a word about any one mail yet: a refusal here is a relay that is away or set up
         # wrongly, never a customer who cannot be reached. smtplib raises ValueError for a login and
         # a challenge that are not ASCII and base64.
@@ -181,7 +181,9 @@ class Relay:
         port = url.port or _PORTS[url.scheme]
         at_once = self._tls if url.scheme == "smtps" else None
         try:
-            relay = Conversation(url.hostname or "", port, name, seconds=self._seconds, tls=at_once)
+            relay = SmtpConnection(
+                url.hostname or "", port, name, seconds=self._seconds, tls=at_once
+            )
             relay.ehlo_or_helo_if_needed()
             if url.scheme == "smtp+starttls":
                 relay.starttls(context=self._tls)
@@ -189,9 +191,9 @@ class Relay:
             if url.username:
                 relay.login(unquote(url.username), unquote(url.password or ""))
         except smtplib.SMTPResponseException as error:
-            failed = Deferred(error.smtp_code, of_relay=True)
+            failed = MailDeferred(error.smtp_code, of_relay=True)
         except (smtplib.SMTPException, OSError, ValueError):
-            failed = Deferred(0, of_relay=True)
+            failed = MailDeferred(0, of_relay=True)
         else:
             return relay
         if relay is not None:
@@ -199,15 +201,15 @@ class Relay:
         raise failed
 
 
-def _hand_over(relay: Conversation, message: EmailMessage, sender: str, to: str) -> None:
+def _hand_over(relay: SmtpConnection, message: EmailMessage, sender: str, to: str) -> None:
     beyond_ascii = not (sender + to).isascii()
     if beyond_ascii and not relay.has_extn("smtputf8"):
-        raise Refused(553) if sender.isascii() else Deferred(553)
+        raise MailRefused(553) if sender.isascii() else MailDeferred(553)
     assert isinstance(message.policy, EmailPolicy)
     octets = message.as_bytes(policy=message.policy.clone(utf8=beyond_ascii))
     code, _ = relay.mail(sender, ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else [])
     if not _taken(code):  # of the sender, which is us: a relay set up wrongly
-        raise Deferred(code)
+        raise MailDeferred(code)
     code, _ = relay.rcpt(to, [])
     if not _taken(code):
         raise _told(code)
@@ -223,9 +225,9 @@ def _taken(code: int) -> bool:
     return code // 100 == _POSITIVE
 
 
-def _told(code: int) -> Refused | Deferred:
+def _told(code: int) -> MailRefused | MailDeferred:
     return (
-        Refused(code)
+        MailRefused(code)
         if code // 100 == _PERMANENT and code not in _NOT_OF_THE_MAIL
-        else Deferred(code)
+        else MailDeferred(code)
     )

@@ -54,7 +54,7 @@ class WebSession(Base):
     seen_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class KeptForm(Base):
+class SavedFormRow(Base):
     """Form that was sent after its writer had been signed out.
 
     Shown to that account only (accounts/saved_forms.py).
@@ -113,6 +113,6 @@ class SavedView(Base):
     created_at: Mapped[datetime]
 
 
-def new_uniquifier() -> str:
+def make_uniquifier() -> str:
     """A new name for an account's sessions: those under the old one are over."""
     return secrets.token_hex(32)

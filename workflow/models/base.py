@@ -21,13 +21,13 @@ from workflow.models.states import (
     Role,
     RowOutcome,
     Status,
-    TellState,
     Verdict,
+    WebhookEventState,
 )
 from workflow.process import Milestone, Stage, Template
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time; refuses a naive one.
 
     SQLite keeps no zone, so it is put back on reading.
@@ -55,7 +55,7 @@ def _words(kind: type[StrEnum]) -> Enum:
     return Enum(kind, native_enum=False, values_callable=lambda e: [m.value for m in e], length=64)
 
 
-def owned_blobs(table: str) -> Index:
+def make_blob_index(table: str) -> Index:
     """Finds whose a blob is; partial, because most rows hold their bytes themselves."""
     where = text("blob IS NOT NULL")
     return Index(f"ix_{table}_blob", "blob", sqlite_where=where, postgresql_where=where)
@@ -74,7 +74,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's own declarative configuration
-        datetime: Moment,
+        datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[Any]: JSON,
         Format: _words(Format),
@@ -89,6 +89,6 @@ class Base(DeclarativeBase):
         LinkState: _words(LinkState),
         OutboxState: _words(OutboxState),
         Role: _words(Role),
-        TellState: _words(TellState),
+        WebhookEventState: _words(WebhookEventState),
         Verdict: _words(Verdict),
     }

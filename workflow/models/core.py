@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from parsers.item import Format
-from workflow.models.base import Base, owned_blobs
+from workflow.models.base import Base, make_blob_index
 from workflow.models.states import (
     DeliveryState,
     Judgement,
@@ -30,7 +30,7 @@ from workflow.models.states import (
 )
 from workflow.process import Milestone, Stage, Template
 
-UNDONE = text("done_at IS NULL")
+TASK_IS_OPEN = text("done_at IS NULL")
 
 
 class Staff(Base):
@@ -149,12 +149,14 @@ class Ticket(Base):
     contacts: Mapped[list["TicketContact"]] = relationship(
         back_populates="ticket", order_by="TicketContact.id"
     )
-    milestones: Mapped[list["Reached"]] = relationship(
-        back_populates="ticket", order_by="Reached.id"
+    milestones: Mapped[list["TicketMilestone"]] = relationship(
+        back_populates="ticket", order_by="TicketMilestone.id"
     )
     tasks: Mapped[list["Task"]] = relationship(back_populates="ticket", order_by="Task.id")
     messages: Mapped[list["Message"]] = relationship(back_populates="ticket", order_by="Message.id")
-    outbox: Mapped[list["Outgoing"]] = relationship(back_populates="ticket", order_by="Outgoing.id")
+    outbox: Mapped[list["OutgoingMail"]] = relationship(
+        back_populates="ticket", order_by="OutgoingMail.id"
+    )
 
 
 class TicketContact(Base):
@@ -189,7 +191,7 @@ class TicketRelation(Base):
     verdict: Mapped[Verdict] = mapped_column(default=Verdict.OPEN, server_default="")  # a person's
 
 
-class Reached(Base):
+class TicketMilestone(Base):
     """A milestone of a ticket, recorded once a period with who and when."""
 
     __tablename__ = "milestones"
@@ -210,7 +212,13 @@ class Task(Base):
     __tablename__ = "tasks"
     __table_args__ = (
         UniqueConstraint("ticket_id", "period", "kind"),
-        Index("ix_tasks_undone", "kind", "ticket_id", sqlite_where=UNDONE, postgresql_where=UNDONE),
+        Index(
+            "ix_tasks_undone",
+            "kind",
+            "ticket_id",
+            sqlite_where=TASK_IS_OPEN,
+            postgresql_where=TASK_IS_OPEN,
+        ),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
@@ -291,7 +299,7 @@ class StoredAttachment(Base):
     """A file that came with a message; its bytes are sealed, in the row or in blobs."""
 
     __tablename__ = "attachments"
-    __table_args__ = (owned_blobs("attachments"),)
+    __table_args__ = (make_blob_index("attachments"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     message_id: Mapped[int] = mapped_column(ForeignKey("messages.id"), index=True)
     name: Mapped[str] = mapped_column(Text)
@@ -310,7 +318,7 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         Index("ix_deliveries_waiting", "state", "attempts", "id"),
-        owned_blobs("deliveries"),
+        make_blob_index("deliveries"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     transport: Mapped[str] = mapped_column(String(16))
@@ -348,7 +356,7 @@ class Receipt(Base):
     reference: Mapped[str] = mapped_column(String(800), default="", server_default="", index=True)
 
 
-REJECTED_ROW = text(
+FILING_IS_REJECTED = text(
     "filings.outcome = 'rejected'"
 )  # as it stands: bound to a value it would not find the index
 _REJECTED = text("outcome = 'rejected'")
@@ -413,7 +421,7 @@ class DeliverySheet(Base):
     footer_places: Mapped[str] = mapped_column(Text)
 
 
-class Outgoing(Base):
+class OutgoingMail(Base):
     """Mail promised in the same transaction as the change that calls for it."""
 
     __tablename__ = "outbox"
@@ -442,10 +450,10 @@ class Outgoing(Base):
     written_id: Mapped[int | None] = mapped_column(ForeignKey("written_mails.id"), index=True)
     ticket: Mapped[Ticket] = relationship(back_populates="outbox")
     contact: Mapped[Contact | None] = relationship()
-    written: Mapped["Written | None"] = relationship(back_populates="mails")
+    written: Mapped["WrittenMail | None"] = relationship(back_populates="mails")
 
 
-class Written(Base):
+class WrittenMail(Base):
     """A mail that a person writes.
 
     A draft until it is promised, then one outbox row for each who gets it.
@@ -471,14 +479,16 @@ class Written(Base):
     files: Mapped[list["WrittenFile"]] = relationship(
         order_by="WrittenFile.id", cascade="all, delete-orphan"
     )
-    mails: Mapped[list[Outgoing]] = relationship(back_populates="written", order_by="Outgoing.id")
+    mails: Mapped[list[OutgoingMail]] = relationship(
+        back_populates="written", order_by="OutgoingMail.id"
+    )
 
 
 class WrittenFile(Base):
     """A file that goes with a mail that a person writes; sealed as an attachment is."""
 
     __tablename__ = "written_files"
-    __table_args__ = (owned_blobs("written_files"),)
+    __table_args__ = (make_blob_index("written_files"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     written_id: Mapped[int] = mapped_column(ForeignKey("written_mails.id"), index=True)
     name: Mapped[str] = mapped_column(Text)
@@ -489,7 +499,7 @@ class WrittenFile(Base):
     blob: Mapped[str | None] = mapped_column(String(64))
 
 
-class Survey(Base):
+class LastSurvey(Base):
     """The last survey of a customer, claimed by one conditional update.
 
     And what the customer answered.
@@ -503,7 +513,7 @@ class Survey(Base):
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
 
 
-class Answer(Base):
+class SurveyAnswer(Base):
     """A customer's answer to a survey: 1 to 5 and a comment."""
 
     __tablename__ = "answers"
@@ -513,7 +523,7 @@ class Answer(Base):
     at: Mapped[datetime]
 
 
-class Audit(Base):
+class AuditEntry(Base):
     """Who did what, when and why: a row for every change. Ids and fixed words, no customer text."""
 
     __tablename__ = "audit"
@@ -567,7 +577,7 @@ class Lease(Base):
     since: Mapped[datetime]
 
 
-class Check(Base):
+class SelfCheck(Base):
     """What a look of the house at itself has found last, and when."""
 
     __tablename__ = "checks"
@@ -578,7 +588,7 @@ class Check(Base):
     )  # what is wrong and what to do; "" when nothing is
 
 
-class Seen(Base):
+class Heartbeat(Base):
     """When a process or door last said it is alive."""
 
     __tablename__ = "seen"

@@ -19,7 +19,7 @@ class Presence(Base):
     audited_at: Mapped[datetime]
 
 
-class Undo(Base):
+class UndoRecord(Base):
     """What a person did to a ticket, with a picture of the ticket before it.
 
     Kept a day, good for ten minutes.

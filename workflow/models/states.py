@@ -74,11 +74,11 @@ class LinkState(StrEnum):
     FAILED = "failed"  # not to be had; its link stays on the ticket, which says so
 
 
-class TellState(StrEnum):
+class WebhookEventState(StrEnum):
     """How far an event has come that a webhook is to be told."""
 
     WAITING = "waiting"  # to be told, or told again
-    TOLD = "told"  # the webhook said yes
+    DELIVERED = "told"  # the webhook said yes
     GIVEN_UP = "given up"  # it did not, for two days; shown to staff, can be tried again
 
 

@@ -7,10 +7,10 @@ from sqlalchemy import ColumnElement, ForeignKey, Index, LargeBinary, String, Te
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from workflow.models.base import Base
-from workflow.models.states import TellState
+from workflow.models.states import WebhookEventState
 
 
-class Hook(Base):
+class Webhook(Base):
     """An address that is told of events.
 
     It is never deleted: a change made at the same moment may refer to it.
@@ -33,7 +33,7 @@ class Hook(Base):
     told_at: Mapped[datetime | None]  # when it last said yes
 
 
-class HookEvent(Base):
+class WebhookEvent(Base):
     """An event for one hook, put here in the transaction of the change itself."""
 
     __tablename__ = "hook_events"
@@ -45,14 +45,14 @@ class HookEvent(Base):
     )  # the same for every hook and try: receivers know it again
     event: Mapped[str] = mapped_column(String(64))
     body: Mapped[dict[str, Any]]  # numbers and words of ours
-    state: Mapped[TellState]
+    state: Mapped[WebhookEventState]
     reason: Mapped[str] = mapped_column(Text, default="")
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime]
     created_at: Mapped[datetime]
-    hook: Mapped[Hook] = relationship()
+    hook: Mapped[Webhook] = relationship()
 
 
-def live() -> ColumnElement[bool]:
+def is_active() -> ColumnElement[bool]:
     """Return whether a hook is still to be told."""
-    return Hook.removed_at.is_(None)
+    return Webhook.removed_at.is_(None)

@@ -11,13 +11,13 @@ from sqlalchemy import ColumnElement, Select, String, func, literal, select, typ
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from workflow.filing.linked_files import LinkedFile
-from workflow.models.core import Message, Outgoing
-from workflow.models.states import LinkState, OutboxState, TellState
-from workflow.models.webhooks import Hook, HookEvent, live
+from workflow.models.core import Message, OutgoingMail
+from workflow.models.states import LinkState, OutboxState, WebhookEventState
+from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueCounts:
     """How many wait, how many failed for good, and when the one that waits longest was promised."""
 
     waiting: int = 0
@@ -29,32 +29,32 @@ class Queue:
 class Backlog:
     """Everything promised that is not done."""
 
-    mails: Queue = Queue()  # failed: refused
-    events: Queue = Queue()  # for the webhooks that there are; failed: given up
-    files: Queue = Queue()  # that messages link to, since when their message is here
+    mails: QueueCounts = QueueCounts()  # failed: refused
+    events: QueueCounts = QueueCounts()  # for the webhooks that there are; failed: given up
+    files: QueueCounts = QueueCounts()  # that messages link to, since when their message is here
 
 
-MAILS = (OutboxState.WAITING, OutboxState.REFUSED)
-EVENTS = (TellState.WAITING, TellState.GIVEN_UP)
-FILES = (LinkState.WAITING, LinkState.FAILED)
+MAIL_STATES = (OutboxState.WAITING, OutboxState.REFUSED)
+EVENT_STATES = (WebhookEventState.WAITING, WebhookEventState.GIVEN_UP)
+FILE_STATES = (LinkState.WAITING, LinkState.FAILED)
 
 
-def backlog(session: Session) -> Backlog:
+def count_backlog(session: Session) -> Backlog:
     """Count it all, in one query."""
     files = _by_state(
-        "files", LinkedFile.state, FILES, Message.at, Message.id == LinkedFile.message_id
+        "files", LinkedFile.state, FILE_STATES, Message.at, Message.id == LinkedFile.message_id
     )
-    mine = HookEvent.hook_id.in_(select(Hook.id).where(live()))
+    mine = WebhookEvent.hook_id.in_(select(Webhook.id).where(is_active()))
     rows = session.execute(
         union_all(
-            _by_state("mails", Outgoing.state, MAILS, Outgoing.created_at),
-            _by_state("events", HookEvent.state, EVENTS, HookEvent.created_at, mine),
+            _by_state("mails", OutgoingMail.state, MAIL_STATES, OutgoingMail.created_at),
+            _by_state("events", WebhookEvent.state, EVENT_STATES, WebhookEvent.created_at, mine),
             files,
         )
     ).all()
     found = {(name, state): (count, oldest) for name, state, count, oldest in rows}
-    mails, events = _queue(found, "mails", *MAILS), _queue(found, "events", *EVENTS)
-    return Backlog(mails, events, files=_queue(found, "files", *FILES))
+    mails, events = _queue(found, "mails", *MAIL_STATES), _queue(found, "events", *EVENT_STATES)
+    return Backlog(mails, events, files=_queue(found, "files", *FILE_STATES))
 
 
 def _by_state(
@@ -72,6 +72,6 @@ def _by_state(
 
 def _queue(
     found: dict[tuple[str, str], tuple[int, datetime]], name: str, waiting: str, failed: str
-) -> Queue:
+) -> QueueCounts:
     count, oldest = found.get((name, waiting), (0, None))
-    return Queue(count, found.get((name, failed), (0, None))[0], oldest)
+    return QueueCounts(count, found.get((name, failed), (0, None))[0], oldest)

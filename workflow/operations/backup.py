@@ -23,12 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from workflow.database.engine import Store, migrate
 from workflow.models.core import Ticket
-from workflow.operations.restored import hold_back
-from workflow.runtime.clock import wall
+from workflow.operations.restored import withhold_mail
+from workflow.runtime.clock import make_clock
 from workflow.runtime.crypto import KEY_FILE
-from workflow.settings.settings import TOML, Settings
+from workflow.settings.settings import TOML_FILE, Settings
 
-Step = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 FORMAT = 1  # of the tar file; a later program reads it, or says that it cannot
 MANIFEST, BLOBS, SETTINGS = "manifest.json", "blobs", "intake.toml"
 DATABASES = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
@@ -47,7 +47,7 @@ class BackupError(Exception):
     """A backup cannot be written or put back; the text says why and what to do."""
 
 
-def write(settings: Settings, target: Path, step: Step) -> int:
+def write_backup(settings: Settings, target: Path, step: ProgressCallback) -> int:
     """Write a backup while everything runs; how many blobs are in it.
 
     Whole or not at all, readable by us alone.
@@ -73,7 +73,7 @@ def write(settings: Settings, target: Path, step: Step) -> int:
     return count
 
 
-def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: Step) -> int:
+def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: ProgressCallback) -> int:
     url = make_url(settings.database)
     copy = folder / DATABASES[_kind(url)]
     _dump(url, copy)
@@ -81,10 +81,12 @@ def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: Step) ->
     manifest = {"format": FORMAT, "database": copy.name, "blobs": len(blobs)}
     _add(tar, MANIFEST, json.dumps(manifest, indent=2))
     tar.add(copy, copy.name)
-    toml = Path(os.environ.get("INTAKE_CONFIG", TOML))
+    toml = Path(os.environ.get("INTAKE_CONFIG", TOML_FILE))
     if toml.is_file():
         _add(
-            tar, SETTINGS, as_toml(without_secrets(tomllib.loads(toml.read_text(encoding="utf-8"))))
+            tar,
+            SETTINGS,
+            render_toml(remove_secrets(tomllib.loads(toml.read_text(encoding="utf-8")))),
         )
     for done, (path, name) in enumerate(blobs, 1):
         tar.add(path, f"{BLOBS}/{name}")
@@ -92,7 +94,9 @@ def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: Step) ->
     return len(blobs)
 
 
-def read(settings: Settings, source: Path, step: Step, *, force: bool) -> list[str]:
+def restore_backup(
+    settings: Settings, source: Path, step: ProgressCallback, *, force: bool
+) -> list[str]:
     """Put a backup back; what was done, a line each.
 
     Raises BackupError, with nothing overwritten.
@@ -116,7 +120,7 @@ def read(settings: Settings, source: Path, step: Step, *, force: bool) -> list[s
         said = [f"the database is back, with {blobs} blobs that were not here"]
         said += _put_settings(settings, folder / SETTINGS)
     migrate(settings.database)
-    if held := hold_back(settings, wall(settings.clock_offset)()):
+    if held := withhold_mail(settings, make_clock(settings.clock_offset)()):
         said.append(
             f"{held} mails that waited were held back, a task each: they may have been sent since"
             " the backup"
@@ -143,7 +147,7 @@ def _tickets(settings: Settings) -> int:
         return 0
     store = Store(settings.database)
     try:
-        with store.reading() as session:
+        with store.read_only() as session:
             return session.scalar(select(func.count()).select_from(Ticket)) or 0
     except SQLAlchemyError:  # no tables yet; a server that is away shows when we write
         return 0
@@ -225,7 +229,7 @@ def _blob_files(settings: Settings) -> list[tuple[Path, str]]:
     return [(p, str(p.relative_to(root))) for p in found]
 
 
-def _put_blobs(settings: Settings, folder: Path, step: Step) -> int:
+def _put_blobs(settings: Settings, folder: Path, step: ProgressCallback) -> int:
     files = sorted(p for p in folder.glob("*/*") if p.is_file())
     new = 0
     for done, path in enumerate(files, 1):
@@ -248,20 +252,20 @@ def _put_settings(settings: Settings, file: Path) -> list[str]:
     return [f"its settings, without secrets, are in {target}"]
 
 
-def without_secrets(told: dict[str, Any]) -> dict[str, Any]:
+def remove_secrets(told: dict[str, Any]) -> dict[str, Any]:
     """A copy of settings without keys, passwords and the user part of URLs."""
     return {k: _redacted(v) for k, v in told.items() if k in _NO_SECRET or not _SECRET.search(k)}
 
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, dict):
-        return without_secrets(value)
+        return remove_secrets(value)
     if isinstance(value, list):
         return [_redacted(v) for v in value]
     return _USERINFO.sub("", value) if isinstance(value, str) else value
 
 
-def as_toml(told: dict[str, Any]) -> str:
+def render_toml(told: dict[str, Any]) -> str:
     """Settings as TOML; tables inline, which TOML takes anywhere."""
     return "".join(f"{json.dumps(k)} = {_value(v)}\n" for k, v in told.items())
 

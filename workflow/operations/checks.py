@@ -10,30 +10,30 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from workflow.accounts import saved_forms
-from workflow.context import House
-from workflow.models.core import Check
-from workflow.operations.ledger import balance
-from workflow.operations.orphaned_blobs import Orphans
+from workflow.context import AppContext
+from workflow.models.core import SelfCheck
+from workflow.operations.ledger import compute_balance
+from workflow.operations.orphaned_blobs import OrphanedBlobs
 from workflow.runtime import log
 from workflow.tickets.dues import reckon_all
 
-LEDGER = (
+LEDGER_FAULT = (
     "the ledger does not add up: something was lost or counted twice. "
     "See `intake ledger`, keep the database and report it"
 )
 
 
-class Checks:
+class SelfChecks:
     """What the clock looks at once in a while.
 
     What it finds stands in `intake status` until the next look.
     """
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._looks: dict[str, tuple[timedelta, Callable[[], str]]] = {
             "ledger": (timedelta(days=1), self._ledger),
-            "blobs": (timedelta(hours=1), Orphans(house).look),
+            "blobs": (timedelta(hours=1), OrphanedBlobs(context).collect),
             "dues": (timedelta(days=1), self._dues),
             "kept forms": (timedelta(hours=1), self._kept_forms),
         }
@@ -41,12 +41,12 @@ class Checks:
             "dues"
         }  # whatever the time: the settings may be others than before the process was started
 
-    def round(self) -> None:
+    def run_due(self) -> None:
         """Look at everything whose time has come.
 
         One that cannot be looked at is looked at in the next round.
         """
-        now = self._house.clock()
+        now = self._context.clock()
         for name, (every, look) in self._looks.items():
             if name not in self._first and not self._due(name, now, every):
                 continue
@@ -57,26 +57,26 @@ class Checks:
                 log.fault(name, error)
 
     def _ledger(self) -> str:
-        with self._house.store.reading() as session:
-            return "" if balance(session).adds_up else LEDGER
+        with self._context.store.read_only() as session:
+            return "" if compute_balance(session).adds_up else LEDGER_FAULT
 
     def _dues(self) -> str:
         """Nobody has to do anything about it: what is wrong is put right."""
-        log.reckoned(reckon_all(self._house.store, self._house.settings))
+        log.deadlines_recomputed(reckon_all(self._context.store, self._context.settings))
         return ""
 
     def _kept_forms(self) -> str:
         """Delete what nobody has come back for; nobody has to do anything about it."""
-        with self._house.store.transaction() as session:
-            saved_forms.forget_old(session, self._house.clock())
+        with self._context.store.transaction() as session:
+            saved_forms.delete_expired(session, self._context.clock())
         return ""
 
     def _due(self, name: str, now: datetime, every: timedelta) -> bool:
-        with self._house.store.reading() as session:
-            at = session.scalar(select(Check.at).where(Check.name == name))
+        with self._context.store.read_only() as session:
+            at = session.scalar(select(SelfCheck.at).where(SelfCheck.name == name))
         return at is None or not now - every < at <= now  # in the future: the clock has jumped back
 
     def _record(self, name: str, fault: str, now: datetime) -> None:
-        with self._house.store.transaction() as session:
-            session.merge(Check(name=name, at=now, fault=fault))
-        log.checked(name, good=not fault)
+        with self._context.store.transaction() as session:
+            session.merge(SelfCheck(name=name, at=now, fault=fault))
+        log.self_check_finished(name, good=not fault)

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from workflow.models.core import ProcessEnd
 
 LOOP_WINDOW = timedelta(minutes=10)
-LOOP_ENDS = 3  # within the window; one that is killed by a person or by the kernel once is none
-KEPT = timedelta(days=1)
+MIN_LOOP_ENDS = 3  # within the window; one that is killed by a person or by the kernel once is none
+KEEP_ENDS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +28,26 @@ class CrashLoop:
     ends: int
     first: datetime
     last: datetime
-    how: str  # it ended the last time: "exit 1", "signal 9"
+    last_exit: str  # it ended the last time: "exit 1", "signal 9"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Return what is wrong and what to do, in one line."""
         minutes = LOOP_WINDOW // timedelta(minutes=1)
         return (
             f"{self.process} on {self.host} ended {self.ends} times within {minutes} minutes, the"
-            f" last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.how}), and was started again each"
+            f" last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.last_exit}), and was started again each"
             " time: see its lines in the log of `intake up`, and report the one that says “fault”"
         )
 
 
-def record(session: Session, ends: Sequence[ProcessEnd], now: datetime) -> None:
+def record_ends(session: Session, ends: Sequence[ProcessEnd], now: datetime) -> None:
     """Remember that processes ended, and forget the ends of yesterday."""
-    session.execute(delete(ProcessEnd).where(ProcessEnd.at < now - KEPT))
+    session.execute(delete(ProcessEnd).where(ProcessEnd.at < now - KEEP_ENDS))
     session.add_all(ends)
 
 
-def crash_loops(session: Session, now: datetime) -> list[CrashLoop]:
+def find_crash_loops(session: Session, now: datetime) -> list[CrashLoop]:
     """Return the processes that end again and again, by name."""
     recent = (
         select(ProcessEnd)
@@ -60,5 +60,5 @@ def crash_loops(session: Session, now: datetime) -> list[CrashLoop]:
     return [
         CrashLoop(process, host, len(ends), ends[0].at, ends[-1].at, ends[-1].how)
         for (process, host), ends in sorted(by_process.items())
-        if len(ends) >= LOOP_ENDS
+        if len(ends) >= MIN_LOOP_ENDS
     ]

@@ -5,27 +5,27 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from workflow.models.core import REJECTED_ROW, Delivery, Filing
+from workflow.models.core import FILING_IS_REJECTED, Delivery, Filing
 from workflow.models.states import DeliveryState
 
 
-def with_rejected_rows() -> ColumnElement[bool]:
+def has_rejected_rows() -> ColumnElement[bool]:
     """Return whether rows of a delivery were rejected, and nobody has dismissed them."""
-    return Delivery.id.in_(select(Filing.delivery_id).where(REJECTED_ROW))
+    return Delivery.id.in_(select(Filing.delivery_id).where(FILING_IS_REJECTED))
 
 
-def needs_a_person() -> ColumnElement[bool]:
+def has_failures() -> ColumnElement[bool]:
     """Return whether a delivery could not be read, or not all of it."""
-    return or_(Delivery.state == DeliveryState.FAILED, with_rejected_rows())
+    return or_(Delivery.state == DeliveryState.FAILED, has_rejected_rows())
 
 
-def rejected(session: Session) -> int:
+def count_with_rejected_rows(session: Session) -> int:
     """Return how many deliveries were read but for some rows."""
-    some = (Delivery.state != DeliveryState.FAILED, with_rejected_rows())
+    some = (Delivery.state != DeliveryState.FAILED, has_rejected_rows())
     return session.scalar(select(func.count()).select_from(Delivery).where(*some)) or 0
 
 
-def overdue(session: Session, now: datetime, limit: timedelta) -> tuple[int, datetime | None]:
+def count_overdue(session: Session, now: datetime, limit: timedelta) -> tuple[int, datetime | None]:
     """How many of those deliveries came at least `limit` ago, and when the oldest of them did.
 
     (0, None) for none.
@@ -33,7 +33,7 @@ def overdue(session: Session, now: datetime, limit: timedelta) -> tuple[int, dat
     Their age counts from when they came, however often they were read since: so long a customer has
     waited.
     """
-    late = (needs_a_person(), Delivery.received_at <= now - limit)
+    late = (has_failures(), Delivery.received_at <= now - limit)
     count, oldest = session.execute(
         select(func.count(), func.min(Delivery.received_at)).where(*late)
     ).one()

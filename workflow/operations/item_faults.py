@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from workflow.database.engine import Store
-from workflow.database.text_safety import storable
-from workflow.database.visibility import APART
+from workflow.database.text_safety import make_storable
+from workflow.database.visibility import CLOCK_TOLERANCE
 from workflow.models.core import Delivery, ItemFault
 from workflow.runtime import log
 from workflow.runtime.clock import Clock
@@ -29,20 +29,22 @@ FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to t
 LONGEST_PAUSE = timedelta(
     minutes=1
 )  # whatever was down for a day: all is taken a minute after it came back
-SENDERS_GIVE_UP = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
-PLACE_KEPT = timedelta(days=1)
+SENDER_RETRY_PERIOD = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
+KEEP_WITHOUT_DIGEST = timedelta(days=1)
 # A mail server that restarts is nobody's concern: it comes back, and what it kept from us is
 # fetched.
-PASSES_BY_ITSELF = {"imap": timedelta(minutes=5)}
-FORGOTTEN = timedelta(days=7)  # a mailbox not seen for so long was taken out of service on purpose
-SHOWN_ITEMS = 5
-ITEM_LENGTH = 300  # characters; see ItemFault.item
+GRACE_BY_CHANNEL = {"imap": timedelta(minutes=5)}
+OUT_OF_SERVICE_AFTER = timedelta(
+    days=7
+)  # a mailbox not seen for so long was taken out of service on purpose
+MAX_SHOWN_ITEMS = 5
+MAX_ITEM_LENGTH = 300  # characters; see ItemFault.item
 
-Pause = Callable[[int], timedelta]
+Backoff = Callable[[int], timedelta]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingRetry:
     """An item that is to be tried again."""
 
     item: str
@@ -51,11 +53,11 @@ class Waiting:
 
     def is_due(self, now: datetime) -> bool:
         """Return whether it may be tried now, also after the clock has jumped back."""
-        return not now < self.not_before <= now + LONGEST_PAUSE + APART
+        return not now < self.not_before <= now + LONGEST_PAUSE + CLOCK_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class FaultyItem:
     """An item that cannot be taken, and why."""
 
     name: str
@@ -63,7 +65,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ChannelFault:
     """What one place of a channel cannot take now: a mailbox, the folder, a form, a listener."""
 
     channel: str
@@ -71,74 +73,78 @@ class Trouble:
     count: int
     since: datetime
     reason: str  # of all items; "" where they have several
-    items: tuple[Item, ...]  # the first few
+    items: tuple[FaultyItem, ...]  # the first few
     next_attempt: datetime
     needs_person: bool  # it did not pass by itself
 
     @property
-    def shown_place(self) -> str:
+    def display_place(self) -> str:
         """Return the place as people know it.
 
         "" where it is only a number of ours, or there is one only.
         """
-        return self.place if "{place}" in KINDS.get(self.channel, SENDER).where else ""
+        return (
+            self.place
+            if "{place}" in WORDING_BY_CHANNEL.get(self.channel, DEFAULT_WORDING).place
+            else ""
+        )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Return what is wrong, since when, and what to do, in one line."""
-        kind = KINDS.get(self.channel, SENDER)
+        kind = WORDING_BY_CHANNEL.get(self.channel, DEFAULT_WORDING)
         shown = [one.name if self.reason else f"{one.name} ({one.reason})" for one in self.items]
         names = ", ".join(shown) + (", …" if self.count > len(shown) else "")
-        what = kind.one if self.count == 1 else kind.many.format(count=self.count)
+        what = kind.singular if self.count == 1 else kind.plural.format(count=self.count)
         why = f" ({self.reason})" if self.reason else ""
         return (
-            f"{kind.where.format(place=self.place, channel=self.channel)}: {what} since "
+            f"{kind.place.format(place=self.place, channel=self.channel)}: {what} since "
             f"{self.since:%Y-%m-%d %H:%M} UTC{why}. {kind.advice.format(names=names)}"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FaultWording:
     """How a channel's trouble is put into words; `names` are the items'."""
 
-    where: str
-    one: str
-    many: str
+    place: str
+    singular: str
+    plural: str
     advice: str
 
 
-SENDER = Kind(
-    where="{channel}",
-    one="1 item cannot be stored",
-    many="{count} items cannot be stored",
+DEFAULT_WORDING = FaultWording(
+    place="{channel}",
+    singular="1 item cannot be stored",
+    plural="{count} items cannot be stored",
     advice=(
         "The sender was asked to try again. Please report this with the lines “fault” of the log:"
         " {names}"
     ),
 )
-KINDS = {
-    "imap": Kind(
-        where="mailbox {place}",
-        one="1 mail cannot be fetched",
-        many="{count} mails cannot be fetched",
+WORDING_BY_CHANNEL = {
+    "imap": FaultWording(
+        place="mailbox {place}",
+        singular="1 mail cannot be fetched",
+        plural="{count} mails cannot be fetched",
         advice=(
             "Tried again automatically. Look into the mail server's log, or open the mail in the"
             " mailbox: UIDVALIDITY/UID {names}"
         ),
     ),
-    "folder": Kind(
-        where="Excel folder",
-        one="1 file cannot be taken",
-        many="{count} files cannot be taken",
+    "folder": FaultWording(
+        place="Excel folder",
+        singular="1 file cannot be taken",
+        plural="{count} files cannot be taken",
         advice=(
             "Left where it is and tried again automatically. Mend it or take it out of the folder:"
             " {names}"
         ),
     ),
-    "backfill": Kind(
-        where="form {place}",
-        one="1 submission cannot be stored",
-        many="{count} submissions cannot be stored",
+    "backfill": FaultWording(
+        place="form {place}",
+        singular="1 submission cannot be stored",
+        plural="{count} submissions cannot be stored",
         advice=(
             "Pulled again automatically. Open it at Formstack, and report this: submission {names}"
         ),
@@ -165,7 +171,7 @@ class ItemFaults:
         channel: str,
         place: str = "",
         *,
-        pause: Pause = backoff,
+        pause: Backoff = backoff,
     ) -> None:
         self._store, self._clock, self._pause = store, clock, pause
         self.channel, self.place = channel, place
@@ -176,7 +182,7 @@ class ItemFaults:
         `soon`: it may be tried again at once.
         """
         now = self._clock()
-        key = (self.channel, self.place, item_name(item))
+        key = (self.channel, self.place, truncate_item_name(item))
         with self._store.transaction() as session:
             row = session.get(ItemFault, key, with_for_update=True)
             if row is None:
@@ -185,27 +191,27 @@ class ItemFaults:
                 session.add(row)
             row.attempts, row.last_at, row.reason = row.attempts + (not soon), now, reason
             row.not_before = now if soon else now + self._pause(row.attempts)
-            if self.channel not in KINDS:
+            if self.channel not in WORDING_BY_CHANNEL:
                 _forget_settled(session, now)
             return row.attempts
 
-    def waiting(self) -> list[Waiting]:
+    def list_pending(self) -> list[PendingRetry]:
         """Return what is to be tried again, that which may be tried first first."""
         rows = select(ItemFault).where(*self._mine()).order_by(ItemFault.not_before, ItemFault.item)
-        with self._store.reading() as session:
-            return [Waiting(r.item, r.attempts, r.not_before) for r in session.scalars(rows)]
+        with self._store.read_only() as session:
+            return [PendingRetry(r.item, r.attempts, r.not_before) for r in session.scalars(rows)]
 
-    def remove(self, items: Iterable[str]) -> None:
+    def delete(self, items: Iterable[str]) -> None:
         """Forget items: they were taken, or are gone."""
-        names = [item_name(item) for item in items]
+        names = [truncate_item_name(item) for item in items]
         if names:
             with self._store.transaction() as session:
                 session.execute(delete(ItemFault).where(*self._mine(), ItemFault.item.in_(names)))
 
-    def keep_only(self, items: Collection[str]) -> None:
+    def delete_others(self, items: Collection[str]) -> None:
         """Forget all items but these."""
-        names = {item_name(item) for item in items}
-        self.remove([one.item for one in self.waiting() if one.item not in names])
+        names = {truncate_item_name(item) for item in items}
+        self.delete([one.item for one in self.list_pending() if one.item not in names])
 
     def now(self) -> datetime:
         """Return the time that `Waiting.not_before` is held against."""
@@ -215,12 +221,14 @@ class ItemFaults:
         return ItemFault.channel == self.channel, ItemFault.place == self.place
 
 
-def item_name(item: str) -> str:
+def truncate_item_name(item: str) -> str:
     """Return the name of an item as the database takes it."""
-    return storable(item)[:ITEM_LENGTH]
+    return make_storable(item)[:MAX_ITEM_LENGTH]
 
 
-def troubles(session: Session, now: datetime, seen: Mapping[str, datetime]) -> list[Trouble]:
+def list_channel_faults(
+    session: Session, now: datetime, seen: Mapping[str, datetime]
+) -> list[ChannelFault]:
     """Return what cannot be taken now, one for each place of a channel, the oldest first.
 
     `seen` says when each mailbox was last read: one that is no longer in service needs nobody.
@@ -243,25 +251,25 @@ def troubles(session: Session, now: datetime, seen: Mapping[str, datetime]) -> l
 
 def _kept(row: ItemFault) -> timedelta:
     """Return how long a record stands after the last attempt."""
-    if row.channel in KINDS:
+    if row.channel in WORDING_BY_CHANNEL:
         return timedelta.max
-    return SENDERS_GIVE_UP if row.digest else PLACE_KEPT
+    return SENDER_RETRY_PERIOD if row.digest else KEEP_WITHOUT_DIGEST
 
 
 def _in_service(seen: datetime | None, now: datetime) -> bool:
-    return seen is None or now - seen < FORGOTTEN
+    return seen is None or now - seen < OUT_OF_SERVICE_AFTER
 
 
-def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> Trouble:
+def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> ChannelFault:
     first, reasons = rows[0], {row.reason for row in rows}
-    passes = PASSES_BY_ITSELF.get(first.channel, timedelta())
-    return Trouble(
+    passes = GRACE_BY_CHANNEL.get(first.channel, timedelta())
+    return ChannelFault(
         channel=first.channel,
         place=first.place,
         count=len(rows),
         since=first.since,
         reason=first.reason if len(reasons) == 1 else "",
-        items=tuple(Item(row.item, row.reason) for row in rows[:SHOWN_ITEMS]),
+        items=tuple(FaultyItem(row.item, row.reason) for row in rows[:MAX_SHOWN_ITEMS]),
         next_attempt=min(row.not_before for row in rows),
         needs_person=in_service and now - first.since >= passes,
     )
@@ -273,27 +281,31 @@ def _forget_settled(session: Session, now: datetime) -> None:
     Or that no sender tries any more.
     """
     stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest)
-    senders = ItemFault.channel.not_in(KINDS)
+    senders = ItemFault.channel.not_in(WORDING_BY_CHANNEL)
     settled = delete(ItemFault).where(
-        senders, stored.exists() | (ItemFault.last_at < now - SENDERS_GIVE_UP)
+        senders, stored.exists() | (ItemFault.last_at < now - SENDER_RETRY_PERIOD)
     )
     session.execute(settled, execution_options={"synchronize_session": False})
 
 
-def report(store: Store, clock: Clock, channel: str, error: Exception, *, digest: str = "") -> None:
+def record_unexpected_fault(
+    store: Store, clock: Clock, channel: str, error: Exception, *, digest: str = ""
+) -> None:
     """Record what an item did to a channel whose sender tries again, and write it into the log.
 
     Raises nothing: it is called where something has failed already.
     """
     log.fault(channel, error)
-    place = log.place_of(error)
+    place = log.describe_place(error)
     item = f"{digest[:12]} {place}".strip() if digest else place or type(error).__name__
     try:
-        ItemFaults(store, clock, channel).record(item, our_error(error), digest=digest)
+        ItemFaults(store, clock, channel).record(
+            item, describe_unexpected_error(error), digest=digest
+        )
     except (SQLAlchemyError, OSError) as away:
         log.fault("item faults", away)
 
 
-def our_error(error: BaseException) -> str:
+def describe_unexpected_error(error: BaseException) -> str:
     """Return the reason for an exception nobody foresaw: its class, never its text."""
     return f"an error of ours, {type(error).__name__}"

@@ -11,23 +11,27 @@ from dataclasses import dataclass, field, fields
 from sqlalchemy import ScalarSelect, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from workflow.filing.sheet_counts import WorkbookLine, workbooks
+from workflow.filing.sheet_counts import WorkbookBalance, list_workbooks
 from workflow.imports.tickets import TRANSPORT as IMPORT
 from workflow.models.core import Delivery, Filing, Receipt
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import DeliveryState, Outcome, RowOutcome
 
-MOST_BROKEN = 20  # named; the first ones are enough to look into
+MAX_UNBALANCED = 20  # named; the first ones are enough to look into
 # A row of a file of tickets is an item too; one that cannot be imported is failed: it is in the
 # file, and not here.
-ROWS = {RowOutcome.ADDED: "opened", RowOutcome.KNOWN: "duplicate", RowOutcome.REFUSED: "failed"}
+WORD_OF_ROW_OUTCOME = {
+    RowOutcome.ADDED: "opened",
+    RowOutcome.KNOWN: "duplicate",
+    RowOutcome.REFUSED: "failed",
+}
 # A row that was rejected has not been read; what a person has said of it counts as that.
-WORDS = {Outcome.REJECTED: "failed", Outcome.DISMISSED: "dismissed"}
-UNFILED = (DeliveryState.FAILED, DeliveryState.DISMISSED, DeliveryState.PENDING)
+WORD_OF_OUTCOME = {Outcome.REJECTED: "failed", Outcome.DISMISSED: "dismissed"}
+UNFILED_STATES = (DeliveryState.FAILED, DeliveryState.DISMISSED, DeliveryState.PENDING)
 
 
 @dataclass
-class Line:
+class ChannelLine:
     """One door's items: how many came, and what has become of them.
 
     An unread delivery counts as one item.
@@ -43,14 +47,14 @@ class Line:
     pending: int = 0
 
     @property
-    def accounted(self) -> int:
+    def total_accounted(self) -> int:
         """The right side."""
         return sum(self.as_dict().values()) - self.received
 
     @property
     def adds_up(self) -> bool:
         """Return whether both sides are equal."""
-        return self.received == self.accounted
+        return self.received == self.total_accounted
 
     def as_dict(self) -> dict[str, int]:
         """Every count by its name."""
@@ -65,19 +69,19 @@ class Line:
 class Balance:
     """The whole ledger at one moment."""
 
-    doors: dict[str, Line] = field(default_factory=dict)
-    broken: list[int] = field(
+    channels: dict[str, ChannelLine] = field(default_factory=dict)
+    unbalanced_deliveries: list[int] = field(
         default_factory=list
     )  # deliveries whose own items do not add up, the first few
-    workbooks: list[WorkbookLine] = field(
+    workbooks: list[WorkbookBalance] = field(
         default_factory=list
     )  # those read to their end, newest first
 
     @property
-    def total(self) -> Line:
+    def total(self) -> ChannelLine:
         """All doors together."""
-        total = Line()
-        for line in self.doors.values():
+        total = ChannelLine()
+        for line in self.channels.values():
             for word, count in line.as_dict().items():
                 total.add(word, count)
         return total
@@ -88,12 +92,12 @@ class Balance:
 
         Two faults may cancel each other.
         """
-        return not (self.broken or self.broken_workbooks) and all(
-            line.adds_up for line in self.doors.values()
+        return not (self.unbalanced_deliveries or self.unbalanced_workbooks) and all(
+            line.adds_up for line in self.channels.values()
         )
 
     @property
-    def broken_workbooks(self) -> list[int]:
+    def unbalanced_workbooks(self) -> list[int]:
         """Return the deliveries of workbooks with a row that is not accounted for."""
         return [one.delivery for one in self.workbooks if not one.adds_up]
 
@@ -104,19 +108,20 @@ class Balance:
         """
         workbooks = [one.as_dict() for one in self.workbooks]
         doors = {
-            name: {**line.as_dict(), "adds_up": line.adds_up} for name, line in self.doors.items()
+            name: {**line.as_dict(), "adds_up": line.adds_up}
+            for name, line in self.channels.items()
         }
         return {
             **self.total.as_dict(),
             "adds_up": self.adds_up,
-            "broken": self.broken,
+            "broken": self.unbalanced_deliveries,
             "doors": doors,
             "workbooks": workbooks,
-            "broken_workbooks": self.broken_workbooks,
+            "broken_workbooks": self.unbalanced_workbooks,
         }
 
 
-def balance(session: Session) -> Balance:
+def compute_balance(session: Session) -> Balance:
     """Count both sides, each from its own tables, in the session's one view of the database.
 
     The session must be a new one. A delivery handed over again counts as received and as duplicate,
@@ -125,8 +130,8 @@ def balance(session: Session) -> Balance:
     """
     _one_view(session)
     found = Balance(
-        broken=list(session.scalars(_broken().limit(MOST_BROKEN))),
-        workbooks=list(workbooks(session)),
+        unbalanced_deliveries=list(session.scalars(_broken().limit(MAX_UNBALANCED))),
+        workbooks=list(list_workbooks(session)),
     )
     for word, rows in (
         ("received", session.execute(_received(repeated=False))),
@@ -142,12 +147,12 @@ def balance(session: Session) -> Balance:
     _count(found, session.execute(filed))
     unfiled = (
         select(Delivery.transport, Delivery.state, func.sum(Delivery.items - _filed()))
-        .where(Delivery.state.in_(UNFILED))
+        .where(Delivery.state.in_(UNFILED_STATES))
         .group_by(Delivery.transport, Delivery.state)
     )
     _count(found, session.execute(unfiled))
     _count(found, _imported(session))
-    found.doors = dict(sorted(found.doors.items()))
+    found.channels = dict(sorted(found.channels.items()))
     return found
 
 
@@ -174,7 +179,7 @@ def _imported(session: Session) -> Iterator[tuple[str, str, int]]:
     if received:
         yield IMPORT, "received", received
         yield IMPORT, "pending", received - sum(done.values()) - lost
-    yield from ((IMPORT, ROWS[outcome], count) for outcome, count in done.items())
+    yield from ((IMPORT, WORD_OF_ROW_OUTCOME[outcome], count) for outcome, count in done.items())
 
 
 def _unaccounted(session: Session) -> int:
@@ -213,5 +218,5 @@ def _received(*, repeated: bool):  # type: ignore[no-untyped-def]  # noqa: ANN20
 
 def _count(found: Balance, rows: Iterable[tuple[str, str | Outcome | DeliveryState, int]]) -> None:
     for door, word, count in rows:
-        told = WORDS.get(word, word) if isinstance(word, Outcome) else word
-        found.doors.setdefault(door, Line()).add(str(told), int(count))
+        told = WORD_OF_OUTCOME.get(word, word) if isinstance(word, Outcome) else word
+        found.channels.setdefault(door, ChannelLine()).add(str(told), int(count))

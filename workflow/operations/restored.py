@@ -8,18 +8,18 @@ from sqlalchemy import delete, select, update
 from workflow.audit import record as audit
 from workflow.database.engine import Store
 from workflow.models.accounts import WebSession
-from workflow.models.core import Lease, Outgoing, Seen
-from workflow.models.states import OutboxState, TellState
-from workflow.models.webhooks import HookEvent
-from workflow.runtime.blobs import Vault
+from workflow.models.core import Heartbeat, Lease, OutgoingMail
+from workflow.models.states import OutboxState, WebhookEventState
+from workflow.models.webhooks import WebhookEvent
+from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Sealer, Signer
 from workflow.settings.settings import Settings
 from workflow.tickets.desk import RULE, Desk
 
-REASON = "restored from a backup: perhaps sent before"
+RESTORED_REASON = "restored from a backup: perhaps sent before"
 
 
-def hold_back(settings: Settings, now: datetime) -> int:
+def withhold_mail(settings: Settings, now: datetime) -> int:
     """Take every mail that waited in the backup out of the queue, and tell a person; how many.
 
     Safe to repeat.
@@ -35,20 +35,26 @@ def hold_back(settings: Settings, now: datetime) -> int:
     try:
         with store.transaction() as session:
             session.execute(delete(Lease))
-            session.execute(delete(Seen))
+            session.execute(delete(Heartbeat))
             session.execute(delete(WebSession))
             waiting = list(
-                session.scalars(select(Outgoing).where(Outgoing.state == OutboxState.WAITING))
+                session.scalars(
+                    select(OutgoingMail).where(OutgoingMail.state == OutboxState.WAITING)
+                )
             )
             for mail in waiting:
-                mail.state, mail.reason = OutboxState.WITHHELD, REASON
+                mail.state, mail.reason = OutboxState.WITHHELD, RESTORED_REASON
             for mail in waiting:
                 what = {"ticket": mail.ticket_id, "mail": mail.id}
-                audit.record(session, "mail withheld", by=RULE, cause=REASON, now=now, **what)
-                _desk(settings).mail_failed(session, mail, REASON, now=now, unreachable=False)
+                audit.record(
+                    session, "mail withheld", by=RULE, cause=RESTORED_REASON, now=now, **what
+                )
+                _desk(settings).record_mail_failed(
+                    session, mail, RESTORED_REASON, now=now, unreachable=False
+                )
             session.flush()  # what was just decided is no news either
-            untold = update(HookEvent).where(HookEvent.state == TellState.WAITING)
-            session.execute(untold.values(state=TellState.GIVEN_UP, reason=REASON))
+            untold = update(WebhookEvent).where(WebhookEvent.state == WebhookEventState.WAITING)
+            session.execute(untold.values(state=WebhookEventState.GIVEN_UP, reason=RESTORED_REASON))
     finally:
         store.close()
     return len(waiting)
@@ -58,4 +64,6 @@ def _desk(settings: Settings) -> Desk:
     # Nothing is sealed or signed here, and the real keys may not be back yet: one for the moment
     # will do.
     key = [Fernet.generate_key()]
-    return Desk(settings, Signer(key), Vault(settings.blobs, Sealer(key), settings.inline_limit))
+    return Desk(
+        settings, Signer(key), BlobStore(settings.blobs, Sealer(key), settings.inline_limit)
+    )

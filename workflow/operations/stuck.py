@@ -10,44 +10,51 @@ does the rest.
 from sqlalchemy import select
 
 from workflow import process
-from workflow.context import House
-from workflow.models.core import Outgoing, Ticket
+from workflow.context import AppContext
+from workflow.models.core import OutgoingMail, Ticket
 from workflow.models.states import OutboxState, Status
 from workflow.process import Template
 from workflow.runtime import log
 
-NOTICES = (Template.NOTICE, Template.OVERSIZED)
-ANSWERED = (OutboxState.SENT, OutboxState.REFUSED)
+NOTICE_TEMPLATES = (Template.NOTICE, Template.OVERSIZED)
+FINAL_STATES = (OutboxState.SENT, OutboxState.REFUSED)
 
 
-def move_on(house: House) -> int:
+def advance_stuck_tickets(context: AppContext) -> int:
     """Take every ticket whose notice was answered for out of the first stage.
 
     How many were found there.
     """
     first = process.STEPS[0].stage
-    here = (Ticket.status == Status.OPEN, Ticket.stage == first, Outgoing.period == Ticket.period)
-    answered = (Outgoing.template.in_(NOTICES), Outgoing.state.in_(ANSWERED))
-    with house.store.reading() as session:
+    here = (
+        Ticket.status == Status.OPEN,
+        Ticket.stage == first,
+        OutgoingMail.period == Ticket.period,
+    )
+    answered = (OutgoingMail.template.in_(NOTICE_TEMPLATES), OutgoingMail.state.in_(FINAL_STATES))
+    with context.store.read_only() as session:
         found = list(
             session.scalars(
-                select(Outgoing.id).join(Ticket).where(*here, *answered).order_by(Outgoing.id)
+                select(OutgoingMail.id)
+                .join(Ticket)
+                .where(*here, *answered)
+                .order_by(OutgoingMail.id)
             )
         )
     for number in found:
         try:
-            _follow(house, number)
+            _follow(context, number)
         # top of one ticket: what is wrong with it must not stop the others
         except Exception as error:  # noqa: BLE001
             log.fault("stuck", error)
     return len(found)
 
 
-def _follow(house: House, number: int) -> None:
-    now = house.clock()
-    with house.store.transaction() as session:
-        mail = session.get_one(Outgoing, number)
+def _follow(context: AppContext, number: int) -> None:
+    now = context.clock()
+    with context.store.transaction() as session:
+        mail = session.get_one(OutgoingMail, number)
         if mail.state is OutboxState.SENT:
-            house.desk.mail_sent(session, mail, now=now)
+            context.desk.record_mail_sent(session, mail, now=now)
         else:
-            house.desk.mail_failed(session, mail, mail.reason, now=now)
+            context.desk.record_mail_failed(session, mail, mail.reason, now=now)

@@ -11,42 +11,42 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from workflow import background_jobs, process
-from workflow.context import House
-from workflow.database.visibility import READING, due
+from workflow.context import AppContext
+from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT, is_visible
 from workflow.filing import linked_files
 from workflow.filing.linked_files import LinkedFile
-from workflow.mail.sender import waits
-from workflow.models.core import Delivery, Outgoing, Task, Ticket
+from workflow.mail.sender import is_due
+from workflow.models.core import Delivery, OutgoingMail, Task, Ticket
 from workflow.models.states import DeliveryState, Status
-from workflow.models.webhooks import HookEvent
+from workflow.models.webhooks import WebhookEvent
 from workflow.operations import status, stuck
-from workflow.operations.checks import Checks
+from workflow.operations.checks import SelfChecks
 from workflow.runtime import log
 from workflow.tickets.desk import Desk
 from workflow.webhooks import deliver
 
-GRACE = timedelta(seconds=20)  # what waits longer than this has no worker looking after it
-CHUNK = 500  # tickets a transaction
+WORKER_GRACE = timedelta(seconds=20)  # what waits longer than this has no worker looking after it
+BATCH_SIZE = 500  # tickets a transaction
 
 
-def sweep(house: House, *, redis_away: Callable[[], bool]) -> None:
+def sweep(context: AppContext, *, redis_away: Callable[[], bool]) -> None:
     """One round. Whatever Redis has forgotten is found here."""
-    now = house.clock()
-    status.alive(house, "clock")
-    background_jobs.do("spool", house)
-    stuck.move_on(house)
-    tasks = raise_tasks(house, now)
-    late = {name: _waiting(house, name, now) for name in background_jobs.QUEUES}
+    now = context.clock()
+    status.record_alive(context, "clock")
+    background_jobs.do_work("spool", context)
+    stuck.advance_stuck_tickets(context)
+    tasks = raise_tasks(context, now)
+    late = {name: _waiting(context, name, now) for name in background_jobs.QUEUES}
     for name in (n for n, waiting in late.items() if waiting):
-        house.store.waker(name)
-        if redis_away() or _waiting(house, name, now, GRACE):
-            background_jobs.do(name, house)
+        context.store.notify(name)
+        if redis_away() or _waiting(context, name, now, WORKER_GRACE):
+            background_jobs.do_work(name, context)
     if tasks or any(late.values()):
-        log.swept(tasks=tasks, waiting=sum(late.values()))
+        log.sweep_finished(tasks=tasks, waiting=sum(late.values()))
 
 
-def run(
-    house: House,
+def run_clock(
+    context: AppContext,
     stop: threading.Event,
     *,
     redis_away: Callable[[], bool],
@@ -56,28 +56,28 @@ def run(
 
     A round that fails is followed by the next.
     """
-    checks = Checks(house)
+    checks = SelfChecks(context)
     while not stop.is_set():
         try:
             if mine():
-                sweep(house, redis_away=redis_away)
-                checks.round()
+                sweep(context, redis_away=redis_away)
+                checks.run_due()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the clock
             log.fault("sweep", error)
-        stop.wait(house.settings.sweep_seconds)
+        stop.wait(context.settings.sweep_seconds)
 
 
-def raise_tasks(house: House, now: datetime) -> int:
+def raise_tasks(context: AppContext, now: datetime) -> int:
     """Raise the task of every missed deadline; how many.
 
     One a ticket, period and deadline, however often it runs.
     """
     raised, after = 0, 0
     while True:
-        with house.store.transaction() as session:
+        with context.store.transaction() as session:
             tickets = _overdue(session, now, after)
-            raised += sum(len(house.desk.raise_tasks(session, t, now)) for t in tickets)
-        if len(tickets) < CHUNK:
+            raised += sum(len(context.desk.raise_overdue_tasks(session, t, now)) for t in tickets)
+        if len(tickets) < BATCH_SIZE:
             return raised
         after = tickets[-1].id
 
@@ -93,21 +93,23 @@ def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
         .where(raised < len(kinds))
         .options(selectinload(Ticket.milestones), selectinload(Ticket.tasks))
         .order_by(Ticket.id)
-        .limit(CHUNK)
+        .limit(BATCH_SIZE)
     )
     return list(session.scalars(query))
 
 
-def _waiting(house: House, name: str, now: datetime, since: timedelta = timedelta()) -> int:
+def _waiting(context: AppContext, name: str, now: datetime, since: timedelta = timedelta()) -> int:
     """Return how much of a name's work has been due for so long."""
     by_name = {
         "read": select(func.count()).where(
             Delivery.state == DeliveryState.PENDING,
-            due(Delivery.not_before, now - since, READING + since),
+            is_visible(Delivery.not_before, now - since, DELIVERY_VISIBILITY_TIMEOUT + since),
         ),
-        "send": select(func.count()).select_from(Outgoing).where(waits(now, since)),
-        "fetch": select(func.count()).select_from(LinkedFile).where(linked_files.waits(now, since)),
-        "hook": select(func.count()).select_from(HookEvent).where(deliver.waits(now, since)),
+        "send": select(func.count()).select_from(OutgoingMail).where(is_due(now, since)),
+        "fetch": select(func.count())
+        .select_from(LinkedFile)
+        .where(linked_files.is_due(now, since)),
+        "hook": select(func.count()).select_from(WebhookEvent).where(deliver.is_due(now, since)),
     }
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         return session.scalar(by_name[name]) or 0

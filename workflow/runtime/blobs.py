@@ -12,15 +12,15 @@ from pathlib import Path
 
 import fsspec
 
-from workflow.runtime.clock import wall
+from workflow.runtime.clock import make_clock
 from workflow.runtime.crypto import Sealer
 
-DIGEST = r"[0-9a-f]{64}"
-GOING = ".going"  # a blob on its way out
-LEFT_OVER = timedelta(days=1)
+DIGEST_PATTERN = r"[0-9a-f]{64}"
+DELETING_SUFFIX = ".going"  # a blob on its way out
+LEFTOVER_AGE = timedelta(days=1)
 
 
-class Vault:
+class BlobStore:
     """Keeps bytes sealed.
 
     What `keep` returned is on stable storage, or goes there with the row it belongs to.
@@ -32,7 +32,7 @@ class Vault:
         self._files, self._root = fsspec.url_to_fs(url)
         self._local = "file" in self._files.protocol
 
-    def keep(self, plain: bytes) -> tuple[bytes | None, str | None]:
+    def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
         """Seal bytes: (content for the row, None), or (None, digest of the blob).
 
         Raises OSError when it cannot.
@@ -46,19 +46,19 @@ class Vault:
             self._write(path, sealed)
         return None, digest
 
-    def open(self, content: bytes | None, blob: str | None) -> bytes:
+    def read(self, content: bytes | None, blob: str | None) -> bytes:
         """Give back what was kept.
 
         Raises OSError when a blob is gone, ValueError when it does not open.
         """
         if content is not None:
-            return self._sealer.open(content)
+            return self._sealer.unseal(content)
         if blob is None:
             raise ValueError("neither content nor blob")
         sealed: bytes = self._files.cat_file(self._path(blob))
-        return self._sealer.open(sealed)
+        return self._sealer.unseal(sealed)
 
-    def blobs(self, shard: str) -> Iterator[tuple[str, datetime]]:
+    def list_shard(self, shard: str) -> Iterator[tuple[str, datetime]]:
         """Digests that begin with these two letters, and when each was last kept.
 
         Raises OSError.
@@ -70,26 +70,28 @@ class Vault:
         for entry in found:
             path = str(entry["name"])
             digest = shard + path.rpartition("/")[2]
-            if not re.fullmatch(DIGEST, digest) and not digest.endswith((".new", GOING)):
+            if not re.fullmatch(DIGEST_PATTERN, digest) and not digest.endswith(
+                (".new", DELETING_SUFFIX)
+            ):
                 continue
             try:
                 at = self._files.modified(path)
             except FileNotFoundError:  # gone meanwhile
                 continue
-            if re.fullmatch(DIGEST, digest):
+            if re.fullmatch(DIGEST_PATTERN, digest):
                 yield digest, at
-            elif self.now() - at > LEFT_OVER:  # of a process that was killed
+            elif self.get_time() - at > LEFTOVER_AGE:  # of a process that was killed
                 self._files.rm_file(path)
 
-    def holds(self, digest: str) -> bool:
+    def has_blob(self, digest: str) -> bool:
         """Return whether the blob is there."""
         return bool(self._files.exists(self._path(digest)))
 
-    def now(self) -> datetime:
+    def get_time(self) -> datetime:
         """The time by which `blobs` tells when each was kept."""
-        return wall()()
+        return make_clock()()
 
-    def discard(self, digest: str, *, unless_since: datetime) -> None:
+    def delete_blob(self, digest: str, *, unless_since: datetime) -> None:
         """Remove a blob that no row owns.
 
         Unless somebody has kept the same bytes again since then.
@@ -102,7 +104,7 @@ class Vault:
         # Out of the way first, then looked at once more: whoever keeps these bytes now either
         # touched the file before it was moved, which shows here, or does not find it any more and
         # writes its own.
-        going = Path(f"{path}{GOING}")
+        going = Path(f"{path}{DELETING_SUFFIX}")
         try:
             Path(path).rename(going)
             if datetime.fromtimestamp(going.stat().st_mtime, UTC) >= unless_since:

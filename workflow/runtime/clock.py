@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 Clock = Callable[[], datetime]
 
 
-def wall(offset_seconds: float = 0) -> Clock:
+def make_clock(offset_seconds: float = 0) -> Clock:
     """Return a clock of aware UTC times.
 
     Put forward by INTAKE_CLOCK_OFFSET, to try deadlines on a test system.

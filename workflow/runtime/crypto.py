@@ -15,10 +15,10 @@ from workflow.settings.settings import Settings, SettingsError
 
 KEY_FILE = "secret.keys"
 # hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
-SIGNATURE = 24
+SIGNATURE_LENGTH = 24
 
 
-def digest(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """Under what name the database knows a random secret (a cookie, a link, a token).
 
     A copy of it opens nothing.
@@ -39,7 +39,7 @@ class Sealer:
         """Encrypt; about a third larger than what went in."""
         return self._fernet.encrypt(plain)
 
-    def open(self, sealed: bytes) -> bytes:
+    def unseal(self, sealed: bytes) -> bytes:
         """Decrypt. Raises ValueError when no key fits or a byte was changed."""
         try:
             return self._fernet.decrypt(sealed)
@@ -56,11 +56,11 @@ class Signer:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = [hashlib.sha256(b"support-intake signing\0" + k).digest() for k in keys]
 
-    def token(self, purpose: str, number: int) -> str:
+    def make_token(self, purpose: str, number: int) -> str:
         """Make `12-<hex>`, valid for this purpose only."""
         return f"{number}-{self._sign(self._keys[0], purpose, number)}"
 
-    def number(self, purpose: str, token: str) -> int | None:
+    def verify_token(self, purpose: str, token: str) -> int | None:
         """The number a token stands for, or None if we did not sign it for this purpose."""
         text, _, signature = token.partition("-")
         # fits a database integer
@@ -73,10 +73,12 @@ class Signer:
 
     @staticmethod
     def _sign(key: bytes, purpose: str, number: int) -> str:
-        return hmac.new(key, f"{purpose}:{number}".encode(), hashlib.sha256).hexdigest()[:SIGNATURE]
+        return hmac.new(key, f"{purpose}:{number}".encode(), hashlib.sha256).hexdigest()[
+            :SIGNATURE_LENGTH
+        ]
 
 
-def load(settings: Settings) -> list[bytes]:
+def load_keys(settings: Settings) -> list[bytes]:
     """The keys of INTAKE_SECRET_KEYS.
 
     Or of a key file made in INTAKE_HOME with mode 0600 on first use.

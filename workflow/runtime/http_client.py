@@ -14,25 +14,25 @@ from urllib.parse import urlsplit
 
 import httpx
 
-ADDRESSES = 4  # of one host, tried one after the other
-PORTS = {"https": 443, "http": 80}
+MAX_ADDRESSES = 4  # of one host, tried one after the other
+DEFAULT_PORTS = {"https": 443, "http": 80}
 _EMBEDDING = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last four bytes
 
 
 @lru_cache(maxsize=1)
-def public_tls() -> ssl.SSLContext:
+def get_public_tls() -> ssl.SSLContext:
     """Believes the authorities that browsers believe, or those in SSL_CERT_FILE."""
     return httpx.create_ssl_context()
 
 
-async def looked_up(host: str, port: int) -> list[str]:
+async def resolve(host: str, port: int) -> list[str]:
     """Every IP address of a host, once each. Raises OSError when it is not known."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 @asynccontextmanager
-async def asked(
+async def send_request(
     method: str,
     url: str,
     addresses: Sequence[str],
@@ -49,7 +49,7 @@ async def asked(
     No redirect is followed. Raises httpx.HTTPError when none of the first four takes a connection,
     or it breaks off.
     """
-    parts, most = urlsplit(url), addresses[:ADDRESSES]
+    parts, most = urlsplit(url), addresses[:MAX_ADDRESSES]
     # No proxy and no password file of this machine: what is asked goes where it was looked up, and
     # bare.
     async with httpx.AsyncClient(verify=tls, trust_env=False, timeout=seconds) as client:

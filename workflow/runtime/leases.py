@@ -24,7 +24,7 @@ from workflow.runtime.clock import Clock
 
 RENEW_SECONDS = 8.0
 STALE_SECONDS = 30.0  # a count that stands still so long is a dead holder's
-SURE_SECONDS = 20.0  # a holder that could not count for so long stops, before others may take over
+SAFE_SECONDS = 20.0  # a holder that could not count for so long stops, before others may take over
 
 
 class Leases:
@@ -43,15 +43,15 @@ class Leases:
             str, tuple[str, int, float]
         ] = {}  # of others': holder, count, and since when it stands
 
-    def want(self, name: str) -> None:
+    def request(self, name: str) -> None:
         """Try to hold this one from the next round on."""
         self._wanted.append(name)
 
-    def held(self, name: str) -> bool:
+    def is_held(self, name: str) -> bool:
         """Return whether this process is the one, surely, now."""
         return self._steady() < self._sure_until.get(name, float("-inf"))
 
-    def round(self) -> None:
+    def renew_all(self) -> None:
         """Renew what we hold, take what is free.
 
         Raises SQLAlchemyError when the database is away.
@@ -61,31 +61,31 @@ class Leases:
             with self._store.transaction() as session:
                 mine = self._renewed(session, name) if had else self._taken(session, name)
             if mine:
-                self._sure_until[name] = before + SURE_SECONDS
+                self._sure_until[name] = before + SAFE_SECONDS
             else:
                 self._sure_until.pop(name, None)
             if mine != had:
-                log.lease(name, held=mine)
+                log.lease_changed(name, held=mine)
 
-    def keep(self, stop: threading.Event) -> None:
+    def run_until(self, stop: threading.Event) -> None:
         """Go round until told to stop, then let go of everything.
 
         A round that fails is followed by the next.
         """
         while not stop.is_set():
             try:
-                self.round()
+                self.renew_all()
             except SQLAlchemyError as error:
                 log.fault("leases", error)
             stop.wait(RENEW_SECONDS if self._sure_until else RENEW_SECONDS / 4)
         try:
-            self.release()
+            self.release_all()
         except (
             SQLAlchemyError
         ) as error:  # they are taken over when they have stood still for long enough
             log.fault("leases", error)
 
-    def release(self) -> None:
+    def release_all(self) -> None:
         """Let go of everything, so that others need not wait."""
         with self._store.transaction() as session:
             session.execute(delete(Lease).where(Lease.holder == self.holder))

@@ -11,7 +11,7 @@ import structlog
 _log: Any = structlog.get_logger()
 
 
-def setup(process: str, *, as_json: bool = False) -> None:
+def configure(process: str, *, as_json: bool = False) -> None:
     """Start the log of a process on standard error.
 
     Libraries that would write customers' addresses are silenced.
@@ -37,17 +37,17 @@ def setup(process: str, *, as_json: bool = False) -> None:
     )  # aiosmtpd writes senders and message text
 
 
-def listening(door: str, address: str) -> None:
+def listener_started(door: str, address: str) -> None:
     """A door is open."""
     _log.info("listening", door=door, address=address)
 
 
-def stored(transport: str, delivery: int, *, repeated: bool) -> None:
+def delivery_stored(transport: str, delivery: int, *, repeated: bool) -> None:
     """A delivery is committed; the sender may hear yes."""
     _log.info("stored", transport=transport, delivery=delivery, repeated=repeated)
 
 
-def not_stored(transport: str, error: BaseException) -> None:
+def delivery_not_stored(transport: str, error: BaseException) -> None:
     """Storing failed; the sender heard try again.
 
     The class of the error only: its text may hold parameters.
@@ -55,12 +55,12 @@ def not_stored(transport: str, error: BaseException) -> None:
     _log.error("not stored", transport=transport, error=type(error).__name__)
 
 
-def refused(transport: str, reason: str) -> None:
+def delivery_refused(transport: str, reason: str) -> None:
     """A door said no, for a reason out of our own fixed words."""
     _log.info("refused", transport=transport, reason=reason)
 
 
-def place_of(error: BaseException) -> str:
+def describe_place(error: BaseException) -> str:
     """Return the file and line where an exception was raised; "" where it was raised nowhere."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
@@ -73,7 +73,7 @@ def fault(where: str, error: BaseException) -> None:
 
     Its class and the place in our code, never its text.
     """
-    _log.error("fault", where=where, error=type(error).__name__, place=place_of(error))
+    _log.error("fault", where=where, error=type(error).__name__, place=describe_place(error))
 
 
 def sign_on_failed(error: BaseException) -> None:
@@ -89,7 +89,7 @@ def mailbox_failed(mailbox: str, reason: str, retry: float) -> None:
     _log.warning("mailbox failed", mailbox=mailbox, reason=reason, retry=round(retry, 1))
 
 
-def mailbox_noted(mailbox: str, fact: str, uid: int = 0) -> None:
+def mailbox_notice(mailbox: str, fact: str, uid: int = 0) -> None:
     """Something about a mailbox that its owner should know, in our own fixed words.
 
     Uid 0 = the whole mailbox.
@@ -97,7 +97,7 @@ def mailbox_noted(mailbox: str, fact: str, uid: int = 0) -> None:
     _log.warning("mailbox", mailbox=mailbox, fact=fact, uid=uid)
 
 
-def backfilled(form: str, *, looked: int, new: int) -> None:
+def backfill_finished(form: str, *, looked: int, new: int) -> None:
     """Submissions of a form were looked at; `new` of them no webhook had brought."""
     _log.info("backfilled", form=form, looked=looked, new=new)
 
@@ -120,12 +120,12 @@ def formstack_busy(seconds: float) -> None:
     _log.info("formstack busy", wait=round(seconds, 1))
 
 
-def filed(delivery: int, outcome: str, ticket: int | None) -> None:
+def item_filed(delivery: int, outcome: str, ticket: int | None) -> None:
     """An item of a delivery has found its place."""
     _log.info("filed", delivery=delivery, outcome=outcome, ticket=ticket)
 
 
-def filed_together(delivery: int, first: int, outcomes: Mapping[str, int]) -> None:
+def items_filed(delivery: int, first: int, outcomes: Mapping[str, int]) -> None:
     """Items of a delivery, from this position on, have found their places.
 
     So many of each outcome.
@@ -133,7 +133,7 @@ def filed_together(delivery: int, first: int, outcomes: Mapping[str, int]) -> No
     _log.info("filed", delivery=delivery, first=first, **{str(k): n for k, n in outcomes.items()})
 
 
-def reading(delivery: int, rows: int, of: int) -> None:
+def reading_progress(delivery: int, rows: int, of: int) -> None:
     """A delivery that takes long is being read: so many rows are filed, of so many.
 
     0 if that is not known.
@@ -141,17 +141,17 @@ def reading(delivery: int, rows: int, of: int) -> None:
     _log.info("reading", delivery=delivery, rows=f"{rows} of {of}" if of else rows)
 
 
-def failed(delivery: int) -> None:
+def delivery_failed(delivery: int) -> None:
     """A delivery cannot be read; staff see it in `intake deliveries`."""
     _log.warning("failed", delivery=delivery)
 
 
-def broken(delivery: int, error: str, place: str) -> None:
+def parser_failed(delivery: int, error: str, place: str) -> None:
     """A parser's bug: the class of its fault and the place in our code."""
     _log.error("parser broken", delivery=delivery, error=error, place=place)
 
 
-def reread(delivery: int, *, changed: int, received: int) -> None:
+def delivery_reprocessed(delivery: int, *, changed: int, received: int) -> None:
     """A delivery was read again.
 
     So many of its messages read otherwise now, so many items were filed.
@@ -160,13 +160,13 @@ def reread(delivery: int, *, changed: int, received: int) -> None:
 
 
 @contextmanager
-def trial() -> Iterator[None]:
+def mark_trial() -> Iterator[None]:
     """Mark the lines written while the block lasts: what they tell is taken back."""
     with structlog.contextvars.bound_contextvars(trial=True):
         yield
 
 
-def moved(ticket: int, stage: str) -> None:
+def stage_entered(ticket: int, stage: str) -> None:
     """A ticket has entered a stage."""
     _log.info("moved", ticket=ticket, stage=stage)
 
@@ -176,12 +176,12 @@ def task_raised(ticket: int, task: int, kind: str) -> None:
     _log.info("task", ticket=ticket, task=task, kind=kind)
 
 
-def sent(mail: int) -> None:
+def mail_sent(mail: int) -> None:
     """The relay has taken a mail."""
     _log.info("sent", mail=mail)
 
 
-def not_sent(mail: int, *, attempt: int, code: int) -> None:
+def mail_deferred(mail: int, *, attempt: int, code: int) -> None:
     """The relay did not take a mail; code 0 is no answer at all. It is tried again."""
     _log.warning("not sent", mail=mail, attempt=attempt, code=code)
 
@@ -191,12 +191,12 @@ def mail_refused(mail: int, code: int) -> None:
     _log.warning("mail refused", mail=mail, code=code)
 
 
-def fetched(link: int, size: int) -> None:
+def linked_file_fetched(link: int, size: int) -> None:
     """A file that a message links to is an attachment now."""
     _log.info("fetched", link=link, size=size)
 
 
-def not_fetched(link: int, reason: str, *, attempt: int, final: bool) -> None:
+def linked_file_not_fetched(link: int, reason: str, *, attempt: int, final: bool) -> None:
     """A file could not be fetched, for a reason out of our own fixed words.
 
     It is tried again unless that is final.
@@ -204,32 +204,32 @@ def not_fetched(link: int, reason: str, *, attempt: int, final: bool) -> None:
     _log.warning("not fetched", link=link, reason=reason, attempt=attempt, final=final)
 
 
-def told(hook: int, event: int) -> None:
+def webhook_delivered(hook: int, event: int) -> None:
     """A webhook has taken an event."""
     _log.info("told", hook=hook, event_row=event)
 
 
-def not_told(hook: int, event: int, reason: str, *, attempt: int) -> None:
+def webhook_not_delivered(hook: int, event: int, reason: str, *, attempt: int) -> None:
     """A webhook has not taken an event, for a reason out of our own fixed words."""
     _log.warning("not told", hook=hook, event_row=event, reason=reason, attempt=attempt)
 
 
-def redis_away() -> None:
+def redis_unavailable() -> None:
     """Redis does not answer; the clock does the waiting work itself."""
     _log.warning("redis away: the clock does the work")
 
 
-def counting_alone() -> None:
+def rate_limit_is_local() -> None:
     """Redis does not answer; this process counts API calls for itself alone."""
     _log.warning("redis away: API calls are counted by each process")
 
 
-def swept(*, tasks: int, waiting: int) -> None:
+def sweep_finished(*, tasks: int, waiting: int) -> None:
     """A sweep found missed deadlines or work whose wake-up was lost."""
     _log.info("swept", tasks=tasks, waiting=waiting)
 
 
-def reckoned(changed: int) -> None:
+def deadlines_recomputed(changed: int) -> None:
     """When tickets are due was reckoned anew; so many were due at another time."""
     _log.info("reckoned", changed=changed)
 
@@ -239,27 +239,27 @@ def webhook_without_key() -> None:
     _log.error("no INTAKE_FORMSTACK_KEY: the webhook answers 503 until it is set")
 
 
-def database_away(error: BaseException) -> None:
+def database_unavailable(error: BaseException) -> None:
     """The database does not answer while a process starts; it starts all the same."""
     _log.error("database away: started all the same", error=type(error).__name__)
 
 
-def imported(number: int, *, done: int, of: int) -> None:
+def import_batch_committed(number: int, *, done: int, of: int) -> None:
     """A batch of an import is committed."""
     _log.info("imported", number=number, done=done, of=of)
 
 
-def spooled(name: str) -> None:
+def form_spooled(name: str) -> None:
     """A form is in the local spool because the database is away; name is of our own making."""
     _log.warning("spooled", file=name)
 
 
-def checked(name: str, *, good: bool) -> None:
+def self_check_finished(name: str, *, good: bool) -> None:
     """The house has looked at itself; what is wrong stands in `intake status`."""
     (_log.info if good else _log.error)("checked", name=name, good=good)
 
 
-def lease(name: str, *, held: bool) -> None:
+def lease_changed(name: str, *, held: bool) -> None:
     """This process is now the one that does a thing, or no longer.
 
     The name is of our own making.
@@ -272,7 +272,7 @@ def account_locked(account: int) -> None:
     _log.warning("account locked", account=account)
 
 
-def silence() -> None:
+def disable() -> None:
     """Write nothing: for measuring."""
     structlog.configure(processors=[_drop])
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from parsers.item import InboundItem
 
-COMMON_HEADER = "X-FS-Signature"
+DEFAULT_SIGNATURE_HEADER = "X-FS-Signature"
 
 # Host, port and the beginning of a path: a bucket of a shared store is a part of its path.
 _PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*)?", re.IGNORECASE)
@@ -59,7 +59,7 @@ class FormDefault(StrEnum):
     TELEMEDICINE = "telemedicine"
 
 
-def places(value: object) -> object:
+def split_hosts(value: object) -> object:
     """Hosts out of one text, separated by commas or spaces; anything else as it is."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
@@ -70,7 +70,7 @@ def _placed(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Places = Annotated[tuple[str, ...], AfterValidator(_placed)]
+Hosts = Annotated[tuple[str, ...], AfterValidator(_placed)]
 
 
 def _api(value: str) -> str:
@@ -89,8 +89,8 @@ def _token(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
-Api = Annotated[str, AfterValidator(_api)]
-Token = Annotated[SecretStr, AfterValidator(_token)]
+ApiUrl = Annotated[str, AfterValidator(_api)]
+TokenSecret = Annotated[SecretStr, AfterValidator(_token)]
 
 
 class Form(BaseModel):
@@ -101,12 +101,14 @@ class Form(BaseModel):
     name: str = ""  # for people
     key: SecretStr = SecretStr("")  # HMAC key; empty = INTAKE_FORMSTACK_KEY
     key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
-    header: Annotated[str, Field(pattern=r"^[0-9A-Za-z!#$%&'*+.^_`|~-]{1,100}$")] = COMMON_HEADER
+    header: Annotated[str, Field(pattern=r"^[0-9A-Za-z!#$%&'*+.^_`|~-]{1,100}$")] = (
+        DEFAULT_SIGNATURE_HEADER
+    )
     handshake: SecretStr = SecretStr("")  # HandshakeKey that must stand in the body, if set
     handshake_previous: SecretStr = SecretStr("")
     fields: dict[str, FormField] = Field(default_factory=dict)  # label or field id -> what it means
     defaults: dict[FormDefault, str] = Field(default_factory=dict)
-    file_hosts: Places | None = None  # None = INTAKE_FILE_HOSTS
+    file_hosts: Hosts | None = None  # None = INTAKE_FILE_HOSTS
     backfill: bool = True  # whether its submissions are pulled, too
     encryption_password: SecretStr = SecretStr(
         ""
@@ -123,14 +125,14 @@ class Form(BaseModel):
     @field_validator("file_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return places(value)
+        return split_hosts(value)
 
     @property
     def handshakes(self) -> tuple[str, ...]:
         """Every HandshakeKey that is valid now; none = it is not looked at."""
         return _told(self.handshake, self.handshake_previous)
 
-    def keys(self, common: tuple[str, ...]) -> tuple[str, ...]:
+    def list_keys(self, common: tuple[str, ...]) -> tuple[str, ...]:
         """Every HMAC key that is valid for this form now, given the common ones."""
         own = _told(self.key)
         return (*(own or common), *_told(self.key_previous))
@@ -140,12 +142,14 @@ def _told(*secrets: SecretStr) -> tuple[str, ...]:
     return tuple(text for secret in secrets if (text := secret.get_secret_value()))
 
 
-def form_of(item: InboundItem) -> str:
+def get_form_id(item: InboundItem) -> str:
     """Return which form an item came from; "" if it names none or is no form."""
     return item.external_id.partition("/")[0]
 
 
-def file_hosts(forms: Mapping[str, Form], common: tuple[str, ...], form: str) -> tuple[str, ...]:
+def list_file_hosts(
+    forms: Mapping[str, Form], common: tuple[str, ...], form: str
+) -> tuple[str, ...]:
     """Return where the linked files of a form may be fetched from."""
     own = forms[form].file_hosts if form in forms else None
     return common if own is None else own

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
-from workflow.settings.settings import TOML, Settings
+from workflow.settings.settings import TOML_FILE, Settings
 
 SET, NOT_SET = "set", "not set"
-HIDDEN = "…"
+REDACTED = "…"
 # The last @ ends what may be a name and password, whatever stands in it; a query may hold a
 # password, too.
 _LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://).*@", re.IGNORECASE | re.DOTALL)
@@ -23,7 +23,7 @@ _QUERY = re.compile(r"([?&;][^=&;\s]+=)[^&;\s]+")
 
 
 @dataclass(frozen=True)
-class Shown:
+class SettingRow:
     """A setting, or a part of one."""
 
     name: str
@@ -31,14 +31,14 @@ class Shown:
     source: str
 
 
-def shown(settings: Settings) -> list[Shown]:
+def list_settings(settings: Settings) -> list[SettingRow]:
     """Every setting by name, in the order of the settings.
 
     Those made of parts have a line a part.
     """
     told = _told_by_file()
     return [
-        Shown(f"INTAKE_{name.upper()}{part}", value, _source(name, settings, told))
+        SettingRow(f"INTAKE_{name.upper()}{part}", value, _source(name, settings, told))
         for name in Settings.model_fields
         for part, value in _parts(getattr(settings, name))
     ]
@@ -48,14 +48,14 @@ def _source(name: str, settings: Settings, told: set[str]) -> str:
     if any(key.upper() == f"INTAKE_{name.upper()}" for key in os.environ):
         return "environment"
     if name in told:
-        return TOML
+        return TOML_FILE
     return "given at the start" if name in settings.model_fields_set else "default"
 
 
 def _told_by_file() -> set[str]:
     """Return what intake.toml says something of; nothing where it cannot be read any more."""
     try:
-        return set(tomllib.loads(Path(os.environ.get("INTAKE_CONFIG", TOML)).read_text()))
+        return set(tomllib.loads(Path(os.environ.get("INTAKE_CONFIG", TOML_FILE)).read_text()))
     except (OSError, ValueError):
         return set()
 
@@ -80,10 +80,10 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ", ".join(without_secrets(str(one)) for one in value)
-    return "" if value in (None, {}) else without_secrets(str(value))
+        return ", ".join(redact_secrets(str(one)) for one in value)
+    return "" if value in (None, {}) else redact_secrets(str(value))
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """A text whose addresses have lost whatever could be a name and password."""
-    return _QUERY.sub(rf"\1{HIDDEN}", _LOGIN.sub(rf"\1{HIDDEN}@", text))
+    return _QUERY.sub(rf"\1{REDACTED}", _LOGIN.sub(rf"\1{REDACTED}@", text))

@@ -26,10 +26,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from workflow.settings.forms import Api, Form, Places, Token, places
+from workflow.settings.forms import ApiUrl, Form, Hosts, TokenSecret, split_hosts
 
 MIB = 1024 * 1024
-TOML = "intake.toml"
+TOML_FILE = "intake.toml"
 
 
 class SettingsError(Exception):
@@ -43,7 +43,7 @@ def _listen(value: str) -> str:
     return value
 
 
-Listen = Annotated[str, AfterValidator(_listen)]
+ListenAddress = Annotated[str, AfterValidator(_listen)]
 
 
 Days = Annotated[float, Field(ge=0)]
@@ -112,7 +112,7 @@ DefaultField = Literal[
 ]
 
 
-def known_zone(value: str) -> str:
+def validate_time_zone(value: str) -> str:
     """The name of a time zone, "" for none said. Raises ValueError where there is no such zone."""
     try:
         ZoneInfo(value or "UTC")
@@ -121,10 +121,10 @@ def known_zone(value: str) -> str:
     return value
 
 
-Zone = Annotated[str, AfterValidator(known_zone)]
+TimeZoneName = Annotated[str, AfterValidator(validate_time_zone)]
 
 
-class Profile(_Strict):
+class WorkbookProfile(_Strict):
     """How the workbooks of one source are meant; `[profile.NAME]` in intake.toml."""
 
     synonyms: dict[WorkbookField, tuple[str, ...]] = Field(
@@ -133,7 +133,7 @@ class Profile(_Strict):
     # only workbooks with these headings, as `intake map` shows; "" = whatever has its headings
     fingerprint: str = ""
     date_order: Literal["mdy", "dmy", "ymd"] = "mdy"
-    time_zone: Zone = ""  # "" = INTAKE_TIME_ZONE
+    time_zone: TimeZoneName = ""  # "" = INTAKE_TIME_ZONE
     defaults: dict[DefaultField, str] = Field(default_factory=dict)  # used where a row says none
     password: SecretStr = SecretStr("")  # tried on every locked workbook
 
@@ -156,16 +156,16 @@ class Settings(BaseSettings):
     """All settings with their defaults; see README for what each does."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INTAKE_", toml_file=TOML, extra="forbid", frozen=True
+        env_prefix="INTAKE_", toml_file=TOML_FILE, extra="forbid", frozen=True
     )
 
     home: Path = Path("var")
     database_url: str = ""
     redis_url: str = ""
-    smtp_listen: Listen = "127.0.0.1:2525"
-    lmtp_listen: Listen = ""
-    webhook_listen: Listen = "127.0.0.1:8081"
-    console_listen: Listen = "127.0.0.1:8080"
+    smtp_listen: ListenAddress = "127.0.0.1:2525"
+    lmtp_listen: ListenAddress = ""
+    webhook_listen: ListenAddress = "127.0.0.1:8081"
+    console_listen: ListenAddress = "127.0.0.1:8080"
     addresses: Annotated[tuple[str, ...], NoDecode] = ("support@localhost",)
     relay_url: SecretStr = SecretStr("")
     imap_urls: SecretStr = SecretStr("")
@@ -174,11 +174,11 @@ class Settings(BaseSettings):
     workbook_password: SecretStr = SecretStr("")  # tried on every locked workbook
     formstack_key: SecretStr = SecretStr("")
     formstack_key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
-    formstack_token: Token = SecretStr("")  # of the REST API, for backfill
-    formstack_api: Api = "https://www.formstack.com/api/v2"
+    formstack_token: TokenSecret = SecretStr("")  # of the REST API, for backfill
+    formstack_api: ApiUrl = "https://www.formstack.com/api/v2"
     backfill_seconds: Annotated[float, Field(ge=1)] = 900
     form: dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], Form] = Field(default_factory=dict)
-    profile: dict[str, Profile] = Field(default_factory=dict)
+    profile: dict[str, WorkbookProfile] = Field(default_factory=dict)
     secret_keys: SecretStr = SecretStr("")
     public_url: str = "http://127.0.0.1:8080"
     clock_offset: float = 0.0
@@ -206,13 +206,13 @@ class Settings(BaseSettings):
     parse_seconds: float = 40  # one item, in a process of its own
     parse_memory: int = 1024 * MIB
     file_hosts: Annotated[
-        Places, NoDecode
+        Hosts, NoDecode
     ] = ()  # where files that a form links to are fetched from; none = nowhere
     file_limit: int = 25 * MIB
     file_seconds: float = 20
     api_calls_per_minute: Annotated[int, Field(ge=1)] = 600  # of one token
     hook_hosts: Annotated[
-        Places, NoDecode
+        Hosts, NoDecode
     ] = ()  # hosts of the inner network that webhooks may go to
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""
@@ -249,7 +249,7 @@ class Settings(BaseSettings):
     @field_validator("file_hosts", "hook_hosts", mode="before")
     @classmethod
     def _places(cls, value: object) -> object:
-        return places(value)
+        return split_hosts(value)
 
     @field_validator("formstack_key_previous")
     @classmethod
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then environment, then intake.toml."""
-        file = os.environ.get("INTAKE_CONFIG", TOML)
+        file = os.environ.get("INTAKE_CONFIG", TOML_FILE)
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
@@ -304,7 +304,7 @@ class Settings(BaseSettings):
         return tuple(key for secret in both if (key := secret.get_secret_value()))
 
 
-def load(**overrides: Any) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """Read the settings.
 
     Raises SettingsError naming every fault at once; values are not repeated, they may be secret.

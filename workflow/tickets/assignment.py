@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from workflow.audit import record as audit
-from workflow.models.core import Audit, Staff, Ticket
+from workflow.models.core import AuditEntry, Staff, Ticket
 from workflow.models.states import Status
 from workflow.permissions import Right, may
-from workflow.tickets.desk import Desk, Missing
+from workflow.tickets.desk import ActionNotAllowed, Desk
 
 MOST = 200  # tickets at once
 TAKEN_BACK_WITHIN = timedelta(minutes=10)
@@ -57,8 +57,10 @@ def give(
             made.done.append(ticket.id)
     made.left = sorted(seen.keys() - set(made.done))
     session.flush()
-    last = select(func.max(Audit.id)).where(Audit.ticket_id.in_(made.done), Audit.action == GIVEN)
-    made.marks = sorted(session.scalars(last.group_by(Audit.ticket_id)))
+    last = select(func.max(AuditEntry.id)).where(
+        AuditEntry.ticket_id.in_(made.done), AuditEntry.action == GIVEN
+    )
+    made.marks = sorted(session.scalars(last.group_by(AuditEntry.ticket_id)))
     return made
 
 
@@ -71,8 +73,12 @@ def take_back(
 
     `by` can take back what `by` has done, for ten minutes; other marks mean nothing.
     """
-    mine = (Audit.actor == by, Audit.action == GIVEN, Audit.at >= now - TAKEN_BACK_WITHIN)
-    rows = session.scalars(select(Audit).where(Audit.id.in_(sorted(marks)[:MOST]), *mine))
+    mine = (
+        AuditEntry.actor == by,
+        AuditEntry.action == GIVEN,
+        AuditEntry.at >= now - TAKEN_BACK_WITHIN,
+    )
+    rows = session.scalars(select(AuditEntry).where(AuditEntry.id.in_(sorted(marks)[:MOST]), *mine))
     given = {row.ticket_id: row for row in rows if row.ticket_id is not None}
     since = set(_given_since(session, given))
     undone = Assigned()
@@ -97,10 +103,10 @@ def take_back(
 def can_own(person: Staff) -> Staff:
     """The person, as somebody's owner-to-be.
 
-    Raises Missing where their role only looks on: nobody would work it.
+    Raises ActionNotAllowed where their role only looks on: nobody would work it.
     """
     if not may(person.role, Right.WORK):
-        raise Missing(
+        raise ActionNotAllowed(
             f"{person.name} only looks on ({person.role}): choose somebody who works tickets"
         )
     return person
@@ -129,10 +135,12 @@ def _held(session: Session, numbers: list[int]) -> list[Ticket]:
     return list(session.scalars(held.execution_options(populate_existing=True)))
 
 
-def _given_since(session: Session, given: Mapping[int, Audit]) -> list[int]:
+def _given_since(session: Session, given: Mapping[int, AuditEntry]) -> list[int]:
     """Those that somebody has given or let go after the row of ours."""
-    of_these = (Audit.ticket_id.in_(given), Audit.action.in_((GIVEN, LET_GO)))
+    of_these = (AuditEntry.ticket_id.in_(given), AuditEntry.action.in_((GIVEN, LET_GO)))
     last = session.execute(
-        select(Audit.ticket_id, func.max(Audit.id)).where(*of_these).group_by(Audit.ticket_id)
+        select(AuditEntry.ticket_id, func.max(AuditEntry.id))
+        .where(*of_these)
+        .group_by(AuditEntry.ticket_id)
     )
     return [ticket for ticket, mark in last if ticket is not None and mark > given[ticket].id]

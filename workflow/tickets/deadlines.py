@@ -32,7 +32,7 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
     return day.astimezone(started_at.tzinfo)
 
 
-def next_due(
+def compute_next_due(
     started_at: datetime, reached: Collection[Milestone], settings: Settings
 ) -> datetime | None:
     """The earliest deadline whose milestone is not recorded; None when there is none left."""

@@ -17,34 +17,40 @@ from workflow.customers import directory, mixed_companies
 from workflow.models.core import (
     Contact,
     Message,
-    Outgoing,
-    Reached,
+    OutgoingMail,
     Staff,
     Task,
     Ticket,
     TicketContact,
+    TicketMilestone,
     TicketRelation,
 )
 from workflow.models.states import OutboxState, Status
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.runtime import log
-from workflow.runtime.blobs import Vault
+from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets import merged_messages, outbox
 from workflow.tickets.deadlines import due_at
 from workflow.tickets.dues import reckon
-from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
+from workflow.tickets.untold import (
+    NO_ADDRESS_REASON,
+    NOTIFY_TASK,
+    NOTIFY_TASK_KIND,
+    build_notify_task,
+    describe_unnotified,
+)
 
 RULE = "rule"  # the actor of what no person did
 YES, NO = "Yes", "No"
 
 
-class Missing(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
+class ActionNotAllowed(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
     """The step cannot be taken; the text says what is missing."""
 
 
-class AcrossCompanies(Missing):
+class AcrossCompanies(ActionNotAllowed):
     """The step would bring two companies together, which a person has to confirm.
 
     The text names both.
@@ -54,10 +60,10 @@ class AcrossCompanies(Missing):
 class Desk:
     """The desk under its settings. Every function takes the caller's session and never commits."""
 
-    def __init__(self, settings: Settings, signer: Signer, vault: Vault) -> None:
+    def __init__(self, settings: Settings, signer: Signer, vault: BlobStore) -> None:
         self.settings = settings
         self.signer = signer
-        self.vault = vault
+        self.blob_store = vault
 
     # -- opening ----
 
@@ -125,7 +131,7 @@ class Desk:
         whose = {"owner": owner.id, "before": before}
         audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **whose)
 
-    def reach(
+    def record_milestone(
         self,
         session: Session,
         ticket: Ticket,
@@ -140,11 +146,11 @@ class Desk:
 
         False if it was recorded before.
         """
-        hold(session, ticket)
-        if milestone in reached(ticket):
+        lock_ticket(session, ticket)
+        if milestone in list_reached(ticket):
             return False
         ticket.milestones.append(
-            Reached(period=ticket.period, milestone=milestone, at=now, by=by, note=note)
+            TicketMilestone(period=ticket.period, milestone=milestone, at=now, by=by, note=note)
         )
         if milestone is Milestone.RESOLVED:
             ticket.resolution = YES
@@ -171,21 +177,21 @@ class Desk:
         No takes an earlier Yes back, and never moves the ticket back.
         """
         if yes:
-            self.reach(session, ticket, Milestone.RESOLVED, by=by, now=now)
+            self.record_milestone(session, ticket, Milestone.RESOLVED, by=by, now=now)
             return
         ticket.resolution = NO
         self._retract(session, ticket, {Milestone.RESOLVED})
         audit.record(session, "resolution no", by=by, cause="resolve no", now=now, ticket=ticket.id)
 
-    def untick(
+    def retract_milestone(
         self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime
     ) -> None:
         """Take a box back.
 
         The ticket stays where it is: only a person moves it back, with a reason.
         """
-        hold(session, ticket)
-        if milestone in reached(ticket):
+        lock_ticket(session, ticket)
+        if milestone in list_reached(ticket):
             self._retract(session, ticket, {milestone})
             cause = f"untick {milestone}"
             audit.record(
@@ -207,30 +213,30 @@ class Desk:
         by: str,
         now: datetime,
         across_companies: bool = False,
-    ) -> list[Outgoing]:
+    ) -> list[OutgoingMail]:
         """Promise the recap mail to every contact that has an address.
 
         The box is ticked once it is sent.
 
         Contacts of another company that a merge has brought get it only with `across_companies`.
-        Raises Missing when there is nobody to write to, AcrossCompanies when the others are of two
+        Raises ActionNotAllowed when there is nobody to write to, AcrossCompanies when the others are of two
         companies too.
         """
         chosen = (
             [one.contact for one in ticket.contacts]
             if across_companies
-            else mixed_companies.own_contacts(session, ticket)
+            else mixed_companies.list_own_contacts(session, ticket)
         )
         able = [contact for contact in chosen if not contact.unreachable]
         if not able:
-            raise Missing(
+            raise ActionNotAllowed(
                 "no contact with a working address: tell the customer otherwise, and tick the box"
                 " with a note how"
             )
         if not across_companies:
             require_one_company(session, ticket, [contact.email for contact in able])
         mails = [
-            outbox.promise(session, ticket, Template.RECAP, c, by=by, now=now, text=text)
+            outbox.enqueue(session, ticket, Template.RECAP, c, by=by, now=now, text=text)
             for c in able
         ]
         audit.record(session, "recap promised", by=by, cause="recap", now=now, ticket=ticket.id)
@@ -243,16 +249,16 @@ class Desk:
 
         Or a side end back to where it was.
 
-        Raises Missing when it is open already.
+        Raises ActionNotAllowed when it is open already.
         """
-        hold(session, ticket)
+        lock_ticket(session, ticket)
         if ticket.status is Status.OPEN:
-            raise Missing("the ticket is open already")
+            raise ActionNotAllowed("the ticket is open already")
         if ticket.status is Status.COMPLETED:
             self._new_period(session, ticket, now)
         ticket.status = Status.COMPLETED if ticket.completed_at else Status.OPEN
         came = self._leave_merge(session, ticket, by=by, now=now)
-        if ticket.status is Status.COMPLETED and any(not evidence.proves(m.signs) for m in came):
+        if ticket.status is Status.COMPLETED and any(not evidence.has_proof(m.signs) for m in came):
             self._new_period(session, ticket, now)  # what came for it meanwhile is to be answered
             ticket.status = Status.OPEN
         audit.record(
@@ -276,12 +282,12 @@ class Desk:
         Reopening takes it back.
 
         A completed ticket that an open one is merged into is reopened, so that somebody goes on
-        with the request. Raises Missing when it cannot be, with what to do; AcrossCompanies when
+        with the request. Raises ActionNotAllowed when it cannot be, with what to do; AcrossCompanies when
         the two are of different companies and nobody has confirmed that (`across_companies`).
         """
-        hold(session, into)  # whether it has ended decides what happens
+        lock_ticket(session, into)  # whether it has ended decides what happens
         self._require_mergeable(ticket, into)
-        names = mixed_companies.brought_together(session, ticket, into)
+        names = mixed_companies.find_merge_conflict(session, ticket, into)
         if names is not None and not across_companies:
             raise AcrossCompanies(
                 f"#{ticket.id} is about {names[0]}, #{into.id} about {names[1]}: two customers, of"
@@ -304,16 +310,16 @@ class Desk:
 
     @staticmethod
     def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
-        """Raise Missing where a merge would leave a request in no list.
+        """Raise ActionNotAllowed where a merge would leave a request in no list.
 
         Or goes round in a circle.
         """
         if ticket is into or into.status is Status.MERGED:
-            raise Missing("merge into another ticket that is not merged itself")
+            raise ActionNotAllowed("merge into another ticket that is not merged itself")
         if ticket.status not in {Status.OPEN, Status.COMPLETED}:
-            raise Missing(f"#{ticket.id} is {ticket.status}: reopen it first")
+            raise ActionNotAllowed(f"#{ticket.id} is {ticket.status}: reopen it first")
         if into.status not in {Status.OPEN, Status.COMPLETED}:
-            raise Missing(
+            raise ActionNotAllowed(
                 f"#{into.id} is closed as {into.status}: reopen it first, or merge it into"
                 f" #{ticket.id}"
             )
@@ -325,7 +331,7 @@ class Desk:
 
         Return that.
         """
-        merge = merged_messages.merge_of(session, ticket)
+        merge = merged_messages.get_merge(session, ticket)
         into, ticket.merged_into_id = ticket.merged_into_id, None
         source, contacts = ticket.id, {link.contact_id for link in ticket.contacts}
         while into is not None and contacts:  # that one may be merged again, and has handed them on
@@ -342,9 +348,9 @@ class Desk:
             target = session.get_one(Ticket, into)
             session.expire(target, ["contacts"])
             source, into = target.id, target.merged_into_id
-        return merged_messages.bring_back(session, ticket, merge, by=by, now=now)
+        return merged_messages.restore_messages(session, ticket, merge, by=by, now=now)
 
-    def end(
+    def close(
         self,
         session: Session,
         ticket: Ticket,
@@ -366,15 +372,15 @@ class Desk:
 
         What this stage and later ones wait for is open again.
 
-        Raises Missing when the stage is not an earlier one, or the first: its notice is sent once.
+        Raises ActionNotAllowed when the stage is not an earlier one, or the first: its notice is sent once.
         """
         if stage is process.STEPS[0].stage:
-            raise Missing(
+            raise ActionNotAllowed(
                 f"the customer has been told: move it to {process.STEPS[1].stage} at most"
             )
         order = [s.stage for s in process.STEPS]
         if order.index(stage) >= order.index(ticket.stage):
-            raise Missing(f"{stage} is not before {ticket.stage}")
+            raise ActionNotAllowed(f"{stage} is not before {ticket.stage}")
         again = {m for s in process.STEPS[order.index(stage) :] for m in s.waits_for}
         self._retract(session, ticket, again)
         if Milestone.RESOLVED in again:
@@ -386,7 +392,7 @@ class Desk:
             session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name
         )
 
-    def task_telemedicine(
+    def create_telemedicine_task(
         self, session: Session, ticket: Ticket, *, by: str, now: datetime
     ) -> Task | None:
         """Task the telemedicine specialist or group; the consultant stays owner.
@@ -395,9 +401,11 @@ class Desk:
         """
         who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
         text = "telemedicine: help with this ticket"
-        task = self.task(session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who)
+        task = self.raise_task(
+            session, ticket, "telemedicine", text, now=now, cause=cause, assignee=who
+        )
         if task is not None:
-            outbox.tell_staff(session, task, directory.staff_named(session, who), now=now)
+            outbox.notify_staff(session, task, directory.find_staff(session, who), now=now)
         return task
 
     def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
@@ -421,7 +429,7 @@ class Desk:
 
     # -- what the rules do ----
 
-    def raise_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
+    def raise_overdue_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
         """Raise a task for every deadline this open ticket has missed.
 
         One each, however late we look.
@@ -431,12 +439,12 @@ class Desk:
         given = {
             t.kind for t in ticket.tasks if t.period == ticket.period
         }  # spares a write; the index decides
-        missed = [d for d in process.DEADLINES if d.milestone not in reached(ticket)]
+        missed = [d for d in process.DEADLINES if d.milestone not in list_reached(ticket)]
         missed = [d for d in missed if self.deadline_kind(d) not in given]
         missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
         return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
 
-    def task(
+    def raise_task(
         self,
         session: Session,
         ticket: Ticket,
@@ -452,10 +460,12 @@ class Desk:
 
         None if it was given before.
         """
-        hold(session, ticket)
+        lock_ticket(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
         to = owner if assignee is None else assignee
-        values = tasked(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
+        values = build_notify_task(
+            ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to
+        )
         task = Task(milestone=milestone, follows_owner=assignee is None, **values)
         try:
             with session.begin_nested():
@@ -467,12 +477,12 @@ class Desk:
         log.task_raised(ticket.id, task.id, kind)
         return task
 
-    def mail_sent(self, session: Session, mail: Outgoing, *, now: datetime) -> None:
+    def record_mail_sent(self, session: Session, mail: OutgoingMail, *, now: datetime) -> None:
         """What follows from a mail that the relay has taken."""
         if mail.period != mail.ticket.period:
             return
         if mail.template in {Template.NOTICE, Template.OVERSIZED}:
-            self.reach(
+            self.record_milestone(
                 session,
                 mail.ticket,
                 Milestone.CUSTOMER_NOTIFIED,
@@ -482,15 +492,15 @@ class Desk:
             )
         elif mail.template is Template.SURVEY:
             outbox.survey_sent(session, mail.ticket, now)
-        for milestone in outbox.ticks(mail, self.settings):
-            self.reach(
+        for milestone in outbox.list_milestones(mail, self.settings):
+            self.record_milestone(
                 session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
             )
 
-    def mail_failed(
+    def record_mail_failed(
         self,
         session: Session,
-        mail: Outgoing,
+        mail: OutgoingMail,
         reason: str,
         *,
         now: datetime,
@@ -517,7 +527,9 @@ class Desk:
         if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
             self._not_notified(session, ticket, reason, now)
 
-    def mail_arrived(self, session: Session, mail: Outgoing, *, by: str, now: datetime) -> None:
+    def record_mail_arrived(
+        self, session: Session, mail: OutgoingMail, *, by: str, now: datetime
+    ) -> None:
         """Take back that a mail came back: it counts as sent, and its contact can be written to.
 
         The contact stays unreachable where another mail to it came back or was refused.
@@ -525,12 +537,12 @@ class Desk:
         mail.state, mail.reason = OutboxState.SENT, ""
         session.flush()
         if mail.contact is not None:
-            failed = select(Outgoing.id).where(
-                Outgoing.contact_id == mail.contact_id,
-                Outgoing.state.in_([OutboxState.BOUNCED, OutboxState.REFUSED]),
+            failed = select(OutgoingMail.id).where(
+                OutgoingMail.contact_id == mail.contact_id,
+                OutgoingMail.state.in_([OutboxState.BOUNCED, OutboxState.REFUSED]),
             )
             mail.contact.unreachable = session.scalar(failed.limit(1)) is not None
-        kind = f"{TELL_KIND}:{mail.id}"
+        kind = f"{NOTIFY_TASK_KIND}:{mail.id}"
         self._close_tasks(session, mail.ticket, kind, by=by, now=now)
         for task in mail.ticket.tasks:
             if task.kind == kind:  # should the mail come back after all, there is a task again
@@ -544,11 +556,11 @@ class Desk:
         notices = {Template.NOTICE, Template.OVERSIZED}
         if ticket.status is not Status.OPEN or any(m.template in notices for m in ticket.outbox):
             return
-        for contact in mixed_companies.own_contacts(session, ticket):
-            if outbox.obstacle(session, ticket, contact, self.settings, now):
+        for contact in mixed_companies.list_own_contacts(session, ticket):
+            if outbox.find_obstacle(session, ticket, contact, self.settings, now):
                 continue
-            outbox.promise(session, ticket, Template.NOTICE, contact, by=RULE, now=now)
-            self._close_tasks(session, ticket, TELL_KIND, by=by, now=now)
+            outbox.enqueue(session, ticket, Template.NOTICE, contact, by=RULE, now=now)
+            self._close_tasks(session, ticket, NOTIFY_TASK_KIND, by=by, now=now)
 
     def _close_tasks(
         self, session: Session, ticket: Ticket, kind: str, *, by: str, now: datetime
@@ -568,7 +580,7 @@ class Desk:
         self, session: Session, ticket: Ticket, by: str, cause: str, now: datetime
     ) -> None:
         if ticket.status is Status.OPEN:
-            for step in process.onward(ticket.stage, reached(ticket)):
+            for step in process.list_next_steps(ticket.stage, list_reached(ticket)):
                 self._enter(session, ticket, step, step.on_entry, by, cause, now)
 
     def _enter(
@@ -587,49 +599,56 @@ class Desk:
         audit.record(
             session, "stage", by=by, cause=cause, now=now, ticket=ticket.id, stage=step.stage.name
         )
-        log.moved(ticket.id, step.stage.name)
+        log.stage_entered(ticket.id, step.stage.name)
         if mail is Template.SURVEY:
             self._survey(session, ticket, now)
         elif mail is not None:
             self._notify(session, ticket, mail, now)
 
     def _notify(self, session: Session, ticket: Ticket, template: Template, now: datetime) -> None:
-        contacts = mixed_companies.own_contacts(session, ticket)
-        reasons = {c: outbox.obstacle(session, ticket, c, self.settings, now) for c in contacts}
+        contacts = mixed_companies.list_own_contacts(session, ticket)
+        reasons = {
+            c: outbox.find_obstacle(session, ticket, c, self.settings, now) for c in contacts
+        }
         able = [c for c, reason in reasons.items() if not reason]
         for contact in able:
-            outbox.promise(session, ticket, template, contact, by=RULE, now=now)
+            outbox.enqueue(session, ticket, template, contact, by=RULE, now=now)
         if not able:
-            why = next(iter(reasons.values()), NO_ADDRESS)
+            why = next(iter(reasons.values()), NO_ADDRESS_REASON)
             self._tell_otherwise(session, ticket, why, now)
             self._not_notified(session, ticket, why, now)
 
     def _not_notified(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
-        note = not_possible(reason)
-        self.reach(
+        note = describe_unnotified(reason)
+        self.record_milestone(
             session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note
         )
 
     def _tell_otherwise(
-        self, session: Session, ticket: Ticket, reason: str, now: datetime, kind: str = TELL_KIND
+        self,
+        session: Session,
+        ticket: Ticket,
+        reason: str,
+        now: datetime,
+        kind: str = NOTIFY_TASK_KIND,
     ) -> None:
-        self.task(session, ticket, kind, TELL, now=now, cause=reason)
+        self.raise_task(session, ticket, kind, NOTIFY_TASK, now=now, cause=reason)
 
     def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
-        for contact in mixed_companies.own_contacts(session, ticket):
-            if contact.unsubscribed or outbox.obstacle(
+        for contact in mixed_companies.list_own_contacts(session, ticket):
+            if contact.unsubscribed or outbox.find_obstacle(
                 session, ticket, contact, self.settings, now
             ):
                 continue
             if outbox.claim_survey(session, ticket, contact, self.settings, now):
-                outbox.promise(session, ticket, Template.SURVEY, contact, by=RULE, now=now)
+                outbox.enqueue(session, ticket, Template.SURVEY, contact, by=RULE, now=now)
             return
 
     def _raise(
         self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime
     ) -> Task | None:
         cause = f"{deadline.milestone} not recorded within {deadline.within.days} days"
-        hold(session, ticket)  # an owner found a moment ago is the one to be told
+        lock_ticket(session, ticket)  # an owner found a moment ago is the one to be told
         manager = ticket.company.manager if ticket.company else None
         escalates = deadline.person is Person.MANAGER
         if escalates and manager is None:
@@ -638,8 +657,8 @@ class Desk:
             )
         named = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
         person = manager if escalates else ticket.owner
-        doer = directory.standing_in(person or directory.staff_named(session, named), now)
-        task = self.task(
+        doer = directory.find_acting_staff(person or directory.find_staff(session, named), now)
+        task = self.raise_task(
             session,
             ticket,
             self.deadline_kind(deadline),
@@ -651,20 +670,20 @@ class Desk:
         )
         if task is not None:
             task.follows_owner = not escalates
-            outbox.tell_staff(session, task, doer, now=now)
+            outbox.notify_staff(session, task, doer, now=now)
         return task
 
     def _new_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
         carried = [
             r
             for r in ticket.milestones
-            if r.period == ticket.period and r.milestone in process.carried_on_reopening()
+            if r.period == ticket.period and r.milestone in process.list_carried_on_reopening()
         ]
         ticket.period += 1
         ticket.period_started_at = now
-        ticket.stage, ticket.resolution, ticket.completed_at = process.REOPENED_AT, None, None
+        ticket.stage, ticket.resolution, ticket.completed_at = process.REOPENING_STAGE, None, None
         for r in carried:
-            again = Reached(
+            again = TicketMilestone(
                 period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note
             )
             ticket.milestones.append(again)
@@ -685,7 +704,7 @@ class Desk:
             ticket.caveats = [*ticket.caveats, text]
 
 
-def hold(session: Session, ticket: Ticket) -> None:
+def lock_ticket(session: Session, ticket: Ticket) -> None:
     """Keep the ticket to this transaction and look at it as it is now.
 
     Whoever decides by what a ticket has reached must see what another transaction recorded a moment
@@ -700,7 +719,7 @@ def hold(session: Session, ticket: Ticket) -> None:
 
 def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
     """Raise AcrossCompanies where a mail from a ticket goes to people of more than one company."""
-    names = mixed_companies.companies_of(session, ticket, emails)
+    names = mixed_companies.list_recipient_companies(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
             f"it goes to two customers or more ({' and '.join(names)}), of whom no common company"
@@ -708,26 +727,26 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
         )
 
 
-def reached(ticket: Ticket) -> set[Milestone]:
+def list_reached(ticket: Ticket) -> set[Milestone]:
     """The milestones recorded in this period."""
     return {r.milestone for r in ticket.milestones if r.period == ticket.period}
 
 
-def ticket_or_missing(session: Session, number: int) -> Ticket:
-    """The ticket with this number, held as by `hold`. Raises Missing when there is none."""
+def get_ticket(session: Session, number: int) -> Ticket:
+    """The ticket with this number, held as by `lock_ticket`. Raises ActionNotAllowed when there is none."""
     ticket = session.scalar(
         select(Ticket).where(Ticket.id == number).with_for_update(key_share=True)
     )
     if ticket is None:
-        raise Missing(f"no ticket {number}")
+        raise ActionNotAllowed(f"no ticket {number}")
     return ticket
 
 
-def owner_or_missing(session: Session, name: str) -> Staff:
-    """The person on the desk. Raises Missing with the command that puts one on record."""
-    person = directory.staff_named(session, name)
+def get_staff(session: Session, name: str) -> Staff:
+    """The person on the desk. Raises ActionNotAllowed with the command that puts one on record."""
+    person = directory.find_staff(session, name)
     if person is None:
-        raise Missing(
+        raise ActionNotAllowed(
             f"nobody on the desk is called {name}: add them with `intake user add {name} --role"
             " agent`"
         )

@@ -12,7 +12,7 @@ from workflow.database.engine import Store
 from workflow.models.core import Ticket
 from workflow.models.states import Status
 from workflow.settings.settings import Settings
-from workflow.tickets.deadlines import next_due
+from workflow.tickets.deadlines import compute_next_due
 
 CHUNK = 500  # tickets a transaction
 
@@ -21,7 +21,9 @@ def reckon(ticket: Ticket, settings: Settings) -> None:
     """Put the earliest deadline not met on the ticket; none on one that is not open."""
     done = {r.milestone for r in ticket.milestones if r.period == ticket.period}
     due = (
-        next_due(ticket.period_started_at, done, settings) if ticket.status is Status.OPEN else None
+        compute_next_due(ticket.period_started_at, done, settings)
+        if ticket.status is Status.OPEN
+        else None
     )
     if ticket.due_at != due:
         ticket.due_at = due

@@ -11,21 +11,21 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
-from workflow.models.core import Audit, Filing, Message, Outgoing, Ticket, TicketContact
+from workflow.models.core import AuditEntry, Filing, Message, OutgoingMail, Ticket, TicketContact
 from workflow.models.states import OutboxState
 
 MOVED = "messages moved"
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
+class RecordedMerge:
     """A ticket's merge as it is before it is taken back."""
 
     targets: tuple[int, ...]  # the ticket it is merged into, the one that one is merged into, …
     contacts: frozenset[int]  # its contacts whom the merge brought onto them
 
 
-def merge_of(session: Session, ticket: Ticket) -> Merge:
+def get_merge(session: Session, ticket: Ticket) -> RecordedMerge:
     """Return where a ticket is merged into; without targets for one that is not merged."""
     targets: list[int] = []
     following = ticket.merged_into_id
@@ -37,11 +37,11 @@ def merge_of(session: Session, ticket: Ticket) -> Merge:
         TicketContact.from_ticket_id.in_([ticket.id, *targets]),
         TicketContact.contact_id.in_([link.contact_id for link in ticket.contacts]),
     )
-    return Merge(tuple(targets), frozenset(session.scalars(brought)))
+    return RecordedMerge(tuple(targets), frozenset(session.scalars(brought)))
 
 
-def bring_back(
-    session: Session, ticket: Ticket, merge: Merge, *, by: str, now: datetime
+def restore_messages(
+    session: Session, ticket: Ticket, merge: RecordedMerge, *, by: str, now: datetime
 ) -> list[Message]:
     """Move the messages that came for a ticket back to it, after its merge was taken back.
 
@@ -61,7 +61,7 @@ def bring_back(
     for message in moved:
         left.setdefault(message.ticket_id, []).append(message.id)
         addressed = message.addressed_ticket_id
-        move(session, message, ticket.id, None if addressed == ticket.id else addressed)
+        move_message(session, message, ticket.id, None if addressed == ticket.id else addressed)
     for number, messages in left.items():
         for one, other in ((ticket.id, number), (number, ticket.id)):
             detail = {"other": other, "messages": messages, "to": ticket.id}
@@ -82,7 +82,7 @@ def bring_back(
     return moved
 
 
-def move(session: Session, message: Message, ticket: int, addressed: int | None) -> None:
+def move_message(session: Session, message: Message, ticket: int, addressed: int | None) -> None:
     """Put a message onto a ticket, and what was filed as that message."""
     message.ticket_id, message.addressed_ticket_id = ticket, addressed
     session.execute(update(Filing).where(Filing.message_id == message.id).values(ticket_id=ticket))
@@ -97,14 +97,16 @@ def _merged_into(session: Session, ticket: Ticket) -> list[int]:
     return found
 
 
-def _stays_behind(session: Session, ticket: Ticket, target: Ticket, merge: Merge) -> bool:
+def _stays_behind(session: Session, ticket: Ticket, target: Ticket, merge: RecordedMerge) -> bool:
     """Return whether a merge's contacts have mail on a ticket.
 
     People whom another ticket's merge had brought onto it.
     """
     emails = [link.contact.email for link in ticket.contacts if link.contact_id in merge.contacts]
-    merged = select(Audit.at).where(Audit.ticket_id == ticket.id, Audit.action == "merged")
-    since = session.scalar(merged.order_by(Audit.id.desc()).limit(1))
+    merged = select(AuditEntry.at).where(
+        AuditEntry.ticket_id == ticket.id, AuditEntry.action == "merged"
+    )
+    since = session.scalar(merged.order_by(AuditEntry.id.desc()).limit(1))
     if not emails or since is None:
         return False
     received = select(Message.id).where(
@@ -113,11 +115,11 @@ def _stays_behind(session: Session, ticket: Ticket, target: Ticket, merge: Merge
         Message.from_email.in_(emails),
         Message.at >= since,
     )
-    sent = select(Outgoing.id).where(
-        Outgoing.ticket_id == target.id,
-        Outgoing.contact_id.in_(merge.contacts),
-        Outgoing.created_at >= since,
-        Outgoing.state != OutboxState.WITHHELD,
+    sent = select(OutgoingMail.id).where(
+        OutgoingMail.ticket_id == target.id,
+        OutgoingMail.contact_id.in_(merge.contacts),
+        OutgoingMail.created_at >= since,
+        OutgoingMail.state != OutboxState.WITHHELD,
     )
     return any(session.scalar(rows.limit(1)) is not None for rows in (received, sent))
 

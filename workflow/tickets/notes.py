@@ -11,18 +11,18 @@ from parsers.item import Format
 from workflow.audit import record as audit
 from workflow.customers import phone_numbers
 from workflow.models.core import Message, Staff, Ticket
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 LONGEST = 20_000  # characters
 
 
-def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime) -> Message:
-    """Put a note on the timeline. Raises Missing when there is nothing in it, or too much."""
+def add_note(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime) -> Message:
+    """Put a note on the timeline. Raises ActionNotAllowed when there is nothing in it, or too much."""
     clean = "".join(c for c in text.replace("\r\n", "\n") if c.isprintable() or c in "\n\t").strip()
     if not clean:
-        raise Missing("the note is empty: write what the next person should know")
+        raise ActionNotAllowed("the note is empty: write what the next person should know")
     if len(clean) > LONGEST:
-        raise Missing(
+        raise ActionNotAllowed(
             f"the note is longer than {LONGEST:,} characters: attach a file to a mail instead"
         )
     note = Message(
@@ -33,7 +33,7 @@ def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime
         from_email=by.email,
         text=clean,
         reply_text=clean,
-        search_words=phone_numbers.search_words("", clean, (), Format.PHONE),
+        search_words=phone_numbers.build_search_words("", clean, (), Format.PHONE),
         at=now,
     )
     session.add(note)
@@ -44,9 +44,11 @@ def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime
     return note
 
 
-def settle(session: Session, ticket: Ticket, caveat: str, *, by: str, now: datetime) -> None:
-    """Take what was missing off the list of what to ask. Raises Missing when it is not on it."""
+def settle_question(
+    session: Session, ticket: Ticket, caveat: str, *, by: str, now: datetime
+) -> None:
+    """Take what was missing off the list of what to ask. Raises ActionNotAllowed when it is not on it."""
     if caveat not in ticket.caveats:
-        raise Missing("that is not on the list any more")
+        raise ActionNotAllowed("that is not on the list any more")
     ticket.caveats = [c for c in ticket.caveats if c != caveat]
     audit.record(session, "settled", by=by, cause="asked", now=now, ticket=ticket.id)

@@ -13,41 +13,43 @@ from sqlalchemy.orm import Session
 
 from parsers.mail import evidence
 from workflow.customers import directory
-from workflow.database.bulk_insert import among
-from workflow.database.engine import wake
-from workflow.models.core import Contact, Outgoing, Staff, Survey, Task, Ticket
+from workflow.database.bulk_insert import is_one_of
+from workflow.database.engine import notify_workers
+from workflow.models.core import Contact, LastSurvey, OutgoingMail, Staff, Task, Ticket
 from workflow.models.states import OutboxState
-from workflow.process import BY_PERSON, Milestone, Template
+from workflow.process import WRITTEN_BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 
 SEND = "send"  # what wakes a worker for the outbox
 
 
-def obstacle(
+def find_obstacle(
     session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
 ) -> str:
     """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules").
 
     "" if it may.
     """
-    found = unfit(contact, settings, automated=ticket.automated)
-    return found or spent(lately(session, [contact.id], now).get(contact.id, 0), settings)
+    found = undeliverable_reason(contact, settings, automated=ticket.automated)
+    return found or rate_limit_reason(
+        count_recent_mails(session, [contact.id], now).get(contact.id, 0), settings
+    )
 
 
-def unfit(contact: Contact, settings: Settings, *, automated: bool) -> str:
+def undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
     """Why no automatic mail may go to this contact, whatever went to it lately; "" if it may."""
     if automated:
         return "automatic sender"
-    if directory.is_ours(contact.email, settings):
+    if directory.is_our_address(contact.email, settings):
         return "our own address"
-    if evidence.unread_address(contact.email):
+    if evidence.is_unread_address(contact.email):
         return "an address nobody reads"
     if contact.unreachable:
         return "mail to this address came back before"
     return ""
 
 
-def spent(lately: int, settings: Settings) -> str:
+def rate_limit_reason(lately: int, settings: Settings) -> str:
     """Why one who was written to so often within the hour gets no further automatic mail.
 
     "" if they may.
@@ -56,7 +58,7 @@ def spent(lately: int, settings: Settings) -> str:
     return "too many automatic mails to this address within an hour" if over else ""
 
 
-def promise(
+def enqueue(
     session: Session,
     ticket: Ticket,
     template: Template,
@@ -65,7 +67,7 @@ def promise(
     by: str,
     now: datetime,
     text: str = "",
-) -> Outgoing | None:
+) -> OutgoingMail | None:
     """Put a mail into the outbox.
 
     None if this rule has already acted for ticket, period and address.
@@ -73,8 +75,9 @@ def promise(
     nth = (
         _count(session, ticket, template, contact) if text else 0
     )  # a person may send more than one recap
-    mail = Outgoing(
-        text=text, **promised(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth)
+    mail = OutgoingMail(
+        text=text,
+        **is_enqueued(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth),
     )
     try:
         with session.begin_nested():
@@ -82,11 +85,11 @@ def promise(
     except IntegrityError:
         return None
     session.expire(ticket, ["outbox"])
-    wake(session, SEND)
+    notify_workers(session, SEND)
     return mail
 
 
-def promised(
+def is_enqueued(
     ticket: int,
     period: int,
     template: Template,
@@ -111,15 +114,15 @@ def promised(
     }
 
 
-def tell_staff(session: Session, task: Task, person: Staff | None, *, now: datetime) -> None:
+def notify_staff(session: Session, task: Task, person: Staff | None, *, now: datetime) -> None:
     """Have a task told to whose it is by mail: number, stage and link.
 
     Not where they have no address.
     """
-    if person is None or not directory.usable(person.email):
+    if person is None or not directory.is_valid_address(person.email):
         return
     session.add(
-        Outgoing(
+        OutgoingMail(
             rule_key=f"{Template.TASK.name}:{task.id}",
             template=Template.TASK,
             to=person.email,
@@ -132,10 +135,10 @@ def tell_staff(session: Session, task: Task, person: Staff | None, *, now: datet
             ticket_id=task.ticket_id,
         )
     )
-    wake(session, SEND)
+    notify_workers(session, SEND)
 
 
-def ticks(mail: Outgoing, settings: Settings) -> list[Milestone]:
+def list_milestones(mail: OutgoingMail, settings: Settings) -> list[Milestone]:
     """The boxes that a mail written by a person ticks once it is sent; a copy ticks none."""
     if mail.written is not None:
         names = mail.written.ticks if mail.to in mail.written.to else []
@@ -155,12 +158,12 @@ def claim_survey(
     customer = f"company:{ticket.company_id}" if by_company else f"contact:{contact.email}"
     try:
         with session.begin_nested():
-            session.add(Survey(customer=customer, claimed_at=now, ticket_id=ticket.id))
+            session.add(LastSurvey(customer=customer, claimed_at=now, ticket_id=ticket.id))
     except IntegrityError:
-        due = Survey.claimed_at <= now - timedelta(days=settings.survey_days)
+        due = LastSurvey.claimed_at <= now - timedelta(days=settings.survey_days)
         claim = (
-            update(Survey)
-            .where(Survey.customer == customer, due)
+            update(LastSurvey)
+            .where(LastSurvey.customer == customer, due)
             .values(claimed_at=now, ticket_id=ticket.id)
         )
         return session.connection().execute(claim).rowcount == 1
@@ -169,37 +172,39 @@ def claim_survey(
 
 def survey_sent(session: Session, ticket: Ticket, now: datetime) -> None:
     """Count the days until this customer's next survey from the moment the relay took this one."""
-    session.execute(update(Survey).where(Survey.ticket_id == ticket.id).values(claimed_at=now))
+    session.execute(
+        update(LastSurvey).where(LastSurvey.ticket_id == ticket.id).values(claimed_at=now)
+    )
 
 
 def release_survey(session: Session, ticket: Ticket) -> None:
     """Give the claim back: the customer got none."""
-    session.execute(delete(Survey).where(Survey.ticket_id == ticket.id))
+    session.execute(delete(LastSurvey).where(LastSurvey.ticket_id == ticket.id))
 
 
 def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
     mine = (
-        Outgoing.ticket_id == ticket.id,
-        Outgoing.template == template,
-        Outgoing.contact_id == contact.id,
+        OutgoingMail.ticket_id == ticket.id,
+        OutgoingMail.template == template,
+        OutgoingMail.contact_id == contact.id,
     )
     return session.scalar(select(func.count()).where(*mine)) or 0
 
 
-def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
+def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
     """How many automatic mails were promised to each of these contacts within the hour.
 
     Those without are left out.
     """
     recent = (
-        among(session, Outgoing.contact_id, contacts),
-        Outgoing.created_at > now - timedelta(hours=1),
+        is_one_of(session, OutgoingMail.contact_id, contacts),
+        OutgoingMail.created_at > now - timedelta(hours=1),
     )
-    counted = select(Outgoing.contact_id, func.count()).where(
-        *recent, Outgoing.template.not_in(BY_PERSON)
+    counted = select(OutgoingMail.contact_id, func.count()).where(
+        *recent, OutgoingMail.template.not_in(WRITTEN_BY_PERSON)
     )
     return {
         n: count
-        for n, count in session.execute(counted.group_by(Outgoing.contact_id))
+        for n, count in session.execute(counted.group_by(OutgoingMail.contact_id))
         if n is not None
     }

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
-from workflow.models.core import Audit, Staff
+from workflow.models.core import AuditEntry, Staff
 from workflow.models.presence import Presence
 from workflow.tickets.desk import RULE
 
@@ -28,7 +28,7 @@ ALARMING = ("appended", "reopened", "mail refused", "mail bounced")
 CUSTOMER = "customer"  # answers surveys
 
 
-def look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
+def record_look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
     """Note that a person looks at a ticket.
 
     The audit trail gets a row an hour at most (45 CFR 164.312(b)).
@@ -48,7 +48,9 @@ def look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
     audit.record(session, "viewed", by=person.name, cause="ticket page", now=now, ticket=ticket)
 
 
-def others(session: Session, ticket: int, me: Staff, now: datetime) -> list[tuple[str, datetime]]:
+def list_viewers(
+    session: Session, ticket: int, me: Staff, now: datetime
+) -> list[tuple[str, datetime]]:
     """Return who else has had the ticket on the screen within ten minutes, and when last.
 
     The latest first.
@@ -62,27 +64,29 @@ def others(session: Session, ticket: int, me: Staff, now: datetime) -> list[tupl
     return [(name, at) for name, at in session.execute(rows)]
 
 
-def version(session: Session, ticket: int) -> int:
+def get_version(session: Session, ticket: int) -> int:
     """The last audit row of a ticket that changed anything: what a form carries as `seen`.
 
     0 if there is none.
     """
-    rows = select(func.max(Audit.id)).where(Audit.ticket_id == ticket, Audit.action.not_in(READING))
+    rows = select(func.max(AuditEntry.id)).where(
+        AuditEntry.ticket_id == ticket, AuditEntry.action.not_in(READING)
+    )
     return session.scalar(rows) or 0
 
 
-def changes(session: Session, ticket: int, seen: int, me: str) -> list[Audit]:
+def list_changes(session: Session, ticket: int, seen: int, me: str) -> list[AuditEntry]:
     """Return what others did to the ticket after the audit row `seen`.
 
     And what came from the customer; oldest first.
 
     What I did myself in another window, and what rules do by themselves, asks nobody again.
     """
-    rows = select(Audit).where(
-        Audit.ticket_id == ticket,
-        Audit.id > seen,
-        Audit.action.not_in((*READING, "relation")),
-        Audit.actor.not_in((me, CUSTOMER)),
-        (Audit.actor != RULE) | Audit.action.in_(ALARMING),
+    rows = select(AuditEntry).where(
+        AuditEntry.ticket_id == ticket,
+        AuditEntry.id > seen,
+        AuditEntry.action.not_in((*READING, "relation")),
+        AuditEntry.actor.not_in((me, CUSTOMER)),
+        (AuditEntry.actor != RULE) | AuditEntry.action.in_(ALARMING),
     )
-    return list(session.scalars(rows.order_by(Audit.id)))
+    return list(session.scalars(rows.order_by(AuditEntry.id)))

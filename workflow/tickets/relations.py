@@ -10,18 +10,18 @@ from sqlalchemy.orm import Session
 from workflow.audit import record as audit
 from workflow.models.core import Ticket, TicketRelation
 from workflow.models.states import Verdict
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 
 def judge(
     session: Session, ticket: Ticket, other: int, verdict: Verdict, *, by: str, now: datetime
 ) -> None:
-    """Say whether two tickets belong together. Raises Missing when nothing says that they might."""
+    """Say whether two tickets belong together. Raises ActionNotAllowed when nothing says that they might."""
     relation = session.get(TicketRelation, (ticket.id, other)) or session.get(
         TicketRelation, (other, ticket.id)
     )
     if relation is None:
-        raise Missing(f"#{ticket.id} and #{other} have nothing to do with each other")
+        raise ActionNotAllowed(f"#{ticket.id} and #{other} have nothing to do with each other")
     if relation.verdict is verdict:
         return
     relation.verdict = verdict
@@ -32,9 +32,9 @@ def judge(
 
 
 def link(session: Session, ticket: Ticket, other: int, *, by: str, now: datetime) -> None:
-    """Link two tickets by hand. Raises Missing when there is no such other ticket."""
+    """Link two tickets by hand. Raises ActionNotAllowed when there is no such other ticket."""
     if other == ticket.id or session.get(Ticket, other) is None:
-        raise Missing(f"there is no other ticket #{other}")
+        raise ActionNotAllowed(f"there is no other ticket #{other}")
     known = session.get(TicketRelation, (ticket.id, other)) or session.get(
         TicketRelation, (other, ticket.id)
     )

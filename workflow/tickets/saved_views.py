@@ -9,22 +9,24 @@ from sqlalchemy.orm import Session
 from workflow.audit import record as audit
 from workflow.models.accounts import SavedView
 from workflow.models.core import Staff
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 MOST = 30  # a person; more is no list to choose from
 LONGEST_NAME, LONGEST_QUERY = 60, 1000
 
 
-def of(session: Session, person: Staff) -> list[SavedView]:
+def list_saved_views(session: Session, person: Staff) -> list[SavedView]:
     """The views a person has saved, by name."""
     mine = select(SavedView).where(SavedView.staff_id == person.id)
     return list(session.scalars(mine.order_by(func.lower(SavedView.name), SavedView.id)))
 
 
-def save(session: Session, person: Staff, name: str, query: str, *, now: datetime) -> SavedView:
-    """Keep a view under a name. Raises Missing with what is in the way."""
-    if len(of(session, person)) >= MOST:
-        raise Missing(f"you have {MOST} views already: delete one first")
+def save_view(
+    session: Session, person: Staff, name: str, query: str, *, now: datetime
+) -> SavedView:
+    """Keep a view under a name. Raises ActionNotAllowed with what is in the way."""
+    if len(list_saved_views(session, person)) >= MOST:
+        raise ActionNotAllowed(f"you have {MOST} views already: delete one first")
     made = SavedView(
         staff_id=person.id, name=_name(name), query=query[:LONGEST_QUERY], created_at=now
     )
@@ -32,41 +34,43 @@ def save(session: Session, person: Staff, name: str, query: str, *, now: datetim
         with session.begin_nested():
             session.add(made)
     except IntegrityError:
-        raise Missing("you have a view of this name already: choose another") from None
+        raise ActionNotAllowed("you have a view of this name already: choose another") from None
     audit.record(session, "view saved", by=person.name, cause="saved view", now=now, view=made.id)
     return made
 
 
-def rename(session: Session, person: Staff, number: int, name: str, *, now: datetime) -> SavedView:
-    """Give a view another name. Raises Missing where it is not theirs, or the name is taken."""
-    found = mine(session, person, number)
+def rename_view(
+    session: Session, person: Staff, number: int, name: str, *, now: datetime
+) -> SavedView:
+    """Give a view another name. Raises ActionNotAllowed where it is not theirs, or the name is taken."""
+    found = get_own_view(session, person, number)
     try:
         with session.begin_nested():
             found.name = _name(name)
     except IntegrityError:
-        raise Missing("you have a view of this name already: choose another") from None
+        raise ActionNotAllowed("you have a view of this name already: choose another") from None
     audit.record(session, "view renamed", by=person.name, cause="saved view", now=now, view=number)
     return found
 
 
-def remove(session: Session, person: Staff, number: int, *, now: datetime) -> SavedView:
-    """Forget a view; what it was, to save it again. Raises Missing where it is not theirs."""
-    found = mine(session, person, number)
+def delete_view(session: Session, person: Staff, number: int, *, now: datetime) -> SavedView:
+    """Forget a view; what it was, to save it again. Raises ActionNotAllowed where it is not theirs."""
+    found = get_own_view(session, person, number)
     session.delete(found)
     audit.record(session, "view deleted", by=person.name, cause="saved view", now=now, view=number)
     return found
 
 
-def mine(session: Session, person: Staff, number: int) -> SavedView:
-    """A view of this person. Raises Missing for everybody else's."""
+def get_own_view(session: Session, person: Staff, number: int) -> SavedView:
+    """A view of this person. Raises ActionNotAllowed for everybody else's."""
     found = session.get(SavedView, number)
     if found is None or found.staff_id != person.id:
-        raise Missing("that view is not there any more")
+        raise ActionNotAllowed("that view is not there any more")
     return found
 
 
 def _name(said: str) -> str:
     name = " ".join("".join(c for c in said if c.isprintable()).split())[:LONGEST_NAME].strip()
     if not name:
-        raise Missing("give the view a name")
+        raise ActionNotAllowed("give the view a name")
     return name

@@ -79,7 +79,7 @@ _INDEX_SQLITE = text(
 ).bindparams(_NUMBERS)
 
 
-def keeps(table_name: str) -> bool:
+def is_index_table(table_name: str) -> bool:
     """Whether a table is one in which the database keeps the words of tickets.
 
     Made by a migration, not by a model.
@@ -107,13 +107,13 @@ class Piece:
     found: bool
 
 
-def number(said: str) -> int | None:
+def parse_ticket_number(said: str) -> int | None:
     """The ticket number that somebody typed as `123` or `#123`; None for anything else."""
     match = _NUMBER.fullmatch(said)
     return int(match[1]) if match and match[1].isascii() else None
 
 
-def phrases(said: str) -> list[Phrase]:
+def parse_phrases(said: str) -> list[Phrase]:
     """What somebody looks for.
 
     Quotes keep words together; every other sign parts words, as in what is searched.
@@ -125,7 +125,7 @@ def phrases(said: str) -> list[Phrase]:
 
 
 def _quoted(text: str) -> list[Phrase]:
-    numbers = phone_numbers.find(text)
+    numbers = phone_numbers.find_numbers(text)
     if numbers == [text.strip()]:
         return _number_phrase(text)
     return _phrase(text, beginning=False)
@@ -138,7 +138,7 @@ def _plain(text: str) -> list[Phrase]:
     """
     found: list[Phrase] = []
     at = 0
-    for begin, end in phone_numbers.spans(text):
+    for begin, end in phone_numbers.find_spans(text):
         found += [
             phrase for part in text[at:begin].split() for phrase in _phrase(part, beginning=True)
         ]
@@ -150,7 +150,7 @@ def _plain(text: str) -> list[Phrase]:
 
 
 def _phrase(text: str, *, beginning: bool, numbers: Iterable[str] = ()) -> list[Phrase]:
-    words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(folded(text)))
+    words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(fold_words(text)))
     if not words:
         return []
     return [
@@ -163,19 +163,19 @@ def _phrase(text: str, *, beginning: bool, numbers: Iterable[str] = ()) -> list[
 
 
 def _number_phrase(text: str) -> list[Phrase]:
-    return _phrase(text, beginning=True, numbers=phone_numbers.asked_forms(text))
+    return _phrase(text, beginning=True, numbers=phone_numbers.list_search_forms(text))
 
 
-def folded(said: str) -> str:
+def fold_words(said: str) -> str:
     """Lower case without the marks on letters: José is found by jose."""
     letters = unicodedata.normalize("NFKD", said)
     bare = "".join(c for c in letters if not unicodedata.combining(c))
     return unicodedata.normalize("NFC", bare).lower()
 
 
-def having(session: Session, said: str) -> ColumnElement[bool]:
+def build_condition(session: Session, said: str) -> ColumnElement[bool]:
     """That a ticket has all of this in it; no ticket has nothing."""
-    wanted = phrases(said)
+    wanted = parse_phrases(said)
     if not wanted:
         return false()
     if session.get_bind().dialect.name == "postgresql":
@@ -221,19 +221,19 @@ def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
     return numbers if len(numbers) <= FEW else None
 
 
-def many(session: Session, said: str) -> bool:
+def has_too_many_hits(session: Session, said: str) -> bool:
     """Return whether a search has too many hits to count.
 
     Counting them would take longer than showing the first.
     """
-    return bool(session.info.get(MANY)) and _postgres(phrases(said)) in session.info[MANY]
+    return bool(session.info.get(MANY)) and _postgres(parse_phrases(said)) in session.info[MANY]
 
 
 @contextmanager
-def paused(connection: Connection) -> Iterator[None]:
+def pause_index(connection: Connection) -> Iterator[None]:
     """Leave the words of tickets as they are while many rows are written.
 
-    `index` writes them afterwards, in one go.
+    `index_tickets` writes them afterwards, in one go.
     """
     begin, end = _PAUSE[connection.dialect.name]
     connection.exec_driver_sql(begin)
@@ -241,7 +241,7 @@ def paused(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql(end)
 
 
-def index(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
+def index_tickets(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
     """Write the words of tickets that this transaction has opened.
 
     Or that have grown, while that was paused.
@@ -273,7 +273,7 @@ def _sqlite(wanted: list[Phrase]) -> str:
     return " AND ".join(found)  # in full: beside a parenthesis FTS5 takes no white space for it
 
 
-def snippets(
+def list_snippets(
     session: Session, numbers: Iterable[int], wanted: list[Phrase]
 ) -> dict[int, list[Piece]]:
     """Of each ticket what stands around something found.
@@ -305,6 +305,6 @@ def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
 def _spots(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
     """Yield where words of the text are wanted, or begin as is wanted."""
     for match in _WORD.finditer(text):
-        word = folded(match[0])
+        word = fold_words(match[0])
         if any(word.startswith(w) if beginning else word == w for w, beginning in wanted.items()):
             yield match.span()

@@ -23,7 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from workflow import process
-from workflow.models.core import Answer, Company, Outgoing, Reached, Staff, Task, Ticket
+from workflow.models.core import (
+    Company,
+    OutgoingMail,
+    Staff,
+    SurveyAnswer,
+    Task,
+    Ticket,
+    TicketMilestone,
+)
 from workflow.models.states import Status
 from workflow.process import Milestone
 from workflow.tickets.desk import Desk
@@ -77,13 +85,13 @@ class Figure:
         return not any(value for row in self.rows for value in row[1:])
 
 
-def window(now: datetime, zone: ZoneInfo, days: int) -> Window:
+def make_window(now: datetime, zone: ZoneInfo, days: int) -> Window:
     """The last so many days, today included."""
     today = now.astimezone(zone).date()
     return Window([today - timedelta(days=days - 1 - n) for n in range(days)], zone)
 
 
-def arrivals(session: Session, over: Window) -> Figure:
+def count_arrivals(session: Session, over: Window) -> Figure:
     """Tickets opened, by door and day (by week beyond three months)."""
     # a month of bars can still be told apart
     bounds = over.bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004
@@ -105,7 +113,7 @@ def arrivals(session: Session, over: Window) -> Figure:
     return Figure("arrivals", "What came in", ("day", *by_door), rows, stacked=True)
 
 
-def funnel(session: Session, over: Window) -> Figure:
+def count_funnel(session: Session, over: Window) -> Figure:
     """Of the tickets opened in the window: how many have come at least so far."""
     query = select(Ticket.stage, func.count()).where(
         Ticket.created_at >= over.begin, Ticket.status.in_([Status.OPEN, Status.COMPLETED])
@@ -119,7 +127,7 @@ def funnel(session: Session, over: Window) -> Figure:
     return Figure("funnel", "How far they got", ("stage", "reached", "stand there now"), rows)
 
 
-def durations(session: Session, over: Window) -> Figure:
+def measure_durations(session: Session, over: Window) -> Figure:
     """Hours from receipt to each milestone of a deadline.
 
     Median and nine in ten, with how many were counted.
@@ -137,15 +145,18 @@ def durations(session: Session, over: Window) -> Figure:
 
 
 def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[float | int | None]:
-    seconds = _seconds(session, Ticket.period_started_at, Reached.at)
+    seconds = _seconds(session, Ticket.period_started_at, TicketMilestone.at)
     taken = (
         select(
             seconds.label("s"),
             func.row_number().over(order_by=seconds).label("n"),
             func.count().over().label("of"),
         )
-        .join(Ticket, and_(Ticket.id == Reached.ticket_id, Ticket.period == Reached.period))
-        .where(Reached.milestone == milestone, Reached.at >= over.begin)
+        .join(
+            Ticket,
+            and_(Ticket.id == TicketMilestone.ticket_id, Ticket.period == TicketMilestone.period),
+        )
+        .where(TicketMilestone.milestone == milestone, TicketMilestone.at >= over.begin)
         .subquery()
     )
     at = [func.min(taken.c.s).filter(taken.c.n * 10 >= taken.c.of * tenths) for tenths in (5, 9)]
@@ -153,7 +164,7 @@ def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[f
     return [_hours(median), _hours(most), int(count)]
 
 
-def misses(session: Session, over: Window) -> Figure:
+def count_missed_deadlines(session: Session, over: Window) -> Figure:
     """Deadlines missed, by week."""
     bounds = over.bounds(7)
     kinds = {Desk.deadline_kind(d): d.task for d in process.DEADLINES}
@@ -180,17 +191,17 @@ def misses(session: Session, over: Window) -> Figure:
     )
 
 
-def satisfaction(session: Session, over: Window) -> Figure:
+def measure_satisfaction(session: Session, over: Window) -> Figure:
     """Survey scores (1 to 5) by month, with how many answered."""
     months = sorted({day.replace(day=1) for day in over.days})
     rows: list[Row] = []
     firsts = [datetime.combine(m, time(0), over.zone) for m in months]
     ends = [*firsts[1:], datetime.combine(over.days[-1] + timedelta(days=1), time(0), over.zone)]
-    within = [_within(Answer.at, begin, end) for begin, end in zip(firsts, ends, strict=True)]
+    within = [_within(SurveyAnswer.at, begin, end) for begin, end in zip(firsts, ends, strict=True)]
     columns = [
-        c for w in within for c in (func.avg(case((w, Answer.score))), func.count().filter(w))
+        c for w in within for c in (func.avg(case((w, SurveyAnswer.score))), func.count().filter(w))
     ]
-    found = list(session.execute(select(*columns).where(Answer.at >= firsts[0])).one())
+    found = list(session.execute(select(*columns).where(SurveyAnswer.at >= firsts[0])).one())
     for n, month in enumerate(months):
         mean, count = found[2 * n : 2 * n + 2]
         rows.append(
@@ -205,7 +216,7 @@ def satisfaction(session: Session, over: Window) -> Figure:
     )
 
 
-def by_consultant(session: Session, over: Window) -> Figure:
+def count_by_consultant(session: Session, over: Window) -> Figure:
     """Survey scores by the ticket's owner, most answers first."""
     owner = aliased(Staff)
     query = _scores(func.coalesce(owner.name, NOBODY), over).join(
@@ -217,7 +228,7 @@ def by_consultant(session: Session, over: Window) -> Figure:
     )
 
 
-def by_company(session: Session, over: Window) -> Figure:
+def count_by_company(session: Session, over: Window) -> Figure:
     """Survey scores by company, most answers first."""
     query = _scores(func.coalesce(Company.name, NO_COMPANY), over).join(
         Company, Company.id == Ticket.company_id, isouter=True
@@ -226,7 +237,7 @@ def by_company(session: Session, over: Window) -> Figure:
     return Figure("by-company", "Scores by company", heads, _scored(session, query), unit="of 5")
 
 
-def oldest(session: Session) -> Sequence[Ticket]:
+def list_oldest(session: Session) -> Sequence[Ticket]:
     """The open tickets that have waited longest, ten of them."""
     waiting = (
         select(Ticket)
@@ -238,11 +249,13 @@ def oldest(session: Session) -> Sequence[Ticket]:
 
 
 def _scores(who: ColumnElement[str], over: Window) -> Select[str, float, int]:
-    answered = select(who.label("who"), func.avg(Answer.score), func.count()).select_from(Answer)
-    joined = answered.join(Outgoing, Outgoing.id == Answer.outbox_id).join(
-        Ticket, Ticket.id == Outgoing.ticket_id
+    answered = select(who.label("who"), func.avg(SurveyAnswer.score), func.count()).select_from(
+        SurveyAnswer
     )
-    grouped = joined.where(Answer.at >= over.begin).group_by("who")
+    joined = answered.join(OutgoingMail, OutgoingMail.id == SurveyAnswer.outbox_id).join(
+        Ticket, Ticket.id == OutgoingMail.ticket_id
+    )
+    grouped = joined.where(SurveyAnswer.at >= over.begin).group_by("who")
     return grouped.order_by(func.count().desc(), "who").limit(LONGEST_LIST)
 
 
@@ -268,11 +281,11 @@ def _hours(seconds: float | None) -> float | None:
 
 
 FIGURES = {
-    "arrivals": arrivals,
-    "funnel": funnel,
-    "durations": durations,
-    "misses": misses,
-    "satisfaction": satisfaction,
-    "by-consultant": by_consultant,
-    "by-company": by_company,
+    "arrivals": count_arrivals,
+    "funnel": count_funnel,
+    "durations": measure_durations,
+    "misses": count_missed_deadlines,
+    "satisfaction": measure_satisfaction,
+    "by-consultant": count_by_consultant,
+    "by-company": count_by_company,
 }

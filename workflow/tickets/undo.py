@@ -13,22 +13,22 @@ from sqlalchemy import Enum, Table, delete, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
-from workflow.models.base import Base, Moment
+from workflow.models.base import Base, UtcDateTime
 from workflow.models.core import (
-    Audit,
+    AuditEntry,
     Message,
-    Outgoing,
-    Reached,
+    OutgoingMail,
     Ticket,
     TicketContact,
+    TicketMilestone,
     TicketRelation,
 )
-from workflow.models.presence import Undo
+from workflow.models.presence import UndoRecord
 from workflow.models.states import OutboxState, Status
 from workflow.process import Template
 from workflow.tickets import merged_messages, outbox
-from workflow.tickets.desk import Missing, hold
-from workflow.tickets.presence import READING, version
+from workflow.tickets.desk import ActionNotAllowed, lock_ticket
+from workflow.tickets.presence import READING, get_version
 
 VALID = timedelta(minutes=10)
 DELAY = timedelta(
@@ -62,7 +62,7 @@ _LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 
 @dataclass
-class Doing:
+class RunningAction:
     """What is being done; `words` say what, as the page tells it and the offer to take it back."""
 
     words: str
@@ -77,85 +77,87 @@ def reversible(
     by: str,
     now: datetime,
     other: Ticket | None = None,
-) -> Iterator[Doing]:
+) -> Iterator[RunningAction]:
     """Make what is done in the block one thing that `by` can take back for ten minutes.
 
     `other` is a second ticket it touches, as a merge does: it is put back too, where the block
     changed it. Mails promised in the block are held up for ten seconds. Nothing is kept where the
     block changed nothing.
     """
-    doing = Doing(words)
-    hold(session, ticket)
+    doing = RunningAction(words)
+    lock_ticket(session, ticket)
     if other is ticket:
         other = None
     if other is not None:
-        hold(session, other)
-    before, seen = _picture(session, ticket, other), version(session, ticket.id)
+        lock_ticket(session, other)
+    before, seen = _picture(session, ticket, other), get_version(session, ticket.id)
     its_before, its_seen = (
-        (_state(other), version(session, other.id)) if other is not None else ({}, 0)
+        (_state(other), get_version(session, other.id)) if other is not None else ({}, 0)
     )
     yield doing
     session.flush()
     fresh = _new_mails(session, ticket, before)
-    if other is not None and (its_last := version(session, other.id)) > its_seen:
+    if other is not None and (its_last := get_version(session, other.id)) > its_seen:
         before["other"] = {"id": other.id, "audit_id": its_last, **its_before}
         fresh += _new_mails(session, other, its_before)
     if fresh:
         session.execute(
-            update(Outgoing).where(Outgoing.id.in_(fresh)).values(not_before=now + DELAY)
+            update(OutgoingMail).where(OutgoingMail.id.in_(fresh)).values(not_before=now + DELAY)
         )
-    last = version(session, ticket.id)
+    last = get_version(session, ticket.id)
     if last > seen:
-        session.execute(delete(Undo).where(Undo.ticket_id == ticket.id, Undo.at < now - KEPT))
+        session.execute(
+            delete(UndoRecord).where(UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEPT)
+        )
         session.add(
-            Undo(
+            UndoRecord(
                 ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before
             )
         )
 
 
-def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
+def find_undo(session: Session, ticket: int, by: str, now: datetime) -> UndoRecord | None:
     """Return what this person can take back on the ticket now, if anything."""
     found = _last(session, ticket)
     return found if found is not None and not _obstacle(session, found, by, now) else None
 
 
 def take_back_latest(session: Session, ticket: Ticket, *, by: str, now: datetime) -> str:
-    """Take back what was done to the ticket last; in words. Raises Missing as `take_back` does."""
+    """Take back what was done to the ticket last; in words. Raises ActionNotAllowed as `undo_action` does."""
     found = _last(session, ticket.id)
-    return take_back(session, ticket, found.id if found else 0, by=by, now=now)
+    return undo_action(session, ticket, found.id if found else 0, by=by, now=now)
 
 
-def _last(session: Session, ticket: int) -> Undo | None:
+def _last(session: Session, ticket: int) -> UndoRecord | None:
     rows = (
-        select(Undo)
-        .where(Undo.ticket_id == ticket, Undo.undone_at.is_(None))
-        .order_by(Undo.id.desc())
+        select(UndoRecord)
+        .where(UndoRecord.ticket_id == ticket, UndoRecord.undone_at.is_(None))
+        .order_by(UndoRecord.id.desc())
     )
     return session.scalar(rows.limit(1))
 
 
-def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
+def undo_action(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
     """Put the ticket back to where it was before the undo with this number.
 
     What was taken back, in words.
 
-    Raises Missing when that is not possible any more, and says why.
+    Raises ActionNotAllowed when that is not possible any more, and says why.
     """
-    hold(session, ticket)
-    undo = session.get(Undo, number)
+    lock_ticket(session, ticket)
+    undo = session.get(UndoRecord, number)
     if undo is None or undo.ticket_id != ticket.id:
-        raise Missing("there is nothing to take back")
+        raise ActionNotAllowed("there is nothing to take back")
     if fault := _obstacle(session, undo, by, now):
-        raise Missing(fault)
+        raise ActionNotAllowed(fault)
     put_back = [(ticket, undo.before)]
     if (its := undo.before.get("other")) is not None:
         other = session.get_one(Ticket, its["id"])
-        hold(session, other)
+        lock_ticket(session, other)
         put_back.append((other, its))
     for one, before in put_back:
         _withhold(session, one, before, undo)
-    merge = merged_messages.merge_of(session, ticket)
+    merge = merged_messages.get_merge(session, ticket)
     _restore_links(session, undo.before)
     _restore_relations(session, ticket, undo.before)
     for one, before in put_back:
@@ -167,14 +169,14 @@ def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: da
     if ticket.status is Status.MERGED:
         _restore_messages(session, ticket, undo.before, by=by, now=now)
     else:
-        merged_messages.bring_back(session, ticket, merge, by=by, now=now)
+        merged_messages.restore_messages(session, ticket, merge, by=by, now=now)
     undo.undone_at = now
     session.flush()
     session.expire_all()
     return undo.words
 
 
-def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
+def _obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str:
     if undo.by != by:
         return f"only {undo.by} can take this back"
     if undo.undone_at is not None:
@@ -191,7 +193,7 @@ def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
     return f"since then: {since}. Move the ticket back, or reopen it" if since else ""
 
 
-def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
+def _message_would_be_hidden(session: Session, undo: UndoRecord) -> bool:
     """Say whether a message has come since that would be on a ticket nobody looks at.
 
     A merged ticket that was completed before its merge would be completed again, one whose
@@ -199,8 +201,10 @@ def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
     """
     before = undo.before["ticket"]
     if before["status"] == Status.MERGED:
-        appended = select(Audit.id).where(
-            Audit.ticket_id == undo.ticket_id, Audit.id > undo.audit_id, Audit.action == "appended"
+        appended = select(AuditEntry.id).where(
+            AuditEntry.ticket_id == undo.ticket_id,
+            AuditEntry.id > undo.audit_id,
+            AuditEntry.action == "appended",
         )
         return session.scalar(appended.limit(1)) is not None
     if before["status"] == Status.COMPLETED:
@@ -214,10 +218,10 @@ def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
 
     "" for nothing that matters.
     """
-    rows = select(Audit.action, Audit.actor).where(
-        Audit.ticket_id == ticket, Audit.id > audit_id, Audit.action.not_in(HARMLESS)
+    rows = select(AuditEntry.action, AuditEntry.actor).where(
+        AuditEntry.ticket_id == ticket, AuditEntry.id > audit_id, AuditEntry.action.not_in(HARMLESS)
     )
-    since = session.execute(rows.order_by(Audit.id).limit(1)).first()
+    since = session.execute(rows.order_by(AuditEntry.id).limit(1)).first()
     return f"{since.action}, by {since.actor}" if since else ""
 
 
@@ -276,13 +280,13 @@ def _relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
 
 
 def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
-    rows = select(Outgoing.id).where(
-        Outgoing.ticket_id == ticket.id, Outgoing.id.not_in(before["mails"])
+    rows = select(OutgoingMail.id).where(
+        OutgoingMail.ticket_id == ticket.id, OutgoingMail.id.not_in(before["mails"])
     )
     return list(session.scalars(rows))
 
 
-def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> None:
+def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord) -> None:
     """Take back the mails that were promised, every one, or none and raise Missing.
 
     Their rule keys become free: doing it again promises them again. The ticket is held already: it
@@ -290,16 +294,16 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> N
     that no two wait for each other.
     """
     rows = (
-        select(Outgoing)
-        .where(Outgoing.id.in_(_new_mails(session, ticket, before)))
-        .order_by(Outgoing.id)
+        select(OutgoingMail)
+        .where(OutgoingMail.id.in_(_new_mails(session, ticket, before)))
+        .order_by(OutgoingMail.id)
     )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     for mail in mails:
         if (
             mail.state is not OutboxState.WAITING or mail.attempts
         ):  # claimed: it may be with the relay right now
-            raise Missing("its mail is on the way to the customer")
+            raise ActionNotAllowed("its mail is on the way to the customer")
         mail.state, mail.reason = (
             OutboxState.WITHHELD,
             f"taken back by {undo.by} before it was sent",
@@ -310,7 +314,7 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> N
 
 
 def _restore_rows(
-    session: Session, ticket: Ticket, before: Values, undo: Undo, by: str, now: datetime
+    session: Session, ticket: Ticket, before: Values, undo: UndoRecord, by: str, now: datetime
 ) -> None:
     _restore_milestones(session, ticket, before["milestones"])
     for task in ticket.tasks:
@@ -354,7 +358,7 @@ def _restore_messages(
     for values in before.get("messages", ()):
         message = session.get_one(Message, values["id"])
         if message.ticket_id != values["ticket_id"]:
-            merged_messages.move(
+            merged_messages.move_message(
                 session, message, values["ticket_id"], values["addressed_ticket_id"]
             )
             moved.append(message.id)
@@ -384,7 +388,7 @@ def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) 
         session.delete(there[key])
     session.flush()
     for key in were.keys() - there.keys():
-        again = Reached(ticket_id=ticket.id)
+        again = TicketMilestone(ticket_id=ticket.id)
         _put(again, were[key])
         session.add(again)
 
@@ -401,7 +405,7 @@ def _put(row: Base, values: Values) -> None:
     assert isinstance(table, Table)
     for name, value in values.items():
         kind = table.c[name].type
-        if isinstance(kind, Moment) and value is not None:
+        if isinstance(kind, UtcDateTime) and value is not None:
             # the same value, as Python has it
             value = datetime.fromisoformat(value)  # noqa: PLW2901
         elif isinstance(kind, Enum) and kind.enum_class is not None:

@@ -6,14 +6,14 @@ The words, and the rows that say so, one by one as for many at once.
 from datetime import datetime
 from typing import Any
 
-NO_ADDRESS = "no address"
-TELL, TELL_KIND = (
+NO_ADDRESS_REASON = "no address"
+NOTIFY_TASK, NOTIFY_TASK_KIND = (
     "tell the customer by other means",
     "tell-customer",
 )  # the task where no mail can tell them
 
 
-def tasked(
+def build_notify_task(
     ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
 ) -> dict[str, Any]:
     """Return what the row of a task says, by column."""
@@ -28,6 +28,6 @@ def tasked(
     }
 
 
-def not_possible(reason: str) -> str:
+def describe_unnotified(reason: str) -> str:
     """Return what is recorded in place of a notice that cannot be sent."""
     return f"not possible: {reason}"

@@ -15,7 +15,7 @@ from workflow.models.states import Status
 from workflow.process import Deadline, Person
 from workflow.settings.settings import Settings
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import reached
+from workflow.tickets.desk import list_reached
 
 AHEAD = timedelta(days=7)
 LONGEST = 500  # tickets looked at: a list nobody reads to its end helps nobody
@@ -23,7 +23,7 @@ HOLIDAYS = timedelta(days=14)  # what weekends and holidays at most add to a few
 
 
 @dataclass(frozen=True)
-class Firing:
+class UpcomingTask:
     """A deadline that has not passed.
 
     Its task is raised at `at` unless the milestone is recorded before.
@@ -35,7 +35,9 @@ class Firing:
     person: str  # "" where nobody is set up to get it
 
 
-def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[Firing], bool]:
+def list_upcoming(
+    session: Session, settings: Settings, now: datetime
+) -> tuple[list[UpcomingTask], bool]:
     """Return what falls within the next seven days, soonest first.
 
     And whether there is more than is looked at.
@@ -61,15 +63,15 @@ def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[
     return sorted(found, key=lambda f: (f.at, f.ticket.id)), len(tickets) > LONGEST
 
 
-def _of(ticket: Ticket, settings: Settings, now: datetime) -> list[Firing]:
-    done = reached(ticket)
+def _of(ticket: Ticket, settings: Settings, now: datetime) -> list[UpcomingTask]:
+    done = list_reached(ticket)
     falls = [
         (due_at(d, ticket.period_started_at, settings), d)
         for d in process.DEADLINES
         if d.milestone not in done
     ]
     return [
-        Firing(at, ticket, d, _person(ticket, d, settings))
+        UpcomingTask(at, ticket, d, _person(ticket, d, settings))
         for at, d in falls
         if now < at <= now + AHEAD
     ]

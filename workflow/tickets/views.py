@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 from sqlalchemy.orm import Session, joinedload
 
 from workflow import process
-from workflow.customers.directory import company_key
+from workflow.customers.directory import build_company_key
 from workflow.models.core import Company, Staff, Task, Ticket
 from workflow.models.states import Status
 from workflow.process import Person, Stage
@@ -57,7 +57,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TicketQuery:
     """Which tickets somebody wants to see."""
 
     view: str = "unassigned"
@@ -80,7 +80,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Page:
+class ViewPage:
     """One page of a list."""
 
     tickets: list[Ticket]
@@ -118,7 +118,7 @@ def stage_name(stage: Stage) -> str:
 
 VIEWS: dict[str, View] = {
     "unassigned": View(
-        process.QUEUE,
+        process.QUEUE_NAME,
         lambda _actor, _now: _open(Ticket.owner_id.is_(None)),
         empty="No ticket waits for an owner.",
     ),
@@ -149,42 +149,46 @@ GROUPS = (  # as a menu shows them; `all` is what a search looks through
 )
 
 
-def query(session: Session, asked: Asked, *, actor: str, now: datetime) -> Select[Ticket]:
+def build_select(
+    session: Session, asked: TicketQuery, *, actor: str, now: datetime
+) -> Select[Ticket]:
     """Every ticket that is asked for, in order and without its page.
 
     The owner and company come with each.
     """
     found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
     if asked.words:
-        found = found.where(search.having(session, asked.words))
+        found = found.where(search.build_condition(session, asked.words))
     return found.order_by(*_order(asked)).options(
         joinedload(Ticket.owner), joinedload(Ticket.company)
     )
 
 
-def page(session: Session, asked: Asked, *, actor: str, now: datetime) -> Page:
+def load_page(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> ViewPage:
     """The page that is asked for.
 
     Of a list that is longer than MOST, the first MOST can be paged through.
     """
     at = min(max(asked.page, 1), MOST // PAGE)
-    rows = query(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
+    rows = (
+        build_select(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
+    )
     tickets = list(session.scalars(rows))
-    return Page(
+    return ViewPage(
         tickets[:PAGE], (at - 1) * PAGE + 1, further=len(tickets) > PAGE and at < MOST // PAGE
     )
 
 
-def count(session: Session, asked: Asked, *, actor: str, now: datetime) -> Count:
+def count_tickets(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> Count:
     """Return how many tickets are asked for, up to MOST."""
     return _counted(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
 
 
-def counts(
+def count_views(
     session: Session, names: Iterable[str], *, actor: str, now: datetime
 ) -> dict[str, Count]:
     """Return how many tickets are on each of these views, in one query."""
-    each = [_bounded(session, Asked(name), actor, now).label(name) for name in names]
+    each = [_bounded(session, TicketQuery(name), actor, now).label(name) for name in names]
     return {
         name: _counted(number)
         for name, number in session.execute(select(*each)).one()._mapping.items()  # noqa: SLF001
@@ -195,9 +199,9 @@ def _counted(number: int) -> Count:
     return Count(min(number, MOST), more=number > MOST)
 
 
-def _bounded(session: Session, asked: Asked, actor: str, now: datetime) -> ColumnElement[int]:
+def _bounded(session: Session, asked: TicketQuery, actor: str, now: datetime) -> ColumnElement[int]:
     few = (
-        query(session, asked, actor=actor, now=now)
+        build_select(session, asked, actor=actor, now=now)
         .with_only_columns(Ticket.id)
         .order_by(None)
         .limit(MOST + 1)
@@ -207,7 +211,7 @@ def _bounded(session: Session, asked: Asked, actor: str, now: datetime) -> Colum
 
 def _wanted(filters: Filters) -> Where:
     found: list[ColumnElement[bool]] = []
-    if key := company_key(filters.company):
+    if key := build_company_key(filters.company):
         found.append(
             Ticket.company_id.in_(
                 select(Company.id).where(Company.key.startswith(key, autoescape=True))
@@ -226,7 +230,7 @@ def _wanted(filters: Filters) -> Where:
     return tuple(found)
 
 
-def _order(asked: Asked) -> tuple[ColumnElement[Any], ...]:
+def _order(asked: TicketQuery) -> tuple[ColumnElement[Any], ...]:
     match asked.sort or VIEWS[asked.view].sort:
         case Sort.DUE:
             return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())

@@ -20,26 +20,26 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from workflow.audit import record as audit
-from workflow.audit.webhook_events import HOOK, Event
-from workflow.context import House
-from workflow.database.engine import wake
-from workflow.database.visibility import due
-from workflow.models.states import TellState
-from workflow.models.webhooks import Hook, HookEvent, live
+from workflow.audit.webhook_events import WEBHOOK_QUEUE, EventType
+from workflow.context import AppContext
+from workflow.database.engine import notify_workers
+from workflow.database.visibility import is_visible
+from workflow.models.states import WebhookEventState
+from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.runtime import http_client, log
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-AT_ONCE = 8
-SECONDS = 10.0  # for one try, name and connection included
+BATCH_SIZE = 8
+TIMEOUT_SECONDS = 10.0  # for one try, name and connection included
 LEASE = timedelta(seconds=60)  # outlasts the slowest try and the slowest record
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
-GIVE_UP = timedelta(hours=48)
-TRIES = 10  # at least so many before one is given up: time in which nothing ran is no try
-KEPT = timedelta(days=7)  # what was told, for whoever asks
-LONGEST_URL = 2000
+GIVE_UP_AFTER = timedelta(hours=48)
+MIN_ATTEMPTS = 10  # at least so many before one is given up: time in which nothing ran is no try
+KEEP_DELIVERED = timedelta(days=7)  # what was told, for whoever asks
+MAX_URL = 2000
 
 
 class _Claim(NamedTuple):
@@ -56,24 +56,32 @@ class _Claim(NamedTuple):
 # -- registering ----
 
 
-def add(
-    house: House, session: Session, url: str, events: Sequence[str], *, by: str, now: datetime
-) -> tuple[Hook, str]:
+def create_webhook(
+    context: AppContext,
+    session: Session,
+    url: str,
+    events: Sequence[str],
+    *,
+    by: str,
+    now: datetime,
+) -> tuple[Webhook, str]:
     """Have an address told of events from now on.
 
     The hook, and the secret that signs, which is shown this once.
 
-    Raises Missing when the address cannot be used or no event is named.
+    Raises ActionNotAllowed when the address cannot be used or no event is named.
     """
-    wanted = [e for e in Event if e in events]
-    if unknown := set(events) - set(Event):
-        raise Missing(f"there is no event {min(unknown)}: there are {', '.join(Event)}")
+    wanted = [e for e in EventType if e in events]
+    if unknown := set(events) - set(EventType):
+        raise ActionNotAllowed(
+            f"there is no event {min(unknown)}: there are {', '.join(EventType)}"
+        )
     if not wanted:
-        raise Missing(f"name at least one event: there are {', '.join(Event)}")
+        raise ActionNotAllowed(f"name at least one event: there are {', '.join(EventType)}")
     secret = f"whsec_{secrets.token_urlsafe(32)}"
-    hook = Hook(
-        url=_address(url, house.settings),
-        secret=house.sealer.seal(secret.encode()),
+    hook = Webhook(
+        url=_address(url, context.settings),
+        secret=context.sealer.seal(secret.encode()),
         events=[str(e) for e in wanted],
         created_at=now,
         created_by=by,
@@ -87,61 +95,69 @@ def add(
     return hook, secret
 
 
-def remove(session: Session, number: int, *, by: str, now: datetime) -> None:
+def delete_webhook(session: Session, number: int, *, by: str, now: datetime) -> None:
     """Tell an address nothing more, not even what waits.
 
-    Raises Missing when there is no such hook.
+    Raises ActionNotAllowed when there is no such hook.
     """
-    hook = hook_or_missing(session, number)
+    hook = get_webhook(session, number)
     hook.removed_at = now
-    session.execute(delete(HookEvent).where(HookEvent.hook_id == number))
+    session.execute(delete(WebhookEvent).where(WebhookEvent.hook_id == number))
     audit.record(session, "webhook removed", by=by, cause="webhook", now=now, hook=number)
 
 
-def again(session: Session, number: int, *, by: str, now: datetime) -> int:
+def retry_webhook(session: Session, number: int, *, by: str, now: datetime) -> int:
     """Try everything now that was given up, or that pauses between two tries.
 
     Its address was mended. How many.
 
-    Raises Missing when there is no such hook.
+    Raises ActionNotAllowed when there is no such hook.
     """
-    hook = hook_or_missing(session, number)
+    hook = get_webhook(session, number)
     hook.failures, hook.failing_since, hook.not_before = 0, None, now
-    mine = HookEvent.hook_id == number
-    anew = {"state": TellState.WAITING, "attempts": 0, "not_before": now, "created_at": now}
-    given_up = update(HookEvent).where(mine, HookEvent.state == TellState.GIVEN_UP).values(anew)
+    mine = WebhookEvent.hook_id == number
+    anew = {"state": WebhookEventState.WAITING, "attempts": 0, "not_before": now, "created_at": now}
+    given_up = (
+        update(WebhookEvent)
+        .where(mine, WebhookEvent.state == WebhookEventState.GIVEN_UP)
+        .values(anew)
+    )
     # Nobody who has taken one up keeps it longer than the lease: those beyond it pause for sure.
-    pausing = (HookEvent.state == TellState.WAITING, HookEvent.not_before > now + LEASE)
-    hurried = update(HookEvent).where(mine, *pausing).values(not_before=now)
+    pausing = (
+        WebhookEvent.state == WebhookEventState.WAITING,
+        WebhookEvent.not_before > now + LEASE,
+    )
+    hurried = update(WebhookEvent).where(mine, *pausing).values(not_before=now)
     count = sum(
-        len(session.execute(change.returning(HookEvent.id)).all()) for change in (hurried, given_up)
+        len(session.execute(change.returning(WebhookEvent.id)).all())
+        for change in (hurried, given_up)
     )
     audit.record(
         session, "webhook tried again", by=by, cause="webhook", now=now, hook=number, events=count
     )
-    wake(session, HOOK)
+    notify_workers(session, WEBHOOK_QUEUE)
     return count
 
 
-def hook_or_missing(session: Session, number: int) -> Hook:
-    """The hook with this number. Raises Missing when there is none, or no longer."""
-    hook = session.get(Hook, number)
+def get_webhook(session: Session, number: int) -> Webhook:
+    """The hook with this number. Raises ActionNotAllowed when there is none, or no longer."""
+    hook = session.get(Webhook, number)
     if hook is None or hook.removed_at is not None:
-        raise Missing(f"there is no webhook {number}: see `intake hook list`")
+        raise ActionNotAllowed(f"there is no webhook {number}: see `intake hook list`")
     return hook
 
 
-def listed(session: Session) -> list[tuple[Hook, dict[TellState, int]]]:
+def list_webhooks(session: Session) -> list[tuple[Webhook, dict[WebhookEventState, int]]]:
     """Every hook there is, and how many of its events stand where."""
-    count = select(HookEvent.hook_id, HookEvent.state, func.count()).group_by(
-        HookEvent.hook_id, HookEvent.state
+    count = select(WebhookEvent.hook_id, WebhookEvent.state, func.count()).group_by(
+        WebhookEvent.hook_id, WebhookEvent.state
     )
-    counts: dict[int, dict[TellState, int]] = {}
+    counts: dict[int, dict[WebhookEventState, int]] = {}
     for hook, state, number in session.execute(count):
         counts.setdefault(hook, {})[state] = number
     return [
         (hook, counts.get(hook.id, {}))
-        for hook in session.scalars(select(Hook).where(live()).order_by(Hook.id))
+        for hook in session.scalars(select(Webhook).where(is_active()).order_by(Webhook.id))
     ]
 
 
@@ -150,21 +166,23 @@ def _address(url: str, settings: Settings) -> str:
         parts = urlsplit(url.strip())
         port = parts.port
     except ValueError:
-        raise Missing("that is no address: expected https://host/path") from None
+        raise ActionNotAllowed("that is no address: expected https://host/path") from None
     plain = (
         parts.hostname and parts.username is None and parts.password is None and not parts.fragment
     )
     if (
         not plain
-        or parts.scheme not in http_client.PORTS
-        or len(url) > LONGEST_URL
+        or parts.scheme not in http_client.DEFAULT_PORTS
+        or len(url) > MAX_URL
         or not url.strip().isprintable()
     ):
-        raise Missing("that is no address: expected https://host/path, without a password in it")
+        raise ActionNotAllowed(
+            "that is no address: expected https://host/path, without a password in it"
+        )
     if parts.scheme == "http" and not _is_inner(
-        str(parts.hostname), port or http_client.PORTS["http"], settings
+        str(parts.hostname), port or http_client.DEFAULT_PORTS["http"], settings
     ):
-        raise Missing(
+        raise ActionNotAllowed(
             "webhooks go by https only: http is for a host of INTAKE_HOOK_HOSTS on this machine"
         )
     return url.strip()
@@ -179,18 +197,20 @@ def _is_inner(host: str, port: int, settings: Settings) -> bool:
 # -- telling ----
 
 
-def waits(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
+def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
     """Return whether an event is to be told now, and has been for so long."""
     return and_(
-        HookEvent.state == TellState.WAITING,
-        due(HookEvent.not_before, now - since, LONGEST_PAUSE + since),
-        HookEvent.hook_id.in_(
-            select(Hook.id).where(live(), due(Hook.not_before, now - since, LONGEST_PAUSE + since))
+        WebhookEvent.state == WebhookEventState.WAITING,
+        is_visible(WebhookEvent.not_before, now - since, LONGEST_PAUSE + since),
+        WebhookEvent.hook_id.in_(
+            select(Webhook.id).where(
+                is_active(), is_visible(Webhook.not_before, now - since, LONGEST_PAUSE + since)
+            )
         ),
     )
 
 
-def pause(attempt: int) -> timedelta:
+def backoff(attempt: int) -> timedelta:
     """How long an event, or a hook, waits after this failure.
 
     30 seconds, twice as long each time, an hour at most.
@@ -198,7 +218,7 @@ def pause(attempt: int) -> timedelta:
     return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 
-def tell_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
+def deliver_due(context: AppContext, tls: ssl.SSLContext | None = None) -> int:
     """Tell what is due, a few at a time.
 
     For about five seconds and the time that the slowest may take.
@@ -207,20 +227,22 @@ def tell_waiting(house: House, tls: ssl.SSLContext | None = None) -> int:
     one: after a crash in between it is told once more, under the same id.
     """
     until, done = time.monotonic() + SLICE_SECONDS, 0
-    while batch := _claim(house):
+    while batch := _claim(context):
         done += len(batch)
-        tried = asyncio.run(_all(house, batch, tls or http_client.public_tls()))
+        tried = asyncio.run(_all(context, batch, tls or http_client.get_public_tls()))
         for claim, fault in zip(batch, tried, strict=True):
-            _settle(house, claim, fault)
+            _settle(context, claim, fault)
         for number in {c.hook for c in batch}:
-            _mark(house, number, [f for c, f in zip(batch, tried, strict=True) if c.hook == number])
+            _mark(
+                context, number, [f for c, f in zip(batch, tried, strict=True) if c.hook == number]
+            )
         if time.monotonic() >= until:
-            house.store.waker(HOOK)
+            context.store.notify(WEBHOOK_QUEUE)
             break
     return done
 
 
-def signature(secret: bytes, body: bytes, at: int) -> str:
+def sign_body(secret: bytes, body: bytes, at: int) -> str:
     """Return what stands in X-Intake-Signature.
 
     `t=<seconds>,v1=<hex of HMAC-SHA256 over "t.body">`.
@@ -229,22 +251,22 @@ def signature(secret: bytes, body: bytes, at: int) -> str:
     return f"t={at},v1={signed}"
 
 
-def _claim(house: House) -> list[_Claim]:
+def _claim(context: AppContext) -> list[_Claim]:
     """Take up the events that are due, counting the attempt first.
 
     Those tried least before the others.
     """
-    now = house.clock()
+    now = context.clock()
     oldest = (
-        select(HookEvent)
-        .where(waits(now))
-        .order_by(HookEvent.attempts, HookEvent.id)
-        .limit(AT_ONCE)
+        select(WebhookEvent)
+        .where(is_due(now))
+        .order_by(WebhookEvent.attempts, WebhookEvent.id)
+        .limit(BATCH_SIZE)
     )
-    locked = oldest.with_for_update(skip_locked=True, of=HookEvent).options(
-        joinedload(HookEvent.hook, innerjoin=True)
+    locked = oldest.with_for_update(skip_locked=True, of=WebhookEvent).options(
+        joinedload(WebhookEvent.hook, innerjoin=True)
     )
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         found = list(session.scalars(locked))
         for one in found:
             one.attempts, one.not_before = one.attempts + 1, now + LEASE
@@ -263,50 +285,52 @@ def _claim(house: House) -> list[_Claim]:
         ]
 
 
-def _written(one: HookEvent) -> bytes:
+def _written(one: WebhookEvent) -> bytes:
     body: dict[str, Any] = {"id": one.event_id, "event": one.event, **one.body}
     return json.dumps(body, ensure_ascii=True).encode()
 
 
-async def _all(house: House, batch: list[_Claim], tls: ssl.SSLContext) -> list[str]:
-    return await asyncio.gather(*(_one(house, claim, tls) for claim in batch))
+async def _all(context: AppContext, batch: list[_Claim], tls: ssl.SSLContext) -> list[str]:
+    return await asyncio.gather(*(_one(context, claim, tls) for claim in batch))
 
 
-async def _one(house: House, claim: _Claim, tls: ssl.SSLContext) -> str:
+async def _one(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
     """Why it was not taken, in our own words; "" when it was."""
     try:
-        async with asyncio.timeout(SECONDS):
-            return await _post(house, claim, tls)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            return await _post(context, claim, tls)
     except TimeoutError:
         return "no answer within ten seconds"
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
         return "no connection, or it broke off"
 
 
-async def _post(house: House, claim: _Claim, tls: ssl.SSLContext) -> str:
+async def _post(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
     parts = urlsplit(claim.url)
-    host, port = parts.hostname or "", parts.port or http_client.PORTS[parts.scheme]
+    host, port = parts.hostname or "", parts.port or http_client.DEFAULT_PORTS[parts.scheme]
     try:
-        addresses = await http_client.looked_up(host, port)
+        addresses = await http_client.resolve(host, port)
     except OSError:
         return "its host is not known"
-    if not all(map(http_client.is_public, addresses)) and not _is_inner(host, port, house.settings):
+    if not all(map(http_client.is_public, addresses)) and not _is_inner(
+        host, port, context.settings
+    ):
         return "its host is one of an inner network, and INTAKE_HOOK_HOSTS does not name it"
     if parts.scheme != "https" and not all(map(http_client.is_loopback, addresses)):
         return "http is for this machine only"
     try:
-        secret = house.sealer.open(claim.sealed)
+        secret = context.sealer.unseal(claim.sealed)
     except ValueError:
         return "its secret does not open: is its key in INTAKE_SECRET_KEYS?"
     headers = {
         "Content-Type": "application/json",
         "X-Intake-Event": claim.event,
         "X-Intake-Id": claim.name,
-        "X-Intake-Signature": signature(secret, claim.body, int(house.clock().timestamp())),
+        "X-Intake-Signature": sign_body(secret, claim.body, int(context.clock().timestamp())),
     }
-    told = {"headers": headers, "tls": tls, "seconds": SECONDS, "content": claim.body}
+    told = {"headers": headers, "tls": tls, "seconds": TIMEOUT_SECONDS, "content": claim.body}
     # as its keywords
-    async with http_client.asked("POST", claim.url, addresses, **told) as answer:  # type: ignore[arg-type]
+    async with http_client.send_request("POST", claim.url, addresses, **told) as answer:  # type: ignore[arg-type]
         if answer.is_success:
             return ""
         return (
@@ -319,42 +343,42 @@ async def _post(house: House, claim: _Claim, tls: ssl.SSLContext) -> str:
 # -- what came of it ----
 
 
-def _settle(house: House, claim: _Claim, fault: str) -> None:
+def _settle(context: AppContext, claim: _Claim, fault: str) -> None:
     """Put down what an address said of an event.
 
     Unless somebody else has settled that meanwhile.
     """
-    now = house.clock()
+    now = context.clock()
     mine = (
-        HookEvent.id == claim.number,
-        HookEvent.state == TellState.WAITING,
-        HookEvent.attempts == claim.attempt,
+        WebhookEvent.id == claim.number,
+        WebhookEvent.state == WebhookEventState.WAITING,
+        WebhookEvent.attempts == claim.attempt,
     )
-    with house.store.transaction() as session:
-        one = session.scalar(select(HookEvent).where(*mine).with_for_update())
+    with context.store.transaction() as session:
+        one = session.scalar(select(WebhookEvent).where(*mine).with_for_update())
         if one is None:
             return
         one.reason = fault
         if not fault:
-            one.state, one.not_before = TellState.TOLD, now
-        elif claim.attempt >= TRIES and now - one.created_at >= GIVE_UP:
-            one.state = TellState.GIVEN_UP
+            one.state, one.not_before = WebhookEventState.DELIVERED, now
+        elif claim.attempt >= MIN_ATTEMPTS and now - one.created_at >= GIVE_UP_AFTER:
+            one.state = WebhookEventState.GIVEN_UP
         else:
-            one.not_before = now + pause(claim.attempt)
+            one.not_before = now + backoff(claim.attempt)
     if fault:
-        log.not_told(claim.hook, claim.number, fault, attempt=claim.attempt)
+        log.webhook_not_delivered(claim.hook, claim.number, fault, attempt=claim.attempt)
     else:
-        log.told(claim.hook, claim.number)
+        log.webhook_delivered(claim.hook, claim.number)
 
 
-def _mark(house: House, number: int, faults: list[str]) -> None:
+def _mark(context: AppContext, number: int, faults: list[str]) -> None:
     """One yes, and a hook is well; else it is left alone for a while.
 
     After two days of it old events are given up.
     """
-    now, well = house.clock(), "" in faults
-    with house.store.transaction() as session:
-        hook = session.get_one(Hook, number)
+    now, well = context.clock(), "" in faults
+    with context.store.transaction() as session:
+        hook = session.get_one(Webhook, number)
         if well:
             hook.failures, hook.failing_since, hook.reason, hook.told_at, hook.not_before = (
                 0,
@@ -364,20 +388,26 @@ def _mark(house: House, number: int, faults: list[str]) -> None:
                 now,
             )
             session.execute(
-                delete(HookEvent).where(
-                    HookEvent.state == TellState.TOLD, HookEvent.not_before < now - KEPT
+                delete(WebhookEvent).where(
+                    WebhookEvent.state == WebhookEventState.DELIVERED,
+                    WebhookEvent.not_before < now - KEEP_DELIVERED,
                 )
             )
             return
         hook.failures, hook.reason = hook.failures + 1, faults[-1]
-        hook.failing_since, hook.not_before = hook.failing_since or now, now + pause(hook.failures)
-        if now - hook.failing_since < GIVE_UP:
+        hook.failing_since, hook.not_before = (
+            hook.failing_since or now,
+            now + backoff(hook.failures),
+        )
+        if now - hook.failing_since < GIVE_UP_AFTER:
             return
         old = (
-            HookEvent.hook_id == number,
-            HookEvent.state == TellState.WAITING,
-            HookEvent.created_at < now - GIVE_UP,
+            WebhookEvent.hook_id == number,
+            WebhookEvent.state == WebhookEventState.WAITING,
+            WebhookEvent.created_at < now - GIVE_UP_AFTER,
         )
         session.execute(
-            update(HookEvent).where(*old).values(state=TellState.GIVEN_UP, reason=faults[-1])
+            update(WebhookEvent)
+            .where(*old)
+            .values(state=WebhookEventState.GIVEN_UP, reason=faults[-1])
         )

@@ -8,33 +8,33 @@ from zoneinfo import available_timezones
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.pages.account import COMMON
-from console.pages.admin.deliveries import asks_for_mapping
+from console.pages.account import COMMON_TIME_ZONES
+from console.pages.admin.deliveries import needs_column_mapping
 from console.presenters import column_mapping, deliveries
-from console.web.request import db, house, needs, now, staff
+from console.web.request import get_context, get_session, get_staff, now, requires
 from ingest.column_mapping import apply, propose
-from ingest.column_mapping.propose import NONE_OF_OURS, Column, Said, Sheet
-from ingest.parser_options import options, told
+from ingest.column_mapping.propose import IGNORE, ColumnProposal, MappingChoices, SheetProposal
+from ingest.parser_options import list_configured_profiles, load_parser_options
 from ingest.replay import reprocess
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
-from parsers.secure_message.columns import FIELDS, WORDS
-from parsers.secure_message.preview import Top
+from parsers.secure_message.columns import FIELD_LABELS, HEADINGS_BY_FIELD
+from parsers.secure_message.preview import TablePreview
 from workflow.filing import column_profiles as kept
-from workflow.filing.column_profiles import TakenError
+from workflow.filing.column_profiles import ProfileConflictError
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.settings.settings import known_zone
-from workflow.tickets.desk import Missing
+from workflow.settings.settings import validate_time_zone
+from workflow.tickets.desk import ActionNotAllowed
 
-ORDERS = {"mdy": "month/day/year", "dmy": "day/month/year", "ymd": "year/month/day"}
-LONGEST_NAME = 100
+DATE_ORDERS = {"mdy": "month/day/year", "dmy": "day/month/year", "ymd": "year/month/day"}
+MAX_NAME_LENGTH = 100
 
 pages = Blueprint("mapping", __name__)
 
 
 @pages.get("/operations/deliveries/<int:number>/map")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def ask(number: int) -> str:
     """The first rows of a sheet, and for each column what it may be.
 
@@ -47,7 +47,7 @@ def ask(number: int) -> str:
 
 
 @pages.post("/operations/deliveries/<int:number>/map")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def answer(number: int) -> AnyResponse | str | tuple[str, int]:
     """Show the sheet as it would be read with what was said.
 
@@ -60,11 +60,14 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
         return _page(number, read)
     try:
         name = _name()
-        sheet = _sheet(read, _read(read, Said(heading_row=_heading_row())))
-        apply.keep(house(), sheet, name, by=staff().name)
-    except (Missing, ValueError) as fault:  # TakenError is one: the words are for staff
+        sheet = _sheet(read, _read(read, MappingChoices(heading_row=_heading_row())))
+        apply.save_mapping(get_context(), sheet, name, by=get_staff().name)
+    except (
+        ActionNotAllowed,
+        ValueError,
+    ) as fault:  # ProfileConflictError is one: the words are for staff
         return _page(number, read, fault=str(fault)), 422
-    replayed = apply.read_waiting_for(house(), sheet.fingerprint, by=staff().name)
+    replayed = apply.replay_waiting(get_context(), sheet.fingerprint, by=get_staff().name)
     done = sum(one.state is DeliveryState.PROCESSED for one in replayed)
     flash(
         f"Saved as {name}. It holds for every file with these headings. Deliveries read with it:"
@@ -75,20 +78,24 @@ def answer(number: int) -> AnyResponse | str | tuple[str, int]:
 
 
 @pages.get("/operations/profiles")
-@needs(Right.AUDIT)
+@requires(Right.AUDIT)
 def profiles() -> str:
     """Return how the workbooks of which source are meant."""
-    found = column_mapping.listed(kept.saved(db()), told(house().settings))
-    return render_template("operations/profiles.html", found=found, word=column_mapping.word)
+    found = column_mapping.present_profiles(
+        kept.list_profiles(get_session()), list_configured_profiles(get_context().settings)
+    )
+    return render_template(
+        "operations/profiles.html", found=found, word=column_mapping.describe_field
+    )
 
 
 @pages.post("/operations/profiles/forget")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def forget() -> AnyResponse:
     """Take a saved profile back; what was read by it stays as it is."""
     name = request.form.get("name", "")
-    with house().store.transaction() as session:
-        found = kept.forget(session, name, by=staff().name, now=now())
+    with get_context().store.transaction() as session:
+        found = kept.delete_profile(session, name, by=get_staff().name, now=now())
     flash(
         f"{name} is forgotten." if found else "There is no such saved profile.",
         "success" if found else "error",
@@ -96,14 +103,16 @@ def forget() -> AnyResponse:
     return redirect(url_for("mapping.profiles"))
 
 
-def _opened(number: int) -> list[Top]:
+def _opened(number: int) -> list[TablePreview]:
     """The first rows of its sheets. Where they cannot be had, the page of the delivery says why."""
-    found = deliveries.one(db(), number, now())
-    if found is None or not asks_for_mapping(found):
+    found = deliveries.find_delivery(get_session(), number, now())
+    if found is None or not needs_column_mapping(found):
         abort(404)
     try:
-        content = reprocess.shown_to(house(), number, by=staff().name, cause="map")[1]
-        if read := apply.opened(house(), content):
+        content = reprocess.read_original_for_person(
+            get_context(), number, by=get_staff().name, cause="map"
+        )[1]
+        if read := apply.read_preview(get_context(), content):
             return read
         fault = "no visible sheet of the file has anything in it"
     except UnreadableError as error:
@@ -112,17 +121,17 @@ def _opened(number: int) -> list[Top]:
     return abort(redirect(url_for("deliveries.one", number=number)))
 
 
-def _page(number: int, read: list[Top], fault: str = "") -> str:
+def _page(number: int, read: list[TablePreview], fault: str = "") -> str:
     try:
-        found = _read(read, Said(heading_row=_heading_row()))
-    except Missing as missing:
-        found, fault = _read(read, Said()), fault or str(missing)
+        found = _read(read, MappingChoices(heading_row=_heading_row()))
+    except ActionNotAllowed as missing:
+        found, fault = _read(read, MappingChoices()), fault or str(missing)
     nth = _nth(found)
     try:
         shown = _sheet(read, found)
-    except Missing as missing:
+    except ActionNotAllowed as missing:
         shown, fault = found[nth], fault or str(missing)
-    fields = [(name, WORDS.get(name, name)) for name in FIELDS]
+    fields = [(name, FIELD_LABELS.get(name, name)) for name in HEADINGS_BY_FIELD]
     return render_template(
         "operations/map.html",
         number=number,
@@ -132,66 +141,68 @@ def _page(number: int, read: list[Top], fault: str = "") -> str:
         sheets=found,
         nth=nth,
         fields=fields,
-        orders=ORDERS,
-        zones=[*COMMON, *sorted(available_timezones() - set(COMMON))],
+        orders=DATE_ORDERS,
+        zones=[*COMMON_TIME_ZONES, *sorted(available_timezones() - set(COMMON_TIME_ZONES))],
         fault=fault,
         typed=request.form,
         heading_row=_heading_row(),
-        word=column_mapping.word,
+        word=column_mapping.describe_field,
     )
 
 
-def _sheet(read: list[Top], plain: list[Sheet]) -> Sheet:
-    """The sheet as it would be read with what was said. Raises Missing for what cannot be."""
+def _sheet(read: list[TablePreview], plain: list[SheetProposal]) -> SheetProposal:
+    """The sheet as it would be read with what was said. Raises ActionNotAllowed for what cannot be."""
     nth = _nth(plain)
     chosen = _chosen(plain[nth])
     changed = {
-        c.heading: chosen[c.letter] or NONE_OF_OURS
+        c.heading: chosen[c.letter] or IGNORE
         for c in plain[nth].columns
-        if chosen[c.letter] != c.ours
+        if chosen[c.letter] != c.field_name
     }
     company = request.form.get("company", "").strip()
-    said = Said(
+    said = MappingChoices(
         columns=changed,
         heading_row=_heading_row(),
         defaults=(("company", company),) if company else (),
-        date_order=request.form.get("order") if request.form.get("order") in ORDERS else None,
+        date_order=request.form.get("order") if request.form.get("order") in DATE_ORDERS else None,
         time_zone=_zone(),
     )
     return _read(read, said)[nth]
 
 
-def _read(read: list[Top], said: Said) -> list[Sheet]:
+def _read(read: list[TablePreview], said: MappingChoices) -> list[SheetProposal]:
     try:
-        return propose.sheets(read, options(house(), Format.SECURE_MESSAGE), said)
+        return propose.propose_sheets(
+            read, load_parser_options(get_context(), Format.SECURE_MESSAGE), said
+        )
     except LookupError as error:
-        raise Missing(f"The sheet has no {error.args[0]} in its first rows.") from None
+        raise ActionNotAllowed(f"The sheet has no {error.args[0]} in its first rows.") from None
 
 
-def _chosen(sheet: Sheet) -> dict[str, str]:
+def _chosen(sheet: SheetProposal) -> dict[str, str]:
     """Return what each column is, by its letter: as was said, or else as it is known or guessed."""
     return {c.letter: _said(c) for c in sheet.columns}
 
 
-def _why(sheet: Sheet) -> dict[str, str]:
+def _why(sheet: SheetProposal) -> dict[str, str]:
     """Return how that is known, by its letter.
 
     A guess of ours is told from what a person has said.
     """
     found = {}
     for c in sheet.columns:
-        said, usual = _said(c), c.ours or c.perhaps
-        guessed = "a guess: check it" if c.perhaps and not c.ours else ""
-        found[c.letter] = "as you say" if said != usual else c.why or guessed or "–"
+        said, usual = _said(c), c.field_name or c.guess
+        guessed = "a guess: check it" if c.guess and not c.field_name else ""
+        found[c.letter] = "as you say" if said != usual else c.reason or guessed or "–"
     return found
 
 
-def _said(column: Column) -> str:
+def _said(column: ColumnProposal) -> str:
     said = request.form.get(f"column-{column.letter}")
-    return said if said == "" or said in FIELDS else column.ours or column.perhaps
+    return said if said == "" or said in HEADINGS_BY_FIELD else column.field_name or column.guess
 
 
-def _nth(found: list[Sheet]) -> int:
+def _nth(found: list[SheetProposal]) -> int:
     """Return which sheet is meant: the one that was said, else the first that cannot be read."""
     said = request.values.get("sheet", -1, type=int)
     usual = next((n for n, sheet in enumerate(found) if sheet.missing), 0)
@@ -204,19 +215,19 @@ def _heading_row() -> int:
 
 def _zone() -> str | None:
     try:
-        return known_zone(request.form.get("zone", "")) or None
+        return validate_time_zone(request.form.get("zone", "")) or None
     except ValueError:
-        raise Missing("There is no such time zone.") from None
+        raise ActionNotAllowed("There is no such time zone.") from None
 
 
 def _name() -> str:
     name = " ".join(request.form.get("name", "").split())
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise Missing(
-            f"Give it a name of one to {LONGEST_NAME} characters, as that of the place the files"
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise ActionNotAllowed(
+            f"Give it a name of one to {MAX_NAME_LENGTH} characters, as that of the place the files"
             " come from."
         )
     return name
 
 
-assert issubclass(TakenError, ValueError)
+assert issubclass(ProfileConflictError, ValueError)

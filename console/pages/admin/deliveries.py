@@ -22,31 +22,39 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.pages.tickets.files import SANDBOX
+from console.pages.tickets.files import SANDBOX_POLICY
 from console.presenters import deliveries, replay, show_replay
-from console.web.filters import csv_file
-from console.web.request import allowed, db, house, needs, now, number_of, staff
-from ingest.folder.rejected_rows import rejected_rows, workbook
+from console.web.filters import build_csv_response
+from console.web.request import (
+    get_context,
+    get_session,
+    get_staff,
+    is_allowed,
+    now,
+    parse_id,
+    requires,
+)
+from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
 from ingest.replay import reprocess, retry
-from ingest.replay.replay_many import replay_soon
+from ingest.replay.replay_many import enqueue_replays
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from workflow.audit import record as audit
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-LISTED, EXPORTED = 100, 10_000
-MOST_TRIED = 10  # deliveries of which is shown what would come of them
-MOST_TEXT = 200_000  # characters of an original on a page
-MOST_LINES = 200  # of items and filings on a page
-LONGEST_REASON = 500
+MAX_LISTED, MAX_EXPORTED = 100, 10_000
+MAX_PREVIEWED = 10  # deliveries of which is shown what would come of them
+MAX_TEXT_LENGTH = 200_000  # characters of an original on a page
+MAX_LINES = 200  # of items and filings on a page
+MAX_REASON_LENGTH = 500
 SUFFIXES = {
     Format.MAIL: "eml",
     Format.FORMSTACK: "txt",
     Format.PHONE: "txt",
 }  # others: what the file was called
-HEADS = (
+CSV_COLUMNS = (
     "id",
     "received_at",
     "age_seconds",
@@ -58,60 +66,63 @@ HEADS = (
     "attempts",
     "items",
 )
-EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-ASKING = "mapping needed"  # how the reason of a workbook begins whose headings nobody knows
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+MAPPING_NEEDED = "mapping needed"  # how the reason of a workbook begins whose headings nobody knows
 Data = dict[str, Any]
 
 pages = Blueprint("deliveries", __name__)
 
 
 @pages.get("/operations/deliveries")
-@needs(Right.AUDIT)
+@requires(Right.AUDIT)
 def listed() -> str:
     """Deliveries in a state, the failed ones unless another is asked for."""
     return _list()
 
 
 @pages.get("/operations/deliveries.csv")
-@needs(Right.AUDIT)
+@requires(Right.AUDIT)
 def table() -> Response:
     """The same for a spreadsheet."""
     state = _state()
     lines = [
-        [*HEADS],
-        *([str(one[h]) for h in HEADS] for one in deliveries.listed(db(), state, EXPORTED, now())),
+        [*CSV_COLUMNS],
+        *(
+            [str(one[h]) for h in CSV_COLUMNS]
+            for one in deliveries.list_deliveries(get_session(), state, MAX_EXPORTED, now())
+        ),
     ]
-    return csv_file(f"deliveries-{state}", lines)
+    return build_csv_response(f"deliveries-{state}", lines)
 
 
 @pages.get("/operations/deliveries/<int:number>")
-@needs(Right.AUDIT)
+@requires(Right.AUDIT)
 def one(number: int) -> str:
     """Return how a delivery came, how often, and what has become of each item; not what it says."""
-    found = deliveries.one(db(), number, now()) or abort(404)
+    found = deliveries.find_delivery(get_session(), number, now()) or abort(404)
     return render_template(
-        "operations/delivery.html", found=found, most=MOST_LINES, asks=asks_for_mapping(found)
+        "operations/delivery.html", found=found, most=MAX_LINES, asks=needs_column_mapping(found)
     )
 
 
 @pages.get("/operations/deliveries/<int:number>/raw")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def raw(number: int) -> str | tuple[str, int]:
     """The original, as text where it is text. That it was opened is on record."""
     form, content = _original(number, cause="raw view")
-    found = deliveries.one(db(), number, now()) or abort(404)
-    text = _text(content[: 4 * MOST_TEXT])
+    found = deliveries.find_delivery(get_session(), number, now()) or abort(404)
+    text = _text(content[: 4 * MAX_TEXT_LENGTH])
     return render_template(
         "operations/raw.html",
         found=found,
         form=form,
-        text=text and text[:MOST_TEXT],
-        cut=len(content) > 4 * MOST_TEXT or len(text or "") > MOST_TEXT,
+        text=text and text[:MAX_TEXT_LENGTH],
+        cut=len(content) > 4 * MAX_TEXT_LENGTH or len(text or "") > MAX_TEXT_LENGTH,
     )
 
 
 @pages.get("/operations/deliveries/<int:number>/original")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def original(number: int) -> Response:
     """The original as a file to be saved, never opened in the browser.
 
@@ -122,31 +133,40 @@ def original(number: int) -> Response:
     answer = send_file(
         BytesIO(content), "application/octet-stream", as_attachment=True, download_name=name
     )
-    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = SANDBOX, "no-store"
+    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = (
+        SANDBOX_POLICY,
+        "no-store",
+    )
     return answer
 
 
 @pages.get("/operations/deliveries/<int:number>/rejected.xlsx")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def rejected(number: int) -> Response:
     """The rows that were rejected, to be mended and dropped again.
 
     That they were taken is on record.
     """
     try:
-        rows = rejected_rows(house(), number) or abort(404)
+        rows = list_rejected_rows(get_context(), number) or abort(404)
     except (LookupError, UnreadableError):
         abort(404)
     _looked(number, "rejected rows")
     answer = send_file(
-        BytesIO(workbook(rows)), EXCEL, as_attachment=True, download_name=f"rejected-{number}.xlsx"
+        BytesIO(render_workbook(rows)),
+        XLSX_TYPE,
+        as_attachment=True,
+        download_name=f"rejected-{number}.xlsx",
     )
-    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = SANDBOX, "no-store"
+    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = (
+        SANDBOX_POLICY,
+        "no-store",
+    )
     return answer
 
 
 @pages.post("/operations/deliveries/look")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def look() -> AnyResponse | str:
     """What would come of reading the chosen ones again.
 
@@ -159,7 +179,7 @@ def look() -> AnyResponse | str:
 
 
 @pages.post("/operations/deliveries/replay")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def again() -> AnyResponse | tuple[str, int]:
     """Read the chosen ones again.
 
@@ -169,14 +189,14 @@ def again() -> AnyResponse | tuple[str, int]:
     if not numbers:
         return _nothing_chosen()
     if len(numbers) > 1:
-        count = replay_soon(house(), numbers, by=staff().name)
+        count = enqueue_replays(get_context(), numbers, by=get_staff().name)
         flash(f"{count} deliveries are being read again.", "success")
         return redirect(url_for("deliveries.listed"))
     return _again(numbers[0])
 
 
 @pages.post("/operations/deliveries/dismiss")
-@needs(Right.LEAD)
+@requires(Right.LEAD)
 def dismiss() -> AnyResponse | tuple[str, int]:
     """Say that nothing is to come of the chosen ones; they stay stored.
 
@@ -185,7 +205,7 @@ def dismiss() -> AnyResponse | tuple[str, int]:
     numbers, reason = _chosen(), request.form.get("reason", "").strip()
     if not numbers:
         return _nothing_chosen()
-    if not reason or len(reason) > LONGEST_REASON:
+    if not reason or len(reason) > MAX_REASON_LENGTH:
         return (
             _list(
                 fault="Say why nothing is to come of it, in a line without patient data.",
@@ -194,8 +214,8 @@ def dismiss() -> AnyResponse | tuple[str, int]:
             422,
         )
     try:
-        retry.dismiss(house(), numbers, reason, by=staff().name)
-    except Missing as missing:
+        retry.dismiss(get_context(), numbers, reason, by=get_staff().name)
+    except ActionNotAllowed as missing:
         return _list(fault=str(missing), ticked=numbers), 422
     flash(
         f"{_count(numbers)} dismissed. To take it back, open it among the dismissed ones and read"
@@ -207,8 +227,8 @@ def dismiss() -> AnyResponse | tuple[str, int]:
 
 def _list(fault: str = "", ticked: list[int] | None = None) -> str:
     state = _state()
-    found = deliveries.listed(db(), state, LISTED, now())
-    more = deliveries.counted(db(), state) - len(found)
+    found = deliveries.list_deliveries(get_session(), state, MAX_LISTED, now())
+    more = deliveries.count_deliveries(get_session(), state) - len(found)
     return render_template(
         "operations/deliveries.html",
         found=found,
@@ -218,8 +238,8 @@ def _list(fault: str = "", ticked: list[int] | None = None) -> str:
         fault=fault,
         ticked=ticked or [],
         reason=request.form.get("reason", ""),
-        choosing=allowed(Right.LEAD) and state == "failed",
-        asks=asks_for_mapping,
+        choosing=is_allowed(Right.LEAD) and state == "failed",
+        asks=needs_column_mapping,
     )
 
 
@@ -231,8 +251,8 @@ def _state() -> str:
 def _chosen() -> list[int]:
     """The numbers that were ticked, or every failed one."""
     if request.form.get("all"):
-        return deliveries.failed(db())
-    return sorted({number for said in request.form.getlist("id") if (number := number_of(said))})
+        return deliveries.list_failed_ids(get_session())
+    return sorted({number for said in request.form.getlist("id") if (number := parse_id(said))})
 
 
 def _nothing_chosen() -> AnyResponse:
@@ -241,7 +261,7 @@ def _nothing_chosen() -> AnyResponse:
 
 
 def _show(numbers: list[int]) -> str:
-    tried = [_tried(number) for number in numbers[:MOST_TRIED]]
+    tried = [_tried(number) for number in numbers[:MAX_PREVIEWED]]
     return render_template(
         "operations/replay.html",
         tried=tried,
@@ -250,22 +270,27 @@ def _show(numbers: list[int]) -> str:
         show=show_replay,
         seen=_seen(tried[0]),
         every=bool(request.form.get("all")),
-        most=MOST_LINES,
+        most=MAX_LINES,
         changing=any(map(_changes, tried)),
     )
 
 
 def _tried(number: int) -> Data:
-    standing = deliveries.standing(db(), number) or abort(404)
+    standing = deliveries.find_state(get_session(), number) or abort(404)
     _looked(number, "replay preview")
-    return replay.tried(house(), number, standing[0])
+    return replay.present_preview(get_context(), number, standing[0])
 
 
 def _looked(number: int, cause: str) -> None:
     """Put on record who has had what a customer sent."""
-    with house().store.transaction() as session:
+    with get_context().store.transaction() as session:
         audit.record(
-            session, reprocess.LOOKED, by=staff().name, cause=cause, now=now(), delivery=number
+            session,
+            reprocess.ORIGINAL_READ,
+            by=get_staff().name,
+            cause=cause,
+            now=now(),
+            delivery=number,
         )
 
 
@@ -283,36 +308,43 @@ def _seen(tried: Data) -> str:
 
 
 def _again(number: int) -> AnyResponse | tuple[str, int]:
-    state, filed = deliveries.standing(db(), number) or abort(404)
-    by, here = staff().name, url_for("deliveries.one", number=number)
+    state, filed = deliveries.find_state(get_session(), number) or abort(404)
+    by, here = get_staff().name, url_for("deliveries.one", number=number)
     if state is not DeliveryState.PROCESSED:
-        done = retry.replay(house(), number, by=by) or abort(404)
-        with house().store.reading() as session:  # the request's own has seen it as it was before
-            told = replay.of_replay(done, deliveries.tickets(session, number))
+        done = retry.replay(get_context(), number, by=by) or abort(404)
+        with (
+            get_context().store.read_only() as session
+        ):  # the request's own has seen it as it was before
+            told = replay.present_replayed(done, deliveries.list_ticket_ids(session, number))
         more = (
             " Items read before may read otherwise now: look at what would change."
             if filed and told["read"]
             else ""
         )
         flash(
-            f"Delivery {number}: {show_replay.headline(told)}.{more}",
+            f"Delivery {number}: {show_replay.describe_delivery(told)}.{more}",
             "success" if told["read"] else "error",
         )
         return redirect(here)
-    tried = replay.tried(house(), number, state)
+    tried = replay.present_preview(get_context(), number, state)
     if _seen(tried) != request.form.get("seen"):
         return _show([number]), 409
     if tried["read"]:
-        told = replay.of_reread(
-            reprocess.apply(house(), reprocess.preview(house(), number), by=by), applied=True
+        told = replay.present_comparison(
+            reprocess.apply_replay(
+                get_context(), reprocess.preview_replay(get_context(), number), by=by
+            ),
+            applied=True,
         )
-        flash(f"Delivery {number}: {show_replay.headline(told)}.", "success")
+        flash(f"Delivery {number}: {show_replay.describe_delivery(told)}.", "success")
     return redirect(here)
 
 
 def _original(number: int, *, cause: str) -> tuple[Format, bytes]:
     try:
-        return reprocess.shown_to(house(), number, by=staff().name, cause=cause)
+        return reprocess.read_original_for_person(
+            get_context(), number, by=get_staff().name, cause=cause
+        )
     except (LookupError, UnreadableError):
         abort(404)
 
@@ -336,11 +368,13 @@ def _decoded(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def asks_for_mapping(found: Data) -> bool:
+def needs_column_mapping(found: Data) -> bool:
     """Return whether a delivery is a workbook of which nobody knows what its columns mean."""
     failed = found["state"] == DeliveryState.FAILED
     return bool(
-        failed and found["format"] == Format.SECURE_MESSAGE and found["reason"].startswith(ASKING)
+        failed
+        and found["format"] == Format.SECURE_MESSAGE
+        and found["reason"].startswith(MAPPING_NEEDED)
     )
 
 

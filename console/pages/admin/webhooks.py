@@ -4,43 +4,43 @@ from flask import Blueprint, flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import webhooks
-from console.web.request import allowed, db, house, needs, now, staff
-from workflow.audit.webhook_events import Event
+from console.web.request import get_context, get_session, get_staff, is_allowed, now, requires
+from workflow.audit.webhook_events import EventType
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 from workflow.webhooks import deliver
 
 pages = Blueprint("hooks", __name__)
 
 
 @pages.get("/operations/webhooks")
-@needs(Right.AUDIT)
+@requires(Right.AUDIT)
 def listed() -> str:
     """Every webhook with what it has not taken, and those that were removed."""
-    whole = allowed(Right.ADMIN)
+    whole = is_allowed(Right.ADMIN)
     return render_template(
         "operations/webhooks.html",
-        found=webhooks.shown(db(), whole=whole),
-        off=webhooks.off(db()),
+        found=webhooks.list_webhooks(get_session(), whole=whole),
+        off=webhooks.list_removed_webhooks(get_session()),
         now=now(),
-        every=len(Event),
-        address=lambda hook: webhooks.address(hook.url, whole=whole),
+        every=len(EventType),
+        address=lambda hook: webhooks.shorten_address(hook.url, whole=whole),
     )
 
 
 @pages.post("/operations/webhooks/<int:number>/again")
-@needs(Right.ADMIN)
+@requires(Right.ADMIN)
 def again(number: int) -> AnyResponse:
     """Have everything told now that was given up, or that pauses."""
     try:
-        with house().store.transaction() as session:
-            count = deliver.again(session, number, by=staff().name, now=now())
+        with get_context().store.transaction() as session:
+            count = deliver.retry_webhook(session, number, by=get_staff().name, now=now())
         flash(
             f"{count} events are told again now."
             if count
             else "Nothing pauses: all is due already.",
             "success",
         )
-    except Missing:
+    except ActionNotAllowed:
         flash("There is no such webhook, or no longer.", "error")
     return redirect(url_for("hooks.listed"))

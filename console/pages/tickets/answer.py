@@ -13,57 +13,69 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import answer as answer_presenter
-from console.presenters.answer import Warned
+from console.presenters.answer import PatientDataWarning
 from console.ticket_actions import ACROSS
-from console.web.request import by_script, db, house, needs, now, number_of, staff
+from console.web.request import (
+    get_context,
+    get_session,
+    get_staff,
+    now,
+    only_for_scripts,
+    parse_id,
+    requires,
+)
 from parsers.text import filenames
-from workflow.customers.callers import callers
+from workflow.customers.callers import list_callers
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
-from workflow.mail.drafts import Typed
-from workflow.mail.phi_check import Kind
-from workflow.models.core import Audit, Ticket, Written, WrittenFile
+from workflow.mail.drafts import DraftForm
+from workflow.mail.phi_check import PatientDataKind
+from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
 from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-ADDRESS = 320  # characters, at most
-PATH = "/tickets/<int:number>/answer"
+MAX_ADDRESS_LENGTH = 320  # characters, at most
+ANSWER_PATH = "/tickets/<int:number>/answer"
 
 pages = Blueprint("answer", __name__)
 
 
 @dataclass
-class Said:
+class PageState:
     """What the page says about a mail besides the mail."""
 
-    faults: Sequence[str] = ()
-    changed: Sequence[Audit] = ()
-    warned: Sequence[Warned] = ()
+    errors: Sequence[str] = ()
+    changes: Sequence[AuditEntry] = ()
+    warnings: Sequence[PatientDataWarning] = ()
     companies: Sequence[str] = ()  # whose people it goes to, where they are of more than one
-    preview: bool = False
-    code: int = 200
-    seen: int = 0  # 0: the version of the ticket that is shown now
+    shows_preview: bool = False
+    status_code: int = 200
+    seen_version: int = 0  # 0: the version of the ticket that is shown now
     notes: list[str] = field(default_factory=list)
 
 
-@pages.get(PATH)
-@needs(Right.WORK)
+@pages.get(ANSWER_PATH)
+@requires(Right.WORK)
 def compose(number: int) -> AnyResponse | tuple[str, int]:
     """The form: what was begun before, or a fresh one; `?text=NAME` begins with that text."""
-    written = drafts.latest(db(), number, staff())
+    written = drafts.find_latest_draft(get_session(), number, get_staff())
     if written is None:
-        written = answer_presenter.fresh(
-            db(), _ticket(db(), number), house().settings, staff(), now()
+        written = answer_presenter.start_draft(
+            get_session(),
+            _ticket(get_session(), number),
+            get_context().settings,
+            get_staff(),
+            now(),
         )
     if name := request.args.get("text", ""):
-        _begin_with(_ticket(db(), number), written, name)
-    return _page(number, written, Said())
+        _begin_with(_ticket(get_session(), number), written, name)
+    return _page(number, written, PageState())
 
 
-@pages.post(PATH)
-@needs(Right.WORK)
+@pages.post(ANSWER_PATH)
+@requires(Right.WORK)
 def act(number: int) -> AnyResponse | tuple[str, int]:
     """Do what the button says, having kept what was typed.
 
@@ -71,12 +83,12 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
     the companies whose people get it, and says so again. 422: it cannot be sent as it stands. In
     both cases nothing was sent, and nothing typed is lost.
     """
-    said = Said(seen=_seen())
-    with house().store.transaction() as session:
+    said = PageState(seen_version=_seen())
+    with get_context().store.transaction() as session:
         ticket = _ticket(session, number)
         try:
             written = _kept(session, ticket, said)
-        except Missing as missing:
+        except ActionNotAllowed as missing:
             abort(400, str(missing))
         what, _, which = request.form.get("do", "preview").partition(":")
         if written.promised_at is None:
@@ -94,35 +106,35 @@ def act(number: int) -> AnyResponse | tuple[str, int]:
     return _page(number, written, said)
 
 
-@pages.post(f"{PATH}/draft")
-@by_script
-@needs(Right.WORK)
+@pages.post(f"{ANSWER_PATH}/draft")
+@only_for_scripts
+@requires(Right.WORK)
 def draft(number: int) -> Response:
     """Keep what is typed so far; the page does so by itself while somebody types.
 
     204, or 409 once it is sent.
     """
-    with house().store.transaction() as session:
+    with get_context().store.transaction() as session:
         try:
-            written = drafts.keep(
-                session, _ticket(session, number), _key(), _typed(), by=staff(), now=now()
+            written = drafts.save_draft(
+                session, _ticket(session, number), _key(), _typed(), by=get_staff(), now=now()
             )
-        except Missing:
+        except ActionNotAllowed:
             abort(400)
     return Response(status=204 if written.promised_at is None else 409)
 
 
-@pages.post(f"{PATH}/<int:written>/take-back")
-@needs(Right.WORK)
+@pages.post(f"{ANSWER_PATH}/<int:written>/take-back")
+@requires(Right.WORK)
 def take_back(number: int, written: int) -> AnyResponse:
     """Withhold a mail before anybody sends it; its words come back into the form."""
     try:
-        with house().store.transaction() as session:
-            sent = session.get(Written, written)
+        with get_context().store.transaction() as session:
+            sent = session.get(WrittenMail, written)
             if sent is None or sent.ticket_id != number:
                 abort(404)
-            mail_answer.take_back(session, sent, by=staff().name, now=now())
-    except Missing as missing:
+            mail_answer.undo_send(session, sent, by=get_staff().name, now=now())
+    except ActionNotAllowed as missing:
         flash(f"Not taken back: {missing}.", "error")
         return redirect(url_for("ticket.show", number=number))
     flash("Taken back: nobody got it. Here it is again, as a draft.", "success")
@@ -130,15 +142,16 @@ def take_back(number: int, written: int) -> AnyResponse:
 
 
 @pages.get("/answer-files/<int:number>")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def file(number: int) -> Response:
     """A file of a mail that one is writing, to be sure that it is the right one."""
-    found = db().get(WrittenFile, number) or abort(404)
-    written = db().get(Written, found.written_id)
-    if written is None or written.staff_id != staff().id:
+    found = get_session().get(WrittenFile, number) or abort(404)
+    written = get_session().get(WrittenMail, found.written_id)
+    if written is None or written.staff_id != get_staff().id:
         abort(404)
     answer = Response(
-        house().vault.open(found.content, found.blob), mimetype="application/octet-stream"
+        get_context().blob_store.read(found.content, found.blob),
+        mimetype="application/octet-stream",
     )
     answer.headers.set("Content-Disposition", "attachment", filename=found.name)
     answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
@@ -149,20 +162,20 @@ def file(number: int) -> Response:
 def _on_the_ticket() -> dict[str, object]:
     """Return what the ticket page needs to show the mails that can still be taken back."""
     return {
-        "on_the_way": lambda ticket: mail_answer.on_the_way(ticket, staff().name),
+        "on_the_way": lambda ticket: mail_answer.list_undoable(ticket, get_staff().name),
         "OutboxState": OutboxState,
-        "draft_of": lambda ticket: drafts.latest(db(), ticket.id, staff()),
+        "draft_of": lambda ticket: drafts.find_latest_draft(get_session(), ticket.id, get_staff()),
     }
 
 
 # -- what a form says ----
 
 
-def _typed() -> Typed:
+def _typed() -> DraftForm:
     form = request.form
-    return Typed(
-        to=[a[:ADDRESS] for a in form.getlist("to")[:100]],
-        cc=mail_answer.addresses(form.get("cc", "")[:5000]),
+    return DraftForm(
+        to=[a[:MAX_ADDRESS_LENGTH] for a in form.getlist("to")[:100]],
+        cc=mail_answer.parse_addresses(form.get("cc", "")[:5000]),
         subject=form.get("subject", ""),
         text=form.get("text", ""),
         ticks=form.getlist("ticks"),
@@ -174,79 +187,84 @@ def _key() -> str:
 
 
 def _seen() -> int:
-    return number_of(request.form.get("seen")) or 0
+    return parse_id(request.form.get("seen")) or 0
 
 
-def _kept(session: Session, ticket: Ticket, said: Said) -> Written:
+def _kept(session: Session, ticket: Ticket, said: PageState) -> WrittenMail:
     """The mail as the form says it, its new files with it; what cannot be taken is said."""
-    written = drafts.keep(session, ticket, _key(), _typed(), by=staff(), now=now())
+    written = drafts.save_draft(session, ticket, _key(), _typed(), by=get_staff(), now=now())
     faults = []
     for given in request.files.getlist("files"):
-        name = filenames.safe(given.filename or "")
+        name = filenames.make_safe(given.filename or "")
         if name and written.promised_at is None:
             mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
             try:
-                drafts.enclose(session, house().vault, written, name, mime, given.read())
-            except Missing as missing:
+                drafts.attach_file(
+                    session, get_context().blob_store, written, name, mime, given.read()
+                )
+            except ActionNotAllowed as missing:
                 faults.append(str(missing))
         given.close()
     if faults:
-        said.faults, said.code = faults, 422
+        said.errors, said.status_code = faults, 422
     return written
 
 
 def _do(
-    session: Session, ticket: Ticket, written: Written, what: str, which: str, said: Said
+    session: Session, ticket: Ticket, written: WrittenMail, what: str, which: str, said: PageState
 ) -> None:
     if what == "send":
         _send(session, ticket, written, said)
     elif what == "discard":
-        drafts.discard(session, written)
-    elif what == "remove" and (file := number_of(which)):
-        drafts.leave_out(session, written, file)
+        drafts.delete_draft(session, written)
+    elif what == "remove" and (file := parse_id(which)):
+        drafts.remove_file(session, written, file)
     elif what == "text":
         _begin_with(ticket, written, request.form.get("name", ""))
     elif what == "save":
         said.notes.append("Kept. It is here when you come back.")
     else:
-        said.preview = True
-        said.faults = [*said.faults, *mail_answer.faults(ticket, written, house().settings)]
+        said.shows_preview = True
+        said.errors = [
+            *said.errors,
+            *mail_answer.list_faults(ticket, written, get_context().settings),
+        ]
 
 
-def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> None:
+def _send(session: Session, ticket: Ticket, written: WrittenMail, said: PageState) -> None:
     """Promise it, unless something has to be mended, read or confirmed first."""
-    if said.faults:  # a file was not taken: it must not go without it
+    if said.errors:  # a file was not taken: it must not go without it
         return
-    if faults := mail_answer.faults(ticket, written, house().settings):
-        said.faults, said.code = faults, 422
+    if faults := mail_answer.list_faults(ticket, written, get_context().settings):
+        said.errors, said.status_code = faults, 422
         return
-    changed = presence.changes(session, ticket.id, said.seen, staff().name)
-    warned = answer_presenter.warnings(session, ticket, written)
-    agreed = not warned or request.form.get("agreed") == digest(written)
-    companies = mail_answer.companies(session, ticket, written)
+    changed = presence.list_changes(session, ticket.id, said.seen_version, get_staff().name)
+    warned = answer_presenter.find_warnings(session, ticket, written)
+    agreed = not warned or request.form.get("agreed") == content_digest(written)
+    companies = mail_answer.list_companies(session, ticket, written)
     across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
     if len(companies) > 1 and not across:
-        said.companies, said.code = companies, 409
+        said.companies, said.status_code = companies, 409
     if changed or not agreed:
-        said.changed, said.warned, said.code = changed, [] if agreed else warned, 409
-        said.seen = max([said.seen, *(c.id for c in changed)])
-        said.preview = agreed  # what was found is shown in the text as it is
+        said.changes, said.warnings, said.status_code = changed, [] if agreed else warned, 409
+        said.seen_version = max([said.seen_version, *(c.id for c in changed)])
+        said.shows_preview = agreed  # what was found is shown in the text as it is
     if changed or not agreed or said.companies:
         return
-    kinds = sorted({Kind(k).name for w in warned for k in w.kinds})
-    mail_answer.promise(
+    kinds = sorted({PatientDataKind(k).name for w in warned for k in w.kinds})
+    mail_answer.enqueue(
         session,
-        house().desk,
+        get_context().desk,
         ticket,
         written,
-        by=staff().name,
+        by=get_staff().name,
         now=now(),
         warned=kinds,
         across_companies=across,
     )
 
 
-def recipients_digest(written: Written) -> str:
+def recipients_digest(written: WrittenMail) -> str:
     """Return what somebody confirms who sends to people of two companies.
 
     These addresses, and no others.
@@ -255,22 +273,27 @@ def recipients_digest(written: Written) -> str:
     return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
 
 
-def digest(written: Written) -> str:
+def content_digest(written: WrittenMail) -> str:
     """Return what somebody agrees to send: these words and files, and no others."""
     said = "\0".join([written.subject, written.text, *(f.name + f.sha256 for f in written.files)])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
-def _begin_with(ticket: Ticket, written: Written, name: str) -> None:
+def _begin_with(ticket: Ticket, written: WrittenMail, name: str) -> None:
     """Put a text into the form.
 
     In place of one that nobody has changed, else below what is typed.
     """
-    with house().store.reading() as session:
-        wording = canned_responses.named(session, name)
+    with get_context().store.read_only() as session:
+        wording = canned_responses.find_response(session, name)
         if wording is not None:
-            answer_presenter.begin_with(
-                canned_responses.offered(session), ticket, written, wording, house(), staff()
+            answer_presenter.apply_canned_response(
+                canned_responses.list_responses(session),
+                ticket,
+                written,
+                wording,
+                get_context(),
+                get_staff(),
             )
 
 
@@ -281,11 +304,13 @@ def _ticket(session: Session, number: int) -> Ticket:
     return session.get(Ticket, number) or abort(404)
 
 
-def _page(number: int, written: Written, said: Said) -> tuple[str, int]:
-    with house().store.transaction() as session:
-        presence.look(session, number, staff(), now())
-    ticket = _ticket(db(), number)
-    page = answer_presenter.page(db(), ticket, written, house(), me=staff(), now=now())
+def _page(number: int, written: WrittenMail, said: PageState) -> tuple[str, int]:
+    with get_context().store.transaction() as session:
+        presence.record_look(session, number, get_staff(), now())
+    ticket = _ticket(get_session(), number)
+    page = answer_presenter.build_page(
+        get_session(), ticket, written, get_context(), me=get_staff(), now=now()
+    )
     return render_template(
         "answer/page.html",
         page=page,
@@ -293,13 +318,13 @@ def _page(number: int, written: Written, said: Said) -> tuple[str, int]:
         written=written,
         said=said,
         now=now(),
-        callers=callers(db(), ticket),
-        seen=said.seen or page.seen,
-        agreed=digest(written),
+        callers=list_callers(get_session(), ticket),
+        seen=said.seen_version or page.seen,
+        agreed=content_digest(written),
         across=recipients_digest(written),
         across_field=ACROSS,
         confirmed=request.form,
         watching=presence.WATCHING,
-        changes=answer_presenter.told(db(), said.changed),
-        most=drafts.MOST_BYTES,
-    ), said.code
+        changes=answer_presenter.describe_changes(get_session(), said.changes),
+        most=drafts.MAX_BYTES,
+    ), said.status_code

@@ -8,44 +8,48 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import queue
-from console.web.request import house, needs, now, staff
+from console.web.request import get_context, get_staff, now, requires
 from workflow.models.accounts import SavedView
 from workflow.permissions import Right
 from workflow.tickets import saved_views
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
-DELETED = "deleted_view"  # in the session: [name, query] of the one that can be brought back
+DELETED_VIEW = "deleted_view"  # in the session: [name, query] of the one that can be brought back
 pages = Blueprint("saved_views", __name__)
 
 
 @pages.post("/views")
-@needs(Right.READ)
+@requires(Right.READ)
 def save() -> AnyResponse:
     """Keep the list under a name; also how a deleted one comes back."""
     name, asked = (
         request.form.get("name", ""),
-        queue.asked(dict(parse_qsl(request.form.get("query", "")))),
+        queue.parse_query(dict(parse_qsl(request.form.get("query", "")))),
     )
-    query = queue.query_of(asked)
-    return _done(lambda s: saved_views.save(s, staff(), name, query, now=now()), "saved", query)
+    query = queue.build_query_string(asked)
+    return _done(
+        lambda s: saved_views.save_view(s, get_staff(), name, query, now=now()), "saved", query
+    )
 
 
 @pages.post("/views/<int:number>")
-@needs(Right.READ)
+@requires(Right.READ)
 def rename(number: int) -> AnyResponse:
     """Give it another name."""
     name = request.form.get("name", "")
-    return _done(lambda s: saved_views.rename(s, staff(), number, name, now=now()), "renamed")
+    return _done(
+        lambda s: saved_views.rename_view(s, get_staff(), number, name, now=now()), "renamed"
+    )
 
 
 @pages.post("/views/<int:number>/delete")
-@needs(Right.READ)
+@requires(Right.READ)
 def delete(number: int) -> AnyResponse:
     """Forget it; the next page offers to bring it back."""
 
     def work(writing: Session) -> SavedView:
-        gone = saved_views.remove(writing, staff(), number, now=now())
-        session[DELETED] = [gone.name, gone.query]
+        gone = saved_views.delete_view(writing, get_staff(), number, now=now())
+        session[DELETED_VIEW] = [gone.name, gone.query]
         return gone
 
     return _done(work, "deleted")
@@ -53,9 +57,9 @@ def delete(number: int) -> AnyResponse:
 
 def _done(work: Callable[[Session], SavedView], what: str, query: str = "") -> AnyResponse:
     try:
-        with house().store.transaction() as writing:
+        with get_context().store.transaction() as writing:
             view = work(writing)
-    except Missing as missing:
+    except ActionNotAllowed as missing:
         flash(f"Not {what}: {missing}.", "error")
         return redirect(f"/?{query}")
     flash(f"“{view.name}” is {what}.", "success")

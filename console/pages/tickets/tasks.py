@@ -5,7 +5,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
-from console.web.request import db, house, needs, now, number_of, staff
+from console.web.request import get_context, get_session, get_staff, now, parse_id, requires
 from workflow.audit import record as audit
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
@@ -16,7 +16,7 @@ PAGE = 100
 
 
 @pages.get("/tasks")
-@needs(Right.READ)
+@requires(Right.READ)
 def tasks() -> str:
     """Open tasks, oldest first; done ones, latest first."""
     view = request.args.get("view", "mine")
@@ -27,19 +27,19 @@ def tasks() -> str:
 
 
 @pages.post("/tasks/<int:number>/<any(done, again):what>")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def tick(number: int, what: str) -> Response:
     """Close a task, or open one again that was closed too soon."""
-    with house().store.transaction() as session:
+    with get_context().store.transaction() as session:
         task = session.get(Task, number, with_for_update=True) or abort(404)
         if what == "done":
-            house().desk.finish_task(session, task, by=staff().name, now=now())
+            get_context().desk.finish_task(session, task, by=get_staff().name, now=now())
         elif task.done_at is not None:
             task.done_at = task.done_by = None
             audit.record(
                 session,
                 "task open again",
-                by=staff().name,
+                by=get_staff().name,
                 cause=task.kind,
                 now=now(),
                 ticket=task.ticket_id,
@@ -52,13 +52,17 @@ def tick(number: int, what: str) -> Response:
 
 
 def _listed(view: str) -> list[Task]:
-    beyond = number_of(request.args.get("after"))
+    beyond = parse_id(request.args.get("after"))
     query = select(Task).options(joinedload(Task.ticket)).limit(PAGE)
     if view == "done":
         query = query.where(Task.done_at.is_not(None)).order_by(Task.id.desc())
-        return list(db().scalars(query.where(Task.id < beyond) if beyond is not None else query))
+        return list(
+            get_session().scalars(query.where(Task.id < beyond) if beyond is not None else query)
+        )
     query = query.where(Task.done_at.is_(None)).order_by(Task.id)
     if view == "mine":
-        covered = db().scalars(select(Staff.name).where(Staff.cover_id == staff().id))
-        query = query.where(Task.assignee.in_([staff().name, *covered]))
-    return list(db().scalars(query.where(Task.id > beyond) if beyond is not None else query))
+        covered = get_session().scalars(select(Staff.name).where(Staff.cover_id == get_staff().id))
+        query = query.where(Task.assignee.in_([get_staff().name, *covered]))
+    return list(
+        get_session().scalars(query.where(Task.id > beyond) if beyond is not None else query)
+    )

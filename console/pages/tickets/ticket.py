@@ -15,17 +15,26 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import ticket_page
-from console.presenters.audit import actor, known_to, meanwhile, why
-from console.presenters.timeline import Happened
+from console.presenters.audit import describe_actor, describe_cause, describe_change, load_names
+from console.presenters.timeline import EventEntry
 from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, Action, Asked, act
-from console.web.request import background, by_script, db, house, needs, now, number_of, staff
+from console.web.request import (
+    get_context,
+    get_session,
+    get_staff,
+    mark_as_background,
+    now,
+    only_for_scripts,
+    parse_id,
+    requires,
+)
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
-from workflow.models.core import Audit, Message, Ticket
+from workflow.models.core import AuditEntry, Message, Ticket
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.desk import AcrossCompanies, Missing, ticket_or_missing
+from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed, get_ticket
 
 SHOWN = 12  # changes told before somebody is asked again
 
@@ -33,14 +42,14 @@ pages = Blueprint("ticket", __name__)
 
 
 @pages.get("/tickets/<int:number>")
-@needs(Right.READ)
+@requires(Right.READ)
 def show(number: int) -> str:
     """Everything about a ticket; that it was looked at is on record."""
     return _page(number)
 
 
 @pages.post("/tickets/<int:number>/do/<name>")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     """Do one of the actions.
 
@@ -51,22 +60,22 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     """
     action = ACTIONS.get(name) or abort(404)
     try:
-        with house().store.transaction() as session:
+        with get_context().store.transaction() as session:
             ticket = _held(session, number)
             changed = _changes(session, number) if action.asks else []
             if not changed:
                 asked = Asked(
-                    house(),
+                    get_context(),
                     session,
                     ticket,
-                    session.merge(staff(), load=False),
+                    session.merge(get_staff(), load=False),
                     now(),
                     request.form,
                 )
                 said = act(asked, action)
     except AcrossCompanies as both:
         return _ask_across(number, action, str(both)), 409
-    except Missing as missing:
+    except ActionNotAllowed as missing:
         return _page(number, fault=str(missing)), 422
     if changed:
         return _ask_again(number, action, changed), 409
@@ -78,13 +87,13 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
 
 
 @pages.post("/tickets/<int:number>/separate")
-@needs(Right.WORK)
+@requires(Right.WORK)
 def separate(number: int) -> AnyResponse:
     """Make a ticket of what was taken for a duplicate, and show it."""
-    delivery = number_of(request.form.get("delivery")) or 0
+    delivery = parse_id(request.form.get("delivery")) or 0
     try:
-        opened = file_separately(house(), number, delivery, by=staff().name)
-    except (Missing, UnreadableError) as error:
+        opened = file_separately(get_context(), number, delivery, by=get_staff().name)
+    except (ActionNotAllowed, UnreadableError) as error:
         flash(f"It could not be made a ticket: {error}", "error")
         return redirect(url_for("ticket.show", number=number))
     flash(f"It is a ticket of its own now. The other one is #{number}.", "success")
@@ -92,42 +101,44 @@ def separate(number: int) -> AnyResponse:
 
 
 @pages.post("/tickets/<int:number>/pulse")
-@by_script
-@needs(Right.READ)
+@only_for_scripts
+@requires(Right.READ)
 def pulse(number: int) -> Response:
     """JSON for the page that is open.
 
     Who else looks at the ticket, what others did since it was loaded.
     """
-    background()
-    with house().store.transaction() as session:
+    mark_as_background()
+    with get_context().store.transaction() as session:
         if session.get(Ticket, number) is None:
             abort(404)
-        presence.look(session, number, staff(), now())
+        presence.record_look(session, number, get_staff(), now())
     others = [
         name
-        for name, at in presence.others(db(), number, staff(), now())
+        for name, at in presence.list_viewers(get_session(), number, get_staff(), now())
         if now() - at < presence.WATCHING
     ]
-    changed = [f"{c.words} ({c.by})" for c in _told(_changes(db(), number))]
+    changed = [f"{c.words} ({c.by})" for c in _told(_changes(get_session(), number))]
     return jsonify(watching=others, changed=changed)
 
 
 def _held(session: Session, number: int) -> Ticket:
     try:
-        return ticket_or_missing(session, number)
-    except Missing:
+        return get_ticket(session, number)
+    except ActionNotAllowed:
         abort(404)
 
 
 def _page(number: int, fault: str = "") -> str:
-    with house().store.transaction() as session:
+    with get_context().store.transaction() as session:
         if session.get(Ticket, number) is None:
             abort(404)
-        presence.look(session, number, staff(), now())
-    ticket = ticket_page.load(db(), number) or abort(404)
-    nth = min(number_of(request.args.get("older")) or 0, 1000)
-    page = ticket_page.page(db(), ticket, house().settings, me=staff(), now=now(), nth=nth)
+        presence.record_look(session, number, get_staff(), now())
+    ticket = ticket_page.find_ticket(get_session(), number) or abort(404)
+    nth = min(parse_id(request.args.get("older")) or 0, 1000)
+    page = ticket_page.build_page(
+        get_session(), ticket, get_context().settings, me=get_staff(), now=now(), nth=nth
+    )
     return render_template(
         "ticket/page.html",
         page=page,
@@ -139,15 +150,17 @@ def _page(number: int, fault: str = "") -> str:
         Status=Status,
         Verdict=Verdict,
         watching=presence.WATCHING,
-        specialist=house().settings.telemedicine,
+        specialist=get_context().settings.telemedicine,
     )
 
 
-def _changes(session: Session, number: int) -> list[Audit]:
-    return presence.changes(session, number, number_of(request.form.get("seen")) or 0, staff().name)
+def _changes(session: Session, number: int) -> list[AuditEntry]:
+    return presence.list_changes(
+        session, number, parse_id(request.form.get("seen")) or 0, get_staff().name
+    )
 
 
-def _ask_again(number: int, action: Action, changed: list[Audit]) -> str:
+def _ask_again(number: int, action: Action, changed: list[AuditEntry]) -> str:
     kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", "seen"}}
     return render_template(
         "ticket/changed.html",
@@ -173,16 +186,22 @@ def _ask_across(number: int, action: Action, both: str) -> str:
     )
 
 
-def _written_since(changed: list[Audit]) -> list[Message]:
+def _written_since(changed: list[AuditEntry]) -> list[Message]:
     """The messages among the changes, to be read before going on."""
     numbers = [c.detail["message"] for c in changed if "message" in c.detail]
-    found = [db().get(Message, n) for n in numbers[-SHOWN:]]
+    found = [get_session().get(Message, n) for n in numbers[-SHOWN:]]
     return [m for m in found if m is not None]
 
 
-def _told(changed: list[Audit]) -> list[Happened]:
-    known = known_to(db(), changed)
+def _told(changed: list[AuditEntry]) -> list[EventEntry]:
+    known = load_names(get_session(), changed)
     return [
-        Happened(at=c.at, number=c.id, words=meanwhile(c, known), why=why(c), by=actor(c.actor))
+        EventEntry(
+            at=c.at,
+            number=c.id,
+            words=describe_change(c, known),
+            why=describe_cause(c),
+            by=describe_actor(c.actor),
+        )
         for c in changed
     ]

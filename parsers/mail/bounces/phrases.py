@@ -232,6 +232,6 @@ def _any(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(words), re.IGNORECASE)
 
 
-returned = re.compile(rf"^(?:{'|'.join(RETURNED)})", re.IGNORECASE | re.MULTILINE)
-actions = {"failed": _any(FAILED), "delivered": _any(DELIVERED), "delayed": _any(DELAYED)}
-reasons = {status: _any(words) for status, words in REASONS.items()}
+RETURNED_PATTERN = re.compile(rf"^(?:{'|'.join(RETURNED)})", re.IGNORECASE | re.MULTILINE)
+ACTION_PATTERNS = {"failed": _any(FAILED), "delivered": _any(DELIVERED), "delayed": _any(DELAYED)}
+REASON_PATTERNS = {status: _any(words) for status, words in REASONS.items()}

@@ -80,7 +80,7 @@ _QUOTES = re.compile(r"^(?:> ?)+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class BounceFacts:
     """What one source says of a bounce; what it does not say is empty."""
 
     action: str = ""
@@ -88,9 +88,9 @@ class Said:
     failed: tuple[str, ...] = ()
     reason: str = field(default="", repr=False)
 
-    def or_else(self, other: "Said") -> "Said":
+    def fill_gaps_from(self, other: "BounceFacts") -> "BounceFacts":
         """Return this with its gaps filled from another source."""
-        return Said(
+        return BounceFacts(
             self.action or other.action,
             _more_telling(self.status, other.status),
             self.failed or other.failed,
@@ -104,13 +104,14 @@ def _more_telling(status: str, other: str) -> str:
     return other or status if vague else status
 
 
-def read(fields: Fields, root: Part, subject: str, shown: str) -> Said:
+def parse(fields: Fields, root: Part, subject: str, shown: str) -> BounceFacts:
     """Read the words of a bounce; `shown` is its text, which may end with the mail it is about."""
     text = _QUOTES.sub("", shown[:MAX_TEXT]) if shown.lstrip().startswith(">") else shown[:MAX_TEXT]
     cut = _original_at(text)
     notice = text[:cut] if text[:cut].strip() else text
     original = (
-        _original(root) or headers.split(text[cut:].lstrip().encode("utf-8", "replace")).fields
+        _original(root)
+        or headers.parse_header(text[cut:].lstrip().encode("utf-8", "replace")).fields
     )
     writers = [
         a for name in ("from", "reply-to", "sender", "return-path") for a in _emails(original, name)
@@ -132,31 +133,37 @@ def read(fields: Fields, root: Part, subject: str, shown: str) -> Said:
     )
     if not failed and len(sent_to) == 1 and not any(map(_DAEMON.match, writers)):
         failed = tuple(sent_to)
-    reason = reason_of(notice, failed)
-    action = action_of(f"{subject}\n{notice}")
-    return Said(action, status_of(notice, reason, action), failed, reason)
+    reason = find_reason(notice, failed)
+    action = find_action(f"{subject}\n{notice}")
+    return BounceFacts(action, find_status(notice, reason, action), failed, reason)
 
 
 def _original_at(text: str) -> int:
     """Return where the returned mail begins in a text."""
-    marker = phrases.returned.search(text)
+    marker = phrases.RETURNED_PATTERN.search(text)
     block = next((found for found in _BLOCK.finditer(text) if _SENT.search(found[0])), None)
     return min((found.start() for found in (marker, block) if found is not None), default=len(text))
 
 
 def _original(root: Part) -> Fields | None:
     """Header of the mail that was returned as a part."""
-    part = next((part for part in leaves(root) if part.mime in ORIGINALS), None)
-    return None if part is None else headers.split(part.content[:MAX_ORIGINAL].lstrip()).fields
+    part = next((part for part in list_leaves(root) if part.mime in ORIGINALS), None)
+    return (
+        None if part is None else headers.parse_header(part.content[:MAX_ORIGINAL].lstrip()).fields
+    )
 
 
-def leaves(root: Part) -> list[Part]:
+def list_leaves(root: Part) -> list[Part]:
     """Return the parts that have a body, in their order."""
-    return [leaf for child in root.children for leaf in leaves(child)] if root.children else [root]
+    return (
+        [leaf for child in root.children for leaf in list_leaves(child)]
+        if root.children
+        else [root]
+    )
 
 
 def _emails(fields: Fields, name: str) -> list[str]:
-    people = [a for value in fields.every(name)[:5] for a in addresses.parse(value[:4000])]
+    people = [a for value in fields.find_all(name)[:5] for a in addresses.parse(value[:4000])]
     return list(dict.fromkeys(person.key for person in people if "@" in person.key))[:MAX_FAILED]
 
 
@@ -168,7 +175,7 @@ def _failed(notice: str, own: set[str], sent_to: list[str]) -> tuple[str, ...]:
     sure, others = [], []
     for line in notice.split("\n"):
         for found in _ADDRESS.finditer(line[:1000]):
-            address, before = clean(found[0]), line[: found.start()]
+            address, before = clean_address(found[0]), line[: found.start()]
             if address in sent_to or (address not in own and _STANDS.search(before)):
                 sure.append(address)
             elif not (
@@ -181,18 +188,20 @@ def _failed(notice: str, own: set[str], sent_to: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sure or others))[:MAX_FAILED]
 
 
-def clean(address: str) -> str:
+def clean_address(address: str) -> str:
     """Return an address as an identity, without the route to it (RFC 5322 §4.4)."""
     bare = address.strip(" \t\r\n<>()[]\"';,:").rstrip(".").casefold()
     return bare.rpartition(":")[2] if bare.startswith("@") else bare
 
 
-def action_of(text: str) -> str:
+def find_action(text: str) -> str:
     """Return what was done, as the words say it; "" where they only say that something is wrong."""
-    return next((action for action, words in phrases.actions.items() if words.search(text)), "")
+    return next(
+        (action for action, words in phrases.ACTION_PATTERNS.items() if words.search(text)), ""
+    )
 
 
-def status_of(text: str, reason: str, action: str) -> str:
+def find_status(text: str, reason: str, action: str) -> str:
     """Status a text names or, failing that, its words mean.
 
     "" where it says nothing of the kind.
@@ -211,10 +220,10 @@ def status_of(text: str, reason: str, action: str) -> str:
 
 
 def _meaning(text: str) -> str:
-    return next((why for why, words in phrases.reasons.items() if words.search(text)), "")
+    return next((why for why, words in phrases.REASON_PATTERNS.items() if words.search(text)), "")
 
 
-def reason_of(notice: str, failed: tuple[str, ...]) -> str:
+def find_reason(notice: str, failed: tuple[str, ...]) -> str:
     """The other server's words as one line.
 
     Where it answered, else what stands behind a failed address.
@@ -224,13 +233,13 @@ def reason_of(notice: str, failed: tuple[str, ...]) -> str:
         ((_weight(row), -number) for number, row in enumerate(rows)), default=(0, 0)
     )
     if weight:
-        return one_line(_paragraph(rows, -number))
+        return to_short_line(_paragraph(rows, -number))
     at = next(
         (number for number, row in enumerate(rows) if any(a in row.casefold() for a in failed)),
         None,
     )
     behind = "" if at is None else _BEHIND.sub("", _paragraph(rows, at), count=1)
-    return one_line(behind)
+    return to_short_line(behind)
 
 
 def _paragraph(rows: list[str], start: int) -> str:
@@ -257,10 +266,10 @@ def _weight(row: str) -> int:
     return int(bool(_meaning(row)))
 
 
-def one_line(text: str) -> str:
+def to_short_line(text: str) -> str:
     """Return a reason as one line of printable characters, bounded.
 
     It goes onto a ticket and a terminal.
     """
-    line = "".join(c for c in headers.one_line(text) if c.isprintable())
+    line = "".join(c for c in headers.to_one_line(text) if c.isprintable())
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"

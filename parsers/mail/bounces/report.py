@@ -7,7 +7,7 @@ import re
 
 from parsers.item import Bounce, ParseError
 from parsers.mail.bounces import plain_text
-from parsers.mail.bounces.plain_text import MAX_FAILED, Said
+from parsers.mail.bounces.plain_text import MAX_FAILED, BounceFacts
 from parsers.mail.syntax.headers import Fields
 from parsers.mail.syntax.mime import Part
 from parsers.text import charsets, json
@@ -64,38 +64,38 @@ _KIND = re.compile(
 )
 
 
-def read(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
+def parse(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
     """Return what a bounce says of the mail it is about.
 
     An action where nothing says one is `failed`.
     """
     said = _json(shown)
     if not said.action:
-        said = _report(root, shown).or_else(_header(fields))
+        said = _report(root, shown).fill_gaps_from(_header(fields))
         if said.reason:
-            said = said.or_else(
-                Said(status=plain_text.status_of(said.reason, said.reason, said.action))
+            said = said.fill_gaps_from(
+                BounceFacts(status=plain_text.find_status(said.reason, said.reason, said.action))
             )
-        said = said.or_else(plain_text.read(fields, root, subject, shown))
+        said = said.fill_gaps_from(plain_text.parse(fields, root, subject, shown))
     return Bounce(
         action=said.action or "failed", status=said.status, failed=said.failed, reason=said.reason
     )
 
 
-def is_notice(shown: str) -> bool:
+def is_json_notice(shown: str) -> bool:
     """Return whether a text is a bounce in JSON, as Amazon SES sends it through SNS."""
     return (
         _NOTICE.match(shown) is not None and _KIND.search(shown[: plain_text.MAX_TEXT]) is not None
     )
 
 
-def _header(fields: Fields) -> Said:
+def _header(fields: Fields) -> BounceFacts:
     """X-Failed-Recipients, as Exim, Gmail and others write it."""
-    value = b",".join(fields.every("x-failed-recipients")[:MAX_FAILED])[:20_000].decode(
+    value = b",".join(fields.find_all("x-failed-recipients")[:MAX_FAILED])[:20_000].decode(
         "utf-8", "replace"
     )
-    found = [plain_text.clean(address) for address in re.split(r"[,;\s]+", value)]
-    return Said(failed=_addresses(found))
+    found = [plain_text.clean_address(address) for address in re.split(r"[,;\s]+", value)]
+    return BounceFacts(failed=_addresses(found))
 
 
 def _addresses(found: list[str]) -> tuple[str, ...]:
@@ -104,21 +104,23 @@ def _addresses(found: list[str]) -> tuple[str, ...]:
     ]
 
 
-def _report(root: Part, shown: str) -> Said:
+def _report(root: Part, shown: str) -> BounceFacts:
     """The report of the message, or the one a program wrote into its text."""
-    parts = [part for part in plain_text.leaves(root) if part.mime in REPORTS]
-    said = Said()
+    parts = [part for part in plain_text.list_leaves(root) if part.mime in REPORTS]
+    said = BounceFacts()
     for part in parts[:10]:
-        said = said.or_else(_worst(charsets.decode(part.content[:MAX_REPORT])))
+        said = said.fill_gaps_from(_worst(charsets.decode(part.content[:MAX_REPORT])))
     start = _STARTS.search(shown[:MAX_REPORT]) if not said.failed else None
     return (
         said
         if start is None
-        else said.or_else(_worst(re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT])))
+        else said.fill_gaps_from(
+            _worst(re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT]))
+        )
     )
 
 
-def _worst(report: str) -> Said:
+def _worst(report: str) -> BounceFacts:
     """The recipients with the worst action; the first of them gives status and reason."""
     found = [_recipient(group) for group in _groups(report)]
     rank = {action: number for number, action in enumerate(ORDER)}
@@ -126,10 +128,10 @@ def _worst(report: str) -> Said:
         (said.action for said in found), key=lambda action: rank.get(action, len(ORDER)), default=""
     )
     concerned = [said for said in found if said.action == worst]
-    said = Said()
+    said = BounceFacts()
     for one in concerned[:MAX_FAILED]:
-        said = said.or_else(one)
-    return Said(
+        said = said.fill_gaps_from(one)
+    return BounceFacts(
         worst, said.status, _addresses([a for one in concerned for a in one.failed]), said.reason
     )
 
@@ -158,14 +160,14 @@ def _groups(report: str) -> list[dict[str, str]]:
     return [group for group in groups if group][: 2 * MAX_FAILED]
 
 
-def _recipient(group: dict[str, str]) -> Said:
-    reason = plain_text.one_line(_untyped(group.get("diagnostic-code", "")))
+def _recipient(group: dict[str, str]) -> BounceFacts:
+    reason = plain_text.to_short_line(_untyped(group.get("diagnostic-code", "")))
     given = _STATUS.search(group.get("status", ""))
     status = given[0] if given is not None else ""
     word = re.match(r"[a-z]*", group.get("action", "").strip().lower())
     action = ACTIONS.get(word[0] if word is not None else "", "") or BY_CLASS.get(status[:1], "")
     found = next(filter(None, (_mailbox(group.get(name, "")) for name in _RECIPIENTS)), "")
-    return Said(action, status, _addresses([found]), reason)
+    return BounceFacts(action, status, _addresses([found]), reason)
 
 
 def _untyped(value: str) -> str:
@@ -180,23 +182,23 @@ def _mailbox(value: str) -> str:
     Its type taken off, and the two characters RFC 3461 §4 encodes put back.
     """
     bare = _untyped(value).replace("+2B", "+").replace("+3D", "=")
-    return next((plain_text.clean(word) for word in bare.split() if "@" in word), "")
+    return next((plain_text.clean_address(word) for word in bare.split() if "@" in word), "")
 
 
-def _json(shown: str) -> Said:
+def _json(shown: str) -> BounceFacts:
     """A notice of Amazon SES, bare or in the envelope of SNS."""
-    if not is_notice(shown):
-        return Said()
+    if not is_json_notice(shown):
+        return BounceFacts()
     try:
         notice = dict(_pairs(shown))
         inner = notice.get("Message")
         notice = dict(_pairs(inner)) if isinstance(inner, str) else notice
     except ParseError:
-        return Said()
-    return next((_notice(notice, kind) for kind in NOTICES if kind in notice), Said())
+        return BounceFacts()
+    return next((_notice(notice, kind) for kind in NOTICES if kind in notice), BounceFacts())
 
 
-def _notice(notice: dict[str, Json], kind: str) -> Said:
+def _notice(notice: dict[str, Json], kind: str) -> BounceFacts:
     listed, action = NOTICES[kind]
     told = _members(notice[kind])
     recipients = told.get(listed)
@@ -204,16 +206,16 @@ def _notice(notice: dict[str, Json], kind: str) -> Said:
     first = _members(people[0]) if people else {}
     action = "delayed" if told.get("bounceType") == "Transient" else action
     status = _STATUS.search(_text(first.get("status")) or _text(told.get("smtpResponse")))
-    return Said(
+    return BounceFacts(
         ACTIONS.get(_text(first.get("action")).lower(), action),
         status[0] if status is not None else "",
         _addresses(
             [
-                plain_text.clean(_text(one) or _text(_members(one).get("emailAddress")))
+                plain_text.clean_address(_text(one) or _text(_members(one).get("emailAddress")))
                 for one in people
             ]
         ),
-        plain_text.one_line(_untyped(_text(first.get("diagnosticCode")))),
+        plain_text.to_short_line(_untyped(_text(first.get("diagnosticCode")))),
     )
 
 
@@ -221,7 +223,7 @@ def _pairs(text: str) -> json.Pairs:
     bare = text[text.find("{") : text.rfind("}") + 1][:MAX_REPORT].replace(
         "\n", ""
     )  # relays fold long lines anywhere
-    return json.pairs(bare.encode("utf-8", "replace"))
+    return json.parse_object(bare.encode("utf-8", "replace"))
 
 
 def _members(value: Json) -> dict[str, Json]:

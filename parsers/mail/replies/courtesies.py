@@ -63,7 +63,7 @@ _ANSWERS_BELOW = re.compile(
 _SMALL_WORDS = frozenset(str.split("a and at by de del der for in la of on the und van von y et &"))
 
 
-def announces_answers_below(text: str) -> bool:
+def has_pointer_to_answers(text: str) -> bool:
     """Return whether a text says that answers stand in the older text below it."""
     return _ANSWERS_BELOW.search(text) is not None
 
@@ -87,7 +87,7 @@ def is_signature(text: str) -> bool:
     )
 
 
-def is_courtesy_alone(text: str) -> bool:
+def is_only_courtesies(text: str) -> bool:
     """Whether a text is a greeting, a closing phrase with names, a signature, or these together.
 
     And nothing else.

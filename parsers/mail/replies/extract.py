@@ -33,7 +33,7 @@ _MARKS = dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\ufeff\u2060", "") | {"\u0
 _GLUED = re.compile(r"(?<=\S)(-{2,5} ?On [^\n]{5,200} wrote:)$", re.MULTILINE)
 
 
-class Thread(Enum):
+class ThreadRole(Enum):
     """How a message hangs together with others, by its header.
 
     What a quoted header in it can be.
@@ -44,7 +44,9 @@ class Thread(Enum):
     FORWARD = "forward"  # its subject says it passes a message on: all of it is news
 
 
-def newest(body: str, thread: Thread = Thread.REPLY, *, quotes_are_own: bool = False) -> str:
+def extract_newest(
+    body: str, thread: ThreadRole = ThreadRole.REPLY, *, quotes_are_own: bool = False
+) -> str:
     """Return what was newly written in a reply's text, line ends as LF.
 
     The whole text where no quote is found.
@@ -52,14 +54,14 @@ def newest(body: str, thread: Thread = Thread.REPLY, *, quotes_are_own: bool = F
     `quotes_are_own` says that what programs quote is gone already: quotes that nothing announces
     are the writer's.
     """
-    whole = text_html.lines(body)
-    if thread is Thread.FORWARD:
+    whole = text_html.normalize_line_ends(body)
+    if thread is ThreadRole.FORWARD:
         return whole.strip()
     plain = head = whole[:MAX_CHARACTERS]
     for mark, meant in _MARKS.items() if not head.isascii() else ():
         plain = plain.replace(mark, meant)
     every = (_GLUED.sub(r"\n\1", plain) if "-- On " in plain else plain).split("\n")
-    lines = quote_markers.without_glued_answers(every[:MAX_LINES])
+    lines = quote_markers.split_glued_answers(every[:MAX_LINES])
     kept = _kept(lines, thread, quotes_are_own=quotes_are_own)
     if len(kept) == len(lines):
         return (
@@ -73,10 +75,10 @@ def newest(body: str, thread: Thread = Thread.REPLY, *, quotes_are_own: bool = F
 def _or_all(kept: list[str], whole: str) -> str:
     """The lines that are kept; all of the text where they say nothing and others do."""
     shown = "\n".join(kept).strip("\n ")
-    return shown if says_something(shown) else whole.strip()
+    return shown if has_own_words(shown) else whole.strip()
 
 
-def says_something(shown: str) -> bool:
+def has_own_words(shown: str) -> bool:
     """Return whether a text has words of its writer.
 
     Not only quotes, announcements, quoted headers or a signature.
@@ -95,9 +97,9 @@ def _first_words(lines: list[str], most: int) -> bool | None:
     None where neither is in the first `most` lines.
     """
     for line, kind in islice(zip(*_with_kinds(lines), strict=True), most):
-        if quote_markers.signature.match(line):
+        if quote_markers.SIGNATURE_LINE.match(line):
             return False
-        if kind in {quote_markers.Kind.TEXT, quote_markers.Kind.FORWARD} and any(
+        if kind in {quote_markers.LineKind.TEXT, quote_markers.LineKind.FORWARD} and any(
             map(str.isalnum, line)
         ):
             return True
@@ -105,12 +107,12 @@ def _first_words(lines: list[str], most: int) -> bool | None:
 
 
 def _with_kinds(lines: list[str]) -> tuple[list[str], str]:
-    return lines, _headers_as_block(lines, "".join(quote_markers.kinds(lines)))
+    return lines, _headers_as_block(lines, "".join(quote_markers.classify_lines(lines)))
 
 
-def _kept(lines: list[str], thread: Thread, *, quotes_are_own: bool) -> list[str]:
+def _kept(lines: list[str], thread: ThreadRole, *, quotes_are_own: bool) -> list[str]:
     _, pattern = _with_kinds(lines)
-    if thread is Thread.NEW:
+    if thread is ThreadRole.NEW:
         pattern = re.sub("[oH]", "f", pattern, count=1)
     if "f" in pattern and "t" not in pattern[: pattern.index("f")].replace("h", "t"):
         return lines  # a message passed on without a word: all of it is news
@@ -131,7 +133,7 @@ def _text_of(lines: list[str], pattern: str) -> str:
 
 def _points_below(shown: str) -> bool:
     """Return whether a text says nothing by itself, or says that answers stand in what follows."""
-    return courtesies.is_courtesy_alone(shown) or courtesies.announces_answers_below(shown)
+    return courtesies.is_only_courtesies(shown) or courtesies.has_pointer_to_answers(shown)
 
 
 def _headers_as_block(lines: list[str], pattern: str) -> str:
@@ -159,10 +161,10 @@ def _is_quoted_header(lines: list[str], pattern: str, start: int, end: int) -> b
         return False
     block = "\n".join(line[: quote_markers.MAX_LINE] for line in lines[start:end])
     ruled = bool(set(pattern[max(0, start - 2) : start]) & {"d", "o"})
-    addressed = quote_markers.address.search(block) is not None
-    timed = quote_markers.clock_time.search(block) is not None
+    addressed = quote_markers.ADDRESS.search(block) is not None
+    timed = quote_markers.CLOCK_TIME.search(block) is not None
     if len(roles) >= BLOCK:
-        return ruled or addressed or timed or quote_markers.sent.search(block) is not None
+        return ruled or addressed or timed or quote_markers.SENT_FIELD.search(block) is not None
     return (len(roles) == BLOCK - 1 and ruled) or (
         addressed and timed and "date" in roles and pattern[end : end + 1] == "e"
     )
@@ -224,12 +226,12 @@ def _is_signature(pattern: str, lines: list[str], index: int) -> bool:
     rest = pattern[index + 1 :]
     below = re.match(r"e*(t?)e*[Hbo]", rest)
     if below is not None and (
-        not below[1] or quote_markers.clock_time.search(lines[index + 1 + below.start(1)])
+        not below[1] or quote_markers.CLOCK_TIME.search(lines[index + 1 + below.start(1)])
     ):
         return True  # what is old begins here; programs put its date above its header
     if _underlines(pattern, lines, index):
         return False
-    usual = quote_markers.signature.match(lines[index]) is not None
+    usual = quote_markers.SIGNATURE_LINE.match(lines[index]) is not None
     if not usual and rest.count("t") > SHORT:
         return False
     if usual and "b" in pattern:
@@ -312,24 +314,24 @@ def _ends_what_is_said(pattern: str, index: int) -> bool:
     return re.match(r"[esd]*(?:[qboHf]|\Z)", pattern[index:]) is not None
 
 
-def newest_html(html: str, thread: Thread = Thread.REPLY) -> str:
+def extract_newest_from_html(html: str, thread: ThreadRole = ThreadRole.REPLY) -> str:
     """Return what was newly written in a reply's HTML, as text.
 
     Quotes go by their marks, then by their words.
     """
-    whole = text_html.from_html(html).strip("\n ")
-    if thread is Thread.FORWARD:
+    whole = text_html.html_to_text(html).strip("\n ")
+    if thread is ThreadRole.FORWARD:
         return whole
-    if text_html.hides_words(html):
-        return newest(whole, thread)
-    answers = thread is Thread.REPLY
+    if text_html.has_hidden_words(html):
+        return extract_newest(whole, thread)
+    answers = thread is ThreadRole.REPLY
     # In a message that answers none a mark alone proves nothing: people quote, and paste, in their
     # own words.
     marked = (
         answers or re.search("[boH]", _with_kinds(whole.split("\n")[:MAX_LINES])[1]) is not None
     )
-    left = replies_html.without_quotes(html, headers_are_old=answers, marks_are_proof=marked)
-    found = newest(left, thread, quotes_are_own=True) if left.strip() else ""
+    left = replies_html.remove_quotes(html, headers_are_old=answers, marks_are_proof=marked)
+    found = extract_newest(left, thread, quotes_are_own=True) if left.strip() else ""
     if len(left) < len(whole) and _points_below(found):
         return whole
-    return found if says_something(found) else whole
+    return found if has_own_words(found) else whole

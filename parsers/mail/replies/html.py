@@ -89,13 +89,13 @@ _MARKS = (
 )
 
 
-def has_marks(html: str) -> bool:
+def has_quote_marks(html: str) -> bool:
     """Return whether HTML has any of the marks mail programs put on quotes."""
     lower = html.lower()
     return any(mark in lower for mark in _MARKS)
 
 
-def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: bool = True) -> str:
+def remove_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: bool = True) -> str:
     """Return the text of a reply without the quotes and signatures that are marked.
 
     "" where nothing else is there.
@@ -104,7 +104,7 @@ def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: 
     passed on. `marks_are_proof` is false where nothing announces a quote: then only signatures are
     left out.
     """
-    tree = text_html.parsed(html)
+    tree = text_html.parse_tree(html)
     body = tree.body or tree.root
     marked = [
         node
@@ -115,13 +115,13 @@ def without_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: 
     others = (node for node in quotes if _ends_its_block(node) and not _passed_on(node))
     without = frozenset(node.mem_id for node in (*marked, *others))
     until = _first_of_old(tree) if headers_are_old else frozenset()
-    return charsets.clean(text_html.of_node(body, without=without, until=until))
+    return charsets.clean(text_html.node_to_text(body, without=without, until=until))
 
 
 def _is_own(node: LexborNode) -> bool:
     """Return whether words stand where Outlook puts a signature, as people type on in it."""
     return node.attributes.get("id") == "Signature" and not courtesies.is_signature(
-        text_html.of_node(node)
+        text_html.node_to_text(node)
     )
 
 
@@ -150,7 +150,7 @@ def _says_something_behind(node: LexborNode) -> bool:
     for _ in range(SIBLINGS):
         if following is None:
             return False
-        if text_html.of_node(following, limit=NODES_OF_A_BEGINNING).strip():
+        if text_html.node_to_text(following, limit=NODES_OF_A_BEGINNING).strip():
             return True
         following = following.next
     return True
@@ -171,5 +171,5 @@ def _has_border(style: str) -> bool:
 
 def _passed_on(node: LexborNode) -> bool:
     """Return whether a quote is a message passed on, which is news."""
-    beginning = text_html.of_node(node, limit=NODES_OF_A_BEGINNING)[:200].lower()
+    beginning = text_html.node_to_text(node, limit=NODES_OF_A_BEGINNING)[:200].lower()
     return any(words in beginning for words in FORWARD)

@@ -23,7 +23,7 @@ MAX_ATTEMPTS = 400  # lines that are tried as the end of an announcement; each c
 MAX_SPAN = 6  # lines an announcement may be wrapped into
 
 
-class Kind(StrEnum):
+class LineKind(StrEnum):
     """What a line of a reply is."""
 
     EMPTY = "e"
@@ -61,26 +61,28 @@ _DATE = (
     r"|\d{1,2}[.:]\d{2}|\b(?:19|20)\d\d\b)"
 )
 
-wrote = re.compile(rf"(?:\b|(?<=[^\x00-\x7f]))(?:{WROTE})(?!\w)", re.IGNORECASE)
-begins = re.compile(rf"[>\s*_\-–—]*(?:(?:{ON})\b|{_DATE})", re.IGNORECASE)
-dated = re.compile(rf"{_EMAIL}|{_DATE}|\b\d{{1,2}}\b")
-ends = re.compile(r"[:：][\s\-–—_*]*$|[-–—_]{3,}\s*$|\bwrote\s*$")
+WROTE_PATTERN = re.compile(rf"(?:\b|(?<=[^\x00-\x7f]))(?:{WROTE})(?!\w)", re.IGNORECASE)
+ANNOUNCEMENT_START = re.compile(rf"[>\s*_\-–—]*(?:(?:{ON})\b|{_DATE})", re.IGNORECASE)
+DATE_OR_ADDRESS = re.compile(rf"{_EMAIL}|{_DATE}|\b\d{{1,2}}\b")
+ANNOUNCEMENT_END = re.compile(r"[:：][\s\-–—_*]*$|[-–—_]{3,}\s*$|\bwrote\s*$")
 # Gmail without a verb (`2014-10-17 11:28 GMT+03:00 Jane <jane@example.org>:`), Yandex, Chinese and
 # Japanese Gmail.
-signed = re.compile(
+DATED_ADDRESS_LINE = re.compile(
     rf"[>\s]*(?:[^\W\d]{{2,12}}\.?,\s*)?{_DATE}.{{0,160}}(?:<|&lt;|\(|\[mailto:)\s*(?:mailto:)?{_EMAIL}\s*(?:>|&gt;|\)|\])\s*[:：]?\s*$",
     re.IGNORECASE,
 )
 # Without a date: `---- Jane wrote ----`, `Quoting Jane <…>:`, `Jane <…> schrieb:`.
-dashed = re.compile(rf"-{{2,}}\s*(?:.{{0,200}}\s)?(?:{WROTE})[:：]?\s*-{{2,}}\s*$", re.IGNORECASE)
-quoting = re.compile(
+DASHED_ANNOUNCEMENT = re.compile(
+    rf"-{{2,}}\s*(?:.{{0,200}}\s)?(?:{WROTE})[:：]?\s*-{{2,}}\s*$", re.IGNORECASE
+)
+QUOTING_ANNOUNCEMENT = re.compile(
     r"(?:quoting|zitat von|citando|citat|en réponse à)\b.{1,160}[:：]\s*$", re.IGNORECASE
 )
 
 # What tells a header that a program wrote from lines like it that a person wrote.
-address = re.compile(_EMAIL)
-clock_time = re.compile(r"\b\d{1,2}[:.h]\d{2}\b")
-sent = re.compile(
+ADDRESS = re.compile(_EMAIL)
+CLOCK_TIME = re.compile(r"\b\d{1,2}[:.h]\d{2}\b")
+SENT_FIELD = re.compile(
     r"^[>\s*_|]*(?:sent(?: at)?|gesendet(?: am)?|envoyé(?: le)?|enviado(?: el| em| a)?|enviada?(?:"
     r" em)?|inviato(?: il)?"
     r"|verzonden|skickat|sendt|lähetetty|wysłan[oe]|odesláno|odoslané|отправлено|надіслано|gönderildi|发送时间|寄件日期"
@@ -105,11 +107,11 @@ _ORIGINAL_WORDS = (
     r"|mesaj original|αρχικό μήνυμα|原始邮件|原始郵件|原邮件|元のメッセージ"
     r"|원본 메[시세]지|הודעה מקורית|الرسالة الأصلية|thư gốc|pesan asli"
 )
-original = re.compile(
+ORIGINAL_MESSAGE = re.compile(
     rf"[>\s]*(?:[-–—_*=]{{2,}}\s*(?:{_ORIGINAL_WORDS})\s*[-–—_*=:]*|[-–—_*=]*\s*(?:{_ORIGINAL_WORDS})\s*[-–—_*=]{{2,}})\s*$",
     re.IGNORECASE,
 )
-forward = re.compile(
+FORWARDED_MESSAGE = re.compile(
     r"[\s*_]*(?:[-–—_=]{2,}\s*(?:forwarded(?: message| by .{1,80})?|weitergeleitete nachricht"
     r"|message (?:transféré|transmis|réexpédié)|mensaje reenviado"
     r"|messaggio inoltrato|mensagem (?:encaminhada|reencaminhada)|doorgestuurd bericht"
@@ -133,13 +135,13 @@ forward = re.compile(
 # that all is shown.
 _MARKS_BEFORE = r"\s*(?:\[[^\]]{0,60}\]\s*)?"
 _MARK_END = r"\s*(?:\[\d+\]|\(\d+\))?\s*[:：]"
-forward_subject = re.compile(
+FORWARD_SUBJECT = re.compile(
     rf"{_MARKS_BEFORE}(?:fwd?|fw|wg|tr|rv|enc|i|inoltr[ao]|doorst|vb|vl|vs|vid(?:eresendt)?|pd|přep"
     r"|továbbítás|转发|轉寄|転送|전달|пер|ilt|İlt)"
     rf"{_MARK_END}",
     re.IGNORECASE,
 )
-reply_subject = re.compile(
+REPLY_SUBJECT = re.compile(
     rf"{_MARKS_BEFORE}(?:re|aw|antw(?:ort)?|sv|r|rif|réf|res|resp|odp|odg|ynt|vá|答复|回复|回覆|返信|회신"
     r"|на|отв|απ|atb|bls)"
     rf"{_MARK_END}",
@@ -185,9 +187,9 @@ header = re.compile(
     re.IGNORECASE,
 )
 
-rule = re.compile(r"\s*(?:[-–—_=~#*+─━]{2,}|ᐧ)[ \t\u00a0]*$")
-signature = re.compile(r"(?:--|—|––|__)[ \u00a0]?$")
-device = re.compile(
+RULE_LINE = re.compile(r"\s*(?:[-–—_=~#*+─━]{2,}|ᐧ)[ \t\u00a0]*$")
+SIGNATURE_LINE = re.compile(r"(?:--|—|––|__)[ \u00a0]?$")
+DEVICE_LINE = re.compile(
     r"[\s*_\[(>]*(?:"
     r"(?:sent|send) (?:wirelessly )?(?:from|via|with|using|by)"
     r" (?:my|the|a|an|yahoo|outlook|mail|gmail"
@@ -237,7 +239,7 @@ _ABBREVIATIONS = frozenset(
 )
 
 
-def without_glued_answers(lines: list[str]) -> list[str]:
+def split_glued_answers(lines: list[str]) -> list[str]:
     """Return the lines with an answer and the announcement of a quote on one line put on two.
 
     `Yes, please. On Wed, Mar 4, 2026 at 3:59 PM, Support <…> wrote:` hides the answer otherwise.
@@ -272,7 +274,7 @@ def _glued_starts(line: str) -> list[int]:
         if not _is_abbreviated(line[: match.start()])
     ]
     # A line that announces from its beginning hides an answer only where a sentence ends before.
-    announces = begins.match(line) or signed.match(line)
+    announces = ANNOUNCEMENT_START.match(line) or DATED_ADDRESS_LINE.match(line)
     starts = set(found) & set(new) if announces else {*found, *new}
     return sorted((at for at in starts if _WORD.search(line[:at])), reverse=True)[:MAX_SPAN]
 
@@ -300,14 +302,14 @@ def _announces_from(lines: list[str], index: int, start: int) -> bool:
         below = next((line for line in lines[k + 1 : k + 4] if line.strip()), "")
         quoted = below.lstrip().startswith((">", "|"))
         certain = (
-            quoted or address.search(joined) is not None or clock_time.search(joined) is not None
+            quoted or ADDRESS.search(joined) is not None or CLOCK_TIME.search(joined) is not None
         )
         if certain and _announces(joined, quoted_below=quoted):
             return True
     return False
 
 
-def kinds(lines: list[str]) -> list[Kind]:
+def classify_lines(lines: list[str]) -> list[LineKind]:
     """Name each line. Announcements wrapped over several lines name all of them."""
     lower = "\n".join(lines).lower()
     hints = tuple(hint for hint in DEVICE_HINTS if hint in lower)
@@ -324,31 +326,31 @@ def kinds(lines: list[str]) -> list[Kind]:
             attempts += 1
             first = _announcement(lines, found, i)
             for k in range(first, i + 1) if first >= 0 else ():
-                found[k] = Kind.INTRO
+                found[k] = LineKind.INTRO
     return found
 
 
-def _kind(line: str, hints: tuple[str, ...]) -> Kind:
+def _kind(line: str, hints: tuple[str, ...]) -> LineKind:
     """Name a line by itself. Cheap looks at its ends come first: nearly all lines are text."""
     bare = line.strip()
     if not bare:
-        return Kind.EMPTY
+        return LineKind.EMPTY
     if not bare[0].isalnum() or bare[-1] in LAST_OF_MARKS or len(bare) == 1:
         marked = next((kind for pattern, kind in _MARKED if pattern.match(line)), None)
         if marked is not None:
             return marked
-    if len(bare) <= LONGEST_MARK and _hints_at_device(bare, hints) and device.match(line):
-        return Kind.DEVICE
+    if len(bare) <= LONGEST_MARK and _hints_at_device(bare, hints) and DEVICE_LINE.match(line):
+        return LineKind.DEVICE
     if (":" in bare[:LONGEST_FIELD] or "：" in bare[:LONGEST_FIELD]) and header.match(line):
-        return Kind.HEADER
-    return Kind.TEXT
+        return LineKind.HEADER
+    return LineKind.TEXT
 
 
 _MARKED = (
-    (forward, Kind.FORWARD),
-    (original, Kind.ORIGINAL),
-    (re.compile(r"\s*>"), Kind.QUOTE),
-    (rule, Kind.RULE),
+    (FORWARDED_MESSAGE, LineKind.FORWARD),
+    (ORIGINAL_MESSAGE, LineKind.ORIGINAL),
+    (re.compile(r"\s*>"), LineKind.QUOTE),
+    (RULE_LINE, LineKind.RULE),
 )
 
 
@@ -359,36 +361,36 @@ def _hints_at_device(line: str, hints: tuple[str, ...]) -> bool:
     return any(hint in lower for hint in hints)
 
 
-def _mark_code(lines: list[str], found: list[Kind]) -> None:
+def _mark_code(lines: list[str], found: list[LineKind]) -> None:
     """Lines between fences are text, whatever they look like."""
     fences = [i for i, line in enumerate(lines) if line.startswith("```")]
     for first, last in zip(fences[::2], fences[1::2], strict=False):
         for k in range(first, last + 1):
-            if found[k] is not Kind.EMPTY:
-                found[k] = Kind.TEXT
+            if found[k] is not LineKind.EMPTY:
+                found[k] = LineKind.TEXT
 
 
-def _announcement(lines: list[str], found: list[Kind], last: int) -> int:
+def _announcement(lines: list[str], found: list[LineKind], last: int) -> int:
     """Index of the first line of an announcement that ends at `last`, -1 if none does."""
     line = lines[last].strip()
-    if dashed.match(line) or quoting.match(line):
+    if DASHED_ANNOUNCEMENT.match(line) or QUOTING_ANNOUNCEMENT.match(line):
         return last
     best, joined = -1, ""
     for k in range(last, max(-1, last - MAX_SPAN), -1):
         if k < last and found[k] in _APART:
             break
         joined = f"{lines[k].lstrip(' >').rstrip()} {joined}".strip()[:MAX_LINE]
-        if found[k] is Kind.EMPTY or (best >= 0 and not _goes_up(lines, found, k)):
+        if found[k] is LineKind.EMPTY or (best >= 0 and not _goes_up(lines, found, k)):
             continue
         if _announces(joined, quoted_below=_quote_follows(lines, found, last)):
             best = k
-            if begins.match(lines[k]):
+            if ANNOUNCEMENT_START.match(lines[k]):
                 break
     return best
 
 
-_MAY_ANNOUNCE = frozenset({Kind.TEXT, Kind.QUOTE, Kind.RULE})
-_APART = frozenset({Kind.INTRO, Kind.ORIGINAL, Kind.FORWARD, Kind.DEVICE})
+_MAY_ANNOUNCE = frozenset({LineKind.TEXT, LineKind.QUOTE, LineKind.RULE})
+_APART = frozenset({LineKind.INTRO, LineKind.ORIGINAL, LineKind.FORWARD, LineKind.DEVICE})
 
 
 def _may_end(line: str) -> bool:
@@ -396,30 +398,32 @@ def _may_end(line: str) -> bool:
     return bare != "" and (bare[-1] in LAST_OF_MARKS or bare.endswith("wrote"))
 
 
-def _goes_up(lines: list[str], found: list[Kind], index: int) -> bool:
+def _goes_up(lines: list[str], found: list[LineKind], index: int) -> bool:
     """Return whether an announcement may have begun on this line.
 
     Across an empty line only with a date.
     """
-    below = found[index + 1] is Kind.EMPTY
-    return begins.match(lines[index]) is not None and (
+    below = found[index + 1] is LineKind.EMPTY
+    return ANNOUNCEMENT_START.match(lines[index]) is not None and (
         not below or re.search(_DATE, lines[index]) is not None
     )
 
 
 def _announces(text: str, *, quoted_below: bool) -> bool:
-    if signed.match(text):
+    if DATED_ADDRESS_LINE.match(text):
         return quoted_below or text.rstrip().endswith((":", "："))
-    if not (ends.search(text) and dated.search(text) and _tells_who_wrote(text)):
+    if not (
+        ANNOUNCEMENT_END.search(text) and DATE_OR_ADDRESS.search(text) and _tells_who_wrote(text)
+    ):
         return False
     if text.endswith("wrote"):
-        return begins.match(text) is not None and re.search(_EMAIL, text) is not None
-    if begins.match(text) is not None or re.search(_EMAIL, text) is not None:
+        return ANNOUNCEMENT_START.match(text) is not None and re.search(_EMAIL, text) is not None
+    if ANNOUNCEMENT_START.match(text) is not None or re.search(_EMAIL, text) is not None:
         return True
     # Nothing but a quote below says that it is one: "The payer wrote on 3/4:" introduces what
     # somebody quotes himself.
     return quoted_below and (
-        re.search(_DATE, text) is not None or clock_time.search(text) is not None
+        re.search(_DATE, text) is not None or CLOCK_TIME.search(text) is not None
     )
 
 
@@ -428,15 +432,15 @@ def _tells_who_wrote(text: str) -> bool:
 
     Else it is a sentence of someone.
     """
-    verbs = list(wrote.finditer(text))
+    verbs = list(WROTE_PATTERN.finditer(text))
     rests = [text[verb.end() :] for verb in (verbs[0], verbs[-1])] if verbs else []
     return any(
         len(rest) <= MAX_REST and (". " not in rest or re.search(_EMAIL, text)) for rest in rests
     )
 
 
-def _quote_follows(lines: list[str], found: list[Kind], last: int) -> bool:
+def _quote_follows(lines: list[str], found: list[LineKind], last: int) -> bool:
     for k in range(last + 1, min(last + 4, len(lines))):
-        if found[k] is not Kind.EMPTY:
-            return found[k] is Kind.QUOTE or lines[k].startswith("|")
+        if found[k] is not LineKind.EMPTY:
+            return found[k] is LineKind.QUOTE or lines[k].startswith("|")
     return False

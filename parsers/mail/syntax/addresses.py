@@ -3,7 +3,7 @@
 import re
 
 from parsers.item import Address
-from parsers.mail.syntax.headers import decode_words, one_line
+from parsers.mail.syntax.headers import decode_words, to_one_line
 from parsers.text import charsets
 
 MAX_ADDRESSES = 1000  # of one field; more is no correspondence
@@ -157,7 +157,7 @@ def _unbracketed(bare: str, comments: str, hint: str) -> list[Address]:
     if found is not None:
         name = (bare[: found.start()] + " " + bare[found.end() :]).strip(" []<>'")
         return [_made(name or comments, found[0], hint)]
-    decoded = one_line(decode_words(bare.encode("latin-1"), hint))
+    decoded = to_one_line(decode_words(bare.encode("latin-1"), hint))
     if "@" in decoded and "=?" in bare and decoded != bare and "=?" not in decoded:
         return _mailboxes(decoded.encode("utf-8").decode("latin-1"), "utf-8")
     return [_made(bare, "", hint)]
@@ -179,7 +179,7 @@ def _clean_email(text: str) -> str:
         if "=?" not in text
         else decode_words(text.encode("latin-1"))
     )
-    email = one_line(_MAILTO.sub("", decoded)).strip("'<> ,;")
+    email = to_one_line(_MAILTO.sub("", decoded)).strip("'<> ,;")
     if email.startswith("@") and ":" in email:
         email = email.rpartition(":")[2]
     if not email.startswith('"'):
@@ -196,7 +196,7 @@ def _clean_name(text: str, hint: str) -> str:
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
         text = text[1:-1]
     text = _ESCAPED.sub(r"\1", text)
-    name = one_line(decode_words(text.encode("latin-1"), hint))
+    name = to_one_line(decode_words(text.encode("latin-1"), hint))
     if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
         name = name[1:-1].strip()
     return name

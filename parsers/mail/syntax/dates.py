@@ -22,7 +22,7 @@ def sent_at(fields: Fields) -> datetime | None:
 
     A date without a zone has no certain instant: nothing is guessed.
     """
-    written = next(iter(fields.every("date")), b"")[:MAX_DATE].translate(None, b"\r\n\0")
+    written = next(iter(fields.find_all("date")), b"")[:MAX_DATE].translate(None, b"\r\n\0")
     try:
         found: datetime | None = parse_mail_date(written.decode("ascii", "surrogateescape")).value
     except (ArithmeticError, LookupError, TypeError, ValueError):
@@ -32,7 +32,7 @@ def sent_at(fields: Fields) -> datetime | None:
 
 def _damaged(fields: Fields) -> datetime | None:
     try:
-        found = parsedate_to_datetime(fields.text("date")[:_MAX_DAMAGED])
+        found = parsedate_to_datetime(fields.find_text("date")[:_MAX_DAMAGED])
         return found.astimezone(UTC) if found.tzinfo is not None else None
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

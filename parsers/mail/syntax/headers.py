@@ -20,7 +20,7 @@ MAX_PARAMETER_BYTES = 20_000
 
 # A block of `Word: text` lines is a header only if it names one of these: people write "Note: ..."
 # too.
-KNOWN = frozenset(
+KNOWN_FIELDS = frozenset(
     str.split(
         "from to cc bcc subject date message-id received return-path reply-to sender mime-version"
         " content-type content-transfer-encoding content-disposition content-id content-description"
@@ -38,7 +38,7 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\r\n|\r\n|\n|\r|\Z)")
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _MBOX = re.compile(rb">?From [^\r\n]*\r?\n")
 _KNOWN_FIELD = re.compile(
-    rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN)) + rb")[ \t]*:",
+    rb"^(?:" + b"|".join(name.encode() for name in sorted(KNOWN_FIELDS)) + rb")[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
 _TRANSPORT = re.compile(
@@ -74,39 +74,39 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._index
 
-    def every(self, name: str) -> list[bytes]:
+    def find_all(self, name: str) -> list[bytes]:
         """Return all values of a field, top first."""
         return self._index.get(name, [])
 
-    def first(self, name: str) -> bytes:
+    def find_first(self, name: str) -> bytes:
         """Return the first value that is not blank, or b""."""
-        return next((value for value in self.every(name) if value.strip()), b"")
+        return next((value for value in self.find_all(name) if value.strip()), b"")
 
-    def text(self, name: str, hint: str = "") -> str:
+    def find_text(self, name: str, hint: str = "") -> str:
         """Return the first value decoded to one line, or ""."""
-        return one_line(decode_words(self.first(name), hint))
+        return to_one_line(decode_words(self.find_first(name), hint))
 
-    def parameters(self, name: str) -> tuple[str, dict[str, str]]:
+    def find_parameters(self, name: str) -> tuple[str, dict[str, str]]:
         """Return a field's value in lower case, and its parameters.
 
         Split once, however often it is asked for.
         """
         found = self._parameters.get(name)
         if found is None:
-            found = self._parameters[name] = parameters(self.first(name))
+            found = self._parameters[name] = parse_parameters(self.find_first(name))
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeaderBlock:
     """A header block and where the body behind it begins."""
 
     fields: Fields
-    body: int
-    cut: bool = False  # a bound was hit: some of it was not read
+    body_start: int
+    is_cut: bool = False  # a bound was hit: some of it was not read
 
 
-def split(raw: bytes, start: int = 0) -> Head:
+def parse_header(raw: bytes, start: int = 0) -> HeaderBlock:
     """Find the header block of a message or part that begins at `start`.
 
     A block that is none leaves all as body.
@@ -117,7 +117,7 @@ def split(raw: bytes, start: int = 0) -> Head:
     position, size = begin, len(raw)
     while position < size:
         if len(items) >= MAX_FIELDS or position - begin > MAX_BLOCK:
-            return Head(Fields(items), _blank_line(raw, position), cut=True)
+            return HeaderBlock(Fields(items), _blank_line(raw, position), is_cut=True)
         # the pattern matches everywhere
         end = _LINE.match(raw, position).end()  # type: ignore[union-attr]
         line = raw[position:end].rstrip(b"\r\n")
@@ -127,9 +127,9 @@ def split(raw: bytes, start: int = 0) -> Head:
         if not _take(line, items) and (not items or position > last_known()):
             break
         position = end
-    if not any(name in KNOWN or name.startswith(("x-", "content-")) for name, _ in items):
-        return Head(Fields([]), start)
-    return Head(Fields(items), position)
+    if not any(name in KNOWN_FIELDS or name.startswith(("x-", "content-")) for name, _ in items):
+        return HeaderBlock(Fields([]), start)
+    return HeaderBlock(Fields(items), position)
 
 
 def _first_field(raw: bytes, start: int) -> int:
@@ -181,7 +181,7 @@ def _blank_line(raw: bytes, position: int) -> int:
     return found.end() if found is not None else len(raw)
 
 
-def one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     """Text as one line.
 
     Line ends and other controls become blanks, runs of blanks one, the ends are bare.
@@ -230,10 +230,10 @@ def _tail(value: bytes, hint: str) -> str:
 def _decoded_word(encoding: bytes, content: bytes) -> bytes:
     if encoding in b"qQ":
         return binascii.a2b_qp(content.replace(b"_", b" "))
-    return base64_bytes(content)
+    return decode_base64(content)
 
 
-def base64_bytes(data: bytes) -> bytes:
+def decode_base64(data: bytes) -> bytes:
     """Decode base64, leniently.
 
     Other characters are skipped, missing padding is added (RFC 2045 §6.8).
@@ -250,13 +250,13 @@ def _padded(data: bytes) -> bytes:
     return binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
 
 
-def message_ids(value: bytes) -> tuple[str, ...]:
+def find_message_ids(value: bytes) -> tuple[str, ...]:
     """Well-formed message ids of a field, in order, with angle brackets (RFC 5322 §3.6.4)."""
     text = charsets.decode(value.replace(b"\t", b" "))
     return tuple(f"<{found}>" for found in _ID.findall(text))
 
 
-def parameters(value: bytes) -> tuple[str, dict[str, str]]:
+def parse_parameters(value: bytes) -> tuple[str, dict[str, str]]:
     """Split `type/subtype; name=value`.
 
     Value in lower case, parameters decoded (RFC 2045, RFC 2231).
@@ -317,7 +317,7 @@ def _parameter_text(value: bytes) -> str:
     And percent forms without their star.
     """
     extended = re.fullmatch(rb"([\w-]{2,40})'[\w-]*'(.*%[0-9A-Fa-f]{2}.*)", value)
-    if extended is not None and charsets.codec(extended[1].decode("ascii", "replace")):
+    if extended is not None and charsets.find_codec(extended[1].decode("ascii", "replace")):
         return charsets.decode(_unpercent(extended[2]), extended[1].decode("ascii"))
     return decode_words(value)
 

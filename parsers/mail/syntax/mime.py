@@ -86,7 +86,7 @@ class Part:
     @property
     def disposition(self) -> tuple[str, dict[str, str]]:
         """`attachment`, `inline` or "", and the parameters of the field (RFC 2183)."""
-        return self.fields.parameters("content-disposition")
+        return self.fields.find_parameters("content-disposition")
 
     @property
     def size(self) -> int:
@@ -96,18 +96,20 @@ class Part:
     @property
     def content(self) -> bytes:
         """The body decoded."""
-        label = self.fields.text("content-transfer-encoding")
+        label = self.fields.find_text("content-transfer-encoding")
         return transfer_encoding.decode_span(self.source, self.start, self.end, label)
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class MessageTree:
     """A message taken apart."""
 
     fields: Fields
     root: Part
     caveats: tuple[str, ...] = ()
-    before: tuple[Part, ...] = ()  # what stands before the first delimiter (RFC 2046: the preamble)
+    preamble: tuple[
+        Part, ...
+    ] = ()  # what stands before the first delimiter (RFC 2046: the preamble)
     strays: tuple[
         Part, ...
     ] = ()  # what stands outside of all parts elsewhere: epilogues, inner preambles
@@ -150,18 +152,18 @@ class _Scan:
     resume: int = -1  # where the header of a part begins whose delimiter is gone
 
 
-def read(raw: bytes) -> Tree:
+def parse(raw: bytes) -> MessageTree:
     """Take a message apart.
 
     Bytes that are no message make one part of plain text without fields.
     """
-    head = headers.split(raw)
-    scan = _Scan(raw, caveats=["the header is longer than we read"] if head.cut else [])
+    head = headers.parse_header(raw)
+    scan = _Scan(raw, caveats=["the header is longer than we read"] if head.is_cut else [])
     _scan_parts(scan, head)
     root = _tree(scan) if scan.depth else _leaf(scan, 0)
-    before = [span for span in scan.outside if span[0] == head.body]
-    others = [span for span in scan.outside if span[0] != head.body]
-    return Tree(
+    before = [span for span in scan.outside if span[0] == head.body_start]
+    others = [span for span in scan.outside if span[0] != head.body_start]
+    return MessageTree(
         head.fields,
         root,
         tuple(dict.fromkeys(scan.caveats)),
@@ -184,9 +186,9 @@ def _tree(scan: _Scan) -> Part:
     return Part(Fields([]), "multipart/mixed", {}, children=(root, *lost)) if lost else root
 
 
-def _scan_parts(scan: _Scan, head: headers.Head) -> None:
+def _scan_parts(scan: _Scan, head: headers.HeaderBlock) -> None:
     """Write the skeleton and note the bodies, in one pass from delimiter to delimiter."""
-    position = _open(scan, head.fields, head.body, 0)
+    position = _open(scan, head.fields, head.body_start, 0)
     while True:
         if scan.resume >= 0:
             at = after = scan.resume
@@ -210,14 +212,14 @@ def _scan_parts(scan: _Scan, head: headers.Head) -> None:
             _keep_rest(scan, boundary, at)
             return
         part = (
-            headers.split(scan.raw, after)
+            headers.parse_header(scan.raw, after)
             if _has_header(scan.raw, after)
-            else headers.Head(Fields([]), _body_at(scan.raw, after))
+            else headers.HeaderBlock(Fields([]), _body_at(scan.raw, after))
         )
         scan.current = boundary
         scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
-        position = _open(scan, part.fields, part.body, scan.depth[boundary])
-        if part.cut:
+        position = _open(scan, part.fields, part.body_start, scan.depth[boundary])
+        if part.is_cut:
             scan.caveats.append("the header of a part is longer than we read")
 
 
@@ -285,7 +287,7 @@ def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
         return start
     if depth >= MAX_DEPTH:
         scan.caveats.append("parts nested too deep: kept as one attachment")
-    elif fields.parameters("content-type")[0].startswith("multipart"):
+    elif fields.find_parameters("content-type")[0].startswith("multipart"):
         return _open_undivided(scan, fields, start, depth)
     end = _end_of_leaf(scan, start)
     lost = _lost_header(scan, fields, start, end) if scan.depth else -1
@@ -306,9 +308,9 @@ def _open_undivided(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
     scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
     position = _behind_blanks(scan.raw, start)
     if _PART_HEADER.match(scan.raw, position):
-        head = headers.split(scan.raw, position)
+        head = headers.parse_header(scan.raw, position)
         scan.caveats.append(MISSING)
-        return _open(scan, head.fields, head.body, depth + 1)
+        return _open(scan, head.fields, head.body_start, depth + 1)
     if position < len(scan.raw):
         scan.caveats.append(
             "the parts of the mail could not be told apart: its text is shown undivided"
@@ -330,9 +332,9 @@ def _lost_header(scan: _Scan, fields: Fields, start: int, end: int) -> int:
 
     -1 if there is none.
     """
-    mime, parameters = fields.parameters("content-type")
-    disposition, more = fields.parameters("content-disposition")
-    if "base64" in fields.text("content-transfer-encoding").lower():
+    mime, parameters = fields.find_parameters("content-type")
+    disposition, more = fields.find_parameters("content-disposition")
+    if "base64" in fields.find_text("content-transfer-encoding").lower():
         if scan.raw.find(b"-", start, end) < 0:  # base64 has none: large files are passed at once
             return -1
         found = _LOST_TYPE.search(scan.raw, start, end)
@@ -356,7 +358,7 @@ def _boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
 
     B"" for a leaf.
     """
-    mime, parameters = fields.parameters("content-type")
+    mime, parameters = fields.find_parameters("content-type")
     named = parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
     multipart = mime.startswith("multipart") or (not mime and bool(named))
     if multipart:
@@ -379,7 +381,7 @@ def _written_boundaries(fields: Fields) -> list[bytes]:
     The longest reading comes first: `Part;1; charset=utf-8` is `Part;1; charset=utf-8`, `Part;1`,
     `Part`.
     """
-    found = _WRITTEN.search(_LINE_ENDS.sub(b"", fields.first("content-type"))[:MAX_FIELD])
+    found = _WRITTEN.search(_LINE_ENDS.sub(b"", fields.find_first("content-type"))[:MAX_FIELD])
     if found is None:
         return []
     text = found[1]
@@ -500,7 +502,7 @@ def _end_of_leaf(scan: _Scan, start: int) -> int:
 
 def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
     """Header of a multipart for the walk: its type, with the boundary in force, well written."""
-    mime, parameters = fields.parameters("content-type")
+    mime, parameters = fields.find_parameters("content-type")
     subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
     others = [(name, value) for name, value in parameters.items() if name != "boundary"]
     named = [
@@ -541,14 +543,17 @@ def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> P
         [(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()]
     )
     return Part(
-        fields, message.get_content_type(), fields.parameters("content-type")[1], children=parts
+        fields,
+        message.get_content_type(),
+        fields.find_parameters("content-type")[1],
+        children=parts,
     )
 
 
 def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
     fields, start, end = scan.pieces[number]
-    mime, parameters = fields.parameters("content-type")
-    if not mime and default and not fields.first("content-type"):
+    mime, parameters = fields.find_parameters("content-type")
+    if not mime and default and not fields.find_first("content-type"):
         mime = default
     return Part(
         fields, mime, parameters, scan.raw, start, _without_last_line_end(scan.raw, start, end)
@@ -562,7 +567,7 @@ def _without_last_line_end(raw: bytes, start: int, end: int) -> int:
     return end
 
 
-def charset(part: Part) -> str:
+def find_charset(part: Part) -> str:
     """Return the charset a part is labelled with, "" if none."""
     label = part.parameters.get("charset", "")
-    return label if charsets.codec(label) else ""
+    return label if charsets.find_codec(label) else ""

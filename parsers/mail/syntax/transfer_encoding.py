@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pybase64
 
-from parsers.mail.syntax.headers import base64_bytes
+from parsers.mail.syntax.headers import decode_base64
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 BLANKS = b" \t\r\n"
@@ -68,7 +68,7 @@ def decode(data: bytes, label: str) -> bytes:
             _TRAILING.sub(b"", data) if any(end in data for end in _BLANK_ENDS) else data
         )
     if encoding == "uu":
-        text, files = uu_files(
+        text, files = extract_uu_files(
             data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data
         )
         if not files:
@@ -115,7 +115,7 @@ def _in_steps(raw: bytes, start: int, end: int) -> bytes:
         whole = len(bare) & ~3
         decoded.write(binascii.a2b_base64(bare[:whole]))
         rest = bare[whole:]
-    decoded.write(base64_bytes(rest))
+    decoded.write(decode_base64(rest))
     return decoded.getvalue()
 
 
@@ -186,16 +186,16 @@ def _runs(data: bytes) -> bytes:
         try:
             return pybase64.b64decode(data)
         except binascii.Error:
-            return base64_bytes(data)
+            return decode_base64(data)
     decoded = (
         io.BytesIO()
     )  # runs may be a few bytes each: a list of millions would cost half a gigabyte
     for run in _RUN.finditer(data):
-        decoded.write(base64_bytes(run[0]))
+        decoded.write(decode_base64(run[0]))
     return decoded.getvalue()
 
 
-def uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:
+def extract_uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:
     """Take uuencoded files out of a text, at most so many.
 
     The text that remains, and the files in their order.

@@ -98,7 +98,7 @@ def _encoding(raw: bytes) -> str:
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        return charsets.likeliest(raw[max(error.start - _SAMPLE // 8, 0) :][:_SAMPLE])
+        return charsets.guess_codec(raw[max(error.start - _SAMPLE // 8, 0) :][:_SAMPLE])
     return "utf-8"
 
 

@@ -24,7 +24,7 @@ _MAIN_TYPES = (
 )
 
 
-class Packed(StrEnum):
+class PackageKind(StrEnum):
     """What a zip may hold that we read."""
 
     WORKBOOK = "xlsx"
@@ -32,14 +32,14 @@ class Packed(StrEnum):
     OPEN_DOCUMENT = "ods"
 
 
-def packed(package: Package) -> Packed:
+def detect_package(package: Package) -> PackageKind:
     """Tell what a zip holds.
 
     Raises ParseError, saying what it is and what to do, for anything but a workbook.
     """
     if "[content_types].xml" not in package.names:
         if "content.xml" in package.names:
-            return Packed.OPEN_DOCUMENT
+            return PackageKind.OPEN_DOCUMENT
         if "index/document.iwa" in package.names:
             raise ParseError("an Apple Numbers document: export it as an Excel workbook (.xlsx)")
         raise ParseError(f"a zip, but not an Excel workbook: {SAVE_AS}")
@@ -50,13 +50,13 @@ def packed(package: Package) -> Packed:
         if mark in types:
             raise ParseError(message)
     if "sheet.binary" in types:
-        return Packed.BINARY
+        return PackageKind.BINARY
     if not any(mark in types for mark in _MAIN_TYPES):
         raise ParseError(f"an Office file, but not an Excel workbook: {SAVE_AS}")
-    return Packed.WORKBOOK
+    return PackageKind.WORKBOOK
 
 
-def what_else(raw: bytes) -> str:
+def explain_unreadable(raw: bytes) -> str:
     """Say what bytes that are no table are, and what to do about it."""
     if not raw.strip(b"\xef\xbb\xbf \t\r\n"):
         return "an empty file: export the messages again"

@@ -21,7 +21,7 @@ from parsers.spreadsheets.formats.xlsx_sheet import (
     MAX_TEXT,
     TOO_LONG,
 )
-from parsers.spreadsheets.formats.xml import Reader, local
+from parsers.spreadsheets.formats.xml import Reader, local_name
 from parsers.spreadsheets.formats.zip_package import LINK, Package
 
 CONTENT = "content.xml"
@@ -91,7 +91,7 @@ def _is_identity(shown: str) -> bool:
 
 
 def _plain(attrs: dict[str, str]) -> dict[str, str]:
-    return {local(name): value for name, value in attrs.items()}
+    return {local_name(name): value for name, value in attrs.items()}
 
 
 def _count(text: str | None) -> int:

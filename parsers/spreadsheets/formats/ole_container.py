@@ -22,7 +22,7 @@ LOCKED = (
     "a password-protected workbook: save it without a password, or have INTAKE_WORKBOOK_PASSWORD"
     " set to it"
 )
-WRONG = (
+NOT_UNLOCKED = (
     "a password-protected workbook that the password set does not open: save it without one, or"
     " correct it"
 )
@@ -63,7 +63,7 @@ _ODD = (
 )
 
 
-def opened(raw: bytes, passwords: Sequence[str]) -> bytes:
+def open_container(raw: bytes, passwords: Sequence[str]) -> bytes:
     """The workbook in a compound file.
 
     The zip of a locked .xlsx or .xlsb, or the stream of records of an .xls.
@@ -121,7 +121,7 @@ def _unlocked_package(raw: bytes, passwords: Sequence[str]) -> bytes:
         except _ODD as error:
             raise ParseError(UNKNOWN_LOCK) from error
         return out.getvalue()
-    raise ParseError(WRONG if passwords else LOCKED)
+    raise ParseError(NOT_UNLOCKED if passwords else LOCKED)
 
 
 def _is_locked(stream: bytes) -> bool:
@@ -146,7 +146,7 @@ def _unlocked_stream(raw: bytes, stream: bytes, passwords: Sequence[str]) -> byt
             continue
         except _ODD as error:
             raise ParseError(UNKNOWN_LOCK) from error
-    raise ParseError(WRONG if passwords else LOCKED)
+    raise ParseError(NOT_UNLOCKED if passwords else LOCKED)
 
 
 def _decrypted(locked: Xls97File, stream: bytes) -> bytes:

@@ -16,7 +16,7 @@ from parsers.spreadsheets.formats.xlsx_sheet import (
     MISPLACED,
     TOO_LONG,
 )
-from parsers.spreadsheets.formats.xml import DAMAGED, Reader, local
+from parsers.spreadsheets.formats.xml import DAMAGED, Reader, local_name
 from parsers.spreadsheets.formats.zip_package import LINK
 
 NAMESPACE = "urn:schemas-microsoft-com:office:spreadsheet"
@@ -66,7 +66,7 @@ def _rows(raw: bytes, number: int, styles: dict[str, int]) -> Iterator[Row]:
 
 
 def _plain(attrs: dict[str, str]) -> dict[str, str]:
-    return {local(name): value for name, value in attrs.items()}
+    return {local_name(name): value for name, value in attrs.items()}
 
 
 def _whole(text: str) -> int:

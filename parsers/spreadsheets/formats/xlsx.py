@@ -61,7 +61,7 @@ class _Source(NamedTuple):
 
 
 def _add_sheet(book: Book, attrs: dict[str, str], known: Related, source: _Source) -> None:
-    key = next((value for name, value in attrs.items() if xml.local(name) == "id"), "")
+    key = next((value for name, value in attrs.items() if xml.local_name(name) == "id"), "")
     kind, part = known.get(key, ("", ""))
     if attrs.get("state", "visible") != "visible":
         book.hidden.append(attrs.get("name", ""))
@@ -114,7 +114,7 @@ def _behind_the_cells(
             xlsx_sheet.add_merge(merges, _row_of(first), _row_of(last), xlsx_sheet.column_of(first))
         if not tag.endswith("hyperlink"):
             return
-        key = next((value for name, value in attrs.items() if xml.local(name) == "id"), "")
+        key = next((value for name, value in attrs.items() if xml.local_name(name) == "id"), "")
         address = addresses.get(key, "")
         count += 1
         if address and count <= MAX_LINKS:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from parsers.item import ParseError
 from parsers.spreadsheets.formats.model import UNMERGED, Cell, Row
-from parsers.spreadsheets.formats.xml import Feed, local
+from parsers.spreadsheets.formats.xml import Feed, local_name
 
 LAST_ROW = 1_048_576
 LAST_COLUMN = 16_384
@@ -131,7 +131,7 @@ class _Strings(_Texts):
         elif tag == "rPh":
             self.phonetic = True
         elif ":" in tag:
-            self._start(local(tag), _)
+            self._start(local_name(tag), _)
 
     def _end(self, tag: str) -> None:
         if tag == "t":
@@ -147,7 +147,7 @@ class _Strings(_Texts):
         elif tag == "rPh":
             self.phonetic = False
         elif ":" in tag:
-            self._end(local(tag))
+            self._end(local_name(tag))
 
 
 class _Sheet(_Texts):
@@ -173,7 +173,7 @@ class _Sheet(_Texts):
         return taken
 
     def _before(self, tag: str, _: dict[str, str]) -> None:
-        if local(tag) == "sheetData":
+        if local_name(tag) == "sheetData":
             self.feed.expat.StartElementHandler = self._start
             self.feed.expat.EndElementHandler = self._end
 
@@ -187,7 +187,7 @@ class _Sheet(_Texts):
         elif tag == "rPh":
             self.phonetic = True
         elif ":" in tag:
-            self._start(local(tag), attrs)
+            self._start(local_name(tag), attrs)
 
     def _end(self, tag: str) -> None:
         if tag == "c":
@@ -210,7 +210,7 @@ class _Sheet(_Texts):
         elif tag == "sheetData":
             self.feed.expat.StartElementHandler = self.feed.expat.EndElementHandler = None
         elif ":" in tag:
-            self._end(local(tag))
+            self._end(local_name(tag))
 
     def _start_row(self, attrs: dict[str, str]) -> None:
         number = _whole(attrs["r"]) if "r" in attrs else self._number + 1

@@ -72,11 +72,11 @@ class Reader(Feed):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise ParseError(DAMAGED)
-        self._start(local(tag), attrs)
+        self._start(local_name(tag), attrs)
 
     def _close(self, tag: str) -> None:
         self._depth -= 1
-        self._end(local(tag))
+        self._end(local_name(tag))
 
 
 class Probe:
@@ -115,11 +115,11 @@ class Probe:
             self.damaged = True
 
     def _first(self, tag: str, _: dict[str, str]) -> None:
-        self.root = local(tag)
+        self.root = local_name(tag)
         self._feed.expat.StartElementHandler = None
 
 
-def local(name: str) -> str:
+def local_name(name: str) -> str:
     """The name of an element or attribute without its prefix."""
     return name.rpartition(":")[2] if ":" in name else name
 
@@ -145,7 +145,7 @@ def elements(chunks: Iterable[bytes]) -> list[Element]:
     return found
 
 
-def shallow(chunks: Iterable[bytes]) -> bool:
+def is_shallow(chunks: Iterable[bytes]) -> bool:
     """Tell exactly whether a part is nested no deeper than it may be."""
     try:
         Reader(lambda _tag, _attrs: None, lambda _: None).whole(chunks)

@@ -196,5 +196,5 @@ def _probe(package: Package) -> None:
         if probe:
             probe.feed(b"", last=True)
             package.roots[name] = probe.root
-            if probe.damaged or (probe.deep and not xml.shallow(package.unpack(name))):
+            if probe.damaged or (probe.deep and not xml.is_shallow(package.unpack(name))):
                 package.damaged.add(name)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.acceptance.browser.fortnight import ME, SUNRISE, Desk
-from tests.acceptance.browser.messages import HEADINGS, form, letter
+from tests.acceptance.browser.messages import HEADINGS, make_form, make_mail
 from tests.support.context import HandClock
 from tests.support.workbooks import book
-from workflow.audit.webhook_events import Event
-from workflow.context import House
-from workflow.models.core import Contact, Outgoing, Staff
-from workflow.models.states import OutboxState, TellState
-from workflow.models.webhooks import HookEvent
+from workflow.audit.webhook_events import EventType
+from workflow.context import AppContext
+from workflow.models.core import Contact, OutgoingMail, Staff
+from workflow.models.states import OutboxState, WebhookEventState
+from workflow.models.webhooks import WebhookEvent
 from workflow.tickets import saved_views
 from workflow.webhooks import deliver
 
@@ -54,13 +54,13 @@ Action: failed
 def hostile_mail() -> bytes:
     """A mail whose every part would like to run in the browser of who reads it."""
     files = (("picture.svg", "image/svg+xml", SVG), ("invoice.pdf.html", "text/html", PAGE))
-    return letter(
+    return make_mail(
         (SCRIPT, "mallory@evil.example"), f"{SCRIPT} {LONG}", f"{SCRIPT}\n{LONG}\n", EVIL, files
     )
 
 
 @dataclass(frozen=True)
-class Awkward:
+class HostileData:
     """The numbers of what a test wants to look at."""
 
     hostile: int
@@ -69,24 +69,26 @@ class Awkward:
     automatic: int  # a ticket whose only message looks automatic
 
 
-def add(house: House, clock: HandClock) -> Awkward:
+def add(app_context: AppContext, clock: HandClock) -> HostileData:
     """All of it, on the desk that is there."""
-    desk = Desk(house, clock)
-    with house.store.transaction() as session:
-        deliver.add(
-            house,
+    desk = Desk(app_context, clock)
+    with app_context.store.transaction() as session:
+        deliver.create_webhook(
+            app_context,
             session,
             f"https://crm.example/{'a' * 300}",
-            list(Event),
+            list(EventType),
             by=ME,
-            now=house.clock(),
+            now=app_context.clock(),
         )
-    hostile = desk.mail(hostile_mail())
-    desk.form(
-        form(SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT})
+    hostile = desk.receive_mail(hostile_mail())
+    desk.receive_form(
+        make_form(
+            SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT}
+        )
     )
-    taken = desk.form(
-        form(
+    taken = desk.receive_form(
+        make_form(
             LONG,
             (LONG[:90], "long@" + "a" * 60 + ".example"),
             LONG,
@@ -94,47 +96,49 @@ def add(house: House, clock: HandClock) -> Awkward:
             Phone="5" * 60,
         )
     )
-    desk.form(
-        form(HEBREW, ("דנה כהן", "dana@sharon.example"), "החזר תשלום 2026", "שלום, התשלום לא הגיע.")
+    desk.receive_form(
+        make_form(
+            HEBREW, ("דנה כהן", "dana@sharon.example"), "החזר תשלום 2026", "שלום, התשלום לא הגיע."
+        )
     )
-    desk.takes(ME, taken)
-    desk.notes(taken, f"{SCRIPT} {LONG}")
-    desk.completes(
-        desk.mail(letter((HEBREW, "dana@sharon.example"), "תודה", "תודה רבה")),
+    desk.assign(ME, taken)
+    desk.add_note(taken, f"{SCRIPT} {LONG}")
+    desk.complete(
+        desk.receive_mail(make_mail((HEBREW, "dana@sharon.example"), "תודה", "תודה רבה")),
         ME,
         1,
         f"{SCRIPT} {LONG}",
     )
-    automatic = desk.mail(
-        letter((LONG[:60], "news@list.example"), "Newsletter", SCRIPT, precedence="bulk")
+    automatic = desk.receive_mail(
+        make_mail((LONG[:60], "news@list.example"), "Newsletter", SCRIPT, precedence="bulk")
     )
-    Intake(house).accept(
+    Intake(app_context).accept(
         Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=REPORT, envelope={})
     )
-    read_waiting(house)
-    unmapped = _broken(house)
-    with house.store.transaction() as session:
+    process_waiting(app_context)
+    unmapped = _broken(app_context)
+    with app_context.store.transaction() as session:
         me = session.scalars(select(Staff).where(Staff.name == ME)).one()
-        saved_views.save(session, me, SCRIPT[:60], "view=open", now=house.clock())
+        saved_views.save_view(session, me, SCRIPT[:60], "view=open", now=app_context.clock())
         session.scalars(
             select(Contact).where(Contact.email == "mallory@evil.example")
         ).one().unreachable = True
-        last = session.scalars(select(Outgoing).order_by(Outgoing.id.desc()).limit(3)).all()
+        last = session.scalars(select(OutgoingMail).order_by(OutgoingMail.id.desc()).limit(3)).all()
         for mail, state in zip(
             last, (OutboxState.WAITING, OutboxState.REFUSED, OutboxState.BOUNCED), strict=True
         ):
             mail.state, mail.reason = state, f"550 {LONG}"[:200]
-        event = session.scalars(select(HookEvent).order_by(HookEvent.id)).first()
+        event = session.scalars(select(WebhookEvent).order_by(WebhookEvent.id)).first()
         assert event is not None
         event.state, event.attempts, event.reason = (
-            TellState.GIVEN_UP,
+            WebhookEventState.GIVEN_UP,
             52,
             "no answer within ten seconds",
         )
-    return Awkward(hostile, taken, unmapped, automatic)
+    return HostileData(hostile, taken, unmapped, automatic)
 
 
-def _broken(house: House) -> int:
+def _broken(app_context: AppContext) -> int:
     """Deliveries that failed, and a workbook with rows that are no requests.
 
     The one that waits for a map.
@@ -156,10 +160,10 @@ def _broken(house: House) -> int:
         ),
     ]
     numbers = [
-        Intake(house).accept(
+        Intake(app_context).accept(
             Arrival(transport=Transport.FOLDER, format=kind, raw=raw, envelope={"name": SCRIPT})
         )
         for kind, raw in arrivals
     ]
-    read_waiting(house)
+    process_waiting(app_context)
     return numbers[2]

@@ -14,11 +14,11 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from waitress.server import create_server
 
 from tests.support.signed_in_client import PASSWORD, invited
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.states import Role
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
-MOST_BYTES = (
+MAX_PAGE_BYTES = (
     300 * 1000
 )  # of a page with everything it loads, Bootstrap's files apart: they are cached
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
@@ -52,7 +52,7 @@ _SHOWS_FOCUS = """() => {
 
 
 @contextmanager
-def served(app: Flask | Callable[..., Any]) -> Iterator[str]:
+def serve(app: Flask | Callable[..., Any]) -> Iterator[str]:
     """The app on a port of its own; its address."""
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -65,14 +65,16 @@ def served(app: Flask | Callable[..., Any]) -> Iterator[str]:
         thread.join(5)
 
 
-class Seat:
+class BrowserUser:
     """One person's browser.
 
     `faults` is what went wrong in it: script errors, policy, other hosts.
     """
 
-    def __init__(self, browser: Browser, address: str, house: House, **context: Any) -> None:
-        self.house, self.address = house, address
+    def __init__(
+        self, browser: Browser, address: str, app_context: AppContext, **context: Any
+    ) -> None:
+        self.app_context, self.address = app_context, address
         # Nothing moves: colours are measured, and a button is where it was a moment ago.
         usual = {"base_url": address, "viewport": WIDE, "reduced_motion": "reduce"}
         self.context: BrowserContext = browser.new_context(**usual | context)
@@ -120,10 +122,10 @@ class Seat:
         ):
             self.faults.append(f"loads from elsewhere: {split.scheme}://{split.netloc}")
 
-    def sign_in(self, role: Role = Role.AGENT, name: str = "Ann Lee") -> "Seat":
+    def sign_in(self, role: Role = Role.AGENT, name: str = "Ann Lee") -> "BrowserUser":
         """Come in as a new person: by the link, then by address and password."""
         email = f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
-        self.page.goto(f"/join/{invited(self.house, name, role)}")
+        self.page.goto(f"/join/{invited(self.app_context, name, role)}")
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_label("Mail address").fill(email)
         self.page.get_by_label("Password").fill(PASSWORD)
@@ -147,10 +149,10 @@ class Seat:
             for v in found.response["violations"]
         ]
         assert not told, f"{self.page.url}: {told}"
-        self.fits()
+        self.check_width()
         assert not self.faults, self.faults
 
-    def fits(self) -> None:
+    def check_width(self) -> None:
         """No scrolling sideways."""
         wide, cause = self.page.evaluate(_SIDEWAYS)
         assert wide <= 0, f"{self.page.url} is {wide} pixels wider than the window: {cause}"
@@ -161,7 +163,7 @@ class Seat:
             "document.querySelectorAll('details:not([open])').forEach(d => { d.open = true })"
         )
 
-    def focused(self) -> str:
+    def focused_label(self) -> str:
         """What has the keyboard: its words, label or name; "" where nothing has."""
         return str(self.page.evaluate(_FOCUSED))
 
@@ -169,7 +171,7 @@ class Seat:
         """Whether somebody who looks can see what has the keyboard."""
         return bool(self.page.evaluate(_SHOWS_FOCUS))
 
-    def picture(self, name: str) -> None:
+    def save_screenshot(self, name: str) -> None:
         """Keep a screenshot for the README, where that is asked for (INTAKE_PICTURES=1)."""
         if os.environ.get("INTAKE_PICTURES"):
             IMAGES.mkdir(parents=True, exist_ok=True)

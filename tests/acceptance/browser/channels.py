@@ -8,62 +8,62 @@ import smtplib
 from collections.abc import Callable
 from hashlib import sha256
 
-from ingest.folder.watcher import Folder
+from ingest.folder.watcher import WatchedFolder
 from ingest.intake import Intake
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from ingest.smtp import listener as smtp_listener
-from tests.acceptance.browser.browser import Seat
-from tests.acceptance.browser.messages import SUPPORT, export, form, letter
+from tests.acceptance.browser.browser import BrowserUser
+from tests.acceptance.browser.messages import SUPPORT, make_form, make_mail, make_workbook
 from tests.support.context import together
-from webhooks.app import create
-from workflow.context import House
+from webhooks.app import create_app
+from workflow.context import AppContext
 from workflow.mail.sender import send_waiting
 
-KEY = "the key of the walk"
+FORM_KEY = "the key of the walk"
 PRACTICE = "Sunrise Family Practice"
 RUBY = ("Ruby Chen", "ruby.chen@sunrise-family.example")
 SUBJECT, TEXT = "A claim was denied", "The claim of February came back as CO-197."
 
 
-def work(house: House) -> None:
+def run_workers(app_context: AppContext) -> None:
     """What the workers do: read what waits, send what is due."""
-    read_waiting(house)
-    send_waiting(house)
+    process_waiting(app_context)
+    send_waiting(app_context)
 
 
-def through_mail(house: House, _: Seat) -> None:
-    raised = together(lambda: _send(house))
+def send_mail(app_context: AppContext, _: BrowserUser) -> None:
+    raised = together(lambda: _send(app_context))
     assert not raised, raised  # in a thread of its own: Playwright has the event loop of this one
 
 
-def _send(house: House) -> None:
+def _send(app_context: AppContext) -> None:
     with (
-        smtp_listener.in_thread(house.settings, Intake(house).accept) as listener,
+        smtp_listener.in_thread(app_context.settings, Intake(app_context).accept) as listener,
         smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client,
     ):
-        client.sendmail(RUBY[1], [SUPPORT], letter(RUBY, SUBJECT, f"{TEXT}\n\nRuby\n"))
+        client.sendmail(RUBY[1], [SUPPORT], make_mail(RUBY, SUBJECT, f"{TEXT}\n\nRuby\n"))
 
 
-def through_form(house: House, _: Seat) -> None:
-    body = form(PRACTICE, RUBY, SUBJECT, TEXT, Phone="555-0142")
-    signature = hmac.new(KEY.encode(), body, sha256).hexdigest()
+def submit_form(app_context: AppContext, _: BrowserUser) -> None:
+    body = make_form(PRACTICE, RUBY, SUBJECT, TEXT, Phone="555-0142")
+    signature = hmac.new(FORM_KEY.encode(), body, sha256).hexdigest()
     headers = {"X-FS-Signature": f"sha256={signature}", "Content-Type": "application/json"}
     answer = (
-        create(house, Intake(house).accept_all)
+        create_app(app_context, Intake(app_context).accept_all)
         .test_client()
         .post("/formstack", data=body, headers=headers)
     )
     assert answer.status_code == 202
 
 
-def through_workbook(house: House, _: Seat) -> None:
-    folder = Folder(house, Intake(house).accept)
-    (folder.path / "export.xlsx").write_bytes(export((PRACTICE, *RUBY, SUBJECT, TEXT)))
+def drop_workbook(app_context: AppContext, _: BrowserUser) -> None:
+    folder = WatchedFolder(app_context, Intake(app_context).accept)
+    (folder.path / "export.xlsx").write_bytes(make_workbook((PRACTICE, *RUBY, SUBJECT, TEXT)))
     folder.scan()
     assert (folder.path / "done" / "export.xlsx").exists()
 
 
-def through_call(_: House, seat: Seat) -> None:
+def enter_call(_: AppContext, seat: BrowserUser) -> None:
     """By hand: the practice is put on record, then "+ Add ticket" on it."""
     page = seat.page
     page.get_by_role("link", name="Companies").click()
@@ -79,9 +79,9 @@ def through_call(_: House, seat: Seat) -> None:
     page.get_by_text("Ticket #1 is yours.").wait_for()
 
 
-THROUGH: dict[str, Callable[[House, Seat], None]] = {
-    "mail": through_mail,
-    "form": through_form,
-    "workbook": through_workbook,
-    "call": through_call,
+CHANNELS: dict[str, Callable[[AppContext, BrowserUser], None]] = {
+    "mail": send_mail,
+    "form": submit_form,
+    "workbook": drop_workbook,
+    "call": enter_call,
 }

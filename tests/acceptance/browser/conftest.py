@@ -13,14 +13,14 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 
-from console.app import create
+from console.app import create_app
 from tests.acceptance.browser import awkward_data, fortnight
-from tests.acceptance.browser.browser import Seat, served
+from tests.acceptance.browser.browser import BrowserUser, serve
 from tests.support.context import HandClock, Woken
 from tests.support.signed_in_client import at_desk
 from workflow.accounts import saved_forms
-from workflow.accounts.saved_forms import Filled
-from workflow.context import House, open_house
+from workflow.accounts.saved_forms import FormContent
+from workflow.context import AppContext, open_context
 from workflow.models.accounts import Account
 from workflow.models.states import Role
 from workflow.settings.settings import Mailbox, OAuth2, Settings
@@ -45,19 +45,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(house: House) -> Iterator[str]:
+def address(app_context: AppContext) -> Iterator[str]:
     """Where this test's desk answers."""
-    with served(create(house)) as address:
+    with serve(create_app(app_context)) as address:
         yield address
 
 
 @pytest.fixture
-def seat(browser: Browser, address: str, house: House) -> Iterator[Callable[..., Seat]]:
+def seat(
+    browser: Browser, address: str, app_context: AppContext
+) -> Iterator[Callable[..., BrowserUser]]:
     """Makes browsers in front of the desk: `seat()`, `seat(color_scheme="dark")`."""
-    seats: list[Seat] = []
+    seats: list[BrowserUser] = []
 
-    def take(**context: Any) -> Seat:
-        seats.append(Seat(browser, address, house, **context))
+    def take(**context: Any) -> BrowserUser:
+        seats.append(BrowserUser(browser, address, app_context, **context))
         return seats[-1]
 
     yield take
@@ -68,30 +70,32 @@ def seat(browser: Browser, address: str, house: House) -> Iterator[Callable[...,
 
 
 @dataclass(frozen=True)
-class Busy:
+class BusyDesk:
     """A desk after a fortnight, its server, and the cookies of an admin. Only to look at."""
 
-    house: House
+    app_context: AppContext
     address: str
     numbers: dict[str, Any]
     signed_in: dict[str, Any]
 
 
-def _keep_a_form(house: House) -> str:
+def _keep_a_form(app_context: AppContext) -> str:
     """Keep what an admin typed when their session had ended; return its key."""
     fields = (("text", f"{awkward_data.SCRIPT} {awkward_data.LONG}"), ("seen", "1"))
-    filled = Filled("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
-    with house.store.transaction() as session:
+    filled = FormContent("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
+    with app_context.store.transaction() as session:
         account = session.scalars(
             select(Account.id).where(Account.email == "ann@pmb.example")
         ).one()
-        key = saved_forms.keep(session, house.sealer, account, filled, house.clock())
+        key = saved_forms.save_form(
+            session, app_context.sealer, account, filled, app_context.clock()
+        )
     assert key is not None
     return key
 
 
 @pytest.fixture(scope="session")
-def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
+def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
     """What every page is looked at with: made once, because nobody changes it."""
     database = fast_folder / "busy.db"
     shutil.copy(sqlite_template, database)
@@ -103,14 +107,14 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[Busy]:
         fallback_supervisor="Marcus Webb",
         mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),),
     )
-    house = open_house(settings, waker=Woken(), clock=(clock := HandClock()))
-    numbers = vars(fortnight.fill(house, clock)) | vars(awkward_data.add(house, clock))
-    cookie = at_desk(house, Role.ADMIN).client.get_cookie("session")
+    app_context = open_context(settings, waker=Woken(), clock=(clock := HandClock()))
+    numbers = vars(fortnight.fill(app_context, clock)) | vars(awkward_data.add(app_context, clock))
+    cookie = at_desk(app_context, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None
-    kept = _keep_a_form(house)
+    kept = _keep_a_form(app_context)
     signed_in = {
         "cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]
     }
-    with served(create(house)) as address:
-        yield Busy(house, address, numbers | {"kept": kept}, signed_in)
-    house.close()
+    with serve(create_app(app_context)) as address:
+        yield BusyDesk(app_context, address, numbers | {"kept": kept}, signed_in)
+    app_context.close()

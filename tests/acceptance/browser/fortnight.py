@@ -10,19 +10,19 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers import phone_call
 from parsers.item import Format
-from tests.acceptance.browser.messages import PDF, export, form, letter, png
+from tests.acceptance.browser.messages import PDF, make_form, make_mail, make_png, make_workbook
 from tests.support.context import HandClock, company, reach, staff
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing.threading import TICKET
-from workflow.mail.compose import SURVEY
+from workflow.mail.compose import SURVEY_PURPOSE
 from workflow.mail.sender import send_waiting
-from workflow.models.core import Answer, CompanyDomain, Outgoing, Staff, Ticket
+from workflow.models.core import CompanyDomain, OutgoingMail, Staff, SurveyAnswer, Ticket
 from workflow.models.states import Role, Status
 from workflow.operations import status
-from workflow.operations.checks import Checks
+from workflow.operations.checks import SelfChecks
 from workflow.operations.sweep import raise_tasks
 from workflow.process import Milestone, Template
 from workflow.tickets import notes
@@ -66,37 +66,37 @@ but we have the authorization numbers on file.</p>
 class Desk:
     """The house while it is filled: what came in, and what people did."""
 
-    house: House
+    app_context: AppContext
     clock: HandClock
 
-    def at(self, day: int, hour: int, minute: int = 0) -> None:
+    def set_time(self, day: int, hour: int, minute: int = 0) -> None:
         """Turn the clock on to a time in New York in March 2026; the 2nd is a Monday."""
         then = datetime(2026, 3, day, hour, minute, tzinfo=ZoneInfo("America/New_York"))
         assert then >= self.clock.now, "time goes one way"
         self.clock.now = then.astimezone(UTC)
 
-    def comes(self, transport: Transport, kind: Format, raw: bytes, **envelope: object) -> int:
+    def receive(self, transport: Transport, kind: Format, raw: bytes, **envelope: object) -> int:
         """Something comes through a door and is read, its notice sent.
 
         The number of the newest ticket.
         """
-        Intake(self.house).accept(
+        Intake(self.context).accept(
             Arrival(transport=transport, format=kind, raw=raw, envelope=envelope)
         )
-        read_waiting(self.house)
-        send_waiting(self.house)
-        return self.newest()
+        process_waiting(self.context)
+        send_waiting(self.context)
+        return self.find_newest()
 
-    def mail(self, raw: bytes) -> int:
-        return self.comes(Transport.SMTP, Format.MAIL, raw)
+    def receive_mail(self, raw: bytes) -> int:
+        return self.receive(Transport.SMTP, Format.MAIL, raw)
 
-    def form(self, raw: bytes) -> int:
-        return self.comes(Transport.FORMSTACK, Format.FORMSTACK, raw)
+    def receive_form(self, raw: bytes) -> int:
+        return self.receive(Transport.FORMSTACK, Format.FORMSTACK, raw)
 
-    def book(self, raw: bytes) -> int:
-        return self.comes(Transport.FOLDER, Format.SECURE_MESSAGE, raw)
+    def receive_workbook(self, raw: bytes) -> int:
+        return self.receive(Transport.FOLDER, Format.SECURE_MESSAGE, raw)
 
-    def call(
+    def record_call(
         self,
         who: tuple[str, str],
         practice: str,
@@ -115,65 +115,67 @@ class Desk:
             text=text,
             created_by=by,
         )
-        return self.comes(Transport.CONSOLE, Format.PHONE, raw, owner=by)
+        return self.receive(Transport.CONSOLE, Format.PHONE, raw, owner=by)
 
-    def newest(self) -> int:
-        with self.house.store.reading() as session:
+    def find_newest(self) -> int:
+        with self.context.store.read_only() as session:
             return (
                 session.scalars(select(Ticket.id).order_by(Ticket.id.desc()).limit(1)).first() or 0
             )
 
-    def takes(self, name: str, *numbers: int) -> None:
-        with self.house.store.transaction() as session:
+    def assign(self, name: str, *numbers: int) -> None:
+        with self.context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == name)).one()
             for number in numbers:
                 ticket = session.get_one(Ticket, number)
-                self.house.desk.assign(session, ticket, person, by=name, now=self.clock())
+                self.context.desk.assign(session, ticket, person, by=name, now=self.clock())
 
-    def ticks(self, number: int, *milestones: Milestone, by: str = ME) -> None:
-        reach(self.house, number, *milestones, by=by)
-        send_waiting(self.house)
+    def tick(self, number: int, *milestones: Milestone, by: str = ME) -> None:
+        reach(self.context, number, *milestones, by=by)
+        send_waiting(self.context)
 
-    def completes(self, number: int, by: str, score: int = 0, comment: str = "") -> None:
+    def complete(self, number: int, by: str, score: int = 0, comment: str = "") -> None:
         """A ticket to its end; its survey answered with this score."""
         for milestone in (Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED):
-            self.ticks(number, milestone, by=by)
+            self.tick(number, milestone, by=by)
             self.clock.turn(minutes=50)
-        with self.house.store.transaction() as session:
+        with self.context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
-            self.house.desk.recap(
+            self.context.desk.recap(
                 session, ticket, "The claims were filed again.", by=by, now=self.clock()
             )
-        send_waiting(self.house)
+        send_waiting(self.context)
         self.clock.turn(minutes=5)
-        send_waiting(self.house)
-        with self.house.store.transaction() as session:
+        send_waiting(self.context)
+        with self.context.store.transaction() as session:
             survey = session.scalar(
-                select(Outgoing).where(
-                    Outgoing.ticket_id == number, Outgoing.template == Template.SURVEY
+                select(OutgoingMail).where(
+                    OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
                 )
             )
             if score and survey is not None:
                 session.add(
-                    Answer(outbox_id=survey.id, score=score, comment=comment, at=self.clock())
+                    SurveyAnswer(outbox_id=survey.id, score=score, comment=comment, at=self.clock())
                 )
 
-    def notes(self, number: int, text: str, by: str = ME) -> None:
-        with self.house.store.transaction() as session:
+    def add_note(self, number: int, text: str, by: str = ME) -> None:
+        with self.context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == by)).one()
-            notes.add(session, session.get_one(Ticket, number), text, by=person, now=self.clock())
-
-    def address_of(self, number: int) -> str:
-        """Where an answer to our mail about this ticket goes."""
-        return f"support+{TICKET}-{self.house.signer.token(TICKET, number)}@localhost"
-
-    def survey_of(self, number: int) -> str:
-        """The path of the survey of a completed ticket."""
-        with self.house.store.reading() as session:
-            found = select(Outgoing.id).where(
-                Outgoing.ticket_id == number, Outgoing.template == Template.SURVEY
+            notes.add_note(
+                session, session.get_one(Ticket, number), text, by=person, now=self.clock()
             )
-            return f"/survey/{self.house.signer.token(SURVEY, session.scalars(found).one())}"
+
+    def find_address(self, number: int) -> str:
+        """Where an answer to our mail about this ticket goes."""
+        return f"support+{TICKET}-{self.context.signer.make_token(TICKET, number)}@localhost"
+
+    def find_survey_link(self, number: int) -> str:
+        """The path of the survey of a completed ticket."""
+        with self.context.store.read_only() as session:
+            found = select(OutgoingMail.id).where(
+                OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
+            )
+            return f"/survey/{self.context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
 
 
 @dataclass(frozen=True)
@@ -190,23 +192,25 @@ class Fortnight:
     survey: str  # a path
 
 
-def fill(house: House, clock: HandClock) -> Fortnight:
+def fill(app_context: AppContext, clock: HandClock) -> Fortnight:
     """Two weeks of work; at the end it is Thursday the 12th, 15:40 in New York."""
-    desk = Desk(house, clock)
-    _people(house)
+    desk = Desk(app_context, clock)
+    _people(app_context)
     completed = _last_week(desk)
     form_, row, merged = _this_week(desk)
     rich = _the_rich_one(desk)
     called, failed = _today(desk)
-    raise_tasks(house, clock())
+    raise_tasks(app_context, clock())
     for name in ("smtp", "folder", "webhooks", "worker", "clock"):
-        status.alive(house, name)
-    Checks(house).round()
-    return Fortnight(rich, form_, row, called, completed, merged, failed, desk.survey_of(completed))
+        status.record_alive(app_context, name)
+    SelfChecks(app_context).run_due()
+    return Fortnight(
+        rich, form_, row, called, completed, merged, failed, desk.find_survey_link(completed)
+    )
 
 
-def _people(house: House) -> None:
-    with house.store.transaction() as session:
+def _people(app_context: AppContext) -> None:
+    with app_context.store.transaction() as session:
         lead, manager = (
             staff(session, "Priya Nair", Role.LEAD),
             staff(session, "Marcus Webb", Role.LEAD),
@@ -256,19 +260,19 @@ def _last_week(desk: Desk) -> int:
     for day, ((who, subject, text, score, comment), by) in enumerate(
         zip(told, agents, strict=True), start=2
     ):
-        desk.at(day, 10, 7 * day)
-        numbers.append(desk.mail(letter(who, subject, f"{text}\n\n{who[0]}\n")))
-        desk.at(day, 11, 9 * day)
-        desk.takes(by, numbers[-1])
-        desk.completes(numbers[-1], by, score, comment)
+        desk.set_time(day, 10, 7 * day)
+        numbers.append(desk.receive_mail(make_mail(who, subject, f"{text}\n\n{who[0]}\n")))
+        desk.set_time(day, 11, 9 * day)
+        desk.assign(by, numbers[-1])
+        desk.complete(numbers[-1], by, score, comment)
     return numbers[0]
 
 
 def _this_week(desk: Desk) -> tuple[int, int, int]:
     """A form that is overdue and escalated, two rows of an export, a doubled form merged, spam."""
-    desk.at(9, 9, 12)
-    first = desk.form(
-        form(
+    desk.set_time(9, 9, 12)
+    first = desk.receive_form(
+        make_form(
             NORTHGATE,
             SAM,
             "Denied: no referral on file",
@@ -278,12 +282,12 @@ def _this_week(desk: Desk) -> tuple[int, int, int]:
             **{"How many claims": "4"},
         )
     )
-    desk.at(9, 11, 30)
-    desk.takes("Olga Petrova", first)
-    desk.at(10, 8, 45)
+    desk.set_time(9, 11, 30)
+    desk.assign("Olga Petrova", first)
+    desk.set_time(10, 8, 45)
     row = (
-        desk.book(
-            export(
+        desk.receive_workbook(
+            make_workbook(
                 (
                     CEDAR,
                     *MEI,
@@ -300,61 +304,69 @@ def _this_week(desk: Desk) -> tuple[int, int, int]:
         )
         - 1
     )
-    desk.at(10, 13, 20)
-    desk.takes("James Cole", row)
-    desk.ticks(row, Milestone.FOLLOW_UP_SENT, by="James Cole")
-    again = desk.form(form(NORTHGATE, SAM, "Denied: no referral on file", "Once more, to be sure."))
-    spam = desk.mail(
-        letter(("Growth Team", "offers@bulk-seo.example"), "Rank your clinic #1", "Buy now.")
+    desk.set_time(10, 13, 20)
+    desk.assign("James Cole", row)
+    desk.tick(row, Milestone.FOLLOW_UP_SENT, by="James Cole")
+    again = desk.receive_form(
+        make_form(NORTHGATE, SAM, "Denied: no referral on file", "Once more, to be sure.")
     )
-    with desk.house.store.transaction() as session:
+    spam = desk.receive_mail(
+        make_mail(("Growth Team", "offers@bulk-seo.example"), "Rank your clinic #1", "Buy now.")
+    )
+    with desk.context.store.transaction() as session:
         into, now = session.get_one(Ticket, first), desk.clock()
-        desk.house.desk.merge(
+        desk.context.desk.merge(
             session, session.get_one(Ticket, again), into, by="Olga Petrova", now=now
         )
         ended = session.get_one(Ticket, spam)
-        desk.house.desk.end(session, ended, Status.SPAM, by=ME, reason="advertising", now=now)
+        desk.context.desk.close(session, ended, Status.SPAM, by=ME, reason="advertising", now=now)
     return first, row, again
 
 
 def _the_rich_one(desk: Desk) -> int:
     """A mail with everything on it, followed up by ME, and the customer's answer."""
-    desk.at(11, 15, 5)
+    desk.set_time(11, 15, 5)
     files = (
-        ("era-february.png", "image/png", png()),
+        ("era-february.png", "image/png", make_png()),
         ("authorizations.pdf", "application/pdf", PDF),
     )
-    number = desk.mail(letter(RUBY, "CO-197 denials on the February ERA", PLAIN_ERA, ERA, files))
-    desk.at(11, 15, 40)
-    desk.takes(ME, number)
-    desk.ticks(number, Milestone.FOLLOW_UP_SENT)
-    desk.notes(number, "Blue Shield confirms the numbers; resubmission takes five business days.")
-    raise_tasks(desk.house, desk.clock())
-    desk.at(12, 9, 30)
+    number = desk.receive_mail(
+        make_mail(RUBY, "CO-197 denials on the February ERA", PLAIN_ERA, ERA, files)
+    )
+    desk.set_time(11, 15, 40)
+    desk.assign(ME, number)
+    desk.tick(number, Milestone.FOLLOW_UP_SENT)
+    desk.add_note(
+        number, "Blue Shield confirms the numbers; resubmission takes five business days."
+    )
+    raise_tasks(desk.context, desk.clock())
+    desk.set_time(12, 9, 30)
     text = (
         "Thanks for calling back. The two older ones are from January.\n\n> We have received your"
         " request.\n"
     )
-    desk.mail(
-        letter(RUBY, "Re: CO-197 denials on the February ERA", text, to=desk.address_of(number))
+    desk.receive_mail(
+        make_mail(
+            RUBY, "Re: CO-197 denials on the February ERA", text, to=desk.find_address(number)
+        )
     )
     return number
 
 
 def _today(desk: Desk) -> tuple[int, int]:
-    desk.at(12, 11, 2)
-    desk.mail(
-        letter(
+    desk.set_time(12, 11, 2)
+    desk.receive_mail(
+        make_mail(
             DAN,
             "Eligibility check fails since Monday",
             "Every eligibility check times out.\n\nDan\n",
         )
     )
-    desk.at(12, 13, 15)
+    desk.set_time(12, 13, 15)
     words = "Claims of the new provider carry the group NPI."
-    called = desk.call(GRACE, HARBOR, "Wrong NPI on claims", words, ME, "555-0187")
-    desk.form(
-        form(
+    called = desk.record_call(GRACE, HARBOR, "Wrong NPI on claims", words, ME, "555-0187")
+    desk.receive_form(
+        make_form(
             BAYVIEW,
             TOM,
             "Video visits unpaid",
@@ -362,16 +374,16 @@ def _today(desk: Desk) -> tuple[int, int]:
             Telemedicine="Yes",
         )
     )
-    desk.at(12, 14, 48)
-    desk.mail(
-        letter(
+    desk.set_time(12, 14, 48)
+    desk.receive_mail(
+        make_mail(
             MEI,
             "Patient balance report",
             "The balance report has no totals since the update.\n\nMei\n",
         )
     )
-    desk.mail(
-        letter(
+    desk.receive_mail(
+        make_mail(
             ("Lou Barnes", "lou.barnes@mailbox.example"),
             "Question about a bill",
             "Whom do I call?\n",
@@ -380,7 +392,7 @@ def _today(desk: Desk) -> tuple[int, int]:
     broken = Arrival(
         transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"this is no workbook"
     )
-    failed = Intake(desk.house).accept(broken)
-    read_waiting(desk.house)
-    desk.at(12, 15, 40)
+    failed = Intake(desk.context).accept(broken)
+    process_waiting(desk.context)
+    desk.set_time(12, 15, 40)
     return called, failed

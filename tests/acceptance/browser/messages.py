@@ -27,7 +27,7 @@ PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\
 _numbers = count(1)
 
 
-def letter(
+def make_mail(
     sender: tuple[str, str],
     subject: str,
     text: str,
@@ -54,7 +54,9 @@ def letter(
     return bytes(message)
 
 
-def form(practice: str, sender: tuple[str, str], subject: str, text: str, **more: str) -> bytes:
+def make_form(
+    practice: str, sender: tuple[str, str], subject: str, text: str, **more: str
+) -> bytes:
     """A submission as Formstack's webhook posts it."""
     first, _, last = sender[0].partition(" ")
     told = {
@@ -70,13 +72,13 @@ def form(practice: str, sender: tuple[str, str], subject: str, text: str, **more
     return json.dumps(told).encode()
 
 
-def export(*rows: tuple[str, str, str, str, str]) -> bytes:
+def make_workbook(*rows: tuple[str, str, str, str, str]) -> bytes:
     """A secure-message export; a row is (practice, name, address, subject, text)."""
     told: list[list[object]] = [[f"SM-{next(_numbers)}", "2026-03-02 09:30", *row] for row in rows]
     return book(HEADINGS, *told)
 
 
-def png(width: int = 320, height: int = 120) -> bytes:
+def make_png(width: int = 320, height: int = 120) -> bytes:
     """A picture: grey lines on white, as of a scanned page."""
     lines = (
         b"\0" + (b"\x99" if y % 16 < 5 and 12 < y < height - 12 else b"\xff") * width

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from console.app import create
-from tests.acceptance.browser.browser import MOST_BYTES, NARROW, WIDE, Seat
-from tests.acceptance.browser.conftest import Busy
+from console.app import create_app
+from tests.acceptance.browser.browser import MAX_PAGE_BYTES, NARROW, WIDE, BrowserUser
+from tests.acceptance.browser.conftest import BusyDesk
 from tests.support.signed_in_client import invited
-from workflow.context import House
-from workflow.mail.compose import STATUS
+from workflow.context import AppContext
+from workflow.mail.compose import STATUS_PURPOSE
 
 # Every address that shows a page, by its rule: where a test goes to see it. {…} are fields of
 # Fortnight or Awkward.
@@ -121,12 +121,12 @@ OTHERS = {
 
 
 @pytest.fixture
-def looking(browser: Browser, busy: Busy) -> Iterator[Callable[..., Seat]]:
+def looking(browser: Browser, busy: BusyDesk) -> Iterator[Callable[..., BrowserUser]]:
     """A browser in front of the busy desk, signed in or not."""
-    seats: list[Seat] = []
+    seats: list[BrowserUser] = []
 
-    def take(**context: object) -> Seat:
-        seats.append(Seat(browser, busy.address, busy.house, **context))
+    def take(**context: object) -> BrowserUser:
+        seats.append(BrowserUser(browser, busy.address, busy.app_context, **context))
         return seats[-1]
 
     yield take
@@ -134,40 +134,44 @@ def looking(browser: Browser, busy: Busy) -> Iterator[Callable[..., Seat]]:
         one.context.close()
 
 
-def test_every_page_is_listed(house: House) -> None:
-    rules = [rule for rule in create(house).url_map.iter_rules() if "GET" in (rule.methods or ())]
+def test_every_page_is_listed(app_context: AppContext) -> None:
+    rules = [
+        rule
+        for rule in create_app(app_context).url_map.iter_rules()
+        if "GET" in (rule.methods or ())
+    ]
     shown = {str(rule) for rule in rules if not str(rule).startswith("/api/")}  # for programs
     assert shown == {*PAGES, *PUBLIC, *OTHERS}
 
 
 @pytest.mark.parametrize("path", [path for paths in PAGES.values() for path in paths])
 def test_a_page_is_accessible_fits_and_is_small(
-    busy: Busy, looking: Callable[..., Seat], path: str
+    busy: BusyDesk, looking: Callable[..., BrowserUser], path: str
 ) -> None:
     _look(looking(storage_state=busy.signed_in), path.format_map(busy.numbers))
 
 
 @pytest.mark.parametrize("path", [path for paths in PUBLIC.values() for path in paths])
 def test_a_page_for_customers_is_accessible_fits_and_is_small(
-    busy: Busy, looking: Callable[..., Seat], path: str
+    busy: BusyDesk, looking: Callable[..., BrowserUser], path: str
 ) -> None:
     survey = busy.numbers["survey"]
     known = {
-        "join": invited(busy.house, "Somebody New"),
-        "status": busy.house.signer.token(STATUS, 1),
+        "join": invited(busy.app_context, "Somebody New"),
+        "status": busy.app_context.signer.make_token(STATUS_PURPOSE, 1),
         "survey": survey,
         "unsubscribe": survey.replace("/survey/", "/unsubscribe/"),
     }
     _look(looking(), path.format_map(known))
 
 
-def _look(seat: Seat, path: str) -> None:
+def _look(seat: BrowserUser, path: str) -> None:
     """Wide and narrow, folded and unfolded; of the dark, only colours are another matter."""
     size = seat.goto(path)
-    assert size < MOST_BYTES, f"{path} takes {size} bytes"
+    assert size < MAX_PAGE_BYTES, f"{path} takes {size} bytes"
     for window in (WIDE, NARROW):
         seat.page.set_viewport_size(window)
-        seat.fits()
+        seat.check_width()
     seat.open_everything()
     for window in (NARROW, WIDE):
         seat.page.set_viewport_size(window)

@@ -9,36 +9,36 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.browser.browser import NARROW, Seat
+from tests.acceptance.browser.browser import NARROW, BrowserUser
 from tests.support.context import HandClock, mail, reach, ticket_of
 from tests.support.signed_in_client import PASSWORD
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.process import Milestone
 
-Take = Callable[..., Seat]
+Take = Callable[..., BrowserUser]
 MOST_TABS = 90
 
 
 @pytest.fixture
-def numbers(house: House, clock: HandClock) -> list[int]:
+def numbers(app_context: AppContext, clock: HandClock) -> list[int]:
     """Three tickets in the queue, oldest first, their customers told."""
     made = []
     for subject in ("Denied", "Underpaid", "A code"):
-        made.append(ticket_of(house, mail(f"{subject}: please help", subject=subject)))
-        reach(house, made[-1], Milestone.CUSTOMER_NOTIFIED, by="rule")
+        made.append(ticket_of(app_context, mail(f"{subject}: please help", subject=subject)))
+        reach(app_context, made[-1], Milestone.CUSTOMER_NOTIFIED, by="rule")
         clock.turn(minutes=7)
     return made
 
 
-def tab_to(seat: Seat, words: str) -> None:
+def tab_to(seat: BrowserUser, words: str) -> None:
     """Press Tab until what is called so has the keyboard.
 
     Each stop on the way shows that it has it.
     """
-    passed = [seat.focused()]
+    passed = [seat.focused_label()]
     while not re.search(words, passed[-1]) and len(passed) < MOST_TABS:
         seat.page.keyboard.press("Tab")
-        passed.append(seat.focused())
+        passed.append(seat.focused_label())
         last = not passed[-1]  # behind it comes the browser itself, then the first again
         assert last or seat.shows_focus(), f"nobody sees where the keyboard is: {passed[-1]!r}"
     if re.search(words, passed[-1]):
@@ -52,7 +52,7 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     press("j")
     press("j")
     press("k")
-    assert ann.focused() == f"#{numbers[0]}"
+    assert ann.focused_label() == f"#{numbers[0]}"
     press("Enter")
     page.wait_for_url(f"**/tickets/{numbers[0]}")
 
@@ -63,7 +63,7 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     page.keyboard.type("phone")
     press("Enter")  # in the field presses its button
     expect(page.locator("#notices")).to_contain_text("now at 5-Audit")
-    assert "now at 5-Audit" in ann.focused(), "the keyboard is where something was said"
+    assert "now at 5-Audit" in ann.focused_label(), "the keyboard is where something was said"
     tab_to(ann, "^Undo")
     press("Enter")
     expect(page.get_by_role("main")).to_contain_text("Taken back")
@@ -76,13 +76,13 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     tab_to(ann, "^Send")
     press("Enter")
     page.wait_for_url("**/tickets/1#sending-*")
-    assert "Sending your mail to" in ann.focused(), "ten seconds are short: it is a key away"
+    assert "Sending your mail to" in ann.focused_label(), "ten seconds are short: it is a key away"
     press("Tab")
-    assert ann.focused() == "Undo sending"
+    assert ann.focused_label() == "Undo sending"
     _sign_out(ann)
 
 
-def _sign_out(ann: Seat) -> None:
+def _sign_out(ann: BrowserUser) -> None:
     tab_to(ann, "^Sign out")
     ann.page.keyboard.press("Enter")
     ann.page.wait_for_url("**/login")
@@ -92,7 +92,7 @@ def test_signing_in_and_the_way_past_the_menu(seat: Take) -> None:
     ann = seat().sign_in()
     page, press = ann.page, ann.page.keyboard.press
     press("Tab")
-    assert ann.focused() == "Skip to the content"
+    assert ann.focused_label() == "Skip to the content"
     press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     page.goto("/account")
@@ -114,7 +114,7 @@ def test_the_queue_keeps_its_place(seat: Take, numbers: list[int]) -> None:
     page.wait_for_url(f"**/tickets/{numbers[1]}")
     page.go_back()
     press("j")
-    assert ann.focused() == f"#{numbers[2]}", "on with the one after the one that was read"
+    assert ann.focused_label() == f"#{numbers[2]}", "on with the one after the one that was read"
 
 
 @pytest.mark.usefixtures("numbers")
@@ -164,9 +164,9 @@ def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: lis
     ann.check()
     press("j")
     press("Escape")
-    assert ann.focused() == f"#{numbers[0]}"
+    assert ann.focused_label() == f"#{numbers[0]}"
     press("/")
-    assert ann.focused() == "Search tickets"
+    assert ann.focused_label() == "Search tickets"
     page.keyboard.type("jk?")  # a letter in a field is a letter
     expect(page.get_by_label("Search tickets")).to_have_value("jk?")
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -180,10 +180,10 @@ def test_single_keys_can_be_switched_off(seat: Take, numbers: list[int]) -> None
     press("Space")
     press("Escape")
     press("j")
-    assert ann.focused() != f"#{numbers[0]}"
+    assert ann.focused_label() != f"#{numbers[0]}"
     page.reload()
     press("j")
-    assert ann.focused() == ""
+    assert ann.focused_label() == ""
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_whatever_tab_reaches_can_be_seen(seat: Take, path: str) -> None:
         _walk_through(ann, ann.page)
 
 
-def _walk_through(seat: Seat, page: Page) -> None:
+def _walk_through(seat: BrowserUser, page: Page) -> None:
     for _ in range(MOST_TABS):
         page.keyboard.press("Tab")
-        if not (words := seat.focused()):  # past the last one
+        if not (words := seat.focused_label()):  # past the last one
             return
         assert seat.shows_focus(), f"nobody sees where the keyboard is: {words!r} on {page.url}"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.acceptance.browser import fortnight
-from tests.acceptance.browser.browser import IMAGES, NARROW, WIDE, Seat
+from tests.acceptance.browser.browser import IMAGES, NARROW, WIDE, BrowserUser
 from tests.acceptance.browser.fortnight import ME
 from tests.support.context import HandClock
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.states import Role
 from workflow.settings.settings import Settings
 
@@ -31,9 +31,9 @@ def settings(settings: Settings) -> Settings:
     not os.environ.get("INTAKE_PICTURES"), reason="pictures are made by `make pictures`"
 )
 def test_the_pictures_of_the_readme(
-    house: House, clock: HandClock, seat: Callable[..., Seat]
+    app_context: AppContext, clock: HandClock, seat: Callable[..., BrowserUser]
 ) -> None:
-    numbers = fortnight.fill(house, clock)
+    numbers = fortnight.fill(app_context, clock)
     ann = seat().sign_in(Role.LEAD, ME)
     page = ann.page
 
@@ -68,5 +68,5 @@ def test_the_pictures_of_the_readme(
             prepare()
             page.evaluate("document.activeElement.blur()")
             page.evaluate("scrollTo(0, 0)")
-            ann.picture(name + suffix)
+            ann.save_screenshot(name + suffix)
             assert (IMAGES / f"{name}{suffix}.png").stat().st_size < MOST_BYTES, name

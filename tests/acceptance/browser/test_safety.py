@@ -12,16 +12,16 @@ import pytest
 from playwright.sync_api import Browser, Frame, Page, expect
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from parsers.text import html as text_html
 from tests.acceptance.browser.awkward_data import PAGE, SVG, hostile_mail
-from tests.acceptance.browser.browser import Seat
+from tests.acceptance.browser.browser import BrowserUser
 from tests.acceptance.browser.conftest import CHROMIUM, SWITCHES
 from tests.support.context import mail, ticket_of
-from workflow.context import House
+from workflow.context import AppContext
 
-Take = Callable[..., Seat]
+Take = Callable[..., BrowserUser]
 SECRET = "what only the desk may read"
 
 
@@ -67,10 +67,10 @@ def elsewhere() -> Iterator[Elsewhere]:
     server.stop()
 
 
-def receive(house: House, elsewhere: Elsewhere) -> None:
+def receive(app_context: AppContext, elsewhere: Elsewhere) -> None:
     raw = hostile_mail().replace(b"http://elsewhere.example", elsewhere.url.encode())
-    Intake(house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
-    read_waiting(house)
+    Intake(app_context).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
+    process_waiting(app_context)
 
 
 def unfolded(page: Page) -> Frame:
@@ -82,8 +82,10 @@ def unfolded(page: Page) -> Frame:
     return page.frames[1]
 
 
-def test_hostile_html_does_nothing(house: House, seat: Take, elsewhere: Elsewhere) -> None:
-    receive(house, elsewhere)
+def test_hostile_html_does_nothing(
+    app_context: AppContext, seat: Take, elsewhere: Elsewhere
+) -> None:
+    receive(app_context, elsewhere)
     ann = seat().sign_in()
     frame = unfolded(ann.page)
     assert (
@@ -97,10 +99,10 @@ def test_hostile_html_does_nothing(house: House, seat: Take, elsewhere: Elsewher
 
 
 def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
-    house: House, seat: Take, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    app_context: AppContext, seat: Take, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The frame's sandbox and the policy of its page stand by themselves."""
-    receive(house, elsewhere)
+    receive(app_context, elsewhere)
     monkeypatch.setattr(text_html, "sanitise", lambda html: html)
     ann = seat().sign_in()
     frame = unfolded(ann.page)
@@ -125,8 +127,10 @@ def _unharmed(page: Page, elsewhere: Elsewhere) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("#1")
 
 
-def test_files_are_saved_and_never_shown(house: House, seat: Take, elsewhere: Elsewhere) -> None:
-    receive(house, elsewhere)
+def test_files_are_saved_and_never_shown(
+    app_context: AppContext, seat: Take, elsewhere: Elsewhere
+) -> None:
+    receive(app_context, elsewhere)
     page = seat().sign_in().page
     page.goto("/tickets/1")
     for name, content in (("picture.svg", SVG), ("invoice.pdf.html", PAGE)):
@@ -145,9 +149,9 @@ def test_files_are_saved_and_never_shown(house: House, seat: Take, elsewhere: El
 
 
 def test_no_other_site_can_put_the_desk_into_a_frame(
-    house: House, browser: Browser, seat: Take, address: str, elsewhere: Elsewhere
+    app_context: AppContext, browser: Browser, seat: Take, address: str, elsewhere: Elsewhere
 ) -> None:
-    ticket_of(house, mail(SECRET))
+    ticket_of(app_context, mail(SECRET))
     cookies = seat().sign_in().context.storage_state()
     context = browser.new_context(storage_state=cookies)
     for path in ("/", "/tickets/1", "/messages/1/text", "/login"):
@@ -160,9 +164,9 @@ def test_no_other_site_can_put_the_desk_into_a_frame(
 
 
 def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(
-    house: House, seat: Take
+    app_context: AppContext, seat: Take
 ) -> None:
-    ticket_of(house, mail(SECRET))
+    ticket_of(app_context, mail(SECRET))
     page = seat().sign_in().page
     page.goto("/tickets/1")
     assert page.evaluate("document.cookie") == ""
@@ -173,19 +177,19 @@ def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(
 
 
 def test_going_back_after_signing_out_shows_nothing(
-    house: House, browser: Browser, address: str
+    app_context: AppContext, browser: Browser, address: str
 ) -> None:
     """In a browser that keeps pages whole for going back, as people's do.
 
     Playwright switches that off.
     """
-    ticket_of(house, mail(SECRET))
+    ticket_of(app_context, mail(SECRET))
     as_people_have_it = browser.browser_type.launch(
         executable_path=CHROMIUM,
         args=SWITCHES,
         ignore_default_args=["--disable-back-forward-cache"],
     )
-    page = Seat(as_people_have_it, address, house).sign_in().page
+    page = BrowserUser(as_people_have_it, address, app_context).sign_in().page
     page.goto("/tickets/1")
     expect(page.get_by_role("main")).to_contain_text(SECRET)
     page.get_by_role("button", name="Sign out").click()

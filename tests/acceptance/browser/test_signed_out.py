@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from tests.acceptance.browser.browser import NARROW, Seat
+from tests.acceptance.browser.browser import NARROW, BrowserUser
 from tests.support.context import HandClock, company, counted, ticket_of
 from tests.support.signed_in_client import PASSWORD
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Message
 
 WORDS = "Quincy called about claim 1001.\nHe will call again."
@@ -29,9 +29,9 @@ def sign_in_again(page: Page) -> None:
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_note_typed_while_signed_out_is_added_by_one_press(
-    seat: Callable[..., Seat], house: House, clock: HandClock, *, scripts: bool
+    seat: Callable[..., BrowserUser], app_context: AppContext, clock: HandClock, *, scripts: bool
 ) -> None:
-    number = ticket_of(house)
+    number = ticket_of(app_context)
     ann = seat(java_script_enabled=scripts).sign_in()
     page = ann.page
     page.goto(f"/tickets/{number}")
@@ -40,12 +40,12 @@ def test_a_note_typed_while_signed_out_is_added_by_one_press(
     page.get_by_role("button", name="Add the note").click()
     sign_in_again(page)
     expect(page.get_by_label("Text")).to_have_value(WORDS)
-    assert counted(house, Message, Message.direction == "note") == 0
+    assert counted(app_context, Message, Message.direction == "note") == 0
     if scripts:
         ann.check()
     page.get_by_role("button", name="Send it now").click()
     expect(page.get_by_role("article", name="Note")).to_contain_text("claim 1001")
-    with house.store.reading() as session:
+    with app_context.store.read_only() as session:
         assert session.scalars(select(Message.text).where(Message.direction == "note")).all() == [
             WORDS
         ]
@@ -54,9 +54,9 @@ def test_a_note_typed_while_signed_out_is_added_by_one_press(
 
 
 def test_a_call_typed_while_signed_out_becomes_a_ticket(
-    seat: Callable[..., Seat], house: House, clock: HandClock
+    seat: Callable[..., BrowserUser], app_context: AppContext, clock: HandClock
 ) -> None:
-    with house.store.transaction() as session:
+    with app_context.store.transaction() as session:
         number = company(session, "Sunrise").id
     ann = seat(viewport=NARROW).sign_in()
     page = ann.page

@@ -11,15 +11,15 @@ from playwright.sync_api import Browser, Page, expect
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from console.app import create
-from tests.acceptance.browser.browser import NARROW, Seat, served
+from console.app import create_app
+from tests.acceptance.browser.browser import NARROW, BrowserUser, serve
 from tests.support.oidc_issuer import ANN, issuing, with_issuer
 from tests.support.signed_in_client import PASSWORD
-from workflow.context import House
+from workflow.context import AppContext
 
 
 def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(
-    seat: Callable[..., Seat],
+    seat: Callable[..., BrowserUser],
 ) -> None:
     ann = seat(viewport=NARROW).sign_in()
     page = ann.page
@@ -46,18 +46,18 @@ def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(
 
 
 def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(
-    browser: Browser, house: House
+    browser: Browser, app_context: AppContext
 ) -> None:
     """What only a browser knows.
 
     Our policy lets it go there, and it brings our cookie back from there.
     """
     desk = DispatcherMiddleware(NotFound())  # its address is known before it is there
-    with issuing() as issuer, served(desk) as address:
+    with issuing() as issuer, serve(desk) as address:
         elsewhere = issuer.url.replace(
             "127.0.0.1", "localhost"
         )  # another site, not only another port
-        desk.app = create(with_issuer(house, elsewhere, public_url=address))
+        desk.app = create_app(with_issuer(app_context, elsewhere, public_url=address))
         page = browser.new_page()
         page.set_default_timeout(10_000)
         page.goto(f"{address}/tasks")

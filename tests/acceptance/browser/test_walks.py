@@ -12,15 +12,23 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.browser.browser import Seat
-from tests.acceptance.browser.channels import KEY, RUBY, SUBJECT, TEXT, THROUGH, through_mail, work
+from tests.acceptance.browser.browser import BrowserUser
+from tests.acceptance.browser.channels import (
+    CHANNELS,
+    FORM_KEY,
+    RUBY,
+    SUBJECT,
+    TEXT,
+    run_workers,
+    send_mail,
+)
 from tests.support.context import HandClock
 from tests.support.servers import Relay
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.states import Role
 from workflow.settings.settings import Settings
 
-Take = Callable[..., Seat]
+Take = Callable[..., BrowserUser]
 RECAP = "Billing Support Recap of Resolution"
 
 
@@ -29,7 +37,7 @@ def settings(tmp_path: Path, relay: Relay) -> Settings:
     return Settings(
         home=tmp_path / "home",
         relay_url=relay.url,
-        formstack_key=KEY,
+        formstack_key=FORM_KEY,
         smtp_listen="127.0.0.1:0",
         folder_settle_seconds=0,
         desk_lead="Lena",
@@ -74,13 +82,13 @@ def recap(page: Page, words: str) -> None:
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["", "without-javascript"])
-@pytest.mark.parametrize("door", THROUGH)
+@pytest.mark.parametrize("door", CHANNELS)
 def test_a_ticket_walks_from_the_queue_to_completed(
-    house: House, clock: HandClock, relay: Relay, seat: Take, door: str, *, script: bool
+    app_context: AppContext, clock: HandClock, relay: Relay, seat: Take, door: str, *, script: bool
 ) -> None:
     ann = seat(java_script_enabled=script).sign_in()
-    THROUGH[door](house, ann)
-    work(house)
+    CHANNELS[door](app_context, ann)
+    run_workers(app_context)
     assert [e.rcpt_tos for e in relay.taken] == [[RUBY[1]]]
     assert TEXT not in said(relay)[0]
 
@@ -89,12 +97,12 @@ def test_a_ticket_walks_from_the_queue_to_completed(
     page.get_by_role("button", name="Yes", exact=True).click()
     recap(page, "The claim was filed again and paid.")
     clock.turn(seconds=11)
-    work(house)
+    run_workers(app_context)
     page.goto("/tickets/1")
     expect(page.locator("header")).to_contain_text("6-Completed")
     assert "The claim was filed again and paid." in said(relay)[1]
 
-    work(house)
+    run_workers(app_context)
     link = re.search(r"http\S+/survey/\S+", said(relay)[2])
     assert link
     _answer_survey(seat(java_script_enabled=script).page, urlsplit(link[0]).path)
@@ -114,17 +122,17 @@ def _answer_survey(page: Page, path: str) -> None:
 
 
 @pytest.fixture
-def taken(house: House, seat: Take) -> tuple[Seat, Page]:
+def taken(app_context: AppContext, seat: Take) -> tuple[BrowserUser, Page]:
     """A mail's ticket that Ann has followed up."""
     ann = seat().sign_in()
-    through_mail(house, ann)
-    work(house)
+    send_mail(app_context, ann)
+    run_workers(app_context)
     to_in_progress(ann.page)
     return ann, ann.page
 
 
 def test_a_mail_sent_can_be_taken_back_for_ten_seconds(
-    house: House, clock: HandClock, relay: Relay, taken: tuple[Seat, Page]
+    app_context: AppContext, clock: HandClock, relay: Relay, taken: tuple[BrowserUser, Page]
 ) -> None:
     ann, page = taken
     recap(page, "Too early.")
@@ -133,12 +141,16 @@ def test_a_mail_sent_can_be_taken_back_for_ten_seconds(
     page.get_by_role("button", name="Undo sending").click()
     expect(page.get_by_label("Text", exact=True)).to_have_value(re.compile("Too early."))
     clock.turn(seconds=11)
-    work(house)
+    run_workers(app_context)
     assert len(relay.taken) == 1, "only the notice has left"
 
 
 def test_two_who_answer_at_once_are_told_before_the_second_mail_leaves(
-    house: House, clock: HandClock, relay: Relay, seat: Take, taken: tuple[Seat, Page]
+    app_context: AppContext,
+    clock: HandClock,
+    relay: Relay,
+    seat: Take,
+    taken: tuple[BrowserUser, Page],
 ) -> None:
     ann, page = taken
     page.goto("/tickets/1/answer")
@@ -156,11 +168,11 @@ def test_two_who_answer_at_once_are_told_before_the_second_mail_leaves(
     expect(page.get_by_label("Text", exact=True)).to_have_value(re.compile("My own answer."))
     ann.check()
     clock.turn(seconds=11)
-    work(house)
+    run_workers(app_context)
     assert ["Olga was faster." in text for text in said(relay)] == [False, True]
 
 
-def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[Seat, Page]) -> None:
+def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUser, Page]) -> None:
     ann, page = taken
     olga = seat().sign_in(Role.AGENT, "Olga Petrova")
     olga.page.goto("/tickets/1")
@@ -174,7 +186,7 @@ def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[Seat, Pag
     )
 
 
-def test_what_was_ticked_can_be_taken_back(taken: tuple[Seat, Page]) -> None:
+def test_what_was_ticked_can_be_taken_back(taken: tuple[BrowserUser, Page]) -> None:
     ann, page = taken
     page.locator("#notices").get_by_role("button", name="Undo").click()
     expect(page.locator("header").nth(0)).to_contain_text("4-In Progress")
@@ -182,13 +194,15 @@ def test_what_was_ticked_can_be_taken_back(taken: tuple[Seat, Page]) -> None:
     ann.check()
 
 
-def test_new_tickets_appear_by_themselves_and_the_title_counts(house: House, seat: Take) -> None:
+def test_new_tickets_appear_by_themselves_and_the_title_counts(
+    app_context: AppContext, seat: Take
+) -> None:
     ann = seat()
     ann.page.clock.install()  # the page asks each quarter of a minute
     ann.sign_in()
     expect(ann.page).to_have_title(re.compile(r"^\(0\) PMB Support Unassigned/Open Tickets"))
-    through_mail(house, ann)
-    work(house)
+    send_mail(app_context, ann)
+    run_workers(app_context)
     ann.page.clock.fast_forward(16_000)
     expect(ann.page).to_have_title(re.compile(r"^\(1\) PMB Support Unassigned/Open Tickets"))
     expect(ann.page.locator("#rows")).to_contain_text(SUBJECT)

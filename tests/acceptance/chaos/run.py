@@ -22,7 +22,7 @@ from rich.table import Table
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from console.demo.channels import free_ports
+from console.demo.channels import find_free_ports
 from console.runtime.valkey import Valkey
 from tests.acceptance.chaos import load as clients
 from tests.acceptance.chaos.keeper import VALKEY, Keeper, environment
@@ -32,13 +32,13 @@ from tests.support import dovecot, formstack_server
 from tests.support.formstack_server import said
 from tests.support.processes import OwnPostgres
 from tests.support.servers import Relay
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
-from workflow.models.core import Delivery, MailboxCheckpoint, Outgoing, Role, Staff, Ticket
+from workflow.models.core import Delivery, MailboxCheckpoint, OutgoingMail, Role, Staff, Ticket
 from workflow.models.states import DeliveryState, OutboxState
 from workflow.process import Milestone, Stage
 from workflow.runtime import log as runtime_log
-from workflow.settings.settings import load as settings_of
+from workflow.settings.settings import load_settings as settings_of
 
 POINTS = {
     "before commit": 0.004,
@@ -144,8 +144,8 @@ class Run:
         if files or list((self.home / "spool").glob("*.sealed")):
             return False
         pending = select(func.count()).where(Delivery.state == DeliveryState.PENDING)
-        waiting = select(func.count()).where(Outgoing.state == OutboxState.WAITING)
-        with store.reading() as session:
+        waiting = select(func.count()).where(OutgoingMail.state == OutboxState.WAITING)
+        with store.read_only() as session:
             read_to = session.scalar(select(MailboxCheckpoint.last_uid)) or 0
             idle = not session.scalar(pending) and not session.scalar(waiting)
         return idle and read_to >= self._mails()
@@ -158,14 +158,16 @@ class Run:
         return sum(len(list((box / part).iterdir())) for part in ("cur", "new"))
 
 
-def staff(house: House, stop: Event) -> None:
+def staff(context: AppContext, stop: Event) -> None:
     """Somebody who takes tickets to their end, now and then, as the desk does."""
-    with suppress(SQLAlchemyError), house.store.transaction() as session:
+    with suppress(SQLAlchemyError), context.store.transaction() as session:
         session.add(
-            Staff(name="Olga", email="olga@desk.example", role=Role.AGENT, created_at=house.clock())
+            Staff(
+                name="Olga", email="olga@desk.example", role=Role.AGENT, created_at=context.clock()
+            )
         )
     while not stop.wait(1.0):
-        with suppress(SQLAlchemyError), house.store.transaction() as session:
+        with suppress(SQLAlchemyError), context.store.transaction() as session:
             ready = (
                 select(Ticket)
                 .where(Ticket.stage == Stage.IN_PROGRESS)
@@ -175,11 +177,13 @@ def staff(house: House, stop: Event) -> None:
             ticket = session.scalar(ready)
             if ticket is None or not ticket.contacts:
                 continue
-            house.desk.reach(
-                session, ticket, Milestone.FOLLOW_UP_SENT, by="Olga", now=house.clock()
+            context.desk.record_milestone(
+                session, ticket, Milestone.FOLLOW_UP_SENT, by="Olga", now=context.clock()
             )
-            house.desk.resolve(session, ticket, yes=True, by="Olga", now=house.clock())
-            house.desk.recap(session, ticket, "It was resubmitted.", by="Olga", now=house.clock())
+            context.desk.resolve(session, ticket, yes=True, by="Olga", now=context.clock())
+            context.desk.recap(
+                session, ticket, "It was resubmitted.", by="Olga", now=context.clock()
+            )
 
 
 @contextmanager
@@ -188,7 +192,7 @@ def installed(plan: Plan) -> Iterator[Run]:
     random.seed(plan.seed)
     with ExitStack() as stack:
         stack.callback(structlog.configure, **structlog.get_config())
-        runtime_log.silence()  # the desk's part runs in this process
+        runtime_log.disable()  # the desk's part runs in this process
         home = Path(
             stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
@@ -206,7 +210,7 @@ def installed(plan: Plan) -> Iterator[Run]:
         formstack = stack.enter_context(formstack_server.running())
         relay = Relay()
         stack.callback(relay.stop)
-        valkey, (smtp, webhook, console) = Valkey(home), free_ports(3)
+        valkey, (smtp, webhook, console) = Valkey(home), find_free_ports(3)
         (home / "dropbox").mkdir()
         imap = (
             f"imap://{clients.USER}:{dovecot.PASSWORD}@127.0.0.1:{mailbox.port}/INBOX"
@@ -248,14 +252,14 @@ def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
     """Do it all; the run, what was found, and the seconds it took to settle."""
     with installed(plan) as run:
         without = () if run.load.mailbox else ("imap",)
-        house, quiet = (
-            open_house(settings_of(home=run.home, database_url=run.url)),
+        context, quiet = (
+            open_context(settings_of(home=run.home, database_url=run.url)),
             Event(),
         )  # makes the key file
         run.keeper.start(without=without)
         try:
             time.sleep(4)
-            desk = Thread(target=staff, args=(house, quiet), daemon=True)
+            desk = Thread(target=staff, args=(context, quiet), daemon=True)
             desk.start()
             run.load.start()
             run.torment(plan.seconds)
@@ -268,15 +272,15 @@ def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
             run.torment(plan.seconds / 3, "clock", "worker", "worker 2", VALKEY, doors=False)
             run.keeper.environment.pop("CHAOS_POINTS", None)
             _again(run, DAYS + 600, without)  # every lease is over
-            due = house.clock() + timedelta(seconds=DAYS + 600)
-            settled = _settle(run, house.store, due)
+            due = context.clock() + timedelta(seconds=DAYS + 600)
+            settled = _settle(run, context.store, due)
             run.keeper.stop()
             run.count_points()
-            return run, judge(house.store, run.load, run.relay.taken, run.kills, due), settled
+            return run, judge(context.store, run.load, run.relay.taken, run.kills, due), settled
         finally:
             quiet.set()
             run.keeper.stop()
-            house.close()
+            context.close()
             if plan.logs is not None:
                 plan.logs.mkdir(parents=True, exist_ok=True)
                 for log in run.home.glob("*.log"):
@@ -304,7 +308,7 @@ def _all_raised(store: Store, due: datetime) -> bool:
 
     On a busy machine its rounds take their time.
     """
-    with store.reading() as session:
+    with store.read_only() as session:
         return missed_without_task(session, due) == 0
 
 

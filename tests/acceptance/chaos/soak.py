@@ -12,8 +12,8 @@ from rich.table import Table
 
 from tests.acceptance.chaos.keeper import VALKEY
 from tests.acceptance.chaos.run import Plan, installed
-from workflow.context import open_house
-from workflow.settings.settings import load as settings_of
+from workflow.context import open_context
+from workflow.settings.settings import load_settings as settings_of
 
 SAMPLE = 10.0
 WARM = 300.0  # seconds until a process has all it needs
@@ -25,7 +25,7 @@ def soak(plan: Plan) -> tuple[str, bool]:
     """Run; the table, and whether nothing grew."""
     samples: Samples = {}
     with installed(plan) as run:
-        open_house(settings_of(home=run.home, database_url=run.url)).close()  # makes the key file
+        open_context(settings_of(home=run.home, database_url=run.url)).close()  # makes the key file
         run.keeper.start(without=() if run.load.mailbox else ("imap",))
         time.sleep(5)
         run.load.start()

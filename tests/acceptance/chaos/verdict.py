@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from tests.acceptance.chaos.load import Load
 from workflow.database.engine import Store
-from workflow.models.core import Delivery, Message, Outgoing, Reached, Task, Ticket
+from workflow.models.core import Delivery, Message, OutgoingMail, Task, Ticket, TicketMilestone
 from workflow.models.states import DeliveryState, OutboxState, Status
-from workflow.operations.ledger import balance
+from workflow.operations.ledger import compute_balance
 from workflow.process import DEADLINES, Milestone, Stage, Template
 from workflow.tickets.desk import Desk
 
@@ -45,10 +45,10 @@ def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: date
     `now` is what the processes' clocks said when all had been started again.
     """
     verdict = Verdict()
-    with store.reading() as session:
-        if not balance(session).adds_up:
+    with store.read_only() as session:
+        if not compute_balance(session).adds_up:
             verdict.broken.append("the ledger does not add up")
-    with store.reading() as session:
+    with store.read_only() as session:
         _doors(session, load, verdict)
         _states(session, verdict)
         _mails(session, verdict, taken, kills)
@@ -106,7 +106,7 @@ def _states(session: Session, verdict: Verdict) -> None:
 
 
 def _mails(session: Session, verdict: Verdict, taken: list[Envelope], kills: int) -> None:
-    rows = list(session.scalars(select(Outgoing)))
+    rows = list(session.scalars(select(OutgoingMail)))
     copies = Counter(
         found[1].decode()
         for e in taken
@@ -141,7 +141,9 @@ def _tasks(session: Session, verdict: Verdict, now: datetime) -> None:
 
 def missed_without_task(session: Session, now: datetime) -> int:
     """How many deadlines were missed of which nobody has a task."""
-    followed = select(Reached.ticket_id).where(Reached.milestone == Milestone.FOLLOW_UP_SENT)
+    followed = select(TicketMilestone.ticket_id).where(
+        TicketMilestone.milestone == Milestone.FOLLOW_UP_SENT
+    )
     late = (
         Ticket.status == Status.OPEN,
         Ticket.id.not_in(followed),

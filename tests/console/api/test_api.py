@@ -26,11 +26,11 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from console.api import schemas
-from console.app import create
+from console.app import create_app
 from console.presenters import deliveries
 from console.presenters import ticket as ticket_presenter
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Attachment, Format
 from tests.support.command import Intake as Intake_
 from tests.support.context import (
@@ -47,10 +47,18 @@ from tests.support.context import (
 from tests.support.servers import Valkey
 from tests.support.signed_in_client import at_desk
 from workflow.accounts import api_tokens
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.mail import sender
 from workflow.models.accounts import Account, ApiToken
-from workflow.models.core import Audit, Delivery, Message, Outgoing, Staff, Ticket, Written
+from workflow.models.core import (
+    AuditEntry,
+    Delivery,
+    Message,
+    OutgoingMail,
+    Staff,
+    Ticket,
+    WrittenMail,
+)
 from workflow.models.states import OutboxState, Role, Status
 from workflow.permissions import Right, may
 from workflow.process import STEPS, Milestone, Template
@@ -63,19 +71,19 @@ class Program:
     """A program with a token."""
 
     def __init__(
-        self, house: House, app: Flask | FlaskClient, *scopes: Right, role: Role = Role.ADMIN
+        self, context: AppContext, app: Flask | FlaskClient, *scopes: Right, role: Role = Role.ADMIN
     ) -> None:
         self.client = app if isinstance(app, FlaskClient) else app.test_client()
-        with house.store.transaction() as session:
-            name = f"{role} {counted(house, Staff)}"
+        with context.store.transaction() as session:
+            name = f"{role} {counted(context, Staff)}"
             self.me = staff(session, name, role)
-            self.row, self.token = api_tokens.make(
+            self.row, self.token = api_tokens.create_token(
                 session,
                 self.me,
                 "test",
                 scopes or [r for r in Right if may(role, r)],
                 by="test",
-                now=house.clock(),
+                now=context.clock(),
             )
 
     def __call__(
@@ -97,13 +105,13 @@ class Program:
 
 
 @pytest.fixture
-def app(house: House) -> Flask:
-    return create(house)
+def app(context: AppContext) -> Flask:
+    return create_app(context)
 
 
 @pytest.fixture
-def program(house: House, app: Flask) -> Program:
-    return Program(house, app)
+def program(context: AppContext, app: Flask) -> Program:
+    return Program(context, app)
 
 
 # -- who comes in ----
@@ -120,24 +128,24 @@ def test_without_a_good_token_nothing_is_told(app: Flask, said: str) -> None:
     assert answer.json["error"] == "token"
 
 
-def test_a_signed_in_browser_is_nobody_to_the_api(house: House) -> None:
-    desk = at_desk(house, Role.ADMIN)
+def test_a_signed_in_browser_is_nobody_to_the_api(context: AppContext) -> None:
+    desk = at_desk(context, Role.ADMIN)
     assert desk.client.get(f"{V1}/tickets").status_code == 401
     assert desk.client.post(f"{V1}/tickets", json={"text": "x"}).status_code == 401
 
 
-def test_a_token_opens_no_page(house: House, program: Program) -> None:
-    del house
+def test_a_token_opens_no_page(context: AppContext, program: Program) -> None:
+    del context
     answer = program.client.get("/", headers={"Authorization": f"Bearer {program.token}"})
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/login")
 
 
 def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
-    house: House, program: Program, clock: HandClock
+    context: AppContext, program: Program, clock: HandClock
 ) -> None:
     def used() -> Any:
-        with house.store.reading() as session:
+        with context.store.read_only() as session:
             return session.get_one(ApiToken, program.row.id).used_at
 
     first = clock.now
@@ -148,50 +156,50 @@ def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
     clock.turn(seconds=31)
     program.get("/me")
     assert used() == clock.now
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         assert program.token not in str([vars(t) for t in session.scalars(select(ApiToken))])
 
 
-def test_a_revoked_token_ends_at_once(house: House, program: Program) -> None:
+def test_a_revoked_token_ends_at_once(context: AppContext, program: Program) -> None:
     program.get("/me")
-    with house.store.transaction() as session:
-        api_tokens.revoke(session, program.row.id, by="Ada", now=house.clock())
+    with context.store.transaction() as session:
+        api_tokens.revoke_token(session, program.row.id, by="Ada", now=context.clock())
     program.get("/me", code=401)
 
 
-def test_a_token_ends_with_the_account_of_its_person(house: House, program: Program) -> None:
-    with house.store.transaction() as session:
+def test_a_token_ends_with_the_account_of_its_person(context: AppContext, program: Program) -> None:
+    with context.store.transaction() as session:
         session.add(
             Account(
                 staff_id=program.me.id,
                 active=False,
                 email="a@b.example",
                 uniquifier="u",
-                created_at=house.clock(),
+                created_at=context.clock(),
             )
         )
     program.get("/me", code=401)
 
 
 def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(
-    house: House, app: Flask
+    context: AppContext, app: Flask
 ) -> None:
-    reader = Program(house, app, Right.READ)
+    reader = Program(context, app, Right.READ)
     reader.get("/tickets")
     answer = reader("POST", "/tickets", {"text": "x"}, 403)
     assert 'error="insufficient_scope", scope="work"' in answer.headers["WWW-Authenticate"]
-    lead = Program(house, app, role=Role.LEAD)
+    lead = Program(context, app, role=Role.LEAD)
     lead.get("/audit")
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         session.get_one(Staff, lead.me.id).role = Role.AGENT
     lead.get("/audit", code=403)
 
 
 def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
-    house: House, app: Flask
+    context: AppContext, app: Flask
 ) -> None:
     paths = app.test_client().get("/api/openapi.json").json["paths"]  # type: ignore[index]
-    program = Program(house, app, Right.READ)
+    program = Program(context, app, Right.READ)
     told = {
         (p, m): one["security"]
         for p, ms in paths.items()
@@ -210,21 +218,21 @@ def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
             program(method.upper(), address, {} if method in {"post", "patch"} else None, 403)
 
 
-def test_too_many_calls_are_told_when_to_come_back(house: House) -> None:
-    few = house.settings.model_copy(update={"api_calls_per_minute": 2})
+def test_too_many_calls_are_told_when_to_come_back(context: AppContext) -> None:
+    few = context.settings.model_copy(update={"api_calls_per_minute": 2})
 
-    program = Program(house, create(replace(house, settings=few)))
+    program = Program(context, create_app(replace(context, settings=few)))
     program.get("/me")
     program.get("/me")
     assert program("GET", "/me", code=429).headers["Retry-After"] == "60"
 
 
 def test_processes_count_together_in_redis_and_each_for_itself_without(
-    house: House, valkey: Valkey, capsys: pytest.CaptureFixture[str]
+    context: AppContext, valkey: Valkey, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = house.settings.model_copy(update={"api_calls_per_minute": 3, "redis_url": valkey.url})
-    one, other = (create(replace(house, settings=few)) for _ in range(2))
-    program = Program(house, one)
+    few = context.settings.model_copy(update={"api_calls_per_minute": 3, "redis_url": valkey.url})
+    one, other = (create_app(replace(context, settings=few)) for _ in range(2))
+    program = Program(context, one)
     program.get("/me")
     program.client = other.test_client()
     program.get("/me")
@@ -253,70 +261,76 @@ def test_no_other_site_may_call(program: Program) -> None:
 # -- shapes ----
 
 
-def busy_ticket(house: House) -> int:
+def busy_ticket(context: AppContext) -> int:
     """A ticket with something of everything."""
     number = ticket_of(
-        house,
+        context,
         mail(
             "first",
             attachments=(Attachment(name="eob.pdf", mime="application/pdf", content=b"%PDF-1.7"),),
         ),
     )
-    complete(house, number)
-    with house.store.transaction() as session:
+    complete(context, number)
+    with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        house.desk.reopen(session, ticket, by="Olga", cause="test", now=house.clock())
-        house.desk.assign(session, ticket, staff(session, "Olga"), by="Olga", now=house.clock())
-        house.desk.task_telemedicine(session, ticket, by="Olga", now=house.clock())
+        context.desk.reopen(session, ticket, by="Olga", cause="test", now=context.clock())
+        context.desk.assign(session, ticket, staff(session, "Olga"), by="Olga", now=context.clock())
+        context.desk.create_telemedicine_task(session, ticket, by="Olga", now=context.clock())
         ticket.company = company(session, "Sunrise")
     return number
 
 
 def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
-    house: House, program: Program
+    context: AppContext, program: Program
 ) -> None:
-    number = busy_ticket(house)
+    number = busy_ticket(context)
     told = program.get(f"/tickets/{number}")
-    with house.store.reading() as session:
-        full = json.loads(json.dumps(ticket_presenter.full(session, number, house.settings)))
-        short = json.loads(json.dumps(ticket_presenter.short(session.get_one(Ticket, number))))
+    with context.store.read_only() as session:
+        full = json.loads(
+            json.dumps(ticket_presenter.present_ticket(session, number, context.settings))
+        )
+        short = json.loads(
+            json.dumps(ticket_presenter.present_ticket_row(session.get_one(Ticket, number)))
+        )
     assert told == full
     assert schemas.Ticket(unknown=RAISE).validate(told) == {}
     assert program.get("/tickets")["items"] == [short]
-    assert schemas.TicketShort(unknown=RAISE).validate(short) == {}
-    assert [r.cause for r in audited(house, number, "viewed")] == ["API"], (
+    assert schemas.TicketSummary(unknown=RAISE).validate(short) == {}
+    assert [r.cause for r in audited(context, number, "viewed")] == ["API"], (
         "who has read it is on record"
     )
     program.get(f"/tickets/{number}")
-    assert len(audited(house, number, "viewed")) == 1
+    assert len(audited(context, number, "viewed")) == 1
 
 
-def test_everything_listed_has_the_shape_of_the_document(house: House, program: Program) -> None:
-    number = busy_ticket(house)
-    Intake(house).accept(
+def test_everything_listed_has_the_shape_of_the_document(
+    context: AppContext, program: Program
+) -> None:
+    number = busy_ticket(context)
+    Intake(context).accept(
         Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
     )
-    read_waiting(house)
+    process_waiting(context)
     program.post("/hooks", {"url": "https://crm.example/"}, 201)
     kinds = {
         "/tasks?state=all": schemas.Task,
         "/companies": schemas.Company,
         "/contacts": schemas.Contact,
-        "/staff": schemas.Person,
+        "/staff": schemas.StaffMember,
         "/deliveries": schemas.Delivery,
-        "/audit": schemas.Change,
-        "/hooks": schemas.Hook,
+        "/audit": schemas.AuditEntry,
+        "/hooks": schemas.Webhook,
         "/figures": schemas.FigureName,
     }
     for path, kind in kinds.items():
         items = program.get(path)["items"]
         assert items, path
         assert not [faults for one in items if (faults := kind(unknown=RAISE).validate(one))], path
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         failed = session.scalars(select(Delivery.id).where(Delivery.state == "failed")).one()
-        told = json.loads(json.dumps(deliveries.one(session, failed, house.clock())))
+        told = json.loads(json.dumps(deliveries.find_delivery(session, failed, context.clock())))
     assert program.get(f"/deliveries/{failed}") == told
-    assert schemas.DeliveryWhole(unknown=RAISE).validate(told) == {}
+    assert schemas.DeliveryDetails(unknown=RAISE).validate(told) == {}
     assert program.get("/status")["backlog"]["failed"] == 1
     assert program.get("/ledger")["adds_up"] in {True, False}
     assert [s["stage"] for s in program.get("/process")["stages"]] == [s.stage for s in STEPS]
@@ -324,28 +338,28 @@ def test_everything_listed_has_the_shape_of_the_document(house: House, program: 
     assert number
 
 
-def test_files_come_as_they_were_and_it_is_on_record(house: House, program: Program) -> None:
-    number = busy_ticket(house)
+def test_files_come_as_they_were_and_it_is_on_record(context: AppContext, program: Program) -> None:
+    number = busy_ticket(context)
     file = next(
         m["attachments"] for m in program.get(f"/tickets/{number}")["messages"] if m["attachments"]
     )[0]
     answer = program("GET", f"/attachments/{file['id']}")
     assert answer.data == b"%PDF-1.7"
     assert "attachment" in answer.headers["Content-Disposition"]
-    assert [r.cause for r in audited(house, number, "file opened")] == ["API"]
+    assert [r.cause for r in audited(context, number, "file opened")] == ["API"]
     program("GET", "/attachments/999", code=404)
 
 
 def test_a_view_is_exported_without_patient_data_unless_asked_for(
-    house: House, program: Program
+    context: AppContext, program: Program
 ) -> None:
-    deliver(house, mail("Jane Doe, born 1970", subject="=cmd"))
+    deliver(context, mail("Jane Doe, born 1970", subject="=cmd"))
     plain = program("GET", "/tickets.csv/open")
     assert plain.mimetype == "text/csv"
     assert "Jane Doe" not in plain.text
     assert "Jane Doe" in program("GET", "/tickets.csv/open?text=true").text
-    with house.store.reading() as session:
-        rows = list(session.scalars(select(Audit).where(Audit.action == "exported")))
+    with context.store.read_only() as session:
+        rows = list(session.scalars(select(AuditEntry).where(AuditEntry.action == "exported")))
     assert [r.detail["tickets"] for r in rows] == [1, 1]
 
 
@@ -354,14 +368,14 @@ def test_a_view_is_exported_without_patient_data_unless_asked_for(
 
 @pytest.mark.parametrize("sort", ["oldest", "newest", "due"])
 def test_pages_hold_every_ticket_once_in_order(
-    any_house: House, clock: HandClock, sort: str
+    any_context: AppContext, clock: HandClock, sort: str
 ) -> None:
     for n in range(7):
-        number = ticket_of(any_house)
+        number = ticket_of(any_context)
         if n % 3 == 0:
-            complete(any_house, number)
+            complete(any_context, number)
         clock.turn(minutes=7 if n % 2 else 0)
-    program, seen, cursor = Program(any_house, create(any_house)), list[int](), ""
+    program, seen, cursor = Program(any_context, create_app(any_context)), list[int](), ""
     while True:
         page = program.get(f"/tickets?view=all&sort={sort}&limit=2&cursor={cursor}")
         seen += [one["id"] for one in page["items"]]
@@ -374,9 +388,12 @@ def test_pages_hold_every_ticket_once_in_order(
 
 
 def test_lists_are_filtered_and_what_means_nothing_is_said_to(
-    house: House, program: Program
+    context: AppContext, program: Program
 ) -> None:
-    one, other = ticket_of(house, mail("about denials")), ticket_of(house, mail("about payments"))
+    one, other = (
+        ticket_of(context, mail("about denials")),
+        ticket_of(context, mail("about payments")),
+    )
     program.post(f"/tickets/{one}/assign", {"owner": "me"})
 
     def found(query: str) -> list[int]:
@@ -401,8 +418,8 @@ def test_lists_are_filtered_and_what_means_nothing_is_said_to(
 # -- changes ----
 
 
-def test_a_call_is_written_down_once_however_often_it_is_sent(any_house: House) -> None:
-    program = Program(any_house, create(any_house))
+def test_a_call_is_written_down_once_however_often_it_is_sent(any_context: AppContext) -> None:
+    program = Program(any_context, create_app(any_context))
     call = {"company": "Sunrise", "contacts": ["pat@clinic.example"], "text": "Asks about denials"}
     first = program("POST", "/tickets", call, 201, Idempotency_Key="call-1")
     assert first.headers["Location"] == f"{V1}/tickets/{first.json['id']}"  # type: ignore[index]
@@ -414,28 +431,28 @@ def test_a_call_is_written_down_once_however_often_it_is_sent(any_house: House) 
     assert len(program.post("/tickets", call, 201, Idempotency_Key="call-1")["messages"]) == 2, (
         "nothing is thrown away"
     )
-    assert counted(any_house, Ticket) == 1
+    assert counted(any_context, Ticket) == 1
     assert first.json["owner"] is None  # type: ignore[index]
     mine = program.post("/tickets", {**call, "take": True}, 201)
     assert mine["owner"] == program.me.name
-    assert counted(any_house, Ticket) == 2
+    assert counted(any_context, Ticket) == 2
 
 
-def test_keys_of_two_programs_do_not_meet(house: House, app: Flask) -> None:
-    one, other = Program(house, app), Program(house, app, role=Role.AGENT)
+def test_keys_of_two_programs_do_not_meet(context: AppContext, app: Flask) -> None:
+    one, other = Program(context, app), Program(context, app, role=Role.AGENT)
     assert one.post("/tickets", {"text": "a"}, 201, Idempotency_Key="1")["id"] == 1
     assert other.post("/tickets", {"text": "b"}, 201, Idempotency_Key="1")["id"] == 2
 
 
-def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
-    number = ticket_of(house)
-    with house.store.transaction() as session:
-        house.desk.reach(
+def test_a_ticket_is_walked_to_its_end(context: AppContext, program: Program) -> None:
+    number = ticket_of(context)
+    with context.store.transaction() as session:
+        context.desk.record_milestone(
             session,
             session.get_one(Ticket, number),
             Milestone.CUSTOMER_NOTIFIED,
             by="rule",
-            now=house.clock(),
+            now=context.clock(),
         )
     at = f"/tickets/{number}"
     assert program.post(f"{at}/assign", {"owner": program.me.email})["owner"] == program.me.name
@@ -446,14 +463,16 @@ def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
     assert "date of birth" in program.post(f"{at}/recap", {"text": "Born 1/2/1970."}, 409)["detail"]
     program.post(f"{at}/recap", {"text": "Born 1/2/1970.", "checked": True})
     program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
-    assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
+    assert (
+        counted(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted.")) == 1
+    )
     assert (
         program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"]
         == "6-Completed"
     )
     assert program.post(f"{at}/reopen", {"reason": "they called again"})["stage"] == "4-In Progress"
     program.post(f"{at}/note", {"text": "call on Monday"})
-    assert counted(house, Message, Message.direction == "note") == 1
+    assert counted(context, Message, Message.direction == "note") == 1
     (task,) = [
         t
         for t in program.post(f"{at}/telemedicine")["tasks"]
@@ -463,11 +482,13 @@ def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
     assert (
         program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
     )
-    assert {r.actor for r in audited(house, number, "reopened")} == {program.me.name}
+    assert {r.actor for r in audited(context, number, "reopened")} == {program.me.name}
 
 
-def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: House) -> None:
-    program, number = Program(any_house, create(any_house)), ticket_of(any_house)
+def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(
+    any_context: AppContext,
+) -> None:
+    program, number = Program(any_context, create_app(any_context)), ticket_of(any_context)
     recap = {
         "text": "We sent it again.",
         "template": str(Template.RECAP),
@@ -478,13 +499,13 @@ def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: H
     }
     for _ in range(2):
         program.post(f"/tickets/{number}/recap", recap, Idempotency_Key="recap-1")
-    with any_house.store.reading() as session:
-        (written,) = session.scalars(select(Written))
+    with any_context.store.read_only() as session:
+        (written,) = session.scalars(select(WrittenMail))
         (file,) = written.files
         to, mails = written.to, written.mails
         assert [m.to for m in mails] == [*to, "office@clinic.example"]
         assert {m.state for m in mails} == {OutboxState.WAITING}
-        assert {m.not_before for m in mails} == {any_house.clock() + timedelta(seconds=10)}
+        assert {m.not_before for m in mails} == {any_context.clock() + timedelta(seconds=10)}
         assert written.subject == f"Recap of Resolution: Billing Support Ticket #{number}"
         assert written.text.startswith("We sent it again.\n\nHello")
         assert (file.name, file.mime, file.size) == ("letter.pdf", "application/pdf", 8)
@@ -492,9 +513,9 @@ def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: H
 
 
 def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
-    house: House, program: Program
+    context: AppContext, program: Program
 ) -> None:
-    number = ticket_of(house)
+    number = ticket_of(context)
     at = f"/tickets/{number}/recap"
     assert (
         "no text of this name"
@@ -510,12 +531,14 @@ def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
     assert "the name of the file" in program.post(at, named, 409)["detail"]
     assert "cc" in program.post(at, {"text": "x", "cc": ["nobody"]}, 422)["fields"]
     assert (
-        counted(house, Written) == counted(house, Outgoing, Outgoing.written_id.is_not(None)) == 0
+        counted(context, WrittenMail)
+        == counted(context, OutgoingMail, OutgoingMail.written_id.is_not(None))
+        == 0
     )
 
 
-def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) -> None:
-    program, number = Program(any_house, create(any_house)), ticket_of(any_house)
+def test_what_was_done_last_is_taken_back(any_context: AppContext, clock: HandClock) -> None:
+    program, number = Program(any_context, create_app(any_context)), ticket_of(any_context)
     at = f"/tickets/{number}"
     assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to take back"
     program.post(f"{at}/assign", {"owner": "me"})
@@ -525,24 +548,24 @@ def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) ->
         "taken back"
         in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
     )
-    with any_house.store.reading() as session:
-        assert {m.state for m in session.scalars(select(Written)).one().mails} == {
+    with any_context.store.read_only() as session:
+        assert {m.state for m in session.scalars(select(WrittenMail)).one().mails} == {
             OutboxState.WITHHELD
         }
     assert program.post(f"{at}/recap", {"text": "We sent it again."})["owner"] == program.me.name
     clock.turn(seconds=11)
-    sender.send_waiting(any_house)
+    sender.send_waiting(any_context)
     said = program.post(f"{at}/undo", {}, 409)["detail"]
     assert said.startswith("since then: mail sent")
-    other = Program(any_house, program.client)
+    other = Program(any_context, program.client)
     program.post(f"{at}/resolve", {"resolution": "yes"})
     assert "only" in other.post(f"{at}/undo", {}, 409)["detail"]
     assert program.post(f"{at}/undo")["resolution"] is None
-    assert audited(any_house, number, "undone")
+    assert audited(any_context, number, "undone")
 
 
-def test_what_cannot_be_is_said_with_what_is_missing(house: House, program: Program) -> None:
-    number = ticket_of(house)
+def test_what_cannot_be_is_said_with_what_is_missing(context: AppContext, program: Program) -> None:
+    number = ticket_of(context)
     said = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
     assert said["error"] == "conflict"
     assert "open" in said["detail"]
@@ -564,8 +587,8 @@ def test_what_cannot_be_is_said_with_what_is_missing(house: House, program: Prog
     assert raw.status_code == 400
 
 
-def test_an_action_can_insist_on_what_was_seen(house: House, program: Program) -> None:
-    number = ticket_of(house)
+def test_an_action_can_insist_on_what_was_seen(context: AppContext, program: Program) -> None:
+    number = ticket_of(context)
     seen = program("GET", f"/tickets/{number}").headers["ETag"]
     program.post(f"/tickets/{number}/note", {"text": "first"}, If_Match=seen)
     assert (
@@ -574,11 +597,11 @@ def test_an_action_can_insist_on_what_was_seen(house: House, program: Program) -
     )
     fresh = program("GET", f"/tickets/{number}").headers["ETag"]
     program.post(f"/tickets/{number}/note", {"text": "second"}, If_Match=fresh)
-    assert counted(house, Message, Message.direction == "note") == 2
+    assert counted(context, Message, Message.direction == "note") == 2
 
 
-def test_companies_and_contacts_are_put_on_record_and_changed(any_house: House) -> None:
-    program = Program(any_house, create(any_house))
+def test_companies_and_contacts_are_put_on_record_and_changed(any_context: AppContext) -> None:
+    program = Program(any_context, create_app(any_context))
     made = program.post(
         "/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201
     )
@@ -604,11 +627,13 @@ def test_companies_and_contacts_are_put_on_record_and_changed(any_house: House) 
     assert program.get("/companies?q=acm")["items"][0]["id"] == made["id"]
 
 
-def test_failed_deliveries_are_dismissed_and_read_again(house: House, program: Program) -> None:
-    Intake(house).accept(
+def test_failed_deliveries_are_dismissed_and_read_again(
+    context: AppContext, program: Program
+) -> None:
+    Intake(context).accept(
         Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
     )
-    read_waiting(house)
+    process_waiting(context)
     assert program.post("/deliveries/1/dismiss", {"reason": "a test"})["state"] == "dismissed"
     program.post("/deliveries/1/dismiss", {"reason": "again"}, 409)
     assert program.post("/deliveries/1/replay")["state"] == "failed"
@@ -631,8 +656,8 @@ def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> N
 # -- the page of tokens ----
 
 
-def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> None:
-    desk = at_desk(house)
+def test_a_token_is_made_on_the_page_shown_once_and_revoked(context: AppContext) -> None:
+    desk = at_desk(context)
     assert "You have no token" in desk.get("/account/tokens").text
     refused = desk.post("/account/tokens", {"name": "phone system", "scope": ["read", "admin"]})
     assert refused.status_code == 422
@@ -641,9 +666,9 @@ def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> Non
     (token,) = re.findall(r'value="(intake_[^"]+)"', page)
     assert token not in desk.get("/account/tokens").text
     heads = {"Authorization": f"Bearer {token}"}
-    program = create(house).test_client()
+    program = create_app(context).test_client()
     assert program.get(f"{V1}/me", headers=heads).json["name"] == "Ann Lee"  # type: ignore[index]
-    other = at_desk(house, name="Bo Ray")
+    other = at_desk(context, name="Bo Ray")
     assert other.post("/account/tokens/1/revoke").status_code == 404
     assert desk.post("/account/tokens/1/revoke").status_code == 302
     assert program.get(f"{V1}/me", headers=heads).status_code == 401
@@ -652,7 +677,7 @@ def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> Non
 # -- its document ----
 
 
-def test_the_examples_of_the_docs_work(house: House, program: Program) -> None:
+def test_the_examples_of_the_docs_work(context: AppContext, program: Program) -> None:
     script = PAGE.read_text().partition("```sh\nINTAKE=")[2].partition("```")[0]
     calls = [line for line in script.splitlines() if line.startswith("curl")]
     assert len(calls) > 10
@@ -673,15 +698,17 @@ def test_the_examples_of_the_docs_work(house: House, program: Program) -> None:
                     sent["data"] = value
         answer = program.client.open(words[0], **sent)
         assert answer.status_code in {200, 201}, (line, answer.text)
-    assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
+    assert (
+        counted(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted.")) == 1
+    )
 
 
-def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House) -> None:
-    settings = house.settings.model_copy(update={"api_calls_per_minute": 100_000})
+def test_called_as_the_document_says_and_otherwise_it_never_breaks(context: AppContext) -> None:
+    settings = context.settings.model_copy(update={"api_calls_per_minute": 100_000})
 
-    app = create(replace(house, settings=settings))
-    program = Program(house, app)
-    busy_ticket(house)
+    app = create_app(replace(context, settings=settings))
+    program = Program(context, app)
+    busy_ticket(context)
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
     checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
     few = examples(

@@ -10,18 +10,18 @@ import pytest
 
 from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import Checkpoint
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from tests.support.command import Intake
 from tests.support.context import counted
 from tests.support.servers import Postgres
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.mail.sender import send_waiting
-from workflow.models.core import Outgoing, Seen, Task, Ticket
+from workflow.models.core import Heartbeat, OutgoingMail, Task, Ticket
 from workflow.models.states import OutboxState
 from workflow.operations import status
-from workflow.operations.backup import as_toml, without_secrets
-from workflow.operations.restored import hold_back
-from workflow.settings.settings import load
+from workflow.operations.backup import remove_secrets, render_toml
+from workflow.operations.restored import withhold_mail
+from workflow.settings.settings import load_settings
 
 BIG = b"From: a@b.test\r\nSubject: big\r\n\r\n" + b"a line of a large mail\r\n" * 20_000
 TOML = """
@@ -51,7 +51,7 @@ header = "X-Mine"
 
 
 @pytest.fixture
-def backed_up(intake: Intake, at_home: House, tmp_path: Path) -> Path:
+def backed_up(intake: Intake, at_home: AppContext, tmp_path: Path) -> Path:
     del at_home
     (tmp_path / "intake.toml").write_text(TOML)
     intake("ticket", "new", "--text", "hello", "--company", "Acme")
@@ -79,8 +79,8 @@ def test_no_secret_is_in_it_and_only_we_can_read_it(backed_up: Path, home: Path)
 
 def test_settings_survive_as_toml() -> None:
     told = tomllib.loads(TOML)
-    assert tomllib.loads(as_toml(told)) == told
-    assert without_secrets(told)["redis_url"] == "redis://127.0.0.1/0"
+    assert tomllib.loads(render_toml(told)) == told
+    assert remove_secrets(told)["redis_url"] == "redis://127.0.0.1/0"
 
 
 def test_everything_comes_back_in_an_empty_home(
@@ -119,7 +119,7 @@ def test_a_backup_overwrites_no_file(intake: Intake, backed_up: Path) -> None:
 
 
 def test_postgresql_needs_its_tools(
-    intake: Intake, at_home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, at_home: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del at_home
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -169,11 +169,11 @@ def test_a_restored_system_sends_and_imports_nothing_again(
     intake("migrate")
     intake("deliver", "mail", "-", stdin=MAIL)
     intake("deliver", "mail", "-", stdin=BIG)
-    first = open_house(load())
-    read_waiting(first)
+    first = open_context(load_settings())
+    process_waiting(first)
     StoredCheckpoints(first.store).save("box", Checkpoint(7, 42))
-    status.alive(first, "clock")
-    promised = counted(first, Outgoing, Outgoing.state == OutboxState.WAITING)
+    status.record_alive(first, "clock")
+    promised = counted(first, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
     intake("backup", tmp_path / "b.tar")
     assert send_waiting(first) == promised == 2  # the original goes on
     first.close()
@@ -183,20 +183,20 @@ def test_a_restored_system_sends_and_imports_nothing_again(
     monkeypatch.setenv("INTAKE_HOME", str(other))
     assert "2 mails that waited were held back" in intake("restore", tmp_path / "b.tar").output
     (other / "secret.keys").write_bytes((home / "secret.keys").read_bytes())
-    again = open_house(load())
+    again = open_context(load_settings())
     try:
         assert send_waiting(again) == 0
         assert not (other / "outbox").exists()
         assert counted(again, Ticket, Ticket.stage == "4-In Progress") == 2
         assert counted(again, Task, Task.text == "tell the customer by other means") == 2
-        assert counted(again, Seen) == 0
+        assert counted(again, Heartbeat) == 0
         assert StoredCheckpoints(again.store).load("box") == Checkpoint(7, 42)
         intake(
             "deliver", "mail", "-", stdin=b"Received: again\r\n" + MAIL
         )  # the mailbox handed it over once more
-        read_waiting(again)
-        assert (counted(again, Ticket), counted(again, Outgoing)) == (2, 2)
-        assert hold_back(load(), again.clock()) == 0
+        process_waiting(again)
+        assert (counted(again, Ticket), counted(again, OutgoingMail)) == (2, 2)
+        assert withhold_mail(load_settings(), again.clock()) == 0
         assert len(list((other / "blobs").glob("*/*"))) == 1
         intake("ledger")
     finally:

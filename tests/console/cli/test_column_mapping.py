@@ -7,15 +7,15 @@ import openpyxl
 import pytest
 from sqlalchemy import select
 
-from console.errors import UNREADABLE
+from console.errors import EXIT_UNREADABLE
 from ingest.intake import Arrival, Transport
 from ingest.intake import Intake as Door
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support.command import Intake
 from tests.support.workbooks import hoarding
-from workflow.context import House
-from workflow.models.core import Audit, Delivery, Message, Ticket
+from workflow.context import AppContext
+from workflow.models.core import AuditEntry, Delivery, Message, Ticket
 from workflow.models.states import DeliveryState
 
 HEADER = ["Datum", "Klinik", "Anliegen", "Nr"]
@@ -37,25 +37,25 @@ def export(tmp_path: Path) -> Path:
     return book(tmp_path / "export.xlsx", ["Bericht"], [], HEADER, ROW)
 
 
-def dropped(house: House, *files: Path) -> list[int]:
-    door = Door(house)
+def dropped(context: AppContext, *files: Path) -> list[int]:
+    door = Door(context)
     numbers = [
         door.accept(
             Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=f.read_bytes())
         )
         for f in files
     ]
-    read_waiting(house)
+    process_waiting(context)
     return numbers
 
 
-def state(house: House, number: int) -> DeliveryState:
-    with house.store.reading() as session:
+def state(context: AppContext, number: int) -> DeliveryState:
+    with context.store.read_only() as session:
         return session.get_one(Delivery, number).state
 
 
 def test_a_file_nobody_can_read_says_how_to_map_it(
-    at_home: House, export: Path, intake: Intake
+    at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     [number] = dropped(at_home, export)
     assert "`intake map" in intake("deliveries", "--state", "failed").stdout
@@ -71,12 +71,12 @@ def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
 ) -> None:
     monkeypatch.setenv("INTAKE_PARSE_MEMORY", str(130 * 1024 * 1024))
     (tmp_path / "large.xlsx").write_bytes(hoarding(*HEADER))
-    said = intake("map", tmp_path / "large.xlsx", code=UNREADABLE)
+    said = intake("map", tmp_path / "large.xlsx", code=EXIT_UNREADABLE)
     assert "reading it takes more memory than one item may have" in said.output
 
 
 def test_what_is_said_once_reads_what_waits_and_the_next_file(
-    at_home: House, export: Path, intake: Intake, tmp_path: Path
+    at_home: AppContext, export: Path, intake: Intake, tmp_path: Path
 ) -> None:
     other = book(tmp_path / "other.xlsx", ["Etwas", "anderes"], ["x", "y"])
     [number, stranger] = dropped(at_home, export, other)
@@ -85,21 +85,23 @@ def test_what_is_said_once_reads_what_waits_and_the_next_file(
     ).stdout
     assert f"{number}: processed, ticket 1" in said
     assert state(at_home, stranger) is DeliveryState.FAILED
-    with at_home.store.reading() as session:
+    with at_home.store.read_only() as session:
         message = session.scalars(select(Message)).one()
         assert (message.text, message.sent_at and message.sent_at.isoformat()) == (
             "Bitte helfen.",
             "2026-01-05T15:00:00+00:00",
         )
         assert session.scalars(select(Ticket)).one().name == "Support – Nordklinik"
-        audited = session.scalars(select(Audit).where(Audit.action == "profile saved")).one()
+        audited = session.scalars(
+            select(AuditEntry).where(AuditEntry.action == "profile saved")
+        ).one()
         assert audited.actor == "Ann"
     [again] = dropped(at_home, book(tmp_path / "next.xlsx", HEADER, [*ROW[:2], "Noch etwas.", 8]))
     assert state(at_home, again) is DeliveryState.PROCESSED
 
 
 def test_a_saved_profile_is_shown_changed_and_taken_back(
-    at_home: House, export: Path, intake: Intake
+    at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     intake("map", export, *SAY, "--date-order", "dmy", "--save", "north")
     [shown] = json.loads(intake("profiles", "--json").stdout)
@@ -127,7 +129,7 @@ def test_a_saved_profile_is_shown_changed_and_taken_back(
 
 
 def test_parse_reads_a_workbook_as_the_house_does(
-    at_home: House, export: Path, intake: Intake
+    at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     del at_home
     assert "mapping needed" in intake("parse", "secure-message", export, "--json", code=65).stdout
@@ -139,7 +141,7 @@ def test_parse_reads_a_workbook_as_the_house_does(
 
 
 def test_nothing_is_saved_while_something_is_missing(
-    at_home: House, export: Path, intake: Intake
+    at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     del at_home
     said = intake("map", export, "--column", "Anliegen=body", "--save", "north", code=1)
@@ -151,7 +153,7 @@ def test_nothing_is_saved_while_something_is_missing(
 
 
 def test_scripts_get_the_columns_but_no_patient_data(
-    at_home: House, export: Path, intake: Intake
+    at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     del at_home
     out = intake("map", export, *SAY, "--json").stdout
@@ -167,7 +169,7 @@ def test_scripts_get_the_columns_but_no_patient_data(
 
 
 def test_what_a_column_may_be_is_proposed_and_never_taken(
-    at_home: House, tmp_path: Path, intake: Intake
+    at_home: AppContext, tmp_path: Path, intake: Intake
 ) -> None:
     del at_home
     file = book(
@@ -196,13 +198,15 @@ def test_what_a_column_may_be_is_proposed_and_never_taken(
     ],
 )
 def test_what_cannot_be_meant_is_told(
-    at_home: House, export: Path, intake: Intake, more: list[str], words: str
+    at_home: AppContext, export: Path, intake: Intake, more: list[str], words: str
 ) -> None:
     del at_home
     assert words in intake("map", export, *more, code=2).stderr
 
 
-def test_the_row_and_the_sheet_may_be_said(at_home: House, tmp_path: Path, intake: Intake) -> None:
+def test_the_row_and_the_sheet_may_be_said(
+    at_home: AppContext, tmp_path: Path, intake: Intake
+) -> None:
     del at_home
     made = openpyxl.Workbook()
     made.worksheets[0].append(["From", "Message"])
@@ -219,7 +223,7 @@ def test_the_row_and_the_sheet_may_be_said(at_home: House, tmp_path: Path, intak
     assert "the same with --save NAME" in said
 
 
-def test_a_file_that_is_no_workbook(at_home: House, tmp_path: Path, intake: Intake) -> None:
+def test_a_file_that_is_no_workbook(at_home: AppContext, tmp_path: Path, intake: Intake) -> None:
     del at_home
     file = tmp_path / "x.xlsx"
     file.write_bytes(b"PK\x03\x04 nothing")
@@ -229,7 +233,7 @@ def test_a_file_that_is_no_workbook(at_home: House, tmp_path: Path, intake: Inta
 
 
 def test_profiles_of_the_settings_are_listed_and_not_forgotten(
-    at_home: House, tmp_path: Path, intake: Intake
+    at_home: AppContext, tmp_path: Path, intake: Intake
 ) -> None:
     del at_home
     (tmp_path / "intake.toml").write_text('[profile.mine]\nsynonyms = { body = ["Anliegen"] }\n')
@@ -238,7 +242,7 @@ def test_profiles_of_the_settings_are_listed_and_not_forgotten(
 
 
 def test_a_text_file_with_headings_of_a_profile(
-    at_home: House, tmp_path: Path, intake: Intake
+    at_home: AppContext, tmp_path: Path, intake: Intake
 ) -> None:
     file = tmp_path / "export.csv"
     file.write_text("".join(";".join(map(str, row)) + "\n" for row in (HEADER, ROW)))

@@ -9,9 +9,9 @@ import click
 import pytest
 from sqlalchemy import select
 
-from console.cli.main import PLACES, SECTIONS, cli
+from console.cli.main import COMMANDS, SECTIONS, cli
 from tests.support.command import Intake
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.models.states import Role
@@ -19,7 +19,7 @@ from workflow.models.states import Role
 
 def every_command() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    for name in PLACES:
+    for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         found.append((name,))
         if isinstance(command, click.Group):
@@ -30,7 +30,7 @@ def every_command() -> list[tuple[str, ...]]:
 def test_help_lists_every_command_by_section(intake: Intake) -> None:
     said = intake("--help").output
     assert [s for s in SECTIONS if f"{s}:" not in said] == []
-    assert [c for c in PLACES if f"\n  {c} " not in said] == []
+    assert [c for c in COMMANDS if f"\n  {c} " not in said] == []
     assert "\\b" not in said
 
 
@@ -154,7 +154,7 @@ def test_people_and_companies(intake: Intake) -> None:
     )
 
 
-def test_the_last_admin_stays_one_by_command_too(intake: Intake, at_home: House) -> None:
+def test_the_last_admin_stays_one_by_command_too(intake: Intake, at_home: AppContext) -> None:
     intake("user", "add", "Max Berg", "--role", "admin", "--email", "max@pmb.test")
     with at_home.store.transaction() as session:
         max_berg = session.scalars(select(Staff)).one()
@@ -167,5 +167,5 @@ def test_the_last_admin_stays_one_by_command_too(intake: Intake, at_home: House)
             )
         )
     assert "last admin" in intake("user", "add", "Max Berg", "--role", "agent", code=1).stderr
-    with at_home.store.reading() as session:
+    with at_home.store.read_only() as session:
         assert session.scalars(select(Staff.role)).one() is Role.ADMIN

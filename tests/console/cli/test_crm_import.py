@@ -18,33 +18,33 @@ from openpyxl import load_workbook
 from sqlalchemy import select
 
 from console import exports
-from console.exports import COLUMNS, TEXT, chosen, csv_bytes, rows
-from ingest.crm_import.run import Wanted, apply
-from parsers.crm_export.table import FORMULA, escape, unescape
+from console.exports import COLUMNS, TEXT_COLUMNS, encode_csv, iterate_rows, select_columns
+from ingest.crm_import.run import ImportRequest, run_import
+from parsers.crm_export.table import FORMULA_STARTS, escape_formula, unescape_formula
 from tests.support.command import Intake
 from tests.support.context import HandClock, Woken, complete, mail, reach, staff, ticket_of
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
-from workflow.models.core import Audit, Ticket
+from workflow.models.core import AuditEntry, Ticket
 from workflow.models.states import RowOutcome
 from workflow.process import Milestone
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 DANGEROUS = ["=1+1", "+1 555 0100", "-2", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''=x", "\uff1d1"]
 HEAD = (
     "Record ID,Ticket name,Ticket status,Ticket owner,Associated Company,Associated Contact"
     " emails\n"
 )
-FILE = HEAD + "901,Claim denied,5-Audit,Zoe,Acme Clinic,jo@acme.test\n902,Refund,On hold,,,\n"
+FILE = HEAD + "901,Claim denied,5-AuditEntry,Zoe,Acme Clinic,jo@acme.test\n902,Refund,On hold,,,\n"
 
 
 @pytest.fixture
-def other_house(tmp_path: Path, clock: HandClock) -> Iterator[House]:
+def other_context(tmp_path: Path, clock: HandClock) -> Iterator[AppContext]:
     """A second house, with a key of its own."""
     settings = Settings(home=tmp_path / "other")
     migrate(settings.database)
-    opened = open_house(settings, waker=Woken(), clock=clock)
+    opened = open_context(settings, waker=Woken(), clock=clock)
     yield opened
     opened.close()
 
@@ -56,18 +56,18 @@ def export_file(tmp_path: Path) -> Path:
     return path
 
 
-def exported(house: House, view: str = "all", *, with_text: bool = False) -> bytes:
-    names = chosen((), with_text=with_text)
-    with house.store.reading() as session:
-        return b"".join(csv_bytes(rows(house, session, view, names, actor="Olga")))
+def exported(context: AppContext, view: str = "all", *, with_text: bool = False) -> bytes:
+    names = select_columns((), with_text=with_text)
+    with context.store.read_only() as session:
+        return b"".join(encode_csv(iterate_rows(context, session, view, names, actor="Olga")))
 
 
 def table(raw: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(raw.decode("utf-8-sig"), newline="")))
 
 
-def facts(house: House) -> list[tuple[object, ...]]:
-    with house.store.reading() as session:
+def facts(context: AppContext) -> list[tuple[object, ...]]:
+    with context.store.read_only() as session:
         found = session.scalars(select(Ticket).order_by(Ticket.id))
         return [
             (
@@ -91,14 +91,14 @@ def facts(house: House) -> list[tuple[object, ...]]:
 
 @given(st.text())
 def test_every_text_comes_back_and_no_cell_starts_like_a_formula(text: str) -> None:
-    assert unescape(escape(text)) == text
-    assert not escape(text).startswith(tuple(FORMULA))
+    assert unescape_formula(escape_formula(text)) == text
+    assert not escape_formula(text).startswith(tuple(FORMULA_STARTS))
 
 
 @given(st.text(alphabet="'=+-@\t\r\n\uff1da", max_size=6))
 def test_the_same_of_texts_made_to_confuse(text: str) -> None:
-    assert unescape(escape(text)) == text
-    assert not escape(text).startswith(tuple(FORMULA))
+    assert unescape_formula(escape_formula(text)) == text
+    assert not escape_formula(text).startswith(tuple(FORMULA_STARTS))
 
 
 @given(
@@ -108,103 +108,109 @@ def test_the_same_of_texts_made_to_confuse(text: str) -> None:
     )
 )
 def test_csv_read_by_others_has_the_cells_it_should(lines: list[list[str]]) -> None:
-    text = b"".join(csv_bytes(lines)).decode("utf-8-sig")
+    text = b"".join(encode_csv(lines)).decode("utf-8-sig")
     assert list(csv.reader(StringIO(text, newline=""))) == [
-        [escape(cell) for cell in line] for line in lines
+        [escape_formula(cell) for cell in line] for line in lines
     ]
 
 
 def test_what_leaves_one_house_enters_another_as_it_was(
-    any_house: House, other_house: House
+    any_context: AppContext, other_context: AppContext
 ) -> None:
-    house = any_house
+    context = any_context
     numbers = [
-        ticket_of(house, mail(subject=f"claim {n}", text="=cmd|' /C calc'!A0")) for n in range(3)
+        ticket_of(context, mail(subject=f"claim {n}", text="=cmd|' /C calc'!A0")) for n in range(3)
     ]
     for number in numbers:
-        reach(house, number, Milestone.CUSTOMER_NOTIFIED)
-    reach(house, numbers[1], Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    complete(house, numbers[2])
-    with house.store.transaction() as session:
+        reach(context, number, Milestone.CUSTOMER_NOTIFIED)
+    reach(context, numbers[1], Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    complete(context, numbers[2])
+    with context.store.transaction() as session:
         olga = staff(session, "Olga")
-        house.desk.assign(
-            session, session.get_one(Ticket, numbers[1]), olga, by="Olga", now=house.clock()
+        context.desk.assign(
+            session, session.get_one(Ticket, numbers[1]), olga, by="Olga", now=context.clock()
         )
-    with other_house.store.transaction() as session:
+    with other_context.store.transaction() as session:
         staff(session, "Olga")
-    raw = exported(house, with_text=True)
-    told = apply(other_house, Wanted(kind="tickets", raw=raw), by="Max")
+    raw = exported(context, with_text=True)
+    told = run_import(other_context, ImportRequest(kind="tickets", raw=raw), by="Max")
     assert told.outcomes == {RowOutcome.ADDED: 3}
-    assert facts(other_house) == facts(house)
-    with other_house.store.reading() as session:
+    assert facts(other_context) == facts(context)
+    with other_context.store.read_only() as session:
         assert all(
             t.messages[0].text == "=cmd|' /C calc'!A0" for t in session.scalars(select(Ticket))
         )
-    again = apply(other_house, Wanted(kind="tickets", raw=exported(other_house)), by="Max")
+    again = run_import(
+        other_context, ImportRequest(kind="tickets", raw=exported(other_context)), by="Max"
+    )
     assert again.outcomes == {RowOutcome.KNOWN: 3}
 
 
-def test_our_own_export_is_known_when_it_comes_back(house: House) -> None:
-    ticket_of(house)
-    told = apply(house, Wanted(kind="tickets", raw=exported(house)), by="Olga")
+def test_our_own_export_is_known_when_it_comes_back(context: AppContext) -> None:
+    ticket_of(context)
+    told = run_import(context, ImportRequest(kind="tickets", raw=exported(context)), by="Olga")
     assert told.outcomes == {RowOutcome.KNOWN: 1}
-    assert len(facts(house)) == 1
+    assert len(facts(context)) == 1
 
 
-def test_subject_and_text_leave_only_where_asked_for(house: House) -> None:
-    ticket_of(house, mail(subject="John Patient", text="John Patient's claim"))
-    assert b"John" not in exported(house)
-    assert exported(house, with_text=True).count(b"John") == 2
-    for name in TEXT:
-        with pytest.raises(Missing, match="patient data"):
-            chosen([name], with_text=False)
-    with pytest.raises(Missing, match="no column Colour"):
-        chosen(["Colour"], with_text=True)
-    assert chosen(["ticket STATUS"], with_text=False) == ["Ticket status"]
+def test_subject_and_text_leave_only_where_asked_for(context: AppContext) -> None:
+    ticket_of(context, mail(subject="John Patient", text="John Patient's claim"))
+    assert b"John" not in exported(context)
+    assert exported(context, with_text=True).count(b"John") == 2
+    for name in TEXT_COLUMNS:
+        with pytest.raises(ActionNotAllowed, match="patient data"):
+            select_columns([name], with_text=False)
+    with pytest.raises(ActionNotAllowed, match="no column Colour"):
+        select_columns(["Colour"], with_text=True)
+    assert select_columns(["ticket STATUS"], with_text=False) == ["Ticket status"]
 
 
-def test_every_page_of_a_view_is_in_the_file(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "PAGE", 2)
-    numbers = [ticket_of(house) for _ in range(5)]
-    complete(house, numbers[3])
-    assert [row["Ticket number"] for row in table(exported(house))] == [str(n) for n in numbers]
-    assert [row["Ticket number"] for row in table(exported(house, "completed"))] == [
+def test_every_page_of_a_view_is_in_the_file(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "PAGE_SIZE", 2)
+    numbers = [ticket_of(context) for _ in range(5)]
+    complete(context, numbers[3])
+    assert [row["Ticket number"] for row in table(exported(context))] == [str(n) for n in numbers]
+    assert [row["Ticket number"] for row in table(exported(context, "completed"))] == [
         str(numbers[3])
     ]
-    assert len(table(exported(house, "open"))) == 4
+    assert len(table(exported(context, "open"))) == 4
 
 
 def test_so_many_tickets_are_in_memory_as_fill_a_page(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports, "PAGE", 2)
+    monkeypatch.setattr(exports, "PAGE_SIZE", 2)
     for _ in range(7):
-        ticket_of(house)
-    with house.store.reading() as session:
+        ticket_of(context)
+    with context.store.read_only() as session:
         held = [
             sum(isinstance(one, Ticket) for one in session.identity_map.values())
-            for _ in rows(house, session, "all", chosen((), with_text=True), actor="")
+            for _ in iterate_rows(
+                context, session, "all", select_columns((), with_text=True), actor=""
+            )
         ]
     assert len(held) == 8
     assert max(held) <= 2
 
 
-def test_the_overdue_view_is_sieved_as_on_the_screen(house: House, clock: HandClock) -> None:
-    first, second = ticket_of(house), ticket_of(house)
-    reach(house, second, Milestone.FOLLOW_UP_SENT)
+def test_the_overdue_view_is_sieved_as_on_the_screen(context: AppContext, clock: HandClock) -> None:
+    first, second = ticket_of(context), ticket_of(context)
+    reach(context, second, Milestone.FOLLOW_UP_SENT)
     clock.turn(hours=49)
-    assert [row["Ticket number"] for row in table(exported(house, "overdue"))] == [str(first)]
+    assert [row["Ticket number"] for row in table(exported(context, "overdue"))] == [str(first)]
 
 
-def test_times_are_iso_with_a_zone(house: House) -> None:
-    ticket_of(house)
-    (row,) = table(exported(house))
+def test_times_are_iso_with_a_zone(context: AppContext) -> None:
+    ticket_of(context)
+    (row,) = table(exported(context))
     for name in ("Create date", "Due: Resolution"):
         assert datetime.fromisoformat(row[name]).tzinfo is not None
 
 
 def test_the_command_writes_csv_and_excel_and_leaves_a_trace(
-    intake: Intake, at_home: House, tmp_path: Path
+    intake: Intake, at_home: AppContext, tmp_path: Path
 ) -> None:
     intake(
         "ticket", "new", "--company", "=Acme", "--contact", "jo@acme.test", "--text", "+1 patient"
@@ -226,19 +232,21 @@ def test_the_command_writes_csv_and_excel_and_leaves_a_trace(
     )
     assert found["Ticket description"].value == "+1 patient"
     book.close()
-    with at_home.store.reading() as session:
+    with at_home.store.read_only() as session:
         trail = list(
-            session.scalars(select(Audit).where(Audit.action == "exported").order_by(Audit.id))
+            session.scalars(
+                select(AuditEntry).where(AuditEntry.action == "exported").order_by(AuditEntry.id)
+            )
         )
     assert [(a.actor, a.detail["view"], a.detail["tickets"]) for a in trail[:1]] == [
         ("Olga", "open", 1)
     ]
-    assert trail[0].detail["texts"] == list(TEXT)
+    assert trail[0].detail["texts"] == list(TEXT_COLUMNS)
     assert list(tmp_path.glob(".*.part")) == []
 
 
 def test_nothing_is_overwritten_or_named_wrongly(
-    intake: Intake, at_home: House, tmp_path: Path
+    intake: Intake, at_home: AppContext, tmp_path: Path
 ) -> None:
     del at_home
     file = tmp_path / "open.csv"
@@ -254,15 +262,15 @@ def test_nothing_is_overwritten_or_named_wrongly(
     )
 
 
-@pytest.mark.parametrize("name", [*COLUMNS, *TEXT])
+@pytest.mark.parametrize("name", [*COLUMNS, *TEXT_COLUMNS])
 def test_dangerous_cells_are_escaped_in_every_column(name: str) -> None:
     for cell in DANGEROUS:
-        raw = b"".join(csv_bytes([[name], [cell]]))
+        raw = b"".join(encode_csv([[name], [cell]]))
         assert table(raw)[0][name] == f"'{cell}"
 
 
 def test_a_dry_run_then_the_import_then_undone(
-    intake: Intake, at_home: House, export_file: Path
+    intake: Intake, at_home: AppContext, export_file: Path
 ) -> None:
     del at_home
     shown = intake("import", "tickets", export_file).output
@@ -287,7 +295,9 @@ def test_a_dry_run_then_the_import_then_undone(
     assert json.loads(intake("ledger", "--json").stdout)["adds_up"]
 
 
-def test_companies_and_contacts_by_command(intake: Intake, at_home: House, tmp_path: Path) -> None:
+def test_companies_and_contacts_by_command(
+    intake: Intake, at_home: AppContext, tmp_path: Path
+) -> None:
     del at_home
     intake("user", "add", "Max", "--role", "lead")
     practices, persons = tmp_path / "companies.csv", tmp_path / "contacts.csv"
@@ -304,7 +314,7 @@ def test_companies_and_contacts_by_command(intake: Intake, at_home: House, tmp_p
 
 
 def test_what_cannot_be_said_is_said_back(
-    intake: Intake, at_home: House, export_file: Path, tmp_path: Path
+    intake: Intake, at_home: AppContext, export_file: Path, tmp_path: Path
 ) -> None:
     del at_home
     assert (

@@ -17,12 +17,12 @@ import parsers
 from console.presenters import show_replay, terminal, times
 from ingest import intake as door
 from ingest.processing import parser_pool
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support.command import Intake
-from workflow.context import House
-from workflow.filing.file_item import receive
-from workflow.models.core import Audit, Delivery, DeliverySheet, Receipt
+from workflow.context import AppContext
+from workflow.filing.file_item import file_item
+from workflow.models.core import AuditEntry, Delivery, DeliverySheet, Receipt
 from workflow.models.states import DeliveryState
 
 ROOT = Path(__file__).parents[3]
@@ -152,7 +152,7 @@ def reading(
 
 
 @pytest.fixture
-def failed(intake: Intake, at_home: House, tmp_path: Path) -> int:
+def failed(intake: Intake, at_home: AppContext, tmp_path: Path) -> int:
     """A workbook that an earlier parser could not read."""
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
@@ -161,15 +161,15 @@ def failed(intake: Intake, at_home: House, tmp_path: Path) -> int:
         Format.SECURE_MESSAGE,
         error=parsers.ParseError("mapping needed: no column found for practice"),
     ):
-        read_waiting(at_home)
+        process_waiting(at_home)
     return 1
 
 
 def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
-    intake: Intake, failed: int, broken: Path, at_home: House
+    intake: Intake, failed: int, broken: Path, at_home: AppContext
 ) -> None:
     intake("deliver", "secure-message", broken)
-    read_waiting(at_home)
+    process_waiting(at_home)
     with at_home.store.transaction() as session:
         session.get_one(Delivery, failed).received_at -= timedelta(days=3, hours=4, minutes=30)
     found = json.loads(intake("deliveries", "--state", "failed", "--json").stdout)
@@ -198,7 +198,7 @@ def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
     ],
 )
 def test_an_age_is_said_in_two_units(seconds: float, said: str) -> None:
-    assert times.age(seconds) == said
+    assert times.format_duration(seconds) == said
 
 
 def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, failed: int) -> None:
@@ -221,10 +221,10 @@ def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, fai
 
 
 def test_one_that_still_cannot_be_read_says_why(
-    intake: Intake, broken: Path, at_home: House
+    intake: Intake, broken: Path, at_home: AppContext
 ) -> None:
     intake("deliver", "secure-message", broken)
-    read_waiting(at_home)
+    process_waiting(at_home)
     assert "1: failed: a damaged workbook" in intake("replay", 1, "--dry-run", code=1).stdout
     assert "1: failed: a damaged workbook" in intake("replay", 1, code=1).stdout
     assert "9: unknown: there is no such delivery" in intake("replay", 9, code=1).stdout
@@ -233,10 +233,10 @@ def test_one_that_still_cannot_be_read_says_why(
 
 
 def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
-    intake: Intake, failed: int, broken: Path, at_home: House
+    intake: Intake, failed: int, broken: Path, at_home: AppContext
 ) -> None:
     intake("deliver", "secure-message", broken)
-    read_waiting(at_home)
+    process_waiting(at_home)
     said = intake("dismiss", 1, 9, 2, "--reason", "tests", code=1).stderr
     assert "there is no delivery 9" in said
     assert "none was dismissed" in said
@@ -252,7 +252,7 @@ def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
 
 
 def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
-    intake: Intake, mail: Path, at_home: House
+    intake: Intake, mail: Path, at_home: AppContext
 ) -> None:
     arrival = door.Arrival(
         transport=door.Transport.IMAP,
@@ -263,7 +263,7 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
     )
     door.Intake(at_home).accept(arrival)
     intake("deliver", "mail", mail)
-    read_waiting(at_home)
+    process_waiting(at_home)
     found = json.loads(intake("delivery", 1, "--json").stdout)
     assert [(r["transport"], r["repeated"], r["reference"]) for r in found["receipts"]] == [
         ("imap", False, "support@mx/INBOX;7;12"),
@@ -288,19 +288,19 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
 
 @pytest.mark.parametrize("size", [10, 400_000])
 def test_its_original_comes_out_as_it_came_and_that_is_on_record(
-    intake: Intake, at_home: House, tmp_path: Path, size: int
+    intake: Intake, at_home: AppContext, tmp_path: Path, size: int
 ) -> None:
     raw, path = bytes(n % 256 for n in range(size)), tmp_path / "raw"
     path.write_bytes(raw)
     intake("deliver", "mail", path)
     assert intake("delivery", 1, "--raw", "--as", "Olga").stdout_bytes == raw
-    with at_home.store.reading() as session:
-        [read] = session.scalars(select(Audit).where(Audit.action == "original read"))
+    with at_home.store.read_only() as session:
+        [read] = session.scalars(select(AuditEntry).where(AuditEntry.action == "original read"))
     assert (read.actor, read.detail) == ("Olga", {"delivery": 1})
 
 
 def test_an_original_that_is_gone_is_told_and_nobody_has_read_it(
-    intake: Intake, at_home: House, tmp_path: Path, home: Path
+    intake: Intake, at_home: AppContext, tmp_path: Path, home: Path
 ) -> None:
     path = tmp_path / "raw"
     path.write_bytes(b"x" * 400_000)
@@ -309,20 +309,20 @@ def test_an_original_that_is_gone_is_told_and_nobody_has_read_it(
         if blob.is_file():
             blob.unlink()
     assert "INTAKE_BLOBS_URL" in intake("delivery", 1, "--raw", code=1).stderr
-    with at_home.store.reading() as session:
-        assert session.scalars(select(Audit)).all() == []
+    with at_home.store.read_only() as session:
+        assert session.scalars(select(AuditEntry)).all() == []
 
 
 # -- past ones ----
 
 
 @pytest.fixture
-def past(intake: Intake, at_home: House, mail: Path) -> int:
+def past(intake: Intake, at_home: AppContext, mail: Path) -> int:
     """A mail whose text an earlier parser got wrong."""
     intake("deliver", "mail", mail)
     [item] = parsers.parse(Format.MAIL, MAIL)
     with reading(Format.MAIL, replace(item, subject="Cl?im", text="H?llo\n\x1b[2J", plain="H?llo")):
-        read_waiting(at_home)
+        process_waiting(at_home)
     return 1
 
 
@@ -361,11 +361,11 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
     ids=["lines", "line end", "nothing before", "long"],
 )
 def test_lines_that_differ_are_shown(before: str, after: str, shown: list[str]) -> None:
-    assert list(show_replay.lines(before, after)) == shown
+    assert list(show_replay.diff_texts(before, after)) == shown
 
 
 def test_of_very_many_lines_the_first_ones_are_shown() -> None:
-    shown = list(show_replay.lines("", "\n".join(map(str, range(100)))))
+    shown = list(show_replay.diff_texts("", "\n".join(map(str, range(100)))))
     assert (len(shown), shown[-1]) == (41, "… 60 more lines: --json shows all")
 
 
@@ -426,14 +426,14 @@ def on_a_terminal(*args: str, answer: bytes = b"") -> str:
 
 
 def test_many_past_ones_are_chosen_by_what_they_are(
-    intake: Intake, past: int, failed_too: int, tmp_path: Path, at_home: House
+    intake: Intake, past: int, failed_too: int, tmp_path: Path, at_home: AppContext
 ) -> None:
     del past, failed_too
     other = tmp_path / "b.eml"
     other.write_bytes(MAIL.replace(b"<1@", b"<2@"))
     intake("deliver", "mail", other)
     intake("ticket", "new", "--text", "hello")
-    read_waiting(at_home)
+    process_waiting(at_home)
     shown = intake("replay", "--format", "mail").stdout
     assert shown.startswith("1: 1 of 1 items would change")
     assert "3: " not in shown  # of which there is nothing to say
@@ -452,13 +452,13 @@ def test_many_past_ones_are_chosen_by_what_they_are(
 
 
 def test_a_new_item_is_shown_by_what_it_says(
-    intake: Intake, at_home: House, tmp_path: Path
+    intake: Intake, at_home: AppContext, tmp_path: Path
 ) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
     intake("deliver", "secure-message", path)
     with reading(Format.SECURE_MESSAGE, parsers.parse(Format.SECURE_MESSAGE, TABLE)[0]):
-        read_waiting(at_home)
+        process_waiting(at_home)
     shown = intake("replay", 1).stdout
     assert "1: 1 of 2 items would change" in shown
     assert "a new item: would open a ticket" in shown
@@ -468,16 +468,16 @@ def test_a_new_item_is_shown_by_what_it_says(
 
 
 def test_of_very_many_tickets_the_first_and_the_last_are_named() -> None:
-    assert terminal.numbers([]) == "–"
-    assert terminal.numbers([3, 4]) == "3, 4"
-    assert terminal.numbers(list(range(1, 2701))) == "1 … 2700 (2700)"
+    assert terminal.format_numbers([]) == "–"
+    assert terminal.format_numbers([3, 4]) == "3, 4"
+    assert terminal.format_numbers(list(range(1, 2701))) == "1 … 2700 (2700)"
 
 
 @pytest.fixture
-def failed_too(intake: Intake, broken: Path, past: int, at_home: House) -> int:
+def failed_too(intake: Intake, broken: Path, past: int, at_home: AppContext) -> int:
     del past
     intake("deliver", "secure-message", broken)
-    read_waiting(at_home)
+    process_waiting(at_home)
     return 2
 
 
@@ -489,14 +489,14 @@ def test_which_ones_are_meant_is_said_in_one_way(intake: Intake, args: list[str]
 
 
 def test_one_that_cannot_be_read_today_is_left_as_it_was(
-    intake: Intake, at_home: House, broken: Path
+    intake: Intake, at_home: AppContext, broken: Path
 ) -> None:
     intake("deliver", "secure-message", broken)
     item = parsers.InboundItem(
         format=Format.SECURE_MESSAGE, external_id="m1", company="Acme", text="as it was"
     )
     with reading(Format.SECURE_MESSAGE, item):
-        read_waiting(at_home)
+        process_waiting(at_home)
     assert (
         "1: processed: cannot be read today: a damaged workbook"
         in intake("replay", 1, "--yes", code=1).stdout
@@ -505,7 +505,7 @@ def test_one_that_cannot_be_read_today_is_left_as_it_was(
 
 
 def test_what_ends_its_parser_does_not_end_the_command(
-    intake: Intake, at_home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, at_home: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "poison.eml"
     path.write_bytes(MAIL.replace(b"Hello", b"poison: crash"))
@@ -515,18 +515,18 @@ def test_what_ends_its_parser_does_not_end_the_command(
     )
     said = intake("replay", 1, "--dry-run", code=1).stdout
     assert said == "1: pending: its parser was ended by signal 11\n"
-    read_waiting(at_home)
+    process_waiting(at_home)
     said = intake("replay", 1, "--yes", code=1).stdout
     assert said == "1: processed: cannot be read today: its parser was ended by signal 11\n"
 
 
 def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
-    intake: Intake, failed: int, at_home: House
+    intake: Intake, failed: int, at_home: AppContext
 ) -> None:
     """A mended parser may find more before what was filed: going on behind it would lose that."""
     with at_home.store.transaction() as session:
         second = parsers.parse(Format.SECURE_MESSAGE, TABLE)[1]
-        receive(
+        file_item(
             at_home.desk, session, second, session.get_one(Delivery, failed), 0, at_home.clock()
         )
     said = intake("replay", failed, "--yes").stdout
@@ -544,7 +544,7 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
 
 
 def test_the_ledger_adds_up_at_every_door(
-    intake: Intake, mail: Path, broken: Path, at_home: House
+    intake: Intake, mail: Path, broken: Path, at_home: AppContext
 ) -> None:
     for _ in range(3):
         intake("deliver", "mail", mail)
@@ -557,7 +557,7 @@ def test_the_ledger_adds_up_at_every_door(
         2,
         1,
     )
-    read_waiting(at_home)
+    process_waiting(at_home)
     found = json.loads(intake("ledger", "--json").stdout)
     assert (found["pending"], found["opened"], found["failed"]) == (0, 2, 1)
     assert {"pipe", "console"} == set(found["doors"])
@@ -565,12 +565,12 @@ def test_the_ledger_adds_up_at_every_door(
 
 
 def test_every_row_of_a_workbook_is_accounted_for(
-    intake: Intake, at_home: House, tmp_path: Path
+    intake: Intake, at_home: AppContext, tmp_path: Path
 ) -> None:
     file = tmp_path / "june.csv"
     file.write_text("Inbox\nPractice,From,Message\nElm,Bo,Fax.\nOak,Uma,\n\nEnd of report\n")
     intake("deliver", "secure-message", file)
-    read_waiting(at_home)
+    process_waiting(at_home)
     words = (
         "6 rows = 1 item + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1 footer (row 6) + 1"
         " blank"
@@ -593,9 +593,11 @@ def test_every_row_of_a_workbook_is_accounted_for(
 
 
 @pytest.mark.parametrize("loss", ["receipt", "items"])
-def test_a_loss_shows_in_the_ledger(intake: Intake, mail: Path, at_home: House, loss: str) -> None:
+def test_a_loss_shows_in_the_ledger(
+    intake: Intake, mail: Path, at_home: AppContext, loss: str
+) -> None:
     intake("deliver", "mail", mail)
-    read_waiting(at_home)
+    process_waiting(at_home)
     with at_home.store.transaction() as session:
         if loss == "receipt":
             session.delete(session.get_one(Receipt, 1))

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from tests.support.command import Intake, New, Shown
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.mail import sender
-from workflow.models.core import Audit
+from workflow.models.core import AuditEntry
 from workflow.operations import sweep
-from workflow.process import QUEUE
-from workflow.settings.settings import load
+from workflow.process import QUEUE_NAME
+from workflow.settings.settings import load_settings
 
 KEYS = (
     "id name subject pipeline type stage status owner company contacts source format link"
@@ -54,7 +54,7 @@ def test_a_call_waits_in_the_queue_and_has_every_key_of_the_contract(
     assert found["deliveries"] == [1]
     listed = json.loads(intake("tickets", "--json").stdout)
     assert [t["id"] for t in listed] == [number]
-    assert QUEUE in intake("tickets").output
+    assert QUEUE_NAME in intake("tickets").output
 
 
 def test_a_call_taken_by_someone_on_the_desk_is_theirs(
@@ -80,7 +80,7 @@ def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
 
 
 def test_walking_a_ticket_to_completed(
-    intake: Intake, new: New, shown: Shown, at_home: House
+    intake: Intake, new: New, shown: Shown, at_home: AppContext
 ) -> None:
     number = new()
     sender.send_waiting(at_home)
@@ -138,7 +138,9 @@ def test_merging_relates_both(intake: Intake, new: New, shown: Shown) -> None:
     assert "merge into another" in intake("ticket", first, "merge", first, code=1).stderr
 
 
-def test_moving_back_takes_a_reason(intake: Intake, new: New, shown: Shown, at_home: House) -> None:
+def test_moving_back_takes_a_reason(
+    intake: Intake, new: New, shown: Shown, at_home: AppContext
+) -> None:
     number = new()
     sender.send_waiting(at_home)
     intake("ticket", number, "follow-up")
@@ -148,7 +150,7 @@ def test_moving_back_takes_a_reason(intake: Intake, new: New, shown: Shown, at_h
 
 
 def test_missed_deadlines_show_in_the_views_and_their_tasks_can_be_closed(
-    intake: Intake, new: New, shown: Shown, at_home: House, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, new: New, shown: Shown, at_home: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake("user", "add", "Max Berg", "--role", "lead")
     intake("company", "add", "Acme Clinic", "--manager", "Max Berg")
@@ -170,14 +172,16 @@ def test_missed_deadlines_show_in_the_views_and_their_tasks_can_be_closed(
 
 
 def test_the_audit_says_who(
-    intake: Intake, new: New, at_home: House, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, new: New, at_home: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = new()
     intake("ticket", number, "resolve", "yes", "--as", "Ann Lee")
     monkeypatch.setenv("INTAKE_USER", "Bo")
     intake("ticket", number, "resolve", "no")
-    with at_home.store.reading() as session:
-        actors = set(session.scalars(select(Audit.actor).where(Audit.ticket_id == number)))
+    with at_home.store.read_only() as session:
+        actors = set(
+            session.scalars(select(AuditEntry.actor).where(AuditEntry.ticket_id == number))
+        )
     assert actors >= {"Ann Lee", "Bo"}
 
 
@@ -193,11 +197,11 @@ def test_a_step_without_a_number_asks_for_it(intake: Intake) -> None:
 
 
 def test_control_characters_of_a_customer_do_not_reach_the_terminal(
-    intake: Intake, at_home: House
+    intake: Intake, at_home: AppContext
 ) -> None:
     mail = b"From: a@b.test\r\nSubject: [red]\x1b[2J boo\r\n\r\nhello \x1b]0;owned\x07 there\r\n"
     intake("deliver", "mail", "-", stdin=mail)
-    read_waiting(at_home)
+    process_waiting(at_home)
     said = intake("ticket", "1").output + intake("tickets").output
     assert "\x1b" not in said
     assert "\x07" not in said
@@ -222,7 +226,7 @@ def test_the_telemedicine_group_gets_one_task_and_the_owner_stays(
 
 
 def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
-    intake: Intake, at_home: House, shown: Shown, tmp_path: Path
+    intake: Intake, at_home: AppContext, shown: Shown, tmp_path: Path
 ) -> None:
     answer = (
         "From: jo@acme.test\n\nYes, please.\n\nOn Mon, 2 Mar 2026 at 10:00, Us <us@desk.test>"
@@ -230,7 +234,7 @@ def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
     )
     (tmp_path / "answer.eml").write_text(answer)
     intake("deliver", "mail", tmp_path / "answer.eml")
-    read_waiting(at_home)
+    process_waiting(at_home)
     output = intake("ticket", 1).output
     assert "Yes, please." in output
     assert "May we?" not in output
@@ -245,8 +249,8 @@ def test_the_submission_stands_first_and_its_linked_files_say_how_far_they_are(
     intake("migrate")
     body = b'{"FormID":"7","UniqueID":"150","Scan":{"value":"https://files.example.test/a.pdf","type":"file"}}'
     intake("deliver", "formstack", "-", stdin=body)
-    told = open_house(load())
-    read_waiting(told)
+    told = open_context(load_settings())
+    process_waiting(told)
     told.close()
     lines = intake("ticket", 1).stdout.splitlines()
     assert lines[1] == "original: https://www.formstack.com/admin/submission/view/150"

@@ -23,9 +23,9 @@ from tests.support.context import (
     ticket_of,
 )
 from tests.support.signed_in_client import Desk, at_desk
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.mail import drafts, sender
-from workflow.models.core import Outgoing, Ticket, Written, WrittenFile
+from workflow.models.core import OutgoingMail, Ticket, WrittenFile, WrittenMail
 from workflow.models.states import OutboxState, Role, Status
 from workflow.process import Milestone, Template
 
@@ -33,17 +33,17 @@ BOB = "bob@practice.example"
 
 
 @pytest.fixture
-def ticket(house: House) -> int:
+def ticket(context: AppContext) -> int:
     number = ticket_of(
-        house, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush")
+        context, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush")
     )
-    sender.send_waiting(house)
+    sender.send_waiting(context)
     return number
 
 
 @pytest.fixture
-def desk(house: House) -> Desk:
-    return at_desk(house)
+def desk(context: AppContext) -> Desk:
+    return at_desk(context)
 
 
 def form(desk: Desk, number: int, path: str = "") -> dict[str, Any]:
@@ -82,12 +82,12 @@ def do(desk: Desk, number: int, what: str, given: dict[str, Any], **more: Any) -
     )
 
 
-def mails(house: House) -> list[Outgoing]:
-    with house.store.reading() as session:
+def mails(context: AppContext) -> list[OutgoingMail]:
+    with context.store.read_only() as session:
         return (
-            session.query(Outgoing)
-            .filter(Outgoing.written_id.is_not(None))
-            .order_by(Outgoing.id)
+            session.query(OutgoingMail)
+            .filter(OutgoingMail.written_id.is_not(None))
+            .order_by(OutgoingMail.id)
             .all()
         )
 
@@ -100,13 +100,13 @@ def write(desk: Desk, number: int, text: str = "It was filed again.", **more: An
 
 
 def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject(
-    house: House, desk: Desk
+    context: AppContext, desk: Desk
 ) -> None:
     number = ticket_of(
-        house,
+        context,
         phoned(Address("Bob", BOB), Address("", "no-reply@practice.example"), subject="Mrs Quack"),
     )
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         session.get_one(Ticket, number).contacts[0].contact.unreachable = True
     found = form(desk, number)
     assert found["to"] == [BOB]
@@ -119,9 +119,9 @@ def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject
     assert " checked" not in page.partition('name="ticks"')[2].partition("</fieldset>")[0]
 
 
-def test_without_an_address_the_page_says_what_to_do(house: House, desk: Desk) -> None:
+def test_without_an_address_the_page_says_what_to_do(context: AppContext, desk: Desk) -> None:
     number = ticket_of(
-        house,
+        context,
         InboundItem(format=Format.PHONE, external_id="p", sender=Address("Ann", ""), text="t"),
     )
     page = desk.get(f"/tickets/{number}/answer").text
@@ -130,9 +130,9 @@ def test_without_an_address_the_page_says_what_to_do(house: House, desk: Desk) -
 
 
 def test_a_text_is_put_in_with_its_variables_as_plain_words(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.name = "Ann <b>{{ desk }}</b>\nBcc: x"
     found = form(desk, ticket, f"?text={Template.RECAP}")
     assert found["text"].startswith(
@@ -169,16 +169,16 @@ def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_
 
 
 def test_the_box_of_the_recap_is_left_to_people_where_the_settings_say_so(
-    house: House, ticket: int
+    context: AppContext, ticket: int
 ) -> None:
     object.__setattr__(
-        house, "settings", house.settings.model_copy(update={"recap_ticks_box": False})
+        context, "settings", context.settings.model_copy(update={"recap_ticks_box": False})
     )
-    assert form(at_desk(house), ticket, f"?text={Template.RECAP}")["ticks"] == []
+    assert form(at_desk(context), ticket, f"?text={Template.RECAP}")["ticks"] == []
 
 
 def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     given = form(desk, ticket) | {
         "text": "It was <filed> again.",
@@ -198,11 +198,11 @@ def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
     ):
         assert words in shown
     assert answer.status_code == 200
-    assert mails(house) == []
+    assert mails(context) == []
 
 
 def test_nothing_typed_is_lost_on_an_error_files_with_it(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     given = form(desk, ticket) | {
         "text": "Long thought words",
@@ -231,11 +231,11 @@ def test_nothing_typed_is_lost_on_an_error_files_with_it(
         [],
     )
     assert ">a.pdf</a>" in answer.text
-    assert mails(house) == []
+    assert mails(context) == []
 
 
 def test_signed_out_the_draft_is_there_after_signing_in_again(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     given = form(desk, ticket) | {"text": "Half a sent"}
     assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 204
@@ -244,7 +244,7 @@ def test_signed_out_the_draft_is_there_after_signing_in_again(
     desk.get("/login")
     lost = do(desk, ticket, "send", given, csrf_token=desk.token)
     assert lost.status_code == 401
-    assert mails(house) == []
+    assert mails(context) == []
     assert token
     desk.sign_in("ann@pmb.example")
     assert form(desk, ticket)["text"] == "Half a sent"
@@ -252,13 +252,13 @@ def test_signed_out_the_draft_is_there_after_signing_in_again(
 
 
 def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     given = form(desk, ticket) | {"text": "Half a sent"}
     do(desk, ticket, "save", given, files=(BytesIO(b"x"), "a.txt"))
-    other = at_desk(house, name="Rita Roe")
+    other = at_desk(context, name="Rita Roe")
     assert form(other, ticket)["text"] == ""
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         file = session.query(WrittenFile).one().id
     assert desk.get(f"/answer-files/{file}").data == b"x"
     assert other.get(f"/answer-files/{file}").status_code == 404
@@ -266,30 +266,30 @@ def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
     assert (
         do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200
     )  # no number of ours: nothing goes
-    assert counted(house, WrittenFile) == 1
+    assert counted(context, WrittenFile) == 1
     assert do(desk, ticket, f"remove:{file}", given).status_code == 200
-    assert counted(house, WrittenFile) == 0
+    assert counted(context, WrittenFile) == 0
     assert do(desk, ticket, "discard", given).status_code == 302
-    assert counted(house, Written) == 0
+    assert counted(context, WrittenMail) == 0
 
 
 def test_a_file_beyond_the_bound_is_not_left_out_unnoticed(
-    house: House, desk: Desk, ticket: int, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, desk: Desk, ticket: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drafts, "MOST_BYTES", 200_000)
+    monkeypatch.setattr(drafts, "MAX_BYTES", 200_000)
     files = [(BytesIO(b"1" * 120_000), "a.bin"), (BytesIO(b"2" * 120_000), "b.bin")]
     answer = do(desk, ticket, "send", form(desk, ticket) | {"text": "words"}, files=files)
     assert answer.status_code == 422
     assert "b.bin is left out: all files together may be" in answer.text
     assert ">a.bin</a>" in answer.text
-    assert mails(house) == []
+    assert mails(context) == []
 
 
 # -- sending and taking back ----
 
 
 def test_sent_it_can_be_undone_and_its_words_come_back(
-    house: House, desk: Desk, ticket: int, clock: HandClock
+    context: AppContext, desk: Desk, ticket: int, clock: HandClock
 ) -> None:
     assert write(desk, ticket, cc=BOB).status_code == 302
     page = desk.get(f"/tickets/{ticket}").text
@@ -297,23 +297,25 @@ def test_sent_it_can_be_undone_and_its_words_come_back(
     undo = re.search(r'action="(/tickets/\d+/answer/\d+/take-back)"', page)
     assert undo
     clock.turn(seconds=9)
-    sender.send_waiting(house)
+    sender.send_waiting(context)
     answer = desk.post(undo[1])
     assert answer.headers["Location"] == f"/tickets/{ticket}/answer"
     found = form(desk, ticket)
     assert (found["text"], found["cc"]) == ("It was filed again.", BOB)
-    assert {m.state for m in mails(house)} == {OutboxState.WITHHELD}
+    assert {m.state for m in mails(context)} == {OutboxState.WITHHELD}
     assert "Took back an answer before it was sent" in desk.get(f"/tickets/{ticket}").text
 
 
-def test_too_late_is_said_in_words(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+def test_too_late_is_said_in_words(
+    context: AppContext, desk: Desk, ticket: int, clock: HandClock
+) -> None:
     write(desk, ticket)
     clock.turn(seconds=10)
-    sender.send_waiting(house)
+    sender.send_waiting(context)
     page = desk.get(f"/tickets/{ticket}").text
     assert "take-back" not in page
     assert "It was filed again." in page
-    written = mails(house)[0].written_id
+    written = mails(context)[0].written_id
     page = desk.post(f"/tickets/{ticket}/answer/{written}/take-back", follow_redirects=True).text
     assert (
         "Not taken back: too late: the mail is on its way to the customer. Write another one."
@@ -321,41 +323,41 @@ def test_too_late_is_said_in_words(house: House, desk: Desk, ticket: int, clock:
     )
 
 
-def test_nobody_else_undoes_it(house: House, desk: Desk, ticket: int) -> None:
+def test_nobody_else_undoes_it(context: AppContext, desk: Desk, ticket: int) -> None:
     write(desk, ticket)
-    other = at_desk(house, name="Rita Roe")
+    other = at_desk(context, name="Rita Roe")
     assert "take-back" not in other.get(f"/tickets/{ticket}").text
-    other.post(f"/tickets/{ticket}/answer/{mails(house)[0].written_id}/take-back")
-    assert mails(house)[0].state is OutboxState.WAITING
+    other.post(f"/tickets/{ticket}/answer/{mails(context)[0].written_id}/take-back")
+    assert mails(context)[0].state is OutboxState.WAITING
 
 
-def test_pressed_twice_it_is_sent_once(house: House, desk: Desk, ticket: int) -> None:
+def test_pressed_twice_it_is_sent_once(context: AppContext, desk: Desk, ticket: int) -> None:
     given = form(desk, ticket) | {"text": "words"}
     assert [do(desk, ticket, "send", given).status_code for _ in range(2)] == [302, 302]
-    assert len(mails(house)) == 1
+    assert len(mails(context)) == 1
     assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 409
 
 
 def test_a_recap_ticks_its_box_once_it_is_sent(
-    house: House, desk: Desk, ticket: int, clock: HandClock
+    context: AppContext, desk: Desk, ticket: int, clock: HandClock
 ) -> None:
-    reach(house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    reach(context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     do(desk, ticket, "send", form(desk, ticket, f"?text={Template.RECAP}"))
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         assert session.get_one(Ticket, ticket).status is Status.OPEN
     clock.turn(seconds=10)
-    sender.send_waiting(house)
-    with house.store.reading() as session:
+    sender.send_waiting(context)
+    with context.store.read_only() as session:
         assert session.get_one(Ticket, ticket).status is Status.COMPLETED
     assert 'name="ticks"' not in desk.get(f"/tickets/{ticket}/answer").text
 
 
 def test_what_was_sent_shows_who_got_it_and_its_files(
-    house: House, desk: Desk, ticket: int, clock: HandClock
+    context: AppContext, desk: Desk, ticket: int, clock: HandClock
 ) -> None:
     write(desk, ticket, cc=BOB, files=(BytesIO(b"%PDF-1.7"), "a.pdf"))
     clock.turn(seconds=10)
-    sender.send_waiting(house)
+    sender.send_waiting(context)
     page = desk.get(f"/tickets/{ticket}").text
     said = page.partition('class="card entry-out"')[2].partition("</article>")[0]
     assert f"to {ANN.email}" in said
@@ -368,10 +370,10 @@ def test_what_was_sent_shows_who_got_it_and_its_files(
 
 
 def test_a_second_answer_is_asked_about_and_the_first_is_shown(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     mine = form(desk, ticket) | {"text": "My answer."}
-    other = at_desk(house, name="Rita Roe")
+    other = at_desk(context, name="Rita Roe")
     write(other, ticket, "Her answer.")
     answer = do(desk, ticket, "send", mine)
     assert answer.status_code == 409
@@ -380,18 +382,18 @@ def test_a_second_answer_is_asked_about_and_the_first_is_shown(
     assert "by Rita Roe" in asked
     assert "Her answer." in asked
     assert read(answer.text)["text"] == "My answer."
-    assert len(mails(house)) == 1
+    assert len(mails(context)) == 1
     assert do(desk, ticket, "send", read(answer.text)).status_code == 302
-    assert len(mails(house)) == 2
+    assert len(mails(context)) == 2
 
 
 def test_what_the_customer_adds_meanwhile_is_shown_first(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     mine = form(desk, ticket) | {"text": "My answer."}
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         first = session.get_one(Ticket, ticket).messages[0].message_id
-    deliver(house, mail("Never mind, it is paid", in_reply_to=f"<{first}>"))
+    deliver(context, mail("Never mind, it is paid", in_reply_to=f"<{first}>"))
     answer = do(desk, ticket, "send", mine)
     assert answer.status_code == 409
     assert (
@@ -400,39 +402,39 @@ def test_what_the_customer_adds_meanwhile_is_shown_first(
     )
 
 
-def test_my_own_second_mail_asks_nothing(house: House, desk: Desk, ticket: int) -> None:
+def test_my_own_second_mail_asks_nothing(context: AppContext, desk: Desk, ticket: int) -> None:
     write(desk, ticket, "one")
     assert write(desk, ticket, "two").status_code == 302
-    assert len(mails(house)) == 2
+    assert len(mails(context)) == 2
 
 
 def test_patient_data_is_asked_about_and_audited_by_its_kind_only(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     answer = write(desk, ticket, "For Zebulon, DOB 04/12/1961 and SSN 123-45-6789, it is paid.")
     assert answer.status_code == 409
     asked = answer.text.partition('id="warned"')[2].partition("</section>")[0]
     assert "In the text: a date of birth, a Social Security number" in asked
     assert '<mark title="a date of birth">DOB 04/12/1961' in asked
-    assert mails(house) == []
+    assert mails(context) == []
     assert do(desk, ticket, "send", read(answer.text)).status_code == 302
-    assert len(mails(house)) == 1
-    (told,) = audited(house, ticket, "answer promised")
+    assert len(mails(context)) == 1
+    (told,) = audited(context, ticket, "answer promised")
     assert told.detail["warned"] == ["BIRTH", "SSN"]
     assert "123" not in str(told.detail) + told.cause
 
 
 def test_who_agrees_to_one_text_has_not_agreed_to_another(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
     agreed = read(write(desk, ticket, "DOB 04/12/1961").text)
     answer = do(desk, ticket, "send", agreed | {"text": "DOB 04/12/1961, SSN 123-45-6789"})
     assert answer.status_code == 409
-    assert mails(house) == []
+    assert mails(context) == []
 
 
 def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
-    house: House, desk: Desk
+    context: AppContext, desk: Desk
 ) -> None:
     item = InboundItem(
         format=Format.FORMSTACK,
@@ -442,7 +444,7 @@ def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
         subject="Denied claim of a patient",
         details=(("Patient Name", "Zebulon Q. Quackenbush"), ("Patient ID", "AB-99121")),
     )
-    number = ticket_of(house, item)
+    number = ticket_of(context, item)
     words = "The claim of Quackenbush, Zebulon (AB-99121) is paid."
     file = (BytesIO(b"x"), "zebulon_quackenbush.pdf")
     answer = write(desk, number, words, subject="Re: denied claim of a patient", files=file)
@@ -457,8 +459,8 @@ def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
 
 
 @pytest.mark.parametrize("path", ["", "/draft", "/1/take-back"])
-def test_an_auditor_writes_to_nobody(house: House, ticket: int, path: str) -> None:
-    auditor = at_desk(house, Role.AUDITOR)
+def test_an_auditor_writes_to_nobody(context: AppContext, ticket: int, path: str) -> None:
+    auditor = at_desk(context, Role.AUDITOR)
     assert auditor.get(f"/tickets/{ticket}/answer").status_code == 403
     assert auditor.post(f"/tickets/{ticket}/answer{path}").status_code == 403
 
@@ -473,8 +475,8 @@ def test_a_form_without_its_key_is_400(desk: Desk, ticket: int) -> None:
     assert do(desk, ticket, "send", {"text": "x"}).status_code == 400
 
 
-def test_a_ticket_that_has_ended_says_so(house: House, desk: Desk, ticket: int) -> None:
-    with house.store.transaction() as session:
+def test_a_ticket_that_has_ended_says_so(context: AppContext, desk: Desk, ticket: int) -> None:
+    with context.store.transaction() as session:
         session.get_one(Ticket, ticket).status = Status.SPAM
     answer = write(desk, ticket)
     assert answer.status_code == 422
@@ -482,21 +484,21 @@ def test_a_ticket_that_has_ended_says_so(house: House, desk: Desk, ticket: int) 
 
 
 def test_who_came_back_before_can_be_chosen_all_the_same(
-    house: House, desk: Desk, ticket: int
+    context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.unreachable = True
     assert form(desk, ticket)["to"] == []
     assert write(desk, ticket, to=ANN.email).status_code == 302
-    assert contact(house, ANN.email).unreachable
+    assert contact(context, ANN.email).unreachable
 
 
 # -- the texts ----
 
 
 @pytest.fixture
-def lead(house: House) -> Desk:
-    found = at_desk(house, Role.LEAD, "Lena Lee")
+def lead(context: AppContext) -> Desk:
+    found = at_desk(context, Role.LEAD, "Lena Lee")
     found.get("/mail-texts")
     return found
 

@@ -6,35 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from console.app import create
+from console.app import create_app
 from parsers.item import Address
 from tests.console.api.test_api import Program
 from tests.support.command import Intake
 from tests.support.context import counted, deliver, mail
 from tests.support.signed_in_client import at_desk
-from workflow.context import House
-from workflow.models.core import AutomatedMail, Message, Outgoing, Ticket
+from workflow.context import AppContext
+from workflow.models.core import AutomatedMail, Message, OutgoingMail, Ticket
 from workflow.models.states import Judgement, Outcome, Role
 
-Correct = Callable[[House, int], None]
+Correct = Callable[[AppContext, int], None]
 AUTOMATIC = ("precedence",)
 
 
-def opened(house: House) -> int:
+def opened(context: AppContext) -> int:
     """Open a ticket by a mail that looks automatic; return its number."""
-    number = deliver(house, mail("Please call me.", is_automated=True, signs=AUTOMATIC)).ticket_id
+    number = deliver(context, mail("Please call me.", is_automated=True, signs=AUTOMATIC)).ticket_id
     assert number is not None
     return number
 
 
-def judgement_of(house: House, number: int) -> Judgement:
-    with house.store.reading() as session:
+def judgement_of(context: AppContext, number: int) -> Judgement:
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         return ticket.messages[0].judgement
 
 
-def by_page(house: House, number: int) -> None:
-    desk = at_desk(house)
+def by_page(context: AppContext, number: int) -> None:
+    desk = at_desk(context)
     page = desk.get(f"/tickets/{number}")
     assert "perhaps sent automatically (field Precedence)" in page.text
     assert "A person wrote this" in page.text
@@ -42,8 +42,8 @@ def by_page(house: House, number: int) -> None:
     assert "A person wrote this" not in desk.get(f"/tickets/{number}").text
 
 
-def by_api(house: House, number: int) -> None:
-    program = Program(house, create(house))
+def by_api(context: AppContext, number: int) -> None:
+    program = Program(context, create_app(context))
     before = program("GET", f"/tickets/{number}").json
     assert before["messages"][0]["judgement"] == "automatic"
     assert before["messages"][0]["signs"] == ["field Precedence"]
@@ -53,13 +53,13 @@ def by_api(house: House, number: int) -> None:
 
 
 @pytest.mark.parametrize("correct", [by_page, by_api])
-def test_a_message_taken_for_automatic_is_corrected(house: House, correct: Correct) -> None:
-    number = opened(house)
-    assert judgement_of(house, number) is Judgement.AUTOMATIC
-    assert counted(house, Outgoing) == 0
-    correct(house, number)
-    assert judgement_of(house, number) is Judgement.NONE
-    assert counted(house, Outgoing) == 1
+def test_a_message_taken_for_automatic_is_corrected(context: AppContext, correct: Correct) -> None:
+    number = opened(context)
+    assert judgement_of(context, number) is Judgement.AUTOMATIC
+    assert counted(context, OutgoingMail) == 0
+    correct(context, number)
+    assert judgement_of(context, number) is Judgement.NONE
+    assert counted(context, OutgoingMail) == 1
 
 
 def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
@@ -81,21 +81,21 @@ def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
     )
 
 
-def test_a_message_can_be_marked_automatic_and_back(house: House) -> None:
-    number = deliver(house, mail("Your fax was sent.")).ticket_id
+def test_a_message_can_be_marked_automatic_and_back(context: AppContext) -> None:
+    number = deliver(context, mail("Your fax was sent.")).ticket_id
     assert number is not None
-    desk = at_desk(house)
+    desk = at_desk(context)
     assert "This is automatic mail" in desk.get(f"/tickets/{number}").text
     desk.post(f"/tickets/{number}/do/automatic", {"seen": "0"})
-    assert judgement_of(house, number) is Judgement.AUTOMATIC
+    assert judgement_of(context, number) is Judgement.AUTOMATIC
     assert "marked by Ann Lee" in desk.get(f"/tickets/{number}").text
     desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"})
-    assert judgement_of(house, number) is Judgement.NONE
+    assert judgement_of(context, number) is Judgement.NONE
 
 
-def test_there_is_nothing_to_correct_on_a_persons_ticket(house: House) -> None:
-    number = deliver(house, mail("Please call me.")).ticket_id
-    desk = at_desk(house)
+def test_there_is_nothing_to_correct_on_a_persons_ticket(context: AppContext) -> None:
+    number = deliver(context, mail("Please call me.")).ticket_id
+    desk = at_desk(context)
     desk.get(f"/tickets/{number}")
     answer = desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"})
     assert answer.status_code == 422
@@ -103,7 +103,7 @@ def test_there_is_nothing_to_correct_on_a_persons_ticket(house: House) -> None:
 
 
 @pytest.fixture
-def repeated(intake: Intake, at_home: House, tmp_path: Path) -> House:
+def repeated(intake: Intake, at_home: AppContext, tmp_path: Path) -> AppContext:
     """A mail that came by two ways, with other trace fields.
 
     It is ticket 1, and delivery 2 a duplicate.
@@ -122,9 +122,9 @@ def repeated(intake: Intake, at_home: House, tmp_path: Path) -> House:
     return at_home
 
 
-def separate_by_page(house: House, intake: Intake) -> None:
+def separate_by_page(context: AppContext, intake: Intake) -> None:
     del intake
-    desk = at_desk(house)
+    desk = at_desk(context)
     assert "The same came again" in desk.get("/tickets/1").text
     assert (
         desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
@@ -132,25 +132,25 @@ def separate_by_page(house: House, intake: Intake) -> None:
     assert "came again is #2 now" in desk.get("/tickets/1").text
 
 
-def separate_by_api(house: House, intake: Intake) -> None:
+def separate_by_api(context: AppContext, intake: Intake) -> None:
     del intake
-    program = Program(house, create(house))
+    program = Program(context, create_app(context))
     assert program("POST", "/tickets/1/not-duplicate", {"delivery": 2}).json["id"] == 2
     program("POST", "/tickets/1/not-duplicate", {}, 409)
 
 
-def separate_by_command(house: House, intake: Intake) -> None:
-    del house
+def separate_by_command(context: AppContext, intake: Intake) -> None:
+    del context
     assert intake("ticket", 1, "not-duplicate").stdout == "2\n"
     intake("ticket", 1, "not-duplicate", code=1)
 
 
 @pytest.mark.parametrize("separate", [separate_by_page, separate_by_api, separate_by_command])
 def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
-    repeated: House, intake: Intake, separate: Callable[[House, Intake], None]
+    repeated: AppContext, intake: Intake, separate: Callable[[AppContext, Intake], None]
 ) -> None:
     separate(repeated, intake)
-    with repeated.store.reading() as session:
+    with repeated.store.read_only() as session:
         second = session.get_one(Ticket, 2)
         assert [m.text.strip() for m in second.messages] == ["Call me."]
         assert second.contacts[0].contact.email == "a@b.example"
@@ -160,7 +160,7 @@ def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
 
 
 @pytest.fixture
-def listed(house: House) -> int:
+def listed(context: AppContext) -> int:
     """A report about no mail of ours; its number in the list of automated mail."""
     sender = Address("Mail Delivery", "mailer-daemon@mx.example")
     item = mail(
@@ -170,30 +170,32 @@ def listed(house: House) -> int:
         is_automated=True,
         signs=("delivery-status-part", "daemon-address"),
     )
-    assert deliver(house, item).outcome is Outcome.IGNORED
-    with house.store.reading() as session:
+    assert deliver(context, item).outcome is Outcome.IGNORED
+    with context.store.read_only() as session:
         return session.get_one(AutomatedMail, 1).id
 
 
-def test_automated_mail_can_be_read_by_everybody_on_the_desk(house: House, listed: int) -> None:
-    page = at_desk(house, Role.AGENT).get("/automated").text
+def test_automated_mail_can_be_read_by_everybody_on_the_desk(
+    context: AppContext, listed: int
+) -> None:
+    page = at_desk(context, Role.AGENT).get("/automated").text
     assert "It did not arrive." in page
     assert "A report about no mail of ours" in page
     assert f"/automated/{listed}/ticket" in page
-    [row] = Program(house, create(house)).__call__("GET", "/automated").json["items"]
+    [row] = Program(context, create_app(context)).__call__("GET", "/automated").json["items"]
     assert (row["from"], row["ticket"]) == ("Mail Delivery <mailer-daemon@mx.example>", None)
     assert (
         f"/automated/{listed}/ticket"
-        not in at_desk(house, Role.AUDITOR, "Ed Audit").get("/automated").text
+        not in at_desk(context, Role.AUDITOR, "Ed Audit").get("/automated").text
     )
 
 
-def test_an_empty_list_of_automated_mail_says_so(house: House) -> None:
-    assert "everything that came in is on a ticket" in at_desk(house).get("/automated").text
+def test_an_empty_list_of_automated_mail_says_so(context: AppContext) -> None:
+    assert "everything that came in is on a ticket" in at_desk(context).get("/automated").text
 
 
 def test_the_command_lists_automated_mail_and_makes_a_ticket_of_one(
-    intake: Intake, at_home: House, tmp_path: Path
+    intake: Intake, at_home: AppContext, tmp_path: Path
 ) -> None:
     path = tmp_path / "report.eml"
     path.write_bytes(
@@ -213,5 +215,5 @@ def test_the_command_lists_automated_mail_and_makes_a_ticket_of_one(
     assert intake("automated", row["id"], "ticket", code=1)
     assert "everything that came in is on a ticket" in intake("automated").stdout
     intake("ledger")
-    with at_home.store.reading() as session:
+    with at_home.store.read_only() as session:
         assert session.get_one(Message, 1).judgement is Judgement.NONE

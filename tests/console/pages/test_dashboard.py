@@ -15,98 +15,98 @@ from sqlalchemy import select
 from parsers.item import Address
 from tests.support.context import HandClock, complete, mail, ticket_of
 from tests.support.signed_in_client import Desk, at_desk
-from workflow.context import House
-from workflow.models.core import Answer, Outgoing, Ticket
+from workflow.context import AppContext
+from workflow.models.core import OutgoingMail, SurveyAnswer, Ticket
 from workflow.operations.sweep import raise_tasks
 from workflow.process import Template
 from workflow.tickets import statistics
-from workflow.tickets.statistics import FIGURES, Figure, window
+from workflow.tickets.statistics import FIGURES, Figure, make_window
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def figure(house: House, name: str, days: int = 30) -> Figure:
-    with house.store.reading() as session:
-        return FIGURES[name](session, window(house.clock(), NEW_YORK, days))
+def figure(context: AppContext, name: str, days: int = 30) -> Figure:
+    with context.store.read_only() as session:
+        return FIGURES[name](session, make_window(context.clock(), NEW_YORK, days))
 
 
-def opened(house: House, number: int, at: datetime) -> int:
-    ticket = ticket_of(house, mail(f"claim {number}", name=f"{number}@x.example"))
-    with house.store.transaction() as session:
+def opened(context: AppContext, number: int, at: datetime) -> int:
+    ticket = ticket_of(context, mail(f"claim {number}", name=f"{number}@x.example"))
+    with context.store.transaction() as session:
         row = session.get_one(Ticket, ticket)
         row.created_at = row.period_started_at = at
     return ticket
 
 
-def test_a_day_is_the_viewers(any_house: House, clock: HandClock) -> None:
+def test_a_day_is_the_viewers(any_context: AppContext, clock: HandClock) -> None:
     clock.now = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
     opened(
-        any_house, 1, datetime(2026, 11, 2, 4, 59, tzinfo=UTC)
+        any_context, 1, datetime(2026, 11, 2, 4, 59, tzinfo=UTC)
     )  # 23:59 on the first, in New York
-    opened(any_house, 2, datetime(2026, 11, 2, 5, 1, tzinfo=UTC))
-    opened(any_house, 3, datetime(2026, 11, 1, 5, 30, tzinfo=UTC))  # in the hour that comes twice
-    found = {row[0]: row[1] for row in figure(any_house, "arrivals", 7).rows}
+    opened(any_context, 2, datetime(2026, 11, 2, 5, 1, tzinfo=UTC))
+    opened(any_context, 3, datetime(2026, 11, 1, 5, 30, tzinfo=UTC))  # in the hour that comes twice
+    found = {row[0]: row[1] for row in figure(any_context, "arrivals", 7).rows}
     assert (found["2026-10-31"], found["2026-11-01"], found["2026-11-02"]) == (0, 2, 1)
     assert len(found) == 7
 
 
 def test_times_to_a_milestone_are_median_and_nine_in_ten(
-    any_house: House, clock: HandClock
+    any_context: AppContext, clock: HandClock
 ) -> None:
     begin = clock.now
-    tickets = [opened(any_house, n, begin) for n in range(10)]
+    tickets = [opened(any_context, n, begin) for n in range(10)]
     for hours, ticket in enumerate(tickets, start=1):
         clock.now = begin + timedelta(hours=hours)
-        complete(any_house, ticket)
-    followed = figure(any_house, "durations").rows[0]
+        complete(any_context, ticket)
+    followed = figure(any_context, "durations").rows[0]
     assert followed == ["4-Support Follow Up Sent", 5.0, 9.0, 10]
 
 
-def test_the_funnel_counts_who_came_at_least_so_far(any_house: House) -> None:
-    complete(any_house, ticket_of(any_house, mail("one", name="1@x.example")))
-    ticket_of(any_house, mail("two", name="2@x.example"))
-    rows = figure(any_house, "funnel").rows
+def test_the_funnel_counts_who_came_at_least_so_far(any_context: AppContext) -> None:
+    complete(any_context, ticket_of(any_context, mail("one", name="1@x.example")))
+    ticket_of(any_context, mail("two", name="2@x.example"))
+    rows = figure(any_context, "funnel").rows
     assert rows[0][0] == "1-Submitted"
     assert [r[1] for r in rows] == [2, 1, 1, 1]
 
 
-def test_a_missed_deadline_counts_in_its_week(any_house: House, clock: HandClock) -> None:
-    ticket_of(any_house, mail("one"))
+def test_a_missed_deadline_counts_in_its_week(any_context: AppContext, clock: HandClock) -> None:
+    ticket_of(any_context, mail("one"))
     clock.turn(days=4)
-    raise_tasks(any_house, clock.now)
-    assert [sum(r[n] for r in figure(any_house, "misses").rows) for n in (1, 2)] == [1, 1]  # type: ignore[misc]
+    raise_tasks(any_context, clock.now)
+    assert [sum(r[n] for r in figure(any_context, "misses").rows) for n in (1, 2)] == [1, 1]  # type: ignore[misc]
 
 
-def answered(house: House, number: int, score: int) -> None:
-    ticket = ticket_of(house, mail(f"n{number}", sender=Address("", f"p{number}@x.example")))
-    complete(house, ticket)
-    with house.store.transaction() as session:
+def answered(context: AppContext, number: int, score: int) -> None:
+    ticket = ticket_of(context, mail(f"n{number}", sender=Address("", f"p{number}@x.example")))
+    complete(context, ticket)
+    with context.store.transaction() as session:
         survey = session.scalars(
-            select(Outgoing).where(
-                Outgoing.ticket_id == ticket, Outgoing.template == Template.SURVEY
+            select(OutgoingMail).where(
+                OutgoingMail.ticket_id == ticket, OutgoingMail.template == Template.SURVEY
             )
         ).one()
-        session.add(Answer(outbox_id=survey.id, score=score, comment="", at=house.clock()))
+        session.add(SurveyAnswer(outbox_id=survey.id, score=score, comment="", at=context.clock()))
 
 
-def test_scores_by_month_consultant_and_company(any_house: House) -> None:
-    answered(any_house, 1, 5)
-    answered(any_house, 2, 2)
-    assert figure(any_house, "satisfaction").rows[-1][1:] == [3.5, 2]
-    assert figure(any_house, "by-consultant").rows == [[statistics.NOBODY, 3.5, 2]]
-    assert figure(any_house, "by-company").rows == [[statistics.NO_COMPANY, 3.5, 2]]
+def test_scores_by_month_consultant_and_company(any_context: AppContext) -> None:
+    answered(any_context, 1, 5)
+    answered(any_context, 2, 2)
+    assert figure(any_context, "satisfaction").rows[-1][1:] == [3.5, 2]
+    assert figure(any_context, "by-consultant").rows == [[statistics.NOBODY, 3.5, 2]]
+    assert figure(any_context, "by-company").rows == [[statistics.NO_COMPANY, 3.5, 2]]
 
 
 @pytest.fixture
-def desk(any_house: House) -> Desk:
-    return at_desk(any_house)
+def desk(any_context: AppContext) -> Desk:
+    return at_desk(any_context)
 
 
-def test_every_figure_is_drawn_and_a_file(any_house: House, desk: Desk) -> None:
-    answered(any_house, 1, 4)
+def test_every_figure_is_drawn_and_a_file(any_context: AppContext, desk: Desk) -> None:
+    answered(any_context, 1, 4)
     page = desk.get("/dashboard?days=90").text
     for name in FIGURES:
-        assert (f"/dashboard/{name}.svg?days=90" in page) is not figure(any_house, name, 90).empty
+        assert (f"/dashboard/{name}.svg?days=90" in page) is not figure(any_context, name, 90).empty
         drawn = desk.get(f"/dashboard/{name}.svg?days=90")
         assert ElementTree.fromstring(drawn.data).tag.endswith("svg")
         assert "script" not in drawn.text
@@ -115,7 +115,7 @@ def test_every_figure_is_drawn_and_a_file(any_house: House, desk: Desk) -> None:
                 io.StringIO(desk.get(f"/dashboard/{name}.csv?days=90").data.decode("utf-8-sig"))
             )
         )
-        assert tuple(rows[0]) == figure(any_house, name, 90).heads
+        assert tuple(rows[0]) == figure(any_context, name, 90).heads
 
 
 def test_an_empty_desk_says_so(desk: Desk) -> None:

@@ -5,11 +5,11 @@ import base64
 import pytest
 from sqlalchemy import select
 
-from console.pages.tickets.files import kind_of
+from console.pages.tickets.files import detect_media_type
 from parsers.item import Attachment
 from tests.support.context import audited, mail, ticket_of
 from tests.support.signed_in_client import Desk, at_desk
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Message, StoredAttachment
 
 PNG = base64.b64decode(
@@ -31,14 +31,16 @@ HOSTILE = """
 
 
 @pytest.fixture
-def desk(house: House) -> Desk:
-    return at_desk(house)
+def desk(context: AppContext) -> Desk:
+    return at_desk(context)
 
 
-def with_file(house: House, *files: Attachment, html: str = "") -> tuple[int, list[int], int]:
+def with_file(
+    context: AppContext, *files: Attachment, html: str = ""
+) -> tuple[int, list[int], int]:
     """A ticket with these files: its number, theirs, and its message's."""
-    number = ticket_of(house, mail("see file", attachments=files, html=html))
-    with house.store.reading() as session:
+    number = ticket_of(context, mail("see file", attachments=files, html=html))
+    with context.store.read_only() as session:
         message = session.scalars(select(Message.id).where(Message.ticket_id == number)).one()
         rows = (
             select(StoredAttachment.id)
@@ -57,8 +59,8 @@ def file(
 # -- the HTML of mails ----
 
 
-def test_hostile_html_is_inert(house: House, desk: Desk) -> None:
-    *_, message = with_file(house, html=HOSTILE)
+def test_hostile_html_is_inert(context: AppContext, desk: Desk) -> None:
+    *_, message = with_file(context, html=HOSTILE)
     answer = desk.get(f"/messages/{message}/html")
     shown = answer.text.partition("<body>")[2].lower()
     policy = answer.headers["Content-Security-Policy"]
@@ -96,46 +98,52 @@ def test_hostile_html_is_inert(house: House, desk: Desk) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_pictures_of_other_servers_are_left_out_and_that_is_said(house: House, desk: Desk) -> None:
+def test_pictures_of_other_servers_are_left_out_and_that_is_said(
+    context: AppContext, desk: Desk
+) -> None:
     *_, message = with_file(
-        house, html="<p>x</p><img src='https://t.example/1'><img src='https://t.example/2'>"
+        context, html="<p>x</p><img src='https://t.example/1'><img src='https://t.example/2'>"
     )
     assert "2 pictures of other servers left out" in desk.get(f"/messages/{message}/html").text
 
 
-def test_the_page_shows_text_and_frames_the_html_without_rights(house: House, desk: Desk) -> None:
-    number, _, message = with_file(house, html="<p>see <b>file</b></p><script>1</script>")
+def test_the_page_shows_text_and_frames_the_html_without_rights(
+    context: AppContext, desk: Desk
+) -> None:
+    number, _, message = with_file(context, html="<p>see <b>file</b></p><script>1</script>")
     page = desk.get(f"/tickets/{number}").text
     assert f'<iframe class="mail" sandbox loading="lazy" src="/messages/{message}/html"' in page
     assert page.index("see file") < page.index("<iframe")
     assert "<script>1" not in page
 
 
-def test_a_mail_shows_its_own_pictures_and_no_other_tickets(house: House, desk: Desk) -> None:
+def test_a_mail_shows_its_own_pictures_and_no_other_tickets(
+    context: AppContext, desk: Desk
+) -> None:
     mine, theirs = (
         file("a.png", PNG, "image/png", content_id="logo@x"),
         file("b.png", PNG, content_id="secret@x"),
     )
-    with_file(house, theirs)
+    with_file(context, theirs)
     html = (
         '<img src="cid:logo@x"><img src="cid:LOGO%40x"><img src="cid:secret@x"><img'
         ' src="cid:../../etc/passwd">'
     )
-    *_, message = with_file(house, mine, html=html)
+    *_, message = with_file(context, mine, html=html)
     shown = desk.get(f"/messages/{message}/html").text
     assert shown.count("data:image/png;base64,") == 2
     assert "cid:" not in shown
     assert shown.count("<img") == 4  # the other two stay, empty
 
 
-def test_an_inline_picture_that_is_none_is_not_shown(house: House, desk: Desk) -> None:
+def test_an_inline_picture_that_is_none_is_not_shown(context: AppContext, desk: Desk) -> None:
     script = file("a.svg", b"<svg onload=alert(1)>", "image/svg+xml", content_id="logo@x")
-    *_, message = with_file(house, script, html='<img src="cid:logo@x">')
+    *_, message = with_file(context, script, html='<img src="cid:logo@x">')
     assert "data:" not in desk.get(f"/messages/{message}/html").text.partition("<body>")[2]
 
 
-def test_a_message_without_html_has_none(house: House, desk: Desk) -> None:
-    *_, message = with_file(house)
+def test_a_message_without_html_has_none(context: AppContext, desk: Desk) -> None:
+    *_, message = with_file(context)
     assert desk.get(f"/messages/{message}/html").status_code == 404
 
 
@@ -157,8 +165,8 @@ def test_a_message_without_html_has_none(house: House, desk: Desk) -> None:
         ("n" * 900 + ".txt", "nnn"),
     ],
 )
-def test_names_are_safe_to_save(house: House, desk: Desk, name: str, saved: str) -> None:
-    _, (number,), _ = with_file(house, file(name, b"MZ"))
+def test_names_are_safe_to_save(context: AppContext, desk: Desk, name: str, saved: str) -> None:
+    _, (number,), _ = with_file(context, file(name, b"MZ"))
     answer = desk.get(f"/attachments/{number}")
     given = answer.headers["Content-Disposition"]
     assert given.startswith("attachment")
@@ -169,9 +177,9 @@ def test_names_are_safe_to_save(house: House, desk: Desk, name: str, saved: str)
     assert len(given) < 700
 
 
-def test_every_file_is_a_download_of_bytes(house: House, desk: Desk) -> None:
+def test_every_file_is_a_download_of_bytes(context: AppContext, desk: Desk) -> None:
     for mime in ("text/html", "image/svg+xml", "application/xhtml+xml", "image/png"):
-        _, (number,), _ = with_file(house, file("x", b"<script>alert(1)</script>", mime))
+        _, (number,), _ = with_file(context, file("x", b"<script>alert(1)</script>", mime))
         answer = desk.get(f"/attachments/{number}")
         assert answer.mimetype == "application/octet-stream"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -181,9 +189,9 @@ def test_every_file_is_a_download_of_bytes(house: House, desk: Desk) -> None:
         assert desk.get(f"/attachments/{number}/view").status_code == 404
 
 
-def test_what_a_file_is_its_bytes_say(house: House, desk: Desk) -> None:
+def test_what_a_file_is_its_bytes_say(context: AppContext, desk: Desk) -> None:
     _, (picture, paper), _ = with_file(
-        house, file("x.html", PNG, "text/html"), file("y.svg", PDF, "image/svg+xml")
+        context, file("x.html", PNG, "text/html"), file("y.svg", PDF, "image/svg+xml")
     )
     answer = desk.get(f"/attachments/{picture}/view")
     assert (answer.mimetype, answer.data) == ("image/png", PNG)
@@ -203,30 +211,30 @@ def test_what_a_file_is_its_bytes_say(house: House, desk: Desk) -> None:
     ],
 )  # fmt: skip
 def test_signatures(content: bytes, kind: str) -> None:
-    assert kind_of(content) == kind
+    assert detect_media_type(content) == kind
 
 
-def test_a_large_file_lies_in_a_blob_and_comes_back(house: House, desk: Desk) -> None:
+def test_a_large_file_lies_in_a_blob_and_comes_back(context: AppContext, desk: Desk) -> None:
     content = PNG + b"\0" * 600_000
-    number, (large,), _ = with_file(house, file("big.png", content, "image/png"))
+    number, (large,), _ = with_file(context, file("big.png", content, "image/png"))
     assert desk.get(f"/attachments/{large}").data == content
     assert "600.1 KB" in desk.get(f"/tickets/{number}").text
 
 
-def test_who_opened_what_is_on_record_by_number(house: House, desk: Desk) -> None:
-    number, (one,), message = with_file(house, file("Mrs Example.pdf", PDF), html="<p>x</p>")
+def test_who_opened_what_is_on_record_by_number(context: AppContext, desk: Desk) -> None:
+    number, (one,), message = with_file(context, file("Mrs Example.pdf", PDF), html="<p>x</p>")
     desk.get(f"/attachments/{one}")
     desk.get(f"/messages/{message}/html")
-    rows = audited(house, number, "file opened")
+    rows = audited(context, number, "file opened")
     assert [(r.actor, r.detail) for r in rows] == [
         ("Ann Lee", {"attachment": one}),
         ("Ann Lee", {"message": message}),
     ]
 
 
-def test_nobody_gets_a_file_without_signing_in(house: House) -> None:
-    _, (one,), message = with_file(house, file("x", PNG), html="<p>x</p>")
-    stranger = Desk(house)
+def test_nobody_gets_a_file_without_signing_in(context: AppContext) -> None:
+    _, (one,), message = with_file(context, file("x", PNG), html="<p>x</p>")
+    stranger = Desk(context)
     for path in (
         f"/attachments/{one}",
         f"/attachments/{one}/view",
@@ -237,11 +245,11 @@ def test_nobody_gets_a_file_without_signing_in(house: House) -> None:
         assert (answer.status_code, answer.location.partition("?")[0]) == (302, "/login")
 
 
-def test_a_message_too_long_for_the_timeline_is_read_whole(house: House, desk: Desk) -> None:
-    number = ticket_of(house, mail("word " * 10_000 + "the end"))
+def test_a_message_too_long_for_the_timeline_is_read_whole(context: AppContext, desk: Desk) -> None:
+    number = ticket_of(context, mail("word " * 10_000 + "the end"))
     page = desk.get(f"/tickets/{number}").text
     assert "the end" not in page
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         message = session.scalars(select(Message.id)).one()
     assert f"/messages/{message}/text" in page
     assert "the end" in desk.get(f"/messages/{message}/text").text

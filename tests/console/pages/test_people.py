@@ -9,56 +9,56 @@ from sqlalchemy import select
 from parsers.item import Address
 from tests.support.context import HandClock, contact, counted, mail, ticket_of
 from tests.support.signed_in_client import Desk, at_desk
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.customers import directory, records
-from workflow.customers.records import CompanySays
+from workflow.customers.records import CompanyData
 from workflow.filing.file_item import NO_MANAGER
-from workflow.models.core import Company, Contact, Outgoing, Staff, Task, Ticket
+from workflow.models.core import Company, Contact, OutgoingMail, Staff, Task, Ticket
 from workflow.models.states import Role, Status
 from workflow.operations.sweep import raise_tasks
 from workflow.process import Template
 from workflow.tickets import notes
-from workflow.tickets.desk import owner_or_missing
+from workflow.tickets.desk import get_staff
 
 
 @pytest.fixture
-def desk(any_house: House) -> Desk:
-    return at_desk(any_house, Role.LEAD)
+def desk(any_context: AppContext) -> Desk:
+    return at_desk(any_context, Role.LEAD)
 
 
-def person(house: House, name: str, email: str = "") -> int:
-    with house.store.transaction() as session:
-        one = Staff(name=name, email=email, role=Role.AGENT, created_at=house.clock())
+def person(context: AppContext, name: str, email: str = "") -> int:
+    with context.store.transaction() as session:
+        one = Staff(name=name, email=email, role=Role.AGENT, created_at=context.clock())
         session.add(one)
         session.flush()
         return one.id
 
 
-def practice(house: House, name: str = "Sunrise", **says: object) -> int:
-    with house.store.transaction() as session:
-        says = {
-            k: owner_or_missing(session, str(v)) if k == "manager" else v for k, v in says.items()
-        }
-        kept = CompanySays(name=name, **says)  # type: ignore[arg-type]
-        return records.keep_company(session, None, kept, by="test", now=house.clock()).id
+def practice(context: AppContext, name: str = "Sunrise", **says: object) -> int:
+    with context.store.transaction() as session:
+        says = {k: get_staff(session, str(v)) if k == "manager" else v for k, v in says.items()}
+        kept = CompanyData(name=name, **says)  # type: ignore[arg-type]
+        return records.save_company(session, None, kept, by="test", now=context.clock()).id
 
 
-def company(house: House, number: int) -> Company:
-    with house.store.reading() as session:
+def company(context: AppContext, number: int) -> Company:
+    with context.store.read_only() as session:
         found = session.get_one(Company, number)
         _ = found.domains, found.manager
         return found
 
 
-def test_a_company_is_kept_with_its_domains_and_manager(any_house: House, desk: Desk) -> None:
-    berg = person(any_house, "Max Berg")
+def test_a_company_is_kept_with_its_domains_and_manager(
+    any_context: AppContext, desk: Desk
+) -> None:
+    berg = person(any_context, "Max Berg")
     desk.get("/companies/new")
     made = desk.post(
         "/companies/new",
         {"name": "Sunrise", "number": "47", "domains": "@sun.example, x.example", "manager": berg},
     )
     number = int(made.headers["Location"].rpartition("/")[2])
-    kept = company(any_house, number)
+    kept = company(any_context, number)
     assert (kept.number, kept.manager_id, {d.domain for d in kept.domains}) == (
         "47",
         berg,
@@ -66,7 +66,7 @@ def test_a_company_is_kept_with_its_domains_and_manager(any_house: House, desk: 
     )
     desk.get(f"/companies/{number}/edit")
     desk.post(f"/companies/{number}/edit", {"name": "Sunset", "domains": "x.example"})
-    kept = company(any_house, number)
+    kept = company(any_context, number)
     assert (kept.name, kept.number, [d.domain for d in kept.domains]) == (
         "Sunset",
         None,
@@ -80,79 +80,81 @@ def test_a_company_is_kept_with_its_domains_and_manager(any_house: House, desk: 
      ({"name": " "}, "needs a name"), ({"name": "New", "domains": "no domain"}, "no mail domain")],
 )  # fmt: skip
 def test_what_cannot_be_kept_says_why_and_keeps_what_was_typed(
-    any_house: House, desk: Desk, said: dict[str, str], why: str
+    any_context: AppContext, desk: Desk, said: dict[str, str], why: str
 ) -> None:
-    practice(any_house, domains=["sun.example"])
+    practice(any_context, domains=["sun.example"])
     desk.get("/companies/new")
     page = desk.post("/companies/new", {"number": "99", **said})
     assert page.status_code == 409
     assert why in page.text
     assert 'value="99"' in page.text
-    assert counted(any_house, Company) == 1
+    assert counted(any_context, Company) == 1
 
 
 def test_an_unknown_senders_click_gives_their_tickets_a_company(
-    any_house: House, desk: Desk
+    any_context: AppContext, desk: Desk
 ) -> None:
-    number = practice(any_house)
-    mine = ticket_of(any_house, mail("hello", sender=Address("Jo", "jo@acme.example")))
-    other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@acme.example")))
-    jo = contact(any_house, "jo@acme.example").id
+    number = practice(any_context)
+    mine = ticket_of(any_context, mail("hello", sender=Address("Jo", "jo@acme.example")))
+    other = ticket_of(any_context, mail("hello", sender=Address("Al", "al@acme.example")))
+    jo = contact(any_context, "jo@acme.example").id
     assert "jo@acme.example" in desk.get("/senders").text
     desk.post(f"/senders/{jo}", {"company": number})
-    assert ticket(any_house, mine).name == "Support – Sunrise"
-    assert ticket(any_house, other).name == "Support – Unknown"
+    assert ticket(any_context, mine).name == "Support – Sunrise"
+    assert ticket(any_context, other).name == "Support – Unknown"
     desk.get("/senders")
     desk.post(f"/senders/{jo}", {"company": number, "domain": "yes"})
-    assert ticket(any_house, other).name == "Support – Sunrise"
-    assert not any("company not known" in c for c in ticket(any_house, other).caveats)
+    assert ticket(any_context, other).name == "Support – Sunrise"
+    assert not any("company not known" in c for c in ticket(any_context, other).caveats)
     assert "jo@" not in desk.get("/senders").text
 
 
-def ticket(house: House, number: int) -> Ticket:
-    with house.store.reading() as session:
+def ticket(context: AppContext, number: int) -> Ticket:
+    with context.store.read_only() as session:
         return session.get_one(Ticket, number)
 
 
-def test_a_domain_where_anybody_has_mail_is_nobodys(any_house: House, desk: Desk) -> None:
-    number = practice(any_house)
-    mine = ticket_of(any_house, mail("hello", sender=Address("Jo", "jo@gmail.com")))
-    other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@gmail.com")))
+def test_a_domain_where_anybody_has_mail_is_nobodys(any_context: AppContext, desk: Desk) -> None:
+    number = practice(any_context)
+    mine = ticket_of(any_context, mail("hello", sender=Address("Jo", "jo@gmail.com")))
+    other = ticket_of(any_context, mail("hello", sender=Address("Al", "al@gmail.com")))
     desk.get("/senders")
-    jo = contact(any_house, "jo@gmail.com").id
+    jo = contact(any_context, "jo@gmail.com").id
     assert (
         "anybody can have mail there"
         in desk.post(
             f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True
         ).text
     )
-    assert {ticket(any_house, n).company_id for n in (mine, other)} == {None}
+    assert {ticket(any_context, n).company_id for n in (mine, other)} == {None}
     desk.post(f"/senders/{jo}", {"company": number})
-    assert (ticket(any_house, mine).company_id, ticket(any_house, other).company_id) == (
+    assert (ticket(any_context, mine).company_id, ticket(any_context, other).company_id) == (
         number,
         None,
     )
 
 
 def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(
-    any_house: House, desk: Desk
+    any_context: AppContext, desk: Desk
 ) -> None:
-    practice(any_house, number="1")
-    with any_house.store.transaction() as session:
-        twin = directory.add_company(directory.Records(session), "Sunrise", "2", any_house.clock())
+    practice(any_context, number="1")
+    with any_context.store.transaction() as session:
+        twin = directory.create_company(
+            directory.CustomerLookup(session), "Sunrise", "2", any_context.clock()
+        )
         assert twin is not None
         session.flush()
         number = twin.id
     desk.get(f"/companies/{number}/edit")
     said = {"name": "Sunrise", "number": "2", "domains": "two.example"}
     assert desk.post(f"/companies/{number}/edit", said).status_code == 302
-    assert [d.domain for d in company(any_house, number).domains] == ["two.example"]
+    assert [d.domain for d in company(any_context, number).domains] == ["two.example"]
 
 
 def test_who_says_that_they_are_away_has_their_tasks_covered(
-    any_house: House, desk: Desk, clock: HandClock
+    any_context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
-    eva = person(any_house, "Eva Lind")
+    eva = person(any_context, "Eva Lind")
     desk.get("/account")
     said = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
     assert "say who covers" in desk.post("/account/away", said, follow_redirects=True).text
@@ -160,15 +162,15 @@ def test_who_says_that_they_are_away_has_their_tasks_covered(
         "Eva Lind covers"
         in desk.post("/account/away", {**said, "cover": eva}, follow_redirects=True).text
     )
-    number = ticket_of(any_house)
-    with any_house.store.transaction() as session:
+    number = ticket_of(any_context)
+    with any_context.store.transaction() as session:
         found = session.get_one(Ticket, number)
-        any_house.desk.assign(
-            session, found, owner_or_missing(session, "Ann Lee"), by="Ann Lee", now=clock.now
+        any_context.desk.assign(
+            session, found, get_staff(session, "Ann Lee"), by="Ann Lee", now=clock.now
         )
     clock.turn(days=2, hours=1)
-    raise_tasks(any_house, clock.now)
-    with any_house.store.reading() as session:
+    raise_tasks(any_context, clock.now)
+    with any_context.store.read_only() as session:
         assert session.scalars(select(Task.assignee).where(Task.ticket_id == number)).all() == [
             "Eva Lind"
         ]
@@ -188,21 +190,21 @@ def called(desk: Desk, number: int, **said: object) -> str:
     return answer.headers["Location"]
 
 
-def test_a_ticket_by_hand_has_the_manuals_defaults(any_house: House, desk: Desk) -> None:
-    number = practice(any_house)
-    with any_house.store.transaction() as session:
+def test_a_ticket_by_hand_has_the_manuals_defaults(any_context: AppContext, desk: Desk) -> None:
+    number = practice(any_context)
+    with any_context.store.transaction() as session:
         session.add(
             Contact(
-                email="jo@x.example", name="Jo", company_id=number, created_at=any_house.clock()
+                email="jo@x.example", name="Jo", company_id=number, created_at=any_context.clock()
             )
         )
         session.flush()
-    jo = contact(any_house, "jo@x.example").id
+    jo = contact(any_context, "jo@x.example").id
     where = called(
         desk, number, contact=[jo], new_email="al@x.example", share="new", phone="555-0100"
     )
-    made = ticket(any_house, int(where.rpartition("/")[2]))
-    with any_house.store.reading() as session:
+    made = ticket(any_context, int(where.rpartition("/")[2]))
+    with any_context.store.read_only() as session:
         row = session.get_one(Ticket, made.id)
         assert (row.name, row.type, row.owner and row.owner.name) == (
             "Support – Sunrise",
@@ -217,15 +219,15 @@ def test_a_ticket_by_hand_has_the_manuals_defaults(any_house: House, desk: Desk)
     assert "they called" not in desk.get(f"/companies/{number}").text
 
 
-def test_pressing_twice_is_one_call(any_house: House, desk: Desk) -> None:
-    number = practice(any_house)
+def test_pressing_twice_is_one_call(any_context: AppContext, desk: Desk) -> None:
+    number = practice(any_context)
     first = called(desk, number, call_id="c1", on_company="yes")
     assert called(desk, number, call_id="c1", on_company="yes") == first
-    assert counted(any_house, Ticket) == 1
+    assert counted(any_context, Ticket) == 1
 
 
-def test_a_timeline_shows_what_its_box_allows(any_house: House, desk: Desk) -> None:
-    number = practice(any_house)
+def test_a_timeline_shows_what_its_box_allows(any_context: AppContext, desk: Desk) -> None:
+    number = practice(any_context)
     shown = called(desk, number, on_company="yes")
     hidden = called(desk, number)
     timeline = desk.get(f"/companies/{number}").text.rpartition("Timeline")[2]
@@ -233,8 +235,8 @@ def test_a_timeline_shows_what_its_box_allows(any_house: House, desk: Desk) -> N
     assert hidden not in timeline
 
 
-def test_a_bad_address_costs_nothing_that_was_typed(any_house: House, desk: Desk) -> None:
-    number = practice(any_house)
+def test_a_bad_address_costs_nothing_that_was_typed(any_context: AppContext, desk: Desk) -> None:
+    number = practice(any_context)
     desk.get(f"/companies/{number}/add-ticket")
     page = desk.post(
         f"/companies/{number}/add-ticket", {"text": "keep me", "new_email": "nonsense"}
@@ -243,32 +245,34 @@ def test_a_bad_address_costs_nothing_that_was_typed(any_house: House, desk: Desk
     assert "keep me" in page.text
 
 
-def test_tasks_are_ticked_and_opened_again(any_house: House, desk: Desk, clock: HandClock) -> None:
-    number = ticket_of(any_house)
+def test_tasks_are_ticked_and_opened_again(
+    any_context: AppContext, desk: Desk, clock: HandClock
+) -> None:
+    number = ticket_of(any_context)
     clock.turn(days=3)
-    raise_tasks(any_house, clock.now)
+    raise_tasks(any_context, clock.now)
     desk.sign_in("ann@pmb.example")
     assert "follow up with the customer" in desk.get("/tasks?view=team").text
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         task = session.scalars(select(Task).where(Task.ticket_id == number)).first()
     assert task
     desk.post(f"/tasks/{task.id}/done")
     assert "Ann Lee" in desk.get("/tasks?view=done").text
     desk.post(f"/tasks/{task.id}/again")
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         assert session.get_one(Task, task.id).done_at is None
 
 
 def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
-    any_house: House, clock: HandClock
+    any_context: AppContext, clock: HandClock
 ) -> None:
-    person(any_house, "Max Berg", "max@pmb.example")
-    person(any_house, "Eva Lind", "eva@pmb.example")
-    number = practice(any_house, manager="Max Berg", domains=["practice.example"])
-    ticket_of(any_house, mail("Mrs Example", subject="Mrs Example"))
-    with any_house.store.transaction() as session:
-        away, cover = owner_or_missing(session, "Max Berg"), owner_or_missing(session, "Eva Lind")
-        records.send_away(
+    person(any_context, "Max Berg", "max@pmb.example")
+    person(any_context, "Eva Lind", "eva@pmb.example")
+    number = practice(any_context, manager="Max Berg", domains=["practice.example"])
+    ticket_of(any_context, mail("Mrs Example", subject="Mrs Example"))
+    with any_context.store.transaction() as session:
+        away, cover = get_staff(session, "Max Berg"), get_staff(session, "Eva Lind")
+        records.set_absence(
             session,
             away,
             since=clock.now,
@@ -277,36 +281,38 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
             by="test",
             now=clock.now,
         )
-    assert company(any_house, number).manager
+    assert company(any_context, number).manager
     clock.turn(days=4)
-    raise_tasks(any_house, clock.now)
-    with any_house.store.reading() as session:
+    raise_tasks(any_context, clock.now)
+    with any_context.store.read_only() as session:
         escalation = session.scalars(select(Task).where(Task.text == "escalate the ticket")).one()
-        told = session.scalars(select(Outgoing).where(Outgoing.template == Template.TASK)).all()
+        told = session.scalars(
+            select(OutgoingMail).where(OutgoingMail.template == Template.TASK)
+        ).all()
     assert escalation.assignee == "Eva Lind"
     assert [m.to for m in told] == ["eva@pmb.example"]
 
 
 def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
-    any_house: House, desk: Desk
+    any_context: AppContext, desk: Desk
 ) -> None:
-    max_berg = person(any_house, "Max Berg")
-    number = practice(any_house, domains=["practice.example"])
+    max_berg = person(any_context, "Max Berg")
+    number = practice(any_context, domains=["practice.example"])
     ended, opened = (
-        ticket_of(any_house, mail("help", subject=subject)) for subject in ("one", "two")
+        ticket_of(any_context, mail("help", subject=subject)) for subject in ("one", "two")
     )
-    with any_house.store.transaction() as session:
-        any_house.desk.end(
+    with any_context.store.transaction() as session:
+        any_context.desk.close(
             session,
             session.get_one(Ticket, ended),
             Status.SPAM,
             by="test",
             reason="x",
-            now=any_house.clock(),
+            now=any_context.clock(),
         )
 
     def says() -> list[bool]:
-        with any_house.store.reading() as session:
+        with any_context.store.read_only() as session:
             return [NO_MANAGER in session.get_one(Ticket, n).caveats for n in (ended, opened)]
 
     assert says() == [True, True]
@@ -326,17 +332,17 @@ def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
 
 
 def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(
-    any_house: House, desk: Desk
+    any_context: AppContext, desk: Desk
 ) -> None:
-    number = practice(any_house, domains=["practice.example"])
-    ticket = ticket_of(any_house, mail("help"))
-    with any_house.store.transaction() as session:
-        notes.settle(
-            session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_house.clock()
+    number = practice(any_context, domains=["practice.example"])
+    ticket = ticket_of(any_context, mail("help"))
+    with any_context.store.transaction() as session:
+        notes.settle_question(
+            session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_context.clock()
         )
     desk.get(f"/companies/{number}/edit")
     desk.post(f"/companies/{number}/edit", {"name": "Sunrise & Co", "domains": "practice.example"})
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         assert NO_MANAGER not in session.get_one(Ticket, ticket).caveats
 
 
@@ -346,9 +352,9 @@ def test_a_number_wider_than_the_databases_is_nothing(desk: Desk) -> None:
     assert desk.post(f"/tasks/{2**63}/done").status_code == 404
 
 
-def test_an_auditor_looks_and_changes_nothing(any_house: House) -> None:
-    number = practice(any_house)
-    desk = at_desk(any_house, Role.AUDITOR)
+def test_an_auditor_looks_and_changes_nothing(any_context: AppContext) -> None:
+    number = practice(any_context)
+    desk = at_desk(any_context, Role.AUDITOR)
     assert desk.get(f"/companies/{number}").status_code == 200
     assert desk.get(f"/companies/{number}/edit").status_code == 403
     assert desk.post("/companies/new", {"name": "X"}).status_code == 403

@@ -9,11 +9,11 @@ from sqlalchemy import event, insert, select
 
 from tests.support.context import HandClock, mail, row, ticket_of
 from tests.support.signed_in_client import Desk, at_desk
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.accounts import WebSession
 from workflow.models.core import Company, Message, Staff, Ticket
 from workflow.models.states import Role, Status
-from workflow.process import QUEUE
+from workflow.process import QUEUE_NAME
 from workflow.tickets import views
 
 
@@ -21,14 +21,14 @@ def numbers(page: str) -> list[int]:
     return [int(n) for n in re.findall(r'<tr data-ticket="(\d+)"', page)]
 
 
-def owner(house: House, number: int) -> str | None:
-    with house.store.reading() as session:
+def owner(context: AppContext, number: int) -> str | None:
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         return ticket.owner.name if ticket.owner else None
 
 
 @contextmanager
-def queries(house: House) -> Iterator[list[str]]:
+def queries(context: AppContext) -> Iterator[list[str]]:
     """The statements the block has the database do."""
     seen: list[str] = []
 
@@ -36,15 +36,15 @@ def queries(house: House) -> Iterator[list[str]]:
         del connection, cursor
         seen.append(statement)
 
-    event.listen(house.store.engine, "before_cursor_execute", note)
+    event.listen(context.store.engine, "before_cursor_execute", note)
     yield seen
-    event.remove(house.store.engine, "before_cursor_execute", note)
+    event.remove(context.store.engine, "before_cursor_execute", note)
 
 
-def many(house: House, count: int) -> None:
+def many(context: AppContext, count: int) -> None:
     """Open tickets, with subjects as long as they may be and a company each."""
-    with house.store.transaction() as session:
-        now = house.clock()
+    with context.store.transaction() as session:
+        now = context.clock()
         given = [
             {"name": f"Practice {n} " + "x" * 300, "key": f"practice {n}", "created_at": now}
             for n in range(count)
@@ -85,11 +85,11 @@ def many(house: House, count: int) -> None:
         )
 
 
-def test_the_queue_comes_first_with_how_many_wait_in_its_title(any_house: House) -> None:
-    desk = at_desk(any_house)
-    number = ticket_of(any_house, mail(subject="a <b>bold</b> claim"))
+def test_the_queue_comes_first_with_how_many_wait_in_its_title(any_context: AppContext) -> None:
+    desk = at_desk(any_context)
+    number = ticket_of(any_context, mail(subject="a <b>bold</b> claim"))
     page = desk.get("/").text
-    assert f"<title>(1) {QUEUE}</title>" in page
+    assert f"<title>(1) {QUEUE_NAME}</title>" in page
     assert numbers(page) == [number]
     assert "a &lt;b&gt;bold&lt;/b&gt; claim" in page
     assert "due in 2 d" in page
@@ -97,20 +97,20 @@ def test_the_queue_comes_first_with_how_many_wait_in_its_title(any_house: House)
 
 @pytest.mark.parametrize("view", list(views.VIEWS))
 def test_every_view_has_a_page_of_few_queries_that_says_what_to_do_when_it_is_empty(
-    any_house: House, view: str
+    any_context: AppContext, view: str
 ) -> None:
-    desk = at_desk(any_house)
-    with queries(any_house) as seen:
+    desk = at_desk(any_context)
+    with queries(any_context) as seen:
         page = desk.get(f"/?view={view}")
     assert page.status_code == 200
     assert views.VIEWS[view].title in page.text
     assert len(seen) <= 20
 
 
-def test_a_full_page_is_light_and_takes_few_queries(any_house: House) -> None:
-    many(any_house, 60)
-    desk = at_desk(any_house, Role.LEAD)
-    with queries(any_house) as seen:
+def test_a_full_page_is_light_and_takes_few_queries(any_context: AppContext) -> None:
+    many(any_context, 60)
+    desk = at_desk(any_context, Role.LEAD)
+    with queries(any_context) as seen:
         page = desk.get("/?q=practice&view=open&sort=due")
     assert len(numbers(page.text)) == 50
     assert len(page.data) < 300_000
@@ -124,12 +124,14 @@ def test_a_full_page_is_light_and_takes_few_queries(any_house: House) -> None:
     ["/?view=nonsense", "/?page=-1", "/?page=99999999999", "/?owner=x&stage=y&door=z&sort=w", "/search?q=%22",
      "/search", "/?view=all&q=%00", "/?view=all&q=" + "a" * 3000, "/?company=%25", "/search?q=999999999"],
 )  # fmt: skip
-def test_no_address_is_an_error(any_house: House, address: str) -> None:
-    assert at_desk(any_house).get(address).status_code == 200
+def test_no_address_is_an_error(any_context: AppContext, address: str) -> None:
+    assert at_desk(any_context).get(address).status_code == 200
 
 
-def test_a_number_goes_to_its_ticket_and_words_to_those_that_have_them(any_house: House) -> None:
-    desk, number = at_desk(any_house), ticket_of(any_house, mail("the claim was denied"))
+def test_a_number_goes_to_its_ticket_and_words_to_those_that_have_them(
+    any_context: AppContext,
+) -> None:
+    desk, number = at_desk(any_context), ticket_of(any_context, mail("the claim was denied"))
     assert desk.get(f"/search?q=%23{number}").location == f"/tickets/{number}"
     assert desk.get(f"/search?q={number}").location == f"/tickets/{number}"
     page = desk.get("/search?q=deni").text
@@ -138,52 +140,52 @@ def test_a_number_goes_to_its_ticket_and_words_to_those_that_have_them(any_house
     assert "Nothing is found for" in desk.get("/search?q=unheard-of").text
 
 
-def test_an_agent_takes_a_ticket_nobody_owns_and_no_other(any_house: House) -> None:
-    desk, number = at_desk(any_house), ticket_of(any_house)
+def test_an_agent_takes_a_ticket_nobody_owns_and_no_other(any_context: AppContext) -> None:
+    desk, number = at_desk(any_context), ticket_of(any_context)
     page = desk.get("/").text
     assert f'value="{number}:0" aria-label="Take ticket {number}"' in page
     taken = desk.post("/queue/assign", {"take": f"{number}:0", "back": "view=unassigned"})
     assert taken.location == "/?view=unassigned"
-    assert owner(any_house, number) == "Ann Lee"
+    assert owner(any_context, number) == "Ann Lee"
     page = desk.get("/").text
     assert f"1 ticket is yours: #{number}" in page
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         ann = session.query(Staff).one().id
-    other = at_desk(any_house, name="Bob Roe")
+    other = at_desk(any_context, name="Bob Roe")
     assert other.post("/queue/assign", {"take": f"{number}:{ann}"}).status_code == 403
     assert other.post("/queue/assign", {"ticket": f"{number}:0", "to": str(ann)}).status_code == 403
     other.post("/queue/assign", {"take": f"{number}:0"})
-    assert owner(any_house, number) == "Ann Lee"
+    assert owner(any_context, number) == "Ann Lee"
     assert "somebody has changed what you saw" in other.get("/").text
 
 
-def test_a_lead_gives_many_and_takes_them_back(any_house: House) -> None:
+def test_a_lead_gives_many_and_takes_them_back(any_context: AppContext) -> None:
     lead, first, second = (
-        at_desk(any_house, Role.LEAD, "Lea Moss"),
-        ticket_of(any_house),
-        ticket_of(any_house),
+        at_desk(any_context, Role.LEAD, "Lea Moss"),
+        ticket_of(any_context),
+        ticket_of(any_context),
     )
-    with any_house.store.transaction() as session:
-        olga = Staff(name="Olga", email="", role=Role.AGENT, created_at=any_house.clock())
-        auditor = Staff(name="Otto", email="", role=Role.AUDITOR, created_at=any_house.clock())
+    with any_context.store.transaction() as session:
+        olga = Staff(name="Olga", email="", role=Role.AGENT, created_at=any_context.clock())
+        auditor = Staff(name="Otto", email="", role=Role.AUDITOR, created_at=any_context.clock())
         session.add_all([olga, auditor])
     lead.get("/")
     boxes = [f"{first}:0", f"{second}:0"]
     lead.post("/queue/assign", {"ticket": boxes, "to": str(olga.id), "back": "view=open&evil=//x"})
-    assert [owner(any_house, n) for n in (first, second)] == ["Olga", "Olga"]
+    assert [owner(any_context, n) for n in (first, second)] == ["Olga", "Olga"]
     page = lead.get("/").text
     assert f"2 tickets are given to Olga: #{first}, #{second}" in page
     marks = re.findall(r'name="mark" value="(\d+)"', page)
     assert "Not what you meant?" not in lead.get("/").text  # offered once
     lead.post("/queue/undo", {"mark": marks})
-    assert [owner(any_house, n) for n in (first, second)] == [None, None]
+    assert [owner(any_context, n) for n in (first, second)] == [None, None]
     assert lead.post("/queue/assign", {"ticket": boxes, "to": str(auditor.id)}).status_code == 400
     assert lead.post("/queue/assign", {"to": str(olga.id)}).status_code == 302
     assert "Choose tickets first" in lead.get("/").text
 
 
-def test_an_auditor_sees_the_lists_and_no_buttons(any_house: House) -> None:
-    number, desk = ticket_of(any_house), at_desk(any_house, Role.AUDITOR)
+def test_an_auditor_sees_the_lists_and_no_buttons(any_context: AppContext) -> None:
+    number, desk = ticket_of(any_context), at_desk(any_context, Role.AUDITOR)
     page = desk.get("/").text
     assert numbers(page) == [number]
     assert "Take" not in page
@@ -196,28 +198,28 @@ def news(desk: Desk, page: str, query: str = "view=unassigned") -> tuple[int, di
     return answer.status_code, answer.json if answer.status_code == 200 else {}
 
 
-def test_what_is_new_comes_without_reloading(any_house: House) -> None:
-    desk, first = at_desk(any_house), ticket_of(any_house)
+def test_what_is_new_comes_without_reloading(any_context: AppContext) -> None:
+    desk, first = at_desk(any_context), ticket_of(any_context)
     page = desk.get("/").text
     assert news(desk, page) == (204, {})
-    second = ticket_of(any_house)
+    second = ticket_of(any_context)
     status, told = news(desk, page)
     assert (status, told["count"], numbers(told["rows"])) == (200, "2", [first, second])
 
 
-def test_looking_for_news_keeps_nobody_signed_in(any_house: House, clock: HandClock) -> None:
-    desk = at_desk(any_house)
+def test_looking_for_news_keeps_nobody_signed_in(any_context: AppContext, clock: HandClock) -> None:
+    desk = at_desk(any_context)
     for _ in range(16):
         clock.turn(minutes=1)
         answer = desk.get("/queue/news")
     assert answer.status_code == 302
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         assert session.query(WebSession).count() <= 1
 
 
-def test_a_list_is_saved_renamed_deleted_and_brought_back(any_house: House) -> None:
-    desk = at_desk(any_house)
-    ticket_of(any_house, row())
+def test_a_list_is_saved_renamed_deleted_and_brought_back(any_context: AppContext) -> None:
+    desk = at_desk(any_context)
+    ticket_of(any_context, row())
     query = "view=open&company=sunrise&sort=due"
     assert (
         desk.post("/views", {"name": "Sunrise", "query": f"{query}&evil=1"}).location
@@ -242,8 +244,8 @@ def test_a_list_is_saved_renamed_deleted_and_brought_back(any_house: House) -> N
     assert f'href="/?{query.replace("&", "&amp;")}">Moonlight' in desk.get("/").text
 
 
-def test_nobody_touches_the_views_of_others(any_house: House) -> None:
-    ann, bob = at_desk(any_house), at_desk(any_house, name="Bob Roe")
+def test_nobody_touches_the_views_of_others(any_context: AppContext) -> None:
+    ann, bob = at_desk(any_context), at_desk(any_context, name="Bob Roe")
     ann.post("/views", {"name": "Mine", "query": "view=mine"})
     bob.post("/views/1", {"name": "Yours"})
     bob.post("/views/1/delete")
@@ -251,9 +253,9 @@ def test_nobody_touches_the_views_of_others(any_house: House) -> None:
     assert "Mine" not in bob.get("/").text.replace("My tickets", "")
 
 
-def test_the_folded_filters_say_which_are_on(house: House) -> None:
-    desk = at_desk(house)
-    with house.store.reading() as session:
+def test_the_folded_filters_say_which_are_on(context: AppContext) -> None:
+    desk = at_desk(context)
+    with context.store.read_only() as session:
         mine = session.scalar(select(Staff.id))
     said = {
         "/": "Filter and order",

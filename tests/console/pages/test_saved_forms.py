@@ -14,17 +14,17 @@ from sqlalchemy import select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from console.pages.saved_forms import TYPED
+from console.pages.saved_forms import TYPED_FIELDS
 from console.web import request
 from tests.support.context import HandClock, company, counted, ticket_of
 from tests.support.signed_in_client import PASSWORD, Desk, at_desk, invited
 from workflow.accounts import saved_forms
-from workflow.accounts.saved_forms import Filled
-from workflow.context import House
-from workflow.models.accounts import Account, KeptForm, WebSession
+from workflow.accounts.saved_forms import FormContent
+from workflow.context import AppContext
+from workflow.models.accounts import Account, SavedFormRow, WebSession
 from workflow.models.core import Contact, Message
 from workflow.models.states import Role
-from workflow.operations.checks import Checks
+from workflow.operations.checks import SelfChecks
 
 ANN, BOB = "ann@pmb.example", "bob@pmb.example"
 WORDS = "Pat Doe called about claim 1001\nand will call again"
@@ -52,7 +52,7 @@ def kept_rules(app: Flask) -> list[Rule]:
         for r in forms(app)
         if r.endpoint not in NO_ACCOUNT | OWN_ANSWER
         and not r.endpoint.startswith("security.")
-        and not hasattr(app.view_functions[r.endpoint], request.BY_SCRIPT)
+        and not hasattr(app.view_functions[r.endpoint], request.SCRIPT_ATTRIBUTE)
     ]
 
 
@@ -81,7 +81,7 @@ def sent_again(desk: Desk, page: str, **changed: str) -> TestResponse:
 
 def batched(rules: list[Rule]) -> list[list[Rule]]:
     """As many at a time as are kept of one person, since signing in is limited."""
-    most = saved_forms.MOST_FORMS
+    most = saved_forms.MAX_FORMS
     return [rules[at : at + most] for at in range(0, len(rules), most)]
 
 
@@ -99,14 +99,14 @@ def shown_again(desk: Desk, app: Flask, rules: list[Rule]) -> list[str]:
 
 
 @pytest.fixture
-def desk(house: House) -> Desk:
-    return at_desk(house, Role.ADMIN)
+def desk(context: AppContext) -> Desk:
+    return at_desk(context, Role.ADMIN)
 
 
 def let_go(desk: Desk, clock: HandClock) -> None:
     """Let the session end by itself, on a page that is still open."""
     assert desk.get("/").status_code == 200
-    clock.turn(minutes=desk.house.settings.idle_minutes + 1)
+    clock.turn(minutes=desk.context.settings.idle_minutes + 1)
 
 
 def sign_in(desk: Desk, email: str = ANN) -> TestResponse:
@@ -117,7 +117,7 @@ def sign_in(desk: Desk, email: str = ANN) -> TestResponse:
 
 
 def test_every_form_is_kept_and_comes_back_after_sign_in(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
     app = desk.client.application
     rules = kept_rules(app)
@@ -135,11 +135,11 @@ def test_every_form_is_kept_and_comes_back_after_sign_in(
             assert fields["text"] == WORDS, rule
             assert fields["phone"] == "212-555-0142", rule
             assert page.count('name="ticket"') == 2, "each of several values"
-    assert counted(house, Message) == 0, "nothing is sent by itself"
+    assert counted(context, Message) == 0, "nothing is sent by itself"
 
 
 def test_a_token_that_is_too_old_while_signed_in_shows_the_form_again(
-    house: House, desk: Desk
+    context: AppContext, desk: Desk
 ) -> None:
     app = desk.client.application
     for some in batched(kept_rules(app)):
@@ -153,44 +153,46 @@ def test_a_token_that_is_too_old_while_signed_in_shows_the_form_again(
             assert "older than your sign-in" in answer.text, rule
             assert shown_fields(answer.text)["text"] == WORDS, rule
         shown_again(desk, app, some)
-    assert counted(house, Message) == 0
+    assert counted(context, Message) == 0
 
 
 def test_what_a_script_asks_is_answered_by_a_status_and_not_kept(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
     app = desk.client.application
-    scripted = [r for r in forms(app) if hasattr(app.view_functions[r.endpoint], request.BY_SCRIPT)]
+    scripted = [
+        r for r in forms(app) if hasattr(app.view_functions[r.endpoint], request.SCRIPT_ATTRIBUTE)
+    ]
     assert {r.endpoint for r in scripted} == {"ticket.pulse", "answer.draft"}
     let_go(desk, clock)
     for rule in scripted:
         assert desk.post(filled_in(app, rule), {"text": WORDS}).status_code == 401
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
 
 
-def test_a_note_is_added_by_one_press(house: House, desk: Desk, clock: HandClock) -> None:
-    number = ticket_of(house)
+def test_a_note_is_added_by_one_press(context: AppContext, desk: Desk, clock: HandClock) -> None:
+    number = ticket_of(context)
     desk.get(f"/tickets/{number}")
     clock.turn(minutes=20)
     desk.post(f"/tickets/{number}/do/note", {"text": WORDS})
-    assert counted(house, Message, Message.direction == "note") == 0
+    assert counted(context, Message, Message.direction == "note") == 0
     page = sign_in(desk)
-    assert counted(house, Message, Message.direction == "note") == 0, "nothing is sent by itself"
+    assert counted(context, Message, Message.direction == "note") == 0, "nothing is sent by itself"
     answer = sent_again(desk, page.text, text=WORDS + "!")
     assert answer.status_code == 302
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         note = session.scalars(select(Message).where(Message.direction == "note")).one()
         assert note.text == WORDS + "!"
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
     assert "Nothing was lost" not in desk.get("/").text
 
 
 def test_it_comes_back_behind_a_second_factor_too(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
     factory = desk.client.application.extensions["security"]._totp_factory
     secret = factory.generate_totp_secret()
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         account = session.scalars(select(Account)).one()
         account.second_factor, account.totp_secret = "authenticator", secret
     let_go(desk, clock)
@@ -207,9 +209,9 @@ def test_it_comes_back_behind_a_second_factor_too(
 
 
 def test_what_is_refused_when_it_is_sent_again_stays_until_it_is_taken(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         number = company(session, "Sunrise").id
     let_go(desk, clock)
     typed = {
@@ -227,14 +229,14 @@ def test_what_is_refused_when_it_is_sent_again_stays_until_it_is_taken(
     assert "Nothing was lost" in desk.get("/").text
     page = desk.get(page.request.path)
     assert sent_again(desk, page.text, new_email="q@x.example").status_code == 302
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
 
 
 def test_what_is_refused_by_a_message_on_the_next_page_stays_too(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
-    with house.store.transaction() as session:
-        person = Contact(email="jo@x.example", created_at=house.clock())
+    with context.store.transaction() as session:
+        person = Contact(email="jo@x.example", created_at=context.clock())
         session.add(person)
         session.flush()
         number = person.id
@@ -242,13 +244,15 @@ def test_what_is_refused_by_a_message_on_the_next_page_stays_too(
     desk.post(f"/contacts/{number}", {"email": "nonsense", "name": "Jo Lee", "phone": "555-0142"})
     page = sign_in(desk)
     assert "Nothing was changed" in desk.get(sent_again(desk, page.text).headers["Location"]).text
-    assert counted(house, KeptForm) == 1
+    assert counted(context, SavedFormRow) == 1
     sent_again(desk, desk.get(page.request.path).text, email="jo@x.example")
-    assert counted(house, KeptForm) == 0
-    assert counted(house, Contact, Contact.phone == "555-0142") == 1
+    assert counted(context, SavedFormRow) == 0
+    assert counted(context, Contact, Contact.phone == "555-0142") == 1
 
 
-def test_signed_out_twice_keeps_the_form_once(house: House, desk: Desk, clock: HandClock) -> None:
+def test_signed_out_twice_keeps_the_form_once(
+    context: AppContext, desk: Desk, clock: HandClock
+) -> None:
     let_go(desk, clock)
     desk.post("/tickets/1/do/note", {"text": WORDS})
     page = sign_in(desk)
@@ -256,16 +260,16 @@ def test_signed_out_twice_keeps_the_form_once(house: House, desk: Desk, clock: H
     assert sent_again(desk, page.text, text="changed since").status_code == 303
     page = sign_in(desk)
     assert shown_fields(page.text)["text"] == "changed since"
-    assert counted(house, KeptForm) == 1
+    assert counted(context, SavedFormRow) == 1
 
 
-def test_nobody_else_sees_it(house: House, desk: Desk, clock: HandClock) -> None:
-    assert Desk(house).join(invited(house, "Bob"), "Bob", BOB).status_code == 302
+def test_nobody_else_sees_it(context: AppContext, desk: Desk, clock: HandClock) -> None:
+    assert Desk(context).join(invited(context, "Bob"), "Bob", BOB).status_code == 302
     let_go(desk, clock)
     old = desk.token
     desk.post("/tickets/1/do/note", {"text": WORDS})
-    with house.store.reading() as session:
-        key = session.scalars(select(KeptForm.key)).one()
+    with context.store.read_only() as session:
+        key = session.scalars(select(SavedFormRow.key)).one()
     page = sign_in(desk, BOB)
     assert "claim 1001" not in page.text
     assert desk.get("/").status_code == 200
@@ -279,22 +283,22 @@ def test_nobody_else_sees_it(house: House, desk: Desk, clock: HandClock) -> None
     answer = desk.post("/tickets/1/do/note", {"text": "another one of hers"})
     assert answer.status_code == 403
     assert "another one of hers" not in answer.text
-    assert counted(house, KeptForm) == 2
-    elsewhere = Desk(house)
+    assert counted(context, SavedFormRow) == 2
+    elsewhere = Desk(context)
     assert "another one of hers" in sign_in(elsewhere).text, "at whatever browser she signs in"
     assert desk.get("/account").status_code == 200
 
 
 def test_it_is_sealed_and_neither_in_an_address_nor_a_cookie_nor_a_log(
-    house: House, desk: Desk, clock: HandClock, capsys: pytest.CaptureFixture[str]
+    context: AppContext, desk: Desk, clock: HandClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     let_go(desk, clock)
     answer = desk.post("/tickets/1/do/note", {"text": WORDS})
     assert not any("claim" in value for _, value in answer.headers)
-    with house.store.reading() as session:
-        row = session.scalars(select(KeptForm)).one()
+    with context.store.read_only() as session:
+        row = session.scalars(select(SavedFormRow)).one()
         assert b"claim" not in row.content
-        assert b"claim" in house.sealer.open(row.content)
+        assert b"claim" in context.sealer.unseal(row.content)
         assert not any("claim" in s.data for s in session.scalars(select(WebSession)))
     assert "claim" not in "".join(capsys.readouterr())
 
@@ -308,38 +312,40 @@ def test_it_is_sealed_and_neither_in_an_address_nor_a_cookie_nor_a_log(
     ],
 )
 def test_a_form_of_another_site_is_not_kept(
-    house: House, desk: Desk, clock: HandClock, headers: dict[str, str]
+    context: AppContext, desk: Desk, clock: HandClock, headers: dict[str, str]
 ) -> None:
     let_go(desk, clock)
     answer = desk.post("/tickets/1/do/note", {"text": WORDS}, headers=headers)
     assert answer.status_code == 400
     assert "Bad request" in answer.text
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
 
 
 @pytest.mark.parametrize("token", ["", "x", "IjE6YWJjIg.aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb"])
 def test_a_form_without_a_token_of_ours_is_not_kept(
-    house: House, desk: Desk, clock: HandClock, token: str
+    context: AppContext, desk: Desk, clock: HandClock, token: str
 ) -> None:
     let_go(desk, clock)
     desk.token = token
     assert desk.post("/tickets/1/do/note", {"text": WORDS}).status_code == 400
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
 
 
 def test_a_page_from_before_sign_in_is_led_to_the_sign_in_page(
-    house: House, clock: HandClock
+    context: AppContext, clock: HandClock
 ) -> None:
-    desk = Desk(house)
+    desk = Desk(context)
     desk.get("/login")
     clock.turn(minutes=20)
     answer = desk.post("/tickets/1/do/note", {"text": WORDS})
     assert answer.headers["Location"] == "/login?next=/tickets/1"
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
 
 
-def test_the_sign_in_page_itself_may_be_old(house: House, desk: Desk, clock: HandClock) -> None:
-    fresh = Desk(house)
+def test_the_sign_in_page_itself_may_be_old(
+    context: AppContext, desk: Desk, clock: HandClock
+) -> None:
+    fresh = Desk(context)
     fresh.get("/login?next=/tasks")
     clock.turn(hours=3)
     answer = fresh.post("/login?next=/tasks", {"email": ANN, "password": PASSWORD})
@@ -347,12 +353,12 @@ def test_the_sign_in_page_itself_may_be_old(house: House, desk: Desk, clock: Han
     assert "Please try once more" in fresh.get(answer.headers["Location"]).text
     answer = fresh.post("/login?next=/tasks", {"email": ANN, "password": PASSWORD})
     assert answer.headers["Location"] == "/tasks"
-    assert counted(house, KeptForm) == 0, "no password is ever kept"
-    assert desk.house is house
+    assert counted(context, SavedFormRow) == 0, "no password is ever kept"
+    assert desk.context is context
 
 
 def test_every_form_of_the_sign_in_library_asks_to_try_again(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
     app = desk.client.application
     rules = [r for r in forms(app) if r.endpoint.startswith("security.")]
@@ -363,13 +369,13 @@ def test_every_form_of_the_sign_in_library_asks_to_try_again(
         answer = desk.post(filled_in(app, rule), {"password": PASSWORD, "code": "123456"})
         assert answer.status_code == 302, rule
         assert "open for too long" in desk.get("/login").text, rule
-    assert counted(house, KeptForm) == 0
+    assert counted(context, SavedFormRow) == 0
 
 
 def test_an_old_invitation_keeps_name_and_address_but_no_password(
-    house: House, clock: HandClock
+    context: AppContext, clock: HandClock
 ) -> None:
-    token, desk = invited(house, "Cleo"), Desk(house)
+    token, desk = invited(context, "Cleo"), Desk(context)
     desk.get(f"/join/{token}")
     clock.turn(minutes=20)
     typed = {"name": "Cleo", "email": "cleo@pmb.example", "password": PASSWORD, "again": PASSWORD}
@@ -385,8 +391,10 @@ def test_signing_out_from_an_old_page_signs_out(desk: Desk, clock: HandClock) ->
     assert desk.post("/sign-out").headers["Location"] == "/login"
 
 
-def test_files_are_named_to_be_chosen_again(house: House, desk: Desk, clock: HandClock) -> None:
-    number = ticket_of(house)
+def test_files_are_named_to_be_chosen_again(
+    context: AppContext, desk: Desk, clock: HandClock
+) -> None:
+    number = ticket_of(context)
     let_go(desk, clock)
     files = [(BytesIO(b"secret"), "claim form.pdf"), (BytesIO(b"secret"), "eob.pdf")]
     desk.post(
@@ -397,52 +405,60 @@ def test_files_are_named_to_be_chosen_again(house: House, desk: Desk, clock: Han
     page = sign_in(desk).text
     assert "Choose again: claim form.pdf, eob.pdf" in page
     assert 'enctype="multipart/form-data"' in page
-    with house.store.reading() as session:
-        assert b"secret" not in house.sealer.open(session.scalars(select(KeptForm.content)).one())
+    with context.store.read_only() as session:
+        assert b"secret" not in context.sealer.unseal(
+            session.scalars(select(SavedFormRow.content)).one()
+        )
 
 
 def test_it_is_gone_after_a_day_and_the_oldest_go_first(
-    house: House, desk: Desk, clock: HandClock
+    context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
     assert desk.get("/").status_code == 200
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         account = session.scalars(select(Account.id)).one()
-        for n in range(saved_forms.MOST_FORMS + 2):
+        for n in range(saved_forms.MAX_FORMS + 2):
             clock.turn(seconds=1)
-            saved_forms.keep(
-                session, house.sealer, account, Filled("/", [("text", str(n))]), house.clock()
+            saved_forms.save_form(
+                session,
+                context.sealer,
+                account,
+                FormContent("/", [("text", str(n))]),
+                context.clock(),
             )
-        first = saved_forms.list_kept(session, house.sealer, account, house.clock())
-        assert [f.filled.fields[0][1] for f in first][:: saved_forms.MOST_FORMS - 1] == ["21", "2"]
-    clock.turn(seconds=saved_forms.KEPT_FOR.total_seconds())
-    with house.store.reading() as session:
-        assert saved_forms.list_kept(session, house.sealer, account, house.clock()) == []
-    Checks(house).round()
-    assert counted(house, KeptForm) == 0
+        first = saved_forms.list_forms(session, context.sealer, account, context.clock())
+        assert [f.content.fields[0][1] for f in first][:: saved_forms.MAX_FORMS - 1] == ["21", "2"]
+    clock.turn(seconds=saved_forms.KEEP_FOR.total_seconds())
+    with context.store.read_only() as session:
+        assert saved_forms.list_forms(session, context.sealer, account, context.clock()) == []
+    SelfChecks(context).run_due()
+    assert counted(context, SavedFormRow) == 0
 
 
-def test_what_is_too_large_is_said_not_to_be_kept(house: House) -> None:
-    with house.store.transaction() as session:
-        large = Filled("/", [("text", "x" * saved_forms.MOST_BYTES)])
-        assert saved_forms.keep(session, house.sealer, 1, large, house.clock()) is None
+def test_what_is_too_large_is_said_not_to_be_kept(context: AppContext) -> None:
+    with context.store.transaction() as session:
+        large = FormContent("/", [("text", "x" * saved_forms.MAX_BYTES)])
+        assert saved_forms.save_form(session, context.sealer, 1, large, context.clock()) is None
 
 
-def test_a_form_of_before_a_change_of_keys_is_kept(house: House, desk: Desk) -> None:
+def test_a_form_of_before_a_change_of_keys_is_kept(context: AppContext, desk: Desk) -> None:
     desk.get("/")
     app = desk.client.application
     app.config["SECRET_KEY_FALLBACKS"] = [app.secret_key]
     app.secret_key = "another"
     answer = desk.post("/tickets/1/do/note", {"text": WORDS})
     assert answer.status_code == 303
-    assert counted(house, KeptForm) == 1
+    assert counted(context, SavedFormRow) == 1
 
 
-def test_a_session_that_somebody_else_ended_keeps_the_form_too(house: House, desk: Desk) -> None:
+def test_a_session_that_somebody_else_ended_keeps_the_form_too(
+    context: AppContext, desk: Desk
+) -> None:
     desk.get("/")
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         session.scalars(select(Account)).one().uniquifier = "ended elsewhere"
     assert desk.post("/tickets/1/do/note", {"text": WORDS}).headers["Location"] == "/login"
-    assert counted(house, KeptForm) == 1
+    assert counted(context, SavedFormRow) == 1
 
 
 def test_every_field_that_is_typed_into_has_a_name_for_people() -> None:
@@ -456,7 +472,9 @@ def test_every_field_that_is_typed_into_has_a_name_for_people() -> None:
             name = re.search(r'\bname="([\w-]+)"', tag)
             if name and (kind is None or kind[1] in {"text", "tel", "email", "date", "number"}):
                 names.add(name[1])
-    assert names - searched - set(TYPED) == set(), "say in kept_forms.TYPED what people call it"
+    assert names - searched - set(TYPED_FIELDS) == set(), (
+        "say in kept_forms.TYPED what people call it"
+    )
 
 
 def test_pages_say_plainly_what_was_wrong(desk: Desk) -> None:

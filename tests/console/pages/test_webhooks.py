@@ -12,19 +12,19 @@ import pytest
 from sqlalchemy import select, update
 
 from console.presenters import webhooks
-from console.presenters.house_data import status_data
+from console.presenters.house_data import present_status
 from console.web import metrics
 from tests.support.command import Intake
 from tests.support.context import HandClock, Woken, deliver, mail
 from tests.support.signed_in_client import at_desk
-from workflow.audit.webhook_events import Event
-from workflow.context import House
-from workflow.models.core import Audit
-from workflow.models.states import Role, TellState
-from workflow.models.webhooks import HookEvent
+from workflow.audit.webhook_events import EventType
+from workflow.context import AppContext
+from workflow.models.core import AuditEntry
+from workflow.models.states import Role, WebhookEventState
+from workflow.models.webhooks import WebhookEvent
 from workflow.settings.settings import Settings
 from workflow.webhooks import deliver as webhooks_deliver
-from workflow.webhooks.deliver import GIVE_UP, LEASE, tell_waiting
+from workflow.webhooks.deliver import GIVE_UP_AFTER, LEASE, deliver_due
 
 PAGE, AGAIN = "/operations/webhooks", "/operations/webhooks/1/again"
 
@@ -42,34 +42,35 @@ def settings(tmp_path: Path, deaf: str) -> Settings:
     return Settings(home=tmp_path / "home", hook_hosts=(deaf,))
 
 
-def hooked(house: House, url: str, *events: Event) -> int:
-    with house.store.transaction() as session:
-        hook, _ = webhooks_deliver.add(
-            house, session, url, events or list(Event), by="Ada", now=house.clock()
+def hooked(context: AppContext, url: str, *events: EventType) -> int:
+    with context.store.transaction() as session:
+        hook, _ = webhooks_deliver.create_webhook(
+            context, session, url, events or list(EventType), by="Ada", now=context.clock()
         )
         return hook.id
 
 
-def change(house: House, **values: object) -> None:
-    with house.store.transaction() as session:
-        session.execute(update(HookEvent).values(**values))
+def change(context: AppContext, **values: object) -> None:
+    with context.store.transaction() as session:
+        session.execute(update(WebhookEvent).values(**values))
 
 
-def states(house: House) -> list[tuple[TellState, int]]:
-    with house.store.reading() as session:
+def states(context: AppContext) -> list[tuple[WebhookEventState, int]]:
+    with context.store.read_only() as session:
         return [
-            (e.state, e.attempts) for e in session.scalars(select(HookEvent).order_by(HookEvent.id))
+            (e.state, e.attempts)
+            for e in session.scalars(select(WebhookEvent).order_by(WebhookEvent.id))
         ]
 
 
 def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
-    any_house: House, deaf: str, clock: HandClock
+    any_context: AppContext, deaf: str, clock: HandClock
 ) -> None:
-    hooked(any_house, f"http://{deaf}/hook?key=geheim", Event.OPENED)
-    desk = at_desk(any_house, Role.AUDITOR)
+    hooked(any_context, f"http://{deaf}/hook?key=geheim", EventType.OPENED)
+    desk = at_desk(any_context, Role.AUDITOR)
     assert "Nothing waits for it." in desk.get(PAGE).text
-    deliver(any_house, mail())
-    tell_waiting(any_house)
+    deliver(any_context, mail())
+    deliver_due(any_context)
     clock.turn(minutes=10)
     page = desk.get(PAGE).text
     assert page.count("no connection, or it broke off") == 2, "of the webhook, and of its event"
@@ -82,57 +83,57 @@ def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
 
 
 def test_only_who_may_act_sees_all_of_the_address_and_the_button(
-    any_house: House, deaf: str
+    any_context: AppContext, deaf: str
 ) -> None:
     url = f"http://{deaf}/hook?key=geheim"
-    hooked(any_house, url, Event.OPENED)
-    deliver(any_house, mail())
+    hooked(any_context, url, EventType.OPENED)
+    deliver(any_context, mail())
     for role, name in ((Role.AUDITOR, "Ann Lee"), (Role.LEAD, "Bea Lee")):
-        desk = at_desk(any_house, role, name)
+        desk = at_desk(any_context, role, name)
         page = desk.get(PAGE).text
         assert f"http://{deaf}/…" in page
         assert "geheim" not in page
         assert AGAIN not in page
         assert desk.post(AGAIN).status_code == 403
-    page = at_desk(any_house, Role.ADMIN, "Cid Lee").get(PAGE).text
+    page = at_desk(any_context, Role.ADMIN, "Cid Lee").get(PAGE).text
     assert url in page
     assert AGAIN in page
-    assert at_desk(any_house, Role.AGENT, "Dan Lee").get(PAGE).status_code == 403
+    assert at_desk(any_context, Role.AGENT, "Dan Lee").get(PAGE).status_code == 403
 
 
 def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_a_hand(
-    any_house: House, deaf: str, clock: HandClock, woken: Woken
+    any_context: AppContext, deaf: str, clock: HandClock, woken: Woken
 ) -> None:
-    hooked(any_house, f"http://{deaf}", Event.OPENED)
-    deliver(any_house, mail())
-    desk = at_desk(any_house, Role.ADMIN)
+    hooked(any_context, f"http://{deaf}", EventType.OPENED)
+    deliver(any_context, mail())
+    desk = at_desk(any_context, Role.ADMIN)
     desk.get(PAGE)
     now = clock()
-    change(any_house, attempts=3, not_before=now + LEASE)  # somebody may just be telling it
+    change(any_context, attempts=3, not_before=now + LEASE)  # somebody may just be telling it
     desk.post(AGAIN)
     assert "Nothing pauses" in desk.get(PAGE).text
-    change(any_house, attempts=7, not_before=now + timedelta(minutes=40))
+    change(any_context, attempts=7, not_before=now + timedelta(minutes=40))
     assert "in 40 min" in desk.get(PAGE).text
     woken.clear()
     desk.post(AGAIN)
     assert "1 events are told again now." in desk.get(PAGE).text
-    assert states(any_house) == [(TellState.WAITING, 7)]
+    assert states(any_context) == [(WebhookEventState.WAITING, 7)]
     assert woken == ["hook"]
-    change(any_house, state=TellState.GIVEN_UP, attempts=60, reason="it answered 500")
+    change(any_context, state=WebhookEventState.GIVEN_UP, attempts=60, reason="it answered 500")
     assert "<strong>given up</strong>" in desk.get(PAGE).text
     desk.post(AGAIN)
-    assert states(any_house) == [(TellState.WAITING, 0)]
-    with any_house.store.reading() as session:
-        rows = select(Audit.actor).where(Audit.action == "webhook tried again")
+    assert states(any_context) == [(WebhookEventState.WAITING, 0)]
+    with any_context.store.read_only() as session:
+        rows = select(AuditEntry.actor).where(AuditEntry.action == "webhook tried again")
         assert set(session.scalars(rows)) == {"Ann Lee"}
 
 
-def test_a_removed_one_is_off_and_is_not_told_again(house: House, deaf: str) -> None:
-    hooked(house, f"http://{deaf}")
-    desk = at_desk(house, Role.ADMIN)
+def test_a_removed_one_is_off_and_is_not_told_again(context: AppContext, deaf: str) -> None:
+    hooked(context, f"http://{deaf}")
+    desk = at_desk(context, Role.ADMIN)
     desk.get(PAGE)
-    with house.store.transaction() as session:
-        webhooks_deliver.remove(session, 1, by="Ada", now=house.clock())
+    with context.store.transaction() as session:
+        webhooks_deliver.delete_webhook(session, 1, by="Ada", now=context.clock())
     page = desk.get(PAGE).text
     assert f"http://{deaf} <span" in page.partition("Off</h2>")[2]
     desk.post(AGAIN)
@@ -140,63 +141,71 @@ def test_a_removed_one_is_off_and_is_not_told_again(house: House, deaf: str) -> 
 
 
 def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counted(
-    any_house: House, deaf: str
+    any_context: AppContext, deaf: str
 ) -> None:
     for path in ("a", "b"):
-        hooked(any_house, f"http://{deaf}/{path}", Event.OPENED)
-    for n in range(webhooks.MOST + 2):
-        deliver(any_house, mail(f"claim {n}"))
-    with any_house.store.transaction() as session:
+        hooked(any_context, f"http://{deaf}/{path}", EventType.OPENED)
+    for n in range(webhooks.MAX_EVENTS + 2):
+        deliver(any_context, mail(f"claim {n}"))
+    with any_context.store.transaction() as session:
         last = (
-            select(HookEvent.id)
-            .where(HookEvent.hook_id == 1)
-            .order_by(HookEvent.id.desc())
+            select(WebhookEvent.id)
+            .where(WebhookEvent.hook_id == 1)
+            .order_by(WebhookEvent.id.desc())
             .limit(1)
         )
-        given_up = update(HookEvent).where(HookEvent.id.in_(last)).values(state=TellState.GIVEN_UP)
+        given_up = (
+            update(WebhookEvent)
+            .where(WebhookEvent.id.in_(last))
+            .values(state=WebhookEventState.GIVEN_UP)
+        )
         session.execute(given_up)
-    with any_house.store.reading() as session:
-        first, second = webhooks.shown(session, whole=True)
-    assert [len(one.events) for one in (first, second)] == [webhooks.MOST] * 2
+    with any_context.store.read_only() as session:
+        first, second = webhooks.list_webhooks(session, whole=True)
+    assert [len(one.events) for one in (first, second)] == [webhooks.MAX_EVENTS] * 2
     assert (first.events[0].state, first.given_up, first.waiting, first.more) == (
-        TellState.GIVEN_UP,
+        WebhookEventState.GIVEN_UP,
         1,
         11,
         2,
     )
     assert [e.id for e in second.events] == sorted(e.id for e in second.events)
-    assert "… and 2 more." in at_desk(any_house, Role.AUDITOR).get(PAGE).text
+    assert "… and 2 more." in at_desk(any_context, Role.AUDITOR).get(PAGE).text
 
 
 def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
-    any_house: House, deaf: str, clock: HandClock
+    any_context: AppContext, deaf: str, clock: HandClock
 ) -> None:
     def found() -> tuple[int, int]:
-        backlog = status_data(any_house)["backlog"]
+        backlog = present_status(any_context)["backlog"]
         return backlog["events_waiting"], backlog["events_given_up"]
 
-    hooked(any_house, f"http://{deaf}", Event.OPENED)
-    gone = hooked(any_house, f"http://{deaf}/gone", Event.OPENED)
+    hooked(any_context, f"http://{deaf}", EventType.OPENED)
+    gone = hooked(any_context, f"http://{deaf}/gone", EventType.OPENED)
     for n in range(3):
-        deliver(any_house, mail(f"claim {n}"))
-    with any_house.store.transaction() as session:
-        session.execute(update(HookEvent).where(HookEvent.id == 1).values(state=TellState.GIVEN_UP))
-        webhooks_deliver.hook_or_missing(
+        deliver(any_context, mail(f"claim {n}"))
+    with any_context.store.transaction() as session:
+        session.execute(
+            update(WebhookEvent)
+            .where(WebhookEvent.id == 1)
+            .values(state=WebhookEventState.GIVEN_UP)
+        )
+        webhooks_deliver.get_webhook(
             session, gone
         ).removed_at = clock()  # its events have not been swept out yet
     assert found() == (2, 1)
-    assert not any("more than an hour" in need for need in status_data(any_house)["needs"])
+    assert not any("more than an hour" in need for need in present_status(any_context)["needs"])
     clock.turn(minutes=61)
-    needs = status_data(any_house)["needs"]
+    needs = present_status(any_context)["needs"]
     assert (
         "an event has waited for its webhook for more than an hour: see `intake hook list`" in needs
     )
-    lines = metrics.text(any_house).decode().splitlines()
+    lines = metrics.render_metrics(any_context).decode().splitlines()
     assert 'intake_hook_events{state="waiting"} 2.0' in lines
     assert 'intake_hook_events{state="given up"} 1.0' in lines
     assert "intake_oldest_waiting_hook_event_seconds 3660.0" in lines
-    assert timedelta(minutes=61) < GIVE_UP, "or they would not wait any more"
-    page = at_desk(any_house, Role.AUDITOR).get("/operations").text
+    assert timedelta(minutes=61) < GIVE_UP_AFTER, "or they would not wait any more"
+    page = at_desk(any_context, Role.AUDITOR).get("/operations").text
     assert '<a href="/operations/webhooks">2</a>, given up: 1' in page
     assert (
         page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2

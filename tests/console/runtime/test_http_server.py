@@ -22,10 +22,10 @@ HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n"
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where an app answers with the length of what it was sent."""
     monkeypatch.setattr(http_server, "REQUEST_SECONDS", SECONDS)
-    monkeypatch.setattr(http_server, "SLOWEST", 100)
+    monkeypatch.setattr(http_server, "MIN_BYTES_PER_SECOND", 100)
     app = Flask(__name__)
     app.post("/")(lambda: str(len(request.get_data())))
-    server = http_server.server(app, "localhost:0", 1000)
+    server = http_server.create_http_server(app, "localhost:0", 1000)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield (

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.cli.main import PLACES
-from console.demo.channels import free_ports
+from console.cli.main import COMMANDS
+from console.demo.channels import find_free_ports
 from console.runtime.processes import PROCESSES
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ def in_progress(home: Path, number: int) -> bool:
 def environment(home: Path) -> dict[str, str]:
     del home
     names = ("INTAKE_SMTP_LISTEN", "INTAKE_WEBHOOK_LISTEN", "INTAKE_CONSOLE_LISTEN")
-    ports = dict(zip(names, (f"127.0.0.1:{p}" for p in free_ports(3)), strict=True))
+    ports = dict(zip(names, (f"127.0.0.1:{p}" for p in find_free_ports(3)), strict=True))
     return {**os.environ, **ports, "INTAKE_FOLDER_SETTLE_SECONDS": "0.3", "PYTHONPATH": str(ROOT)}
 
 
@@ -70,7 +70,7 @@ def command(environment: dict[str, str], *args: str) -> subprocess.CompletedProc
 def test_the_procfile_is_the_table() -> None:
     lines = dict(line.split(": ") for line in (ROOT / "Procfile").read_text().splitlines())
     assert lines == {name: f"intake {name}" for name in PROCESSES}
-    assert set(PROCESSES) <= set(PLACES)
+    assert set(PROCESSES) <= set(COMMANDS)
 
 
 def test_up_runs_the_whole_story_and_leaves_nothing_behind(

@@ -11,13 +11,13 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
-from console.web.auth_oidc import FAILED, NOBODY
+from console.web.auth_oidc import FAILED_MESSAGE, NO_ACCOUNT_MESSAGE
 from tests.support.context import HandClock
 from tests.support.oidc_issuer import ANN, Issuer, issuing, with_issuer
 from tests.support.signed_in_client import Desk
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.accounts import Account
-from workflow.models.core import Audit
+from workflow.models.core import AuditEntry
 from workflow.settings.settings import Oidc
 
 EVE = "eve@elsewhere.example"
@@ -40,9 +40,9 @@ def issuer(_issuer: Issuer) -> Issuer:
 
 
 @pytest.fixture
-def there(house: House, issuer: Issuer) -> House:
+def there(context: AppContext, issuer: Issuer) -> AppContext:
     """The house with this issuer; ann has an account."""
-    return with_issuer(house, issuer.url)
+    return with_issuer(context, issuer.url)
 
 
 def onward(desk: Desk, path: str = START) -> str:
@@ -77,7 +77,7 @@ def refused(desk: Desk, answer: TestResponse, words: str) -> bool:
 
 
 def test_whom_the_issuer_vouches_for_comes_in_as_the_person_with_that_address(
-    there: House, issuer: Issuer
+    there: AppContext, issuer: Issuer
 ) -> None:
     desk = Desk(there)
     before = desk.get("/login").headers["Set-Cookie"]
@@ -87,16 +87,16 @@ def test_whom_the_issuer_vouches_for_comes_in_as_the_person_with_that_address(
         "a new session"
     )
     assert "Ann Lee" in desk.get("/").text
-    with there.store.reading() as session:
-        assert list(session.scalars(select(Audit.actor).where(Audit.action == "signed in"))) == [
-            "Ann Lee"
-        ]
+    with there.store.read_only() as session:
+        assert list(
+            session.scalars(select(AuditEntry.actor).where(AuditEntry.action == "signed in"))
+        ) == ["Ann Lee"]
 
 
 def test_the_issuer_is_asked_for_no_more_than_the_address_and_sends_back_to_our_public_one(
-    house: House, issuer: Issuer
+    context: AppContext, issuer: Issuer
 ) -> None:
-    behind = with_issuer(house, issuer.url, public_url="https://desk.pmb.example")
+    behind = with_issuer(context, issuer.url, public_url="https://desk.pmb.example")
     asked = {
         name: value for name, (value,) in parse_qs(urlsplit(onward(Desk(behind))).query).items()
     }
@@ -108,7 +108,7 @@ def test_the_issuer_is_asked_for_no_more_than_the_address_and_sends_back_to_our_
 
 
 def test_one_comes_to_the_page_one_wanted_and_to_no_other_site(
-    there: House, issuer: Issuer
+    there: AppContext, issuer: Issuer
 ) -> None:
     desk = Desk(there)
     assert walk(desk, issuer, "ann", f"{START}?next=/tasks").headers["Location"] == "/tasks"
@@ -117,28 +117,30 @@ def test_one_comes_to_the_page_one_wanted_and_to_no_other_site(
     assert not answer.headers["Location"].startswith(("http", "//"))
 
 
-def test_an_unknown_address_and_one_let_go_are_refused_alike(there: House, issuer: Issuer) -> None:
+def test_an_unknown_address_and_one_let_go_are_refused_alike(
+    there: AppContext, issuer: Issuer
+) -> None:
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "eve"), NOBODY)
+    assert refused(desk, walk(desk, issuer, "eve"), NO_ACCOUNT_MESSAGE)
     assert EVE not in desk.get("/login").text
     with there.store.transaction() as session:
         session.execute(update(Account).values(active=False))
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "ann"), NOBODY)
+    assert refused(desk, walk(desk, issuer, "ann"), NO_ACCOUNT_MESSAGE)
 
 
 @pytest.mark.parametrize("verified", [False, "false", None, ["true"]])
 def test_an_address_that_the_issuer_calls_unverified_is_nobodys(
-    there: House, issuer: Issuer, verified: object
+    there: AppContext, issuer: Issuer, verified: object
 ) -> None:
     issuer.knows("mallory", email=ANN, email_verified=verified)
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "mallory"), NOBODY)
+    assert refused(desk, walk(desk, issuer, "mallory"), NO_ACCOUNT_MESSAGE)
 
 
 @pytest.mark.parametrize("claims", [{"email": ANN}, {"email": ANN, "email_verified": "true"}])
 def test_an_issuer_that_does_not_say_whether_it_is_verified_is_believed(
-    there: House, issuer: Issuer, claims: dict[str, object]
+    there: AppContext, issuer: Issuer, claims: dict[str, object]
 ) -> None:
     issuer.knows("quiet", **claims)
     desk = Desk(there)
@@ -147,7 +149,7 @@ def test_an_issuer_that_does_not_say_whether_it_is_verified_is_believed(
 
 
 def test_an_address_that_only_the_userinfo_endpoint_tells_is_asked_for(
-    there: House, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    there: AppContext, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bare(_self: object, user: Any, _scope: str) -> dict[str, object]:
         return {"sub": user.sub}
@@ -159,60 +161,62 @@ def test_an_address_that_only_the_userinfo_endpoint_tells_is_asked_for(
     assert "/userinfo" in issuer.paths
 
 
-def test_no_address_at_all_is_nobody(there: House, issuer: Issuer) -> None:
+def test_no_address_at_all_is_nobody(there: AppContext, issuer: Issuer) -> None:
     issuer.knows("nameless")
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "nameless"), NOBODY)
+    assert refused(desk, walk(desk, issuer, "nameless"), NO_ACCOUNT_MESSAGE)
 
 
-def test_what_another_browser_began_is_not_taken(there: House, issuer: Issuer) -> None:
+def test_what_another_browser_began_is_not_taken(there: AppContext, issuer: Issuer) -> None:
     """Else somebody could sign others in as themselves, and read what they write."""
     back = ours(issuer.lets_in(onward(Desk(there)), "ann"))
     victim = Desk(there)
     onward(victim)
-    assert refused(victim, victim.get(back), FAILED)
+    assert refused(victim, victim.get(back), FAILED_MESSAGE)
     bare = Desk(there)
-    assert refused(bare, bare.get(back), FAILED)
+    assert refused(bare, bare.get(back), FAILED_MESSAGE)
 
 
-def test_a_state_is_good_for_one_answer(there: House, issuer: Issuer) -> None:
+def test_a_state_is_good_for_one_answer(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
     back = ours(issuer.lets_in(onward(desk), "ann"))
     desk.get(back)
     desk.post("/sign-out")
-    assert refused(desk, desk.get(back), FAILED)
+    assert refused(desk, desk.get(back), FAILED_MESSAGE)
 
 
-def test_a_code_of_another_sign_in_has_the_wrong_nonce(there: House, issuer: Issuer) -> None:
+def test_a_code_of_another_sign_in_has_the_wrong_nonce(there: AppContext, issuer: Issuer) -> None:
     stolen = parse_qs(urlsplit(issuer.lets_in(onward(Desk(there)), "ann")).query)["code"][0]
     desk = Desk(there)
     mine = parse_qs(urlsplit(onward(desk)).query)["state"][0]
     with capture_logs() as lines:
-        assert refused(desk, desk.get(f"{BACK}?code={stolen}&state={mine}"), FAILED)
+        assert refused(desk, desk.get(f"{BACK}?code={stolen}&state={mine}"), FAILED_MESSAGE)
     assert [line["event"] for line in lines] == ["single sign-on failed"]
     assert stolen not in str(lines)
 
 
-def test_an_id_token_in_another_issuers_name_is_refused(there: House, issuer: Issuer) -> None:
+def test_an_id_token_in_another_issuers_name_is_refused(there: AppContext, issuer: Issuer) -> None:
     issuer.called["/oauth2/token"] = "elsewhere.example"
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "ann"), FAILED)
+    assert refused(desk, walk(desk, issuer, "ann"), FAILED_MESSAGE)
     issuer.called.clear()
     walk(desk, issuer, "ann")
     assert is_in(desk)
 
 
-def test_a_discovery_document_of_another_issuer_is_refused(there: House, issuer: Issuer) -> None:
+def test_a_discovery_document_of_another_issuer_is_refused(
+    there: AppContext, issuer: Issuer
+) -> None:
     issuer.called["/.well-known/openid-configuration"] = "elsewhere.example"
     desk = Desk(there)
     desk.get("/login")
-    assert refused(desk, desk.post(START), FAILED)
+    assert refused(desk, desk.post(START), FAILED_MESSAGE)
     issuer.called.clear()
     walk(desk, issuer, "ann")
     assert is_in(desk), "once it is mended, without a restart"
 
 
-def test_what_comes_with_the_address_is_not_repeated(there: House, issuer: Issuer) -> None:
+def test_what_comes_with_the_address_is_not_repeated(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
     state = parse_qs(urlsplit(onward(desk)).query)["state"][0]
     answer = desk.get(
@@ -220,31 +224,31 @@ def test_what_comes_with_the_address_is_not_repeated(there: House, issuer: Issue
     )
     assert "555-0100" not in answer.text
     page = desk.get("/login").text
-    assert FAILED in page.replace("&#39;", "'")
+    assert FAILED_MESSAGE in page.replace("&#39;", "'")
     assert "555-0100" not in page
     assert issuer.paths.count("/oauth2/token") == 0
 
 
-def test_an_issuer_that_is_away_costs_nobody_the_sign_in_page(house: House) -> None:
-    away = with_issuer(house, "http://127.0.0.1:9")
+def test_an_issuer_that_is_away_costs_nobody_the_sign_in_page(context: AppContext) -> None:
+    away = with_issuer(context, "http://127.0.0.1:9")
     desk = Desk(away)
     desk.get("/login")
-    assert refused(desk, desk.post(START), FAILED)
+    assert refused(desk, desk.post(START), FAILED_MESSAGE)
     assert desk.sign_in(ANN).status_code == 302
     assert is_in(desk)
 
 
 def test_whoever_has_to_have_a_second_factor_has_to_have_it_here_too(
-    house: House, issuer: Issuer
+    context: AppContext, issuer: Issuer
 ) -> None:
-    strict = with_issuer(house, issuer.url, second_factor=True)
+    strict = with_issuer(context, issuer.url, second_factor=True)
     desk = Desk(strict)
     answer = walk(desk, issuer, "ann")
     assert answer.headers["Location"].startswith("/tf-setup")
     assert not is_in(desk)
 
 
-def test_whoever_has_a_second_factor_is_asked_for_it(there: House, issuer: Issuer) -> None:
+def test_whoever_has_a_second_factor_is_asked_for_it(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
     walk(desk, issuer, "ann")
     with there.store.transaction() as session:
@@ -256,7 +260,7 @@ def test_whoever_has_a_second_factor_is_asked_for_it(there: House, issuer: Issue
     assert not is_in(other)
 
 
-def test_signing_out_ends_it(there: House, issuer: Issuer) -> None:
+def test_signing_out_ends_it(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
     walk(desk, issuer, "ann")
     copied = [(c.key, c.value) for c in desk.client._cookies.values()]
@@ -269,7 +273,7 @@ def test_signing_out_ends_it(there: House, issuer: Issuer) -> None:
     assert not is_in(thief)
 
 
-def test_an_idle_session_ends(there: House, issuer: Issuer, clock: HandClock) -> None:
+def test_an_idle_session_ends(there: AppContext, issuer: Issuer, clock: HandClock) -> None:
     desk = Desk(there)
     walk(desk, issuer, "ann")
     clock.turn(minutes=16)
@@ -277,7 +281,7 @@ def test_an_idle_session_ends(there: House, issuer: Issuer, clock: HandClock) ->
 
 
 def test_what_was_typed_before_the_session_ended_comes_back(
-    there: House, issuer: Issuer, clock: HandClock
+    there: AppContext, issuer: Issuer, clock: HandClock
 ) -> None:
     desk = Desk(there)
     walk(desk, issuer, "ann")
@@ -290,7 +294,7 @@ def test_what_was_typed_before_the_session_ended_comes_back(
     assert "typed before" in page
 
 
-def test_it_begins_with_the_token_of_a_page_only(there: House, issuer: Issuer) -> None:
+def test_it_begins_with_the_token_of_a_page_only(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
     desk.get("/login")
     desk.token = "x"

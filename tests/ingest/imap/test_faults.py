@@ -11,12 +11,12 @@ from itertools import count
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from console.presenters.house_data import status_data
+from console.presenters.house_data import present_status
 from ingest.imap import reader as imap_reader
 from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import Checkpoint
 from ingest.intake import Arrival, Intake, Transport
-from ingest.replay.reprocess import UnreadableError, trial
+from ingest.replay.reprocess import UnreadableError, try_replay
 from ingest.replay.retry import replay
 from parsers.item import Format
 from tests.ingest.imap.test_reader import FLAG, mail, until
@@ -25,7 +25,7 @@ from tests.support.context import HandClock, counted
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
 from tests.support.imap_reader import NO, Reader, spoiling, subjects, troubles
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Delivery, ItemFault, Ticket
 from workflow.models.states import DeliveryState
 from workflow.settings.settings import Mailbox
@@ -67,8 +67,8 @@ def box(proxy: Proxy, user: str) -> Mailbox:
 
 
 @pytest.fixture
-def reader(house: House, box: Mailbox) -> Reader:
-    return Reader(house, box)
+def reader(context: AppContext, box: Mailbox) -> Reader:
+    return Reader(context, box)
 
 
 NOTHING = b"{tag} OK done\r\n"
@@ -90,7 +90,7 @@ def test_a_mail_the_server_does_not_give_is_fetched_later_and_those_behind_it_no
     proxy: Proxy,
     user: str,
     reader: Reader,
-    house: House,
+    context: AppContext,
     clock: HandClock,
     answer: bytes,
 ) -> None:
@@ -99,71 +99,71 @@ def test_a_mail_the_server_does_not_give_is_fetched_later_and_those_behind_it_no
         server.deliver(user, mail(name))
     proxy.spoil = spoiling(answer, 2, what=b"BODY.PEEK")
     with reader.running():
-        until(lambda: subjects(house) == ["one", "three"], 20)
+        until(lambda: subjects(context) == ["one", "three"], 20)
         reader.looked(1)
-        assert counted(house, Delivery) == 2, "nothing is stored that is not the mail"
-        assert [n for n, _ in troubles(house)] == [1]
+        assert counted(context, Delivery) == 2, "nothing is stored that is not the mail"
+        assert [n for n, _ in troubles(context)] == [1]
         assert server.flags(user) == {1: {FLAG}, 2: set(), 3: {FLAG}}
         proxy.spoil = lambda _line: None
         clock.turn(seconds=61)
-        until(lambda: subjects(house) == ["one", "three", "two"], 20)
-        until(lambda: troubles(house) == [])
+        until(lambda: subjects(context) == ["one", "three", "two"], 20)
+        until(lambda: troubles(context) == [])
     assert server.flags(user) == {1: {FLAG}, 2: {FLAG}, 3: {FLAG}}
 
 
 def test_a_server_that_refuses_every_fetch_loses_nothing_and_recovers_over_a_restart_of_ours(
-    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, clock: HandClock
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, context: AppContext, clock: HandClock
 ) -> None:
     for number in range(5):
         server.deliver(user, mail(f"mail {number}"))
     proxy.spoil = spoiling(NO)
     reader.pause = 60
     with reader.running():
-        until(lambda: troubles(house) == [(5, "the server said no")], 20)
+        until(lambda: troubles(context) == [(5, "the server said no")], 20)
         reader.looked()
-        assert status_data(house)["needs"] == [
-            n for n in status_data(house)["needs"] if "mailbox" not in n
+        assert present_status(context)["needs"] == [
+            n for n in present_status(context)["needs"] if "mailbox" not in n
         ]
         clock.turn(minutes=6)
         (need,) = [
-            need for need in status_data(house)["needs"] if "5 mails cannot be fetched" in need
+            need for need in present_status(context)["needs"] if "5 mails cannot be fetched" in need
         ]
         assert f"mailbox {reader.box.key}" in need
         assert "since 2026-03-02 15:00 UTC" in need
-    assert counted(house, Delivery) == 0
+    assert counted(context, Delivery) == 0
     proxy.spoil = lambda _line: None
     server.deliver(user, mail("new"))
     clock.turn(minutes=2)
     with reader.running():
-        until(lambda: len(subjects(house)) == 6, 20)
-        until(lambda: troubles(house) == [])
+        until(lambda: len(subjects(context)) == 6, 20)
+        until(lambda: troubles(context) == [])
     assert set(server.flags(user)) == set(range(1, 7))
 
 
 def test_as_soon_as_one_came_the_others_are_not_waited_for(
-    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, clock: HandClock
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, context: AppContext, clock: HandClock
 ) -> None:
     reader.pause = 60
     proxy.spoil = spoiling(NO)
     server.deliver(user, mail("early"))
     with reader.running():
-        until(lambda: troubles(house) == [(1, "the server said no")], 20)
+        until(lambda: troubles(context) == [(1, "the server said no")], 20)
         clock.turn(seconds=50)
         server.deliver(user, mail("late"))
-        until(lambda: troubles(house) == [(2, "the server said no")], 20)
+        until(lambda: troubles(context) == [(2, "the server said no")], 20)
         proxy.spoil = lambda _line: None
         clock.turn(seconds=15)  # the first one's pause is over, the second one's is not
-        until(lambda: subjects(house) == ["early", "late"], 20)
+        until(lambda: subjects(context) == ["early", "late"], 20)
 
 
 def test_after_a_change_of_uidvalidity_what_was_to_be_fetched_is_read_with_all_others(
-    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, context: AppContext
 ) -> None:
     for name in ("one", "two"):
         server.deliver(user, mail(name))
     proxy.spoil = spoiling(NO, 2, what=b"BODY.PEEK")
     with reader.running():
-        until(lambda: troubles(house) == [(1, "the server said no")], 20)
+        until(lambda: troubles(context) == [(1, "the server said no")], 20)
     for index in [
         *server.maildir(user).glob("dovecot.index*"),
         server.maildir(user) / "dovecot-uidlist",
@@ -171,23 +171,23 @@ def test_after_a_change_of_uidvalidity_what_was_to_be_fetched_is_read_with_all_o
         index.unlink()
     proxy.spoil = lambda _line: None
     with reader.running():
-        until(lambda: subjects(house) == ["one", "two"], 20)
-        until(lambda: troubles(house) == [])
+        until(lambda: subjects(context) == ["one", "two"], 20)
+        until(lambda: troubles(context) == [])
 
 
 def test_a_mail_that_a_person_took_away_meanwhile_is_waited_for_no_longer(
-    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, context: AppContext
 ) -> None:
     server.deliver(user, mail("one"))
     proxy.spoil = spoiling(NO, what=b"BODY.PEEK")
     with reader.running():
-        until(lambda: troubles(house) == [(1, "the server said no")], 20)
+        until(lambda: troubles(context) == [(1, "the server said no")], 20)
         with server.client(user) as person:
             person.delete_messages([1])
             person.uid_expunge([1])
         proxy.spoil = lambda _line: None
-        until(lambda: troubles(house) == [], 20)
-    assert counted(house, Delivery) == 0
+        until(lambda: troubles(context) == [], 20)
+    assert counted(context, Delivery) == 0
 
 
 def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
@@ -195,7 +195,7 @@ def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
     proxy: Proxy,
     user: str,
     reader: Reader,
-    house: House,
+    context: AppContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(imap_reader, "MOST_DEFERRED", 3)
@@ -203,14 +203,14 @@ def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
         server.deliver(user, mail(f"mail {number}"))
     proxy.spoil = spoiling(NO)
     with reader.running():
-        until(lambda: troubles(house) == [(3, "the server said no")], 20)
+        until(lambda: troubles(context) == [(3, "the server said no")], 20)
         until(lambda: len([line for line in proxy.heard if b"LOGIN" in line]) > 3, 20)
-        assert counted(house, ItemFault) == 3
-        saved = StoredCheckpoints(house.store).load(reader.box.key)
+        assert counted(context, ItemFault) == 3
+        saved = StoredCheckpoints(context.store).load(reader.box.key)
         assert saved is not None
         assert saved.last_uid == 3
         proxy.spoil = lambda _line: None
-        until(lambda: len(subjects(house)) == 6, 20)
+        until(lambda: len(subjects(context)) == 6, 20)
 
 
 FAULTS = [
@@ -223,13 +223,13 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
-    server: Dovecot, user: str, reader: Reader, house: House, fault: Exception
+    server: Dovecot, user: str, reader: Reader, context: AppContext, fault: Exception
 ) -> None:
     """Arms a fault in our own code for one mail.
 
     The others are taken, and it is named until it is mended.
     """
-    intake, armed = Intake(house), [True]
+    intake, armed = Intake(context), [True]
 
     def accept(arrival: Arrival) -> int:
         if armed and b"Subject: two" in arrival.raw:
@@ -240,27 +240,27 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
     for name in ("one", "two", "three"):
         server.deliver(user, mail(name))
     with reader.running():
-        until(lambda: subjects(house) == ["one", "three"], 20)
-        until(lambda: troubles(house) == [(1, f"an error of ours, {type(fault).__name__}")])
+        until(lambda: subjects(context) == ["one", "three"], 20)
+        until(lambda: troubles(context) == [(1, f"an error of ours, {type(fault).__name__}")])
         armed.clear()
-        until(lambda: subjects(house) == ["one", "three", "two"], 20)
-        until(lambda: troubles(house) == [])
+        until(lambda: subjects(context) == ["one", "three", "two"], 20)
+        until(lambda: troubles(context) == [])
 
 
 # -- deliveries of earlier versions that are only the address of a mail ----------------------------------------------
 
 
-def ghost(house: House, box: Mailbox, uid_validity: int, uid: int) -> int:
+def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:
     """Store what an earlier version stored for a mail that it could not fetch."""
     url = f"imap://{box.user.replace('@', '%40')}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
     envelope: dict[str, object] = {"mailbox": box.key, "uid": uid, "uid_validity": uid_validity}
-    return Intake(house).accept(
+    return Intake(context).accept(
         Arrival(
             transport=Transport.IMAP,
             format=Format.MAIL,
             raw=url.encode(),
             envelope=envelope,
-            unreadable="the mail server could not deliver this mail",
+            unreadable_reason="the mail server could not deliver this mail",
             reference=f"{box.key};{uid_validity}/{uid}",
         )
     )
@@ -272,22 +272,22 @@ def validity(server: Dovecot, user: str) -> int:
 
 
 def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
-    server: Dovecot, user: str, reader: Reader, house: House
+    server: Dovecot, user: str, reader: Reader, context: AppContext
 ) -> None:
     server.deliver(user, mail("the real one"))
-    number = ghost(house, reader.box, validity(server, user), 1)
-    StoredCheckpoints(house.store).save(reader.box.key, Checkpoint(validity(server, user), 1))
+    number = ghost(context, reader.box, validity(server, user), 1)
+    StoredCheckpoints(context.store).save(reader.box.key, Checkpoint(validity(server, user), 1))
     with pytest.raises(UnreadableError, match="only its address"):
-        trial(house, number)
-    replayed = replay(house, number, by="Ann")
+        try_replay(context, number)
+    replayed = replay(context, number, by="Ann")
     assert replayed is not None
-    assert (replayed.state, counted(house, Ticket)) == (DeliveryState.FAILED, 0)
+    assert (replayed.state, counted(context, Ticket)) == (DeliveryState.FAILED, 0)
     assert "only its address" in replayed.reason
-    assert troubles(house) == [(1, "asked for by replay, not fetched yet")]
+    assert troubles(context) == [(1, "asked for by replay, not fetched yet")]
     with reader.running():
-        until(lambda: subjects(house) == ["the real one"], 20)
-        until(lambda: troubles(house) == [])
-    with house.store.reading() as session:
+        until(lambda: subjects(context) == ["the real one"], 20)
+        until(lambda: troubles(context) == [])
+    with context.store.read_only() as session:
         settled = session.get_one(Delivery, number)
     assert (settled.state, settled.reason) == (
         DeliveryState.DISMISSED,
@@ -297,20 +297,20 @@ def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
 
 @pytest.mark.parametrize("uid_validity", ["same", "another"])
 def test_replaying_the_address_of_a_mail_that_is_gone_stays_failed(
-    server: Dovecot, user: str, reader: Reader, house: House, uid_validity: str
+    server: Dovecot, user: str, reader: Reader, context: AppContext, uid_validity: str
 ) -> None:
     known = validity(server, user) if uid_validity == "same" else 7
-    number = ghost(house, reader.box, known, 1)
-    replay(house, number, by="Ann")
+    number = ghost(context, reader.box, known, 1)
+    replay(context, number, by="Ann")
     with reader.running():
-        until(lambda: troubles(house) == [], 20)
-    with house.store.reading() as session:
+        until(lambda: troubles(context) == [], 20)
+    with context.store.read_only() as session:
         assert session.get_one(Delivery, number).state is DeliveryState.FAILED
-    assert counted(house, Ticket) == 0
+    assert counted(context, Ticket) == 0
 
 
-def test_a_customers_mail_about_such_an_address_is_read_like_any_other(house: House) -> None:
+def test_a_customers_mail_about_such_an_address_is_read_like_any_other(context: AppContext) -> None:
     raw = b"imap://u@h/INBOX;UIDVALIDITY=1/;UID=2"
     for transport, body in ((Transport.SMTP, raw), (Transport.IMAP, b"Subject: x\r\n\r\n" + raw)):
-        Intake(house).accept(Arrival(transport=transport, format=Format.MAIL, raw=body))
-    assert len(subjects(house)) == 2
+        Intake(context).accept(Arrival(transport=transport, format=Format.MAIL, raw=body))
+    assert len(subjects(context)) == 2

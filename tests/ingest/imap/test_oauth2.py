@@ -11,18 +11,18 @@ from cryptography.fernet import Fernet
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import OperationalError
 
-from console.presenters.house_data import status_data
-from console.presenters.terminal import left as in_words
+from console.presenters.house_data import present_status
+from console.presenters.terminal import describe_token_life as in_words
 from console.web import metrics
-from ingest.imap.oauth2 import TokenRefusedError, Tokens
-from ingest.imap.token_store import StoredGrant
+from ingest.imap.oauth2 import AccessTokens, TokenRefusedError
+from ingest.imap.token_store import DatabaseTokenStore
 from tests.support.context import HandClock, Steady
 from tests.support.signed_in_client import at_desk
 from tests.support.token_endpoint import Endpoint
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.states import Role
 from workflow.operations import oauth_tokens
-from workflow.operations.oauth_tokens import MailboxGrant
+from workflow.operations.oauth_tokens import MailboxToken
 from workflow.runtime.crypto import Sealer
 from workflow.settings.settings import Mailbox, OAuth2
 
@@ -34,84 +34,88 @@ def box(grant: OAuth2) -> Mailbox:
     return Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant)
 
 
-def at(house: House, grant: OAuth2, **more: object) -> House:
+def at(context: AppContext, grant: OAuth2, **more: object) -> AppContext:
     """The house whose settings have this mailbox."""
     return replace(
-        house, settings=house.settings.model_copy(update={"mailbox": (box(grant),), **more})
+        context, settings=context.settings.model_copy(update={"mailbox": (box(grant),), **more})
     )
 
 
-def tokens(house: House, grant: OAuth2) -> Tokens:
+def tokens(context: AppContext, grant: OAuth2) -> AccessTokens:
     """As a process that has just been started reads the mailbox."""
-    return Tokens(grant, StoredGrant(house, box(grant)), now=Steady())
+    return AccessTokens(grant, DatabaseTokenStore(context, box(grant)), now=Steady())
 
 
 def used(endpoint: Endpoint) -> list[str]:
     return [form["refresh_token"][0] for form in endpoint.asked]
 
 
-def row(house: House) -> MailboxGrant:
-    with house.store.reading() as session:
-        return session.scalars(select(MailboxGrant)).one()
+def row(context: AppContext) -> MailboxToken:
+    with context.store.read_only() as session:
+        return session.scalars(select(MailboxToken)).one()
 
 
-def told(house: House) -> dict[str, object]:
-    found: dict[str, object] = status_data(house)["oauth"][KEY]
+def told(context: AppContext) -> dict[str, object]:
+    found: dict[str, object] = present_status(context)["oauth"][KEY]
     return found
 
 
-def oauth_needs(house: House) -> list[str]:
-    return [need for need in status_data(house)["needs"] if "OAuth" in need]
+def oauth_needs(context: AppContext) -> list[str]:
+    return [need for need in present_status(context)["needs"] if "OAuth" in need]
 
 
 def test_a_rotated_token_is_used_after_a_restart_and_lies_sealed(
-    any_house: House, endpoint: Endpoint
+    any_context: AppContext, endpoint: Endpoint
 ) -> None:
     endpoint.answers = [
         (200, {**GOOD, "refresh_token": "refresh-2"}),
         (200, {**GOOD, "refresh_token": "refresh-3"}),
     ]
     grant = endpoint.grant()
-    assert tokens(any_house, grant).token() == "a"
-    assert tokens(any_house, grant).token() == "a"
-    assert tokens(any_house, grant).token() == "a"
+    assert tokens(any_context, grant).get_token() == "a"
+    assert tokens(any_context, grant).get_token() == "a"
+    assert tokens(any_context, grant).get_token() == "a"
     assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-3"]
-    with any_house.store.reading() as session:
-        columns = [c["name"] for c in inspect(any_house.store.engine).get_columns("mailbox_grants")]
+    with any_context.store.read_only() as session:
+        columns = [
+            c["name"] for c in inspect(any_context.store.engine).get_columns("mailbox_grants")
+        ]
         (plain,) = session.execute(text(f"SELECT {', '.join(columns)} FROM mailbox_grants")).all()  # noqa: S608
     assert "refresh-" not in str([bytes(v) if isinstance(v, memoryview) else v for v in plain])
-    sealed = row(any_house).sealed
+    sealed = row(any_context).sealed
     assert sealed is not None
-    assert any_house.sealer.open(sealed) == b"refresh-3"
+    assert any_context.sealer.unseal(sealed) == b"refresh-3"
 
 
-def test_two_processes_use_what_the_other_was_given(house: House, endpoint: Endpoint) -> None:
+def test_two_processes_use_what_the_other_was_given(
+    context: AppContext, endpoint: Endpoint
+) -> None:
     endpoint.answers = [
         (200, {**GOOD, "expires_in": 0, "refresh_token": f"refresh-{n}"}) for n in (2, 3, 4)
     ]
-    one, other = tokens(house, endpoint.grant()), tokens(house, endpoint.grant())
+    one, other = tokens(context, endpoint.grant()), tokens(context, endpoint.grant())
     for each in (one, other, one):
-        each.token()
+        each.get_token()
     assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-3"]
 
 
 def test_another_token_in_the_settings_begins_anew(
-    any_house: House, endpoint: Endpoint, clock: HandClock
+    any_context: AppContext, endpoint: Endpoint, clock: HandClock
 ) -> None:
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), (200, GOOD)]
     old = endpoint.grant()
-    tokens(any_house, old).token()
+    tokens(any_context, old).get_token()
     clock.turn(days=80)
     new = OAuth2.model_validate({**old.model_dump(), "refresh_token": "fresh"})
-    assert told(at(any_house, new))["since"] is None, "what is known is of another token"
-    tokens(any_house, new).token()
+    assert told(at(any_context, new))["since"] is None, "what is known is of another token"
+    tokens(any_context, new).get_token()
     assert used(endpoint) == ["refresh-1", "fresh"]
-    assert told(at(any_house, new))["days_left"] == 90
-    assert row(any_house).sealed is None, "it stands in the settings"
+    assert told(at(any_context, new))["days_left"] == 90
+    assert row(any_context).sealed is None, "it stands in the settings"
 
 
 def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_told(
-    any_house: House, endpoint: Endpoint, clock: HandClock
+    any_context: AppContext, endpoint: Endpoint, clock: HandClock
 ) -> None:
     no = (400, {"error": "invalid_grant"})
     endpoint.answers = [
@@ -122,76 +126,78 @@ def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_to
         (200, GOOD),
     ]
     grant = endpoint.grant()
-    here = at(any_house, grant)
-    tokens(here, grant).token()
-    assert tokens(here, grant).token() == "a"
+    here = at(any_context, grant)
+    tokens(here, grant).get_token()
+    assert tokens(here, grant).get_token() == "a"
     assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-1"]
     assert oauth_needs(here) == []
     with pytest.raises(TokenRefusedError):
-        tokens(here, grant).token()
+        tokens(here, grant).get_token()
     assert len(endpoint.asked) == 4, "the only one there is was asked with once"
     clock.turn(days=1)
     (need,) = oauth_needs(here)
     assert need.startswith(f"{KEY}: its OAuth token is refused since 2026-03-02 15:00 UTC")
     assert in_words(told(here)) == "refused"
     assert "<strong>refused</strong>" in at_desk(here, Role.AUDITOR).get("/operations").text
-    tokens(here, grant).token()
+    tokens(here, grant).get_token()
     assert oauth_needs(here) == []
 
 
-def test_one_that_never_worked_is_refused_too(any_house: House, endpoint: Endpoint) -> None:
+def test_one_that_never_worked_is_refused_too(any_context: AppContext, endpoint: Endpoint) -> None:
     endpoint.answers = [(401, {})]
-    here = at(any_house, endpoint.grant())
+    here = at(any_context, endpoint.grant())
     assert in_words(told(here)) == "not used yet"
     with pytest.raises(TokenRefusedError):
-        tokens(here, endpoint.grant()).token()
+        tokens(here, endpoint.grant()).get_token()
     assert in_words(told(here)) == "refused"
 
 
-def test_a_key_that_is_gone_costs_the_rotated_token_only(house: House, endpoint: Endpoint) -> None:
+def test_a_key_that_is_gone_costs_the_rotated_token_only(
+    context: AppContext, endpoint: Endpoint
+) -> None:
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), (200, GOOD)]
-    tokens(house, endpoint.grant()).token()
-    tokens(replace(house, sealer=Sealer([Fernet.generate_key()])), endpoint.grant()).token()
+    tokens(context, endpoint.grant()).get_token()
+    tokens(replace(context, sealer=Sealer([Fernet.generate_key()])), endpoint.grant()).get_token()
     assert used(endpoint) == ["refresh-1", "refresh-1"]
 
 
 def test_what_could_not_be_remembered_is_remembered_before_anything_else(
-    house: House, endpoint: Endpoint
+    context: AppContext, endpoint: Endpoint
 ) -> None:
-    class Away(StoredGrant):
+    class Away(DatabaseTokenStore):
         away = True
 
-        def refreshed(self, token: str, seconds: float | None) -> None:
+        def record_refresh(self, token: str, seconds: float | None) -> None:
             if self.away:
                 raise OperationalError("", {}, Exception())
             super().refreshed(token, seconds)
 
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
-    kept = Away(house, box(endpoint.grant()))
-    one = Tokens(endpoint.grant(), kept, now=Steady())
+    kept = Away(context, box(endpoint.grant()))
+    one = AccessTokens(endpoint.grant(), kept, now=Steady())
     with pytest.raises(OperationalError):
-        one.token()
+        one.get_token()
     kept.away = False
-    assert one.token() == "a"
+    assert one.get_token() == "a"
     assert len(endpoint.asked) == 1
     assert kept.load() == "refresh-2"
 
 
 def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
-    any_house: House, endpoint: Endpoint, clock: HandClock
+    any_context: AppContext, endpoint: Endpoint, clock: HandClock
 ) -> None:
     endpoint.answers = [(200, GOOD)]
     grant = endpoint.grant()
-    here = at(any_house, grant)
+    here = at(any_context, grant)
     desk = at_desk(here, Role.AUDITOR)
     assert "not used yet" in desk.get("/operations").text
-    tokens(here, grant).token()
+    tokens(here, grant).get_token()
     assert told(here)["days_left"] == 90
     clock.turn(days=60)
-    tokens(here, grant).token()
+    tokens(here, grant).get_token()
     assert told(here)["days_left"] == 30, "to use it is not to be given a new one"
     clock.turn(days=16)
-    assert told(here)["days_left"] == oauth_tokens.ALARM
+    assert told(here)["days_left"] == oauth_tokens.ALARM_DAYS
     assert oauth_needs(here) == []
     clock.turn(days=1)
     (need,) = oauth_needs(here)
@@ -200,12 +206,12 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
     assert "<strong>13 days left</strong>" in desk.get("/operations").text
     assert (
         f'intake_oauth_days_left{{mailbox="{KEY}"}} 13.0'
-        in metrics.text(here).decode().splitlines()
+        in metrics.render_metrics(here).decode().splitlines()
     )
     clock.turn(days=20)
     assert told(here)["days_left"] == 0
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
-    tokens(here, grant).token()
+    tokens(here, grant).get_token()
     assert told(here)["days_left"] == 90
 
 
@@ -214,22 +220,22 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
     [(0, None, "no limit"), (30, None, "30"), (30, 7, "7"), (9, 0, "no limit")],
 )
 def test_how_long_tokens_live_is_a_setting_of_the_house_and_of_the_mailbox(
-    house: House, endpoint: Endpoint, house_days: float, own: float | None, said: str
+    context: AppContext, endpoint: Endpoint, house_days: float, own: float | None, said: str
 ) -> None:
     endpoint.answers = [(200, GOOD)]
     grant = OAuth2.model_validate({**endpoint.grant().model_dump(), "token_days": own})
-    here = at(house, grant, oauth_days=house_days)
-    tokens(here, grant).token()
+    here = at(context, grant, oauth_days=house_days)
+    tokens(here, grant).get_token()
     assert in_words(told(here)) == said
 
 
 def test_what_the_endpoint_itself_says_of_a_tokens_life_counts(
-    house: House, endpoint: Endpoint, clock: HandClock
+    context: AppContext, endpoint: Endpoint, clock: HandClock
 ) -> None:
     week = timedelta(days=7).total_seconds()
     endpoint.answers = [(200, {**GOOD, "refresh_token_expires_in": int(week)})]
-    here = at(house, endpoint.grant(), oauth_days=0)
-    tokens(here, endpoint.grant()).token()
+    here = at(context, endpoint.grant(), oauth_days=0)
+    tokens(here, endpoint.grant()).get_token()
     assert told(here)["days_left"] == 7
     clock.turn(days=1)
     assert told(here)["days_left"] == 6

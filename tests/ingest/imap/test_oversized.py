@@ -17,7 +17,7 @@ from tests.support import dovecot, imap_proxy
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
 from tests.support.imap_reader import NO, Reader, spoiling, subjects
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.models.core import Delivery, Message, StoredAttachment, Ticket
 from workflow.settings.settings import Mailbox
 
@@ -121,13 +121,15 @@ LARGE = {
 
 
 @pytest.fixture
-def small_house(house: House) -> House:
-    settings = house.settings.model_copy(update={"mail_limit": LIMIT})
-    return House(settings, house.store, house.sealer, house.vault, house.signer, house.clock)
+def small_context(context: AppContext) -> AppContext:
+    settings = context.settings.model_copy(update={"mail_limit": LIMIT})
+    return AppContext(
+        settings, context.store, context.sealer, context.blob_store, context.signer, context.clock
+    )
 
 
-def the_ticket(house: House) -> tuple[Ticket, Message, list[str]]:
-    with house.store.reading() as session:
+def the_ticket(context: AppContext) -> tuple[Ticket, Message, list[str]]:
+    with context.store.read_only() as session:
         ticket, message = (
             session.scalars(select(Ticket)).one(),
             session.scalars(select(Message)).one(),
@@ -140,16 +142,16 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
     server: Dovecot,
     user: str,
     box: Mailbox,
-    small_house: House,
+    small_context: AppContext,
     raw: bytes,
     missing: list[str],
     kept: list[str],
 ) -> None:
     server.deliver(user, raw)
-    reader = Reader(small_house, box)
+    reader = Reader(small_context, box)
     with reader.running():
-        until(lambda: subjects(small_house) == ["scans"], 20)
-    ticket, message, files = the_ticket(small_house)
+        until(lambda: subjects(small_context) == ["scans"], 20)
+    ticket, message, files = the_ticket(small_context)
     assert message.text.strip() == "plain words"
     assert files == kept
     (caveat,) = [caveat for caveat in ticket.caveats if "larger than" in caveat]
@@ -159,30 +161,30 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
     assert all(name in caveat for name in missing)
     assert f"{box.user}@{box.host}/INBOX" in caveat
     assert server.flags(user) == {1: {FLAG}}, "the mail stays"
-    with small_house.store.reading() as session:
+    with small_context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     assert delivery.size <= LIMIT + 2000
 
 
 def test_a_long_text_is_cut_at_the_limit_and_says_so(
-    server: Dovecot, user: str, box: Mailbox, small_house: House
+    server: Dovecot, user: str, box: Mailbox, small_context: AppContext
 ) -> None:
     server.deliver(user, mail("scans", "the first words " + "x" * 3 * LIMIT))
-    with Reader(small_house, box).running():
-        until(lambda: subjects(small_house) == ["scans"], 20)
-    ticket, message, _ = the_ticket(small_house)
+    with Reader(small_context, box).running():
+        until(lambda: subjects(small_context) == ["scans"], 20)
+    ticket, message, _ = the_ticket(small_context)
     assert message.text.startswith("the first words")
     assert "the rest of the text" in str(ticket.caveats)
 
 
 def test_a_mail_that_is_one_file_opens_a_ticket_that_names_it(
-    server: Dovecot, user: str, box: Mailbox, small_house: House
+    server: Dovecot, user: str, box: Mailbox, small_context: AppContext
 ) -> None:
     head = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\nMIME-Version: 1.0\r\n"
     server.deliver(user, head + attached("big.pdf", PDF))
-    with Reader(small_house, box).running():
-        until(lambda: subjects(small_house) == ["scans"], 20)
-    ticket, _, files = the_ticket(small_house)
+    with Reader(small_context, box).running():
+        until(lambda: subjects(small_context) == ["scans"], 20)
+    ticket, _, files = the_ticket(small_context)
     assert "missing here: " in str(ticket.caveats)
     assert ".pdf (" in str(ticket.caveats)
     assert files == []
@@ -224,23 +226,25 @@ def test_where_the_parts_cannot_be_listed_the_beginning_is_taken(
     user: str,
     proxy: Proxy,
     box: Mailbox,
-    small_house: House,
+    small_context: AppContext,
     raw: bytes,
     answer: bytes | None,
 ) -> None:
     if answer:
         proxy.spoil = spoiling(answer, what=b"BODYSTRUCTURE")
     server.deliver(user, raw)
-    with Reader(small_house, box).running():
-        until(lambda: subjects(small_house) == ["scans"], 20)
-    ticket, message, _ = the_ticket(small_house)
+    with Reader(small_context, box).running():
+        until(lambda: subjects(small_context) == ["scans"], 20)
+    ticket, message, _ = the_ticket(small_context)
     assert "plain words" in message.text
     assert "only its beginning was taken" in str(ticket.caveats)
 
 
-def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(house: House) -> None:
+def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(
+    context: AppContext,
+) -> None:
     raw = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\n\r\n"
-    Intake(house).accept(
+    Intake(context).accept(
         Arrival(
             transport=Transport.IMAP,
             format=Format.MAIL,
@@ -248,6 +252,6 @@ def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(hous
             envelope={"oversized": 60_000_000},
         )
     )
-    subjects(house)
-    ticket, _, _ = the_ticket(house)
+    subjects(context)
+    ticket, _, _ = the_ticket(context)
     assert "only its header was taken" in str(ticket.caveats)

@@ -18,13 +18,13 @@ from imapclient.exceptions import LoginError
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from console.runtime.lifecycle import stopping
+from console.runtime.lifecycle import catch_stop_signals
 from ingest.imap import connection as imap_connection
 from ingest.imap import reader
-from ingest.imap.connection import RefusedError
-from ingest.imap.mailboxes import mailboxes
-from ingest.imap.oauth2 import TokenRefusedError, Tokens
-from ingest.imap.reader import Checkpoint, Door, Pace, read_all, serve
+from ingest.imap.connection import LoginRefusedError
+from ingest.imap.mailboxes import list_mailboxes
+from ingest.imap.oauth2 import AccessTokens, TokenRefusedError
+from ingest.imap.reader import Checkpoint, ReaderContext, RetryTiming, read_mailboxes, serve
 from ingest.intake import Arrival, Transport
 from parsers.item import Format
 from tests.support import dovecot
@@ -32,11 +32,13 @@ from tests.support.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
 from tests.support.token_endpoint import Endpoint
 from workflow.database.engine import Store
 from workflow.operations.item_faults import ItemFaults
-from workflow.runtime.clock import wall
+from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Mailbox, OAuth2, Settings, SettingsError
 
 FLAG = b"$Intake"
-QUICK = Pace(timeout=5, first=0.05, cap=0.2, refused=0.1, refused_cap=0.2)
+QUICK = RetryTiming(
+    timeout=5, first_pause=0.05, max_pause=0.2, refused_pause=0.1, max_refused_pause=0.2
+)
 LONG = 60.0  # a poll that no test waits for
 
 
@@ -105,7 +107,11 @@ class Intake:
 
     def faults(self, mailbox: str) -> ItemFaults:
         return ItemFaults(
-            self.store, wall(), "imap", mailbox, pause=lambda _attempts: timedelta(seconds=0.1)
+            self.store,
+            make_clock(),
+            "imap",
+            mailbox,
+            pause=lambda _attempts: timedelta(seconds=0.1),
         )
 
     @property
@@ -125,13 +131,13 @@ def intake(sqlite_url: str) -> Iterator[Intake]:
     store.close()
 
 
-def door_of(intake: Intake, stop: threading.Event, *boxes: Mailbox) -> Door:
-    return Door(
+def door_of(intake: Intake, stop: threading.Event, *boxes: Mailbox) -> ReaderContext:
+    return ReaderContext(
         settings=Settings(mailbox=boxes),
         accept=intake.accept,
         checkpoints=intake,
-        faults=intake.faults,
-        seen=intake.looks.append,
+        get_deferred=intake.faults,
+        record_look=intake.looks.append,
         stop=stop,
     )
 
@@ -141,24 +147,24 @@ def reading(
     intake: Intake,
     *boxes: Mailbox,
     poll: float = LONG,
-    pace: Pace = QUICK,
+    pace: RetryTiming = QUICK,
     mine: Callable[[str], bool] = lambda _: True,
     **more: object,
 ) -> Iterator[None]:
     stop = threading.Event()
     settings = Settings(mailbox=boxes, imap_poll_seconds=poll, **more)  # type: ignore[arg-type]
-    door = Door(
+    door = ReaderContext(
         settings=settings,
         accept=intake.accept,
         checkpoints=intake,
-        faults=intake.faults,
-        seen=intake.looks.append,
+        get_deferred=intake.faults,
+        record_look=intake.looks.append,
         stop=stop,
-        fetched_late=lambda *late: intake.late.append(late),
-        pace=pace,
-        mine=mine,
+        record_late_fetch=lambda *late: intake.late.append(late),
+        timing=pace,
+        is_assigned=mine,
     )
-    thread = threading.Thread(target=read_all, args=(mailboxes(settings), door))
+    thread = threading.Thread(target=read_mailboxes, args=(list_mailboxes(settings), door))
     thread.start()
     try:
         yield
@@ -181,7 +187,7 @@ def like(box: Mailbox, **changes: object) -> Mailbox:
 
 
 def boxes_of(**settings: object) -> tuple[Mailbox, ...]:
-    return mailboxes(Settings(**settings))  # type: ignore[arg-type]
+    return list_mailboxes(Settings(**settings))  # type: ignore[arg-type]
 
 
 def test_urls_become_mailboxes_behind_those_of_the_file() -> None:
@@ -271,7 +277,7 @@ def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
         assert time.monotonic() - began < 3
         until(lambda: intake.saved)
     (arrival,) = intake.arrivals
-    assert (arrival.transport, arrival.format, arrival.unreadable) == (
+    assert (arrival.transport, arrival.format, arrival.unreadable_reason) == (
         Transport.IMAP,
         Format.MAIL,
         "",
@@ -293,7 +299,7 @@ def test_mail_arrives_by_poll_where_there_is_no_idle_or_it_says_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        imap_connection.Client, "notified", lambda _client, seconds: time.sleep(seconds)
+        imap_connection.ImapClient, "wait_for_mail", lambda _client, seconds: time.sleep(seconds)
     )  # deaf
     with reading(intake, like(box, host=host), poll=0.1):
         intake.idle(looks=2)
@@ -372,11 +378,11 @@ def test_mail_that_comes_between_select_and_search_needs_no_poll(
 def test_mail_announced_amid_other_answers_is_looked_for_soon(
     box: Mailbox, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with scripted(b"OK in") as (fake, _), imap_connection.connected(fake, 5) as client:
-        imap_connection.login(client, fake, None)  # the fake announces a mail meanwhile
+    with scripted(b"OK in") as (fake, _), imap_connection.connect(fake, 5) as client:
+        imap_connection.log_in(client, fake, None)  # the fake announces a mail meanwhile
         assert client.announced()
         assert not client.announced()
-    monkeypatch.setattr(imap_connection.Client, "announced", lambda _client: True)
+    monkeypatch.setattr(imap_connection.ImapClient, "announced", lambda _client: True)
     with reading(intake, like(box, host=BARE)):
         intake.idle(looks=3)
 
@@ -605,7 +611,7 @@ def test_broken_mailboxes_disturb_nobody_and_tell_no_secret(
             away,
             missing,
             box,
-            pace=Pace(timeout=0.5, first=0.05, refused=0.05),
+            pace=RetryTiming(timeout=0.5, first_pause=0.05, refused_pause=0.05),
         ):
             server.deliver(user, mail("one"))
             until(lambda: intake.arrivals)
@@ -643,12 +649,12 @@ def test_an_unforeseen_fault_does_not_end_a_reader(
 
 
 def test_failures_are_spaced_out_up_to_a_cap() -> None:
-    pace = Pace()
-    assert all(0.5 <= pace.pause(1, refused=False) <= 1 for _ in range(20))
-    assert all(4 <= pace.pause(4, refused=False) <= 8 for _ in range(20))
-    assert all(30 <= pace.pause(10**6, refused=False) <= 60 for _ in range(20))
-    assert all(30 <= pace.pause(1, refused=True) <= 60 for _ in range(20))
-    assert all(150 <= pace.pause(50, refused=True) <= 300 for _ in range(20))
+    pace = RetryTiming()
+    assert all(0.5 <= pace.compute_pause(1, refused=False) <= 1 for _ in range(20))
+    assert all(4 <= pace.compute_pause(4, refused=False) <= 8 for _ in range(20))
+    assert all(30 <= pace.compute_pause(10**6, refused=False) <= 60 for _ in range(20))
+    assert all(30 <= pace.compute_pause(1, refused=True) <= 60 for _ in range(20))
+    assert all(150 <= pace.compute_pause(50, refused=True) <= 300 for _ in range(20))
 
 
 def test_tls_is_verified(
@@ -705,8 +711,8 @@ def scripted(
     [
         (b"", LoginError),
         (b"NO [UNAVAILABLE] the directory is down", LoginError),
-        (b"NO [AUTHENTICATIONFAILED] wrong", RefusedError),
-        (b"NO wrong", RefusedError),
+        (b"NO [AUTHENTICATIONFAILED] wrong", LoginRefusedError),
+        (b"NO wrong", LoginRefusedError),
     ],
 )
 def test_a_refused_login_is_told_from_one_that_may_work_soon(
@@ -715,18 +721,18 @@ def test_a_refused_login_is_told_from_one_that_may_work_soon(
     with (
         scripted(login) as (box, _),
         pytest.raises(error),
-        imap_connection.connected(box, 5) as client,
+        imap_connection.connect(box, 5) as client,
     ):
-        imap_connection.login(client, box, None)
+        imap_connection.log_in(client, box, None)
 
 
 def test_no_password_is_sent_where_login_is_disabled() -> None:
     with (
         scripted(b"OK in", b"IMAP4rev1 LOGINDISABLED") as (box, heard),
-        pytest.raises(RefusedError),
-        imap_connection.connected(box, 5) as client,
+        pytest.raises(LoginRefusedError),
+        imap_connection.connect(box, 5) as client,
     ):
-        imap_connection.login(client, box, None)
+        imap_connection.log_in(client, box, None)
     assert heard
     assert b"hunter2" not in b"".join(heard)
 
@@ -746,7 +752,7 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
         time.sleep(0.02)
 
     intake.meanwhile = stop
-    with stopping() as event:
+    with catch_stop_signals() as event:
         serve(door_of(intake, event, box))
     assert len(intake.arrivals) == intake.saved[box.key].last_uid < 30
     done = {uid for uid, flags in server.flags(user).items() if flags}
@@ -799,15 +805,17 @@ def test_a_refused_token_is_renewed_once_at_once(
     forged = {"access_token": jwt(user, b"another key"), "expires_in": 3600}
     endpoint.answers = [(200, forged), (200, {"access_token": jwt(user)})]
     server.deliver(user, mail("one"))
-    with reading(intake, like(box, oauth2=endpoint.grant()), pace=Pace(timeout=5, refused=600)):
+    with reading(
+        intake, like(box, oauth2=endpoint.grant()), pace=RetryTiming(timeout=5, refused_pause=600)
+    ):
         until(lambda: intake.arrivals)
     assert len(endpoint.asked) == 2
 
 
 def test_a_refused_grant_is_not_asked_for_again_at_once(box: Mailbox, endpoint: Endpoint) -> None:
     endpoint.answers = [(400, {"error": "invalid_grant"})]
-    with pytest.raises(RefusedError), imap_connection.connected(box, 5) as client:
-        imap_connection.login(client, box, Tokens(endpoint.grant()))
+    with pytest.raises(LoginRefusedError), imap_connection.connect(box, 5) as client:
+        imap_connection.log_in(client, box, AccessTokens(endpoint.grant()))
     assert len(endpoint.asked) == 1
 
 
@@ -843,21 +851,21 @@ def test_tokens_are_kept_until_shortly_before_they_expire_and_refresh_tokens_rot
     endpoint: Endpoint,
 ) -> None:
     now = [0.0]
-    tokens = Tokens(endpoint.grant(), now=lambda: now[0])
+    tokens = AccessTokens(endpoint.grant(), now=lambda: now[0])
     endpoint.answers = [
         (200, {"access_token": "a", "expires_in": "600", "refresh_token": "refresh-2"}),
         (200, {"access_token": "b"}),
         (200, {"access_token": "c"}),
     ]
-    assert tokens.token() == "a"
+    assert tokens.get_token() == "a"
     now[0] = 539
-    assert tokens.token() == "a"
+    assert tokens.get_token() == "a"
     now[0] = 541
-    assert tokens.token() == "b"
+    assert tokens.get_token() == "b"
     now[0] += 3539
-    assert tokens.token() == "b"
+    assert tokens.get_token() == "b"
     now[0] += 2
-    assert tokens.token() == "c"
+    assert tokens.get_token() == "c"
     assert [form["refresh_token"] for form in endpoint.asked] == [
         ["refresh-1"],
         ["refresh-2"],
@@ -866,10 +874,10 @@ def test_tokens_are_kept_until_shortly_before_they_expire_and_refresh_tokens_rot
 
 
 def test_a_token_endpoint_that_refuses_is_told_from_one_that_is_ill(endpoint: Endpoint) -> None:
-    tokens = Tokens(endpoint.grant())
+    tokens = AccessTokens(endpoint.grant())
     endpoint.answers = [(401, {})]
     with pytest.raises(TokenRefusedError):
-        tokens.token()
+        tokens.get_token()
     ill = [
         (429, {}),
         (302, b""),
@@ -880,7 +888,7 @@ def test_a_token_endpoint_that_refuses_is_told_from_one_that_is_ill(endpoint: En
     for answer in ill:
         endpoint.answers = [answer]
         with pytest.raises(httpx.HTTPError):
-            tokens.token()
+            tokens.get_token()
 
 
 def test_a_mailbox_is_read_by_the_one_whose_it_is_and_by_the_next_one_from_where_that_was(

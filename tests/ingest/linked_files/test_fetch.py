@@ -15,20 +15,26 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from console.presenters.house_data import status_data
+from console.presenters.house_data import present_status
 from console.web import metrics
 from ingest.intake import Arrival, Intake, Transport
 from ingest.linked_files import fetch as linked_files_fetch
-from ingest.linked_files.download import Bounds, Fetched, NotFetchedError, fetch
-from ingest.linked_files.fetch import fetch_waiting
-from ingest.processing.process import read_waiting
-from ingest.replay.reprocess import apply, preview
+from ingest.linked_files.download import DownloadedFile, DownloadError, DownloadLimits, fetch
+from ingest.linked_files.fetch import fetch_due_files
+from ingest.processing.process import process_waiting
+from ingest.replay.reprocess import apply_replay, preview_replay
 from parsers.item import Format
 from tests.support.context import HandClock, Woken, audited, counted
 from tests.support.file_server import FileServer, gives, status, trickles
 from tests.support.signed_in_client import at_desk
-from workflow.context import House, open_house
-from workflow.filing.linked_files import NOT_FETCHED, TRIES, LinkedFile, allowed, pause
+from workflow.context import AppContext, open_context
+from workflow.filing.linked_files import (
+    MAX_ATTEMPTS,
+    NOT_FETCHED_CAVEAT,
+    LinkedFile,
+    backoff,
+    is_allowed,
+)
 from workflow.models.core import Message, StoredAttachment, Ticket
 from workflow.models.states import LinkState, Role
 from workflow.operations.sweep import sweep
@@ -63,7 +69,7 @@ def settings(tmp_path: Path, files: FileServer) -> Settings:
     )
 
 
-def form(house: House, *urls: str, unique: str = "1", form: str = "77") -> None:
+def form(context: AppContext, *urls: str, unique: str = "1", form: str = "77") -> None:
     """A form with an upload field, stored and read."""
     body = {
         "FormID": form,
@@ -71,36 +77,36 @@ def form(house: House, *urls: str, unique: str = "1", form: str = "77") -> None:
         "Upload": {"value": list(urls), "type": "file"},
         "Practice": "Sunrise",
     }
-    Intake(house).accept(
+    Intake(context).accept(
         Arrival(
             transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=json.dumps(body).encode()
         )
     )
-    read_waiting(house)
+    process_waiting(context)
 
 
-def links(house: House) -> list[LinkedFile]:
-    with house.store.reading() as session:
+def links(context: AppContext) -> list[LinkedFile]:
+    with context.store.read_only() as session:
         return list(session.scalars(select(LinkedFile).order_by(LinkedFile.id)))
 
 
-def caveats(house: House) -> list[str]:
-    with house.store.reading() as session:
+def caveats(context: AppContext) -> list[str]:
+    with context.store.read_only() as session:
         return session.get_one(Ticket, 1).caveats
 
 
 def test_a_linked_file_becomes_an_attachment_of_its_message_once(
-    any_house: House, files: FileServer, woken: Woken
+    any_context: AppContext, files: FileServer, woken: Woken
 ) -> None:
     files.answers["/file/1"] = gives(PDF, **NAMED)
-    form(any_house, f"{files.url}/file/1", f"{files.url}/file/1")
+    form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
     assert "fetch" in woken
-    assert fetch_waiting(any_house, files.trusting) == 1
-    assert fetch_waiting(any_house, files.trusting) == 0
-    form(any_house, f"{files.url}/file/1", f"{files.url}/file/1")
-    assert fetch_waiting(any_house, files.trusting) == 0
+    assert fetch_due_files(any_context, files.trusting) == 1
+    assert fetch_due_files(any_context, files.trusting) == 0
+    form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
+    assert fetch_due_files(any_context, files.trusting) == 0
     assert files.asked == [("/file/1", files.place)]
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         (kept,) = session.scalars(select(StoredAttachment))
     assert (kept.name, kept.mime, kept.size, kept.message_id) == (
         "EOB März.pdf",
@@ -108,155 +114,160 @@ def test_a_linked_file_becomes_an_attachment_of_its_message_once(
         len(PDF),
         1,
     )
-    assert any_house.vault.open(kept.content, kept.blob) == PDF
+    assert any_context.blob_store.read(kept.content, kept.blob) == PDF
     assert b"PDF" not in (kept.content or b"")
-    assert NOT_FETCHED not in caveats(any_house)
-    assert audited(any_house, 1, "file fetched")
+    assert NOT_FETCHED_CAVEAT not in caveats(any_context)
+    assert audited(any_context, 1, "file fetched")
 
 
-def test_reading_the_form_again_leaves_the_fetched_file(house: House, files: FileServer) -> None:
+def test_reading_the_form_again_leaves_the_fetched_file(
+    context: AppContext, files: FileServer
+) -> None:
     files.answers["/a.pdf"] = gives(PDF)
-    form(house, f"{files.url}/a.pdf")
-    fetch_waiting(house, files.trusting)
-    with house.store.transaction() as session:
+    form(context, f"{files.url}/a.pdf")
+    fetch_due_files(context, files.trusting)
+    with context.store.transaction() as session:
         session.execute(update(Message).values(text=""))
-    shown = preview(house, 1)
+    shown = preview_replay(context, 1)
     assert [one.name for finding in shown.findings for one in finding.fields] == ["text"]
-    apply(house, shown, by="dana")
-    assert counted(house, StoredAttachment) == 1
+    apply_replay(context, shown, by="dana")
+    assert counted(context, StoredAttachment) == 1
 
 
 def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
-    house: House, files: FileServer, woken: Woken, clock: HandClock
+    context: AppContext, files: FileServer, woken: Woken, clock: HandClock
 ) -> None:
-    off = house.settings.model_copy(update={"file_hosts": ()})
-    quiet = open_house(
-        off.model_copy(update={"database_url": house.settings.database_url}),
+    off = context.settings.model_copy(update={"file_hosts": ()})
+    quiet = open_context(
+        off.model_copy(update={"database_url": context.settings.database_url}),
         waker=woken,
         clock=clock,
     )
     form(quiet, f"{files.url}/a.pdf")
     assert "fetch" not in woken
     assert links(quiet) == []
-    with quiet.store.reading() as session:
+    with quiet.store.read_only() as session:
         assert f"{files.url}/a.pdf" in session.get_one(Ticket, 1).messages[0].text
     quiet.close()
 
 
 def test_a_form_may_have_hosts_of_its_own(
-    house: House, files: FileServer, clock: HandClock, woken: Woken
+    context: AppContext, files: FileServer, clock: HandClock, woken: Woken
 ) -> None:
     told = Settings.model_validate(
         {
-            **house.settings.model_dump(),
+            **context.settings.model_dump(),
             "file_hosts": (),
             "form": {"77": {"file_hosts": files.place}},
         }
     )
-    own = open_house(told, waker=woken, clock=clock)
+    own = open_context(told, waker=woken, clock=clock)
     files.answers["/a.pdf"] = gives(PDF)
     form(own, f"{files.url}/a.pdf", form="78")
     form(own, f"{files.url}/a.pdf", form="77")
-    assert fetch_waiting(own, files.trusting) == 1
+    assert fetch_due_files(own, files.trusting) == 1
     assert counted(own, StoredAttachment, StoredAttachment.message_id == 2) == 1
     own.close()
 
 
-def test_a_host_taken_from_the_list_meanwhile_is_not_asked(house: House, files: FileServer) -> None:
-    form(house, f"{files.url}/a.pdf")
-    with house.store.transaction() as session:
+def test_a_host_taken_from_the_list_meanwhile_is_not_asked(
+    context: AppContext, files: FileServer
+) -> None:
+    form(context, f"{files.url}/a.pdf")
+    with context.store.transaction() as session:
         session.execute(update(LinkedFile).values(url="https://other.example/a.pdf"))
-    fetch_waiting(house, files.trusting)
+    fetch_due_files(context, files.trusting)
     assert files.asked == []
-    assert links(house)[0].state is LinkState.FAILED
+    assert links(context)[0].state is LinkState.FAILED
 
 
 def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says_so(
-    house: House, files: FileServer, clock: HandClock
+    context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers["/a.pdf"] = status(503)
-    form(house, f"{files.url}/a.pdf")
-    for attempt in range(1, TRIES + 1):
-        assert NOT_FETCHED not in caveats(house)
-        assert fetch_waiting(house, files.trusting) == 1
-        clock.turn(seconds=pause(attempt).total_seconds() - 1)
-        assert fetch_waiting(house, files.trusting) == 0
+    form(context, f"{files.url}/a.pdf")
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        assert NOT_FETCHED_CAVEAT not in caveats(context)
+        assert fetch_due_files(context, files.trusting) == 1
+        clock.turn(seconds=backoff(attempt).total_seconds() - 1)
+        assert fetch_due_files(context, files.trusting) == 0
         clock.turn(seconds=1)
-    assert caveats(house).count(NOT_FETCHED) == 1
-    assert len(files.asked) == TRIES
-    assert (links(house)[0].state, links(house)[0].reason) == (
+    assert caveats(context).count(NOT_FETCHED_CAVEAT) == 1
+    assert len(files.asked) == MAX_ATTEMPTS
+    assert (links(context)[0].state, links(context)[0].reason) == (
         LinkState.FAILED,
         "the server said 503",
     )
-    assert fetch_waiting(house, files.trusting) == 0
+    assert fetch_due_files(context, files.trusting) == 0
 
 
 def test_a_file_that_comes_at_the_second_try_is_kept(
-    house: House, files: FileServer, clock: HandClock
+    context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    form(house, f"{files.url}/a.pdf")
+    form(context, f"{files.url}/a.pdf")
     files.answers["/a.pdf"] = status(429)
-    fetch_waiting(house, files.trusting)
+    fetch_due_files(context, files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
     clock.turn(minutes=1)
-    fetch_waiting(house, files.trusting)
-    assert [(one.state, one.reason) for one in links(house)] == [(LinkState.FETCHED, "")]
+    fetch_due_files(context, files.trusting)
+    assert [(one.state, one.reason) for one in links(context)] == [(LinkState.FETCHED, "")]
 
 
 def test_a_worker_that_dies_each_time_does_not_try_for_ever(
-    house: House, files: FileServer, clock: HandClock
+    context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    form(house, f"{files.url}/a.pdf")
-    for _ in range(TRIES):
-        assert len(linked_files_fetch._claim(house)) == 1
+    form(context, f"{files.url}/a.pdf")
+    for _ in range(MAX_ATTEMPTS):
+        assert len(linked_files_fetch._claim(context)) == 1
         clock.turn(minutes=2)
-    assert fetch_waiting(house, files.trusting) == 1
+    assert fetch_due_files(context, files.trusting) == 1
     assert files.asked == []
-    assert NOT_FETCHED in caveats(house)
+    assert NOT_FETCHED_CAVEAT in caveats(context)
 
 
 def test_two_workers_with_one_file_keep_it_once(
-    any_house: House, files: FileServer, clock: HandClock
+    any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers["/a.pdf"] = gives(PDF)
-    form(any_house, f"{files.url}/a.pdf")
-    (slow,) = linked_files_fetch._claim(any_house)
+    form(any_context, f"{files.url}/a.pdf")
+    (slow,) = linked_files_fetch._claim(any_context)
     clock.turn(minutes=2)
-    assert fetch_waiting(any_house, files.trusting) == 1
-    linked_files_fetch._keep(any_house, slow, Fetched("b.pdf", "application/pdf", PDF))
-    linked_files_fetch._put_off(any_house, slow, NotFetchedError("late", final=True))
-    assert counted(any_house, StoredAttachment) == 1
-    assert NOT_FETCHED not in caveats(any_house)
+    assert fetch_due_files(any_context, files.trusting) == 1
+    linked_files_fetch._keep(any_context, slow, DownloadedFile("b.pdf", "application/pdf", PDF))
+    linked_files_fetch._put_off(any_context, slow, DownloadError("late", final=True))
+    assert counted(any_context, StoredAttachment) == 1
+    assert NOT_FETCHED_CAVEAT not in caveats(any_context)
 
 
 def test_the_clock_fetches_when_no_worker_does(
-    house: House, files: FileServer, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linked_files_fetch, "public_tls", lambda: files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
-    form(house, f"{files.url}/a.pdf")
-    sweep(house, redis_away=lambda: True)
-    assert counted(house, StoredAttachment) == 1
+    form(context, f"{files.url}/a.pdf")
+    sweep(context, redis_away=lambda: True)
+    assert counted(context, StoredAttachment) == 1
 
 
 def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
-    any_house: House, files: FileServer, clock: HandClock
+    any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    desk = at_desk(any_house, Role.AUDITOR)
+    desk = at_desk(any_context, Role.AUDITOR)
     assert "Files of forms</h2>" not in desk.get("/operations").text
     form(
-        any_house, *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf"))
+        any_context,
+        *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf")),
     )
     files.answers.update({"/good.pdf": gives(PDF), "/later.pdf": status(503)})
     files.answers["/page?key=geheim"] = gives(
         b"<!doctype html><p>Sign in</p>", Content_Type="text/html"
     )
-    while fetch_waiting(any_house, files.trusting):
+    while fetch_due_files(any_context, files.trusting):
         pass
     clock.turn(seconds=20)
-    backlog = status_data(any_house)["backlog"]
+    backlog = present_status(any_context)["backlog"]
     assert (backlog["files_waiting"], backlog["files_failed"]) == (1, 1)
-    lines = metrics.text(any_house).decode().splitlines()
+    lines = metrics.render_metrics(any_context).decode().splitlines()
     assert 'intake_linked_files{state="waiting"} 1.0' in lines
     assert 'intake_linked_files{state="failed"} 1.0' in lines
     assert "intake_oldest_waiting_linked_file_seconds 20.0" in lines
@@ -275,22 +286,22 @@ def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
 
 
 def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
-    any_house: House, files: FileServer, clock: HandClock
+    any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers.update({"/a.pdf": status(404), "/b.pdf": status(404)})
-    form(any_house, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
-    fetch_waiting(any_house, files.trusting)
-    assert caveats(any_house).count(NOT_FETCHED) == 1
-    assert at_desk(any_house).post("/operations/files/1/again").status_code == 403
-    lead = at_desk(any_house, Role.LEAD)
+    form(any_context, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
+    fetch_due_files(any_context, files.trusting)
+    assert caveats(any_context).count(NOT_FETCHED_CAVEAT) == 1
+    assert at_desk(any_context).post("/operations/files/1/again").status_code == 403
+    lead = at_desk(any_context, Role.LEAD)
     assert lead.get("/operations").text.count("Fetch again<span") == 2
     for number, left in ((1, 1), (2, 0)):
         files.answers[f"/{'ab'[number - 1]}.pdf"] = gives(PDF)
         assert lead.post(f"/operations/files/{number}/again").status_code == 302
         clock.turn(seconds=1)
-        assert fetch_waiting(any_house, files.trusting) == 1
-        assert caveats(any_house).count(NOT_FETCHED) == left
-    assert counted(any_house, StoredAttachment) == 2
+        assert fetch_due_files(any_context, files.trusting) == 1
+        assert caveats(any_context).count(NOT_FETCHED_CAVEAT) == left
+    assert counted(any_context, StoredAttachment) == 2
     lead.post("/operations/files/2/again")
     assert "There is no such file to be fetched." in lead.get("/operations").text
 
@@ -305,13 +316,13 @@ def got(
     hosts: tuple[str, ...] = (),
     seconds: float = 5,
     **more: Any,
-) -> Fetched:
-    bounds = Bounds(1000, seconds, more.get("tls", files.trusting))
+) -> DownloadedFile:
+    bounds = DownloadLimits(1000, seconds, more.get("tls", files.trusting))
     return asyncio.run(fetch(more.get("url", files.url + path), hosts or (files.place,), bounds))
 
 
 def why(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, bool]:
-    with pytest.raises(NotFetchedError) as raised:
+    with pytest.raises(DownloadError) as raised:
         got(files, path, **more)
     return raised.value.reason, raised.value.final
 
@@ -469,11 +480,11 @@ def test_an_inner_address_is_known_in_whatever_writing(address: str, public: boo
 )
 def test_only_what_the_list_names_is_allowed(url: str, good: bool) -> None:  # noqa: FBT001
     hosts = ("Files.example", "s3.example/bucket/", "[2606:4700::1111]:8443")
-    assert allowed(url, hosts) is good
-    assert not allowed(url, ())
+    assert is_allowed(url, hosts) is good
+    assert not is_allowed(url, ())
 
 
 @examples(deadline=None, max_examples=50)
 @given(st.text() | st.text("https:/@%2.[]\\", min_size=8))
 def test_whatever_a_link_is_it_is_allowed_or_not(url: str) -> None:
-    assert not allowed(url, ("files.example",)) or "files.example" in url.casefold()
+    assert not is_allowed(url, ("files.example",)) or "files.example" in url.casefold()

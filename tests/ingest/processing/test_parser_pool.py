@@ -15,15 +15,15 @@ from sqlalchemy import select
 import parsers
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import parser_pool, process
-from ingest.processing.parser_pool import BrokenError, EndedError, isolated, parse
-from ingest.processing.process import read, read_waiting
+from ingest.processing.parser_pool import ParserBugError, ParserEndedError, parse, use_parser_pool
+from ingest.processing.process import process_delivery, process_waiting
 from parsers.item import Format, ParseError
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import preview
 from tests.support.context import HandClock, Woken, call, counted, together
 from tests.support.workbooks import book, hoarding
-from workflow.context import House
-from workflow.database.visibility import READING
+from workflow.context import AppContext
+from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
 from workflow.models.core import Delivery, Ticket
 from workflow.models.states import DeliveryState
 from workflow.settings.settings import Settings
@@ -38,19 +38,22 @@ def letter(words: str = "please help") -> bytes:
     return f"From: a{n}@x.example\r\nMessage-ID: <{n}@x.example>\r\nSubject: {n}\r\n\r\n{words}\r\n".encode()
 
 
-def arrive(house: House, raw: bytes) -> int:
-    return Intake(house).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
+def arrive(context: AppContext, raw: bytes) -> int:
+    return Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
 
 
-def delivery(house: House, number: int) -> Delivery:
-    with house.store.reading() as session:
+def delivery(context: AppContext, number: int) -> Delivery:
+    with context.store.read_only() as session:
         return session.get_one(Delivery, number)
 
 
-def settled(house: House, number: int) -> bool:
+def settled(context: AppContext, number: int) -> bool:
     """Whether it is known what has become of the last attempt."""
-    found = delivery(house, number)
-    return found.state is not DeliveryState.PENDING or found.not_before < house.clock() + READING
+    found = delivery(context, number)
+    return (
+        found.state is not DeliveryState.PENDING
+        or found.not_before < context.clock() + DELIVERY_VISIBILITY_TIMEOUT
+    )
 
 
 def until(true: object) -> None:
@@ -75,7 +78,7 @@ def limits(settings: Settings, seconds: float) -> Settings:
 def poison(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Parsers in processes of their own, whose mail parser does what the mail says."""
     monkeypatch.setattr(parser_pool, "CHILD", POISON)
-    with isolated(limits):
+    with use_parser_pool(limits):
         yield
 
 
@@ -91,7 +94,7 @@ def test_an_item_is_the_same_wherever_it_is_parsed(path: Path, every_parser: Non
 
 @pytest.fixture(scope="module")
 def every_parser() -> Iterator[None]:
-    with isolated(Settings()):
+    with use_parser_pool(Settings()):
         yield
 
 
@@ -140,7 +143,7 @@ def test_what_ends_a_parser_is_told_and_the_next_item_has_another(
     poison: None, deed: str, words: str
 ) -> None:
     del poison
-    with pytest.raises(EndedError, match=words):
+    with pytest.raises(ParserEndedError, match=words):
         parse(Format.MAIL, letter(f"poison: {deed}"))
     [item] = parse(Format.MAIL, letter("hello"))
     assert item.text == "hello"
@@ -154,7 +157,7 @@ def test_what_a_reading_gives_can_be_stored(poison: None) -> None:
 
 def test_a_bug_is_told_by_class_and_place_and_never_by_its_text(poison: None) -> None:
     del poison
-    with pytest.raises(BrokenError) as caught:
+    with pytest.raises(ParserBugError) as caught:
         parse(Format.MAIL, letter("poison: bug"))
     assert caught.value.kind == "RuntimeError"
     assert caught.value.place.startswith("poison_parser.py:")
@@ -173,26 +176,28 @@ def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(
     del every_parser
     told = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
     assert (
-        parser_pool.top(told, PLAIN)
-        == parsers.top(told)
+        parser_pool.read_previews(told, DEFAULT_OPTIONS)
+        == parsers.preview_tables(told)
         == [("Sheet", [(1, {1: "Datum", 2: "Klinik"}), (2, {1: "5/1/2026", 2: "Nordklinik"})])]
     )
     with pytest.raises(ParseError, match=r"."):
-        parser_pool.top(b"", PLAIN)
+        parser_pool.read_previews(b"", DEFAULT_OPTIONS)
 
 
 def test_a_workbook_that_hoards_ends_its_parser_and_nobody_else(settings: Settings) -> None:
     limits = settings.model_copy(update={"parse_memory": 120 * 1024 * 1024})
-    with isolated(limits):
-        with pytest.raises(EndedError, match="more memory than one item may have"):
-            parser_pool.top(hoarding("Datum", "Klinik"), PLAIN)
-        assert parser_pool.top(book(["Datum"]), PLAIN) == [("Sheet", [(1, {1: "Datum"})])]
+    with use_parser_pool(limits):
+        with pytest.raises(ParserEndedError, match="more memory than one item may have"):
+            parser_pool.read_previews(hoarding("Datum", "Klinik"), DEFAULT_OPTIONS)
+        assert parser_pool.read_previews(book(["Datum"]), DEFAULT_OPTIONS) == [
+            ("Sheet", [(1, {1: "Datum"})])
+        ]
 
 
 def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preview, "MOST_TEXT", 10)
+    monkeypatch.setattr(preview, "MAX_TEXT", 10)
     with pytest.raises(ParseError, match="more text than can be shown"):
-        parsers.top(book(["Datum"], ["Klinik"]))
+        parsers.preview_tables(book(["Datum"], ["Klinik"]))
 
 
 def test_an_answer_may_hold_items_and_nothing_that_does_something() -> None:
@@ -207,7 +212,7 @@ def test_no_parser_survives_the_process_it_works_for(
     monkeypatch.setattr(
         parser_pool, "SLOW_SECONDS", 60.0
     )  # a slow machine's parser would end with its item
-    with isolated(limits):
+    with use_parser_pool(limits):
         parse(Format.MAIL, letter())
         lanes = parser_pool._lanes
         assert lanes is not None
@@ -221,136 +226,142 @@ def test_no_parser_survives_the_process_it_works_for(
 
 @pytest.mark.parametrize("deed", ["crash", "hoard", "exit"])
 def test_an_item_that_ends_its_parser_three_times_is_failed_and_shown(
-    any_house: House, poison: None, deed: str, clock: HandClock
+    any_context: AppContext, poison: None, deed: str, clock: HandClock
 ) -> None:
     del poison
-    house = any_house
-    number, good = arrive(house, letter(f"poison: {deed}")), arrive(house, letter())
+    context = any_context
+    number, good = arrive(context, letter(f"poison: {deed}")), arrive(context, letter())
     for attempt in (1, 2, 3):
-        read_waiting(house)
-        until(lambda: settled(house, number))
-        until(lambda: delivery(house, good).state is DeliveryState.PROCESSED)
-        assert delivery(house, number).attempts == attempt
+        process_waiting(context)
+        until(lambda: settled(context, number))
+        until(lambda: delivery(context, good).state is DeliveryState.PROCESSED)
+        assert delivery(context, number).attempts == attempt
         clock.turn(seconds=30)
-    assert delivery(house, number).state is DeliveryState.FAILED
-    assert "tried 3 times" in delivery(house, number).reason
+    assert delivery(context, number).state is DeliveryState.FAILED
+    assert "tried 3 times" in delivery(context, number).reason
 
 
 @pytest.mark.parametrize("seconds", [4])
 def test_an_item_that_never_ends_holds_up_nobody(
-    house: House, poison: None, clock: HandClock, woken: Woken
+    context: AppContext, poison: None, clock: HandClock, woken: Woken
 ) -> None:
     del poison
-    number = arrive(house, letter("poison: sleep"))
-    others = [arrive(house, letter()) for _ in range(8)]
-    read_waiting(house)
-    assert all(delivery(house, n).state is DeliveryState.PROCESSED for n in others)
-    assert not settled(house, number)
-    until(lambda: settled(house, number))
+    number = arrive(context, letter("poison: sleep"))
+    others = [arrive(context, letter()) for _ in range(8)]
+    process_waiting(context)
+    assert all(delivery(context, n).state is DeliveryState.PROCESSED for n in others)
+    assert not settled(context, number)
+    until(lambda: settled(context, number))
     until(lambda: woken.count("read") > 9)  # one an arrival, and one because a parser is free again
     clock.turn(seconds=30)
-    arrive(house, letter())
-    read_waiting(house)  # at the second attempt nobody waits for it at all
-    assert counted(house, Ticket) == 9
-    assert not settled(house, number)
+    arrive(context, letter())
+    process_waiting(context)  # at the second attempt nobody waits for it at all
+    assert counted(context, Ticket) == 9
+    assert not settled(context, number)
 
 
 @pytest.mark.parametrize("seconds", [1.5])
 def test_one_parser_is_always_left_for_items_that_have_done_no_harm(
-    house: House, poison: None, clock: HandClock
+    context: AppContext, poison: None, clock: HandClock
 ) -> None:
     del poison
-    bad = [arrive(house, letter("poison: sleep")) for _ in range(3)]
-    read_waiting(house)
-    until(lambda: all(settled(house, n) for n in bad))
+    bad = [arrive(context, letter("poison: sleep")) for _ in range(3)]
+    process_waiting(context)
+    until(lambda: all(settled(context, n) for n in bad))
     clock.turn(seconds=30)
-    read_waiting(house)
-    read_waiting(house)
-    assert parser_pool.room() == 1
-    arrive(house, letter())
-    read_waiting(house)
-    until(lambda: counted(house, Ticket) == 1)
+    process_waiting(context)
+    process_waiting(context)
+    assert parser_pool.count_free_parsers() == 1
+    arrive(context, letter())
+    process_waiting(context)
+    until(lambda: counted(context, Ticket) == 1)
 
 
 def test_items_are_filed_in_the_order_they_came(
-    house: House, every_parser: None, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, every_parser: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del every_parser
     monkeypatch.setattr(process, "PATIENCE_SECONDS", 30)  # this machine may have much else to do
-    numbers = [arrive(house, letter("x" * (200_000 if n % 3 == 0 else 10))) for n in range(12)]
-    read_waiting(house)
-    with house.store.reading() as session:
+    numbers = [arrive(context, letter("x" * (200_000 if n % 3 == 0 else 10))) for n in range(12)]
+    process_waiting(context)
+    with context.store.read_only() as session:
         opened = [
             t.messages[0].delivery_id for t in session.scalars(select(Ticket).order_by(Ticket.id))
         ]
     assert opened == numbers
 
 
-def test_an_item_whose_worker_ended_three_times_is_failed(house: House, clock: HandClock) -> None:
+def test_an_item_whose_worker_ended_three_times_is_failed(
+    context: AppContext, clock: HandClock
+) -> None:
     """Whatever killed it: the attempt is counted before it is made."""
-    number = arrive(house, letter())
-    with house.store.transaction() as session:
+    number = arrive(context, letter())
+    with context.store.transaction() as session:
         session.get_one(Delivery, number).attempts = 3
     clock.turn(seconds=61)
-    read_waiting(house)
-    assert delivery(house, number).state is DeliveryState.FAILED
-    assert "the worker reading it ended" in delivery(house, number).reason
+    process_waiting(context)
+    assert delivery(context, number).state is DeliveryState.FAILED
+    assert "the worker reading it ended" in delivery(context, number).reason
 
 
-def test_an_item_is_read_though_the_clock_has_jumped_back(house: House, clock: HandClock) -> None:
+def test_an_item_is_read_though_the_clock_has_jumped_back(
+    context: AppContext, clock: HandClock
+) -> None:
     clock.turn(days=1)
-    number = arrive(house, letter())
+    number = arrive(context, letter())
     clock.turn(days=-1)
-    read_waiting(house)
-    assert delivery(house, number).state is DeliveryState.PROCESSED
+    process_waiting(context)
+    assert delivery(context, number).state is DeliveryState.PROCESSED
 
 
-def test_bytes_that_are_gone_are_tried_again_and_then_told(house: House, clock: HandClock) -> None:
-    number = arrive(house, letter("y" * 400_000))
-    for path in (house.settings.home / "blobs").rglob("*"):
+def test_bytes_that_are_gone_are_tried_again_and_then_told(
+    context: AppContext, clock: HandClock
+) -> None:
+    number = arrive(context, letter("y" * 400_000))
+    for path in (context.settings.home / "blobs").rglob("*"):
         if path.is_file():
             path.unlink()
     for _ in range(3):
-        read_waiting(house)
+        process_waiting(context)
         clock.turn(seconds=30)
-    assert delivery(house, number).state is DeliveryState.FAILED
-    assert "INTAKE_BLOBS_URL" in delivery(house, number).reason
+    assert delivery(context, number).state is DeliveryState.FAILED
+    assert "INTAKE_BLOBS_URL" in delivery(context, number).reason
 
 
 def test_reading_one_now_counts_its_attempts_too(
-    house: House, poison: None, clock: HandClock
+    context: AppContext, poison: None, clock: HandClock
 ) -> None:
     """The watched folder reads by itself: what kills it must not kill it for ever."""
     del poison
-    number = arrive(house, letter("poison: crash"))
+    number = arrive(context, letter("poison: crash"))
     for _ in range(3):
-        read(house, number)
-        read(house, number)  # too early: no attempt, and none counted
+        process_delivery(context, number)
+        process_delivery(context, number)  # too early: no attempt, and none counted
         clock.turn(seconds=30)
-    assert delivery(house, number).state is DeliveryState.FAILED
-    assert delivery(house, number).attempts == 3
+    assert delivery(context, number).state is DeliveryState.FAILED
+    assert delivery(context, number).attempts == 3
 
 
-def test_one_that_somebody_else_reads_is_left_to_them(house: House) -> None:
+def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> None:
     """The folder looks every second, and a worker may be faster: looking is no attempt."""
-    number = arrive(house, letter())
-    [claimed] = process._claim(house, 1)
+    number = arrive(context, letter())
+    [claimed] = process._claim(context, 1)
     for _ in range(5):
-        read(house, number)
-    assert delivery(house, number).attempts == 1
+        process_delivery(context, number)
+    assert delivery(context, number).attempts == 1
     assert (
         together(
-            lambda: read(house, number, patience=10),
-            lambda: process._settle(house, process._begin(house, claimed)),
+            lambda: process_delivery(context, number, patience=10),
+            lambda: process._settle(context, process._begin(context, claimed)),
         )
         == []
     )
-    assert delivery(house, number).state is DeliveryState.PROCESSED
-    assert counted(house, Ticket) == 1
+    assert delivery(context, number).state is DeliveryState.PROCESSED
+    assert counted(context, Ticket) == 1
 
 
-def test_a_call_is_parsed_without_another_process(house: House, poison: None) -> None:
+def test_a_call_is_parsed_without_another_process(context: AppContext, poison: None) -> None:
     del poison
-    number = Intake(house).accept(call())
-    read(house, number)
-    assert delivery(house, number).state is DeliveryState.PROCESSED
+    number = Intake(context).accept(call())
+    process_delivery(context, number)
+    assert delivery(context, number).state is DeliveryState.PROCESSED

@@ -11,16 +11,16 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ingest.intake import Arrival, Intake, Transport
-from ingest.processing.process import read_waiting
+from ingest.processing.process import process_waiting
 from parsers.item import Format, InboundItem
 from parsers.secure_message import workbook as secure_message_workbook
 from tests.support.context import counted
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing import threading
-from workflow.filing.file_item import REUSED
+from workflow.filing.file_item import REUSED_ID_CAVEAT
 from workflow.models.core import Company, Filing, Message, Ticket
 from workflow.models.states import Outcome
-from workflow.operations.ledger import balance
+from workflow.operations.ledger import compute_balance
 
 Line = tuple[object, ...]
 HEADINGS = ("Date Received", "Practice Name", "From", "Subject", "Message")
@@ -75,27 +75,27 @@ def text_table(heading: str, *lines: Line) -> bytes:
     return out.getvalue().encode()
 
 
-def drop(house: House, raw: bytes, transport: Transport = Transport.FOLDER) -> list[str]:
+def drop(context: AppContext, raw: bytes, transport: Transport = Transport.FOLDER) -> list[str]:
     """Have a file taken and filed; what has become of its rows."""
     arrival = Arrival(transport=transport, format=Format.SECURE_MESSAGE, raw=raw)
-    number = Intake(house).accept(arrival)
-    read_waiting(house)
-    with house.store.reading() as session:
+    number = Intake(context).accept(arrival)
+    process_waiting(context)
+    with context.store.read_only() as session:
         rows = select(Filing.outcome).where(Filing.delivery_id == number).order_by(Filing.position)
         return [str(outcome) for outcome in session.scalars(rows)]
 
 
-def tickets(house: House) -> dict[str, list[list[str]]]:
+def tickets(context: AppContext) -> dict[str, list[list[str]]]:
     """The texts of every ticket, by its practice."""
     found: dict[str, list[list[str]]] = {}
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         for ticket in session.scalars(select(Ticket).order_by(Ticket.id)):
             name = ticket.company.name if ticket.company else ""
             found.setdefault(name, []).append(
                 [m.text for m in ticket.messages if m.direction == "in"]
             )
-    with house.store.reading() as session:
-        assert balance(session).adds_up
+    with context.store.read_only() as session:
+        assert compute_balance(session).adds_up
     return found
 
 
@@ -130,59 +130,65 @@ COUNTED = [
 
 @pytest.mark.parametrize(("heading", "first", "second"), COUNTED, ids=lambda v: str(v)[:30])
 def test_two_weeks_of_exports_never_meet_on_one_ticket(
-    house: House, heading: str, first: Sequence[object], second: Sequence[object]
+    context: AppContext, heading: str, first: Sequence[object], second: Sequence[object]
 ) -> None:
     one, two = (
         [*zip(first, (BIRCH, ELM), strict=True)],
         [*zip(second, (FERN, BIRCH_AGAIN), strict=True)],
     )
-    drop(house, workbook(heading, *[(a, *b) for a, b in one]))
-    drop(house, workbook(heading, *[(a, *b) for a, b in two]))
-    assert tickets(house) == TWO_WEEKS
+    drop(context, workbook(heading, *[(a, *b) for a, b in one]))
+    drop(context, workbook(heading, *[(a, *b) for a, b in two]))
+    assert tickets(context) == TWO_WEEKS
 
 
 @pytest.mark.parametrize(("heading", "first", "second"), COUNTED, ids=lambda v: str(v)[:30])
 def test_a_longer_export_with_last_weeks_rows_doubles_nothing(
-    house: House, heading: str, first: Sequence[object], second: Sequence[object]
+    context: AppContext, heading: str, first: Sequence[object], second: Sequence[object]
 ) -> None:
     lines = [*zip([*first, *second], (BIRCH, ELM, FERN, BIRCH_AGAIN), strict=True)]
-    drop(house, workbook(heading, *[(a, *b) for a, b in lines[:2]]))
+    drop(context, workbook(heading, *[(a, *b) for a, b in lines[:2]]))
     whole = workbook(heading, *[(a, *b) for a, b in lines])
-    assert drop(house, whole) == ["duplicate", "duplicate", "opened", "opened"]
-    assert tickets(house) == TWO_WEEKS
+    assert drop(context, whole) == ["duplicate", "duplicate", "opened", "opened"]
+    assert tickets(context) == TWO_WEEKS
     again = text_table(heading, *[(a, *b) for a, b in reversed(lines)])  # the same rows, as text
-    assert drop(house, again, Transport.PIPE) == ["duplicate"] * 4
-    assert tickets(house) == TWO_WEEKS
+    assert drop(context, again, Transport.PIPE) == ["duplicate"] * 4
+    assert tickets(context) == TWO_WEEKS
 
 
 @pytest.mark.parametrize("newest", ["first", "last"])
 @pytest.mark.parametrize("number", ["{}", "MSG-{}", "{:05}"])
 def test_a_counter_that_counts_anew_doubles_nothing(
-    any_house: House, newest: str, number: str
+    any_context: AppContext, newest: str, number: str
 ) -> None:
     lines = [BIRCH, ELM, FERN, BIRCH_AGAIN, LATER]
     for size in (4, 5):
         some = lines[:size] if newest == "last" else lines[:size][::-1]
         drop(
-            any_house,
+            any_context,
             workbook("Message ID", *[(number.format(n), *b) for n, b in enumerate(some, start=1)]),
         )
-    assert counted(any_house, Ticket) == counted(any_house, Message, Message.direction == "in") == 5
+    assert (
+        counted(any_context, Ticket)
+        == counted(any_context, Message, Message.direction == "in")
+        == 5
+    )
 
 
-def test_the_same_rows_with_and_without_an_id_column_double_nothing(any_house: House) -> None:
-    drop(any_house, workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
-    assert drop(any_house, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
+def test_the_same_rows_with_and_without_an_id_column_double_nothing(
+    any_context: AppContext,
+) -> None:
+    drop(any_context, workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
+    assert drop(any_context, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
         "duplicate",
         "duplicate",
     ]
-    assert drop(any_house, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
+    assert drop(any_context, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
 
 
-def test_messages_of_the_same_words_are_told_apart_by_their_ids(any_house: House) -> None:
+def test_messages_of_the_same_words_are_told_apart_by_their_ids(any_context: AppContext) -> None:
     lines = [("K-88", *BIRCH), ("K-91", *BIRCH)]
-    assert drop(any_house, workbook("Message ID", *lines)) == ["opened", "opened"]
-    assert drop(any_house, workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))) == [
+    assert drop(any_context, workbook("Message ID", *lines)) == ["opened", "opened"]
+    assert drop(any_context, workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))) == [
         "duplicate",
         "duplicate",
         "opened",
@@ -191,25 +197,25 @@ def test_messages_of_the_same_words_are_told_apart_by_their_ids(any_house: House
 
 @pytest.mark.parametrize("column", [1, 2, 4], ids=["practice", "sender", "text"])
 def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(
-    any_house: House, column: int
+    any_context: AppContext, column: int
 ) -> None:
-    drop(any_house, workbook("Message ID", ("K-88", *BIRCH)))
+    drop(any_context, workbook("Message ID", ("K-88", *BIRCH)))
     other = [*BIRCH]
     other[column] = "Something Else"
-    assert drop(any_house, workbook("Message ID", ("K-88", *other))) == ["opened"]
-    with any_house.store.reading() as session:
+    assert drop(any_context, workbook("Message ID", ("K-88", *other))) == ["opened"]
+    with any_context.store.read_only() as session:
         first, second = session.scalars(select(Ticket).order_by(Ticket.id))
-        assert REUSED not in first.caveats
-        assert REUSED in second.caveats
-    assert drop(any_house, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))) == [
+        assert REUSED_ID_CAVEAT not in first.caveats
+        assert REUSED_ID_CAVEAT in second.caveats
+    assert drop(any_context, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))) == [
         "duplicate",
         "duplicate",
     ]
 
 
-def test_what_identifies_nothing_still_stands_on_the_ticket(house: House) -> None:
-    drop(house, workbook("Message #", (7, *BIRCH)))
-    with house.store.reading() as session:
+def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext) -> None:
+    drop(context, workbook("Message #", (7, *BIRCH)))
+    with context.store.read_only() as session:
         assert session.scalars(select(Message)).one().details == [["Message #", "7"]]
 
 
@@ -229,22 +235,22 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(house: House) -> Non
 )
 def test_what_looks_like_an_id_is_one(given: str) -> None:
     [item] = secure_message_workbook.parse(workbook("Message ID", (given, *BIRCH)))
-    assert (item.external_id, item.given_id) == (given, "")
+    assert (item.external_id, item.unreliable_id) == (given, "")
 
 
 # -- rows that an earlier release has filed ----
 
 
-def as_before(house: House, raw: bytes) -> None:
+def as_before(context: AppContext, raw: bytes) -> None:
     """Give the messages of a file the keys and ids that releases before this one gave them."""
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         for item in secure_message_workbook.parse(raw):
-            keys = threading.keys_of(item)
+            keys = threading.build_keys(item)
             assert keys is not None
-            name = item.given_id or item.external_id
+            name = item.unreliable_id or item.external_id
             message = _message(session, item)
             message.message_id = name
-            message.external_id = f"{name}#{keys.earlier[0].rpartition('#')[2]}"
+            message.external_id = f"{name}#{keys.legacy[0].rpartition('#')[2]}"
             message.ticket.origin = f"secure-message:{name}:{item.sender.key}"
 
 
@@ -254,33 +260,33 @@ def _message(session: Session, item: InboundItem) -> Message:
 
 @pytest.mark.parametrize("ids", [(1, 2), ("K-88", "K-91"), ("1.5E+12", "7.1E+11")], ids=str)
 def test_rows_of_an_earlier_release_are_known_again(
-    any_house: House, ids: tuple[object, object]
+    any_context: AppContext, ids: tuple[object, object]
 ) -> None:
     first = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM))
-    drop(any_house, first)
-    as_before(any_house, first)
+    drop(any_context, first)
+    as_before(any_context, first)
     longer = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM), ("K-99", *FERN))
-    assert drop(any_house, longer) == ["duplicate", "duplicate", "opened"]
+    assert drop(any_context, longer) == ["duplicate", "duplicate", "opened"]
 
 
 def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(
-    any_house: House,
+    any_context: AppContext,
 ) -> None:
     lines = [(1, *BIRCH), (2, *ELM)]
     first = workbook("Message #", *lines)
-    drop(any_house, first)
-    as_before(any_house, first)
+    drop(any_context, first)
+    as_before(any_context, first)
     with (
-        any_house.store.transaction() as session
+        any_context.store.transaction() as session
     ):  # the text of one practice on the ticket of the other
         mine = select(Ticket.id).join(Company).where(Company.name == BIRCH[1]).scalar_subquery()
         session.execute(update(Message).where(Message.text == ELM[4]).values(ticket_id=mine))
-    assert drop(any_house, workbook("Message #", *lines, (3, *FERN))) == [
+    assert drop(any_context, workbook("Message #", *lines, (3, *FERN))) == [
         "duplicate",
         "opened",
         "opened",
     ]
-    with any_house.store.reading() as session:
+    with any_context.store.read_only() as session:
         again = session.scalars(select(Ticket).order_by(Ticket.id.desc())).all()[1]
         assert again.company is not None
         assert (again.company.name, [m.text for m in again.messages]) == (ELM[1], [ELM[4]])

@@ -13,27 +13,27 @@ import psutil
 import pytest
 from sqlalchemy import func, select
 
-from ingest.folder.rejected_rows import rejected_rows, workbook
-from ingest.folder.watcher import Folder
+from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
+from ingest.folder.watcher import WatchedFolder
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import parser_pool, process
-from ingest.processing.parser_pool import isolated
-from ingest.processing.process import read, read_waiting
-from ingest.replay.reprocess import apply, preview
+from ingest.processing.parser_pool import use_parser_pool
+from ingest.processing.process import process_delivery, process_waiting
+from ingest.replay.reprocess import apply_replay, preview_replay
 from ingest.replay.retry import dismiss
 from parsers import PARSERS, parse
 from parsers.item import Format, InboundItem, ParseError, RejectedRow
 from tests.support.context import HandClock, counted
 from tests.support.processes import INTAKE, Doors, until
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.database.engine import Store, migrate
-from workflow.database.visibility import READING
+from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
 from workflow.models.core import Delivery, Filing, Message, Ticket
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations import ledger, status
-from workflow.operations.failed import overdue
+from workflow.operations.failed import count_overdue
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")
 MANY = 2_100
@@ -62,23 +62,23 @@ GOOD, SILENT, FORMULA = (
 )
 
 
-def arrive(house: House, raw: bytes) -> int:
+def arrive(context: AppContext, raw: bytes) -> int:
     arrival = Arrival(transport=Transport.PIPE, format=Format.SECURE_MESSAGE, raw=raw)
-    return Intake(house).accept(arrival)
+    return Intake(context).accept(arrival)
 
 
-def letter(house: House) -> int:
+def letter(context: AppContext) -> int:
     raw = b"From: a@x.example\r\nSubject: hi\r\n\r\nhelp\r\n"
-    return Intake(house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
+    return Intake(context).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
 
 
-def delivery(house: House, number: int) -> Delivery:
-    with house.store.reading() as session:
+def delivery(context: AppContext, number: int) -> Delivery:
+    with context.store.read_only() as session:
         return session.get_one(Delivery, number)
 
 
-def filings(house: House, number: int) -> list[tuple[str, str]]:
-    with house.store.reading() as session:
+def filings(context: AppContext, number: int) -> list[tuple[str, str]]:
+    with context.store.read_only() as session:
         found = (
             select(Filing.outcome, Filing.reason)
             .where(Filing.delivery_id == number)
@@ -87,28 +87,28 @@ def filings(house: House, number: int) -> list[tuple[str, str]]:
         return [(str(outcome), reason) for outcome, reason in session.execute(found)]
 
 
-def adds_up(house: House) -> dict[str, int]:
-    with house.store.reading() as session:
-        balance = ledger.balance(session)
+def adds_up(context: AppContext) -> dict[str, int]:
+    with context.store.read_only() as session:
+        balance = ledger.compute_balance(session)
     assert balance.adds_up
     return {word: count for word, count in balance.total.as_dict().items() if count}
 
 
 @pytest.fixture
 def lanes(settings: Settings) -> Iterator[None]:
-    with isolated(settings):
+    with use_parser_pool(settings):
         yield
 
 
 # -- as they are read ----
 
 
-def test_many_rows_are_filed_once_each_in_their_order(any_house: House, lanes: None) -> None:
+def test_many_rows_are_filed_once_each_in_their_order(any_context: AppContext, lanes: None) -> None:
     del lanes
-    number = arrive(any_house, table(*rows(MANY)))
-    read(any_house, number)
-    assert adds_up(any_house) == {"received": MANY, "opened": MANY}
-    with any_house.store.reading() as session:
+    number = arrive(any_context, table(*rows(MANY)))
+    process_delivery(any_context, number)
+    assert adds_up(any_context) == {"received": MANY, "opened": MANY}
+    with any_context.store.read_only() as session:
         ordered = (
             select(Message.message_id)
             .join(Filing, Filing.message_id == Message.id)
@@ -118,106 +118,106 @@ def test_many_rows_are_filed_once_each_in_their_order(any_house: House, lanes: N
 
 
 def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
-    house: House, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+    context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     del lanes
-    number = arrive(house, table(*rows(MANY)))
+    number = arrive(context, table(*rows(MANY)))
     file, seen = process._file_some, []
 
     def interrupted(*given: object, last: bool) -> bool:
-        if counted(house, Filing) >= 1_000:
+        if counted(context, Filing) >= 1_000:
             raise KeyboardInterrupt
         seen.append(given[3])
         return file(*given, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        read(house, number)
-    assert counted(house, Ticket) == 1_000
-    [progress] = status.report(house).reading
+        process_delivery(context, number)
+    assert counted(context, Ticket) == 1_000
+    [progress] = status.collect_status(context).progress
     assert (progress.delivery, progress.filed) == (number, 1_000)
-    assert adds_up(house)["opened"] == 1_000
+    assert adds_up(context)["opened"] == 1_000
 
     monkeypatch.setattr(process, "_file_some", file)
     skipped = []
-    start = parser_pool.start
+    start = parser_pool.start_parsing
     monkeypatch.setattr(
-        parser_pool, "start", lambda *given: skipped.append(given[3]) or start(*given)
+        parser_pool, "start_parsing", lambda *given: skipped.append(given[3]) or start(*given)
     )
-    read(house, number)
+    process_delivery(context, number)
     assert skipped == []  # somebody else may still be at it
-    clock.turn(seconds=READING.total_seconds() + 1)
-    read(house, number)
+    clock.turn(seconds=DELIVERY_VISIBILITY_TIMEOUT.total_seconds() + 1)
+    process_delivery(context, number)
     assert skipped == [1_000]
-    assert adds_up(house) == {"received": MANY, "opened": MANY}
-    assert status.report(house).reading == []
+    assert adds_up(context) == {"received": MANY, "opened": MANY}
+    assert status.collect_status(context).progress == []
 
 
 def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
-    house: House, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+    context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     del lanes
-    number = arrive(house, table(*rows(MANY)))
+    number = arrive(context, table(*rows(MANY)))
     file = process._file_some
     monkeypatch.setattr(process, "AT_ONCE", 1)
     for _ in range(4):
-        before = counted(house, Filing)
+        before = counted(context, Filing)
 
         def interrupted(*given: object, last: bool, before: int = before) -> bool:
-            if counted(house, Filing) > before:
+            if counted(context, Filing) > before:
                 raise KeyboardInterrupt
             return file(*given, last=last)  # type: ignore[arg-type]
 
         monkeypatch.setattr(process, "_file_some", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            read(house, number)
+            process_delivery(context, number)
         clock.turn(minutes=2)
     monkeypatch.setattr(process, "_file_some", file)
-    read(house, number)
-    assert delivery(house, number).state is DeliveryState.PROCESSED
-    assert counted(house, Ticket) == MANY
+    process_delivery(context, number)
+    assert delivery(context, number).state is DeliveryState.PROCESSED
+    assert counted(context, Ticket) == MANY
 
 
 def test_two_that_read_it_at_once_double_nothing(
-    postgres_house: House, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+    postgres_context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     """The first one's host was suspended for longer than its lease."""
     del lanes
-    house, file = postgres_house, process._file_some
-    number = arrive(house, table(*rows(MANY)))
+    context, file = postgres_context, process._file_some
+    number = arrive(context, table(*rows(MANY)))
 
     def overtaken(*given: object, last: bool) -> bool:
-        if counted(house, Filing) == 1_000:
+        if counted(context, Filing) == 1_000:
             monkeypatch.setattr(process, "_file_some", file)
             clock.turn(minutes=2)
-            read(house, number)
+            process_delivery(context, number)
         return file(*given, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", overtaken)
-    read(house, number)
-    assert adds_up(house) == {"received": MANY, "opened": MANY}
+    process_delivery(context, number)
+    assert adds_up(context) == {"received": MANY, "opened": MANY}
 
 
 def test_nobody_behind_a_large_file_waits_for_it(
-    house: House, lanes: None, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del lanes
-    number, small = arrive(house, table(*rows(MANY))), letter(house)
+    number, small = arrive(context, table(*rows(MANY))), letter(context)
     file = process._file_some
 
     def after_the_letter(*given: object, last: bool) -> bool:
         if given[2] == number:
-            until(lambda: delivery(house, small).state is DeliveryState.PROCESSED)
+            until(lambda: delivery(context, small).state is DeliveryState.PROCESSED)
         return file(*given, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", after_the_letter)
-    read_waiting(house)
-    until(lambda: delivery(house, number).state is DeliveryState.PROCESSED)
-    assert counted(house, Ticket) == MANY + 1
+    process_waiting(context)
+    until(lambda: delivery(context, number).state is DeliveryState.PROCESSED)
+    assert counted(context, Ticket) == MANY + 1
 
 
 def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_read_stays(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = parse(Format.SECURE_MESSAGE, table(*rows(300)))
 
@@ -226,13 +226,13 @@ def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_r
         raise ParseError("damaged")
 
     monkeypatch.setitem(PARSERS, Format.SECURE_MESSAGE, damaged)
-    number = arrive(house, b"x")
-    read(house, number)
-    assert (delivery(house, number).state, delivery(house, number).reason) == (
+    number = arrive(context, b"x")
+    process_delivery(context, number)
+    assert (delivery(context, number).state, delivery(context, number).reason) == (
         DeliveryState.FAILED,
         "damaged",
     )
-    assert adds_up(house) == {"received": 301, "opened": 300, "failed": 1}
+    assert adds_up(context) == {"received": 301, "opened": 300, "failed": 1}
 
 
 def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
     store = Store(url)
 
     def filed() -> int:
-        with store.reading() as session:
+        with store.read_only() as session:
             return session.scalar(select(func.count()).select_from(Filing)) or 0
 
     worker = psutil.Popen(
@@ -263,10 +263,10 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
     doors.environment["INTAKE_CLOCK_OFFSET"] = "120"
     with doors.process("worker"):
         until(lambda: filed() == count)
-    with store.reading() as session:
+    with store.read_only() as session:
         assert session.scalar(select(func.count()).select_from(Ticket)) == count
         assert session.scalar(select(func.count(func.distinct(Message.message_id)))) == count
-        assert ledger.balance(session).adds_up
+        assert ledger.compute_balance(session).adds_up
     store.close()
 
 
@@ -274,72 +274,74 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
 
 
 @pytest.fixture
-def partly(any_house: House) -> int:
+def partly(any_context: AppContext) -> int:
     """A delivery of which two of three rows were rejected."""
-    number = arrive(any_house, table(GOOD, SILENT, FORMULA))
-    read(any_house, number)
+    number = arrive(any_context, table(GOOD, SILENT, FORMULA))
+    process_delivery(any_context, number)
     return number
 
 
 def test_a_bad_row_stops_no_good_one_and_is_told_by_its_place(
-    any_house: House, partly: int
+    any_context: AppContext, partly: int
 ) -> None:
-    outcomes = dict.fromkeys(sorted(filings(any_house, partly)))
+    outcomes = dict.fromkeys(sorted(filings(any_context, partly)))
     assert [outcome for outcome, _ in outcomes] == ["opened", "rejected", "rejected"]
     silent = next(reason for _, reason in outcomes if "row 3" in reason)
     assert silent.startswith("June, row 3, cell E3: ")
     assert "Jane" not in silent
-    assert adds_up(any_house) == {"received": 3, "opened": 1, "failed": 2}
+    assert adds_up(any_context) == {"received": 3, "opened": 1, "failed": 2}
 
 
 def test_rejected_rows_are_an_alarm_until_somebody_dismisses_them(
-    any_house: House, partly: int, clock: HandClock
+    any_context: AppContext, partly: int, clock: HandClock
 ) -> None:
-    house, came = any_house, clock()
+    context, came = any_context, clock()
     clock.turn(hours=25)
-    with house.store.reading() as session:
-        assert overdue(session, clock(), READING) == (1, came)
-    assert "deliveries with rejected rows: 1" in " ".join(status.report(house).needs)
-    assert dismiss(house, [partly], "known", by="Olga") == {partly: 2}
-    assert adds_up(house) == {"received": 3, "opened": 1, "dismissed": 2}
-    assert delivery(house, partly).state is DeliveryState.PROCESSED
-    assert not status.report(house).rejected
-    with house.store.reading() as session:
-        assert overdue(session, clock(), READING) == (0, None)
-    with pytest.raises(Missing, match="only failed ones, and rejected rows"):
-        dismiss(house, [partly], "again", by="Olga")
+    with context.store.read_only() as session:
+        assert count_overdue(session, clock(), DELIVERY_VISIBILITY_TIMEOUT) == (1, came)
+    assert "deliveries with rejected rows: 1" in " ".join(status.collect_status(context).needs)
+    assert dismiss(context, [partly], "known", by="Olga") == {partly: 2}
+    assert adds_up(context) == {"received": 3, "opened": 1, "dismissed": 2}
+    assert delivery(context, partly).state is DeliveryState.PROCESSED
+    assert not status.collect_status(context).with_rejected_rows
+    with context.store.read_only() as session:
+        assert count_overdue(session, clock(), DELIVERY_VISIBILITY_TIMEOUT) == (0, None)
+    with pytest.raises(ActionNotAllowed, match="only failed ones, and rejected rows"):
+        dismiss(context, [partly], "again", by="Olga")
 
 
-def test_a_rejected_row_that_reads_well_now_takes_its_place(any_house: House, partly: int) -> None:
-    house = any_house
-    assert not preview(house, partly).changes  # as it was
-    with house.store.transaction() as session:  # as an earlier parser would have left it
+def test_a_rejected_row_that_reads_well_now_takes_its_place(
+    any_context: AppContext, partly: int
+) -> None:
+    context = any_context
+    assert not preview_replay(context, partly).has_changes  # as it was
+    with context.store.transaction() as session:  # as an earlier parser would have left it
         first = select(Filing).where(Filing.delivery_id == partly, Filing.outcome == Outcome.OPENED)
         opened = session.scalars(first).one()
         opened.outcome, opened.reason = Outcome.REJECTED, "June, row 2: not understood"
         opened.ticket_id = opened.message_id = None
-    shown = preview(house, partly)
+    shown = preview_replay(context, partly)
     assert sorted(str(f.verdict) for f in shown.findings) == ["received", "same", "same"]
-    apply(house, shown, by="Olga")
-    assert adds_up(house) == {"received": 3, "duplicate": 1, "failed": 2}
-    assert not preview(house, partly).changes
+    apply_replay(context, shown, by="Olga")
+    assert adds_up(context) == {"received": 3, "duplicate": 1, "failed": 2}
+    assert not preview_replay(context, partly).has_changes
 
 
 def test_the_rows_to_mend_are_text_under_the_headings_they_had(
-    any_house: House, partly: int
+    any_context: AppContext, partly: int
 ) -> None:
-    found = rejected_rows(any_house, partly)
+    found = list_rejected_rows(any_context, partly)
     assert {row.row for row in found} == {3, 4}
-    book = openpyxl.load_workbook(BytesIO(workbook(found)))
+    book = openpyxl.load_workbook(BytesIO(render_workbook(found)))
     [sheet] = book.worksheets
     lines = [[cell.value for cell in line] for line in sheet.iter_rows()]
     assert lines[0] == [*HEADINGS, "Why it was rejected"]
     assert lines[1][:4] == ["KM-2", "Sunrise", "Jane Roe", None]
     assert lines[1][5].startswith("June, row 3, cell E3: ")
     assert {cell.data_type for line in sheet.iter_rows() for cell in line if cell.value} == {"s"}
-    assert workbook(found) == workbook(found)
-    dismiss(any_house, [partly], "known", by="Olga")
-    assert rejected_rows(any_house, partly) == []
+    assert render_workbook(found) == render_workbook(found)
+    dismiss(any_context, [partly], "known", by="Olga")
+    assert list_rejected_rows(any_context, partly) == []
 
 
 def test_no_spreadsheet_computes_what_stands_in_a_rejected_row() -> None:
@@ -349,7 +351,7 @@ def test_no_spreadsheet_computes_what_stands_in_a_rejected_row() -> None:
         ("Message", "x" * 40_000),
         ("Zip", "01234"),
     )
-    raw = workbook([RejectedRow(sheet="a/b[1]", row=2, reason="no", values=values)])
+    raw = render_workbook([RejectedRow(sheet="a/b[1]", row=2, reason="no", values=values)])
     line = [
         cell.value
         for cell in next(openpyxl.load_workbook(BytesIO(raw)).worksheets[0].iter_rows(min_row=2))
@@ -370,8 +372,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def folder(house: House) -> Folder:
-    return Folder(house, Intake(house).accept)
+def folder(context: AppContext) -> WatchedFolder:
+    return WatchedFolder(context, Intake(context).accept)
 
 
 def names(path: Path) -> list[str]:
@@ -379,7 +381,7 @@ def names(path: Path) -> list[str]:
 
 
 def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(
-    house: House, folder: Folder
+    context: AppContext, folder: WatchedFolder
 ) -> None:
     (folder.path / "June.xlsx").write_bytes(table(GOOD, SILENT, FORMULA))
     folder.scan()
@@ -392,15 +394,15 @@ def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(
     folder.scan()
     assert names(folder.path / "done") == ["June - rejected rows.xlsx", "June.xlsx"]
     assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         found = {
             m.message_id: (m.from_name, m.text, m.details) for m in session.scalars(select(Message))
         }
     assert found["KM-2"] == ("Jane Roe", "what she wrote", [])
-    assert counted(house, Ticket) == 3
+    assert counted(context, Ticket) == 3
 
 
-def test_one_that_was_interrupted_lays_no_second_workbook(folder: Folder) -> None:
+def test_one_that_was_interrupted_lays_no_second_workbook(folder: WatchedFolder) -> None:
     raw = table(GOOD, SILENT)
     (folder.path / "June.xlsx").write_bytes(raw)
     folder.scan()
@@ -409,7 +411,7 @@ def test_one_that_was_interrupted_lays_no_second_workbook(folder: Folder) -> Non
     assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
 
 
-def test_a_name_as_long_as_names_may_be(folder: Folder) -> None:
+def test_a_name_as_long_as_names_may_be(folder: WatchedFolder) -> None:
     name = "é" * 120 + ".xlsx"
     (folder.path / name).write_bytes(table(GOOD, SILENT))
     folder.scan()

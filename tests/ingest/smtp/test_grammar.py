@@ -3,13 +3,13 @@
 import pytest
 
 from ingest.smtp.grammar import (
-    LINE,
-    PATH,
+    MAX_LINE,
+    MAX_PATH,
     Recipients,
-    argument,
-    command_of,
-    mailbox,
-    parameters_trouble,
+    find_parameter_error,
+    parse_argument,
+    parse_command,
+    parse_mailbox,
 )
 
 OURS = Recipients(["Support@Billing.example", "@desk.example"])
@@ -28,7 +28,7 @@ OURS = Recipients(["Support@Billing.example", "@desk.example"])
     ],
 )
 def test_mail_for_us_is_ours(address: str) -> None:
-    assert OURS.trouble(address) == ""
+    assert OURS.find_refusal(address) == ""
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_mail_for_us_is_ours(address: str) -> None:
     ],
 )
 def test_mail_for_others_is_not(address: str, reply: str) -> None:
-    assert OURS.trouble(address).startswith(reply)
+    assert OURS.find_refusal(address).startswith(reply)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_mail_for_others_is_not(address: str, reply: str) -> None:
     ],
 )
 def test_an_argument_is_a_path_and_words(text: str, path: str | None, words: list[str]) -> None:
-    assert argument("FROM:", text) == (path, words)
+    assert parse_argument("FROM:", text) == (path, words)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_an_argument_is_a_path_and_words(text: str, path: str | None, words: lis
         ("a@[[[", None),
         ("(" * 400 + "a@b", None),
         ("ü@b.example", None),
-        ("a" * PATH + "@b.example", None),
+        ("a" * MAX_PATH + "@b.example", None),
     ],
 )
 def test_a_mailbox_is_an_address_or_nothing(path: str, address: str | None) -> None:
-    assert mailbox(path, utf8=False) == address
+    assert parse_mailbox(path, utf8=False) == address
 
 
 def test_an_address_beyond_ascii_needs_smtputf8() -> None:
-    assert mailbox("ü@b.example", utf8=True) == "ü@b.example"
+    assert parse_mailbox("ü@b.example", utf8=True) == "ü@b.example"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_address_beyond_ascii_needs_smtputf8() -> None:
     ],
 )
 def test_parameters_of_mail(words: list[str], code: str) -> None:
-    assert parameters_trouble(words, 1000)[:3] == code
+    assert find_parameter_error(words, 1000)[:3] == code
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_parameters_of_mail(words: list[str], code: str) -> None:
         (b"NOOP a\rb\r\n", "500", "", None),
         ("NOOP \u2028\r\n".encode(), "500", "", None),
         (b"MAIL FROM:<\xed\xa0\x80@b.example>\r\n", "500", "", None),
-        (b"NOOP " + b"x" * LINE + b"\r\n", "500", "", None),
+        (b"NOOP " + b"x" * MAX_LINE + b"\r\n", "500", "", None),
     ],
 )
 def test_a_command_is_one_clean_line(line: bytes, code: str, verb: str, rest: str | None) -> None:
-    trouble, *parts = command_of(line)
+    trouble, *parts = parse_command(line)
     assert (trouble[:3], parts) == (code, [verb, rest])

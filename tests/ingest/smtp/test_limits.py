@@ -14,7 +14,7 @@ import pytest
 
 from ingest.intake import Transport
 from ingest.smtp.listener import Listener
-from ingest.smtp.session import CHUNK, ERRORS, GIVE_UP, JUNK
+from ingest.smtp.session import CHUNK, GIVE_UP_FACTOR, MAX_ERRORS, MAX_JUNK
 from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
 
 LMTP = Transport.LMTP
@@ -39,8 +39,8 @@ def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
             client.send(b"x" * octets)
             until(lambda want=seen + octets: session._received == want)  # type: ignore[misc]
             assert client.silent(0.05)
-            assert bool(listener._room.held) is held
-        client.send(b"x" * 4 * GIVE_UP * CHUNK)
+            assert bool(listener._room.held_octets) is held
+        client.send(b"x" * 4 * GIVE_UP_FACTOR * CHUNK)
         assert client.reply().startswith("552")
         assert client.closed()
     assert stored.arrivals == []
@@ -80,7 +80,7 @@ def test_connections_are_limited_at_each_door(stored: Stored) -> None:
 @pytest.mark.parametrize("command", ["FOO", "MAIL FROM:<<<>", "RCPT TO:<guess@billing.example>"])
 def test_errors_end_a_session(client: Client, command: str) -> None:
     client.say(HELLO, FROM)
-    codes = client.say(*[command] * ERRORS)
+    codes = client.say(*[command] * MAX_ERRORS)
     assert {code[0] for code in codes} == {"5"}
     assert client.reply().startswith("421 4.7.0")
     assert client.closed()
@@ -88,10 +88,10 @@ def test_errors_end_a_session(client: Client, command: str) -> None:
 
 def test_commands_that_move_no_mail_end_a_session_and_mail_buys_more(client: Client) -> None:
     for _ in range(2):
-        assert set(client.say(*["NOOP"] * (JUNK - 1))) == {"250"}
+        assert set(client.say(*["NOOP"] * (MAX_JUNK - 1))) == {"250"}
         client.envelope().send(MAIL + b".\r\n")
         assert client.reply().startswith("250")
-    assert client.say(*["VRFY a"] * JUNK, "NOOP") == ["252"] * JUNK + ["421"]
+    assert client.say(*["VRFY a"] * MAX_JUNK, "NOOP") == ["252"] * MAX_JUNK + ["421"]
     assert client.closed()
 
 
@@ -144,7 +144,7 @@ def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
         # what the transport says when the client's window and our buffer are full
         session.pause_writing()
         client.send(b"NOOP\r\n")
-        until(listener._crowds[0].empty.is_set)
+        until(listener._crowds[0].all_closed.is_set)
 
 
 # opening and closing

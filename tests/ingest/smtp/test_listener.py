@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from ingest.intake import Arrival, Transport
 from ingest.smtp import session
-from ingest.smtp.listener import HOPS, LATER, Listener
+from ingest.smtp.listener import MAX_HOPS, TRY_LATER, Listener
 from ingest.smtp.session import CHUNK
 from parsers.item import Format
 from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
@@ -73,7 +73,7 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
 
     with doors(accept) as listener, Client(listener) as client, capture_logs() as log:
         client.envelope().send(MAIL + b".\r\n")
-        assert client.reply() == LATER
+        assert client.reply() == TRY_LATER
         assert client.say(FROM, TO, "DATA") == ["250", "250", "354"]
         client.send(MAIL + b".\r\n")
         assert client.reply().startswith("250 2.0.0 stored as 1, ")
@@ -104,7 +104,7 @@ def test_a_store_that_takes_too_long_is_try_again() -> None:
         client.envelope().send(MAIL + b".\r\n")
         reply = client.reply()
         commit.set()
-        assert reply == LATER
+        assert reply == TRY_LATER
 
 
 def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored: Stored) -> None:
@@ -120,12 +120,12 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
             client.send(name + b"\r\n.\r\n")
             until(partial(stores, listener, int(name)))
             client.hang_up()
-            until(listener._crowds[0].empty.is_set)
+            until(listener._crowds[0].all_closed.is_set)
         with Client(
             listener
         ) as third:  # both are still being stored: no more may pile up behind them
             third.envelope().send(MAIL + b".\r\n")
-            assert third.reply() == LATER
+            assert third.reply() == TRY_LATER
         later = threading.Timer(0.1, commit.set)
         later.start()
     later.join()
@@ -142,8 +142,8 @@ def test_a_client_that_closes_its_half_after_the_dot_hears_yes(client: Client) -
 def test_a_mail_without_its_end_is_no_mail(door: Listener, stored: Stored, cut: bytes) -> None:
     with Client(door) as client:
         client.envelope().send(cut)
-    until(door._crowds[0].empty.is_set)
-    assert (stored.arrivals, door._room.held) == ([], 0)
+    until(door._crowds[0].all_closed.is_set)
+    assert (stored.arrivals, door._room.held_octets) == ([], 0)
 
 
 # octets
@@ -336,7 +336,7 @@ def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
     door: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        session, "GREET", 0.1
+        session, "GREET_SECONDS", 0.1
     )  # a busy machine may take longer than the real one to say anything
     with Client(door, greeted=False) as client:
         client.send(f"{HELLO}\r\n".encode())
@@ -349,7 +349,7 @@ def test_a_web_browser_is_sent_away(client: Client) -> None:
 
 
 def test_a_mail_in_a_loop_is_refused(client: Client, stored: Stored) -> None:
-    for hops, code in ((HOPS, "250"), (HOPS + 1, "554")):
+    for hops, code in ((MAX_HOPS, "250"), (MAX_HOPS + 1, "554")):
         received = b"Received: from a by b;\r\n\tnow\r\n" * (hops - 1) + b"RECEIVED: by c\r\n"
         client.envelope().send(received + MAIL + b"Received: quoted\r\n.\r\n")
         assert client.reply()[:3] == code

@@ -9,8 +9,8 @@ import pytest
 
 from ingest.intake import Arrival
 from ingest.smtp import memory
-from ingest.smtp.listener import LATER, Listener
-from ingest.smtp.memory import FIRST, SHARED, Room, Share
+from ingest.smtp.listener import TRY_LATER, Listener
+from ingest.smtp.memory import SHARED_FACTOR, UNLIMITED_MESSAGES, MemoryBudget, MemoryShare
 from ingest.smtp.session import CHUNK
 from tests.support.smtp_client import Client, Stored, doors, until
 
@@ -36,8 +36,8 @@ def half(listener: Listener) -> Client:
 
 def full(listener: Listener) -> list[Client]:
     """Clients that fill the room with halves of messages."""
-    clients = [half(listener) for _ in range(2 * SHARED)]
-    until(lambda: listener._room.held > (SHARED - 1) * LIMIT)
+    clients = [half(listener) for _ in range(2 * SHARED_FACTOR)]
+    until(lambda: listener._room.held_octets > (SHARED_FACTOR - 1) * LIMIT)
     return clients
 
 
@@ -66,15 +66,15 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
     most = [0]
 
     def accept(arrival: Arrival) -> int:
-        most.append(listener._room.held)
+        most.append(listener._room.held_octets)
         return stored(arrival)
 
     with doors(accept, mail_limit=LIMIT) as listener:
         said = all_at_once([partial(finish, client) for client in full(listener)])
-        assert said == ["250"] * 2 * SHARED
-        assert max(most) <= (SHARED + FIRST) * LIMIT
-        until(lambda: listener._room.held == 0)
-    assert stored.raw == [BODY] * 2 * SHARED
+        assert said == ["250"] * 2 * SHARED_FACTOR
+        assert max(most) <= (SHARED_FACTOR + UNLIMITED_MESSAGES) * LIMIT
+        until(lambda: listener._room.held_octets == 0)
+    assert stored.raw == [BODY] * 2 * SHARED_FACTOR
 
 
 def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
@@ -89,7 +89,7 @@ def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
             assert large.reply() == NO_ROOM
         for client in standing:
             client.hang_up()
-        until(lambda: listener._room.held == 0)
+        until(lambda: listener._room.held_octets == 0)
         with Client(listener) as large:
             large.envelope().send(BODY + b".\r\n")
             assert large.reply().startswith("250")
@@ -103,7 +103,7 @@ def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> 
             assert client.reply() == NO_ROOM
             for other in standing:
                 other.hang_up()
-            until(lambda: listener._room.held == 0)
+            until(lambda: listener._room.held_octets == 0)
             client.envelope().send(BODY + b".\r\n")
             assert client.reply().startswith("250")
 
@@ -120,33 +120,33 @@ def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_o
     with doors(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
         with Client(listener) as client:
             client.envelope().send(BODY + b".\r\n")
-            assert client.reply() == LATER
+            assert client.reply() == TRY_LATER
         leaving = Client(listener).envelope()
         leaving.send(BODY + b".\r\n")
         until(lambda: len(listener._storing._running) == 2)
         leaving.hang_up()
-        until(listener._crowds[0].empty.is_set)
-        assert listener._room.held >= 2 * len(BODY)
+        until(listener._crowds[0].all_closed.is_set)
+        assert listener._room.held_octets >= 2 * len(BODY)
         commit.set()
-        until(lambda: listener._room.held == 0)
+        until(lambda: listener._room.held_octets == 0)
 
 
 def test_a_message_waits_so_long_in_all_and_not_each_time() -> None:
     async def wait() -> bool:
-        room = Room(LIMIT)
-        others = [Share(room) for _ in range(SHARED)]
+        room = MemoryBudget(LIMIT)
+        others = [MemoryShare(room) for _ in range(SHARED_FACTOR)]
         assert all([await other.grow(LIMIT) for other in others])
-        small = Share(room)
+        small = MemoryShare(room)
 
         async def come_and_go() -> None:
             while True:
                 await small.grow(1)
                 await asyncio.sleep(0.05)
-                small.close()
+                small.release()
 
         restless = asyncio.create_task(come_and_go())
         async with asyncio.timeout(5):
-            found = await Share(room).grow(LIMIT)
+            found = await MemoryShare(room).grow(LIMIT)
         restless.cancel()
         return found
 

@@ -47,7 +47,7 @@ def test_a_handshake_that_fails_ends_the_session(secure: Listener, greet: bytes)
         assert client.say("STARTTLS") == ["220"]
         client.send(greet)
         assert not client.silent(2)
-    until(secure._crowds[0].empty.is_set)
+    until(secure._crowds[0].all_closed.is_set)
     with Client(secure) as other:  # the only one its host may have
         assert other.greeting.startswith("220")
 
@@ -59,7 +59,7 @@ def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
         client = Client(listener)
         client.say("STARTTLS")
         client.hang_up()
-        until(listener._crowds[0].empty.is_set)
+        until(listener._crowds[0].all_closed.is_set)
 
 
 def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.form_maps import form_maps
+from ingest.form_maps import build_form_maps
 from parsers.formstack import files, submission
 from parsers.item import Address, InboundItem
 from parsers.options import FormMap, Options
@@ -26,7 +26,7 @@ KEPT = "https://www.formstack.com/admin/download/file/123"
 
 
 def options(**form: object) -> Options:
-    return Options(forms=form_maps(Settings.model_validate({"form": {"77": form}})))
+    return Options(forms=build_form_maps(Settings.model_validate({"form": {"77": form}})))
 
 
 def read(told: Options = Options(), **body: object) -> InboundItem:  # noqa: B008  # frozen
@@ -37,7 +37,7 @@ def read(told: Options = Options(), **body: object) -> InboundItem:  # noqa: B00
 def test_settings_and_parser_have_the_same_words() -> None:
     assert {f.value for f in FormField} - {"ignore"} == set(
         submission.LABELS.values()
-    ) - submission.ENVELOPE | {"file"}
+    ) - submission.ENVELOPE_FIELDS | {"file"}
     told = FormMap(form="77", defaults=tuple((d.value, "Yes") for d in FormDefault))
     item = read(Options(forms=(told,)))
     assert all(getattr(item, d.value) in {"Yes", True} for d in FormDefault)
@@ -119,14 +119,14 @@ def test_numbers_for_labels_are_said_to_be_numbers_where_nobody_said_what_they_a
 )
 def test_links_to_files_are_kept_as_links(value: object, links: list[str] | None) -> None:
     item = read(Upload=value)
-    assert list(item.linked) == ([value] if links is None else links)
+    assert list(item.file_urls) == ([value] if links is None else links)
     assert item.details[0][0] == "Upload"
     assert "Upload: " in item.text
 
 
 def test_a_field_that_the_settings_say_is_for_files_is() -> None:
     item = read(options(fields={"Scan": "file"}), Scan="https://uploads.example/x")
-    assert item.linked == ("https://uploads.example/x",)
+    assert item.file_urls == ("https://uploads.example/x",)
     assert item.details == (("Scan", "https://uploads.example/x"),)
 
 
@@ -184,7 +184,7 @@ def test_words_that_could_be_base64_stay_words(text: str) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.text() | st.text("AB+/= \nhtps:/.", min_size=64), st.booleans())
 def test_whatever_is_answered_looking_for_files_raises_nothing(text: str, asked: bool) -> None:  # noqa: FBT001
-    found = files.found(text, asked=asked)
+    found = files.find_files(text, asked=asked)
     assert not (found.links and found.attachments)
 
 

@@ -35,8 +35,8 @@ def read(body: dict[str, object] | bytes) -> InboundItem:
 
 def check(raw: bytes, content_type: str) -> None:
     """What the door asks."""
-    submission.named(raw)
-    submission.declared(raw, content_type)
+    submission.parse_fields(raw)
+    submission.check_content_type(raw, content_type)
 
 
 def urlencoded(body: dict[str, str]) -> bytes:

@@ -90,4 +90,4 @@ def test_a_text_too_long_to_show_is_attached_whole() -> None:
     ],
 )
 def test_words_are_the_same_whatever_their_layout(one: str, other: str) -> None:
-    assert words.of(one) == words.of(other)
+    assert words.split_words(one) == words.split_words(other)

@@ -145,19 +145,19 @@ def test_a_report_that_a_person_passes_on_is_a_persons_mail() -> None:
 def test_the_same_parts_from_a_mail_system_are_a_bounce_but_no_proof() -> None:
     item = read(f"From: MAILER-DAEMON@mx.example\n{MIXED}", REPORT_PARTS)
     assert item.is_bounce
-    assert not evidence.proves(item.signs)
+    assert not evidence.has_proof(item.signs)
 
 
 @pytest.mark.parametrize("value", ["auto-replied", "auto-generated", "auto-notified", "yes"])
 def test_what_auto_submitted_says_is_proof(value: str) -> None:
-    assert evidence.proves(read(f"Auto-Submitted: {value}").signs)
+    assert evidence.has_proof(read(f"Auto-Submitted: {value}").signs)
 
 
 @pytest.mark.parametrize("sign", evidence.SIGNS, ids=lambda sign: sign.name)
 def test_every_sign_says_where_it_comes_from_and_noise_never_counts(sign: evidence.Sign) -> None:
     assert sign.label
     assert sign.source
-    counts = evidence.in_table_order([sign.name]) == (sign.name,)
+    counts = evidence.order_signs([sign.name]) == (sign.name,)
     assert counts is (sign.grade is not evidence.Grade.NONE)
 
 

@@ -99,12 +99,13 @@ def line(case: Case, raw: bytes) -> Case:
     name, kind = case["file"], case.get("input", "eml")
     if kind == "eml":
         try:
-            return parse_output.mail_line(name, message.parse(raw)[0])
+            return parse_output.build_mail_line(name, message.parse(raw)[0])
         except ParseError as error:
-            return parse_output.error_line(name, str(error))
+            return parse_output.build_error_line(name, str(error))
     body = raw.decode("utf-8", "replace")
-    return parse_output.reply_line(
-        name, extract.newest_html(body) if kind == "html" else extract.newest(body)
+    return parse_output.build_reply_line(
+        name,
+        extract.extract_newest_from_html(body) if kind == "html" else extract.extract_newest(body),
     )
 
 

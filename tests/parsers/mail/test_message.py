@@ -31,7 +31,7 @@ def with_field(field: str, body: str = "Body.") -> InboundItem:
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_fixture_is_read_as_its_item_says(path: Path) -> None:
-    line = parse_output.mail_line(path.name, read(path.read_bytes()))
+    line = parse_output.build_mail_line(path.name, read(path.read_bytes()))
     del line["file"]
     assert line == json.loads(path.with_suffix("").with_suffix(".item.json").read_text("utf-8"))
 

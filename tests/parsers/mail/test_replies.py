@@ -52,24 +52,24 @@ DEVICES = [
 @pytest.mark.parametrize("mark", ["> ", ""])
 def test_an_answer_on_top_is_all_that_is_new(announcement: str, mark: str) -> None:
     body = f"Yes, please.\n\nJane\n\n{announcement}\n\n{mark}Shall we?\n{mark}Support\n"
-    assert extract.newest(body) == "Yes, please.\n\nJane"
+    assert extract.extract_newest(body) == "Yes, please.\n\nJane"
 
 
 @pytest.mark.parametrize("header", OUTLOOK)
 def test_outlooks_headers_end_what_is_new(header: str) -> None:
-    assert extract.newest(f"Yes, please.\n\n{header}\nShall we?\n") == "Yes, please."
+    assert extract.extract_newest(f"Yes, please.\n\n{header}\nShall we?\n") == "Yes, please."
 
 
 @pytest.mark.parametrize("line", DEVICES)
 def test_a_devices_greeting_is_no_news(line: str) -> None:
-    assert extract.newest(f"Yes, please.\n\n{line}\n") == "Yes, please."
+    assert extract.extract_newest(f"Yes, please.\n\n{line}\n") == "Yes, please."
 
 
 def test_an_answer_below_its_quote_is_found() -> None:
     body = (
         "On 30 Jun 2025 at 09:00, Support <s@billing.example> wrote:\n> Shall we?\n\nYes, please.\n"
     )
-    assert extract.newest(body) == "Yes, please."
+    assert extract.extract_newest(body) == "Yes, please."
 
 
 def test_answers_between_quotes_are_all_found() -> None:
@@ -77,11 +77,11 @@ def test_answers_between_quotes_are_all_found() -> None:
         "On 30 Jun 2025, Support <s@billing.example> wrote:\n> One?\n\nFirst.\n\n>"
         " Two?\n\nSecond.\n"
     )
-    assert extract.newest(body) == "First.\n\n\nSecond."
+    assert extract.extract_newest(body) == "First.\n\n\nSecond."
 
 
 def test_the_usual_signature_is_folded_away() -> None:
-    assert extract.newest("Yes.\n\n-- \nJane Doe\nClinic\n") == "Yes."
+    assert extract.extract_newest("Yes.\n\n-- \nJane Doe\nClinic\n") == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_usual_signature_is_folded_away() -> None:
     ],
 )
 def test_in_doubt_all_is_shown(body: str) -> None:
-    assert extract.newest(body) == body.strip()
+    assert extract.extract_newest(body) == body.strip()
 
 
 @pytest.mark.parametrize("rule", ["=" * 29, "-" * 40])
@@ -108,22 +108,24 @@ def test_a_rule_under_a_heading_begins_no_signature(rule: str) -> None:
         f"Call me back, please.\n\nNew request from the website\n{rule}\nName: Jane Doe\nPhone: 555"
         " 0100"
     )
-    assert extract.newest(body) == body
+    assert extract.extract_newest(body) == body
 
 
 @pytest.mark.parametrize("rule", ["-----", "_" * 20])
 def test_a_rule_apart_or_short_begins_one(rule: str) -> None:
     assert (
-        extract.newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic")
+        extract.extract_newest(f"Call me back, please, about my claim.\n\n{rule}\nJane Doe\nClinic")
         == "Call me back, please, about my claim."
     )
-    assert extract.newest("Call me back, please.\n-----\nJane Doe") == "Call me back, please."
+    assert (
+        extract.extract_newest("Call me back, please.\n-----\nJane Doe") == "Call me back, please."
+    )
 
 
 def test_a_message_passed_on_is_news() -> None:
     header = "From: Payer <p@payer.example>\nDate: Monday\nSubject: Denial"
     body = f"FYI\n\n---------- Forwarded message ----------\n{header}\n\nDenied."
-    assert extract.newest(body) == body
+    assert extract.extract_newest(body) == body
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_a_message_passed_on_is_news() -> None:
 )
 def test_quotes_in_html_go_by_their_marks(quote: str) -> None:
     assert (
-        extract.newest_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>")
+        extract.extract_newest_from_html(f"<html><body><p>Yes, please.</p>{quote}</body></html>")
         == "Yes, please."
     )
 
@@ -156,11 +158,11 @@ def test_quotes_in_html_go_by_their_marks(quote: str) -> None:
 def test_gmails_forward_is_news() -> None:
     passed_on = "---------- Forwarded message ---------<br>From: Payer<br><p>Denied.</p>"
     html = f'<p>FYI</p><div class="gmail_quote">{passed_on}</div>'
-    assert "Denied." in extract.newest_html(html)
+    assert "Denied." in extract.extract_newest_from_html(html)
 
 
 def test_html_that_is_all_quote_is_shown() -> None:
-    assert "Shall we?" in extract.newest_html("<blockquote>Shall we?</blockquote>")
+    assert "Shall we?" in extract.extract_newest_from_html("<blockquote>Shall we?</blockquote>")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_html_that_is_all_quote_is_shown() -> None:
 )
 def test_hostile_replies_cost_bounded_time(line: str) -> None:
     started = time.process_time()
-    extract.newest((line + "\n") * 5000)
+    extract.extract_newest((line + "\n") * 5000)
     assert time.process_time() - started < 4
 
 
@@ -192,7 +194,7 @@ def test_hostile_replies_cost_bounded_time(line: str) -> None:
 )
 def test_a_reply_never_becomes_empty_or_longer(lines: list[str]) -> None:
     body = "\n".join(lines)
-    newest = extract.newest(body)
+    newest = extract.extract_newest(body)
     assert bool(newest) == bool(body.strip())
     assert len(newest) <= len(body)
 
@@ -204,7 +206,7 @@ def test_an_answer_on_the_line_of_an_announcement_is_shown(
     announcement: str, answer: str, mark: str
 ) -> None:
     body = f"{answer} {announcement}\n{mark}Shall we?\n"
-    assert extract.newest(body) == answer
+    assert extract.extract_newest(body) == answer
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_an_answer_on_the_line_of_an_announcement_is_shown(
     ],
 )
 def test_a_full_stop_within_an_announcement_ends_no_answer(line: str) -> None:
-    assert extract.newest(f"Yes.\n\n{line}\n> Shall we?\n") == "Yes."
+    assert extract.extract_newest(f"Yes.\n\n{line}\n> Shall we?\n") == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_a_full_stop_within_an_announcement_ends_no_answer(line: str) -> None:
     ],
 )
 def test_ones_own_lines_that_look_like_a_programs_are_shown(body: str) -> None:
-    assert extract.newest(body) == body
+    assert extract.extract_newest(body) == body
 
 
 @pytest.mark.parametrize(
@@ -247,27 +249,29 @@ def test_ones_own_lines_that_look_like_a_programs_are_shown(body: str) -> None:
     ],
 )
 def test_a_programs_header_is_told_by_address_time_or_field(header: str) -> None:
-    assert extract.newest(f"At 8, please.\n\n{header}\nWhen may we call?") == "At 8, please."
+    assert (
+        extract.extract_newest(f"At 8, please.\n\n{header}\nWhen may we call?") == "At 8, please."
+    )
 
 
 @pytest.mark.parametrize("header", OUTLOOK)
-@pytest.mark.parametrize("thread", [extract.Thread.NEW, extract.Thread.FORWARD])
+@pytest.mark.parametrize("thread", [extract.ThreadRole.NEW, extract.ThreadRole.FORWARD])
 def test_below_a_header_stands_news_where_nothing_is_answered(
-    header: str, thread: extract.Thread
+    header: str, thread: extract.ThreadRole
 ) -> None:
     body = f"Please appeal.\n\n{header}\nClaim 12 was denied.\n\n-- \nPayer"
-    assert extract.newest(body, thread) == body
+    assert extract.extract_newest(body, thread) == body
 
 
 def test_a_message_passed_on_with_marks_is_news_to_its_end() -> None:
     header = "> From: Payer <p@payer.example>\n> Subject: Denial"
     body = f"FYI\n\nBegin forwarded message:\n\n{header}\n>\n> Claim 12 was denied."
-    assert extract.newest(body) == body
+    assert extract.extract_newest(body) == body
 
 
 def test_without_anything_old_no_line_is_folded() -> None:
     body = "\n".join(f"Claim {n} is open." for n in range(10_000))
-    assert extract.newest(body) == body
+    assert extract.extract_newest(body) == body
 
 
 GUARDED = [
@@ -290,7 +294,7 @@ GUARDED = [
 
 @pytest.mark.parametrize("body", GUARDED)
 def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
-    assert extract.newest(body) == body.strip()
+    assert extract.extract_newest(body) == body.strip()
 
 
 @settings(deadline=None, max_examples=150)
@@ -310,14 +314,14 @@ def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
         ),
         max_size=12,
     ),
-    st.sampled_from(extract.Thread),
+    st.sampled_from(extract.ThreadRole),
 )
 def test_what_is_shown_says_something_unless_all_is_shown(
-    lines: list[str], thread: extract.Thread
+    lines: list[str], thread: extract.ThreadRole
 ) -> None:
     body = "\n".join(lines)
-    newest = extract.newest(body, thread)
-    assert newest == body.strip() or extract.says_something(newest)
+    newest = extract.extract_newest(body, thread)
+    assert newest == body.strip() or extract.has_own_words(newest)
 
 
 @pytest.mark.parametrize(
@@ -353,5 +357,5 @@ def test_what_is_shown_says_something_unless_all_is_shown(
     ],
 )
 def test_words_in_html_are_shown_in_doubt(html: str, shown: list[str]) -> None:
-    newest = extract.newest_html(html)
+    newest = extract.extract_newest_from_html(html)
     assert all(word in newest for word in shown)

@@ -3,7 +3,7 @@
 import pytest
 
 from parsers.mail.replies import courtesies, extract
-from parsers.mail.replies.extract import Thread
+from parsers.mail.replies.extract import ThreadRole
 
 HEADER = (
     "From: Blue Payer <letters@payer.example>\nSent: Monday, May 4, 2026 9:15 AM\n"
@@ -24,8 +24,8 @@ def test_cases_parted_by_rules_are_all_shown(rule: str, gap: str) -> None:
             "Third: 53.",
         ]
     )
-    for thread in Thread:
-        assert extract.newest(text, thread) == text
+    for thread in ThreadRole:
+        assert extract.extract_newest(text, thread) == text
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_cases_parted_by_rules_are_all_shown(rule: str, gap: str) -> None:
     ["Kim Doe\nNorth Clinic", "kim", "Kim Doe | North Clinic | 555-0134", "Best regards,\nKim"],
 )
 def test_a_signature_below_a_rule_is_folded(behind: str) -> None:
-    assert extract.newest(f"Account 51 is open.\n\n-- \n{behind}") == "Account 51 is open."
+    assert extract.extract_newest(f"Account 51 is open.\n\n-- \n{behind}") == "Account 51 is open."
 
 
-@pytest.mark.parametrize("thread", [Thread.REPLY, Thread.NEW])
+@pytest.mark.parametrize("thread", [ThreadRole.REPLY, ThreadRole.NEW])
 @pytest.mark.parametrize(
     "second", ["And what about account 52?", "From: 5/1/2026 To: 5/31/2026 nothing was paid"]
 )
-def test_paragraphs_parted_by_a_line_of_html_are_shown(second: str, thread: Thread) -> None:
-    shown = extract.newest_html(f"<p>Account 51?</p><hr><p>{second}</p>", thread)
+def test_paragraphs_parted_by_a_line_of_html_are_shown(second: str, thread: ThreadRole) -> None:
+    shown = extract.extract_newest_from_html(f"<p>Account 51?</p><hr><p>{second}</p>", thread)
     assert "Account 51?" in shown
     assert second in shown
 
@@ -57,15 +57,15 @@ def test_paragraphs_parted_by_a_line_of_html_are_shown(second: str, thread: Thre
     ],
 )
 def test_a_letter_below_a_courtesy_alone_is_shown(courtesy: str) -> None:
-    assert courtesies.is_courtesy_alone(courtesy)
-    assert LETTER in extract.newest(f"{courtesy}\n\n{HEADER}{LETTER}")
+    assert courtesies.is_only_courtesies(courtesy)
+    assert LETTER in extract.extract_newest(f"{courtesy}\n\n{HEADER}{LETTER}")
 
 
 @pytest.mark.parametrize(
     "answer", ["Yes", "Yes please.", "Hi Lou, it is account 52.", "Thanks!", "We called them\nKim"]
 )
 def test_an_answer_is_no_courtesy(answer: str) -> None:
-    assert extract.newest(f"{answer}\n\n{HEADER}{LETTER}") == answer
+    assert extract.extract_newest(f"{answer}\n\n{HEADER}{LETTER}") == answer
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_an_answer_is_no_courtesy(answer: str) -> None:
 )
 @pytest.mark.parametrize("answer", ["[Kim] account 52", "ACCOUNT 52", ">>> ACCOUNT 52"])
 def test_answers_that_are_announced_below_are_shown(pointer: str, answer: str) -> None:
-    assert answer in extract.newest(f"{pointer}\n\n{HEADER}Which account?\n{answer}\n")
+    assert answer in extract.extract_newest(f"{pointer}\n\n{HEADER}Which account?\n{answer}\n")
 
 
 @pytest.mark.parametrize("intro", ["The payer wrote:", "It is not right, because"])
 def test_lines_quoted_by_hand_at_the_end_are_shown(intro: str) -> None:
     text = f"Look at this.\n{intro}\n> modifier 59 was sent"
-    assert extract.newest(text) == text
+    assert extract.extract_newest(text) == text
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,6 @@ def test_lines_quoted_by_hand_at_the_end_are_shown(intro: str) -> None:
 )
 def test_a_mark_alone_hides_nothing_in_a_new_message(own: str) -> None:
     words = "account 52 has been open since April, and nobody calls us"
-    assert words in extract.newest_html(f"<p>Good day.</p>{own.format(words)}", Thread.NEW)
+    assert words in extract.extract_newest_from_html(
+        f"<p>Good day.</p>{own.format(words)}", ThreadRole.NEW
+    )

@@ -108,7 +108,7 @@ def test_text_as_a_property_and_in_html() -> None:
 
 
 def test_names_in_the_code_page_it_says() -> None:
-    opened = tnef.read(winmail(file("счёт.pdf".encode("cp1251"), PDF), codepage=1251))
+    opened = tnef.parse(winmail(file("счёт.pdf".encode("cp1251"), PDF), codepage=1251))
     assert opened is not None
     assert opened.files == [("счёт.pdf", PDF)]
 
@@ -118,14 +118,14 @@ def test_several_values_and_odd_sizes_are_passed_over() -> None:
     shorts = struct.pack("<HHI", 0x1002, 0x3A59, 3) + bytes(8)
     short = struct.pack("<HH", 0x02, 0x3A5A) + bytes(4)
     data = variable(0x3701, OBJECT, bytes.fromhex("0703020000000000c000000000000046") + PDF)
-    opened = tnef.read(winmail(file(b"a.bin", b"", several, shorts, short, data)))
+    opened = tnef.parse(winmail(file(b"a.bin", b"", several, shorts, short, data)))
     assert opened is not None
     assert opened.files == [("a.bin", PDF)]
 
 
 def test_of_one_cut_off_what_is_there_is_kept() -> None:
     whole = winmail(file(b"first.pdf", PDF), file(b"second.pdf", PDF))
-    opened = tnef.read(whole[:-100])
+    opened = tnef.parse(whole[:-100])
     assert opened is not None
     assert opened.files[0] == ("first.pdf", PDF)
     assert opened.files[1][0] == "second.pdf"
@@ -147,7 +147,7 @@ def test_of_one_cut_off_what_is_there_is_kept() -> None:
 )
 def test_what_it_says_of_its_size_is_not_believed(attributes: bytes) -> None:
     started = time.process_time()
-    assert tnef.read(winmail(attributes)) == tnef.Opened()
+    assert tnef.parse(winmail(attributes)) == tnef.TnefContent()
     assert time.process_time() - started < 4
 
 
@@ -165,7 +165,7 @@ WHOLE = winmail(
 @settings(deadline=None, max_examples=80)
 @given(st.integers(0, len(WHOLE)), st.integers(0, 12), st.binary(max_size=12))
 def test_a_mutated_one_is_opened_as_far_as_it_goes(start: int, length: int, patch: bytes) -> None:
-    opened = tnef.read(WHOLE[:start] + patch + WHOLE[start + length :])
+    opened = tnef.parse(WHOLE[:start] + patch + WHOLE[start + length :])
     for text in (opened.plain, opened.html, *(name for name, _ in opened.files)) if opened else ():
         assert "\0" not in text
         text.encode()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from openpyxl.worksheet.worksheet import Worksheet
 
 import parsers
-from parsers.item import Format, InboundItem, Parsed, ParseError, RejectedRow, SheetCounts
-from parsers.spreadsheets.cell_values import Cells, Value
+from parsers.item import Format, InboundItem, ParseError, ParseResult, RejectedRow, SheetCounts
+from parsers.spreadsheets.cell_values import CellReader, Value
 
 HEADINGS: list[list[str | None]] = [
     ["Practice", "From", "Message"],
@@ -155,9 +155,9 @@ def saved(book: openpyxl.Workbook) -> bytes:
     return out.getvalue()
 
 
-def parsed(raw: bytes) -> tuple[list[Parsed], tuple[SheetCounts, ...]]:
+def parsed(raw: bytes) -> tuple[list[ParseResult], tuple[SheetCounts, ...]]:
     stream = parsers.stream(Format.SECURE_MESSAGE, raw)
-    return list(stream), parsers.sheets_read(stream)
+    return list(stream), parsers.get_sheet_counts(stream)
 
 
 def plain(text: str) -> str:
@@ -165,7 +165,7 @@ def plain(text: str) -> str:
     return "".join(c for c in text if not c.isspace() and c not in "<>,;()\"'")
 
 
-def said(item: Parsed) -> list[str]:
+def said(item: ParseResult) -> list[str]:
     if isinstance(item, RejectedRow):
         return [text for pair in item.values for text in pair]
     fields = [
@@ -195,7 +195,7 @@ def rows_of(places: str) -> set[int]:
 
 
 def lost(
-    book: openpyxl.Workbook, items: list[Parsed], counts: Sequence[SheetCounts]
+    book: openpyxl.Workbook, items: list[ParseResult], counts: Sequence[SheetCounts]
 ) -> list[tuple[str, str, str]]:
     """The cells that are nowhere: sheet, place and text."""
     everything = "\0".join(plain(text) for item in items for text in said(item))
@@ -213,7 +213,9 @@ def lost(
             text = str(cell.value)
             if cell.row in reported or plain(text) in everything or cell.data_type == "f":
                 continue
-            if Cells([]).sent_at(Value(text)) in moments - {None} or _is_clock(text, moments):
+            if CellReader([]).read_moment(Value(text)) in moments - {None} or _is_clock(
+                text, moments
+            ):
                 continue
             missing.append((sheet.title, cell.coordinate, text))
     return missing

@@ -12,8 +12,8 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from parsers.item import InboundItem, RejectedRow, SheetCounts
 from parsers.secure_message import layout, workbook
-from parsers.secure_message.layout import BESIDE, DOUBTFUL, INCOMPLETE, NO_HEADINGS
-from parsers.secure_message.row import NOBODY, NOTHING_SAID
+from parsers.secure_message.layout import BESIDE_TABLE, DOUBTFUL, INCOMPLETE, NO_HEADINGS
+from parsers.secure_message.row import NO_SENDER, NO_TEXT
 from tests.support import workbooks
 from tests.support.workbooks import Edit, book, cell, needs_libreoffice, wide, xlsb
 
@@ -65,7 +65,7 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
     named: list[object] = ["Elm Dental", None, text]
     for rows in ([FIRST, alone], [alone, FIRST], [FIRST, alone, SECOND]):
         items, rejected, counts = read(book(HEADING, *rows))
-        assert [row.reason for row in rejected] == [NOBODY]
+        assert [row.reason for row in rejected] == [NO_SENDER]
         assert dict(rejected[0].values)["Message"] == text
         assert counts.footers == 0
         assert len(items) == len(rows) - 1
@@ -128,7 +128,7 @@ def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> N
 )
 def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
     _, [rejected], counts = read(book(HEADING, FIRST, row))
-    assert (rejected.row, rejected.reason) == (3, NOTHING_SAID)
+    assert (rejected.row, rejected.reason) == (3, NO_TEXT)
     assert counts.footers == 0
 
 
@@ -262,7 +262,7 @@ def test_the_message_that_says_message_is_one() -> None:
         == "Message"
     )
     _, [rejected], _ = read(book(HEADING, FIRST, [None, None, "Message"]))
-    assert rejected.reason == NOBODY
+    assert rejected.reason == NO_SENDER
 
 
 def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> None:
@@ -343,7 +343,7 @@ def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
     heading: list[object] = ["From", "Message", "From", "Message"]
     items, [rejected], _ = read(book(heading, ["Ida", None, "Theo", "Fax."]))
     assert [(item.sender.name, item.text, item.details) for item in items] == [("Theo", "Fax.", ())]
-    assert (rejected.reason, rejected.sheet) == (NOTHING_SAID, "Sheet, columns A to B")
+    assert (rejected.reason, rejected.sheet) == (NO_TEXT, "Sheet, columns A to B")
 
 
 @pytest.mark.parametrize(
@@ -547,12 +547,12 @@ def test_two_cells_right_above_a_second_heading_are_a_request_without_its_text()
     _, [rejected], counts = read(
         book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"])
     )
-    assert (rejected.row, rejected.reason, counts.titles) == (3, NOTHING_SAID, 0)
+    assert (rejected.row, rejected.reason, counts.titles) == (3, NO_TEXT, 0)
 
 
 def test_what_stands_beside_a_table_alone_is_rejected_with_its_column() -> None:
     _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
-    assert (rejected.reason, rejected.values[-1]) == (BESIDE, ("Column E", "call Ida"))
+    assert (rejected.reason, rejected.values[-1]) == (BESIDE_TABLE, ("Column E", "call Ida"))
 
 
 def test_a_mended_row_that_stood_under_no_heading_can_be_read() -> None:
@@ -673,7 +673,7 @@ def test_a_merged_heading_is_no_value_of_the_rows_below() -> None:
         sheet(made).merge_cells("A1:A2")
 
     _, [rejected], _ = read(book(HEADING, [None, None, "Who is this?"], FIRST, edit=tall))
-    assert rejected.reason == NOBODY
+    assert rejected.reason == NO_SENDER
 
 
 def test_hidden_sheets_are_named() -> None:
@@ -691,4 +691,4 @@ def test_hidden_sheets_are_named() -> None:
 def test_nothing_of_a_message_is_in_what_is_said_of_a_sheet() -> None:
     _, _, counts = read(book(["Ida Moss called"], HEADING, FIRST, ["Page 1"]))
     assert "Moss" not in repr(counts)
-    assert layout.SHEET not in repr(counts.title_places)
+    assert layout.SHEET_LABEL not in repr(counts.title_places)

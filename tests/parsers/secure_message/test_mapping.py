@@ -15,8 +15,8 @@ from parsers.item import Address, InboundItem, ParseError, RejectedRow
 from parsers.options import Options, Profile
 from parsers.secure_message import columns as secure_message_columns
 from parsers.secure_message import workbook
-from parsers.secure_message.row import NOBODY, NOTHING_SAID, letters
-from parsers.spreadsheets.cell_values import Cells
+from parsers.secure_message.row import NO_SENDER, NO_TEXT, name_column
+from parsers.spreadsheets.cell_values import CellReader
 from parsers.spreadsheets.formats import xlsx_sheet
 from parsers.spreadsheets.formats.model import Cell, Row
 from parsers.spreadsheets.reader import Table
@@ -41,7 +41,7 @@ def under(profile: Profile, *rows: list[object], zone: str = "America/New_York")
 
 def fingerprint(*rows: list[object]) -> str:
     texts = [{at: str(text) for at, text in enumerate(row, start=1) if text} for row in rows]
-    return secure_message_columns.reading(texts, 0, None, of_two=len(rows) > 1).fingerprint
+    return secure_message_columns.parse_heading(texts, 0, None, of_two=len(rows) > 1).fingerprint
 
 
 def saved(**more: object) -> Profile:
@@ -102,8 +102,8 @@ def test_synonyms_serve_every_workbook_that_has_one_of_them_and_no_other() -> No
 
 
 def test_a_profile_without_headings_says_how_all_the_others_are_meant() -> None:
-    house = Profile(name="house", date_order="dmy", defaults=(("category", "Billing"),))
-    item = under(house, HEADER, ["5/1/2026", *ROW[1:]])
+    context = Profile(name="context", date_order="dmy", defaults=(("category", "Billing"),))
+    item = under(context, HEADER, ["5/1/2026", *ROW[1:]])
     assert item.sent_at == datetime(2026, 1, 5, 5, tzinfo=UTC)
     assert item.category == "Billing"
 
@@ -181,7 +181,7 @@ def test_a_profile_of_a_heading_of_two_rows() -> None:
     ],
 )
 def test_dates_that_can_be_read_two_ways(text: str, order: str, day: str | None) -> None:
-    assert dates.moment(text, order) == (datetime.fromisoformat(day) if day else None)
+    assert dates.parse_moment(text, order) == (datetime.fromisoformat(day) if day else None)
 
 
 # -- rows that are no requests ----
@@ -192,7 +192,7 @@ def test_a_row_that_is_no_request_is_told_with_its_place_and_stops_no_other() ->
     items = [row.text for row in rows if isinstance(row, InboundItem)]
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert items == ["Please look.", "Second."]
-    assert (wrong.sheet, wrong.row, wrong.cell, wrong.reason) == ("Sheet", 3, "F3", NOTHING_SAID)
+    assert (wrong.sheet, wrong.row, wrong.cell, wrong.reason) == ("Sheet", 3, "F3", NO_TEXT)
     assert dict(wrong.values)["Practice"] == "Sunrise"
     assert dict(wrong.values)["Message"] == ""  # what is missing has a place to be written
     assert "Sunrise" not in repr(wrong)
@@ -201,8 +201,8 @@ def test_a_row_that_is_no_request_is_told_with_its_place_and_stops_no_other() ->
 @pytest.mark.parametrize(
     ("row", "cell", "reason"),
     [
-        ([None, None, None, None, "Claim", "Text"], "", NOBODY),
-        ([None, None, None, "pat", None, "Text"], "", NOBODY),
+        ([None, None, None, None, "Claim", "Text"], "", NO_SENDER),
+        ([None, None, None, "pat", None, "Text"], "", NO_SENDER),
         (["2026-01-05", "S", None, None, None, "#REF!"], "F2", "an Excel error"),
         (["2026-01-05", "S", None, None, None, "=1+1"], "F2", "a formula without a stored value"),
     ],
@@ -238,12 +238,12 @@ def test_a_file_of_such_rows_alone_is_no_empty_file() -> None:
 def test_who_asks_for_the_items_alone_hears_of_the_others() -> None:
     item = one(HEADER, ROW, [None, "Sunrise"])
     assert item.caveats == (
-        f"1 rows of the file are no requests and were not read: row 3: {NOTHING_SAID}",
+        f"1 rows of the file are no requests and were not read: row 3: {NO_TEXT}",
     )
 
 
 def test_columns_are_named_as_excel_names_them() -> None:
-    assert [letters(n) for n in (1, 26, 27, 702, 703, xlsx_sheet.LAST_COLUMN)] == [
+    assert [name_column(n) for n in (1, 26, 27, 702, 703, xlsx_sheet.LAST_COLUMN)] == [
         "A",
         "Z",
         "AA",
@@ -385,7 +385,7 @@ def test_where_any_other_cell_leads_is_a_detail() -> None:
 
 
 def endless(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
-    table = Table("Sheet", lambda: rows, Cells([]))
+    table = Table("Sheet", lambda: rows, CellReader([]))
     monkeypatch.setattr(workbook, "open_tables", lambda *_: ([table], []))
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
 from parsers.item import Address, Format, InboundItem, ParseError, RejectedRow
-from parsers.options import PLAIN
+from parsers.options import DEFAULT_OPTIONS
 from parsers.secure_message import workbook
-from parsers.secure_message.layout import BESIDE, NO_HEADINGS
+from parsers.secure_message.layout import BESIDE_TABLE, NO_HEADINGS
 from parsers.spreadsheets import reader
 from parsers.text import dates
 from tests.support.workbooks import Edit, book, rewritten
@@ -317,18 +317,18 @@ def test_the_1904_calendar() -> None:
     ],
 )
 def test_dates_as_people_type_them(text: str, moment: str) -> None:
-    assert dates.moment(text) == datetime.fromisoformat(moment)
+    assert dates.parse_moment(text) == datetime.fromisoformat(moment)
 
 
 @pytest.mark.parametrize(
     "text", ["2/30/2026", "1/5/2026 25:00", "1/5/2026 or so", "13 pm", "5", "", "x" * 1_000]
 )
 def test_what_is_no_date_is_none(text: str) -> None:
-    assert dates.moment(text) is None
+    assert dates.parse_moment(text) is None
 
 
 def test_a_time_of_day_alone() -> None:
-    assert dates.moment("10:15") == time(10, 15)
+    assert dates.parse_moment("10:15") == time(10, 15)
 
 
 def test_text_is_decoded_and_cleaned() -> None:
@@ -544,7 +544,7 @@ def test_a_cell_far_away_costs_nothing_and_is_said() -> None:
     far, item = workbook.stream(raw)
     assert isinstance(item, InboundItem)
     assert isinstance(far, RejectedRow)
-    assert (far.row, far.reason, far.values[-1]) == (1_048_576, BESIDE, ("Column XFD", "1"))
+    assert (far.row, far.reason, far.values[-1]) == (1_048_576, BESIDE_TABLE, ("Column XFD", "1"))
 
 
 def test_strict_workbooks_are_not_read_as_empty() -> None:
@@ -573,7 +573,7 @@ table = st.lists(
 @given(table)
 def test_cells_are_the_ones_openpyxl_reads(rows: list[list[object]]) -> None:
     raw = book(*rows)
-    found, _ = reader.tables(raw, PLAIN)
+    found, _ = reader.find_tables(raw, DEFAULT_OPTIONS)
     ours = {
         (row.number, column): cell.text
         for row in found[0].rows()

@@ -13,13 +13,13 @@ import pytest
 import python_calamine
 
 from parsers.item import ParseError
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.spreadsheets.cell_values import ERROR, UNSOLVED
 from parsers.spreadsheets.formats import ole_container, xls
 from parsers.spreadsheets.formats.binary_records import records
 from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
 from parsers.spreadsheets.formats.xml import Probe
-from parsers.spreadsheets.reader import tables
+from parsers.spreadsheets.reader import find_tables
 from tests.support import workbooks
 from tests.support.workbooks import book, locked, needs_libreoffice, read, saved_as, texts
 
@@ -58,7 +58,7 @@ def same(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_workbook_says_the_same_however_it_is_saved(same: bytes) -> None:
-    found, notes = tables(same, PLAIN)
+    found, notes = find_tables(same, DEFAULT_OPTIONS)
     assert [table.name for table in found] == ["Messages", "Late"]
     assert notes == ["a hidden sheet of the file was not read"]
     first, second, third = read(same)
@@ -96,7 +96,7 @@ def test_a_workbook_says_the_same_however_it_is_saved(same: bytes) -> None:
 
 
 def test_rows_are_read_anew_each_time(same: bytes) -> None:
-    (table, _), _ = tables(same, PLAIN)
+    (table, _), _ = find_tables(same, DEFAULT_OPTIONS)
     once = table.rows()
     assert next(once).number == 1
     assert len(list(table.rows())) == 3
@@ -130,12 +130,12 @@ def test_a_locked_workbook_opens_with_one_of_the_passwords() -> None:
 
 
 @pytest.mark.parametrize(
-    ("passwords", "why"), [((), ole_container.LOCKED), (("wrong",), ole_container.WRONG)]
+    ("passwords", "why"), [((), ole_container.LOCKED), (("wrong",), ole_container.NOT_UNLOCKED)]
 )
 def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str) -> None:
     raw = locked(book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
     with pytest.raises(ParseError, match="a password-protected workbook") as refused:
-        tables(raw, Options(passwords=passwords))
+        find_tables(raw, Options(passwords=passwords))
     assert str(refused.value) == why
     assert "INTAKE_WORKBOOK_PASSWORD" in ole_container.LOCKED
 
@@ -148,9 +148,9 @@ def test_an_old_workbook_that_is_locked_opens_with_its_password(tmp_path: Path) 
     assert b"F\0r\0o\0m" not in raw
     assert b"From" not in raw
     assert texts(raw, Options(passwords=("cats", "dogs"))) == [["From", "Message"], ["Pat", "Help"]]
-    for passwords, why in (((), ole_container.LOCKED), (("cats",), ole_container.WRONG)):
+    for passwords, why in (((), ole_container.LOCKED), (("cats",), ole_container.NOT_UNLOCKED)):
         with pytest.raises(ParseError) as refused:
-            tables(raw, Options(passwords=passwords))
+            find_tables(raw, Options(passwords=passwords))
         assert str(refused.value) == why
 
 
@@ -190,7 +190,7 @@ def binary() -> bytes:
 
 def test_a_binary_workbook() -> None:
     raw = binary()
-    found, notes = tables(raw, PLAIN)
+    found, notes = find_tables(raw, DEFAULT_OPTIONS)
     assert ([table.name for table in found], notes) == (
         ["Sheet1"],
         ["a hidden sheet of the file was not read"],
@@ -219,7 +219,7 @@ def test_the_binary_workbook_is_one_for_an_independent_reader() -> None:
 )
 def test_a_binary_part_cut_short_ends_before_the_first_row(part: str) -> None:
     with pytest.raises(ParseError, match="a damaged workbook"):
-        tables(workbooks.rewritten(binary(), part, lambda x: x[:-5]), PLAIN)
+        find_tables(workbooks.rewritten(binary(), part, lambda x: x[:-5]), DEFAULT_OPTIONS)
 
 
 # -- .xlsx ----
@@ -276,7 +276,7 @@ def test_a_part_that_is_malformed_ends_it_before_the_first_row(
     raw = workbooks.book_with_shared_texts(["From"], ["From"])
     assert texts(raw, table=1) == [["From"]]
     with pytest.raises(ParseError, match="a damaged workbook"):
-        tables(workbooks.rewritten(raw, part, change), PLAIN)
+        find_tables(workbooks.rewritten(raw, part, change), DEFAULT_OPTIONS)
 
 
 def test_parts_that_are_not_read_may_be_malformed() -> None:
@@ -326,13 +326,13 @@ def test_nesting_is_counted_right_wherever_a_part_is_cut() -> None:
     probe.feed(b"", last=True)
     assert (probe.root, probe.damaged, probe.deep) == ("a", False, False)
     with pytest.raises(ParseError):
-        tables(sheet("<a>" * 10_000 + "</a>" * 10_000), PLAIN)
+        find_tables(sheet("<a>" * 10_000 + "</a>" * 10_000), DEFAULT_OPTIONS)
 
 
 def test_a_million_empty_rows_cost_little() -> None:
     rows = "".join(f'<row r="{number}" ht="15"/>' for number in range(2, 1_000_000))
     raw = sheet(f'<row r="1"><c><v>1</v></c></row>{rows}<row r="1048576"><c><v>2</v></c></row>')
-    (table,), _ = tables(raw, PLAIN)
+    (table,), _ = find_tables(raw, DEFAULT_OPTIONS)
     assert [row.number for row in table.rows()] == [1, 1_048_576]
 
 
@@ -343,7 +343,7 @@ def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(
     raw = saved_as(
         "xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path
     )
-    stream = ole_container.opened(raw, ())
+    stream = ole_container.open_container(raw, ())
     starts = [start - 4 for kind, start, _ in records(stream, 0) if kind == 0x809]
     assert len(starts) == 3
     for cut in (
@@ -354,7 +354,7 @@ def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(
         with pytest.raises(ParseError, match="old Excel format"):
             xls.open_workbook(cut)
     with pytest.raises(ParseError, match="old Excel format"):
-        tables(raw[:1024], PLAIN)
+        find_tables(raw[:1024], DEFAULT_OPTIONS)
 
 
 @needs_libreoffice

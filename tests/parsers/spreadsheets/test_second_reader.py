@@ -9,10 +9,10 @@ import openpyxl
 import pytest
 
 from parsers.item import ParseError
-from parsers.options import PLAIN
+from parsers.options import DEFAULT_OPTIONS
 from parsers.spreadsheets.cell_values import Value
 from parsers.spreadsheets.formats import xlsx_sheet
-from parsers.spreadsheets.reader import tables
+from parsers.spreadsheets.reader import find_tables
 from parsers.spreadsheets.text_workbook import write_workbook
 from parsers.text import normalize
 from tests import workbooks
@@ -33,11 +33,11 @@ Cells = dict[tuple[str, int, int], object]
 
 
 def ours(raw: bytes) -> Cells:
-    found, _ = tables(raw, PLAIN)
+    found, _ = find_tables(raw, DEFAULT_OPTIONS)
     return {
-        (table.name, row.number, column): plain(table.cells.value(cell))
+        (table.name, row.number, column): plain(table.cells.read_value(cell))
         for table in found for row in table.rows() for column, cell in row.cells.items()
-        if table.cells.value(cell).text
+        if table.cells.read_value(cell).text
     }  # fmt: skip
 
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.item import ParseError
-from parsers.options import PLAIN, Options
+from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.spreadsheets import number_formats
 from parsers.spreadsheets.cell_values import ERROR, UNSOLVED
 from parsers.spreadsheets.formats import delimited
-from parsers.spreadsheets.reader import tables
+from parsers.spreadsheets.reader import find_tables
 from tests.support import workbooks
 from tests.support.workbooks import read, texts
 
@@ -64,7 +64,7 @@ def test_a_line_with_wrong_quotes_is_flawed_alone() -> None:
 @pytest.mark.parametrize("raw", [b'a,b\n1,2\n"x y,z\n1,2\n', b'a,b\n1,2\n"' + b"x" * 200_000])
 def test_a_quote_never_closed_ends_it_before_the_first_row(raw: bytes) -> None:
     with pytest.raises(ParseError, match="never closed"):
-        tables(raw, PLAIN)
+        find_tables(raw, DEFAULT_OPTIONS)
 
 
 PAGE = """<html><head><meta charset=windows-1252><style>td {mso-number-format: "x"}</style></head><body>
@@ -90,7 +90,7 @@ def test_a_page_saved_as_xls_is_read_as_shown() -> None:
     ]
     assert first[2].link == "https://x.example/1?a=1&b=2"
     assert ([value.text for value in hidden.values()], sorted(below)) == (["A", "B", "C"], [2, 3])
-    assert [row.hidden for row in tables(raw, PLAIN)[0][1].rows()] == [
+    assert [row.hidden for row in find_tables(raw, DEFAULT_OPTIONS)[0][1].rows()] == [
         False,
         False,
         False,
@@ -126,7 +126,7 @@ xmlns="http://www.w3.org/TR/REC-html40"><B>bo</B>ld&#10;two</ss:Data></Cell>
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_xml_of_excel_2003(encoding: str) -> None:
     raw = XML.replace("ENC", encoding).encode(encoding)
-    (table,), notes = tables(raw, PLAIN)
+    (table,), notes = find_tables(raw, DEFAULT_OPTIONS)
     assert (table.name, notes) == ("Messages", ["a hidden sheet of the file was not read"])
     assert [(row.number, row.hidden) for row in table.rows()] == [(3, False), (4, True)]
     header, row = read(raw)
@@ -152,7 +152,7 @@ def test_xml_of_excel_2003(encoding: str) -> None:
 def test_xml_that_is_damaged_or_declares_a_type_is_refused_whole(damage: object) -> None:
     assert callable(damage)
     with pytest.raises(ParseError):
-        tables(damage(XML.replace("ENC", "utf-8")).encode(), PLAIN)
+        find_tables(damage(XML.replace("ENC", "utf-8")).encode(), DEFAULT_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_xml_that_is_damaged_or_declares_a_type_is_refused_whole(damage: object)
     ],
 )  # fmt: skip
 def test_identities_are_shown_by_their_number_format(digits: str, code: str, shown: str) -> None:
-    assert number_formats.shown(digits, code) == shown
+    assert number_formats.format_digits(digits, code) == shown
 
 
 # -- whatever comes ----
@@ -192,7 +192,12 @@ def document() -> bytes:
 
 def test_repeated_cells_and_rows_of_an_open_document() -> None:
     assert texts(document()) == [["007", "007"], *[["a  b\nc"]] * 3]
-    assert [row.number for row in tables(document(), PLAIN)[0][0].rows()] == [1, 2, 3, 4]
+    assert [row.number for row in find_tables(document(), DEFAULT_OPTIONS)[0][0].rows()] == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 SHARED = workbooks.book_with_shared_texts(["From", "Message"])
@@ -215,12 +220,13 @@ CHANGES = st.lists(
 
 def take_all(raw: bytes) -> None:
     with contextlib.suppress(ParseError):
-        found, _ = tables(raw, Options(passwords=("secret",)))
+        found, _ = find_tables(raw, Options(passwords=("secret",)))
         for table in found:  # a file that was opened is read to its end
             for row in table.rows():
                 assert row.cells
                 assert all(
-                    isinstance(table.cells.value(cell).text, str) for cell in row.cells.values()
+                    isinstance(table.cells.read_value(cell).text, str)
+                    for cell in row.cells.values()
                 )
 
 

@@ -133,7 +133,7 @@ def test_a_linked_image_waits_for_a_click_whatever_it_is_called() -> None:
     ],
 )
 def test_html_reads_as_it_looks(html: str, shown: str) -> None:
-    assert text_html.from_html(html) == shown
+    assert text_html.html_to_text(html) == shown
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_html_reads_as_it_looks(html: str, shown: str) -> None:
 )
 def test_hostile_html_costs_bounded_time(html: str) -> None:
     started = time.process_time()
-    text_html.from_html(html)
+    text_html.html_to_text(html)
     text_html.sanitise(html)
     assert time.process_time() - started < 4
 
@@ -205,4 +205,4 @@ def test_decoding_never_fails_and_is_storable(data: bytes, label: str) -> None:
     ],
 )
 def test_file_names_are_safe_and_else_as_sent(given_name: str, kept: str) -> None:
-    assert filenames.safe(given_name) == kept
+    assert filenames.make_safe(given_name) == kept

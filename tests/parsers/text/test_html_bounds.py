@@ -85,7 +85,7 @@ def test_costly_html_is_shown_with_a_caveat_and_made_safe_in_bounded_time(what: 
 )
 def test_what_people_send_is_laid_out(html: str) -> None:
     assert not text_html.is_beyond_bounds(html)
-    assert "claim" in text_html.from_html(html)
+    assert "claim" in text_html.html_to_text(html)
 
 
 def test_text_between_tags_keeps_lines_and_words_and_drops_what_is_not_shown() -> None:
@@ -93,21 +93,21 @@ def test_text_between_tags_keeps_lines_and_words_and_drops_what_is_not_shown() -
         "<style>p {}</style><!-- no --><p>Claim"
         " <b>12</b>34&nbsp;is\nopen.</p><script>x()</script><tr><td>a<td>b</tr>"
     )
-    assert html_bounds.plain_text(html) == "Claim 1234\xa0is open.\na b"
+    assert html_bounds.extract_text(html) == "Claim 1234\xa0is open.\na b"
 
 
 @pytest.mark.parametrize(
     "hides", ["<!-- ", "<style>", "<title>", "<script>", "<template>", "<svg>", "<xmp>", "<object>"]
 )
 def test_what_an_element_never_closed_would_swallow_is_shown(hides: str) -> None:
-    shown = text_html.from_html(f"<p>The claim</p>{hides}<p>was denied.</p>")
+    shown = text_html.html_to_text(f"<p>The claim</p>{hides}<p>was denied.</p>")
     assert "The claim" in shown
     assert "was denied." in shown
 
 
 def test_what_a_closed_element_hides_stays_hidden() -> None:
     assert (
-        text_html.from_html(
+        text_html.html_to_text(
             "<p>The claim</p><!-- x --><style>y</style><svg/><svg><title>z</title></svg>"
         )
         == "The claim"

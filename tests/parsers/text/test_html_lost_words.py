@@ -31,7 +31,7 @@ def test_words_behind_a_quote_that_is_never_closed_are_shown(
     "tag", ["video", "audio", "object", "applet", "noscript", "canvas", "math", "svg"]
 )
 def test_words_in_what_cannot_be_played_are_shown(tag: str) -> None:
-    assert WORDS in text_html.from_html(f"<p>Good day</p><{tag}>{WORDS}</{tag}>")
+    assert WORDS in text_html.html_to_text(f"<p>Good day</p><{tag}>{WORDS}</{tag}>")
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_words_in_what_cannot_be_played_are_shown(tag: str) -> None:
     [f'<img alt="{WORDS}">', f'<input value="{WORDS}">', f"<title>{WORDS}</title><body></body>"],
 )
 def test_attributes_of_a_page_without_text_are_shown(html: str) -> None:
-    assert text_html.from_html(html) == WORDS
-    assert text_html.from_html(f"<p>Good day</p>{html.replace('title', 'style')}") == "Good day"
+    assert text_html.html_to_text(html) == WORDS
+    assert text_html.html_to_text(f"<p>Good day</p>{html.replace('title', 'style')}") == "Good day"
 
 
 def test_whole_quotes_hide_nothing() -> None:
     html = f"<p title='a > b' class=\"c\">{WORDS}</p><p title=Kim's>today</p>"
-    assert text_html.from_html(html) == f"{WORDS}\n\ntoday"
-    assert not text_html.hides_words(html)
+    assert text_html.html_to_text(html) == f"{WORDS}\n\ntoday"
+    assert not text_html.has_hidden_words(html)

@@ -11,23 +11,25 @@ from sqlalchemy import select
 
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import contact, deliver, file_in, mail, phoned, row, ticket_of
-from workflow.context import House
-from workflow.customers.callers import callers
+from workflow.context import AppContext
+from workflow.customers.callers import list_callers
 from workflow.filing import bulk
 from workflow.models.core import Contact, Delivery, Message, Staff, Ticket
 from workflow.models.states import Role
 from workflow.tickets import notes, views
 
 
-def found(house: House, words: str) -> list[int]:
-    with house.store.reading() as session:
-        page = views.page(session, views.Asked("all", words=words), actor="", now=house.clock())
+def found(context: AppContext, words: str) -> list[int]:
+    with context.store.read_only() as session:
+        page = views.load_page(
+            session, views.TicketQuery("all", words=words), actor="", now=context.clock()
+        )
         return [t.id for t in page.tickets]
 
 
-def called_back(house: House, ticket: int) -> list[tuple[str, str]]:
-    with house.store.reading() as session:
-        return [(c.name, c.phone) for c in callers(session, session.get_one(Ticket, ticket))]
+def called_back(context: AppContext, ticket: int) -> list[tuple[str, str]]:
+    with context.store.read_only() as session:
+        return [(c.name, c.phone) for c in list_callers(session, session.get_one(Ticket, ticket))]
 
 
 def phone_call(*others: Address, **more: Any) -> InboundItem:
@@ -42,13 +44,13 @@ def form(**more: Any) -> InboundItem:
 
 @pytest.mark.parametrize("make", [phoned, row, form])
 def test_a_name_and_number_without_an_address_are_shown_and_found(
-    any_house: House, make: Any
+    any_context: AppContext, make: Any
 ) -> None:
-    ticket_of(any_house, mail("something else", subject="else"))
+    ticket_of(any_context, mail("something else", subject="else"))
     number = ticket_of(
-        any_house, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142")
+        any_context, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142")
     )
-    assert called_back(any_house, number) == [("Quincy Vale", "(212) 555-0142")]
+    assert called_back(any_context, number) == [("Quincy Vale", "(212) 555-0142")]
     for words in (
         "quincy vale",
         "2125550142",
@@ -57,81 +59,87 @@ def test_a_name_and_number_without_an_address_are_shown_and_found(
         "555 0142",
         "vale 2125550142",
     ):
-        assert found(any_house, words) == [number], words
-    assert found(any_house, "646-555-0142") == []
+        assert found(any_context, words) == [number], words
+    assert found(any_context, "646-555-0142") == []
 
 
-def test_rows_filed_together_keep_their_number_too(any_house: House) -> None:
-    first = ticket_of(any_house)
+def test_rows_filed_together_keep_their_number_too(any_context: AppContext) -> None:
+    first = ticket_of(any_context)
     items = [row(sender=Address(f"Caller {n}"), phone=f"212-555-01{n}") for n in range(10, 13)]
-    with any_house.store.transaction() as session:
-        delivery = file_in(any_house, session, mail("again", subject="b")).delivery_id
-        bulk.receive_all(
-            any_house.desk,
+    with any_context.store.transaction() as session:
+        delivery = file_in(any_context, session, mail("again", subject="b")).delivery_id
+        bulk.file_items(
+            any_context.desk,
             session,
             items,
             session.get_one(Delivery, delivery),
             1,
-            any_house.clock(),
+            any_context.clock(),
         )
-    (number,) = found(any_house, "2125550111")
+    (number,) = found(any_context, "2125550111")
     assert number > first
-    assert called_back(any_house, number) == [("Caller 11", "212-555-0111")]
+    assert called_back(any_context, number) == [("Caller 11", "212-555-0111")]
 
 
-def test_another_number_of_a_known_contact_stays_beside_the_one_on_record(any_house: House) -> None:
+def test_another_number_of_a_known_contact_stays_beside_the_one_on_record(
+    any_context: AppContext,
+) -> None:
     ann = Address("Ann Lee", "ann@practice.example")
-    ticket_of(any_house, phone_call(sender=ann, phone="212-555-0100"))
-    again = ticket_of(any_house, phone_call(sender=ann, phone="212-555-0199"))
-    assert contact(any_house, "ann@practice.example").phone == "212-555-0100"
-    assert called_back(any_house, again) == [("Ann Lee", "212-555-0199")]
-    assert found(any_house, "2125550199") == [again]
+    ticket_of(any_context, phone_call(sender=ann, phone="212-555-0100"))
+    again = ticket_of(any_context, phone_call(sender=ann, phone="212-555-0199"))
+    assert contact(any_context, "ann@practice.example").phone == "212-555-0100"
+    assert called_back(any_context, again) == [("Ann Lee", "212-555-0199")]
+    assert found(any_context, "2125550199") == [again]
 
 
-def test_the_number_on_record_is_not_shown_twice(any_house: House) -> None:
+def test_the_number_on_record_is_not_shown_twice(any_context: AppContext) -> None:
     ann = Address("Ann Lee", "ann@practice.example")
-    number = ticket_of(any_house, phone_call(sender=ann, phone="212-555-0100"))
-    assert called_back(any_house, number) == []
-    with any_house.store.transaction() as session:
+    number = ticket_of(any_context, phone_call(sender=ann, phone="212-555-0100"))
+    assert called_back(any_context, number) == []
+    with any_context.store.transaction() as session:
         record = session.scalars(select(Contact)).one()
         record.phone = "+1 (212) 555 0100"
-    assert called_back(any_house, number) == []
+    assert called_back(any_context, number) == []
 
 
-def test_the_number_of_one_caller_is_not_put_on_another_contacts_record(any_house: House) -> None:
+def test_the_number_of_one_caller_is_not_put_on_another_contacts_record(
+    any_context: AppContext,
+) -> None:
     jo = Address("Jo", "jo@practice.example")
-    ticket_of(any_house, phone_call(jo, sender=Address("Somebody Else"), phone="212-555-0142"))
-    assert contact(any_house, "jo@practice.example").phone == ""
+    ticket_of(any_context, phone_call(jo, sender=Address("Somebody Else"), phone="212-555-0142"))
+    assert contact(any_context, "jo@practice.example").phone == ""
 
 
-def test_a_call_sent_again_with_another_number_is_no_duplicate(any_house: House) -> None:
+def test_a_call_sent_again_with_another_number_is_no_duplicate(any_context: AppContext) -> None:
     call = phone_call(
         external_id="c-1",
         sender=Address("Jo"),
         phone="212-555-0100",
         details=(("Call back", "212-555-0100"),),
     )
-    number = ticket_of(any_house, call)
+    number = ticket_of(any_context, call)
     changed = replace(call, phone="212-555-0199", details=(("Call back", "212-555-0199"),))
-    assert deliver(any_house, changed).ticket_id == number
-    assert found(any_house, "2125550199") == [number]
+    assert deliver(any_context, changed).ticket_id == number
+    assert found(any_context, "2125550199") == [number]
 
 
-def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_house: House) -> None:
-    number = ticket_of(any_house, mail("Reach me at 212.555.0142 before noon", subject="call me"))
-    assert found(any_house, "2125550142") == [number]
-    with any_house.store.transaction() as session:
-        one = Staff(name="Olga", role=Role.AGENT, created_at=any_house.clock())
+def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_context: AppContext) -> None:
+    number = ticket_of(any_context, mail("Reach me at 212.555.0142 before noon", subject="call me"))
+    assert found(any_context, "2125550142") == [number]
+    with any_context.store.transaction() as session:
+        one = Staff(name="Olga", role=Role.AGENT, created_at=any_context.clock())
         session.add(one)
         session.flush()
         ticket = session.get_one(Ticket, number)
-        notes.add(session, ticket, "her mobile is (646) 555-0199", by=one, now=any_house.clock())
-    assert found(any_house, "646-555-0199") == [number]
+        notes.add_note(
+            session, ticket, "her mobile is (646) 555-0199", by=one, now=any_context.clock()
+        )
+    assert found(any_context, "646-555-0199") == [number]
 
 
-def test_a_number_that_is_corrected_is_found_as_it_is_now(any_house: House) -> None:
-    number = ticket_of(any_house, phone_call(sender=Address("Jo"), phone="212-555-0100"))
-    with any_house.store.transaction() as session:
+def test_a_number_that_is_corrected_is_found_as_it_is_now(any_context: AppContext) -> None:
+    number = ticket_of(any_context, phone_call(sender=Address("Jo"), phone="212-555-0100"))
+    with any_context.store.transaction() as session:
         message = session.scalars(select(Message)).one()
         message.phone, message.search_words = "212-555-0199", "2125550199"
-    assert (found(any_house, "2125550100"), found(any_house, "2125550199")) == ([], [number])
+    assert (found(any_context, "2125550100"), found(any_context, "2125550199")) == ([], [number])

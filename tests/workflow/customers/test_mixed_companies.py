@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ingest.replay.compare import compare, put
+from ingest.replay.compare import apply_findings, compare
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import (
     START,
@@ -24,9 +24,9 @@ from tests.support.context import (
     ticket_of,
 )
 from tests.workflow.filing.test_bulk import delivered
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.filing import threading
-from workflow.filing.bulk import receive_all
+from workflow.filing.bulk import file_items
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
 from workflow.models.core import CompanyDomain, Message, Ticket, TicketRelation
@@ -39,13 +39,13 @@ SECRET = "Mr. Q. of Meadow Dental has diabetes"
 
 
 @pytest.fixture
-def town(any_house: House) -> House:
+def town(any_context: AppContext) -> AppContext:
     """Two practices, each with its mail domain, and somebody on the desk."""
-    with any_house.store.transaction() as session:
+    with any_context.store.transaction() as session:
         for name, domain in ((OURS, "harbor.example"), (THEIRS, "meadow.example")):
             session.add(CompanyDomain(domain=domain, company=company(session, name)))
         staff(session, "Olga")
-    return any_house
+    return any_context
 
 
 def our_row(**more: Any) -> InboundItem:
@@ -64,19 +64,19 @@ def call(text: str, **more: Any) -> InboundItem:
     return InboundItem(format=Format.PHONE, external_id="call-1", text=text, **more)
 
 
-def of_notice(house: House, number: int) -> str:
+def of_notice(context: AppContext, number: int) -> str:
     """The Message-ID of the notice about a ticket, as the relay got it."""
-    mail_sender.send_waiting(house)
-    with house.store.reading() as session:
+    mail_sender.send_waiting(context)
+    with context.store.read_only() as session:
         return session.get_one(Ticket, number).outbox[0].message_id
 
 
-def of_first(house: House, number: int) -> str:
-    with house.store.reading() as session:
+def of_first(context: AppContext, number: int) -> str:
+    with context.store.read_only() as session:
         return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
 
 
-Second = Callable[[House, int], tuple[InboundItem, dict[str, Any]]]
+Second = Callable[[AppContext, int], tuple[InboundItem, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ class Join:
 
 
 def plain(item: InboundItem) -> Second:
-    return lambda _house, _number: (item, {})
+    return lambda _context, _number: (item, {})
 
 
 def their_mail(**more: Any) -> InboundItem:
     return mail(SECRET, sender=THEIR_NURSE, **more)
 
 
-def to_token(house: House, number: int) -> str:
-    return compose.reply_address(number, house.settings, house.signer)
+def to_token(context: AppContext, number: int) -> str:
+    return compose.make_reply_address(number, context.settings, context.signer)
 
 
 SYSTEM = Address("System")  # who sends for many practices
@@ -180,12 +180,12 @@ OTHERS = {
 }
 
 
-def in_bulk(house: House, item: InboundItem) -> int:
+def in_bulk(context: AppContext, item: InboundItem) -> int:
     """File an item the way a workbook is filed; the number of its ticket."""
-    with house.store.transaction() as session:
-        delivery = delivered(house, session)
+    with context.store.transaction() as session:
+        delivery = delivered(context, session)
         delivery.digest = f"d{delivery.id}"
-        receive_all(house.desk, session, [item], delivery, 0, house.clock())
+        file_items(context.desk, session, [item], delivery, 0, context.clock())
         session.flush()
         session.expire(delivery)
         [filing] = delivery.filings
@@ -193,10 +193,10 @@ def in_bulk(house: House, item: InboundItem) -> int:
         return filing.ticket_id
 
 
-def apart(house: House, number: int, second: int, item: InboundItem) -> None:
+def apart(context: AppContext, number: int, second: int, item: InboundItem) -> None:
     """The second item is on a ticket of its own, and no word of it on the first."""
     assert second != number
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         assert [
             m.text for m in session.get_one(Ticket, second).messages if m.direction == "in"
         ] == [item.text]
@@ -206,7 +206,9 @@ def apart(house: House, number: int, second: int, item: InboundItem) -> None:
 
 @pytest.mark.parametrize("way", ["one by one", "in bulk"])
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_of_another_practice_opens_its_own_ticket(town: House, name: str, way: str) -> None:
+def test_a_row_of_another_practice_opens_its_own_ticket(
+    town: AppContext, name: str, way: str
+) -> None:
     join = ROWS[name]
     number = ticket_of(town, join.first)
     item, envelope = join.second(town, number)
@@ -217,7 +219,9 @@ def test_a_row_of_another_practice_opens_its_own_ticket(town: House, name: str, 
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_whatever_else_another_practice_sends_opens_its_own_ticket(town: House, name: str) -> None:
+def test_whatever_else_another_practice_sends_opens_its_own_ticket(
+    town: AppContext, name: str
+) -> None:
     join = OTHERS[name]
     number = ticket_of(town, join.first)
     item, envelope = join.second(town, number)
@@ -227,7 +231,7 @@ def test_whatever_else_another_practice_sends_opens_its_own_ticket(town: House, 
 @pytest.mark.parametrize("end", ["completed", "merged", "merged and completed", "spam"])
 @pytest.mark.parametrize("name", [*ROWS, *OTHERS])
 def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
-    town: House, name: str, end: str
+    town: AppContext, name: str, end: str
 ) -> None:
     join = (ROWS | OTHERS)[name]
     number = ticket_of(town, join.first)
@@ -236,7 +240,7 @@ def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
     with town.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         if end == "spam":
-            town.desk.end(session, ticket, Status.SPAM, by="Olga", reason="r", now=town.clock())
+            town.desk.close(session, ticket, Status.SPAM, by="Olga", reason="r", now=town.clock())
     if end.startswith("merged"):
         last = ticket_of(town, mail(sender=OUR_NURSE))
         with town.store.transaction() as session:
@@ -251,13 +255,13 @@ def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
     assert state(town, last) == before
 
 
-def state(house: House, number: int) -> tuple[Status, int]:
-    with house.store.reading() as session:
+def state(context: AppContext, number: int) -> tuple[Status, int]:
+    with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         return ticket.status, ticket.period
 
 
-def test_who_belongs_still_joins_by_each_sign(town: House) -> None:
+def test_who_belongs_still_joins_by_each_sign(town: AppContext) -> None:
     number = ticket_of(town, mail(sender=OUR_NURSE))
     colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
     for sender in (OUR_NURSE, colleague, desk):
@@ -275,30 +279,34 @@ def test_who_belongs_still_joins_by_each_sign(town: House) -> None:
     assert in_bulk(town, our_row(**nobodys)) == unknown
 
 
-def test_a_reading_of_one_form_that_finds_no_practice_stays_with_the_other(town: House) -> None:
+def test_a_reading_of_one_form_that_finds_no_practice_stays_with_the_other(
+    town: AppContext,
+) -> None:
     number = ticket_of(town, form("help", company=OURS))
     assert ticket_of(town, form("help", sender=Address("", "somebody@else.example"))) == number
-    with town.store.reading() as session:
+    with town.store.read_only() as session:
         assert session.scalars(select(TicketRelation)).all() == []
 
 
-def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(town: House) -> None:
+def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
+    town: AppContext,
+) -> None:
     """The same ids in another order: an earlier parser gave one id to rows of two practices."""
     rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, given_id="7")]
     with town.store.transaction() as session:
         delivery = delivered(town, session)
-        receive_all(town.desk, session, rows, delivery, 0, town.clock())
+        file_items(town.desk, session, rows, delivery, 0, town.clock())
         session.flush()
         for message in session.scalars(select(Message)):
             message.message_id, message.external_id = "7", f"7#{message.id}"
         number = delivery.id
     changed = [
-        replace(r, external_id="7", given_id="", text=f"{r.text}, read better")
+        replace(r, external_id="7", unreliable_id="", text=f"{r.text}, read better")
         for r in reversed(rows)
     ]
     with town.store.transaction() as session:
         again = session.get_one(type(delivery), number)
-        put(
+        apply_findings(
             town.desk,
             session,
             again,
@@ -306,21 +314,21 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(town
             by="O",
             now=START,
         )
-    with town.store.reading() as session:
+    with town.store.read_only() as session:
         for ticket in session.scalars(select(Ticket)):
             assert ticket.company is not None
             for text in (m.text for m in ticket.messages):
                 assert (SECRET in text) == (ticket.company.name == THEIRS)
 
 
-def test_one_by_one_and_bulk_race_to_one_ticket(town: House) -> None:
+def test_one_by_one_and_bulk_race_to_one_ticket(town: AppContext) -> None:
     """The unique index decides, also between two rows of one content with two ids."""
     some = [our_row(external_id=name) for name in ("K-1", "K-2")]
     with town.store.transaction() as session:
         for item in some:
             file_in(town, session, item)
         delivery = delivered(town, session)
-        receive_all(
+        file_items(
             town.desk,
             session,
             [*some, our_row(external_id="row-" + "0" * 64)],
@@ -330,4 +338,4 @@ def test_one_by_one_and_bulk_race_to_one_ticket(town: House) -> None:
         )
         session.expire(delivery)
         assert [f.outcome for f in delivery.filings] == [Outcome.DUPLICATE] * 3
-    assert threading.message_key(some[0]) != threading.message_key(some[1])
+    assert threading.build_message_key(some[0]) != threading.build_message_key(some[1])

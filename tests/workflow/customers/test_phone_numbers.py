@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from parsers.item import Format
 from workflow.customers import phone_numbers
-from workflow.customers.phone_numbers import asked_forms, find, forms, search_words
+from workflow.customers.phone_numbers import (
+    build_search_words,
+    find_numbers,
+    list_digit_forms,
+    list_search_forms,
+)
 
 WRITINGS = [
     "2125550142",
@@ -31,8 +36,8 @@ WRITINGS = [
 @pytest.mark.parametrize("kept", WRITINGS)
 @pytest.mark.parametrize("asked", WRITINGS)
 def test_two_writings_of_one_number_meet(kept: str, asked: str) -> None:
-    assert find(kept) == [kept]
-    assert set(asked_forms(asked)) & set(forms(kept))
+    assert find_numbers(kept) == [kept]
+    assert set(list_search_forms(asked)) & set(list_digit_forms(kept))
 
 
 @pytest.mark.parametrize(
@@ -44,13 +49,13 @@ def test_two_writings_of_one_number_meet(kept: str, asked: str) -> None:
     ],
 )
 def test_numbers_of_other_countries_meet_with_and_without_their_code(kept: str, asked: str) -> None:
-    assert set(asked_forms(asked)) & set(forms(kept))
-    assert set(asked_forms(kept)) & set(forms(asked))
+    assert set(list_search_forms(asked)) & set(list_digit_forms(kept))
+    assert set(list_search_forms(kept)) & set(list_digit_forms(asked))
 
 
 def test_the_last_seven_digits_are_enough_but_other_area_codes_are_not_the_same() -> None:
-    assert set(asked_forms("555-0142")) & set(forms("(212) 555-0142"))
-    assert not set(asked_forms("(646) 555-0142")) & set(forms("(212) 555-0142"))
+    assert set(list_search_forms("555-0142")) & set(list_digit_forms("(212) 555-0142"))
+    assert not set(list_search_forms("(646) 555-0142")) & set(list_digit_forms("(212) 555-0142"))
 
 
 @pytest.mark.parametrize(
@@ -66,24 +71,26 @@ def test_the_last_seven_digits_are_enough_but_other_area_codes_are_not_the_same(
     ],
 )
 def test_numbers_are_found_in_sentences(text: str, numbers: list[str]) -> None:
-    assert [n.strip() for n in find(text)] == numbers
+    assert [n.strip() for n in find_numbers(text)] == numbers
 
 
 def test_what_is_no_number_has_no_forms() -> None:
-    assert forms("at the front desk") == []
-    assert forms("12") == []
-    assert forms("1" * 16) == []
+    assert list_digit_forms("at the front desk") == []
+    assert list_digit_forms("12") == []
+    assert list_digit_forms("1" * 16) == []
 
 
 def test_only_of_a_call_the_typed_words_are_searched_too() -> None:
     details = [("Caller", "Dr. Odd")]
-    assert search_words("2125550142", "", details, Format.PHONE) == "2125550142 5550142 Dr. Odd"
-    assert search_words("2125550142", "", details, Format.FORMSTACK) == "2125550142 5550142"
-    assert search_words("ext. 44", "", (), Format.FORMSTACK) == "44"
+    assert (
+        build_search_words("2125550142", "", details, Format.PHONE) == "2125550142 5550142 Dr. Odd"
+    )
+    assert build_search_words("2125550142", "", details, Format.FORMSTACK) == "2125550142 5550142"
+    assert build_search_words("ext. 44", "", (), Format.FORMSTACK) == "44"
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.text(alphabet="0123456789 ()+-./x\n", max_size=200))
 def test_any_text_is_read_and_what_is_found_has_forms(text: str) -> None:
-    assert all(forms(number) for number in find(text))
-    assert len(find(text)) <= phone_numbers.MOST_NUMBERS
+    assert all(list_digit_forms(number) for number in find_numbers(text))
+    assert len(find_numbers(text)) <= phone_numbers.MAX_NUMBERS

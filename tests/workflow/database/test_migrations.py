@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import Boolean, Integer
 
 from tests.support.servers import Postgres
-from workflow.database.engine import Store, alembic_config, migrate
+from workflow.database.engine import Store, make_alembic_config, migrate
 from workflow.models.core import Ticket
 
 WORDS = {  # columns that hold one of our words; anything else is made up by its type
@@ -42,7 +42,8 @@ WORDS = {  # columns that hold one of our words; anything else is made up by its
     "resolution": "Yes",
 }
 RELEASED = [
-    r.revision for r in ScriptDirectory.from_config(alembic_config("sqlite://")).walk_revisions()
+    r.revision
+    for r in ScriptDirectory.from_config(make_alembic_config("sqlite://")).walk_revisions()
 ][::-1]
 
 
@@ -121,7 +122,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_database_with_data_comes_forward_from_every_released_schema(
     empty_url: str, revision: str
 ) -> None:
-    command.upgrade(alembic_config(empty_url), revision)
+    command.upgrade(make_alembic_config(empty_url), revision)
     store = Store(empty_url)
     fill(store)
     before = everything(store)
@@ -131,7 +132,7 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(
         assert len(rows) == 2, table
         kept = [{name: row[name] for name in rows[0]} for row in after[table]]
         assert kept == rows, table
-    with store.reading() as session:
+    with store.read_only() as session:
         for mapper in Ticket.registry.mappers:
             assert len(session.scalars(select(mapper.class_)).unique().all()) in {0, 2}, mapper
         if empty_url.startswith("sqlite"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from parsers.item import Address, Format, InboundItem, Parsed, RejectedRow
+from parsers.item import Address, Format, InboundItem, ParseResult, RejectedRow
 from tests.support.context import (
     START,
     HandClock,
@@ -26,20 +26,20 @@ from tests.support.context import (
     mail,
     staff,
 )
-from workflow.context import House
-from workflow.database.text_safety import storable
+from workflow.context import AppContext
+from workflow.database.text_safety import make_storable
 from workflow.filing import bulk
-from workflow.filing.bulk import receive_all
-from workflow.filing.file_item import receive
+from workflow.filing.bulk import file_items
+from workflow.filing.file_item import file_item
 from workflow.models.base import Base
 from workflow.models.core import (
-    Audit,
+    AuditEntry,
     CompanyDomain,
     Contact,
     Delivery,
     Filing,
     Message,
-    Outgoing,
+    OutgoingMail,
     Ticket,
 )
 from workflow.models.states import DeliveryState, Outcome, Status
@@ -87,10 +87,10 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def town(any_house: House, clock: HandClock) -> House:
+def town(any_context: AppContext, clock: HandClock) -> AppContext:
     """A house with a past."""
-    house = any_house
-    with house.store.transaction() as session:
+    context = any_context
+    with context.store.transaction() as session:
         known = company(session, "Known & Co", manager=staff(session, "Mia"))
         session.add(CompanyDomain(domain="domain.example", company=known))
         session.add(Contact(email="cy@gone.example", unreachable=True, created_at=START))
@@ -101,15 +101,15 @@ def town(any_house: House, clock: HandClock) -> House:
         ("old-long", ""),
         ("old-spam", "t-spam"),
     ):
-        filing = deliver(house, message(external_id=ident, thread_id=thread, sender=PEOPLE[2]))
+        filing = deliver(context, message(external_id=ident, thread_id=thread, sender=PEOPLE[2]))
         assert filing.ticket_id is not None
         if ident in {"old-done", "old-long"}:
-            complete(house, filing.ticket_id)
+            complete(context, filing.ticket_id)
         if ident == "old-spam":
-            with house.store.transaction() as session:
+            with context.store.transaction() as session:
                 session.get_one(Ticket, filing.ticket_id).status = Status.SPAM
         clock.turn(days=8)
-    return house
+    return context
 
 
 items = st.builds(
@@ -162,12 +162,12 @@ rejected = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(items | rejected, min_size=1, max_size=12), st.integers(1, 12))
-def test_together_is_as_one_by_one(town: House, some: list[Parsed], size: int) -> None:
-    some = [storable(item) for item in some]  # as they are read
+def test_together_is_as_one_by_one(town: AppContext, some: list[ParseResult], size: int) -> None:
+    some = [make_storable(item) for item in some]  # as they are read
     one_by_one, together = (
         left_by(
             town,
-            lambda *given: [receive(town.desk, *_at(given, at)) for at in range(len(some))],
+            lambda *given: [file_item(town.desk, *_at(given, at)) for at in range(len(some))],
             some,
         ),
         left_by(town, lambda *given: in_steps(town, size, *given), some),
@@ -182,30 +182,37 @@ def _at(given: tuple[Any, ...], at: int) -> tuple[Any, ...]:
 
 
 def in_steps(
-    house: House, size: int, session: Session, some: Sequence[Parsed], delivery: Delivery, now: Any
+    context: AppContext,
+    size: int,
+    session: Session,
+    some: Sequence[ParseResult],
+    delivery: Delivery,
+    now: Any,
 ) -> None:
     for at in range(0, len(some), size):
-        receive_all(house.desk, session, some[at : at + size], delivery, at, now)
+        file_items(context.desk, session, some[at : at + size], delivery, at, now)
 
 
-def left_by(house: House, file: Any, some: Sequence[Parsed]) -> dict[str, list[dict[str, Any]]]:
+def left_by(
+    context: AppContext, file: Any, some: Sequence[ParseResult]
+) -> dict[str, list[dict[str, Any]]]:
     """All tables after filing, which is taken back; numbers as ranks, because they may differ."""
-    with taken_back(house) as session:
-        delivery = delivered(house, session)
-        file(session, some, delivery, house.clock())
+    with taken_back(context) as session:
+        delivery = delivered(context, session)
+        file(session, some, delivery, context.clock())
         session.flush()
         return tables(session)
 
 
 @contextmanager
-def taken_back(house: House) -> Iterator[Session]:
-    with Session(house.store.engine) as session:
+def taken_back(context: AppContext) -> Iterator[Session]:
+    with Session(context.store.engine) as session:
         yield session
         session.rollback()
 
 
-def delivered(house: House, session: Session) -> Delivery:
-    now = house.clock()
+def delivered(context: AppContext, session: Session) -> Delivery:
+    now = context.clock()
     delivery = Delivery(
         transport="folder",
         format=Format.SECURE_MESSAGE,
@@ -256,7 +263,7 @@ def _ranked(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str,
 
 
 def test_a_plain_export_is_filed_without_one_by_one(
-    any_house: House, monkeypatch: pytest.MonkeyPatch, woken: Woken
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch, woken: Woken
 ) -> None:
     monkeypatch.setattr(bulk.file_item, "receive", None)
     some = [message(sender=Address("", f"a{n}@x.example"), company=f"P{n % 3}") for n in range(30)]
@@ -265,53 +272,60 @@ def test_a_plain_export_is_filed_without_one_by_one(
         message(thread_id="t", company="P1"),
         replace(some[0]),
     ]
-    with any_house.store.transaction() as session:
-        receive_all(
-            any_house.desk, session, some, delivered(any_house, session), 0, any_house.clock()
+    with any_context.store.transaction() as session:
+        file_items(
+            any_context.desk, session, some, delivered(any_context, session), 0, any_context.clock()
         )
-    assert outcomes(any_house) == [*["opened"] * 31, "appended", "duplicate"]
-    assert counted(any_house, Outgoing) == 30
-    assert counted(any_house, Message) == 32
+    assert outcomes(any_context) == [*["opened"] * 31, "appended", "duplicate"]
+    assert counted(any_context, OutgoingMail) == 30
+    assert counted(any_context, Message) == 32
     assert woken == ["send"]
 
 
 def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
-    postgres_house: House, monkeypatch: pytest.MonkeyPatch
+    postgres_context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """File the same message elsewhere between looking and writing.
 
     From the same new practice.
     """
-    house, same = postgres_house, message(company="New", sender=Address("", "a@x.example"))
+    context, same = postgres_context, message(company="New", sender=Address("", "a@x.example"))
 
     class Overtaken(bulk._Plan):
         def write(self) -> None:
             monkeypatch.undo()
-            deliver(house, same)
+            deliver(context, same)
             super().write()
 
     monkeypatch.setattr(bulk, "_Plan", Overtaken)
-    with house.store.transaction() as session:
-        delivery = delivered(house, session)
-        receive_all(house.desk, session, [message(company="New"), same], delivery, 0, house.clock())
+    with context.store.transaction() as session:
+        delivery = delivered(context, session)
+        file_items(
+            context.desk, session, [message(company="New"), same], delivery, 0, context.clock()
+        )
         number = delivery.id
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         rows = select(Filing.outcome).where(Filing.delivery_id == number).order_by(Filing.position)
         assert list(session.scalars(rows)) == [Outcome.OPENED, Outcome.DUPLICATE]
         assert len(list(session.scalars(select(Contact)))) == 1
 
 
-def test_mails_and_calls_are_filed_one_by_one(house: House) -> None:
-    with house.store.transaction() as session:
-        receive_all(
-            house.desk, session, [mail(), message()], delivered(house, session), 0, house.clock()
+def test_mails_and_calls_are_filed_one_by_one(context: AppContext) -> None:
+    with context.store.transaction() as session:
+        file_items(
+            context.desk,
+            session,
+            [mail(), message()],
+            delivered(context, session),
+            0,
+            context.clock(),
         )
-    assert outcomes(house) == ["opened", "opened"]
-    assert counted(house, Audit, Audit.action == "opened") == 2
+    assert outcomes(context) == ["opened", "opened"]
+    assert counted(context, AuditEntry, AuditEntry.action == "opened") == 2
 
 
-def outcomes(house: House) -> list[str]:
-    with house.store.reading() as session:
+def outcomes(context: AppContext) -> list[str]:
+    with context.store.read_only() as session:
         return [
             str(o)
             for o in session.scalars(

@@ -27,23 +27,23 @@ from tests.support.context import (
 )
 from tests.support.outgoing_mail import read, sending_through
 from tests.support.servers import Relay
-from workflow.context import House, open_house
+from workflow.context import AppContext, open_context
 from workflow.mail import answer as mail_answer
 from workflow.mail import compose, drafts, sender
-from workflow.mail.drafts import Typed
+from workflow.mail.drafts import DraftForm
 from workflow.mail.sender import Claim
 from workflow.models.core import (
     Message,
-    Outgoing,
+    OutgoingMail,
     Staff,
     StoredAttachment,
     Ticket,
-    Written,
     WrittenFile,
+    WrittenMail,
 )
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 
 BOB, CC = "bob@practice.example", "cc@elsewhere.example"
 KEY = "k" * 24
@@ -54,16 +54,16 @@ TEXT = (
 
 
 @pytest.fixture
-def relayed(any_house: House, relay: Relay) -> Iterator[House]:
+def relayed(any_context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A house that sends through the relay."""
-    with sending_through(any_house, relay.url) as opened:
+    with sending_through(any_context, relay.url) as opened:
         with opened.store.transaction() as session:
             staff(session, "Olga")
         yield opened
 
 
 @pytest.fixture
-def number(relayed: House, relay: Relay) -> int:
+def number(relayed: AppContext, relay: Relay) -> int:
     """A ticket of Ann's whose notice is sent."""
     found = ticket_of(
         relayed, mail(name="first@practice.example", subject="Denied claim of Zebulon Quack")
@@ -73,7 +73,7 @@ def number(relayed: House, relay: Relay) -> int:
     return found
 
 
-def typed(**more: Any) -> Typed:
+def typed(**more: Any) -> DraftForm:
     given: dict[str, Any] = {
         "to": [ANN.email],
         "cc": [],
@@ -82,7 +82,7 @@ def typed(**more: Any) -> Typed:
         "ticks": [],
         **more,
     }
-    return Typed(**given)
+    return DraftForm(**given)
 
 
 def olga(session: Any) -> Staff:
@@ -90,7 +90,7 @@ def olga(session: Any) -> Staff:
 
 
 def write(
-    house: House,
+    context: AppContext,
     number: int,
     *files: tuple[str, str, bytes],
     key: str = KEY,
@@ -98,44 +98,46 @@ def write(
     **more: Any,
 ) -> int:
     """Type a mail, enclose files, and promise it; its number."""
-    with house.store.transaction() as session:
+    with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        written = drafts.keep(
-            session, ticket, key, typed(**more), by=olga(session), now=house.clock()
+        written = drafts.save_draft(
+            session, ticket, key, typed(**more), by=olga(session), now=context.clock()
         )
         for file in files:
-            drafts.enclose(session, house.vault, written, *file)
+            drafts.attach_file(session, context.blob_store, written, *file)
         if send:
-            mail_answer.promise(session, house.desk, ticket, written, by="Olga", now=house.clock())
+            mail_answer.enqueue(
+                session, context.desk, ticket, written, by="Olga", now=context.clock()
+            )
         return written.id
 
 
-def promise(house: House, number: int, written: int) -> None:
-    with house.store.transaction() as session:
-        mail, ticket = session.get_one(Written, written), session.get_one(Ticket, number)
-        mail_answer.promise(session, house.desk, ticket, mail, by="Olga", now=house.clock())
+def promise(context: AppContext, number: int, written: int) -> None:
+    with context.store.transaction() as session:
+        mail, ticket = session.get_one(WrittenMail, written), session.get_one(Ticket, number)
+        mail_answer.enqueue(session, context.desk, ticket, mail, by="Olga", now=context.clock())
 
 
-def take_back(house: House, written: int, by: str = "Olga") -> Written:
-    with house.store.transaction() as session:
-        return mail_answer.take_back(
-            session, session.get_one(Written, written), by=by, now=house.clock()
+def take_back(context: AppContext, written: int, by: str = "Olga") -> WrittenMail:
+    with context.store.transaction() as session:
+        return mail_answer.undo_send(
+            session, session.get_one(WrittenMail, written), by=by, now=context.clock()
         )
 
 
-def mails(house: House) -> list[Outgoing]:
-    with house.store.reading() as session:
+def mails(context: AppContext) -> list[OutgoingMail]:
+    with context.store.read_only() as session:
         return (
-            session.query(Outgoing)
-            .filter(Outgoing.written_id.is_not(None))
-            .order_by(Outgoing.id)
+            session.query(OutgoingMail)
+            .filter(OutgoingMail.written_id.is_not(None))
+            .order_by(OutgoingMail.id)
             .all()
         )
 
 
-def sent(house: House, clock: HandClock, seconds: float = 10) -> None:
+def sent(context: AppContext, clock: HandClock, seconds: float = 10) -> None:
     clock.turn(seconds=seconds)
-    while sender.send_waiting(house):  # a busy machine ends a worker's turn before all is sent
+    while sender.send_waiting(context):  # a busy machine ends a worker's turn before all is sent
         pass
 
 
@@ -148,7 +150,7 @@ def text_of(message: Any) -> str:
 
 
 def test_what_arrives_is_what_was_written(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     write(relayed, number)
     sent(relayed, clock)
@@ -156,11 +158,11 @@ def test_what_arrives_is_what_was_written(
     settings, signer = relayed.settings, relayed.signer
     (row,) = mails(relayed)
     assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == compose.return_path(row.id, settings, signer)
+    assert taken.mail_from == compose.make_return_path(row.id, settings, signer)
     assert (message["From"], message["To"]) == ("Billing Support <support@localhost>", ANN.email)
     assert message["Subject"] == "Your claim"
-    assert message["Reply-To"] == compose.reply_address(number, settings, signer)
-    assert message["Message-ID"] == compose.message_id(row.id, settings, signer)
+    assert message["Reply-To"] == compose.make_reply_address(number, settings, signer)
+    assert message["Message-ID"] == compose.make_message_id(row.id, settings, signer)
     assert message["In-Reply-To"] == message["References"] == "<first@practice.example>"
     assert message["Date"]
     assert "Auto-Submitted" not in message
@@ -172,7 +174,7 @@ def test_what_arrives_is_what_was_written(
 
 
 def test_files_arrive_intact_and_stay_on_the_timeline(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     large = bytes(range(256)) * 4000
     files = (
@@ -198,7 +200,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         message_from_bytes(bytes(relay.taken[0].content or b""), policy=policy.default).defects
         == []
     )
-    with relayed.store.reading() as session:
+    with relayed.store.read_only() as session:
         said = session.get_one(Ticket, number).messages[-1]
         assert (said.direction, said.subject, said.text, said.from_name) == (
             "out",
@@ -206,12 +208,12 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
             TEXT,
             "Olga",
         )
-        kept = [(a.name, relayed.vault.open(a.content, a.blob)) for a in said.attachments]
+        kept = [(a.name, relayed.blob_store.read(a.content, a.blob)) for a in said.attachments]
     assert kept == [(n, c) for n, _, c in files]
 
 
 def test_each_gets_it_once_and_all_see_who_gets_it(
-    relayed: House, relay: Relay, clock: HandClock
+    relayed: AppContext, relay: Relay, clock: HandClock
 ) -> None:
     number = ticket_of(relayed, phoned(Address("Bob", BOB)))
     sender.send_waiting(relayed)
@@ -231,20 +233,24 @@ def test_each_gets_it_once_and_all_see_who_gets_it(
 
 
 def test_one_who_cannot_be_reached_holds_up_nobody_else(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     relay.at, relay.answers = "RCPT", ["550 5.1.1 unknown"]
     write(relayed, number, cc=[CC], ticks=[Milestone.FOLLOW_UP_SENT.name])
     sent(relayed, clock)
     assert [m.state for m in mails(relayed)] == [OutboxState.REFUSED, OutboxState.SENT]
-    with relayed.store.reading() as session:
+    with relayed.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert ticket.stage is Stage.IN_PROGRESS  # a copy is no follow up
         assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
 
 
 def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
-    relayed: House, relay: Relay, number: int, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    relayed: AppContext,
+    relay: Relay,
+    number: int,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     clock.turn(seconds=10)
@@ -252,7 +258,7 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
         patch.setattr(sender, "_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             sender.send_waiting(relayed)
-    with pytest.raises(Missing, match="too late"):
+    with pytest.raises(ActionNotAllowed, match="too late"):
         take_back(relayed, written)
     sent(relayed, clock, 150)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, ANN.email, CC])
@@ -261,7 +267,7 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
 
 
 def test_within_ten_seconds_it_can_be_taken_back(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     sent(relayed, clock, 9)
@@ -272,8 +278,8 @@ def test_within_ten_seconds_it_can_be_taken_back(
     assert {(m.state, m.reason) for m in mails(relayed)} == {
         (OutboxState.WITHHELD, "taken back by Olga")
     }
-    with relayed.store.reading() as session:
-        found = drafts.latest(session, number, olga(session))
+    with relayed.store.read_only() as session:
+        found = drafts.find_latest_draft(session, number, olga(session))
         assert found is not None
         assert found.id == draft.id
         assert (found.subject, found.text, found.to, found.cc) == (
@@ -283,7 +289,7 @@ def test_within_ten_seconds_it_can_be_taken_back(
             [CC],
         )
         assert [f.name for f in found.files] == ["a.pdf"]
-    with pytest.raises(Missing, match="already"):
+    with pytest.raises(ActionNotAllowed, match="already"):
         take_back(relayed, written)
     assert audited(relayed, number, "answer taken back")[0].detail == {
         "written": written,
@@ -292,7 +298,7 @@ def test_within_ten_seconds_it_can_be_taken_back(
 
 
 def test_taken_back_it_can_be_sent_again(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     draft = take_back(relayed, write(relayed, number))
     write(relayed, number, key=draft.key, text="better words\n")
@@ -302,27 +308,27 @@ def test_taken_back_it_can_be_sent_again(
 
 
 def test_too_late_is_said_and_changes_nothing(
-    relayed: House, number: int, clock: HandClock
+    relayed: AppContext, number: int, clock: HandClock
 ) -> None:
     written = write(relayed, number)
     sent(relayed, clock)
-    with pytest.raises(Missing, match="too late: the mail is on its way"):
+    with pytest.raises(ActionNotAllowed, match="too late: the mail is on its way"):
         take_back(relayed, written)
     assert [m.state for m in mails(relayed)] == [OutboxState.SENT]
-    assert counted(relayed, Written, Written.promised_at.is_(None)) == 0
+    assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 0
 
 
-def test_nobody_else_takes_it_back(relayed: House, number: int) -> None:
+def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
     written = write(relayed, number)
-    with pytest.raises(Missing, match="only who sent it"):
+    with pytest.raises(ActionNotAllowed, match="only who sent it"):
         take_back(relayed, written, by="Rita")
 
 
 def test_pressed_twice_it_is_sent_once(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     write(relayed, number)
-    with pytest.raises(Missing, match="sent already"):
+    with pytest.raises(ActionNotAllowed, match="sent already"):
         write(relayed, number)
     sent(relayed, clock)
     assert len(relay.taken) == 1
@@ -330,7 +336,7 @@ def test_pressed_twice_it_is_sent_once(
 
 @pytest.mark.parametrize("box", [Milestone.FOLLOW_UP_SENT, Milestone.RECAP_SENT])
 def test_it_ticks_its_box_once_it_is_sent(
-    relayed: House, number: int, clock: HandClock, box: Milestone
+    relayed: AppContext, number: int, clock: HandClock, box: Milestone
 ) -> None:
     write(relayed, number, ticks=[box.name, "RESOLVED", "NONSENSE"])
     assert mails(relayed)[0].template is (
@@ -341,19 +347,19 @@ def test_it_ticks_its_box_once_it_is_sent(
     assert boxes(relayed, number) == {Milestone.CUSTOMER_NOTIFIED: "rule", box: "Olga"}
 
 
-def boxes(house: House, number: int) -> dict[Milestone, str]:
-    with house.store.reading() as session:
+def boxes(context: AppContext, number: int) -> dict[Milestone, str]:
+    with context.store.read_only() as session:
         return {r.milestone: r.by for r in session.get_one(Ticket, number).milestones}
 
 
 def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
-    relayed: House, number: int, clock: HandClock
+    relayed: AppContext, number: int, clock: HandClock
 ) -> None:
     for n in range(12):
         write(relayed, number, key=f"{KEY}{n}")
     sent(relayed, clock)
     other = ticket_of(relayed, mail())
-    with relayed.store.reading() as session:
+    with relayed.store.read_only() as session:
         assert [m.template for m in session.get_one(Ticket, other).outbox] == [Template.NOTICE]
 
 
@@ -372,27 +378,27 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
     ],
 )
 def test_what_cannot_be_sent_is_said_and_kept(
-    relayed: House, number: int, given: dict[str, Any], fault: str
+    relayed: AppContext, number: int, given: dict[str, Any], fault: str
 ) -> None:
     written = write(relayed, number, send=False, **given)
-    with pytest.raises(Missing, match=fault):
+    with pytest.raises(ActionNotAllowed, match=fault):
         promise(relayed, number, written)
     assert mails(relayed) == []
-    assert counted(relayed, Written, Written.promised_at.is_(None)) == 1
+    assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 1
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN, Status.MERGED])
 def test_a_ticket_that_has_ended_is_not_answered(
-    relayed: House, number: int, status: Status
+    relayed: AppContext, number: int, status: Status
 ) -> None:
     with relayed.store.transaction() as session:
         session.get_one(Ticket, number).status = status
-    with pytest.raises(Missing, match=r"reopen it first|answer there"):
+    with pytest.raises(ActionNotAllowed, match=r"reopen it first|answer there"):
         write(relayed, number)
 
 
 def test_a_subject_stays_one_line(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     write(
         relayed, number, subject="Your claim\r\nBcc: evil@x.example\x00\u2028 – größe " + "x" * 400
@@ -404,33 +410,33 @@ def test_a_subject_stays_one_line(
     assert relay.taken[0].rcpt_tos == [ANN.email]
 
 
-def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: House, number: int) -> None:
+def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: AppContext, number: int) -> None:
     write(relayed, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False)
     assert counted(relayed, WrittenFile) == 1
     for name, content, fault in (
-        ("b.bin", b"2" * drafts.MOST_BYTES, "20 MB"),
+        ("b.bin", b"2" * drafts.MAX_BYTES, "20 MB"),
         ("c.bin", b"", "c.bin is empty"),
     ):
-        with pytest.raises(Missing, match=fault):
+        with pytest.raises(ActionNotAllowed, match=fault):
             write(relayed, number, (name, "x", content), send=False)
     with relayed.store.transaction() as session:
         file = session.query(WrittenFile).one()
         assert file.sha256 == hashlib.sha256(b"1" * 9).hexdigest()
-        drafts.leave_out(session, session.get_one(Written, file.written_id), file.id)
+        drafts.remove_file(session, session.get_one(WrittenMail, file.written_id), file.id)
     assert counted(relayed, WrittenFile) == 0
 
 
-def test_a_draft_is_ones_own_and_stays_with_its_ticket(relayed: House, number: int) -> None:
+def test_a_draft_is_ones_own_and_stays_with_its_ticket(relayed: AppContext, number: int) -> None:
     write(relayed, number, send=False)
     other = ticket_of(relayed, mail())
-    with pytest.raises(Missing, match="of another ticket"):
+    with pytest.raises(ActionNotAllowed, match="of another ticket"):
         write(relayed, other, send=False)
-    with pytest.raises(Missing, match="incomplete"):
+    with pytest.raises(ActionNotAllowed, match="incomplete"):
         write(relayed, number, key="short", send=False)
 
 
 def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     write(relayed, number)
     write(relayed, number, text="later words", send=False)
@@ -439,7 +445,7 @@ def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
 
 
 def test_an_answer_to_it_comes_back_to_the_ticket(
-    relayed: House, relay: Relay, number: int, clock: HandClock
+    relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     write(relayed, number, cc=[CC])
     sent(relayed, clock)
@@ -448,27 +454,27 @@ def test_an_answer_to_it_comes_back_to_the_ticket(
 
 
 def test_neither_log_nor_queue_nor_audit_has_its_words(
-    relayed: House, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
+    relayed: AppContext, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
     woken = Woken()
     given = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
-    house = open_house(given, waker=woken, clock=clock)
+    context = open_context(given, waker=woken, clock=clock)
     write(
-        house,
+        context,
         number,
         ("Quack.pdf", "application/pdf", b"Quack"),
         text="Zebulon Quack",
         subject="Quack",
     )
-    sent(house, clock)
-    house.close()
+    sent(context, clock)
+    context.close()
     told = " ".join(f"{a.cause} {a.detail}" for a in audited(relayed, number, "answer promised"))
     logged = capfd.readouterr()
     assert "Quack" not in told + " ".join(woken) + logged.out + logged.err
 
 
 def test_a_box_ticked_meanwhile_is_no_trouble(
-    relayed: House, number: int, clock: HandClock
+    relayed: AppContext, number: int, clock: HandClock
 ) -> None:
     write(relayed, number, ticks=[Milestone.FOLLOW_UP_SENT.name])
     reach(relayed, number, Milestone.FOLLOW_UP_SENT, by="Rita")
@@ -478,12 +484,12 @@ def test_a_box_ticked_meanwhile_is_no_trouble(
 
 
 def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
-    relayed: House, number: int, clock: HandClock
+    relayed: AppContext, number: int, clock: HandClock
 ) -> None:
     written = write(relayed, number)
     clock.turn(seconds=10)
     (claim,) = sender._claim(relayed)
-    with pytest.raises(Missing, match="too late"):
+    with pytest.raises(ActionNotAllowed, match="too late"):
         take_back(relayed, written)
     posts = Posts()
     sender.send(relayed, posts, Claim(*claim))
@@ -502,4 +508,4 @@ def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
     ],
 )
 def test_addresses_are_read_as_people_write_them(line: str, found: list[str]) -> None:
-    assert mail_answer.addresses(line) == found
+    assert mail_answer.parse_addresses(line) == found

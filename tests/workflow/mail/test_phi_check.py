@@ -4,9 +4,23 @@ import time
 
 import pytest
 
-from workflow.mail.phi_check import Kind, Known, find, find_in_subject, known_from, marked
+from workflow.mail.phi_check import (
+    KnownPatientData,
+    PatientDataKind,
+    collect_known,
+    find_patient_data,
+    find_patient_data_in_subject,
+    split_by_finding,
+)
 
-B, S, R, M, D, N = Kind.BIRTH, Kind.SSN, Kind.RECORD, Kind.MEMBER, Kind.DIAGNOSIS, Kind.NAME
+B, S, R, M, D, N = (
+    PatientDataKind.BIRTH,
+    PatientDataKind.SSN,
+    PatientDataKind.RECORD,
+    PatientDataKind.MEMBER,
+    PatientDataKind.DIAGNOSIS,
+    PatientDataKind.NAME,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +54,8 @@ B, S, R, M, D, N = Kind.BIRTH, Kind.SSN, Kind.RECORD, Kind.MEMBER, Kind.DIAGNOSI
         ("DOB 04/12/1961, MRN 0012345, Patient: Jane Doe", [B, R, N]),
     ],
 )
-def test_what_looks_like_patient_data_is_found(text: str, kinds: list[Kind]) -> None:
-    assert [f.kind for f in find(text)] == kinds
+def test_what_looks_like_patient_data_is_found(text: str, kinds: list[PatientDataKind]) -> None:
+    assert [f.kind for f in find_patient_data(text)] == kinds
 
 
 ORDINARY = (
@@ -101,10 +115,10 @@ ORDINARY = (
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_billing_words_raise_no_alarm(text: str) -> None:
-    assert [text[f.start : f.end] for f in find(text)] == []
+    assert [text[f.start : f.end] for f in find_patient_data(text)] == []
 
 
-KNOWN = known_from(
+KNOWN = collect_known(
     [
         ("Patient Name", "Zebulon Q. Quackenbush"),
         ("Patient", "Roe, Jane"),
@@ -141,30 +155,34 @@ def test_what_a_ticket_says_of_patients_is_known() -> None:
         ("Roe's claim", [N]),
         ("number 99121 and 1961-04-12", [R, B]),
         ("xea  123456", [M]),
-        ("about “denied claim of z. quackenbush”", [Kind.SUBJECT]),
+        ("about “denied claim of z. quackenbush”", [PatientDataKind.SUBJECT]),
         ("Jane did it; the roe deer", []),
         ("yes, a question", []),
         ("1991219", []),
         ("Ann Example", []),
     ],
 )
-def test_the_tickets_own_patients_are_found_word_for_word(text: str, kinds: list[Kind]) -> None:
-    assert [f.kind for f in find(text, KNOWN)] == kinds
+def test_the_tickets_own_patients_are_found_word_for_word(
+    text: str, kinds: list[PatientDataKind]
+) -> None:
+    assert [f.kind for f in find_patient_data(text, KNOWN)] == kinds
 
 
 def test_a_subject_of_two_words_counts_in_the_subject_only() -> None:
-    known = Known(subjects=frozenset({"Denied claim"}))
-    assert find("a denied claim is filed again", known) == []
-    assert [f.kind for f in find_in_subject("Re: Denied claim", known)] == [Kind.SUBJECT]
-    assert find_in_subject("Billing Support Ticket #7", known) == []
+    known = KnownPatientData(subjects=frozenset({"Denied claim"}))
+    assert find_patient_data("a denied claim is filed again", known) == []
+    assert [f.kind for f in find_patient_data_in_subject("Re: Denied claim", known)] == [
+        PatientDataKind.SUBJECT
+    ]
+    assert find_patient_data_in_subject("Billing Support Ticket #7", known) == []
 
 
 def test_the_marked_text_is_the_text() -> None:
     text = "For Jane: DOB 04/12/1961, SSN 123-45-6789.\n"
-    pieces = list(marked(text, find(text)))
+    pieces = list(split_by_finding(text, find_patient_data(text)))
     assert "".join(piece for piece, _ in pieces) == text
     assert [kind for _, kind in pieces if kind] == [B, S]
-    assert list(marked("nothing", [])) == [("nothing", "")]
+    assert list(split_by_finding("nothing", [])) == [("nothing", "")]
 
 
 @pytest.mark.parametrize(
@@ -172,5 +190,5 @@ def test_the_marked_text_is_the_text() -> None:
 )
 def test_a_long_text_takes_no_time(words: str) -> None:
     text, before = words * (100_000 // len(words)), time.process_time()
-    assert find(text, KNOWN) == []
+    assert find_patient_data(text, KNOWN) == []
     assert time.process_time() - before < 3

@@ -21,9 +21,9 @@ from tests.support.bad_relay import END, GREETING, Act, BadRelay, Do
 from tests.support.dovecot import _certify
 from tests.support.servers import free_port
 from workflow.mail import transport
-from workflow.mail.compose import ASCII
-from workflow.mail.smtp_client import Conversation, addresses, reach
-from workflow.mail.transport import Deferred, EmlFolder, Refused, Relay
+from workflow.mail.compose import ASCII_POLICY
+from workflow.mail.smtp_client import SmtpConnection, connect_first, resolve
+from workflow.mail.transport import EmlFolder, MailDeferred, MailRefused, Relay
 from workflow.settings.settings import SettingsError
 
 ANN, BOB, DESK = "ann@practice.example", "bob@practice.example", "desk+bounce-1@billing.example"
@@ -53,7 +53,7 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 
 def letter(text: str = "Hello.\n.\nBye.") -> EmailMessage:
-    message = EmailMessage(policy=ASCII)
+    message = EmailMessage(policy=ASCII_POLICY)
     message["From"], message["To"], message["Subject"] = "desk@billing.example", ANN, "Your ticket"
     message["Message-ID"] = "<outbox-1@billing.example>"
     message.set_content(text)
@@ -61,25 +61,28 @@ def letter(text: str = "Hello.\n.\nBye.") -> EmailMessage:
 
 
 def relay_of(url: str, seconds: float = AMPLE) -> Any:
-    return transport.mailer(url, Path("nowhere"), seconds)
+    return transport.open_mailer(url, Path("nowhere"), seconds)
 
 
-def told(relay: Any, to: str = ANN, sender: str = DESK) -> Refused | Deferred | None:
+def told(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailDeferred | None:
     """What came of handing one mail over: None if it was taken."""
     try:
         relay.post(letter(), sender, to)
-    except (Refused, Deferred) as error:
+    except (MailRefused, MailDeferred) as error:
         return error
     return None
 
 
-def once(url: str, *, seconds: float = AMPLE, **more: str) -> Refused | Deferred | None:
+def once(url: str, *, seconds: float = AMPLE, **more: str) -> MailRefused | MailDeferred | None:
     with relay_of(url, seconds) as relay:
         return told(relay, **more)
 
 
 def deferred(outcome: object, code: int, *, of_relay: bool) -> bool:
-    return isinstance(outcome, Deferred) and (outcome.code, outcome.of_relay) == (code, of_relay)
+    return isinstance(outcome, MailDeferred) and (outcome.code, outcome.of_relay) == (
+        code,
+        of_relay,
+    )
 
 
 # -- in time ----
@@ -135,13 +138,13 @@ def slowly(bad: BadRelay, seconds: float) -> None:
 
 def test_a_relay_that_reads_no_further_is_cut(bad: BadRelay) -> None:
     bad.at["DATA"] = [Do.DEAF]
-    talk = Conversation("127.0.0.1", bad.port, "billing.example", seconds=SECONDS)
+    talk = SmtpConnection("127.0.0.1", bad.port, "billing.example", seconds=SECONDS)
     assert [talk.ehlo()[0], talk.mail(DESK)[0], talk.rcpt(ANN)[0]] == [250, 250, 250]
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         talk.data(b"x" * 16_000_000)
     assert time.monotonic() - began < SECONDS + SLACK
-    talk.part()
+    talk.quit_and_close()
 
 
 def test_a_handshake_that_hangs_is_cut(bad: BadRelay, tls: ssl.SSLContext) -> None:
@@ -173,7 +176,7 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        addresses("relay.example", 25, 0.1, slowly)
+        resolve("relay.example", 25, 0.1, slowly)
     assert time.monotonic() - began < SLACK
     answered.set()
 
@@ -200,11 +203,11 @@ def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) ->
             for info in socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
         ]
         began = time.monotonic()
-        with reach(found, lambda: 0.6) as sock:
+        with connect_first(found, lambda: 0.6) as sock:
             assert sock.getpeername()[1] == bad.port
         assert 0.15 < time.monotonic() - began < 0.5
         with pytest.raises(OSError, match="refused"):
-            reach(found[1:2], lambda: 0.6)
+            connect_first(found[1:2], lambda: 0.6)
         for one in waiting:
             one.close()
 
@@ -265,7 +268,7 @@ def test_a_no_to_the_recipient_or_the_mail_is_final(bad: BadRelay, point: str, c
     bad.at[point] = [b"%d-5.1.1 no\r\n%d 5.1.1 such user\r\n" % (code, code)]
     with relay_of(bad.url) as relay:
         outcome = told(relay)
-        assert isinstance(outcome, Refused)
+        assert isinstance(outcome, MailRefused)
         assert outcome.code == code
         assert told(relay, to=BOB) is None
     assert [to for to, _ in bad.taken] == [BOB]
@@ -381,7 +384,7 @@ def test_an_address_beyond_ascii_goes_to_relays_that_take_one() -> None:
 def test_a_relay_that_takes_no_such_address_refuses_that_mail_and_no_other(bad: BadRelay) -> None:
     with relay_of(bad.url) as relay:
         outcome = told(relay, to="jörg@practice.example")
-        assert isinstance(outcome, Refused)
+        assert isinstance(outcome, MailRefused)
         assert outcome.code == 553
         assert told(relay) is None
     assert deferred(
@@ -449,7 +452,7 @@ def test_a_login_that_fails_is_ours_and_not_the_customers(said: bytes, way: str)
     able.at["AUTH"] = [said]
     able.at[""] = able.at["ZGVZAW=="] = [b"535 no\r\n"]
     outcome = once(able.url.replace("//", "//desk:pass@"))
-    assert outcome is None or (isinstance(outcome, Deferred) and outcome.of_relay)
+    assert outcome is None or (isinstance(outcome, MailDeferred) and outcome.of_relay)
     assert (outcome is None) == bool(able.taken)
     able.stop()
 
@@ -491,7 +494,7 @@ def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(
                 assert time.monotonic() - began < 0.05 + SLACK
                 if outcome is None:
                     _soon(lambda n=before: len(relay.taken) == n + 1)
-                elif isinstance(outcome, Refused):
+                elif isinstance(outcome, MailRefused):
                     assert outcome.code in said
     finally:
         relay.stop()
@@ -521,14 +524,14 @@ def _soon(true: Any) -> None:
 )
 def test_a_relay_that_cannot_be_meant_is_a_fault_of_the_settings(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="INTAKE_RELAY_URL"):
-        transport.mailer(url, tmp_path)
+        transport.open_mailer(url, tmp_path)
 
 
 def test_the_default_time_is_within_a_minute(tmp_path: Path) -> None:
-    made = transport.mailer("smtp://relay.example", tmp_path)
+    made = transport.open_mailer("smtp://relay.example", tmp_path)
     assert isinstance(made, Relay)
     assert made._seconds <= 55
-    assert isinstance(transport.mailer("", tmp_path), EmlFolder)
+    assert isinstance(transport.open_mailer("", tmp_path), EmlFolder)
 
 
 def test_a_file_is_whole_or_not_there_and_a_full_folder_is_waited_out(tmp_path: Path) -> None:

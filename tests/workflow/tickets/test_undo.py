@@ -13,41 +13,41 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Address
 from tests.support.context import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
-from workflow.context import House
+from workflow.context import AppContext
 from workflow.mail import sender
 from workflow.mail.sender import Claim
 from workflow.models.core import (
-    Outgoing,
-    Reached,
-    Survey,
+    LastSurvey,
+    OutgoingMail,
     Task,
     Ticket,
     TicketContact,
+    TicketMilestone,
     TicketRelation,
 )
-from workflow.models.presence import Undo
+from workflow.models.presence import UndoRecord
 from workflow.models.states import OutboxState, Status, Verdict
 from workflow.process import Milestone, Stage, Template
 from workflow.tickets import presence, relations, undo
-from workflow.tickets.desk import Missing, ticket_or_missing
+from workflow.tickets.desk import ActionNotAllowed, get_ticket
 
 ME = "Ann Lee"
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture
-def ticket(any_house: House) -> int:
-    number = ticket_of(any_house)
-    reach(any_house, number, Milestone.CUSTOMER_NOTIFIED, by="rule")
+def ticket(any_context: AppContext) -> int:
+    number = ticket_of(any_context)
+    reach(any_context, number, Milestone.CUSTOMER_NOTIFIED, by="rule")
     return number
 
 
-def picture(house: House, number: int) -> dict[str, Any]:
+def picture(context: AppContext, number: int) -> dict[str, Any]:
     """Return the ticket's rows.
 
     Without mails, and without the rows that only record what happened.
     """
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         found = session.get_one(Ticket, number)
         columns = {c.name: getattr(found, c.name) for c in Ticket.__table__.columns}
         tasks = {
@@ -63,37 +63,39 @@ def picture(house: House, number: int) -> dict[str, Any]:
         return {**columns, "tasks": tasks, "done": done, "links": links, "related": related}
 
 
-def act(house: House, number: int, words: str, action: Any, other: int = 0) -> int:
+def act(context: AppContext, number: int, words: str, action: Any, other: int = 0) -> int:
     """Do something that can be taken back; the number of its undo, 0 if there is none."""
-    with house.store.transaction() as session:
-        found = ticket_or_missing(session, number)
+    with context.store.transaction() as session:
+        found = get_ticket(session, number)
         second = session.get(Ticket, other) if other else None
-        with undo.reversible(session, found, words, by=ME, now=house.clock(), other=second):
+        with undo.reversible(session, found, words, by=ME, now=context.clock(), other=second):
             action(session, found)
-    with house.store.reading() as session:
-        last = undo.latest(session, number, ME, house.clock())
+    with context.store.read_only() as session:
+        last = undo.find_undo(session, number, ME, context.clock())
     return last.id if last else 0
 
 
-def take_back(house: House, number: int, which: int, by: str = ME) -> str:
-    with house.store.transaction() as session:
-        return undo.take_back(
-            session, ticket_or_missing(session, number), which, by=by, now=house.clock()
+def take_back(context: AppContext, number: int, which: int, by: str = ME) -> str:
+    with context.store.transaction() as session:
+        return undo.undo_action(
+            session, get_ticket(session, number), which, by=by, now=context.clock()
         )
 
 
-def actions(house: House) -> dict[str, Any]:
+def actions(context: AppContext) -> dict[str, Any]:
     """Every kind of thing the page offers to take back."""
-    desk, now = house.desk, house.clock()
+    desk, now = context.desk, context.clock()
     by: dict[str, Any] = {"by": ME, "now": now}
     return {
         "assign": lambda s, t: desk.assign(s, t, staff(s, "Bob"), **by),
-        "tick": lambda s, t: desk.reach(s, t, Milestone.FOLLOW_UP_SENT, note="phone", **by),
-        "untick": lambda s, t: desk.untick(s, t, Milestone.CUSTOMER_NOTIFIED, **by),
+        "tick": lambda s, t: desk.record_milestone(
+            s, t, Milestone.FOLLOW_UP_SENT, note="phone", **by
+        ),
+        "untick": lambda s, t: desk.retract_milestone(s, t, Milestone.CUSTOMER_NOTIFIED, **by),
         "resolve yes": lambda s, t: desk.resolve(s, t, yes=True, **by),
         "resolve no": lambda s, t: desk.resolve(s, t, yes=False, **by),
-        "spam": lambda s, t: desk.end(s, t, Status.SPAM, reason="advert", **by),
-        "telemedicine": lambda s, t: desk.task_telemedicine(s, t, **by),
+        "spam": lambda s, t: desk.close(s, t, Status.SPAM, reason="advert", **by),
+        "telemedicine": lambda s, t: desk.create_telemedicine_task(s, t, **by),
         "finish task": lambda s, t: desk.finish_task(s, t.tasks[0], **by),
     }
 
@@ -112,245 +114,253 @@ def actions(house: House) -> dict[str, Any]:
     ],
 )
 def test_everything_is_as_it_was(
-    any_house: House, ticket: int, name: str, clock: HandClock
+    any_context: AppContext, ticket: int, name: str, clock: HandClock
 ) -> None:
-    with any_house.store.transaction() as session:
-        any_house.desk.task(
+    with any_context.store.transaction() as session:
+        any_context.desk.raise_task(
             session, session.get_one(Ticket, ticket), "k", "call", now=clock(), cause="c"
         )
-    before = picture(any_house, ticket)
-    number = act(any_house, ticket, name, actions(any_house)[name])
-    assert picture(any_house, ticket) != before
+    before = picture(any_context, ticket)
+    number = act(any_context, ticket, name, actions(any_context)[name])
+    assert picture(any_context, ticket) != before
     clock.turn(minutes=9)
-    assert take_back(any_house, ticket, number) == name
-    assert picture(any_house, ticket) == before
-    undone = audited(any_house, ticket, "undone")
+    assert take_back(any_context, ticket, number) == name
+    assert picture(any_context, ticket) == before
+    undone = audited(any_context, ticket, "undone")
     assert [(a.actor, a.cause) for a in undone] == [(ME, name)]
 
 
 def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(
-    any_house: House, ticket: int
+    any_context: AppContext, ticket: int
 ) -> None:
-    desk, now = any_house.desk, any_house.clock()
-    reach(any_house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    before = picture(any_house, ticket)
+    desk, now = any_context.desk, any_context.clock()
+    reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    before = picture(any_context, ticket)
     back = act(
-        any_house,
+        any_context,
         ticket,
         "back",
         lambda s, t: desk.move_back(s, t, Stage.IN_PROGRESS, by=ME, reason="r", now=now),
     )
-    take_back(any_house, ticket, back)
-    assert picture(any_house, ticket) == before
-    reach(any_house, ticket, Milestone.RECAP_SENT)
-    before = picture(any_house, ticket)
+    take_back(any_context, ticket, back)
+    assert picture(any_context, ticket) == before
+    reach(any_context, ticket, Milestone.RECAP_SENT)
+    before = picture(any_context, ticket)
     again = act(
-        any_house, ticket, "reopen", lambda s, t: desk.reopen(s, t, by=ME, cause="r", now=now)
+        any_context, ticket, "reopen", lambda s, t: desk.reopen(s, t, by=ME, cause="r", now=now)
     )
-    assert picture(any_house, ticket)["period"] == 2
-    take_back(any_house, ticket, again)
-    assert picture(any_house, ticket) == before
+    assert picture(any_context, ticket)["period"] == 2
+    take_back(any_context, ticket, again)
+    assert picture(any_context, ticket) == before
 
 
-def test_a_merge_is_taken_back_on_both_tickets(any_house: House, ticket: int) -> None:
-    other = ticket_of(any_house, mail(sender=Address("Eve", "eve@elsewhere.example")))
-    before, its = picture(any_house, ticket), picture(any_house, other)
-    now = any_house.clock()
+def test_a_merge_is_taken_back_on_both_tickets(any_context: AppContext, ticket: int) -> None:
+    other = ticket_of(any_context, mail(sender=Address("Eve", "eve@elsewhere.example")))
+    before, its = picture(any_context, ticket), picture(any_context, other)
+    now = any_context.clock()
 
     def merge(session: Any, found: Ticket) -> None:
         into = session.get_one(Ticket, other)
-        any_house.desk.merge(session, found, into, by=ME, now=now, across_companies=True)
+        any_context.desk.merge(session, found, into, by=ME, now=now, across_companies=True)
 
-    number = act(any_house, ticket, "merge", merge, other)
-    assert counted(any_house, TicketContact, TicketContact.ticket_id == other) == 2
-    take_back(any_house, ticket, number)
-    assert picture(any_house, ticket) == before
-    assert picture(any_house, other) == its
+    number = act(any_context, ticket, "merge", merge, other)
+    assert counted(any_context, TicketContact, TicketContact.ticket_id == other) == 2
+    take_back(any_context, ticket, number)
+    assert picture(any_context, ticket) == before
+    assert picture(any_context, other) == its
 
 
-def test_not_related_is_taken_back(any_house: House, ticket: int) -> None:
-    other = ticket_of(any_house)
-    now = any_house.clock()
-    with any_house.store.transaction() as session:
-        any_house.desk.relate(
+def test_not_related_is_taken_back(any_context: AppContext, ticket: int) -> None:
+    other = ticket_of(any_context)
+    now = any_context.clock()
+    with any_context.store.transaction() as session:
+        any_context.desk.relate(
             session, session.get_one(Ticket, ticket), session.get_one(Ticket, other), "possibly"
         )
-    before = picture(any_house, ticket)
+    before = picture(any_context, ticket)
     number = act(
-        any_house,
+        any_context,
         ticket,
         "judge",
         lambda s, t: relations.judge(s, t, other, Verdict.UNRELATED, by=ME, now=now),
     )
-    assert (ticket, other, Verdict.UNRELATED) in picture(any_house, ticket)["related"]
-    take_back(any_house, ticket, number)
-    assert picture(any_house, ticket) == before
+    assert (ticket, other, Verdict.UNRELATED) in picture(any_context, ticket)["related"]
+    take_back(any_context, ticket, number)
+    assert picture(any_context, ticket) == before
 
 
-def surveys(house: House) -> list[Outgoing]:
-    with house.store.reading() as session:
-        rows = select(Outgoing).where(Outgoing.template == Template.SURVEY)
-        return list(session.scalars(rows.order_by(Outgoing.id)))
+def surveys(context: AppContext) -> list[OutgoingMail]:
+    with context.store.read_only() as session:
+        rows = select(OutgoingMail).where(OutgoingMail.template == Template.SURVEY)
+        return list(session.scalars(rows.order_by(OutgoingMail.id)))
 
 
-def finish(house: House, ticket: int) -> int:
+def finish(context: AppContext, ticket: int) -> int:
     """The last box of a ticket: the survey is promised."""
-    now = house.clock()
+    now = context.clock()
     return act(
-        house,
+        context,
         ticket,
         "tick",
-        lambda s, t: house.desk.reach(s, t, Milestone.RECAP_SENT, by=ME, now=now, note="told"),
+        lambda s, t: context.desk.record_milestone(
+            s, t, Milestone.RECAP_SENT, by=ME, now=now, note="told"
+        ),
     )
 
 
-def waiting_now(house: House) -> list[str]:
-    with house.store.reading() as session:
+def waiting_now(context: AppContext) -> list[str]:
+    with context.store.read_only() as session:
         return [
             str(t)
-            for t in session.scalars(select(Outgoing.template).where(sender.waits(house.clock())))
+            for t in session.scalars(
+                select(OutgoingMail.template).where(sender.is_due(context.clock()))
+            )
         ]
 
 
 def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it(
-    any_house: House, ticket: int, clock: HandClock
+    any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
-    reach(any_house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    number = finish(any_house, ticket)
-    assert Template.SURVEY not in waiting_now(any_house)  # held up for ten seconds
+    reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    number = finish(any_context, ticket)
+    assert Template.SURVEY not in waiting_now(any_context)  # held up for ten seconds
     clock.turn(seconds=5)
-    take_back(any_house, ticket, number)
-    assert [m.state for m in surveys(any_house)] == [OutboxState.WITHHELD]
-    assert counted(any_house, Survey) == 0
-    finish(any_house, ticket)
+    take_back(any_context, ticket, number)
+    assert [m.state for m in surveys(any_context)] == [OutboxState.WITHHELD]
+    assert counted(any_context, LastSurvey) == 0
+    finish(any_context, ticket)
     clock.turn(seconds=11)
-    assert [m.state for m in surveys(any_house)] == [OutboxState.WITHHELD, OutboxState.WAITING]
-    assert Template.SURVEY in waiting_now(any_house)
+    assert [m.state for m in surveys(any_context)] == [OutboxState.WITHHELD, OutboxState.WAITING]
+    assert Template.SURVEY in waiting_now(any_context)
 
 
 def test_what_is_with_the_relay_cannot_be_taken_back(
-    any_house: House, ticket: int, clock: HandClock
+    any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
-    reach(any_house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    number = finish(any_house, ticket)
+    reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    number = finish(any_context, ticket)
     clock.turn(seconds=11)
-    with any_house.store.transaction() as session:
+    with any_context.store.transaction() as session:
         session.execute(
-            update(Outgoing)
-            .where(Outgoing.template != Template.SURVEY)
+            update(OutgoingMail)
+            .where(OutgoingMail.template != Template.SURVEY)
             .values(state=OutboxState.SENT)
         )
-    claims = sender._claim(any_house)
+    claims = sender._claim(any_context)
     assert len(claims) == 1
-    with pytest.raises(Missing, match="on the way"):
-        take_back(any_house, ticket, number)
-    sender.send(any_house, Posts(), claims[0])
-    with pytest.raises(Missing, match="mail sent"):
-        take_back(any_house, ticket, number)
-    assert picture(any_house, ticket)["stage"] is Stage.COMPLETED
+    with pytest.raises(ActionNotAllowed, match="on the way"):
+        take_back(any_context, ticket, number)
+    sender.send(any_context, Posts(), claims[0])
+    with pytest.raises(ActionNotAllowed, match="mail sent"):
+        take_back(any_context, ticket, number)
+    assert picture(any_context, ticket)["stage"] is Stage.COMPLETED
 
 
 def test_only_while_nothing_else_has_happened(
-    any_house: House, ticket: int, clock: HandClock
+    any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
-    number = act(any_house, ticket, "tick", actions(any_house)["tick"])
-    with any_house.store.transaction() as session:
+    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
+    with any_context.store.transaction() as session:
         bob = staff(session, "Bob")
-        presence.look(session, ticket, bob, clock())  # looking is no happening
-    with any_house.store.reading() as session:
-        assert undo.latest(session, ticket, "Bob", clock()) is None
-        assert undo.latest(session, ticket, ME, clock()) is not None
-    with pytest.raises(Missing, match="only Ann Lee"):
-        take_back(any_house, ticket, number, by="Bob")
-    with any_house.store.transaction() as session:
-        any_house.desk.resolve(
+        presence.record_look(session, ticket, bob, clock())  # looking is no happening
+    with any_context.store.read_only() as session:
+        assert undo.find_undo(session, ticket, "Bob", clock()) is None
+        assert undo.find_undo(session, ticket, ME, clock()) is not None
+    with pytest.raises(ActionNotAllowed, match="only Ann Lee"):
+        take_back(any_context, ticket, number, by="Bob")
+    with any_context.store.transaction() as session:
+        any_context.desk.resolve(
             session, session.get_one(Ticket, ticket), yes=False, by="Bob", now=clock()
         )
-    with any_house.store.reading() as session:
-        assert undo.latest(session, ticket, ME, clock()) is None
-    with pytest.raises(Missing, match="resolution no, by Bob"):
-        take_back(any_house, ticket, number)
+    with any_context.store.read_only() as session:
+        assert undo.find_undo(session, ticket, ME, clock()) is None
+    with pytest.raises(ActionNotAllowed, match="resolution no, by Bob"):
+        take_back(any_context, ticket, number)
 
 
-def test_ten_minutes_and_once(any_house: House, ticket: int, clock: HandClock) -> None:
-    number = act(any_house, ticket, "tick", actions(any_house)["tick"])
-    take_back(any_house, ticket, number)
-    with pytest.raises(Missing, match="already"):
-        take_back(any_house, ticket, number)
-    number = act(any_house, ticket, "tick", actions(any_house)["tick"])
+def test_ten_minutes_and_once(any_context: AppContext, ticket: int, clock: HandClock) -> None:
+    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
+    take_back(any_context, ticket, number)
+    with pytest.raises(ActionNotAllowed, match="already"):
+        take_back(any_context, ticket, number)
+    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
     clock.turn(minutes=11)
-    with pytest.raises(Missing, match="ten minutes"):
-        take_back(any_house, ticket, number)
-    with pytest.raises(Missing, match="nothing"):
-        take_back(any_house, ticket_of(any_house), number)
+    with pytest.raises(ActionNotAllowed, match="ten minutes"):
+        take_back(any_context, ticket, number)
+    with pytest.raises(ActionNotAllowed, match="nothing"):
+        take_back(any_context, ticket_of(any_context), number)
 
 
 def test_doing_nothing_leaves_nothing_to_take_back(
-    any_house: House, ticket: int, clock: HandClock
+    any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
     now = clock()
     assert not act(
-        any_house,
+        any_context,
         ticket,
         "tick",
-        lambda s, t: any_house.desk.reach(s, t, Milestone.CUSTOMER_NOTIFIED, by=ME, now=now),
+        lambda s, t: any_context.desk.record_milestone(
+            s, t, Milestone.CUSTOMER_NOTIFIED, by=ME, now=now
+        ),
     )
-    assert counted(any_house, Undo) == 0
-    act(any_house, ticket, "tick", actions(any_house)["tick"])
+    assert counted(any_context, UndoRecord) == 0
+    act(any_context, ticket, "tick", actions(any_context)["tick"])
     clock.turn(days=2)
-    act(any_house, ticket, "no", actions(any_house)["resolve no"])
-    assert counted(any_house, Undo) == 1  # the old picture is gone
+    act(any_context, ticket, "no", actions(any_context)["resolve no"])
+    assert counted(any_context, UndoRecord) == 1  # the old picture is gone
 
 
-def test_a_failed_undo_changes_nothing(any_house: House, ticket: int, clock: HandClock) -> None:
-    number = act(any_house, ticket, "tick", actions(any_house)["tick"])
+def test_a_failed_undo_changes_nothing(
+    any_context: AppContext, ticket: int, clock: HandClock
+) -> None:
+    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
     clock.turn(minutes=11)
-    before = picture(any_house, ticket)
-    with pytest.raises(Missing):
-        take_back(any_house, ticket, number)
-    assert picture(any_house, ticket) == before
-    assert counted(any_house, Reached, Reached.ticket_id == ticket) == 2
-    assert counted(any_house, Task) == 0
+    before = picture(any_context, ticket)
+    with pytest.raises(ActionNotAllowed):
+        take_back(any_context, ticket, number)
+    assert picture(any_context, ticket) == before
+    assert counted(any_context, TicketMilestone, TicketMilestone.ticket_id == ticket) == 2
+    assert counted(any_context, Task) == 0
 
 
 def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_other(
-    postgres_house: House,
+    postgres_context: AppContext,
 ) -> None:
-    house, number = postgres_house, ticket_of(postgres_house)
+    context, number = postgres_context, ticket_of(postgres_context)
     which = act(
-        house,
+        context,
         number,
         "Recap",
-        lambda s, t: house.desk.recap(s, t, "done", by=ME, now=house.clock()),
+        lambda s, t: context.desk.recap(s, t, "done", by=ME, now=context.clock()),
     )
-    with house.store.reading() as session:
+    with context.store.read_only() as session:
         (promised,) = session.scalars(
-            select(Outgoing.id).where(Outgoing.template == Template.RECAP)
+            select(OutgoingMail.id).where(OutgoingMail.template == Template.RECAP)
         )
     refused: list[str] = []
 
     def undone() -> None:
         try:
-            take_back(house, number, which)
-        except Missing as missing:
+            take_back(context, number, which)
+        except ActionNotAllowed as missing:
             refused.append(str(missing))
 
     other = Thread(target=undone)
 
-    def put_down(mail: Outgoing) -> None:
+    def put_down(mail: OutgoingMail) -> None:
         mail.state = OutboxState.SENT
 
-    def follow(session: Session, mail: Outgoing) -> None:
+    def follow(session: Session, mail: OutgoingMail) -> None:
         other.start()
-        with house.store.engine.connect() as looking:
+        with context.store.engine.connect() as looking:
             end = time.monotonic() + 20
             while not looking.scalar(text(WAITS)):
                 assert time.monotonic() < end, "nobody waits"
-        house.desk.mail_sent(session, mail, now=house.clock())
+        context.desk.record_mail_sent(session, mail, now=context.clock())
 
-    assert sender._record(house, Claim(promised, 1), put_down, follow)
+    assert sender._record(context, Claim(promised, 1), put_down, follow)
     other.join(20)
     assert not other.is_alive()
     assert [words.partition(":")[0] for words in refused] == ["since then"]
-    with house.store.reading() as session:
-        assert session.get_one(Outgoing, promised).state is OutboxState.SENT
+    with context.store.read_only() as session:
+        assert session.get_one(OutgoingMail, promised).state is OutboxState.SENT

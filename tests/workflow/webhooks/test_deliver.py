@@ -20,20 +20,20 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from tests.support.context import HandClock, Woken, complete, deliver, mail, row, staff, together
-from workflow.audit.webhook_events import OF_ACTION, Event
-from workflow.context import House
+from workflow.audit.webhook_events import EVENT_OF_ACTION, EventType
+from workflow.context import AppContext
 from workflow.filing import bulk
 from workflow.models.core import Delivery, Ticket
-from workflow.models.states import Status, TellState
-from workflow.models.webhooks import Hook, HookEvent
-from workflow.operations.restored import hold_back
-from workflow.operations.status import report
+from workflow.models.states import Status, WebhookEventState
+from workflow.models.webhooks import Webhook, WebhookEvent
+from workflow.operations.restored import withhold_mail
+from workflow.operations.status import collect_status
 from workflow.operations.sweep import sweep
 from workflow.process import STEPS
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
+from workflow.tickets.desk import ActionNotAllowed
 from workflow.webhooks import deliver as webhooks_deliver
-from workflow.webhooks.deliver import GIVE_UP, TRIES, tell_waiting
+from workflow.webhooks.deliver import GIVE_UP_AFTER, MIN_ATTEMPTS, deliver_due
 
 WORDS = "Jane Doe, born 1970"
 
@@ -99,52 +99,54 @@ def settings(tmp_path: Path, receiver: Receiver) -> Settings:
     return Settings(home=tmp_path / "home", hook_hosts=(receiver.place,))
 
 
-def hooked(house: House, url: str, *events: Event) -> tuple[int, str]:
-    with house.store.transaction() as session:
-        hook, secret = webhooks_deliver.add(
-            house, session, url, events or list(Event), by="Ada", now=house.clock()
+def hooked(context: AppContext, url: str, *events: EventType) -> tuple[int, str]:
+    with context.store.transaction() as session:
+        hook, secret = webhooks_deliver.create_webhook(
+            context, session, url, events or list(EventType), by="Ada", now=context.clock()
         )
         return hook.id, secret
 
 
-def events(house: House) -> list[HookEvent]:
-    with house.store.reading() as session:
-        return list(session.scalars(select(HookEvent).order_by(HookEvent.id)))
+def events(context: AppContext) -> list[WebhookEvent]:
+    with context.store.read_only() as session:
+        return list(session.scalars(select(WebhookEvent).order_by(WebhookEvent.id)))
 
 
-def happened(house: House) -> list[str]:
-    return [one.event for one in events(house)]
+def happened(context: AppContext) -> list[str]:
+    return [one.event for one in events(context)]
 
 
-def hook(house: House) -> Hook:
-    with house.store.reading() as session:
-        return session.scalars(select(Hook).order_by(Hook.id.desc())).first() or pytest.fail(
+def hook(context: AppContext) -> Webhook:
+    with context.store.read_only() as session:
+        return session.scalars(select(Webhook).order_by(Webhook.id.desc())).first() or pytest.fail(
             "no hook"
         )
 
 
 def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
-    any_house: House, receiver: Receiver, woken: Woken
+    any_context: AppContext, receiver: Receiver, woken: Woken
 ) -> None:
-    _, secret = hooked(any_house, receiver.url)
-    deliver(any_house, mail(WORDS, subject=WORDS))
+    _, secret = hooked(any_context, receiver.url)
+    deliver(any_context, mail(WORDS, subject=WORDS))
     assert "hook" in woken
-    with any_house.store.transaction() as session:
+    with any_context.store.transaction() as session:
         olga = staff(session, "Olga")
-        any_house.desk.assign(
-            session, session.get_one(Ticket, 1), olga, by="Olga", now=any_house.clock()
+        any_context.desk.assign(
+            session, session.get_one(Ticket, 1), olga, by="Olga", now=any_context.clock()
         )
-    complete(any_house, 1)
-    while tell_waiting(any_house):
+    complete(any_context, 1)
+    while deliver_due(any_context):
         pass
     told = receiver.bodies()
     assert {one["event"] for one in told} >= {
-        Event.OPENED,
-        Event.ASSIGNED,
-        Event.STAGE,
-        Event.COMPLETED,
+        EventType.OPENED,
+        EventType.ASSIGNED,
+        EventType.STAGE,
+        EventType.COMPLETED,
     }
-    assert [one["stage"] for one in told if one["event"] == Event.COMPLETED] == [STEPS[-1].stage]
+    assert [one["stage"] for one in told if one["event"] == EventType.COMPLETED] == [
+        STEPS[-1].stage
+    ]
     assert next(one["owner"] for one in told if one["event"] == "ticket.assigned") == olga.id
     assert {one["ticket"] for one in told} == {1}
     assert WORDS not in str(receiver.told)
@@ -155,29 +157,31 @@ def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
             signed
             == hmac.new(secret.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
         )
-        assert int(time) == int(any_house.clock().timestamp())
+        assert int(time) == int(any_context.clock().timestamp())
         assert (head["X-Intake-Id"], head["X-Intake-Event"]) == (
             json.loads(body)["id"],
             json.loads(body)["event"],
         )
     assert len({one["id"] for one in told}) == len(told)
-    assert {one.state for one in events(any_house)} == {TellState.TOLD}
+    assert {one.state for one in events(any_context)} == {WebhookEventState.DELIVERED}
 
 
 def test_only_what_was_asked_for_is_told_and_only_from_then_on(
-    house: House, receiver: Receiver
+    context: AppContext, receiver: Receiver
 ) -> None:
-    deliver(house, mail())
-    hooked(house, receiver.url, Event.COMPLETED)
-    deliver(house, mail())
-    complete(house, 2)
-    assert happened(house) == ["ticket.completed"]
+    deliver(context, mail())
+    hooked(context, receiver.url, EventType.COMPLETED)
+    deliver(context, mail())
+    complete(context, 2)
+    assert happened(context) == ["ticket.completed"]
 
 
-def test_an_event_is_there_exactly_if_its_change_is(house: House, receiver: Receiver) -> None:
-    hooked(house, receiver.url)
+def test_an_event_is_there_exactly_if_its_change_is(
+    context: AppContext, receiver: Receiver
+) -> None:
+    hooked(context, receiver.url)
     # one transaction
-    with pytest.raises(RuntimeError), house.store.transaction() as session:  # noqa: PT012
+    with pytest.raises(RuntimeError), context.store.transaction() as session:  # noqa: PT012
         ticket = Ticket(
             name="x",
             subject="",
@@ -187,131 +191,134 @@ def test_an_event_is_there_exactly_if_its_change_is(house: House, receiver: Rece
             status=Status.OPEN,
             transport="smtp",
             format="mail",
-            created_at=house.clock(),
-            period_started_at=house.clock(),
+            created_at=context.clock(),
+            period_started_at=context.clock(),
             caveats=[],
             period=1,
         )
         session.add(ticket)
-        house.desk.open(session, ticket, cause="test", now=house.clock())
+        context.desk.open(session, ticket, cause="test", now=context.clock())
         raise RuntimeError
-    assert not events(house)
+    assert not events(context)
 
 
 def test_items_filed_many_at_once_are_told_like_single_ones(
-    any_house: House, receiver: Receiver
+    any_context: AppContext, receiver: Receiver
 ) -> None:
-    hooked(any_house, receiver.url)
+    hooked(any_context, receiver.url)
     items = [row(external_id=f"a{n}", company=f"Practice {n}") for n in range(3)]
     for n, one in enumerate(items):
-        deliver(any_house, replace(one, external_id=f"b{n}"))
-    single = Counter(happened(any_house))
-    with any_house.store.transaction() as session:
-        session.execute(delete(HookEvent))
+        deliver(any_context, replace(one, external_id=f"b{n}"))
+    single = Counter(happened(any_context))
+    with any_context.store.transaction() as session:
+        session.execute(delete(WebhookEvent))
         delivery = session.scalars(select(Delivery)).first()
         assert delivery is not None
-        bulk.receive_all(any_house.desk, session, items, delivery, 1, any_house.clock())
-    assert Counter(happened(any_house)) == single
-    assert {one.body["ticket"] for one in events(any_house)} == {4, 5, 6}
+        bulk.file_items(any_context.desk, session, items, delivery, 1, any_context.clock())
+    assert Counter(happened(any_context)) == single
+    assert {one.body["ticket"] for one in events(any_context)} == {4, 5, 6}
 
 
 def test_an_address_that_fails_is_left_alone_for_a_while_then_told_again(
-    house: House, receiver: Receiver, clock: HandClock
+    context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(house, receiver.url, Event.OPENED)
+    hooked(context, receiver.url, EventType.OPENED)
     receiver.answers[:] = [500]
-    deliver(house, mail())
-    assert tell_waiting(house) == 1
-    deliver(house, mail())
-    assert tell_waiting(house) == 0, "it has just failed"
-    assert hook(house).reason == "it answered 500"
+    deliver(context, mail())
+    assert deliver_due(context) == 1
+    deliver(context, mail())
+    assert deliver_due(context) == 0, "it has just failed"
+    assert hook(context).reason == "it answered 500"
     clock.turn(seconds=31)
-    assert tell_waiting(house) == 2
+    assert deliver_due(context) == 2
     assert len(receiver.told) == 3
     assert receiver.bodies()[0] in receiver.bodies()[1:], "the same event, under the same id"
-    assert (hook(house).failures, hook(house).reason) == (0, "")
+    assert (hook(context).failures, hook(context).reason) == (0, "")
 
 
-def test_redirects_are_not_followed(house: House, receiver: Receiver) -> None:
-    hooked(house, receiver.url, Event.OPENED)
+def test_redirects_are_not_followed(context: AppContext, receiver: Receiver) -> None:
+    hooked(context, receiver.url, EventType.OPENED)
     receiver.answers[:] = [302]
-    deliver(house, mail())
-    tell_waiting(house)
+    deliver(context, mail())
+    deliver_due(context)
     assert len(receiver.told) == 1
-    assert hook(house).reason == "it answered with a redirect"
+    assert hook(context).reason == "it answered with a redirect"
 
 
 def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
-    house: House, receiver: Receiver, clock: HandClock
+    context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    number, _ = hooked(house, receiver.url, Event.OPENED)
-    deliver(house, mail())
+    number, _ = hooked(context, receiver.url, EventType.OPENED)
+    deliver(context, mail())
     receiver.answers[:] = [503] * 200
-    until = clock.now + GIVE_UP + timedelta(hours=1)
+    until = clock.now + GIVE_UP_AFTER + timedelta(hours=1)
     while clock.now < until:
-        tell_waiting(house)
+        deliver_due(context)
         clock.turn(minutes=61)
-    assert [one.state for one in events(house)] == [TellState.GIVEN_UP]
-    assert TRIES < len(receiver.told) < 60
-    assert any("given up" in need for need in report(house).needs)
+    assert [one.state for one in events(context)] == [WebhookEventState.GIVEN_UP]
+    assert MIN_ATTEMPTS < len(receiver.told) < 60
+    assert any("given up" in need for need in collect_status(context).needs)
     receiver.answers.clear()
-    with house.store.transaction() as session:
-        assert webhooks_deliver.again(session, number, by="Ada", now=clock.now) == 1
-    assert tell_waiting(house) == 1
-    assert not any("given up" in need for need in report(house).needs)
+    with context.store.transaction() as session:
+        assert webhooks_deliver.retry_webhook(session, number, by="Ada", now=clock.now) == 1
+    assert deliver_due(context) == 1
+    assert not any("given up" in need for need in collect_status(context).needs)
 
 
 def test_time_in_which_nothing_ran_is_no_try(
-    house: House, receiver: Receiver, clock: HandClock
+    context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(house, receiver.url, Event.OPENED)
-    deliver(house, mail())
+    hooked(context, receiver.url, EventType.OPENED)
+    deliver(context, mail())
     clock.turn(days=3)
     receiver.answers[:] = [500]
-    tell_waiting(house)
-    assert [one.state for one in events(house)] == [TellState.WAITING]
+    deliver_due(context)
+    assert [one.state for one in events(context)] == [WebhookEventState.WAITING]
 
 
 def test_one_that_is_refused_for_itself_holds_up_no_other(
-    house: House, receiver: Receiver, clock: HandClock
+    context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(house, receiver.url, Event.OPENED)
-    deliver(house, mail())
-    deliver(house, mail())
+    hooked(context, receiver.url, EventType.OPENED)
+    deliver(context, mail())
+    deliver(context, mail())
     receiver.answers[:] = [400]
-    assert tell_waiting(house) == 2
-    assert sorted(one.state for one in events(house)) == [TellState.TOLD, TellState.WAITING]
+    assert deliver_due(context) == 2
+    assert sorted(one.state for one in events(context)) == [
+        WebhookEventState.DELIVERED,
+        WebhookEventState.WAITING,
+    ]
     clock.turn(seconds=31)
-    assert tell_waiting(house) == 1
+    assert deliver_due(context) == 1
 
 
-def test_a_removed_one_is_told_nothing_more(house: House, receiver: Receiver) -> None:
-    number, _ = hooked(house, receiver.url)
-    deliver(house, mail())
-    with house.store.transaction() as session:
-        webhooks_deliver.remove(session, number, by="Ada", now=house.clock())
-    deliver(house, mail())
-    assert tell_waiting(house) == 0
+def test_a_removed_one_is_told_nothing_more(context: AppContext, receiver: Receiver) -> None:
+    number, _ = hooked(context, receiver.url)
+    deliver(context, mail())
+    with context.store.transaction() as session:
+        webhooks_deliver.delete_webhook(session, number, by="Ada", now=context.clock())
+    deliver(context, mail())
+    assert deliver_due(context) == 0
     assert not receiver.told
-    with pytest.raises(Missing), house.store.transaction() as session:
-        webhooks_deliver.remove(session, number, by="Ada", now=house.clock())
+    with pytest.raises(ActionNotAllowed), context.store.transaction() as session:
+        webhooks_deliver.delete_webhook(session, number, by="Ada", now=context.clock())
 
 
 def test_the_clock_tells_what_no_worker_has(
-    house: House, receiver: Receiver, clock: HandClock
+    context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(house, receiver.url, Event.OPENED)
-    deliver(house, mail())
+    hooked(context, receiver.url, EventType.OPENED)
+    deliver(context, mail())
     clock.turn(minutes=1)
-    sweep(house, redis_away=lambda: False)
+    sweep(context, redis_away=lambda: False)
     assert len(receiver.told) == 1
 
 
-def test_two_workers_tell_an_event_once(postgres_house: House, receiver: Receiver) -> None:
-    hooked(postgres_house, receiver.url, Event.OPENED)
+def test_two_workers_tell_an_event_once(postgres_context: AppContext, receiver: Receiver) -> None:
+    hooked(postgres_context, receiver.url, EventType.OPENED)
     for _ in range(12):
-        deliver(postgres_house, mail())
-    assert not together(*[lambda: tell_waiting(postgres_house)] * 3)
+        deliver(postgres_context, mail())
+    assert not together(*[lambda: deliver_due(postgres_context)] * 3)
     assert len(receiver.told) == 12
 
 
@@ -327,64 +334,64 @@ def test_two_workers_tell_an_event_once(postgres_house: House, receiver: Receive
         "https://a:b",
     ],
 )
-def test_addresses_that_cannot_be_are_refused(house: House, url: str) -> None:
-    with pytest.raises(Missing):
-        hooked(house, url)
+def test_addresses_that_cannot_be_are_refused(context: AppContext, url: str) -> None:
+    with pytest.raises(ActionNotAllowed):
+        hooked(context, url)
 
 
-def test_a_name_of_the_inner_network_is_not_asked(house: House, receiver: Receiver) -> None:
+def test_a_name_of_the_inner_network_is_not_asked(context: AppContext, receiver: Receiver) -> None:
     port = receiver.place.partition(":")[2]
-    hooked(house, f"https://localhost:{port}/", Event.OPENED)
-    deliver(house, mail())
-    tell_waiting(house)
-    assert hook(house).reason.startswith("its host is one of an inner network")
+    hooked(context, f"https://localhost:{port}/", EventType.OPENED)
+    deliver(context, mail())
+    deliver_due(context)
+    assert hook(context).reason.startswith("its host is one of an inner network")
     assert not receiver.told
 
 
 def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(
-    house: House, receiver: Receiver
+    context: AppContext, receiver: Receiver
 ) -> None:
-    hooked(house, f"https://{receiver.place}/", Event.OPENED)
-    deliver(house, mail())
-    tell_waiting(house)
-    assert hook(house).reason == "no connection, or it broke off"
+    hooked(context, f"https://{receiver.place}/", EventType.OPENED)
+    deliver(context, mail())
+    deliver_due(context)
+    assert hook(context).reason == "no connection, or it broke off"
 
 
-def test_a_secret_whose_key_is_gone_is_said_to_be(house: House, receiver: Receiver) -> None:
-    hooked(house, receiver.url, Event.OPENED)
-    deliver(house, mail())
-    with house.store.transaction() as session:
-        session.execute(update(Hook).values(secret=b"other"))
-    tell_waiting(house)
-    assert "INTAKE_SECRET_KEYS" in hook(house).reason
+def test_a_secret_whose_key_is_gone_is_said_to_be(context: AppContext, receiver: Receiver) -> None:
+    hooked(context, receiver.url, EventType.OPENED)
+    deliver(context, mail())
+    with context.store.transaction() as session:
+        session.execute(update(Webhook).values(secret=b"other"))
+    deliver_due(context)
+    assert "INTAKE_SECRET_KEYS" in hook(context).reason
 
 
 def test_the_events_are_of_actions_that_there_are() -> None:
-    assert set(OF_ACTION.values()) | {Event.COMPLETED} == set(Event)
+    assert set(EVENT_OF_ACTION.values()) | {EventType.COMPLETED} == set(EventType)
 
 
 def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
-    house: House, receiver: Receiver
+    context: AppContext, receiver: Receiver
 ) -> None:
     page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     table = page.partition("| event |")[2].partition("\n\n")[0]
     firsts = "\n".join(line.partition(" | ")[0] for line in table.splitlines())
     named = re.findall(r"`([a-z]+\.[a-z]+)`", firsts)
-    assert sorted(named) == sorted(Event)
-    _, secret = hooked(house, receiver.url)
-    deliver(house, mail())
-    tell_waiting(house)
+    assert sorted(named) == sorted(EventType)
+    _, secret = hooked(context, receiver.url)
+    deliver(context, mail())
+    deliver_due(context)
     known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
     # the example is ours
     exec(page.partition("```python\n")[2].partition("```")[0], known)  # noqa: S102
     head, body = receiver.told[0]
-    now = house.clock().timestamp()
+    now = context.clock().timestamp()
     assert known["is_ours"](secret, head["X-Intake-Signature"], body, now)
     assert not known["is_ours"](secret, head["X-Intake-Signature"], body + b" ", now)
 
 
-def test_a_restored_system_tells_nothing_again(house: House, receiver: Receiver) -> None:
-    hooked(house, receiver.url)
-    deliver(house, mail())
-    hold_back(house.settings, house.clock())
-    assert tell_waiting(house) == 0
+def test_a_restored_system_tells_nothing_again(context: AppContext, receiver: Receiver) -> None:
+    hooked(context, receiver.url)
+    deliver(context, mail())
+    withhold_mail(context.settings, context.clock())
+    assert deliver_due(context) == 0

@@ -8,18 +8,28 @@ from sqlalchemy import Enum
 from workflow.database.engine import Store
 from workflow.filing.column_profiles import SavedProfile
 from workflow.filing.linked_files import LinkedFile
-from workflow.mail.canned_responses import MailText
+from workflow.mail.canned_responses import CannedResponseVersion
 from workflow.models.accounts import Account
-from workflow.models.base import Moment
+from workflow.models.base import UtcDateTime
 from workflow.models.core import Ticket
 from workflow.models.imports import Import
-from workflow.models.presence import Undo
-from workflow.models.webhooks import Hook
-from workflow.operations.oauth_tokens import MailboxGrant
+from workflow.models.presence import UndoRecord
+from workflow.models.webhooks import Webhook
+from workflow.operations.oauth_tokens import MailboxToken
 from workflow.tickets import search
 
 # One of each module of tables.
-TABLES = (Ticket, Account, SavedProfile, Import, LinkedFile, Undo, Hook, MailText, MailboxGrant)
+TABLES = (
+    Ticket,
+    Account,
+    SavedProfile,
+    Import,
+    LinkedFile,
+    UndoRecord,
+    Webhook,
+    CannedResponseVersion,
+    MailboxToken,
+)
 (EVERY_TABLE,) = {model.metadata for model in TABLES}
 
 
@@ -29,7 +39,7 @@ def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[F
     Times and words of ours are written as what they are.
     """
     del autogen
-    if kind == "type" and isinstance(thing, Moment):
+    if kind == "type" and isinstance(thing, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     if kind == "type" and isinstance(thing, Enum):
         return f"sa.String(length={thing.length})"
@@ -39,7 +49,7 @@ def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[F
 def written_by_us(name: str | None, kind: str, parents: object) -> bool:
     """The words of tickets and what SQLite keeps of them are the database's own."""
     del parents
-    return kind != "table" or not search.keeps(name or "")
+    return kind != "table" or not search.is_index_table(name or "")
 
 
 store = Store(context.config.attributes["url"])
