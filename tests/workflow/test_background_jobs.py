@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from ingest.formstack.spool import SPOOL_FOLDER, Spool
-from ingest.intake import Intake
-from parsers.item import Address
+from ingest.intake import READ_QUEUE, Arrival, Intake, Transport
+from parsers.item import Address, Format
 from tests.support.context import HandClock, Woken, call, counted, mail, ticket_of
 from tests.support.servers import Valkey, free_port
 from workflow import background_jobs
@@ -70,6 +70,25 @@ def burst(
 
     yield work
     background_jobs.close_context()
+
+
+def test_a_job_that_an_earlier_release_queued_still_runs(
+    woken_context: AppContext, redis: Redis, burst: Any
+) -> None:
+    delivery = ticketless_mail(woken_context)
+    redis.flushall()  # only the job of the earlier release is left
+    queue = Queue(READ_QUEUE, connection=redis, serializer=JSONSerializer)
+    queue.enqueue("workflow.jobs.run", READ_QUEUE)
+    burst()
+    with woken_context.store.read_only() as session:
+        assert session.get_one(Delivery, delivery).state is DeliveryState.PROCESSED
+
+
+def ticketless_mail(context: AppContext) -> int:
+    """Store a mail that no worker has processed yet; return its delivery."""
+    raw = b"From: ann@practice.example\r\nSubject: a question\r\n\r\nplease help\r\n"
+    arrival = Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)
+    return Intake(context).accept(arrival)
 
 
 def everything_in(redis: Redis) -> bytes:
