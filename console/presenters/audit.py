@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from workflow.audit.record import RULE
 from workflow.filing import corrections
 from workflow.models.core import Audit, Staff, Task
 from workflow.models.states import Status
 from workflow.process import BY_RULE, PROPERTIES, Milestone, Stage
 from workflow.tickets import merged_messages
-from workflow.tickets.desk import RULE
 
 # Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
 UNTOLD = (

@@ -12,10 +12,11 @@ from ingest.imap import unfetched
 from ingest.processing.parser_pool import EndedError
 from ingest.processing.process import opened, read
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import House
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import DeliveryState, Outcome
-from workflow.tickets.desk import RULE, Missing
+from workflow.tickets.desk import Missing
 
 
 def replay(house: House, number: int, *, by: str) -> Delivery | None:

@@ -22,6 +22,7 @@ from console.presenters.house_data import status_data
 from ingest.formstack.api import (
     AWAY,
     BUSY,
+    CREDENTIALS_REFUSED,
     ENCRYPTED,
     GARBAGE,
     ILL,
@@ -30,7 +31,6 @@ from ingest.formstack.api import (
     REDIRECT,
     REFUSALS,
     SILENT,
-    CREDENTIALS_REFUSED,
     Api,
     ApiError,
     Pace,

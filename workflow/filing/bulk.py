@@ -22,6 +22,7 @@ from parsers.item import Format, InboundItem, Parsed, RejectedRow
 from workflow import process
 from workflow.audit import record as audit
 from workflow.audit import webhook_events
+from workflow.audit.record import RULE
 from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
@@ -46,7 +47,7 @@ from workflow.models.webhooks import HookEvent
 from workflow.process import Milestone, Template
 from workflow.runtime import log
 from workflow.tickets import outbox, search
-from workflow.tickets.desk import RULE, Desk
+from workflow.tickets.desk import Desk
 from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
 FIRST = process.STEPS[0]

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Address, Attachment, Bounce, Format, InboundItem, Parsed, RejectedRow
 from parsers.mail import evidence
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
 from workflow.database.text_safety import storable
 from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
@@ -34,7 +35,7 @@ from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.runtime import log
 from workflow.tickets import merged_messages
 from workflow.tickets.deadlines import next_due
-from workflow.tickets.desk import RULE, Desk, hold
+from workflow.tickets.desk import Desk, hold
 
 SUBJECT_LIMIT = (
     998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole

@@ -10,11 +10,12 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import House
 from workflow.models.core import Audit, Message, Ticket, TicketRelation
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome, Status
-from workflow.tickets.desk import RULE, Missing
+from workflow.tickets.desk import Missing
 
 BATCH = 50  # tickets a transaction
 ACTION = "import undone"

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import House
 from workflow.customers import directory
 from workflow.database.engine import AWAY
@@ -26,7 +27,7 @@ from workflow.models.states import OutboxState
 from workflow.process import Template
 from workflow.runtime import log
 from workflow.settings.settings import Settings, SettingsError
-from workflow.tickets.desk import RULE, hold
+from workflow.tickets.desk import hold
 from workflow.tickets.outbox import SEND
 
 BATCH = 50

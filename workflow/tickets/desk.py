@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from parsers.mail import evidence
 from workflow import process
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.customers import directory, mixed_companies
 from workflow.models.core import (
     Contact,
@@ -36,7 +37,6 @@ from workflow.tickets.deadlines import due_at
 from workflow.tickets.dues import reckon
 from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
-RULE = "rule"  # the actor of what no person did
 YES, NO = "Yes", "No"
 
 

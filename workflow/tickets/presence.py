@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.models.core import Audit, Staff
 from workflow.models.presence import Presence
-from workflow.tickets.desk import RULE
 
 WATCHING = timedelta(seconds=75)  # the page says "still here" each half minute; one may be lost
 LATELY = timedelta(minutes=10)
