@@ -19,6 +19,7 @@ from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.context import House
 from workflow.database.engine import AWAY
+from workflow.database.locks import hold
 from workflow.filing.file_item import stored
 from workflow.filing.linked_files import (
     FETCH,
@@ -35,7 +36,6 @@ from workflow.models.states import LinkState
 from workflow.operations.item_faults import our_error
 from workflow.runtime import log
 from workflow.runtime.http_client import public_tls
-from workflow.tickets.desk import hold
 
 AT_ONCE = 4  # so many are in memory
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop

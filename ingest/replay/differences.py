@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, object_session
 from parsers.item import Attachment, Format, InboundItem
 from parsers.mail import evidence
 from workflow.customers import directory, phone_numbers
+from workflow.database.locks import hold
 from workflow.filing import linked_files, threading
 from workflow.filing.file_item import (
     NO_COMPANY,
@@ -29,7 +30,7 @@ from workflow.filing.file_item import (
 )
 from workflow.models.core import Company, Message, StoredAttachment, Ticket
 from workflow.process import NAME, UNKNOWN_COMPANY
-from workflow.tickets.desk import Desk, hold
+from workflow.tickets.desk import Desk
 
 Put = Callable[[Session, datetime], None]
 

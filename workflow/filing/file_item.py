@@ -18,6 +18,7 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
+from workflow.database.locks import hold
 from workflow.database.text_safety import storable
 from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
 from workflow.filing.delivery_reports import Report
@@ -35,7 +36,7 @@ from workflow.process import NAME, PIPELINE, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.runtime import log
 from workflow.tickets import merged_messages
 from workflow.tickets.deadlines import next_due
-from workflow.tickets.desk import Desk, hold
+from workflow.tickets.desk import Desk
 
 SUBJECT_LIMIT = (
     998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole

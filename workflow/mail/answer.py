@@ -16,6 +16,7 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
 from workflow.database.engine import wake
+from workflow.database.locks import hold
 from workflow.mail import drafts, phi_check
 from workflow.mail.compose import Enclosed
 from workflow.mail.phi_check import Known
@@ -24,7 +25,7 @@ from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import Vault
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Desk, Missing, hold, require_one_company
+from workflow.tickets.desk import Desk, Missing, require_one_company
 from workflow.tickets.outbox import SEND
 
 HELD_UP = timedelta(seconds=10)  # so long a mail can be taken back

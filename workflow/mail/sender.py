@@ -18,6 +18,7 @@ from workflow.audit.record import RULE
 from workflow.context import House
 from workflow.customers import directory
 from workflow.database.engine import AWAY
+from workflow.database.locks import hold
 from workflow.database.visibility import due
 from workflow.mail import answer, compose, transport
 from workflow.mail.compose import Letter
@@ -27,7 +28,6 @@ from workflow.models.states import OutboxState
 from workflow.process import Template
 from workflow.runtime import log
 from workflow.settings.settings import Settings, SettingsError
-from workflow.tickets.desk import hold
 from workflow.tickets.outbox import SEND
 
 BATCH = 50

@@ -15,6 +15,7 @@ from workflow import process
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, mixed_companies
+from workflow.database.locks import hold
 from workflow.models.core import (
     Contact,
     Message,
@@ -683,19 +684,6 @@ class Desk:
     def _caveat(ticket: Ticket, text: str) -> None:
         if text not in ticket.caveats:
             ticket.caveats = [*ticket.caveats, text]
-
-
-def hold(session: Session, ticket: Ticket) -> None:
-    """Keep the ticket to this transaction and look at it as it is now.
-
-    Whoever decides by what a ticket has reached must see what another transaction recorded a moment
-    ago: two milestones at once would each find the other missing, and the ticket would stay where
-    it is.
-    """
-    session.flush()  # a refresh forgets what is not written yet
-    session.refresh(
-        ticket, with_for_update={"key_share": True}
-    )  # rows that only refer to the ticket need not wait
 
 
 def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
