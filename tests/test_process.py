@@ -8,9 +8,9 @@ from tests.house import HandClock, audited, complete, file_in, mail, reach, stag
 from workflow import process
 from workflow.context import House
 from workflow.models.core import Task, Ticket
+from workflow.models.milestones import reached
 from workflow.models.states import Status
 from workflow.process import DEADLINES, STEPS, Milestone, Person, Stage, Template
-from workflow.tickets.desk import reached
 
 ORDERINGS = list(permutations(Milestone))
 INCOMPLETE = [

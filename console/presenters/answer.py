@@ -14,10 +14,10 @@ from workflow.mail import answer, canned_responses, compose, drafts, phi_check
 from workflow.mail.answer import Recipient
 from workflow.mail.canned_responses import Wording
 from workflow.models.core import Audit, Message, Outgoing, Staff, Ticket, Written
+from workflow.models.milestones import reached
 from workflow.process import BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 from workflow.tickets import presence
-from workflow.tickets.desk import reached
 
 NEWEST = 4  # messages shown beside the form
 READ = 6000  # characters of each

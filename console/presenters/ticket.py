@@ -19,11 +19,12 @@ from workflow.models.core import (
     TicketContact,
     TicketRelation,
 )
+from workflow.models.milestones import reached
 from workflow.models.states import Verdict
 from workflow.settings.settings import Settings
 from workflow.tickets import views
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import Desk, Missing, reached
+from workflow.tickets.desk import Desk, Missing
 
 Data = dict[str, Any]
 VIEWS = {name: view.where for name, view in views.VIEWS.items()}

@@ -27,9 +27,10 @@ from workflow import process
 from workflow.context import House
 from workflow.mail import sender
 from workflow.models.core import Audit, Outgoing, Ticket, TicketRelation
+from workflow.models.milestones import reached
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.tickets.desk import Missing, owner_or_missing, reached, ticket_or_missing
+from workflow.tickets.desk import Missing, owner_or_missing, ticket_or_missing
 
 
 def desk_of(house: House, number: int, what: str, **given: object) -> None:

@@ -27,6 +27,7 @@ from workflow.models.core import (
     TicketContact,
     TicketRelation,
 )
+from workflow.models.milestones import reached
 from workflow.models.states import OutboxState, Status
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.runtime import log
@@ -694,11 +695,6 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
             f"it goes to two customers or more ({' and '.join(names)}), of whom no common company"
             " is known: leave the others out, or confirm that all of them may read it"
         )
-
-
-def reached(ticket: Ticket) -> set[Milestone]:
-    """The milestones recorded in this period."""
-    return {r.milestone for r in ticket.milestones if r.period == ticket.period}
 
 
 def ticket_or_missing(session: Session, number: int) -> Ticket:

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session, contains_eager, joinedload, selectinload
 
 from workflow import process
 from workflow.models.core import Company, Ticket
+from workflow.models.milestones import reached
 from workflow.models.states import Status
 from workflow.process import Deadline, Person
 from workflow.settings.settings import Settings
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import reached
 
 AHEAD = timedelta(days=7)
 LONGEST = 500  # tickets looked at: a list nobody reads to its end helps nobody
