@@ -25,8 +25,8 @@ def told(error: Exception) -> Fault | None:
     """The words for an exception; None for one that is a bug, or click's own."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from workflow.errors import Missing
     from workflow.settings.settings import SettingsError
-    from workflow.tickets.desk import Missing
 
     if isinstance(error, SettingsError):
         return Fault(f"these settings cannot be used:\n{error}", UNUSABLE)

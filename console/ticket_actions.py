@@ -9,12 +9,13 @@ from sqlalchemy.orm import Session
 from console.web.request import number_of
 from workflow import process
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.filing import corrections
 from workflow.models.core import Staff, Task, Ticket
 from workflow.models.states import Status, Verdict
 from workflow.process import Milestone, Stage
 from workflow.tickets import assignment, notes, relations, undo
-from workflow.tickets.desk import Missing, ticket_or_missing
+from workflow.tickets.desk import ticket_or_missing
 
 NOTE = 500  # characters of a note how, or a reason why
 ACROSS, CONFIRMED = (

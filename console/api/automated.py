@@ -13,10 +13,10 @@ from console.web.request import db, house, staff
 from ingest.replay.automated_mail import make_ticket
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
+from workflow.errors import Missing
 from workflow.filing import automated_mail
 from workflow.models.core import AutomatedMail, Ticket
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
 
 ABOUT = "automated mail"
 

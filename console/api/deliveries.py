@@ -10,10 +10,10 @@ from console.presenters import deliveries as deliveries_presenter
 from console.web.api_errors import Refused
 from console.web.request import db, house, now, staff
 from ingest.replay import retry as replaying
+from workflow.errors import Missing
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
 
 ABOUT = "deliveries"
 

@@ -15,6 +15,7 @@ from console.api.paging import Data
 from console.presenters import answer as answer_presenter
 from console.ticket_actions import Action, Asked
 from parsers.text import filenames
+from workflow.errors import Missing
 from workflow.mail import answer, canned_responses, compose, drafts
 from workflow.mail.drafts import Typed
 from workflow.mail.phi_check import Kind
@@ -22,7 +23,6 @@ from workflow.models.core import Written
 from workflow.models.states import OutboxState
 from workflow.process import Milestone
 from workflow.runtime.crypto import digest
-from workflow.tickets.desk import Missing
 
 LONGEST = 20_000  # characters of a text
 NOBODY = (

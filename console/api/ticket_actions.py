@@ -16,11 +16,12 @@ from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, NOTE, Action, Ask
 from console.web.api_errors import Refused
 from console.web.request import house, now, staff
 from workflow import process
+from workflow.errors import Missing
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right
 from workflow.process import Milestone
 from workflow.tickets import notes, presence, undo
-from workflow.tickets.desk import Missing, ticket_or_missing
+from workflow.tickets.desk import ticket_or_missing
 
 BOXES = {
     str(m): m.name

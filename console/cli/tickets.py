@@ -58,8 +58,8 @@ class Work:
 
         Nothing moves it on until it is reopened.
         """
+        from workflow.errors import Missing
         from workflow.models.states import Status
-        from workflow.tickets.desk import Missing
 
         if self.ticket.status not in {Status.OPEN, Status.COMPLETED}:
             number = self.ticket.id
@@ -282,7 +282,7 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
 @contextmanager
 def _naming_the_option() -> Iterator[None]:
     """Have a refusal to bring two companies together name the option that confirms it."""
-    from workflow.tickets.desk import AcrossCompanies, Missing
+    from workflow.errors import AcrossCompanies, Missing
 
     try:
         yield
@@ -365,7 +365,7 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 task-done 3
     """
-    from workflow.tickets.desk import Missing
+    from workflow.errors import Missing
 
     with working(number, actor, json_wanted=json_wanted) as work:
         chosen = next((t for t in work.ticket.tasks if t.id == task), None)
@@ -451,8 +451,8 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
     \b
     Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
     """
+    from workflow.errors import Missing
     from workflow.process import Stage
-    from workflow.tickets.desk import Missing
 
     chosen = next((s for s in Stage if stage in {str(s), s.partition("-")[0]}), None)
     if chosen is None:

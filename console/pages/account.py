@@ -12,11 +12,11 @@ from console.web.filters import day
 from console.web.request import db, house, needs, now, number_of, staff, zone
 from workflow.audit import record as audit
 from workflow.customers import records
+from workflow.errors import Missing
 from workflow.models.accounts import Account, WebSession
 from workflow.models.core import Staff
 from workflow.permissions import Right
 from workflow.runtime.crypto import digest
-from workflow.tickets.desk import Missing
 
 pages = Blueprint("account", __name__)
 COMMON = tuple(

@@ -7,9 +7,9 @@ from console.web.request import db, house, needs, number_of, staff
 from ingest.replay import automated_mail as filing
 from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence
+from workflow.errors import Missing
 from workflow.filing import automated_mail
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
 
 PAGE = 50
 pages = Blueprint("automated", __name__)

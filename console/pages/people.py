@@ -18,11 +18,11 @@ from console.web.request import db, house, needs, now, number_of, staff
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
 from workflow.customers.records import CompanySays
+from workflow.errors import Missing
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.permissions import Right
 from workflow.process import NAME, PIPELINE, STEPS, TICKET_TYPE
-from workflow.tickets.desk import Missing
 
 pages = Blueprint("people", __name__)
 RECENT = 50  # entries of a timeline

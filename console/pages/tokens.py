@@ -5,9 +5,9 @@ from werkzeug.wrappers import Response
 
 from console.web.request import db, house, needs, now, staff
 from workflow.accounts import api_tokens
+from workflow.errors import Missing
 from workflow.models.core import Staff
 from workflow.permissions import RIGHTS, Right
-from workflow.tickets.desk import Missing
 
 pages = Blueprint("tokens", __name__)
 MEANING = {

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from console.presenters.times import iso
 from parsers.mail import evidence
 from workflow import process
+from workflow.errors import Missing
 from workflow.filing.linked_files import LinkedFile
 from workflow.models.core import (
     Filing,
@@ -24,7 +25,7 @@ from workflow.models.states import Verdict
 from workflow.settings.settings import Settings
 from workflow.tickets import views
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import Desk, Missing
+from workflow.tickets.desk import Desk
 
 Data = dict[str, Any]
 VIEWS = {name: view.where for name, view in views.VIEWS.items()}

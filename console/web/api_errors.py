@@ -11,8 +11,8 @@ from flask import Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from workflow.database.engine import AWAY
+from workflow.errors import AcrossCompanies, Missing
 from workflow.runtime import log
-from workflow.tickets.desk import AcrossCompanies, Missing
 
 WORDS = {
     400: ("malformed", "That is no request we understand."),

@@ -22,6 +22,7 @@ from parsers.crm_export.table import Column, Export, Record
 from parsers.item import Format, ParseError
 from workflow.audit import record as audit
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.imports import people, tickets
 from workflow.imports.people import PastCompany, PastContact
 from workflow.imports.tickets import Brought, PastTicket, Roster
@@ -29,7 +30,7 @@ from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome
 from workflow.process import Stage
 from workflow.runtime import log
-from workflow.tickets.desk import Desk, Missing
+from workflow.tickets.desk import Desk
 
 BATCH = 25  # rows a transaction: a door waits no longer for its turn than these take
 Step = Callable[[int, int], None]

@@ -6,11 +6,11 @@ from ingest.replay.reprocess import parsed
 from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.filing import corrections
 from workflow.filing.file_item import receive
 from workflow.models.core import AutomatedMail, Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.tickets.desk import Missing
 
 
 def make_ticket(house: House, number: int, *, by: str) -> int:

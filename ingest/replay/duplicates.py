@@ -6,10 +6,10 @@ from ingest.replay.reprocess import parsed
 from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.filing.file_item import open_separately
 from workflow.models.core import Delivery, Filing, Ticket
 from workflow.models.states import Outcome
-from workflow.tickets.desk import Missing
 
 SEPARATED = "not a duplicate"  # the action in the audit log
 

@@ -14,9 +14,9 @@ from ingest.processing.process import opened, read
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import DeliveryState, Outcome
-from workflow.tickets.desk import Missing
 
 
 def replay(house: House, number: int, *, by: str) -> Delivery | None:

@@ -25,11 +25,11 @@ from tests.console.command import Intake
 from tests.house import HandClock, Woken, complete, mail, reach, staff, ticket_of
 from workflow.context import House, open_house
 from workflow.database.engine import migrate
+from workflow.errors import Missing
 from workflow.models.core import Audit, Ticket
 from workflow.models.states import RowOutcome
 from workflow.process import Milestone
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
 
 DANGEROUS = ["=1+1", "+1 555 0100", "-2", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''=x", "\uff1d1"]
 HEAD = (

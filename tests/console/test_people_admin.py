@@ -11,10 +11,10 @@ from tests.web import PASSWORD, Desk, at_desk
 from workflow.accounts import accounts
 from workflow.accounts.accounts import LAST_ADMIN, LastAdminError
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.models.accounts import Account, Invitation, WebSession
 from workflow.models.core import Audit, Staff
 from workflow.models.states import Role
-from workflow.tickets.desk import Missing
 
 LINK = re.compile(r"/join/([\w-]+)")
 

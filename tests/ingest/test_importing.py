@@ -32,6 +32,7 @@ from tests.house import (
 from tests.servers import Relay
 from tests.workflow.mail_out import sending_through
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.filing.file_item import NO_MANAGER
 from workflow.imports.undo import undo
 from workflow.mail import sender
@@ -41,7 +42,6 @@ from workflow.models.states import RowOutcome, Status
 from workflow.operations import sweep
 from workflow.operations.ledger import balance
 from workflow.process import NAME, Milestone, Stage
-from workflow.tickets.desk import Missing
 
 LABELS = (
     "Record ID",

@@ -36,6 +36,7 @@ from tests.house import (
     together,
 )
 from workflow.context import House, open_house
+from workflow.errors import Missing
 from workflow.filing.dmarc import FORGED
 from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED
 from workflow.mail import sender
@@ -55,7 +56,6 @@ from workflow.models.core import (
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations.ledger import balance
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
 
 FORMAT = Format.SECURE_MESSAGE
 _numbers = count(1)

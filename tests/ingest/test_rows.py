@@ -28,12 +28,12 @@ from tests.running import INTAKE, Doors, until
 from workflow.context import House
 from workflow.database.engine import Store, migrate
 from workflow.database.visibility import READING
+from workflow.errors import Missing
 from workflow.models.core import Delivery, Filing, Message, Ticket
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations import ledger, status
 from workflow.operations.failed import overdue
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
 
 HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")
 MANY = 2_100

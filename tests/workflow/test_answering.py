@@ -28,6 +28,7 @@ from tests.house import (
 from tests.servers import Relay
 from tests.workflow.mail_out import read, sending_through
 from workflow.context import House, open_house
+from workflow.errors import Missing
 from workflow.mail import answer as mail_answer
 from workflow.mail import compose, drafts, sender
 from workflow.mail.drafts import Typed
@@ -43,7 +44,6 @@ from workflow.models.core import (
 )
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.tickets.desk import Missing
 
 BOB, CC = "bob@practice.example", "cc@elsewhere.example"
 KEY = "k" * 24

@@ -7,10 +7,10 @@ import pytest
 
 from tests.house import HandClock, audited, complete, staff, ticket_of, together
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.models.core import Staff, Ticket
 from workflow.operations import sweep
 from workflow.tickets import assignment, saved_views
-from workflow.tickets.desk import Missing
 
 
 def person(house: House, name: str) -> int:

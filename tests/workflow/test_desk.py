@@ -25,12 +25,13 @@ from tests.house import (
 )
 from workflow import process
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.mail import sender
 from workflow.models.core import Audit, Outgoing, Ticket, TicketRelation
 from workflow.models.milestones import reached
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.tickets.desk import Missing, owner_or_missing, ticket_or_missing
+from workflow.tickets.desk import owner_or_missing, ticket_or_missing
 
 
 def desk_of(house: House, number: int, what: str, **given: object) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy import delete, select, update
 from tests.house import HandClock, Woken, complete, deliver, mail, row, staff, together
 from workflow.audit.webhook_events import OF_ACTION, Event
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.filing import bulk
 from workflow.models.core import Delivery, Ticket
 from workflow.models.states import Status, TellState
@@ -31,7 +32,6 @@ from workflow.operations.status import report
 from workflow.operations.sweep import sweep
 from workflow.process import STEPS
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
 from workflow.webhooks import deliver as webhooks_deliver
 from workflow.webhooks.deliver import GIVE_UP, TRIES, tell_waiting
 

@@ -13,13 +13,13 @@ from tests.house import HandClock, audited, company, complete, mail, phoned, rea
 from tests.workflow.test_undo import ME, act, picture, take_back
 from workflow.context import House
 from workflow.customers import mixed_companies, records
+from workflow.errors import AcrossCompanies, Missing
 from workflow.mail import answer as mail_answer
 from workflow.mail import drafts, sender
 from workflow.models.core import CompanyDomain, Contact, Filing, Outgoing, Ticket, Written
 from workflow.models.states import Status
 from workflow.process import Milestone, Template
 from workflow.tickets import undo, views
-from workflow.tickets.desk import AcrossCompanies, Missing
 
 OURS, THEIRS = "Harbor Clinic", "Meadow Dental"
 IDA, TOM = Address("Ida Bell", "ida@harbor.example"), Address("Tom Reed", "tom@meadow.example")

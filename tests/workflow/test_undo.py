@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Address
 from tests.house import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.mail import sender
 from workflow.mail.sender import Claim
 from workflow.models.core import (
@@ -29,7 +30,7 @@ from workflow.models.presence import Undo
 from workflow.models.states import OutboxState, Status, Verdict
 from workflow.process import Milestone, Stage, Template
 from workflow.tickets import presence, relations, undo
-from workflow.tickets.desk import Missing, ticket_or_missing
+from workflow.tickets.desk import ticket_or_missing
 
 ME = "Ann Lee"
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"

@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from workflow.accounts import invitations
 from workflow.audit import record as audit
 from workflow.customers import directory
+from workflow.errors import Missing
 from workflow.models.accounts import Account, Invitation, WebSession, new_uniquifier
 from workflow.models.core import Staff
 from workflow.models.states import Role
 from workflow.permissions import Right, may
-from workflow.tickets.desk import Missing
 
 LAST_ADMIN = "This is the last admin who can sign in: make somebody else an admin first."
 NO_ACCOUNT = "{name} has no account yet: nobody signs in with it. Make a link."

@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from workflow.audit import record as audit
 from workflow.customers import directory
 from workflow.database.locks import hold
+from workflow.errors import Missing
 from workflow.filing.file_item import NO_COMPANY, NO_MANAGER
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.process import NAME
-from workflow.tickets.desk import Missing
 
 LONGEST_NAME = 400
 _PAGE = 50

@@ -15,11 +15,12 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory
 from workflow.database.locks import hold
+from workflow.errors import Missing
 from workflow.filing import file_item, threading
 from workflow.models.core import Audit, Delivery, Filing, Message, Outgoing, Ticket
 from workflow.models.states import Judgement, OutboxState, Outcome, Status
 from workflow.tickets import merged_messages
-from workflow.tickets.desk import Desk, Missing
+from workflow.tickets.desk import Desk
 
 CORRECTED = "written by a person"  # the action in the audit log
 MARKED = "marked automatic"

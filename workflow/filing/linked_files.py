@@ -25,12 +25,12 @@ from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.database.engine import wake
 from workflow.database.visibility import due
+from workflow.errors import Missing
 from workflow.models.base import Base
 from workflow.models.core import Message
 from workflow.models.states import LinkState
 from workflow.settings.forms import file_hosts
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
 
 FETCH = "fetch"  # what wakes a worker for linked files
 NOT_FETCHED = "a file of the form could not be fetched: open it by its link"

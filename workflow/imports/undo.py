@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session, aliased
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.context import House
+from workflow.errors import Missing
 from workflow.models.core import Audit, Message, Ticket, TicketRelation
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome, Status
-from workflow.tickets.desk import Missing
 
 BATCH = 50  # tickets a transaction
 ACTION = "import undone"

@@ -17,6 +17,7 @@ from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
 from workflow.database.engine import wake
 from workflow.database.locks import hold
+from workflow.errors import Missing
 from workflow.mail import drafts, phi_check
 from workflow.mail.compose import Enclosed
 from workflow.mail.phi_check import Known
@@ -25,7 +26,7 @@ from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import Vault
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Desk, Missing, require_one_company
+from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
 HELD_UP = timedelta(seconds=10)  # so long a mail can be taken back

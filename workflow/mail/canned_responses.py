@@ -15,10 +15,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from workflow import process
 from workflow.audit import record as audit
+from workflow.errors import Missing
 from workflow.mail.drafts import one_line, plain
 from workflow.models.base import Base
 from workflow.process import Milestone, Template
-from workflow.tickets.desk import Missing
 
 FOLDER = "Billing Support"
 LONGEST, LONGEST_NAME = 20_000, 120  # characters

@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import process
+from workflow.errors import Missing
 from workflow.models.core import Staff, Ticket, Written, WrittenFile
 from workflow.runtime.blobs import Vault
-from workflow.tickets.desk import Missing
 
 MOST_BYTES = 20_000_000  # of all files of a mail: with their base64, most servers take that
 MOST_FILES = 20

@@ -7,11 +7,11 @@ from sqlalchemy.orm import Session, joinedload
 
 from workflow.audit import record as audit
 from workflow.database.engine import wake
+from workflow.errors import Missing
 from workflow.mail.sender import LEASE
 from workflow.models.core import Outgoing
 from workflow.models.states import OutboxState
 from workflow.process import Template
-from workflow.tickets.desk import Missing
 from workflow.tickets.outbox import SEND
 
 PAGE = 100

@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from workflow.audit import record as audit
+from workflow.errors import Missing
 from workflow.models.core import Audit, Staff, Ticket
 from workflow.models.states import Status
 from workflow.permissions import Right, may
-from workflow.tickets.desk import Desk, Missing
+from workflow.tickets.desk import Desk
 
 MOST = 200  # tickets at once
 TAKEN_BACK_WITHIN = timedelta(minutes=10)

@@ -16,6 +16,7 @@ from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, mixed_companies
 from workflow.database.locks import hold
+from workflow.errors import AcrossCompanies, Missing
 from workflow.models.core import (
     Contact,
     Message,
@@ -40,17 +41,6 @@ from workflow.tickets.dues import reckon
 from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
 YES, NO = "Yes", "No"
-
-
-class Missing(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
-    """The step cannot be taken; the text says what is missing."""
-
-
-class AcrossCompanies(Missing):
-    """The step would bring two companies together, which a person has to confirm.
-
-    The text names both.
-    """
 
 
 class Desk:

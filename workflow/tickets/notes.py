@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from parsers.item import Format
 from workflow.audit import record as audit
 from workflow.customers import phone_numbers
+from workflow.errors import Missing
 from workflow.models.core import Message, Staff, Ticket
-from workflow.tickets.desk import Missing
 
 LONGEST = 20_000  # characters
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.errors import Missing
 from workflow.models.core import Ticket, TicketRelation
 from workflow.models.states import Verdict
-from workflow.tickets.desk import Missing
 
 
 def judge(

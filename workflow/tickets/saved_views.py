@@ -7,9 +7,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.errors import Missing
 from workflow.models.accounts import SavedView
 from workflow.models.core import Staff
-from workflow.tickets.desk import Missing
 
 MOST = 30  # a person; more is no list to choose from
 LONGEST_NAME, LONGEST_QUERY = 60, 1000

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
 from workflow.database.locks import hold
+from workflow.errors import Missing
 from workflow.models.base import Base, Moment
 from workflow.models.core import (
     Audit,
@@ -28,7 +29,6 @@ from workflow.models.presence import Undo
 from workflow.models.states import OutboxState, Status
 from workflow.process import Template
 from workflow.tickets import merged_messages, outbox
-from workflow.tickets.desk import Missing
 from workflow.tickets.presence import READING, version
 
 VALID = timedelta(minutes=10)

@@ -24,11 +24,11 @@ from workflow.audit.webhook_events import HOOK, Event
 from workflow.context import House
 from workflow.database.engine import wake
 from workflow.database.visibility import due
+from workflow.errors import Missing
 from workflow.models.states import TellState
 from workflow.models.webhooks import Hook, HookEvent, live
 from workflow.runtime import http_client, log
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import Missing
 
 AT_ONCE = 8
 SECONDS = 10.0  # for one try, name and connection included

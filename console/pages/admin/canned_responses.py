@@ -11,10 +11,10 @@ from werkzeug.wrappers import Response
 
 from console.web.request import db, house, needs, now, staff
 from workflow import process
+from workflow.errors import Missing
 from workflow.mail import canned_responses
 from workflow.mail.canned_responses import VARIABLES, Wording
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
 
 pages = Blueprint("mail_texts", __name__)
 

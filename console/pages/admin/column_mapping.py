@@ -20,12 +20,12 @@ from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from parsers.secure_message.columns import FIELDS, WORDS
 from parsers.secure_message.preview import Top
+from workflow.errors import Missing
 from workflow.filing import column_profiles as kept
 from workflow.filing.column_profiles import TakenError
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
 from workflow.settings.settings import known_zone
-from workflow.tickets.desk import Missing
 
 ORDERS = {"mdy": "month/day/year", "dmy": "day/month/year", "ymd": "year/month/day"}
 LONGEST_NAME = 100

@@ -32,9 +32,9 @@ from ingest.replay.replay_many import replay_soon
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from workflow.audit import record as audit
+from workflow.errors import Missing
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
 
 LISTED, EXPORTED = 100, 10_000
 MOST_TRIED = 10  # deliveries of which is shown what would come of them

@@ -20,6 +20,7 @@ from console.web.request import db, house, needs, now, number_of, public, staff,
 from workflow.audit import record as audit
 from workflow.audit import search
 from workflow.audit.search import Filter
+from workflow.errors import Missing
 from workflow.filing import linked_files, sheet_counts
 from workflow.mail import failed
 from workflow.models.states import OutboxState
@@ -27,7 +28,6 @@ from workflow.operations import ledger, oauth_tokens
 from workflow.permissions import Right
 from workflow.settings import report
 from workflow.tickets import upcoming
-from workflow.tickets.desk import Missing
 
 MAIL_TRIED = "The mail about ticket #{ticket} is tried again now."
 FILE_FETCHED = "The file of ticket #{ticket} is fetched again now."

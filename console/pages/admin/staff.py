@@ -12,10 +12,10 @@ from console.web.request import db, house, needs, now, staff
 from workflow.accounts import accounts
 from workflow.accounts.accounts import LastAdminError
 from workflow.accounts.invitations import GOOD_FOR
+from workflow.errors import Missing
 from workflow.models.core import Staff
 from workflow.models.states import Role
 from workflow.permissions import RIGHTS, Right
-from workflow.tickets.desk import Missing
 
 # What each button does, and what is said when it is done.
 ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {

@@ -6,8 +6,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from console.presenters import webhooks
 from console.web.request import allowed, db, house, needs, now, staff
 from workflow.audit.webhook_events import Event
+from workflow.errors import Missing
 from workflow.permissions import Right
-from workflow.tickets.desk import Missing
 from workflow.webhooks import deliver
 
 pages = Blueprint("hooks", __name__)

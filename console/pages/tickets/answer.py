@@ -18,6 +18,7 @@ from console.ticket_actions import ACROSS
 from console.web.request import by_script, db, house, needs, now, number_of, staff
 from parsers.text import filenames
 from workflow.customers.callers import callers
+from workflow.errors import Missing
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
 from workflow.mail.drafts import Typed
@@ -26,7 +27,6 @@ from workflow.models.core import Audit, Ticket, Written, WrittenFile
 from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.desk import Missing
 
 ADDRESS = 320  # characters, at most
 PATH = "/tickets/<int:number>/answer"

@@ -23,11 +23,11 @@ from console.pages.tickets.saved_views import DELETED
 from console.presenters import queue as queue_presenter
 from console.presenters.queue import COUNTED, DOORS, SORTS, STAGES
 from console.web.request import allowed, background, db, house, needs, now, number_of, staff
+from workflow.errors import Missing
 from workflow.filing import automated_mail
 from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right
 from workflow.tickets import assignment, saved_views, search, views
-from workflow.tickets.desk import Missing
 
 UNDO = "undo_assign"  # in the session: what can be taken back is offered once
 pages = Blueprint("queue", __name__)

@@ -9,10 +9,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import queue
 from console.web.request import house, needs, now, staff
+from workflow.errors import Missing
 from workflow.models.accounts import SavedView
 from workflow.permissions import Right
 from workflow.tickets import saved_views
-from workflow.tickets.desk import Missing
 
 DELETED = "deleted_view"  # in the session: [name, query] of the one that can be brought back
 pages = Blueprint("saved_views", __name__)

@@ -21,11 +21,12 @@ from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, Action, Asked, ac
 from console.web.request import background, by_script, db, house, needs, now, number_of, staff
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
+from workflow.errors import AcrossCompanies, Missing
 from workflow.models.core import Audit, Message, Ticket
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.desk import AcrossCompanies, Missing, ticket_or_missing
+from workflow.tickets.desk import ticket_or_missing
 
 SHOWN = 12  # changes told before somebody is asked again
 
