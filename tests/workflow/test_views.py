@@ -13,7 +13,7 @@ from workflow.models.core import Staff, Ticket
 from workflow.models.states import Status
 from workflow.operations import checks, sweep
 from workflow.process import Milestone, Stage
-from workflow.tickets import dues, views
+from workflow.tickets import deadlines, views
 from workflow.tickets.views import Asked, Filters, Sort
 
 
@@ -167,4 +167,4 @@ def test_another_setting_makes_tickets_due_at_another_time_once_the_clock_starts
     assert due(any_house, late) == timedelta(days=4, hours=-1)  # over a weekend, into summer time
     assert due(any_house, number) == timedelta(days=-2)
     looks.round()
-    assert dues.reckon_all(house.store, house.settings) == 0
+    assert deadlines.recompute_due_dates(house.store, house.settings) == 0

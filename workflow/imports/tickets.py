@@ -22,8 +22,8 @@ from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, SUBJECT_LIMIT
 from workflow.models.core import Company, Contact, Message, Reached, Staff, Ticket
 from workflow.models.states import RowOutcome, Status
 from workflow.process import NAME, PIPELINE, UNKNOWN_COMPANY, Milestone, Stage
+from workflow.tickets.deadlines import set_due_at
 from workflow.tickets.desk import NO, YES, Desk
-from workflow.tickets.dues import reckon
 
 TRANSPORT = "import"
 # purpose of the signed record id under which our own tickets leave, and are known again
@@ -226,7 +226,7 @@ def _open(
     owner = roster.find(past.owner) if past.owner else None
     stands = standing(past)
     ticket = _ticket(past, stands, company, owner, now)
-    reckon(ticket, desk.settings)
+    set_due_at(ticket, desk.settings)
     session.add(ticket)
     session.flush()
     for person in directory.distinct(past.contacts):

@@ -15,7 +15,7 @@ from workflow.models.core import Check
 from workflow.operations.ledger import balance
 from workflow.operations.orphaned_blobs import Orphans
 from workflow.runtime import log
-from workflow.tickets.dues import reckon_all
+from workflow.tickets.deadlines import recompute_due_dates
 
 LEDGER = (
     "the ledger does not add up: something was lost or counted twice. "
@@ -62,7 +62,7 @@ class Checks:
 
     def _dues(self) -> str:
         """Nobody has to do anything about it: what is wrong is put right."""
-        log.reckoned(reckon_all(self._house.store, self._house.settings))
+        log.reckoned(recompute_due_dates(self._house.store, self._house.settings))
         return ""
 
     def _kept_forms(self) -> str:

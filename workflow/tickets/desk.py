@@ -36,8 +36,7 @@ from workflow.runtime.blobs import Vault
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets import merged_messages, outbox
-from workflow.tickets.deadlines import due_at
-from workflow.tickets.dues import reckon
+from workflow.tickets.deadlines import due_at, set_due_at
 from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
 
 YES, NO = "Yes", "No"
@@ -63,7 +62,7 @@ class Desk:
         oversized: bool = False,
     ) -> None:
         """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         session.flush()
         audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
         first = process.STEPS[0]
@@ -152,7 +151,7 @@ class Desk:
             milestone=milestone.name,
         )
         self._move_on(session, ticket, by, f"reached {milestone}", now)
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         return True
 
     def resolve(
@@ -251,7 +250,7 @@ class Desk:
             session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period
         )
         self._move_on(session, ticket, by, cause, now)
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
 
     def merge(
         self,
@@ -285,7 +284,7 @@ class Desk:
                 session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now
             )
         ticket.status, ticket.merged_into_id = Status.MERGED, into.id
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         self.relate(session, ticket, into, f"merged into #{into.id}")
         for link in ticket.contacts:
             self.add_contact(
@@ -348,7 +347,7 @@ class Desk:
     ) -> None:
         """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
         ticket.status = status
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
 
     def move_back(
@@ -373,7 +372,7 @@ class Desk:
             ticket.resolution = None
         ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
         self._leave_merge(session, ticket, by=by, now=now)
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         audit.record(
             session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name
         )
@@ -669,7 +668,7 @@ class Desk:
             session.delete(r)
         session.flush()
         session.expire(ticket, ["milestones"])
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
 
     @staticmethod
     def _caveat(ticket: Ticket, text: str) -> None:
