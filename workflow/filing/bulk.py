@@ -48,7 +48,7 @@ from workflow.process import Milestone, Template
 from workflow.runtime import log
 from workflow.tickets import outbox, search
 from workflow.tickets.desk import Desk
-from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
+from workflow.tickets.outbox import NO_ADDRESS, TELL, TELL_KIND, not_possible, task_row
 
 FIRST = process.STEPS[0]
 UNTOLD = process.onward(
@@ -346,7 +346,7 @@ class _Plan:
             Milestone.CUSTOMER_NOTIFIED,
         )
         lead = self._desk.settings.desk_lead
-        asked = tasked(ticket.id, 1, TELL_KIND, TELL, cause=why, now=now, assignee=lead)
+        asked = task_row(ticket.id, 1, TELL_KIND, TELL, cause=why, now=now, assignee=lead)
         self._add(Task, {**asked, "id": task, "follows_owner": True})
         self._audit("task", why, ticket, task=task)
         note = not_possible(why)

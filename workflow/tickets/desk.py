@@ -37,7 +37,7 @@ from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets import merged_messages, outbox
 from workflow.tickets.deadlines import due_at, set_due_at
-from workflow.tickets.untold import NO_ADDRESS, TELL, TELL_KIND, not_possible, tasked
+from workflow.tickets.outbox import NO_ADDRESS, TELL, TELL_KIND, not_possible, task_row
 
 YES, NO = "Yes", "No"
 
@@ -446,7 +446,7 @@ class Desk:
         hold(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
         to = owner if assignee is None else assignee
-        values = tasked(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
+        values = task_row(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
         task = Task(milestone=milestone, follows_owner=assignee is None, **values)
         try:
             with session.begin_nested():

@@ -21,6 +21,9 @@ from workflow.process import BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 
 SEND = "send"  # what wakes a worker for the outbox
+NO_ADDRESS = "no address"
+# The task where no mail can reach the customer: its text and its kind.
+TELL, TELL_KIND = "tell the customer by other means", "tell-customer"
 
 
 def obstacle(
@@ -203,3 +206,23 @@ def lately(session: Session, contacts: Sequence[int], now: datetime) -> dict[int
         for n, count in session.execute(counted.group_by(Outgoing.contact_id))
         if n is not None
     }
+
+
+def task_row(
+    ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
+) -> dict[str, Any]:
+    """Return the columns of a task, for the ORM and for filing in bulk alike."""
+    return {
+        "ticket_id": ticket,
+        "period": period,
+        "kind": kind,
+        "text": text,
+        "cause": cause,
+        "created_at": now,
+        "assignee": assignee,
+    }
+
+
+def not_possible(reason: str) -> str:
+    """Return the note of a milestone "Customer notified" for which no notice could be sent."""
+    return f"not possible: {reason}"
