@@ -1,21 +1,20 @@
-"""By the API: mail that is on no ticket, and duplicates, made tickets."""
+"""Automated mail by the API: what is on no ticket, and making one of it."""
 
 from flask import Response
 
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
-from console.api.fields import Paged, Strict, number
+from console.api.fields import Paged
 from console.api.paging import Data
 from console.api.tickets import shown
 from console.presenters import automated as automated_presenter
 from console.web.api_errors import Refused
 from console.web.request import db, house, staff
 from ingest.replay.automated_mail import make_ticket
-from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
 from workflow.errors import Missing
 from workflow.filing import automated_mail
-from workflow.models.core import AutomatedMail, Ticket
+from workflow.models.core import AutomatedMail
 from workflow.permissions import Right
 
 ABOUT = "automated mail"
@@ -35,31 +34,6 @@ def automated(told: Data) -> Response:
     found = automated_mail.page(db(), before=before, limit=told["limit"] + 1)
     rows = [automated_presenter.row(mail) for mail in found[: told["limit"]]]
     return paging.answer(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
-
-
-class Repeat(Strict):
-    """Which delivery; the newest that was taken for a duplicate, where none is named."""
-
-    delivery = number()
-
-
-@endpoint(
-    "POST",
-    "/tickets/<int:number>/not-duplicate",
-    Right.WORK,
-    schemas.Ticket,
-    about=ABOUT,
-    refuses=[409],
-    body=Repeat,
-)
-def ticket_not_duplicate(told: Data, number: int) -> Response:
-    """Make a ticket of what came again and was taken for the same message; the new ticket."""
-    if db().get(Ticket, number) is None:
-        raise Refused(404, f"There is no ticket {number}.")
-    try:
-        return shown(file_separately(house(), number, told.get("delivery") or 0, by=staff().name))
-    except UnreadableError as error:
-        raise Missing(str(error)) from None
 
 
 @endpoint(

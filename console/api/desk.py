@@ -8,15 +8,17 @@ from console.api.endpoint import endpoint
 from console.api.fields import Paged, Strict, number, one_of, words
 from console.api.paging import Data, listed
 from console.api.tickets import person
+from console.perform import actions_of
 from console.presenters import customers
 from console.presenters.ticket import task as task_shape
 from console.presenters.times import iso
 from console.web.api_errors import Refused
-from console.web.request import db, house, now, staff, zone
+from console.web.request import actor, db, house, now, staff, zone
 from workflow import process
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
 from workflow.tickets import statistics
+from workflow.tickets.actions import Command, FinishTask, ReopenTask
 
 ABOUT = "the desk"
 
@@ -54,15 +56,25 @@ def task_list(told: Data) -> Response:
     return listed(db(), query, Task.id, told, _task)
 
 
-@endpoint("POST", "/tasks/<int:number>/finish", Right.WORK, schemas.Task, about=ABOUT)
+@endpoint("POST", "/tasks/<int:number>/finish", FinishTask.right, schemas.Task, about=ABOUT)
 def task_finish(number: int) -> Response:
     """Say that a task is done."""
-    with house().store.transaction() as session:
-        row = session.get(Task, number, with_for_update=True)
-        if row is None:
-            raise Refused(404, f"There is no task {number}.")
-        house().desk.finish_task(session, row, by=staff().name, now=now())
-        return jsonify(_task(row))
+    return _perform_on_task(number, FinishTask(number))
+
+
+@endpoint("POST", "/tasks/<int:number>/reopen", ReopenTask.right, schemas.Task, about=ABOUT)
+def task_reopen(number: int) -> Response:
+    """Open a task again that was closed too soon."""
+    return _perform_on_task(number, ReopenTask(number))
+
+
+def _perform_on_task(number: int, command: Command) -> Response:
+    task = db().get(Task, number)
+    if task is None:
+        raise Refused(404, f"There is no task {number}.")
+    actions_of(house()).perform(task.ticket_id, command, actor=actor(), now=now())
+    with house().store.reading() as session:
+        return jsonify(_task(session.get_one(Task, number)))
 
 
 @endpoint("GET", "/staff", Right.READ, schemas.page_of(schemas.Person), about=ABOUT, query=Paged)

@@ -12,13 +12,13 @@ from console import exports
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
 from console.api.fields import Paged, Strict, one_of, words
-from console.cli import phone_call
-from console.errors import Fault
 from console.pages.tickets import files
 from console.presenters import ticket as ticket_presenter
 from console.presenters.queue import DOORS, STAGES
 from console.web.api_errors import Refused
-from console.web.request import db, house, now, staff
+from console.web.request import actor, db, house, now, staff
+from ingest.phone_call import NotFiledYet, PhoneCall
+from ingest.phone_call import write_down as write_call_down
 from parsers.phone_call import Contact
 from workflow.audit import record as audit
 from workflow.customers import directory
@@ -134,36 +134,33 @@ def ticket(number: int) -> Response:
     status=201,
     refuses=[409],
 )
-def write_down(once: paging.Data, told: paging.Data) -> Response:
+def write_down(once: paging.Data, fields: paging.Data) -> Response:
     """Write a call down: a new ticket.
 
     202 where it is stored and read later: do not send it again.
     """
-    take, emails = told.pop("take"), told.pop("contacts")
-    chosen = [Contact(email=e) for e in emails]
-    call = {
-        "call_id": _call_id(once["key"]) if once["key"] else "",
-        "created_by": staff().name,
-        **told,
-    }
-    call["email"] = phone_call.first(emails)
+    take, emails = fields.pop("take"), fields.pop("contacts")
+    call = PhoneCall(
+        contacts=[Contact(email=email) for email in emails],
+        email=emails[0] if emails else "",
+        call_id=_call_id(once["key"]) if once["key"] else "",
+        **fields,
+    )
     try:
-        made, outcome = phone_call.opened(
-            house(), phone_call.put_in(house(), staff().name if take else "", chosen, **call)
-        )
-    except Fault as fault:
-        answer = jsonify(detail=f"{fault.message}. Do not send it again.")
+        filed = write_call_down(house(), call, actor=actor(), take=take)
+    except NotFiledYet as fault:
+        answer = jsonify(detail=f"{fault}. Do not send it again.")
         answer.status_code = 202
         return answer
-    if outcome is not Outcome.OPENED:  # other words under the same key: nothing is thrown away
+    if filed.outcome is not Outcome.OPENED:  # other words under the same key: nothing is lost
         raise Refused(
             409,
             "This Idempotency-Key was another call's. What you sent now stands on its ticket,"
-            f" {made}.",
+            f" {filed.ticket}.",
         )
-    answer = shown(made)
+    answer = shown(filed.ticket)
     answer.status_code = 201
-    answer.headers["Location"] = f"/api/v1/tickets/{made}"
+    answer.headers["Location"] = f"/api/v1/tickets/{filed.ticket}"
     return answer
 
 

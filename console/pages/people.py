@@ -12,9 +12,8 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
-from console.cli.phone_call import write_down
-from console.errors import Fault
-from console.web.request import db, house, needs, now, number_of, staff
+from console.web.request import actor, db, house, needs, now, number_of, staff
+from ingest.phone_call import InvalidAddress, PhoneCall, write_down
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
 from workflow.customers.records import CompanySays
@@ -229,10 +228,8 @@ def added_ticket(number: int) -> Answer:
     try:
         contacts = _chosen_contacts(db(), company)
         name, email = _caller(said.get("name", ""), contacts)
-        ticket = write_down(
-            house(),
-            actor=staff().name,
-            chosen=contacts,
+        call = PhoneCall(
+            contacts=contacts,
             company=company.name,
             call_id=said.get("call_id", "")[:64],
             name=name,
@@ -243,8 +240,9 @@ def added_ticket(number: int) -> Answer:
             telemedicine=said.get("telemedicine") == "yes",
             on_company=said.get("on_company") == "yes",
         )
-    except Fault as fault:
-        return _call_form(number, said, fault.message), 409
+        ticket = write_down(house(), call, actor=actor(), take=True).ticket
+    except Missing as fault:
+        return _call_form(number, said, str(fault)), 409
     flash(f"Ticket #{ticket} is yours.", "success")
     return redirect(f"/tickets/{ticket}")
 
@@ -273,7 +271,7 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
 def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     """The contacts ticked, each with its own box, and a new address.
 
-    Raises Fault for one that is none.
+    Raises InvalidAddress for one that is none.
     """
     ids = [
         number
@@ -290,7 +288,7 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
         request.form.get("new_name", ""),
     )
     if new and not directory.usable(new):
-        raise Fault(f"not a mail address: {new}", 2)
+        raise InvalidAddress(new)
     if new or name.strip():
         chosen.append(Chosen(name, new, share_activity="new" in shared))
     return chosen

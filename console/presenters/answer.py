@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from console.presenters.audit import Known, actor, known_to, meanwhile
 from workflow import process
 from workflow.context import House
-from workflow.mail import answer, canned_responses, compose, drafts, phi_check
+from workflow.mail import answer, canned_responses, drafts
 from workflow.mail.answer import Recipient
 from workflow.mail.canned_responses import Wording
 from workflow.models.core import Audit, Message, Outgoing, Staff, Ticket, Written
@@ -22,19 +22,6 @@ from workflow.tickets import presence
 NEWEST = 4  # messages shown beside the form
 READ = 6000  # characters of each
 CHANGES = 12
-
-
-@dataclass(frozen=True)
-class Warned:
-    """A part of a mail in which something looks like patient data."""
-
-    where: str  # subject, text or a file's name
-    pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
-
-    @property
-    def kinds(self) -> list[str]:
-        """Return what it looks like, each once."""
-        return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
 
 
 @dataclass(frozen=True)
@@ -123,75 +110,8 @@ def fresh(
         ticks=[],
         cc=[],
         to=[r.email for r in answer.recipients(session, ticket, settings) if r.usual],
-        subject=usual_subject(ticket),
+        subject=canned_responses.usual_subject(ticket),
     )
-
-
-def usual_subject(ticket: Ticket) -> str:
-    """Return what our mails are about: the number.
-
-    Never the customer's own subject, which may name a patient.
-    """
-    return f"Billing Support Ticket #{ticket.id}"
-
-
-def begin_with(
-    offered: Sequence[Wording],
-    ticket: Ticket,
-    written: Written,
-    wording: Wording,
-    house: House,
-    me: Staff,
-) -> None:
-    """Put a text into a mail.
-
-    In place of another text that nobody has changed, else below what is typed.
-    """
-    values = _values(ticket, written, house, me)
-    texts = {canned_responses.fill(w.body, values).strip() for w in offered}
-    typed, text = written.text.strip(), canned_responses.fill(wording.body, values)
-    written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
-    subjects = {
-        usual_subject(ticket),
-        "",
-        *(canned_responses.fill(w.subject, values) for w in offered),
-    }
-    if written.subject in subjects:
-        written.subject = canned_responses.fill(wording.subject, values) or usual_subject(ticket)
-    usual = {w.ticks for w in offered}
-    by_itself = wording.ticks != Milestone.RECAP_SENT.name or house.settings.recap_ticks_box
-    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
-        wording.ticks and by_itself
-    )
-
-
-def _values(ticket: Ticket, written: Written, house: House, me: Staff) -> dict[str, str]:
-    """The variables of a text for this mail: no words of the customer's but names on record."""
-    chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
-    return {
-        "contact_name": next((name for a in written.to if (name := chosen.get(a, ""))), ""),
-        "ticket_number": str(ticket.id),
-        "company": ticket.company.name if ticket.company else "",
-        "owner": ticket.owner.name if ticket.owner else me.name,
-        "stage": str(ticket.stage),
-        "status_link": compose.status_link(ticket.id, house.settings, house.signer),
-        "desk": house.settings.from_name,
-    }
-
-
-def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]:
-    """The parts of a mail in which something looks like patient data."""
-    known = answer.known_of(session, ticket)
-    parts = [
-        ("the subject", written.subject, phi_check.find_in_subject(written.subject, known)),
-        ("the text", written.text, phi_check.find(written.text, known)),
-    ]
-    for file in written.files:
-        spoken = file.name.replace("_", " ")
-        parts.append((f"the name of the file {file.name}", spoken, phi_check.find(spoken, known)))
-    return [
-        Warned(where, list(phi_check.marked(text, found))) for where, text, found in parts if found
-    ]
 
 
 def told(session: Session, changed: Sequence[Audit]) -> list[Change]:

@@ -11,7 +11,7 @@ from flask import Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from workflow.database.engine import AWAY
-from workflow.errors import AcrossCompanies, Missing
+from workflow.errors import AcrossCompanies, Missing, NotPermitted, VersionMismatch
 from workflow.runtime import log
 
 WORDS = {
@@ -59,6 +59,10 @@ def answer(error: Exception) -> Response:
     if isinstance(error, AcrossCompanies):
         how = "Send across_companies = true to confirm it."
         return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
+    if isinstance(error, NotPermitted):
+        return _said(HTTPStatus.FORBIDDEN, str(error))
+    if isinstance(error, VersionMismatch):
+        return _said(HTTPStatus.PRECONDITION_FAILED)
     if isinstance(error, Missing):
         return _said(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, AWAY):

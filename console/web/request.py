@@ -13,6 +13,7 @@ from werkzeug.routing import IntegerConverter, Map
 from workflow.context import House
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
+from workflow.tickets.actions import Actor
 
 HOUSE = "intake.house"
 RIGHT, PUBLIC = "intake_right", "public"
@@ -68,6 +69,11 @@ def staff() -> Staff:
     if found is None:
         raise Forbidden
     return found
+
+
+def actor() -> Actor:
+    """Return who is asking, with the rights of their role, or of the token they present."""
+    return Actor.person(staff(), g.get("rights"))
 
 
 def zone() -> ZoneInfo:

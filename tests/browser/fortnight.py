@@ -161,7 +161,9 @@ class Desk:
     def notes(self, number: int, text: str, by: str = ME) -> None:
         with self.house.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == by)).one()
-            notes.add(session, session.get_one(Ticket, number), text, by=person, now=self.clock())
+            notes.add(
+                session, session.get_one(Ticket, number), text, by=person.name, now=self.clock()
+            )
 
     def address_of(self, number: int) -> str:
         """Where an answer to our mail about this ticket goes."""

@@ -181,7 +181,7 @@ def test_not_related_is_taken_back(any_house: House, ticket: int) -> None:
         any_house,
         ticket,
         "judge",
-        lambda s, t: relations.judge(s, t, other, Verdict.UNRELATED, by=ME, now=now),
+        lambda s, t: relations.relate(s, t, other, Verdict.UNRELATED, by=ME, now=now),
     )
     assert (ticket, other, Verdict.UNRELATED) in picture(any_house, ticket)["related"]
     take_back(any_house, ticket, number)

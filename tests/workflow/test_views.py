@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console.cli import tickets_command
+from console.cli import tickets as tickets_cli
 from tests.house import HandClock, complete, mail, reach, row, staff, ticket_of
 from workflow.context import House
 from workflow.models.core import Staff, Ticket
@@ -72,7 +72,7 @@ def test_every_stage_that_waits_for_something_has_a_view() -> None:
 
 
 def test_the_command_knows_every_view() -> None:
-    assert set(views.VIEWS) == set(tickets_command.VIEWS)
+    assert set(views.VIEWS) == set(tickets_cli.VIEWS)
 
 
 def test_filters_narrow_a_view(any_house: House) -> None:

@@ -20,6 +20,14 @@ from workflow.filing import file_item, threading
 from workflow.models.core import Audit, Delivery, Filing, Message, Outgoing, Ticket
 from workflow.models.states import Judgement, OutboxState, Outcome, Status
 from workflow.tickets import merged_messages
+from workflow.tickets.actions import (
+    Done,
+    Handlers,
+    MarkAutomatic,
+    MarkWrittenByPerson,
+    Run,
+    handler,
+)
 from workflow.tickets.desk import Desk
 
 CORRECTED = "written by a person"  # the action in the audit log
@@ -207,3 +215,25 @@ def _reported_otherwise(session: Session, message: Message) -> bool:
         Message.judgement == Judgement.BOUNCED,
     )
     return session.scalar(others.limit(1)) is not None
+
+
+# -- as commands ----
+
+
+def _mark_written_by_person(run: Run, command: MarkWrittenByPerson) -> Done:
+    message = judged_message(run.session, run.ticket, command.message_id)
+    correct(run.desk, run.session, run.ticket, message, by=run.actor.name, now=run.now)
+    return Done("It counts as a person's message")
+
+
+def _mark_automatic(run: Run, command: MarkAutomatic) -> Done:
+    mark_automatic(run.session, run.ticket, command.message_id, by=run.actor.name, now=run.now)
+    return Done("It counts as an automatic message: no automatic mail goes out about it")
+
+
+HANDLERS: Handlers = dict(
+    [
+        handler(MarkWrittenByPerson, _mark_written_by_person),
+        handler(MarkAutomatic, _mark_automatic),
+    ]
+)

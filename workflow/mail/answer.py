@@ -22,10 +22,11 @@ from workflow.mail import drafts, phi_check
 from workflow.mail.compose import Enclosed
 from workflow.mail.phi_check import Known
 from workflow.models.core import Contact, Message, Outgoing, StoredAttachment, Ticket, Written
-from workflow.models.states import OutboxState, Status
+from workflow.models.states import OutboxState
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import Vault
 from workflow.settings.settings import Settings
+from workflow.tickets.actions import Done, Handlers, Run, SendMail, handler, refusal_by_status
 from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
@@ -90,10 +91,8 @@ def faults(ticket: Ticket, written: Written, settings: Settings) -> list[str]:
 
     In words that say what to do.
     """
-    if ticket.status is Status.MERGED:
-        return [f"the ticket is merged into #{ticket.merged_into_id}: answer there"]
-    if ticket.status not in {Status.OPEN, Status.COMPLETED}:
-        return [f"the ticket is closed as {ticket.status}: reopen it first"]
+    if refusal := refusal_by_status(ticket, SendMail):
+        return [refusal]
     return [words for words, wrong in _rules(written, settings) if wrong]
 
 
@@ -253,6 +252,26 @@ def on_the_way(ticket: Ticket, by: str) -> list[Outgoing]:
     return list(first.values())
 
 
+def _send(run: Run, command: SendMail) -> Done:
+    written = run.session.get(Written, command.written_id)
+    if written is None or written.ticket_id != run.ticket.id:
+        raise Missing("there is no such mail on this ticket")
+    mails = promise(
+        run.session,
+        run.desk,
+        run.ticket,
+        written,
+        by=run.actor.name,
+        now=run.now,
+        warned=command.warned,
+        across_companies=command.across_companies,
+    )
+    return Done(f"The mail goes to {', '.join(mail.to for mail in mails)}")
+
+
+HANDLERS: Handlers = dict([handler(SendMail, _send)])
+
+
 # -- what it must not say ----
 
 
@@ -271,6 +290,34 @@ def known_of(session: Session, ticket: Ticket) -> Known:
     if ticket.company:
         besides.append(ticket.company.name)
     return phi_check.known_from(details, [ticket.subject, *(row.subject for row in rows)], besides)
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A part of a mail in which something looks like patient data."""
+
+    where: str  # subject, text or a file's name
+    pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Return what it looks like, each once."""
+        return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
+
+
+def warnings(session: Session, ticket: Ticket, written: Written) -> list[Warned]:
+    """The parts of a mail in which something looks like patient data."""
+    known = known_of(session, ticket)
+    parts = [
+        ("the subject", written.subject, phi_check.find_in_subject(written.subject, known)),
+        ("the text", written.text, phi_check.find(written.text, known)),
+    ]
+    for file in written.files:
+        spoken = file.name.replace("_", " ")
+        parts.append((f"the name of the file {file.name}", spoken, phi_check.find(spoken, known)))
+    return [
+        Warned(where, list(phi_check.marked(text, found))) for where, text, found in parts if found
+    ]
 
 
 # -- what the outbox asks of it ----

@@ -16,7 +16,7 @@ from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, mixed_companies
 from workflow.database.locks import hold
-from workflow.errors import AcrossCompanies, Missing
+from workflow.errors import AcrossCompanies, Missing, NoSuchTicket
 from workflow.models.core import (
     Contact,
     Message,
@@ -170,24 +170,26 @@ class Desk:
 
     def untick(
         self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime
-    ) -> None:
-        """Take a box back.
+    ) -> bool:
+        """Take a box back; return False where it was not ticked.
 
         The ticket stays where it is: only a person moves it back, with a reason.
         """
         hold(session, ticket)
-        if milestone in reached(ticket):
-            self._retract(session, ticket, {milestone})
-            cause = f"untick {milestone}"
-            audit.record(
-                session,
-                "unticked",
-                by=by,
-                cause=cause,
-                now=now,
-                ticket=ticket.id,
-                milestone=milestone.name,
-            )
+        if milestone not in reached(ticket):
+            return False
+        self._retract(session, ticket, {milestone})
+        cause = f"untick {milestone}"
+        audit.record(
+            session,
+            "unticked",
+            by=by,
+            cause=cause,
+            now=now,
+            ticket=ticket.id,
+            milestone=milestone.name,
+        )
+        return True
 
     def recap(
         self,
@@ -212,7 +214,11 @@ class Desk:
             if across_companies
             else mixed_companies.own_contacts(session, ticket)
         )
-        able = [contact for contact in chosen if not contact.unreachable]
+        able = [
+            contact
+            for contact in chosen
+            if not contact.unreachable and not evidence.unread_address(contact.email)
+        ]
         if not able:
             raise Missing(
                 "no contact with a working address: tell the customer otherwise, and tick the box"
@@ -391,19 +397,23 @@ class Desk:
             outbox.tell_staff(session, task, directory.staff_named(session, who), now=now)
         return task
 
-    def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
-        """Close a task; only a person does."""
+    def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> bool:
+        """Close a task; only a person does. Return False where it was closed already."""
+        if task.done_at is not None:
+            return False
+        task.done_at, task.done_by = now, by
+        ids = {"ticket": task.ticket_id, "task": task.id}
+        audit.record(session, "task done", by=by, cause=task.kind, now=now, **ids)
+        return True
+
+    def reopen_task(self, session: Session, task: Task, *, by: str, now: datetime) -> bool:
+        """Open a task again that was closed too soon. Return False where it was open."""
         if task.done_at is None:
-            task.done_at, task.done_by = now, by
-            audit.record(
-                session,
-                "task done",
-                by=by,
-                cause=task.kind,
-                now=now,
-                ticket=task.ticket_id,
-                task=task.id,
-            )
+            return False
+        task.done_at = task.done_by = None
+        ids = {"ticket": task.ticket_id, "task": task.id}
+        audit.record(session, "task open again", by=by, cause=task.kind, now=now, **ids)
+        return True
 
     def relate(self, session: Session, ticket: Ticket, other: Ticket, reason: str) -> None:
         """Link two tickets, once."""
@@ -687,12 +697,12 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
 
 
 def ticket_or_missing(session: Session, number: int) -> Ticket:
-    """The ticket with this number, held as by `hold`. Raises Missing when there is none."""
+    """Return the ticket with this number, locked as by `hold`. Raises NoSuchTicket."""
     ticket = session.scalar(
         select(Ticket).where(Ticket.id == number).with_for_update(key_share=True)
     )
     if ticket is None:
-        raise Missing(f"no ticket {number}")
+        raise NoSuchTicket(number)
     return ticket
 
 

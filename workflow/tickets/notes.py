@@ -11,13 +11,18 @@ from parsers.item import Format
 from workflow.audit import record as audit
 from workflow.customers import phone_numbers
 from workflow.errors import Missing
-from workflow.models.core import Message, Staff, Ticket
+from workflow.models.core import Message, Ticket
 
 LONGEST = 20_000  # characters
 
 
-def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime) -> Message:
-    """Put a note on the timeline. Raises Missing when there is nothing in it, or too much."""
+def add(
+    session: Session, ticket: Ticket, text: str, *, by: str, email: str = "", now: datetime
+) -> Message:
+    """Put a note on the timeline; `by` and `email` are its author's.
+
+    Raises Missing when there is nothing in it, or too much.
+    """
     clean = "".join(c for c in text.replace("\r\n", "\n") if c.isprintable() or c in "\n\t").strip()
     if not clean:
         raise Missing("the note is empty: write what the next person should know")
@@ -29,8 +34,8 @@ def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime
         ticket_id=ticket.id,
         direction="note",
         format=Format.PHONE,
-        from_name=by.name,
-        from_email=by.email,
+        from_name=by,
+        from_email=email,
         text=clean,
         reply_text=clean,
         search_words=phone_numbers.search_words("", clean, (), Format.PHONE),
@@ -38,9 +43,7 @@ def add(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime
     )
     session.add(note)
     session.flush()
-    audit.record(
-        session, "note", by=by.name, cause="note", now=now, ticket=ticket.id, message=note.id
-    )
+    audit.record(session, "note", by=by, cause="note", now=now, ticket=ticket.id, message=note.id)
     return note
 
 

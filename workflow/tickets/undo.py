@@ -64,9 +64,13 @@ _LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 @dataclass
 class Doing:
-    """What is being done; `words` say what, as the page tells it and the offer to take it back."""
+    """The running action. `words` are shown on the page and on its undo button.
+
+    `undo_id` is set at the end: the number of the undo, None where nothing was changed.
+    """
 
     words: str
+    undo_id: int | None = None
 
 
 @contextmanager
@@ -108,23 +112,18 @@ def reversible(
     last = version(session, ticket.id)
     if last > seen:
         session.execute(delete(Undo).where(Undo.ticket_id == ticket.id, Undo.at < now - KEPT))
-        session.add(
-            Undo(
-                ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before
-            )
+        made = Undo(
+            ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before
         )
+        session.add(made)
+        session.flush()
+        doing.undo_id = made.id
 
 
 def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
     """Return what this person can take back on the ticket now, if anything."""
     found = _last(session, ticket)
     return found if found is not None and not _obstacle(session, found, by, now) else None
-
-
-def take_back_latest(session: Session, ticket: Ticket, *, by: str, now: datetime) -> str:
-    """Take back what was done to the ticket last; in words. Raises Missing as `take_back` does."""
-    found = _last(session, ticket.id)
-    return take_back(session, ticket, found.id if found else 0, by=by, now=now)
 
 
 def _last(session: Session, ticket: int) -> Undo | None:
@@ -136,15 +135,16 @@ def _last(session: Session, ticket: int) -> Undo | None:
     return session.scalar(rows.limit(1))
 
 
-def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
-    """Put the ticket back to where it was before the undo with this number.
+def take_back(
+    session: Session, ticket: Ticket, number: int | None, *, by: str, now: datetime
+) -> str:
+    """Put the ticket back to where it was before the undo with this number, or its last (None).
 
-    What was taken back, in words.
-
-    Raises Missing when that is not possible any more, and says why.
+    Return the words of what was taken back. Raises Missing when that is not possible any more, and
+    says why.
     """
     hold(session, ticket)
-    undo = session.get(Undo, number)
+    undo = session.get(Undo, number) if number is not None else _last(session, ticket.id)
     if undo is None or undo.ticket_id != ticket.id:
         raise Missing("there is nothing to take back")
     if fault := _obstacle(session, undo, by, now):
@@ -161,10 +161,12 @@ def take_back(session: Session, ticket: Ticket, number: int, *, by: str, now: da
     _restore_relations(session, ticket, undo.before)
     for one, before in put_back:
         _restore_rows(session, one, before, undo, by, now)
+        owner_id = one.owner_id
         _put(one, before["ticket"])
         audit.record(
             session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id
         )
+        _record_owner(session, one, owner_id, by, now)
     if ticket.status is Status.MERGED:
         _restore_messages(session, ticket, undo.before, by=by, now=now)
     else:
@@ -308,6 +310,18 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> N
         mail.rule_key = f"{mail.rule_key[:360]}:undone:{undo.id}"
     if any(m.template is Template.SURVEY for m in mails):
         outbox.release_survey(session, ticket)
+
+
+def _record_owner(
+    session: Session, ticket: Ticket, before: int | None, by: str, now: datetime
+) -> None:
+    """Record that an undo has changed the owner: webhooks are sent that as any other change."""
+    if ticket.owner_id == before:
+        return
+    action, detail = "unassigned", {"before": before}
+    if ticket.owner_id is not None:
+        action, detail = "assigned", {"owner": ticket.owner_id, "before": before}
+    audit.record(session, action, by=by, cause="undo", now=now, ticket=ticket.id, **detail)
 
 
 def _restore_rows(

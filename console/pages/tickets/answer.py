@@ -12,21 +12,23 @@ from flask import Blueprint, Response, abort, flash, redirect, render_template, 
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
+from console.pages.tickets.ticket import ACROSS
+from console.perform import actions_of
 from console.presenters import answer as answer_presenter
-from console.presenters.answer import Warned
-from console.ticket_actions import ACROSS
-from console.web.request import by_script, db, house, needs, now, number_of, staff
+from console.web.request import actor, by_script, db, house, needs, now, number_of, staff
 from parsers.text import filenames
 from workflow.customers.callers import callers
 from workflow.errors import Missing
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
+from workflow.mail.answer import Warned
 from workflow.mail.drafts import Typed
 from workflow.mail.phi_check import Kind
 from workflow.models.core import Audit, Ticket, Written, WrittenFile
 from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
+from workflow.tickets.actions import SendMail
 
 ADDRESS = 320  # characters, at most
 PATH = "/tickets/<int:number>/answer"
@@ -221,7 +223,7 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
         said.faults, said.code = faults, 422
         return
     changed = presence.changes(session, ticket.id, said.seen, staff().name)
-    warned = answer_presenter.warnings(session, ticket, written)
+    warned = mail_answer.warnings(session, ticket, written)
     agreed = not warned or request.form.get("agreed") == digest(written)
     companies = mail_answer.companies(session, ticket, written)
     across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
@@ -234,16 +236,8 @@ def _send(session: Session, ticket: Ticket, written: Written, said: Said) -> Non
     if changed or not agreed or said.companies:
         return
     kinds = sorted({Kind(k).name for w in warned for k in w.kinds})
-    mail_answer.promise(
-        session,
-        house().desk,
-        ticket,
-        written,
-        by=staff().name,
-        now=now(),
-        warned=kinds,
-        across_companies=across,
-    )
+    command = SendMail(written.id, warned=kinds, across_companies=across)
+    actions_of(house()).perform_in(session, ticket, command, actor=actor(), now=now())
 
 
 def recipients_digest(written: Written) -> str:
@@ -269,8 +263,14 @@ def _begin_with(ticket: Ticket, written: Written, name: str) -> None:
     with house().store.reading() as session:
         wording = canned_responses.named(session, name)
         if wording is not None:
-            answer_presenter.begin_with(
-                canned_responses.offered(session), ticket, written, wording, house(), staff()
+            canned_responses.begin_with(
+                canned_responses.offered(session),
+                ticket,
+                written,
+                wording,
+                settings=house().settings,
+                signer=house().signer,
+                by=staff().name,
             )
 
 

@@ -1,8 +1,6 @@
-"""The queue and the other lists a desk works by; tickets taken and given.
+"""The queue and the other lists of tickets: shown, searched, refreshed, and tickets assigned."""
 
-And what is new, without reloading.
-"""
-
+from collections import Counter
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,19 +15,34 @@ from flask import (
     request,
     session,
 )
+from sqlalchemy import select
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.saved_views import DELETED
+from console.perform import actions_of
 from console.presenters import queue as queue_presenter
 from console.presenters.queue import COUNTED, DOORS, SORTS, STAGES
-from console.web.request import allowed, background, db, house, needs, now, number_of, staff
-from workflow.errors import Missing
+from console.web.request import (
+    actor,
+    allowed,
+    background,
+    db,
+    house,
+    needs,
+    now,
+    number_of,
+    staff,
+)
+from workflow.errors import NotPermitted
 from workflow.filing import automated_mail
 from workflow.models.core import Staff, Ticket
+from workflow.models.presence import Undo
 from workflow.permissions import Right
-from workflow.tickets import assignment, saved_views, search, views
+from workflow.tickets import actions, saved_views, search, views
+from workflow.tickets.actions import BulkResult, Order, SeenOwner
 
-UNDO = "undo_assign"  # in the session: what can be taken back is offered once
+UNDO = "undo_assign"  # in the web session: numbers of undos, which the next page offers once
+NAMED = 5  # tickets that a message names, of however many
 pages = Blueprint("queue", __name__)
 
 
@@ -69,45 +82,41 @@ def news() -> AnyResponse:
 
 
 @pages.post("/queue/assign")
-@needs(Right.WORK)
+@needs(Right.READ)  # the command says which right it takes
 def assign() -> AnyResponse:
-    """Take tickets nobody owns, or give any to somebody, which a lead may.
-
-    Only those that are still as shown.
-    """
+    """Take tickets, or give them to somebody: those that still have the owner that was shown."""
     take = request.form.get("take")
     seen = queue_presenter.seen([take] if take else request.form.getlist("ticket"))
-    owner = db().get(
-        Staff, staff().id if take or "mine" in request.form else number_of(request.form.get("to"))
-    )
+    to_me = take or "mine" in request.form
+    owner = db().get(Staff, staff().id if to_me else number_of(request.form.get("to")))
     if not seen or owner is None:
         flash("Choose tickets first, and whom to give them to.", "error")
         return _back()
-    try:
-        assignment.can_own(owner)
-    except Missing:
-        abort(400)
-    if not allowed(Right.LEAD) and (
-        owner.id != staff().id or any(before for before in seen.values())
-    ):
-        abort(403)
-    with house().store.transaction() as writing:
-        person = writing.get_one(Staff, owner.id)
-        made = assignment.give(house().desk, writing, seen, person, by=staff().name, now=now())
-    _tell(made, "yours" if owner.id == staff().id else f"given to {owner.name}")
-    session[UNDO] = made.marks
+    command = actions.Assign(owner.id)
+    result = _perform_each(
+        [Order(number, command, SeenOwner(before)) for number, before in seen.items()]
+    )
+    _flash_result(result, "yours" if owner.id == staff().id else f"given to {owner.name}")
+    session[UNDO] = [done.undo_id for done in result.done if done.undo_id is not None]
     return _back()
 
 
 @pages.post("/queue/undo")
-@needs(Right.WORK)
+@needs(Right.READ)  # the command says which right it takes
 def undo() -> AnyResponse:
-    """Give tickets back to whom they belonged to before, where nobody has given them away since."""
-    marks = [mark for said in request.form.getlist("mark") if (mark := number_of(said))]
-    with house().store.transaction() as writing:
-        made = assignment.take_back(house().desk, writing, marks, by=staff().name, now=now())
-    _tell(made, "given back")
+    """Undo assignments of the queue, each as on the ticket's page."""
+    marks = [mark for text in request.form.getlist("mark") if (mark := number_of(text))]
+    rows = db().scalars(select(Undo).where(Undo.id.in_(marks[: actions.MOST_AT_ONCE])))
+    orders = [Order(row.ticket_id, actions.Undo(row.id)) for row in rows]
+    _flash_result(_perform_each(orders), "given back")
     return _back()
+
+
+def _perform_each(orders: list[Order]) -> BulkResult:
+    try:
+        return actions_of(house()).perform_each(orders, actor=actor(), now=now())
+    except NotPermitted:
+        abort(403)
 
 
 def _page(asked: views.Asked) -> str:
@@ -139,18 +148,19 @@ def _rows(shown: queue_presenter.List) -> dict[str, Any]:
     return {"list": shown, "box": queue_presenter.box, "may_take": allowed(Right.WORK)}
 
 
-def _tell(made: assignment.Assigned, what: str) -> None:
-    """Say how many, and which were left."""
-    if made.done:
-        few = made.done[:5]
-        named = ", ".join(f"#{n}" for n in few) + (" …" if len(made.done) > len(few) else "")
-        flash(f"{_are(made.done)} {what}: {named}.", "success")
-    if made.left:
-        flash(f"{_are(made.left)} left as before: somebody has changed what you saw.", "error")
+def _flash_result(result: BulkResult, done: str) -> None:
+    """Show how many tickets were changed, and how many were left for which reason."""
+    if result.done:
+        numbers = [one.ticket for one in result.done]
+        more = " …" if len(numbers) > NAMED else ""
+        named = ", ".join(f"#{n}" for n in numbers[:NAMED]) + more
+        flash(f"{_count(len(numbers))} {done}: {named}.", "success")
+    for reason, count in Counter(result.left.values()).items():
+        flash(f"{_count(count)} left as before: {reason}.", "error")
 
 
-def _are(tickets: list[int]) -> str:
-    return "1 ticket is" if len(tickets) == 1 else f"{len(tickets)} tickets are"
+def _count(tickets: int) -> str:
+    return "1 ticket is" if tickets == 1 else f"{tickets} tickets are"
 
 
 def _back() -> AnyResponse:
