@@ -9,10 +9,8 @@ from console.api.paging import Data
 from console.api.tickets import shown
 from console.presenters import automated as automated_presenter
 from console.web.api_errors import Refused
-from console.web.request import db, house, staff
-from ingest.replay.automated_mail import make_ticket
-from ingest.replay.reprocess import UnreadableError
-from workflow.errors import Missing
+from console.web.request import actor, db, house
+from ingest.replay.automated_mail import RIGHT, make_ticket
 from workflow.filing import automated_mail
 from workflow.models.core import AutomatedMail
 from workflow.permissions import Right
@@ -37,13 +35,10 @@ def automated(told: Data) -> Response:
 
 
 @endpoint(
-    "POST", "/automated/<int:number>/ticket", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409]
+    "POST", "/automated/<int:number>/ticket", RIGHT, schemas.Ticket, about=ABOUT, refuses=[409]
 )
 def automated_ticket(number: int) -> Response:
     """File it as a person's message; the ticket it opened or joined."""
     if db().get(AutomatedMail, number) is None:
         raise Refused(404, f"There is no automated mail {number}.")
-    try:
-        return shown(make_ticket(house(), number, by=staff().name))
-    except UnreadableError as error:
-        raise Missing(str(error)) from None
+    return shown(make_ticket(house(), number, actor=actor()))

@@ -4,6 +4,7 @@ import click
 
 from console import bootstrap
 from console.cli.numbered_group import Numbered
+from console.cli.tickets import shell
 from console.presenters import terminal
 
 
@@ -49,5 +50,5 @@ def make_ticket(number: int, *, actor: str) -> None:
     """
     from ingest.replay.automated_mail import make_ticket as file_as_ticket
 
-    with bootstrap.house() as house:
-        click.echo(file_as_ticket(house, number, by=actor))
+    with shell(actor) as opened:
+        click.echo(file_as_ticket(opened.house, number, actor=opened.actor))

@@ -1,13 +1,12 @@
 """The page of automated mail: what is on no ticket, and making one of it."""
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.request import db, house, needs, number_of, staff
+from console.web.request import actor, db, house, needs, number_of
 from ingest.replay import automated_mail as filing
-from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence
-from workflow.errors import Missing
+from workflow.errors import Missing, NotPermitted
 from workflow.filing import automated_mail
 from workflow.permissions import Right
 
@@ -31,12 +30,14 @@ def listed() -> str:
 
 
 @pages.post("/automated/<int:number>/ticket")
-@needs(Right.WORK)
+@needs(Right.READ)  # filing says which right it takes
 def make_ticket(number: int) -> Response:
     """File it as a person's message, and show the ticket."""
     try:
-        ticket = filing.make_ticket(house(), number, by=staff().name)
-    except (Missing, UnreadableError) as error:
+        ticket = filing.make_ticket(house(), number, actor=actor())
+    except NotPermitted:
+        abort(403)
+    except Missing as error:
         flash(f"It could not be made a ticket: {error}", "error")
         return redirect(url_for("automated.listed"))
     flash("It is a ticket now.", "success")

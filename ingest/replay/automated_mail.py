@@ -2,30 +2,39 @@
 
 from sqlalchemy import select
 
-from ingest.replay.reprocess import parsed
+from ingest.replay.reprocess import UnreadableError, parsed
 from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.context import House
-from workflow.errors import Missing
+from workflow.errors import Missing, NotPermitted
 from workflow.filing import corrections
 from workflow.filing.file_item import receive
 from workflow.models.core import AutomatedMail, Delivery, Filing
 from workflow.models.states import Outcome
+from workflow.permissions import Right, lacking
+from workflow.tickets.actions import Actor
+
+RIGHT = Right.WORK
 
 
-def make_ticket(house: House, number: int, *, by: str) -> int:
+def make_ticket(house: House, number: int, *, actor: Actor) -> int:
     """File an automated mail as a person's message; return the ticket it opened or joined.
 
     Its delivery is read anew, so that its files come along, and counts as a person's from now on.
-    Raises Missing when there is no such mail or it is on a ticket already, UnreadableError
-    (`ingest.replay.reprocess`) when its bytes cannot be read.
+    Raises NotPermitted; Missing when there is no such mail, it is on a ticket already, or its bytes
+    cannot be read.
     """
+    if RIGHT not in actor.rights:
+        raise NotPermitted(lacking(RIGHT))
     with house.store.reading() as session:
         listed = session.get(AutomatedMail, number)
         if listed is None:
             raise Missing(f"there is no automated mail {number}: see `intake automated`")
         delivery_number = listed.delivery_id
-    items = parsed(house, delivery_number).items
+    try:
+        items = parsed(house, delivery_number).items
+    except UnreadableError as error:
+        raise Missing(str(error)) from None
     with house.store.transaction() as session:
         chosen = select(AutomatedMail).where(AutomatedMail.id == number).with_for_update()
         mail = session.scalars(chosen).one()
@@ -45,7 +54,7 @@ def make_ticket(house: House, number: int, *, by: str) -> int:
             audit.record(
                 session,
                 corrections.CORRECTED,
-                by=by,
+                by=actor.name,
                 cause="automated mail",
                 now=now,
                 ticket=filed.ticket_id,

@@ -126,7 +126,7 @@ def file_call(house: House, session: Session, raw: bytes) -> Filing:
 
 
 def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) -> Prepared:
-    """Make a ticket in a situation; each has a customer of its own, so that none disturbs another."""
+    """Make a ticket in a situation; each has a customer of its own, so none disturbs another."""
     house, n = world.house, next(_numbers)
     email, desk = f"jo@practice{n}.example", house.desk
     call = partial(phone_call.compose, company="", name="Jo", email=email, text="Claim 7 is denied")
@@ -601,3 +601,36 @@ def test_what_was_done_by_one_caller_is_undone_by_another(world: World) -> None:
             assert undone_by(world, again, it, OWNER) is None
             with world.house.store.reading() as session:
                 assert session.get_one(Ticket, it.number).owner_id == it.owner
+
+
+def test_an_auditor_writes_no_call_down_and_makes_no_ticket_of_automated_mail(
+    world: World,
+) -> None:
+    auditor = "Otto Auditor"
+    call = {"text": "please call back", "take": True}
+    heads = {"Authorization": f"Bearer {world.tokens[auditor]}"}
+    client = world.desks[OWNER].client.application.test_client()
+    for path, body in (("/tickets", call), ("/automated/1/ticket", {})):
+        assert client.post(V1 + path, json=body, headers=heads).status_code == 403
+    refusal = "that needs the right “work”"
+    told = world.intake("ticket", "new", "--text", "please call back", "--as", auditor, code=1)
+    assert refusal in told.stderr
+    assert refusal in world.intake("automated", 1, "ticket", "--as", auditor, code=1).stderr
+    assert world.desks[auditor].post("/automated/1/ticket").status_code == 403
+
+
+def test_an_operator_at_the_shell_acts_as_an_administrator(world: World) -> None:
+    follow_up = next(case for case in CASES if case.command is actions.FollowUp)
+    it = prepare(world, "open", OWNER, follow_up, OWNER)
+    world.intake("ticket", it.number, "follow-up")  # whoever runs the tests
+    world.intake("ticket", it.number, "untick", BOX, "--as", "nobody on the desk")
+    assert "nobody on the desk" in {row[1] for row in audited_rows(world, it)}
+    world.intake("ticket", it.number, "untick", BOX, "--as", "Otto Auditor", code=1)
+
+
+def audited_rows(world: World, it: Prepared) -> list[tuple[str, str]]:
+    with world.house.store.reading() as session:
+        rows = session.execute(
+            select(Audit.action, Audit.actor).where(Audit.ticket_id == it.number)
+        )
+        return [tuple(row) for row in rows]
