@@ -1,4 +1,4 @@
-"""Actions on a ticket by the API: each command has an address, and its schema builds the command."""
+"""Actions on a ticket by the API: each command has an address, and a schema that builds it."""
 
 import base64
 import binascii

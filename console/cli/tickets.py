@@ -677,7 +677,8 @@ def new(  # noqa: PLR0913  # click's options, all named
     r"""Write a call down: makes a ticket and prints its number.
 
     \b
-    Example:  intake ticket new --company "Acme Clinic" --contact jo@acme.test --text "Claim 7 was denied."
+    Example:  intake ticket new --company "Acme Clinic" --contact jo@acme.test \
+                  --text "Claim 7 was denied."
 
     If USER (--as, or INTAKE_USER) is a person on the desk, the ticket is theirs; else it waits in
     the unassigned queue. Its contacts are notified as for any other ticket. Next: `intake ticket
