@@ -205,9 +205,9 @@ class _Plan:
             return NO_ADDRESS
         settings, lately = self._desk.settings, self._known.lately
         name = contact.id or contact.email  # a new one has no number yet
-        found = outbox.unfit(contact, settings, automated=automated) or outbox.spent(
-            lately[name], settings
-        )
+        found = outbox.undeliverable_reason(
+            contact, settings, automated=automated
+        ) or outbox.rate_limited(lately[name], settings)
         if not found:
             lately[name] += 1
         return found
@@ -330,7 +330,7 @@ class _Plan:
         if not ticket.untold:
             assert FIRST.on_entry is not None
             assert ticket.contact is not None
-            mail = outbox.promised(
+            mail = outbox.outbox_row(
                 ticket.id, 1, FIRST.on_entry, ticket.contact, by=RULE, now=self._now
             )
             self._add(Outgoing, mail)

@@ -57,7 +57,7 @@ class OnRecord(directory.Records):
         self._companies(items)
         self._people({i.contact.key for i in items} - {""})
         self.lately: Counter[int | str] = Counter(
-            outbox.lately(session, [c.id for c in self._contacts.values()], now)
+            outbox.recent_counts(session, [c.id for c in self._contacts.values()], now)
         )
         self.keys = [threading.keys_of(i) for i in items]  # of each item, in order
         keys = {key for k in self.keys if k for key in (k.own, k.shared, *k.earlier) if key}

@@ -442,9 +442,10 @@ class Actions:
     ) -> Result:
         """Carry out a command in a transaction of its own.
 
-        Raises NoSuchTicket; NotPermitted; WrongStatus; ChangedSinceSeen and VersionMismatch where the ticket is
-        not as `expected`; AcrossCompanies where somebody has to confirm that two companies come
-        together; Missing with what stands in the way otherwise. Nothing is changed then.
+        Raises NoSuchTicket; NotPermitted; WrongStatus; ChangedSinceSeen and VersionMismatch where
+        the ticket is not as `expected`; AcrossCompanies where somebody has to confirm that two
+        companies come together; Missing with what stands in the way otherwise. Nothing is changed
+        then.
         """
         _require_right(actor, command)
         prepared = self._prepared(number, command)

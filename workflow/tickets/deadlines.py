@@ -48,7 +48,7 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
 def next_due(
     started_at: datetime, recorded: Collection[Milestone], settings: Settings
 ) -> datetime | None:
-    """Return the earliest deadline whose milestone is not recorded; None when there is none left."""
+    """Return the earliest deadline whose milestone is not recorded; None when none is left."""
     open_ones = (d for d in DEADLINES if d.milestone not in recorded)
     return min((due_at(d, started_at, settings) for d in open_ones), default=None)
 

@@ -1,6 +1,6 @@
-"""What can happen to a ticket.
+"""Every change to a ticket, decided by the process table, with its audit row.
 
-Every change to one is made here, decided by process.py, with its audit row.
+Rules act here, and so do people, through the commands of `actions`.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ YES, NO = "Yes", "No"
 
 
 class Desk:
-    """The desk under its settings. Every function takes the caller's session and never commits."""
+    """Changes tickets under the settings. No method commits: the session is the caller's."""
 
     def __init__(self, settings: Settings, signer: Signer, vault: Vault) -> None:
         self.settings = settings
@@ -61,7 +61,7 @@ class Desk:
         now: datetime,
         oversized: bool = False,
     ) -> None:
-        """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
+        """Take a new ticket, with its contacts, into 1-Submitted, and queue its notice."""
         set_due_at(ticket, self.settings)
         session.flush()
         audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
@@ -99,7 +99,7 @@ class Desk:
                 None  # somebody put them on this ticket itself: a merge taken back leaves them
             )
 
-    # -- what staff do ----
+    # -- changes by staff ----
 
     def assign(
         self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime
@@ -113,8 +113,10 @@ class Desk:
         for task in ticket.tasks:
             if task.follows_owner and task.done_at is None:
                 task.assignee = owner.name
-        whose = {"owner": owner.id, "before": before}
-        audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **whose)
+        owners = {"owner": owner.id, "before": before}
+        audit.record(
+            session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **owners
+        )
 
     def reach(
         self,
@@ -127,9 +129,9 @@ class Desk:
         note: str = "",
         cause: str = "",
     ) -> bool:
-        """Record a milestone, once a period, and let the table say what follows.
+        """Record a milestone, once a period, and move the ticket on as the table says.
 
-        False if it was recorded before.
+        Return False if it was recorded before.
         """
         hold(session, ticket)
         if milestone in reached(ticket):
@@ -140,12 +142,11 @@ class Desk:
         if milestone is Milestone.RESOLVED:
             ticket.resolution = YES
         session.flush()
-        said = cause or str(milestone)
         audit.record(
             session,
             "reached",
             by=by,
-            cause=said,
+            cause=cause or str(milestone),
             now=now,
             ticket=ticket.id,
             milestone=milestone.name,
@@ -201,9 +202,7 @@ class Desk:
         now: datetime,
         across_companies: bool = False,
     ) -> list[Outgoing]:
-        """Promise the recap mail to every contact that has an address.
-
-        The box is ticked once it is sent.
+        """Queue the recap mail to every contact that has an address; its box is ticked once sent.
 
         Contacts of another company that a merge has brought get it only with `across_companies`.
         Raises Missing when there is nobody to write to, AcrossCompanies when the others are of two
@@ -236,11 +235,10 @@ class Desk:
     def reopen(
         self, session: Session, ticket: Ticket, *, by: str, cause: str, now: datetime
     ) -> None:
-        """Take a completed ticket back to 4-In Progress with new deadlines.
+        """Take up an ended ticket again.
 
-        Or a side end back to where it was.
-
-        Raises Missing when it is open already.
+        A completed one goes back to 4-In Progress with new deadlines, a side end back to where it
+        was. Raises Missing when it is open already.
         """
         hold(session, ticket)
         if ticket.status is Status.OPEN:
@@ -276,7 +274,7 @@ class Desk:
         with the request. Raises Missing when it cannot be, with what to do; AcrossCompanies when
         the two are of different companies and nobody has confirmed that (`across_companies`).
         """
-        hold(session, into)  # whether it has ended decides what happens
+        hold(session, into)  # its status decides what happens
         self._require_mergeable(ticket, into)
         names = mixed_companies.brought_together(session, ticket, into)
         if names is not None and not across_companies:
@@ -301,10 +299,7 @@ class Desk:
 
     @staticmethod
     def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
-        """Raise Missing where a merge would leave a request in no list.
-
-        Or goes round in a circle.
-        """
+        """Raise Missing where a merge would leave a request in no list, or make a circle."""
         if ticket is into or into.status is Status.MERGED:
             raise Missing("merge into another ticket that is not merged itself")
         if ticket.status not in {Status.OPEN, Status.COMPLETED}:
@@ -318,9 +313,9 @@ class Desk:
     def _leave_merge(
         self, session: Session, ticket: Ticket, *, by: str, now: datetime
     ) -> list[Message]:
-        """Take a ticket out of the one it is merged into, its contacts and what came for it.
+        """Take a ticket and its contacts out of the one it is merged into.
 
-        Return that.
+        Return the messages that came for it meanwhile, which are on it again.
         """
         merge = merged_messages.merge_of(session, ticket)
         into, ticket.merged_into_id = ticket.merged_into_id, None
@@ -359,15 +354,14 @@ class Desk:
     def move_back(
         self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime
     ) -> None:
-        """Only a person moves a ticket back, with a reason.
+        """Move a ticket back to an earlier stage; only a person does, with a reason.
 
-        What this stage and later ones wait for is open again.
-
-        Raises Missing when the stage is not an earlier one, or the first: its notice is sent once.
+        Milestones that this stage and later ones wait for are open again. Raises Missing when the
+        stage is not an earlier one, or the first: its notice is sent once.
         """
         if stage is process.STEPS[0].stage:
             raise Missing(
-                f"the customer has been told: move it to {process.STEPS[1].stage} at most"
+                f"the customer has been notified: move it to {process.STEPS[1].stage} at most"
             )
         order = [s.stage for s in process.STEPS]
         if order.index(stage) >= order.index(ticket.stage):
@@ -388,7 +382,7 @@ class Desk:
     ) -> Task | None:
         """Task the telemedicine specialist or group; the consultant stays owner.
 
-        None if it was done before.
+        Return None if it was done before.
         """
         who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
         text = "telemedicine: help with this ticket"
@@ -420,20 +414,16 @@ class Desk:
         if session.get(TicketRelation, (ticket.id, other.id)) is None:
             session.add(TicketRelation(ticket_id=ticket.id, other_id=other.id, reason=reason))
 
-    # -- what the rules do ----
+    # -- changes by rules ----
 
     def raise_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
-        """Raise a task for every deadline this open ticket has missed.
-
-        One each, however late we look.
-        """
+        """Raise a task for every deadline this open ticket has missed, one each; return them."""
         if ticket.status is not Status.OPEN:
             return []
-        given = {
-            t.kind for t in ticket.tasks if t.period == ticket.period
-        }  # spares a write; the index decides
+        # spares a write; the index decides
+        raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
         missed = [d for d in process.DEADLINES if d.milestone not in reached(ticket)]
-        missed = [d for d in missed if self.deadline_kind(d) not in given]
+        missed = [d for d in missed if self.deadline_kind(d) not in raised]
         missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
         return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
 
@@ -449,9 +439,9 @@ class Desk:
         milestone: Milestone | None = None,
         assignee: str | None = None,
     ) -> Task | None:
-        """Give the owner (the desk lead until there is one), or who is named, a task.
+        """Give a task to `assignee`, or to the owner (the desk lead until there is one).
 
-        None if it was given before.
+        Return None if it was given before.
         """
         hold(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
@@ -469,7 +459,7 @@ class Desk:
         return task
 
     def mail_sent(self, session: Session, mail: Outgoing, *, now: datetime) -> None:
-        """What follows from a mail that the relay has taken."""
+        """Record what follows from a mail that the relay has taken."""
         if mail.period != mail.ticket.period:
             return
         if mail.template in {Template.NOTICE, Template.OVERSIZED}:
@@ -483,7 +473,7 @@ class Desk:
             )
         elif mail.template is Template.SURVEY:
             outbox.survey_sent(session, mail.ticket, now)
-        for milestone in outbox.ticks(mail, self.settings):
+        for milestone in outbox.boxes_ticked_by(mail, self.settings):
             self.reach(
                 session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
             )
@@ -497,11 +487,11 @@ class Desk:
         now: datetime,
         unreachable: bool = True,
     ) -> None:
-        """What follows from a mail refused for good or come back.
+        """Record what follows from a mail that was refused for good or came back.
 
-        The contact is flagged, a person is told.
-
-        `unreachable` is false where the relay is at fault: that says nothing of the address.
+        The contact is flagged as unreachable, and somebody gets a task to tell the customer
+        otherwise. `unreachable` is false where the relay is at fault: that says nothing of the
+        address.
         """
         if mail.contact is not None and unreachable:
             mail.contact.unreachable = True
@@ -519,7 +509,7 @@ class Desk:
             self._not_notified(session, ticket, reason, now)
 
     def mail_arrived(self, session: Session, mail: Outgoing, *, by: str, now: datetime) -> None:
-        """Take back that a mail came back: it counts as sent, and its contact can be written to.
+        """Correct that a mail came back: it counts as sent, and its contact can be written to.
 
         The contact stays unreachable where another mail to it came back or was refused.
         """
@@ -560,7 +550,7 @@ class Desk:
 
     @staticmethod
     def deadline_kind(deadline: Deadline) -> str:
-        """Return how the task of a deadline is told from other tasks of the ticket."""
+        """Return the kind of a deadline's task, by which it is raised once a period."""
         return f"deadline:{deadline.milestone.name}"
 
     # -- the engine ----
@@ -687,7 +677,7 @@ class Desk:
 
 
 def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
-    """Raise AcrossCompanies where a mail from a ticket goes to people of more than one company."""
+    """Raise AcrossCompanies where a mail would go to people of more than one company."""
     names = mixed_companies.companies_of(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
@@ -707,7 +697,7 @@ def ticket_or_missing(session: Session, number: int) -> Ticket:
 
 
 def owner_or_missing(session: Session, name: str) -> Staff:
-    """The person on the desk. Raises Missing with the command that puts one on record."""
+    """Return the person on the desk. Raises Missing with the command that adds one."""
     person = directory.staff_named(session, name)
     if person is None:
         raise Missing(

@@ -1,7 +1,4 @@
-"""What the desk notes on a ticket.
-
-Remarks on its timeline, never mailed, and questions that have been asked.
-"""
+"""Notes of the desk: remarks on a ticket's timeline, never mailed, and caveats that are settled."""
 
 from datetime import datetime
 

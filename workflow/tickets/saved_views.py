@@ -1,4 +1,4 @@
-"""Lists of one's own: the query of an address under a name, kept for the person who saved it."""
+"""Saved views: a person's own lists, each a query string under a name."""
 
 from datetime import datetime
 
@@ -16,13 +16,13 @@ LONGEST_NAME, LONGEST_QUERY = 60, 1000
 
 
 def of(session: Session, person: Staff) -> list[SavedView]:
-    """The views a person has saved, by name."""
+    """Return the views a person has saved, by name."""
     mine = select(SavedView).where(SavedView.staff_id == person.id)
     return list(session.scalars(mine.order_by(func.lower(SavedView.name), SavedView.id)))
 
 
 def save(session: Session, person: Staff, name: str, query: str, *, now: datetime) -> SavedView:
-    """Keep a view under a name. Raises Missing with what is in the way."""
+    """Save a view under a name. Raises Missing where the name is empty or taken, or at 30 views."""
     if len(of(session, person)) >= MOST:
         raise Missing(f"you have {MOST} views already: delete one first")
     made = SavedView(
@@ -50,7 +50,7 @@ def rename(session: Session, person: Staff, number: int, name: str, *, now: date
 
 
 def remove(session: Session, person: Staff, number: int, *, now: datetime) -> SavedView:
-    """Forget a view; what it was, to save it again. Raises Missing where it is not theirs."""
+    """Delete a view; return it, so that it can be saved again. Raises Missing if not theirs."""
     found = mine(session, person, number)
     session.delete(found)
     audit.record(session, "view deleted", by=person.name, cause="saved view", now=now, view=number)
@@ -58,15 +58,15 @@ def remove(session: Session, person: Staff, number: int, *, now: datetime) -> Sa
 
 
 def mine(session: Session, person: Staff, number: int) -> SavedView:
-    """A view of this person. Raises Missing for everybody else's."""
+    """Return a view of this person. Raises Missing for everybody else's."""
     found = session.get(SavedView, number)
     if found is None or found.staff_id != person.id:
         raise Missing("that view is not there any more")
     return found
 
 
-def _name(said: str) -> str:
-    name = " ".join("".join(c for c in said if c.isprintable()).split())[:LONGEST_NAME].strip()
+def _name(typed: str) -> str:
+    name = " ".join("".join(c for c in typed if c.isprintable()).split())[:LONGEST_NAME].strip()
     if not name:
         raise Missing("give the view a name")
     return name

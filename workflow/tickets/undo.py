@@ -1,7 +1,4 @@
-"""Taking back what was just done to a ticket.
-
-A picture of it before, put back while nothing else has happened.
-"""
+"""Undo: restore a snapshot of a ticket, as long as nobody has changed it since."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,15 +29,11 @@ from workflow.tickets import merged_messages, outbox
 from workflow.tickets.presence import READING, version
 
 VALID = timedelta(minutes=10)
-DELAY = timedelta(
-    seconds=10
-)  # mails promised by a person's action wait so long: they can be taken back unsent
+# Mails that a person's action has queued wait so long, so that an undo can withhold them.
+DELAY = timedelta(seconds=10)
 KEPT = timedelta(days=1)
-HARMLESS = (
-    *READING,
-    "note",
-    "appended",
-)  # an undo touches neither notes nor what came in meanwhile
+# An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
+HARMLESS = (*READING, "note", "appended")
 
 Values = dict[str, Any]
 _TICKET = (
@@ -63,7 +56,7 @@ _LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 
 @dataclass
-class Doing:
+class RunningAction:
     """The running action. `words` are shown on the page and on its undo button.
 
     `undo_id` is set at the end: the number of the undo, None where nothing was changed.
@@ -82,24 +75,24 @@ def reversible(
     by: str,
     now: datetime,
     other: Ticket | None = None,
-) -> Iterator[Doing]:
-    """Make what is done in the block one thing that `by` can take back for ten minutes.
+) -> Iterator[RunningAction]:
+    """Let `by` undo for ten minutes what the block does.
 
-    `other` is a second ticket it touches, as a merge does: it is put back too, where the block
-    changed it. Mails promised in the block are held up for ten seconds. Nothing is kept where the
-    block changed nothing.
+    `other` is a second ticket that it touches, as a merge does: it is restored too, where the block
+    changed it. Mails that the block queues wait for ten seconds. Nothing is stored where the block
+    changed nothing.
     """
-    doing = Doing(words)
+    action = RunningAction(words)
     hold(session, ticket)
     if other is ticket:
         other = None
     if other is not None:
         hold(session, other)
-    before, seen = _picture(session, ticket, other), version(session, ticket.id)
+    before, seen = _snapshot(session, ticket, other), version(session, ticket.id)
     its_before, its_seen = (
         (_state(other), version(session, other.id)) if other is not None else ({}, 0)
     )
-    yield doing
+    yield action
     session.flush()
     fresh = _new_mails(session, ticket, before)
     if other is not None and (its_last := version(session, other.id)) > its_seen:
@@ -112,16 +105,16 @@ def reversible(
     last = version(session, ticket.id)
     if last > seen:
         session.execute(delete(Undo).where(Undo.ticket_id == ticket.id, Undo.at < now - KEPT))
-        made = Undo(
-            ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before
+        row = Undo(
+            ticket_id=ticket.id, by=by, words=action.words, at=now, audit_id=last, before=before
         )
-        session.add(made)
+        session.add(row)
         session.flush()
-        doing.undo_id = made.id
+        action.undo_id = row.id
 
 
 def latest(session: Session, ticket: int, by: str, now: datetime) -> Undo | None:
-    """Return what this person can take back on the ticket now, if anything."""
+    """Return the undo of a ticket that this person can use now, if there is one."""
     found = _last(session, ticket)
     return found if found is not None and not _obstacle(session, found, by, now) else None
 
@@ -195,7 +188,7 @@ def _obstacle(session: Session, undo: Undo, by: str, now: datetime) -> str:
 
 
 def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
-    """Say whether a message has come since that would be on a ticket nobody looks at.
+    """Return whether a message has come since that an undo would leave on an ended ticket.
 
     A merged ticket that was completed before its merge would be completed again, one whose
     reopening is taken back would be merged again.
@@ -213,10 +206,7 @@ def _message_would_be_hidden(session: Session, undo: Undo) -> bool:
 
 
 def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
-    """Return what somebody has done to a ticket after an audit row, in words.
-
-    "" for nothing that matters.
-    """
+    """Return in words what was done to a ticket after an audit row; "" for nothing that matters."""
     rows = select(Audit.action, Audit.actor).where(
         Audit.ticket_id == ticket, Audit.id > audit_id, Audit.action.not_in(HARMLESS)
     )
@@ -224,18 +214,14 @@ def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
     return f"{since.action}, by {since.actor}" if since else ""
 
 
-# -- the picture ----
+# -- the snapshot ----
 
 
-def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
-    """What there is before something is done.
-
-    The ticket, and the contacts and relations of all that it may touch.
-    """
+def _snapshot(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
+    """Return the rows of a ticket, and contacts and relations of all that an action may touch."""
     touched = {ticket.id} | ({other.id} if other is not None else set())
-    touched |= _merged_chain(
-        session, ticket
-    )  # reopening a merged ticket takes its contacts out of these
+    # reopening a merged ticket takes its contacts out of these
+    touched |= _merged_chain(session, ticket)
     links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(touched)))
     return {
         **_state(ticket),
@@ -254,7 +240,7 @@ def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
 
 
 def _state(ticket: Ticket) -> Values:
-    """The rows of one ticket."""
+    """Return the rows of one ticket."""
     return {
         "ticket": _values(ticket, _TICKET),
         "milestones": [_values(r, _REACHED) for r in ticket.milestones],
@@ -264,7 +250,7 @@ def _state(ticket: Ticket) -> Values:
 
 
 def _merged_chain(session: Session, ticket: Ticket) -> set[int]:
-    """The tickets that a ticket is merged into, one after the other."""
+    """Return the tickets that a ticket is merged into, one after the other."""
     found: set[int] = set()
     following = ticket.merged_into_id
     while following is not None and following not in found:
@@ -286,9 +272,9 @@ def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
 
 
 def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> None:
-    """Take back the mails that were promised, every one, or none and raise Missing.
+    """Withhold the mails that were queued: every one, or none and raise Missing.
 
-    Their rule keys become free: doing it again promises them again. The ticket is held already: it
+    Their rule keys become free: doing it again queues them again. The ticket is held already: it
     comes before its mails, as for whoever records what the relay said (outbox.py, `_record`), so
     that no two wait for each other.
     """
@@ -299,9 +285,8 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: Undo) -> N
     )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     for mail in mails:
-        if (
-            mail.state is not OutboxState.WAITING or mail.attempts
-        ):  # claimed: it may be with the relay right now
+        # a mail that a sender has claimed may be with the relay right now
+        if mail.state is not OutboxState.WAITING or mail.attempts:
             raise Missing("its mail is on the way to the customer")
         mail.state, mail.reason = (
             OutboxState.WITHHELD,
@@ -336,7 +321,7 @@ def _restore_rows(
 
 
 def _restore_links(session: Session, before: Values) -> None:
-    """Take away the contacts that came, and put back those that went."""
+    """Remove the contacts that came, and restore those that went."""
     if "links" not in before:  # an undo of before 0016 knows their numbers only
         came = (
             TicketContact.ticket_id.in_(before["tickets"]),
@@ -364,7 +349,7 @@ def _restore_links(session: Session, before: Values) -> None:
 def _restore_messages(
     session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime
 ) -> None:
-    """Put what a reopening has moved back where it was."""
+    """Move the messages that a reopening has moved back to where they were."""
     moved: list[int] = []
     for values in before.get("messages", ()):
         message = session.get_one(Message, values["id"])
@@ -405,13 +390,13 @@ def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) 
 
 
 def _values(row: Base, names: tuple[str, ...]) -> Values:
-    """Columns of a row as JSON can hold them."""
+    """Return columns of a row as JSON can hold them."""
     values = {name: getattr(row, name) for name in names}
     return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
 
 
 def _put(row: Base, values: Values) -> None:
-    """Put columns back, each as its type has it."""
+    """Set columns to values that `_values` has returned, each as its type has it."""
     table = inspect(type(row)).local_table
     assert isinstance(table, Table)
     for name, value in values.items():

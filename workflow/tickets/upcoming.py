@@ -1,7 +1,4 @@
-"""What fires within a week.
-
-The deadlines of open tickets, when each falls and who will get its task.
-"""
+"""Deadlines of the next seven days: when each falls and who will get its task."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,9 +33,9 @@ class Firing:
 
 
 def upcoming(session: Session, settings: Settings, now: datetime) -> tuple[list[Firing], bool]:
-    """Return what falls within the next seven days, soonest first.
+    """Return the deadlines of the next seven days, soonest first.
 
-    And whether there is more than is looked at.
+    The second value says whether there are more tickets than the LONGEST that were looked at.
     """
     longest = max(d.within for d in process.DEADLINES) + (
         HOLIDAYS if settings.business_days else timedelta()
