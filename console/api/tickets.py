@@ -34,7 +34,7 @@ VIEWED_EVERY = timedelta(hours=1)  # in the audit trail: so often it says who ha
 
 
 class List(Paged):
-    """Which tickets."""
+    """Parameters of a list of tickets."""
 
     view = one_of(views.VIEWS, load_default="open")
     company = words(200, load_default="", metadata={"description": "How its name begins."})
@@ -68,13 +68,13 @@ class Call(Strict):
 
 
 class Once(Schema):
-    """A name for this call: sent again under the same, it is the same ticket."""
+    """The idempotency key of a call: sent again under the same one, it is the same ticket."""
 
     key = words(255, data_key="Idempotency-Key", load_default="")
 
 
 class Export(Strict):
-    """What of the tickets leaves the house."""
+    """Parameters of an export."""
 
     text = fields.Boolean(
         load_default=False, metadata={"description": "Subject and text too: patient data."}
@@ -90,33 +90,33 @@ class Export(Strict):
     query=List,
     refuses=[422],
 )
-def tickets(told: paging.Data) -> Response:
-    """The tickets of a view, filtered, in order, page by page."""
+def tickets(wanted: paging.Data) -> Response:
+    """Answer the tickets of a view, filtered, in order, page by page."""
     asked = Asked(
-        view=told["view"],
-        words=told["q"],
-        sort=Sort(told["sort"]) if told["sort"] else None,
+        view=wanted["view"],
+        words=wanted["q"],
+        sort=Sort(wanted["sort"]) if wanted["sort"] else None,
         filters=Filters(
-            company=told["company"],
-            door=told["door"],
-            owner=_owner(db(), told["owner"]),
-            telemedicine=told["telemedicine"],
-            stage=Stage(told["stage"]) if told["stage"] else None,
+            company=wanted["company"],
+            door=wanted["door"],
+            owner=_owner(db(), wanted["owner"]),
+            telemedicine=wanted["telemedicine"],
+            stage=Stage(wanted["stage"]) if wanted["stage"] else None,
         ),
     )
     sort = asked.sort or views.VIEWS[asked.view].sort
     query = views.query(db(), asked, actor=staff().name, now=now())
-    if told["cursor"]:
-        query = query.where(paging.beyond(sort, told["cursor"]))
-    rows = list(db().scalars(query.limit(told["limit"] + 1)))
-    shown = rows[: told["limit"]]
-    following = paging.cursor_of(sort, shown[-1]) if len(rows) > len(shown) else None
-    return paging.answer([ticket_presenter.short(t) for t in shown], following)
+    if wanted["cursor"]:
+        query = query.where(paging.beyond(sort, wanted["cursor"]))
+    rows = list(db().scalars(query.limit(wanted["limit"] + 1)))
+    page = rows[: wanted["limit"]]
+    following = paging.cursor_of(sort, page[-1]) if len(rows) > len(page) else None
+    return paging.answer([ticket_presenter.short(t) for t in page], following)
 
 
 @endpoint("GET", "/tickets/<int:number>", Right.READ, schemas.Ticket, about=ABOUT)
 def ticket(number: int) -> Response:
-    """A ticket with all that is on it. The ETag says which; an action can insist on it."""
+    """Answer a ticket with all that is on it. Its ETag is its version, for If-Match."""
     if db().get(Ticket, number) is None:
         raise Refused(404, f"There is no ticket {number}.")
     _viewed(number)
@@ -168,11 +168,11 @@ def write_down(once: paging.Data, fields: paging.Data) -> Response:
     "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.EXPORTED)), Right.LEAD,
     None, about=ABOUT, query=Export, kind="text/csv",
 )  # fmt: skip
-def export(told: paging.Data, view: str) -> Response:
-    """The tickets of a view as CSV, streamed; that it was taken out is in the audit trail."""
-    columns = exports.chosen([], with_text=told["text"])
-    wanted = views.VIEWS[view].where(staff().name, now())
-    count = db().scalar(select(func.count()).select_from(Ticket).where(*wanted))
+def export(wanted: paging.Data, view: str) -> Response:
+    """Answer the tickets of a view as CSV, streamed; the export is in the audit log."""
+    columns = exports.chosen([], with_text=wanted["text"])
+    conditions = views.VIEWS[view].where(staff().name, now())
+    count = db().scalar(select(func.count()).select_from(Ticket).where(*conditions))
     with house().store.transaction() as session:
         exports.record(
             session, view, count or 0, by=staff().name, cause="API", now=now(), columns=columns
@@ -192,12 +192,12 @@ def export(told: paging.Data, view: str) -> Response:
     kind="application/octet-stream",
 )
 def attachment(number: int) -> Response:
-    """A file, as it came."""
+    """Answer a file as it came."""
     return files.download(number)
 
 
 def shown(number: int) -> Response:
-    """A ticket as it is now, with its ETag."""
+    """Return the answer with a ticket as it is now, and its ETag."""
     with house().store.reading() as session:
         answer = jsonify(ticket_presenter.full(session, number, house().settings))
         answer.set_etag(str(presence.version(session, number)))
@@ -205,7 +205,7 @@ def shown(number: int) -> Response:
 
 
 def person(session: Session, name: str, field: str) -> Staff:
-    """Somebody on the desk, by name or address, or `me`. Raises Refused when there is nobody."""
+    """Return somebody on the desk, by name or address, or `me`. Raises Refused for nobody."""
     found = session.get(Staff, staff().id) if name == "me" else directory.staff_named(session, name)
     if found is None:
         raise Refused(422, fields={field: ["Nobody on the desk has this name or address."]})
@@ -223,7 +223,7 @@ def _call_id(key: str) -> str:
 
 
 def _viewed(number: int) -> None:
-    """Put on record who has read a ticket, once an hour (45 CFR 164.312(b))."""
+    """Record in the audit log who has read a ticket, once an hour (45 CFR 164.312(b))."""
     since = now() - VIEWED_EVERY
     lately = select(Audit.id).where(
         Audit.ticket_id == number,

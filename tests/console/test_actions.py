@@ -21,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from console.cli.main import cli
+from console.pages.tickets.ticket import BUTTONS
 from console.perform import actions_of
 from parsers import phone_call
 from parsers.item import Format
@@ -589,6 +590,20 @@ def test_all_callers_answer_alike_in_every_situation(world: World, case: Case) -
 def test_all_callers_give_everybody_the_same_rights(world: World, case: Case) -> None:
     for actor in PEOPLE:
         compare(world, case, "open", OTHER_OWNER, actor)
+
+
+def test_the_page_shows_the_buttons_that_its_commands_allow(world: World) -> None:
+    depends_on_status = {"assign", "resolve", "merge", "reopen", "end"}
+    for situation in SITUATIONS:
+        it = prepare(world, situation, OWNER, CASES[0], OWNER)
+        page = world.desks[OWNER].get(f"/tickets/{it.number}").text
+        shown = set(re.findall(rf"/tickets/{it.number}/do/([\w-]+)", page))
+        with world.house.store.reading() as session:
+            status = session.get_one(Ticket, it.number).status
+        allowed = {name for name, button in BUTTONS.items() if status in button.kind.statuses}
+        assert shown <= allowed, situation
+        assert shown & depends_on_status == allowed & depends_on_status, situation
+        assert "/do/" not in world.desks["Otto Auditor"].get(f"/tickets/{it.number}").text
 
 
 def test_what_was_done_by_one_caller_is_undone_by_another(world: World) -> None:

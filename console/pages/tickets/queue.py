@@ -49,16 +49,15 @@ pages = Blueprint("queue", __name__)
 @pages.get("/")
 @needs(Right.READ)
 def queue() -> str:
-    """The tickets that wait for an owner, or another list."""
+    """Show the tickets that wait for an owner, or another list."""
     return _page(queue_presenter.asked(request.args))
 
 
 @pages.get("/search")
 @needs(Right.READ)
 def find() -> str | AnyResponse:
-    """A number goes to its ticket; anything else is looked for in all of them."""
-    said = request.args.get("q", "")
-    number = search.number(said)
+    """Redirect from a number to its ticket; search all tickets for anything else."""
+    number = search.number(request.args.get("q", ""))
     if number is not None and db().get(Ticket, number) is not None:
         return redirect(f"/tickets/{number}")
     return _page(queue_presenter.asked(request.args, otherwise="all"))
@@ -67,17 +66,17 @@ def find() -> str | AnyResponse:
 @pages.get("/queue/news")
 @needs(Right.READ)
 def news() -> AnyResponse:
-    """The rows of a list as they are now; 204 where they are as the page has them."""
+    """Answer the rows of a list as they are now; 204 where they are as the page has them."""
     background()
-    shown = queue_presenter.load(
+    listed = queue_presenter.load(
         db(), queue_presenter.asked(request.args), actor=staff().name, now=now()
     )
-    if request.args.get("seen") == shown.digest:
+    if request.args.get("seen") == listed.digest:
         return Response(status=204)
     return jsonify(
-        digest=shown.digest,
-        count=str(shown.count),
-        rows=render_template("queue/_rows.html", **_rows(shown)),
+        digest=listed.digest,
+        count=str(listed.count),
+        rows=render_template("queue/_rows.html", **_rows(listed)),
     )
 
 
@@ -120,11 +119,11 @@ def _perform_each(orders: list[Order]) -> BulkResult:
 
 
 def _page(asked: views.Asked) -> str:
-    shown = queue_presenter.load(db(), asked, actor=staff().name, now=now())
+    listed = queue_presenter.load(db(), asked, actor=staff().name, now=now())
     workers = queue_presenter.workers(db())
     return render_template(
         "queue/page.html",
-        **_rows(shown),
+        **_rows(listed),
         counts=views.counts(db(), COUNTED, actor=staff().name, now=now()),
         groups=views.GROUPS,
         automated=automated_mail.count(db()),
@@ -144,8 +143,8 @@ def _page(asked: views.Asked) -> str:
     )
 
 
-def _rows(shown: queue_presenter.List) -> dict[str, Any]:
-    return {"list": shown, "box": queue_presenter.box, "may_take": allowed(Right.WORK)}
+def _rows(listed: queue_presenter.List) -> dict[str, Any]:
+    return {"list": listed, "box": queue_presenter.box, "may_take": allowed(Right.WORK)}
 
 
 def _flash_result(result: BulkResult, done: str) -> None:
@@ -164,8 +163,8 @@ def _count(tickets: int) -> str:
 
 
 def _back() -> AnyResponse:
-    """To the list that was left: an address of ours, whatever the form says."""
-    told = queue_presenter.asked(
+    """Redirect to the list that was left: an address of ours, whatever the form says."""
+    left = queue_presenter.asked(
         dict(parse_qsl(request.form.get("back", "")[: queue_presenter.LONGEST_QUERY]))
     )
-    return redirect(f"/?{queue_presenter.query_of(told, told.page)}")
+    return redirect(f"/?{queue_presenter.query_of(left, left.page)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from flask import (
     Blueprint,
@@ -91,28 +92,58 @@ def _relation(form: Form) -> Command:
     return actions.Relate(form.number("other"), verdict)
 
 
-COMMANDS: dict[str, Callable[[Form], Command]] = {
-    "assign": lambda form: actions.Assign(form.number("owner")),
-    "tick": lambda form: actions.Tick(actions.box_named(form.word("milestone")), form.text("note")),
-    "untick": lambda form: actions.Untick(actions.box_named(form.word("milestone"))),
-    "resolve": _resolve,
-    "move-back": lambda form: actions.MoveBack(
-        actions.stage_named(form.word("stage")), form.text("reason")
+@dataclass(frozen=True)
+class Button:
+    """A button of the page: the kind of command that its form asks for, and how it is built."""
+
+    kind: type[Command]  # it is shown where this kind is for a ticket in its status
+    build: Callable[[Form], Command]
+
+
+BUTTONS = {
+    "assign": Button(actions.Assign, lambda form: actions.Assign(form.number("owner"))),
+    "tick": Button(
+        actions.Tick,
+        lambda form: actions.Tick(actions.box_named(form.word("milestone")), form.text("note")),
     ),
-    "reopen": lambda form: actions.Reopen(form.text("reason")),
-    "end": _end,
-    "merge": lambda form: actions.Merge(form.number("into"), form.word(ACROSS) == CONFIRMED),
-    "telemedicine": lambda _: actions.HandToTelemedicine(),
-    "finish-task": lambda form: actions.FinishTask(form.number("task")),
-    "reopen-task": lambda form: actions.ReopenTask(form.number("task")),
-    "settle": lambda form: actions.Settle(form.text("caveat")),
-    "note": lambda form: actions.AddNote(form.text("text")),
-    "relation": _relation,
-    "link": lambda form: actions.Relate(form.number("other"), Verdict.LINKED),
-    "not-automatic": lambda form: actions.MarkWrittenByPerson(form.number("message")),
-    "automatic": lambda form: actions.MarkAutomatic(form.number("message")),
-    "undo": lambda form: actions.Undo(form.number("undo")),
+    "untick": Button(
+        actions.Untick, lambda form: actions.Untick(actions.box_named(form.word("milestone")))
+    ),
+    "resolve": Button(actions.Resolve, _resolve),
+    "move-back": Button(
+        actions.MoveBack,
+        lambda form: actions.MoveBack(actions.stage_named(form.word("stage")), form.text("reason")),
+    ),
+    "reopen": Button(actions.Reopen, lambda form: actions.Reopen(form.text("reason"))),
+    "end": Button(actions.CloseAsSpam, _end),
+    "merge": Button(
+        actions.Merge,
+        lambda form: actions.Merge(form.number("into"), form.word(ACROSS) == CONFIRMED),
+    ),
+    "telemedicine": Button(actions.HandToTelemedicine, lambda _: actions.HandToTelemedicine()),
+    "finish-task": Button(actions.FinishTask, lambda form: actions.FinishTask(form.number("task"))),
+    "reopen-task": Button(actions.ReopenTask, lambda form: actions.ReopenTask(form.number("task"))),
+    "settle": Button(actions.Settle, lambda form: actions.Settle(form.text("caveat"))),
+    "note": Button(actions.AddNote, lambda form: actions.AddNote(form.text("text"))),
+    "relation": Button(actions.Relate, _relation),
+    "link": Button(
+        actions.Relate, lambda form: actions.Relate(form.number("other"), Verdict.LINKED)
+    ),
+    "not-automatic": Button(
+        actions.MarkWrittenByPerson,
+        lambda form: actions.MarkWrittenByPerson(form.number("message")),
+    ),
+    "automatic": Button(
+        actions.MarkAutomatic, lambda form: actions.MarkAutomatic(form.number("message"))
+    ),
+    "undo": Button(actions.Undo, lambda form: actions.Undo(form.number("undo"))),
 }
+
+
+def offered(ticket: Ticket, name: str) -> bool:
+    """Return whether a button is shown on the page of a ticket to who is asking."""
+    kind = BUTTONS[name].kind
+    return kind.right in actor().rights and not actions.refusal_by_status(ticket, kind)
 
 
 # -- addresses ----
@@ -135,11 +166,11 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     was seen, and when two companies would come together, which a button confirms. 422 with the page
     and what was typed when it cannot be done.
     """
-    build = COMMANDS.get(name) or abort(404)
+    button = BUTTONS.get(name) or abort(404)
     expected = SeenVersion(number_of(request.form.get("seen")) or 0)
     command: Command | None = None
     try:
-        command = build(Form(request.form))
+        command = button.build(Form(request.form))
         result = actions_of(house()).perform(
             number, command, actor=actor(), now=now(), expected=expected
         )
@@ -221,6 +252,7 @@ def _page(number: int, fault: str = "") -> str:
         Verdict=Verdict,
         watching=presence.WATCHING,
         specialist=house().settings.telemedicine,
+        offered=partial(offered, ticket),
     )
 
 
