@@ -1,7 +1,7 @@
 """Calls written down by staff: stored like everything that comes in, and read at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 from uuid import uuid4
 
@@ -34,7 +34,7 @@ class NotFiledYet(Missing):
     """The call is stored, but no ticket yet: it must not be written down again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # all of it may be patient data
 class PhoneCall:
     """The command to write a call down, as a form, the API or the command line says it.
 
@@ -42,7 +42,7 @@ class PhoneCall:
     "" makes one up.
     """
 
-    text: str = field(repr=False)
+    text: str
     contacts: Sequence[Contact] = ()
     company: str = ""
     name: str = ""

@@ -98,7 +98,10 @@ Expected: TypeAlias = SeenVersion | ExactVersions | SeenOwner | None
 
 @dataclass(frozen=True)
 class Command:
-    """A change that somebody asks for. The class holds its rules, the instance what is asked."""
+    """A change that somebody asks for. The class holds its rules, the instance what is asked.
+
+    Fields of free text may hold patient data and are left out of the repr.
+    """
 
     label: ClassVar[str]  # an infinitive, for "Still …?" and for the undo button
     right: ClassVar[Right] = Right.WORK
@@ -125,7 +128,7 @@ class Tick(Command):
     """Tick a box of the process; `note` says how it was done, for the record."""
 
     milestone: Milestone
-    note: str = ""
+    note: str = field(default="", repr=False)
     label = "tick the box"
 
 
@@ -157,7 +160,7 @@ class MoveBack(Command):
     """Move the ticket back to an earlier stage."""
 
     stage: Stage
-    reason: str
+    reason: str = field(repr=False)
     label = "move the ticket back"
 
 
@@ -165,7 +168,7 @@ class MoveBack(Command):
 class Reopen(Command):
     """Take an ended ticket up again."""
 
-    reason: str
+    reason: str = field(repr=False)
     label = "reopen the ticket"
     statuses = ENDED
 
@@ -174,7 +177,7 @@ class Reopen(Command):
 class CloseAsSpam(Command):
     """Close the ticket as spam."""
 
-    reason: str
+    reason: str = field(repr=False)
     label = "close the ticket"
     statuses = OPEN_ONLY
 
@@ -183,7 +186,7 @@ class CloseAsSpam(Command):
 class Withdraw(Command):
     """Close the ticket as withdrawn by the customer."""
 
-    reason: str
+    reason: str = field(repr=False)
     label = "close the ticket"
     statuses = OPEN_ONLY
 
@@ -233,7 +236,7 @@ class ReopenTask(Command):
 class AddNote(Command):
     """Put a note on the timeline that only the desk sees."""
 
-    text: str = field(repr=False)  # may hold patient data
+    text: str = field(repr=False)
     label = "add the note"
     statuses = ANY_STATUS
     undoable = False
