@@ -42,6 +42,10 @@ class VersionMismatch(Missing):
         super().__init__("the ticket has changed since you looked")
 
 
+class SeemsPatientData(Missing):
+    """A mail seems to hold patient data, which somebody has to look at and confirm."""
+
+
 class AcrossCompanies(Missing):
     """The action would bring two companies together, which a person has to confirm.
 

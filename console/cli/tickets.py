@@ -140,13 +140,15 @@ class Shell:
     def perform(self, number: int, command: "Command") -> "Result":
         """Carry out a command. Raises Missing, with the option or command that helps."""
         from console.perform import actions_of
-        from workflow.errors import AcrossCompanies, Missing, WrongStatus
+        from workflow.errors import AcrossCompanies, Missing, SeemsPatientData, WrongStatus
 
         actions, now = actions_of(self.house), self.house.clock()
         try:
             return actions.perform(number, command, actor=self.actor, now=now)
         except AcrossCompanies as both:
             raise Missing(f"{both} ({ACROSS})") from None
+        except SeemsPatientData as warning:
+            raise Missing(f"{warning} (--checked)") from None
         except WrongStatus as refusal:
             if not refusal.ended:
                 raise

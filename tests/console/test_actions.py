@@ -542,7 +542,7 @@ def by_api(world: World, case: Case, it: Prepared, actor: str) -> str | None:
         return None
     assert answer.json is not None
     assert answer.status_code in {403, 409}, answer.text
-    return str(answer.json["detail"])
+    return re.sub(r"\. Send \w+ = true to confirm it\.$", "", answer.json["detail"])
 
 
 def by_shell(world: World, case: Case, it: Prepared, actor: str) -> str | None:
@@ -551,7 +551,8 @@ def by_shell(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     words = [str(word) for word in ("ticket", it.number, *case.shell(it), "--as", actor)]
     result = CliRunner().invoke(cli, words, prog_name="intake")
     assert result.exit_code in {0, 1}, (result.output, result.exception)
-    return None if result.exit_code == 0 else result.stderr.removeprefix("Error: ").strip()
+    refusal = result.stderr.removeprefix("Error: ").strip()  # then the option that confirms it
+    return None if result.exit_code == 0 else re.sub(r" \(--[\w-]+\)$", "", refusal)
 
 
 CALLERS = {"page": by_page, "queue": by_queue, "api": by_api, "shell": by_shell}

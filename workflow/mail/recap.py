@@ -5,7 +5,7 @@ On the answer page a person writes the same mail by hand.
 
 from sqlalchemy.orm import Session
 
-from workflow.errors import Missing
+from workflow.errors import Missing, SeemsPatientData
 from workflow.mail import answer, canned_responses, compose, drafts
 from workflow.mail.drafts import Typed
 from workflow.mail.phi_check import Kind
@@ -118,16 +118,16 @@ def _checked_kinds(
 ) -> list[str]:
     """Return the kinds of what looks like patient data, once somebody has looked at it.
 
-    Raises Missing while nobody has.
+    Raises SeemsPatientData while nobody has.
     """
     warned = answer.warnings(session, ticket, written)
     kinds = sorted({str(kind) for one in warned for kind in one.kinds})
     if kinds and not checked:
         where = ", ".join(one.where for one in warned)
         verb = "seem" if len(warned) > 1 else "seems"
-        raise Missing(
+        raise SeemsPatientData(
             f"{where} {verb} to hold {', '.join(kinds)}: leave it out, or have somebody look and"
-            " send checked = true"
+            " confirm that it is none"
         )
     return [Kind(kind).name for kind in kinds]
 
