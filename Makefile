@@ -27,10 +27,10 @@ check: $(VENV)/.test ## ruff and mypy
 	$(BIN)/mypy
 
 chaos: $(VENV)/.test debian ## kill real processes for MINUTES=n on DATABASE=sqlite|postgresql, then count what was lost
-	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite)
+	$(BIN)/python -m tests.acceptance.chaos --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite)
 
 soak: $(VENV)/.test debian ## a steady load for MINUTES=n; memory of every process must stay flat
-	$(BIN)/python -m tests.chaos --soak --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),sqlite)
+	$(BIN)/python -m tests.acceptance.chaos --soak --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),sqlite)
 
 bench: $(VENV)/.bench ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do \
@@ -38,7 +38,7 @@ bench: $(VENV)/.bench ## the benchmarks, one after the other
 	done
 
 pictures: $(VENV)/.test debian ## the README's pictures, into docs/images/
-	INTAKE_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py -n 0
+	INTAKE_PICTURES=1 $(BIN)/pytest tests/acceptance/browser/test_pictures.py -n 0
 
 $(VENV)/.bench: $(VENV)/.test
 	@$(PIP) install --editable '.[bench]' || echo "without the parser in Rust: there is no wheel of it for this machine"

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.bursting import Heard, Watched, largest, many
-from tests.running import Doors
+from tests.support.load import Heard, Watched, largest, many
+from tests.support.processes import Doors
 from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 

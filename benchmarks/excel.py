@@ -24,7 +24,7 @@ from threading import Event, Thread
 
 import openpyxl
 import psutil
-import xlsxwriter
+from openpyxl.cell import WriteOnlyCell
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
@@ -36,7 +36,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.parser_pool import isolated
 from ingest.processing.process import read
 from parsers.item import Format
-from tests.servers import Postgres, Unavailable
+from tests.support.servers import Postgres, Unavailable
 from workflow.context import open_house
 from workflow.database.engine import migrate
 from workflow.models.core import Filing
@@ -84,36 +84,21 @@ def make(file: Path, rows: int) -> None:
     800 practices with five people each, every tenth row an answer in an earlier thread.
     """
     dice, base = Random(5), datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
-    with xlsxwriter.Workbook(str(file), {"constant_memory": True}) as book:
-        date, sheet = (
-            book.add_format({"num_format": "mm/dd/yyyy hh:mm"}),
-            book.add_worksheet("Messages"),
-        )
-        sheet.write_row(0, 0, HEADINGS)
-        for n in range(1, rows + 1):
-            practice, person = dice.randrange(800), dice.randrange(5)
-            thread = n if n % 10 else max(1, n - dice.randrange(1, 500))
-            texts = (
-                f"KM-{n:07}",
-                f"T-{thread:07}",
-                f"{10_000 + practice}",
-                f"Practice {practice}",
-                f"Dr. {practice}",
-                f"Sender {person} of {practice}",
-                f"s{person}@practice{practice}.example",
-                f"555-{practice:04}",
-                None,
-                dice.choice(["Billing", "Claims", "Payments"]),
-                " ".join(dice.choices(WORDS, k=5)),
-                " ".join(dice.choices(WORDS, k=30)),
-                f"Patient {n}",
-                f"{n}",
-                "Open",
-            )
-            for column, text in enumerate(texts):
-                if text is not None:
-                    sheet.write_string(n, column, text)
-            sheet.write_datetime(n, 8, base + timedelta(minutes=n), date)
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("Messages")
+    sheet.append(HEADINGS)
+    for n in range(1, rows + 1):
+        practice, person = dice.randrange(800), dice.randrange(5)
+        thread = n if n % 10 else max(1, n - dice.randrange(1, 500))
+        date = WriteOnlyCell(sheet, base + timedelta(minutes=n))
+        date.number_format = "mm/dd/yyyy hh:mm"
+        sheet.append((
+            f"KM-{n:07}", f"T-{thread:07}", f"{10_000 + practice}", f"Practice {practice}", f"Dr. {practice}",
+            f"Sender {person} of {practice}", f"s{person}@practice{practice}.example", f"555-{practice:04}", date,
+            dice.choice(["Billing", "Claims", "Payments"]), " ".join(dice.choices(WORDS, k=5)),
+            " ".join(dice.choices(WORDS, k=30)), f"Patient {n}", f"{n}", "Open",
+        ))  # fmt: skip
+    book.save(file)
 
 
 # -- the steps, each in a process of its own ----

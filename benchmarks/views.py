@@ -24,8 +24,8 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from parsers.item import Format
-from tests.servers import Postgres
-from tests.web import at_desk
+from tests.support.servers import Postgres
+from tests.support.signed_in_client import at_desk
 from workflow.context import House, open_house
 from workflow.database.engine import migrate
 from workflow.models.core import Company, Contact, Message, Staff, Task, Ticket, TicketContact

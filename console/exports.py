@@ -30,7 +30,6 @@ from workflow.tickets.deadlines import due_at
 
 PAGE = 200  # tickets in memory at a time
 MOST_ROWS = 1_048_575  # of one Excel sheet, below its heading
-MOST_TEXT = 32_767  # characters of one Excel cell
 BOM = "\ufeff"  # without it Excel takes UTF-8 for the code page of the machine
 EXPORTED = tuple(VIEWS)
 
@@ -170,25 +169,18 @@ def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
 
     Raises Missing when a sheet has no room for it, OSError when it cannot be written.
     """
-    import xlsxwriter
+    from parsers.spreadsheets.text_workbook import write_workbook
 
-    as_text = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with xlsxwriter.Workbook(str(file), {"constant_memory": True, **as_text}) as book:
-        sheet = book.add_worksheet("Tickets")
-        sheet.freeze_panes(1, 0)
-        for number, line in enumerate(lines):
-            if number > MOST_ROWS:
-                raise Missing(
-                    f"more than {MOST_ROWS:,} tickets: an Excel sheet has no room for them, export"
-                    " .csv"
-                )
-            for column, cell in enumerate(line):
-                if cell:
-                    sheet.write_string(
-                        number,
-                        column,
-                        cell if len(cell) <= MOST_TEXT else f"{cell[: MOST_TEXT - 1]}…",
-                    )
+    with file.open("wb") as out:
+        write_workbook(out, [("Tickets", _fitting_a_sheet(lines))])
+
+
+def _fitting_a_sheet(lines: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+    for number, line in enumerate(lines):
+        if number > MOST_ROWS:
+            why = "an Excel sheet has no room for them, export .csv"
+            raise Missing(f"more than {MOST_ROWS:,} tickets: {why}")
+        yield line
 
 
 WRITERS: dict[str, Callable[[Path, Iterable[Sequence[str]]], None]] = {

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from redis import Redis
 
-from tests.house import HandClock, Woken
-from tests.servers import Postgres, Relay, Valkey, memory_folder, migrated
+from tests.support.context import HandClock, Woken
+from tests.support.servers import Postgres, Relay, Valkey, memory_folder, migrated
 from workflow.context import House, open_house
 from workflow.database.engine import migrate
 from workflow.settings.settings import Settings

@@ -5,10 +5,8 @@ To be mended there, and dropped again as it is.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from io import BytesIO
 
-import xlsxwriter
 from sqlalchemy import select
 
 from ingest.parser_options import options
@@ -16,14 +14,12 @@ from ingest.processing import parser_pool
 from ingest.processing.parser_pool import BrokenError, EndedError
 from ingest.replay.reprocess import UnreadableError, original
 from parsers.item import WHY, ParseError, RejectedRow
+from parsers.spreadsheets.text_workbook import write_workbook
 from workflow.context import House
 from workflow.filing.file_item import why_rejected
 from workflow.models.core import REJECTED_ROW, Filing
 
-AS_TEXT = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-MOST_TEXT = 32_767  # characters of one Excel cell
 CUT = " … (cut here: Excel takes no longer text)"
-ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)  # the same rows give the same bytes
 
 Heading = tuple[str, int]  # a heading, and which of several that read the same
 
@@ -49,15 +45,8 @@ def workbook(rows: Iterable[RejectedRow]) -> bytes:
     for row in rows:
         sheets.setdefault(row.sheet, []).append(row)
     out = BytesIO()
-    with xlsxwriter.Workbook(out, {"in_memory": True, **AS_TEXT}) as book:
-        book.set_properties({"created": ALWAYS})
-        for found in sheets.values():  # under Excel's own names: theirs may not be allowed
-            sheet = book.add_worksheet()
-            sheet.freeze_panes(1, 0)
-            for at, line in enumerate(_lines(found)):
-                for column, text in enumerate(line):
-                    if text:
-                        sheet.write_string(at, column, _fitting(text))
+    numbered = enumerate(sheets.values(), 1)  # a sheet's own name may not be allowed
+    write_workbook(out, [(f"Sheet{number}", _lines(found)) for number, found in numbered], cut=CUT)
     return out.getvalue()
 
 
@@ -85,7 +74,3 @@ def _counted(row: RejectedRow) -> Iterator[tuple[Heading, str]]:
     for label, text in row.values:
         seen[label] = seen.get(label, 0) + 1
         yield (label, seen[label]), text
-
-
-def _fitting(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - len(CUT)] + CUT

@@ -1,21 +1,18 @@
 """RFC 5322 messages: one mail becomes one item, whatever state it is in."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from parsers.item import Address, Format, InboundItem, ParseError
 from parsers.mail import automatic, body
 from parsers.mail.bounces import report
 from parsers.mail.replies import extract, quote_markers
 from parsers.mail.replies import html as replies_html
-from parsers.mail.syntax import addresses, headers, mime
+from parsers.mail.syntax import addresses, dates, headers, mime
 from parsers.mail.syntax.headers import Fields
 from parsers.options import PLAIN, Options
 from parsers.text import charsets
 
 MAX_SUBJECT = 2000
-MAX_DATE = 200  # characters
 MAX_REFERENCES = 100
 SEALED = frozenset(
     {"application/pkcs7-mime", "application/x-pkcs7-mime"}
@@ -56,9 +53,7 @@ def _item(tree: mime.Tree, content: body.Body) -> InboundItem:
         reply_text=_newest(content, _thread(fields, subject, is_bounce=verdict.is_bounce)),
         plain=content.plain,
         html=content.html,
-        sent_at=tree.sent_at.replace(tzinfo=UTC)
-        if tree.sent_at is not None
-        else _lenient_date(fields),
+        sent_at=dates.sent_at(fields),
         message_id=ids[0] if ids else "",
         in_reply_to=next(iter(headers.message_ids(fields.first("in-reply-to"))), ""),
         references=headers.message_ids(fields.first("references"))[-MAX_REFERENCES:],
@@ -132,18 +127,6 @@ def _authentication(fields: Fields) -> tuple[str, ...]:
         for value in fields.every("authentication-results")
     ]
     return tuple(filter(None, values))[:MAX_RESULTS]
-
-
-def _lenient_date(fields: Fields) -> datetime | None:
-    """Dates mail-parser refuses but whose instant is certain.
-
-    One without a zone stays None, never guessed.
-    """
-    try:
-        found = parsedate_to_datetime(fields.text("date")[:MAX_DATE])
-        return found.astimezone(UTC) if found.tzinfo is not None else None
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> extract.Thread:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.command import Intake
+from tests.support.command import Intake
 from workflow.context import House, open_house
 from workflow.settings.settings import load
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from ingest.smtp.listener import Listener
-from tests.ingest import token_endpoint
-from tests.ingest.smtp_client import Client, Stored, doors
-from tests.ingest.token_endpoint import Endpoint
+from tests.support import token_endpoint
+from tests.support.smtp_client import Client, Stored, doors
+from tests.support.token_endpoint import Endpoint
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import process
 from ingest.processing.process import read_waiting
 from parsers.item import Format, InboundItem, ParseError
-from tests.house import ANN, HandClock, Woken, call, counted, mail, together
-from tests.ingest.smtp_client import until
-from tests.servers import Postgres
+from tests.support.context import ANN, HandClock, Woken, call, counted, mail, together
+from tests.support.servers import Postgres
+from tests.support.smtp_client import until
 from workflow.context import House, open_house
 from workflow.models.core import Delivery, Filing, Receipt, Ticket
 from workflow.models.states import DeliveryState

@@ -18,7 +18,7 @@ from werkzeug.test import Client, TestResponse
 from ingest.intake import Intake
 from ingest.processing.process import read_waiting
 from parsers.formstack.values import Json
-from tests.house import counted
+from tests.support.context import counted
 from webhooks.app import create
 from webhooks.body import without_handshake
 from webhooks.signature import _matches

@@ -21,8 +21,8 @@ from ingest.formstack.spool import Spool
 from ingest.intake import AcceptAll, Arrival, Intake
 from ingest.processing.process import read_waiting
 from parsers.item import Format
-from tests.house import counted
-from tests.ingest.smtp_client import until
+from tests.support.context import counted
+from tests.support.smtp_client import until
 from webhooks import app
 from webhooks.app import create
 from workflow.context import House, open_house

@@ -13,8 +13,8 @@ import parsers
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import read_waiting
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
-from tests.house import HandClock, call, complete, counted, mail
-from tests.servers import Relay
+from tests.support.context import HandClock, call, complete, counted, mail
+from tests.support.servers import Relay
 from workflow.context import House, open_house
 from workflow.mail import sender
 from workflow.models.core import Audit, Delivery, Outgoing, Task, Ticket

@@ -1,12 +1,9 @@
-"""The parts of a message.
+"""The parts of a message: the standard library walks a skeleton of types and delimiters.
 
-Mail-parser walks a skeleton of types and delimiters, the bodies stay where they are.
-
-Every body is left out of the bytes mail-parser sees: it reads line by line, and one large
+Every body is left out of the bytes it sees and stays in place: it reads line by line, and one large
 attachment would cost it a hundred times what its decoding costs. Each part carries the number of
 its body in a field of ours. Of the fields only the types of multiparts stand in the skeleton: all
-others are read where they lie. A message without parts has nothing to walk; mail-parser reads its
-date like any other's.
+others are read where they lie. A message without parts has nothing to walk.
 
 No byte of a body is left out, however damaged the delimiters are: what stands before the first
 delimiter of a multipart and behind its last one is kept as a part of `Tree.strays`, a multipart
@@ -16,20 +13,12 @@ gone is found by its header.
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from email import message_from_bytes
 from email.message import Message
-
-import mailparser
-from mailparser.dates import parse_mail_date
-from mailparser.exceptions import MailParserError
 
 from parsers.mail.syntax import headers, transfer_encoding
 from parsers.mail.syntax.headers import Fields
 from parsers.text import charsets
-
-for _module in (mailparser.core, mailparser.utils):
-    _module.log.disabled = True  # it quotes what it reads, and customers' text belongs into no log
 
 MAX_DEPTH = 60  # multiparts in multiparts; deeper ones are kept whole
 # bytes before the first delimiter; also what a search for a boundary that is not there costs
@@ -48,7 +37,7 @@ MAX_STRAYS = 100  # stretches outside of the parts that are kept apart; later on
 LONG_BOUNDARY = 8  # bytes; that a shorter one begins another line is chance: `b1`, `b10`
 MAX_WRITTEN = 12  # ways one damaged boundary parameter is read
 PIECE = "content-piece"  # our field: the number of the part's body
-MAX_FIELD = 2000  # bytes of a type or date that mail-parser sees
+MAX_FIELD = 2000  # bytes of a type that the walk sees
 
 _LINE = re.compile(rb"--([^\r\n]*)(?:\r?\n|\r|\Z)")
 _GUESS = re.compile(rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE)
@@ -117,7 +106,6 @@ class Tree:
 
     fields: Fields
     root: Part
-    sent_at: datetime | None
     caveats: tuple[str, ...] = ()
     before: tuple[Part, ...] = ()  # what stands before the first delimiter (RFC 2046: the preamble)
     strays: tuple[
@@ -176,7 +164,6 @@ def read(raw: bytes) -> Tree:
     return Tree(
         head.fields,
         root,
-        _sent_at(head.fields),
         tuple(dict.fromkeys(scan.caveats)),
         tuple(Part(Fields([]), "", {}, raw, *span) for span in before),
         tuple(Part(Fields([]), "", {}, raw, *span) for span in others),
@@ -190,38 +177,11 @@ def _behind_blanks(raw: bytes, position: int) -> int:
 
 
 def _tree(scan: _Scan) -> Part:
-    """The parts as mail-parser finds them in the skeleton; what it leaves out comes last."""
+    """Return the parts as the walk finds them in the skeleton; what it leaves out comes last."""
     seen: set[int] = set()
-    root = _part(_walk(b"".join(scan.skeleton)), scan, seen)
+    root = _part(message_from_bytes(b"".join(scan.skeleton)), scan, seen)
     lost = [_leaf(scan, number) for number in range(len(scan.pieces)) if number not in seen]
     return Part(Fields([]), "multipart/mixed", {}, children=(root, *lost)) if lost else root
-
-
-def _walk(skeleton: bytes) -> Message:
-    """Let mail-parser walk the skeleton; the standard library where it stumbles."""
-    try:
-        message: Message = mailparser.parse_from_bytes(skeleton).message
-    except (
-        MailParserError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ):
-        return message_from_bytes(skeleton)
-    return message
-
-
-def _sent_at(fields: Fields) -> datetime | None:
-    """The first Date as mail-parser reads it."""
-    written = _flat(next(iter(fields.every("date")), b"")).decode("ascii", "surrogateescape")
-    try:
-        found: datetime | None = parse_mail_date(written).value
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return None
-    return found
 
 
 def _scan_parts(scan: _Scan, head: headers.Head) -> None:
@@ -539,10 +499,7 @@ def _end_of_leaf(scan: _Scan, start: int) -> int:
 
 
 def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
-    """Header of a multipart for mail-parser.
-
-    Its type, with the boundary that is in force, well written.
-    """
+    """Header of a multipart for the walk: its type, with the boundary in force, well written."""
     mime, parameters = fields.parameters("content-type")
     subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
     others = [(name, value) for name, value in parameters.items() if name != "boundary"]

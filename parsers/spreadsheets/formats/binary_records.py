@@ -59,10 +59,9 @@ def text(found: str, style: int) -> Cell | None:
 def records(stream: bytes, start: int, *, whole: bool = True) -> Iterator[tuple[int, int, int]]:
     """Yield the kind, start and end of the records of an .xls from `start`.
 
-    All to the end, or those of one part.
-
-    A part begins with a BOF record and ends with its EOF; charts inside of it are left out. Raises
-    ParseError where a part is cut short.
+    All to the end, or those of one part. A part begins with a BOF record and ends with its EOF;
+    charts inside of it are left out. Raises ParseError where a part is cut short, or zeros stand in
+    the place of records, as where a sector of a disk was lost.
     """
     at, depth, size = start, 0, len(stream)
     while at + 4 <= size:
@@ -71,6 +70,8 @@ def records(stream: bytes, start: int, *, whole: bool = True) -> Iterator[tuple[
         if at > size:
             break
         if not whole:
+            if kind == _ANY and at == begin:
+                break
             depth += (kind == _BOF) - (kind == _EOF)
             if depth <= 0:
                 return

@@ -1,6 +1,10 @@
 """An OpenDocument spreadsheet (.ods) as LibreOffice saves it.
 
 Cells as shown, repeated ones counted, streamed.
+
+Why not python-calamine: it gives ids without their leading zeros, no hidden rows, links or merged
+cells, and reads damaged files without a word of what is missing
+(docs/decisions/0019-workbook-readers.md).
 """
 
 import re

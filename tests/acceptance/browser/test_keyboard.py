@@ -1,0 +1,208 @@
+"""The desk without a mouse.
+
+Everything is reached by Tab and keys, what has the keyboard shows, and nothing is lost.
+"""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.acceptance.browser.browser import NARROW, Seat
+from tests.support.context import HandClock, mail, reach, ticket_of
+from tests.support.signed_in_client import PASSWORD
+from workflow.context import House
+from workflow.process import Milestone
+
+Take = Callable[..., Seat]
+MOST_TABS = 90
+
+
+@pytest.fixture
+def numbers(house: House, clock: HandClock) -> list[int]:
+    """Three tickets in the queue, oldest first, their customers told."""
+    made = []
+    for subject in ("Denied", "Underpaid", "A code"):
+        made.append(ticket_of(house, mail(f"{subject}: please help", subject=subject)))
+        reach(house, made[-1], Milestone.CUSTOMER_NOTIFIED, by="rule")
+        clock.turn(minutes=7)
+    return made
+
+
+def tab_to(seat: Seat, words: str) -> None:
+    """Press Tab until what is called so has the keyboard.
+
+    Each stop on the way shows that it has it.
+    """
+    passed = [seat.focused()]
+    while not re.search(words, passed[-1]) and len(passed) < MOST_TABS:
+        seat.page.keyboard.press("Tab")
+        passed.append(seat.focused())
+        last = not passed[-1]  # behind it comes the browser itself, then the first again
+        assert last or seat.shows_focus(), f"nobody sees where the keyboard is: {passed[-1]!r}"
+    if re.search(words, passed[-1]):
+        return
+    raise AssertionError(f"{words!r} is not reached by Tab, but {passed}")
+
+
+def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
+    ann = seat().sign_in()
+    page, press = ann.page, ann.page.keyboard.press
+    press("j")
+    press("j")
+    press("k")
+    assert ann.focused() == f"#{numbers[0]}"
+    press("Enter")
+    page.wait_for_url(f"**/tickets/{numbers[0]}")
+
+    tab_to(ann, "^Take it")
+    press("Enter")
+    expect(page.locator("#notices")).to_contain_text("Assigned to Ann Lee")
+    tab_to(ann, "4-Support Follow Up Sent")
+    page.keyboard.type("phone")
+    press("Enter")  # in the field presses its button
+    expect(page.locator("#notices")).to_contain_text("now at 5-Audit")
+    assert "now at 5-Audit" in ann.focused(), "the keyboard is where something was said"
+    tab_to(ann, "^Undo")
+    press("Enter")
+    expect(page.get_by_role("main")).to_contain_text("Taken back")
+
+    tab_to(ann, "^Answer")
+    press("Enter")
+    page.wait_for_url("**/answer")
+    tab_to(ann, "^Text")
+    page.keyboard.type("We have called the payer.")
+    tab_to(ann, "^Send")
+    press("Enter")
+    page.wait_for_url("**/tickets/1#sending-*")
+    assert "Sending your mail to" in ann.focused(), "ten seconds are short: it is a key away"
+    press("Tab")
+    assert ann.focused() == "Undo sending"
+    _sign_out(ann)
+
+
+def _sign_out(ann: Seat) -> None:
+    tab_to(ann, "^Sign out")
+    ann.page.keyboard.press("Enter")
+    ann.page.wait_for_url("**/login")
+
+
+def test_signing_in_and_the_way_past_the_menu(seat: Take) -> None:
+    ann = seat().sign_in()
+    page, press = ann.page, ann.page.keyboard.press
+    press("Tab")
+    assert ann.focused() == "Skip to the content"
+    press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.goto("/account")
+    _sign_out(ann)
+    tab_to(ann, "^Email")
+    page.keyboard.type("ann@pmb.example")
+    tab_to(ann, "^Password")
+    page.keyboard.type(PASSWORD)
+    press("Enter")
+    expect(page).to_have_title(re.compile("PMB Support"))
+
+
+def test_the_queue_keeps_its_place(seat: Take, numbers: list[int]) -> None:
+    ann = seat().sign_in()
+    page, press = ann.page, ann.page.keyboard.press
+    press("j")
+    press("j")
+    press("Enter")
+    page.wait_for_url(f"**/tickets/{numbers[1]}")
+    page.go_back()
+    press("j")
+    assert ann.focused() == f"#{numbers[2]}", "on with the one after the one that was read"
+
+
+@pytest.mark.usefixtures("numbers")
+def test_on_a_phone_the_first_ticket_comes_before_lists_and_filters_and_both_unfold(
+    seat: Take,
+) -> None:
+    ann = seat().sign_in()
+    page = ann.page
+    page.set_viewport_size(NARROW)
+    page.goto("/?stage=4-In+Progress")
+    expect(page.get_by_role("link", name="#1", exact=True)).to_be_in_viewport()
+    expect(page.get_by_label("Consultant")).to_be_hidden()
+    tab_to(ann, "^Lists")
+    ann.page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Overdue")).to_be_visible()
+    tab_to(ann, "^Filtered: 4-In Progress$")
+    ann.page.keyboard.press("Enter")
+    tab_to(ann, "^Consultant")
+    ann.check()
+
+
+@pytest.mark.usefixtures("numbers")
+def test_without_scripts_lists_filters_and_search_are_there_on_any_width(seat: Take) -> None:
+    signed_in = seat().sign_in().context.storage_state()
+    plain = seat(java_script_enabled=False, storage_state=signed_in)
+    page = plain.page
+    page.goto("/")
+    expect(page.get_by_role("link", name="Overdue")).to_be_visible()
+    expect(page.get_by_label("Consultant")).to_be_visible()
+    page.set_viewport_size(NARROW)
+    expect(page.get_by_label("Search tickets")).to_be_visible()
+    for folded, inside in (
+        ("Lists", page.get_by_role("link", name="Overdue")),
+        ("Filter and order", page.get_by_label("Consultant")),
+    ):
+        expect(inside).to_be_hidden()
+        page.get_by_text(folded, exact=True).click()
+        expect(inside).to_be_visible()
+
+
+def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: list[int]) -> None:
+    ann = seat().sign_in()
+    page, press = ann.page, ann.page.keyboard.press
+    press("j")
+    press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    ann.check()
+    press("j")
+    press("Escape")
+    assert ann.focused() == f"#{numbers[0]}"
+    press("/")
+    assert ann.focused() == "Search tickets"
+    page.keyboard.type("jk?")  # a letter in a field is a letter
+    expect(page.get_by_label("Search tickets")).to_have_value("jk?")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_single_keys_can_be_switched_off(seat: Take, numbers: list[int]) -> None:
+    ann = seat().sign_in()
+    page, press = ann.page, ann.page.keyboard.press
+    press("?")
+    tab_to(ann, "Single keys do this")
+    press("Space")
+    press("Escape")
+    press("j")
+    assert ann.focused() != f"#{numbers[0]}"
+    page.reload()
+    press("j")
+    assert ann.focused() == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/tickets/1", "/tickets/1/answer", "/tasks", "/companies", "/dashboard", "/account"],
+)
+@pytest.mark.usefixtures("numbers")
+def test_whatever_tab_reaches_can_be_seen(seat: Take, path: str) -> None:
+    """On a phone's width too: not outside the window, not under something, and marked."""
+    ann = seat().sign_in()
+    for width in (1280, 360):
+        ann.page.set_viewport_size({"width": width, "height": 740})
+        ann.page.goto(path)
+        _walk_through(ann, ann.page)
+
+
+def _walk_through(seat: Seat, page: Page) -> None:
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        if not (words := seat.focused()):  # past the last one
+            return
+        assert seat.shows_focus(), f"nobody sees where the keyboard is: {words!r} on {page.url}"

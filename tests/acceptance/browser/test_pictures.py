@@ -1,0 +1,72 @@
+"""The pictures of the README, made from the fortnight: `make pictures`."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.browser import fortnight
+from tests.acceptance.browser.browser import IMAGES, NARROW, WIDE, Seat
+from tests.acceptance.browser.fortnight import ME
+from tests.support.context import HandClock
+from workflow.context import House
+from workflow.models.states import Role
+from workflow.settings.settings import Settings
+
+MOST_BYTES = 200 * 1000
+RECAP = (
+    "We sent the three claims again with their authorization numbers.\nBlue Shield expects to pay"
+    " them by March 20."
+)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(
+        update={"desk_lead": "Priya Nair", "fallback_supervisor": "Marcus Webb"}
+    )
+
+
+@pytest.mark.skipif(
+    not os.environ.get("INTAKE_PICTURES"), reason="pictures are made by `make pictures`"
+)
+def test_the_pictures_of_the_readme(
+    house: House, clock: HandClock, seat: Callable[..., Seat]
+) -> None:
+    numbers = fortnight.fill(house, clock)
+    ann = seat().sign_in(Role.LEAD, ME)
+    page = ann.page
+
+    def compose() -> None:
+        page.get_by_label("Text", exact=True).fill(
+            f"Hello Ruby,\n\n{RECAP}\n\nAnn Lee\nBilling Support"
+        )
+
+    def phone() -> None:
+        page.get_by_label("What it is about").fill(
+            "Ruby calls: the refund check of February came back. New address?"
+        )
+        page.get_by_label("In a few words").fill("Refund check came back")
+        page.get_by_label("Phone to call back").fill("555-0119")
+        page.get_by_label("Ruby Chen", exact=True).check()
+
+    shown: dict[str, tuple[str, Callable[[], object]]] = {
+        "queue": ("/", lambda: None),
+        "ticket": (f"/tickets/{numbers.rich}", lambda: None),
+        "compose": (
+            f"/tickets/{numbers.rich}/answer?text=Billing+Support+Recap+of+Resolution",
+            compose,
+        ),
+        "dashboard": ("/dashboard", lambda: None),
+        "operations": ("/operations", lambda: None),
+        "phone-form": ("/companies/1/add-ticket", phone),
+    }
+    for name, (path, prepare) in shown.items():
+        for suffix, window in (("", WIDE), ("-360", NARROW)):
+            page.set_viewport_size(window)
+            page.goto(path, wait_until="networkidle")
+            prepare()
+            page.evaluate("document.activeElement.blur()")
+            page.evaluate("scrollTo(0, 0)")
+            ann.picture(name + suffix)
+            assert (IMAGES / f"{name}{suffix}.png").stat().st_size < MOST_BYTES, name

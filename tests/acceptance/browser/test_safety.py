@@ -1,0 +1,197 @@
+"""What customers send does nothing in the browser of who reads it.
+
+And what was read is gone with the session.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from playwright.sync_api import Browser, Frame, Page, expect
+
+from ingest.intake import Arrival, Intake, Transport
+from ingest.processing.process import read_waiting
+from parsers.item import Format
+from parsers.text import html as text_html
+from tests.acceptance.browser.awkward_data import PAGE, SVG, hostile_mail
+from tests.acceptance.browser.browser import Seat
+from tests.acceptance.browser.conftest import CHROMIUM, SWITCHES
+from tests.support.context import mail, ticket_of
+from workflow.context import House
+
+Take = Callable[..., Seat]
+SECRET = "what only the desk may read"
+
+
+class Elsewhere:
+    """A server of somebody else's: remembers what it was asked for, and frames our pages."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.frames = ""
+        elsewhere = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                elsewhere.asked.append(self.path)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(
+                    f'<!doctype html><iframe src="{elsewhere.frames}"></iframe>'.encode()
+                )
+
+            do_POST = do_GET  # noqa: N815  # the library's names
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Tests are quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True  # a browser keeps connections open on which it never asks
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self._thread = threading.Thread(target=self.server.serve_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    server = Elsewhere()
+    yield server
+    server.stop()
+
+
+def receive(house: House, elsewhere: Elsewhere) -> None:
+    raw = hostile_mail().replace(b"http://elsewhere.example", elsewhere.url.encode())
+    Intake(house).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
+    read_waiting(house)
+
+
+def unfolded(page: Page) -> Frame:
+    """The ticket with the mail as its sender designed it; the frame with it."""
+    page.goto("/tickets/1")
+    page.get_by_text("As the sender designed it").click()
+    frame = page.frame_locator("iframe.mail")
+    expect(frame.locator("body")).to_contain_text("Sign in again")
+    return page.frames[1]
+
+
+def test_hostile_html_does_nothing(house: House, seat: Take, elsewhere: Elsewhere) -> None:
+    receive(house, elsewhere)
+    ann = seat().sign_in()
+    frame = unfolded(ann.page)
+    assert (
+        frame.locator(
+            "script, form, iframe, object, [onerror], [onload], [href^=javascript]"
+        ).count()
+        == 0
+    )
+    _unharmed(ann.page, elsewhere)
+    ann.check()
+
+
+def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
+    house: House, seat: Take, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame's sandbox and the policy of its page stand by themselves."""
+    receive(house, elsewhere)
+    monkeypatch.setattr(text_html, "sanitise", lambda html: html)
+    ann = seat().sign_in()
+    frame = unfolded(ann.page)
+    assert frame.locator("script").count(), "this test lets scripts through"
+    frame.get_by_role("button", name="Go").press("Enter")
+    _unharmed(ann.page, elsewhere)
+    refused = [
+        f
+        for f in ann.faults
+        if "sandbox" in f or "Content Security Policy" in f or "elsewhere" in f
+    ]
+    assert len(refused) == len(ann.faults) > 3
+    ann.faults.clear()
+
+
+def _unharmed(page: Page, elsewhere: Elsewhere) -> None:
+    page.wait_for_load_state("networkidle")
+    assert elsewhere.asked == []
+    for frame in page.frames:
+        if frame.url.startswith("http"):  # one that is folded away has no page yet to be asked
+            assert frame.evaluate("window.name") == ""
+    expect(page.get_by_role("heading", level=1)).to_contain_text("#1")
+
+
+def test_files_are_saved_and_never_shown(house: House, seat: Take, elsewhere: Elsewhere) -> None:
+    receive(house, elsewhere)
+    page = seat().sign_in().page
+    page.goto("/tickets/1")
+    for name, content in (("picture.svg", SVG), ("invoice.pdf.html", PAGE)):
+        link = page.get_by_role("link", name=name)
+        with page.expect_download() as saved:
+            link.click()
+        assert saved.value.suggested_filename == name
+        assert saved.value.path().read_bytes().strip() == content
+        path = link.get_attribute("href")
+        answer = page.request.get(f"{path}/view")
+        assert answer.status == 404
+        answer = page.request.get(f"{path}")
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-disposition"].startswith("attachment")
+    _unharmed(page, elsewhere)
+
+
+def test_no_other_site_can_put_the_desk_into_a_frame(
+    house: House, browser: Browser, seat: Take, address: str, elsewhere: Elsewhere
+) -> None:
+    ticket_of(house, mail(SECRET))
+    cookies = seat().sign_in().context.storage_state()
+    context = browser.new_context(storage_state=cookies)
+    for path in ("/", "/tickets/1", "/messages/1/text", "/login"):
+        elsewhere.frames = f"{address}{path}"
+        page = context.new_page()
+        page.goto(elsewhere.url)
+        page.wait_for_load_state("networkidle")
+        assert page.frames[1].url.startswith("chrome-error:"), path
+    context.close()
+
+
+def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(
+    house: House, seat: Take
+) -> None:
+    ticket_of(house, mail(SECRET))
+    page = seat().sign_in().page
+    page.goto("/tickets/1")
+    assert page.evaluate("document.cookie") == ""
+    kept = page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }])")
+    assert "only the desk" not in kept
+    assert page.evaluate("indexedDB.databases()") == page.evaluate("caches.keys()") == []
+    assert all(c["httpOnly"] and c["sameSite"] == "Lax" for c in page.context.cookies())
+
+
+def test_going_back_after_signing_out_shows_nothing(
+    house: House, browser: Browser, address: str
+) -> None:
+    """In a browser that keeps pages whole for going back, as people's do.
+
+    Playwright switches that off.
+    """
+    ticket_of(house, mail(SECRET))
+    as_people_have_it = browser.browser_type.launch(
+        executable_path=CHROMIUM,
+        args=SWITCHES,
+        ignore_default_args=["--disable-back-forward-cache"],
+    )
+    page = Seat(as_people_have_it, address, house).sign_in().page
+    page.goto("/tickets/1")
+    expect(page.get_by_role("main")).to_contain_text(SECRET)
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/login")
+    for _ in range(2):
+        page.evaluate("history.back()")
+        expect(page).to_have_url(re.compile("/login"))
+        assert SECRET not in page.content()
+    as_people_have_it.close()

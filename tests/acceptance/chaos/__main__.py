@@ -1,0 +1,75 @@
+"""`python -m tests.acceptance.chaos --minutes 5 --database postgresql`.
+
+Exit code 1 if a promise was broken.
+"""
+
+import logging
+import secrets
+import sys
+from pathlib import Path
+
+import click
+
+from tests.acceptance.chaos.run import Plan, chaos, show
+from tests.acceptance.chaos.soak import soak as flat
+
+
+@click.command()
+@click.option(
+    "--minutes",
+    default=1.0,
+    show_default=True,
+    help="Of load and kills; a third more for the deadlines.",
+)
+@click.option(
+    "--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True
+)
+@click.option(
+    "--kills",
+    default=40.0,
+    show_default=True,
+    help="At random, a minute; those at marked points come on top.",
+)
+@click.option(
+    "--seed",
+    default=None,
+    type=int,
+    help="Of the harness's own dice; the processes' own are not repeatable.",
+)
+@click.option(
+    "--lie",
+    is_flag=True,
+    help="Let doors say yes without storing, now and then: the count must find it.",
+)
+@click.option(
+    "--logs", type=click.Path(path_type=Path), help="Keep the processes' logs in this folder."
+)
+@click.option("--soak", is_flag=True, help="No kills: measure whether memory stays flat.")
+def main(
+    *,
+    minutes: float,
+    database: str,
+    kills: float,
+    seed: int | None,
+    lie: bool,
+    soak: bool,
+    logs: Path | None,
+) -> None:
+    """Kill real processes under a known load through every channel.
+
+    Then count what was lost or doubled.
+    """
+    logging.getLogger("werkzeug").setLevel(
+        logging.WARNING
+    )  # each call of our Formstack would be a line
+    chosen = secrets.randbelow(10**6) if seed is None else seed
+    if soak:
+        told, good = flat(Plan(minutes * 60, database, 0, chosen))
+        click.echo(told)
+        sys.exit(not good)
+    run, verdict, settled = chaos(Plan(minutes * 60, database, kills, chosen, lie, logs=logs))
+    click.echo(show(run, verdict, settled))
+    sys.exit(bool(verdict.broken or run.keeper.odd))
+
+
+main()

@@ -1,0 +1,119 @@
+"""Keeps the processes running, kills them, and counts."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+PROCESSES = (
+    "smtp",
+    "imap",
+    "folder",
+    "webhooks",
+    "backfill",
+    "console",
+    "worker",
+    "worker 2",
+    "clock",
+)
+VALKEY = "valkey"
+
+
+class Keeper:
+    """Starts processes, starts them again when they end, and kills them."""
+
+    def __init__(
+        self, environment: dict[str, str], valkey: list[str], logs: Path, *, pause: float = 0.5
+    ) -> None:
+        self.environment = environment
+        self.kills: Counter[str] = Counter()
+        self.odd: list[str] = []  # processes that ended though nobody killed them
+        self._commands = {VALKEY: valkey} | {
+            name: [sys.executable, "-m", "tests.acceptance.chaos.armed", name.split()[0]]
+            for name in PROCESSES
+        }
+        self._logs = logs
+        self._pause = pause
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = Lock()
+        self._stop = Event()
+        self._thread: Thread | None = None
+
+    def start(self, *, without: tuple[str, ...] = ()) -> None:
+        """Start everything and keep it running."""
+        self._stop.clear()
+        for name in self._commands:
+            if name not in without:
+                self._start(name)
+        self._thread = Thread(target=self._keep, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End everything in good order."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        for process in self._running.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in self._running.items():
+            try:
+                process.wait(100)  # a busy machine: each of its last writes may wait its turn
+            except subprocess.TimeoutExpired:
+                self.odd.append(f"{name} did not end when told to")
+                process.kill()
+                process.wait()
+        self._running.clear()
+
+    def kill(self, *of: str) -> None:
+        """Kill one at random, of those named or of all."""
+        with self._lock:
+            # no secret
+            name = random.choice([n for n in self._running if not of or n in of])  # noqa: S311
+            process = self._running[name]
+            if process.poll() is None:
+                process.kill()
+                self.kills[name] += 1
+
+    def pids(self) -> dict[str, int]:
+        with self._lock:
+            return {
+                name: process.pid
+                for name, process in self._running.items()
+                if process.poll() is None
+            }
+
+    def _start(self, name: str) -> None:
+        with (self._logs / f"{name.replace(' ', '-')}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                self._commands[name],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _keep(self) -> None:
+        again: dict[str, float] = {}
+        while not self._stop.wait(0.1):
+            with self._lock:
+                for name, process in list(self._running.items()):
+                    if process.poll() is None:
+                        continue
+                    if name not in again:
+                        again[name] = time.monotonic() + self._pause
+                        if process.returncode != -signal.SIGKILL:
+                            self.odd.append(f"{name} ended with {process.returncode}")
+                    elif time.monotonic() >= again[name]:
+                        del again[name]
+                        self._start(name)
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """Only these settings, whatever this machine has set."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("INTAKE_", "CHAOS_"))}
+    return clean | {k.upper(): str(v) for k, v in settings.items()}

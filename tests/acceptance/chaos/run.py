@@ -1,0 +1,330 @@
+"""One run: load and chaos, then overdue deadlines under chaos, then quiet, then the count."""
+
+import random
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from threading import Event, Thread
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.demo.channels import free_ports
+from console.runtime.valkey import Valkey
+from tests.acceptance.chaos import load as clients
+from tests.acceptance.chaos.keeper import VALKEY, Keeper, environment
+from tests.acceptance.chaos.load import Load
+from tests.acceptance.chaos.verdict import Verdict, judge, missed_without_task
+from tests.support import dovecot, formstack_server
+from tests.support.formstack_server import said
+from tests.support.processes import OwnPostgres
+from tests.support.servers import Relay
+from workflow.context import House, open_house
+from workflow.database.engine import Store, migrate
+from workflow.models.core import Delivery, MailboxCheckpoint, Outgoing, Role, Staff, Ticket
+from workflow.models.states import DeliveryState, OutboxState
+from workflow.process import Milestone, Stage
+from workflow.runtime import log as runtime_log
+from workflow.settings.settings import load as settings_of
+
+POINTS = {
+    "before commit": 0.004,
+    "after commit, before reply": 0.004,
+    "after send, before mark": 0.02,
+    "after storing, before IMAP mark": 0.04,
+    "after reading, before file moves": 0.15,
+    "after draining, before spool file goes": 0.2,
+}
+DAYS = 3.2 * 86400
+SETTLED = 150.0
+LISTS = 5  # pages of Formstack's list: by then the backfill has been through all of it
+SWEPT = 15.0  # by when the clock has looked for missed deadlines, surely
+
+
+@dataclass
+class Plan:
+    """What to do; `kills` a minute at random, beside those at marked points."""
+
+    seconds: float
+    database: str = "sqlite"
+    kills: float = 40
+    seed: int = 0
+    lie: bool = False
+    pace: float = 1.0
+    logs: Path | None = None  # where the processes' logs are kept
+
+
+@dataclass
+class Run:
+    """One installation and everything around it."""
+
+    plan: Plan
+    home: Path
+    url: str
+    keeper: Keeper
+    load: Load
+    relay: Relay
+    fired: Path
+    redis: str
+    postgres: OwnPostgres | None
+    done: Counter[str] = field(default_factory=Counter)
+    points: Counter[str] = field(default_factory=Counter)  # marked points that fired
+
+    def count_points(self) -> None:
+        self.points = (
+            Counter(self.fired.read_text().splitlines()) if self.fired.exists() else Counter()
+        )
+
+    @property
+    def kills(self) -> int:
+        return sum(self.keeper.kills.values()) + sum(self.points.values())
+
+    def torment(self, seconds: float, *of: str, doors: bool = True) -> None:
+        """Kill, and take things away, for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(random.uniform(0.3, 1.7) * 60 / self.plan.kills)  # noqa: S311
+            deed = random.random() if doors else 1  # noqa: S311
+            if deed < 0.05:
+                self._database_away()
+            elif deed < 0.09:
+                self._flush()
+            elif deed < 0.12:
+                self.load.formstack.answers += [
+                    said({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})  # noqa: S311
+                ]
+                self.done["Formstack's API ill"] += 1
+            elif deed < 0.19:
+                self.relay.answers += random.choice(  # noqa: S311
+                    [["450 later"] * 3, ["hang up"] * 2, ["421 closing"]]
+                )
+                self.done["relay ill"] += 1
+            else:
+                self.keeper.kill(*of)
+
+    def _flush(self) -> None:
+        with suppress(RedisError), Redis.from_url(self.redis) as client:
+            client.flushall()
+            self.done["FLUSHALL"] += 1
+
+    def _database_away(self) -> None:
+        self.done["database away"] += 1
+        if self.postgres is not None:
+            self.postgres.end()
+            time.sleep(random.uniform(1, 4))  # noqa: S311
+            self.postgres.begin()
+            return
+        with suppress(sqlite3.OperationalError):
+            holder = sqlite3.connect(
+                self.url.removeprefix("sqlite:///"), timeout=5, isolation_level=None
+            )
+            holder.execute("BEGIN EXCLUSIVE")
+            time.sleep(random.uniform(1, 4))  # noqa: S311
+            holder.execute("ROLLBACK")
+            holder.close()
+
+    def settled(self, store: Store) -> bool:
+        """Whether nothing waits anywhere."""
+        files = [
+            p for p in self.load.folder.iterdir() if p.is_file() and not p.name.startswith(".")
+        ]
+        if files or list((self.home / "spool").glob("*.sealed")):
+            return False
+        pending = select(func.count()).where(Delivery.state == DeliveryState.PENDING)
+        waiting = select(func.count()).where(Outgoing.state == OutboxState.WAITING)
+        with store.reading() as session:
+            read_to = session.scalar(select(MailboxCheckpoint.last_uid)) or 0
+            idle = not session.scalar(pending) and not session.scalar(waiting)
+        return idle and read_to >= self._mails()
+
+    def _mails(self) -> int:
+        """How many mails the mailbox has been given: each gets the next UID."""
+        if self.load.mailbox is None:
+            return 0
+        box = self.load.mailbox.maildir(clients.USER)
+        return sum(len(list((box / part).iterdir())) for part in ("cur", "new"))
+
+
+def staff(house: House, stop: Event) -> None:
+    """Somebody who takes tickets to their end, now and then, as the desk does."""
+    with suppress(SQLAlchemyError), house.store.transaction() as session:
+        session.add(
+            Staff(name="Olga", email="olga@desk.example", role=Role.AGENT, created_at=house.clock())
+        )
+    while not stop.wait(1.0):
+        with suppress(SQLAlchemyError), house.store.transaction() as session:
+            ready = (
+                select(Ticket)
+                .where(Ticket.stage == Stage.IN_PROGRESS)
+                .order_by(func.random())
+                .limit(1)
+            )
+            ticket = session.scalar(ready)
+            if ticket is None or not ticket.contacts:
+                continue
+            house.desk.reach(
+                session, ticket, Milestone.FOLLOW_UP_SENT, by="Olga", now=house.clock()
+            )
+            house.desk.resolve(session, ticket, yes=True, by="Olga", now=house.clock())
+            house.desk.recap(session, ticket, "It was resubmitted.", by="Olga", now=house.clock())
+
+
+@contextmanager
+def installed(plan: Plan) -> Iterator[Run]:
+    """A fresh installation, nothing of it running yet."""
+    random.seed(plan.seed)
+    with ExitStack() as stack:
+        stack.callback(structlog.configure, **structlog.get_config())
+        runtime_log.silence()  # the desk's part runs in this process
+        home = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
+            )
+        )
+        postgres = None
+        url = f"sqlite:///{home / 'intake.db'}"
+        if plan.database == "postgresql":
+            postgres = OwnPostgres()
+            stack.callback(postgres.stop)
+            postgres.run("CREATE DATABASE chaos")
+            url = postgres.url("chaos")
+        migrate(url)
+        mailbox = stack.enter_context(dovecot.running()) if dovecot.BINARY else None
+        formstack = stack.enter_context(formstack_server.running())
+        relay = Relay()
+        stack.callback(relay.stop)
+        valkey, (smtp, webhook, console) = Valkey(home), free_ports(3)
+        (home / "dropbox").mkdir()
+        imap = (
+            f"imap://{clients.USER}:{dovecot.PASSWORD}@127.0.0.1:{mailbox.port}/INBOX"
+            if mailbox
+            else ""
+        )
+        told = environment(
+            intake_home=home,
+            intake_database_url=url,
+            intake_redis_url=valkey.url,
+            intake_smtp_listen=f"127.0.0.1:{smtp}",
+            intake_webhook_listen=f"127.0.0.1:{webhook}",
+            intake_console_listen=f"127.0.0.1:{console}",
+            intake_formstack_key=clients.KEY,
+            intake_relay_url=relay.url,
+            intake_imap_urls=imap,
+            intake_imap_poll_seconds=1,
+            intake_folder_settle_seconds=0.3,
+            intake_formstack_token=formstack.token,
+            intake_formstack_api=formstack.url,
+            intake_backfill_seconds=2,
+            intake_folder_poll_seconds=1,
+            intake_sweep_seconds=2,
+            intake_config=home / "none.toml",
+            chaos_fired=home / "fired",
+            pythonpath=Path(__file__).parents[3],
+        )
+        armed = (
+            told | {"CHAOS_POINTS": ";".join(f"{n}={p}" for n, p in POINTS.items())}
+            if plan.kills
+            else told
+        )
+        keeper = Keeper(armed | ({"CHAOS_LIE": "1"} if plan.lie else {}), valkey.command, home)
+        load = Load(smtp, webhook, home / "dropbox", told, mailbox, formstack, plan.pace)
+        yield Run(plan, home, url, keeper, load, relay, home / "fired", valkey.url, postgres)
+
+
+def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
+    """Do it all; the run, what was found, and the seconds it took to settle."""
+    with installed(plan) as run:
+        without = () if run.load.mailbox else ("imap",)
+        house, quiet = (
+            open_house(settings_of(home=run.home, database_url=run.url)),
+            Event(),
+        )  # makes the key file
+        run.keeper.start(without=without)
+        try:
+            time.sleep(4)
+            desk = Thread(target=staff, args=(house, quiet), daemon=True)
+            desk.start()
+            run.load.start()
+            run.torment(plan.seconds)
+            run.load.join()
+            quiet.set()
+            desk.join(60)
+            run.relay.answers.clear()
+            run.load.formstack.answers.clear()
+            _again(run, DAYS, without)
+            run.torment(plan.seconds / 3, "clock", "worker", "worker 2", VALKEY, doors=False)
+            run.keeper.environment.pop("CHAOS_POINTS", None)
+            _again(run, DAYS + 600, without)  # every lease is over
+            due = house.clock() + timedelta(seconds=DAYS + 600)
+            settled = _settle(run, house.store, due)
+            run.keeper.stop()
+            run.count_points()
+            return run, judge(house.store, run.load, run.relay.taken, run.kills, due), settled
+        finally:
+            quiet.set()
+            run.keeper.stop()
+            house.close()
+            if plan.logs is not None:
+                plan.logs.mkdir(parents=True, exist_ok=True)
+                for log in run.home.glob("*.log"):
+                    shutil.copy(log, plan.logs)
+
+
+def _again(run: Run, offset: float, without: tuple[str, ...]) -> None:
+    run.keeper.stop()
+    run.keeper.environment["INTAKE_CLOCK_OFFSET"] = str(offset)
+    run.keeper.start(without=without)
+
+
+def _settle(run: Run, store: Store, due: datetime) -> float:
+    began, quiet, looked = time.monotonic(), 0, len(run.load.formstack.pages)
+    while (seconds := time.monotonic() - began) < SETTLED and (quiet < 5 or seconds < SWEPT):
+        time.sleep(1)
+        with suppress(SQLAlchemyError):
+            through = not looked or len(run.load.formstack.pages) > looked + LISTS
+            quiet = quiet + 1 if through and run.settled(store) and _all_raised(store, due) else 0
+    return seconds
+
+
+def _all_raised(store: Store, due: datetime) -> bool:
+    """Whether the clock has raised what was missed by then.
+
+    On a busy machine its rounds take their time.
+    """
+    with store.reading() as session:
+        return missed_without_task(session, due) == 0
+
+
+def show(run: Run, verdict: Verdict, settled: float) -> str:
+    """The table, as text."""
+    console = Console(width=100, file=StringIO())
+    console.print(
+        f"{run.plan.database}, seed {run.plan.seed}: {run.kills} kills; settled in {settled:.0f} s"
+    )
+    doors = Table("door", "sent", "yes", "found", "lost", "doubled")
+    for door, figures in verdict.doors.items():
+        doors.add_row(door, *map(str, figures))
+    killed = Table("killed or taken away", "times")
+    for name, times in sorted((run.keeper.kills + run.points + run.done).items()):
+        killed.add_row(name, str(times))
+    counted = Table("counted", "")
+    for name, value in verdict.figures.items():
+        counted.add_row(name, str(value))
+    console.print(doors, killed, counted)
+    for line in (*verdict.broken[:20], *run.keeper.odd[:20]):
+        console.print(f"BROKEN: {line}")
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()

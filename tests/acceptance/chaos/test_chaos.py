@@ -1,0 +1,23 @@
+"""A short run of the harness on each database; `make chaos MINUTES=60` is the long one."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.chaos.run import Plan, chaos, show
+
+SECONDS = 25.0
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_nothing_is_lost_or_doubled_whatever_is_killed(
+    database: str, record_property: Callable[[str, object], None], request: pytest.FixtureRequest
+) -> None:
+    if database == "postgresql":
+        request.getfixturevalue("postgres")  # skips where none can run
+    run, verdict, settled = chaos(Plan(SECONDS, database, seed=7))
+    record_property("figures", show(run, verdict, settled))
+    assert verdict.broken == []
+    assert run.keeper.odd == []
+    assert sum(figures[1] for figures in verdict.doors.values()) > 50
+    assert run.kills > 5

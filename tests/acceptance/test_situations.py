@@ -1,0 +1,598 @@
+"""Situations that people reported about other help desks, played over a real SMTP socket.
+
+Each kind is played in several variants: what does not matter must change nothing.
+"""
+
+import re
+import smtplib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from ingest.intake import Intake
+from ingest.processing import process
+from ingest.replay.automated_mail import make_ticket
+from ingest.smtp import listener as smtp_listener
+from parsers.mail import evidence
+from tests.support.context import contact, counted, staff
+from workflow.context import House
+from workflow.filing import corrections
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import (
+    AutomatedMail,
+    Delivery,
+    Filing,
+    Message,
+    Outgoing,
+    Ticket,
+    TicketRelation,
+)
+from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status
+from workflow.process import Milestone, Template
+from workflow.settings.settings import Settings
+from workflow.tickets.actions import Actor
+
+SUPPORT = "support@localhost"
+IVY = "ivy.long@oakhill.example"
+_numbers = count(1)
+
+
+@dataclass
+class Desk:
+    """A house behind a real SMTP listener; its own mails lie in the outbox folder."""
+
+    house: House
+    port: int
+
+    def send(
+        self,
+        text: str,
+        *fields: str,
+        sender: str = IVY,
+        to: str = SUPPORT,
+        envelope: str | None = None,
+    ) -> Filing:
+        """Send a mail with these header fields; return what has become of it."""
+        given = "\r\n".join(fields)
+        defaults = {
+            "From": f"From: {sender}",
+            "To": f"To: {to}",
+            "Subject": "Subject: A question",
+            "Message-ID": f"Message-ID: <{next(_numbers)}@oakhill.example>",
+            "Date": "Date: Mon, 02 Mar 2026 09:00:00 -0500",
+        }
+        header = [v for k, v in defaults.items() if not re.search(rf"(?im)^{k}:", given)]
+        raw = "\r\n".join([*header, *fields]) + "\r\n\r\n" + text.replace("\n", "\r\n") + "\r\n"
+        with smtplib.SMTP("127.0.0.1", self.port) as client:
+            client.sendmail(sender if envelope is None else envelope, [to], raw.encode())
+        self.work()
+        with self.house.store.reading() as session:
+            newest = select(Filing).order_by(Filing.delivery_id.desc())
+            return session.scalars(newest.limit(1)).one()
+
+    def work(self) -> None:
+        """Read and send what waits."""
+        process.read_waiting(self.house)
+        mail_sender.send_waiting(self.house)
+
+    def notice(self) -> EmailMessage:
+        """Return the newest mail of ours."""
+        folder = Path(self.house.settings.home) / "outbox"
+        newest = max(folder.iterdir(), key=lambda f: int(f.name.split("-")[1]))
+        found = message_from_bytes(newest.read_bytes(), policy=policy.default)
+        assert isinstance(found, EmailMessage)
+        return found
+
+    def opened(self, text: str = "Where is my statement?", *fields: str, sender: str = IVY) -> int:
+        """Open a ticket whose notice has gone out; return its number."""
+        filing = self.send(text, *fields, sender=sender)
+        assert filing.outcome is Outcome.OPENED
+        assert filing.ticket_id is not None
+        return filing.ticket_id
+
+    def completed(self) -> int:
+        """Take a ticket to 6-Completed; return its number."""
+        number = self.opened()
+        with self.house.store.transaction() as session:
+            ticket = session.get_one(Ticket, number)
+            owner = staff(session, f"Owner {number}", Role.AGENT)
+            self.house.desk.assign(session, ticket, owner, by=owner.name, now=self.house.clock())
+            for milestone in (Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED, Milestone.RECAP_SENT):
+                self.house.desk.reach(
+                    session, ticket, milestone, by=owner.name, now=self.house.clock()
+                )
+            assert ticket.status is Status.COMPLETED
+        self.work()
+        return number
+
+    def status(self, number: int) -> Status:
+        with self.house.store.reading() as session:
+            return session.get_one(Ticket, number).status
+
+    def words(self, number: int) -> list[tuple[str, str]]:
+        """Return direction and text of the messages of a ticket."""
+        with self.house.store.reading() as session:
+            rows = select(Message).where(Message.ticket_id == number).order_by(Message.id)
+            return [(m.direction, m.text) for m in session.scalars(rows)]
+
+    def notices(self, number: int) -> int:
+        return counted(
+            self.house, Outgoing, Outgoing.ticket_id == number, Outgoing.template == Template.NOTICE
+        )
+
+    def mail(self, number: int) -> Outgoing:
+        """Return the first mail of ours on a ticket."""
+        with self.house.store.reading() as session:
+            rows = select(Outgoing).where(Outgoing.ticket_id == number).order_by(Outgoing.id)
+            return session.scalars(rows.limit(1)).one()
+
+    def correct(self, number: int) -> None:
+        with self.house.store.transaction() as session:
+            ticket = session.get_one(Ticket, number)
+            message = corrections.judged_message(session, ticket)
+            corrections.correct(
+                self.house.desk, session, ticket, message, by="Dana", now=self.house.clock()
+            )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", smtp_listen="127.0.0.1:0", notices_per_sender_hour=100)
+
+
+@pytest.fixture
+def desk(house: House) -> Iterator[Desk]:
+    with smtp_listener.in_thread(house.settings, Intake(house).accept) as listener:
+        yield Desk(house, listener.ports["smtp"])
+
+
+# -- a person's answer is never a bounce ----
+
+BOUNCE_WORDS = [
+    ("Delivery problem with superbills", "The superbills did not reach the payer."),
+    (
+        "Undeliverable statements",
+        "Eleven statements were returned to us, the addresses are no longer good.",
+    ),
+    (
+        "Returned mail",
+        "The following address is wrong: 4 Elm St. The mailbox is full of returned mail.",
+    ),
+    (
+        "Mail delivery failed: payer portal",
+        "Claim 12 was not delivered in the portal. Unable to deliver.",
+    ),
+    ("Failed delivery", "Status 277CA: rejected. Recipient not found, says the clearinghouse."),
+    ("Unzustellbar: Rechnung", "Die Rechnung war unzustellbar."),
+]
+
+
+@pytest.mark.parametrize(("subject", "words"), BOUNCE_WORDS)
+@pytest.mark.parametrize("way", ["token", "in-reply-to", "references"])
+def test_an_answer_with_the_words_of_a_bounce_is_the_customers(
+    desk: Desk, subject: str, words: str, way: str
+) -> None:
+    number = desk.opened()
+    notice = desk.notice()
+    fields = {
+        "token": [],
+        "in-reply-to": [f"In-Reply-To: {notice['Message-ID']}"],
+        "references": [f"References: <x@oakhill.example> {notice['Message-ID']}"],
+    }[way]
+    to = str(notice["Reply-To"]) if way == "token" else SUPPORT
+    filing = desk.send(words, f"Subject: {subject}", *fields, to=to)
+    assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
+    assert ("in", words) in [(d, t.strip()) for d, t in desk.words(number)]
+    assert not contact(desk.house, IVY).unreachable
+    assert desk.mail(number).state is OutboxState.SENT
+
+
+@pytest.mark.parametrize(("subject", "words"), BOUNCE_WORDS)
+def test_it_reopens_a_completed_ticket(desk: Desk, subject: str, words: str) -> None:
+    number = desk.completed()
+    to = str(desk.notice()["Reply-To"])
+    desk.send(words, f"Subject: {subject}", to=to)
+    assert desk.status(number) is Status.OPEN
+
+
+# -- a person is never a program ----
+
+PEOPLE = [
+    (["X-Auto-Response-Suppress: None"], IVY),
+    (
+        [
+            "X-Auto-Response-Suppress: DR, OOF, AutoReply",
+            "X-MS-Exchange-Organization-AuthAs: Internal",
+        ],
+        IVY,
+    ),
+    (["X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent"], IVY),
+    (["X-SG-EID: u001.abc", "Feedback-ID: 1:2:3:sg", "X-Report-Abuse-To: abuse@host.example"], IVY),
+    (["X-Mailgun-Sid: abc", "X-Campaign-ID: 7", "X-Loop: billing@oakhill.example"], IVY),
+    (["Subject: Auto: claim 4711 of the crash"], IVY),
+    (["Subject: On leave: Dr. Quill, who signs her charts?"], IVY),
+    ([], "records-request@oakhill.example"),
+    ([], "clinic-owner@oakhill.example"),
+    ([], "daemon.lee@oakhill.example"),
+    (["From: System Administrator <it@oakhill.example>"], "it@oakhill.example"),
+]
+
+
+@pytest.mark.parametrize(("fields", "sender"), PEOPLE)
+def test_who_writes_through_such_programs_is_notified(
+    desk: Desk, fields: list[str], sender: str
+) -> None:
+    number = desk.opened("Please send the itemized bill.", *fields, sender=sender)
+    assert desk.notices(number) == 1
+    with desk.house.store.reading() as session:
+        assert not session.get_one(Ticket, number).automated
+
+
+@pytest.mark.parametrize(("fields", "sender"), [p for p in PEOPLE if p[1] == IVY])
+def test_such_an_answer_reopens_a_completed_ticket(
+    desk: Desk, fields: list[str], sender: str
+) -> None:
+    number = desk.completed()
+    desk.send("It is not done yet.", *fields, sender=sender, to=str(desk.notice()["Reply-To"]))
+    assert desk.status(number) is Status.OPEN
+
+
+HINTS = [
+    ["Precedence: bulk"],
+    ["List-Unsubscribe: <https://x.example/u>"],
+    ["Precedence: auto_reply"],
+    ["Subject: Out of Office: claim"],
+    ["Subject: On vacation until 5 May"],
+]
+
+
+@pytest.mark.parametrize("fields", HINTS)
+def test_a_hint_holds_back_the_notice_and_nothing_else(desk: Desk, fields: list[str]) -> None:
+    number = desk.opened("Please call me.", *fields)
+    assert desk.notices(number) == 0
+    with desk.house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert any("perhaps sent automatically" in caveat for caveat in ticket.caveats)
+        assert [task.kind for task in ticket.tasks] == ["tell-customer"]
+    completed = desk.completed()
+    desk.send("It is not done yet.", *fields, to=str(desk.notice()["Reply-To"]))
+    assert desk.status(completed) is Status.OPEN
+
+
+@pytest.mark.parametrize("fields", HINTS)
+def test_one_click_sends_the_notice_that_was_held_back(desk: Desk, fields: list[str]) -> None:
+    number = desk.opened("Please call me.", *fields)
+    desk.correct(number)
+    desk.work()
+    assert desk.notices(number) == 1
+    assert desk.mail(number).state is OutboxState.SENT
+    with desk.house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert not ticket.automated
+        assert not [c for c in ticket.caveats if evidence.is_caveat(c)]
+        assert all(task.done_at for task in ticket.tasks)
+
+
+PROOFS = [
+    ["Auto-Submitted: auto-replied"],
+    ["Auto-Submitted: auto-generated"],
+    ["X-Autoreply: yes"],
+    ["X-Vacation: on", "Subject: Out of Office"],
+]
+
+
+@pytest.mark.parametrize("fields", PROOFS)
+def test_an_answer_that_proves_itself_automatic_keeps_a_ticket_completed_and_can_be_read(
+    desk: Desk, fields: list[str]
+) -> None:
+    number = desk.completed()
+    desk.send("I am away until Friday.", *fields, to=str(desk.notice()["Reply-To"]))
+    assert desk.status(number) is Status.COMPLETED
+    assert "I am away until Friday." in desk.words(number)[-1][1]
+    desk.correct(number)
+    assert desk.status(number) is Status.OPEN
+
+
+def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: Desk) -> None:
+    number = desk.opened()
+    notice = desk.notice()
+    filing = desk.send(
+        "Back on Monday.",
+        "Subject: Out of Office",
+        "X-Autoreply: yes",
+        f"In-Reply-To: {notice['Message-ID']}",
+        sender="boss@elsewhere.example",
+        to=str(notice["Reply-To"]),
+    )
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
+    direction, text = desk.words(number)[-1]
+    assert direction == "note"
+    assert "Back on Monday." in text
+    assert counted(desk.house, Ticket) == 1
+
+
+# -- the envelope ----
+
+
+@pytest.mark.parametrize("subject", ["A question", "Claim 12", "Re: your call"])
+def test_a_mail_without_an_envelope_sender_gets_no_automatic_mail(desk: Desk, subject: str) -> None:
+    filing = desk.send("Please call me.", f"Subject: {subject}", envelope="")
+    assert filing.outcome is Outcome.OPENED
+    assert counted(desk.house, Outgoing) == 0
+    assert ("in", "Please call me.") in [
+        (d, t.strip()) for d, t in desk.words(filing.ticket_id or 0)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loop", "notices"), [("support@localhost", 0), ("billing@oakhill.example", 1)]
+)
+def test_a_mail_that_has_been_with_us_before_gets_no_automatic_mail(
+    desk: Desk, loop: str, notices: int
+) -> None:
+    number = desk.opened("Please call me.", f"X-Loop: {loop}")
+    assert desk.notices(number) == notices
+
+
+# -- proven reports ----
+
+STATUS = """--b
+Content-Type: text/plain
+
+I am sorry to inform you of what became of your message.
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.oakhill.example
+
+Final-Recipient: rfc822; ivy.long@oakhill.example
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 no such user here
+--b
+Content-Type: text/rfc822-headers
+
+Message-ID: {name}
+Subject: Your ticket
+--b--"""
+REPORT = 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"'
+
+
+def report(desk: Desk, way: str) -> Filing:
+    """Send a bounce of the newest mail, as mail systems of several kinds do."""
+    notice = desk.notice()
+    sent = desk.mail(1)
+    name = str(notice["Message-ID"])
+    daemon = "MAILER-DAEMON@mx.oakhill.example"
+    if way == "report":
+        return desk.send(
+            STATUS.format(name=name), REPORT, "MIME-Version: 1.0", sender=daemon, envelope=""
+        )
+    if way == "return path":
+        path = compose.return_path(sent.id, desk.house.settings, desk.house.signer)
+        return desk.send(
+            "550 no such user here", "Subject: failure notice", sender=daemon, to=path, envelope=""
+        )
+    attached = f"Content-Type: message/rfc822\n\nMessage-ID: {name}\n\nx"
+    original = f"--b\n\nIt was returned: no such user here\n--b\n{attached}\n--b--"
+    mixed = 'Content-Type: multipart/mixed; boundary="b"'
+    return desk.send(original, mixed, "MIME-Version: 1.0", "Subject: Returned mail", sender=daemon)
+
+
+@pytest.mark.parametrize("way", ["report", "return path", "original"])
+def test_a_proven_bounce_marks_the_mail_and_its_words_stay(desk: Desk, way: str) -> None:
+    number = desk.opened()
+    filing = report(desk, way)
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
+    assert desk.mail(number).state is OutboxState.BOUNCED
+    assert contact(desk.house, IVY).unreachable
+    direction, text = desk.words(number)[-1]
+    assert direction == "note"
+    assert "no such user here" in text
+
+
+@pytest.mark.parametrize("way", ["report", "return path", "original"])
+def test_a_bounce_that_was_none_is_taken_back_whole(desk: Desk, way: str) -> None:
+    number = desk.opened()
+    report(desk, way)
+    desk.correct(number)
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+    with desk.house.store.reading() as session:
+        message = session.scalars(select(Message).order_by(Message.id.desc()).limit(1)).one()
+        assert (message.direction, message.judgement) == ("in", Judgement.NONE)
+        assert not message.text.startswith("Mail ")
+        assert all(task.done_at for task in session.get_one(Ticket, number).tasks)
+        assert (
+            session.scalars(select(Delivery).order_by(Delivery.id.desc()).limit(1)).one().by_person
+        )
+
+
+BOUNCED_ELSEWHERE = STATUS.replace("ivy.long@oakhill", "claims@payer")
+
+
+def test_a_bounce_of_somebody_elses_mail_that_refers_to_ours_marks_nobody(desk: Desk) -> None:
+    number = desk.opened()
+    name = f"<theirs@desk.example>\nReferences: {desk.notice()['Message-ID']}"
+    text = BOUNCED_ELSEWHERE.format(name=name)
+    desk.send(text, REPORT, "MIME-Version: 1.0", sender="postmaster@mx.payer.example", envelope="")
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_a_customer_who_sends_our_mail_back_can_be_written_to(desk: Desk) -> None:
+    number = desk.opened()
+    name = str(desk.notice()["Message-ID"])
+    attached = f"Content-Type: message/rfc822\n\nMessage-ID: {name}\n\nx"
+    text = f"--b\n\nUser unknown, said the payer; your mail is attached\n--b\n{attached}\n--b--"
+    mixed = 'Content-Type: multipart/mixed; boundary="b"'
+    desk.send(text, mixed, "MIME-Version: 1.0", "Subject: Undeliverable statements", envelope="")
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> None:
+    filing = desk.send(
+        STATUS.format(name="<theirs@oakhill.example>"),
+        REPORT,
+        "MIME-Version: 1.0",
+        "Subject: Fwd: this came back",
+    )
+    assert filing.outcome is Outcome.OPENED
+
+
+def return_path(desk: Desk, number: int) -> str:
+    return compose.return_path(desk.mail(number).id, desk.house.settings, desk.house.signer)
+
+
+def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk: Desk) -> None:
+    number = desk.completed()
+    words = "We are another practice. Claim 99 was denied."
+    filing = desk.send(words, sender="cy@other.example", to=return_path(desk, number))
+    assert filing.outcome is Outcome.OPENED
+    assert all("another practice" not in text for _, text in desk.words(number))
+    with desk.house.store.reading() as session:
+        assert session.get(TicketRelation, (filing.ticket_id, number)) is not None
+
+
+def test_a_strangers_automatic_answer_that_is_corrected_gets_a_ticket_of_its_own(
+    desk: Desk,
+) -> None:
+    number = desk.opened()
+    fields = ["Auto-Submitted: auto-replied", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    desk.send("Claim 9 of our practice.", *fields, sender="cy@other.example")
+    desk.correct(number)
+    assert [direction for direction, _ in desk.words(number)] == ["in", "out"]
+    assert "Claim 9 of our practice." in desk.words(number + 1)[0][1]
+    assert desk.status(number + 1) is Status.OPEN
+
+
+@pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
+def test_a_corrected_answer_to_an_ended_ticket_opens_one_that_follows_it(
+    desk: Desk, status: Status
+) -> None:
+    number = desk.opened()
+    fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        desk.house.desk.end(session, ticket, status, by="Dana", reason="x", now=desk.house.clock())
+    desk.send("It must go on after all.", *fields)
+    desk.correct(number)
+    assert "It must go on after all." in desk.words(number + 1)[0][1]
+    assert desk.status(number + 1) is Status.OPEN
+
+
+def test_an_answer_to_a_merged_ticket_stands_on_the_one_that_goes_on(desk: Desk) -> None:
+    first = desk.opened()
+    fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    second = desk.opened("And another question.")
+    with desk.house.store.transaction() as session:
+        one, two = (session.get_one(Ticket, n) for n in (first, second))
+        desk.house.desk.merge(session, one, two, by="Dana", now=desk.house.clock())
+    desk.send("Claim 11 is still open.", *fields)
+    assert "Claim 11 is still open." in desk.words(second)[-1][1]
+
+
+def test_marking_a_later_message_leaves_the_ticket_as_it_is(desk: Desk) -> None:
+    number = desk.opened()
+    desk.send("I am away till Monday.", to=str(desk.notice()["Reply-To"]))
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        later = ticket.messages[-1]
+        corrections.mark_automatic(session, ticket, later.id, by="Dana", now=desk.house.clock())
+        assert not ticket.automated
+
+
+def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    report(desk, "return path")
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        first = next(m for m in ticket.messages if m.judgement is Judgement.BOUNCED)
+        corrections.correct(
+            desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock()
+        )
+    assert desk.mail(number).state is OutboxState.BOUNCED
+
+
+def test_correcting_both_reports_makes_the_mail_sent_again(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    report(desk, "return path")
+    desk.correct(number)
+    desk.correct(number)
+    assert desk.mail(number).state is OutboxState.SENT
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_a_mail_that_comes_back_again_after_a_correction_gives_a_task_again(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    desk.correct(number)
+    report(desk, "return path")
+    with desk.house.store.reading() as session:
+        assert [t.text for t in session.get_one(Ticket, number).tasks if t.done_at is None]
+
+
+def test_who_writes_can_be_written_to_again(desk: Desk) -> None:
+    number = desk.opened()
+    report(desk, "report")
+    desk.send("Here I am.", to=str(desk.notice()["Reply-To"]))
+    assert desk.status(number) is Status.OPEN
+    assert not contact(desk.house, IVY).unreachable
+
+
+def test_the_envelope_knows_better_than_a_field_of_the_mail(desk: Desk) -> None:
+    number = desk.opened("Please call me.", "Return-Path: <>")
+    assert desk.notices(number) == 1
+
+
+def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(desk: Desk) -> None:
+    number = desk.completed()
+    with desk.house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        ticket.completed_at = desk.house.clock() + timedelta(hours=1)
+        first = ticket.messages[0]
+        corrections.mark_automatic(session, ticket, first.id, by="Dana", now=desk.house.clock())
+        corrections.correct(
+            desk.house.desk, session, ticket, first, by="Dana", now=desk.house.clock()
+        )
+    assert desk.status(number) is Status.COMPLETED
+
+
+def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: Desk) -> None:
+    filing = desk.send(
+        STATUS.format(name="<somebody@else.example>"),
+        REPORT,
+        "MIME-Version: 1.0",
+        "Subject: Undelivered",
+        sender="MAILER-DAEMON@mx.oakhill.example",
+        envelope="",
+    )
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
+    assert counted(desk.house, Ticket) == 0
+    with desk.house.store.reading() as session:
+        listed = session.scalars(select(AutomatedMail)).one()
+    assert "what became of your message" in listed.text
+    number = make_ticket(desk.house, listed.id, actor=Actor.operator("Dana"))
+    assert "what became of your message" in desk.words(number)[0][1]
+    with desk.house.store.reading() as session:
+        assert session.scalars(select(Filing)).one().outcome is Outcome.OPENED
+
+
+def test_our_own_mail_that_comes_back_is_a_note_on_its_ticket(desk: Desk) -> None:
+    number = desk.opened()
+    notice = desk.notice()
+    filing = desk.send("a gateway's words", f"Message-ID: {notice['Message-ID']}", sender=SUPPORT)
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
+    assert "a gateway's words" in desk.words(number)[-1][1]
+    assert counted(desk.house, Ticket) == 1

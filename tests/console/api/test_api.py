@@ -1,0 +1,732 @@
+"""The JSON API: who may do what, the shapes of the commands, actions with their guards.
+
+And its own document.
+"""
+
+import base64
+import json
+import re
+import shlex
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from marshmallow import RAISE
+from redis import Redis
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from console.api import schemas
+from console.app import create
+from console.presenters import deliveries
+from console.presenters import ticket as ticket_presenter
+from ingest.intake import Arrival, Intake, Transport
+from ingest.processing.process import read_waiting
+from parsers.item import Attachment, Format
+from tests.support.command import Intake as Intake_
+from tests.support.context import (
+    HandClock,
+    audited,
+    company,
+    complete,
+    counted,
+    deliver,
+    mail,
+    staff,
+    ticket_of,
+)
+from tests.support.servers import Valkey
+from tests.support.signed_in_client import at_desk
+from workflow.accounts import api_tokens
+from workflow.context import House
+from workflow.mail import sender
+from workflow.models.accounts import Account, ApiToken
+from workflow.models.core import Audit, Delivery, Message, Outgoing, Staff, Ticket, Written
+from workflow.models.states import OutboxState, Role, Status
+from workflow.permissions import Right, may
+from workflow.process import STEPS, Milestone, Template
+
+V1 = "/api/v1"
+PAGE = Path(__file__).parents[3] / "docs" / "api.md"
+
+
+class Program:
+    """A program with a token."""
+
+    def __init__(
+        self, house: House, app: Flask | FlaskClient, *scopes: Right, role: Role = Role.ADMIN
+    ) -> None:
+        self.client = app if isinstance(app, FlaskClient) else app.test_client()
+        with house.store.transaction() as session:
+            name = f"{role} {counted(house, Staff)}"
+            self.me = staff(session, name, role)
+            self.row, self.token = api_tokens.make(
+                session,
+                self.me,
+                "test",
+                scopes or [r for r in Right if may(role, r)],
+                by="test",
+                now=house.clock(),
+            )
+
+    def __call__(
+        self, method: str, path: str, body: Any = None, code: int = 200, **headers: str
+    ) -> TestResponse:
+        heads = {
+            "Authorization": f"Bearer {self.token}",
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
+        answer = self.client.open(V1 + path, method=method, json=body, headers=heads)
+        assert answer.status_code == code, answer.text
+        return answer
+
+    def get(self, path: str, code: int = 200) -> Any:
+        return self("GET", path, code=code).json
+
+    def post(self, path: str, body: Any = None, code: int = 200, **headers: str) -> Any:
+        return self("POST", path, {} if body is None else body, code, **headers).json
+
+
+@pytest.fixture
+def app(house: House) -> Flask:
+    return create(house)
+
+
+@pytest.fixture
+def program(house: House, app: Flask) -> Program:
+    return Program(house, app)
+
+
+# -- who comes in ----
+
+
+@pytest.mark.parametrize(
+    "said", ["", "Bearer", "Bearer nothing", "Bearer intake_wrong", "Basic YTpi", "intake_x"]
+)
+def test_without_a_good_token_nothing_is_told(app: Flask, said: str) -> None:
+    answer = app.test_client().get(f"{V1}/tickets", headers={"Authorization": said} if said else {})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
+    assert answer.json is not None
+    assert answer.json["error"] == "token"
+
+
+def test_a_signed_in_browser_is_nobody_to_the_api(house: House) -> None:
+    desk = at_desk(house, Role.ADMIN)
+    assert desk.client.get(f"{V1}/tickets").status_code == 401
+    assert desk.client.post(f"{V1}/tickets", json={"text": "x"}).status_code == 401
+
+
+def test_a_token_opens_no_page(house: House, program: Program) -> None:
+    del house
+    answer = program.client.get("/", headers={"Authorization": f"Bearer {program.token}"})
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("/login")
+
+
+def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
+    house: House, program: Program, clock: HandClock
+) -> None:
+    def used() -> Any:
+        with house.store.reading() as session:
+            return session.get_one(ApiToken, program.row.id).used_at
+
+    first = clock.now
+    program.get("/me")
+    clock.turn(seconds=30)
+    program.get("/me")
+    assert used() == first
+    clock.turn(seconds=31)
+    program.get("/me")
+    assert used() == clock.now
+    with house.store.reading() as session:
+        assert program.token not in str([vars(t) for t in session.scalars(select(ApiToken))])
+
+
+def test_a_revoked_token_ends_at_once(house: House, program: Program) -> None:
+    program.get("/me")
+    with house.store.transaction() as session:
+        api_tokens.revoke(session, program.row.id, by="Ada", now=house.clock())
+    program.get("/me", code=401)
+
+
+def test_a_token_ends_with_the_account_of_its_person(house: House, program: Program) -> None:
+    with house.store.transaction() as session:
+        session.add(
+            Account(
+                staff_id=program.me.id,
+                active=False,
+                email="a@b.example",
+                uniquifier="u",
+                created_at=house.clock(),
+            )
+        )
+    program.get("/me", code=401)
+
+
+def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(
+    house: House, app: Flask
+) -> None:
+    reader = Program(house, app, Right.READ)
+    reader.get("/tickets")
+    answer = reader("POST", "/tickets", {"text": "x"}, 403)
+    assert 'error="insufficient_scope", scope="work"' in answer.headers["WWW-Authenticate"]
+    lead = Program(house, app, role=Role.LEAD)
+    lead.get("/audit")
+    with house.store.transaction() as session:
+        session.get_one(Staff, lead.me.id).role = Role.AGENT
+    lead.get("/audit", code=403)
+
+
+def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
+    house: House, app: Flask
+) -> None:
+    paths = app.test_client().get("/api/openapi.json").json["paths"]  # type: ignore[index]
+    program = Program(house, app, Right.READ)
+    told = {
+        (p, m): one["security"]
+        for p, ms in paths.items()
+        for m, one in ms.items()
+        if m != "parameters"
+    }
+    assert len(told) > 45
+    for (path, method), (scope,) in told.items():
+        (needed,) = scope["token"]
+        if needed != Right.READ:
+            address = (
+                re.sub(r"\{\w+\}", "1", path)
+                .removeprefix(V1)
+                .replace("/tickets.csv/1", "/tickets.csv/open")
+            )
+            program(method.upper(), address, {} if method in {"post", "patch"} else None, 403)
+
+
+def test_too_many_calls_are_told_when_to_come_back(house: House) -> None:
+    few = house.settings.model_copy(update={"api_calls_per_minute": 2})
+
+    program = Program(house, create(replace(house, settings=few)))
+    program.get("/me")
+    program.get("/me")
+    assert program("GET", "/me", code=429).headers["Retry-After"] == "60"
+
+
+def test_processes_count_together_in_redis_and_each_for_itself_without(
+    house: House, valkey: Valkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = house.settings.model_copy(update={"api_calls_per_minute": 3, "redis_url": valkey.url})
+    one, other = (create(replace(house, settings=few)) for _ in range(2))
+    program = Program(house, one)
+    program.get("/me")
+    program.client = other.test_client()
+    program.get("/me")
+    with Redis.from_url(valkey.url) as redis:
+        assert not [key for key in redis.scan_iter() if program.token.encode() in key]
+        assert all(0 < redis.ttl(key) <= 60 for key in redis.scan_iter())
+    program.get("/me")
+    program.client = one.test_client()
+    program.get("/me", code=429)
+    valkey.stop()
+    try:
+        for _ in range(3):
+            program.get("/me")
+        program.get("/me", code=429)
+    finally:
+        valkey.start()
+    assert capsys.readouterr().out.count("API calls are counted by each process") == 1
+
+
+def test_no_other_site_may_call(program: Program) -> None:
+    answer = program("GET", "/me", Origin="https://evil.example")
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+# -- shapes ----
+
+
+def busy_ticket(house: House) -> int:
+    """A ticket with something of everything."""
+    number = ticket_of(
+        house,
+        mail(
+            "first",
+            attachments=(Attachment(name="eob.pdf", mime="application/pdf", content=b"%PDF-1.7"),),
+        ),
+    )
+    complete(house, number)
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        house.desk.reopen(session, ticket, by="Olga", cause="test", now=house.clock())
+        house.desk.assign(session, ticket, staff(session, "Olga"), by="Olga", now=house.clock())
+        house.desk.task_telemedicine(session, ticket, by="Olga", now=house.clock())
+        ticket.company = company(session, "Sunrise")
+    return number
+
+
+def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
+    house: House, program: Program
+) -> None:
+    number = busy_ticket(house)
+    told = program.get(f"/tickets/{number}")
+    with house.store.reading() as session:
+        full = json.loads(json.dumps(ticket_presenter.full(session, number, house.settings)))
+        short = json.loads(json.dumps(ticket_presenter.short(session.get_one(Ticket, number))))
+    assert told == full
+    assert schemas.Ticket(unknown=RAISE).validate(told) == {}
+    assert program.get("/tickets")["items"] == [short]
+    assert schemas.TicketShort(unknown=RAISE).validate(short) == {}
+    assert [r.cause for r in audited(house, number, "viewed")] == ["API"], (
+        "who has read it is on record"
+    )
+    program.get(f"/tickets/{number}")
+    assert len(audited(house, number, "viewed")) == 1
+
+
+def test_everything_listed_has_the_shape_of_the_document(house: House, program: Program) -> None:
+    number = busy_ticket(house)
+    Intake(house).accept(
+        Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
+    )
+    read_waiting(house)
+    program.post("/hooks", {"url": "https://crm.example/"}, 201)
+    kinds = {
+        "/tasks?state=all": schemas.Task,
+        "/companies": schemas.Company,
+        "/contacts": schemas.Contact,
+        "/staff": schemas.Person,
+        "/deliveries": schemas.Delivery,
+        "/audit": schemas.Change,
+        "/hooks": schemas.Hook,
+        "/figures": schemas.FigureName,
+    }
+    for path, kind in kinds.items():
+        items = program.get(path)["items"]
+        assert items, path
+        assert not [faults for one in items if (faults := kind(unknown=RAISE).validate(one))], path
+    with house.store.reading() as session:
+        failed = session.scalars(select(Delivery.id).where(Delivery.state == "failed")).one()
+        told = json.loads(json.dumps(deliveries.one(session, failed, house.clock())))
+    assert program.get(f"/deliveries/{failed}") == told
+    assert schemas.DeliveryWhole(unknown=RAISE).validate(told) == {}
+    assert program.get("/status")["backlog"]["failed"] == 1
+    assert program.get("/ledger")["adds_up"] in {True, False}
+    assert [s["stage"] for s in program.get("/process")["stages"]] == [s.stage for s in STEPS]
+    assert program.get("/figures/arrivals?days=7")["rows"]
+    assert number
+
+
+def test_files_come_as_they_were_and_it_is_on_record(house: House, program: Program) -> None:
+    number = busy_ticket(house)
+    file = next(
+        m["attachments"] for m in program.get(f"/tickets/{number}")["messages"] if m["attachments"]
+    )[0]
+    answer = program("GET", f"/attachments/{file['id']}")
+    assert answer.data == b"%PDF-1.7"
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert [r.cause for r in audited(house, number, "file opened")] == ["API"]
+    program("GET", "/attachments/999", code=404)
+
+
+def test_a_view_is_exported_without_patient_data_unless_asked_for(
+    house: House, program: Program
+) -> None:
+    deliver(house, mail("Jane Doe, born 1970", subject="=cmd"))
+    plain = program("GET", "/tickets.csv/open")
+    assert plain.mimetype == "text/csv"
+    assert "Jane Doe" not in plain.text
+    assert "Jane Doe" in program("GET", "/tickets.csv/open?text=true").text
+    with house.store.reading() as session:
+        rows = list(session.scalars(select(Audit).where(Audit.action == "exported")))
+    assert [r.detail["tickets"] for r in rows] == [1, 1]
+
+
+# -- lists ----
+
+
+@pytest.mark.parametrize("sort", ["oldest", "newest", "due"])
+def test_pages_hold_every_ticket_once_in_order(
+    any_house: House, clock: HandClock, sort: str
+) -> None:
+    for n in range(7):
+        number = ticket_of(any_house)
+        if n % 3 == 0:
+            complete(any_house, number)
+        clock.turn(minutes=7 if n % 2 else 0)
+    program, seen, cursor = Program(any_house, create(any_house)), list[int](), ""
+    while True:
+        page = program.get(f"/tickets?view=all&sort={sort}&limit=2&cursor={cursor}")
+        seen += [one["id"] for one in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert sorted(seen) == list(range(1, 8))
+    whole = [one["id"] for one in program.get(f"/tickets?view=all&sort={sort}")["items"]]
+    assert seen == whole
+
+
+def test_lists_are_filtered_and_what_means_nothing_is_said_to(
+    house: House, program: Program
+) -> None:
+    one, other = ticket_of(house, mail("about denials")), ticket_of(house, mail("about payments"))
+    program.post(f"/tickets/{one}/assign", {"owner": "me"})
+
+    def found(query: str) -> list[int]:
+        return [t["id"] for t in program.get(f"/tickets?{query}")["items"]]
+
+    assert found("owner=me") == [one]
+    assert found("owner=nobody") == [other]
+    assert found("view=mine") == [one]
+    assert found("q=denials") == [one]
+    assert found("view=unassigned") == [other]
+    for query, field in (
+        ("vew=open", "vew"),
+        ("view=nonsense", "view"),
+        ("owner=ghost", "owner"),
+        ("cursor=x", "cursor"),
+        ("limit=0", "limit"),
+        ("limit=x", "limit"),
+    ):
+        assert field in program.get(f"/tickets?{query}", 422)["fields"], query
+
+
+# -- changes ----
+
+
+def test_a_call_is_written_down_once_however_often_it_is_sent(any_house: House) -> None:
+    program = Program(any_house, create(any_house))
+    call = {"company": "Sunrise", "contacts": ["pat@clinic.example"], "text": "Asks about denials"}
+    first = program("POST", "/tickets", call, 201, Idempotency_Key="call-1")
+    assert first.headers["Location"] == f"{V1}/tickets/{first.json['id']}"  # type: ignore[index]
+    assert program.post("/tickets", call, 201, Idempotency_Key="call-1") == first.json
+    assert (
+        program.post("/tickets", {**call, "text": "x"}, 409, Idempotency_Key="call-1")["error"]
+        == "conflict"
+    )
+    assert len(program.post("/tickets", call, 201, Idempotency_Key="call-1")["messages"]) == 2, (
+        "nothing is thrown away"
+    )
+    assert counted(any_house, Ticket) == 1
+    assert first.json["owner"] is None  # type: ignore[index]
+    mine = program.post("/tickets", {**call, "take": True}, 201)
+    assert mine["owner"] == program.me.name
+    assert counted(any_house, Ticket) == 2
+
+
+def test_keys_of_two_programs_do_not_meet(house: House, app: Flask) -> None:
+    one, other = Program(house, app), Program(house, app, role=Role.AGENT)
+    assert one.post("/tickets", {"text": "a"}, 201, Idempotency_Key="1")["id"] == 1
+    assert other.post("/tickets", {"text": "b"}, 201, Idempotency_Key="1")["id"] == 2
+
+
+def test_a_ticket_is_walked_to_its_end(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    with house.store.transaction() as session:
+        house.desk.reach(
+            session,
+            session.get_one(Ticket, number),
+            Milestone.CUSTOMER_NOTIFIED,
+            by="rule",
+            now=house.clock(),
+        )
+    at = f"/tickets/{number}"
+    assert program.post(f"{at}/assign", {"owner": program.me.email})["owner"] == program.me.name
+    assert program.post(f"{at}/follow-up", {"note": "by phone"})["stage"] == "5-Audit"
+    assert program.post(f"{at}/resolve", {"resolution": "yes"})["missing"] == [
+        str(Milestone.RECAP_SENT)
+    ]
+    assert "date of birth" in program.post(f"{at}/recap", {"text": "Born 1/2/1970."}, 409)["detail"]
+    program.post(f"{at}/recap", {"text": "Born 1/2/1970.", "checked": True})
+    program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
+    assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
+    assert (
+        program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"]
+        == "6-Completed"
+    )
+    assert program.post(f"{at}/reopen", {"reason": "they called again"})["stage"] == "4-In Progress"
+    program.post(f"{at}/note", {"text": "call on Monday"})
+    assert counted(house, Message, Message.direction == "note") == 1
+    (task,) = [
+        t
+        for t in program.post(f"{at}/telemedicine")["tasks"]
+        if not t["done"] and "telemedicine" in t["text"]
+    ]
+    assert program.post(f"/tasks/{task['id']}/finish")["done_by"] == program.me.name
+    assert (
+        program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
+    )
+    assert {r.actor for r in audited(house, number, "reopened")} == {program.me.name}
+
+
+def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(any_house: House) -> None:
+    program, number = Program(any_house, create(any_house)), ticket_of(any_house)
+    recap = {
+        "text": "We sent it again.",
+        "template": str(Template.RECAP),
+        "cc": ["Office@clinic.example"],
+        "attachments": [
+            {"name": "../letter.pdf", "content": base64.b64encode(b"%PDF-1.7").decode()}
+        ],
+    }
+    for _ in range(2):
+        program.post(f"/tickets/{number}/recap", recap, Idempotency_Key="recap-1")
+    with any_house.store.reading() as session:
+        (written,) = session.scalars(select(Written))
+        (file,) = written.files
+        to, mails = written.to, written.mails
+        assert [m.to for m in mails] == [*to, "office@clinic.example"]
+        assert {m.state for m in mails} == {OutboxState.WAITING}
+        assert {m.not_before for m in mails} == {any_house.clock() + timedelta(seconds=10)}
+        assert written.subject == f"Recap of Resolution: Billing Support Ticket #{number}"
+        assert written.text.startswith("We sent it again.\n\nHello")
+        assert (file.name, file.mime, file.size) == ("letter.pdf", "application/pdf", 8)
+        assert written.ticks == [Milestone.RECAP_SENT.name]
+
+
+def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
+    house: House, program: Program
+) -> None:
+    number = ticket_of(house)
+    at = f"/tickets/{number}/recap"
+    assert (
+        "no text of this name"
+        in program.post(at, {"text": "x", "template": "Nonsense"}, 409)["detail"]
+    )
+    assert "empty" in program.post(at, {"text": " "}, 409)["detail"]
+    wrong = {"text": "x", "attachments": [{"name": "a.pdf", "content": "no base64!"}]}
+    assert program.post(at, wrong, 422)["fields"].keys() == {"attachments"}
+    named = {
+        "text": "x",
+        "attachments": [{"name": "Jane_Doe_born_1-2-1970.pdf", "content": "YQ=="}],
+    }
+    assert "the name of the file" in program.post(at, named, 409)["detail"]
+    assert "cc" in program.post(at, {"text": "x", "cc": ["nobody"]}, 422)["fields"]
+    assert (
+        counted(house, Written) == counted(house, Outgoing, Outgoing.written_id.is_not(None)) == 0
+    )
+
+
+def test_what_was_done_last_is_taken_back(any_house: House, clock: HandClock) -> None:
+    program, number = Program(any_house, create(any_house)), ticket_of(any_house)
+    at = f"/tickets/{number}"
+    assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to take back"
+    program.post(f"{at}/assign", {"owner": "me"})
+    program.post(f"{at}/recap", {"text": "We sent it again."}, Idempotency_Key="1")
+    program.post(f"{at}/undo")
+    assert (
+        "taken back"
+        in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
+    )
+    with any_house.store.reading() as session:
+        assert {m.state for m in session.scalars(select(Written)).one().mails} == {
+            OutboxState.WITHHELD
+        }
+    assert program.post(f"{at}/recap", {"text": "We sent it again."})["owner"] == program.me.name
+    clock.turn(seconds=11)
+    sender.send_waiting(any_house)
+    said = program.post(f"{at}/undo", {}, 409)["detail"]
+    assert said.startswith("since then: mail sent")
+    other = Program(any_house, program.client)
+    program.post(f"{at}/resolve", {"resolution": "yes"})
+    assert "only" in other.post(f"{at}/undo", {}, 409)["detail"]
+    assert program.post(f"{at}/undo")["resolution"] is None
+    assert audited(any_house, number, "undone")
+
+
+def test_what_cannot_be_is_said_with_what_is_missing(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    said = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
+    assert said["error"] == "conflict"
+    assert "open" in said["detail"]
+    assert program.post(f"/tickets/{number}/resolve", {"resolution": "maybe"}, 422)[
+        "fields"
+    ].keys() == {"resolution"}
+    assert program.post(f"/tickets/{number}/merge", {"into": number}, 409)
+    assert program.post("/tickets/999/note", {"text": "x"}, 404)["error"] == "not-found"
+    assert program.post("/tickets", {"text": "a\0b"}, 422)["fields"].keys() == {"text"}
+    assert program.post(f"/tickets/{number}/assign", {"owner": "ghost"}, 422)["fields"].keys() == {
+        "owner"
+    }
+    raw = program.client.post(
+        f"{V1}/tickets",
+        data=b"{",
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {program.token}"},
+    )
+    assert raw.status_code == 400
+
+
+def test_an_action_can_insist_on_what_was_seen(house: House, program: Program) -> None:
+    number = ticket_of(house)
+    seen = program("GET", f"/tickets/{number}").headers["ETag"]
+    program.post(f"/tickets/{number}/note", {"text": "first"}, If_Match=seen)
+    assert (
+        program.post(f"/tickets/{number}/note", {"text": "second"}, 412, If_Match=seen)["error"]
+        == "changed"
+    )
+    fresh = program("GET", f"/tickets/{number}").headers["ETag"]
+    program.post(f"/tickets/{number}/note", {"text": "second"}, If_Match=fresh)
+    assert counted(house, Message, Message.direction == "note") == 2
+
+
+def test_companies_and_contacts_are_put_on_record_and_changed(any_house: House) -> None:
+    program = Program(any_house, create(any_house))
+    made = program.post(
+        "/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201
+    )
+    changed = program("PATCH", f"/companies/{made['id']}", {"manager": "me"}).json
+    assert changed == {**made, "manager": program.me.name}
+    assert program("PATCH", f"/companies/{made['id']}", {"manager": None, "number": None}).json == {
+        **made,
+        "number": None,
+    }
+    program.post("/companies", {"name": "ACME."}, 409)
+    contact = program.post("/contacts", {"email": "Pat@acme.example", "company": made["id"]}, 201)
+    assert contact["email"] == "pat@acme.example"
+    assert program("PATCH", f"/contacts/{contact['id']}", {"phone": "555"}).json == {
+        **contact,
+        "phone": "555",
+    }
+    assert program.get(f"/contacts?company={made['id']}")["items"][0]["phone"] == "555"
+    program.post("/contacts", {"email": "nonsense"}, 409)
+    assert (
+        "company"
+        in program.post("/contacts", {"email": "x@y.example", "company": 99}, 422)["fields"]
+    )
+    assert program.get("/companies?q=acm")["items"][0]["id"] == made["id"]
+
+
+def test_failed_deliveries_are_dismissed_and_read_again(house: House, program: Program) -> None:
+    Intake(house).accept(
+        Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
+    )
+    read_waiting(house)
+    assert program.post("/deliveries/1/dismiss", {"reason": "a test"})["state"] == "dismissed"
+    program.post("/deliveries/1/dismiss", {"reason": "again"}, 409)
+    assert program.post("/deliveries/1/replay")["state"] == "failed"
+    program.post("/deliveries/99/replay", code=404)
+
+
+def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> None:
+    made = program.post(
+        "/hooks", {"url": "https://crm.example/x", "events": ["ticket.opened"]}, 201
+    )
+    secret = made.pop("secret")
+    assert secret.startswith("whsec_")
+    assert program.get("/hooks")["items"] == [made]
+    assert program.post("/hooks/1/again") == {"events": 0}
+    program("DELETE", "/hooks/1", code=204)
+    program("DELETE", "/hooks/1", code=404)
+    program.post("/hooks", {"url": "http://169.254.169.254/"}, 409)
+
+
+# -- the page of tokens ----
+
+
+def test_a_token_is_made_on_the_page_shown_once_and_revoked(house: House) -> None:
+    desk = at_desk(house)
+    assert "You have no token" in desk.get("/account/tokens").text
+    refused = desk.post("/account/tokens", {"name": "phone system", "scope": ["read", "admin"]})
+    assert refused.status_code == 422
+    assert 'value="phone system"' in refused.text
+    page = desk.post("/account/tokens", {"name": "phone system", "scope": ["read"]}).text
+    (token,) = re.findall(r'value="(intake_[^"]+)"', page)
+    assert token not in desk.get("/account/tokens").text
+    heads = {"Authorization": f"Bearer {token}"}
+    program = create(house).test_client()
+    assert program.get(f"{V1}/me", headers=heads).json["name"] == "Ann Lee"  # type: ignore[index]
+    other = at_desk(house, name="Bo Ray")
+    assert other.post("/account/tokens/1/revoke").status_code == 404
+    assert desk.post("/account/tokens/1/revoke").status_code == 302
+    assert program.get(f"{V1}/me", headers=heads).status_code == 401
+
+
+# -- its document ----
+
+
+def test_the_examples_of_the_docs_work(house: House, program: Program) -> None:
+    script = PAGE.read_text().partition("```sh\nINTAKE=")[2].partition("```")[0]
+    calls = [line for line in script.splitlines() if line.startswith("curl")]
+    assert len(calls) > 10
+    for line in calls:
+        words = shlex.split(line.replace("$INTAKE", V1).replace("$TOKEN", program.token))[1:]
+        sent: dict[str, Any] = {"method": "GET", "headers": {}}
+        while len(words) > 1:
+            option, value, *words = words
+            match option:
+                case "-H":
+                    name, _, said = value.partition(": ")
+                    sent["headers"][name] = said
+                case "-X":
+                    sent["method"] = value
+                case "--json":
+                    sent |= {"data": value, "content_type": "application/json", "method": "POST"}
+                case "-d":
+                    sent["data"] = value
+        answer = program.client.open(words[0], **sent)
+        assert answer.status_code in {200, 201}, (line, answer.text)
+    assert counted(house, Written, Written.text.contains("The claim was resubmitted.")) == 1
+
+
+def test_called_as_the_document_says_and_otherwise_it_never_breaks(house: House) -> None:
+    settings = house.settings.model_copy(update={"api_calls_per_minute": 100_000})
+
+    app = create(replace(house, settings=settings))
+    program = Program(house, app)
+    busy_ticket(house)
+    schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
+    checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+    few = examples(
+        max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @few
+        @given(case=operation.as_strategy())
+        def call(case: Any) -> None:
+            answer = case.call(headers={"Authorization": f"Bearer {program.token}"})
+            case.validate_response(answer, checks=checks)
+
+        call()
+
+
+# -- the commands ----
+
+
+def test_tokens_and_webhooks_by_command_show_their_secret_once(intake: Intake_) -> None:
+    intake("user", "add", "Ann Lee", "--role", "agent")
+    token = intake(
+        "token", "add", "phone system", "--for", "Ann Lee", "--scope", "read"
+    ).stdout.strip()
+    assert token.startswith("intake_")
+    assert (
+        "has not the right"
+        in intake("token", "add", "x", "--for", "Ann Lee", "--scope", "admin", code=1).output
+    )
+    listed = intake("token", "list", "--json").stdout
+    assert token not in listed
+    assert json.loads(listed)[0]["scopes"] == ["read"]
+    assert "phone system" in intake("token", "list").stdout
+    intake("token", "revoke", "1")
+    assert "No program has a token" in intake("token", "list").stdout
+    secret = intake(
+        "hook", "add", "https://crm.example/x", "--event", "ticket.opened"
+    ).stdout.strip()
+    assert secret.startswith("whsec_")
+    assert (
+        "there is no event x"
+        in intake("hook", "add", "https://crm.example/x", "--event", "x", code=1).output
+    )
+    assert "crm.example" in intake("hook", "list").stdout
+    assert "0 events" in intake("hook", "again", "1").stdout
+    intake("hook", "remove", "1")
+    assert "No webhook" in intake("hook", "list").stdout

@@ -1,0 +1,247 @@
+"""intake map, profiles, profiles forget: from a file nobody can read to its tickets, and back."""
+
+import json
+from pathlib import Path
+
+import openpyxl
+import pytest
+from sqlalchemy import select
+
+from console.errors import UNREADABLE
+from ingest.intake import Arrival, Transport
+from ingest.intake import Intake as Door
+from ingest.processing.process import read_waiting
+from parsers.item import Format
+from tests.support.command import Intake
+from tests.support.workbooks import hoarding
+from workflow.context import House
+from workflow.models.core import Audit, Delivery, Message, Ticket
+from workflow.models.states import DeliveryState
+
+HEADER = ["Datum", "Klinik", "Anliegen", "Nr"]
+ROW = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]
+SAY = ("--column", "Anliegen=body", "--column", "Klinik=practice", "--column", "Datum=sent_at")
+
+
+def book(path: Path, *rows: list[object], sheet: str = "Export") -> Path:
+    made = openpyxl.Workbook()
+    made.worksheets[0].title = sheet
+    for row in rows:
+        made.worksheets[0].append(row)
+    made.save(path)
+    return path
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    return book(tmp_path / "export.xlsx", ["Bericht"], [], HEADER, ROW)
+
+
+def dropped(house: House, *files: Path) -> list[int]:
+    door = Door(house)
+    numbers = [
+        door.accept(
+            Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=f.read_bytes())
+        )
+        for f in files
+    ]
+    read_waiting(house)
+    return numbers
+
+
+def state(house: House, number: int) -> DeliveryState:
+    with house.store.reading() as session:
+        return session.get_one(Delivery, number).state
+
+
+def test_a_file_nobody_can_read_says_how_to_map_it(
+    at_home: House, export: Path, intake: Intake
+) -> None:
+    [number] = dropped(at_home, export)
+    assert "`intake map" in intake("deliveries", "--state", "failed").stdout
+    said = intake("map", "--delivery", number).stdout
+    assert "headings in row 3" in said
+    assert "Bitte helfen." in said
+    assert "missing: the message text, the practice or the sender" in said
+    assert "--save NAME" in said
+
+
+def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
+    intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTAKE_PARSE_MEMORY", str(130 * 1024 * 1024))
+    (tmp_path / "large.xlsx").write_bytes(hoarding(*HEADER))
+    said = intake("map", tmp_path / "large.xlsx", code=UNREADABLE)
+    assert "reading it takes more memory than one item may have" in said.output
+
+
+def test_what_is_said_once_reads_what_waits_and_the_next_file(
+    at_home: House, export: Path, intake: Intake, tmp_path: Path
+) -> None:
+    other = book(tmp_path / "other.xlsx", ["Etwas", "anderes"], ["x", "y"])
+    [number, stranger] = dropped(at_home, export, other)
+    said = intake(
+        "map", "--delivery", number, *SAY, "--date-order", "dmy", "--save", "north", "--as", "Ann"
+    ).stdout
+    assert f"{number}: processed, ticket 1" in said
+    assert state(at_home, stranger) is DeliveryState.FAILED
+    with at_home.store.reading() as session:
+        message = session.scalars(select(Message)).one()
+        assert (message.text, message.sent_at and message.sent_at.isoformat()) == (
+            "Bitte helfen.",
+            "2026-01-05T15:00:00+00:00",
+        )
+        assert session.scalars(select(Ticket)).one().name == "Support – Nordklinik"
+        audited = session.scalars(select(Audit).where(Audit.action == "profile saved")).one()
+        assert audited.actor == "Ann"
+    [again] = dropped(at_home, book(tmp_path / "next.xlsx", HEADER, [*ROW[:2], "Noch etwas.", 8]))
+    assert state(at_home, again) is DeliveryState.PROCESSED
+
+
+def test_a_saved_profile_is_shown_changed_and_taken_back(
+    at_home: House, export: Path, intake: Intake
+) -> None:
+    intake("map", export, *SAY, "--date-order", "dmy", "--save", "north")
+    [shown] = json.loads(intake("profiles", "--json").stdout)
+    assert shown["columns"] == {
+        "datum": "sent_at",
+        "klinik": "company",
+        "anliegen": "body",
+        "nr": "",
+    }
+    assert "north" in intake("profiles").stdout
+    assert "read by the profile 'north'" in intake("map", export).stdout
+    intake("map", export, "--column", "Nr=external_id", "--save", "north")
+    [shown] = json.loads(intake("profiles", "--json").stdout)
+    assert (shown["columns"]["nr"], shown["columns"]["klinik"], shown["date_order"]) == (
+        "external_id",
+        "company",
+        "dmy",
+    )
+    assert "'north'" in intake("map", export, "--save", "south", code=1).stderr
+    intake("profiles", "forget", "north")
+    assert "missing: the message text" in intake("map", export).stdout
+    assert "`intake profiles`" in intake("profiles", "forget", "north", code=1).stderr
+    [number] = dropped(at_home, export)
+    assert state(at_home, number) is DeliveryState.FAILED
+
+
+def test_parse_reads_a_workbook_as_the_house_does(
+    at_home: House, export: Path, intake: Intake
+) -> None:
+    del at_home
+    assert "mapping needed" in intake("parse", "secure-message", export, "--json", code=65).stdout
+    intake("map", export, *SAY, "--save", "north")
+    assert (
+        json.loads(intake("parse", "secure-message", export, "--json").stdout)["body_text"]
+        == "Bitte helfen."
+    )
+
+
+def test_nothing_is_saved_while_something_is_missing(
+    at_home: House, export: Path, intake: Intake
+) -> None:
+    del at_home
+    said = intake("map", export, "--column", "Anliegen=body", "--save", "north", code=1)
+    assert "the practice or the sender" in said.stderr
+    assert json.loads(intake("profiles", "--json").stdout) == []
+    intake(
+        "map", export, "--column", "Anliegen=body", "--default", "company=Nord", "--save", "north"
+    )
+
+
+def test_scripts_get_the_columns_but_no_patient_data(
+    at_home: House, export: Path, intake: Intake
+) -> None:
+    del at_home
+    out = intake("map", export, *SAY, "--json").stdout
+    found = json.loads(out)
+    assert "Bitte" not in out
+    assert found["missing"] == []
+    assert [(c["column"], c["field"], c["why"]) for c in found["columns"]] == [
+        ("A", "sent_at", "as you say"),
+        ("B", "company", "as you say"),
+        ("C", "body", "as you say"),
+        ("D", None, None),
+    ]
+
+
+def test_what_a_column_may_be_is_proposed_and_never_taken(
+    at_home: House, tmp_path: Path, intake: Intake
+) -> None:
+    del at_home
+    file = book(
+        tmp_path / "x.xlsx",
+        ["Wer", "Was"],
+        ["pat@x.example", "Bitte helfen Sie mir mit dieser Abrechnung hier."],
+    )
+    found = json.loads(intake("map", file, "--json").stdout)
+    assert [(c["field"], c["perhaps"]) for c in found["columns"]] == [
+        (None, "email"),
+        (None, "body"),
+    ]
+    assert '--column "Was=body"' in intake("map", file).stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--column", "Anliegen"], "expected"),
+        (["--column", "Nirgends=body"], "no such heading"),
+        (["--column", "Anliegen=bodi"], "no such field"),
+        (["--default", "body=x"], "expected FIELD=VALUE"),
+        (["--time-zone", "Mars"], "no such time zone"),
+        (["--sheet", "Other"], "'Export'"),
+        (["--heading-row", "99"], "row 99"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(
+    at_home: House, export: Path, intake: Intake, more: list[str], words: str
+) -> None:
+    del at_home
+    assert words in intake("map", export, *more, code=2).stderr
+
+
+def test_the_row_and_the_sheet_may_be_said(at_home: House, tmp_path: Path, intake: Intake) -> None:
+    del at_home
+    made = openpyxl.Workbook()
+    made.worksheets[0].append(["From", "Message"])
+    made.worksheets[0].append(["Pat", "x"])
+    second = made.create_sheet("Zwei")
+    for row in (["a", "b", "c", "d"], HEADER, ROW):
+        second.append(row)
+    file = tmp_path / "two.xlsx"
+    made.save(file)
+    assert "headings in row 1" in intake("map", file, "--sheet", "Sheet").stdout
+    assert "It can be read as it is" in intake("map", file, "--sheet", "sheet").stdout
+    said = intake("map", file, "--sheet", "zwei", "--heading-row", "2", *SAY).stdout
+    assert "headings in row 2" in said
+    assert "the same with --save NAME" in said
+
+
+def test_a_file_that_is_no_workbook(at_home: House, tmp_path: Path, intake: Intake) -> None:
+    del at_home
+    file = tmp_path / "x.xlsx"
+    file.write_bytes(b"PK\x03\x04 nothing")
+    assert "a damaged workbook" in intake("map", file, code=65).stderr
+    assert "which file" in intake("map", code=2).stderr
+    assert "no delivery 9" in intake("map", "--delivery", 9, code=1).stderr
+
+
+def test_profiles_of_the_settings_are_listed_and_not_forgotten(
+    at_home: House, tmp_path: Path, intake: Intake
+) -> None:
+    del at_home
+    (tmp_path / "intake.toml").write_text('[profile.mine]\nsynonyms = { body = ["Anliegen"] }\n')
+    assert "intake.toml" in intake("profiles").stdout
+    assert "intake.toml" in intake("profiles", "forget", "mine", code=1).stderr
+
+
+def test_a_text_file_with_headings_of_a_profile(
+    at_home: House, tmp_path: Path, intake: Intake
+) -> None:
+    file = tmp_path / "export.csv"
+    file.write_text("".join(";".join(map(str, row)) + "\n" for row in (HEADER, ROW)))
+    intake("map", file, *SAY, "--save", "north")
+    [number] = dropped(at_home, file)
+    assert state(at_home, number) is DeliveryState.PROCESSED

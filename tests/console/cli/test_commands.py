@@ -1,0 +1,171 @@
+"""The face of the command: help that teaches, faults in one line, exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from sqlalchemy import select
+
+from console.cli.main import PLACES, SECTIONS, cli
+from tests.support.command import Intake
+from workflow.context import House
+from workflow.models.accounts import Account
+from workflow.models.core import Staff
+from workflow.models.states import Role
+
+
+def every_command() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name in PLACES:
+        command = cli.get_command(click.Context(cli), name)
+        found.append((name,))
+        if isinstance(command, click.Group):
+            found += [(name, sub) for sub in command.commands]
+    return found
+
+
+def test_help_lists_every_command_by_section(intake: Intake) -> None:
+    said = intake("--help").output
+    assert [s for s in SECTIONS if f"{s}:" not in said] == []
+    assert [c for c in PLACES if f"\n  {c} " not in said] == []
+    assert "\\b" not in said
+
+
+@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+def test_help_of_every_command_teaches_by_an_example(
+    intake: Intake, command: tuple[str, ...]
+) -> None:
+    numbered = (
+        ("ticket", "12", *command[1:])
+        if command[0] == "ticket" and command[1:] not in {(), ("new",)}
+        else command
+    )
+    said = intake(*numbered, "--help").output
+    assert "Example" in said or command == ("ticket", "show")
+    assert "\\b" not in said
+
+
+def test_help_is_there_at_once() -> None:
+    def seconds() -> float:
+        start = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "console.cli.main", "--help"], check=True, capture_output=True
+        )
+        return time.monotonic() - start
+
+    heavy = """if True:
+        import sys
+        from console.cli.main import cli
+        cli(["--help"], standalone_mode=False)
+        print("HEAVY", sorted({"sqlalchemy", "rich", "rq", "flask", "parsers", "workflow"} & set(sys.modules)))
+    """
+    said = subprocess.run(
+        [sys.executable, "-c", heavy], check=True, capture_output=True, text=True
+    ).stdout
+    assert "HEAVY []" in said
+    assert (
+        min(seconds() for _ in range(3)) < 2
+    )  # 0.2 on an idle machine; this bound survives a busy one
+
+
+def test_every_fault_of_the_settings_is_listed_and_none_is_a_traceback(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTAKE_SMTP_LISTEN", "nowhere")
+    monkeypatch.setenv("INTAKE_MAIL_LIMIT", "much")
+    said = intake("tickets", code=78).stderr
+    assert "INTAKE_SMTP_LISTEN" in said
+    assert "INTAKE_MAIL_LIMIT" in said
+    assert "Traceback" not in said
+
+
+def test_a_database_that_is_away_is_one_line_and_try_again(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "INTAKE_DATABASE_URL", "postgresql+psycopg://intake:hunter2@127.0.0.1:1/intake"
+    )
+    said = intake("tickets", code=75).stderr
+    assert said.count("\n") == 1
+    assert "INTAKE_DATABASE_URL" in said
+    assert "hunter2" not in said
+
+
+def test_a_database_without_tables_names_the_command_that_makes_them(
+    intake: Intake, home: Path
+) -> None:
+    home.mkdir()
+    (home / "intake.db").touch()
+    assert "intake migrate" in intake("tickets", code=75).stderr
+    intake("migrate")
+    intake("tickets")
+
+
+def test_the_default_database_is_made_on_first_use(intake: Intake, home: Path) -> None:
+    assert "intake demo" in intake("tickets").output
+    assert (home / "intake.db").exists()
+
+
+@pytest.mark.parametrize(
+    "view", ["unassigned", "mine", "open", "overdue", "escalated", "completed"]
+)
+def test_an_empty_view_says_what_to_do_next(intake: Intake, view: str) -> None:
+    assert "intake " in intake("tickets", "--view", view).output
+
+
+def test_process_prints_the_tables(intake: Intake) -> None:
+    said = intake("process").output
+    assert "| 4-In Progress |" in said
+    assert "escalate the ticket" in said
+
+
+def test_status_without_processes_needs_a_person(intake: Intake) -> None:
+    assert "intake up" in intake("status", code=1).output
+
+
+def test_people_and_companies(intake: Intake) -> None:
+    intake("user", "add", "Max Berg", "--role", "lead", "--email", "Max@PMB.test")
+    intake(
+        "company",
+        "add",
+        "Acme Clinic",
+        "--number",
+        "4711",
+        "--domain",
+        "@Acme.test",
+        "--manager",
+        "max@pmb.test",
+    )
+    intake("company", "add", "ACME clinic", "--domain", "acme.example")
+    assert '"max@pmb.test"' in intake("user", "list", "--json").output
+    said = intake("company", "list").output
+    assert [
+        w for w in ("Acme Clinic", "4711", "Max Berg", "acme.example acme.test") if w not in said
+    ] == []
+    assert (
+        "belongs to Acme"
+        in intake("company", "add", "Other", "--domain", "acme.test", code=1).stderr
+    )
+    assert (
+        "intake user add" in intake("company", "add", "Other", "--manager", "Nobody", code=1).stderr
+    )
+
+
+def test_the_last_admin_stays_one_by_command_too(intake: Intake, at_home: House) -> None:
+    intake("user", "add", "Max Berg", "--role", "admin", "--email", "max@pmb.test")
+    with at_home.store.transaction() as session:
+        max_berg = session.scalars(select(Staff)).one()
+        session.add(
+            Account(
+                staff_id=max_berg.id,
+                email="max@pmb.test",
+                uniquifier="u",
+                created_at=at_home.clock(),
+            )
+        )
+    assert "last admin" in intake("user", "add", "Max Berg", "--role", "agent", code=1).stderr
+    with at_home.store.reading() as session:
+        assert session.scalars(select(Staff.role)).one() is Role.ADMIN

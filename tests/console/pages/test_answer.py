@@ -1,0 +1,576 @@
+"""Answering from the ticket.
+
+Nothing typed is lost, nothing leaves unasked, and ten seconds to think again.
+"""
+
+import re
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from parsers.item import Address, Format, InboundItem
+from tests.support.context import (
+    ANN,
+    HandClock,
+    audited,
+    contact,
+    counted,
+    deliver,
+    mail,
+    phoned,
+    reach,
+    ticket_of,
+)
+from tests.support.signed_in_client import Desk, at_desk
+from workflow.context import House
+from workflow.mail import drafts, sender
+from workflow.models.core import Outgoing, Ticket, Written, WrittenFile
+from workflow.models.states import OutboxState, Role, Status
+from workflow.process import Milestone, Template
+
+BOB = "bob@practice.example"
+
+
+@pytest.fixture
+def ticket(house: House) -> int:
+    number = ticket_of(
+        house, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush")
+    )
+    sender.send_waiting(house)
+    return number
+
+
+@pytest.fixture
+def desk(house: House) -> Desk:
+    return at_desk(house)
+
+
+def form(desk: Desk, number: int, path: str = "") -> dict[str, Any]:
+    """The form as the page has it."""
+    page = desk.get(f"/tickets/{number}/answer{path}").text
+    return read(page)
+
+
+def read(page: str) -> dict[str, Any]:
+    hidden = {n: value(page, n) for n in ("key", "seen", "subject", "cc")}
+    text = re.search(r'<textarea[^>]*name="text"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+    assert text
+    agreed = re.search(r'name="agreed" value="(\w+)"', page)
+    chosen = {
+        n: re.findall(rf'name="{n}" value="([^"]+)"[^>]* checked', page) for n in ("to", "ticks")
+    }
+    return {
+        **hidden,
+        **chosen,
+        "text": text[1].removeprefix("\n"),
+        **({"agreed": agreed[1]} if agreed else {}),
+    }
+
+
+def value(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, name
+    return found[1]
+
+
+def do(desk: Desk, number: int, what: str, given: dict[str, Any], **more: Any) -> Any:
+    return desk.post(
+        f"/tickets/{number}/answer",
+        {**given, "do": what, **more},
+        content_type="multipart/form-data",
+    )
+
+
+def mails(house: House) -> list[Outgoing]:
+    with house.store.reading() as session:
+        return (
+            session.query(Outgoing)
+            .filter(Outgoing.written_id.is_not(None))
+            .order_by(Outgoing.id)
+            .all()
+        )
+
+
+def write(desk: Desk, number: int, text: str = "It was filed again.", **more: Any) -> Any:
+    return do(desk, number, "send", form(desk, number), text=text, **more)
+
+
+# -- the form ----
+
+
+def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject(
+    house: House, desk: Desk
+) -> None:
+    number = ticket_of(
+        house,
+        phoned(Address("Bob", BOB), Address("", "no-reply@practice.example"), subject="Mrs Quack"),
+    )
+    with house.store.transaction() as session:
+        session.get_one(Ticket, number).contacts[0].contact.unreachable = True
+    found = form(desk, number)
+    assert found["to"] == [BOB]
+    assert found["subject"] == f"Billing Support Ticket #{number}"
+    page = desk.get(f"/tickets/{number}/answer").text
+    assert ANN.email in page
+    assert "mail to this address came back before" in page
+    assert "an address nobody reads" in page
+    assert 'name="ticks"' in page
+    assert " checked" not in page.partition('name="ticks"')[2].partition("</fieldset>")[0]
+
+
+def test_without_an_address_the_page_says_what_to_do(house: House, desk: Desk) -> None:
+    number = ticket_of(
+        house,
+        InboundItem(format=Format.PHONE, external_id="p", sender=Address("Ann", ""), text="t"),
+    )
+    page = desk.get(f"/tickets/{number}/answer").text
+    assert "Tell the customer by telephone" in page
+    assert write(desk, number).status_code == 422
+
+
+def test_a_text_is_put_in_with_its_variables_as_plain_words(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    with house.store.transaction() as session:
+        session.get_one(Ticket, ticket).contacts[0].contact.name = "Ann <b>{{ desk }}</b>\nBcc: x"
+    found = form(desk, ticket, f"?text={Template.RECAP}")
+    assert found["text"].startswith(
+        "Hello Ann &lt;b&gt;{{ desk }}&lt;/b&gt; Bcc: x,\n\nthis is the recap"
+    )
+    assert found["subject"] == f"Recap of Resolution: Billing Support Ticket #{ticket}"
+    assert found["ticks"] == ["RECAP_SENT"]
+    assert f"Ticket number: {ticket}" in found["text"]
+
+
+def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_typed(
+    desk: Desk, ticket: int
+) -> None:
+    first = read(
+        do(desk, ticket, "text", form(desk, ticket), name="Billing Support Follow Up").text
+    )
+    assert "I am looking after" in first["text"]
+    assert first["ticks"] == ["FOLLOW_UP_SENT"]
+    second = read(do(desk, ticket, "text", first, name=Template.RECAP).text)
+    assert "I am looking after" not in second["text"]
+    assert second["ticks"] == ["RECAP_SENT"]
+    third = read(
+        do(
+            desk,
+            ticket,
+            "text",
+            second,
+            text="My own words.",
+            name="Billing Support Please Call Us",
+        ).text
+    )
+    assert third["text"].startswith("My own words.\n\nHello Ann Example,")
+    assert third["ticks"] == []
+
+
+def test_the_box_of_the_recap_is_left_to_people_where_the_settings_say_so(
+    house: House, ticket: int
+) -> None:
+    object.__setattr__(
+        house, "settings", house.settings.model_copy(update={"recap_ticks_box": False})
+    )
+    assert form(at_desk(house), ticket, f"?text={Template.RECAP}")["ticks"] == []
+
+
+def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    given = form(desk, ticket) | {
+        "text": "It was <filed> again.",
+        "cc": f"Bob <{BOB}>",
+        "ticks": "FOLLOW_UP_SENT",
+    }
+    answer = do(desk, ticket, "preview", given, files=(BytesIO(b"%PDF-"), "a.pdf"))
+    shown = answer.text.partition('id="preview"')[2].partition("</section>")[0]
+    for words in (
+        "Billing Support &lt;support@localhost&gt;",
+        ANN.email,
+        BOB,
+        f"Billing Support Ticket #{ticket}",
+        "It was &lt;filed&gt; again.",
+        "a.pdf (5 bytes)",
+        "ticks 4-Support Follow Up Sent",
+    ):
+        assert words in shown
+    assert answer.status_code == 200
+    assert mails(house) == []
+
+
+def test_nothing_typed_is_lost_on_an_error_files_with_it(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    given = form(desk, ticket) | {
+        "text": "Long thought words",
+        "cc": "nobody",
+        "subject": "Mine",
+        "to": [],
+    }
+    answer = do(
+        desk,
+        ticket,
+        "send",
+        given,
+        files=[(BytesIO(b"%PDF-"), "../a.pdf"), (BytesIO(b""), "empty.txt")],
+    )
+    assert answer.status_code == 422
+    assert "empty.txt is empty." in answer.text
+    answer = do(desk, ticket, "send", read(answer.text))
+    assert answer.status_code == 422
+    assert "choose who gets it." in answer.text
+    assert "this is no mail address: nobody." in answer.text
+    kept = read(answer.text)
+    assert (kept["text"], kept["cc"], kept["subject"], kept["to"]) == (
+        "Long thought words",
+        "nobody",
+        "Mine",
+        [],
+    )
+    assert ">a.pdf</a>" in answer.text
+    assert mails(house) == []
+
+
+def test_signed_out_the_draft_is_there_after_signing_in_again(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    given = form(desk, ticket) | {"text": "Half a sent"}
+    assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 204
+    token = desk.token
+    desk.post("/sign-out")
+    desk.get("/login")
+    lost = do(desk, ticket, "send", given, csrf_token=desk.token)
+    assert lost.status_code == 401
+    assert mails(house) == []
+    assert token
+    desk.sign_in("ann@pmb.example")
+    assert form(desk, ticket)["text"] == "Half a sent"
+    assert "You have begun an answer" in desk.get(f"/tickets/{ticket}").text
+
+
+def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    given = form(desk, ticket) | {"text": "Half a sent"}
+    do(desk, ticket, "save", given, files=(BytesIO(b"x"), "a.txt"))
+    other = at_desk(house, name="Rita Roe")
+    assert form(other, ticket)["text"] == ""
+    with house.store.reading() as session:
+        file = session.query(WrittenFile).one().id
+    assert desk.get(f"/answer-files/{file}").data == b"x"
+    assert other.get(f"/answer-files/{file}").status_code == 404
+    assert other.post(f"/tickets/{ticket}/answer/draft", given).status_code == 400
+    assert (
+        do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200
+    )  # no number of ours: nothing goes
+    assert counted(house, WrittenFile) == 1
+    assert do(desk, ticket, f"remove:{file}", given).status_code == 200
+    assert counted(house, WrittenFile) == 0
+    assert do(desk, ticket, "discard", given).status_code == 302
+    assert counted(house, Written) == 0
+
+
+def test_a_file_beyond_the_bound_is_not_left_out_unnoticed(
+    house: House, desk: Desk, ticket: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "MOST_BYTES", 200_000)
+    files = [(BytesIO(b"1" * 120_000), "a.bin"), (BytesIO(b"2" * 120_000), "b.bin")]
+    answer = do(desk, ticket, "send", form(desk, ticket) | {"text": "words"}, files=files)
+    assert answer.status_code == 422
+    assert "b.bin is left out: all files together may be" in answer.text
+    assert ">a.bin</a>" in answer.text
+    assert mails(house) == []
+
+
+# -- sending and taking back ----
+
+
+def test_sent_it_can_be_undone_and_its_words_come_back(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
+    assert write(desk, ticket, cc=BOB).status_code == 302
+    page = desk.get(f"/tickets/{ticket}").text
+    assert "Sending your mail to ann@practice.example in 10 seconds" in page
+    undo = re.search(r'action="(/tickets/\d+/answer/\d+/take-back)"', page)
+    assert undo
+    clock.turn(seconds=9)
+    sender.send_waiting(house)
+    answer = desk.post(undo[1])
+    assert answer.headers["Location"] == f"/tickets/{ticket}/answer"
+    found = form(desk, ticket)
+    assert (found["text"], found["cc"]) == ("It was filed again.", BOB)
+    assert {m.state for m in mails(house)} == {OutboxState.WITHHELD}
+    assert "Took back an answer before it was sent" in desk.get(f"/tickets/{ticket}").text
+
+
+def test_too_late_is_said_in_words(house: House, desk: Desk, ticket: int, clock: HandClock) -> None:
+    write(desk, ticket)
+    clock.turn(seconds=10)
+    sender.send_waiting(house)
+    page = desk.get(f"/tickets/{ticket}").text
+    assert "take-back" not in page
+    assert "It was filed again." in page
+    written = mails(house)[0].written_id
+    page = desk.post(f"/tickets/{ticket}/answer/{written}/take-back", follow_redirects=True).text
+    assert (
+        "Not taken back: too late: the mail is on its way to the customer. Write another one."
+        in page
+    )
+
+
+def test_nobody_else_undoes_it(house: House, desk: Desk, ticket: int) -> None:
+    write(desk, ticket)
+    other = at_desk(house, name="Rita Roe")
+    assert "take-back" not in other.get(f"/tickets/{ticket}").text
+    other.post(f"/tickets/{ticket}/answer/{mails(house)[0].written_id}/take-back")
+    assert mails(house)[0].state is OutboxState.WAITING
+
+
+def test_pressed_twice_it_is_sent_once(house: House, desk: Desk, ticket: int) -> None:
+    given = form(desk, ticket) | {"text": "words"}
+    assert [do(desk, ticket, "send", given).status_code for _ in range(2)] == [302, 302]
+    assert len(mails(house)) == 1
+    assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 409
+
+
+def test_a_recap_ticks_its_box_once_it_is_sent(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
+    reach(house, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    do(desk, ticket, "send", form(desk, ticket, f"?text={Template.RECAP}"))
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, ticket).status is Status.OPEN
+    clock.turn(seconds=10)
+    sender.send_waiting(house)
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, ticket).status is Status.COMPLETED
+    assert 'name="ticks"' not in desk.get(f"/tickets/{ticket}/answer").text
+
+
+def test_what_was_sent_shows_who_got_it_and_its_files(
+    house: House, desk: Desk, ticket: int, clock: HandClock
+) -> None:
+    write(desk, ticket, cc=BOB, files=(BytesIO(b"%PDF-1.7"), "a.pdf"))
+    clock.turn(seconds=10)
+    sender.send_waiting(house)
+    page = desk.get(f"/tickets/{ticket}").text
+    said = page.partition('class="card entry-out"')[2].partition("</article>")[0]
+    assert f"to {ANN.email}" in said
+    assert f"to {BOB}" in said
+    assert said.count(">sent</span>") == 2
+    assert ">a.pdf</a>" in said
+
+
+# -- asking again ----
+
+
+def test_a_second_answer_is_asked_about_and_the_first_is_shown(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    mine = form(desk, ticket) | {"text": "My answer."}
+    other = at_desk(house, name="Rita Roe")
+    write(other, ticket, "Her answer.")
+    answer = do(desk, ticket, "send", mine)
+    assert answer.status_code == 409
+    asked = answer.text.partition('id="changed"')[2].partition("</section>")[0]
+    assert "The customer was answered" in asked
+    assert "by Rita Roe" in asked
+    assert "Her answer." in asked
+    assert read(answer.text)["text"] == "My answer."
+    assert len(mails(house)) == 1
+    assert do(desk, ticket, "send", read(answer.text)).status_code == 302
+    assert len(mails(house)) == 2
+
+
+def test_what_the_customer_adds_meanwhile_is_shown_first(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    mine = form(desk, ticket) | {"text": "My answer."}
+    with house.store.reading() as session:
+        first = session.get_one(Ticket, ticket).messages[0].message_id
+    deliver(house, mail("Never mind, it is paid", in_reply_to=f"<{first}>"))
+    answer = do(desk, ticket, "send", mine)
+    assert answer.status_code == 409
+    assert (
+        "Never mind, it is paid"
+        in answer.text.partition('id="changed"')[2].partition("</section>")[0]
+    )
+
+
+def test_my_own_second_mail_asks_nothing(house: House, desk: Desk, ticket: int) -> None:
+    write(desk, ticket, "one")
+    assert write(desk, ticket, "two").status_code == 302
+    assert len(mails(house)) == 2
+
+
+def test_patient_data_is_asked_about_and_audited_by_its_kind_only(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    answer = write(desk, ticket, "For Zebulon, DOB 04/12/1961 and SSN 123-45-6789, it is paid.")
+    assert answer.status_code == 409
+    asked = answer.text.partition('id="warned"')[2].partition("</section>")[0]
+    assert "In the text: a date of birth, a Social Security number" in asked
+    assert '<mark title="a date of birth">DOB 04/12/1961' in asked
+    assert mails(house) == []
+    assert do(desk, ticket, "send", read(answer.text)).status_code == 302
+    assert len(mails(house)) == 1
+    (told,) = audited(house, ticket, "answer promised")
+    assert told.detail["warned"] == ["BIRTH", "SSN"]
+    assert "123" not in str(told.detail) + told.cause
+
+
+def test_who_agrees_to_one_text_has_not_agreed_to_another(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    agreed = read(write(desk, ticket, "DOB 04/12/1961").text)
+    answer = do(desk, ticket, "send", agreed | {"text": "DOB 04/12/1961, SSN 123-45-6789"})
+    assert answer.status_code == 409
+    assert mails(house) == []
+
+
+def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
+    house: House, desk: Desk
+) -> None:
+    item = InboundItem(
+        format=Format.FORMSTACK,
+        external_id="f1",
+        sender=ANN,
+        text="help",
+        subject="Denied claim of a patient",
+        details=(("Patient Name", "Zebulon Q. Quackenbush"), ("Patient ID", "AB-99121")),
+    )
+    number = ticket_of(house, item)
+    words = "The claim of Quackenbush, Zebulon (AB-99121) is paid."
+    file = (BytesIO(b"x"), "zebulon_quackenbush.pdf")
+    answer = write(desk, number, words, subject="Re: denied claim of a patient", files=file)
+    assert answer.status_code == 409
+    asked = answer.text.replace("&#39;", "'")
+    assert "In the subject: the customer's own subject" in asked
+    assert "In the text: a patient's name, a patient's or medical record number" in asked
+    assert "In the name of the file zebulon_quackenbush.pdf: a patient's name" in asked
+
+
+# -- rights, bounds ----
+
+
+@pytest.mark.parametrize("path", ["", "/draft", "/1/take-back"])
+def test_an_auditor_writes_to_nobody(house: House, ticket: int, path: str) -> None:
+    auditor = at_desk(house, Role.AUDITOR)
+    assert auditor.get(f"/tickets/{ticket}/answer").status_code == 403
+    assert auditor.post(f"/tickets/{ticket}/answer{path}").status_code == 403
+
+
+def test_there_is_nothing_to_answer_where_there_is_no_ticket(desk: Desk) -> None:
+    assert desk.get("/tickets/99/answer").status_code == 404
+    assert desk.post("/tickets/99/answer").status_code == 404
+    assert desk.post("/tickets/99/answer/1/take-back").status_code == 404
+
+
+def test_a_form_without_its_key_is_400(desk: Desk, ticket: int) -> None:
+    assert do(desk, ticket, "send", {"text": "x"}).status_code == 400
+
+
+def test_a_ticket_that_has_ended_says_so(house: House, desk: Desk, ticket: int) -> None:
+    with house.store.transaction() as session:
+        session.get_one(Ticket, ticket).status = Status.SPAM
+    answer = write(desk, ticket)
+    assert answer.status_code == 422
+    assert "reopen it first" in answer.text
+
+
+def test_who_came_back_before_can_be_chosen_all_the_same(
+    house: House, desk: Desk, ticket: int
+) -> None:
+    with house.store.transaction() as session:
+        session.get_one(Ticket, ticket).contacts[0].contact.unreachable = True
+    assert form(desk, ticket)["to"] == []
+    assert write(desk, ticket, to=ANN.email).status_code == 302
+    assert contact(house, ANN.email).unreachable
+
+
+# -- the texts ----
+
+
+@pytest.fixture
+def lead(house: House) -> Desk:
+    found = at_desk(house, Role.LEAD, "Lena Lee")
+    found.get("/mail-texts")
+    return found
+
+
+def text(**more: str) -> dict[str, str]:
+    given = {
+        "folder": "Denials",
+        "name": "Timely filing",
+        "subject": "",
+        "body": "Hello {{ contact_name }}",
+        "ticks": "",
+    }
+    return given | more
+
+
+def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
+    given = text(new="1", subject="About #{{ticket_number}}", ticks="FOLLOW_UP_SENT")
+    assert lead.post("/mail-texts", given).status_code == 302
+    page = lead.get(f"/tickets/{ticket}/answer").text
+    assert '<optgroup label="Denials"><option value="Timely filing">' in page
+    found = form(lead, ticket, "?text=Timely filing")
+    assert found["text"].strip() == "Hello Ann Example"
+    assert (found["subject"], found["ticks"]) == (f"About #{ticket}", ["FOLLOW_UP_SENT"])
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"body": "{{ patient }}"}, "nothing is known by {{ patient }}"),
+        ({"subject": "{{contact_name.__class__}}"}, "stands there without a variable"),
+        ({"body": "{% for x in y %}"}, "stands there without a variable"),
+        ({"body": " \r\n"}, "the text is empty"),
+        ({"name": "\n"}, "give it a name"),
+        ({"body": "x" * 20_001}, "longer than 20,000"),
+        ({"ticks": "RESOLVED"}, "there is no such box"),
+        ({"name": Template.RECAP, "new": "1"}, "there is a text of this name"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(
+    lead: Desk, given: dict[str, str], fault: str
+) -> None:
+    answer = lead.post("/mail-texts", text(**given))
+    assert answer.status_code == 422
+    assert fault in answer.text
+    assert (given.get("body") or "Hello {{ contact_name }}") in answer.text
+
+
+def test_a_change_and_a_deletion_can_be_taken_back(lead: Desk, ticket: int) -> None:
+    def now() -> str:
+        return form(lead, ticket, "?text=Timely filing")["text"].strip()
+
+    lead.post("/mail-texts", text(body="first"))
+    lead.post("/mail-texts", text(body="second"))
+    assert now() == "second"
+    lead.post("/mail-texts/delete", {"name": "Timely filing"})
+    assert now() == ""
+    for words in ("second", "first", ""):
+        lead.post("/mail-texts/undo", {"name": "Timely filing"})
+        assert now() == words
+    assert (
+        "nothing to take back"
+        in lead.post("/mail-texts/undo", {"name": "Timely filing"}, follow_redirects=True).text
+    )
+
+
+def test_the_manuals_text_can_be_changed_and_not_deleted(lead: Desk, ticket: int) -> None:
+    lead.post("/mail-texts/delete", {"name": Template.RECAP})
+    lead.post("/mail-texts", text(name=Template.RECAP, body="ours", ticks="RECAP_SENT"))
+    assert form(lead, ticket, f"?text={Template.RECAP}")["text"].strip() == "ours"
+    lead.post("/mail-texts/undo", {"name": Template.RECAP})
+    assert "this is the recap" in form(lead, ticket, f"?text={Template.RECAP}")["text"]
+
+
+def test_texts_are_for_leads_to_change(desk: Desk) -> None:
+    assert desk.get("/mail-texts").status_code == 403
+    for path in ("", "/delete", "/undo"):
+        assert desk.post(f"/mail-texts{path}", text()).status_code == 403

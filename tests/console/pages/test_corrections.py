@@ -1,0 +1,217 @@
+"""A judgement about a message is shown with its reason and corrected by page, API and command."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from console.app import create
+from parsers.item import Address
+from tests.console.api.test_api import Program
+from tests.support.command import Intake
+from tests.support.context import counted, deliver, mail
+from tests.support.signed_in_client import at_desk
+from workflow.context import House
+from workflow.models.core import AutomatedMail, Message, Outgoing, Ticket
+from workflow.models.states import Judgement, Outcome, Role
+
+Correct = Callable[[House, int], None]
+AUTOMATIC = ("precedence",)
+
+
+def opened(house: House) -> int:
+    """Open a ticket by a mail that looks automatic; return its number."""
+    number = deliver(house, mail("Please call me.", is_automated=True, signs=AUTOMATIC)).ticket_id
+    assert number is not None
+    return number
+
+
+def judgement_of(house: House, number: int) -> Judgement:
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        return ticket.messages[0].judgement
+
+
+def by_page(house: House, number: int) -> None:
+    desk = at_desk(house)
+    page = desk.get(f"/tickets/{number}")
+    assert "perhaps sent automatically (field Precedence)" in page.text
+    assert "A person wrote this" in page.text
+    assert desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"}).status_code == 302
+    assert "A person wrote this" not in desk.get(f"/tickets/{number}").text
+
+
+def by_api(house: House, number: int) -> None:
+    program = Program(house, create(house))
+    before = program("GET", f"/tickets/{number}").json
+    assert before["messages"][0]["judgement"] == "automatic"
+    assert before["messages"][0]["signs"] == ["field Precedence"]
+    message = before["messages"][0]["id"]
+    after = program("POST", f"/tickets/{number}/not-automatic", {"message": message}).json
+    assert after["messages"][0]["judgement"] == ""
+
+
+@pytest.mark.parametrize("correct", [by_page, by_api])
+def test_a_message_taken_for_automatic_is_corrected(house: House, correct: Correct) -> None:
+    number = opened(house)
+    assert judgement_of(house, number) is Judgement.AUTOMATIC
+    assert counted(house, Outgoing) == 0
+    correct(house, number)
+    assert judgement_of(house, number) is Judgement.NONE
+    assert counted(house, Outgoing) == 1
+
+
+def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
+    intake("migrate")
+    path = tmp_path / "mail.eml"
+    path.write_bytes(
+        b"From: a@b.example\r\nPrecedence: bulk\r\nSubject: x\r\n\r\nPlease call me.\r\n"
+    )
+    intake("deliver", "mail", path)
+    intake("replay", 1)  # no worker runs here
+    number = json.loads(intake("tickets", "--json").stdout)[0]["id"]
+    intake("ticket", number, "not-automatic")
+    intake("ticket", number, "not-automatic", code=1)  # there is none any more
+    intake("ticket", number, "automatic")
+    intake("ticket", number, "automatic", code=1)
+    assert (
+        json.loads(intake("ticket", number, "--json").stdout)["messages"][0]["judgement"]
+        == "automatic"
+    )
+
+
+def test_a_message_can_be_marked_automatic_and_back(house: House) -> None:
+    number = deliver(house, mail("Your fax was sent.")).ticket_id
+    assert number is not None
+    desk = at_desk(house)
+    assert "This is automatic mail" in desk.get(f"/tickets/{number}").text
+    desk.post(f"/tickets/{number}/do/automatic", {"seen": "0"})
+    assert judgement_of(house, number) is Judgement.AUTOMATIC
+    assert "marked by Ann Lee" in desk.get(f"/tickets/{number}").text
+    desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"})
+    assert judgement_of(house, number) is Judgement.NONE
+
+
+def test_there_is_nothing_to_correct_on_a_persons_ticket(house: House) -> None:
+    number = deliver(house, mail("Please call me.")).ticket_id
+    desk = at_desk(house)
+    desk.get(f"/tickets/{number}")
+    answer = desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"})
+    assert answer.status_code == 422
+    assert "no message of this ticket was taken for an automatic one" in answer.text
+
+
+@pytest.fixture
+def repeated(intake: Intake, at_home: House, tmp_path: Path) -> House:
+    """A mail that came by two ways, with other trace fields.
+
+    It is ticket 1, and delivery 2 a duplicate.
+    """
+    for number, trace in enumerate(
+        ("", "Received: from a by b; Mon, 02 Mar 2026 10:00:00 -0500\r\n")
+    ):
+        path = tmp_path / f"{number}.eml"
+        path.write_bytes(
+            f"{trace}From: a@b.example\r\nMessage-ID: <same@b.example>\r\nSubject: x\r\n\r\nCall"
+            " me.\r\n".encode()
+        )
+        intake("deliver", "mail", path)
+        intake("replay", number + 1)
+    assert counted(at_home, Ticket) == 1
+    return at_home
+
+
+def separate_by_page(house: House, intake: Intake) -> None:
+    del intake
+    desk = at_desk(house)
+    assert "The same came again" in desk.get("/tickets/1").text
+    assert (
+        desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
+    )
+    assert "came again is #2 now" in desk.get("/tickets/1").text
+
+
+def separate_by_api(house: House, intake: Intake) -> None:
+    del intake
+    program = Program(house, create(house))
+    assert program("POST", "/tickets/1/not-duplicate", {"delivery": 2}).json["id"] == 2
+    program("POST", "/tickets/1/not-duplicate", {}, 409)
+
+
+def separate_by_command(house: House, intake: Intake) -> None:
+    del house
+    assert intake("ticket", 1, "not-duplicate").stdout == "2\n"
+    intake("ticket", 1, "not-duplicate", code=1)
+
+
+@pytest.mark.parametrize("separate", [separate_by_page, separate_by_api, separate_by_command])
+def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
+    repeated: House, intake: Intake, separate: Callable[[House, Intake], None]
+) -> None:
+    separate(repeated, intake)
+    with repeated.store.reading() as session:
+        second = session.get_one(Ticket, 2)
+        assert [m.text.strip() for m in second.messages] == ["Call me."]
+        assert second.contacts[0].contact.email == "a@b.example"
+    related = json.loads(intake("ticket", 1, "--json").stdout)["related"]
+    assert related == [{"id": 2, "reason": "same words as #1"}]
+    intake("ledger")
+
+
+@pytest.fixture
+def listed(house: House) -> int:
+    """A report about no mail of ours; its number in the list of automated mail."""
+    sender = Address("Mail Delivery", "mailer-daemon@mx.example")
+    item = mail(
+        "It did not arrive.",
+        sender=sender,
+        is_bounce=True,
+        is_automated=True,
+        signs=("delivery-status-part", "daemon-address"),
+    )
+    assert deliver(house, item).outcome is Outcome.IGNORED
+    with house.store.reading() as session:
+        return session.get_one(AutomatedMail, 1).id
+
+
+def test_automated_mail_can_be_read_by_everybody_on_the_desk(house: House, listed: int) -> None:
+    page = at_desk(house, Role.AGENT).get("/automated").text
+    assert "It did not arrive." in page
+    assert "A report about no mail of ours" in page
+    assert f"/automated/{listed}/ticket" in page
+    [row] = Program(house, create(house)).__call__("GET", "/automated").json["items"]
+    assert (row["from"], row["ticket"]) == ("Mail Delivery <mailer-daemon@mx.example>", None)
+    assert (
+        f"/automated/{listed}/ticket"
+        not in at_desk(house, Role.AUDITOR, "Ed Audit").get("/automated").text
+    )
+
+
+def test_an_empty_list_of_automated_mail_says_so(house: House) -> None:
+    assert "everything that came in is on a ticket" in at_desk(house).get("/automated").text
+
+
+def test_the_command_lists_automated_mail_and_makes_a_ticket_of_one(
+    intake: Intake, at_home: House, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.eml"
+    path.write_bytes(
+        b"From: MAILER-DAEMON@mx.example\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
+        b"--b\r\n\r\nIt did not arrive.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+        b"Action: failed\r\n--b--\r\n"
+    )
+    intake("deliver", "mail", path)
+    intake("replay", 1)
+    [row] = [json.loads(line) for line in intake("automated", "--json").stdout.splitlines()]
+    assert "It did not arrive." in row["text"]
+    assert "Undelivered" in intake("automated").stdout
+    number = int(intake("automated", row["id"], "ticket").stdout)
+    found = json.loads(intake("ticket", number, "--json").stdout)
+    assert "It did not arrive." in found["messages"][0]["text"]
+    assert intake("automated", row["id"], "ticket", code=1)
+    assert "everything that came in is on a ticket" in intake("automated").stdout
+    intake("ledger")
+    with at_home.store.reading() as session:
+        assert session.get_one(Message, 1).judgement is Judgement.NONE

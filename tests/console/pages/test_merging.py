@@ -1,0 +1,185 @@
+"""Merging and answering across companies, by every caller.
+
+Page, API and command ask, and name both.
+"""
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from console.app import create
+from parsers.item import Address
+from tests.console.api.test_api import Program
+from tests.console.pages.test_answer import do as answer_do
+from tests.console.pages.test_answer import form as answer_form
+from tests.console.pages.test_ticket import do
+from tests.support.command import Intake
+from tests.support.context import company, complete, mail, ticket_of
+from tests.support.signed_in_client import Desk, at_desk
+from workflow.context import House
+from workflow.models.core import CompanyDomain, Outgoing, Ticket
+from workflow.models.states import Status
+from workflow.process import Template
+
+OURS, THEIRS = "Harbor Clinic", "Meadow Dental"
+IDA, TOM = Address("Ida Bell", "ida@harbor.example"), Address("Tom Reed", "tom@meadow.example")
+
+
+def two(house: House) -> tuple[int, int]:
+    """A ticket of each of two companies: theirs, which ends, and ours, which goes on."""
+    with house.store.transaction() as session:
+        for name, domain in ((OURS, "harbor.example"), (THEIRS, "meadow.example")):
+            session.add(CompanyDomain(domain=domain, company=company(session, name)))
+    return ticket_of(house, mail(sender=TOM)), ticket_of(house, mail(sender=IDA))
+
+
+def status(house: House, number: int) -> Status:
+    with house.store.reading() as session:
+        return session.get_one(Ticket, number).status
+
+
+def sent_to(house: House, template: Template) -> list[str]:
+    with house.store.reading() as session:
+        return sorted(session.scalars(select(Outgoing.to).where(Outgoing.template == template)))
+
+
+@pytest.fixture
+def desk(house: House) -> Desk:
+    return at_desk(house)
+
+
+@pytest.fixture
+def program(house: House) -> Program:
+    return Program(house, create(house))
+
+
+def hidden(page: str) -> dict[str, str]:
+    """The hidden fields of the question's form."""
+    asked = page[page.index('id="both"') :]
+    found = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', asked))
+    return {name: value for name, value in found.items() if name != "csrf_token"}
+
+
+def test_the_page_asks_before_two_companies_are_merged(house: House, desk: Desk) -> None:
+    number, into = two(house)
+    asked = do(desk, number, "merge", into=f"#{into}")
+    assert asked.status_code == 409
+    assert OURS in asked.text
+    assert THEIRS in asked.text
+    assert status(house, number) is Status.OPEN
+    done = desk.post(f"/tickets/{number}/do/merge", hidden(asked.text))
+    assert done.status_code == 302
+    assert status(house, number) is Status.MERGED
+
+
+def test_the_api_refuses_until_it_is_confirmed(house: House, program: Program) -> None:
+    number, into = two(house)
+    refused = program.post(f"/tickets/{number}/merge", {"into": into}, 409)
+    assert refused["fields"].keys() == {"across_companies"}
+    assert OURS in refused["detail"]
+    assert THEIRS in refused["detail"]
+    assert program.post(f"/tickets/{number}/merge", {"into": into, "across_companies": False}, 409)
+    assert (
+        program.post(f"/tickets/{number}/merge", {"into": into, "across_companies": True})["status"]
+        == "merged"
+    )
+
+
+def test_the_command_refuses_until_it_is_confirmed(intake: Intake, at_home: House) -> None:
+    number, into = two(at_home)
+    refused = intake("ticket", number, "merge", into, code=1).stderr
+    assert OURS in refused
+    assert THEIRS in refused
+    assert "--across-companies" in refused
+    assert status(at_home, number) is Status.OPEN
+    intake("ticket", number, "merge", into, "--across-companies")
+    assert status(at_home, number) is Status.MERGED
+
+
+def test_every_caller_reopens_or_refuses_what_has_ended(
+    house: House, desk: Desk, program: Program
+) -> None:
+    done, spam, open_one, another = (ticket_of(house) for _ in range(4))
+    complete(house, done)
+    do(desk, spam, "end", status="spam", reason="an advert")
+    assert do(desk, open_one, "merge", into=str(spam)).status_code == 422
+    assert (
+        "reopen it first"
+        in program.post(f"/tickets/{open_one}/merge", {"into": spam}, 409)["detail"]
+    )
+    assert do(desk, open_one, "merge", into=str(done)).status_code == 302
+    assert (status(house, open_one), status(house, done)) == (Status.MERGED, Status.OPEN)
+    program.post(f"/tickets/{another}/merge", {"into": done})
+    assert status(house, done) is Status.OPEN
+
+
+def test_undo_on_the_page_puts_both_back(house: House, desk: Desk) -> None:
+    into, number = ticket_of(house), ticket_of(house)
+    complete(house, into)
+    do(desk, number, "merge", into=str(into))
+    page = desk.get(f"/tickets/{number}").text
+    which = re.search(r'name="undo" value="(\d+)"', page)
+    assert which
+    do(desk, number, "undo", undo=which[1])
+    assert (status(house, number), status(house, into)) == (Status.OPEN, Status.COMPLETED)
+
+
+# -- answering ----
+
+
+@pytest.fixture
+def merged(house: House) -> int:
+    """A ticket with contacts of two companies."""
+    number, into = two(house)
+    with house.store.transaction() as session:
+        one, other = session.get_one(Ticket, number), session.get_one(Ticket, into)
+        house.desk.merge(
+            session, one, other, by="Ann Lee", now=house.clock(), across_companies=True
+        )
+    return into
+
+
+def test_the_answer_page_ticks_one_company_and_asks_before_both(
+    house: House, desk: Desk, merged: int
+) -> None:
+    given: dict[str, Any] = answer_form(desk, merged) | {"text": "It is done."}
+    assert given["to"] == [IDA.email]
+    assert THEIRS in desk.get(f"/tickets/{merged}/answer").text
+    asked = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email])
+    assert asked.status_code == 409
+    assert "Not sent yet: it goes to two customers" in asked.text
+    assert sent_to(house, Template.ANSWER) == []
+    confirmed = re.search(r'name="across_companies" value="(\w+)"', asked.text)
+    assert confirmed
+    more = {"across_companies": confirmed[1]}
+    changed = answer_do(
+        desk, merged, "send", given, to=[IDA.email, TOM.email], cc="kim@meadow.example", **more
+    )
+    assert changed.status_code == 409  # that was said of other people
+    done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
+    assert done.status_code == 302
+    assert sent_to(house, Template.ANSWER) == [IDA.email, TOM.email]
+
+
+def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(
+    house: House, program: Program, merged: int
+) -> None:
+    program.post(f"/tickets/{merged}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
+    assert sent_to(house, Template.RECAP) == []
+    program.post(f"/tickets/{merged}/recap", {"text": "Done."})
+    assert sent_to(house, Template.RECAP) == [IDA.email]
+    program.post(f"/tickets/{merged}/recap", {"text": "Done again.", "across_companies": True})
+    assert sent_to(house, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
+
+
+def test_a_recap_by_the_command_goes_to_both_only_when_that_is_said(
+    intake: Intake, at_home: House
+) -> None:
+    number, into = two(at_home)
+    intake("ticket", number, "merge", into, "--across-companies")
+    intake("ticket", into, "recap", "--text", "Done.")
+    assert sent_to(at_home, Template.RECAP) == [IDA.email]
+    intake("ticket", into, "recap", "--text", "Done again.", "--across-companies")
+    assert sent_to(at_home, Template.RECAP) == [IDA.email, IDA.email, TOM.email]

@@ -1,0 +1,870 @@
+"""Operations: what the house looks like from inside, failed deliveries, the outbox.
+
+The trail, settings, metrics.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import openpyxl
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event, select, update
+
+from console.app import create
+from console.presenters.house_data import status_data
+from console.presenters.operations import with_links
+from ingest.column_mapping.apply import keep, opened
+from ingest.column_mapping.propose import Said, sheets
+from ingest.intake import Arrival, Intake, Transport
+from ingest.parser_options import options
+from ingest.processing.parser_pool import isolated
+from ingest.processing.process import read_waiting
+from parsers.item import Format
+from tests.support.context import (
+    START,
+    HandClock,
+    Woken,
+    call,
+    company,
+    counted,
+    mail,
+    reach,
+    staff,
+    ticket_of,
+)
+from tests.support.signed_in_client import at_desk
+from tests.support.workbooks import book, hoarding
+from workflow.context import House
+from workflow.filing.linked_files import LinkedFile
+from workflow.mail import failed
+from workflow.models.accounts import Account
+from workflow.models.core import Audit, Delivery, Message, Outgoing, Reached, Ticket
+from workflow.models.states import DeliveryState, LinkState, OutboxState, Role
+from workflow.operations.checks import Checks
+from workflow.operations.status import alive
+from workflow.operations.sweep import raise_tasks
+from workflow.process import Milestone, Template
+from workflow.settings import report
+from workflow.settings.settings import Mailbox, OAuth2, Settings
+from workflow.tickets import upcoming
+
+PAGES = (
+    "/operations",
+    "/operations/ledger",
+    "/operations/ledger.csv",
+    "/operations/deliveries",
+    "/operations/deliveries.csv",
+    "/operations/deliveries/1",
+    "/operations/outbox",
+    "/operations/outbox.csv",
+    "/operations/next-week",
+    "/operations/next-week.csv",
+    "/operations/audit",
+    "/operations/audit.csv",
+    "/operations/profiles",
+    "/operations/settings",
+    "/operations/webhooks",
+)
+LEADS = tuple(
+    f"/operations/deliveries/1/{what}" for what in ("raw", "original", "map", "rejected.xlsx")
+)
+CHANGES = (
+    "/operations/deliveries/look",
+    "/operations/deliveries/replay",
+    "/operations/deliveries/dismiss",
+    "/operations/deliveries/1/map",
+    "/operations/profiles/forget",
+    "/operations/outbox/1/retry",
+    "/operations/outbox/retry",
+)
+HEADER = ["Datum", "Klinik", "Anliegen", "Nr"]
+ROW = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]
+JUNK = b"no <workbook> & no archive"
+
+
+def arrive(house: House, raw: bytes, form: Format = Format.SECURE_MESSAGE) -> int:
+    number = Intake(house).accept(Arrival(transport=Transport.FOLDER, format=form, raw=raw))
+    read_waiting(house)
+    return number
+
+
+def state(house: House, number: int) -> DeliveryState:
+    with house.store.reading() as session:
+        return session.get_one(Delivery, number).state
+
+
+def actions(house: House, action: str) -> list[tuple[str, str]]:
+    with house.store.reading() as session:
+        rows = session.scalars(select(Audit).where(Audit.action == action).order_by(Audit.id))
+        return [(r.actor, r.cause) for r in rows]
+
+
+def rows(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
+
+
+@contextmanager
+def queries(house: House) -> Iterator[list[str]]:
+    asked: list[str] = []
+
+    def note(_c: object, _cur: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(house.store.engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(house.store.engine, "before_cursor_execute", note)
+
+
+# -- who may ----
+
+
+def test_an_agent_sees_none_of_it(house: House) -> None:
+    arrive(house, JUNK)
+    desk = at_desk(house, Role.AGENT)
+    assert "/operations" not in desk.get("/").text
+    assert {desk.get(path).status_code for path in (*PAGES, *LEADS)} == {403}
+    desk.get("/account")
+    assert {desk.post(path).status_code for path in CHANGES} == {403}
+
+
+def test_an_auditor_reads_and_changes_nothing(any_house: House) -> None:
+    arrive(any_house, JUNK)
+    desk = at_desk(any_house, Role.AUDITOR)
+    assert {path: desk.get(path).status_code for path in PAGES} == dict.fromkeys(PAGES, 200)
+    assert {desk.get(path).status_code for path in LEADS} == {403}
+    page = desk.get("/operations/deliveries").text
+    assert "Dismiss" not in page
+    assert "/original" not in desk.get("/operations/deliveries/1").text
+    for path in CHANGES:
+        assert desk.post(path, {"id": "1", "reason": "x"}).status_code == 403, path
+    assert state(any_house, 1) is DeliveryState.FAILED
+    assert actions(any_house, "original read") == []
+
+
+def test_nothing_is_changed_without_a_token(house: House) -> None:
+    arrive(house, JUNK)
+    desk = at_desk(house, Role.LEAD)
+    for path in CHANGES:
+        assert desk.client.post(path, data={"id": "1", "reason": "x"}).status_code == 400, path
+    assert state(house, 1) is DeliveryState.FAILED
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_has_words_while_there_is_nothing(house: House, path: str) -> None:
+    if path != "/operations/deliveries/1":
+        assert at_desk(house, Role.LEAD).get(path).status_code == 200
+
+
+def test_no_page_takes_more_than_twenty_queries(any_house: House) -> None:
+    for n in range(12):
+        ticket_of(any_house, mail(f"claim {n}"))
+    arrive(any_house, JUNK)
+    with any_house.store.transaction() as session:
+        link = {
+            "digest": "0" * 64,
+            "url": "https://f.example/",
+            "state": LinkState.FAILED,
+            "not_before": START,
+        }
+        session.add(LinkedFile(message_id=1, **link))
+    grant = OAuth2(token_url="https://t.example/", client_id="c", refresh_token="r")
+    read = {"mailbox": (Mailbox(host="imap.example", user="u", oauth2=grant),)}
+    desk = at_desk(
+        replace(any_house, settings=any_house.settings.model_copy(update=read)), Role.LEAD
+    )
+    for path in PAGES:
+        with queries(any_house) as asked:
+            assert desk.get(path).status_code == 200
+        assert len(asked) <= 20, (path, len(asked))
+
+
+# -- the house ----
+
+
+def test_the_overview_says_what_intake_status_says(any_house: House, clock: HandClock) -> None:
+    arrive(any_house, JUNK)
+    Intake(any_house).accept(
+        Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=b"Subject: x\r\n\r\ny")
+    )
+    read_waiting(any_house)
+    alive(any_house, "worker one")
+    clock.turn(hours=30)
+    alive(any_house, "clock")
+    Checks(any_house).round()
+    desk = at_desk(any_house, Role.AUDITOR)
+    page = desk.get("/operations").text
+    needs = status_data(any_house)["needs"]
+    assert len(needs) == 4  # failed, too long, the worker, a door that is silent
+    shown = re.sub(r"</?(a|code)\b[^>]*>", "", page)
+    for need in needs:
+        words = need.replace("`intake deliveries --state failed`", "Deliveries").replace("`", "")
+        assert words.replace("'", "&#39;") in shown
+    assert (
+        'see <a class="alert-link" href="/operations/deliveries?state=failed">Deliveries</a></li>'
+        in page
+    )
+    assert '<code class="text-reset">intake up</code>' in page, "no page starts a process"
+    needing = page.partition("This needs a person")[2].partition("</ul>")[0]
+    assert "`" not in needing
+    for href in re.findall(r'<a[^>]* href="([^"]+)"', needing):
+        assert desk.get(href).status_code == 200
+    assert page.count("silent too long") == 1  # the folder may be: nobody has to drop files
+    assert "<strong>ledger</strong>: all right" in page
+
+
+def test_words_of_the_house_are_escaped_beside_their_links() -> None:
+    said = with_links("<b>7</b> & see `intake ledger`, then `intake <i>`")
+    assert (
+        said == '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link"'
+        ' href="/operations/ledger">Ledger</a>, then <code class="text-reset">intake'
+        " &lt;i&gt;</code>"
+    )
+
+
+def test_a_quiet_house_needs_nobody(house: House) -> None:
+    alive(house, "clock")
+    assert "Nobody is needed." in at_desk(house, Role.AUDITOR).get("/operations").text
+
+
+def test_the_ledger_is_that_of_the_command(any_house: House) -> None:
+    arrive(any_house, JUNK)
+    Intake(any_house).accept(call())
+    read_waiting(any_house)
+    desk = at_desk(any_house, Role.AUDITOR)
+    assert "It adds up" in desk.get("/operations/ledger").text
+    head, *lines = rows(desk.get("/operations/ledger.csv").text)
+    told = {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
+    assert (told["console"]["opened"], told["folder"]["failed"], told["together"]["received"]) == (
+        "1",
+        "1",
+        "2",
+    )
+    assert told["together"]["adds up"] == "yes"
+    workbook = arrive(any_house, b"Practice,From,Message\nElm,Bo,Fax.\nEnd of report\n")
+    read_waiting(any_house)
+    assert (
+        f'<a href="/operations/deliveries/{workbook}">{workbook}</a>'
+        in desk.get("/operations/ledger").text
+    )
+    page = desk.get(f"/operations/deliveries/{workbook}").text
+    assert "3 rows = 1 item + 1 heading (row 1) + 1 footer (row 3)" in page
+    with any_house.store.transaction() as session:
+        session.execute(update(Delivery).values(items=3))
+    assert "It does not add up" in desk.get("/operations/ledger").text
+
+
+# -- deliveries ----
+
+
+def test_failed_ones_are_listed_with_reason_and_age(house: House, clock: HandClock) -> None:
+    arrive(house, JUNK)
+    clock.turn(hours=3)
+    page = at_desk(house, Role.LEAD).get("/operations/deliveries").text
+    with house.store.reading() as session:
+        reason = session.get_one(Delivery, 1).reason
+    assert reason in page
+    assert "3 h ago" in page
+
+
+def test_the_original_is_shown_escaped_and_that_is_on_record(any_house: House) -> None:
+    arrive(any_house, JUNK)
+    desk = at_desk(any_house, Role.LEAD)
+    page = desk.get("/operations/deliveries/1/raw").text
+    assert "no &lt;workbook&gt; &amp; no archive</pre>" in page
+    assert actions(any_house, "original read") == [("Ann Lee", "raw view")]
+    answer = desk.get("/operations/deliveries/1/original")
+    assert answer.data == JUNK
+    assert answer.mimetype == "application/octet-stream"
+    assert answer.headers["Content-Disposition"] == "attachment; filename=delivery-1.bin"
+    assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert len(actions(any_house, "original read")) == 2
+
+
+def test_an_original_that_is_no_text_is_only_handed_out(house: House) -> None:
+    arrive(house, b"PK\x00\x01<script>")
+    page = at_desk(house, Role.LEAD).get("/operations/deliveries/1/raw").text
+    assert "It is no text" in page
+    assert "&lt;script" not in page
+
+
+def test_a_long_original_is_cut_on_the_page(house: House) -> None:
+    arrive(house, "é".encode() * 500_000)
+    desk = at_desk(house, Role.LEAD)
+    answer = desk.get("/operations/deliveries/1/raw")
+    assert "it goes on" in answer.text
+    assert "\ufffd" not in answer.text
+    assert len(answer.text) < 300_000
+    assert desk.get("/operations/deliveries/999/raw").status_code == 404
+
+
+def test_dismissing_takes_a_reason_and_keeps_what_was_ticked(any_house: House) -> None:
+    arrive(any_house, JUNK)
+    arrive(any_house, JUNK + b"2")
+    desk = at_desk(any_house, Role.LEAD)
+    desk.get("/operations/deliveries")
+    answer = desk.post("/operations/deliveries/dismiss", {"id": ["2"], "reason": " "})
+    assert answer.status_code == 422
+    assert 'value="2" aria-label="Delivery 2" checked' in answer.text
+    assert 'aria-label="Delivery 1" checked' not in answer.text
+    assert state(any_house, 2) is DeliveryState.FAILED
+    desk.post("/operations/deliveries/dismiss", {"id": ["1", "2"], "reason": "an empty export"})
+    assert {state(any_house, n) for n in (1, 2)} == {DeliveryState.DISMISSED}
+    assert actions(any_house, "dismissed") == [("Ann Lee", "an empty export")] * 2
+    assert "an empty export" in desk.get("/operations/deliveries?state=dismissed").text
+    answer = desk.post("/operations/deliveries/dismiss", {"id": ["1"], "reason": "again"})
+    assert answer.status_code == 422
+    assert "is dismissed" in answer.text
+    desk.post(
+        "/operations/deliveries/replay", {"id": "1"}
+    )  # takes it back: the reader says once more what is wrong
+    assert state(any_house, 1) is DeliveryState.FAILED
+
+
+def test_nothing_ticked_is_said(house: House) -> None:
+    arrive(house, JUNK)
+    desk = at_desk(house, Role.LEAD)
+    desk.get("/operations/deliveries")
+    for path in ("look", "replay", "dismiss"):
+        desk.post(f"/operations/deliveries/{path}", {"id": "x", "reason": "r"})
+        assert "Tick at least one delivery." in desk.get("/operations/deliveries").text
+
+
+def known(house: House, heading: str = "Anliegen") -> None:
+    """Say what the columns of the German workbook mean, as another host would.
+
+    The reader is mended.
+    """
+    said = Said(columns={heading: "body", "Klinik": "company"})
+    [sheet] = sheets(opened(house, book(HEADER, ROW)), options(house, Format.SECURE_MESSAGE), said)
+    keep(house, sheet, "north", by="test")
+
+
+def test_reading_again_is_shown_before_it_is_done(any_house: House) -> None:
+    arrive(any_house, book(HEADER, ROW))
+    known(any_house)
+    desk = at_desk(any_house, Role.LEAD)
+    desk.get("/operations/deliveries/1")
+    shown = desk.post("/operations/deliveries/look", {"id": "1"}).text
+    assert "it would be read, 1 of 1 items filed" in shown
+    assert "would open a ticket" in shown
+    assert counted(any_house, Ticket) == 0
+    assert state(any_house, 1) is DeliveryState.FAILED
+    assert actions(any_house, "original read") == [("Ann Lee", "replay preview")]
+    desk.post("/operations/deliveries/replay", {"id": "1"})
+    assert counted(any_house, Ticket) == 1
+    page = desk.get("/operations/deliveries/1").text
+    with any_house.store.reading() as session:
+        number = session.scalars(
+            select(Ticket.id)
+        ).one()  # what was tried may leave a gap in the numbers
+    assert f"processed, ticket {number}" in page
+    assert f'<a href="/tickets/{number}">#{number}</a>' in page
+
+
+def test_all_failed_ones_are_read_by_the_workers(any_house: House, woken: Woken) -> None:
+    for n in range(12):
+        arrive(any_house, JUNK + str(n).encode())
+    arrive(any_house, book(HEADER, ROW))
+    known(any_house)
+    desk = at_desk(any_house, Role.LEAD)
+    desk.get("/operations/deliveries")
+    shown = desk.post("/operations/deliveries/look", {"all": "1"}).text
+    assert "and 3 more deliveries, not tried here" in shown
+    assert "Read all 13 again" in shown
+    woken.clear()
+    desk.post("/operations/deliveries/replay", {"all": "1"})
+    assert woken == ["read"]
+    assert counted(any_house, Delivery, Delivery.state == DeliveryState.PENDING) == 13
+    read_waiting(any_house)
+    assert counted(any_house, Delivery, Delivery.state == DeliveryState.FAILED) == 12
+    assert counted(any_house, Ticket) == 1
+    assert len(actions(any_house, "replayed")) == 13
+
+
+def test_what_was_read_before_is_changed_only_as_it_was_shown(any_house: House) -> None:
+    Intake(any_house).accept(call("please call back"))
+    read_waiting(any_house)
+    desk = at_desk(any_house, Role.LEAD)
+    desk.get("/operations/deliveries/1")
+    shown = desk.post("/operations/deliveries/look", {"id": "1"}).text
+    assert "nothing would change" in shown
+    assert "Read it again" not in shown
+
+    def spoil(text: str) -> None:
+        with any_house.store.transaction() as session:
+            session.execute(update(Message).values(text=text))
+
+    spoil("please <b>")
+    shown = desk.post("/operations/deliveries/look", {"id": "1"}).text
+    assert "- please &lt;b&gt;" in shown
+    assert "+ please call back" in shown
+    seen = shown.partition('name="seen" value="')[2].partition('"')[0]
+    spoil("something else")
+    answer = desk.post("/operations/deliveries/replay", {"id": "1", "seen": seen})
+    assert answer.status_code == 409
+    assert "- something else" in answer.text
+    seen = answer.text.partition('name="seen" value="')[2].partition('"')[0]
+    assert desk.post("/operations/deliveries/replay", {"id": "1", "seen": seen}).status_code == 302
+    with any_house.store.reading() as session:
+        assert session.scalars(select(Message)).one().text == "please call back"
+
+
+def test_what_cannot_be_read_says_so_before_and_after(house: House) -> None:
+    arrive(house, JUNK)
+    desk = at_desk(house, Role.LEAD)
+    desk.get("/operations/deliveries/1")
+    with house.store.reading() as session:
+        reason = session.get_one(Delivery, 1).reason
+    assert f"failed: {reason}" in desk.post("/operations/deliveries/look", {"id": "1"}).text
+    desk.post("/operations/deliveries/replay", {"id": "1"})
+    assert f"Delivery 1: failed: {reason}" in desk.get("/operations/deliveries/1").text
+
+
+def test_a_workbook_is_mapped_and_read(any_house: House) -> None:
+    arrive(any_house, book(HEADER, ROW))
+    arrive(any_house, book(HEADER, [*ROW[:2], "Noch etwas.", 8]))
+    arrive(any_house, b"PK\x03\x04 a damaged archive")
+    desk = at_desk(any_house, Role.LEAD)
+    assert "/operations/deliveries/1/map" in desk.get("/operations/deliveries").text
+    assert desk.get("/operations/deliveries/3/map").status_code == 404
+    page = desk.get("/operations/deliveries/1/map").text
+    assert "Bitte helfen." in page
+    assert page.count("a guess: check it") == 1  # the date
+    assert "as you say" not in page
+    assert "Still missing: the message text" in page
+    assert actions(any_house, "original read") == [("Ann Lee", "map")]
+    said = {
+        "column-A": "sent_at",
+        "column-B": "company",
+        "column-C": "body",
+        "column-D": "",
+        "order": "dmy",
+    }
+    answer = desk.post(
+        "/operations/deliveries/1/map", {**said, "column-C": "", "save": "1", "name": "north"}
+    )
+    assert answer.status_code == 422
+    assert "no column for the message text" in answer.text
+    assert '<option value="company" selected>' in answer.text
+    assert 'value="north"' in answer.text
+    answer = desk.post("/operations/deliveries/1/map", {**said, "save": "1", "name": " "})
+    assert (answer.status_code, "Give it a name" in answer.text) == (422, True)
+    assert "It can be read so." in desk.post("/operations/deliveries/1/map", said).text
+    assert counted(any_house, Ticket) == 0
+    desk.post("/operations/deliveries/1/map", {**said, "save": "1", "name": "north"})
+    assert "Deliveries read with it: 2." in desk.get("/operations/deliveries/1").text
+    with any_house.store.reading() as session:
+        first = session.scalars(select(Message).order_by(Message.id)).first()
+        assert first is not None
+        assert (first.text, first.sent_at and first.sent_at.isoformat()) == (
+            "Bitte helfen.",
+            "2026-01-05T15:00:00+00:00",
+        )
+    assert desk.get("/operations/deliveries/1/map").status_code == 404  # nothing is asked any more
+    assert "Anliegen: message text" in desk.get("/operations/profiles").text.replace(
+        "anliegen", "Anliegen"
+    )
+    desk.post("/operations/profiles/forget", {"name": "north"})
+    assert "None yet" in desk.get("/operations/profiles").text
+
+
+def test_a_workbook_that_hoards_is_told_on_the_page_of_its_delivery(house: House) -> None:
+    arrive(house, hoarding(*HEADER))
+    desk = at_desk(house, Role.LEAD)
+    tight = house.settings.model_copy(update={"parse_memory": 120 * 1024 * 1024})
+    with isolated(tight):
+        for answer in (
+            desk.get("/operations/deliveries/1/map"),
+            desk.post("/operations/deliveries/1/map", {"save": "1"}),
+        ):
+            assert answer.headers["Location"] == "/operations/deliveries/1"
+    page = desk.get("/operations/deliveries/1").text
+    assert (
+        "Its columns cannot be shown: reading it takes more memory than one item may have." in page
+    )
+    assert desk.get("/operations/deliveries/1/map").status_code == 200
+
+
+def test_rejected_rows_are_shown_mended_and_dismissed(any_house: House) -> None:
+    heads = ["Practice Name", "Message"]
+    arrive(any_house, book(heads, ["Sunrise", "help"], ["Sunrise", ""], ["Dawn", "please"]))
+    assert state(any_house, 1) is DeliveryState.PROCESSED
+    desk = at_desk(any_house, Role.LEAD)
+    listed = desk.get("/operations/deliveries").text
+    assert re.search(r'1 of 3 rows were rejected\s*<div><a href="/tickets/\d+">#', listed), (
+        "a line of its own"
+    )
+    assert "1 of them rejected" in desk.get("/operations/deliveries/1").text
+    answer = desk.get("/operations/deliveries/1/rejected.xlsx")
+    sheet = openpyxl.load_workbook(io.BytesIO(answer.data)).worksheets[0]
+    assert [cell.value for cell in sheet[2]][:1] == ["Sunrise"]
+    assert actions(any_house, "original read") == [("Ann Lee", "rejected rows")]
+    desk.post("/operations/deliveries/dismiss", {"id": "1", "reason": "an empty line"})
+    assert "No delivery is failed" in desk.get("/operations/deliveries").text
+    assert counted(any_house, Ticket) == 2
+    assert desk.get("/operations/deliveries/1/rejected.xlsx").status_code == 404
+
+
+def test_a_heading_row_that_is_not_there_is_said(house: House) -> None:
+    arrive(house, book(HEADER, ROW))
+    desk = at_desk(house, Role.LEAD)
+    answer = desk.get("/operations/deliveries/1/map?row=77")
+    assert answer.status_code == 200
+    assert "The sheet has no row 77" in answer.text
+
+
+# -- the outbox ----
+
+
+def outgoing(house: House, number: int, **values: object) -> None:
+    with house.store.transaction() as session:
+        session.execute(update(Outgoing).where(Outgoing.id == number).values(**values))
+
+
+def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
+    any_house: House, woken: Woken
+) -> None:
+    now = any_house.clock()
+    ticket_of(any_house)
+    outgoing(
+        any_house, 1, not_before=now + failed.LEASE, attempts=1
+    )  # somebody may just be sending it
+    desk = at_desk(any_house, Role.LEAD)
+    assert "/operations/outbox/1/retry" not in desk.get("/operations/outbox").text
+    desk.post("/operations/outbox/1/retry")
+    assert failed.SOON in desk.get("/operations/outbox").text
+    desk.post("/operations/outbox/retry")
+    assert "No mail pauses" in desk.get("/operations/outbox").text
+    outgoing(
+        any_house, 1, not_before=now + timedelta(minutes=20), attempts=5, reason="451: tried again"
+    )
+    page = desk.get("/operations/outbox").text
+    assert "451: tried again" in page
+    assert "in 20 min" in page
+    for path in ("/operations/outbox/1/retry", "/operations/outbox/retry"):
+        outgoing(any_house, 1, not_before=now + timedelta(minutes=20))
+        woken.clear()
+        desk.post(path)
+        with any_house.store.reading() as session:
+            mail_ = session.get_one(Outgoing, 1)
+            assert (mail_.not_before, mail_.attempts, mail_.state) == (now, 5, OutboxState.WAITING)
+        assert woken == ["send"]
+    assert actions(any_house, "mail retried") == [("Ann Lee", "outbox")]
+
+
+def test_a_refused_mail_is_tried_again_and_a_withheld_one_is_not(any_house: House) -> None:
+    ticket_of(any_house)
+    desk = at_desk(any_house, Role.LEAD)
+    outgoing(any_house, 1, state=OutboxState.WITHHELD, reason="over the budget")
+    page = desk.get("/operations/outbox?state=withheld").text
+    assert "over the budget" in page
+    assert "/retry" not in page
+    desk.post("/operations/outbox/1/retry")
+    assert "only mail that waits" in desk.get("/operations/outbox").text
+    outgoing(
+        any_house,
+        1,
+        state=OutboxState.REFUSED,
+        template=Template.SURVEY,
+        reason="given up",
+        attempts=60,
+    )
+    desk.post("/operations/outbox/1/retry")
+    assert counted(any_house, Outgoing, Outgoing.state == OutboxState.REFUSED) == 1
+    outgoing(any_house, 1, template=Template.NOTICE)
+    assert "given up" in desk.get("/operations/outbox?state=refused").text
+    desk.post("/operations/outbox/1/retry")
+    assert (
+        counted(any_house, Outgoing, Outgoing.state == OutboxState.WAITING, Outgoing.attempts == 0)
+        == 1
+    )
+    assert desk.post("/operations/outbox/99/retry").status_code == 302
+
+
+def test_the_outbox_has_pages_and_a_table_without_addresses(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        ticket_of(house, mail(f"claim {n}"))
+    monkeypatch.setattr(failed.page, "__defaults__", (None, 2))
+    desk = at_desk(house, Role.AUDITOR)
+    page = desk.get("/operations/outbox").text
+    assert [f"#{n}<" in page for n in (1, 2, 3)] == [False, True, True]
+    assert "before=2" in page
+    older = desk.get("/operations/outbox?before=2").text
+    assert [f"#{n}<" in older for n in (1, 2, 3)] == [True, False, False]
+    table = desk.get("/operations/outbox.csv").text
+    assert len(rows(table)) == 4
+    assert "@" not in table
+
+
+# -- what fires ----
+
+
+def test_what_fires_is_what_the_clock_will_raise(any_house: House, clock: HandClock) -> None:
+    with any_house.store.transaction() as session:
+        company(session, "Sunrise", manager=staff(session, "Max", Role.LEAD))
+        olga = staff(session, "Olga")
+    number = ticket_of(any_house, mail(company="Sunrise"))
+    other = ticket_of(any_house, mail("another"))
+    with any_house.store.transaction() as session:
+        session.get_one(Ticket, number).owner_id = olga.id
+    reach(any_house, other, Milestone.FOLLOW_UP_SENT)
+
+    def found() -> list[tuple[int, str, str]]:
+        with any_house.store.reading() as session:
+            firing, more = upcoming.upcoming(session, any_house.settings, clock())
+        assert not more
+        return [(f.ticket.id, str(f.deadline.milestone), f.person) for f in firing]
+
+    follow_up, resolved = str(Milestone.FOLLOW_UP_SENT), str(Milestone.RESOLVED)
+    expected = [(number, follow_up, "Olga"), (number, resolved, "Max"), (other, resolved, "Sam")]
+    assert found() == expected
+    clock.turn(days=2, minutes=1)
+    assert found() == expected[1:]
+    clock.turn(days=2)
+    assert found() == []
+    raise_tasks(any_house, clock())
+    with any_house.store.reading() as session:
+        tasks = [t for n in (number, other) for t in session.get_one(Ticket, n).tasks]
+        raised = {(t.ticket_id, str(t.milestone), t.assignee) for t in tasks if t.milestone}
+    assert raised == set(expected)
+
+
+def test_what_fires_stands_under_its_day_and_person(house: House) -> None:
+    ticket_of(house)  # at 10:00 in New York on Monday, 2 March
+    desk = at_desk(house, Role.AUDITOR)
+    page = desk.get("/operations/next-week").text
+    days = page.partition("Wednesday, 4 Mar 2026")[2].partition("Thursday, 5 Mar 2026")
+    assert "Lena" in days[0]
+    assert "4 Mar 2026, 10:00 EST" in days[0]
+    assert "Sam" in days[2]
+    _, *lines = rows(desk.get("/operations/next-week.csv").text)
+    assert [line[1:] for line in lines] == [
+        ["1", "4-Support Follow Up Sent", "follow up with the customer", "Lena"],
+        ["1", "Resolution", "escalate the ticket", "Sam"],
+    ]
+
+
+def test_business_days_reach_over_the_weekend(
+    settings: Settings, house: House, clock: HandClock
+) -> None:
+    clock.turn(days=3)  # a Thursday: two working days later is Monday, three is Tuesday
+    ticket_of(house)
+    clock.turn(days=3)
+    by_days = settings.model_copy(update={"business_days": True})
+    with house.store.reading() as session:
+        firing, _ = upcoming.upcoming(session, by_days, clock())
+        assert [f.at.isoformat()[:10] for f in firing] == ["2026-03-09", "2026-03-10"]
+        assert len(upcoming.upcoming(session, settings, clock())[0]) == 0
+
+
+def test_only_so_many_tickets_are_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(3):
+        ticket_of(house, mail(f"claim {n}"))
+    monkeypatch.setattr(upcoming, "LONGEST", 2)
+    page = at_desk(house, Role.AUDITOR).get("/operations/next-week").text
+    assert "Only the 2 tickets" in page
+    assert "#3 " not in page
+
+
+# -- the trail ----
+
+
+def test_the_trail_is_filtered_by_person_ticket_action_and_day(
+    any_house: House, clock: HandClock
+) -> None:
+    first, second = ticket_of(any_house), ticket_of(any_house, mail("another"))
+    reach(any_house, first, Milestone.FOLLOW_UP_SENT, by="Olga")
+    clock.turn(hours=14)  # 2 March, 24:00 in New York is not reached by the day of UTC
+    reach(any_house, second, Milestone.FOLLOW_UP_SENT, by="Olga")
+    desk = at_desk(any_house, Role.AUDITOR, "Ann Lee")
+
+    def found(query: str) -> list[list[str]]:
+        _, *lines = rows(desk.get(f"/operations/audit.csv?{query}").text)
+        return [line[2:5] for line in lines]
+
+    assert found("person=Olga&action=reached&ticket=%231") == [["Olga", "reached", "1"]]
+    assert found("person=Olga&action=reached&day=2026-03-02") == [["Olga", "reached", "1"]]
+    assert found("person=Olga&action=reached&day=2026-03-03") == [["Olga", "reached", "2"]]
+    assert len(found("person=Olga&action=reached")) == 2
+    assert found("person=Nobody") == []
+    assert len(found("ticket=x&day=tomorrow")) > 4  # what is no filter asks for nothing
+    assert len(actions(any_house, "exported")) == 6
+    page = desk.get("/operations/audit?person=Olga").text
+    assert "Ticked 4-Support Follow Up Sent" in page
+    assert "Ticket opened" not in page
+    assert "Nothing fits." in desk.get("/operations/audit?person=Nobody").text
+
+
+def test_the_trail_is_read_page_by_page(house: House) -> None:
+    with house.store.transaction() as session:
+        session.add_all(
+            Audit(at=house.clock(), actor="rule", cause=f"cause {n:03}", action="x", detail={})
+            for n in range(250)
+        )
+    desk, path, seen = at_desk(house, Role.AUDITOR), "/operations/audit?action=x", []
+    while path:
+        page = desk.get(path).text
+        seen += [n for n in range(250) if f"cause {n:03}" in page]
+        path = (
+            page.partition('<a href="/operations/audit?')[2]
+            .partition('">Older')[0]
+            .replace("&amp;", "&")
+        )
+        path = f"/operations/audit?{path}" if path and len(path) < 100 else ""
+    assert sorted(seen) == list(range(250))
+
+
+def test_a_cell_is_no_formula(house: House) -> None:
+    with house.store.transaction() as session:
+        session.add(Audit(at=house.clock(), actor="=cmd()", cause="@x", action="x", detail={}))
+    line = rows(at_desk(house, Role.AUDITOR).get("/operations/audit.csv?action=x").text)[1]
+    assert (line[2][0], line[5][0]) == ("'", "'")
+
+
+# -- settings ----
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    secret = "s3cr3t"
+    box = Mailbox(
+        host="imap.example",
+        user="u",
+        password=secret,
+        oauth2=OAuth2(
+            token_url=f"https://a:{secret}@t.example/x",
+            client_id="c",
+            client_secret=secret,
+            refresh_token=secret,
+        ),
+    )
+    monkeypatch.setenv("INTAKE_FROM_NAME", "The Desk")
+    given = Settings(
+        database_url=(
+            f"postgresql+psycopg://intake:{secret}/@x y{secret}@db.example/intake?password={secret}"
+        ),
+        redis_url=f"redis://:{secret}@r.example/0",
+        blobs_url=f"s3://{secret}@bucket/x",
+        mailbox=(box,),
+        relay_url=f"smtp://u:{secret}@r.example",
+        imap_urls=f"imaps://u:{secret}@i.example/INBOX",
+        formstack_key=secret,
+        metrics_token=secret,
+        secret_keys=secret,
+        workbook_password=secret,
+        form={"12": {"key": secret, "handshake": secret, "encryption_password": secret}},
+        profile={"north": {"password": secret}},
+        oidc={"issuer": "https://i.example", "client_id": "c", "client_secret": secret},
+    )
+    shown = {one.name: one for one in report.shown(given)}
+    assert not [one for one in shown.values() if secret in one.value]
+    assert (
+        shown["INTAKE_DATABASE_URL"].value == "postgresql+psycopg://…@db.example/intake?password=…"
+    )
+    assert shown["INTAKE_FORM[12].key"].value == "set"
+    assert shown["INTAKE_FORMSTACK_KEY_PREVIOUS"].value == "not set"
+    assert shown["INTAKE_MAILBOX[1].oauth2.refresh_token"].value == "set"
+    assert shown["INTAKE_MAILBOX[1].host"].value == "imap.example"
+    assert (shown["INTAKE_FROM_NAME"].value, shown["INTAKE_FROM_NAME"].source) == (
+        "The Desk",
+        "environment",
+    )
+    assert shown["INTAKE_SMTP_LISTEN"].source == "default"
+    assert {name.partition("[")[0].partition(".")[0] for name in shown} == {
+        f"INTAKE_{name.upper()}" for name in Settings.model_fields
+    }
+    page = at_desk(house, Role.AUDITOR).get("/operations/settings").text
+    assert "INTAKE_FORMSTACK_KEY" in page
+
+
+# -- metrics ----
+
+
+def asked(house: House, **more: object) -> FlaskClient:
+    client = create(house).test_client()
+    for name, value in more.items():
+        client.environ_base[name] = str(value)
+    return client
+
+
+def test_metrics_are_counts_of_what_is_there(any_house: House, clock: HandClock) -> None:
+    number = ticket_of(any_house, mail("my claim was denied", company="Sunrise"))
+    done = ticket_of(any_house, mail("another"))
+    arrive(any_house, JUNK)
+    with any_house.store.transaction() as session:
+        early = {"period": 1, "milestone": Milestone.FOLLOW_UP_SENT, "at": clock(), "by": "Olga"}
+        session.add(Reached(ticket_id=done, **early))
+    Checks(any_house).round()
+    clock.turn(days=2, minutes=1)
+    raise_tasks(any_house, clock())
+    alive(any_house, "clock")
+    clock.turn(seconds=7)
+    answer = asked(any_house).get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=")
+    for line in (
+        'intake_deliveries{door="folder",state="failed"} 1.0',
+        'intake_deliveries{door="smtp",state="processed"} 2.0',
+        "intake_oldest_pending_delivery_seconds 0.0",
+        "intake_oldest_failed_delivery_seconds 172867.0",
+        'intake_door_last_seconds{door="folder"} 172867.0',
+        'intake_outbox{state="waiting"} 2.0',
+        "intake_oldest_waiting_mail_seconds 172867.0",
+        'intake_tickets{stage="1-Submitted",status="open"} 2.0',
+        'intake_deadlines_overdue{milestone="4-Support Follow Up Sent"} 1.0',
+        'intake_deadlines_overdue{milestone="Resolution"} 0.0',
+        'intake_seen_seconds{name="clock"} 7.0',
+        'intake_check_ok{check="blobs"} 1.0',
+        "intake_ledger_adds_up 0.0",  # these tickets have no receipt
+    ):
+        assert f"{line}\n" in answer.text, line
+    reach(any_house, number, Milestone.FOLLOW_UP_SENT)
+    assert (
+        'overdue{milestone="4-Support Follow Up Sent"} 0.0' in asked(any_house).get("/metrics").text
+    )
+    for word in ("claim", "Sunrise", "example", "Olga"):
+        assert word not in answer.text
+
+
+def test_metrics_are_for_this_machine_only_unless_there_is_a_token(house: House) -> None:
+    assert asked(house).get("/metrics").status_code == 200
+    assert asked(house, REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 403
+    assert asked(house).get("/metrics", headers={"Host": "evil.example"}).status_code == 403
+    assert asked(house).get("/metrics", headers={"Host": "[::1]:8080"}).status_code == 200
+
+
+def with_settings(house: House, **more: object) -> House:
+    return House(
+        Settings.model_validate({**house.settings.model_dump(), **more}),
+        house.store,
+        house.sealer,
+        house.vault,
+        house.signer,
+        house.clock,
+    )
+
+
+def test_behind_a_proxy_metrics_take_a_token(house: House) -> None:
+    proxied = with_settings(house, public_url="https://desk.example")
+    assert asked(proxied).get("/metrics").status_code == 403
+    told = with_settings(house, public_url="https://desk.example", metrics_token="the token")
+    client = asked(told, REMOTE_ADDR="192.0.2.7")
+    for given in ("", "Bearer", "Bearer wrong", "Basic the token", "the token", "Bearer thé"):
+        answer = client.get("/metrics", headers={"Authorization": given} if given else {})
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert "intake_" not in answer.text
+    assert client.get("/metrics", headers={"Authorization": "Bearer the token"}).status_code == 200
+    assert asked(told).get("/metrics").status_code == 401  # from this machine, too
+
+
+def test_health_is_for_everybody(house: House) -> None:
+    assert asked(house, REMOTE_ADDR="192.0.2.7").get("/health").json == {"database": True}
+    assert counted(house, Account) == 0

@@ -1,0 +1,354 @@
+"""Companies, contacts, tickets made by hand and tasks, as people at the desk keep them."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from parsers.item import Address
+from tests.support.context import HandClock, contact, counted, mail, ticket_of
+from tests.support.signed_in_client import Desk, at_desk
+from workflow.context import House
+from workflow.customers import directory, records
+from workflow.customers.records import CompanySays
+from workflow.filing.file_item import NO_MANAGER
+from workflow.models.core import Company, Contact, Outgoing, Staff, Task, Ticket
+from workflow.models.states import Role, Status
+from workflow.operations.sweep import raise_tasks
+from workflow.process import Template
+from workflow.tickets import notes
+from workflow.tickets.desk import owner_or_missing
+
+
+@pytest.fixture
+def desk(any_house: House) -> Desk:
+    return at_desk(any_house, Role.LEAD)
+
+
+def person(house: House, name: str, email: str = "") -> int:
+    with house.store.transaction() as session:
+        one = Staff(name=name, email=email, role=Role.AGENT, created_at=house.clock())
+        session.add(one)
+        session.flush()
+        return one.id
+
+
+def practice(house: House, name: str = "Sunrise", **says: object) -> int:
+    with house.store.transaction() as session:
+        says = {
+            k: owner_or_missing(session, str(v)) if k == "manager" else v for k, v in says.items()
+        }
+        kept = CompanySays(name=name, **says)  # type: ignore[arg-type]
+        return records.keep_company(session, None, kept, by="test", now=house.clock()).id
+
+
+def company(house: House, number: int) -> Company:
+    with house.store.reading() as session:
+        found = session.get_one(Company, number)
+        _ = found.domains, found.manager
+        return found
+
+
+def test_a_company_is_kept_with_its_domains_and_manager(any_house: House, desk: Desk) -> None:
+    berg = person(any_house, "Max Berg")
+    desk.get("/companies/new")
+    made = desk.post(
+        "/companies/new",
+        {"name": "Sunrise", "number": "47", "domains": "@sun.example, x.example", "manager": berg},
+    )
+    number = int(made.headers["Location"].rpartition("/")[2])
+    kept = company(any_house, number)
+    assert (kept.number, kept.manager_id, {d.domain for d in kept.domains}) == (
+        "47",
+        berg,
+        {"sun.example", "x.example"},
+    )
+    desk.get(f"/companies/{number}/edit")
+    desk.post(f"/companies/{number}/edit", {"name": "Sunset", "domains": "x.example"})
+    kept = company(any_house, number)
+    assert (kept.name, kept.number, [d.domain for d in kept.domains]) == (
+        "Sunset",
+        None,
+        ["x.example"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [({"name": "sunrise!"}, "name or number"), ({"name": "New", "domains": "sun.example"}, "belongs to Sunrise"),
+     ({"name": " "}, "needs a name"), ({"name": "New", "domains": "no domain"}, "no mail domain")],
+)  # fmt: skip
+def test_what_cannot_be_kept_says_why_and_keeps_what_was_typed(
+    any_house: House, desk: Desk, said: dict[str, str], why: str
+) -> None:
+    practice(any_house, domains=["sun.example"])
+    desk.get("/companies/new")
+    page = desk.post("/companies/new", {"number": "99", **said})
+    assert page.status_code == 409
+    assert why in page.text
+    assert 'value="99"' in page.text
+    assert counted(any_house, Company) == 1
+
+
+def test_an_unknown_senders_click_gives_their_tickets_a_company(
+    any_house: House, desk: Desk
+) -> None:
+    number = practice(any_house)
+    mine = ticket_of(any_house, mail("hello", sender=Address("Jo", "jo@acme.example")))
+    other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@acme.example")))
+    jo = contact(any_house, "jo@acme.example").id
+    assert "jo@acme.example" in desk.get("/senders").text
+    desk.post(f"/senders/{jo}", {"company": number})
+    assert ticket(any_house, mine).name == "Support – Sunrise"
+    assert ticket(any_house, other).name == "Support – Unknown"
+    desk.get("/senders")
+    desk.post(f"/senders/{jo}", {"company": number, "domain": "yes"})
+    assert ticket(any_house, other).name == "Support – Sunrise"
+    assert not any("company not known" in c for c in ticket(any_house, other).caveats)
+    assert "jo@" not in desk.get("/senders").text
+
+
+def ticket(house: House, number: int) -> Ticket:
+    with house.store.reading() as session:
+        return session.get_one(Ticket, number)
+
+
+def test_a_domain_where_anybody_has_mail_is_nobodys(any_house: House, desk: Desk) -> None:
+    number = practice(any_house)
+    mine = ticket_of(any_house, mail("hello", sender=Address("Jo", "jo@gmail.com")))
+    other = ticket_of(any_house, mail("hello", sender=Address("Al", "al@gmail.com")))
+    desk.get("/senders")
+    jo = contact(any_house, "jo@gmail.com").id
+    assert (
+        "anybody can have mail there"
+        in desk.post(
+            f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True
+        ).text
+    )
+    assert {ticket(any_house, n).company_id for n in (mine, other)} == {None}
+    desk.post(f"/senders/{jo}", {"company": number})
+    assert (ticket(any_house, mine).company_id, ticket(any_house, other).company_id) == (
+        number,
+        None,
+    )
+
+
+def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(
+    any_house: House, desk: Desk
+) -> None:
+    practice(any_house, number="1")
+    with any_house.store.transaction() as session:
+        twin = directory.add_company(directory.Records(session), "Sunrise", "2", any_house.clock())
+        assert twin is not None
+        session.flush()
+        number = twin.id
+    desk.get(f"/companies/{number}/edit")
+    said = {"name": "Sunrise", "number": "2", "domains": "two.example"}
+    assert desk.post(f"/companies/{number}/edit", said).status_code == 302
+    assert [d.domain for d in company(any_house, number).domains] == ["two.example"]
+
+
+def test_who_says_that_they_are_away_has_their_tasks_covered(
+    any_house: House, desk: Desk, clock: HandClock
+) -> None:
+    eva = person(any_house, "Eva Lind")
+    desk.get("/account")
+    said = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
+    assert "say who covers" in desk.post("/account/away", said, follow_redirects=True).text
+    assert (
+        "Eva Lind covers"
+        in desk.post("/account/away", {**said, "cover": eva}, follow_redirects=True).text
+    )
+    number = ticket_of(any_house)
+    with any_house.store.transaction() as session:
+        found = session.get_one(Ticket, number)
+        any_house.desk.assign(
+            session, found, owner_or_missing(session, "Ann Lee"), by="Ann Lee", now=clock.now
+        )
+    clock.turn(days=2, hours=1)
+    raise_tasks(any_house, clock.now)
+    with any_house.store.reading() as session:
+        assert session.scalars(select(Task.assignee).where(Task.ticket_id == number)).all() == [
+            "Eva Lind"
+        ]
+    desk.sign_in("ann@pmb.example")
+    desk.get("/account")
+    assert "You are here" in desk.post("/account/away", {}, follow_redirects=True).text
+
+
+def called(desk: Desk, number: int, **said: object) -> str:
+    page = desk.get(f"/companies/{number}/add-ticket").text
+    call = re.search(r'name="call_id" value="(\w+)"', page)
+    assert call
+    answer = desk.post(
+        f"/companies/{number}/add-ticket", {"call_id": call[1], "text": "they called", **said}
+    )
+    assert answer.status_code == 302, answer.text
+    return answer.headers["Location"]
+
+
+def test_a_ticket_by_hand_has_the_manuals_defaults(any_house: House, desk: Desk) -> None:
+    number = practice(any_house)
+    with any_house.store.transaction() as session:
+        session.add(
+            Contact(
+                email="jo@x.example", name="Jo", company_id=number, created_at=any_house.clock()
+            )
+        )
+        session.flush()
+    jo = contact(any_house, "jo@x.example").id
+    where = called(
+        desk, number, contact=[jo], new_email="al@x.example", share="new", phone="555-0100"
+    )
+    made = ticket(any_house, int(where.rpartition("/")[2]))
+    with any_house.store.reading() as session:
+        row = session.get_one(Ticket, made.id)
+        assert (row.name, row.type, row.owner and row.owner.name) == (
+            "Support – Sunrise",
+            "Billing Issue",
+            "Ann Lee",
+        )
+        assert {c.contact.email: c.share_activity for c in row.contacts} == {
+            "jo@x.example": False,
+            "al@x.example": True,
+        }
+        assert not row.share_activity, "the company's box was off"
+    assert "they called" not in desk.get(f"/companies/{number}").text
+
+
+def test_pressing_twice_is_one_call(any_house: House, desk: Desk) -> None:
+    number = practice(any_house)
+    first = called(desk, number, call_id="c1", on_company="yes")
+    assert called(desk, number, call_id="c1", on_company="yes") == first
+    assert counted(any_house, Ticket) == 1
+
+
+def test_a_timeline_shows_what_its_box_allows(any_house: House, desk: Desk) -> None:
+    number = practice(any_house)
+    shown = called(desk, number, on_company="yes")
+    hidden = called(desk, number)
+    timeline = desk.get(f"/companies/{number}").text.rpartition("Timeline")[2]
+    assert shown in timeline
+    assert hidden not in timeline
+
+
+def test_a_bad_address_costs_nothing_that_was_typed(any_house: House, desk: Desk) -> None:
+    number = practice(any_house)
+    desk.get(f"/companies/{number}/add-ticket")
+    page = desk.post(
+        f"/companies/{number}/add-ticket", {"text": "keep me", "new_email": "nonsense"}
+    )
+    assert page.status_code == 409
+    assert "keep me" in page.text
+
+
+def test_tasks_are_ticked_and_opened_again(any_house: House, desk: Desk, clock: HandClock) -> None:
+    number = ticket_of(any_house)
+    clock.turn(days=3)
+    raise_tasks(any_house, clock.now)
+    desk.sign_in("ann@pmb.example")
+    assert "follow up with the customer" in desk.get("/tasks?view=team").text
+    with any_house.store.reading() as session:
+        task = session.scalars(select(Task).where(Task.ticket_id == number)).first()
+    assert task
+    desk.post(f"/tasks/{task.id}/done")
+    assert "Ann Lee" in desk.get("/tasks?view=done").text
+    desk.post(f"/tasks/{task.id}/again")
+    with any_house.store.reading() as session:
+        assert session.get_one(Task, task.id).done_at is None
+
+
+def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
+    any_house: House, clock: HandClock
+) -> None:
+    person(any_house, "Max Berg", "max@pmb.example")
+    person(any_house, "Eva Lind", "eva@pmb.example")
+    number = practice(any_house, manager="Max Berg", domains=["practice.example"])
+    ticket_of(any_house, mail("Mrs Example", subject="Mrs Example"))
+    with any_house.store.transaction() as session:
+        away, cover = owner_or_missing(session, "Max Berg"), owner_or_missing(session, "Eva Lind")
+        records.send_away(
+            session,
+            away,
+            since=clock.now,
+            until=clock.now + timedelta(days=9),
+            cover=cover,
+            by="test",
+            now=clock.now,
+        )
+    assert company(any_house, number).manager
+    clock.turn(days=4)
+    raise_tasks(any_house, clock.now)
+    with any_house.store.reading() as session:
+        escalation = session.scalars(select(Task).where(Task.text == "escalate the ticket")).one()
+        told = session.scalars(select(Outgoing).where(Outgoing.template == Template.TASK)).all()
+    assert escalation.assignee == "Eva Lind"
+    assert [m.to for m in told] == ["eva@pmb.example"]
+
+
+def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
+    any_house: House, desk: Desk
+) -> None:
+    max_berg = person(any_house, "Max Berg")
+    number = practice(any_house, domains=["practice.example"])
+    ended, opened = (
+        ticket_of(any_house, mail("help", subject=subject)) for subject in ("one", "two")
+    )
+    with any_house.store.transaction() as session:
+        any_house.desk.end(
+            session,
+            session.get_one(Ticket, ended),
+            Status.SPAM,
+            by="test",
+            reason="x",
+            now=any_house.clock(),
+        )
+
+    def says() -> list[bool]:
+        with any_house.store.reading() as session:
+            return [NO_MANAGER in session.get_one(Ticket, n).caveats for n in (ended, opened)]
+
+    assert says() == [True, True]
+    desk.get(f"/companies/{number}/edit")
+    desk.post(
+        f"/companies/{number}/edit",
+        {"name": "Sunrise", "domains": "practice.example", "manager": max_berg},
+    )
+    assert says() == [True, False], "what has ended stays as it was"
+    assert "Its company is managed by Max Berg now" in desk.get(f"/tickets/{opened}").text
+    desk.post(
+        f"/companies/{number}/edit",
+        {"name": "Sunrise", "domains": "practice.example", "manager": ""},
+    )
+    assert says() == [True, True]
+    assert "Its company has no manager any more" in desk.get(f"/tickets/{opened}").text
+
+
+def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(
+    any_house: House, desk: Desk
+) -> None:
+    number = practice(any_house, domains=["practice.example"])
+    ticket = ticket_of(any_house, mail("help"))
+    with any_house.store.transaction() as session:
+        notes.settle(
+            session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_house.clock()
+        )
+    desk.get(f"/companies/{number}/edit")
+    desk.post(f"/companies/{number}/edit", {"name": "Sunrise & Co", "domains": "practice.example"})
+    with any_house.store.reading() as session:
+        assert NO_MANAGER not in session.get_one(Ticket, ticket).caveats
+
+
+def test_a_number_wider_than_the_databases_is_nothing(desk: Desk) -> None:
+    for path in ("/companies/{}", "/companies/{}/edit", "/companies/{}/add-ticket", "/contacts/{}"):
+        assert desk.get(path.format(2**63)).status_code == 404
+    assert desk.post(f"/tasks/{2**63}/done").status_code == 404
+
+
+def test_an_auditor_looks_and_changes_nothing(any_house: House) -> None:
+    number = practice(any_house)
+    desk = at_desk(any_house, Role.AUDITOR)
+    assert desk.get(f"/companies/{number}").status_code == 200
+    assert desk.get(f"/companies/{number}/edit").status_code == 403
+    assert desk.post("/companies/new", {"name": "X"}).status_code == 403

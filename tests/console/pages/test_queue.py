@@ -1,0 +1,275 @@
+"""The lists as the desk sees and works them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event, insert, select
+
+from tests.support.context import HandClock, mail, row, ticket_of
+from tests.support.signed_in_client import Desk, at_desk
+from workflow.context import House
+from workflow.models.accounts import WebSession
+from workflow.models.core import Company, Message, Staff, Ticket
+from workflow.models.states import Role, Status
+from workflow.process import QUEUE
+from workflow.tickets import views
+
+
+def numbers(page: str) -> list[int]:
+    return [int(n) for n in re.findall(r'<tr data-ticket="(\d+)"', page)]
+
+
+def owner(house: House, number: int) -> str | None:
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        return ticket.owner.name if ticket.owner else None
+
+
+@contextmanager
+def queries(house: House) -> Iterator[list[str]]:
+    """The statements the block has the database do."""
+    seen: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        del connection, cursor
+        seen.append(statement)
+
+    event.listen(house.store.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(house.store.engine, "before_cursor_execute", note)
+
+
+def many(house: House, count: int) -> None:
+    """Open tickets, with subjects as long as they may be and a company each."""
+    with house.store.transaction() as session:
+        now = house.clock()
+        given = [
+            {"name": f"Practice {n} " + "x" * 300, "key": f"practice {n}", "created_at": now}
+            for n in range(count)
+        ]
+        session.execute(insert(Company), given)
+        first = session.query(Company.id).order_by(Company.id).limit(1).scalar() or 1
+        made = {
+            "subject": "<&> " * 200,
+            "pipeline": "p",
+            "type": "t",
+            "stage": "4-In Progress",
+            "status": Status.OPEN,
+            "transport": "smtp",
+            "format": "mail",
+            "created_at": now,
+            "period_started_at": now,
+            "due_at": now,
+            "telemedicine": True,
+            "caveats": [],
+            "automated": False,
+            "link": "",
+            "thread_id": "",
+            "period": 1,
+        }
+        made["name"] = "Support \N{EN DASH} " + "&" * 300
+        rows = [{**made, "company_id": first + n} for n in range(count)]
+        session.execute(insert(Ticket), rows)
+        said = {
+            "direction": "in",
+            "format": "mail",
+            "text": "help " * 1000,
+            "details": [],
+            "caveats": [],
+            "at": now,
+        }
+        session.execute(
+            insert(Message), [{**said, "ticket_id": n} for n in session.scalars(select(Ticket.id))]
+        )
+
+
+def test_the_queue_comes_first_with_how_many_wait_in_its_title(any_house: House) -> None:
+    desk = at_desk(any_house)
+    number = ticket_of(any_house, mail(subject="a <b>bold</b> claim"))
+    page = desk.get("/").text
+    assert f"<title>(1) {QUEUE}</title>" in page
+    assert numbers(page) == [number]
+    assert "a &lt;b&gt;bold&lt;/b&gt; claim" in page
+    assert "due in 2 d" in page
+
+
+@pytest.mark.parametrize("view", list(views.VIEWS))
+def test_every_view_has_a_page_of_few_queries_that_says_what_to_do_when_it_is_empty(
+    any_house: House, view: str
+) -> None:
+    desk = at_desk(any_house)
+    with queries(any_house) as seen:
+        page = desk.get(f"/?view={view}")
+    assert page.status_code == 200
+    assert views.VIEWS[view].title in page.text
+    assert len(seen) <= 20
+
+
+def test_a_full_page_is_light_and_takes_few_queries(any_house: House) -> None:
+    many(any_house, 60)
+    desk = at_desk(any_house, Role.LEAD)
+    with queries(any_house) as seen:
+        page = desk.get("/?q=practice&view=open&sort=due")
+    assert len(numbers(page.text)) == 50
+    assert len(page.data) < 300_000
+    assert len([s for s in seen if not s.startswith(("SAVEPOINT", "RELEASE"))]) <= 20
+    assert "1–50 of 60" in page.text
+    assert len(numbers(desk.get("/?view=open&page=2").text)) == 10
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/?view=nonsense", "/?page=-1", "/?page=99999999999", "/?owner=x&stage=y&door=z&sort=w", "/search?q=%22",
+     "/search", "/?view=all&q=%00", "/?view=all&q=" + "a" * 3000, "/?company=%25", "/search?q=999999999"],
+)  # fmt: skip
+def test_no_address_is_an_error(any_house: House, address: str) -> None:
+    assert at_desk(any_house).get(address).status_code == 200
+
+
+def test_a_number_goes_to_its_ticket_and_words_to_those_that_have_them(any_house: House) -> None:
+    desk, number = at_desk(any_house), ticket_of(any_house, mail("the claim was denied"))
+    assert desk.get(f"/search?q=%23{number}").location == f"/tickets/{number}"
+    assert desk.get(f"/search?q={number}").location == f"/tickets/{number}"
+    page = desk.get("/search?q=deni").text
+    assert numbers(page) == [number]
+    assert "<mark>denied</mark>" in page
+    assert "Nothing is found for" in desk.get("/search?q=unheard-of").text
+
+
+def test_an_agent_takes_and_gives_tickets_as_on_their_pages(any_house: House) -> None:
+    desk, number = at_desk(any_house), ticket_of(any_house)
+    page = desk.get("/").text
+    assert f'value="{number}:0" aria-label="Take ticket {number}"' in page
+    taken = desk.post("/queue/assign", {"take": f"{number}:0", "back": "view=unassigned"})
+    assert taken.location == "/?view=unassigned"
+    assert owner(any_house, number) == "Ann Lee"
+    page = desk.get("/").text
+    assert f"1 ticket is yours: #{number}" in page
+    with any_house.store.reading() as session:
+        ann = session.query(Staff).one().id
+    other = at_desk(any_house, name="Bob Roe")
+    other.post("/queue/assign", {"take": f"{number}:0"})
+    assert owner(any_house, number) == "Ann Lee"
+    assert "somebody has changed what you saw" in other.get("/").text
+    other.post("/queue/assign", {"take": f"{number}:{ann}"})
+    assert owner(any_house, number) == "Bob Roe"
+    with any_house.store.reading() as session:
+        bob = session.query(Staff).filter_by(name="Bob Roe").one().id
+    other.post("/queue/assign", {"ticket": f"{number}:{bob}", "to": str(ann)})
+    assert owner(any_house, number) == "Ann Lee"
+
+
+def test_a_lead_gives_many_and_takes_them_back(any_house: House) -> None:
+    lead, first, second = (
+        at_desk(any_house, Role.LEAD, "Lea Moss"),
+        ticket_of(any_house),
+        ticket_of(any_house),
+    )
+    with any_house.store.transaction() as session:
+        olga = Staff(name="Olga", email="", role=Role.AGENT, created_at=any_house.clock())
+        auditor = Staff(name="Otto", email="", role=Role.AUDITOR, created_at=any_house.clock())
+        session.add_all([olga, auditor])
+    lead.get("/")
+    boxes = [f"{first}:0", f"{second}:0"]
+    lead.post("/queue/assign", {"ticket": boxes, "to": str(olga.id), "back": "view=open&evil=//x"})
+    assert [owner(any_house, n) for n in (first, second)] == ["Olga", "Olga"]
+    page = lead.get("/").text
+    assert f"2 tickets are given to Olga: #{first}, #{second}" in page
+    marks = re.findall(r'name="mark" value="(\d+)"', page)
+    assert "Not what you meant?" not in lead.get("/").text  # offered once
+    lead.post("/queue/undo", {"mark": marks})
+    assert [owner(any_house, n) for n in (first, second)] == [None, None]
+    assert lead.post("/queue/assign", {"ticket": boxes, "to": str(auditor.id)}).status_code == 302
+    assert "Otto only looks on" in lead.get("/").text
+    assert [owner(any_house, n) for n in (first, second)] == [None, None]
+    assert lead.post("/queue/assign", {"to": str(olga.id)}).status_code == 302
+    assert "Choose tickets first" in lead.get("/").text
+
+
+def test_an_auditor_sees_the_lists_and_no_buttons(any_house: House) -> None:
+    number, desk = ticket_of(any_house), at_desk(any_house, Role.AUDITOR)
+    page = desk.get("/").text
+    assert numbers(page) == [number]
+    assert "Take" not in page
+    assert desk.post("/queue/assign", {"take": f"{number}:0"}).status_code == 403
+
+
+def news(desk: Desk, page: str, query: str = "view=unassigned") -> tuple[int, dict[str, str]]:
+    found = re.search(r'data-digest="([^"]+)"', page)
+    answer = desk.get(f"/queue/news?{query}&seen={found[1] if found else ''}")
+    return answer.status_code, answer.json if answer.status_code == 200 else {}
+
+
+def test_what_is_new_comes_without_reloading(any_house: House) -> None:
+    desk, first = at_desk(any_house), ticket_of(any_house)
+    page = desk.get("/").text
+    assert news(desk, page) == (204, {})
+    second = ticket_of(any_house)
+    status, told = news(desk, page)
+    assert (status, told["count"], numbers(told["rows"])) == (200, "2", [first, second])
+
+
+def test_looking_for_news_keeps_nobody_signed_in(any_house: House, clock: HandClock) -> None:
+    desk = at_desk(any_house)
+    for _ in range(16):
+        clock.turn(minutes=1)
+        answer = desk.get("/queue/news")
+    assert answer.status_code == 302
+    with any_house.store.reading() as session:
+        assert session.query(WebSession).count() <= 1
+
+
+def test_a_list_is_saved_renamed_deleted_and_brought_back(any_house: House) -> None:
+    desk = at_desk(any_house)
+    ticket_of(any_house, row())
+    query = "view=open&company=sunrise&sort=due"
+    assert (
+        desk.post("/views", {"name": "Sunrise", "query": f"{query}&evil=1"}).location
+        == f"/?{query}"
+    )
+    page = desk.get(f"/?{query}").text
+    number = re.findall(r'action="/views/(\d+)"', page)[0]
+    assert "Sunrise" in page
+    assert (
+        "Not saved: you have a view of this name"
+        in desk.get(desk.post("/views", {"name": "Sunrise"}).location).text
+    )
+    desk.post(f"/views/{number}", {"name": "Moonlight"})
+    assert "Moonlight" in desk.get("/").text
+    gone = desk.post(f"/views/{number}/delete").location
+    page = desk.get(gone).text
+    assert "“Moonlight” is gone" in page
+    name, kept = re.findall(r'name="(?:name|query)" value="([^"]+)"', page.partition("is gone")[0])[
+        -2:
+    ]
+    desk.post("/views", {"name": name, "query": kept.replace("&amp;", "&")})
+    assert f'href="/?{query.replace("&", "&amp;")}">Moonlight' in desk.get("/").text
+
+
+def test_nobody_touches_the_views_of_others(any_house: House) -> None:
+    ann, bob = at_desk(any_house), at_desk(any_house, name="Bob Roe")
+    ann.post("/views", {"name": "Mine", "query": "view=mine"})
+    bob.post("/views/1", {"name": "Yours"})
+    bob.post("/views/1/delete")
+    assert "Mine" in ann.get("/").text
+    assert "Mine" not in bob.get("/").text.replace("My tickets", "")
+
+
+def test_the_folded_filters_say_which_are_on(house: House) -> None:
+    desk = at_desk(house)
+    with house.store.reading() as session:
+        mine = session.scalar(select(Staff.id))
+    said = {
+        "/": "Filter and order",
+        "/?view=completed": "Filter and order",
+        "/?owner=0": "Filtered: Nobody",
+        "/?sort=oldest": "Filter and order",
+        "/?sort=newest": "Filtered: Newest first",
+        f"/?company=<Sun>&door=imap&owner={mine}&stage=5-Audit&telemedicine=1": (
+            "Filtered: &lt;Sun&gt;, imap, Ann Lee, 5-Audit, Telemedicine"
+        ),
+    }
+    for path, words in said.items():
+        assert f">{words}</summary>" in desk.get(path).text, path

@@ -1,0 +1,272 @@
+"""People and their accounts: added by a link, changed, let go and let in; the last admin stays."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.support.context import HandClock, counted, together
+from tests.support.signed_in_client import PASSWORD, Desk, at_desk
+from workflow.accounts import accounts
+from workflow.accounts.accounts import LAST_ADMIN, LastAdminError
+from workflow.context import House
+from workflow.errors import Missing
+from workflow.models.accounts import Account, Invitation, WebSession
+from workflow.models.core import Audit, Staff
+from workflow.models.states import Role
+
+LINK = re.compile(r"/join/([\w-]+)")
+
+
+def numbered(house: House, name: str) -> int:
+    with house.store.reading() as session:
+        return session.scalars(select(Staff.id).where(Staff.name == name)).one()
+
+
+def account(house: House, name: str) -> Account:
+    with house.store.reading() as session:
+        return session.scalars(select(Account).join(Account.staff).where(Staff.name == name)).one()
+
+
+def audited(house: House, action: str) -> list[dict[str, object]]:
+    with house.store.reading() as session:
+        rows = session.scalars(
+            select(Audit).where(Audit.action == action, Audit.actor == "Ann Lee")
+        )
+        return [row.detail for row in rows]
+
+
+def added(
+    desk: Desk, name: str = "Bob Ray", role: Role = Role.AGENT, email: str = "bob@pmb.example"
+) -> str:
+    """Add a person; the token of their link."""
+    desk.get("/people")
+    page = desk.post("/people", {"name": name, "email": email, "role": role})
+    assert page.status_code == 200
+    found = LINK.search(page.text)
+    assert found
+    return found[1]
+
+
+def second(house: House, role: Role = Role.ADMIN, name: str = "Bob Ray") -> Desk:
+    return at_desk(house, role, name)
+
+
+@pytest.fixture
+def admin(any_house: House) -> Desk:
+    return at_desk(any_house, Role.ADMIN)
+
+
+@pytest.mark.parametrize("role", [Role.AGENT, Role.LEAD, Role.AUDITOR])
+def test_only_an_admin_sees_or_changes_people(house: House, role: Role) -> None:
+    desk = at_desk(house, role)
+    assert "/people" not in desk.get("/").text
+    assert desk.get("/people").status_code == 403
+    desk.get("/account")
+    for path in (
+        "/people",
+        "/people/1",
+        "/people/1/link",
+        "/people/1/do/let-go",
+        "/people/1/do/nonsense",
+    ):
+        assert desk.post(path, {"name": "x", "role": "admin"}).status_code == 403
+    assert counted(house, Staff) == 1
+
+
+def test_a_person_is_added_and_comes_in_by_the_link(any_house: House, admin: Desk) -> None:
+    token = added(admin)
+    assert token not in admin.get("/people").text  # shown once
+    assert (
+        counted(any_house, Invitation, Invitation.key == token) == 0
+    )  # and only its digest is kept
+    bob = Desk(any_house)
+    bob.join(token, "Bob Ray", "bob@pmb.example")
+    assert bob.sign_in("bob@pmb.example").status_code == 302
+    page = admin.get("/people").text
+    assert "as bob@pmb.example" in page
+    assert [d["role"] for d in audited(any_house, "person added")] == ["agent"]
+
+
+def test_what_cannot_be_added_is_said_and_what_was_typed_stays(
+    any_house: House, admin: Desk
+) -> None:
+    added(admin)
+    for given, words in (
+        ({"name": "Bob Ray", "email": "x@y.example", "role": "lead"}, "is on the desk already"),
+        ({"name": " ", "email": "x@y.example", "role": "lead"}, "A name has"),
+        ({"name": "Cy", "email": "nonsense", "role": "lead"}, "no mail address"),
+        ({"name": "Cy", "email": "ann@pmb.example", "role": "lead"}, "Somebody else signs in"),
+        ({"name": "Cy", "email": "x@y.example", "role": "king"}, "Choose a role."),
+    ):
+        answer = admin.post("/people", given)
+        assert (answer.status_code, words in answer.text) == (422, True), words
+        assert (
+            f'id="email" name="email" type="email" maxlength="320" value="{given["email"]}"'
+            in answer.text
+        )
+    assert counted(any_house, Staff) == 2
+
+
+def test_a_new_link_makes_the_one_before_void(any_house: House, admin: Desk) -> None:
+    old = added(admin)
+    page = admin.post(f"/people/{numbered(any_house, 'Bob Ray')}/link").text
+    found = LINK.search(page)
+    assert found
+    stranger = Desk(any_house)
+    assert stranger.get(f"/join/{old}").status_code == 404
+    assert stranger.get(f"/join/{found[1]}").status_code == 200
+
+
+def test_letting_go_ends_every_session_and_link_and_can_be_taken_back(
+    any_house: House, admin: Desk
+) -> None:
+    bob = second(any_house, Role.AGENT)
+    number = numbered(any_house, "Bob Ray")
+    admin.get("/people")
+    found = LINK.search(admin.post(f"/people/{number}/link").text)
+    assert found
+    assert admin.post(f"/people/{number}/do/let-go").status_code == 302
+    assert "Bob Ray cannot sign in any more" in admin.get("/people").text
+    assert bob.get("/").status_code == 302
+    assert (
+        counted(any_house, WebSession, WebSession.account_id == account(any_house, "Bob Ray").id)
+        == 0
+    )
+    assert bob.sign_in("bob@pmb.example").status_code == 200  # the form again
+    assert bob.get("/").status_code == 302
+    assert Desk(any_house).get(f"/join/{found[1]}").status_code == 404
+    assert admin.post(f"/people/{number}/link").status_code == 409  # no way in around it
+    assert admin.post(f"/people/{number}/do/let-go").status_code == 409
+    admin.post(f"/people/{number}/do/let-in")
+    assert bob.sign_in("bob@pmb.example", PASSWORD).status_code == 302
+    assert bob.get("/").status_code == 200
+    assert (
+        len(audited(any_house, "account ended")),
+        len(audited(any_house, "account restored")),
+    ) == (1, 1)
+
+
+def test_a_role_changes_at_once_and_in_the_links_that_are_out(
+    any_house: House, admin: Desk
+) -> None:
+    token = added(admin, role=Role.ADMIN)
+    number = numbered(any_house, "Bob Ray")
+    admin.get("/people")
+    assert (
+        admin.post(f"/people/{number}", {"role": "agent", "email": "bob@pmb.example"}).status_code
+        == 302
+    )
+    bob = Desk(any_house)
+    bob.join(token, "Bob Ray", "bob@pmb.example")
+    bob.sign_in("bob@pmb.example")
+    assert bob.get("/people").status_code == 403  # the link had said admin
+    admin.post(f"/people/{number}", {"role": "admin", "email": "bob@pmb.example"})
+    assert bob.get("/people").status_code == 200
+    told = [(d["before"], d["after"]) for d in audited(any_house, "role changed")]
+    assert told == [("admin", "agent"), ("agent", "admin")]
+
+
+def test_an_address_changes_where_mail_goes_and_how_one_signs_in(
+    any_house: House, admin: Desk
+) -> None:
+    second(any_house, Role.AGENT)
+    number = numbered(any_house, "Bob Ray")
+    admin.get("/people")
+    answer = admin.post(f"/people/{number}", {"role": "agent", "email": "ANN@pmb.example"})
+    assert (answer.status_code, "Somebody else signs in" in answer.text) == (422, True)
+    admin.post(f"/people/{number}", {"role": "agent", "email": " Robert@PMB.example "})
+    assert account(any_house, "Bob Ray").email == "robert@pmb.example"
+    assert Desk(any_house).sign_in("robert@pmb.example").status_code == 302
+
+
+def test_the_last_admin_stays(any_house: House, admin: Desk) -> None:
+    added(
+        admin, "Eve", Role.ADMIN, "eve@pmb.example"
+    )  # has no account yet: she could let nobody in
+    me = numbered(any_house, "Ann Lee")
+    admin.get("/people")
+    answer = admin.post(f"/people/{me}/do/let-go")
+    assert (answer.status_code, LAST_ADMIN in answer.text) == (409, True)
+    answer = admin.post(f"/people/{me}", {"role": "agent", "email": "ann@pmb.example"})
+    assert (answer.status_code, LAST_ADMIN in answer.text) == (409, True)
+    assert f'id="role{me}" name="role"><option selected>agent' in answer.text
+    assert admin.get("/people").status_code == 200
+    second(any_house)
+    assert (
+        admin.post(f"/people/{me}", {"role": "agent", "email": "ann@pmb.example"}).status_code
+        == 302
+    )
+    assert admin.get("/people").status_code == 403
+
+
+@pytest.mark.usefixtures("admin")
+def test_two_admins_who_let_each_other_go_at_once_leave_one(any_house: House) -> None:
+    second(any_house)
+    numbers = [numbered(any_house, name) for name in ("Ann Lee", "Bob Ray")]
+
+    def end(number: int) -> None:
+        with any_house.store.transaction() as session:
+            accounts.let_go(session, number, by="test", now=any_house.clock())
+
+    raised = together(*(lambda n=n: end(n) for n in numbers))
+    assert [type(error) for error in raised] == [LastAdminError]
+    assert counted(any_house, Account, Account.active) == 1
+
+
+def test_a_locked_account_is_opened(any_house: House, admin: Desk, clock: HandClock) -> None:
+    second(any_house, Role.AGENT)
+    bob = Desk(any_house)
+    for _ in range(5):
+        bob.sign_in("bob@pmb.example", "a wrong password")
+    assert bob.sign_in("bob@pmb.example").status_code == 200
+    page = admin.get("/people").text
+    assert "locked until" in page
+    number = numbered(any_house, "Bob Ray")
+    admin.post(f"/people/{number}/do/unlock")
+    assert "locked until" not in admin.get("/people").text
+    assert bob.sign_in("bob@pmb.example").status_code == 302
+    assert audited(any_house, "account unlocked")
+    clock.turn(minutes=1)
+
+
+def test_a_lost_second_factor_is_reset(any_house: House, admin: Desk) -> None:
+    bob = second(any_house, Role.AGENT)
+    number = numbered(any_house, "Bob Ray")
+    assert "reset-second-factor" not in admin.get("/people").text
+    values = {"second_factor": "authenticator", "totp_secret": "x", "recovery_codes": ["y"]}
+    with any_house.store.transaction() as session:
+        session.execute(update(Account).where(Account.staff_id == number).values(values))
+    before = account(any_house, "Bob Ray").uniquifier
+    assert "reset-second-factor" in admin.get("/people").text
+    admin.post(f"/people/{number}/do/reset-second-factor")
+    found = account(any_house, "Bob Ray")
+    assert (found.second_factor, found.totp_secret, found.recovery_codes) == (None, None, [])
+    assert found.uniquifier != before
+    assert bob.get("/").status_code == 302  # signed out
+    assert bob.sign_in("bob@pmb.example").status_code == 302
+    assert audited(any_house, "second factor reset")
+
+
+def test_who_is_not_there_is_said(any_house: House, admin: Desk) -> None:
+    added(admin)
+    number = numbered(any_house, "Bob Ray")
+    admin.get("/people")
+    assert admin.post("/people/999/do/let-go").status_code == 409
+    assert admin.post(f"/people/{number}/do/unlock").status_code == 409  # no account yet
+    assert admin.post(f"/people/{number}/do/nonsense").status_code == 404
+    with any_house.store.transaction() as session, pytest.raises(Missing):
+        accounts.let_in(session, numbered(any_house, "Ann Lee"), by="x", now=any_house.clock())
+
+
+def test_a_link_says_how_long_it_is_good(any_house: House, admin: Desk, clock: HandClock) -> None:
+    added(admin)
+    assert "good" in admin.get("/people").text
+    clock.turn(minutes=10)
+    with any_house.store.reading() as session:
+        found = {
+            p.staff.name: p.link_until
+            for p in accounts.everybody(session, clock() + timedelta(days=1))
+        }
+    assert found["Bob Ray"] is None

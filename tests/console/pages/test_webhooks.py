@@ -1,0 +1,210 @@
+"""What the desk shows of webhooks: how each answers, what waits or was given up, telling it again.
+
+And the counts.
+"""
+
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from console.presenters import webhooks
+from console.presenters.house_data import status_data
+from console.web import metrics
+from tests.support.command import Intake
+from tests.support.context import HandClock, Woken, deliver, mail
+from tests.support.signed_in_client import at_desk
+from workflow.audit.webhook_events import Event
+from workflow.context import House
+from workflow.models.core import Audit
+from workflow.models.states import Role, TellState
+from workflow.models.webhooks import HookEvent
+from workflow.settings.settings import Settings
+from workflow.webhooks import deliver as webhooks_deliver
+from workflow.webhooks.deliver import GIVE_UP, LEASE, tell_waiting
+
+PAGE, AGAIN = "/operations/webhooks", "/operations/webhooks/1/again"
+
+
+@pytest.fixture(scope="module")
+def deaf() -> Iterator[str]:
+    """host:port that nobody listens at, and that nobody else is given meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, deaf: str) -> Settings:
+    return Settings(home=tmp_path / "home", hook_hosts=(deaf,))
+
+
+def hooked(house: House, url: str, *events: Event) -> int:
+    with house.store.transaction() as session:
+        hook, _ = webhooks_deliver.add(
+            house, session, url, events or list(Event), by="Ada", now=house.clock()
+        )
+        return hook.id
+
+
+def change(house: House, **values: object) -> None:
+    with house.store.transaction() as session:
+        session.execute(update(HookEvent).values(**values))
+
+
+def states(house: House) -> list[tuple[TellState, int]]:
+    with house.store.reading() as session:
+        return [
+            (e.state, e.attempts) for e in session.scalars(select(HookEvent).order_by(HookEvent.id))
+        ]
+
+
+def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
+    any_house: House, deaf: str, clock: HandClock
+) -> None:
+    hooked(any_house, f"http://{deaf}/hook?key=geheim", Event.OPENED)
+    desk = at_desk(any_house, Role.AUDITOR)
+    assert "Nothing waits for it." in desk.get(PAGE).text
+    deliver(any_house, mail())
+    tell_waiting(any_house)
+    clock.turn(minutes=10)
+    page = desk.get(PAGE).text
+    assert page.count("no connection, or it broke off") == 2, "of the webhook, and of its event"
+    assert "<strong>failing</strong>" in page
+    assert "<dt>Waiting</dt><dd>1</dd>" in page
+    assert "ticket.opened" in page
+    assert '<a href="/tickets/1">#1</a>' in page
+    assert 'data-label="Tries">1<' in page
+    assert 'data-label="Next try">now<' in page
+
+
+def test_only_who_may_act_sees_all_of_the_address_and_the_button(
+    any_house: House, deaf: str
+) -> None:
+    url = f"http://{deaf}/hook?key=geheim"
+    hooked(any_house, url, Event.OPENED)
+    deliver(any_house, mail())
+    for role, name in ((Role.AUDITOR, "Ann Lee"), (Role.LEAD, "Bea Lee")):
+        desk = at_desk(any_house, role, name)
+        page = desk.get(PAGE).text
+        assert f"http://{deaf}/…" in page
+        assert "geheim" not in page
+        assert AGAIN not in page
+        assert desk.post(AGAIN).status_code == 403
+    page = at_desk(any_house, Role.ADMIN, "Cid Lee").get(PAGE).text
+    assert url in page
+    assert AGAIN in page
+    assert at_desk(any_house, Role.AGENT, "Dan Lee").get(PAGE).status_code == 403
+
+
+def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_a_hand(
+    any_house: House, deaf: str, clock: HandClock, woken: Woken
+) -> None:
+    hooked(any_house, f"http://{deaf}", Event.OPENED)
+    deliver(any_house, mail())
+    desk = at_desk(any_house, Role.ADMIN)
+    desk.get(PAGE)
+    now = clock()
+    change(any_house, attempts=3, not_before=now + LEASE)  # somebody may just be telling it
+    desk.post(AGAIN)
+    assert "Nothing pauses" in desk.get(PAGE).text
+    change(any_house, attempts=7, not_before=now + timedelta(minutes=40))
+    assert "in 40 min" in desk.get(PAGE).text
+    woken.clear()
+    desk.post(AGAIN)
+    assert "1 events are told again now." in desk.get(PAGE).text
+    assert states(any_house) == [(TellState.WAITING, 7)]
+    assert woken == ["hook"]
+    change(any_house, state=TellState.GIVEN_UP, attempts=60, reason="it answered 500")
+    assert "<strong>given up</strong>" in desk.get(PAGE).text
+    desk.post(AGAIN)
+    assert states(any_house) == [(TellState.WAITING, 0)]
+    with any_house.store.reading() as session:
+        rows = select(Audit.actor).where(Audit.action == "webhook tried again")
+        assert set(session.scalars(rows)) == {"Ann Lee"}
+
+
+def test_a_removed_one_is_off_and_is_not_told_again(house: House, deaf: str) -> None:
+    hooked(house, f"http://{deaf}")
+    desk = at_desk(house, Role.ADMIN)
+    desk.get(PAGE)
+    with house.store.transaction() as session:
+        webhooks_deliver.remove(session, 1, by="Ada", now=house.clock())
+    page = desk.get(PAGE).text
+    assert f"http://{deaf} <span" in page.partition("Off</h2>")[2]
+    desk.post(AGAIN)
+    assert "There is no such webhook" in desk.get(PAGE).text
+
+
+def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counted(
+    any_house: House, deaf: str
+) -> None:
+    for path in ("a", "b"):
+        hooked(any_house, f"http://{deaf}/{path}", Event.OPENED)
+    for n in range(webhooks.MOST + 2):
+        deliver(any_house, mail(f"claim {n}"))
+    with any_house.store.transaction() as session:
+        last = (
+            select(HookEvent.id)
+            .where(HookEvent.hook_id == 1)
+            .order_by(HookEvent.id.desc())
+            .limit(1)
+        )
+        given_up = update(HookEvent).where(HookEvent.id.in_(last)).values(state=TellState.GIVEN_UP)
+        session.execute(given_up)
+    with any_house.store.reading() as session:
+        first, second = webhooks.shown(session, whole=True)
+    assert [len(one.events) for one in (first, second)] == [webhooks.MOST] * 2
+    assert (first.events[0].state, first.given_up, first.waiting, first.more) == (
+        TellState.GIVEN_UP,
+        1,
+        11,
+        2,
+    )
+    assert [e.id for e in second.events] == sorted(e.id for e in second.events)
+    assert "… and 2 more." in at_desk(any_house, Role.AUDITOR).get(PAGE).text
+
+
+def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
+    any_house: House, deaf: str, clock: HandClock
+) -> None:
+    def found() -> tuple[int, int]:
+        backlog = status_data(any_house)["backlog"]
+        return backlog["events_waiting"], backlog["events_given_up"]
+
+    hooked(any_house, f"http://{deaf}", Event.OPENED)
+    gone = hooked(any_house, f"http://{deaf}/gone", Event.OPENED)
+    for n in range(3):
+        deliver(any_house, mail(f"claim {n}"))
+    with any_house.store.transaction() as session:
+        session.execute(update(HookEvent).where(HookEvent.id == 1).values(state=TellState.GIVEN_UP))
+        webhooks_deliver.hook_or_missing(
+            session, gone
+        ).removed_at = clock()  # its events have not been swept out yet
+    assert found() == (2, 1)
+    assert not any("more than an hour" in need for need in status_data(any_house)["needs"])
+    clock.turn(minutes=61)
+    needs = status_data(any_house)["needs"]
+    assert (
+        "an event has waited for its webhook for more than an hour: see `intake hook list`" in needs
+    )
+    lines = metrics.text(any_house).decode().splitlines()
+    assert 'intake_hook_events{state="waiting"} 2.0' in lines
+    assert 'intake_hook_events{state="given up"} 1.0' in lines
+    assert "intake_oldest_waiting_hook_event_seconds 3660.0" in lines
+    assert timedelta(minutes=61) < GIVE_UP, "or they would not wait any more"
+    page = at_desk(any_house, Role.AUDITOR).get("/operations").text
+    assert '<a href="/operations/webhooks">2</a>, given up: 1' in page
+    assert (
+        page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2
+    )
+
+
+def test_the_status_command_tells_them(intake: Intake) -> None:
+    intake("migrate")
+    said = intake("status", code=1).stdout
+    assert "webhook events waiting: 0 · given up: 0" in said
+    assert "linked files to be fetched: 0 · not to be had: 0" in said

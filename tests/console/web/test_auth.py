@@ -1,0 +1,162 @@
+"""Who comes in, and who does not: accounts, sessions, rights."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from console.app import create
+from console.web import request
+from console.web.auth import LIBRARY
+from console.web.auth_accounts import LOCKED, MOST_FAILURES
+from tests.support.context import HandClock
+from tests.support.signed_in_client import PASSWORD, Desk, at_desk, invited
+from workflow.accounts import invitations
+from workflow.context import House
+from workflow.models.accounts import Account
+from workflow.models.core import Audit
+from workflow.models.states import Role
+
+ANN = "ann@pmb.example"
+
+
+@pytest.fixture
+def ann(house: House) -> Desk:
+    """A browser that has not signed in; ann has an account."""
+    assert Desk(house).join(invited(house), "Ann Lee", ANN).status_code == 302
+    return Desk(house)
+
+
+def test_the_first_admin_comes_by_a_link_that_works_once(house: House) -> None:
+    with house.store.transaction() as session:
+        token = invitations.first_run(session, now=house.clock())
+        other = invitations.first_run(session, now=house.clock())
+    assert token is not None
+    assert other is not None
+    assert Desk(house).join(token, "Max Berg", "max@pmb.example").status_code == 302
+    assert Desk(house).get(f"/join/{token}").status_code == 404
+    assert Desk(house).get(f"/join/{other}").status_code == 404, "somebody has an account now"
+    with house.store.transaction() as session:
+        assert invitations.first_run(session, now=house.clock()) is None
+        assert session.scalars(select(Account)).one().staff.role is Role.ADMIN
+
+
+def test_a_link_is_good_for_a_day(house: House, clock: HandClock) -> None:
+    token = invited(house)
+    clock.turn(hours=24, seconds=1)
+    assert Desk(house).get(f"/join/{token}").status_code == 404
+
+
+def test_signing_in_leads_to_the_queue_under_a_new_session_name(house: House, ann: Desk) -> None:
+    ann.get("/login")
+    (before,) = [c.value for c in ann.client._cookies.values()]
+    assert ann.sign_in(ANN.upper()).headers["Location"] == "/"
+    assert "PMB Support Unassigned/Open Tickets" in ann.get("/").text
+    planted = Desk(house)
+    planted.client.set_cookie("session", before)
+    assert planted.get("/").status_code == 302
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(ann: Desk) -> None:
+    cookie = ann.get("/login").headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+
+
+def test_behind_tls_the_cookie_belongs_to_this_host_alone(house: House) -> None:
+    settings = house.settings.model_copy(update={"public_url": "https://desk.pmb.example"})
+    cookie = Desk(replace(house, settings=settings)).get("/login").headers["Set-Cookie"]
+    assert cookie.startswith("__Host-session=")
+    assert "; Secure" in cookie
+
+
+def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(house: House) -> None:
+    desk = at_desk(house)
+    copied = [(c.key, c.value) for c in desk.client._cookies.values()]
+    assert desk.post("/sign-out").status_code == 302
+    thief = Desk(house)
+    for key, value in copied:
+        thief.client.set_cookie(key, value)
+    assert thief.get("/").headers["Location"].startswith("/login")
+
+
+@pytest.mark.parametrize("address", [ANN, "nobody@pmb.example"])
+def test_a_wrong_password_and_an_unknown_address_read_alike(ann: Desk, address: str) -> None:
+    page = ann.sign_in(address, "not the password")
+    assert page.status_code == 200
+    assert "Authentication failed" in page.text
+    assert "exist" not in page.text
+
+
+def test_the_page_says_to_everybody_alike_what_wrong_passwords_lead_to(ann: Desk) -> None:
+    rest = "After 5 wrong passwords or codes in a row an account rests for 15 minutes"
+    assert rest in ann.client.get("/login").text
+    for _ in range(MOST_FAILURES):
+        ann.sign_in(ANN, "not the password")
+    known, unknown = (
+        ann.sign_in(who, "not the password").text for who in (ANN, "nobody@pmb.example")
+    )
+    token = re.compile(r'value="[^"]*"')
+    assert rest in known
+    assert token.sub("", known) == token.sub("", unknown)
+
+
+def test_five_wrong_passwords_lock_the_account_for_a_while(ann: Desk, clock: HandClock) -> None:
+    for _ in range(MOST_FAILURES):
+        ann.sign_in(ANN, "not the password")
+    assert ann.sign_in(ANN).status_code == 200, "locked, even with the right one"
+    clock.turn(seconds=LOCKED.total_seconds())
+    assert ann.sign_in(ANN).status_code == 302
+
+
+def test_an_idle_session_ends(house: House, clock: HandClock) -> None:
+    desk = at_desk(house)
+    clock.turn(minutes=14)
+    assert desk.get("/").status_code == 200
+    clock.turn(minutes=14)
+    assert desk.get("/").status_code == 200
+    clock.turn(minutes=16)
+    assert desk.get("/?x=1").headers["Location"] == "/login?next=/?x%3D1"
+
+
+def test_a_new_password_ends_the_other_sessions(house: House) -> None:
+    desk = at_desk(house)
+    with house.store.transaction() as session:
+        person = session.scalars(select(Account)).one().staff
+        token = invitations.invite(session, person, person.role, by="test", now=house.clock())
+    assert Desk(house).join(token, "Ann Lee", ANN).status_code == 302
+    assert desk.get("/").status_code == 302
+
+
+def test_nothing_is_changed_without_the_token_of_a_page(house: House) -> None:
+    desk = at_desk(house)
+    desk.token = "x"
+    assert desk.post("/sign-out").status_code == 400
+    assert desk.get("/").status_code == 200
+
+
+def test_nobody_is_sent_to_another_site(ann: Desk) -> None:
+    ann.get("/login")
+    answer = ann.client.post(
+        "/login?next=https://evil.example/",
+        data={"csrf_token": ann.token, "email": ANN, "password": PASSWORD},
+    )
+    assert not answer.headers.get("Location", "/").startswith(("http", "//"))
+
+
+def test_every_view_says_who_may_use_it(house: House) -> None:
+    app = create(house)
+    theirs = ("static", "bootstrap.", f"{LIBRARY}.")
+    silent = [
+        n
+        for n, v in app.view_functions.items()
+        if not n.startswith(theirs) and not hasattr(v, request.RIGHT)
+    ]
+    assert not silent
+
+
+def test_sign_ins_stand_in_the_audit_trail(house: House) -> None:
+    at_desk(house)
+    with house.store.reading() as session:
+        assert "signed in" in set(session.scalars(select(Audit.action)))

@@ -1,0 +1,575 @@
+"""A CRM's tickets moved in: with their stage, once, and without a word to anybody."""
+
+import csv
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from io import BytesIO, StringIO
+from threading import Event
+from typing import Any
+
+import pytest
+from openpyxl import Workbook
+from sqlalchemy import select
+
+from ingest.crm_import import run
+from ingest.crm_import.rows import Terms
+from ingest.crm_import.run import Told, Wanted, apply, plan
+from ingest.intake import Intake
+from parsers.item import ParseError
+from tests.support.context import (
+    START,
+    HandClock,
+    call,
+    company,
+    counted,
+    deliver,
+    mail,
+    reach,
+    staff,
+    ticket_of,
+    together,
+)
+from tests.support.outgoing_mail import sending_through
+from tests.support.servers import Relay
+from workflow.context import House
+from workflow.errors import Missing
+from workflow.filing.file_item import NO_MANAGER
+from workflow.imports.undo import undo
+from workflow.mail import sender
+from workflow.models.core import Audit, Company, Contact, Outgoing, Survey, Task, Ticket
+from workflow.models.imports import Import, ImportRow
+from workflow.models.states import RowOutcome, Status
+from workflow.operations import sweep
+from workflow.operations.ledger import balance
+from workflow.process import NAME, Milestone, Stage
+
+LABELS = (
+    "Record ID",
+    "Ticket name",
+    "Ticket description",
+    "Pipeline",
+    "Ticket status",
+    "Create date",
+    "Close date",
+    "Ticket owner",
+    "Category",
+    "Priority",
+    "Source",
+    "Associated Company",
+    "Associated Contact",
+    "Associated Contact emails",
+    "Actions",
+    "Resolution",
+    "Our own field",
+)
+INTERNAL = (
+    "hs_object_id",
+    "subject",
+    "content",
+    "hs_pipeline",
+    "hs_pipeline_stage",
+    "createdate",
+    "closed_date",
+    "hubspot_owner_id",
+    "hs_ticket_category",
+    "hs_ticket_priority",
+    "source_type",
+    "associated_company",
+    "associated_contact",
+    "associated_contact_emails",
+    "actions",
+    "resolution",
+    "our_own_field",
+)
+
+
+def line(number: int, stage: str = "4-In Progress", **given: str) -> dict[str, str]:
+    """A row of an export by label, spaces as underscores."""
+    full = {
+        "Record ID": str(10_000_000 + number),
+        "Ticket name": f"Claim {number} denied",
+        "Ticket status": stage,
+        "Ticket description": f"Please look at claim {number}",
+        "Create date": "2025-11-03 09:30",
+        "Category": "BILLING_ISSUE",
+        "Associated Company": "Acme Clinic",
+        "Associated Contact": "Jo Doe",
+        "Associated Contact emails": "jo@acme.test",
+        "Our own field": "kept",
+    }
+    by_word = {label.casefold().replace(" ", "_"): label for label in LABELS}
+    return full | {by_word[name]: value for name, value in given.items()}
+
+
+def as_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **how: Any) -> bytes:
+    out = StringIO()
+    writer = csv.writer(out, **how)
+    writer.writerow(heading)
+    writer.writerows([row.get(label, "") for label in LABELS] for row in rows)
+    return out.getvalue().encode()
+
+
+def as_xlsx(rows: Sequence[dict[str, Any]]) -> bytes:
+    book, out = Workbook(), BytesIO()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(LABELS)
+    for row in rows:
+        sheet.append([row.get(label) for label in LABELS])
+    book.save(out)
+    return out.getvalue()
+
+
+def wanted(raw: bytes, kind: str = "tickets", **more: Any) -> Wanted:
+    return Wanted(kind=kind, raw=raw, **more)
+
+
+def brought(house: House, rows: Sequence[dict[str, str]], **more: Any) -> Told:
+    return apply(house, wanted(as_csv(rows), **more), by="Olga")
+
+
+def tickets(house: House) -> list[Ticket]:
+    with house.store.transaction() as session:
+        found = list(session.scalars(select(Ticket).order_by(Ticket.id)))
+        for ticket in found:
+            _ = ticket.milestones, ticket.tasks, ticket.messages, ticket.owner, ticket.company
+            _ = [link.contact for link in ticket.contacts]
+        return found
+
+
+def milestones(ticket: Ticket) -> set[Milestone]:
+    return {r.milestone for r in ticket.milestones}
+
+
+def counts(told: Told) -> tuple[int, int, int]:
+    return tuple(told.outcomes[o] for o in (RowOutcome.ADDED, RowOutcome.KNOWN, RowOutcome.REFUSED))  # type: ignore[return-value]
+
+
+def test_a_ticket_moves_in_with_everything_it_had(any_house: House) -> None:
+    house = any_house
+    with house.store.transaction() as session:
+        olga = staff(session, "Olga")
+        company(session, "Acme Clinic", manager=olga)
+    told = brought(house, [line(1, "5-Audit", ticket_owner="OLGA", source="EMAIL")])
+    assert counts(told) == (1, 0, 0)
+    (ticket,) = tickets(house)
+    assert (ticket.name, ticket.subject) == (NAME.format(company="Acme Clinic"), "Claim 1 denied")
+    assert (ticket.stage, ticket.status, ticket.type) == (Stage.AUDIT, Status.OPEN, "Billing Issue")
+    assert ticket.owner is not None
+    assert ticket.owner.name == "Olga"
+    assert [link.contact.email for link in ticket.contacts] == ["jo@acme.test"]
+    assert ticket.contacts[0].contact.name == "Jo Doe"
+    assert milestones(ticket) == {Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT}
+    assert {r.by for r in ticket.milestones} == {"import"}
+    assert ticket.created_at == datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
+    assert ticket.period_started_at == START
+    assert ticket.messages[0].text == "Please look at claim 1"
+    assert ["Our own field", "kept"] in ticket.messages[0].details
+    assert ["Source", "EMAIL"] in ticket.messages[0].details
+    assert ticket.caveats == []
+
+
+def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(house: House) -> None:
+    rows = [line(1), line(2)]
+    semicolons = as_csv(rows, delimiter=";")
+    for raw in (
+        as_csv(rows),
+        as_csv(rows, INTERNAL),
+        as_xlsx(rows),
+        semicolons,
+        b"\xef\xbb\xbf" + as_csv(rows),
+    ):
+        told = plan(house, wanted(raw))
+        known = {c.property: c.label for c in told.columns if c.property}
+        assert {
+            "record_id",
+            "stage",
+            "name",
+            "text",
+            "owner",
+            "company",
+            "contact_emails",
+            "created",
+        } <= known.keys()
+        assert [c.label for c in told.columns if not c.property] in (
+            ["Our own field"],
+            ["our_own_field"],
+        )
+        assert counts(told) == (2, 0, 0)
+    assert tickets(house) == []
+
+
+def test_a_dry_run_says_what_applying_then_does(any_house: House) -> None:
+    house = any_house
+    with house.store.transaction() as session:
+        staff(session, "Olga")
+        company(session, "Beta Health")
+    rows = [
+        line(1, "1-Submitted", ticket_owner="Nobody Known"),
+        line(2, "Waiting on contact (Billing)", ticket_owner="Olga"),
+        line(3, "6-Completed", close_date="2025-12-01", associated_company="Beta Health"),
+        line(4, "on hold"),
+        line(5, record_id=""),
+        line(1),
+    ]
+    terms = Terms(stages={"waiting on contact": Stage.IN_PROGRESS})
+    planned = plan(house, wanted(as_csv(rows), terms=terms))
+    assert tickets(house) == []
+    assert counted(house, Import) == counted(house, Audit) == 0
+    done = brought(house, rows, terms=terms)
+    assert counts(planned) == counts(done) == (3, 1, 2)
+    assert [row for row, _ in planned.refused] == [5, 6]
+    assert "on hold" in planned.refused[0][1]
+    for name in (
+        "outcomes",
+        "refused",
+        "remarks",
+        "statuses",
+        "stages",
+        "unknown_people",
+        "new_contacts",
+        "untold",
+    ):
+        assert getattr(planned, name) == getattr(done, name), name
+    assert planned.new_companies == done.new_companies == {"acme clinic": "Acme Clinic"}
+    assert planned.stages["on hold"] is None
+    assert planned.unknown_people == {"Nobody Known": 1}
+    assert (planned.untold, planned.moved_on) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "becomes", "reached"),
+    [
+        ("4-In Progress", {}, Stage.IN_PROGRESS, 1),
+        ("5-audit", {}, Stage.AUDIT, 2),
+        ("5-Audit", {"resolution": "Yes"}, Stage.AUDIT, 3),
+        (
+            "4-In Progress",
+            {"actions": "5-Recap of Resolution Sent", "resolution": "Yes"},
+            Stage.IN_PROGRESS,
+            3,
+        ),
+        (
+            "5-Audit",
+            {"actions": "5-Recap of Resolution Sent", "resolution": "Yes"},
+            Stage.COMPLETED,
+            4,
+        ),
+        ("4-In Progress", {"actions": "4-Support Follow Up Sent"}, Stage.AUDIT, 2),
+        ("6-Completed", {}, Stage.COMPLETED, 4),
+        ("1-Submitted", {}, Stage.IN_PROGRESS, 1),
+    ],
+)
+def test_no_ticket_sticks_where_nothing_can_move_it(
+    house: House, stage: str, more: dict[str, str], becomes: Stage, reached: int
+) -> None:
+    brought(house, [line(1, stage, **more)])
+    (ticket,) = tickets(house)
+    assert (ticket.stage, len(ticket.milestones)) == (becomes, reached)
+    assert ticket.status is (Status.COMPLETED if becomes is Stage.COMPLETED else Status.OPEN)
+    assert [t.kind for t in ticket.tasks] == (["tell-customer"] if stage == "1-Submitted" else [])
+
+
+def test_an_import_mails_nobody_now_or_later(
+    any_house: House, clock: HandClock, relay: Relay
+) -> None:
+    rows = [line(n, stage) for n, stage in enumerate(Stage)]
+    with sending_through(any_house, relay.url) as house:
+        brought(
+            house,
+            [*rows, line(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")],
+        )
+        for _ in range(5):
+            sweep.sweep(house, redis_away=lambda: True)
+            sender.send_waiting(house)
+            clock.turn(days=1)
+        assert counted(house, Outgoing) == counted(house, Survey) == 0
+    assert relay.taken == []
+
+
+def test_old_tickets_do_not_all_escalate_at_once(house: House, clock: HandClock) -> None:
+    brought(house, [line(1), line(2, "6-Completed")])
+    sweep.sweep(house, redis_away=lambda: False)
+    assert counted(house, Task) == 0
+    clock.turn(hours=73)
+    sweep.sweep(house, redis_away=lambda: False)
+    assert counted(house, Task) == 2  # follow up, escalate: of the open one
+
+
+def test_an_imported_ticket_goes_on_like_any_other(house: House) -> None:
+    brought(house, [line(1, "5-Audit")])
+    (ticket,) = tickets(house)
+    reach(house, ticket.id, Milestone.RESOLVED, Milestone.RECAP_SENT)
+    assert tickets(house)[0].stage is Stage.COMPLETED
+
+
+def test_what_is_imported_again_adds_only_what_is_new(any_house: House) -> None:
+    house = any_house
+    assert counts(brought(house, [line(1), line(2)])) == (2, 0, 0)
+    assert counts(brought(house, [line(1), line(2), line(3)])) == (1, 2, 0)
+    assert len(tickets(house)) == 3
+    assert counted(house, Contact) == counted(house, Company) == 1
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside."""
+
+
+def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_house: House) -> None:
+    house, rows = any_house, [line(n) for n in range(250)]
+
+    def die(done: int, _of: int) -> None:
+        if done == 200:
+            raise Killed
+
+    with pytest.raises(Killed):
+        apply(house, wanted(as_csv(rows)), by="Olga", step=die)
+    assert len(tickets(house)) == 200
+    told = brought(house, rows)
+    assert (told.went_on, told.number) == (True, 1)
+    assert counts(told) == (250, 0, 0)
+    assert len(tickets(house)) == 250
+    assert counted(house, Import) == 1
+    assert counted(house, ImportRow) == 250
+
+
+def test_doors_have_their_turn_while_a_large_file_is_imported(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        run, "BATCH", 100
+    )  # long enough for a waiting door to ask every tenth of a second only
+    door, stop, taken, at = Intake(house), Event(), list[int](), list[int]()
+
+    def deliveries() -> None:
+        while not stop.is_set():
+            taken.append(door.accept(call()))
+
+    def moving_in() -> None:
+        raw = as_csv([line(n) for n in range(400)])
+        run.apply(house, wanted(raw), by="Olga", step=lambda _done, _of: at.append(len(taken)))
+        stop.set()
+
+    assert together(deliveries, moving_in) == []
+    assert len(set(at)) >= 3, "nobody else had a turn between two batches"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("spam", Status.SPAM),
+        ("withdrawn", Status.WITHDRAWN),
+        ("merged", Status.WITHDRAWN),
+        ("open", Status.OPEN),
+    ],
+)
+def test_side_ends_stay_what_they_are(house: House, state: str, status: Status) -> None:
+    raw = as_csv([line(1, priority=state)]).replace(b"Priority", b"State")
+    apply(house, wanted(raw), by="Olga")
+    assert tickets(house)[0].status is status
+
+
+def test_the_import_stands_in_audit_and_ledger(any_house: House) -> None:
+    house = any_house
+    brought(house, [line(1), line(1), line(2, "on hold")])
+    with house.store.reading() as session:
+        rows = [
+            (a.actor, a.action, a.cause) for a in session.scalars(select(Audit).order_by(Audit.id))
+        ]
+    assert rows == [
+        ("Olga", "import", "import tickets"),
+        ("Olga", "imported", "import 1"),
+        ("Olga", "import finished", "import 1"),
+    ]
+    with house.store.reading() as session:
+        found = balance(session)
+    line_of = found.doors["import"]
+    assert (line_of.received, line_of.opened, line_of.duplicate, line_of.failed) == (3, 1, 1, 1)
+    assert found.adds_up
+
+
+def test_undone_what_nobody_touched_is_withdrawn_and_may_come_again(any_house: House) -> None:
+    house = any_house
+    brought(house, [line(n) for n in range(3)])
+    second = tickets(house)[1].id
+    reach(house, second, Milestone.FOLLOW_UP_SENT)
+    done = undo(house, 1, by="Lena")
+    assert (done.withdrawn, done.touched) == (2, [second])
+    with house.store.reading() as session:
+        assert balance(session).adds_up
+    assert [t.status for t in tickets(house)] == [Status.WITHDRAWN, Status.OPEN, Status.WITHDRAWN]
+    assert undo(house, 1, by="Lena").withdrawn == 0
+    assert counts(brought(house, [line(n) for n in range(3)])) == (2, 1, 0)
+    with pytest.raises(Missing):
+        undo(house, 77, by="Lena")
+
+
+def test_an_answer_of_the_customer_counts_as_touched(house: House) -> None:
+    brought(house, [line(1), line(2)])
+    first, second = (t.id for t in tickets(house))
+    signed = house.signer.token("t", first)
+    filing = deliver(
+        house, mail(sender=mail().sender), {"rcpt_to": [f"support+t-{signed}@localhost"]}
+    )
+    assert filing.ticket_id not in {first, second}  # a stranger's mail joins nothing
+    jo = mail(sender=type(mail().sender)("Jo", "jo@acme.test"))
+    assert deliver(house, jo, {"rcpt_to": [f"support+t-{signed}@localhost"]}).ticket_id == first
+    assert undo(house, 1, by="Lena").touched == [first]
+
+
+def test_dates_of_every_kind(house: House) -> None:
+    given = ["2025-11-03T09:30:00.125Z", "1762162200000", "11/03/2025 4:30 AM", "nonsense"]
+    terms = Terms(zone=__import__("zoneinfo").ZoneInfo("America/New_York"))
+    brought(house, [line(n, create_date=d) for n, d in enumerate(given)], terms=terms)
+    found = [t.created_at for t in tickets(house)]
+    assert found == [datetime(2025, 11, 3, 9, 30, tzinfo=UTC)] * 3 + [START]
+    assert any("nonsense" in c for c in tickets(house)[3].caveats)
+
+
+def test_excel_dates_and_numbers_are_read_as_meant(house: House) -> None:
+    row: dict[str, Any] = line(1, "6-Completed")
+    row |= {
+        "Record ID": 987654321012,
+        "Create date": datetime(2025, 11, 3, 9, 30),  # noqa: DTZ001
+        "Close date": datetime(2025, 11, 4),  # noqa: DTZ001
+    }
+    apply(house, wanted(as_xlsx([row])), by="Olga")
+    (ticket,) = tickets(house)
+    assert ticket.origin == "crm/987654321012"
+    assert ticket.created_at == datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
+    assert ticket.completed_at == datetime(2025, 11, 4, tzinfo=UTC)
+
+
+def test_a_mapping_told_comes_before_what_is_known(house: House) -> None:
+    raw = (
+        as_csv([line(1, "4-In Progress")])
+        .replace(b"Ticket status", b"Phase")
+        .replace(b"Priority", b"Status")
+    )
+    with pytest.raises(ParseError, match="no column Zzz"):
+        plan(house, wanted(raw, columns={"Zzz": "stage"}))
+    with pytest.raises(ParseError, match="no property phase"):
+        plan(house, wanted(raw, columns={"Phase": "phase"}))
+    assert counts(plan(house, wanted(raw))) == (0, 0, 1)  # the column Status is blank
+    assert counts(plan(house, wanted(raw, columns={"phase": "stage"}))) == (1, 0, 0)
+    told = plan(house, wanted(raw, columns={"phase": "stage", "Associated Company": ""}))
+    assert told.new_companies == {}
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"hello", b"a,b\n1,2\n", as_csv([]), b"Record ID,Ticket name\n1,x\n"]
+)
+def test_what_is_no_export_is_refused_with_words(house: House, raw: bytes) -> None:
+    with pytest.raises(ParseError):
+        apply(house, wanted(raw), by="Olga")
+    assert counted(house, Import) == 0
+
+
+def test_many_contacts_keep_their_names(house: House) -> None:
+    brought(
+        house,
+        [
+            line(
+                1,
+                associated_contact="Jo Doe;Pat Roe",
+                associated_contact_emails="jo@acme.test;pat@acme.test",
+            ),
+            line(2, associated_contact="Kim Poe (kim@acme.test)", associated_contact_emails=""),
+            line(3, associated_contact="Nameless", associated_contact_emails=""),
+        ],
+    )
+    found = [
+        [(link.contact.name, link.contact.email) for link in t.contacts] for t in tickets(house)
+    ]
+    assert found == [
+        [("Jo Doe", "jo@acme.test"), ("Pat Roe", "pat@acme.test")],
+        [("Kim Poe", "kim@acme.test")],
+        [],
+    ]
+    assert any("address" in c for c in tickets(house)[2].caveats)
+
+
+def test_owners_can_be_told_by_their_number(house: House) -> None:
+    with house.store.transaction() as session:
+        staff(session, "Olga")
+    told = brought(
+        house,
+        [line(1, ticket_owner="81"), line(2, ticket_owner="82")],
+        terms=Terms(owners={"81": "Olga"}),
+    )
+    assert told.unknown_people == {"82": 1}
+    first, second = tickets(house)
+    assert first.owner is not None
+    assert second.owner is None
+    assert any("82" in c for c in second.caveats)
+
+
+def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_house: House) -> None:
+    house = any_house
+    with house.store.transaction() as session:
+        olga = staff(session, "Olga")
+        staff(session, "Max")
+        company(session, "Acme Clinic", manager=olga)
+    raw = (
+        b"Company name,Company Domain Name,Manager,Practice ID\n"
+        b"ACME"
+        b" Clinic,acme.test,Max,4711\nBeta,beta.test;gmail.com,Max,\nGamma,acme.test,Zoe,\n,x.test,,\nBeta,,,\n"
+    )
+    planned = plan(house, wanted(raw, "companies"))
+    done = apply(house, wanted(raw, "companies"), by="Olga")
+    assert done.outcomes == {
+        RowOutcome.CHANGED: 1,
+        RowOutcome.ADDED: 2,
+        RowOutcome.REFUSED: 1,
+        RowOutcome.KNOWN: 1,
+    }
+    assert planned.outcomes == done.outcomes
+    assert [row for row, _ in done.remarks] == [2, 3, 4, 6]
+    with house.store.transaction() as session:
+        by_name = {c.name: c for c in session.scalars(select(Company))}
+        acme, beta, gamma = by_name["Acme Clinic"], by_name["Beta"], by_name["Gamma"]
+        assert (acme.number, acme.manager and acme.manager.name) == ("4711", "Olga")
+        assert [d.domain for d in acme.domains] == ["acme.test"]
+        assert ([d.domain for d in beta.domains], beta.manager and beta.manager.name) == (
+            ["beta.test"],
+            "Max",
+        )
+        assert (gamma.domains, gamma.manager) == ([], None)
+    assert counts(apply(house, wanted(raw, "companies"), by="Olga"))[0] == 0
+
+
+def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(any_house: House) -> None:
+    with any_house.store.transaction() as session:
+        staff(session, "Max")
+        acme = company(session, "Acme Clinic").id
+    number = ticket_of(any_house, mail(company="Acme Clinic"))
+    with any_house.store.reading() as session:
+        assert NO_MANAGER in session.get_one(Ticket, number).caveats
+    apply(any_house, wanted(b"Company name,Manager\nAcme Clinic,Max\n", "companies"), by="Olga")
+    with any_house.store.reading() as session:
+        assert session.get_one(Company, acme).manager
+        assert NO_MANAGER not in session.get_one(Ticket, number).caveats
+
+
+def test_contacts_get_what_they_lack(any_house: House) -> None:
+    house = any_house
+    with house.store.transaction() as session:
+        acme = company(session, "Acme Clinic")
+        session.add(Contact(email="jo@acme.test", name="", company=acme, created_at=START))
+    raw = (
+        b"First name,Last name,Email,Phone number,Company name\n"
+        b"Jo,Doe,JO@acme.test,555-0100,Beta\nPat,Roe,pat@beta.test,,Beta\nNo,One,,,\n"
+    )
+    planned = plan(house, wanted(raw, "contacts"))
+    done = apply(house, wanted(raw, "contacts"), by="Olga")
+    assert planned.outcomes == done.outcomes
+    assert done.outcomes == {RowOutcome.CHANGED: 1, RowOutcome.ADDED: 1, RowOutcome.REFUSED: 1}
+    with house.store.transaction() as session:
+        jo, pat = session.scalars(select(Contact).order_by(Contact.email))
+        assert (jo.name, jo.phone, jo.company and jo.company.name) == (
+            "Jo Doe",
+            "555-0100",
+            "Acme Clinic",
+        )
+        assert (pat.name, pat.company and pat.company.name) == ("Pat Roe", "Beta")
+    assert timedelta() == house.clock() - START

@@ -1,0 +1,316 @@
+"""Mails that an IMAP server does not give, or that we cannot take.
+
+Fetched later, and nothing else held up.
+
+A real Dovecot behind a proxy that spoils single commands.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from console.presenters.house_data import status_data
+from ingest.imap import reader as imap_reader
+from ingest.imap.checkpoints import StoredCheckpoints
+from ingest.imap.reader import Checkpoint
+from ingest.intake import Arrival, Intake, Transport
+from ingest.replay.reprocess import UnreadableError, trial
+from ingest.replay.retry import replay
+from parsers.item import Format
+from tests.ingest.imap.test_reader import FLAG, mail, until
+from tests.support import dovecot, imap_proxy
+from tests.support.context import HandClock, counted
+from tests.support.dovecot import ALL, PASSWORD, Dovecot
+from tests.support.imap_proxy import Proxy
+from tests.support.imap_reader import NO, Reader, spoiling, subjects, troubles
+from workflow.context import House
+from workflow.models.core import Delivery, ItemFault, Ticket
+from workflow.models.states import DeliveryState
+from workflow.settings.settings import Mailbox
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Dovecot]:
+    if not dovecot.BINARY:
+        pytest.skip(
+            "Dovecot is not installed (Debian: dovecot-imapd): the IMAP listener is NOT tested"
+        )
+    with dovecot.running() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: Dovecot) -> Iterator[Proxy]:
+    with imap_proxy.running(ALL, server.port) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers notice at once that they should stop."""
+    monkeypatch.setattr(imap_reader, "SLICE", 0.02)
+
+
+users = (f"fault{number}@example.org" for number in count(1))
+
+
+@pytest.fixture
+def user() -> str:
+    return next(users)
+
+
+@pytest.fixture
+def box(proxy: Proxy, user: str) -> Mailbox:
+    return Mailbox(host=ALL, port=proxy.port, tls=False, user=user, password=PASSWORD)
+
+
+@pytest.fixture
+def reader(house: House, box: Mailbox) -> Reader:
+    return Reader(house, box)
+
+
+NOTHING = b"{tag} OK done\r\n"
+NONSENSE = b"* 1 FETCH (UID 1 BODY[] {nonsense\r\n{tag} OK done\r\n"
+WAYS = {
+    "says NO": NO,
+    "says BAD": b"{tag} BAD what?\r\n",
+    "gives nothing": NOTHING,
+    "gives NIL": b"* 2 FETCH (UID 2 BODY[] NIL)\r\n{tag} OK done\r\n",
+    "gives nonsense": b"* 2 FETCH (UID 2 BODY[] )(((\r\n{tag} OK done\r\n",
+    "hangs up": b"",
+    "says BYE": b"* BYE going down\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", WAYS.values(), ids=WAYS)
+def test_a_mail_the_server_does_not_give_is_fetched_later_and_those_behind_it_now(
+    server: Dovecot,
+    proxy: Proxy,
+    user: str,
+    reader: Reader,
+    house: House,
+    clock: HandClock,
+    answer: bytes,
+) -> None:
+    reader.pause = 60
+    for name in ("one", "two", "three"):
+        server.deliver(user, mail(name))
+    proxy.spoil = spoiling(answer, 2, what=b"BODY.PEEK")
+    with reader.running():
+        until(lambda: subjects(house) == ["one", "three"], 20)
+        reader.looked(1)
+        assert counted(house, Delivery) == 2, "nothing is stored that is not the mail"
+        assert [n for n, _ in troubles(house)] == [1]
+        assert server.flags(user) == {1: {FLAG}, 2: set(), 3: {FLAG}}
+        proxy.spoil = lambda _line: None
+        clock.turn(seconds=61)
+        until(lambda: subjects(house) == ["one", "three", "two"], 20)
+        until(lambda: troubles(house) == [])
+    assert server.flags(user) == {1: {FLAG}, 2: {FLAG}, 3: {FLAG}}
+
+
+def test_a_server_that_refuses_every_fetch_loses_nothing_and_recovers_over_a_restart_of_ours(
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, clock: HandClock
+) -> None:
+    for number in range(5):
+        server.deliver(user, mail(f"mail {number}"))
+    proxy.spoil = spoiling(NO)
+    reader.pause = 60
+    with reader.running():
+        until(lambda: troubles(house) == [(5, "the server said no")], 20)
+        reader.looked()
+        assert status_data(house)["needs"] == [
+            n for n in status_data(house)["needs"] if "mailbox" not in n
+        ]
+        clock.turn(minutes=6)
+        (need,) = [
+            need for need in status_data(house)["needs"] if "5 mails cannot be fetched" in need
+        ]
+        assert f"mailbox {reader.box.key}" in need
+        assert "since 2026-03-02 15:00 UTC" in need
+    assert counted(house, Delivery) == 0
+    proxy.spoil = lambda _line: None
+    server.deliver(user, mail("new"))
+    clock.turn(minutes=2)
+    with reader.running():
+        until(lambda: len(subjects(house)) == 6, 20)
+        until(lambda: troubles(house) == [])
+    assert set(server.flags(user)) == set(range(1, 7))
+
+
+def test_as_soon_as_one_came_the_others_are_not_waited_for(
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House, clock: HandClock
+) -> None:
+    reader.pause = 60
+    proxy.spoil = spoiling(NO)
+    server.deliver(user, mail("early"))
+    with reader.running():
+        until(lambda: troubles(house) == [(1, "the server said no")], 20)
+        clock.turn(seconds=50)
+        server.deliver(user, mail("late"))
+        until(lambda: troubles(house) == [(2, "the server said no")], 20)
+        proxy.spoil = lambda _line: None
+        clock.turn(seconds=15)  # the first one's pause is over, the second one's is not
+        until(lambda: subjects(house) == ["early", "late"], 20)
+
+
+def test_after_a_change_of_uidvalidity_what_was_to_be_fetched_is_read_with_all_others(
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House
+) -> None:
+    for name in ("one", "two"):
+        server.deliver(user, mail(name))
+    proxy.spoil = spoiling(NO, 2, what=b"BODY.PEEK")
+    with reader.running():
+        until(lambda: troubles(house) == [(1, "the server said no")], 20)
+    for index in [
+        *server.maildir(user).glob("dovecot.index*"),
+        server.maildir(user) / "dovecot-uidlist",
+    ]:
+        index.unlink()
+    proxy.spoil = lambda _line: None
+    with reader.running():
+        until(lambda: subjects(house) == ["one", "two"], 20)
+        until(lambda: troubles(house) == [])
+
+
+def test_a_mail_that_a_person_took_away_meanwhile_is_waited_for_no_longer(
+    server: Dovecot, proxy: Proxy, user: str, reader: Reader, house: House
+) -> None:
+    server.deliver(user, mail("one"))
+    proxy.spoil = spoiling(NO, what=b"BODY.PEEK")
+    with reader.running():
+        until(lambda: troubles(house) == [(1, "the server said no")], 20)
+        with server.client(user) as person:
+            person.delete_messages([1])
+            person.uid_expunge([1])
+        proxy.spoil = lambda _line: None
+        until(lambda: troubles(house) == [], 20)
+    assert counted(house, Delivery) == 0
+
+
+def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
+    server: Dovecot,
+    proxy: Proxy,
+    user: str,
+    reader: Reader,
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(imap_reader, "MOST_DEFERRED", 3)
+    for number in range(6):
+        server.deliver(user, mail(f"mail {number}"))
+    proxy.spoil = spoiling(NO)
+    with reader.running():
+        until(lambda: troubles(house) == [(3, "the server said no")], 20)
+        until(lambda: len([line for line in proxy.heard if b"LOGIN" in line]) > 3, 20)
+        assert counted(house, ItemFault) == 3
+        saved = StoredCheckpoints(house.store).load(reader.box.key)
+        assert saved is not None
+        assert saved.last_uid == 3
+        proxy.spoil = lambda _line: None
+        until(lambda: len(subjects(house)) == 6, 20)
+
+
+FAULTS = [
+    KeyError("words of a customer"),
+    MemoryError(),
+    UnicodeError(),
+    IntegrityError("words of a customer", {}, Exception()),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
+    server: Dovecot, user: str, reader: Reader, house: House, fault: Exception
+) -> None:
+    """Arms a fault in our own code for one mail.
+
+    The others are taken, and it is named until it is mended.
+    """
+    intake, armed = Intake(house), [True]
+
+    def accept(arrival: Arrival) -> int:
+        if armed and b"Subject: two" in arrival.raw:
+            raise fault
+        return intake.accept(arrival)
+
+    reader.accept = accept
+    for name in ("one", "two", "three"):
+        server.deliver(user, mail(name))
+    with reader.running():
+        until(lambda: subjects(house) == ["one", "three"], 20)
+        until(lambda: troubles(house) == [(1, f"an error of ours, {type(fault).__name__}")])
+        armed.clear()
+        until(lambda: subjects(house) == ["one", "three", "two"], 20)
+        until(lambda: troubles(house) == [])
+
+
+# -- deliveries of earlier versions that are only the address of a mail ----------------------------------------------
+
+
+def ghost(house: House, box: Mailbox, uid_validity: int, uid: int) -> int:
+    """Store what an earlier version stored for a mail that it could not fetch."""
+    url = f"imap://{box.user.replace('@', '%40')}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
+    envelope: dict[str, object] = {"mailbox": box.key, "uid": uid, "uid_validity": uid_validity}
+    return Intake(house).accept(
+        Arrival(
+            transport=Transport.IMAP,
+            format=Format.MAIL,
+            raw=url.encode(),
+            envelope=envelope,
+            unreadable="the mail server could not deliver this mail",
+            reference=f"{box.key};{uid_validity}/{uid}",
+        )
+    )
+
+
+def validity(server: Dovecot, user: str) -> int:
+    with server.client(user) as client:
+        return int(client.folder_status("INBOX", ["UIDVALIDITY"])[b"UIDVALIDITY"])
+
+
+def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
+    server: Dovecot, user: str, reader: Reader, house: House
+) -> None:
+    server.deliver(user, mail("the real one"))
+    number = ghost(house, reader.box, validity(server, user), 1)
+    StoredCheckpoints(house.store).save(reader.box.key, Checkpoint(validity(server, user), 1))
+    with pytest.raises(UnreadableError, match="only its address"):
+        trial(house, number)
+    replayed = replay(house, number, by="Ann")
+    assert replayed is not None
+    assert (replayed.state, counted(house, Ticket)) == (DeliveryState.FAILED, 0)
+    assert "only its address" in replayed.reason
+    assert troubles(house) == [(1, "asked for by replay, not fetched yet")]
+    with reader.running():
+        until(lambda: subjects(house) == ["the real one"], 20)
+        until(lambda: troubles(house) == [])
+    with house.store.reading() as session:
+        settled = session.get_one(Delivery, number)
+    assert (settled.state, settled.reason) == (
+        DeliveryState.DISMISSED,
+        f"the mail was fetched later: delivery {number + 1}",
+    )
+
+
+@pytest.mark.parametrize("uid_validity", ["same", "another"])
+def test_replaying_the_address_of_a_mail_that_is_gone_stays_failed(
+    server: Dovecot, user: str, reader: Reader, house: House, uid_validity: str
+) -> None:
+    known = validity(server, user) if uid_validity == "same" else 7
+    number = ghost(house, reader.box, known, 1)
+    replay(house, number, by="Ann")
+    with reader.running():
+        until(lambda: troubles(house) == [], 20)
+    with house.store.reading() as session:
+        assert session.get_one(Delivery, number).state is DeliveryState.FAILED
+    assert counted(house, Ticket) == 0
+
+
+def test_a_customers_mail_about_such_an_address_is_read_like_any_other(house: House) -> None:
+    raw = b"imap://u@h/INBOX;UIDVALIDITY=1/;UID=2"
+    for transport, body in ((Transport.SMTP, raw), (Transport.IMAP, b"Subject: x\r\n\r\n" + raw)):
+        Intake(house).accept(Arrival(transport=transport, format=Format.MAIL, raw=body))
+    assert len(subjects(house)) == 2

@@ -1,0 +1,236 @@
+"""What we remember of a refresh token: a rotated one outlives a restart, sealed.
+
+How long it lives is told.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import OperationalError
+
+from console.presenters.house_data import status_data
+from console.presenters.terminal import left as in_words
+from console.web import metrics
+from ingest.imap.oauth2 import TokenRefusedError, Tokens
+from ingest.imap.token_store import StoredGrant
+from tests.support.context import HandClock, Steady
+from tests.support.signed_in_client import at_desk
+from tests.support.token_endpoint import Endpoint
+from workflow.context import House
+from workflow.models.states import Role
+from workflow.operations import oauth_tokens
+from workflow.operations.oauth_tokens import MailboxGrant
+from workflow.runtime.crypto import Sealer
+from workflow.settings.settings import Mailbox, OAuth2
+
+KEY = "support@pmb.example@imap.example/INBOX"
+GOOD = {"access_token": "a"}
+
+
+def box(grant: OAuth2) -> Mailbox:
+    return Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant)
+
+
+def at(house: House, grant: OAuth2, **more: object) -> House:
+    """The house whose settings have this mailbox."""
+    return replace(
+        house, settings=house.settings.model_copy(update={"mailbox": (box(grant),), **more})
+    )
+
+
+def tokens(house: House, grant: OAuth2) -> Tokens:
+    """As a process that has just been started reads the mailbox."""
+    return Tokens(grant, StoredGrant(house, box(grant)), now=Steady())
+
+
+def used(endpoint: Endpoint) -> list[str]:
+    return [form["refresh_token"][0] for form in endpoint.asked]
+
+
+def row(house: House) -> MailboxGrant:
+    with house.store.reading() as session:
+        return session.scalars(select(MailboxGrant)).one()
+
+
+def told(house: House) -> dict[str, object]:
+    found: dict[str, object] = status_data(house)["oauth"][KEY]
+    return found
+
+
+def oauth_needs(house: House) -> list[str]:
+    return [need for need in status_data(house)["needs"] if "OAuth" in need]
+
+
+def test_a_rotated_token_is_used_after_a_restart_and_lies_sealed(
+    any_house: House, endpoint: Endpoint
+) -> None:
+    endpoint.answers = [
+        (200, {**GOOD, "refresh_token": "refresh-2"}),
+        (200, {**GOOD, "refresh_token": "refresh-3"}),
+    ]
+    grant = endpoint.grant()
+    assert tokens(any_house, grant).token() == "a"
+    assert tokens(any_house, grant).token() == "a"
+    assert tokens(any_house, grant).token() == "a"
+    assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-3"]
+    with any_house.store.reading() as session:
+        columns = [c["name"] for c in inspect(any_house.store.engine).get_columns("mailbox_grants")]
+        (plain,) = session.execute(text(f"SELECT {', '.join(columns)} FROM mailbox_grants")).all()  # noqa: S608
+    assert "refresh-" not in str([bytes(v) if isinstance(v, memoryview) else v for v in plain])
+    sealed = row(any_house).sealed
+    assert sealed is not None
+    assert any_house.sealer.open(sealed) == b"refresh-3"
+
+
+def test_two_processes_use_what_the_other_was_given(house: House, endpoint: Endpoint) -> None:
+    endpoint.answers = [
+        (200, {**GOOD, "expires_in": 0, "refresh_token": f"refresh-{n}"}) for n in (2, 3, 4)
+    ]
+    one, other = tokens(house, endpoint.grant()), tokens(house, endpoint.grant())
+    for each in (one, other, one):
+        each.token()
+    assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-3"]
+
+
+def test_another_token_in_the_settings_begins_anew(
+    any_house: House, endpoint: Endpoint, clock: HandClock
+) -> None:
+    endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), (200, GOOD)]
+    old = endpoint.grant()
+    tokens(any_house, old).token()
+    clock.turn(days=80)
+    new = OAuth2.model_validate({**old.model_dump(), "refresh_token": "fresh"})
+    assert told(at(any_house, new))["since"] is None, "what is known is of another token"
+    tokens(any_house, new).token()
+    assert used(endpoint) == ["refresh-1", "fresh"]
+    assert told(at(any_house, new))["days_left"] == 90
+    assert row(any_house).sealed is None, "it stands in the settings"
+
+
+def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_told(
+    any_house: House, endpoint: Endpoint, clock: HandClock
+) -> None:
+    no = (400, {"error": "invalid_grant"})
+    endpoint.answers = [
+        (200, {**GOOD, "refresh_token": "refresh-2"}),
+        no,
+        (200, GOOD),
+        no,
+        (200, GOOD),
+    ]
+    grant = endpoint.grant()
+    here = at(any_house, grant)
+    tokens(here, grant).token()
+    assert tokens(here, grant).token() == "a"
+    assert used(endpoint) == ["refresh-1", "refresh-2", "refresh-1"]
+    assert oauth_needs(here) == []
+    with pytest.raises(TokenRefusedError):
+        tokens(here, grant).token()
+    assert len(endpoint.asked) == 4, "the only one there is was asked with once"
+    clock.turn(days=1)
+    (need,) = oauth_needs(here)
+    assert need.startswith(f"{KEY}: its OAuth token is refused since 2026-03-02 15:00 UTC")
+    assert in_words(told(here)) == "refused"
+    assert "<strong>refused</strong>" in at_desk(here, Role.AUDITOR).get("/operations").text
+    tokens(here, grant).token()
+    assert oauth_needs(here) == []
+
+
+def test_one_that_never_worked_is_refused_too(any_house: House, endpoint: Endpoint) -> None:
+    endpoint.answers = [(401, {})]
+    here = at(any_house, endpoint.grant())
+    assert in_words(told(here)) == "not used yet"
+    with pytest.raises(TokenRefusedError):
+        tokens(here, endpoint.grant()).token()
+    assert in_words(told(here)) == "refused"
+
+
+def test_a_key_that_is_gone_costs_the_rotated_token_only(house: House, endpoint: Endpoint) -> None:
+    endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"}), (200, GOOD)]
+    tokens(house, endpoint.grant()).token()
+    tokens(replace(house, sealer=Sealer([Fernet.generate_key()])), endpoint.grant()).token()
+    assert used(endpoint) == ["refresh-1", "refresh-1"]
+
+
+def test_what_could_not_be_remembered_is_remembered_before_anything_else(
+    house: House, endpoint: Endpoint
+) -> None:
+    class Away(StoredGrant):
+        away = True
+
+        def refreshed(self, token: str, seconds: float | None) -> None:
+            if self.away:
+                raise OperationalError("", {}, Exception())
+            super().refreshed(token, seconds)
+
+    endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
+    kept = Away(house, box(endpoint.grant()))
+    one = Tokens(endpoint.grant(), kept, now=Steady())
+    with pytest.raises(OperationalError):
+        one.token()
+    kept.away = False
+    assert one.token() == "a"
+    assert len(endpoint.asked) == 1
+    assert kept.load() == "refresh-2"
+
+
+def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
+    any_house: House, endpoint: Endpoint, clock: HandClock
+) -> None:
+    endpoint.answers = [(200, GOOD)]
+    grant = endpoint.grant()
+    here = at(any_house, grant)
+    desk = at_desk(here, Role.AUDITOR)
+    assert "not used yet" in desk.get("/operations").text
+    tokens(here, grant).token()
+    assert told(here)["days_left"] == 90
+    clock.turn(days=60)
+    tokens(here, grant).token()
+    assert told(here)["days_left"] == 30, "to use it is not to be given a new one"
+    clock.turn(days=16)
+    assert told(here)["days_left"] == oauth_tokens.ALARM
+    assert oauth_needs(here) == []
+    clock.turn(days=1)
+    (need,) = oauth_needs(here)
+    assert need.startswith(f"{KEY}: its OAuth token has 13 days left: consent again")
+    desk = at_desk(here, Role.LEAD, "Bea Lee")
+    assert "<strong>13 days left</strong>" in desk.get("/operations").text
+    assert (
+        f'intake_oauth_days_left{{mailbox="{KEY}"}} 13.0'
+        in metrics.text(here).decode().splitlines()
+    )
+    clock.turn(days=20)
+    assert told(here)["days_left"] == 0
+    endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
+    tokens(here, grant).token()
+    assert told(here)["days_left"] == 90
+
+
+@pytest.mark.parametrize(
+    ("house_days", "own", "said"),
+    [(0, None, "no limit"), (30, None, "30"), (30, 7, "7"), (9, 0, "no limit")],
+)
+def test_how_long_tokens_live_is_a_setting_of_the_house_and_of_the_mailbox(
+    house: House, endpoint: Endpoint, house_days: float, own: float | None, said: str
+) -> None:
+    endpoint.answers = [(200, GOOD)]
+    grant = OAuth2.model_validate({**endpoint.grant().model_dump(), "token_days": own})
+    here = at(house, grant, oauth_days=house_days)
+    tokens(here, grant).token()
+    assert in_words(told(here)) == said
+
+
+def test_what_the_endpoint_itself_says_of_a_tokens_life_counts(
+    house: House, endpoint: Endpoint, clock: HandClock
+) -> None:
+    week = timedelta(days=7).total_seconds()
+    endpoint.answers = [(200, {**GOOD, "refresh_token_expires_in": int(week)})]
+    here = at(house, endpoint.grant(), oauth_days=0)
+    tokens(here, endpoint.grant()).token()
+    assert told(here)["days_left"] == 7
+    clock.turn(days=1)
+    assert told(here)["days_left"] == 6
+    assert len(oauth_needs(here)) == 1

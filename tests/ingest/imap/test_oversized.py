@@ -1,0 +1,253 @@
+"""Mails of a mailbox that are larger than the limit: their words and what fits are on the ticket.
+
+A real Dovecot, behind a proxy where its answers are spoiled.
+"""
+
+import base64
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from sqlalchemy import select
+
+from ingest.intake import Arrival, Intake, Transport
+from parsers.item import Format
+from tests.ingest.imap.test_reader import FLAG, mail, until
+from tests.support import dovecot, imap_proxy
+from tests.support.dovecot import ALL, PASSWORD, Dovecot
+from tests.support.imap_proxy import Proxy
+from tests.support.imap_reader import NO, Reader, spoiling, subjects
+from workflow.context import House
+from workflow.models.core import Delivery, Message, StoredAttachment, Ticket
+from workflow.settings.settings import Mailbox
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Dovecot]:
+    if not dovecot.BINARY:
+        pytest.skip(
+            "Dovecot is not installed (Debian: dovecot-imapd): large mails by IMAP are NOT tested"
+        )
+    with dovecot.running() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: Dovecot) -> Iterator[Proxy]:
+    with imap_proxy.running(ALL, server.port) as running:
+        yield running
+
+
+users = (f"large{number}@example.org" for number in count(1))
+
+
+@pytest.fixture
+def user() -> str:
+    return next(users)
+
+
+@pytest.fixture
+def box(proxy: Proxy, user: str) -> Mailbox:
+    return Mailbox(host=ALL, port=proxy.port, tls=False, user=user, password=PASSWORD)
+
+
+PDF = b"%PDF" + bytes(range(256)) * 400
+
+
+def wrapped(raw: bytes) -> bytes:
+    return base64.encodebytes(raw).replace(b"\n", b"\r\n")
+
+
+def letter(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
+    head = (
+        "From: Ann <ann@practice.example>\r\nTo: desk\r\nSubject: scans\r\nMessage-ID:"
+        f" <1@p.example>\r\n{more}"
+    )
+    body = b"".join(b"--cut\r\n" + part + b"\r\n" for part in parts) + b"--cut--\r\n"
+    return (
+        f"{head}MIME-Version: 1.0\r\nContent-Type: multipart/{kind}; boundary=cut\r\n\r\n".encode()
+        + body
+    )
+
+
+def text(words: str, kind: str = "plain") -> bytes:
+    return f"Content-Type: text/{kind}; charset=utf-8\r\n\r\n{words}\r\n".encode()
+
+
+BASE64 = b"Content-Transfer-Encoding: base64\r\n\r\n"
+
+
+def attached(name: str, raw: bytes, mime: str = "application/pdf") -> bytes:
+    head = f'Content-Type: {mime}\r\nContent-Disposition: attachment; filename="{name}"\r\n'
+    return head.encode() + BASE64 + wrapped(raw)
+
+
+LIMIT = 20_000
+ALTERNATIVE = (
+    b"Content-Type: multipart/alternative; boundary=in\r\n\r\n--in\r\n"
+    + text("plain words")
+    + b"--in\r\n"
+    + text("<p>plain <b>words</b></p>", "html")
+    + b"--in--\r\n"
+)
+LARGE = {
+    "text in front": (letter(text("plain words"), attached("big.pdf", PDF)), ["big.pdf"], []),
+    "text behind": (letter(attached("big.pdf", PDF), text("plain words")), ["big.pdf"], []),
+    "a small file too": (
+        letter(attached("big.pdf", PDF), text("plain words"), attached("small.pdf", b"%PDF small")),
+        ["big.pdf"],
+        ["small.pdf"],
+    ),
+    "alternatives": (letter(ALTERNATIVE, attached("big.pdf", PDF)), ["big.pdf"], []),
+    "an encoded name": (
+        letter(text("plain words"), attached("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)),
+        ["Befünde.pdf"],
+        [],
+    ),
+    "no name": (
+        letter(text("plain words"), b"Content-Type: image/png\r\n" + BASE64 + wrapped(PDF)),
+        [".png"],
+        [],
+    ),
+    "a forwarded mail": (
+        letter(
+            text("plain words"),
+            b"Content-Type: message/rfc822\r\n\r\n" + letter(attached("in.pdf", PDF)),
+        ),
+        [".eml"],
+        [],
+    ),
+}
+
+
+@pytest.fixture
+def small_house(house: House) -> House:
+    settings = house.settings.model_copy(update={"mail_limit": LIMIT})
+    return House(settings, house.store, house.sealer, house.vault, house.signer, house.clock)
+
+
+def the_ticket(house: House) -> tuple[Ticket, Message, list[str]]:
+    with house.store.reading() as session:
+        ticket, message = (
+            session.scalars(select(Ticket)).one(),
+            session.scalars(select(Message)).one(),
+        )
+        return ticket, message, sorted(session.scalars(select(StoredAttachment.name)))
+
+
+@pytest.mark.parametrize(("raw", "missing", "kept"), LARGE.values(), ids=LARGE)
+def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
+    server: Dovecot,
+    user: str,
+    box: Mailbox,
+    small_house: House,
+    raw: bytes,
+    missing: list[str],
+    kept: list[str],
+) -> None:
+    server.deliver(user, raw)
+    reader = Reader(small_house, box)
+    with reader.running():
+        until(lambda: subjects(small_house) == ["scans"], 20)
+    ticket, message, files = the_ticket(small_house)
+    assert message.text.strip() == "plain words"
+    assert files == kept
+    (caveat,) = [caveat for caveat in ticket.caveats if "larger than" in caveat]
+    assert caveat in message.caveats
+    assert f"{len(raw) / 1024:.0f} KiB" in caveat
+    assert "the limit is 20 KiB" in caveat
+    assert all(name in caveat for name in missing)
+    assert f"{box.user}@{box.host}/INBOX" in caveat
+    assert server.flags(user) == {1: {FLAG}}, "the mail stays"
+    with small_house.store.reading() as session:
+        delivery = session.scalars(select(Delivery)).one()
+    assert delivery.size <= LIMIT + 2000
+
+
+def test_a_long_text_is_cut_at_the_limit_and_says_so(
+    server: Dovecot, user: str, box: Mailbox, small_house: House
+) -> None:
+    server.deliver(user, mail("scans", "the first words " + "x" * 3 * LIMIT))
+    with Reader(small_house, box).running():
+        until(lambda: subjects(small_house) == ["scans"], 20)
+    ticket, message, _ = the_ticket(small_house)
+    assert message.text.startswith("the first words")
+    assert "the rest of the text" in str(ticket.caveats)
+
+
+def test_a_mail_that_is_one_file_opens_a_ticket_that_names_it(
+    server: Dovecot, user: str, box: Mailbox, small_house: House
+) -> None:
+    head = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\nMIME-Version: 1.0\r\n"
+    server.deliver(user, head + attached("big.pdf", PDF))
+    with Reader(small_house, box).running():
+        until(lambda: subjects(small_house) == ["scans"], 20)
+    ticket, _, files = the_ticket(small_house)
+    assert "missing here: " in str(ticket.caveats)
+    assert ".pdf (" in str(ticket.caveats)
+    assert files == []
+
+
+def deep(levels: int) -> bytes:
+    head, tail = b"", b""
+    for level in range(levels):
+        head += f"Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n".encode()
+        tail = f"\r\n--b{level}--\r\n".encode() + tail
+    return (
+        b"Subject: scans\r\nMIME-Version: 1.0\r\n"
+        + head
+        + text("plain words")
+        + wrapped(PDF)
+        + tail
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer"),
+    [
+        (LARGE["text in front"][0], NO),
+        (LARGE["text in front"][0], b"* 1 FETCH (UID 1 BODYSTRUCTURE NIL)\r\n{tag} OK done\r\n"),
+        (
+            LARGE["text in front"][0],
+            b"* 1 FETCH (UID 1 BODYSTRUCTURE (((NIL))))\r\n{tag} OK done\r\n",
+        ),
+        (
+            LARGE["text in front"][0],
+            b'* 1 FETCH (UID 1 BODYSTRUCTURE ("TEXT"))\r\n{tag} OK done\r\n',
+        ),
+        (deep(60), None),
+    ],
+    ids=["refused", "nil", "odd", "short", "deep"],
+)
+def test_where_the_parts_cannot_be_listed_the_beginning_is_taken(
+    server: Dovecot,
+    user: str,
+    proxy: Proxy,
+    box: Mailbox,
+    small_house: House,
+    raw: bytes,
+    answer: bytes | None,
+) -> None:
+    if answer:
+        proxy.spoil = spoiling(answer, what=b"BODYSTRUCTURE")
+    server.deliver(user, raw)
+    with Reader(small_house, box).running():
+        until(lambda: subjects(small_house) == ["scans"], 20)
+    ticket, message, _ = the_ticket(small_house)
+    assert "plain words" in message.text
+    assert "only its beginning was taken" in str(ticket.caveats)
+
+
+def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(house: House) -> None:
+    raw = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\n\r\n"
+    Intake(house).accept(
+        Arrival(
+            transport=Transport.IMAP,
+            format=Format.MAIL,
+            raw=raw,
+            envelope={"oversized": 60_000_000},
+        )
+    )
+    subjects(house)
+    ticket, _, _ = the_ticket(house)
+    assert "only its header was taken" in str(ticket.caveats)

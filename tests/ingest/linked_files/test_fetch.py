@@ -1,0 +1,479 @@
+"""Files that a form links to, over real HTTPS.
+
+Fetched once where the settings allow it, bounded, never from inside.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import select, update
+
+from console.presenters.house_data import status_data
+from console.web import metrics
+from ingest.intake import Arrival, Intake, Transport
+from ingest.linked_files import fetch as linked_files_fetch
+from ingest.linked_files.download import Bounds, Fetched, NotFetchedError, fetch
+from ingest.linked_files.fetch import fetch_waiting
+from ingest.processing.process import read_waiting
+from ingest.replay.reprocess import apply, preview
+from parsers.item import Format
+from tests.support.context import HandClock, Woken, audited, counted
+from tests.support.file_server import FileServer, gives, status, trickles
+from tests.support.signed_in_client import at_desk
+from workflow.context import House, open_house
+from workflow.filing.linked_files import NOT_FETCHED, TRIES, LinkedFile, allowed, pause
+from workflow.models.core import Message, StoredAttachment, Ticket
+from workflow.models.states import LinkState, Role
+from workflow.operations.sweep import sweep
+from workflow.runtime.http_client import is_public
+from workflow.settings.settings import Settings
+
+PDF = b"%PDF-1.7 " + b"x" * 100
+NAMED = {
+    "Content_Type": "application/pdf",
+    "Content_Disposition": "attachment; filename*=UTF-8''EOB%20M%C3%A4rz.pdf",
+}
+
+
+@pytest.fixture(scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileServer]:
+    server = FileServer(tmp_path_factory.mktemp("tls"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def files(_server: FileServer) -> FileServer:
+    _server.answers.clear()
+    _server.asked.clear()
+    return _server
+
+
+@pytest.fixture
+def settings(tmp_path: Path, files: FileServer) -> Settings:
+    return Settings(
+        home=tmp_path / "home", file_hosts=(files.place,), file_limit=1000, file_seconds=5
+    )
+
+
+def form(house: House, *urls: str, unique: str = "1", form: str = "77") -> None:
+    """A form with an upload field, stored and read."""
+    body = {
+        "FormID": form,
+        "UniqueID": unique,
+        "Upload": {"value": list(urls), "type": "file"},
+        "Practice": "Sunrise",
+    }
+    Intake(house).accept(
+        Arrival(
+            transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=json.dumps(body).encode()
+        )
+    )
+    read_waiting(house)
+
+
+def links(house: House) -> list[LinkedFile]:
+    with house.store.reading() as session:
+        return list(session.scalars(select(LinkedFile).order_by(LinkedFile.id)))
+
+
+def caveats(house: House) -> list[str]:
+    with house.store.reading() as session:
+        return session.get_one(Ticket, 1).caveats
+
+
+def test_a_linked_file_becomes_an_attachment_of_its_message_once(
+    any_house: House, files: FileServer, woken: Woken
+) -> None:
+    files.answers["/file/1"] = gives(PDF, **NAMED)
+    form(any_house, f"{files.url}/file/1", f"{files.url}/file/1")
+    assert "fetch" in woken
+    assert fetch_waiting(any_house, files.trusting) == 1
+    assert fetch_waiting(any_house, files.trusting) == 0
+    form(any_house, f"{files.url}/file/1", f"{files.url}/file/1")
+    assert fetch_waiting(any_house, files.trusting) == 0
+    assert files.asked == [("/file/1", files.place)]
+    with any_house.store.reading() as session:
+        (kept,) = session.scalars(select(StoredAttachment))
+    assert (kept.name, kept.mime, kept.size, kept.message_id) == (
+        "EOB März.pdf",
+        "application/pdf",
+        len(PDF),
+        1,
+    )
+    assert any_house.vault.open(kept.content, kept.blob) == PDF
+    assert b"PDF" not in (kept.content or b"")
+    assert NOT_FETCHED not in caveats(any_house)
+    assert audited(any_house, 1, "file fetched")
+
+
+def test_reading_the_form_again_leaves_the_fetched_file(house: House, files: FileServer) -> None:
+    files.answers["/a.pdf"] = gives(PDF)
+    form(house, f"{files.url}/a.pdf")
+    fetch_waiting(house, files.trusting)
+    with house.store.transaction() as session:
+        session.execute(update(Message).values(text=""))
+    shown = preview(house, 1)
+    assert [one.name for finding in shown.findings for one in finding.fields] == ["text"]
+    apply(house, shown, by="dana")
+    assert counted(house, StoredAttachment) == 1
+
+
+def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
+    house: House, files: FileServer, woken: Woken, clock: HandClock
+) -> None:
+    off = house.settings.model_copy(update={"file_hosts": ()})
+    quiet = open_house(
+        off.model_copy(update={"database_url": house.settings.database_url}),
+        waker=woken,
+        clock=clock,
+    )
+    form(quiet, f"{files.url}/a.pdf")
+    assert "fetch" not in woken
+    assert links(quiet) == []
+    with quiet.store.reading() as session:
+        assert f"{files.url}/a.pdf" in session.get_one(Ticket, 1).messages[0].text
+    quiet.close()
+
+
+def test_a_form_may_have_hosts_of_its_own(
+    house: House, files: FileServer, clock: HandClock, woken: Woken
+) -> None:
+    told = Settings.model_validate(
+        {
+            **house.settings.model_dump(),
+            "file_hosts": (),
+            "form": {"77": {"file_hosts": files.place}},
+        }
+    )
+    own = open_house(told, waker=woken, clock=clock)
+    files.answers["/a.pdf"] = gives(PDF)
+    form(own, f"{files.url}/a.pdf", form="78")
+    form(own, f"{files.url}/a.pdf", form="77")
+    assert fetch_waiting(own, files.trusting) == 1
+    assert counted(own, StoredAttachment, StoredAttachment.message_id == 2) == 1
+    own.close()
+
+
+def test_a_host_taken_from_the_list_meanwhile_is_not_asked(house: House, files: FileServer) -> None:
+    form(house, f"{files.url}/a.pdf")
+    with house.store.transaction() as session:
+        session.execute(update(LinkedFile).values(url="https://other.example/a.pdf"))
+    fetch_waiting(house, files.trusting)
+    assert files.asked == []
+    assert links(house)[0].state is LinkState.FAILED
+
+
+def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says_so(
+    house: House, files: FileServer, clock: HandClock
+) -> None:
+    files.answers["/a.pdf"] = status(503)
+    form(house, f"{files.url}/a.pdf")
+    for attempt in range(1, TRIES + 1):
+        assert NOT_FETCHED not in caveats(house)
+        assert fetch_waiting(house, files.trusting) == 1
+        clock.turn(seconds=pause(attempt).total_seconds() - 1)
+        assert fetch_waiting(house, files.trusting) == 0
+        clock.turn(seconds=1)
+    assert caveats(house).count(NOT_FETCHED) == 1
+    assert len(files.asked) == TRIES
+    assert (links(house)[0].state, links(house)[0].reason) == (
+        LinkState.FAILED,
+        "the server said 503",
+    )
+    assert fetch_waiting(house, files.trusting) == 0
+
+
+def test_a_file_that_comes_at_the_second_try_is_kept(
+    house: House, files: FileServer, clock: HandClock
+) -> None:
+    form(house, f"{files.url}/a.pdf")
+    files.answers["/a.pdf"] = status(429)
+    fetch_waiting(house, files.trusting)
+    files.answers["/a.pdf"] = gives(PDF)
+    clock.turn(minutes=1)
+    fetch_waiting(house, files.trusting)
+    assert [(one.state, one.reason) for one in links(house)] == [(LinkState.FETCHED, "")]
+
+
+def test_a_worker_that_dies_each_time_does_not_try_for_ever(
+    house: House, files: FileServer, clock: HandClock
+) -> None:
+    form(house, f"{files.url}/a.pdf")
+    for _ in range(TRIES):
+        assert len(linked_files_fetch._claim(house)) == 1
+        clock.turn(minutes=2)
+    assert fetch_waiting(house, files.trusting) == 1
+    assert files.asked == []
+    assert NOT_FETCHED in caveats(house)
+
+
+def test_two_workers_with_one_file_keep_it_once(
+    any_house: House, files: FileServer, clock: HandClock
+) -> None:
+    files.answers["/a.pdf"] = gives(PDF)
+    form(any_house, f"{files.url}/a.pdf")
+    (slow,) = linked_files_fetch._claim(any_house)
+    clock.turn(minutes=2)
+    assert fetch_waiting(any_house, files.trusting) == 1
+    linked_files_fetch._keep(any_house, slow, Fetched("b.pdf", "application/pdf", PDF))
+    linked_files_fetch._put_off(any_house, slow, NotFetchedError("late", final=True))
+    assert counted(any_house, StoredAttachment) == 1
+    assert NOT_FETCHED not in caveats(any_house)
+
+
+def test_the_clock_fetches_when_no_worker_does(
+    house: House, files: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linked_files_fetch, "public_tls", lambda: files.trusting)
+    files.answers["/a.pdf"] = gives(PDF)
+    form(house, f"{files.url}/a.pdf")
+    sweep(house, redis_away=lambda: True)
+    assert counted(house, StoredAttachment) == 1
+
+
+def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
+    any_house: House, files: FileServer, clock: HandClock
+) -> None:
+    desk = at_desk(any_house, Role.AUDITOR)
+    assert "Files of forms</h2>" not in desk.get("/operations").text
+    form(
+        any_house, *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf"))
+    )
+    files.answers.update({"/good.pdf": gives(PDF), "/later.pdf": status(503)})
+    files.answers["/page?key=geheim"] = gives(
+        b"<!doctype html><p>Sign in</p>", Content_Type="text/html"
+    )
+    while fetch_waiting(any_house, files.trusting):
+        pass
+    clock.turn(seconds=20)
+    backlog = status_data(any_house)["backlog"]
+    assert (backlog["files_waiting"], backlog["files_failed"]) == (1, 1)
+    lines = metrics.text(any_house).decode().splitlines()
+    assert 'intake_linked_files{state="waiting"} 1.0' in lines
+    assert 'intake_linked_files{state="failed"} 1.0' in lines
+    assert "intake_oldest_waiting_linked_file_seconds 20.0" in lines
+    page = desk.get("/operations").text
+    assert "<dt>Files to be fetched</dt><dd>1, and 1 could not be had</dd>" in page
+    table = page.partition("Files of forms</h2>")[2].partition("</table>")[0]
+    assert [
+        words in table for words in ("it is a page and not a file", "not to be had", "503", "good")
+    ] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert "geheim" not in page
+
+
+def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
+    any_house: House, files: FileServer, clock: HandClock
+) -> None:
+    files.answers.update({"/a.pdf": status(404), "/b.pdf": status(404)})
+    form(any_house, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
+    fetch_waiting(any_house, files.trusting)
+    assert caveats(any_house).count(NOT_FETCHED) == 1
+    assert at_desk(any_house).post("/operations/files/1/again").status_code == 403
+    lead = at_desk(any_house, Role.LEAD)
+    assert lead.get("/operations").text.count("Fetch again<span") == 2
+    for number, left in ((1, 1), (2, 0)):
+        files.answers[f"/{'ab'[number - 1]}.pdf"] = gives(PDF)
+        assert lead.post(f"/operations/files/{number}/again").status_code == 302
+        clock.turn(seconds=1)
+        assert fetch_waiting(any_house, files.trusting) == 1
+        assert caveats(any_house).count(NOT_FETCHED) == left
+    assert counted(any_house, StoredAttachment) == 2
+    lead.post("/operations/files/2/again")
+    assert "There is no such file to be fetched." in lead.get("/operations").text
+
+
+# -- one file ----
+
+
+def got(
+    files: FileServer,
+    path: str = "/a",
+    *,
+    hosts: tuple[str, ...] = (),
+    seconds: float = 5,
+    **more: Any,
+) -> Fetched:
+    bounds = Bounds(1000, seconds, more.get("tls", files.trusting))
+    return asyncio.run(fetch(more.get("url", files.url + path), hosts or (files.place,), bounds))
+
+
+def why(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, bool]:
+    with pytest.raises(NotFetchedError) as raised:
+        got(files, path, **more)
+    return raised.value.reason, raised.value.final
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "name", "mime"),
+    [
+        ("/x/a%20b.pdf?sig=1", {}, "a b.pdf", "application/octet-stream"),
+        ("/file/12", {"Content_Type": "image/png; x=y"}, "", "image/png"),
+        ("/a", {"Content_Disposition": 'attachment; filename="../../etc/pass\u00e9wd.sh"'}, "passéwd.sh", None),
+        ("/a", {"Content_Type": "nonsense", "Content_Disposition": "attachment; filename="}, "", None),
+        ("/a", {"Content_Type": "text/html", "Content_Disposition": "attachment; filename=a.md"}, "a.md", "text/html"),
+    ],
+)  # fmt: skip
+def test_a_file_is_called_and_typed_safely(
+    files: FileServer, path: str, headers: dict[str, str], name: str, mime: str | None
+) -> None:
+    files.answers[path] = gives(PDF, **headers)
+    found = got(files, path)
+    assert found.content == PDF
+    assert (found.name, found.mime) == (name, mime or "application/octet-stream")
+
+
+def test_a_redirect_on_the_list_is_followed_and_one_off_it_is_not(files: FileServer) -> None:
+    files.answers |= {
+        "/a": status(302, Location="/b"),
+        "/b": status(307, Location=f"{files.url}/c"),
+        "/c": gives(PDF),
+    }
+    assert got(files).content == PDF
+    off = [
+        f"http://{files.place}/c",
+        "https://elsewhere.example/c",
+        "https://[",
+        "//localhost/c",
+        "file:///etc/passwd",
+    ]
+    for place in off:
+        files.answers["/a"] = status(302, Location=place)
+        assert why(files)[1] is (place != "https://["), place
+    files.answers["/a"] = status(302, Location="/a")
+    assert why(files) == ("it leads from place to place", True)
+
+
+def test_what_is_too_large_is_cut_off_whatever_it_says_of_itself(files: FileServer) -> None:
+    files.answers["/a"] = gives(b"x" * 1001)
+    assert why(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
+    files.answers["/a"] = trickles(files.over, head=False)
+    assert why(files, seconds=0.3) == ("it took too long", False)
+    files.answers["/a"] = lambda handler: (
+        handler.send_response(200),
+        handler.end_headers(),
+        handler.wfile.write(b"x" * 5000),
+        None,
+    )[-1]
+    assert why(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
+
+
+def test_a_header_that_trickles_ends_too(files: FileServer) -> None:
+    files.answers["/a"] = trickles(files.over, head=True)
+    assert why(files, seconds=0.3) == ("it took too long", False)
+
+
+def test_half_a_file_is_none(files: FileServer) -> None:
+    files.answers["/a"] = gives(PDF, Content_Length=str(len(PDF) + 1))
+    assert why(files) == ("no connection, or it broke off", False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "final"),
+    [
+        (
+            gives(b"<html>sign in", Content_Type="text/html; charset=utf-8"),
+            "it is a page and not a file",
+            True,
+        ),
+        (gives(b"\x1f\x8b", Content_Encoding="gzip"), "it comes compressed", True),
+        (status(403), "the server said 403", True),
+        (status(404), "the server said 404", True),
+        (status(500), "the server said 500", False),
+        (status(206), "the server said 206", True),
+    ],
+)
+def test_what_is_no_file_is_not_kept(
+    files: FileServer,
+    answer: Any,
+    reason: str,
+    final: bool,  # noqa: FBT001
+) -> None:
+    files.answers["/a"] = answer
+    told, is_final = why(files)
+    assert told.startswith(reason)
+    assert is_final is final
+
+
+def test_a_name_that_means_this_machine_is_never_asked(files: FileServer) -> None:
+    port = files.place.partition(":")[2]
+    for name in ("localhost", "127.1", "0x7f.1", "2130706433"):
+        hosts = (f"{name}:{port}",)
+        assert why(files, url=f"https://{name}:{port}/a", hosts=hosts) == (
+            "its host is one of an inner network",
+            True,
+        )
+    assert files.asked == []
+
+
+def test_a_certificate_that_nobody_vouches_for_is_no_connection(files: FileServer) -> None:
+    import httpx  # noqa: PLC0415
+
+    assert why(files, tls=httpx.create_ssl_context()) == ("no connection, or it broke off", False)
+
+
+def test_a_host_that_nobody_knows_is_asked_for_again(files: FileServer) -> None:
+    told = why(files, url="https://nobody.invalid/a", hosts=("nobody.invalid",))
+    assert told == ("its host is not known", False)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.0.0.1", False), ("0.0.0.0", False),  # noqa: S104
+        ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("::1", False), ("fd00::1", False),
+        ("fe80::1%eth0", False), ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
+        ("2002:7f00:1::", False), ("ff0e::1", False), ("192.0.2.1", False), ("::", False),
+    ],
+)  # fmt: skip
+def test_an_inner_address_is_known_in_whatever_writing(address: str, public: bool) -> None:  # noqa: FBT001
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://files.example/a", True),
+        ("https://FILES.example:443/a?b#c", True),
+        ("https://s3.example/bucket/a", True),
+        ("https://s3.example/bucket", True),
+        ("https://s3.example/bucket.evil/a", False),
+        ("https://s3.example/other/a", False),
+        ("https://s3.example/bucket/../other/a", False),
+        ("https://s3.example/bucket/%2e%2e/other/a", False),
+        ("https://s3.example/bucket/%252e%252e/other/a", False),
+        ("https://s3.example/bucket\\..\\other", False),
+        ("https://[2606:4700::1111]:8443/a", True),
+        ("http://files.example/a", False),
+        ("https://files.example:8443/a", False),
+        ("https://files.example.evil.example/a", False),
+        ("https://evil.example/files.example/a", False),
+        ("https://u:p@files.example/a", False),
+        ("https://files.example@evil.example/a", False),
+        ("https://", False),
+        ("https://files.example:x/", False),
+        ("//files.example/a", False),
+    ],
+)
+def test_only_what_the_list_names_is_allowed(url: str, good: bool) -> None:  # noqa: FBT001
+    hosts = ("Files.example", "s3.example/bucket/", "[2606:4700::1111]:8443")
+    assert allowed(url, hosts) is good
+    assert not allowed(url, ())
+
+
+@examples(deadline=None, max_examples=50)
+@given(st.text() | st.text("https:/@%2.[]\\", min_size=8))
+def test_whatever_a_link_is_it_is_allowed_or_not(url: str) -> None:
+    assert not allowed(url, ("files.example",)) or "files.example" in url.casefold()

@@ -1,0 +1,167 @@
+"""What the rows of a workbook were read as.
+
+Kept with its delivery, and balanced by the ledger row by row.
+"""
+
+from collections.abc import Iterator
+
+import openpyxl
+import pytest
+from sqlalchemy import delete, select, update
+
+from ingest.processing import process
+from ingest.processing.parser_pool import isolated
+from ingest.processing.process import read
+from ingest.replay.reprocess import apply, preview
+from parsers.item import SheetCounts
+from tests.ingest.processing.test_rows import MANY, adds_up, arrive, letter, rows, table
+from tests.support.context import HandClock
+from tests.support.workbooks import book
+from workflow.context import House
+from workflow.database.visibility import READING
+from workflow.filing import sheet_counts
+from workflow.models.core import Delivery, DeliverySheet, Filing
+from workflow.models.states import Outcome
+from workflow.operations import ledger
+from workflow.settings.settings import Settings
+
+HEADING: list[object] = ["Practice", "From", "Message"]
+
+
+def report() -> bytes:
+    """Two sheets, one hidden.
+
+    With a title, a footer, a blank row, a repeated request and a row without its text.
+    """
+
+    def more(made: openpyxl.Workbook) -> None:
+        made.worksheets[0].title = "June"
+        made.create_sheet("Archive").sheet_state = "hidden"
+
+    first: list[object] = ["Elm Dental", "Bo Ray", "Our fax number has changed."]
+    silent: list[object] = ["Oak Care", "Uma Reed", None]
+    return book(["Inbox"], HEADING, first, first, silent, [], ["Page 1 of 1"], edit=more)
+
+
+READ = SheetCounts(
+    sheet="June",
+    rows=7,
+    items=1,
+    repeated=1,
+    rejected=1,
+    headings=1,
+    titles=1,
+    footers=1,
+    blank=1,
+    heading_places="2",
+    title_places="1",
+    footer_places="7",
+)
+
+
+@pytest.fixture
+def lanes(settings: Settings) -> Iterator[None]:
+    with isolated(settings):
+        yield
+
+
+def kept(house: House, number: int) -> list[SheetCounts]:
+    with house.store.reading() as session:
+        return sheet_counts.of_delivery(session, number)
+
+
+def balance(house: House) -> ledger.Balance:
+    with house.store.reading() as session:
+        return ledger.balance(session)
+
+
+def test_what_the_sheets_were_read_as_stays_with_the_delivery(
+    any_house: House, lanes: None
+) -> None:
+    del lanes
+    number, other = arrive(any_house, report()), letter(any_house)
+    for one in (number, other):
+        read(any_house, one)
+    assert kept(any_house, number) == [READ, SheetCounts(sheet="Archive", hidden=True)]
+    assert kept(any_house, other) == []
+    [line] = balance(any_house).workbooks
+    assert line.adds_up
+    assert (line.delivery, line.rows, line.items, line.rejected, line.filed) == (number, 7, 1, 1, 2)
+    assert adds_up(any_house) == {"received": 3, "opened": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("count", [1, 199, 200, 201, MANY])
+def test_the_counts_come_with_the_last_row_however_many_there_are(
+    house: House, lanes: None, count: int
+) -> None:
+    del lanes
+    number = arrive(house, table(*rows(count)))
+    read(house, number)
+    [counts] = kept(house, number)
+    assert (counts.rows, counts.items, counts.accounted) == (count + 1, count, count + 1)
+    assert balance(house).adds_up
+
+
+def test_the_next_reader_counts_the_rows_that_the_one_before_has_filed(
+    house: House, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+) -> None:
+    del lanes
+    number, file = arrive(house, table(*rows(MANY))), process._file_some
+
+    def interrupted(*given: object, last: bool) -> bool:
+        if last:
+            raise KeyboardInterrupt
+        return file(*given, last=last)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(process, "_file_some", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read(house, number)
+    assert kept(house, number) == []
+    monkeypatch.setattr(process, "_file_some", file)
+    clock.turn(seconds=READING.total_seconds() + 1)
+    read(house, number)
+    assert [one.items for one in kept(house, number)] == [MANY]
+    assert balance(house).adds_up
+
+
+def test_a_row_that_is_not_accounted_for_breaks_the_ledger(any_house: House) -> None:
+    number = arrive(any_house, report())
+    read(any_house, number)
+    assert balance(any_house).adds_up
+    with any_house.store.transaction() as session:
+        session.execute(update(DeliverySheet).values(rows=DeliverySheet.rows + 1))
+    found = balance(any_house)
+    assert (found.adds_up, found.broken, found.broken_workbooks) == (False, [], [number])
+
+
+def test_a_row_that_was_read_and_not_filed_breaks_the_ledger(any_house: House) -> None:
+    number = arrive(any_house, report())
+    read(any_house, number)
+    with any_house.store.transaction() as session:
+        session.execute(delete(Filing).where(Filing.outcome == Outcome.REJECTED))
+        session.execute(update(Delivery).values(items=1))  # as if it had never been there
+    found = balance(any_house)
+    assert (found.broken, found.broken_workbooks) == ([], [number])
+
+
+def test_a_workbook_read_again_is_counted_as_it_is_read_now(any_house: House) -> None:
+    number = arrive(any_house, report())
+    read(any_house, number)
+    with any_house.store.transaction() as session:  # as an earlier parser would have left it
+        session.execute(delete(DeliverySheet))
+        silent = session.scalars(select(Filing).where(Filing.outcome == Outcome.REJECTED)).one()
+        silent.reason = "June, row 9: not understood"
+    shown = preview(any_house, number)
+    assert kept(any_house, number) == []
+    apply(any_house, shown, by="Olga")
+    assert kept(any_house, number)[0] == READ
+    assert balance(any_house).adds_up
+
+
+def test_what_is_said_of_a_sheet_names_places_and_no_words() -> None:
+    assert (
+        sheet_counts.in_words(READ)
+        == "7 rows = 1 item + 1 repeated + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1"
+        " footer (row 7) + 1 blank"
+    )
+    assert sheet_counts.in_words(SheetCounts(sheet="Archive", hidden=True)) == "hidden: not read"

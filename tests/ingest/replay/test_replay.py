@@ -1,0 +1,995 @@
+"""Replay: failed deliveries are read, past ones compared first.
+
+Nothing changes before it was shown.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import event, select
+
+import parsers
+from ingest.intake import Arrival, Intake, Transport
+from ingest.processing.process import read_waiting
+from ingest.replay import reprocess
+from ingest.replay.compare import Verdict
+from ingest.replay.reprocess import Becoming, Reread, UnreadableError, apply, preview, trial
+from ingest.replay.retry import dismiss, replay
+from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseError
+from tests.support.context import (
+    ANN,
+    START,
+    HandClock,
+    Woken,
+    call,
+    company,
+    counted,
+    mail,
+    phoned,
+    row,
+    staff,
+    together,
+)
+from workflow.context import House, open_house
+from workflow.errors import Missing
+from workflow.filing.dmarc import FORGED
+from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED
+from workflow.mail import sender
+from workflow.models.core import (
+    Audit,
+    AutomatedMail,
+    Base,
+    Company,
+    Contact,
+    Delivery,
+    Filing,
+    Message,
+    Outgoing,
+    StoredAttachment,
+    Ticket,
+)
+from workflow.models.states import DeliveryState, Outcome
+from workflow.operations.ledger import balance
+from workflow.settings.settings import Settings
+
+FORMAT = Format.SECURE_MESSAGE
+_numbers = count(1)
+
+Reads = Callable[..., None]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """Have every parser give these items, or raise this error.
+
+    By the raw bytes where a dict is given.
+    """
+
+    def set_parser(*items: Any) -> None:
+        def parser(raw: bytes, *_: object) -> list[InboundItem]:
+            given = items[0][raw] if isinstance(items[0], dict) else list(items)
+            if isinstance(given[0], Exception):
+                raise given[0]
+            return list(given)
+
+        for form in Format:
+            monkeypatch.setitem(parsers.PARSERS, form, parser)
+
+    return set_parser
+
+
+def arrive(house: House, raw: bytes = b"", form: Format = FORMAT, **more: Any) -> int:
+    raw = raw or f"raw {next(_numbers)}".encode()
+    return Intake(house).accept(Arrival(transport=Transport.PIPE, format=form, raw=raw, **more))
+
+
+def read_in(house: House, raw: bytes = b"", form: Format = FORMAT, **more: Any) -> int:
+    number = arrive(house, raw, form, **more)
+    read_waiting(house)
+    return number
+
+
+def delivery(house: House, number: int) -> Delivery:
+    with house.store.reading() as session:
+        return session.get_one(Delivery, number)
+
+
+def filings(house: House, number: int) -> list[tuple[int, str, int | None]]:
+    """Position, outcome and the how manieth ticket.
+
+    What is taken back may leave a gap in the numbers.
+    """
+    with house.store.reading() as session:
+        nth = dict(
+            zip(session.scalars(select(Ticket.id).order_by(Ticket.id)), count(1), strict=False)
+        )
+        found = session.scalars(
+            select(Filing).where(Filing.delivery_id == number).order_by(Filing.position)
+        )
+        return [
+            (f.position, str(f.outcome), nth[f.ticket_id] if f.ticket_id else None) for f in found
+        ]
+
+
+def message(house: House, nth: int = 1) -> Message:
+    with house.store.reading() as session:
+        found = session.scalars(select(Message).order_by(Message.id)).all()[nth - 1]
+        assert found.attachments is not None  # loaded
+        return found
+
+
+def ticket(house: House, number: int = 1) -> Ticket:
+    with house.store.reading() as session:
+        found = session.get_one(Ticket, number)
+        assert all(link.contact.email for link in found.contacts)
+        assert found.messages
+        assert found.company is None or found.company.name
+        return found
+
+
+def everything(house: House) -> dict[str, list[Any]]:
+    """Every row of every table."""
+    with house.store.reading() as session:
+        return {
+            t.name: sorted(map(repr, session.execute(select(t))))
+            for t in Base.metadata.sorted_tables
+        }
+
+
+def told(found: Reread) -> list[tuple[str, list[str]]]:
+    """The verdicts but `same`, and the names of the fields."""
+    return [
+        (str(f.verdict), [one.name for one in f.fields])
+        for f in found.findings
+        if f.verdict is not Verdict.SAME
+    ]
+
+
+def done(house: House, number: int) -> Reread:
+    """Preview and apply.
+
+    The next preview finds nothing to change, and the ledger adds up.
+    """
+    shown = preview(house, number)
+    applied = apply(house, shown, by="Olga")
+    assert told(applied) == told(shown)
+    assert not preview(house, number).changes
+    with house.store.reading() as session:
+        assert balance(session).adds_up
+    return applied
+
+
+# -- failed ones ----
+
+
+def test_a_replay_reads_with_the_mended_parser_and_is_audited(
+    any_house: House, reads: Reads
+) -> None:
+    house = any_house
+    reads(ParseError("not a message: ask for it once more"))
+    number = read_in(house)
+    still = replay(house, number, by="Olga")
+    assert still is not None
+    assert still.state is DeliveryState.FAILED
+    reads(row())
+    again = replay(house, number, by="Olga")
+    assert again is not None
+    assert (again.state, again.reason) == (DeliveryState.PROCESSED, "")
+    replay(house, number, by="Olga")  # what has been read is left as it is
+    assert counted(house, Ticket) == 1
+    assert counted(house, Audit, Audit.action == "replayed", Audit.actor == "Olga") == 2
+    assert replay(house, 999, by="Olga") is None
+
+
+def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
+    house: House, reads: Reads
+) -> None:
+    reads(ParseError("?"))
+    number = arrive(house)
+    with pytest.raises(Missing, match=f"delivery {number} is pending: only failed ones"):
+        dismiss(house, [number], "too early", by="Olga")
+    read_waiting(house)
+    dismiss(house, [number], "an empty test", by="Olga")
+    assert (delivery(house, number).state, delivery(house, number).reason) == (
+        "dismissed",
+        "an empty test",
+    )
+    assert counted(house, Audit, Audit.action == "dismissed", Audit.cause == "an empty test") == 1
+    reads(row())
+    replay(house, number, by="Olga")
+    assert delivery(house, number).state is DeliveryState.PROCESSED
+
+
+def test_several_are_dismissed_with_one_reason_all_or_none(any_house: House, reads: Reads) -> None:
+    house = any_house
+    reads(ParseError("?"))
+    numbers = [read_in(house) for _ in range(3)]
+    with pytest.raises(Missing) as caught:
+        dismiss(house, [*numbers, 999], "tests", by="Olga")
+    assert str(caught.value).splitlines()[-1] == "none was dismissed"
+    assert "no delivery 999" in str(caught.value)
+    assert counted(house, Delivery, Delivery.state == DeliveryState.FAILED) == 3
+    assert counted(house, Audit) == 0
+    dismiss(house, numbers[:2], "tests", by="Olga")
+    with pytest.raises(Missing, match=f"delivery {numbers[0]} is dismissed"):
+        dismiss(house, numbers, "tests", by="Olga")
+    assert counted(house, Delivery, Delivery.state == DeliveryState.DISMISSED) == 2
+
+
+def test_a_trial_of_a_failed_one_tells_what_would_come_of_it_and_leaves_nothing(
+    any_house: House, reads: Reads, woken: Woken
+) -> None:
+    house = any_house
+    known, more, reply = row("known"), row("more"), row("reply", thread_id="t1")
+    reads(known, row("first", thread_id="t1"))
+    read_in(house)
+    reads(ParseError("?"))
+    number = read_in(house)
+    threaded = row("more", thread_id="t2"), row("and more", thread_id="t2")
+    reads(known, more, replace(more, text="other"), reply, *threaded)
+    before, woken[:] = everything(house), []
+    tried = trial(house, number)
+    assert (tried.filed, tried.left) == (0, 6)
+    assert tried.becoming == [
+        Becoming(Outcome.DUPLICATE, 1),
+        Becoming(Outcome.OPENED),
+        Becoming(Outcome.OPENED),  # the id of the one before it with another text
+        Becoming(Outcome.APPENDED, 2),
+        Becoming(Outcome.OPENED),
+        Becoming(Outcome.APPENDED),  # on the ticket of the one before it, which has no number yet
+    ]
+    assert everything(house) == before
+    assert woken == []
+
+
+def test_a_trial_tells_why_it_still_cannot_be_read(house: House, reads: Reads) -> None:
+    reads(ParseError("not a workbook: export it again"))
+    number = read_in(house)
+    with pytest.raises(UnreadableError, match="not a workbook: export it again"):
+        trial(house, number)
+    reads(RuntimeError("Jane Roe"))
+    with pytest.raises(UnreadableError, match=r"an error of ours \(RuntimeError\)"):
+        trial(house, number)
+    with pytest.raises(LookupError):
+        trial(house, 999)
+
+
+def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
+    house: House, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads(row())
+    number = read_in(house)
+    with house.store.transaction() as session:
+        session.get_one(Delivery, number).state = DeliveryState.FAILED
+    monkeypatch.setattr(reprocess, "MOST_TRIED", 2)
+    reads(*[row(str(n)) for n in range(5)])
+    tried = trial(house, number)
+    assert (tried.filed, tried.left, len(tried.becoming)) == (1, 4, 2)
+
+
+# -- nothing to change ----
+
+LETTER = (
+    b"From: =?utf-8?q?J=C3=B6?= <jo@acme.example>\r\nTo: support@localhost\r\nSubject:"
+    b" Claim\r\nMessage-ID: <1@acme.example>\r\nDate: Mon, 2 Mar 2026 10:00:00"
+    b" -0500\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed;"
+    b" boundary=x\r\n\r\n--x\r\nContent-Type: text/html\r\n\r\n<p>Hello"
+    b" <b>you</b></p>\r\n--x\r\nContent-Type: text/plain\r\nContent-Disposition: attachment;"
+    b" filename=a.txt\r\n\r\nsame\r\n--x\r\nContent-Type: text/plain\r\nContent-Disposition:"
+    b" attachment; filename=a.txt\r\n\r\nsame\r\n--x--\r\n"
+)
+TABLE = (
+    b"Message ID,Practice Name,From,Date,Message\r\n1001,Acme,Jo,7/4/2026 10:00"
+    b" AM,Help\r\n1002,Acme,Al,,Two\r\n"
+)
+FORM = (
+    b"FormID=1&UniqueID=2&Email=a%40x.example&Message=help&Date=Jul+4%2C+2026+10%3A00&Practice=Acme"
+)
+BOUNCED = (
+    b"From: mailer-daemon@x.example\r\nSubject: failed\r\nContent-Type: multipart/report;"
+    b" report-type=delivery-status; boundary=x\r\n\r\n--x\r\n\r\nno such"
+    b" user\r\n--x\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns;"
+    b" x\r\n\r\nFinal-Recipient: rfc822; a@b.example\r\nAction: failed\r\nStatus:"
+    b" 5.1.1\r\n\r\n--x--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "raw"),
+    [
+        (Format.MAIL, LETTER),
+        (Format.MAIL, BOUNCED),
+        (Format.SECURE_MESSAGE, TABLE),
+        (Format.FORMSTACK, FORM),
+        (Format.PHONE, call().raw),
+    ],
+    ids=["mail", "bounce", "table", "form", "call"],
+)
+def test_what_is_read_by_the_same_parser_changes_nothing(
+    any_house: House, form: Format, raw: bytes
+) -> None:
+    house = any_house
+    number = read_in(house, raw, form)
+    before = everything(house)
+    found = preview(house, number)
+    assert (told(found), found.changes) == ([], False)
+    apply(house, found, by="Olga")
+    assert everything(house) == before
+
+
+def test_nor_does_one_that_was_here_before(any_house: House, reads: Reads) -> None:
+    house = any_house
+    reads(row(external_id="7", text="x"))
+    first, second = read_in(house), read_in(house)
+    assert filings(house, second) == [(0, "duplicate", 1)]
+    assert not preview(house, first).changes
+    assert not preview(house, second).changes
+
+
+def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
+    any_house: House, reads: Reads, settings: Settings
+) -> None:
+    forged = "mx.desk.example; dmarc=fail header.from=practice.example"
+    more = {"database_url": any_house.settings.database, "authserv_id": "mx.desk.example"}
+    house = open_house(settings.model_copy(update=more), clock=any_house.clock)
+    reads(mail("a\0b", subject="\ud800", authentication=(forged,)))
+    number = read_in(house, form=Format.MAIL)
+    assert (message(house).text, message(house).caveats) == ("a\ufffdb", [FORGED])
+    assert told(preview(house, number)) == []
+    house.close()
+
+
+# -- what reads otherwise ----
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "column", "value"),
+    [
+        ({"text": "mended"}, ["text", "content digest"], "text", "mended"),
+        ({"reply_text": "newest"}, ["newest text"], "reply_text", "newest"),
+        ({"html": "<p>x"}, ["html"], "html", "<p>x"),
+        ({"sender": Address("Jo", "")}, ["sender's name", "content digest"], "from_name", "Jo"),
+        ({"sent_at": START}, ["date", "content digest"], "sent_at", START),
+        ({"details": (("Payer", "Acme"),)}, ["details"], "details", [["Payer", "Acme"]]),
+        ({"caveats": ("no phone",)}, ["caveats", "ticket's caveats"], "caveats", ["no phone"]),
+        (
+            {"subject": "Claims"},
+            ["subject", "content digest", "ticket's subject"],
+            "subject",
+            "Claims",
+        ),
+    ],
+    ids=lambda v: "-".join(v) if isinstance(v, dict) else "",
+)
+def test_the_message_takes_over_what_is_read_otherwise(
+    any_house: House,
+    reads: Reads,
+    change: dict[str, Any],
+    fields: list[str],
+    column: str,
+    value: object,
+) -> None:
+    house, item = any_house, row("broken", subject="Claim")
+    reads(item, row("beside it"))
+    number = read_in(house)
+    other = message(house, 2)
+    reads(replace(item, **change), row("beside it", external_id=other.message_id))
+    before = everything(house)
+    assert told(preview(house, number)) == [("changed", fields)]
+    assert everything(house) == before
+    done(house, number)
+    assert getattr(message(house), column) == value
+    assert message(house, 2).text == other.text
+    after = everything(house)
+    assert {name for name in after if after[name] != before[name]} <= {
+        "messages",
+        "tickets",
+        "audit",
+    }
+
+
+def test_both_sides_are_shown_as_a_person_reads_them(house: House, reads: Reads) -> None:
+    item = row("a\nb", details=(("Payer", "Acme"), ("Plan", "x")), caveats=("one",))
+    reads(item)
+    number = read_in(house)
+    reads(
+        replace(
+            item, text="a\nc", details=(("Payer", "Acme"),), caveats=("one", "two"), sent_at=START
+        )
+    )
+    sides = {f.name: (f.before, f.after) for f in preview(house, number).findings[0].fields}
+    assert sides["text"] == ("a\nb", "a\nc")
+    assert sides["details"] == ("Payer: Acme\nPlan: x", "Payer: Acme")
+    assert sides["caveats"] == ("one", "one\ntwo")
+    assert sides["date"] == ("", START.isoformat())
+
+
+def test_no_notice_goes_out_again_and_no_milestone_moves(
+    any_house: House, reads: Reads, clock: HandClock
+) -> None:
+    house, item = any_house, mail("broken")
+    reads(item)
+    number = read_in(house, form=Format.MAIL)
+    sender.send_waiting(house)
+    before = everything(house)
+    clock.turn(days=5)
+    reads(
+        replace(
+            item,
+            text="mended",
+            plain="mended",
+            subject="other",
+            sender=Address("Ann E.", ANN.email),
+        )
+    )
+    done(house, number)
+    after = everything(house)
+    assert before["outbox"] == after["outbox"]
+    assert before["milestones"] == after["milestones"]
+    assert before["tasks"] == after["tasks"]
+
+
+def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(
+    house: House, reads: Reads
+) -> None:
+    first, second = row("one", thread_id="t"), row("two", thread_id="t", subject="x")
+    reads(first)
+    read_in(house)
+    reads(second)
+    number = read_in(house)
+    reads(replace(second, text="TWO", subject="y", caveats=("odd",), link="https://x.example"))
+    before = ticket(house)
+    assert told(done(house, number)) == [
+        ("changed", ["subject", "text", "caveats", "content digest"])
+    ]
+    assert (message(house, 2).text, message(house, 2).ticket_id) == ("TWO", 1)
+    assert (ticket(house).subject, ticket(house).caveats, ticket(house).link) == (
+        "",
+        before.caveats,
+        "",
+    )
+
+
+def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
+    any_house: House, reads: Reads
+) -> None:
+    house = any_house
+    one, two = Attachment("a.txt", "text/plain", b"a"), Attachment("b.txt", "text/plain", b"b")
+    large = Attachment("c.bin", "application/octet-stream", b"c" * 400_000, content_id="pic")
+    item = row(attachments=(one, two))
+    reads(item)
+    number = read_in(house)
+    kept = next(a.id for a in message(house).attachments if a.name == "a.txt")
+    reads(replace(item, attachments=(large, replace(one, name="renamed.txt", inline=True))))
+    shown = preview(house, number)
+    assert told(shown) == [("changed", ["attachments", "content digest"])]
+    assert "b.txt, text/plain, 1 bytes" in shown.findings[0].fields[0].before
+    assert "400000 bytes" in shown.findings[0].fields[0].after
+    assert not [
+        p for p in (house.settings.home / "blobs").rglob("*") if p.is_file()
+    ]  # shown, and nothing kept
+    done(house, number)
+    files = {a.name: a for a in message(house).attachments}
+    assert set(files) == {"renamed.txt", "c.bin"}
+    assert (files["renamed.txt"].id, files["renamed.txt"].inline) == (kept, True)
+    assert house.vault.open(files["c.bin"].content, files["c.bin"].blob) == large.content
+    assert counted(house, StoredAttachment) == 2
+
+
+def test_a_subject_that_staff_have_changed_and_a_caveat_of_a_rule_stay(
+    house: House, reads: Reads
+) -> None:
+    item = row(subject="Claim", caveats=("practice not given", "no phone"))
+    reads(item)
+    number = read_in(house)
+    with house.store.transaction() as session:
+        opened = session.get_one(Ticket, 1)
+        opened.subject, opened.caveats = "what it is about", [*opened.caveats, "escalated"]
+    reads(replace(item, subject="Claims", caveats=("no phone", "odd date")))
+    done(house, number)
+    assert ticket(house).subject == "what it is about"
+    assert ticket(house).caveats == ["no phone", "odd date", NO_MANAGER, "escalated"]
+
+
+def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
+    any_house: House, reads: Reads
+) -> None:
+    house = any_house
+    item = InboundItem(format=FORMAT, external_id="1", text="help", caveats=("practice not given",))
+    reads(item)
+    number = read_in(house)
+    assert (ticket(house).name, ticket(house).caveats) == (
+        "Support – Unknown",
+        ["practice not given", NO_COMPANY],
+    )
+    mended = replace(
+        item,
+        company="Acme",
+        sender=Address("Jo", "jo@acme.example"),
+        link="https://x.example/1",
+        thread_id="t1",
+        telemedicine=True,
+        caveats=(),
+    )
+    reads(mended)
+    before = everything(house)
+    names = [
+        "sender's name",
+        "sender's address",
+        "caveats",
+        "content digest",
+        "practice",
+        "ticket's caveats",
+        "link",
+        "thread",
+        "telemedicine",
+        "contact",
+    ]
+    assert told(preview(house, number)) == [("changed", names)]
+    assert everything(house) == before
+    done(house, number)
+    found = ticket(house)
+    assert (found.name, found.company and found.company.name) == ("Support – Acme", "Acme")
+    assert (found.link, found.thread_id, found.telemedicine) == ("https://x.example/1", "t1", True)
+    assert [link.contact.email for link in found.contacts] == ["jo@acme.example"]
+    assert found.caveats == [NO_MANAGER]
+    assert (
+        counted(house, Outgoing) == 0
+    )  # it is for a person to tell the customer: the task says so
+    reads(
+        replace(
+            mended,
+            company="Other",
+            sender=Address("Al", "al@x.example"),
+            link="https://x.example/2",
+        )
+    )
+    done(house, number)
+    assert (ticket(house).company_id, ticket(house).link) == (found.company_id, found.link)
+    assert [link.contact.email for link in ticket(house).contacts] == ["jo@acme.example"]
+
+
+def test_a_practice_on_record_is_found_and_none_is_made_by_mail(house: House, reads: Reads) -> None:
+    with house.store.transaction() as session:
+        company(session, "Acme", manager=staff(session, "Maria"), number="77")
+    item = mail()
+    reads(item)
+    number = read_in(house, form=Format.MAIL)
+    reads(replace(item, company="Nowhere"))
+    assert not preview(house, number).changes
+    reads(replace(item, company_number="77"))
+    done(house, number)
+    assert ticket(house).name == "Support – Acme"
+    assert NO_MANAGER not in ticket(house).caveats
+    assert counted(house, Company) == 1
+
+
+def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(
+    house: House, reads: Reads
+) -> None:
+    item = mail()
+    reads(item)
+    number = read_in(house, form=Format.MAIL)
+    reads(replace(item, is_automated=True))
+    assert told(done(house, number)) == [("changed", ["automated"])]
+    assert ticket(house).automated
+    reads(item)
+    assert not preview(house, number).changes
+
+
+def test_the_audit_trail_names_who_did_it_and_the_fields_and_none_of_the_words(
+    house: House, reads: Reads
+) -> None:
+    item = row("Zebulon", subject="Quackenbush")
+    reads(item)
+    number = read_in(house)
+    reads(
+        replace(
+            item,
+            text="Zebulon 4711",
+            subject="Quackenbush 4711",
+            sender=Address("Zebulon", "z@x.example"),
+        )
+    )
+    done(house, number)
+    with house.store.reading() as session:
+        rows = session.scalars(
+            select(Audit).where(Audit.action == "re-read").order_by(Audit.id)
+        ).all()
+    assert [r.actor for r in rows] == ["Olga", "Olga"]
+    assert rows[0].ticket_id == 1
+    assert rows[0].detail["message"] == 1
+    assert {"subject", "text", "contact"} <= set(rows[0].detail["fields"])
+    assert rows[1].detail == {"delivery": number, "changed": 1, "received": 0}
+    for word in ("Zebulon", "Quackenbush", "4711", "z@x"):
+        assert word not in str([(r.cause, r.detail) for r in rows])
+
+
+# -- which message it is ----
+
+
+def test_a_mended_message_is_still_met_by_its_double_from_another_door(
+    any_house: House, reads: Reads
+) -> None:
+    house, item = any_house, mail("", plain="")
+    reads(item)
+    number = read_in(house, form=Format.MAIL)
+    reads(mended := replace(item, text="now read", plain="now read"))
+    done(house, number)
+    assert filings(house, read_in(house, form=Format.MAIL)) == [(0, "duplicate", 1)]
+    assert counted(house, Message) == 1
+    assert mended.message_id[1:-1] == message(house).message_id
+
+
+def test_an_id_that_reads_otherwise_is_told_and_not_taken_over(
+    any_house: House, reads: Reads
+) -> None:
+    house, item = any_house, mail("a")
+    reads(item)
+    number = read_in(house, form=Format.MAIL)
+    before = message(house)
+    reads(
+        replace(
+            item, external_id="other@x.example", message_id="<other@x.example>", text="b", plain="b"
+        )
+    )
+    found = done(house, number)
+    assert "keeps the one it has" in found.findings[0].notes[0]
+    after = message(house)
+    assert (after.external_id, after.message_id, after.text) == (
+        before.external_id,
+        before.message_id,
+        "b",
+    )
+
+
+def test_two_that_read_the_same_now_both_stay(any_house: House, reads: Reads) -> None:
+    """They are told apart by what they were.
+
+    Neither swallows the other, whichever is read again first.
+    """
+    house, one = any_house, mail("a", name="same@x.example")
+    reads({b"1": [one], b"2": [replace(one, text="b", plain="b")]})
+    first, second = read_in(house, b"1", Format.MAIL), read_in(house, b"2", Format.MAIL)
+    assert REUSED in message(house, 2).caveats
+    reads(replace(one, text="c", plain="c"))
+    done(house, first)
+    found = done(house, second)
+    assert "like message 1 on ticket 1" in found.findings[0].notes[0]
+    assert [message(house, n).text for n in (1, 2)] == ["c", "c"]
+    assert REUSED in message(house, 2).caveats
+    assert message(house, 1).external_id != message(house, 2).external_id
+
+
+def test_two_of_one_delivery_that_read_the_same_now_both_stay(
+    any_house: House, reads: Reads
+) -> None:
+    house = any_house
+    one, two = row("a", external_id="7"), row("b", external_id="7")
+    reads(one, two)
+    number = read_in(house)
+    reads(replace(one, text="c"), replace(two, text="c"))
+    apply(house, preview(house, number), by="Olga")
+    assert not preview(house, number).changes
+    assert [message(house, n).text for n in (1, 2)] == ["c", "c"]
+
+
+# -- more, fewer, others ----
+
+
+def test_a_row_that_was_not_found_then_opens_its_ticket_now(
+    any_house: House, reads: Reads, woken: Woken
+) -> None:
+    house = any_house
+    items = [row(t) for t in "abc"]
+    reads(items[0], items[2])
+    number = read_in(house)
+    reads(
+        items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2]
+    )
+    before, woken[:] = everything(house), []
+    shown = preview(house, number)
+    assert told(shown) == [("received", [])]
+    assert not (house.settings.home / "blobs").exists()
+    assert shown.becoming == [Becoming(Outcome.OPENED)]
+    assert (everything(house), woken) == (before, [])
+    [became] = done(house, number).becoming
+    assert (became.outcome, ticket(house, became.ticket or 0).messages[0].text) == (
+        Outcome.OPENED,
+        "b",
+    )
+    assert filings(house, number) == [(0, "opened", 1), (1, "opened", 2), (2, "opened", 3)]
+    assert delivery(house, number).items == 3
+    assert [message(house, n).text for n in (1, 2, 3)] == ["a", "c", "b"]
+
+
+def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
+    house: House, reads: Reads, woken: Woken
+) -> None:
+    reads(row("a"))
+    number = read_in(house)
+    reads(row("a", external_id=message(house).message_id), row("b", sender=ANN))
+    woken[:] = []
+    done(house, number)
+    assert counted(house, Outgoing, Outgoing.to == ANN.email) == 1
+    assert woken == ["send"]
+
+
+def test_a_row_that_is_not_found_now_is_told_and_stays(any_house: House, reads: Reads) -> None:
+    house = any_house
+    items = [row(t) for t in "abc"]
+    reads(*items)
+    number = read_in(house)
+    before = everything(house)
+    reads(items[0], items[2])
+    shown = preview(house, number)
+    assert told(shown) == [("gone", [])]
+    assert (shown.changes, shown.findings[1].filing and shown.findings[1].filing.ticket_id) == (
+        False,
+        2,
+    )
+    apply(house, shown, by="Olga")
+    assert everything(house) == before
+
+
+def test_new_and_gone_rows_at_once_add_up_and_are_done_once(any_house: House, reads: Reads) -> None:
+    house = any_house
+    a, b, c = (row(t) for t in "abc")
+    reads(a, b)
+    number = read_in(house)
+    reads(replace(a, text="A"), c)
+    assert told(done(house, number)) == [
+        ("changed", ["text", "content digest"]),
+        ("gone", []),
+        ("received", []),
+    ]
+    assert delivery(house, number).items == counted(house, Filing) == 3
+
+
+def test_a_request_that_was_ignored_becomes_a_ticket(any_house: House, reads: Reads) -> None:
+    house = any_house
+    reads(
+        mail(
+            "no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")
+        )
+    )
+    number = read_in(house, form=Format.MAIL)
+    assert filings(house, number) == [(0, "ignored", None)]
+    reads(mail("please help"))
+    assert preview(house, number).becoming == [Becoming(Outcome.OPENED)]
+    assert filings(house, number) == [(0, "ignored", None)]
+    assert told(done(house, number)) == [("received", [])]
+    assert filings(house, number) == [(0, "opened", 1)]
+    assert counted(house, Outgoing) == 1
+    assert (
+        counted(house, AutomatedMail, AutomatedMail.ticket_id.is_not(None)) == 1
+    )  # listed no more
+
+
+def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(
+    any_house: House, reads: Reads
+) -> None:
+    house = any_house
+    item = mail("please help")
+    reads(item)
+    number = read_in(house, form=Format.MAIL)
+    before = everything(house)
+    reads(
+        replace(
+            item,
+            text="no",
+            is_bounce=True,
+            bounce=Bounce(),
+            signs=("delivery-status-part", "daemon-address"),
+        )
+    )
+    shown = preview(house, number)
+    assert told(shown) == [("no request", [])]
+    assert shown.findings[0].notes == ("read now, it is a report about no mail of ours",)
+    apply(house, shown, by="Olga")
+    assert everything(house) == before
+
+
+def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
+    any_house: House, reads: Reads
+) -> None:
+    house, asked = any_house, mail()
+    reads(asked)
+    read_in(house, form=Format.MAIL)
+    sender.send_waiting(house)
+    with house.store.reading() as session:
+        sent = session.scalars(select(Outgoing)).one()
+    original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
+    bounce = mail(
+        "no",
+        sender=Address("", "mailer-daemon@mx.example"),
+        is_bounce=True,
+        is_automated=True,
+        bounce=Bounce(action="delayed"),
+        attachments=(original,),
+        signs=("delivery-status-part", "daemon-address"),
+    )
+    reads(replace(bounce, attachments=()))
+    number = read_in(house, form=Format.MAIL)
+    reads(bounce)
+    assert done(house, number).becoming == [
+        Becoming(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")
+    ]
+    assert counted(house, Message, Message.direction == "note") == 1
+    reads(replace(bounce, bounce=Bounce(action="failed", reason="no such user")))
+    done(house, number)
+    with house.store.reading() as session:
+        assert session.get_one(Outgoing, sent.id).state == "bounced"
+        note = session.scalars(select(Message).where(Message.direction == "note")).one()
+        assert "no such user" in note.text
+        assert counted(house, Contact, Contact.unreachable) == 1
+
+
+# -- what was taken for another one ----
+
+
+def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(
+    any_house: House, reads: Reads
+) -> None:
+    house = any_house
+    blank = row("", external_id="7", sent_at=START)
+    reads(blank, blank)
+    number = read_in(house)
+    assert filings(house, number) == [(0, "opened", 1), (1, "duplicate", 1)]
+    reads(replace(blank, text="one"), replace(blank, text="two"))
+    assert told(done(house, number)) == [("changed", ["text", "content digest"]), ("received", [])]
+    assert filings(house, number) == [(0, "opened", 1), (1, "opened", 2)]
+    assert [message(house, n).text for n in (1, 2)] == ["one", "two"]
+
+
+def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
+    any_house: House, reads: Reads
+) -> None:
+    house, blank = any_house, mail("", plain="", name="")
+    blank = replace(blank, external_id="", message_id="")  # only content tells such mails apart
+    reads(blank)
+    first, second = read_in(house, b"1", Format.MAIL), read_in(house, b"2", Format.MAIL)
+    assert filings(house, second) == [(0, "duplicate", 1)]
+    reads({b"1": [replace(blank, text="one")], b"2": [replace(blank, text="two")]})
+    assert told(done(house, second)) == [("received", [])]
+    assert filings(house, second) == [(0, "opened", 2)]
+    done(house, first)
+    assert [message(house, n).text for n in (1, 2)] == ["one", "two"]
+
+
+def test_a_double_that_reads_otherwise_like_its_first_is_still_one(
+    any_house: House, reads: Reads
+) -> None:
+    house, item = any_house, mail("broken")
+    reads(item)
+    first, second = read_in(house, form=Format.MAIL), read_in(house, form=Format.MAIL)
+    reads(replace(item, text="mended", plain="mended"))
+    assert not preview(
+        house, second
+    ).changes  # though the message that it is has not been read again
+    done(house, first)
+    assert not preview(house, second).changes
+    assert counted(house, Message) == 1
+
+
+def test_a_double_whose_first_cannot_be_read_now_is_left_alone(house: House, reads: Reads) -> None:
+    item = mail("broken")
+    reads(item)
+    read_in(house, b"1", Format.MAIL)
+    second = read_in(house, b"2", Format.MAIL)
+    reads({b"1": [ParseError("?")], b"2": [replace(item, text="mended", plain="mended")]})
+    assert not preview(house, second).changes
+
+
+# -- whole or not at all ----
+
+
+@pytest.mark.parametrize("error", [ParseError("not a message"), RuntimeError("Jane Roe")])
+def test_what_cannot_be_read_now_stays_as_it_is(
+    house: House, reads: Reads, error: Exception
+) -> None:
+    reads(row())
+    number = read_in(house)
+    before = everything(house)
+    reads(error)
+    with pytest.raises(UnreadableError) as caught:
+        preview(house, number)
+    assert "Jane" not in str(caught.value)
+    assert everything(house) == before
+
+
+def test_bytes_that_are_gone_are_told(house: House, reads: Reads) -> None:
+    reads(row())
+    number = read_in(house, b"x" * 400_000)
+    for path in (house.settings.home / "blobs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(UnreadableError, match="INTAKE_BLOBS_URL"):
+        preview(house, number)
+
+
+def test_a_fault_half_way_leaves_all_of_it_as_it_was(any_house: House, reads: Reads) -> None:
+    house = any_house
+    items = [row(t) for t in "ab"]
+    reads(*items)
+    number = read_in(house)
+    file = Attachment("c.bin", "x/y", b"c" * 400_000)
+    reads(replace(items[0], text="A"), replace(items[1], attachments=(file,)), row("new"))
+    shown, before = preview(house, number), everything(house)
+    (house.settings.home / "blobs").write_text("not a folder")
+    with pytest.raises(OSError, match=r"."):
+        apply(house, shown, by="Olga")
+    assert everything(house) == before
+
+
+def test_what_was_shown_is_compared_once_more_before_it_is_put(
+    any_house: House, reads: Reads
+) -> None:
+    """Two people at it, or a minute between looking and saying yes."""
+    house = any_house
+    item = row("a")
+    reads(item)
+    number = read_in(house)
+    reads(replace(item, text="b"), row("new"))
+    shown = preview(house, number)
+    assert together(*[lambda: apply(house, shown, by="Olga")] * 3) == []
+    assert filings(house, number) == [(0, "opened", 1), (1, "opened", 2)]
+    assert counted(house, Audit, Audit.action == "re-read") == 2
+    with house.store.transaction() as session:
+        session.get_one(Delivery, number).state = DeliveryState.PENDING
+    assert apply(house, shown, by="Olga").findings == []
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """What is written to the log."""
+    with structlog.testing.capture_logs(
+        processors=[structlog.contextvars.merge_contextvars]
+    ) as written:
+        yield written
+
+
+def test_the_log_tells_a_trial_from_the_real_thing(
+    house: House, reads: Reads, lines: list[dict[str, Any]]
+) -> None:
+    reads(row("a"))
+    number = read_in(house)
+    reads(row("a", external_id=message(house).message_id), row("b"))
+    lines.clear()
+    shown = preview(house, number)
+    assert lines
+    assert all(line["trial"] for line in lines)
+    lines.clear()
+    apply(house, shown, by="Olga")
+    assert lines[-1] == {
+        "event": "read again",
+        "delivery": 1,
+        "changed": 0,
+        "received": 1,
+        "log_level": "info",
+    }
+    assert not any("trial" in line for line in lines)
+
+
+def test_a_call_is_read_again_too(house: House, reads: Reads) -> None:
+    item = phoned()
+    reads(item)
+    number = read_in(house, form=Format.PHONE)
+    reads(replace(item, text="mended"))
+    done(house, number)
+    assert message(house).text == "mended"
+
+
+def test_many_rows_take_a_handful_of_queries(house: House, reads: Reads) -> None:
+    items = [row(str(n), sent_at=START + timedelta(minutes=n)) for n in range(60)]
+    reads(*items)
+    number = read_in(house)
+    asked: list[str] = []
+    event.listen(house.store.engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+    preview(house, number)
+    assert len(asked) < 15

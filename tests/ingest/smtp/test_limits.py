@@ -1,0 +1,225 @@
+"""What no client of the mail door can do to it, and how it closes."""
+
+import asyncio
+import os
+import signal
+import smtplib
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest.intake import Transport
+from ingest.smtp.listener import Listener
+from ingest.smtp.session import CHUNK, ERRORS, GIVE_UP, JUNK
+from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
+
+LMTP = Transport.LMTP
+
+
+def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(stored: Stored) -> None:
+    with doors(stored, mail_limit=1000) as listener, Client(listener) as client:
+        assert "250-SIZE 1000" in client.ask(HELLO)
+        assert client.say("MAIL FROM:<a@b.example> SIZE=1001") == ["552"]
+        for size, code in ((998, "250"), (999, "552")):
+            client.envelope().send(b"x" * size + b"\r\n.\r\n")
+            assert client.reply()[:3] == code
+    assert [len(raw) for raw in stored.raw] == [1000]
+
+
+def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
+    with doors(stored, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
+        client.envelope()
+        (session,) = listener._crowds[0].sessions
+        for octets, held in ((2 * CHUNK, True), (3 * CHUNK, False)):
+            seen = session._received
+            client.send(b"x" * octets)
+            until(lambda want=seen + octets: session._received == want)  # type: ignore[misc]
+            assert client.silent(0.05)
+            assert bool(listener._room.held) is held
+        client.send(b"x" * 4 * GIVE_UP * CHUNK)
+        assert client.reply().startswith("552")
+        assert client.closed()
+    assert stored.arrivals == []
+
+
+def test_recipients_of_a_mail_are_limited(stored: Stored) -> None:
+    with doors(stored, smtp_recipients=2) as listener, Client(listener) as client:
+        codes = client.say(HELLO, FROM, TO, "RCPT TO:<nobody@billing.example>", TO, TO, "DATA")
+        assert codes == ["250", "250", "250", "550", "250", "452", "354"]
+        client.send(MAIL + b".\r\n")
+        assert client.reply().startswith("250")
+    assert stored.next().envelope["rcpt_to"] == [DESK]
+
+
+def test_connections_of_a_host_are_limited(stored: Stored) -> None:
+    with doors(stored, smtp_connections_per_host=1) as listener, Client(listener) as first:
+        with Client(listener) as second:
+            assert second.greeting.startswith("421 4.7.0")
+            assert second.closed()
+        assert first.say("NOOP", "QUIT") == ["250", "221"]
+        assert first.closed()
+        with Client(listener) as third:
+            assert third.greeting.startswith("220")
+
+
+def test_connections_are_limited_at_each_door(stored: Stored) -> None:
+    with (
+        doors(stored, smtp_connections=1) as listener,
+        Client(listener),
+        Client(listener) as second,
+    ):
+        assert second.greeting.startswith("421 4.3.2")
+        with Client(listener, LMTP) as neighbour:
+            assert neighbour.greeting.startswith("220")
+
+
+@pytest.mark.parametrize("command", ["FOO", "MAIL FROM:<<<>", "RCPT TO:<guess@billing.example>"])
+def test_errors_end_a_session(client: Client, command: str) -> None:
+    client.say(HELLO, FROM)
+    codes = client.say(*[command] * ERRORS)
+    assert {code[0] for code in codes} == {"5"}
+    assert client.reply().startswith("421 4.7.0")
+    assert client.closed()
+
+
+def test_commands_that_move_no_mail_end_a_session_and_mail_buys_more(client: Client) -> None:
+    for _ in range(2):
+        assert set(client.say(*["NOOP"] * (JUNK - 1))) == {"250"}
+        client.envelope().send(MAIL + b".\r\n")
+        assert client.reply().startswith("250")
+    assert client.say(*["VRFY a"] * JUNK, "NOOP") == ["252"] * JUNK + ["421"]
+    assert client.closed()
+
+
+# time
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("piece", [b"", b"x", b"x\r\n"])
+def test_idle_and_trickling_clients_are_cut(stored: Stored, piece: bytes, *, prepare: bool) -> None:
+    if piece == b"x\r\n" and not prepare:
+        piece = b"NOOP "
+    with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+        if prepare:
+            client.envelope()
+        for _ in range(50):
+            client.send(piece)
+            if not client.silent(0.02):
+                break
+        else:
+            pytest.fail("still open")
+        assert client.reply().startswith("421 4.4.2")
+        assert client.closed()
+
+
+def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
+    with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+        client.envelope()
+        for _ in range(6):
+            client.send(b"x" * 100 + b"\r\n")
+            time.sleep(0.05)
+        client.send(b".\r\n")
+        assert client.reply().startswith("250")
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool) -> None:
+    with doors(stored, smtp_session_seconds=0.15) as listener, Client(listener) as client:
+        if prepare:
+            client.envelope()
+        for _ in range(50):
+            client.send(b"x" * 900 + b"\r\n" if prepare else b"N")
+            if not client.silent(0.02):
+                break
+        assert client.reply().startswith("421 4.4.2")
+
+
+def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
+    with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+        (session,) = listener._crowds[0].sessions
+        # what the transport says when the client's window and our buffer are full
+        session.pause_writing()
+        client.send(b"NOOP\r\n")
+        until(listener._crowds[0].empty.is_set)
+
+
+# opening and closing
+
+
+def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) -> None:
+    with doors(stored) as listener:
+        idle, busy = Client(listener), Client(listener).envelope()
+        busy.send(MAIL)
+        closing = threading.Thread(target=_close, args=(listener, 3.0))
+        closing.start()
+        with idle:
+            assert idle.reply().startswith("421 4.3.2")
+            assert idle.closed()
+        with pytest.raises(ConnectionRefusedError):
+            Client(listener)
+        with busy:
+            busy.send(b".\r\n")
+            assert busy.reply().startswith("250 2.0.0 stored as 1, ")
+            assert busy.reply().startswith("421 4.3.2")
+        closing.join(2)
+        assert not closing.is_alive()
+
+
+def test_closing_does_not_wait_for_ever(stored: Stored) -> None:
+    with doors(stored) as listener, Client(listener).envelope() as stuck:
+        begun = time.monotonic()
+        _close(listener, 0.1)
+        assert stuck.closed()
+        assert time.monotonic() - begun < 2
+    assert stored.arrivals == []
+
+
+def _close(listener: Listener, seconds: float) -> None:
+    asyncio.run_coroutine_threadsafe(
+        listener.close(seconds), listener._servers[0].get_loop()
+    ).result()
+
+
+def test_a_port_that_is_taken_is_an_error(door: Listener, stored: Stored) -> None:
+    with (
+        pytest.raises(OSError, match="in use"),
+        doors(stored, lmtp_listen=f"127.0.0.1:{door.ports[LMTP]}"),
+    ):
+        pass
+
+
+def test_a_certificate_that_cannot_be_read_is_an_error(stored: Stored, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), doors(stored, tls_certificate=tmp_path / "none.pem"):
+        pass
+
+
+SERVE = """
+from ingest import smtp
+from workflow import journal
+from workflow.settings import Settings
+
+journal.listening = lambda door, address: print(address, flush=True)
+smtp.serve(Settings(smtp_listen="127.0.0.1:0"), lambda arrival: 1)
+print("drained")
+"""
+
+
+def test_the_process_ends_well_on_sigterm() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with smtplib.SMTP("127.0.0.1", port) as idle:
+            process.send_signal(signal.SIGTERM)
+            assert idle.getreply()[0] == 421
+            idle.close()
+        assert process.communicate(timeout=5)[0] == "drained\n"
+    assert process.returncode == 0

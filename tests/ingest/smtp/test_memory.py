@@ -1,0 +1,153 @@
+"""Memory at the mail door: bounded however much comes at once, and everyone hears an answer."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from ingest.intake import Arrival
+from ingest.smtp import memory
+from ingest.smtp.listener import LATER, Listener
+from ingest.smtp.memory import FIRST, SHARED, Room, Share
+from ingest.smtp.session import CHUNK
+from tests.support.smtp_client import Client, Stored, doors, until
+
+LIMIT = 4 * CHUNK
+BODY = b"x" * (LIMIT - 2) + b"\r\n"
+HALF = LIMIT // 2
+NO_ROOM = "452 4.3.1 too much mail at once, try again later"
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of more than 64 KiB is a large one, and waits for half a second."""
+    monkeypatch.setattr(memory, "SMALL", CHUNK)
+    monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.5)
+
+
+def half(listener: Listener) -> Client:
+    """A client that has sent half a message of the limit."""
+    client = Client(listener).envelope()
+    client.send(BODY[:HALF])
+    return client
+
+
+def full(listener: Listener) -> list[Client]:
+    """Clients that fill the room with halves of messages."""
+    clients = [half(listener) for _ in range(2 * SHARED)]
+    until(lambda: listener._room.held > (SHARED - 1) * LIMIT)
+    return clients
+
+
+def finish(client: Client) -> str:
+    client.send(BODY[HALF:] + b".\r\n")
+    reply = client.reply()
+    client.socket.close()
+    return reply[:3] if reply != NO_ROOM else reply
+
+
+def all_at_once(acts: list[Callable[[], str]]) -> list[str]:
+    said: list[str] = []
+    threads = [threading.Thread(target=lambda a=act: said.append(a())) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return said
+
+
+def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> None:
+    """The first of the large ones go on whatever the others hold.
+
+    Without that, all would wait for all.
+    """
+    most = [0]
+
+    def accept(arrival: Arrival) -> int:
+        most.append(listener._room.held)
+        return stored(arrival)
+
+    with doors(accept, mail_limit=LIMIT) as listener:
+        said = all_at_once([partial(finish, client) for client in full(listener)])
+        assert said == ["250"] * 2 * SHARED
+        assert max(most) <= (SHARED + FIRST) * LIMIT
+        until(lambda: listener._room.held == 0)
+    assert stored.raw == [BODY] * 2 * SHARED
+
+
+def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
+    stored: Stored,
+) -> None:
+    with doors(stored, mail_limit=LIMIT) as listener:
+        standing = [*full(listener), half(listener)]
+        with Client(listener) as large, Client(listener) as small:
+            large.envelope().send(BODY + b".\r\n")
+            small.envelope().send(b"small\r\n.\r\n")
+            assert small.reply().startswith("250")
+            assert large.reply() == NO_ROOM
+        for client in standing:
+            client.hang_up()
+        until(lambda: listener._room.held == 0)
+        with Client(listener) as large:
+            large.envelope().send(BODY + b".\r\n")
+            assert large.reply().startswith("250")
+
+
+def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> None:
+    with doors(stored, mail_limit=LIMIT) as listener:
+        standing = [*full(listener), half(listener)]
+        with Client(listener) as client:
+            client.envelope().send(BODY + b".\r\n")
+            assert client.reply() == NO_ROOM
+            for other in standing:
+                other.hang_up()
+            until(lambda: listener._room.held == 0)
+            client.envelope().send(BODY + b".\r\n")
+            assert client.reply().startswith("250")
+
+
+def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_or_left(
+    stored: Stored,
+) -> None:
+    commit = threading.Event()
+
+    def accept(arrival: Arrival) -> int:
+        commit.wait(10)
+        return stored(arrival)
+
+    with doors(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
+        with Client(listener) as client:
+            client.envelope().send(BODY + b".\r\n")
+            assert client.reply() == LATER
+        leaving = Client(listener).envelope()
+        leaving.send(BODY + b".\r\n")
+        until(lambda: len(listener._storing._running) == 2)
+        leaving.hang_up()
+        until(listener._crowds[0].empty.is_set)
+        assert listener._room.held >= 2 * len(BODY)
+        commit.set()
+        until(lambda: listener._room.held == 0)
+
+
+def test_a_message_waits_so_long_in_all_and_not_each_time() -> None:
+    async def wait() -> bool:
+        room = Room(LIMIT)
+        others = [Share(room) for _ in range(SHARED)]
+        assert all([await other.grow(LIMIT) for other in others])
+        small = Share(room)
+
+        async def come_and_go() -> None:
+            while True:
+                await small.grow(1)
+                await asyncio.sleep(0.05)
+                small.close()
+
+        restless = asyncio.create_task(come_and_go())
+        async with asyncio.timeout(5):
+            found = await Share(room).grow(LIMIT)
+        restless.cancel()
+        return found
+
+    assert asyncio.run(wait()) is False

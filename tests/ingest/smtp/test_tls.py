@@ -1,0 +1,78 @@
+"""The mail door over TLS."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.smtp.listener import Listener
+from ingest.smtp.session import CHUNK
+from tests.support.smtp_client import FROM, HELLO, TO, Client, Stored, certificate, doors, until
+
+
+@pytest.fixture
+def secure(stored: Stored, tmp_path: Path) -> Iterator[Listener]:
+    with doors(
+        stored, smtp_idle_seconds=0.3, smtp_connections_per_host=1, **certificate(tmp_path)
+    ) as listener:
+        yield listener
+
+
+def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
+    with Client(secure) as client:
+        assert "250 STARTTLS" in client.ask(HELLO)
+        assert client.say(FROM, "STARTTLS x", "STARTTLS") == ["250", "501", "220"]
+        client.start_tls()
+        assert client.say(FROM, TO) == ["503", "503"]  # nothing said in the clear counts
+        assert "STARTTLS" not in client.ask(HELLO)
+        assert client.say("STARTTLS", "AUTH PLAIN") == ["503", "500"]
+        client.envelope().send(b"x" * 3 * CHUNK + b"\r\n.\r\n")
+        assert client.reply().startswith("250")
+        assert client.say("QUIT") == ["221"]
+    assert str(stored.next().envelope["tls"]).startswith("TLSv1.3 TLS_")
+
+
+def test_what_is_sent_before_the_handshake_is_forgotten(secure: Listener) -> None:
+    with Client(secure) as client:
+        client.send(f"STARTTLS\r\n{HELLO}\r\n{FROM}\r\n".encode())
+        assert client.reply().startswith("220")
+        client.start_tls()
+        assert client.silent(0.1)
+        assert client.say(TO) == ["503"]
+
+
+@pytest.mark.parametrize("greet", [b"", b"this is not TLS\r\n" * 100])
+def test_a_handshake_that_fails_ends_the_session(secure: Listener, greet: bytes) -> None:
+    with Client(secure) as client:
+        assert client.say("STARTTLS") == ["220"]
+        client.send(greet)
+        assert not client.silent(2)
+    until(secure._crowds[0].empty.is_set)
+    with Client(secure) as other:  # the only one its host may have
+        assert other.greeting.startswith("220")
+
+
+def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
+    stored: Stored, tmp_path: Path
+) -> None:
+    with doors(stored, **certificate(tmp_path)) as listener:
+        client = Client(listener)
+        client.say("STARTTLS")
+        client.hang_up()
+        until(listener._crowds[0].empty.is_set)
+
+
+def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
+    secure: Listener, tmp_path: Path
+) -> None:
+    for name, served in (("new.example", b"new.example"), ("", b"new.example")):
+        if name:
+            certificate(tmp_path, name)
+        else:
+            (tmp_path / "cert.pem").write_text("half")
+        with Client(secure) as client:
+            client.say("STARTTLS")
+            client.start_tls()
+            assert served in (client.socket.getpeercert(binary_form=True) or b"")  # type: ignore[attr-defined]
+            assert client.say("QUIT") == ["221"]
+            assert client.closed()

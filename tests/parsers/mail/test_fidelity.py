@@ -1,0 +1,180 @@
+"""How faithful the mail parser is.
+
+Public corpora by the rules of their scorer, and the memory reading takes.
+
+The corpora are no part of the project: they are looked for in INTAKE_CORPORA, else in
+../shared/corpora.
+"""
+
+import importlib.util
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from console.cli import parse_output
+from parsers.item import ParseError
+from parsers.mail import message
+from parsers.mail.replies import extract
+
+ROOT = Path(__file__).parents[3]
+CORPORA = Path(os.environ.get("INTAKE_CORPORA") or ROOT.parent / "shared" / "corpora")
+WHOLE = str.split(
+    "zammad stalwart mime4j zbateson phpmime rubymail enmime chatwoot discourse freescout rt"
+    " djhelpdesk spamscope robust",
+)
+REPLY = str.split("ert discourse chatwoot freescoutreply talon")
+CONTRAST = str.split("crisp github zapier mailparserreply willdurand talonsig quotequail")
+MACHINE = frozenset({"is_auto_reply", "is_automated", "is_bounce"})
+Case = dict[str, Any]  # a line of a corpus or of ours, as JSON gives it
+
+needs_corpora = pytest.mark.skipif(
+    not (CORPORA / "score.py").is_file(),
+    reason=f"no corpora in {CORPORA}: set INTAKE_CORPORA to their folder",
+)
+
+
+@dataclass
+class Figure:
+    """A row of the table.
+
+    Which fields of which corpora count, what the best peer reaches and what we have to.
+    """
+
+    name: str
+    corpora: list[str]
+    counts: Callable[[str], bool]
+    peer: str
+    floor: float  # percent
+    right: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.right / max(1, self.right + len(self.wrong))
+
+
+def of_reply(name: str) -> bool:
+    return name in {"reply_text", "reply_contains", "reply_excludes"}
+
+
+def of_message(name: str) -> bool:
+    return not of_reply(name) and name not in MACHINE
+
+
+def figures() -> list[Figure]:
+    return [
+        Figure("whole messages, all fields right", WHOLE, of_message, "89.5", 97),
+        Figure("zammad, all fields right", ["zammad"], of_message, "75", 95),
+        Figure("reply_text", REPLY, of_reply, "69", 85),
+        Figure("reply_text, other corpora", CONTRAST, of_reply, "", 85),
+        Figure("is_bounce, sisimai", ["sisimai"], lambda name: name == "is_bounce", "83", 97),
+        Figure(
+            "is_automated, autoheaders",
+            ["autoheaders"],
+            lambda name: name == "is_automated",
+            "49",
+            96,
+        ),
+    ]
+
+
+def module(path: Path) -> ModuleType:
+    """A Python file that lies in no package of ours."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def line(case: Case, raw: bytes) -> Case:
+    """What we make of a case: the line `intake parse` prints."""
+    name, kind = case["file"], case.get("input", "eml")
+    if kind == "eml":
+        try:
+            return parse_output.mail_line(name, message.parse(raw)[0])
+        except ParseError as error:
+            return parse_output.error_line(name, str(error))
+    body = raw.decode("utf-8", "replace")
+    return parse_output.reply_line(
+        name, extract.newest_html(body) if kind == "html" else extract.newest(body)
+    )
+
+
+def judged(score: ModuleType, corpus: str) -> Iterator[tuple[Case, dict[str, bool]]]:
+    """Each case with the verdict on each of its fields."""
+    for case in score.load(CORPORA / corpus / "expected.jsonl"):
+        found = score.score_case(case, line(case, (CORPORA / corpus / case["file"]).read_bytes()))
+        yield case, {name: bool(ok) for name, (ok, _) in found.items() if not name.startswith("~")}
+
+
+def count(verdicts: dict[str, list[tuple[Case, dict[str, bool]]]], figure: Figure) -> None:
+    for corpus in figure.corpora:
+        for case, fields in verdicts[corpus]:
+            mine = {name: ok for name, ok in fields.items() if figure.counts(name)}
+            if all(mine.values()):
+                figure.right += bool(mine)
+            else:
+                figure.wrong.append(
+                    f"{corpus}/{case['file']}: {', '.join(n for n, ok in mine.items() if not ok)}"
+                )
+
+
+def table(rows: list[Figure], alarms: list[str]) -> str:
+    shown = [f"{'':34s} best peer    floor     ours"]
+    shown += [
+        f"{row.name:34s} {row.peer:>8s} % {row.floor:6.1f} % {row.percent:6.1f} %  "
+        f"({row.right} of {row.right + len(row.wrong)})"
+        for row in rows
+    ]
+    return "\n".join([*shown, f"{'false alarms of is_bounce':34s} {'':17s} {len(alarms):8d}"])
+
+
+@needs_corpora
+def test_mail_is_read_as_people_wrote_it(record_property: Callable[[str, object], None]) -> None:
+    score, rows = module(CORPORA / "score.py"), figures()
+    names = sorted({corpus for row in rows for corpus in row.corpora})
+    verdicts = {corpus: list(judged(score, corpus)) for corpus in names}
+    for row in rows:
+        count(verdicts, row)
+    alarms = [
+        f"{corpus}/{case['file']}"
+        for corpus, cases in verdicts.items()
+        for case, fields in cases
+        if case.get("is_bounce") is False and not fields.get("is_bounce", True)
+    ]
+    record_property("figures", table(rows, alarms))
+    assert not [f"{row.name}: {row.wrong}" for row in rows if row.percent < row.floor]
+    assert (
+        len(alarms) <= 1
+    )  # MAILER-DAEMON's notice one corpus takes for a person's: docs/mail-fidelity.md
+    assert all(
+        ok
+        for cases in verdicts.values()
+        for _, fields in cases
+        for n, ok in fields.items()
+        if n == "no_crash"
+    )
+
+
+def test_a_large_mail_costs_little_more_than_its_decoded_file(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    bench = module(ROOT / "benchmarks" / "parse.py")
+    path = tmp_path / "large.eml"
+    path.write_bytes(bench.large(bench.random.Random(17)))
+    found = bench.memory("ours", path)
+    if math.isnan(found):
+        pytest.skip("the peak of a process can only be read on Linux")
+    record_property(
+        "figures",
+        f"a mail of {path.stat().st_size / 1e6:.0f} MB: {found:.0f} MB above it (bound 30)",
+    )
+    assert found <= 30

@@ -1,0 +1,694 @@
+"""Which rows of a sheet are headings, titles, footers or requests.
+
+By where they stand, not by how they begin.
+"""
+
+from pathlib import Path
+
+import openpyxl
+import pytest
+from openpyxl.worksheet.table import Table as DeclaredTable
+from openpyxl.worksheet.worksheet import Worksheet
+
+from parsers.item import InboundItem, RejectedRow, SheetCounts
+from parsers.secure_message import layout, workbook
+from parsers.secure_message.layout import BESIDE, DOUBTFUL, INCOMPLETE, NO_HEADINGS
+from parsers.secure_message.row import NOBODY, NOTHING_SAID
+from tests.support import workbooks
+from tests.support.workbooks import Edit, book, cell, needs_libreoffice, wide, xlsb
+
+HEADING: list[object] = ["Practice", "From", "Message"]
+FIRST: list[object] = ["Larkspur Clinic", "Ida Moss", "The remittance of June is missing."]
+SECOND: list[object] = ["Elm Dental", "Theo Ward", "Our fax number has changed."]
+
+
+def read(raw: bytes) -> tuple[list[InboundItem], list[RejectedRow], SheetCounts]:
+    """Items, rejected rows and the counts of the first sheet, which add up."""
+    stream = workbook.stream(raw)
+    parsed = list(stream)
+    counts = stream.sheets[0]
+    assert counts.accounted == counts.rows
+    items = [one for one in parsed if isinstance(one, InboundItem)]
+    return items, [one for one in parsed if isinstance(one, RejectedRow)], counts
+
+
+def requests(*rows: list[object], edit: Edit | None = None) -> list[tuple[str, str, str]]:
+    items, rejected, _ = read(book(*rows, edit=edit))
+    assert rejected == []
+    return [(item.company, item.sender.name, item.text) for item in items]
+
+
+def sheet(made: openpyxl.Workbook) -> Worksheet:
+    found = made.worksheets[0]
+    assert isinstance(found, Worksheet)
+    return found
+
+
+# -- footers ----
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Total charges do not match",
+        "Generated invoices are missing a page",
+        "Page 3 of the letter is blank",
+        "Page 1 of 2",
+        "End of report",
+        "Grand total",
+        "Printed 1/5/2026",
+        "Total 14",
+    ],
+)
+def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str) -> None:
+    alone: list[object] = [None, None, text]
+    named: list[object] = ["Elm Dental", None, text]
+    for rows in ([FIRST, alone], [alone, FIRST], [FIRST, alone, SECOND]):
+        items, rejected, counts = read(book(HEADING, *rows))
+        assert [row.reason for row in rejected] == [NOBODY]
+        assert dict(rejected[0].values)["Message"] == text
+        assert counts.footers == 0
+        assert len(items) == len(rows) - 1
+    assert (named[0], "", text) in requests(HEADING, FIRST, named)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["Page 1 of 2"],
+        ["Generated 1/5/2026 10:00 by Ida"],
+        ["End of report"],
+        ["Grand Total", 2],
+        ["Total messages: 14"],
+        ["Total", None, 2],
+        ["2 records"],
+        ["Page", 1],
+        ["Exported 2026-06-01T08:15:00"],
+        ["Report generated on June 1, 2026 at 8:15 PM by Ida O'Moss"],
+        ["Printed by ida@larkspur.example on 01.06.2026"],
+        ["Run:", "1 Jun 2026"],
+    ],
+)
+def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(
+    row: list[object],
+) -> None:
+    items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row))
+    assert (len(items), rejected) == (2, [])
+    assert (counts.footers, counts.footer_places, counts.blank) == (1, "5", 1)
+
+
+@pytest.mark.parametrize("footer", [["Total", None, 1], ["End of report"], ["Page 1 of 1"]])
+@pytest.mark.parametrize("note", ["Call Ann Archer about claim 7", "For internal use"])
+def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> None:
+    items, [rejected], counts = read(book(HEADING, FIRST, footer, [note]))
+    assert (len(items), counts.footer_places) == (1, "3")
+    assert (rejected.row, note in dict(rejected.values).values()) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["Total Care"],
+        ["Generated twice"],
+        ["End of the month"],
+        ["Larkspur Clinic"],
+        ["Printed 1/5/2026, please send claim 7 of Ann Archer again"],
+        ["Printed 1/5/2026 please send it again"],
+        ["Printed 1/5/2026 8:00 by Ida, and sent twice"],
+        ["Created by mistake 1/5/2026"],
+        ["Created by mistake 1/5: claim 7, please void"],
+        ["Generated claim 7 twice on 1/5/2026"],
+        ["Exported 3 files"],
+        ["Run again batch 7"],
+        ["Run claim 12, 2026"],
+        ["Page 3 is missing"],
+        ["Total unpaid 17, please look"],
+        ["12 records are missing"],
+    ],
+)
+def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
+    _, [rejected], counts = read(book(HEADING, FIRST, row))
+    assert (rejected.row, rejected.reason) == (3, NOTHING_SAID)
+    assert counts.footers == 0
+
+
+def test_a_footer_in_the_middle_of_a_table_is_none_but_for_page_numbers_and_totals() -> None:
+    items, [rejected], counts = read(
+        book(HEADING, FIRST, ["Printed 1/5/2026"], ["Page 1"], ["Total", None, 1], SECOND)
+    )
+    assert (len(items), rejected.row, counts.footer_places) == (2, 3, "4-5")
+
+
+def test_a_total_that_the_workbook_declares_is_no_request() -> None:
+    def declare(made: openpyxl.Workbook) -> None:
+        table = DeclaredTable(displayName="Messages", ref="A1:C4", totalsRowCount=1)
+        sheet(made).add_table(table)
+
+    total: list[object] = ["Summe", None, "=SUBTOTAL(103,C2:C3)"]
+    assert len(requests(HEADING, FIRST, SECOND, total, edit=declare)) == 2
+    words: list[object] = ["Summe", None, "is this the total?"]
+    assert requests(HEADING, FIRST, SECOND, words, edit=declare)[2][2] == "is this the total?"
+
+
+# -- several tables ----
+
+
+def test_tables_one_below_another_are_read_each_under_its_own_heading() -> None:
+    second = [
+        ["From", "Received", "Message", "Practice"],
+        ["Theo Ward", "1/5/2026", "Fax.", "Elm Dental"],
+    ]
+    third = [
+        ["Message", "Practice", "From", "Phone", "Status"],
+        ["Lab.", "Oak Care", "Uma Reed", "555", "New"],
+    ]
+    rows: list[list[object]] = [["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third]  # type: ignore[list-item]
+    items, rejected, counts = read(book(*rows))
+    assert rejected == []
+    assert [(item.company, item.sender.name, item.text) for item in items] == [
+        tuple(FIRST),
+        ("Elm Dental", "Theo Ward", "Fax."),
+        ("Oak Care", "Uma Reed", "Lab."),
+    ]
+    above = [dict(item.details).get("Above the table", "") for item in items]
+    assert above == ["Today", "Earlier", ""]
+    assert (counts.heading_places, counts.title_places) == ("2, 6, 8", "1, 5")
+
+
+def test_a_second_heading_far_below_begins_a_table_too() -> None:
+    many = [["Larkspur Clinic", f"Sender {number}", f"Message {number}"] for number in range(34)]
+    other: list[list[object]] = [
+        ["Date", "From", "Practice", "Message"],
+        ["1/5/2026", "Theo", "Elm", "Fax."],
+    ]
+    found = requests(HEADING, *many, *other)  # type: ignore[arg-type]
+    assert len(found) == 35
+    assert found[-1] == ("Elm", "Theo", "Fax.")
+
+
+def test_a_heading_far_below_the_top_is_found_and_what_stands_above_is_rejected() -> None:
+    above: list[list[object]] = [[f"a{n}", f"b{n}", f"c{n}"] for n in range(40)]
+    items, rejected, counts = read(book(*above, HEADING, FIRST))
+    assert [item.text for item in items] == [FIRST[2]]
+    assert [row.row for row in rejected] == list(range(1, 41))
+    assert {row.reason for row in rejected} == {NO_HEADINGS}
+    assert counts.heading_places == "41"
+
+
+def test_a_second_heading_of_two_rows_that_begins_like_the_first() -> None:
+    upper: list[object] = ["Practice", None, "Message", None]
+    lower: list[object] = ["Name", "ID", "Date", "Text"]
+    items, rejected, counts = read(
+        book(HEADING, FIRST, [], ["Done"], upper, lower, ["Oak Care", "42", "1/5/2026", "Lab."])
+    )
+    assert (items[1].company, items[1].company_number, items[1].text) == ("Oak Care", "42", "Lab.")
+    assert (rejected, counts.heading_places, counts.title_places) == ([], "1, 5-6", "4")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [["Caller", "Clinic", "Message"], ["Date", "Clinic", "Caller", "Text", "Insurer", "Region"]],
+)
+def test_a_second_heading_with_words_nobody_knows_is_one_and_is_shown_too(
+    heading: list[object],
+) -> None:
+    values: list[object] = [f"Value {column}" for column in heading]
+    items, [rejected], _ = read(book(HEADING, FIRST, [], heading, values))
+    assert (rejected.row, rejected.reason) == (4, DOUBTFUL)
+    assert (items[1].company, items[1].text) == (
+        "Value Clinic",
+        values[2] if len(heading) == 3 else "Value Text",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["Question?", "Comments, please", "Message 7", "Notes. Again.", "Ask a@x.example"]
+)
+def test_a_request_of_words_that_are_headings_is_a_request(text: str) -> None:
+    assert requests(HEADING, FIRST, ["Clinic", "Contact", text])[1] == ("Clinic", "Contact", text)
+
+
+def test_a_heading_repeated_on_every_page_begins_no_table_and_is_counted() -> None:
+    items, rejected, counts = read(
+        book(HEADING, FIRST, ["Page 1 of 2"], HEADING, SECOND, ["Page 2 of 2"])
+    )
+    assert (len(items), rejected) == (2, [])
+    assert (counts.heading_places, counts.footer_places) == ("1, 4", "3, 6")
+
+
+def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
+    upper: list[object] = ["Practice", None, "Message", None]
+    lower: list[object] = ["Name", "ID", "Date", "Text"]
+    items, rejected, counts = read(
+        book(
+            upper,
+            lower,
+            ["Elm", "0042", "1/5/2026", "One."],
+            upper,
+            lower,
+            ["Elm", "0042", "1/5/2026", "Two."],
+        )
+    )
+    assert ([item.text for item in items], rejected, counts.heading_places) == (
+        ["One.", "Two."],
+        [],
+        "1-2, 4-5",
+    )
+
+
+def test_the_message_that_says_message_is_one() -> None:
+    assert (
+        requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2]
+        == "Message"
+    )
+    _, [rejected], _ = read(book(HEADING, FIRST, [None, None, "Message"]))
+    assert rejected.reason == NOBODY
+
+
+def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> None:
+    balances: list[list[object]] = [
+        ["Practice", "Status", "Date"],
+        ["Elm Dental", "Open", "1/5/2026"],
+    ]
+    items, rejected, counts = read(book(HEADING, FIRST, [], *balances))
+    assert len(items) == 1
+    assert [(row.row, row.reason) for row in rejected] == [
+        (row, INCOMPLETE.format(missing="the message text")) for row in (4, 5)
+    ]
+    assert counts.rejected == 2
+    assert ("Column A", "Elm Dental") in rejected[1].values
+
+
+def test_tables_side_by_side_are_read_each_by_itself() -> None:
+    heading = [*HEADING, None, "Practice", "From", "Message"]
+    rows: list[list[object]] = [
+        [*FIRST, None, *SECOND],
+        [None, None, None, None, "Oak Care", "Uma", "Lab."],
+    ]
+    items, [rejected], _ = read(
+        book(heading, *rows, [None, "Ida", None, None, "Ash", "Bo", "Call."])
+    )
+    assert {item.text for item in items} == {FIRST[2], SECOND[2], "Lab.", "Call."}
+    assert {item.company for item in items} == {FIRST[0], SECOND[0], "Oak Care", "Ash"}
+    assert (rejected.sheet, rejected.row) == ("Sheet, columns A to C", 4)
+
+
+BESIDE_EACH_OTHER: list[list[object]] = [
+    ["Practice", "From", "Message", "Practice", "From", "Message"],
+    ["Message", "From", "Practice", "Message", "From", "Practice"],
+    ["Clinic", "Sender", "Text", "Practice", "From", "Message"],
+    ["Practice", "From", "Message", "|", "Practice", "From", "Message"],
+    ["#", "Practice", "From", "Message", "Status", "#", "Practice", "From", "Message", "Status"],
+    ["Practice", "From", None, "Message", "Practice", "From", None, "Message"],
+    ["From", "Practice", "Message", "Practice", "From", "Date", "Message"],
+    [
+        "Practice",
+        "From",
+        "Message",
+        "Practice",
+        "From",
+        "Message",
+        None,
+        "Practice",
+        "From",
+        "Message",
+    ],
+    ["Practice", "From", "Message", "Practice", "From", "Message", "Practice", "From", "Message"],
+]
+
+
+@pytest.mark.parametrize("heading", BESIDE_EACH_OTHER)
+def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
+    heading: list[object],
+) -> None:
+    kinds = {"Practice": "clinic", "Clinic": "clinic", "Sender": "person", "From": "person"}
+    kinds |= {"Message": "words", "Text": "words"}
+    met: dict[str, int] = {}
+    row: list[object] = []
+    for label in heading:
+        kind = kinds.get(str(label), "")
+        met[kind] = met.get(kind, 0) + 1
+        row.append(f"{kind} {met[kind]}" if kind else None)
+    tables = met["words"]
+    only_last: list[object] = [value if str(value).endswith(str(tables)) else None for value in row]
+    only_last = [f"{value} again" if value else None for value in only_last]
+    items, rejected, _ = read(book(heading, row, only_last))
+    assert rejected == []
+    expected = [(f"clinic {n}", f"person {n}", f"words {n}") for n in range(1, tables + 1)]
+    again = (f"clinic {tables} again", f"person {tables} again", f"words {tables} again")
+    assert [(item.company, item.sender.name, item.text) for item in items] == [*expected, again]
+
+
+def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
+    heading: list[object] = ["From", "Message", "From", "Message"]
+    items, [rejected], _ = read(book(heading, ["Ida", None, "Theo", "Fax."]))
+    assert [(item.sender.name, item.text, item.details) for item in items] == [("Theo", "Fax.", ())]
+    assert (rejected.reason, rejected.sheet) == (NOTHING_SAID, "Sheet, columns A to B")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["Message"],
+        ["Notes"],
+        ["Notes", "Practice ID"],
+        ["Notes", "Email"],
+        ["Created by", "Notes"],
+        ["Comments", "Contact", "Status"],
+        ["Message", "Message", "Status"],
+    ],
+)
+def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[object]) -> None:
+    values: list[object] = [f"7{place} value" for place in range(len(more))]
+    items, rejected, _ = read(book([*HEADING, *more], [*FIRST, *values]))
+    assert (len(items), rejected) == (1, [])
+    assert (items[0].company, items[0].sender.name) == tuple(FIRST[:2])
+
+
+@pytest.mark.parametrize("length", [1, 40])
+@pytest.mark.parametrize("gap", [[], [None], [None, None]])
+@pytest.mark.parametrize(
+    "heading", [HEADING, ["From", "Message"], ["Date", "From", "Text", "Clinic"]]
+)
+def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
+    heading: list[object], gap: list[object], length: int
+) -> None:
+    values = {"Practice": "Oak", "Clinic": "Oak", "From": "Bo", "Message": "Call.", "Text": "Call."}
+    right: list[object] = [values.get(str(label), "1/5/2026") for label in heading]
+    left: list[list[object]] = [["Elm", "Ida", f"Left {n}. " * length] for n in range(4)]
+    rows: list[list[object]] = [
+        HEADING,
+        left[0],
+        [*left[1], *gap, *heading],
+        [*left[2], *gap, *right],
+        [*left[3], *gap, *heading],
+    ]
+    items, rejected, counts = read(book(*rows))
+    assert rejected == []
+    assert [item.text for item in items if item.sender.name == "Ida"] == [
+        str(row[2]).strip() for row in left
+    ]
+    assert [item.text for item in items if item.sender.name == "Bo"] == ["Call."]
+    assert {item.company for item in items} <= {"Elm", "Oak", ""}
+    assert [item.details for item in items] == [()] * 5
+    assert (counts.heading_places, counts.headings) == ("1, 3, 5", 3)
+
+
+def test_a_table_on_the_left_may_begin_further_down_too() -> None:
+    blank: list[object] = [None] * 4
+    rows: list[list[object]] = [[*blank, *HEADING], [*blank, *FIRST], [*HEADING, None, *SECOND]]
+    items, rejected, _ = read(book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."]))
+    assert rejected == []
+    assert {(item.company, item.text) for item in items} == {
+        (FIRST[0], FIRST[2]),
+        (SECOND[0], SECOND[2]),
+        (SECOND[0], "Left."),
+        (FIRST[0], "Right."),
+    }
+
+
+def test_a_table_below_in_other_columns_begins_by_itself() -> None:
+    blank: list[object] = [None] * 3
+    items, _, _ = read(
+        book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND])
+    )
+    assert [item.text for item in items] == [FIRST[2], SECOND[2]]
+
+
+def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
+    heading = ["From", "Practice", "Message", None, "Practice", "Count"]
+    items, _, _ = read(book(heading, ["Ida", None, "Please call.", None, "Elm Dental", 3]))
+    assert items[0].company == ""
+    assert dict(items[0].details) == {"Practice": "Elm Dental", "Count": "3"}
+
+
+# -- what stands around a table ----
+
+
+def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
+    def name(made: openpyxl.Workbook) -> None:
+        sheet(made).title = "Larkspur"
+
+    titles: list[list[object]] = [
+        ["Inbox of the week"],
+        ["Practice: Larkspur"],
+        [],
+        ["Printed for", "Ida"],
+    ]
+    items, rejected, counts = read(
+        book(*titles, ["From", "Message"], ["Ida", "One."], ["Bo", "Two."], edit=name)
+    )
+    shown = (
+        ("Above the table", "Inbox of the week\nPractice: Larkspur\nPrinted for Ida"),
+        ("Sheet", "Larkspur"),
+    )
+    assert [item.details for item in items] == [shown, shown]
+    assert (rejected, counts.title_places) == ([], "1-2, 4")
+
+
+@pytest.mark.parametrize("blank", [[], [[]]])
+@pytest.mark.parametrize("label", ["Practice: {}", "{}", "Client:{}", "Messages of {}"])
+@pytest.mark.parametrize("second", [["From", "Message"], ["FROM", "MESSAGE:"], ["Sender", "Text"]])
+def test_titles_right_above_a_further_heading_belong_to_what_follows(
+    blank: list[list[object]], label: str, second: list[object]
+) -> None:
+    first: list[list[object]] = [[label.format("Elm")], ["From", "Message"], ["Ida", "One."]]
+    then: list[list[object]] = [[label.format("Oak Care")], second, ["Bo", "Two."]]
+    items, rejected, counts = read(book(*first, *blank, *then))
+    assert rejected == []
+    assert [dict(item.details)["Above the table"] for item in items] == [
+        label.format("Elm"),
+        label.format("Oak Care"),
+    ]
+    assert (counts.headings, counts.titles) == (2, 2)
+
+
+def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
+    heading: list[object] = ["From", "Message"]
+    rows: list[list[object]] = [["Ida", "One."], ["Page 1 of 2"], heading, ["Bo", "Two."]]
+    items, rejected, _ = read(book(["Practice: Elm"], heading, *rows))
+    assert rejected == []
+    assert {dict(item.details)["Above the table"] for item in items} == {"Practice: Elm"}
+
+
+def test_a_long_title_repeated_on_every_page_is_one() -> None:
+    title: list[object] = ["Messages that came in from the first to the last of June."]
+    items, rejected, counts = read(
+        book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND)
+    )
+    assert (len(items), rejected, counts.title_places) == (2, [], "1, 5")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Please note: the patient Ann Archer of Elm was denied twice",
+        "Call Ann Archer back.",
+        "Ann was denied twice, and nobody has called her so far",
+    ],
+)
+@pytest.mark.parametrize("second", [["From", "Message"], ["Sender", "Text"]])
+def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(
+    note: str, second: list[object]
+) -> None:
+    rows: list[list[object]] = [["Practice: Elm"], ["From", "Message"], ["Ida", "One."], [], [note]]
+    items, [rejected], _ = read(book(*rows, second, ["Bo", "Two."]))
+    assert (rejected.row, note in dict(rejected.values).values()) == (5, True)
+    assert [item.details for item in items] == [(("Above the table", "Practice: Elm"),), ()]
+
+
+def test_a_title_that_reaches_under_the_message_heading_is_rejected_and_shown_below() -> None:
+    heading: list[object] = ["From", "Message", "Date"]
+    above: list[list[object]] = [heading, ["Ida", "One.", "1/5/2026"], ["Total", 1], []]
+    below: list[list[object]] = [["Oak Care", "account 12"], heading, ["Bo", "Two.", "1/6/2026"]]
+    items, [rejected], _ = read(book(*above, *below))
+    assert (rejected.row, rejected.reason) == (5, layout.DOUBTFUL_TITLE)
+    assert [item.details for item in items] == [(), (("Above the table", "Oak Care account 12"),)]
+    without_blank = [row for row in [*above, *below] if row]
+    assert ("", "Oak Care", "account 12") in requests(*without_blank)
+
+
+@pytest.mark.parametrize("gap", [[], [None]])
+def test_titles_over_tables_side_by_side_belong_to_the_one_below_them(gap: list[object]) -> None:
+    heading = ["From", "Message", *gap, "From", "Message"]
+    values = ["Ida", "One.", *gap, "Bo", "Two."]
+    items, _, _ = read(book(["Practice: Elm", None, *gap, "Practice: Oak"], heading, values))
+    assert [dict(item.details)["Above the table"] for item in items] == [
+        "Practice: Elm",
+        "Practice: Oak",
+    ]
+    items, _, _ = read(book(["All of June"], heading, values))
+    assert [dict(item.details)["Above the table"] for item in items] == ["All of June"] * 2
+
+
+@pytest.mark.parametrize("name", ["Sheet", "Sheet1", "Tabelle 2", "Export", "table_3"])
+def test_a_name_that_says_nothing_is_not_shown(name: str) -> None:
+    items, _, _ = read(book(HEADING, FIRST, edit=lambda made: setattr(sheet(made), "title", name)))
+    assert items[0].details == ()
+
+
+def test_what_stands_around_a_table_makes_no_other_request_of_a_row() -> None:
+    def again(made: openpyxl.Workbook) -> None:
+        second = made.create_sheet("All of June")
+        for row in (["Everything"], HEADING, FIRST):
+            second.append(row)
+
+    items, rejected, _ = read(book(HEADING, FIRST, edit=again))
+    assert (len(items), rejected) == (1, [])
+    assert items[0].caveats[0] == "no e-mail address given"
+
+
+def test_a_long_text_above_a_table_is_no_title() -> None:
+    _, [rejected], counts = read(book(["Please call us. " * 20], HEADING, FIRST))
+    assert (rejected.row, counts.titles) == (1, 0)
+
+
+def test_two_cells_right_above_a_second_heading_are_a_request_without_its_text() -> None:
+    _, [rejected], counts = read(
+        book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"])
+    )
+    assert (rejected.row, rejected.reason, counts.titles) == (3, NOTHING_SAID, 0)
+
+
+def test_what_stands_beside_a_table_alone_is_rejected_with_its_column() -> None:
+    _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
+    assert (rejected.reason, rejected.values[-1]) == (BESIDE, ("Column E", "call Ida"))
+
+
+def test_a_mended_row_that_stood_under_no_heading_can_be_read() -> None:
+    _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
+    labels = [label for label, _ in rejected.values]
+    assert requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]  # type: ignore[arg-type]
+
+
+def test_rows_that_differ_only_in_their_details_are_two_requests() -> None:
+    heading: list[object] = ["Practice", "From", "Message", "Patient Name"]
+    ann: list[object] = ["Elm", "Bo", "Call.", "Ann A."]
+    jo: list[object] = ["Elm", "Bo", "Call.", "Jo B."]
+    items, _, counts = read(book(heading, ann, jo, jo))
+    assert [item.details[0][1] for item in items] == ["Ann A.", "Jo B."]
+    assert workbook.OTHER_DETAILS in items[1].caveats
+    assert (counts.items, counts.repeated) == (2, 1)
+
+
+def test_places_of_very_many_headings_stay_short() -> None:
+    pages = [row for number in range(60) for row in (HEADING, ["Elm", "Bo", f"Message {number}"])]
+    _, _, counts = read(book(*pages))
+    assert counts.headings == 60
+    assert counts.heading_places.endswith(", …")
+    assert len(counts.heading_places) < 120
+
+
+# -- merged cells ----
+
+MERGED: list[list[object]] = [
+    HEADING,
+    ["Larkspur", "Ida", "One."],
+    [None, None, "Two."],
+    [None, "Bo", "Three."],
+    ["Elm", "Theo", "Four."],
+]
+REQUESTS = [
+    ("Larkspur", "Ida", "One."),
+    ("Larkspur", "Ida", "Two."),
+    ("Larkspur", "Bo", "Three."),
+    ("Elm", "Theo", "Four."),
+]
+
+
+def merge(made: openpyxl.Workbook) -> None:
+    sheet(made).merge_cells("A2:A4")
+    sheet(made).merge_cells("B2:B3")
+
+
+def test_a_merged_cell_counts_for_every_row_it_covers() -> None:
+    assert requests(*MERGED, edit=merge) == REQUESTS
+    utf16 = workbooks.rewritten(
+        book(*MERGED, edit=merge),
+        "xl/worksheets/sheet1.xml",
+        lambda xml: xml.decode().encode("utf-16"),
+    )
+    items, _, _ = read(utf16)
+    assert len(items) == 4
+
+
+@needs_libreoffice
+@pytest.mark.parametrize("kind", ["xls", "ods", "html", "xlsx"])
+def test_a_merged_cell_counts_in_other_formats_too(kind: str, tmp_path: Path) -> None:
+    items, _, _ = read(workbooks.saved_as(kind, book(*MERGED, edit=merge), tmp_path))
+    assert [(item.company, item.sender.name, item.text) for item in items] == REQUESTS
+
+
+def test_a_merged_cell_counts_in_a_binary_workbook() -> None:
+    def line(number: int, *texts: str) -> bytes:
+        filled = (cell(6, at, wide(text)) for at, text in enumerate(texts) if text)
+        return workbooks.row(number, *filled)
+
+    rows = b"".join(
+        line(at, *(str(text or "") for text in texts)) for at, texts in enumerate(MERGED)
+    )
+    area = workbooks.record(
+        176, (1).to_bytes(4, "little") + (3).to_bytes(4, "little") + bytes(8)
+    ) + workbooks.record(
+        176, (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + (b"\1" + bytes(3)) * 2
+    )
+    items, _, _ = read(xlsb(rows, [], [], after=area))
+    assert [(item.company, item.sender.name, item.text) for item in items] == REQUESTS
+
+
+def test_a_merged_cell_counts_in_a_spreadsheet_of_excel_2003() -> None:
+    def written(text: object, down: int) -> str:
+        return f'<Cell ss:MergeDown="{down}"><Data ss:Type="String">{text}</Data></Cell>'
+
+    def placed(column: int, text: str) -> str:
+        return f'<Cell ss:Index="{column}"><Data ss:Type="String">{text}</Data></Cell>'
+
+    rows = [
+        "".join(written(text, 0) for text in HEADING),
+        written("Larkspur", 2) + written("Ida", 1) + written("One.", 0),
+        placed(3, "Two."),
+        placed(2, "Bo") + placed(3, "Three."),
+        "".join(written(text, 0) for text in MERGED[4]),
+    ]
+    inner = "".join(f"<Row>{row}</Row>" for row in rows)
+    name = "urn:schemas-microsoft-com:office:spreadsheet"
+    table = f'<Worksheet ss:Name="A"><Table>{inner}</Table></Worksheet>'
+    raw = f'<?xml version="1.0"?><Workbook xmlns="{name}" xmlns:ss="{name}">{table}</Workbook>'
+    items, _, _ = read(raw.encode())
+    assert [(item.company, item.sender.name, item.text) for item in items] == REQUESTS
+
+
+def test_rows_inside_of_a_merged_area_are_no_rows_of_their_own() -> None:
+    def area(made: openpyxl.Workbook) -> None:
+        for column in "ABC":
+            sheet(made).merge_cells(f"{column}2:{column}3")
+
+    items, rejected, counts = read(book(HEADING, FIRST, [], SECOND, edit=area))
+    assert (len(items), rejected, counts.blank) == (2, [], 1)
+    assert "this message stands in the file" not in " ".join(items[0].caveats)
+
+
+def test_a_merged_heading_is_no_value_of_the_rows_below() -> None:
+    def tall(made: openpyxl.Workbook) -> None:
+        sheet(made).merge_cells("A1:A2")
+
+    _, [rejected], _ = read(book(HEADING, [None, None, "Who is this?"], FIRST, edit=tall))
+    assert rejected.reason == NOBODY
+
+
+def test_hidden_sheets_are_named() -> None:
+    def hide(made: openpyxl.Workbook) -> None:
+        made.create_sheet("Old messages").sheet_state = "hidden"
+
+    stream = workbook.stream(book(HEADING, FIRST, edit=hide))
+    list(stream)
+    assert [(one.sheet, one.hidden, one.rows) for one in stream.sheets] == [
+        ("Sheet", False, 2),
+        ("Old messages", True, 0),
+    ]
+
+
+def test_nothing_of_a_message_is_in_what_is_said_of_a_sheet() -> None:
+    _, _, counts = read(book(["Ida Moss called"], HEADING, FIRST, ["Page 1"]))
+    assert "Moss" not in repr(counts)
+    assert layout.SHEET not in repr(counts.title_places)

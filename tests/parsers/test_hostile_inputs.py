@@ -1,0 +1,96 @@
+"""Hostile mail and workbooks end as their manifests say, as far as parsing goes.
+
+Read or refused, in bounded time.
+
+The cases are no part of the project: they are looked for in INTAKE_HOSTILE, else in
+../shared/hostile.
+"""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parsers.item import InboundItem, ParseError
+from parsers.mail import message
+from parsers.secure_message import workbook
+from parsers.text import html
+
+HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[3] / "shared" / "hostile")
+Case = dict[str, Any]  # an entry of a manifest, as JSON gives it
+
+
+def cases(kind: str) -> list[Any]:
+    """The entries of a manifest as parameters.
+
+    One that is skipped and says why where there is no manifest.
+    """
+    manifest = HOSTILE / kind / "manifest.json"
+    if not manifest.is_file():
+        reason = (
+            f"no hostile cases in {HOSTILE / kind}: set INTAKE_HOSTILE to the folder they are in"
+        )
+        return [pytest.param({}, id="absent", marks=pytest.mark.skip(reason=reason))]
+    entries: list[Case] = json.loads(manifest.read_text("utf-8"))["items"]
+    return [pytest.param(entry, id=entry["name"]) for entry in entries]
+
+
+def faults(item: InboundItem, expected: Case) -> list[str]:
+    """What is not as the manifest says."""
+    page = html.sanitise(item.html)
+    shown = f"{item.subject}\n{item.text}"
+    found = [f"lacks {words!r}" for words in expected["text_has"] if words not in shown]
+    found += [f"shows {words!r}" for words in expected["text_not"] if words in item.text]
+    found += [
+        f"has {words!r} in its subject"
+        for words in expected["subject_not"]
+        if words in item.subject
+    ]
+    found += [
+        f"has {pattern} in its HTML" for pattern in expected["page_not"] if re.search(pattern, page)
+    ]
+    for file in expected["files"] or []:
+        if not any(
+            re.search(file["name_re"], a.name) and a.sha256 == file["sha256"]
+            for a in item.attachments
+        ):
+            found.append(f"has no file like {file['name_re']}")
+    return found
+
+
+@pytest.mark.parametrize("case", cases("badmail"))
+def test_hostile_mail_is_an_item(case: Case) -> None:
+    raw = (HOSTILE / "badmail" / case["file"]).read_bytes()
+    started = time.process_time()
+    [item] = message.parse(raw)
+    assert time.process_time() - started < case["expect"]["max_s"]
+    assert not faults(item, case["expect"])
+
+
+@pytest.mark.parametrize("case", cases("badxlsx"))
+def test_a_hostile_workbook_is_read_or_refused(case: Case) -> None:
+    expected, raw = case["expect"], (HOSTILE / "badxlsx" / case["file"]).read_bytes()
+    started = time.process_time()
+    try:
+        read = workbook.parse(raw)
+    except ParseError:
+        read = None
+    assert time.process_time() - started < expected["max_s"]
+    if expected["outcome"] == "ignore":
+        return  # a name no export has: the folder passes it over before anything is parsed
+    rows = None if read is None else len(read)
+    allowed = {
+        "rows": {expected["tickets"]},
+        "quarantine": {None},
+        "rows_or_quarantine": {None, expected["tickets"]},
+    }
+    assert rows in allowed[expected["outcome"]]
+    shown = "\n".join(
+        f"{item.subject}\n{item.text}\n{item.sender.name}\n{item.company}" for item in read or []
+    )
+    assert all(words in shown for words in expected["text_has"])
+    assert not any(words in shown for words in expected["text_not"])

@@ -1,0 +1,182 @@
+"""The house as its plan says.
+
+Imports point down, only the edge asks the clock, only the journal writes a log.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("parsers", "ingest", "workflow", "webhooks", "console")
+MAY_IMPORT = {
+    "parsers": {"parsers"},
+    "workflow": {"workflow", "parsers"},
+    "ingest": {"ingest", "workflow", "parsers"},
+    "webhooks": {"webhooks", "ingest", "workflow", "parsers"},
+    "console": set(PACKAGES),
+}
+PURE = {
+    "os",
+    "socket",
+    "sqlalchemy",
+    "logging",
+    "structlog",
+    "time",
+    "pathlib",
+    "subprocess",
+    "threading",
+    "asyncio",
+}
+PARSER_LIBRARIES = {
+    "charset_normalizer",
+    "defusedxml",
+    "inscriptis",
+    "lxml",
+    "mailparser",
+    "msoffcrypto",
+    "nh3",
+    "olefile",
+    "openpyxl",
+    "pybase64",
+    "selectolax",
+}
+SHAPES = ("parsers.item", "parsers.mail.evidence")  # what crosses the border to workflow
+STANDARD = __import__("sys").stdlib_module_names
+CLOCKS = {
+    ("datetime", "now"),
+    ("datetime", "utcnow"),
+    ("datetime", "today"),
+    ("date", "today"),
+    ("time", "time"),
+}
+WRITES = {"get_logger", "debug", "info", "warning", "error", "exception", "critical", "log"}
+
+MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the full names of the modules a file imports.
+
+    Wherever in the file; `from x import y` as x.y too.
+    """
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def called(path: Path) -> Iterator[tuple[str, str]]:
+    """(owner, attribute) of every dotted name a file uses."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            yield (
+                owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", ""),
+                node.attr,
+            )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name for name in imported(path) if name.partition(".")[0] in PACKAGES}
+    wrong = {name for name in ours if name.partition(".")[0] not in MAY_IMPORT[package]}
+    if package == "workflow":
+        wrong |= {n for n in ours if n.startswith("parsers") and not n.startswith(SHAPES)}
+    assert not wrong
+
+
+# Inside parsers: a sub-package -> the sub-packages it may import. Modules that stand beside them
+# are for all of them.
+PARSERS_MAY_IMPORT = {
+    "text": set[str](),
+    "spreadsheets": {"text"},
+    "mail": {"text"},
+    "formstack": {"text"},
+    "secure_message": {"text", "spreadsheets"},
+    "crm_export": {"text", "spreadsheets"},
+}
+SUB_PACKAGES = [
+    p
+    for p in MODULES
+    if p.relative_to(ROOT).parts[0] == "parsers" and len(p.relative_to(ROOT).parts) > 2
+]
+
+
+@pytest.mark.parametrize("path", SUB_PACKAGES, ids=name_of)
+def test_sub_packages_of_parsers_form_layers(path: Path) -> None:
+    mine = path.relative_to(ROOT).parts[1]
+    named = {name.split(".")[1] for name in imported(path) if name.startswith("parsers.")}
+    assert (named & PARSERS_MAY_IMPORT.keys()) <= PARSERS_MAY_IMPORT[mine] | {mine}
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({p.parent for p in MODULES if p.relative_to(ROOT).parts[0] == "parsers"})
+)
+def test_a_folder_of_parsers_can_be_overlooked(folder: Path) -> None:
+    entries = [e for e in folder.iterdir() if e.name not in {"__init__.py", "__pycache__"}]
+    assert len(entries) <= 15
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if "parsers" in p.relative_to(ROOT).parts], ids=name_of
+)
+def test_parsers_are_pure(path: Path) -> None:
+    tops = {name.partition(".")[0] for name in imported(path)}
+    assert not tops & PURE
+    assert tops <= set(STANDARD) | PARSER_LIBRARIES | {"parsers"}
+    calls = {
+        n.func.id
+        for n in ast.walk(tree(path))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
+    assert not calls & {"open", "print", "input"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_edge_asks_the_clock(path: Path) -> None:
+    if name_of(path) == "workflow/runtime/clock.py":
+        return
+    assert not set(called(path)) & CLOCKS
+    assert not {"time.time", "datetime.now"} & set(imported(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_journal_writes_a_log(path: Path) -> None:
+    if name_of(path) == "workflow/runtime/log.py":
+        return
+    tops = {name.partition(".")[0] for name in imported(path)}
+    assert "print" not in {n.id for n in ast.walk(tree(path)) if isinstance(n, ast.Name)}
+    if path.relative_to(ROOT).parts[0] != "console":
+        assert not tops & {"click", "rich", "logging", "structlog"}
+    elif tops & {
+        "logging",
+        "structlog",
+    }:  # the process that starts may silence a library, never write
+        assert not {attribute for _, attribute in called(path)} & WRITES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_has_a_docstring(path: Path) -> None:
+    if "migrations" not in path.parts:
+        assert ast.get_docstring(tree(path)), "no docstring"
+
+
+def test_the_rules_look_at_every_package() -> None:
+    assert {p.relative_to(ROOT).parts[0] for p in MODULES} == set(PACKAGES)
+    assert len(MODULES) > 50

@@ -1,0 +1,190 @@
+"""A relay that misbehaves on request.
+
+What it does at the greeting, at a command, at the end of a mail.
+"""
+
+import contextlib
+import re
+import socket
+import ssl
+import struct
+from collections import defaultdict
+from enum import Enum
+from threading import Event, Thread
+
+from tests.support.servers import free_port
+
+
+class Do(Enum):
+    """What a relay may do instead of answering."""
+
+    HANG = "say nothing more"
+    TRICKLE = "say one byte at a time, for ever"
+    ENDLESS = "say line after line, for ever"
+    HANG_UP = "close"
+    DEAF = "say go on, and read nothing more"
+    RESET = "close as a machine does that has crashed"
+
+
+Act = Do | bytes | None  # bytes are said as they are; None is what a good relay says
+GREETING, END = "greeting", "."
+OK = b"250 OK\r\n"
+GOOD = {
+    GREETING: b"220 bad.relay.example\r\n",
+    "DATA": b"354 go on\r\n",
+    "QUIT": b"221 bye\r\n",
+    "AUTH": b"235 welcome\r\n",
+    "STARTTLS": b"220 go on\r\n",
+}
+
+
+class BadRelay:
+    """`at` says what to do at which point, in order, and `script` whatever the point is.
+
+    With both used up it is good.
+
+    `taken` holds recipient and content of every mail it has said yes to, a 2yz after the dot.
+    """
+
+    def __init__(
+        self, *, extensions: tuple[str, ...] = (), tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.at: defaultdict[str, list[Act]] = defaultdict(list)
+        self.script: list[Act] = []
+        self.hangs_for: set[str] = set()  # recipients
+        self.taken: list[tuple[str, bytes]] = []
+        self.offered: list[str] = []  # recipients, as they were named
+        self.connections = 0
+        self.port = free_port()
+        self.url = f"smtp://127.0.0.1:{self.port}"
+        self._extensions, self._tls = extensions, tls
+        self._stopped = Event()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._threads = [Thread(target=self._listen)]
+        self._threads[0].start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive(), "a client still holds its connection"
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            thread = Thread(target=self._serve, args=(client,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        session = _Session(self, client, self._stopped)
+        with contextlib.suppress(OSError, EOFError):
+            session.run(self._extensions, self._tls)
+        session.close()
+
+    def act(self, point: str) -> Act:
+        if self.at[point]:
+            return self.at[point].pop(0)
+        return self.script.pop(0) if self.script else None
+
+
+class _Session:
+    def __init__(self, relay: BadRelay, client: socket.socket, stopped: Event) -> None:
+        self._relay, self._sock, self._stopped = relay, client, stopped
+        self._sock.settimeout(10)
+        self._heard = b""
+        self._to = ""
+
+    def run(self, extensions: tuple[str, ...], tls: ssl.SSLContext | None) -> None:
+        if tls is not None and "STARTTLS" not in extensions:
+            self._sock = tls.wrap_socket(self._sock, server_side=True)
+        self._answer(GREETING)
+        verb = ""
+        while verb != "QUIT":
+            line = self._line()
+            verb = line.split(b" ")[0].strip().decode("latin-1").upper()
+            if verb == "RCPT":
+                self._name(line)
+            said = self._answer(verb, *([_features(extensions)] if verb == "EHLO" else []))
+            if verb == "DATA" and said.startswith(b"354"):
+                self._take()
+            if verb == "STARTTLS" and tls is not None and said.startswith(b"220"):
+                self._sock = tls.wrap_socket(self._sock, server_side=True)
+
+    def _name(self, line: bytes) -> None:
+        self._to = line.decode().partition("<")[2].partition(">")[0]
+        self._relay.offered.append(self._to)
+        if self._to in self._relay.hangs_for:
+            self._hang()
+
+    def _take(self) -> None:
+        content = b""
+        while not (content.endswith(b"\r\n.\r\n") or content == b".\r\n"):
+            content += self._line()
+        said = self._words(END)
+        if re.match(rb"2\d\d( [^\n]*)?\r?\n", said):
+            self._relay.taken.append((self._to, content))
+        self._sock.sendall(said)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _answer(self, point: str, good: bytes = OK) -> bytes:
+        said = self._words(point, good)
+        self._sock.sendall(said)
+        return said
+
+    def _words(self, point: str, good: bytes = OK) -> bytes:
+        """What is to be said, unless it is something else that is to be done."""
+        act = self._relay.act(point)
+        match act:
+            case Do.HANG:
+                self._hang()
+            case Do.TRICKLE:
+                self._pour(b"2", 0.02)
+            case Do.ENDLESS:
+                self._pour(b"250-more\r\n" * 100, 0.001)
+            case Do.DEAF:
+                self._sock.sendall(GOOD["DATA"])
+                self._stopped.wait()
+                raise EOFError
+            case Do.HANG_UP:
+                raise EOFError
+            case Do.RESET:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raise EOFError
+        return act if isinstance(act, bytes) else GOOD.get(point, good)
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._heard:
+            self._heard += self._more()
+        line, end, self._heard = self._heard.partition(b"\n")
+        return line + end
+
+    def _more(self) -> bytes:
+        more = self._sock.recv(65536)
+        if not more:
+            raise EOFError
+        return more
+
+    def _hang(self) -> None:
+        while True:  # until the client has enough
+            self._more()
+
+    def _pour(self, octets: bytes, pause: float) -> None:
+        while not self._stopped.wait(pause):
+            self._sock.sendall(octets)
+        raise EOFError
+
+
+def _features(extensions: tuple[str, ...]) -> bytes:
+    return (
+        b"".join(b"250-%s\r\n" % each.encode() for each in ("bad.relay.example", *extensions)) + OK
+    )

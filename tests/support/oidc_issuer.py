@@ -1,0 +1,61 @@
+"""A real OpenID Connect issuer on this machine, and a house that lets people sign in by it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+import oidc_provider_mock
+
+from tests.acceptance.browser.browser import served
+from tests.support.signed_in_client import Desk, invited
+from workflow.context import House
+from workflow.settings.settings import Oidc
+
+ANN = "ann@pmb.example"
+
+
+@dataclass
+class Issuer:
+    """An issuer on this machine.
+
+    `called` is who it says it is at these paths, `paths` what it was asked for.
+    """
+
+    app: Any
+    url: str = ""
+    called: dict[str, str] = field(default_factory=dict)
+    paths: list[str] = field(default_factory=list)
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Any:
+        path = environ["PATH_INFO"]
+        self.paths.append(path)
+        return self.app(
+            {**environ, "HTTP_HOST": self.called.get(path, environ["HTTP_HOST"])}, start
+        )
+
+    def knows(self, subject: str, **claims: object) -> None:
+        httpx.put(f"{self.url}/users/{subject}", json=claims).raise_for_status()
+
+    def lets_in(self, address: str, subject: str) -> str:
+        """Where its own page sends the browser of whoever has signed in there."""
+        answer = httpx.post(address, data={"sub": subject})
+        assert answer.status_code == 302, answer.text
+        return answer.headers["Location"]
+
+
+@contextmanager
+def issuing() -> Iterator[Issuer]:
+    """Until the end of the block."""
+    issuer = Issuer(oidc_provider_mock.app(require_nonce=True))
+    with served(issuer) as issuer.url:
+        yield issuer
+
+
+def with_issuer(house: House, url: str, **more: object) -> House:
+    """The house with this issuer; ann has an account."""
+    told = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
+    made = replace(house, settings=house.settings.model_copy(update={"oidc": told, **more}))
+    assert Desk(made).join(invited(made), "Ann Lee", ANN).status_code == 302
+    return made

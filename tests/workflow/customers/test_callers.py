@@ -1,0 +1,139 @@
+"""A number that came with a request is on its ticket and found.
+
+Whatever the contact's record has.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from parsers.item import Address, Format, InboundItem
+from tests.support.context import contact, deliver, file_in, mail, phoned, row, ticket_of
+from workflow.context import House
+from workflow.customers.callers import callers
+from workflow.filing import bulk
+from workflow.models.core import Contact, Delivery, Message, Staff, Ticket
+from workflow.models.states import Role
+from workflow.tickets import notes, views
+
+
+def found(house: House, words: str) -> list[int]:
+    with house.store.reading() as session:
+        page = views.page(session, views.Asked("all", words=words), actor="", now=house.clock())
+        return [t.id for t in page.tickets]
+
+
+def called_back(house: House, ticket: int) -> list[tuple[str, str]]:
+    with house.store.reading() as session:
+        return [(c.name, c.phone) for c in callers(session, session.get_one(Ticket, ticket))]
+
+
+def phone_call(*others: Address, **more: Any) -> InboundItem:
+    return replace(phoned(*others), **more)
+
+
+def form(**more: Any) -> InboundItem:
+    return InboundItem(
+        format=Format.FORMSTACK, external_id="f1", company="Sunrise", text="a form", **more
+    )
+
+
+@pytest.mark.parametrize("make", [phoned, row, form])
+def test_a_name_and_number_without_an_address_are_shown_and_found(
+    any_house: House, make: Any
+) -> None:
+    ticket_of(any_house, mail("something else", subject="else"))
+    number = ticket_of(
+        any_house, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142")
+    )
+    assert called_back(any_house, number) == [("Quincy Vale", "(212) 555-0142")]
+    for words in (
+        "quincy vale",
+        "2125550142",
+        "212-555-0142",
+        "+1 212.555.0142",
+        "555 0142",
+        "vale 2125550142",
+    ):
+        assert found(any_house, words) == [number], words
+    assert found(any_house, "646-555-0142") == []
+
+
+def test_rows_filed_together_keep_their_number_too(any_house: House) -> None:
+    first = ticket_of(any_house)
+    items = [row(sender=Address(f"Caller {n}"), phone=f"212-555-01{n}") for n in range(10, 13)]
+    with any_house.store.transaction() as session:
+        delivery = file_in(any_house, session, mail("again", subject="b")).delivery_id
+        bulk.receive_all(
+            any_house.desk,
+            session,
+            items,
+            session.get_one(Delivery, delivery),
+            1,
+            any_house.clock(),
+        )
+    (number,) = found(any_house, "2125550111")
+    assert number > first
+    assert called_back(any_house, number) == [("Caller 11", "212-555-0111")]
+
+
+def test_another_number_of_a_known_contact_stays_beside_the_one_on_record(any_house: House) -> None:
+    ann = Address("Ann Lee", "ann@practice.example")
+    ticket_of(any_house, phone_call(sender=ann, phone="212-555-0100"))
+    again = ticket_of(any_house, phone_call(sender=ann, phone="212-555-0199"))
+    assert contact(any_house, "ann@practice.example").phone == "212-555-0100"
+    assert called_back(any_house, again) == [("Ann Lee", "212-555-0199")]
+    assert found(any_house, "2125550199") == [again]
+
+
+def test_the_number_on_record_is_not_shown_twice(any_house: House) -> None:
+    ann = Address("Ann Lee", "ann@practice.example")
+    number = ticket_of(any_house, phone_call(sender=ann, phone="212-555-0100"))
+    assert called_back(any_house, number) == []
+    with any_house.store.transaction() as session:
+        record = session.scalars(select(Contact)).one()
+        record.phone = "+1 (212) 555 0100"
+    assert called_back(any_house, number) == []
+
+
+def test_the_number_of_one_caller_is_not_put_on_another_contacts_record(any_house: House) -> None:
+    jo = Address("Jo", "jo@practice.example")
+    ticket_of(any_house, phone_call(jo, sender=Address("Somebody Else"), phone="212-555-0142"))
+    assert contact(any_house, "jo@practice.example").phone == ""
+
+
+def test_a_call_sent_again_with_another_number_is_no_duplicate(any_house: House) -> None:
+    call = phone_call(
+        external_id="c-1",
+        sender=Address("Jo"),
+        phone="212-555-0100",
+        details=(("Call back", "212-555-0100"),),
+    )
+    number = ticket_of(any_house, call)
+    changed = replace(call, phone="212-555-0199", details=(("Call back", "212-555-0199"),))
+    assert deliver(any_house, changed).ticket_id == number
+    assert found(any_house, "2125550199") == [number]
+
+
+def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_house: House) -> None:
+    number = ticket_of(any_house, mail("Reach me at 212.555.0142 before noon", subject="call me"))
+    assert found(any_house, "2125550142") == [number]
+    with any_house.store.transaction() as session:
+        one = Staff(name="Olga", role=Role.AGENT, created_at=any_house.clock())
+        session.add(one)
+        session.flush()
+        ticket = session.get_one(Ticket, number)
+        notes.add(
+            session, ticket, "her mobile is (646) 555-0199", by=one.name, now=any_house.clock()
+        )
+    assert found(any_house, "646-555-0199") == [number]
+
+
+def test_a_number_that_is_corrected_is_found_as_it_is_now(any_house: House) -> None:
+    number = ticket_of(any_house, phone_call(sender=Address("Jo"), phone="212-555-0100"))
+    with any_house.store.transaction() as session:
+        message = session.scalars(select(Message)).one()
+        message.phone, message.search_words = "212-555-0199", "2125550199"
+    assert (found(any_house, "2125550100"), found(any_house, "2125550199")) == ([], [number])

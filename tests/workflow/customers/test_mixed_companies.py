@@ -1,0 +1,333 @@
+"""Whatever makes an item join a ticket.
+
+The words of one practice never come onto the ticket of another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from ingest.replay.compare import compare, put
+from parsers.item import Address, Format, InboundItem
+from tests.support.context import (
+    START,
+    company,
+    complete,
+    deliver,
+    file_in,
+    mail,
+    row,
+    staff,
+    ticket_of,
+)
+from tests.workflow.filing.test_bulk import delivered
+from workflow.context import House
+from workflow.filing import threading
+from workflow.filing.bulk import receive_all
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import CompanyDomain, Message, Ticket, TicketRelation
+from workflow.models.states import Outcome, Status
+
+OURS, THEIRS = "Harbor Clinic", "Meadow Dental"  # whose ticket it is, and who must not come onto it
+OUR_NURSE = Address("Ida Bell", "ida@harbor.example")
+THEIR_NURSE = Address("Tom Reed", "tom@meadow.example")
+SECRET = "Mr. Q. of Meadow Dental has diabetes"
+
+
+@pytest.fixture
+def town(any_house: House) -> House:
+    """Two practices, each with its mail domain, and somebody on the desk."""
+    with any_house.store.transaction() as session:
+        for name, domain in ((OURS, "harbor.example"), (THEIRS, "meadow.example")):
+            session.add(CompanyDomain(domain=domain, company=company(session, name)))
+        staff(session, "Olga")
+    return any_house
+
+
+def our_row(**more: Any) -> InboundItem:
+    return row("please call", **{"company": OURS, "sender": OUR_NURSE, **more})
+
+
+def their_row(**more: Any) -> InboundItem:
+    return row(SECRET, **{"company": THEIRS, "sender": THEIR_NURSE, **more})
+
+
+def form(text: str, **more: Any) -> InboundItem:
+    return InboundItem(format=Format.FORMSTACK, external_id="77/1", text=text, **more)
+
+
+def call(text: str, **more: Any) -> InboundItem:
+    return InboundItem(format=Format.PHONE, external_id="call-1", text=text, **more)
+
+
+def of_notice(house: House, number: int) -> str:
+    """The Message-ID of the notice about a ticket, as the relay got it."""
+    mail_sender.send_waiting(house)
+    with house.store.reading() as session:
+        return session.get_one(Ticket, number).outbox[0].message_id
+
+
+def of_first(house: House, number: int) -> str:
+    with house.store.reading() as session:
+        return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
+
+
+Second = Callable[[House, int], tuple[InboundItem, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Join:
+    """A way to join a ticket.
+
+    What opens it, and what another practice sends that has the same sign.
+    """
+
+    first: InboundItem
+    second: Second
+
+
+def plain(item: InboundItem) -> Second:
+    return lambda _house, _number: (item, {})
+
+
+def their_mail(**more: Any) -> InboundItem:
+    return mail(SECRET, sender=THEIR_NURSE, **more)
+
+
+def to_token(house: House, number: int) -> str:
+    return compose.reply_address(number, house.settings, house.signer)
+
+
+SYSTEM = Address("System")  # who sends for many practices
+NOBODYS = {"company": "", "sender": Address("Ida")}
+ROWS = {
+    "same id": Join(our_row(external_id="K-1"), plain(their_row(external_id="K-1"))),
+    "same id and sender's name": Join(
+        our_row(external_id="K-1", sender=SYSTEM),
+        plain(their_row(external_id="K-1", sender=SYSTEM)),
+    ),
+    "same id and address": Join(
+        our_row(external_id="K-1"), plain(their_row(external_id="K-1", sender=OUR_NURSE))
+    ),
+    "same id, sender and words": Join(
+        our_row(external_id="K-1", sender=SYSTEM),
+        plain(our_row(external_id="K-1", sender=SYSTEM, company=THEIRS)),
+    ),
+    "same id, namesake by number": Join(
+        our_row(external_id="K-1", company_number="1"),
+        plain(their_row(external_id="K-1", company=OURS, company_number="2")),
+    ),
+    "no practice, other sender": Join(
+        our_row(external_id="K-1", **NOBODYS),
+        plain(their_row(external_id="K-1", company="", sender=Address("Tom"))),
+    ),
+    "same thread": Join(our_row(thread_id="T1"), plain(their_row(thread_id="T1"))),
+    "same thread and address": Join(
+        our_row(thread_id="T1"), plain(their_row(thread_id="T1", sender=OUR_NURSE))
+    ),
+    "same thread, by address alone": Join(
+        our_row(thread_id="T1"), plain(their_row(thread_id="T1", company=""))
+    ),
+    "thread of nobody": Join(our_row(thread_id="T1", **NOBODYS), plain(their_row(thread_id="T1"))),
+    "thread of nobody, nobody else": Join(
+        our_row(thread_id="T1", **NOBODYS),
+        plain(their_row(thread_id="T1", company="", sender=Address("Tom"))),
+    ),
+}
+OTHERS = {
+    "token in the envelope": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(), {"rcpt_to": [to_token(h, n)]})
+    ),
+    "token in To": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(to=(Address("", to_token(h, n)),)), {})
+    ),
+    "our Message-ID": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(in_reply_to=of_notice(h, n)), {})
+    ),
+    "their Message-ID": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_mail(references=(of_first(h, n),)), {})
+    ),
+    "same Message-ID": Join(
+        mail(sender=OUR_NURSE, name="m@x.example"), plain(their_mail(name="m@x.example"))
+    ),
+    "same Message-ID, no sender": Join(
+        mail(sender=Address(), name="m@x.example"),
+        plain(replace(their_mail(name="m@x.example"), sender=Address())),
+    ),
+    "row with a token": Join(
+        mail(sender=OUR_NURSE), lambda h, n: (their_row(to=(Address("", to_token(h, n)),)), {})
+    ),
+    "row that answers, by address": Join(
+        mail(sender=OUR_NURSE),
+        lambda h, n: (their_row(sender=OUR_NURSE, in_reply_to=of_first(h, n)), {}),
+    ),
+    "form of one number": Join(form("help", company=OURS), plain(form(SECRET, company=THEIRS))),
+    "form by address": Join(
+        form("help", sender=OUR_NURSE), plain(form(SECRET, sender=THEIR_NURSE))
+    ),
+    "form of a contact": Join(
+        form("help", company=OURS, sender=OUR_NURSE),
+        plain(form(SECRET, company=THEIRS, sender=OUR_NURSE)),
+    ),
+    "form with the same words": Join(
+        form(SECRET, company=OURS), plain(form(SECRET, company=THEIRS))
+    ),
+    "call of one number": Join(call("help", company=OURS), plain(call(SECRET, company=THEIRS))),
+}
+
+
+def in_bulk(house: House, item: InboundItem) -> int:
+    """File an item the way a workbook is filed; the number of its ticket."""
+    with house.store.transaction() as session:
+        delivery = delivered(house, session)
+        delivery.digest = f"d{delivery.id}"
+        receive_all(house.desk, session, [item], delivery, 0, house.clock())
+        session.flush()
+        session.expire(delivery)
+        [filing] = delivery.filings
+        assert filing.ticket_id is not None
+        return filing.ticket_id
+
+
+def apart(house: House, number: int, second: int, item: InboundItem) -> None:
+    """The second item is on a ticket of its own, and no word of it on the first."""
+    assert second != number
+    with house.store.reading() as session:
+        assert [
+            m.text for m in session.get_one(Ticket, second).messages if m.direction == "in"
+        ] == [item.text]
+        texts = [m.text for m in session.get_one(Ticket, number).messages if m.direction == "in"]
+        assert len(texts) == 1
+
+
+@pytest.mark.parametrize("way", ["one by one", "in bulk"])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_of_another_practice_opens_its_own_ticket(town: House, name: str, way: str) -> None:
+    join = ROWS[name]
+    number = ticket_of(town, join.first)
+    item, envelope = join.second(town, number)
+    second = ticket_of(town, item, envelope) if way == "one by one" else in_bulk(town, item)
+    apart(town, number, second, item)
+    again = deliver(town, item, envelope)
+    assert (again.outcome, again.ticket_id) == (Outcome.DUPLICATE, second)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_else_another_practice_sends_opens_its_own_ticket(town: House, name: str) -> None:
+    join = OTHERS[name]
+    number = ticket_of(town, join.first)
+    item, envelope = join.second(town, number)
+    apart(town, number, ticket_of(town, item, envelope), item)
+
+
+@pytest.mark.parametrize("end", ["completed", "merged", "merged and completed", "spam"])
+@pytest.mark.parametrize("name", [*ROWS, *OTHERS])
+def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
+    town: House, name: str, end: str
+) -> None:
+    join = (ROWS | OTHERS)[name]
+    number = ticket_of(town, join.first)
+    item, envelope = join.second(town, number)
+    last = number
+    with town.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        if end == "spam":
+            town.desk.end(session, ticket, Status.SPAM, by="Olga", reason="r", now=town.clock())
+    if end.startswith("merged"):
+        last = ticket_of(town, mail(sender=OUR_NURSE))
+        with town.store.transaction() as session:
+            one, other = session.get_one(Ticket, number), session.get_one(Ticket, last)
+            town.desk.merge(session, one, other, by="Olga", now=town.clock(), across_companies=True)
+    if end.endswith("completed"):
+        complete(town, last)
+    before = state(town, last)
+    second = ticket_of(town, item, envelope)
+    assert second not in {number, last}
+    apart(town, last, second, item)
+    assert state(town, last) == before
+
+
+def state(house: House, number: int) -> tuple[Status, int]:
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        return ticket.status, ticket.period
+
+
+def test_who_belongs_still_joins_by_each_sign(town: House) -> None:
+    number = ticket_of(town, mail(sender=OUR_NURSE))
+    colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
+    for sender in (OUR_NURSE, colleague, desk):
+        for given in (
+            {"in_reply_to": of_first(town, number)},
+            {"in_reply_to": of_notice(town, number)},
+        ):
+            assert ticket_of(town, mail(sender=sender, **given)) == number
+    threaded = ticket_of(town, our_row(thread_id="T1"))
+    assert ticket_of(town, our_row(thread_id="T1", sender=Address("A Colleague"))) == threaded
+    assert in_bulk(town, our_row(thread_id="T1", sender=Address("Another One"))) == threaded
+    nobodys = {"company": "", "sender": Address("Ida"), "thread_id": "T2"}
+    unknown = ticket_of(town, our_row(**nobodys))
+    assert ticket_of(town, our_row(**nobodys)) == unknown
+    assert in_bulk(town, our_row(**nobodys)) == unknown
+
+
+def test_a_reading_of_one_form_that_finds_no_practice_stays_with_the_other(town: House) -> None:
+    number = ticket_of(town, form("help", company=OURS))
+    assert ticket_of(town, form("help", sender=Address("", "somebody@else.example"))) == number
+    with town.store.reading() as session:
+        assert session.scalars(select(TicketRelation)).all() == []
+
+
+def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(town: House) -> None:
+    """The same ids in another order: an earlier parser gave one id to rows of two practices."""
+    rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, given_id="7")]
+    with town.store.transaction() as session:
+        delivery = delivered(town, session)
+        receive_all(town.desk, session, rows, delivery, 0, town.clock())
+        session.flush()
+        for message in session.scalars(select(Message)):
+            message.message_id, message.external_id = "7", f"7#{message.id}"
+        number = delivery.id
+    changed = [
+        replace(r, external_id="7", given_id="", text=f"{r.text}, read better")
+        for r in reversed(rows)
+    ]
+    with town.store.transaction() as session:
+        again = session.get_one(type(delivery), number)
+        put(
+            town.desk,
+            session,
+            again,
+            compare(town.desk, session, again, changed, lambda _: None),
+            by="O",
+            now=START,
+        )
+    with town.store.reading() as session:
+        for ticket in session.scalars(select(Ticket)):
+            assert ticket.company is not None
+            for text in (m.text for m in ticket.messages):
+                assert (SECRET in text) == (ticket.company.name == THEIRS)
+
+
+def test_one_by_one_and_bulk_race_to_one_ticket(town: House) -> None:
+    """The unique index decides, also between two rows of one content with two ids."""
+    some = [our_row(external_id=name) for name in ("K-1", "K-2")]
+    with town.store.transaction() as session:
+        for item in some:
+            file_in(town, session, item)
+        delivery = delivered(town, session)
+        receive_all(
+            town.desk,
+            session,
+            [*some, our_row(external_id="row-" + "0" * 64)],
+            delivery,
+            0,
+            town.clock(),
+        )
+        session.expire(delivery)
+        assert [f.outcome for f in delivery.filings] == [Outcome.DUPLICATE] * 3
+    assert threading.message_key(some[0]) != threading.message_key(some[1])

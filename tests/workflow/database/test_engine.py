@@ -1,0 +1,121 @@
+"""The database: migrations are the models, times are aware, a transaction is whole."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
+
+from tests.support.context import START, Woken, staff, ticket_of
+from workflow.context import House
+from workflow.database.engine import Store, alembic_config, migrate, wake
+from workflow.models.core import Seen, Staff, Ticket
+from workflow.tickets import search
+
+
+def differences(store: Store) -> list[object]:
+    with store.engine.connect() as connection:
+        options = {
+            "compare_type": True,
+            "include_name": lambda name, kind, _: kind != "table" or not search.keeps(name or ""),
+        }
+        found: list[object] = compare_metadata(
+            MigrationContext.configure(connection, opts=options), Ticket.metadata
+        )
+        return found
+
+
+def test_the_migrations_make_what_the_models_say_and_can_be_taken_back(database_url: str) -> None:
+    store = Store(database_url)
+    assert differences(store) == []
+    command.downgrade(alembic_config(database_url), "base")
+    assert set(inspect(store.engine).get_table_names()) <= {"alembic_version"}
+    migrate(database_url)
+    migrate(database_url)  # again changes nothing
+    assert differences(store) == []
+    store.close()
+
+
+def test_a_difference_would_be_seen(database_url: str) -> None:
+    store = Store(database_url)
+    with store.engine.begin() as connection:
+        connection.execute(text("DROP TABLE answers"))
+    assert differences(store)
+    store.close()
+
+
+def test_a_naive_time_cannot_be_stored(any_house: House) -> None:
+    with pytest.raises(StatementError, match="naive"), any_house.store.transaction() as session:
+        session.add(Seen(name="x", at=START.replace(tzinfo=None)))
+
+
+def test_a_naive_time_cannot_be_compared_with_either(any_house: House) -> None:
+    with pytest.raises(StatementError, match="naive"), any_house.store.reading() as session:
+        # that is the point
+        session.scalars(select(Seen).where(Seen.at < datetime(2026, 1, 1))).all()  # noqa: DTZ001
+
+
+def test_times_come_back_as_aware_utc_whatever_zone_they_went_in_with(any_house: House) -> None:
+    local = START.astimezone(timezone(timedelta(hours=-7)))
+    with any_house.store.transaction() as session:
+        session.add(Seen(name="x", at=local))
+    with any_house.store.reading() as session:
+        at = session.get_one(Seen, "x").at
+        assert at == START
+        assert at.utcoffset() == timedelta(0)
+        assert session.scalar(select(Seen.name).where(Seen.at == local.astimezone(UTC))) == "x"
+
+
+def test_a_transaction_is_whole_or_not_at_all_and_wakes_only_after_its_commit(
+    any_house: House, woken: Woken
+) -> None:
+    # one transaction
+    with pytest.raises(IntegrityError), any_house.store.transaction() as session:  # noqa: PT012
+        staff(session, "Olga")
+        wake(session, "send")
+        staff(session, "Olga")
+    with any_house.store.reading() as session:
+        assert session.scalars(select(Staff)).all() == []
+    assert woken == []
+    with any_house.store.transaction() as session:
+        wake(session, "send")
+        wake(session, "send")
+    assert woken == ["send"]
+
+
+def test_an_error_of_the_database_hides_what_was_to_be_stored(any_house: House) -> None:
+    with pytest.raises(SQLAlchemyError) as raised, any_house.store.transaction() as session:
+        session.execute(text("INSERT INTO nowhere (a) VALUES (:a)"), {"a": "Jane Roe"})
+    assert "Jane" not in str(raised.value)
+
+
+def test_a_reader_neither_waits_for_a_writer_nor_holds_one_up(any_house: House) -> None:
+    number = ticket_of(any_house)
+    with any_house.store.reading() as reader:
+        assert reader.get_one(Ticket, number).link == ""
+        with any_house.store.transaction() as session:
+            session.get_one(Ticket, number).link = "https://x"
+            session.flush()
+            with any_house.store.reading() as other:
+                assert other.get_one(Ticket, number).link == ""
+    with any_house.store.reading() as after:
+        assert after.get_one(Ticket, number).link == "https://x"
+
+
+def test_foreign_keys_hold(any_house: House) -> None:
+    with pytest.raises(IntegrityError), any_house.store.transaction() as session:
+        session.execute(
+            text("INSERT INTO ticket_relations (ticket_id, other_id, reason) VALUES (1, 2, 'x')")
+        )
+
+
+def test_sqlite_syncs_every_commit(house: House) -> None:
+    with house.store.engine.connect() as connection:
+        pragmas = [
+            connection.exec_driver_sql(f"PRAGMA {p}").scalar()
+            for p in ("journal_mode", "synchronous")
+        ]
+    assert pragmas == ["wal", 2]

@@ -1,0 +1,320 @@
+"""Many items filed together leave the very tables that filing them one by one leaves."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from parsers.item import Address, Format, InboundItem, Parsed, RejectedRow
+from tests.support.context import (
+    START,
+    HandClock,
+    Woken,
+    company,
+    complete,
+    counted,
+    deliver,
+    mail,
+    staff,
+)
+from workflow.context import House
+from workflow.database.text_safety import storable
+from workflow.filing import bulk
+from workflow.filing.bulk import receive_all
+from workflow.filing.file_item import receive
+from workflow.models.base import Base
+from workflow.models.core import (
+    Audit,
+    CompanyDomain,
+    Contact,
+    Delivery,
+    Filing,
+    Message,
+    Outgoing,
+    Ticket,
+)
+from workflow.models.states import DeliveryState, Outcome, Status
+from workflow.settings.settings import Settings
+
+PEOPLE = (
+    Address(),
+    Address("No Address"),
+    Address("Ann", "Ann@Known.example"),
+    Address("", "ann@known.example"),
+    Address("Bo", "bo@new.example"),
+    Address("Cy", "cy@gone.example"),  # a mail to them came back
+    Address("Di", "di@domain.example"),
+    Address("Us", "support@localhost"),
+    Address("Bot", "no-reply@machine.example"),
+    Address("Bad", "not an address"),
+)
+COMPANIES = (
+    ("", ""),
+    ("Known & Co", ""),
+    ("known & CO.", "77"),
+    ("Other", "77"),
+    ("New", ""),
+    ("NEW", "9"),
+    ("", "9"),
+)
+_numbers = count(1)
+
+
+def message(**told: Any) -> InboundItem:
+    """A secure message as the parser gives it."""
+    given: dict[str, Any] = {
+        "external_id": f"KM-{next(_numbers)}",
+        "sent_at": START,
+        "text": "help",
+        **told,
+    }
+    return InboundItem(format=Format.SECURE_MESSAGE, **given)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Two notices an hour, so that the third one is over the budget."""
+    return settings.model_copy(update={"notices_per_sender_hour": 2})
+
+
+@pytest.fixture
+def town(any_house: House, clock: HandClock) -> House:
+    """A house with a past."""
+    house = any_house
+    with house.store.transaction() as session:
+        known = company(session, "Known & Co", manager=staff(session, "Mia"))
+        session.add(CompanyDomain(domain="domain.example", company=known))
+        session.add(Contact(email="cy@gone.example", unreachable=True, created_at=START))
+        session.add(Contact(email="ann@known.example", company=known, created_at=START))
+    for ident, thread in (
+        ("old-open", "t-open"),
+        ("old-done", "t-done"),
+        ("old-long", ""),
+        ("old-spam", "t-spam"),
+    ):
+        filing = deliver(house, message(external_id=ident, thread_id=thread, sender=PEOPLE[2]))
+        assert filing.ticket_id is not None
+        if ident in {"old-done", "old-long"}:
+            complete(house, filing.ticket_id)
+        if ident == "old-spam":
+            with house.store.transaction() as session:
+                session.get_one(Ticket, filing.ticket_id).status = Status.SPAM
+        clock.turn(days=8)
+    return house
+
+
+items = st.builds(
+    lambda ident, where, who, thread, text, more: message(
+        external_id=ident,
+        company=where[0],
+        company_number=where[1],
+        sender=who,
+        thread_id=thread,
+        text=text,
+        **more,
+    ),
+    st.sampled_from(
+        ["", "a", "b", "c", "d", "row-" + "0" * 64, "old-open", "old-done", "old-long", "x" * 400]
+    ),
+    st.sampled_from(COMPANIES),
+    st.sampled_from(PEOPLE),
+    st.sampled_from(["", "", "t-1", "t-2", "t-open", "t-done", "t-spam", "t" * 300]),
+    st.sampled_from(["help", "help me", "nul \0 and \ud800"]),
+    st.sampled_from(
+        [
+            {},
+            {},
+            {},
+            {"phone": "555"},
+            {"is_automated": True},
+            {"caveats": ("date unreadable",)},
+            {"telemedicine": True},
+            {"details": (("Provider", "Dr. Who"),)},
+            {"link": "https://x.example/1"},
+            {"to": (Address("Desk"),)},
+            {"reply_to": (Address("Re", "re@known.example"),)},
+            {"not_shared": ("bo@new.example",)},
+            {"is_bounce": True},
+            {"in_reply_to": "<x@y>"},
+            {"given_id": "7"},
+            {"sent_at": None},
+        ]
+    ),
+)
+rejected = st.builds(
+    RejectedRow, sheet=st.just("S\0"), row=st.integers(2, 9), reason=st.just("no text")
+)
+
+
+@effort(
+    max_examples=40,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(items | rejected, min_size=1, max_size=12), st.integers(1, 12))
+def test_together_is_as_one_by_one(town: House, some: list[Parsed], size: int) -> None:
+    some = [storable(item) for item in some]  # as they are read
+    one_by_one, together = (
+        left_by(
+            town,
+            lambda *given: [receive(town.desk, *_at(given, at)) for at in range(len(some))],
+            some,
+        ),
+        left_by(town, lambda *given: in_steps(town, size, *given), some),
+    )
+    for table in one_by_one:
+        assert together[table] == one_by_one[table], table
+
+
+def _at(given: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    session, some, delivery, now = given
+    return session, some[at], delivery, at, now
+
+
+def in_steps(
+    house: House, size: int, session: Session, some: Sequence[Parsed], delivery: Delivery, now: Any
+) -> None:
+    for at in range(0, len(some), size):
+        receive_all(house.desk, session, some[at : at + size], delivery, at, now)
+
+
+def left_by(house: House, file: Any, some: Sequence[Parsed]) -> dict[str, list[dict[str, Any]]]:
+    """All tables after filing, which is taken back; numbers as ranks, because they may differ."""
+    with taken_back(house) as session:
+        delivery = delivered(house, session)
+        file(session, some, delivery, house.clock())
+        session.flush()
+        return tables(session)
+
+
+@contextmanager
+def taken_back(house: House) -> Iterator[Session]:
+    with Session(house.store.engine) as session:
+        yield session
+        session.rollback()
+
+
+def delivered(house: House, session: Session) -> Delivery:
+    now = house.clock()
+    delivery = Delivery(
+        transport="folder",
+        format=Format.SECURE_MESSAGE,
+        digest="d",
+        content=b"",
+        size=0,
+        envelope={"name": "x.xlsx"},
+        received_at=now - timedelta(minutes=1),
+        not_before=now,
+        state=DeliveryState.PENDING,
+    )
+    session.add(delivery)
+    session.flush()
+    return delivery
+
+
+def tables(session: Session) -> dict[str, list[dict[str, Any]]]:
+    rows = {
+        t: session.execute(select(t).order_by(*t.primary_key)).mappings().all()
+        for t in Base.metadata.sorted_tables
+    }
+    ranks = {
+        t.name: {row["id"]: f"#{n}" for n, row in enumerate(found)}
+        for t, found in rows.items()
+        if "id" in t.c
+    }
+    return {t.name: [_ranked(t, row, ranks) for row in found] for t, found in rows.items() if found}
+
+
+def _ranked(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str, Any]:
+    told = dict(row)
+    if "id" in told:
+        told["id"] = ranks[table.name][told["id"]]
+    for key in table.foreign_keys:
+        number = told[key.parent.name]
+        told[key.parent.name] = ranks[key.column.table.name][number] if number is not None else None
+    if table.name == "outbox":
+        template, ticket, period, person, nth = told["rule_key"].split(":")
+        ticket, person = ranks["tickets"][int(ticket)], ranks["contacts"][int(person)]
+        told["rule_key"] = (template, ticket, period, person, nth)
+    if table.name == "audit":
+        names = {"message": "messages", "task": "tasks", "delivery": "deliveries"}
+        told["cause"] = told["cause"].rstrip("0123456789")  # "delivery 9"
+        told["detail"] = {
+            k: ranks[names[k]][v] if k in names else v for k, v in told["detail"].items()
+        }
+    return told
+
+
+def test_a_plain_export_is_filed_without_one_by_one(
+    any_house: House, monkeypatch: pytest.MonkeyPatch, woken: Woken
+) -> None:
+    monkeypatch.setattr(bulk.file_item, "receive", None)
+    some = [message(sender=Address("", f"a{n}@x.example"), company=f"P{n % 3}") for n in range(30)]
+    some += [
+        message(thread_id="t", company="P1"),
+        message(thread_id="t", company="P1"),
+        replace(some[0]),
+    ]
+    with any_house.store.transaction() as session:
+        receive_all(
+            any_house.desk, session, some, delivered(any_house, session), 0, any_house.clock()
+        )
+    assert outcomes(any_house) == [*["opened"] * 31, "appended", "duplicate"]
+    assert counted(any_house, Outgoing) == 30
+    assert counted(any_house, Message) == 32
+    assert woken == ["send"]
+
+
+def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
+    postgres_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File the same message elsewhere between looking and writing.
+
+    From the same new practice.
+    """
+    house, same = postgres_house, message(company="New", sender=Address("", "a@x.example"))
+
+    class Overtaken(bulk._Plan):
+        def write(self) -> None:
+            monkeypatch.undo()
+            deliver(house, same)
+            super().write()
+
+    monkeypatch.setattr(bulk, "_Plan", Overtaken)
+    with house.store.transaction() as session:
+        delivery = delivered(house, session)
+        receive_all(house.desk, session, [message(company="New"), same], delivery, 0, house.clock())
+        number = delivery.id
+    with house.store.reading() as session:
+        rows = select(Filing.outcome).where(Filing.delivery_id == number).order_by(Filing.position)
+        assert list(session.scalars(rows)) == [Outcome.OPENED, Outcome.DUPLICATE]
+        assert len(list(session.scalars(select(Contact)))) == 1
+
+
+def test_mails_and_calls_are_filed_one_by_one(house: House) -> None:
+    with house.store.transaction() as session:
+        receive_all(
+            house.desk, session, [mail(), message()], delivered(house, session), 0, house.clock()
+        )
+    assert outcomes(house) == ["opened", "opened"]
+    assert counted(house, Audit, Audit.action == "opened") == 2
+
+
+def outcomes(house: House) -> list[str]:
+    with house.store.reading() as session:
+        return [
+            str(o)
+            for o in session.scalars(
+                select(Filing.outcome).order_by(Filing.delivery_id, Filing.position)
+            )
+        ]

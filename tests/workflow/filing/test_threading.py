@@ -1,0 +1,604 @@
+"""Which ticket an item belongs to, and what never becomes one: the mail rules, and reading 13."""
+
+import re
+from typing import Any
+
+import pytest
+
+from parsers.item import Address, Attachment, Format, InboundItem
+from tests.support.context import (
+    ANN,
+    START,
+    HandClock,
+    audited,
+    company,
+    contact,
+    counted,
+    deliver,
+    mail,
+    phoned,
+    row,
+    staff,
+    ticket_of,
+    together,
+)
+from workflow.context import House
+from workflow.filing import threading
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import (
+    CompanyDomain,
+    Filing,
+    Message,
+    Outgoing,
+    StoredAttachment,
+    Ticket,
+    TicketRelation,
+)
+from workflow.models.states import OutboxState, Outcome, Status
+
+STRANGER = Address("Mallory", "mallory@elsewhere.example")
+
+
+def token_address(house: House, number: int) -> str:
+    return compose.reply_address(number, house.settings, house.signer)
+
+
+def notice_of(house: House, number: int) -> Outgoing:
+    """The notice of a ticket, sent."""
+    mail_sender.send_waiting(house)
+    with house.store.reading() as session:
+        return session.get_one(Ticket, number).outbox[0]
+
+
+def first_message(house: House, number: int) -> str:
+    with house.store.reading() as session:
+        return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
+
+
+def answering(house: House, number: int, way: str) -> tuple[InboundItem, dict[str, Any]]:
+    """An answer to a ticket of a given sender that can be recognised in one way only."""
+    given: dict[str, Any] = {
+        "envelope": {},
+        "To header": {"to": (Address("", token_address(house, number)),)},
+        "Cc header": {"cc": (Address("", token_address(house, number).upper()),)},
+        "In-Reply-To of ours": {"in_reply_to": notice_of(house, number).message_id},
+        "References of ours": {
+            "references": ("<x@y.example>", notice_of(house, number).message_id)
+        },
+        "In-Reply-To of theirs": {"in_reply_to": first_message(house, number)},
+        "References of theirs": {"references": (first_message(house, number), "<lost@y.example>")},
+    }[way]
+    return mail(**given), {"rcpt_to": [token_address(house, number)]} if way == "envelope" else {}
+
+
+WAYS = [
+    "envelope",
+    "To header",
+    "Cc header",
+    "In-Reply-To of ours",
+    "References of ours",
+    "In-Reply-To of theirs",
+    "References of theirs",
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_of_the_contact_joins_its_ticket(house: House, way: str) -> None:
+    number = ticket_of(house)
+    filing = deliver(house, *answering(house, number, way))
+    assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(
+    house: House, way: str
+) -> None:
+    number = ticket_of(house)
+    item, envelope = answering(house, number, way)
+    stranger = mail(
+        sender=STRANGER,
+        to=item.to,
+        cc=item.cc,
+        in_reply_to=item.in_reply_to,
+        references=item.references,
+    )
+    filing = deliver(house, stranger, envelope)
+    assert filing.outcome is Outcome.OPENED
+    assert filing.ticket_id != number
+    with house.store.reading() as session:
+        assert (
+            session.get_one(TicketRelation, (filing.ticket_id, number)).reason
+            == f"possibly about #{number}"
+        )
+        assert len(session.get_one(Ticket, number).messages) == 2  # the customer's and our notice
+
+
+def test_colleagues_of_the_same_practice_and_staff_belong(house: House) -> None:
+    with house.store.transaction() as session:
+        practice = company(session, "Practice")
+        session.add(CompanyDomain(domain="practice.example", company_id=practice.id))
+        staff(session, "Olga")
+    number = ticket_of(house)
+    for sender in (Address("", "other@practice.example"), Address("", "Olga@Desk.Example")):
+        filing = deliver(house, mail(sender=sender, in_reply_to=first_message(house, number)))
+        assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
+
+
+def test_a_practice_named_in_a_form_does_not_make_its_sender_belong(house: House) -> None:
+    with house.store.transaction() as session:
+        practice = company(session, "Practice")
+        session.add(CompanyDomain(domain="practice.example", company_id=practice.id))
+    number = ticket_of(house)
+    deliver(house, row(sender=STRANGER, company="Practice"))  # a claim anyone can make
+    filing = deliver(house, mail(sender=STRANGER, in_reply_to=first_message(house, number)))
+    assert filing.outcome is Outcome.OPENED
+
+
+def test_two_practices_of_one_name_stay_apart_by_their_numbers(house: House) -> None:
+    numbers = [ticket_of(house, row(company="Sunrise", company_number=n)) for n in ("1", "2", "1")]
+    with house.store.reading() as session:
+        one, two, again = (session.get_one(Ticket, n).company_id for n in numbers)
+    assert one == again != two
+
+
+def test_a_caller_whom_staff_put_down_for_a_practice_belongs_to_it(house: House) -> None:
+    ticket_of(
+        house,
+        InboundItem(
+            format=Format.PHONE, external_id="c1", sender=STRANGER, company="Practice", text="x"
+        ),
+    )
+    number = ticket_of(house, mail(sender=STRANGER))
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, number).name == "Support – Practice"
+
+
+@pytest.mark.parametrize(
+    "subject", ["Re: [#{n}]", "Re: Your Billing Support Ticket #{n} has been created", "#{n}"]
+)
+def test_a_subject_tag_alone_never_attaches_anything(house: House, subject: str) -> None:
+    number = ticket_of(house)
+    filing = deliver(house, mail(subject=subject.format(n=number)))
+    assert filing.outcome is Outcome.OPENED
+    assert filing.ticket_id != number
+    assert counted(house, TicketRelation) == 0
+
+
+def test_a_forged_token_never_attaches_anything(house: House) -> None:
+    number, other = ticket_of(house), ticket_of(house)
+    good = token_address(house, number)
+    digits = good.rpartition("-")[2].partition("@")[0]
+    forged = [
+        good.replace(digits, "0" * 32),
+        good.replace(digits, digits[::-1]),
+        good.replace(
+            f"+t-{number}-", f"+t-{other}-"
+        ),  # another ticket's number with this one's signature
+        good.replace(f"+t-{number}-", f"+t-{9**20}-"),
+        compose.return_path(number, house.settings, house.signer).replace(
+            "+bounce-", "+t-"
+        ),  # another purpose
+    ]
+    for address in forged:
+        filing = deliver(house, mail(), {"rcpt_to": [address]})
+        assert filing.outcome is Outcome.OPENED, address
+    ours = notice_of(house, number).message_id
+    filing = deliver(house, mail(in_reply_to=ours.replace(f"outbox-{number}-", f"outbox-{other}-")))
+    assert filing.outcome is Outcome.OPENED
+    assert counted(house, TicketRelation) == 0
+
+
+def test_a_token_of_an_earlier_key_still_opens_its_ticket(house: House) -> None:
+    from cryptography.fernet import Fernet  # noqa: PLC0415
+
+    from workflow.runtime import crypto  # noqa: PLC0415
+
+    number = ticket_of(house)
+    address = token_address(house, number)
+    rotated = crypto.Signer([Fernet.generate_key(), *crypto.load(house.settings)])
+    assert rotated.number("t", address.partition("+t-")[2].partition("@")[0]) == number
+    assert compose.reply_address(number, house.settings, rotated) != address
+
+
+def test_our_token_counts_more_than_a_reference(house: House) -> None:
+    one, two = ticket_of(house), ticket_of(house)
+    filing = deliver(
+        house, mail(in_reply_to=first_message(house, one)), {"rcpt_to": [token_address(house, two)]}
+    )
+    assert filing.ticket_id == two
+
+
+# -- the same thing twice ----
+
+
+def test_the_same_mail_by_two_transports_with_other_trace_headers_is_one_ticket(
+    any_house: House,
+) -> None:
+    house = any_house
+    item = mail()
+    first = deliver(house, item, {"mail_from": ANN.email}, transport="smtp")
+    second = deliver(house, item, {}, transport="imap")  # other bytes, the same item
+    assert (first.outcome, second.outcome) == (Outcome.OPENED, Outcome.DUPLICATE)
+    assert (second.ticket_id, second.message_id) == (first.ticket_id, first.message_id)
+    assert counted(house, Ticket) == counted(house, Message) == counted(house, Outgoing) == 1
+
+
+def test_the_same_mail_without_message_id_is_one_ticket_too(house: House) -> None:
+    def nameless() -> InboundItem:
+        return InboundItem(format=Format.MAIL, external_id="", sender=ANN, text="x", sent_at=START)
+
+    assert deliver(house, nameless()).outcome is Outcome.OPENED
+    assert deliver(house, nameless()).outcome is Outcome.DUPLICATE
+
+
+def test_a_duplicate_of_a_late_reply_or_of_an_answer_is_a_duplicate_too(house: House) -> None:
+    number = ticket_of(house)
+    for item in (mail(in_reply_to=first_message(house, number)), mail(sender=STRANGER)):
+        deliver(house, item)
+        assert deliver(house, item).outcome is Outcome.DUPLICATE
+
+
+def test_a_duplicate_does_not_reopen_a_completed_ticket(house: House) -> None:
+    from tests.support.context import complete  # noqa: PLC0415
+
+    item = mail()
+    number = ticket_of(house, item)
+    complete(house, number)
+    assert deliver(house, item).outcome is Outcome.DUPLICATE
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, number).status is Status.COMPLETED
+    assert audited(house, number, "appended") == []
+
+
+def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_message(
+    house: House,
+) -> None:
+    number = ticket_of(house, mail("first", name="same@practice.example"))
+    filing = deliver(house, mail("second", name="same@practice.example"))
+    assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
+    with house.store.reading() as session:
+        first, second = session.get_one(Ticket, number).messages
+        assert first.caveats == []
+        assert second.caveats == ["an earlier message carries the same id with other content"]
+        assert second.text == "second"
+
+
+def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagged(
+    house: House,
+) -> None:
+    number = ticket_of(house, mail(name="same@practice.example"))
+    filing = deliver(house, mail(name="same@practice.example", sender=STRANGER))
+    assert filing.outcome is Outcome.OPENED
+    assert filing.ticket_id != number
+    with house.store.reading() as session:
+        assert session.get_one(Message, filing.message_id).caveats
+
+
+def test_an_attachment_more_makes_it_another_message(house: House) -> None:
+    ticket_of(house, mail(name="same@practice.example"))
+    item = mail(
+        name="same@practice.example", attachments=(Attachment("a.txt", "text/plain", b"new"),)
+    )
+    assert deliver(house, item).outcome is Outcome.APPENDED
+
+
+def test_the_same_mail_filed_by_two_workers_at_once_is_one_ticket(postgres_house: House) -> None:
+    house = postgres_house
+    item, outcomes = mail(), list[Outcome]()
+
+    def work() -> None:
+        outcomes.append(deliver(house, item).outcome)
+
+    assert together(*[work] * 4) == []
+    assert sorted(outcomes) == ["duplicate"] * 3 + ["opened"]
+    assert counted(house, Ticket) == counted(house, Message) == counted(house, Outgoing) == 1
+
+
+def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(
+    postgres_house: House,
+) -> None:
+    house = postgres_house
+    items = [mail(text, name="same@practice.example") for text in ("one", "two", "three")]
+    assert together(*(lambda i=i: deliver(house, i) for i in items)) == []
+    assert (counted(house, Ticket), counted(house, Message)) == (1, 3)
+
+
+def test_a_form_sent_twice_is_one_ticket(house: House) -> None:
+    form = InboundItem(
+        format=Format.FORMSTACK,
+        external_id="6606394:77",
+        submission_id="77",
+        sender=ANN,
+        company="Sunrise",
+        text="x",
+    )
+    number = ticket_of(house, form)
+    assert deliver(house, form).outcome is Outcome.DUPLICATE
+    with house.store.reading() as session:
+        assert (
+            session.get_one(Ticket, number).link
+            == "https://www.formstack.com/admin/submission/view/77"
+        )
+
+
+def test_two_forms_of_one_sender_are_two_tickets(house: House) -> None:
+    forms = [
+        InboundItem(format=Format.FORMSTACK, external_id=f"6606394:{n}", sender=ANN, text="x")
+        for n in (1, 2)
+    ]
+    assert [deliver(house, f).outcome for f in forms] == [Outcome.OPENED] * 2
+
+
+def test_what_has_neither_id_nor_date_is_never_taken_for_something_else(house: House) -> None:
+    forms = [
+        InboundItem(format=Format.FORMSTACK, external_id="", sender=ANN, text="x") for _ in range(2)
+    ]
+    assert [deliver(house, f).outcome for f in forms] == [Outcome.OPENED] * 2
+
+
+# -- 13: secure messages ----
+
+
+def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(house: House) -> None:
+    first = ticket_of(house, row(thread_id="T1"))
+    assert ticket_of(house, row(thread_id="T2")) != first
+    assert ticket_of(house, row()) != first
+    again = deliver(house, row(thread_id="T1"))
+    assert (again.outcome, again.ticket_id) == (Outcome.APPENDED, first)
+    with house.store.transaction() as session:
+        house.desk.end(
+            session,
+            session.get_one(Ticket, first),
+            Status.WITHDRAWN,
+            by="O",
+            reason="r",
+            now=house.clock(),
+        )
+    assert deliver(house, row(thread_id="T1")).outcome is Outcome.OPENED
+
+
+def test_a_thread_id_of_another_practice_is_another_thread(house: House) -> None:
+    first = ticket_of(house, row(thread_id="T1", company="One Practice"))
+    assert ticket_of(house, row(thread_id="T1", company="Other Practice")) != first
+
+
+def test_a_thread_goes_by_the_practice_number_before_its_name(house: House) -> None:
+    first = ticket_of(house, row(thread_id="T1", company="One Practice", company_number="42"))
+    assert (
+        ticket_of(house, row("by number alone", thread_id="T1", company="", company_number="42"))
+        == first
+    )
+    assert (
+        ticket_of(
+            house, row("renamed", thread_id="T1", company="One Practice LLC", company_number="42")
+        )
+        == first
+    )
+    assert (
+        ticket_of(
+            house, row("namesake", thread_id="T1", company="One Practice", company_number="43")
+        )
+        != first
+    )
+
+
+def test_a_row_that_names_no_practice_is_its_senders(house: House) -> None:
+    with house.store.transaction() as session:
+        made = company(session, "One Practice")
+        session.add(CompanyDomain(domain="one.example", company=made))
+    first = ticket_of(house, row(thread_id="T1", company="One Practice"))
+    nobody = {"company": "", "thread_id": "T1"}
+    assert ticket_of(house, row("a", sender=Address("Pat", "pat@one.example"), **nobody)) == first
+    assert ticket_of(house, row("b", sender=Address("Pat", "pat@two.example"), **nobody)) != first
+
+
+def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(house: House) -> None:
+    number = ticket_of(house, row())
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert [t.kind for t in ticket.tasks] == ["tell-customer"]
+        assert ticket.outbox == []
+
+
+# -- bounces and our own mail ----
+
+
+def bounce(house: House, sent: Outgoing, way: str) -> Filing:
+    path = compose.return_path(sent.id, house.settings, house.signer)
+    report = f"Reporting-MTA: dns; x\n\nMessage-ID: {sent.message_id}\n"
+    given: dict[str, Any] = {
+        "return path": {},
+        "text": {"text": f"undeliverable\n{report}"},
+        "attached headers": {"attachments": (Attachment("h", "message/rfc822", report.encode()),)},
+    }[way]
+    signs = ("daemon-address", "bounce-wording")
+    sender = Address("", "mailer-daemon@relay.example")
+    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **given)
+    to = [path] if way == "return path" else ["support@localhost"]
+    return deliver(house, item, {"mail_from": "", "rcpt_to": to})
+
+
+@pytest.mark.parametrize("way", ["return path", "text", "attached headers"])
+def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
+    house: House, way: str
+) -> None:
+    number = ticket_of(house)
+    sent = notice_of(house, number)
+    filing = bounce(house, sent, way)
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
+    assert counted(house, Ticket) == 1
+    assert contact(house, ANN.email).unreachable
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert session.get_one(Outgoing, sent.id).state is OutboxState.BOUNCED
+        assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
+        assert ticket.stage.value == "4-In Progress"  # a bounce never moves a ticket back
+    again = bounce(house, sent, way)
+    assert again.outcome in {Outcome.IGNORED, Outcome.DUPLICATE}
+    assert len(audited(house, number, "bounced")) == len(audited(house, number, "task")) == 1
+
+
+REPORT = ("delivery-status-part", "daemon-address")
+
+
+def test_a_report_about_no_mail_of_ours_is_backscatter_and_opens_no_ticket(house: House) -> None:
+    assert (
+        deliver(house, mail(is_bounce=True, is_automated=True, signs=REPORT)).outcome
+        is Outcome.IGNORED
+    )
+    assert counted(house, Ticket) == 0
+
+
+def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(house: House) -> None:
+    filing = deliver(
+        house, mail("your mail to Dr. Who did not arrive", is_bounce=True, is_automated=True)
+    )
+    assert filing.outcome is Outcome.OPENED
+    assert counted(house, Outgoing) == 0
+
+
+def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(house: House) -> None:
+    sent = notice_of(house, ticket_of(house))
+    original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
+    assert (
+        deliver(
+            house, mail(is_automated=True, signs=("feedback-report-part",), attachments=(original,))
+        ).outcome
+        is Outcome.IGNORED
+    )
+    assert contact(house, ANN.email).unsubscribed
+    assert not contact(house, ANN.email).unreachable
+    assert counted(house, Ticket) == 1
+
+
+def _another(digit: re.Match[str]) -> str:
+    return "1" if digit[0] == "0" else "0"
+
+
+def test_a_forged_bounce_flags_nobody(house: House) -> None:
+    sent = notice_of(house, ticket_of(house))
+    forged = sent.message_id.replace("-1-", "-2-") + re.sub(
+        r"[0-9a-f](?=@)", _another, sent.message_id
+    )
+    assert deliver(house, mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
+    assert not contact(house, ANN.email).unreachable
+
+
+def test_whatever_comes_to_the_return_path_opens_no_ticket(house: House) -> None:
+    number = ticket_of(house)
+    path = compose.return_path(notice_of(house, number).id, house.settings, house.signer)
+    away = mail(
+        "I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",)
+    )
+    filing = deliver(house, away, {"rcpt_to": [path]})
+    assert filing.outcome is Outcome.IGNORED
+    assert not contact(house, ANN.email).unreachable  # away is not gone
+
+
+def test_our_own_mail_coming_back_opens_no_ticket(house: House) -> None:
+    name = notice_of(house, ticket_of(house)).message_id.strip("<>")
+    assert (
+        deliver(house, mail(name=name, sender=Address("", "support@localhost"))).outcome
+        is Outcome.IGNORED
+    )
+    assert counted(house, Ticket) == 1
+
+
+# -- people ----
+
+
+def test_only_a_call_gives_further_people_our_mails(house: House) -> None:
+    others = (
+        Address("", "bob@b.example"),
+        Address("", "bob@b.example"),
+        Address("x", "not an address"),
+    )
+    by_mail = ticket_of(house, mail(to=others, cc=others))
+    by_phone = ticket_of(house, phoned(*others))
+    with house.store.reading() as session:
+        assert [m.to for m in session.get_one(Ticket, by_mail).outbox] == [ANN.email]
+        assert [m.to for m in session.get_one(Ticket, by_phone).outbox] == [
+            ANN.email,
+            "bob@b.example",
+        ]
+
+
+def test_a_display_name_is_not_a_practice_but_a_form_names_one(house: House) -> None:
+    ticket_of(house, mail(company="Nowhere"))
+    assert counted(house, Ticket, Ticket.company_id.is_not(None)) == 0
+    ticket_of(house, row(company="Sunrise  FAMILY-practice", company_number="42"))
+    ticket_of(house, row(company="sunrise family practice"))
+    ticket_of(house, row(company="Renamed", company_number="42"))
+    with house.store.reading() as session:
+        names = {t.name for t in session.query(Ticket).where(Ticket.company_id.is_not(None))}
+    assert names == {"Support – Sunrise  FAMILY-practice"}
+
+
+def test_attachments_are_sealed_and_open_again(house: House) -> None:
+    small, large = b"small", b"large" * 100_000
+    files = tuple(Attachment(n, "text/plain", c) for n, c in (("s.txt", small), ("l.txt", large)))
+    number = ticket_of(house, mail(attachments=files))
+    with house.store.reading() as session:
+        stored = session.get_one(Ticket, number).messages[0].attachments
+        assert [a.name for a in stored] == ["s.txt", "l.txt"]
+        assert [house.vault.open(a.content, a.blob) for a in stored] == [small, large]
+        assert stored[0].content is not None
+        assert small not in stored[0].content
+        assert stored[1].content is None
+    assert counted(house, StoredAttachment) == 2
+
+
+ODD = "a\0b"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"subject": ODD}, {"html": ODD}, {"reply_text": ODD}, {"phone": ODD}, {"thread_id": ODD},
+        {"details": ((ODD, ODD),)}, {"sender": Address(ODD, "ann@practice.example")}, {"caveats": (ODD,)},
+        {"attachments": (Attachment(ODD, ODD, b"x", content_id=ODD),)}, {"text": ODD}, {"name": ODD},
+        {"subject": "\ud800"}, {"html": "\ud800"}, {"subject": "s" * 5000}, {"thread_id": "t" * 5000},
+        {"name": "n" * 5000}, {"sender": Address("n" * 5000, "a" * 5000 + "@x.example")},
+        {"sender": Address("", "ß" * 64 + "@" + "x" * 250 + ".de")},
+        {"attachments": (Attachment("n" * 5000, "m" * 5000, b"", content_id="c" * 5000),)},
+        {"references": ("<r@x.example>",) * 5000, "to": (ANN,) * 5000},
+    ],
+    ids=lambda g: "-".join(f"{k}={str(v)[:12]!r}" for k, v in g.items()),
+)  # fmt: skip
+def test_nothing_in_an_item_keeps_it_from_becoming_a_ticket(
+    postgres_house: House, given: dict[str, Any]
+) -> None:
+    text = given.pop("text", "x")
+    assert deliver(postgres_house, mail(text, **given)).outcome is Outcome.OPENED
+
+
+def test_a_number_as_long_as_a_book_still_finds_its_practice(any_house: House) -> None:
+    for name in ("One", "Two"):
+        assert (
+            deliver(any_house, row(company=name, company_number="9" * 200)).outcome
+            is Outcome.OPENED
+        )
+
+
+def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(
+        house, InboundItem(format=Format.MAIL, external_id="", caveats=("no sender",))
+    )
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert ticket.caveats == [
+            "no sender",
+            "company not known: ask which practice this is about",
+        ]
+        assert ticket.created_at == clock()
+
+
+def test_keys_of_messages_tell_ids_and_contents_apart() -> None:
+    one = mail("x", name="a@b.example")
+    assert threading.message_key(one) == threading.message_key(mail("x", name="a@b.example"))
+    assert threading.message_key(one) != threading.message_key(mail("y", name="a@b.example"))
+    assert threading.message_key(one) != threading.message_key(mail("x", name="c@b.example"))
+    assert threading.message_key(InboundItem(format=Format.MAIL, external_id="")) is None

@@ -1,0 +1,505 @@
+"""A person's mail to a customer, through a real relay.
+
+What arrives, taking it back, and never twice.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from parsers.item import Address
+from tests.support.context import (
+    ANN,
+    HandClock,
+    Posts,
+    Woken,
+    audited,
+    counted,
+    mail,
+    phoned,
+    reach,
+    staff,
+    ticket_of,
+)
+from tests.support.outgoing_mail import read, sending_through
+from tests.support.servers import Relay
+from workflow.context import House, open_house
+from workflow.errors import Missing
+from workflow.mail import answer as mail_answer
+from workflow.mail import compose, drafts, sender
+from workflow.mail.drafts import Typed
+from workflow.mail.sender import Claim
+from workflow.models.core import (
+    Message,
+    Outgoing,
+    Staff,
+    StoredAttachment,
+    Ticket,
+    Written,
+    WrittenFile,
+)
+from workflow.models.states import OutboxState, Status
+from workflow.process import Milestone, Stage, Template
+
+BOB, CC = "bob@practice.example", "cc@elsewhere.example"
+KEY = "k" * 24
+TEXT = (
+    "Hello,\n\nthe claim was filed again – “today”.\n.\nA line of more than seventy-eight"
+    " characters, as people write them, and then some more of it.\n"
+)
+
+
+@pytest.fixture
+def relayed(any_house: House, relay: Relay) -> Iterator[House]:
+    """A house that sends through the relay."""
+    with sending_through(any_house, relay.url) as opened:
+        with opened.store.transaction() as session:
+            staff(session, "Olga")
+        yield opened
+
+
+@pytest.fixture
+def number(relayed: House, relay: Relay) -> int:
+    """A ticket of Ann's whose notice is sent."""
+    found = ticket_of(
+        relayed, mail(name="first@practice.example", subject="Denied claim of Zebulon Quack")
+    )
+    sender.send_waiting(relayed)
+    relay.taken.clear()
+    return found
+
+
+def typed(**more: Any) -> Typed:
+    given: dict[str, Any] = {
+        "to": [ANN.email],
+        "cc": [],
+        "subject": "Your claim",
+        "text": TEXT,
+        "ticks": [],
+        **more,
+    }
+    return Typed(**given)
+
+
+def olga(session: Any) -> Staff:
+    return session.query(Staff).filter_by(name="Olga").one()
+
+
+def write(
+    house: House,
+    number: int,
+    *files: tuple[str, str, bytes],
+    key: str = KEY,
+    send: bool = True,
+    **more: Any,
+) -> int:
+    """Type a mail, enclose files, and promise it; its number."""
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        written = drafts.keep(
+            session, ticket, key, typed(**more), by=olga(session), now=house.clock()
+        )
+        for file in files:
+            drafts.enclose(session, house.vault, written, *file)
+        if send:
+            mail_answer.promise(session, house.desk, ticket, written, by="Olga", now=house.clock())
+        return written.id
+
+
+def promise(house: House, number: int, written: int) -> None:
+    with house.store.transaction() as session:
+        mail, ticket = session.get_one(Written, written), session.get_one(Ticket, number)
+        mail_answer.promise(session, house.desk, ticket, mail, by="Olga", now=house.clock())
+
+
+def take_back(house: House, written: int, by: str = "Olga") -> Written:
+    with house.store.transaction() as session:
+        return mail_answer.take_back(
+            session, session.get_one(Written, written), by=by, now=house.clock()
+        )
+
+
+def mails(house: House) -> list[Outgoing]:
+    with house.store.reading() as session:
+        return (
+            session.query(Outgoing)
+            .filter(Outgoing.written_id.is_not(None))
+            .order_by(Outgoing.id)
+            .all()
+        )
+
+
+def sent(house: House, clock: HandClock, seconds: float = 10) -> None:
+    clock.turn(seconds=seconds)
+    while sender.send_waiting(house):  # a busy machine ends a worker's turn before all is sent
+        pass
+
+
+def received(relay: Relay, nth: int = 0) -> Any:
+    return read(bytes(relay.taken[nth].content or b""))
+
+
+def text_of(message: Any) -> str:
+    return str(message.get_body().get_content()).replace("\r\n", "\n")
+
+
+def test_what_arrives_is_what_was_written(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    write(relayed, number)
+    sent(relayed, clock)
+    (taken,), message = relay.taken, received(relay)
+    settings, signer = relayed.settings, relayed.signer
+    (row,) = mails(relayed)
+    assert taken.rcpt_tos == [ANN.email]
+    assert taken.mail_from == compose.return_path(row.id, settings, signer)
+    assert (message["From"], message["To"]) == ("Billing Support <support@localhost>", ANN.email)
+    assert message["Subject"] == "Your claim"
+    assert message["Reply-To"] == compose.reply_address(number, settings, signer)
+    assert message["Message-ID"] == compose.message_id(row.id, settings, signer)
+    assert message["In-Reply-To"] == message["References"] == "<first@practice.example>"
+    assert message["Date"]
+    assert "Auto-Submitted" not in message
+    assert "Cc" not in message
+    assert text_of(message) == TEXT
+    assert max(map(len, bytes(taken.content or b"").split(b"\r\n"))) <= 900
+    body = bytes(taken.content or b"").partition(b"\r\n\r\n")[2]
+    assert max(map(len, body.split(b"\r\n"))) <= 78
+
+
+def test_files_arrive_intact_and_stay_on_the_timeline(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    large = bytes(range(256)) * 4000
+    files = (
+        ("scan – größe.pdf", "application/pdf", large),
+        ("note.txt", "text/plain", b"a\nb\xff\r\n"),
+        ("old.eml", "message/rfc822", b"From: a\n\nb"),
+    )
+    write(relayed, number, *files)
+    sent(relayed, clock)
+    parts = list(received(relay).iter_attachments())
+    assert [(p.get_filename(), p.get_payload(decode=True)) for p in parts] == [
+        (n, c) for n, _, c in files
+    ]
+    assert [p.get_content_type() for p in parts] == [
+        "application/pdf",
+        "text/plain",
+        "application/octet-stream",
+    ]
+    assert text_of(received(relay)) == TEXT
+    raw = bytes(relay.taken[0].content or b"").partition(b"\r\n\r\n")[2]
+    assert max(map(len, raw.split(b"\r\n"))) <= 120
+    assert (
+        message_from_bytes(bytes(relay.taken[0].content or b""), policy=policy.default).defects
+        == []
+    )
+    with relayed.store.reading() as session:
+        said = session.get_one(Ticket, number).messages[-1]
+        assert (said.direction, said.subject, said.text, said.from_name) == (
+            "out",
+            "Your claim",
+            TEXT,
+            "Olga",
+        )
+        kept = [(a.name, relayed.vault.open(a.content, a.blob)) for a in said.attachments]
+    assert kept == [(n, c) for n, _, c in files]
+
+
+def test_each_gets_it_once_and_all_see_who_gets_it(
+    relayed: House, relay: Relay, clock: HandClock
+) -> None:
+    number = ticket_of(relayed, phoned(Address("Bob", BOB)))
+    sender.send_waiting(relayed)
+    relay.taken.clear()
+    write(relayed, number, to=[ANN.email, BOB], cc=[CC, BOB])
+    sent(relayed, clock)
+    assert [t.rcpt_tos for t in relay.taken] == [[ANN.email], [BOB], [CC]]
+    assert len({received(relay, n)["Message-ID"] for n in range(3)}) == 1
+    assert {received(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
+    assert {received(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
+    assert len({t.mail_from for t in relay.taken}) == 3
+    assert (
+        counted(relayed, Message, Message.ticket_id == number, Message.subject == "Your claim") == 1
+    )
+    sent(relayed, clock, 600)
+    assert len(relay.taken) == 3
+
+
+def test_one_who_cannot_be_reached_holds_up_nobody_else(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    relay.at, relay.answers = "RCPT", ["550 5.1.1 unknown"]
+    write(relayed, number, cc=[CC], ticks=[Milestone.FOLLOW_UP_SENT.name])
+    sent(relayed, clock)
+    assert [m.state for m in mails(relayed)] == [OutboxState.REFUSED, OutboxState.SENT]
+    with relayed.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert ticket.stage is Stage.IN_PROGRESS  # a copy is no follow up
+        assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
+
+
+def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
+    relayed: House, relay: Relay, number: int, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    clock.turn(seconds=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(sender, "_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sender.send_waiting(relayed)
+    with pytest.raises(Missing, match="too late"):
+        take_back(relayed, written)
+    sent(relayed, clock, 150)
+    assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, ANN.email, CC])
+    assert len({received(relay, n)["Message-ID"] for n in range(3)}) == 1
+    assert counted(relayed, StoredAttachment) == 1
+
+
+def test_within_ten_seconds_it_can_be_taken_back(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    sent(relayed, clock, 9)
+    assert relay.taken == []
+    draft = take_back(relayed, written)
+    sent(relayed, clock, 60)
+    assert relay.taken == []
+    assert {(m.state, m.reason) for m in mails(relayed)} == {
+        (OutboxState.WITHHELD, "taken back by Olga")
+    }
+    with relayed.store.reading() as session:
+        found = drafts.latest(session, number, olga(session))
+        assert found is not None
+        assert found.id == draft.id
+        assert (found.subject, found.text, found.to, found.cc) == (
+            "Your claim",
+            TEXT,
+            [ANN.email],
+            [CC],
+        )
+        assert [f.name for f in found.files] == ["a.pdf"]
+    with pytest.raises(Missing, match="already"):
+        take_back(relayed, written)
+    assert audited(relayed, number, "answer taken back")[0].detail == {
+        "written": written,
+        "mails": 2,
+    }
+
+
+def test_taken_back_it_can_be_sent_again(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    draft = take_back(relayed, write(relayed, number))
+    write(relayed, number, key=draft.key, text="better words\n")
+    sent(relayed, clock)
+    assert [text_of(received(relay))] == ["better words\n"]
+    assert len(relay.taken) == 1
+
+
+def test_too_late_is_said_and_changes_nothing(
+    relayed: House, number: int, clock: HandClock
+) -> None:
+    written = write(relayed, number)
+    sent(relayed, clock)
+    with pytest.raises(Missing, match="too late: the mail is on its way"):
+        take_back(relayed, written)
+    assert [m.state for m in mails(relayed)] == [OutboxState.SENT]
+    assert counted(relayed, Written, Written.promised_at.is_(None)) == 0
+
+
+def test_nobody_else_takes_it_back(relayed: House, number: int) -> None:
+    written = write(relayed, number)
+    with pytest.raises(Missing, match="only who sent it"):
+        take_back(relayed, written, by="Rita")
+
+
+def test_pressed_twice_it_is_sent_once(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    write(relayed, number)
+    with pytest.raises(Missing, match="sent already"):
+        write(relayed, number)
+    sent(relayed, clock)
+    assert len(relay.taken) == 1
+
+
+@pytest.mark.parametrize("box", [Milestone.FOLLOW_UP_SENT, Milestone.RECAP_SENT])
+def test_it_ticks_its_box_once_it_is_sent(
+    relayed: House, number: int, clock: HandClock, box: Milestone
+) -> None:
+    write(relayed, number, ticks=[box.name, "RESOLVED", "NONSENSE"])
+    assert mails(relayed)[0].template is (
+        Template.RECAP if box is Milestone.RECAP_SENT else Template.ANSWER
+    )
+    assert box not in boxes(relayed, number)
+    sent(relayed, clock)
+    assert boxes(relayed, number) == {Milestone.CUSTOMER_NOTIFIED: "rule", box: "Olga"}
+
+
+def boxes(house: House, number: int) -> dict[Milestone, str]:
+    with house.store.reading() as session:
+        return {r.milestone: r.by for r in session.get_one(Ticket, number).milestones}
+
+
+def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
+    relayed: House, number: int, clock: HandClock
+) -> None:
+    for n in range(12):
+        write(relayed, number, key=f"{KEY}{n}")
+    sent(relayed, clock)
+    other = ticket_of(relayed, mail())
+    with relayed.store.reading() as session:
+        assert [m.template for m in session.get_one(Ticket, other).outbox] == [Template.NOTICE]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"to": []}, "choose who gets it"),
+        ({"cc": ["a b@x.example"]}, "this is no mail address: a b@x.example"),
+        ({"cc": ["x@y.example\r\nBcc: z@y.example"]}, "this is no mail address"),
+        ({"to": ["support@localhost"]}, "the desk's own address"),
+        ({"cc": [f"c{n}@x.example" for n in range(20)]}, "more than 20 addresses"),
+        ({"cc": ["ü@x.example"]}, "ü@x.example needs a mail of its own"),
+        ({"subject": " \r\n"}, "the subject is empty"),
+        ({"text": "\n \t"}, "the text is empty"),
+        ({"text": "x" * 100_001}, "longer than 100,000 characters"),
+    ],
+)
+def test_what_cannot_be_sent_is_said_and_kept(
+    relayed: House, number: int, given: dict[str, Any], fault: str
+) -> None:
+    written = write(relayed, number, send=False, **given)
+    with pytest.raises(Missing, match=fault):
+        promise(relayed, number, written)
+    assert mails(relayed) == []
+    assert counted(relayed, Written, Written.promised_at.is_(None)) == 1
+
+
+@pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN, Status.MERGED])
+def test_a_ticket_that_has_ended_is_not_answered(
+    relayed: House, number: int, status: Status
+) -> None:
+    with relayed.store.transaction() as session:
+        session.get_one(Ticket, number).status = status
+    with pytest.raises(Missing, match=r"reopen it first|answer there"):
+        write(relayed, number)
+
+
+def test_a_subject_stays_one_line(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    write(
+        relayed, number, subject="Your claim\r\nBcc: evil@x.example\x00\u2028 – größe " + "x" * 400
+    )
+    sent(relayed, clock)
+    message = received(relay)
+    assert message["Subject"].startswith("Your claim Bcc: evil@x.example – größe")
+    assert "Bcc" not in message
+    assert relay.taken[0].rcpt_tos == [ANN.email]
+
+
+def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: House, number: int) -> None:
+    write(relayed, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False)
+    assert counted(relayed, WrittenFile) == 1
+    for name, content, fault in (
+        ("b.bin", b"2" * drafts.MOST_BYTES, "20 MB"),
+        ("c.bin", b"", "c.bin is empty"),
+    ):
+        with pytest.raises(Missing, match=fault):
+            write(relayed, number, (name, "x", content), send=False)
+    with relayed.store.transaction() as session:
+        file = session.query(WrittenFile).one()
+        assert file.sha256 == hashlib.sha256(b"1" * 9).hexdigest()
+        drafts.leave_out(session, session.get_one(Written, file.written_id), file.id)
+    assert counted(relayed, WrittenFile) == 0
+
+
+def test_a_draft_is_ones_own_and_stays_with_its_ticket(relayed: House, number: int) -> None:
+    write(relayed, number, send=False)
+    other = ticket_of(relayed, mail())
+    with pytest.raises(Missing, match="of another ticket"):
+        write(relayed, other, send=False)
+    with pytest.raises(Missing, match="incomplete"):
+        write(relayed, number, key="short", send=False)
+
+
+def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    write(relayed, number)
+    write(relayed, number, text="later words", send=False)
+    sent(relayed, clock)
+    assert text_of(received(relay)) == TEXT
+
+
+def test_an_answer_to_it_comes_back_to_the_ticket(
+    relayed: House, relay: Relay, number: int, clock: HandClock
+) -> None:
+    write(relayed, number, cc=[CC])
+    sent(relayed, clock)
+    answer = mail("thanks", in_reply_to=received(relay, 1)["Message-ID"])
+    assert ticket_of(relayed, answer) == number
+
+
+def test_neither_log_nor_queue_nor_audit_has_its_words(
+    relayed: House, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    woken = Woken()
+    given = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
+    house = open_house(given, waker=woken, clock=clock)
+    write(
+        house,
+        number,
+        ("Quack.pdf", "application/pdf", b"Quack"),
+        text="Zebulon Quack",
+        subject="Quack",
+    )
+    sent(house, clock)
+    house.close()
+    told = " ".join(f"{a.cause} {a.detail}" for a in audited(relayed, number, "answer promised"))
+    logged = capfd.readouterr()
+    assert "Quack" not in told + " ".join(woken) + logged.out + logged.err
+
+
+def test_a_box_ticked_meanwhile_is_no_trouble(
+    relayed: House, number: int, clock: HandClock
+) -> None:
+    write(relayed, number, ticks=[Milestone.FOLLOW_UP_SENT.name])
+    reach(relayed, number, Milestone.FOLLOW_UP_SENT, by="Rita")
+    sent(relayed, clock)
+    assert boxes(relayed, number)[Milestone.FOLLOW_UP_SENT] == "Rita"
+    assert mails(relayed)[0].state is OutboxState.SENT
+
+
+def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
+    relayed: House, number: int, clock: HandClock
+) -> None:
+    written = write(relayed, number)
+    clock.turn(seconds=10)
+    (claim,) = sender._claim(relayed)
+    with pytest.raises(Missing, match="too late"):
+        take_back(relayed, written)
+    posts = Posts()
+    sender.send(relayed, posts, Claim(*claim))
+    assert len(posts.taken) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("a@x.example, b@x.example", ["a@x.example", "b@x.example"]),
+        ("Doe, Ann <ann@x.example>; Bob <bob@x.example>", ["ann@x.example", "bob@x.example"]),
+        ("A@X.example\na@x.example", ["a@x.example"]),
+        ("nobody", ["nobody"]),
+        (" ; ,", [","]),
+        ("", []),
+    ],
+)
+def test_addresses_are_read_as_people_write_them(line: str, found: list[str]) -> None:
+    assert mail_answer.addresses(line) == found

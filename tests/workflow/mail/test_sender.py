@@ -1,0 +1,651 @@
+"""Sending what was promised, and sending it again.
+
+Never lost, once unless something crashed, and nobody held up.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from threading import Timer
+from typing import Any
+
+import pytest
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from parsers.item import Address
+from tests.support.bad_relay import GREETING, BadRelay, Do
+from tests.support.context import (
+    ANN,
+    HandClock,
+    Posts,
+    Woken,
+    audited,
+    contact,
+    counted,
+    mail,
+    phoned,
+    ticket_of,
+    together,
+)
+from tests.support.outgoing_mail import outgoing, read, sending_through
+from tests.support.servers import Postgres, Relay, free_port
+from workflow import background_jobs
+from workflow.context import House
+from workflow.mail import compose, sender, transport
+from workflow.mail.sender import SLICE_SECONDS
+from workflow.models.core import Message, Outgoing, Ticket
+from workflow.models.states import OutboxState
+from workflow.operations import stuck, sweep
+from workflow.process import Stage
+from workflow.tickets.outbox import SEND
+
+WAITING, SENT, REFUSED = OutboxState.WAITING, OutboxState.SENT, OutboxState.REFUSED
+
+
+@pytest.fixture
+def relayed(house: House, relay: Relay) -> Iterator[House]:
+    """A house that sends through the relay."""
+    with sending_through(house, relay.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bad() -> Iterator[BadRelay]:
+    relay = BadRelay()
+    yield relay
+    relay.stop()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a worker's slice over two mails."""
+    monkeypatch.setattr(sender, "SLICE_SECONDS", 60.0)
+
+
+@pytest.fixture
+def misled(house: House, bad: BadRelay) -> Iterator[House]:
+    """A house that sends through the bad relay."""
+    with sending_through(house, bad.url) as opened:
+        yield opened
+
+
+def customers(house: House, many: int) -> None:
+    """So many tickets of c0@practice.example, c1@… with a notice each."""
+    for n in range(many):
+        ticket_of(house, mail(sender=Address("", f"c{n}@practice.example")))
+
+
+def states(house: House) -> list[OutboxState]:
+    return [outgoing(house, n + 1).state for n in range(counted(house, Outgoing))]
+
+
+def waits(house: House) -> list[float]:
+    """Seconds until each mail that waits is due."""
+    found = [outgoing(house, n + 1) for n in range(counted(house, Outgoing))]
+    return [(m.not_before - house.clock()).total_seconds() for m in found if m.state is WAITING]
+
+
+def tasks(house: House, ticket: int = 1) -> list[str]:
+    with house.store.reading() as session:
+        return [t.text for t in session.get_one(Ticket, ticket).tasks]
+
+
+def test_many_mails_go_over_one_connection(relayed: House, relay: Relay) -> None:
+    customers(relayed, 5)
+    assert sender.send_waiting(relayed) == 5
+    assert (len(relay.taken), relay.connections) == (5, 1)
+
+
+def test_a_450_is_tried_again_with_growing_pauses(
+    relayed: House, relay: Relay, clock: HandClock
+) -> None:
+    number = ticket_of(relayed)
+    relay.answers = ["450 4.2.0 later"] * 4
+    waited = []
+    for _ in range(4):
+        assert sender.send_waiting(relayed) == 1
+        assert sender.send_waiting(relayed) == 0
+        waited.append((outgoing(relayed).not_before - clock()).total_seconds())
+        clock.turn(seconds=waited[-1] - 1)
+        assert sender.send_waiting(relayed) == 0
+        clock.turn(seconds=1)
+    assert waited == [30, 60, 120, 240]
+    assert outgoing(relayed).reason == "not taken by the relay (450): tried again"
+    assert sender.send_waiting(relayed) == 1
+    sent = outgoing(relayed)
+    assert (sent.state, sent.attempts, sent.reason) == (OutboxState.SENT, 5, "")
+    with relayed.store.reading() as session:
+        assert session.get_one(Ticket, number).tasks == []
+    assert not contact(relayed, ANN.email).unreachable
+
+
+@pytest.mark.parametrize("answer", ["421 4.3.2 closing", "450 4.2.0 busy", "hang up"])
+@pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA"])
+def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
+    relayed: House, relay: Relay, clock: HandClock, at: str, answer: str
+) -> None:
+    relay.at, relay.answers = at, [answer]
+    customers(relayed, 2)
+    sender.send_waiting(relayed)
+    assert [outgoing(relayed, n).state for n in (1, 2)] == [OutboxState.WAITING, OutboxState.SENT]
+    clock.turn(seconds=30)
+    sender.send_waiting(relayed)
+    assert [t.rcpt_tos for t in relay.taken] == [["c1@practice.example"], ["c0@practice.example"]]
+
+
+@pytest.mark.parametrize("at", ["RCPT", "DATA"])
+def test_a_550_is_not_tried_again_but_told_to_a_person(
+    relayed: House, relay: Relay, clock: HandClock, at: str
+) -> None:
+    relay.at, relay.answers = at, ["550 5.1.1 no such mailbox"]
+    number = ticket_of(relayed)
+    sender.send_waiting(relayed)
+    clock.turn(days=3)
+    assert sender.send_waiting(relayed) == 0
+    refused = outgoing(relayed)
+    assert (refused.state, refused.attempts) == (OutboxState.REFUSED, 1)
+    assert refused.reason == "refused by the relay with 550"
+    assert contact(relayed, ANN.email).unreachable
+    with relayed.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
+        assert ticket.stage is Stage.IN_PROGRESS  # recorded as not possible
+        assert ticket.milestones[0].note == "not possible: refused by the relay with 550"
+
+
+def test_a_relay_that_refuses_us_as_the_sender_says_nothing_of_the_customer(
+    relayed: House, relay: Relay, clock: HandClock
+) -> None:
+    ticket_of(relayed)
+    relay.at, relay.answers = "MAIL", ["530 5.7.0 authentication required"]
+    sender.send_waiting(relayed)
+    assert outgoing(relayed).state is OutboxState.WAITING
+    assert not contact(relayed, ANN.email).unreachable
+    clock.turn(minutes=1)
+    sender.send_waiting(relayed)
+    assert outgoing(relayed).state is OutboxState.SENT
+
+
+def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_customer(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(house)
+    (house.settings.home / "outbox").write_text("nothing can be handed over here")
+    while outgoing(house).state is OutboxState.WAITING:
+        assert sender.send_waiting(house) == 1
+        clock.now = max(clock.now, outgoing(house).not_before)
+    lost = outgoing(house)
+    assert lost.reason == "not taken by the relay (no answer): given up after two days"
+    assert (clock() - lost.created_at).days == 2
+    assert lost.attempts < 120
+    assert not contact(house, ANN.email).unreachable
+    with house.store.reading() as session:
+        assert len(session.get_one(Ticket, number).tasks) == 1
+
+
+def test_a_relay_nobody_listens_at_is_waited_out(house: House) -> None:
+    with sending_through(house, f"smtp://127.0.0.1:{free_port()}") as away:
+        ticket_of(away)
+        sender.send_waiting(away)
+        assert outgoing(away).reason == "not taken by the relay (no answer): tried again"
+
+
+@pytest.mark.parametrize("email", ["jörg@practice.example", "x@bücher.example"])
+def test_an_address_the_relay_cannot_write_to_is_told_to_a_person_at_once(
+    relayed: House, relay: Relay, email: str
+) -> None:
+    number = ticket_of(relayed, mail(sender=Address("", email)))
+    sender.send_waiting(relayed)
+    if relay.taken:  # a domain has an ASCII form
+        assert relay.taken[0].rcpt_tos == ["x@xn--bcher-kva.example"]
+        return
+    assert outgoing(relayed).state is OutboxState.REFUSED
+    with relayed.store.reading() as session:
+        assert [t.kind for t in session.get_one(Ticket, number).tasks] == ["tell-customer:1"]
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_id(
+    relayed: House, relay: Relay, clock: HandClock
+) -> None:
+    number = ticket_of(relayed)
+
+    def die(session: Any, *_: Any) -> None:
+        if any(isinstance(o, Message) and o.direction == "out" for o in session.new):
+            raise Crash
+
+    event.listen(Session, "before_flush", die)
+    try:
+        with pytest.raises(Crash):
+            sender.send_waiting(relayed)
+    finally:
+        event.remove(Session, "before_flush", die)
+    assert outgoing(relayed).state is OutboxState.WAITING
+    assert sender.send_waiting(relayed) == 0  # its lease runs
+    clock.turn(seconds=120)
+    assert sender.send_waiting(relayed) == 1
+    ids = [read(bytes(t.content or b""))["Message-ID"] for t in relay.taken]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+    assert bytes(relay.taken[0].content or b"") == bytes(relay.taken[1].content or b"")
+    with relayed.store.reading() as session:
+        assert len(session.get_one(Ticket, number).messages) == 2
+
+
+def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
+    relayed: House, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customers(relayed, 6)
+    posted = relay.handle_DATA
+    with sending_through(relayed, relay.url) as other:
+
+        async def slowly(*given: Any) -> str:
+            clock.turn(seconds=50)
+            return await posted(*given)
+
+        monkeypatch.setattr(relay, "handle_DATA", slowly)
+        sender.send_waiting(relayed)
+        assert len(relay.taken) == 1  # the second would have come close to the end of its lease
+        while counted(relayed, Outgoing, Outgoing.state == OutboxState.WAITING):
+            sender.send_waiting(other)
+            sender.send_waiting(relayed)
+            clock.turn(seconds=120)
+    assert sorted(t.rcpt_tos[0] for t in relay.taken) == [
+        f"c{n}@practice.example" for n in range(6)
+    ]
+
+
+def test_two_workers_at_once_send_each_mail_once(postgres_house: House, relay: Relay) -> None:
+    with sending_through(postgres_house, relay.url) as house:
+        customers(house, 8)
+        assert together(*[lambda: sender.send_waiting(house)] * 4) == []
+        assert len(relay.taken) == 8
+        assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 8
+
+
+def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
+    postgres_house: House,
+) -> None:
+    house = postgres_house
+    number = ticket_of(house, phoned(Address("", "bob@practice.example")))
+    posts = Posts()
+    claims = sender._claim(house)
+    assert together(*(lambda c=c: sender.send(house, posts, c) for c in claims)) == []
+    assert len(posts.taken) == 2
+    assert len(audited(house, number, "reached")) == 1
+    assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 2
+
+
+def test_a_mail_that_was_sent_is_not_sent_by_a_late_worker(house: House) -> None:
+    ticket_of(house)
+    posts = Posts()
+    (claim,) = sender._claim(house)
+    sender.send(house, posts, claim)
+    sender.send(house, posts, claim)
+    assert len(posts.taken) == 1
+
+
+def test_one_mail_that_cannot_be_written_stops_no_other(house: House) -> None:
+    customers(house, 2)
+    with house.store.transaction() as session:
+        session.get_one(Outgoing, 1).to = "two@x.example, three@y.example"
+    sender.send_waiting(house)
+    assert [outgoing(house, n).state for n in (1, 2)] == [OutboxState.REFUSED, OutboxState.SENT]
+    assert outgoing(house).reason == "the address cannot be used"
+
+
+# -- a relay that does not answer ----
+
+
+@pytest.mark.parametrize("point", [GREETING, "MAIL", "."])
+def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
+    misled: House, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    monkeypatch.setattr(sender, "BATCH", 3)
+    customers(misled, 7)
+    bad.at[point] = [Do.HANG] * 4
+    for turn, pause in enumerate([30, 60, 120, 240], 1):
+        began = time.monotonic()
+        assert sender.send_waiting(misled, 0.1) == 7
+        assert time.monotonic() - began < 5
+        assert bad.connections == turn
+        assert waits(misled) == [pause] * 7
+        clock.turn(seconds=pause)
+    assert {outgoing(misled, n).attempts for n in range(1, 8)} == {4}
+    assert sender.send_waiting(misled) == 7
+    assert states(misled) == [SENT] * 7
+    assert len(bad.taken) == 7
+
+
+def test_a_relay_that_opens_no_session_is_asked_once_a_batch_and_leaves_the_rest_to_others(
+    misled: House, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "BATCH", 3)
+    customers(misled, 7)
+    bad.at[GREETING] = [b"421 4.7.0 too many connections\r\n"]
+    assert sender.send_waiting(misled) == 3
+    assert bad.connections == 1
+    assert waits(misled) == [30] * 3 + [0] * 4
+    assert [outgoing(misled, n).reason for n in (1, 2)] == [
+        "not taken by the relay (421): tried again",
+        "the relay took no mail: tried again",
+    ]
+    assert sender.send_waiting(misled) == 4
+    clock.turn(seconds=30)
+    assert sender.send_waiting(misled) == 3
+    assert states(misled) == [SENT] * 7
+
+
+def test_a_mail_that_makes_the_relay_hang_holds_up_the_others_for_one_turn(
+    misled: House, bad: BadRelay, clock: HandClock
+) -> None:
+    bad.hangs_for = {"c0@practice.example", "c1@practice.example"}
+    customers(misled, 4)
+    for _ in range(4):
+        sender.send_waiting(misled, 0.4)
+        clock.turn(seconds=max(waits(misled)))
+    assert states(misled) == [WAITING, WAITING, SENT, SENT]
+    assert [to[:2] for to in bad.offered[:6]] == ["c0", "c1", "c2", "c3", "c0", "c0"]
+    bad.hangs_for = set()
+    sender.send_waiting(misled)
+    assert states(misled) == [SENT] * 4
+
+
+def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
+    house: House, clock: HandClock
+) -> None:
+    customers(house, 3)
+    sender._claim(house)  # and the worker dies
+    clock.turn(seconds=120)
+    ticket_of(house, mail(sender=Address("", "late@practice.example")))
+    taken_up = [[c.number for c in sender._claim(house)] for _ in range(5)]
+    assert taken_up == [[4], [1], [2], [3], []]
+
+
+def test_a_worker_looks_at_its_other_work_in_between(
+    relayed: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "SLICE_SECONDS", 0)
+    customers(relayed, 3)
+    woken = relayed.store.waker
+    assert isinstance(woken, Woken)
+    for sent in (1, 2, 3):
+        woken.clear()
+        sender.send_waiting(relayed)
+        assert (len(relay.taken), woken) == (sent, [SEND])
+        rest = [outgoing(relayed, n) for n in range(sent + 1, 4)]
+        assert [(m.attempts, m.not_before, m.reason) for m in rest] == [
+            (0, relayed.clock(), "")
+        ] * len(rest)
+    assert sender.send_waiting(relayed) == 0
+
+
+def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(house: House) -> None:
+    with sending_through(house, "http://relay.example") as wrong:
+        ticket_of(wrong)
+        assert sender.send_waiting(wrong) == 0
+        assert (outgoing(wrong).state, outgoing(wrong).attempts) == (WAITING, 0)
+
+
+# -- one mail in one hand ----
+
+
+def test_a_lease_outlasts_the_slowest_relay_and_the_slowest_record() -> None:
+    assert transport.SECONDS <= 55
+    assert (
+        sender.IN_HAND.total_seconds()
+        >= transport.SECONDS + sender.RECORD_SECONDS + sender.LAST_SECONDS
+    )
+    assert sender.IN_HAND + timedelta(seconds=SLICE_SECONDS + 20) <= sender.LEASE
+    assert SLICE_SECONDS + sender.IN_HAND.total_seconds() < background_jobs.JOB_SECONDS
+
+
+def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(
+    house: House, clock: HandClock
+) -> None:
+    ticket_of(house)
+    posts = Posts()
+    (claim,) = sender._claim(house)
+    clock.turn(seconds=31)  # less than the slowest sending is left of its lease
+    assert sender.send(house, posts, claim)
+    assert not posts.taken
+    clock.turn(seconds=89)
+    (other,) = sender._claim(house)
+    assert (other.number, other.attempt) == (1, 2)
+    sender.send(house, posts, claim)
+    assert not posts.taken
+    sender._later(house, [claim], "too late to say", 450)
+    assert waits(house) == [120]
+    sender.send(house, posts, other)
+    assert len(posts.taken) == 1
+
+
+# -- how long, by which clock ----
+
+
+def failing(house: House, clock: HandClock, *, until: Callable[[], bool]) -> int:
+    """Try and fail, as often as a mail is due; how often."""
+    posts, tries = Posts(answers=[451] * 1000), 0
+    while not until():
+        for claim in sender._claim(house):
+            sender.send(house, posts, claim)
+            tries += 1
+        clock.now = max(clock.now, outgoing(house).not_before)
+    return tries
+
+
+def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day() -> None:
+    pauses = [sender.pause(n) for n in range(1, sender.TRIES)]
+    assert [p.total_seconds() for p in pauses[:8]] == [30, 60, 120, 240, 480, 960, 1800, 1800]
+    assert timedelta(hours=24) <= sum(pauses, timedelta()) < sender.GIVE_UP
+    assert sender.LEASE <= sender.LONGEST_PAUSE  # the longest wait that `waits` reckons with
+
+
+@pytest.mark.parametrize(
+    "days", [3, -3], ids=["off for days", "promised before the clock was set back"]
+)
+def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(
+    house: House, clock: HandClock, days: int
+) -> None:
+    number = ticket_of(house)
+    clock.turn(days=days)
+    began = clock.now
+    tries = failing(house, clock, until=lambda: outgoing(house).state is not WAITING)
+    assert tries == sender.TRIES
+    assert clock.now - began > timedelta(hours=24)
+    assert outgoing(house).reason == "not taken by the relay (451): given up after two days"
+    assert tasks(house, number) == ["tell the customer by other means"]
+    assert not contact(house, ANN.email).unreachable
+
+
+def test_mail_that_was_only_put_off_is_given_up_as_well(
+    misled: House, bad: BadRelay, clock: HandClock
+) -> None:
+    customers(misled, 3)
+    with misled.store.transaction() as session:
+        for n in (1, 2, 3):
+            session.get_one(Outgoing, n).attempts = sender.TRIES
+    clock.turn(days=2)
+    bad.at[GREETING] = [Do.HANG_UP]
+    sender.send_waiting(misled)
+    assert bad.connections == 1
+    assert states(misled) == [REFUSED] * 3
+    assert [tasks(misled, n) for n in (1, 2, 3)] == [["tell the customer by other means"]] * 3
+
+
+def test_a_clock_that_was_set_back_holds_no_mail_back(any_house: House, clock: HandClock) -> None:
+    house, posts = any_house, Posts()
+    ticket_of(house)
+    failing(house, clock, until=lambda: outgoing(house).attempts == 10)
+    assert sender._claim(house) != []
+    clock.turn(days=-400)
+    (claim,) = sender._claim(house)
+    sender.send(house, posts, claim)
+    assert len(posts.taken) == 1
+
+
+def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
+    house: House, clock: HandClock
+) -> None:
+    ticket_of(house)
+    tries = failing(house, clock, until=lambda: outgoing(house).attempts == 10)
+    assert tries == 10
+    clock.turn(minutes=-30, seconds=-10)  # the other host's: ten seconds behind
+    assert sender._claim(house) == []
+
+
+# -- what is wrong with one mail ----
+
+
+def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_mended(
+    relayed: House, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render = compose.render
+
+    def broken(mail: Outgoing, *given: Any) -> tuple[str, str]:
+        subject, text = render(mail, *given)
+        return (f"{subject}\r\nBcc: x@y.example" if mail.id == 1 else subject), text
+
+    customers(relayed, 3)
+    monkeypatch.setattr(compose, "render", broken)
+    sender.send_waiting(relayed)
+    assert states(relayed) == [WAITING, SENT, SENT]
+    assert waits(relayed) == [30]
+    assert outgoing(relayed).reason == "not written: an error of ours (ValueError): tried again"
+    monkeypatch.setattr(compose, "render", render)
+    clock.turn(seconds=30)
+    sender.send_waiting(relayed)
+    assert [t.rcpt_tos[0][:2] for t in relay.taken] == ["c1", "c2", "c0"]
+
+
+def test_a_mail_that_can_never_be_written_is_told_to_a_person(
+    house: House, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = ticket_of(house)
+
+    def broken(*_: Any) -> None:
+        raise KeyError("Jane Roe")
+
+    monkeypatch.setattr(compose, "render", broken)
+    failing(house, clock, until=lambda: outgoing(house).state is not WAITING)
+    assert (
+        outgoing(house).reason
+        == "not written: an error of ours (KeyError): given up after two days"
+    )
+    assert tasks(house, number) == ["tell the customer by other means"]
+    assert not contact(house, ANN.email).unreachable
+
+
+@pytest.mark.parametrize(("answer", "step"), [("250 OK", "mail_sent"), ("550 no", "mail_failed")])
+def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
+    relayed: House,
+    relay: Relay,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    step: str,
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Jane Roe")
+
+    customers(relayed, 2)
+    monkeypatch.setattr(relayed.desk, step, broken)
+    relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
+    sender.send_waiting(relayed)
+    assert states(relayed) == [REFUSED if answer.startswith("5") else SENT, SENT]
+    clock.turn(days=1)
+    assert sender.send_waiting(relayed) == 0
+    assert relay.answers == []
+
+
+@pytest.mark.parametrize(("answer", "step"), [("250 OK", "mail_sent"), ("550 no", "mail_failed")])
+def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_the_clock(
+    relayed: House, relay: Relay, monkeypatch: pytest.MonkeyPatch, answer: str, step: str
+) -> None:
+    customers(relayed, 2)
+    copies = 2 - answer.startswith("5")
+    with monkeypatch.context() as patched:
+        patched.setattr(relayed.desk, step, lambda *_, **__: 1 / 0)
+        relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
+        sender.send_waiting(relayed)
+        assert (
+            stuck.move_on(relayed) > 0
+        )  # the error is still there, and stops neither clock nor relay
+    assert counted(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
+    sweep.sweep(relayed, redis_away=lambda: False)
+    assert counted(relayed, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
+    assert len(relay.taken) == copies
+    assert contact(relayed, "c0@practice.example").unreachable == answer.startswith("5")
+    assert bool(tasks(relayed, 1)) == answer.startswith("5")
+    assert stuck.move_on(relayed) == 0
+
+
+# -- the database goes away in between ----
+
+
+def close_database(house: House, postgres: Postgres) -> str:
+    """Throw everybody out and let nobody in; its name."""
+    name = make_url(house.settings.database).database
+    postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+    return str(name)
+
+
+@pytest.fixture
+def outage(
+    postgres_house: House, postgres: Postgres, relay: Relay
+) -> Iterator[tuple[House, Callable[[], None]]]:
+    """A house whose database closes when the relay has the first mail, and what opens it again."""
+    posted = relay.handle_DATA
+
+    def opens() -> None:
+        name = make_url(postgres_house.settings.database).database
+        postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    async def then_closes(*given: Any) -> str:
+        if not relay.taken:
+            close_database(postgres_house, postgres)
+            timer.start()
+        return await posted(*given)
+
+    timer = Timer(0.6, opens)
+    relay.handle_DATA = then_closes  # type: ignore[method-assign]
+    with sending_through(postgres_house, relay.url) as house:
+        yield house, timer.join
+    timer.join()
+
+
+def test_a_database_that_is_away_for_a_moment_costs_no_second_copy(
+    outage: tuple[House, Callable[[], None]], relay: Relay
+) -> None:
+    house, _ = outage
+    customers(house, 2)
+    sender.send_waiting(house)
+    assert states(house) == [SENT, SENT]
+    assert len(relay.taken) == 2
+
+
+def test_a_database_that_stays_away_costs_one_copy_with_the_same_message_id(
+    outage: tuple[House, Callable[[], None]],
+    relay: Relay,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house, back = outage
+    ticket_of(house)
+    monkeypatch.setattr(sender, "RECORD_SECONDS", 0.1)
+    monkeypatch.setattr(sender, "RECORD_PAUSE", 0.05)
+    with pytest.raises(OperationalError):
+        sender.send_waiting(house)
+    back()
+    assert sender.send_waiting(house) == 0  # its lease runs
+    clock.turn(seconds=120)
+    sender.send_waiting(house)
+    assert states(house) == [SENT]
+    assert len({read(bytes(t.content or b""))["Message-ID"] for t in relay.taken}) == 1
+    assert len(relay.taken) == 2

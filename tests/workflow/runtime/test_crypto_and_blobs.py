@@ -1,0 +1,152 @@
+"""Sealing, signing, the key file, blobs, and the settings they come from."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from tests.support.context import together
+from workflow.runtime import crypto
+from workflow.runtime.blobs import Vault
+from workflow.runtime.crypto import Sealer, Signer
+from workflow.settings.settings import Settings, SettingsError, load
+
+ONE, TWO = Fernet.generate_key(), Fernet.generate_key()
+
+
+def test_sealed_bytes_open_with_any_of_our_keys_and_with_no_other() -> None:
+    sealed = Sealer([ONE]).seal(b"words")
+    assert b"words" not in sealed
+    assert Sealer([TWO, ONE]).open(sealed) == b"words"
+    with pytest.raises(ValueError, match="a key we do not have"):
+        Sealer([TWO]).open(sealed)
+
+
+@pytest.mark.parametrize("at", [0, 20, -1])
+def test_a_changed_byte_does_not_open(at: int) -> None:
+    sealed = bytearray(Sealer([ONE]).seal(b"words"))
+    sealed[at] ^= 1
+    with pytest.raises(ValueError, match="damaged"):
+        Sealer([ONE]).open(bytes(sealed))
+
+
+def test_a_token_stands_for_one_number_and_one_purpose() -> None:
+    signer = Signer([ONE])
+    token = signer.token("t", 42)
+    assert signer.number("t", token) == 42
+    assert signer.number("t", token.upper()) == 42  # mail systems change the case of addresses
+    for other in (signer.number("bounce", token), Signer([TWO]).number("t", token)):
+        assert other is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "-",
+        "42",
+        "42-",
+        "x-" + "0" * 24,
+        "٤٢-" + "0" * 24,
+        "1" * 30 + "-" + "0" * 24,
+        "42-" + "é" * 24,
+    ],
+)
+def test_nonsense_is_no_token(bad: str) -> None:
+    assert Signer([ONE]).number("t", bad) is None
+
+
+def test_the_key_file_is_made_once_and_for_us_alone(tmp_path: Path) -> None:
+    settings, made = Settings(home=tmp_path), list[list[bytes]]()
+    assert together(*[lambda: made.append(crypto.load(settings))] * 8) == []
+    assert len({tuple(k) for k in made}) == 1
+    assert stat.S_IMODE((tmp_path / crypto.KEY_FILE).stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == [crypto.KEY_FILE]  # noqa: PTH208  # nothing left over
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["short", "x" * 44, f"{ONE.decode()} nonsense"],
+    ids=["short", "not base64", "a key and nonsense"],
+)
+def test_a_key_that_is_none_is_refused_without_being_shown(tmp_path: Path, given: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        crypto.load(Settings(home=tmp_path, secret_keys=SecretStr(given)))
+    assert given not in str(raised.value)
+
+
+def test_the_setting_counts_more_than_the_file_and_takes_several_keys(tmp_path: Path) -> None:
+    given = SecretStr(f"{ONE.decode()}, {TWO.decode()}")
+    assert crypto.load(Settings(home=tmp_path, secret_keys=given)) == [ONE, TWO]
+    assert not (tmp_path / crypto.KEY_FILE).exists()
+
+
+@pytest.mark.parametrize("url", ["folder", "memory://blobs"])
+def test_a_blob_store_of_either_kind_gives_back_what_it_took(tmp_path: Path, url: str) -> None:
+    vault = Vault(str(tmp_path / url) if url == "folder" else url, Sealer([ONE]), inline_limit=10)
+    assert vault.keep(b"small")[1] is None
+    content, blob = vault.keep(b"large" * 10)
+    assert content is None
+    assert vault.keep(b"large" * 10) == (None, blob)  # the same bytes are the same blob
+    assert vault.open(None, blob) == b"large" * 10
+
+
+def test_a_blob_that_is_gone_or_damaged_says_so(tmp_path: Path) -> None:
+    vault = Vault(str(tmp_path), Sealer([ONE]), inline_limit=0)
+    _, blob = vault.keep(b"words")
+    (path,) = (p for p in tmp_path.rglob("*") if p.is_file())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="damaged"):
+        vault.open(None, blob)
+    path.unlink()
+    with pytest.raises(OSError, match=r"."):
+        vault.open(None, blob)
+    with pytest.raises(ValueError, match="neither"):
+        vault.open(None, None)
+
+
+def test_threads_that_keep_the_same_bytes_at_once_leave_one_file(tmp_path: Path) -> None:
+    vault = Vault(str(tmp_path), Sealer([ONE]), inline_limit=0)
+    assert together(*[lambda: vault.keep(b"words")] * 8) == []
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
+
+
+def test_every_fault_of_the_settings_is_told_at_once_and_no_secret_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INTAKE_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("INTAKE_SMTP_LISTEN", "hunter2")
+    monkeypatch.setenv("INTAKE_SURVEY_BY", "hunter3")
+    monkeypatch.setenv("INTAKE_MAIL_LIMIT", "hunter4")
+    with pytest.raises(SettingsError) as raised:
+        load()
+    said = str(raised.value)
+    assert len(said.splitlines()) == 3
+    for name in ("INTAKE_SMTP_LISTEN", "INTAKE_SURVEY_BY", "INTAKE_MAIL_LIMIT"):
+        assert name in said
+    assert "hunter" not in said
+
+
+def test_the_environment_counts_more_than_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "intake.toml"
+    file.write_text('reopen_days = 3\nsurvey_days = 5\n[form.77]\nkey = "k"\n')
+    monkeypatch.setenv("INTAKE_CONFIG", str(file))
+    monkeypatch.setenv("INTAKE_REOPEN_DAYS", "7")
+    monkeypatch.setenv("INTAKE_ADDRESSES", "Support@X.example, @desk.example")
+    settings = load()
+    assert (settings.reopen_days, settings.survey_days) == (7, 5)
+    assert settings.addresses == ("support@x.example", "@desk.example")
+    assert settings.sender == "support@x.example"
+    assert settings.form["77"].keys(("common",)) == ("k",)
+
+
+def test_secrets_are_not_in_what_settings_print(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path, relay_url=SecretStr("smtp://u:hunter2@x"), secret_keys=SecretStr("hunter2")
+    )
+    assert "hunter2" not in repr(settings) + str(settings)

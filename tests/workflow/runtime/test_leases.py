@@ -1,0 +1,169 @@
+"""One of each over several hosts, whatever the hosts' clocks say."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
+
+from tests.support.context import HandClock, Steady, counted, together
+from workflow.context import House
+from workflow.models.core import Lease
+from workflow.runtime import leases
+from workflow.runtime.leases import RENEW_SECONDS, STALE_SECONDS, SURE_SECONDS, Leases
+
+
+@pytest.fixture
+def steady() -> Steady:
+    return Steady()
+
+
+Host = Callable[[], Leases]
+
+
+@pytest.fixture
+def host(any_house: House, steady: Steady, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A process on another machine that wants to be the clock."""
+
+    def made() -> Leases:
+        monkeypatch.setattr(leases, "_place", lambda: f"host-{os.urandom(4).hex()}")
+        found = Leases(any_house.store, any_house.clock, steady)
+        found.want("clock")
+        return found
+
+    return made
+
+
+def pass_time(steady: Steady, seconds: float, *alive: Leases) -> None:
+    end = steady.now + seconds
+    while steady.now < end:
+        steady.now += RENEW_SECONDS
+        for one in alive:
+            one.round()
+
+
+def test_one_of_many_is_the_clock_and_stays_it(host: Host, steady: Steady) -> None:
+    first, second = host(), host()
+    first.round()
+    second.round()
+    pass_time(steady, 300, second, first)
+    assert first.held("clock")
+    assert not second.held("clock")
+
+
+def test_a_dead_holder_is_followed_within_a_minute(host: Host, steady: Steady) -> None:
+    first, second = host(), host()
+    first.round()
+    second.round()
+    pass_time(steady, STALE_SECONDS - RENEW_SECONDS, second)
+    assert not second.held("clock")
+    pass_time(steady, 2 * RENEW_SECONDS, second)
+    assert second.held("clock")
+    first.round()  # back from the dead, it knows that it is not the one any more
+    assert not first.held("clock")
+
+
+def test_a_holder_that_cannot_count_stops_before_another_may_begin(
+    host: Host, steady: Steady
+) -> None:
+    first = host()
+    first.round()
+    steady.now += SURE_SECONDS
+    assert not first.held("clock")
+    assert SURE_SECONDS + RENEW_SECONDS < STALE_SECONDS < 60
+
+
+def test_clocks_that_jump_make_no_second_holder(
+    host: Host, steady: Steady, clock: HandClock
+) -> None:
+    first, second = host(), host()
+    first.round()
+    for days in (3, -6, 400):
+        clock.turn(days=days)
+        pass_time(steady, 2 * RENEW_SECONDS, first, second)
+        assert (first.held("clock"), second.held("clock")) == (True, False)
+
+
+def test_who_leaves_in_good_order_is_followed_at_once(host: Host) -> None:
+    first, second = host(), host()
+    first.round()
+    first.release()
+    second.round()
+    assert second.held("clock")
+    assert not first.held("clock")
+
+
+def test_of_many_that_begin_or_take_over_at_once_one_wins(
+    any_house: House, host: Host, steady: Steady
+) -> None:
+    many = [host() for _ in range(6)]
+    assert together(*(one.round for one in many)) == []
+    assert sum(one.held("clock") for one in many) == 1
+    rest = [one for one in many if not one.held("clock")]
+    for one in rest:
+        one.round()
+    steady.now += STALE_SECONDS
+    assert together(*(one.round for one in rest)) == []
+    assert sum(one.held("clock") for one in rest) == 1
+    assert counted(any_house, Lease) == 1
+
+
+def test_different_names_may_have_different_holders(host: Host) -> None:
+    first, second = host(), host()
+    first.round()
+    second.want("imap box")
+    second.round()
+    assert (second.held("clock"), second.held("imap box")) == (False, True)
+
+
+def test_a_holder_that_was_killed_on_this_machine_is_followed_at_once(any_house: House) -> None:
+    """`intake up` starts what was killed again within seconds.
+
+    Nobody waits half a minute for it.
+    """
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    held = Leases(any_house.store, any_house.clock)
+    held.want("clock")
+    held.round()
+    if not held.holder.partition(":")[0]:
+        pytest.skip("not Linux: a dead process cannot be told from one of another machine")
+    next_one = Leases(any_house.store, any_house.clock)
+    next_one.want("clock")
+    next_one.round()
+    assert not next_one.held("clock")  # we live
+    dead = held.holder.replace(f":{os.getpid()}:", f":{child.pid}:")
+    with any_house.store.transaction() as session:
+        session.execute(update(Lease).values(holder=dead))
+    next_one.round()
+    assert next_one.held("clock")
+
+
+def test_a_database_that_is_away_costs_the_lease_and_not_the_thread(
+    any_house: House, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    one, stop, rounds = host(), threading.Event(), list[int]()
+    whole = one.round
+
+    def away() -> None:
+        rounds.append(1)
+        if len(rounds) < 3:
+            raise SQLAlchemyError
+        whole()
+
+    monkeypatch.setattr(one, "round", away)
+    thread = threading.Thread(target=one.keep, args=(stop,))
+    thread.start()
+    until = time.monotonic() + 10
+    while not one.held("clock"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    stop.set()
+    thread.join(10)
+    assert counted(any_house, Lease) == 0

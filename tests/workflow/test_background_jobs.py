@@ -1,0 +1,301 @@
+"""Hints in Redis and the sweep that makes them optional, against a real Valkey."""
+
+import json
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+
+from ingest.formstack.spool import SPOOL, Spool
+from ingest.intake import Intake
+from parsers.item import Address
+from tests.support.context import HandClock, Woken, call, counted, mail, ticket_of
+from tests.support.servers import Valkey, free_port
+from workflow import background_jobs
+from workflow.background_jobs import Waker
+from workflow.context import House, open_house
+from workflow.models.core import Delivery, Outgoing, Seen, Task, Ticket
+from workflow.models.states import DeliveryState, OutboxState
+from workflow.operations import sweep
+from workflow.settings.settings import Settings
+
+WORDS = "Jane Roe, born 1970"
+
+
+@pytest.fixture
+def waker(valkey: Valkey) -> Iterator[Waker]:
+    made = Waker(valkey.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def woken_house(
+    settings: Settings, sqlite_url: str, waker: Waker, clock: HandClock
+) -> Iterator[House]:
+    """A house whose wake-ups go to the real Valkey."""
+    given = settings.model_copy(update={"database_url": sqlite_url})
+    opened = open_house(given, waker=waker, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def redis(valkey: Valkey) -> Iterator[Redis]:
+    with Redis.from_url(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+def burst(
+    woken_house: House, redis: Redis, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """Run an RQ worker until there is nothing left to do."""
+    monkeypatch.setenv("INTAKE_HOME", str(woken_house.settings.home))
+    monkeypatch.setenv("INTAKE_DATABASE_URL", woken_house.settings.database)
+    monkeypatch.setenv("INTAKE_REDIS_URL", valkey.url)
+    monkeypatch.setenv("INTAKE_CONFIG", str(woken_house.settings.home / "none.toml"))
+
+    def work() -> None:
+        worker = SimpleWorker(
+            list(background_jobs.QUEUES), connection=redis, serializer=JSONSerializer
+        )
+        worker.work(burst=True, logging_level="ERROR")
+
+    yield work
+    background_jobs.forget_house()
+
+
+def everything_in(redis: Redis) -> bytes:
+    """Every byte Redis holds, compressed ones opened."""
+    found = []
+    for key in redis.scan_iter():
+        kind = redis.type(key)
+        held: Any = {
+            b"string": lambda k: [redis.get(k)],
+            b"hash": lambda k: [b for pair in redis.hgetall(k).items() for b in pair],
+            b"list": lambda k: redis.lrange(k, 0, -1),
+            b"set": redis.smembers,
+            b"zset": lambda k: redis.zrange(k, 0, -1),
+            b"stream": lambda k: [str(redis.xrange(k)).encode()],
+        }[kind](key)  # type: ignore[index]
+        found += [key, *held]
+    return b"\n".join(opened(one) for one in found)
+
+
+def opened(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return data
+
+
+def pending(house: House) -> int:
+    return counted(house, Delivery, Delivery.state == DeliveryState.PENDING)
+
+
+def unsent(house: House) -> int:
+    return counted(house, Outgoing, Outgoing.state == OutboxState.WAITING)
+
+
+# -- hints ----
+
+
+def test_however_many_wakes_there_is_one_hint(waker: Waker, redis: Redis) -> None:
+    for _ in range(50):
+        waker("read")
+        waker("send")
+    assert [redis.llen(f"rq:queue:{n}") for n in background_jobs.QUEUES] == [1, 1, 0, 0]
+
+
+def test_a_wake_fires_after_the_commit_and_not_without_one(
+    woken_house: House, redis: Redis
+) -> None:
+    from workflow.database.engine import wake  # noqa: PLC0415
+
+    with woken_house.store.transaction() as session:
+        wake(session, "read")
+        assert redis.llen("rq:queue:read") == 0
+    assert redis.llen("rq:queue:read") == 1
+    redis.flushall()
+    # one transaction
+    with pytest.raises(RuntimeError), woken_house.store.transaction() as session:  # noqa: PT012
+        wake(session, "read")
+        raise RuntimeError
+    assert redis.llen("rq:queue:read") == 0
+
+
+def test_redis_holds_names_and_not_a_word_of_a_customers(woken_house: House, redis: Redis) -> None:
+    Intake(woken_house).accept(call(WORDS, name=WORDS, email="jane@practice.example"))
+    ticket_of(
+        woken_house, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example"))
+    )
+    held = everything_in(redis)
+    for word in ("Jane", "1970", "practice"):
+        assert word.encode() not in held
+    payloads = [
+        json.loads(opened(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")
+    ]
+    assert sorted(payloads) == [
+        ["workflow.background_jobs.run", None, [name], {}] for name in ("read", "send")
+    ]
+
+
+def test_a_worker_drains_everything_that_waits(woken_house: House, burst: Any) -> None:
+    door = Intake(woken_house)
+    for n in range(20):
+        door.accept(call(WORDS, email=f"c{n}@practice.example"))
+    burst()
+    assert (pending(woken_house), unsent(woken_house)) == (0, 0)
+    assert (
+        counted(woken_house, Ticket)
+        == len(list((woken_house.settings.home / "outbox").glob("*.eml")))
+        == 20
+    )
+
+
+def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
+    waker: Waker,
+    redis: Redis,
+    burst: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(background_jobs.WORK, "read", "tests.support.failing_job:work")
+    waker("read")
+    burst()
+    said = capfd.readouterr()
+    assert "Jane" not in said.out + said.err
+    assert b"Jane" not in everything_in(redis)
+
+
+# -- without hints ----
+
+
+def test_flushall_loses_nothing_because_the_sweep_hints_again(
+    woken_house: House, redis: Redis, burst: Any
+) -> None:
+    door = Intake(woken_house)
+    for n in range(5):
+        door.accept(call(email=f"c{n}@practice.example"))
+    redis.flushall()
+    burst()
+    assert pending(woken_house) == 5
+    sweep.sweep(woken_house, redis_away=lambda: False)
+    assert pending(woken_house) == 5  # the worker's work
+    burst()
+    assert (pending(woken_house), unsent(woken_house)) == (0, 0)
+
+
+def test_what_no_worker_takes_the_sweep_does_itself(
+    woken_house: House, redis: Redis, clock: HandClock
+) -> None:
+    Intake(woken_house).accept(call())
+    redis.flushall()
+    clock.turn(seconds=21)
+    sweep.sweep(woken_house, redis_away=lambda: False)
+    clock.turn(seconds=21)
+    sweep.sweep(woken_house, redis_away=lambda: False)
+    assert (pending(woken_house), unsent(woken_house)) == (0, 0)
+
+
+def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
+    settings: Settings, sqlite_url: str, clock: HandClock
+) -> None:
+    waker = Waker(f"redis://127.0.0.1:{free_port()}")
+    house = open_house(
+        settings.model_copy(update={"database_url": sqlite_url}), waker=waker, clock=clock
+    )
+    Intake(house).accept(call())
+    assert waker.away
+    sweep.sweep(house, redis_away=lambda: waker.away)
+    assert counted(house, Ticket) == 1
+    sweep.sweep(
+        house, redis_away=lambda: waker.away
+    )  # what the first round promised, the next one sends
+    assert counted(house, Outgoing, Outgoing.state == OutboxState.SENT) == 1
+    house.close()
+    waker.close()
+
+
+def test_a_redis_that_goes_and_comes_back_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Valkey()
+    waker = Waker(server.url)
+    monkeypatch.setattr(background_jobs, "_QUIET_SECONDS", 0)
+    waker("read")
+    server.stop()
+    waker("read")
+    assert waker.away
+    server.start()
+    waker("read")
+    assert not waker.away
+    waker.close()
+    server.stop()
+
+
+def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
+    server = Valkey()
+    waker = Waker(server.url)
+    server.stop()
+    waker("read")
+    server.start()
+    waker("read")
+    assert waker.away  # not asked again yet: it must not hold up a door at every mail
+    waker.close()
+    server.stop()
+
+
+# -- the sweep ----
+
+
+def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(house: House, clock: HandClock) -> None:
+    ticket_of(house)
+    clock.turn(hours=73)
+    sweep.sweep(house, redis_away=lambda: False)
+    sweep.sweep(house, redis_away=lambda: False)
+    assert counted(house, Task) == 2
+    with house.store.reading() as session:
+        assert session.get_one(Seen, "clock").at == clock()
+
+
+def test_a_sweep_drains_the_spool(house: House, woken: Woken) -> None:
+    Spool(house.settings.home / SPOOL, house.sealer).put(call())
+    sweep.sweep(house, redis_away=lambda: True)
+    assert counted(house, Ticket) == 1
+    assert "read" in woken
+
+
+def test_a_sweep_that_fails_is_followed_by_the_next(house: House, tmp_path: Path) -> None:
+    fast = house.settings.model_copy(
+        update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001}
+    )
+    away = open_house(fast, waker=Woken())
+    stop, rounds = threading.Event(), list[int]()
+
+    def redis_away() -> bool:
+        return True
+
+    original = sweep.sweep
+
+    def counting(*given: Any, **named: Any) -> None:
+        rounds.append(1)
+        if len(rounds) == 3:
+            stop.set()
+        original(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "sweep", counting)
+        sweep.run(away, stop, redis_away=redis_away)
+    away.close()
+    assert len(rounds) == 3
+
+
+def test_every_name_of_work_can_be_found(house: House) -> None:
+    for name in background_jobs.WORK:
+        assert background_jobs.do(name, house) == 0

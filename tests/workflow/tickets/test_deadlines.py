@@ -1,0 +1,319 @@
+"""Readings 1 to 3.
+
+When a deadline falls, whose task it becomes, and that it becomes one task only.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.support.context import (
+    HandClock,
+    audited,
+    company,
+    complete,
+    deliver,
+    mail,
+    reach,
+    row,
+    staff,
+    ticket_of,
+)
+from workflow.context import House
+from workflow.models.core import Task, Ticket
+from workflow.models.states import Status
+from workflow.operations import sweep
+from workflow.process import DEADLINES, Milestone, Stage
+from workflow.settings.settings import Settings
+from workflow.tickets.deadlines import due_at
+
+FOLLOW_UP, ESCALATION = DEADLINES
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def tasks(house: House, number: int) -> list[Task]:
+    with house.store.reading() as session:
+        return list(session.get_one(Ticket, number).tasks)
+
+
+def swept(house: House) -> int:
+    return sweep.raise_tasks(house, house.clock())
+
+
+@pytest.mark.parametrize("day", [(3, 7), (10, 31)], ids=["spring forward", "fall back"])
+def test_two_days_are_48_elapsed_hours_whatever_the_wall_clock_does(day: tuple[int, int]) -> None:
+    started = datetime(2026, *day, 12, 0, tzinfo=NEW_YORK).astimezone(UTC)
+    due = due_at(FOLLOW_UP, started, Settings())
+    assert due - started == timedelta(hours=48)
+    assert due.astimezone(NEW_YORK).hour != 12
+
+
+@pytest.mark.parametrize(
+    ("started", "due", "why"),
+    [
+        (
+            "2026-03-05T15:00",
+            "2026-03-09T14:00",
+            "Thursday to Monday, over a weekend and into summer time",
+        ),
+        ("2026-03-07T16:00", "2026-03-10T15:00", "a Saturday counts from its own time of day"),
+        ("2026-07-01T14:00", "2026-07-06T14:00", "Friday 3 July is the holiday observed"),
+        ("2026-11-25T15:00", "2026-11-30T15:00", "Thanksgiving and a weekend"),
+        ("2026-12-31T23:30", "2027-01-05T23:30", "New Year and a weekend"),
+    ],
+)
+def test_business_days_leave_out_weekends_and_holidays(started: str, due: str, why: str) -> None:
+    settings = Settings(business_days=True)
+    moment = datetime.fromisoformat(started).replace(tzinfo=UTC)
+    assert due_at(FOLLOW_UP, moment, settings) == datetime.fromisoformat(due).replace(tzinfo=UTC), (
+        why
+    )
+
+
+def test_the_deadline_runs_from_our_receipt_and_not_from_the_senders_date(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(house, mail(sent_at=clock() - timedelta(days=30)))
+    clock.turn(hours=47, minutes=59)
+    assert swept(house) == 0
+    clock.turn(minutes=1)
+    assert swept(house) == 1
+    (task,) = tasks(house, number)
+    assert task.milestone is Milestone.FOLLOW_UP_SENT
+    assert task.text == "follow up with the customer"
+
+
+def test_entering_a_later_stage_does_not_restart_the_clock(house: House, clock: HandClock) -> None:
+    number = ticket_of(house)
+    clock.turn(hours=40)
+    reach(house, number, Milestone.CUSTOMER_NOTIFIED)
+    clock.turn(hours=8)
+    assert swept(house) == 1
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [(), (Milestone.CUSTOMER_NOTIFIED,), (Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT)],
+    ids=["1-Submitted", "4-In Progress", "5-Audit"],
+)
+def test_the_escalation_runs_in_every_open_stage(
+    house: House, clock: HandClock, reached: tuple[Milestone, ...]
+) -> None:
+    number = ticket_of(house)
+    reach(house, number, *reached)
+    clock.turn(hours=72)
+    swept(house)
+    assert [t.text for t in tasks(house, number) if t.milestone is Milestone.RESOLVED] == [
+        "escalate the ticket"
+    ]
+
+
+def test_a_completed_ticket_has_no_deadlines(house: House, clock: HandClock) -> None:
+    number = ticket_of(house)
+    complete(house, number)
+    with house.store.transaction() as session:
+        house.desk.resolve(
+            session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()
+        )
+    clock.turn(days=10)
+    assert swept(house) == 0
+    assert tasks(house, number) == []
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["Resolution = No", "Resolution unset"])
+def test_resolution_no_and_resolution_unset_both_escalate(
+    house: House, clock: HandClock, *, answered: bool
+) -> None:
+    number = ticket_of(house)
+    reach(house, number, Milestone.FOLLOW_UP_SENT)
+    if answered:
+        with house.store.transaction() as session:
+            house.desk.resolve(
+                session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()
+            )
+    clock.turn(hours=72)
+    assert swept(house) == 1
+
+
+def test_resolution_yes_does_not_escalate_and_no_takes_it_back(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(house)
+    reach(house, number, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
+    clock.turn(hours=72)
+    assert swept(house) == 0
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        assert ticket.resolution == "Yes"
+        house.desk.resolve(session, ticket, yes=False, by="Olga", now=clock())
+        assert ticket.resolution == "No"
+    assert swept(house) == 1
+
+
+def test_the_escalation_goes_to_the_manager_on_the_company_record(
+    house: House, clock: HandClock
+) -> None:
+    with house.store.transaction() as session:
+        company(session, "Sunrise Family Practice", manager=staff(session, "Mara"))
+    number = ticket_of(house, row())
+    clock.turn(hours=72)
+    swept(house)
+    (task,) = [t for t in tasks(house, number) if t.milestone is Milestone.RESOLVED]
+    assert (task.assignee, task.follows_owner) == ("Mara", False)
+    with house.store.reading() as session:
+        assert not any("manager" in c for c in session.get_one(Ticket, number).caveats)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["company without manager", "no company"])
+def test_without_a_manager_the_fallback_supervisor_is_escalated_to_and_the_ticket_says_so(
+    house: House, clock: HandClock, *, known: bool
+) -> None:
+    number = ticket_of(house, row(company="Sunrise" if known else ""))
+    clock.turn(hours=72)
+    swept(house)
+    (task,) = [t for t in tasks(house, number) if t.milestone is Milestone.RESOLVED]
+    assert task.assignee == "Sam"
+    with house.store.reading() as session:
+        caveats = session.get_one(Ticket, number).caveats
+    assert "no manager on the company record: escalated to the fallback supervisor" in caveats
+
+
+def test_a_task_on_an_unowned_ticket_is_the_desk_leads_until_an_owner_appears(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(house)
+    clock.turn(hours=72)
+    swept(house)
+    assert {t.milestone: t.assignee for t in tasks(house, number)} == {
+        Milestone.FOLLOW_UP_SENT: "Lena",
+        Milestone.RESOLVED: "Sam",
+    }
+    with house.store.transaction() as session:
+        olga = staff(session, "Olga")
+        house.desk.assign(session, session.get_one(Ticket, number), olga, by="Lena", now=clock())
+    assert {t.milestone: t.assignee for t in tasks(house, number)} == {
+        Milestone.FOLLOW_UP_SENT: "Olga",
+        Milestone.RESOLVED: "Sam",  # the escalation is not the owner's
+    }
+
+
+def test_a_finished_task_stays_with_whoever_finished_it(house: House, clock: HandClock) -> None:
+    number = ticket_of(house)
+    clock.turn(hours=48)
+    swept(house)
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        house.desk.finish_task(session, ticket.tasks[0], by="Lena", now=clock())
+        house.desk.assign(session, ticket, staff(session, "Olga"), by="Lena", now=clock())
+    (task,) = tasks(house, number)
+    assert (task.assignee, task.done_by) == ("Lena", "Lena")
+
+
+def test_a_task_of_an_owned_ticket_is_the_owners_at_once(house: House, clock: HandClock) -> None:
+    number = ticket_of(house)
+    with house.store.transaction() as session:
+        house.desk.assign(
+            session, session.get_one(Ticket, number), staff(session, "Olga"), by="Olga", now=clock()
+        )
+    clock.turn(hours=48)
+    swept(house)
+    assert [t.assignee for t in tasks(house, number)] == ["Olga"]
+
+
+def test_a_late_tick_leaves_the_task_for_a_person_to_close(house: House, clock: HandClock) -> None:
+    number = ticket_of(house)
+    clock.turn(hours=49)
+    swept(house)
+    reach(house, number, *Milestone)
+    (task,) = tasks(house, number)
+    assert task.done_at is None
+    with house.store.transaction() as session:
+        house.desk.finish_task(session, session.get_one(Task, task.id), by="Olga", now=clock())
+        house.desk.finish_task(
+            session, session.get_one(Task, task.id), by="Otto", now=clock.turn(hours=1)
+        )
+    (task,) = tasks(house, number)
+    assert task.done_by == "Olga"
+    assert len(audited(house, number, "task done")) == 1
+
+
+def test_after_long_downtime_each_task_is_raised_once_however_often_the_sweep_runs(
+    any_house: House, clock: HandClock
+) -> None:
+    house = any_house
+    numbers = [ticket_of(house) for _ in range(3)]
+    clock.turn(days=40)
+    assert swept(house) == 6
+    for _ in range(3):
+        clock.turn(minutes=1)
+        assert swept(house) == 0
+    for number in numbers:
+        assert [t.kind for t in tasks(house, number)] == [
+            "deadline:FOLLOW_UP_SENT",
+            "deadline:RESOLVED",
+        ]
+        assert len(audited(house, number, "task")) == 2
+        assert {a.actor for a in audited(house, number, "task")} == {"rule"}
+
+
+def test_the_sweep_looks_past_its_first_page(
+    house: House, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "CHUNK", 2)
+    for _ in range(5):
+        deliver(house, mail())
+    clock.turn(hours=50)
+    assert swept(house) == 5
+
+
+def test_what_has_its_task_costs_the_sweep_no_write(house: House, clock: HandClock) -> None:
+    number = ticket_of(house)
+    clock.turn(hours=50)
+    swept(house)
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        assert house.desk.raise_tasks(session, ticket, clock()) == []
+        assert not session.new
+        assert not session.dirty
+
+
+def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
+    house: House, clock: HandClock
+) -> None:
+    number = ticket_of(house)
+    clock.turn(hours=50)
+    swept(house)
+    complete(house, number)
+    clock.turn(days=3)
+    with house.store.transaction() as session:
+        house.desk.reopen(
+            session, session.get_one(Ticket, number), by="Olga", cause="she called", now=clock()
+        )
+    clock.turn(hours=47)
+    assert swept(house) == 0
+    clock.turn(hours=1)
+    assert swept(house) == 1
+    assert [(t.period, t.kind) for t in tasks(house, number)] == [
+        (1, "deadline:FOLLOW_UP_SENT"),
+        (2, "deadline:FOLLOW_UP_SENT"),
+    ]
+
+
+@pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
+def test_side_ends_have_no_deadlines_until_they_are_taken_back(
+    house: House, clock: HandClock, status: Status
+) -> None:
+    number = ticket_of(house)
+    with house.store.transaction() as session:
+        house.desk.end(
+            session, session.get_one(Ticket, number), status, by="Olga", reason="seen", now=clock()
+        )
+    clock.turn(days=5)
+    assert swept(house) == 0
+    with house.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        assert house.desk.raise_tasks(session, ticket, clock()) == []
+        house.desk.reopen(session, ticket, by="Olga", cause="a mistake", now=clock())
+        assert (ticket.status, ticket.stage, ticket.period) == (Status.OPEN, Stage.SUBMITTED, 1)
+    assert swept(house) == 2

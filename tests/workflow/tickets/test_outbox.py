@@ -1,0 +1,425 @@
+"""Mail out: against a real SMTP server and the folder, what is written, to whom.
+
+And what is never said.
+"""
+
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from parsers.item import Address
+from tests.support.context import (
+    ANN,
+    HandClock,
+    audited,
+    complete,
+    contact,
+    counted,
+    deliver,
+    mail,
+    reach,
+    row,
+    ticket_of,
+    together,
+)
+from tests.support.outgoing_mail import outgoing, read, sending_through
+from tests.support.servers import Relay
+from workflow.context import House, open_house
+from workflow.mail import compose
+from workflow.mail import sender as mail_sender
+from workflow.models.core import Message, Outgoing, Ticket
+from workflow.models.states import OutboxState
+from workflow.process import Milestone, Stage, Template
+from workflow.settings.settings import Settings
+
+WORDS = ("Jane Roe", "born 1970-01-01", "claim 4711")
+PATIENT = mail(
+    f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}</b>", reply_text=WORDS[1]
+)
+
+
+@pytest.fixture
+def relayed(house: House, relay: Relay) -> Iterator[House]:
+    """A house that sends through the relay."""
+    with sending_through(house, relay.url) as opened:
+        yield opened
+
+
+def in_folder(house: House) -> list[EmailMessage]:
+    return [read(p.read_bytes()) for p in sorted((house.settings.home / "outbox").glob("*.eml"))]
+
+
+# -- what goes out ----
+
+
+def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: House, relay: Relay) -> None:
+    first = ticket_of(relayed, mail(name="first@practice.example"))
+    assert mail_sender.send_waiting(relayed) == 1
+    (taken,) = relay.taken
+    message = read(bytes(taken.content or b""))
+    signer, settings = relayed.signer, relayed.settings
+    assert taken.rcpt_tos == [ANN.email]
+    assert taken.mail_from == compose.return_path(1, settings, signer)
+    assert message["Message-ID"] == compose.message_id(1, settings, signer)
+    assert message["Reply-To"] == compose.reply_address(first, settings, signer)
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message["In-Reply-To"] == "<first@practice.example>"
+    assert message["References"] == "<first@practice.example>"
+    assert message["From"] == "Billing Support <support@localhost>"
+    assert message["Subject"] == f"Your Billing Support Ticket #{first} has been created"
+    assert "has been created. We are working on it." in message.get_content()
+    assert signer.number("t", message["Reply-To"].partition("+t-")[2].partition("@")[0]) == first
+    assert (
+        signer.number("bounce", str(taken.mail_from).partition("+bounce-")[2].partition("@")[0])
+        == 1
+    )
+
+
+def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(
+    relayed: House, relay: Relay
+) -> None:
+    number = ticket_of(relayed, mail(name="first@practice.example"))
+    mail_sender.send_waiting(relayed)
+    deliver(relayed, mail(name="second@practice.example", in_reply_to="<first@practice.example>"))
+    complete(relayed, number)
+    mail_sender.send_waiting(relayed)
+    survey = read(bytes(relay.taken[-1].content or b""))
+    assert survey["References"] == "<first@practice.example> <second@practice.example>"
+    assert survey["In-Reply-To"] == "<second@practice.example>"
+    assert survey["Auto-Submitted"] == "auto-generated"
+
+
+@pytest.mark.parametrize(
+    "name", ["a b@x.example", "a>b@x.example", "a\r\nBcc: x@y.example@z", "nope", "ü@x.example"]
+)
+def test_a_message_id_that_could_break_a_header_is_not_referred_to(
+    relayed: House, relay: Relay, name: str
+) -> None:
+    ticket_of(relayed, mail(name=name))
+    mail_sender.send_waiting(relayed)
+    message = read(bytes(relay.taken[0].content or b""))
+    assert "References" not in message
+    assert "Bcc" not in message
+
+
+def test_a_recap_is_a_persons_mail_with_the_persons_words(relayed: House, relay: Relay) -> None:
+    number = ticket_of(relayed)
+    with relayed.store.transaction() as session:
+        ticket = session.get_one(Ticket, number)
+        relayed.desk.recap(
+            session, ticket, "We posted the payment – grüße.", by="Olga", now=relayed.clock()
+        )
+    mail_sender.send_waiting(relayed)
+    recap = read(bytes(relay.taken[-1].content or b""))
+    assert "Auto-Submitted" not in recap
+    assert "We posted the payment – grüße." in recap.get_content()
+    assert recap["Subject"] == f"Recap of Resolution: Billing Support Ticket #{number}"
+
+
+def test_an_oversized_mail_is_answered_with_its_own_words(house: House) -> None:
+    number = ticket_of(house, mail(), {"oversized": 60_000_000})
+    mail_sender.send_waiting(house)
+    (message,) = in_folder(house)
+    assert "too large" in message["Subject"]
+    assert outgoing(house).template is Template.OVERSIZED
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, number).stage is Stage.IN_PROGRESS
+
+
+def test_no_mail_of_ours_repeats_what_the_customer_wrote(house: House) -> None:
+    files = ()
+    number = ticket_of(house, PATIENT)
+    ticket_of(house, mail(WORDS[0], subject=WORDS[1], attachments=files), {"oversized": 1})
+    complete(house, number)
+    mail_sender.send_waiting(house)
+    assert {m.template for m in (outgoing(house, n) for n in (1, 2, 3))} == {
+        Template.NOTICE,
+        Template.OVERSIZED,
+        Template.SURVEY,
+    }
+    for path in (house.settings.home / "outbox").glob("*.eml"):
+        said = path.read_text() + str(read(path.read_bytes()).get_content())
+        assert not [w for w in WORDS if w in said]
+
+
+def test_every_template_renders_to_one_subject_and_a_text(house: House) -> None:
+    number = ticket_of(house)
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+    for template in Template:
+        waiting = Outgoing(
+            id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email
+        )
+        subject, said = compose.render(waiting, house.settings, house.signer)
+        assert subject
+        assert "\n" not in subject
+        assert "{" not in subject + said
+        assert said.strip().endswith("Billing Support")
+
+
+def test_the_mail_is_on_the_timeline_once_sent(house: House) -> None:
+    number = ticket_of(house)
+    mail_sender.send_waiting(house)
+    with house.store.reading() as session:
+        sent = session.get_one(Ticket, number).messages[1]
+        assert (sent.direction, f"<{sent.message_id}>") == ("out", outgoing(house).message_id)
+    assert audited(house, number, "mail sent")[0].detail == {"mail": 1}
+
+
+def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(
+    house: House, tmp_path: Path
+) -> None:
+    signer, settings = house.signer, house.settings
+    ids = {compose.message_id(n, settings, signer) for n in range(1, 200)}
+    assert len(ids) == 199
+    assert ids == {compose.message_id(n, settings, signer) for n in range(1, 200)}
+    other = open_house(Settings(home=tmp_path / "other"))
+    other.close()
+    assert compose.message_id(1, settings, other.signer) not in ids
+
+
+# -- the folder ----
+
+
+def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(
+    house: House, clock: HandClock
+) -> None:
+    ticket_of(house)
+    mail_sender.send_waiting(house)
+    with house.store.transaction() as session:
+        session.query(Message).where(Message.direction == "out").delete()
+        session.get_one(Outgoing, 1).state = OutboxState.WAITING
+        session.get_one(Outgoing, 1).not_before = clock()
+    mail_sender.send_waiting(house)
+    (message,) = in_folder(house)
+    assert message["To"] == ANN.email
+    assert not list((house.settings.home / "outbox").glob(".*"))
+
+
+def test_a_folder_that_cannot_be_written_is_waited_out(house: House, clock: HandClock) -> None:
+    ticket_of(house)
+    folder = house.settings.home / "outbox"
+    folder.write_text("not a folder")
+    mail_sender.send_waiting(house)
+    assert outgoing(house).state is OutboxState.WAITING
+    folder.unlink()
+    clock.turn(minutes=3)
+    mail_sender.send_waiting(house)
+    assert outgoing(house).state is OutboxState.SENT
+
+
+# -- whom no automatic mail goes to ----
+
+
+@pytest.mark.parametrize(
+    ("email", "why"),
+    [
+        ("no-reply@shop.example", "an address nobody reads"),
+        ("noreply@shop.example", "an address nobody reads"),
+        ("Do-Not-Reply@shop.example", "an address nobody reads"),
+        ("MAILER-DAEMON@relay.example", "an address nobody reads"),
+        ("postmaster@relay.example", "an address nobody reads"),
+        ("bounces+x=y@list.example", "an address nobody reads"),
+        ("support@localhost", "our own address"),
+        ("Support+t-1-abc@LOCALHOST", "our own address"),
+    ],
+)
+def test_nobody_answers_automatically_to(house: House, email: str, why: str) -> None:
+    number = ticket_of(house, mail(sender=Address("", email)))
+    with house.store.reading() as session:
+        ticket = session.get_one(Ticket, number)
+        assert ticket.outbox == []
+        assert ticket.stage is Stage.IN_PROGRESS
+        assert [t.cause for t in ticket.tasks] in ([why], ["automatic sender"])
+
+
+def test_our_own_addresses_are_known_in_any_spelling(tmp_path: Path) -> None:
+    from workflow.customers import directory  # noqa: PLC0415
+
+    settings = Settings(
+        home=tmp_path, addresses=("@desk.example", "help@x.example"), from_address="Desk@X.example"
+    )
+    ours = ["anything@desk.example", "HELP@x.example", "help+tag@x.example", "desk@x.example"]
+    assert all(directory.is_ours(a, settings) for a in ours)
+    assert not any(
+        directory.is_ours(a, settings)
+        for a in ["x@practice.example", "helper@x.example", "a@sub.desk.example"]
+    )
+
+
+def test_a_contact_that_came_back_is_not_written_to_again(house: House) -> None:
+    ticket_of(house)
+    with house.store.transaction() as session:
+        session.get_one(Outgoing, 1).contact.unreachable = True  # type: ignore[union-attr]
+    by_form = ticket_of(house, row(sender=ANN))
+    with house.store.reading() as session:
+        assert session.get_one(Ticket, by_form).outbox == []
+
+
+def test_a_contact_who_writes_again_by_mail_can_be_written_to_again(house: House) -> None:
+    ticket_of(house)
+    with house.store.transaction() as session:
+        session.get_one(Outgoing, 1).contact.unreachable = True  # type: ignore[union-attr]
+    ticket_of(house, mail("vacation", is_automated=True))
+    assert contact(house, ANN.email).unreachable
+    number = ticket_of(house)
+    with house.store.reading() as session:
+        assert len(session.get_one(Ticket, number).outbox) == 1
+
+
+def test_one_sender_gets_no_more_than_the_budget_of_an_hour(house: House, clock: HandClock) -> None:
+    numbers = [ticket_of(house) for _ in range(12)]
+    assert counted(house, Outgoing) == house.settings.notices_per_sender_hour == 10
+    with house.store.reading() as session:
+        last = session.get_one(Ticket, numbers[-1])
+        assert last.tasks[0].cause == "too many automatic mails to this address within an hour"
+        assert last.stage is Stage.IN_PROGRESS
+    ticket_of(house, mail(sender=Address("", "other@practice.example")))
+    assert counted(house, Outgoing) == 11
+    clock.turn(hours=1, seconds=1)
+    ticket_of(house)
+    assert counted(house, Outgoing) == 12
+
+
+def test_a_ticket_has_one_notice_whatever_comes_in_later(house: House) -> None:
+    number = ticket_of(house, mail(name="first@practice.example"))
+    for _ in range(3):
+        deliver(house, mail(in_reply_to="<first@practice.example>"))
+    assert counted(house, Outgoing, Outgoing.ticket_id == number) == 1
+
+
+# -- 9: the survey ----
+
+
+def surveys(house: House) -> list[Outgoing]:
+    with house.store.reading() as session:
+        return list(session.scalars(select(Outgoing).where(Outgoing.template == Template.SURVEY)))
+
+
+def completed(house: House, sender: Address = ANN, **more: Any) -> int:
+    number = ticket_of(house, mail(sender=sender, **more))
+    complete(house, number)
+    mail_sender.send_waiting(house)
+    return number
+
+
+def test_a_customer_gets_one_survey_in_30_times_24_hours(
+    any_house: House, clock: HandClock
+) -> None:
+    house = any_house
+    completed(house)
+    completed(house, ANN.__class__("Ann", "ANN@practice.example"))  # the same customer
+    assert len(surveys(house)) == 1
+    completed(house, Address("", "bob@practice.example"))  # another
+    assert len(surveys(house)) == 2
+    clock.turn(days=30, seconds=-1)
+    completed(house)
+    assert len(surveys(house)) == 2
+    clock.turn(seconds=1)
+    completed(house)
+    assert len(surveys(house)) == 3
+
+
+def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
+    relayed: House, relay: Relay, clock: HandClock
+) -> None:
+    number = ticket_of(relayed)
+    mail_sender.send_waiting(relayed)
+    relay.answers = ["450 later"]
+    reach(relayed, number, *Milestone)
+    mail_sender.send_waiting(relayed)
+    clock.turn(hours=20)
+    mail_sender.send_waiting(relayed)  # sent twenty hours after it was promised
+    clock.turn(days=30, hours=-1)
+    completed(relayed)
+    assert len(surveys(relayed)) == 1
+    clock.turn(hours=1)
+    completed(relayed)
+    assert len(surveys(relayed)) == 2
+
+
+def test_a_survey_nobody_got_does_not_count(relayed: House, relay: Relay) -> None:
+    object.__setattr__(
+        relayed, "settings", relayed.settings.model_copy(update={"survey_by": "company"})
+    )
+    number = ticket_of(relayed, row(sender=ANN))
+    mail_sender.send_waiting(relayed)
+    reach(relayed, number, *Milestone)
+    relay.answers = ["550 gone"]
+    mail_sender.send_waiting(relayed)
+    assert [s.state for s in surveys(relayed)] == [OutboxState.REFUSED]
+    complete(relayed, ticket_of(relayed, row(sender=Address("", "bob@practice.example"))))
+    assert len(surveys(relayed)) == 2
+
+
+def test_by_setting_the_customer_is_the_company(house: House) -> None:
+    object.__setattr__(
+        house, "settings", house.settings.model_copy(update={"survey_by": "company"})
+    )
+    for sender in (ANN, Address("", "bob@practice.example")):
+        complete(house, ticket_of(house, row(sender=sender)))
+    assert len(surveys(house)) == 1
+
+
+def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(any_house: House) -> None:
+    house = any_house
+    numbers = [ticket_of(house) for _ in range(4)]
+    for number in numbers:
+        reach(house, number, *list(Milestone)[:3])
+    assert together(*(lambda n=n: reach(house, n, Milestone.RECAP_SENT) for n in numbers)) == []
+    assert len(surveys(house)) == 1
+    assert counted(house, Ticket, Ticket.stage == Stage.COMPLETED) == 4
+
+
+def test_two_due_claims_of_one_customer_at_once_send_one_survey(
+    postgres_house: House, clock: HandClock
+) -> None:
+    house = postgres_house
+    completed(house)
+    clock.turn(days=31)
+    numbers = [ticket_of(house) for _ in range(4)]
+    for number in numbers:
+        reach(house, number, *list(Milestone)[:3])
+    assert together(*(lambda n=n: reach(house, n, Milestone.RECAP_SENT) for n in numbers)) == []
+    assert len(surveys(house)) == 2
+
+
+@pytest.mark.parametrize("flag", ["unreachable", "unsubscribed"])
+@pytest.mark.parametrize("when", ["before completion", "before sending"])
+def test_no_survey_goes_to_the_bounced_or_unsubscribed(house: House, flag: str, when: str) -> None:
+    number = ticket_of(house)
+    mail_sender.send_waiting(house)
+
+    def flagged() -> None:
+        with house.store.transaction() as session:
+            setattr(session.get_one(Outgoing, 1).contact, flag, True)
+
+    if when == "before completion":
+        flagged()
+    complete(house, number)
+    flagged()
+    mail_sender.send_waiting(house)
+    assert [s.state for s in surveys(house)] in ([], [OutboxState.WITHHELD])
+    assert len(in_folder(house)) == 1
+
+
+def test_the_cap_holds_for_a_reopened_ticket(house: House, clock: HandClock) -> None:
+    number = completed(house)
+    with house.store.transaction() as session:
+        house.desk.reopen(
+            session, session.get_one(Ticket, number), by="Olga", cause="she called", now=clock()
+        )
+    complete(house, number)
+    assert len(surveys(house)) == 1
+
+
+def test_a_survey_asks_with_a_signed_link_and_a_way_out(house: House) -> None:
+    completed(house)
+    survey = next(m for m in in_folder(house) if "How did we do" in m["Subject"])
+    link = f"{house.settings.public_url}/survey/{house.signer.token(compose.SURVEY, surveys(house)[0].id)}"
+    assert link in survey.get_content()
+    assert survey["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"

@@ -1,0 +1,201 @@
+"""What people type finds the tickets that have it, whatever changes.
+
+Nothing they type is an error.
+"""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, text
+
+from parsers.item import Address, Format
+from tests.support.context import company, contact, mail, row, ticket_of, together
+from workflow.context import House
+from workflow.models.core import Company, Contact, Filing, Message, Ticket, TicketContact
+from workflow.tickets import search, views
+
+
+def found(house: House, words: str, **more: Any) -> list[int]:
+    asked = views.Asked("all", words=words, **more)
+    with house.store.reading() as session:
+        return [t.id for t in views.page(session, asked, actor="", now=house.clock()).tickets]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["denied", "DENI", "claim denied", '"claim was denied"', "practice.example", "ann@practice.example", "Ann", "jos",
+     "josé", "den ann", "o'brien", "4711"],
+)  # fmt: skip
+def test_a_ticket_is_found_by_subject_text_and_contact(any_house: House, words: str) -> None:
+    ticket_of(
+        any_house, mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example"))
+    )
+    number = ticket_of(any_house, mail("The claim was denied for José O'Brien, no. 4711-2"))
+    assert found(any_house, words) == [number]
+
+
+@pytest.mark.parametrize("words", ['"denied claim"', "denied sunrise", "enied", "anna"])
+def test_what_is_not_there_in_this_order_is_not_found(any_house: House, words: str) -> None:
+    ticket_of(any_house, mail("The claim was denied"))
+    assert found(any_house, words) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ['"', "'", "\\", "*", "a* OR", 'NEAR("', "a & | !b", "(", "words:x", "-", "%", "\x00", "a\x00b", "<->", "é" * 500,
+     "AND", "NOT denied", "^x", "{}", "a:*b", "\N{FIRE}", "x" * 5000, "' ; DROP TABLE tickets; --", " ", ""],
+)  # fmt: skip
+def test_nothing_that_is_typed_is_an_error(any_house: House, words: str) -> None:
+    ticket_of(any_house)
+    found(any_house, words)
+
+
+def test_what_a_ticket_is_found_by_follows_every_change(any_house: House) -> None:
+    number = ticket_of(any_house, row("please help"))
+    assert found(any_house, "sunrise") == [number]
+    with any_house.store.transaction() as session:
+        session.get_one(Company, 1).name = "Moonlight Clinic"
+    assert (found(any_house, "sunrise family"), found(any_house, "moonlight")) == (
+        [number],
+        [number],
+    )  # its own name
+    with any_house.store.transaction() as session:
+        session.get_one(Ticket, number).name = "Support"
+        session.scalars(select(Message)).one().text = "thank you"
+    assert (found(any_house, "sunrise"), found(any_house, "help")) == ([], [])
+    assert found(any_house, "thank moonlight") == [number]
+    with any_house.store.transaction() as session:
+        session.get_one(Ticket, number).company = company(session, "Third Practice")
+        session.execute(delete(Filing))
+        session.execute(delete(Message))
+    assert (
+        found(any_house, "moonlight"),
+        found(any_house, "thank"),
+        found(any_house, "third"),
+    ) == ([], [], [number])
+
+
+def test_contacts_come_go_and_change_their_names(any_house: House) -> None:
+    number = ticket_of(any_house)
+    with any_house.store.transaction() as session:
+        session.get_one(Contact, contact(any_house, "ann@practice.example").id).name = "Zoe Other"
+    assert found(any_house, "zoe") == [number]
+    with any_house.store.transaction() as session:
+        session.execute(delete(TicketContact))
+    assert found(any_house, "zoe") == []
+
+
+def test_a_ticket_that_is_gone_is_not_found(any_house: House) -> None:
+    number = ticket_of(any_house)
+    with any_house.store.transaction() as session:
+        for table in (
+            "milestones",
+            "audit",
+            "tasks",
+            "outbox",
+            "filings",
+            "messages",
+            "ticket_contacts",
+        ):
+            session.execute(text(f"DELETE FROM {table}"))  # noqa: S608  # names from above
+        session.execute(delete(Ticket))
+    with any_house.store.reading() as session:
+        assert session.scalar(text("SELECT count(*) FROM ticket_words")) == 0
+    assert found(any_house, str(number)) == []
+
+
+def test_very_long_and_very_many_messages_are_taken(any_house: House) -> None:
+    number = ticket_of(any_house, mail(" ".join(f"w{n}" for n in range(30_000))))
+    with any_house.store.transaction() as session:
+        for n in range(60):
+            message = mail(f"next{n} " + "\N{GREEK SMALL LETTER OMEGA}x " * 3000)
+            session.add(
+                Message(
+                    ticket_id=number,
+                    direction="in",
+                    format=message.format,
+                    text=message.text,
+                    at=any_house.clock(),
+                )
+            )
+    assert found(any_house, "next59 ann") == [number]
+
+
+def test_few_and_many_are_found_alike(
+    postgres_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [ticket_of(postgres_house, mail(f"denied {n}")) for n in range(4)]
+    for few, often, sample, many in (
+        (1000, 0.1, 2, True),
+        (1000, 2, 1000, False),
+        (3, 2, 1000, True),
+    ):
+        monkeypatch.setattr(search, "FEW", few)
+        monkeypatch.setattr(search, "OFTEN", often)
+        monkeypatch.setattr(search, "SAMPLE", sample)
+        assert found(postgres_house, "denied") == numbers[::-1]
+        assert found(postgres_house, "nowhere") == []
+        with postgres_house.store.reading() as session:
+            asked = views.Asked("all", words="denied")
+            assert views.count(session, asked, actor="", now=postgres_house.clock()).number == 4
+            assert search.many(session, "denied") is many
+            assert not search.many(session, "nowhere")
+
+
+def test_two_messages_at_the_same_time_are_both_found(postgres_house: House) -> None:
+    number = ticket_of(postgres_house)
+
+    def add(word: str) -> None:
+        with postgres_house.store.transaction() as session:
+            made = Message(
+                ticket_id=number,
+                direction="in",
+                format=Format.MAIL,
+                text=word,
+                at=postgres_house.clock(),
+            )
+            session.add(made)
+
+    for n in range(10):
+        assert together(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []
+        assert found(postgres_house, f"left{n} right{n}") == [number]
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [("123", 123), ("#123", 123), (" # 7 ", 7), ("12a", None), ("", None), ("1234567890", None), ("²", None),
+     ("\N{ARABIC-INDIC DIGIT THREE}", None), ("1 2", None)],
+)  # fmt: skip
+def test_a_number_is_told_from_words(said: str, number: int | None) -> None:
+    assert search.number(said) == number
+
+
+def test_a_snippet_shows_what_was_found_between_what_stands_around(any_house: House) -> None:
+    number = ticket_of(any_house, mail("x " * 200 + "the claim was denied again. " + "y " * 200))
+    with any_house.store.reading() as session:
+        (pieces,) = search.snippets(session, [number], search.phrases("deni")).values()
+    assert [p.text for p in pieces if p.found] == ["denied"]
+    whole = "".join(p.text for p in pieces)
+    assert "the claim was denied again" in whole
+    assert (whole[0], whole[-1], len(whole) < 300) == ("…", "…", True)
+
+
+@pytest.mark.parametrize("kind", ["trigger", "view"])
+def test_no_migration_has_taken_away_what_keeps_the_words(any_house: House, kind: str) -> None:
+    """On SQLite a table that Alembic copies loses its triggers.
+
+    Such a migration has to make them anew.
+    """
+    by_database = {
+        (
+            "sqlite",
+            "trigger",
+        ): "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'search%'",
+        ("postgresql", "trigger"): "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'search%'",
+        ("sqlite", "view"): "SELECT count(*) FROM sqlite_master WHERE name = 'ticket_documents'",
+        ("postgresql", "view"): "SELECT count(*) FROM pg_views WHERE viewname = 'ticket_documents'",
+    }
+    with any_house.store.reading() as session:
+        dialect = session.get_bind().dialect.name
+        many = {("sqlite", "trigger"): 10, ("postgresql", "trigger"): 9}
+        assert session.scalar(text(by_database[dialect, kind])) == many.get((dialect, kind), 1)
