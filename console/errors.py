@@ -25,8 +25,8 @@ def to_command_error(error: Exception) -> CommandError | None:
     """The words for an exception; None for one that is a bug, or click's own."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from workflow.errors import ActionNotAllowed
     from workflow.settings.settings import SettingsError
-    from workflow.tickets.desk import ActionNotAllowed
 
     if isinstance(error, SettingsError):
         return CommandError(f"these settings cannot be used:\n{error}", EXIT_UNUSABLE)

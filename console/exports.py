@@ -19,6 +19,7 @@ from parsers.crm_export.table import escape_formula
 from workflow import process
 from workflow.audit import record as audit
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.imports.tickets import EXPORT_PURPOSE, build_origin
 from workflow.models.core import Message, Ticket, TicketContact
 from workflow.models.states import Status
@@ -26,7 +27,6 @@ from workflow.process import Milestone
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import ActionNotAllowed
 
 PAGE_SIZE = 200  # tickets in memory at a time
 MAX_SHEET_ROWS = 1_048_575  # of one Excel sheet, below its heading

@@ -10,7 +10,7 @@ class Right(StrEnum):
 
     READ = "read"  # see tickets, contacts, companies, tasks
     WORK = "work"  # change them, write to customers
-    LEAD = "lead"  # many at once, failed deliveries, imports, exports
+    LEAD = "lead"  # failed deliveries, imports, exports
     AUDIT = "audit"  # the audit log, operations, settings as they are
     ADMIN = "admin"  # accounts, tokens of others, outgoing webhooks
 
@@ -21,6 +21,11 @@ RIGHTS_BY_ROLE: dict[Role, frozenset[Right]] = {
     Role.ADMIN: frozenset(Right),
     Role.AUDITOR: frozenset({Right.READ, Right.AUDIT}),
 }
+
+
+def lacking(right: Right) -> str:
+    """Return the refusal for somebody who does not have a right."""
+    return f"that needs the right “{right}”"
 
 
 def may(role: Role, right: Right) -> bool:

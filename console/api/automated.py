@@ -1,22 +1,19 @@
-"""By the API: mail that is on no ticket, and duplicates, made tickets."""
+"""Automated mail by the API: what is on no ticket, and making one of it."""
 
 from flask import Response
 
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
-from console.api.fields import PageQuery, StrictSchema, number_input
+from console.api.fields import PageQuery
 from console.api.paging import JsonObject
 from console.api.tickets import shown
 from console.presenters import automated as automated_presenter
 from console.web.api_errors import ApiError
-from console.web.request import get_context, get_session, get_staff
-from ingest.replay.automated_mail import make_ticket
-from ingest.replay.duplicates import file_separately
-from ingest.replay.reprocess import UnreadableError
+from console.web.request import actor, get_context, get_session
+from ingest.replay.automated_mail import RIGHT, make_ticket
 from workflow.filing import automated_mail
-from workflow.models.core import AutomatedMail, Ticket
+from workflow.models.core import AutomatedMail
 from workflow.permissions import Right
-from workflow.tickets.desk import ActionNotAllowed
 
 ABOUT = "automated mail"
 
@@ -39,41 +36,11 @@ def automated(told: JsonObject) -> Response:
     return paging.respond_with_items(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
 
 
-class DuplicateChoice(StrictSchema):
-    """Which delivery; the newest that was taken for a duplicate, where none is named."""
-
-    delivery = number_input()
-
-
 @endpoint(
-    "POST",
-    "/tickets/<int:number>/not-duplicate",
-    Right.WORK,
-    schemas.Ticket,
-    about=ABOUT,
-    refuses=[409],
-    body=DuplicateChoice,
-)
-def ticket_not_duplicate(told: JsonObject, number: int) -> Response:
-    """Make a ticket of what came again and was taken for the same message; the new ticket."""
-    if get_session().get(Ticket, number) is None:
-        raise ApiError(404, f"There is no ticket {number}.")
-    try:
-        return shown(
-            file_separately(get_context(), number, told.get("delivery") or 0, by=get_staff().name)
-        )
-    except UnreadableError as error:
-        raise ActionNotAllowed(str(error)) from None
-
-
-@endpoint(
-    "POST", "/automated/<int:number>/ticket", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409]
+    "POST", "/automated/<int:number>/ticket", RIGHT, schemas.Ticket, about=ABOUT, refuses=[409]
 )
 def automated_ticket(number: int) -> Response:
     """File it as a person's message; the ticket it opened or joined."""
     if get_session().get(AutomatedMail, number) is None:
         raise ApiError(404, f"There is no automated mail {number}.")
-    try:
-        return shown(make_ticket(get_context(), number, by=get_staff().name))
-    except UnreadableError as error:
-        raise ActionNotAllowed(str(error)) from None
+    return shown(make_ticket(get_context(), number, actor=actor()))

@@ -10,10 +10,10 @@ from console.presenters import deliveries as deliveries_presenter
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
 from ingest.replay import retry as replaying
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.tickets.desk import ActionNotAllowed
 
 ABOUT = "deliveries"
 

@@ -8,15 +8,17 @@ from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, choice_input, number_input, text_input
 from console.api.paging import JsonObject, respond_with_rows
 from console.api.tickets import person
+from console.perform import actions_of
 from console.presenters import customers
 from console.presenters.ticket import present_task as task_shape
 from console.presenters.times import format_iso
 from console.web.api_errors import ApiError
-from console.web.request import get_context, get_session, get_staff, get_time_zone, now
+from console.web.request import actor, get_context, get_session, get_staff, get_time_zone, now
 from workflow import process
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
 from workflow.tickets import statistics
+from workflow.tickets.actions import Command, FinishTask, ReopenTask
 
 ABOUT = "the desk"
 
@@ -61,15 +63,25 @@ def task_list(told: JsonObject) -> Response:
     return respond_with_rows(get_session(), query, Task.id, told, _task)
 
 
-@endpoint("POST", "/tasks/<int:number>/finish", Right.WORK, schemas.Task, about=ABOUT)
+@endpoint("POST", "/tasks/<int:number>/finish", FinishTask.right, schemas.Task, about=ABOUT)
 def task_finish(number: int) -> Response:
     """Say that a task is done."""
-    with get_context().store.transaction() as session:
-        row = session.get(Task, number, with_for_update=True)
-        if row is None:
-            raise ApiError(404, f"There is no task {number}.")
-        get_context().desk.finish_task(session, row, by=get_staff().name, now=now())
-        return jsonify(_task(row))
+    return _perform_on_task(number, FinishTask(number))
+
+
+@endpoint("POST", "/tasks/<int:number>/reopen", ReopenTask.right, schemas.Task, about=ABOUT)
+def task_reopen(number: int) -> Response:
+    """Open a task again that was closed too soon."""
+    return _perform_on_task(number, ReopenTask(number))
+
+
+def _perform_on_task(number: int, command: Command) -> Response:
+    task = get_session().get(Task, number)
+    if task is None:
+        raise ApiError(404, f"There is no task {number}.")
+    actions_of(get_context()).perform(task.ticket_id, command, actor=actor(), now=now())
+    with get_context().store.read_only() as session:
+        return jsonify(_task(session.get_one(Task, number)))
 
 
 @endpoint(

@@ -1,85 +1,150 @@
-"""What can be done to a ticket by the API: the actions of its page, each an address of its own."""
+"""Actions on a ticket by the API: each command has an address, and a schema that builds it."""
 
-from collections.abc import Callable
+import base64
+import binascii
+import mimetypes
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flask import Response, request
-from marshmallow import Schema, fields
-from sqlalchemy.orm import Session
+from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from console.api import recap, schemas
+from console.api import schemas
 from console.api.endpoint import ConditionalHeaders, endpoint
 from console.api.fields import StrictSchema, choice_input, number_input, text_input
 from console.api.paging import JsonObject
 from console.api.tickets import ABOUT, person, shown
-from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, NOTE, Action, Asked, act
+from console.perform import actions_of
 from console.web.api_errors import ApiError
-from console.web.request import get_context, get_staff, now
+from console.web.request import actor, get_context, get_session, now
+from parsers.text import filenames
 from workflow import process
+from workflow.errors import NoSuchTicket
+from workflow.mail import answer, canned_responses, drafts
 from workflow.models.states import Status, Verdict
-from workflow.permissions import Right
-from workflow.process import Milestone
-from workflow.tickets import notes, presence, undo
-from workflow.tickets.desk import ActionNotAllowed, get_ticket
+from workflow.tickets import actions, notes
+from workflow.tickets.actions import LONGEST_REASON, Command, ExactVersions
 
-BOXES = {
-    str(m): m.name
-    for s in process.STEPS
-    for m in s.waits_for
-    if m not in process.RECORDED_BY_RULE | process.PROPERTY_MILESTONES
-}
-BACK = {str(s.stage): s.stage.name for s in process.STEPS[1:-1]}
+BOXES = {str(m): m for m in process.list_boxes()}
+STAGES_BACK = {str(s.stage): s.stage for s in process.STEPS[1:-1]}
+VERDICTS = {"linked": Verdict.LINKED, "not related": Verdict.UNRELATED, "open": Verdict.OPEN}
+LONGEST_RECAP = 20_000  # characters
 
 
-class Empty(StrictSchema):
+class CommandSchema(StrictSchema):
+    """The body of an action. Loading it gives the command."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command that the fields say. Raises ApiError where they name nobody."""
+        raise NotImplementedError
+
+    @post_load
+    def _load_command(self, data: JsonObject, **_: Any) -> Command:
+        return self.build(data)
+
+
+class Empty(CommandSchema):
     """Nothing has to be said."""
 
 
-class Owner(StrictSchema):
+class Reasoned(CommandSchema):
+    """Why, for whoever comes next."""
+
+    reason = text_input(LONGEST_REASON, 1, required=True)
+
+
+class Noted(CommandSchema):
+    """How it was done, for the record."""
+
+    note = text_input(LONGEST_REASON, load_default="")
+
+
+class Box(CommandSchema):
+    """A box of the manual."""
+
+    milestone = choice_input(BOXES, required=True)
+
+
+class Assign(CommandSchema):
     """To whom."""
 
     owner = text_input(
         320, 1, required=True, metadata={"description": "A name or mail address, or `me`."}
     )
 
+    def build(self, data: JsonObject) -> Command:
+        """Return the command; its owner is looked up by name or address."""
+        return actions.Assign(person(get_session(), data["owner"], "owner").id)
 
-class How(StrictSchema):
+
+class FollowUp(Noted):
     """How it was done, for the record."""
 
-    note = text_input(NOTE)
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.FollowUp(note=data["note"])
 
 
-class Box(How):
+class Tick(Box, Noted):
+    """A box of the manual, and how it was done."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Tick(BOXES[data["milestone"]], data["note"])
+
+
+class Untick(Box):
     """A box of the manual."""
 
-    milestone = choice_input(BOXES, required=True)
+    # As for `tick`, so that a program can send the same body to take it back; it is not recorded.
+    note = text_input(LONGEST_REASON)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Untick(BOXES[data["milestone"]])
 
 
-class Resolution(StrictSchema):
+class Resolve(CommandSchema):
     """The property Resolution."""
 
     resolution = choice_input(("yes", "no"), required=True)
 
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Resolve(yes=data["resolution"] == "yes")
 
-class Why(StrictSchema):
+
+class MoveBack(Reasoned):
+    """Where to, and why."""
+
+    stage = choice_input(STAGES_BACK, required=True)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.MoveBack(STAGES_BACK[data["stage"]], data["reason"])
+
+
+class Reopen(Reasoned):
     """Why, for whoever comes next."""
 
-    reason = text_input(NOTE, 1, required=True)
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Reopen(data["reason"])
 
 
-class Back(Why):
-    """Where to."""
-
-    stage = choice_input(BACK, required=True)
-
-
-class End(Why):
-    """How it ends."""
+class End(Reasoned):
+    """How it ends, and why."""
 
     status = choice_input((Status.SPAM, Status.WITHDRAWN), required=True)
 
+    def build(self, data: JsonObject) -> Command:
+        """Return one command or the other."""
+        if data["status"] == Status.SPAM:
+            return actions.CloseAsSpam(data["reason"])
+        return actions.Withdraw(data["reason"])
 
-class Into(StrictSchema):
+
+class Merge(CommandSchema):
     """The ticket that goes on."""
 
     into = number_input(required=True)
@@ -90,162 +155,298 @@ class Into(StrictSchema):
         },
     )
 
-
-class Note(StrictSchema):
-    """A note that only the desk sees."""
-
-    text = text_input(notes.LONGEST, 1, required=True)
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Merge(data["into"], data["across_companies"])
 
 
-class Caveat(StrictSchema):
-    """What has been asked: a text of the ticket's caveats."""
+class Telemedicine(Empty):
+    """Nothing has to be said."""
 
-    caveat = text_input(2000, 1, required=True)
-
-
-class Relation(StrictSchema):
-    """What another ticket is to this one."""
-
-    other = number_input(required=True)
-    verdict = choice_input((Verdict.LINKED, Verdict.UNRELATED), required=True)
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        del data
+        return actions.HandToTelemedicine()
 
 
-class OneMessage(StrictSchema):
-    """A message of this ticket; the newest it can be, where none is named."""
-
-    message = number_input()
-
-
-class TaskDone(StrictSchema):
+class OneTask(CommandSchema):
     """A task of this ticket."""
 
     task = number_input(required=True)
 
 
-@dataclass(frozen=True)
-class Does:
-    """An action by its address.
+class FinishTask(OneTask):
+    """A task of this ticket."""
 
-    What the page calls it, what is said, and what that is in the page's form.
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.FinishTask(data["task"])
+
+
+class ReopenTask(OneTask):
+    """A task of this ticket."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.ReopenTask(data["task"])
+
+
+class Note(CommandSchema):
+    """A note that only the desk sees."""
+
+    text = text_input(notes.LONGEST, 1, required=True)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.AddNote(data["text"])
+
+
+class Settle(CommandSchema):
+    """What has been asked: a text of the ticket's caveats."""
+
+    caveat = text_input(2000, 1, required=True)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Settle(data["caveat"])
+
+
+class Relate(CommandSchema):
+    """What another ticket is to this one."""
+
+    other = number_input(required=True)
+    verdict = choice_input(VERDICTS, required=True)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.Relate(data["other"], VERDICTS[data["verdict"]])
+
+
+class OneMessage(CommandSchema):
+    """A message of this ticket; the newest it can be, where none is named."""
+
+    message = number_input(load_default=0)
+
+
+class NotAutomatic(OneMessage):
+    """A message of this ticket; the newest it can be, where none is named."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.MarkWrittenByPerson(data["message"])
+
+
+class Automatic(OneMessage):
+    """A message of this ticket; the newest it can be, where none is named."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.MarkAutomatic(data["message"])
+
+
+class NotDuplicate(CommandSchema):
+    """Which delivery; the newest that was taken for a duplicate, where none is named."""
+
+    delivery = number_input(load_default=0)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.FileSeparately(data["delivery"])
+
+
+class Undo(Empty):
+    """Nothing has to be said."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        del data
+        return actions.Undo()
+
+
+# -- the recap ----
+
+
+def _is_base64(text: str) -> None:
+    """Raises ValidationError for what is no base64."""
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValidationError("It is no base64.") from None
+
+
+class Enclosure(StrictSchema):
+    """A file that goes with it."""
+
+    name = text_input(180, 1, required=True)
+    content = fields.String(
+        required=True, validate=_is_base64, metadata={"contentEncoding": "base64"}
+    )
+
+
+class Recap(CommandSchema):
+    """The recap mail, to every contact of the ticket that mail reaches.
+
+    Contacts of another company that a merge has brought get it only with `across_companies`.
     """
 
-    action: (
-        Action | Callable[[JsonObject, JsonObject], Action]
-    )  # or what makes one of the headers and the body
-    body: type[Schema] = Empty
-    form: Callable[[Session, JsonObject], JsonObject] = lambda _session, told: told
-    words: str = ""
+    text = text_input(
+        LONGEST_RECAP,
+        load_default="",
+        metadata={
+            "description": (
+                "What was done; without `template` the recap's fixed words stand around it."
+            )
+        },
+    )
+    template = text_input(
+        canned_responses.MAX_NAME_LENGTH,
+        load_default="",
+        metadata={
+            "description": "Name of a text of the desk: its subject, and its words below `text`."
+        },
+    )
+    cc = fields.List(
+        fields.Email(), load_default=list, validate=validate.Length(max=answer.MAX_RECIPIENTS)
+    )
+    attachments = fields.List(
+        fields.Nested(Enclosure), load_default=list, validate=validate.Length(max=drafts.MAX_FILES)
+    )
+    across_companies = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": (
+                "Confirms that it goes to people of two companies; without it that is 409."
+            )
+        },
+    )
+    checked = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Somebody has looked: what seems to be patient data is none."},
+    )
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command, with its files decoded; the key comes by a header."""
+        return actions.SendRecap(
+            text=data["text"],
+            template=data["template"],
+            cc=data["cc"],
+            files=[_file(one["name"], one["content"]) for one in data["attachments"]],
+            across_companies=data["across_companies"],
+            checked=data["checked"],
+        )
+
+
+def _file(name: str, content: str) -> actions.AttachedFile:
+    safe = filenames.make_safe(name)
+    if not safe:
+        raise ApiError(422, fields={"attachments": ["A file needs a name."]})
+    mime = mimetypes.guess_type(safe)[0] or "application/octet-stream"
+    return actions.AttachedFile(safe, mime, base64.b64decode(content))
+
+
+class OnceIfUnchanged(ConditionalHeaders):
+    """Headers of what is sent once, however often it is asked for, and only for what was seen."""
+
+    key = fields.String(
+        data_key="Idempotency-Key",
+        load_default="",
+        validate=validate.Length(max=200),
+        metadata={"description": "Sent again under the same key it is the same mail."},
+    )
+
+
+# -- the addresses ----
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action of the API: the schema of its body, and a sentence for the document."""
+
+    body: type[CommandSchema]
+    description: str
     headers: type[Schema] = ConditionalHeaders
 
 
-def _undo(asked: Asked) -> str:
-    return undo.take_back_latest(asked.session, asked.ticket, by=asked.me.name, now=asked.now)
-
-
-def _assignment(session: Session, told: JsonObject) -> JsonObject:
-    return {"owner": person(session, told["owner"], "owner").id}
-
-
-def _merging(_: Session, told: JsonObject) -> JsonObject:
-    return {"into": told["into"], ACROSS: CONFIRMED if told["across_companies"] else ""}
-
-
-def _box(_: Session, told: JsonObject) -> JsonObject:
-    return {**told, "milestone": BOXES[told["milestone"]]}
-
-
-FOLLOW_UP = {"milestone": Milestone.FOLLOW_UP_SENT.name}
-TABLE = {
-    "assign": Does(ACTIONS["assign"], Owner, _assignment, "Give it to somebody."),
-    "follow-up": Does(
-        ACTIONS["tick"],
-        How,
-        lambda _, told: {**told, **FOLLOW_UP},
-        "Tick 4-Support Follow Up Sent.",
+ACTIONS = {
+    "assign": Action(Assign, "Give it to somebody."),
+    "follow-up": Action(FollowUp, "Tick 4-Support Follow Up Sent."),
+    "tick": Action(Tick, "Tick a box."),
+    "untick": Action(Untick, "Take a box back; the ticket stays where it is."),
+    "resolve": Action(Resolve, "Set the property Resolution."),
+    "recap": Action(
+        Recap,
+        "Send the recap to its contacts, in ten seconds; its box is ticked once it is sent.",
+        OnceIfUnchanged,
     ),
-    "tick": Does(ACTIONS["tick"], Box, _box, "Tick a box."),
-    "untick": Does(ACTIONS["untick"], Box, _box, "Take a box back; the ticket stays where it is."),
-    "resolve": Does(ACTIONS["resolve"], Resolution, words="Set the property Resolution."),
-    "recap": Does(
-        recap.build_recap_action,
-        recap.Recap,
-        headers=recap.RecapHeaders,
-        words="Send the recap to its contacts, in ten seconds; its box is ticked once it is sent.",
+    "undo": Action(
+        Undo,
+        "Take back what you did to it last, within ten minutes; a mail while it is held up.",
     ),
-    "undo": Does(
-        replace(ACTIONS["undo"], run=_undo),
-        words="Take back what you did to it last, within ten minutes; a mail while it is held up.",
+    "reopen": Action(Reopen, "Reopen it, with new deadlines."),
+    "move-back": Action(MoveBack, "Move it back to a stage."),
+    "end": Action(End, "Close it as spam or withdrawn."),
+    "merge": Action(Merge, "End it as a duplicate of another."),
+    "telemedicine": Action(Telemedicine, "Hand over to the telemedicine specialist or group."),
+    "note": Action(Note, "Note something on its timeline."),
+    "settle": Action(Settle, "Say that a caveat was asked about."),
+    "relate": Action(Relate, "Say what another ticket is to it."),
+    "not-automatic": Action(
+        NotAutomatic, "Say that a person wrote a message that was taken for an automatic one."
     ),
-    "reopen": Does(ACTIONS["reopen"], Why, words="Reopen it, with new deadlines."),
-    "move-back": Does(
-        ACTIONS["move-back"],
-        Back,
-        lambda _, told: {**told, "stage": BACK[told["stage"]]},
-        "Move it back to a stage.",
+    "automatic": Action(Automatic, "Say that a message was sent by a program."),
+    "not-duplicate": Action(
+        NotDuplicate,
+        "Make a ticket of what came again and was taken for the same message; the new ticket.",
     ),
-    "end": Does(ACTIONS["end"], End, words="Close it as spam or withdrawn."),
-    "merge": Does(ACTIONS["merge"], Into, _merging, "End it as a duplicate of another."),
-    "telemedicine": Does(
-        ACTIONS["telemedicine"], words="Hand over to the telemedicine specialist or group."
-    ),
-    "note": Does(ACTIONS["note"], Note, words="Note something on its timeline."),
-    "settle": Does(ACTIONS["settle"], Caveat, words="Say that a caveat was asked about."),
-    "relate": Does(ACTIONS["relation"], Relation, words="Say what another ticket is to it."),
-    "not-automatic": Does(
-        ACTIONS["not-automatic"],
-        OneMessage,
-        words="Say that a person wrote a message that was taken for an automatic one.",
-    ),
-    "automatic": Does(
-        ACTIONS["automatic"],
-        OneMessage,
-        words="Say that a message was sent by a program.",
-    ),
-    "finish-task": Does(ACTIONS["finish-task"], TaskDone, words="Say that a task of it is done."),
+    "finish-task": Action(FinishTask, "Say that a task of it is done."),
+    "reopen-task": Action(ReopenTask, "Open a task of it again that was closed too soon."),
 }
 
 
-def _add(name: str, does: Does) -> None:
-    def view(seen: JsonObject, told: JsonObject, number: int) -> Response:
-        with get_context().store.transaction() as session:
-            try:
-                ticket = get_ticket(session, number)
-            except ActionNotAllowed:
-                raise ApiError(404, f"There is no ticket {number}.") from None
-            _unchanged(session, number, seen["if_match"])
-            asked = Asked(
-                get_context(), session, ticket, session.merge(get_staff(), load=False), now(), {}
-            )
-            if isinstance(does.action, Action):
-                form = {field: str(value) for field, value in does.form(session, told).items()}
-                act(replace(asked, form=form), does.action)
-            else:
-                act(asked, does.action(seen, told))
-        return shown(number)
+def _add(name: str, action: Action) -> None:
+    def view(headers: JsonObject, command: Command, number: int) -> Response:
+        if "key" in headers:
+            assert isinstance(command, actions.SendRecap)
+            command = replace(command, key=headers["key"])
+        return perform(number, command, expected=_expected(headers["if_match"]))
 
     view.__name__ = f"ticket_{name.replace('-', '_')}"
-    view.__doc__ = does.words
+    view.__doc__ = action.description
     make = endpoint(
         "POST",
         f"/tickets/<int:number>/{name}",
-        Right.WORK,
+        Command.right,
         schemas.Ticket,
         about=ABOUT,
-        body=does.body,
-        headers=does.headers,
+        body=action.body,
+        headers=action.headers,
         refuses=[409, 412],
     )
     make(view)
 
 
-def _unchanged(session: Session, number: int, seen: str) -> None:
-    """Hold the caller to what they saw, where they said so.
+def perform(number: int, command: Command, expected: ExactVersions | None = None) -> Response:
+    """Carry out a command and answer the ticket as it is now, or the one that it opened.
 
-    Raises ApiError when it has changed since.
+    Raises ApiError for a ticket that does not exist; what else stands in the way is 403, 409 or 412.
     """
-    if seen and not request.if_match.contains(str(presence.get_version(session, number))):
-        raise ApiError(412)
+    try:
+        result = actions_of(get_context()).perform(
+            number, command, actor=actor(), now=now(), expected=expected
+        )
+    except NoSuchTicket as missing:
+        if missing.number != number:  # another ticket that the command names
+            raise
+        raise ApiError(404, f"There is no ticket {number}.") from None
+    return shown(result.opened or number)
 
 
-for _name, _does in TABLE.items():
-    _add(_name, _does)
+def _expected(if_match: str) -> ExactVersions | None:
+    """Return the versions that the caller insists on; None where they insist on none."""
+    if not if_match or request.if_match.star_tag:
+        return None
+    return ExactVersions(frozenset(int(tag) for tag in request.if_match.as_set() if tag.isdigit()))
+
+
+for _name, _action in ACTIONS.items():
+    _add(_name, _action)

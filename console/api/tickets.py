@@ -12,13 +12,13 @@ from console import exports
 from console.api import paging, schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, choice_input, text_input
-from console.cli import phone_call
-from console.errors import CommandError
 from console.pages.tickets import files
 from console.presenters import ticket as ticket_presenter
 from console.presenters.queue import STAGES, TRANSPORTS
 from console.web.api_errors import ApiError
-from console.web.request import get_context, get_session, get_staff, now
+from console.web.request import actor, get_context, get_session, get_staff, now
+from ingest.phone_call import NotFiledYet, PhoneCall
+from ingest.phone_call import write_down as write_call_down
 from parsers.phone_call import Contact
 from workflow.audit import record as audit
 from workflow.customers import directory
@@ -34,7 +34,7 @@ VIEWED_EVERY = timedelta(hours=1)  # in the audit trail: so often it says who ha
 
 
 class List(PageQuery):
-    """Which tickets."""
+    """Parameters of a list of tickets."""
 
     view = choice_input(views.VIEWS, load_default="open")
     company = text_input(200, load_default="", metadata={"description": "How its name begins."})
@@ -68,13 +68,13 @@ class Call(StrictSchema):
 
 
 class Once(Schema):
-    """A name for this call: sent again under the same, it is the same ticket."""
+    """The idempotency key of a call: sent again under the same one, it is the same ticket."""
 
     key = text_input(255, data_key="Idempotency-Key", load_default="")
 
 
 class Export(StrictSchema):
-    """What of the tickets leaves the house."""
+    """Parameters of an export."""
 
     text = fields.Boolean(
         load_default=False, metadata={"description": "Subject and text too: patient data."}
@@ -90,35 +90,35 @@ class Export(StrictSchema):
     query=List,
     refuses=[422],
 )
-def tickets(told: paging.JsonObject) -> Response:
-    """The tickets of a view, filtered, in order, page by page."""
+def tickets(wanted: paging.JsonObject) -> Response:
+    """Answer the tickets of a view, filtered, in order, page by page."""
     asked = TicketQuery(
-        view=told["view"],
-        words=told["q"],
-        sort=Sort(told["sort"]) if told["sort"] else None,
+        view=wanted["view"],
+        words=wanted["q"],
+        sort=Sort(wanted["sort"]) if wanted["sort"] else None,
         filters=Filters(
-            company=told["company"],
-            door=told["door"],
-            owner=_owner(get_session(), told["owner"]),
-            telemedicine=told["telemedicine"],
-            stage=Stage(told["stage"]) if told["stage"] else None,
+            company=wanted["company"],
+            door=wanted["door"],
+            owner=_owner(get_session(), wanted["owner"]),
+            telemedicine=wanted["telemedicine"],
+            stage=Stage(wanted["stage"]) if wanted["stage"] else None,
         ),
     )
     sort = asked.sort or views.VIEWS[asked.view].sort
     query = views.build_select(get_session(), asked, actor=get_staff().name, now=now())
-    if told["cursor"]:
-        query = query.where(paging.after_cursor(sort, told["cursor"]))
-    rows = list(get_session().scalars(query.limit(told["limit"] + 1)))
-    shown = rows[: told["limit"]]
-    following = paging.make_cursor(sort, shown[-1]) if len(rows) > len(shown) else None
+    if wanted["cursor"]:
+        query = query.where(paging.after_cursor(sort, wanted["cursor"]))
+    rows = list(get_session().scalars(query.limit(wanted["limit"] + 1)))
+    page = rows[: wanted["limit"]]
+    following = paging.make_cursor(sort, page[-1]) if len(rows) > len(page) else None
     return paging.respond_with_items(
-        [ticket_presenter.present_ticket_row(t) for t in shown], following
+        [ticket_presenter.present_ticket_row(t) for t in page], following
     )
 
 
 @endpoint("GET", "/tickets/<int:number>", Right.READ, schemas.Ticket, about=ABOUT)
 def ticket(number: int) -> Response:
-    """A ticket with all that is on it. The ETag says which; an action can insist on it."""
+    """Answer a ticket with all that is on it. Its ETag is its version, for If-Match."""
     if get_session().get(Ticket, number) is None:
         raise ApiError(404, f"There is no ticket {number}.")
     _viewed(number)
@@ -136,37 +136,33 @@ def ticket(number: int) -> Response:
     status=201,
     refuses=[409],
 )
-def write_down(once: paging.JsonObject, told: paging.JsonObject) -> Response:
+def write_down(once: paging.JsonObject, fields: paging.JsonObject) -> Response:
     """Write a call down: a new ticket.
 
     202 where it is stored and read later: do not send it again.
     """
-    take, emails = told.pop("take"), told.pop("contacts")
-    chosen = [Contact(email=e) for e in emails]
-    call = {
-        "call_id": _call_id(once["key"]) if once["key"] else "",
-        "created_by": get_staff().name,
-        **told,
-    }
-    call["email"] = phone_call.first(emails)
+    take, emails = fields.pop("take"), fields.pop("contacts")
+    call = PhoneCall(
+        contacts=[Contact(email=email) for email in emails],
+        email=emails[0] if emails else "",
+        call_id=_call_id(once["key"]) if once["key"] else "",
+        **fields,
+    )
     try:
-        made, outcome = phone_call.opened(
-            get_context(),
-            phone_call.put_in(get_context(), get_staff().name if take else "", chosen, **call),
-        )
-    except CommandError as fault:
-        answer = jsonify(detail=f"{fault.message}. Do not send it again.")
+        filed = write_call_down(get_context(), call, actor=actor(), take=take)
+    except NotFiledYet as fault:
+        answer = jsonify(detail=f"{fault}. Do not send it again.")
         answer.status_code = 202
         return answer
-    if outcome is not Outcome.OPENED:  # other words under the same key: nothing is thrown away
+    if filed.outcome is not Outcome.OPENED:  # other words under the same key: nothing is lost
         raise ApiError(
             409,
             "This Idempotency-Key was another call's. What you sent now stands on its ticket,"
-            f" {made}.",
+            f" {filed.ticket}.",
         )
-    answer = shown(made)
+    answer = shown(filed.ticket)
     answer.status_code = 201
-    answer.headers["Location"] = f"/api/v1/tickets/{made}"
+    answer.headers["Location"] = f"/api/v1/tickets/{filed.ticket}"
     return answer
 
 
@@ -174,11 +170,11 @@ def write_down(once: paging.JsonObject, told: paging.JsonObject) -> Response:
     "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.VIEW_NAMES)), Right.LEAD,
     None, about=ABOUT, query=Export, kind="text/csv",
 )  # fmt: skip
-def export(told: paging.JsonObject, view: str) -> Response:
-    """The tickets of a view as CSV, streamed; that it was taken out is in the audit trail."""
-    columns = exports.select_columns([], with_text=told["text"])
-    wanted = views.VIEWS[view].where(get_staff().name, now())
-    count = get_session().scalar(select(func.count()).select_from(Ticket).where(*wanted))
+def export(wanted: paging.JsonObject, view: str) -> Response:
+    """Answer the tickets of a view as CSV, streamed; the export is in the audit log."""
+    columns = exports.select_columns([], with_text=wanted["text"])
+    conditions = views.VIEWS[view].where(get_staff().name, now())
+    count = get_session().scalar(select(func.count()).select_from(Ticket).where(*conditions))
     with get_context().store.transaction() as session:
         exports.record_export(
             session, view, count or 0, by=get_staff().name, cause="API", now=now(), columns=columns
@@ -200,12 +196,12 @@ def export(told: paging.JsonObject, view: str) -> Response:
     kind="application/octet-stream",
 )
 def attachment(number: int) -> Response:
-    """A file, as it came."""
+    """Answer a file as it came."""
     return files.download(number)
 
 
 def shown(number: int) -> Response:
-    """A ticket as it is now, with its ETag."""
+    """Return the answer with a ticket as it is now, and its ETag."""
     with get_context().store.read_only() as session:
         answer = jsonify(ticket_presenter.present_ticket(session, number, get_context().settings))
         answer.set_etag(str(presence.get_version(session, number)))
@@ -213,7 +209,7 @@ def shown(number: int) -> Response:
 
 
 def person(session: Session, name: str, field: str) -> Staff:
-    """Somebody on the desk, by name or address, or `me`. Raises ApiError when there is nobody."""
+    """Return somebody on the desk, by name or address, or `me`. Raises ApiError for nobody."""
     found = (
         session.get(Staff, get_staff().id) if name == "me" else directory.find_staff(session, name)
     )
@@ -233,7 +229,7 @@ def _call_id(key: str) -> str:
 
 
 def _viewed(number: int) -> None:
-    """Put on record who has read a ticket, once an hour (45 CFR 164.312(b))."""
+    """Record in the audit log who has read a ticket, once an hour (45 CFR 164.312(b))."""
     since = now() - VIEWED_EVERY
     lately = select(AuditEntry.id).where(
         AuditEntry.ticket_id == number,

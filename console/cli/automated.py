@@ -4,6 +4,7 @@ import click
 
 from console import bootstrap
 from console.cli.numbered_group import NumberedGroup
+from console.cli.tickets import shell
 from console.presenters import terminal
 
 
@@ -52,5 +53,5 @@ def create_ticket(number: int, *, actor: str) -> None:
     """
     from ingest.replay.automated_mail import make_ticket as file_as_ticket
 
-    with bootstrap.open_app_context() as context:
-        click.echo(file_as_ticket(context, number, by=actor))
+    with shell(actor) as opened:
+        click.echo(file_as_ticket(opened.context, number, actor=opened.actor))

@@ -25,7 +25,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "import": "console.cli.crm_import:import_",
     },
     "Work on tickets": {
-        "tickets": "console.cli.tickets_command:tickets",
+        "tickets": "console.cli.tickets:tickets",
         "ticket": "console.cli.tickets:ticket",
         "automated": "console.cli.automated:automated",
         "export": "console.cli.export:export",

@@ -11,11 +11,13 @@ import smtplib
 import socket
 from email.message import EmailMessage
 from email.utils import make_msgid
-from typing import Any
 
-from console.cli.phone_call import write_down
+from console.bootstrap import get_login_name
+from ingest.phone_call import PhoneCall, write_down
+from parsers.phone_call import Contact
 from workflow.context import AppContext
 from workflow.settings.settings import Settings
+from workflow.tickets.actions import Actor
 
 PRACTICE = "Demo Practice"
 CUSTOMER_NAME = "Dana Demo"
@@ -92,14 +94,16 @@ def drop_workbook(settings: Settings, customer: str) -> None:
 
 def record_call(context: AppContext, customer: str) -> int:
     """A call, through the same door as `intake ticket new`."""
-    told: dict[str, Any] = {
-        "company": PRACTICE,
-        "name": CUSTOMER_NAME,
-        "phone": "555-0100",
-        "subject": "A call",
-        "text": "Please call back.",
-    }
-    return write_down(context, actor="", contacts=(customer,), **told)
+    written = PhoneCall(
+        text="Please call back.",
+        contacts=[Contact(email=customer)],
+        company=PRACTICE,
+        name=CUSTOMER_NAME,
+        email=customer,
+        phone="555-0100",
+        subject="A call",
+    )
+    return write_down(context, written, actor=Actor.operator(get_login_name()), take=False).ticket
 
 
 def find_free_ports(count: int) -> list[int]:

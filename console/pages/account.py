@@ -20,11 +20,11 @@ from console.web.request import (
 )
 from workflow.audit import record as audit
 from workflow.customers import records
+from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account, WebSession
 from workflow.models.core import Staff
 from workflow.permissions import Right
 from workflow.runtime.crypto import hash_secret
-from workflow.tickets.desk import ActionNotAllowed
 
 pages = Blueprint("account", __name__)
 COMMON_TIME_ZONES = tuple(

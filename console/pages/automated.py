@@ -1,15 +1,14 @@
 """The page of automated mail: what is on no ticket, and making one of it."""
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.request import get_context, get_session, get_staff, parse_id, requires
+from console.web.request import actor, get_context, get_session, parse_id, requires
 from ingest.replay import automated_mail as filing
-from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence
+from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.filing import automated_mail
 from workflow.permissions import Right
-from workflow.tickets.desk import ActionNotAllowed
 
 PAGE = 50
 pages = Blueprint("automated", __name__)
@@ -31,12 +30,14 @@ def listed() -> str:
 
 
 @pages.post("/automated/<int:number>/ticket")
-@requires(Right.WORK)
+@requires(Right.READ)  # filing says which right it takes
 def make_ticket(number: int) -> Response:
     """File it as a person's message, and show the ticket."""
     try:
-        ticket = filing.make_ticket(get_context(), number, by=get_staff().name)
-    except (ActionNotAllowed, UnreadableError) as error:
+        ticket = filing.make_ticket(get_context(), number, actor=actor())
+    except NotPermitted:
+        abort(403)
+    except ActionNotAllowed as error:
         flash(f"It could not be made a ticket: {error}", "error")
         return redirect(url_for("automated.listed"))
     flash("It is a ticket now.", "success")

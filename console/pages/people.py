@@ -12,17 +12,16 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
-from console.cli.phone_call import write_down
-from console.errors import CommandError
-from console.web.request import get_context, get_session, get_staff, now, parse_id, requires
+from console.web.request import actor, get_context, get_session, get_staff, now, parse_id, requires
+from ingest.phone_call import InvalidAddress, PhoneCall, write_down
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
 from workflow.customers.records import CompanyData
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.permissions import Right
 from workflow.process import PIPELINE, STEPS, TICKET_NAME, TICKET_TYPE
-from workflow.tickets.desk import ActionNotAllowed
 
 pages = Blueprint("people", __name__)
 MAX_RECENT = 50  # entries of a timeline
@@ -232,10 +231,8 @@ def added_ticket(number: int) -> Answer:
     try:
         contacts = _chosen_contacts(get_session(), company)
         name, email = _caller(said.get("name", ""), contacts)
-        ticket = write_down(
-            get_context(),
-            actor=get_staff().name,
-            chosen=contacts,
+        call = PhoneCall(
+            contacts=contacts,
             company=company.name,
             call_id=said.get("call_id", "")[:64],
             name=name,
@@ -246,8 +243,9 @@ def added_ticket(number: int) -> Answer:
             telemedicine=said.get("telemedicine") == "yes",
             on_company=said.get("on_company") == "yes",
         )
-    except CommandError as fault:
-        return _call_form(number, said, fault.message), 409
+        ticket = write_down(get_context(), call, actor=actor(), take=True).ticket
+    except ActionNotAllowed as fault:
+        return _call_form(number, said, str(fault)), 409
     flash(f"Ticket #{ticket} is yours.", "success")
     return redirect(f"/tickets/{ticket}")
 
@@ -276,7 +274,7 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
 def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     """The contacts ticked, each with its own box, and a new address.
 
-    Raises CommandError for one that is none.
+    Raises InvalidAddress for one that is none.
     """
     ids = [
         number for said in request.form.getlist("contact") if (number := parse_id(said)) is not None
@@ -291,7 +289,7 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
         request.form.get("new_name", ""),
     )
     if new and not directory.is_valid_address(new):
-        raise CommandError(f"not a mail address: {new}", 2)
+        raise InvalidAddress(new)
     if new or name.strip():
         chosen.append(Chosen(name, new, share_activity="new" in shared))
     return chosen

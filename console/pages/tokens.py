@@ -5,9 +5,9 @@ from werkzeug.wrappers import Response
 
 from console.web.request import get_context, get_session, get_staff, now, requires
 from workflow.accounts import api_tokens
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Staff
 from workflow.permissions import RIGHTS_BY_ROLE, Right
-from workflow.tickets.desk import ActionNotAllowed
 
 pages = Blueprint("tokens", __name__)
 SCOPE_DESCRIPTIONS = {

@@ -10,31 +10,18 @@ from sqlalchemy.orm import Session
 from console.presenters.audit import AuditNames, describe_actor, describe_change, load_names
 from workflow import process
 from workflow.context import AppContext
-from workflow.mail import answer, canned_responses, compose, drafts, phi_check
+from workflow.mail import answer, canned_responses, drafts
 from workflow.mail.answer import Recipient
 from workflow.mail.canned_responses import CannedResponse
 from workflow.models.core import AuditEntry, Message, OutgoingMail, Staff, Ticket, WrittenMail
+from workflow.models.milestones import list_reached
 from workflow.process import WRITTEN_BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 from workflow.tickets import presence
-from workflow.tickets.desk import list_reached
 
 MAX_MESSAGES = 4  # messages shown beside the form
 MAX_MESSAGE_LENGTH = 6000  # characters of each
 MAX_CHANGES = 12
-
-
-@dataclass(frozen=True)
-class PatientDataWarning:
-    """A part of a mail in which something looks like patient data."""
-
-    where: str  # subject, text or a file's name
-    pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
-
-    @property
-    def kinds(self) -> list[str]:
-        """Return what it looks like, each once."""
-        return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
 
 
 @dataclass(frozen=True)
@@ -129,91 +116,8 @@ def start_draft(
         ticks=[],
         cc=[],
         to=[r.email for r in answer.list_recipients(session, ticket, settings) if r.is_default],
-        subject=make_default_subject(ticket),
+        subject=canned_responses.usual_subject(ticket),
     )
-
-
-def make_default_subject(ticket: Ticket) -> str:
-    """Return what our mails are about: the number.
-
-    Never the customer's own subject, which may name a patient.
-    """
-    return f"Billing Support Ticket #{ticket.id}"
-
-
-def apply_canned_response(
-    offered: Sequence[CannedResponse],
-    ticket: Ticket,
-    written: WrittenMail,
-    wording: CannedResponse,
-    context: AppContext,
-    me: Staff,
-) -> None:
-    """Put a text into a mail.
-
-    In place of another text that nobody has changed, else below what is typed.
-    """
-    values = _values(ticket, written, context, me)
-    texts = {canned_responses.fill_variables(w.body, values).strip() for w in offered}
-    typed, text = written.text.strip(), canned_responses.fill_variables(wording.body, values)
-    written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
-    subjects = {
-        make_default_subject(ticket),
-        "",
-        *(canned_responses.fill_variables(w.subject, values) for w in offered),
-    }
-    if written.subject in subjects:
-        written.subject = canned_responses.fill_variables(
-            wording.subject, values
-        ) or make_default_subject(ticket)
-    usual = {w.ticks for w in offered}
-    by_itself = wording.ticks != Milestone.RECAP_SENT.name or context.settings.recap_ticks_box
-    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
-        wording.ticks and by_itself
-    )
-
-
-def _values(ticket: Ticket, written: WrittenMail, context: AppContext, me: Staff) -> dict[str, str]:
-    """The variables of a text for this mail: no words of the customer's but names on record."""
-    chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
-    return {
-        "contact_name": next((name for a in written.to if (name := chosen.get(a, ""))), ""),
-        "ticket_number": str(ticket.id),
-        "company": ticket.company.name if ticket.company else "",
-        "owner": ticket.owner.name if ticket.owner else me.name,
-        "stage": str(ticket.stage),
-        "status_link": compose.make_status_link(ticket.id, context.settings, context.signer),
-        "desk": context.settings.from_name,
-    }
-
-
-def find_warnings(
-    session: Session, ticket: Ticket, written: WrittenMail
-) -> list[PatientDataWarning]:
-    """The parts of a mail in which something looks like patient data."""
-    known = answer.collect_known_patient_data(session, ticket)
-    parts = [
-        (
-            "the subject",
-            written.subject,
-            phi_check.find_patient_data_in_subject(written.subject, known),
-        ),
-        ("the text", written.text, phi_check.find_patient_data(written.text, known)),
-    ]
-    for file in written.files:
-        spoken = file.name.replace("_", " ")
-        parts.append(
-            (
-                f"the name of the file {file.name}",
-                spoken,
-                phi_check.find_patient_data(spoken, known),
-            )
-        )
-    return [
-        PatientDataWarning(where, list(phi_check.split_by_finding(text, found)))
-        for where, text, found in parts
-        if found
-    ]
 
 
 def describe_changes(session: Session, changed: Sequence[AuditEntry]) -> list[Change]:

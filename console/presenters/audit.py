@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from workflow.audit.record import RULE
 from workflow.filing import corrections
 from workflow.models.core import AuditEntry, Staff, Task
 from workflow.models.states import Status
 from workflow.process import PROPERTY_MILESTONES, RECORDED_BY_RULE, Milestone, Stage
 from workflow.tickets import merged_messages
-from workflow.tickets.desk import RULE
 
 # Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
 SHOWN_ELSEWHERE = (

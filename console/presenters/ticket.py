@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from console.presenters.times import format_iso
 from parsers.mail import evidence
 from workflow import process
+from workflow.errors import ActionNotAllowed
 from workflow.filing.linked_files import LinkedFile
 from workflow.models.core import (
     Filing,
@@ -19,11 +20,12 @@ from workflow.models.core import (
     TicketContact,
     TicketRelation,
 )
+from workflow.models.milestones import list_reached
 from workflow.models.states import Verdict
 from workflow.settings.settings import Settings
 from workflow.tickets import views
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import ActionNotAllowed, Desk, list_reached
+from workflow.tickets.desk import Desk
 
 Data = dict[str, Any]
 VIEW_CONDITIONS = {name: view.where for name, view in views.VIEWS.items()}

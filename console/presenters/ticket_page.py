@@ -23,6 +23,7 @@ from workflow.models.core import (
     TicketMilestone,
     TicketRelation,
 )
+from workflow.models.milestones import list_reached
 from workflow.models.presence import UndoRecord
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right, may
@@ -30,7 +31,6 @@ from workflow.process import Milestone, Stage
 from workflow.settings.settings import Settings
 from workflow.tickets import presence, undo
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import list_reached
 
 KINDS = {True: "property", False: "box"}
 

@@ -11,8 +11,14 @@ from flask import Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.errors import (
+    AcrossCompanies,
+    ActionNotAllowed,
+    NotPermitted,
+    SeemsPatientData,
+    VersionMismatch,
+)
 from workflow.runtime import log
-from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed
 
 ERROR_TEXTS = {
     400: ("malformed", "That is no request we understand."),
@@ -31,6 +37,11 @@ ERROR_TEXTS = {
     503: ("away", "The database does not answer: try again."),
 }
 RETRY_SECONDS = "5"
+# What a person has to confirm, and the field of the request that does.
+CONFIRMED_BY: dict[type[Exception], str] = {
+    AcrossCompanies: "across_companies",
+    SeemsPatientData: "checked",
+}
 
 
 class ApiError(Exception):  # it is what the answer says, not a fault of the program
@@ -56,9 +67,13 @@ def build_error_response(error: Exception) -> Response:
     """The answer for whatever went wrong."""
     if isinstance(error, ApiError):
         return _said(error.code, error.detail, error.fields, error.headers)
-    if isinstance(error, AcrossCompanies):
-        how = "Send across_companies = true to confirm it."
-        return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
+    if (field := CONFIRMED_BY.get(type(error))) is not None:
+        how = f"Send {field} = true to confirm it."
+        return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {field: [how]})
+    if isinstance(error, NotPermitted):
+        return _said(HTTPStatus.FORBIDDEN, str(error))
+    if isinstance(error, VersionMismatch):
+        return _said(HTTPStatus.PRECONDITION_FAILED)
     if isinstance(error, ActionNotAllowed):
         return _said(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, DATABASE_UNAVAILABLE):

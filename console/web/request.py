@@ -13,6 +13,7 @@ from werkzeug.routing import IntegerConverter, Map
 from workflow.context import AppContext
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
+from workflow.tickets.actions import Actor
 
 CONTEXT_KEY = "intake.house"
 RIGHT_ATTRIBUTE, PUBLIC = "intake_right", "public"
@@ -68,6 +69,11 @@ def get_staff() -> Staff:
     if found is None:
         raise Forbidden
     return found
+
+
+def actor() -> Actor:
+    """Return who is asking, with the rights of their role, or of the token they present."""
+    return Actor.person(get_staff(), g.get("rights"))
 
 
 def get_time_zone() -> ZoneInfo:

@@ -22,6 +22,7 @@ from parsers.crm_export.table import Column, Export, Record
 from parsers.item import Format, ParseError
 from workflow.audit import record as audit
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.imports import people, tickets
 from workflow.imports.people import SourceCompany, SourceContact
 from workflow.imports.tickets import ImportResult, SourceTicket, StaffRoster
@@ -29,7 +30,7 @@ from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome
 from workflow.process import Stage
 from workflow.runtime import log
-from workflow.tickets.desk import ActionNotAllowed, Desk
+from workflow.tickets.desk import Desk
 
 BATCH = 25  # rows a transaction: a door waits no longer for its turn than these take
 ProgressCallback = Callable[[int, int], None]

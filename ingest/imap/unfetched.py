@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 from ingest.intake import Transport
 from parsers.item import Format, ParseError
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Receipt
 from workflow.models.states import DeliveryState
 from workflow.operations.item_faults import ItemFaults
-from workflow.tickets.desk import RULE
 
 MAIL_URL = re.compile(rb"imap://[!-~]+;UIDVALIDITY=[0-9]+/;UID=[0-9]+")
 MAX_URL_OCTETS = 4000  # octets of such an address

@@ -16,8 +16,10 @@ from ingest.linked_files.download import DownloadedFile, DownloadError, Download
 from parsers.item import Attachment
 from parsers.text import filenames
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.database.locks import lock_ticket
 from workflow.filing.file_item import store_attachment
 from workflow.filing.linked_files import (
     FETCH_QUEUE,
@@ -34,7 +36,6 @@ from workflow.models.states import LinkState
 from workflow.operations.item_faults import describe_unexpected_error
 from workflow.runtime import log
 from workflow.runtime.http_client import get_public_tls
-from workflow.tickets.desk import RULE, lock_ticket
 
 BATCH = 4  # so many are in memory
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop

@@ -2,30 +2,39 @@
 
 from sqlalchemy import select
 
-from ingest.replay.reprocess import parse_delivery
+from ingest.replay.reprocess import UnreadableError, parse_delivery
 from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.filing import corrections
 from workflow.filing.file_item import file_item
 from workflow.models.core import AutomatedMail, Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.tickets.desk import ActionNotAllowed
+from workflow.permissions import Right, lacking
+from workflow.tickets.actions import Actor
+
+RIGHT = Right.WORK
 
 
-def make_ticket(context: AppContext, number: int, *, by: str) -> int:
+def make_ticket(context: AppContext, number: int, *, actor: Actor) -> int:
     """File an automated mail as a person's message; return the ticket it opened or joined.
 
     Its delivery is read anew, so that its files come along, and counts as a person's from now on.
-    Raises ActionNotAllowed when there is no such mail or it is on a ticket already, UnreadableError
-    (`ingest.replay.reprocess`) when its bytes cannot be read.
+    Raises NotPermitted; Missing when there is no such mail, it is on a ticket already, or its bytes
+    cannot be read.
     """
+    if RIGHT not in actor.rights:
+        raise NotPermitted(lacking(RIGHT))
     with context.store.read_only() as session:
         listed = session.get(AutomatedMail, number)
         if listed is None:
             raise ActionNotAllowed(f"there is no automated mail {number}: see `intake automated`")
         delivery_number = listed.delivery_id
-    items = parse_delivery(context, delivery_number).items
+    try:
+        items = parse_delivery(context, delivery_number).items
+    except UnreadableError as error:
+        raise ActionNotAllowed(str(error)) from None
     with context.store.transaction() as session:
         chosen = select(AutomatedMail).where(AutomatedMail.id == number).with_for_update()
         mail = session.scalars(chosen).one()
@@ -45,7 +54,7 @@ def make_ticket(context: AppContext, number: int, *, by: str) -> int:
             audit.record(
                 session,
                 corrections.ACTION_NOT_AUTOMATIC,
-                by=by,
+                by=actor.name,
                 cause="automated mail",
                 now=now,
                 ticket=filed.ticket_id,

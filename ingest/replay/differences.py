@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, object_session
 from parsers.item import Attachment, Format, InboundItem
 from parsers.mail import evidence
 from workflow.customers import directory, phone_numbers
+from workflow.database.locks import lock_ticket
 from workflow.filing import linked_files, threading
 from workflow.filing.file_item import (
     MAX_SUBJECT,
@@ -29,7 +30,7 @@ from workflow.filing.file_item import (
 )
 from workflow.models.core import Company, Message, StoredAttachment, Ticket
 from workflow.process import TICKET_NAME, UNKNOWN_COMPANY
-from workflow.tickets.desk import Desk, lock_ticket
+from workflow.tickets.desk import Desk
 
 ApplyChange = Callable[[Session, datetime], None]
 

@@ -1,57 +1,89 @@
 """File what was taken for a duplicate as a request of its own."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import select
 
-from ingest.replay.reprocess import parse_delivery
+from ingest.replay.reprocess import UnreadableError, parse_delivery
 from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed, NoSuchTicket
 from workflow.filing.file_item import open_separately
 from workflow.models.core import Delivery, Filing, Ticket
 from workflow.models.states import Outcome
-from workflow.tickets.desk import ActionNotAllowed
+from workflow.tickets.actions import Done, FileSeparately, Handlers, Run, handler
 
 SEPARATED = "not a duplicate"  # the action in the audit log
 
 
-def file_separately(context: AppContext, ticket: int, delivery: int, *, by: str) -> int:
-    """Open a ticket of what a delivery brought that was taken for a message of `ticket`.
+@dataclass(frozen=True)
+class Duplicate:
+    """An item that was filed as a duplicate, read from its delivery again."""
 
-    `delivery` 0 is the newest such delivery. The two tickets are related. Returns the number of the
-    new ticket. Raises ActionNotAllowed when nothing on the ticket came again, UnreadableError
-    (`ingest.replay.reprocess`) when the bytes cannot be read.
+    delivery_id: int
+    position: int
+    item: InboundItem
+
+
+def handlers(context: AppContext) -> Handlers:
+    """Return the handlers of commands that read deliveries again."""
+
+    def prepare(ticket: int, command: FileSeparately) -> Duplicate:
+        return _read_duplicate(context, ticket, command.delivery_id)
+
+    return dict([handler(FileSeparately, _file_separately, prepare)])
+
+
+def _read_duplicate(context: AppContext, ticket: int, delivery_id: int) -> Duplicate:
+    """Read what a delivery brought that was taken for a message of a ticket (0: the newest).
+
+    Raises ActionNotAllowed when nothing on the ticket came again, or its bytes cannot be read.
     """
     duplicates = (
         select(Filing)
         .where(Filing.ticket_id == ticket, Filing.outcome == Outcome.DUPLICATE)
         .order_by(Filing.delivery_id.desc(), Filing.position)
     )
-    if delivery:
-        duplicates = duplicates.where(Filing.delivery_id == delivery)
+    if delivery_id:
+        duplicates = duplicates.where(Filing.delivery_id == delivery_id)
     with context.store.read_only() as session:
+        if session.get(Ticket, ticket) is None:
+            raise NoSuchTicket(ticket)
         found = session.scalar(duplicates.limit(1))
         if found is None:
             raise ActionNotAllowed("nothing on this ticket came a second time")
         number, position = found.delivery_id, found.position
-    item = parse_delivery(context, number).items[position]
-    with context.store.transaction() as session:
-        filing = session.get(Filing, (number, position), with_for_update=True)
-        if filing is None or filing.outcome is not Outcome.DUPLICATE:
-            raise ActionNotAllowed("somebody has just filed it")
-        assert isinstance(item, InboundItem)  # rejected rows are no duplicates
-        now = context.clock()
-        source = session.get_one(Delivery, number)
-        like = session.get_one(Ticket, ticket)
-        message = open_separately(context.desk, session, item, source, like, now=now)
-        filing.outcome, filing.reason = Outcome.OPENED, f"{SEPARATED}, says {by}"
-        filing.ticket_id, filing.message_id = message.ticket_id, message.id
-        audit.record(
-            session,
-            SEPARATED,
-            by=by,
-            cause=f"delivery {number}",
-            now=now,
-            ticket=ticket,
-            opened=message.ticket_id,
-        )
-        return message.ticket_id
+    try:
+        item = parse_delivery(context, number).items[position]
+    except UnreadableError as error:
+        raise ActionNotAllowed(str(error)) from None
+    assert isinstance(item, InboundItem)  # rejected rows are no duplicates
+    return Duplicate(number, position, item)
+
+
+def _file_separately(run: Run, _: FileSeparately) -> Done:
+    """Open a ticket of the duplicate; the two tickets are related."""
+    duplicate = run.prepared
+    assert isinstance(duplicate, Duplicate)
+    session, number = run.session, duplicate.delivery_id
+    filing = session.get(Filing, (number, duplicate.position), with_for_update=True)
+    if filing is None or filing.outcome is not Outcome.DUPLICATE:
+        raise ActionNotAllowed("somebody has just filed it")
+    source = session.get_one(Delivery, number)
+    message = open_separately(run.desk, session, duplicate.item, source, run.ticket, now=run.now)
+    filing.outcome, filing.reason = Outcome.OPENED, f"{SEPARATED}, says {run.actor.name}"
+    filing.ticket_id, filing.message_id = message.ticket_id, message.id
+    audit.record(
+        session,
+        SEPARATED,
+        by=run.actor.name,
+        cause=f"delivery {number}",
+        now=run.now,
+        ticket=run.ticket.id,
+        opened=message.ticket_id,
+    )
+    return Done(
+        f"It is ticket #{message.ticket_id} now; the other one is #{run.ticket.id}",
+        opened=message.ticket_id,
+    )

@@ -12,10 +12,11 @@ from ingest.imap import unfetched
 from ingest.processing.parser_pool import ParserEndedError
 from ingest.processing.process import process_delivery, read_raw
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import DeliveryState, Outcome
-from workflow.tickets.desk import RULE, ActionNotAllowed
 
 
 def replay(context: AppContext, number: int, *, by: str) -> Delivery | None:

@@ -38,6 +38,7 @@ from workflow.models.core import (
 from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status
 from workflow.process import Milestone, Template
 from workflow.settings.settings import Settings
+from workflow.tickets.actions import Actor
 
 SUPPORT = "support@localhost"
 IVY = "ivy.long@oakhill.example"
@@ -595,7 +596,7 @@ def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: 
     with desk.context.store.read_only() as session:
         listed = session.scalars(select(AutomatedMail)).one()
     assert "what became of your message" in listed.text
-    number = make_ticket(desk.context, listed.id, by="Dana")
+    number = make_ticket(desk.context, listed.id, actor=Actor.operator("Dana"))
     assert "what became of your message" in desk.words(number)[0][1]
     with desk.context.store.read_only() as session:
         assert session.scalars(select(Filing)).one().outcome is Outcome.OPENED

@@ -17,9 +17,9 @@ from tests.support.context import (
 from workflow import process
 from workflow.context import AppContext
 from workflow.models.core import Task, Ticket
+from workflow.models.milestones import list_reached
 from workflow.models.states import Status
 from workflow.process import DEADLINES, STEPS, Milestone, Person, Stage, Template
-from workflow.tickets.desk import list_reached
 
 ORDERINGS = list(permutations(Milestone))
 INCOMPLETE = [

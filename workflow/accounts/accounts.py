@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from workflow.accounts import invitations
 from workflow.audit import record as audit
 from workflow.customers import directory
+from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account, Invitation, WebSession, make_uniquifier
 from workflow.models.core import Staff
 from workflow.models.states import Role
 from workflow.permissions import Right, may
-from workflow.tickets.desk import ActionNotAllowed
 
 LAST_ADMIN_MESSAGE = "This is the last admin who can sign in: make somebody else an admin first."
 NO_ACCOUNT_MESSAGE = "{name} has no account yet: nobody signs in with it. Make a link."

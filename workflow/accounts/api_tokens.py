@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session, joinedload
 
 from workflow.audit import record as audit
 from workflow.database.engine import Store
+from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account, ApiToken
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
 from workflow.runtime.crypto import hash_secret
-from workflow.tickets.desk import ActionNotAllowed
 
 PREFIX = "intake_"  # so that people, and scanners of leaked secrets, see what it is
 LAST_USED_PRECISION = timedelta(minutes=1)  # how exactly we know when a token was used last

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from workflow.audit import webhook_events
 from workflow.models.core import AuditEntry
 
+RULE = "rule"  # the actor of changes that no person made
+
 
 def record(
     session: Session,

@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
 from workflow.customers import directory
+from workflow.database.locks import lock_ticket
+from workflow.errors import ActionNotAllowed
 from workflow.filing.file_item import NO_COMPANY, NO_MANAGER
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.process import TICKET_NAME
-from workflow.tickets.desk import ActionNotAllowed, lock_ticket
 
 MAX_NAME = 400
 _PAGE = 50

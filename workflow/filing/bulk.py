@@ -22,6 +22,7 @@ from parsers.item import Format, InboundItem, ParseResult, RejectedRow
 from workflow import process
 from workflow.audit import record as audit
 from workflow.audit import webhook_events
+from workflow.audit.record import RULE
 from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
@@ -46,13 +47,13 @@ from workflow.models.webhooks import WebhookEvent
 from workflow.process import Milestone, Template
 from workflow.runtime import log
 from workflow.tickets import outbox, search
-from workflow.tickets.desk import RULE, Desk
-from workflow.tickets.untold import (
+from workflow.tickets.desk import Desk
+from workflow.tickets.outbox import (
     NO_ADDRESS_REASON,
     NOTIFY_TASK,
     NOTIFY_TASK_KIND,
-    build_notify_task,
     describe_unnotified,
+    task_row,
 )
 
 FIRST_STEP = process.STEPS[0]
@@ -226,7 +227,7 @@ class _Plan:
         name = contact.id or contact.email  # a new one has no number yet
         found = outbox.undeliverable_reason(
             contact, settings, automated=automated
-        ) or outbox.rate_limit_reason(lately[name], settings)
+        ) or outbox.rate_limited(lately[name], settings)
         if not found:
             lately[name] += 1
         return found
@@ -353,7 +354,7 @@ class _Plan:
         if not ticket.undeliverable_reason:
             assert FIRST_STEP.on_entry is not None
             assert ticket.contact is not None
-            mail = outbox.is_enqueued(
+            mail = outbox.outbox_row(
                 ticket.id, 1, FIRST_STEP.on_entry, ticket.contact, by=RULE, now=self._now
             )
             self._add(OutgoingMail, mail)
@@ -369,7 +370,7 @@ class _Plan:
             Milestone.CUSTOMER_NOTIFIED,
         )
         lead = self._desk.settings.desk_lead
-        asked = build_notify_task(
+        asked = task_row(
             ticket.id, 1, NOTIFY_TASK_KIND, NOTIFY_TASK, cause=why, now=now, assignee=lead
         )
         self._add(Task, {**asked, "id": task, "follows_owner": True})

@@ -57,7 +57,7 @@ class BulkLookup(directory.CustomerLookup):
         self._companies(items)
         self._people({i.contact.key for i in items} - {""})
         self.recent_mails: Counter[int | str] = Counter(
-            outbox.count_recent_mails(session, [c.id for c in self._contacts.values()], now)
+            outbox.recent_counts(session, [c.id for c in self._contacts.values()], now)
         )
         self.item_keys = [threading.build_keys(i) for i in items]  # of each item, in order
         keys = {key for k in self.item_keys if k for key in (k.own, k.shared, *k.legacy) if key}

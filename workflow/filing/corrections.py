@@ -14,11 +14,21 @@ from sqlalchemy.orm import Session
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory
+from workflow.database.locks import lock_ticket
+from workflow.errors import ActionNotAllowed
 from workflow.filing import file_item, threading
 from workflow.models.core import AuditEntry, Delivery, Filing, Message, OutgoingMail, Ticket
 from workflow.models.states import Judgement, OutboxState, Outcome, Status
 from workflow.tickets import merged_messages
-from workflow.tickets.desk import ActionNotAllowed, Desk, lock_ticket
+from workflow.tickets.actions import (
+    Done,
+    Handlers,
+    MarkAutomatic,
+    MarkWrittenByPerson,
+    Run,
+    handler,
+)
+from workflow.tickets.desk import Desk
 
 ACTION_NOT_AUTOMATIC = "written by a person"  # the action in the audit log
 ACTION_AUTOMATIC = "marked automatic"
@@ -220,3 +230,25 @@ def _reported_otherwise(session: Session, message: Message) -> bool:
         Message.judgement == Judgement.BOUNCED,
     )
     return session.scalar(others.limit(1)) is not None
+
+
+# -- as commands ----
+
+
+def _mark_written_by_person(run: Run, command: MarkWrittenByPerson) -> Done:
+    message = get_automatic_message(run.session, run.ticket, command.message_id)
+    mark_not_automatic(run.desk, run.session, run.ticket, message, by=run.actor.name, now=run.now)
+    return Done("It counts as a person's message")
+
+
+def _mark_automatic(run: Run, command: MarkAutomatic) -> Done:
+    mark_automatic(run.session, run.ticket, command.message_id, by=run.actor.name, now=run.now)
+    return Done("It counts as an automatic message: no automatic mail goes out about it")
+
+
+HANDLERS: Handlers = dict(
+    [
+        handler(MarkWrittenByPerson, _mark_written_by_person),
+        handler(MarkAutomatic, _mark_automatic),
+    ]
+)

@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseResult, RejectedRow
 from parsers.mail import evidence
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
+from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
 from workflow.filing.delivery_reports import MailReport
@@ -34,7 +36,7 @@ from workflow.process import PIPELINE, TICKET_NAME, TICKET_TYPE, UNKNOWN_COMPANY
 from workflow.runtime import log
 from workflow.tickets import merged_messages
 from workflow.tickets.deadlines import compute_next_due
-from workflow.tickets.desk import RULE, Desk, lock_ticket
+from workflow.tickets.desk import Desk
 
 MAX_SUBJECT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"

@@ -25,12 +25,12 @@ from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.database.engine import notify_workers
 from workflow.database.visibility import is_visible
+from workflow.errors import ActionNotAllowed
 from workflow.models.base import Base
 from workflow.models.core import Message
 from workflow.models.states import LinkState
 from workflow.settings.forms import list_file_hosts
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed
 
 FETCH_QUEUE = "fetch"  # what wakes a worker for linked files
 NOT_FETCHED_CAVEAT = "a file of the form could not be fetched: open it by its link"

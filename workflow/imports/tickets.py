@@ -22,8 +22,8 @@ from workflow.filing.file_item import MAX_SUBJECT, NO_COMPANY, NO_MANAGER
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketMilestone
 from workflow.models.states import RowOutcome, Status
 from workflow.process import PIPELINE, TICKET_NAME, UNKNOWN_COMPANY, Milestone, Stage
+from workflow.tickets.deadlines import set_due_at
 from workflow.tickets.desk import NO, YES, Desk
-from workflow.tickets.dues import reckon
 
 TRANSPORT = "import"
 # purpose of the signed record id under which our own tickets leave, and are known again
@@ -230,7 +230,7 @@ def _open(
     owner = roster.find(past.owner) if past.owner else None
     stands = compute_state(past)
     ticket = _ticket(past, stands, company, owner, now)
-    reckon(ticket, desk.settings)
+    set_due_at(ticket, desk.settings)
     session.add(ticket)
     session.flush()
     for person in directory.deduplicate_addresses(past.contacts):

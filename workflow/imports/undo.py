@@ -10,11 +10,12 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import AuditEntry, Message, Ticket, TicketRelation
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome, Status
-from workflow.tickets.desk import RULE, ActionNotAllowed
 
 BATCH_SIZE = 50  # tickets a transaction
 UNDO_ACTION = "import undone"

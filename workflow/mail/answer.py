@@ -16,6 +16,8 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
 from workflow.database.engine import notify_workers
+from workflow.database.locks import lock_ticket
+from workflow.errors import ActionNotAllowed
 from workflow.mail import drafts, phi_check
 from workflow.mail.compose import OpenedFile
 from workflow.mail.phi_check import KnownPatientData
@@ -27,11 +29,12 @@ from workflow.models.core import (
     Ticket,
     WrittenMail,
 )
-from workflow.models.states import OutboxState, Status
+from workflow.models.states import OutboxState
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import BlobStore
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed, Desk, lock_ticket, require_one_company
+from workflow.tickets.actions import Done, Handlers, Run, SendMail, handler, refusal_by_status
+from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
 SEND_DELAY = timedelta(seconds=10)  # so long a mail can be taken back
@@ -97,10 +100,8 @@ def list_faults(ticket: Ticket, written: WrittenMail, settings: Settings) -> lis
 
     In words that say what to do.
     """
-    if ticket.status is Status.MERGED:
-        return [f"the ticket is merged into #{ticket.merged_into_id}: answer there"]
-    if ticket.status not in {Status.OPEN, Status.COMPLETED}:
-        return [f"the ticket is closed as {ticket.status}: reopen it first"]
+    if refusal := refusal_by_status(ticket, SendMail):
+        return [refusal]
     return [words for words, wrong in _rules(written, settings) if wrong]
 
 
@@ -264,6 +265,26 @@ def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
     return list(first.values())
 
 
+def _send(run: Run, command: SendMail) -> Done:
+    written = run.session.get(WrittenMail, command.written_id)
+    if written is None or written.ticket_id != run.ticket.id:
+        raise ActionNotAllowed("there is no such mail on this ticket")
+    mails = enqueue(
+        run.session,
+        run.desk,
+        run.ticket,
+        written,
+        by=run.actor.name,
+        now=run.now,
+        warned=command.warned,
+        across_companies=command.across_companies,
+    )
+    return Done(f"The mail goes to {', '.join(mail.to for mail in mails)}")
+
+
+HANDLERS: Handlers = dict([handler(SendMail, _send)])
+
+
 # -- what it must not say ----
 
 
@@ -284,6 +305,46 @@ def collect_known_patient_data(session: Session, ticket: Ticket) -> KnownPatient
     return phi_check.collect_known(
         details, [ticket.subject, *(row.subject for row in rows)], besides
     )
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A part of a mail in which something looks like patient data."""
+
+    where: str  # subject, text or a file's name
+    pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Return what it looks like, each once."""
+        return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
+
+
+def warnings(session: Session, ticket: Ticket, written: WrittenMail) -> list[Warned]:
+    """The parts of a mail in which something looks like patient data."""
+    known = collect_known_patient_data(session, ticket)
+    parts = [
+        (
+            "the subject",
+            written.subject,
+            phi_check.find_patient_data_in_subject(written.subject, known),
+        ),
+        ("the text", written.text, phi_check.find_patient_data(written.text, known)),
+    ]
+    for file in written.files:
+        spoken = file.name.replace("_", " ")
+        parts.append(
+            (
+                f"the name of the file {file.name}",
+                spoken,
+                phi_check.find_patient_data(spoken, known),
+            )
+        )
+    return [
+        Warned(where, list(phi_check.split_by_finding(text, found)))
+        for where, text, found in parts
+        if found
+    ]
 
 
 # -- what the outbox asks of it ----

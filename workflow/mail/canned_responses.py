@@ -4,7 +4,7 @@ The manual's, and those that the desk makes.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,10 +15,14 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from workflow import process
 from workflow.audit import record as audit
+from workflow.errors import ActionNotAllowed
+from workflow.mail import compose
 from workflow.mail.drafts import to_one_line, to_plain_text
 from workflow.models.base import Base
+from workflow.models.core import Ticket, WrittenMail
 from workflow.process import Milestone, Template
-from workflow.tickets.desk import ActionNotAllowed
+from workflow.runtime.crypto import Signer
+from workflow.settings.settings import Settings
 
 DEFAULT_FOLDER = "Billing Support"
 MAX_LENGTH, MAX_NAME_LENGTH = 20_000, 120  # characters
@@ -244,3 +248,59 @@ def _unknown(text: str) -> Iterator[str]:
     found = next((mark for mark in ("{{", "}}", "{%", "{#") if mark in left), "")
     if found:
         yield f"{found} stands there without a variable: use {allowed}"
+
+
+def usual_subject(ticket: Ticket) -> str:
+    """Return the usual subject of our mails: the ticket's number.
+
+    Never the customer's own subject, which may name a patient.
+    """
+    return f"Billing Support Ticket #{ticket.id}"
+
+
+def begin_with(
+    offered: Sequence[CannedResponse],
+    ticket: Ticket,
+    written: WrittenMail,
+    wording: CannedResponse,
+    *,
+    settings: Settings,
+    signer: Signer,
+    by: str,
+) -> None:
+    """Put a canned response into a mail that `by` writes.
+
+    It replaces another one that nobody has changed, and else goes below what is typed.
+    """
+    values = _values(ticket, written, settings, signer, by)
+    texts = {fill_variables(w.body, values).strip() for w in offered}
+    typed, text = written.text.strip(), fill_variables(wording.body, values)
+    written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
+    subjects = {
+        usual_subject(ticket),
+        "",
+        *(fill_variables(w.subject, values) for w in offered),
+    }
+    if written.subject in subjects:
+        written.subject = fill_variables(wording.subject, values) or usual_subject(ticket)
+    usual = {w.ticks for w in offered}
+    by_itself = wording.ticks != Milestone.RECAP_SENT.name or settings.recap_ticks_box
+    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
+        wording.ticks and by_itself
+    )
+
+
+def _values(
+    ticket: Ticket, written: WrittenMail, settings: Settings, signer: Signer, by: str
+) -> dict[str, str]:
+    """Return the variables of a text for this mail: of the customer's only names on record."""
+    chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
+    return {
+        "contact_name": next((name for a in written.to if (name := chosen.get(a, ""))), ""),
+        "ticket_number": str(ticket.id),
+        "company": ticket.company.name if ticket.company else "",
+        "owner": ticket.owner.name if ticket.owner else by,
+        "stage": str(ticket.stage),
+        "status_link": compose.make_status_link(ticket.id, settings, signer),
+        "desk": settings.from_name,
+    }

@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow import process
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Staff, Ticket, WrittenFile, WrittenMail
 from workflow.runtime.blobs import BlobStore
-from workflow.tickets.desk import ActionNotAllowed
 
 MAX_BYTES = 20_000_000  # of all files of a mail: with their base64, most servers take that
 MAX_FILES = 20

@@ -14,9 +14,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.context import AppContext
 from workflow.customers import directory
 from workflow.database.engine import DATABASE_UNAVAILABLE
+from workflow.database.locks import lock_ticket
 from workflow.database.visibility import is_visible
 from workflow.mail import answer, compose, transport
 from workflow.mail.compose import ComposedMail
@@ -26,7 +28,6 @@ from workflow.models.states import OutboxState
 from workflow.process import Template
 from workflow.runtime import log
 from workflow.settings.settings import Settings, SettingsError
-from workflow.tickets.desk import RULE, lock_ticket
 from workflow.tickets.outbox import SEND
 
 BATCH_SIZE = 50

@@ -15,7 +15,7 @@ from workflow.models.core import SelfCheck
 from workflow.operations.ledger import compute_balance
 from workflow.operations.orphaned_blobs import OrphanedBlobs
 from workflow.runtime import log
-from workflow.tickets.dues import reckon_all
+from workflow.tickets.deadlines import recompute_due_dates
 
 LEDGER_FAULT = (
     "the ledger does not add up: something was lost or counted twice. "
@@ -62,7 +62,7 @@ class SelfChecks:
 
     def _dues(self) -> str:
         """Nobody has to do anything about it: what is wrong is put right."""
-        log.deadlines_recomputed(reckon_all(self._context.store, self._context.settings))
+        log.deadlines_recomputed(recompute_due_dates(self._context.store, self._context.settings))
         return ""
 
     def _kept_forms(self) -> str:

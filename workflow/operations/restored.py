@@ -6,6 +6,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import delete, select, update
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.database.engine import Store
 from workflow.models.accounts import WebSession
 from workflow.models.core import Heartbeat, Lease, OutgoingMail
@@ -14,7 +15,7 @@ from workflow.models.webhooks import WebhookEvent
 from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Sealer, Signer
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import RULE, Desk
+from workflow.tickets.desk import Desk
 
 RESTORED_REASON = "restored from a backup: perhaps sent before"
 

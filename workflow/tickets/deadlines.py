@@ -1,4 +1,8 @@
-"""When a deadline falls: elapsed hours from our receipt, or business days by setting. Pure."""
+"""Deadlines of a ticket: when each falls, and the earliest open one, kept as `ticket.due_at`.
+
+A deadline falls so many elapsed hours after our receipt, or on a business day, by setting.
+`due_at` is stored with every change, so that overdue tickets are found by an index.
+"""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -6,15 +10,24 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from workflow.database.engine import Store
+from workflow.models.core import Ticket
+from workflow.models.milestones import list_reached
+from workflow.models.states import Status
 from workflow.process import DEADLINES, Deadline, Milestone
 from workflow.settings.settings import Settings
 
 if TYPE_CHECKING:
     from holidays import HolidayBase
 
+CHUNK = 500  # tickets a transaction
+
 
 def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> datetime:
-    """The moment a deadline falls, as aware UTC.
+    """Return the moment a deadline falls, as aware UTC.
 
     By default 2 days are 48 elapsed hours, whatever the wall clock does in between. With
     INTAKE_BUSINESS_DAYS the days are working days of the holiday country, at the same time of day
@@ -33,11 +46,46 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
 
 
 def compute_next_due(
-    started_at: datetime, reached: Collection[Milestone], settings: Settings
+    started_at: datetime, recorded: Collection[Milestone], settings: Settings
 ) -> datetime | None:
-    """The earliest deadline whose milestone is not recorded; None when there is none left."""
-    open_ones = (d for d in DEADLINES if d.milestone not in reached)
+    """Return the earliest deadline whose milestone is not recorded; None when none is left."""
+    open_ones = (d for d in DEADLINES if d.milestone not in recorded)
     return min((due_at(d, started_at, settings) for d in open_ones), default=None)
+
+
+def set_due_at(ticket: Ticket, settings: Settings) -> bool:
+    """Store the earliest open deadline on the ticket, None where it is not open.
+
+    Return whether that changed it.
+    """
+    due = (
+        compute_next_due(ticket.period_started_at, list_reached(ticket), settings)
+        if ticket.status is Status.OPEN
+        else None
+    )
+    if ticket.due_at == due:
+        return False
+    ticket.due_at = due
+    return True
+
+
+def recompute_due_dates(store: Store, settings: Settings) -> int:
+    """Recompute `due_at` of all open tickets; return how many differed.
+
+    Needed after a setting, a holiday or the table of deadlines has changed. Tickets are locked a
+    few hundred at a time.
+    """
+    changed, after = 0, 0
+    while True:
+        with store.transaction() as session:
+            due = Ticket.due_at.is_not(None) | (Ticket.status == Status.OPEN)
+            query = select(Ticket).where(due, Ticket.id > after).order_by(Ticket.id).limit(CHUNK)
+            held = query.with_for_update(key_share=True).options(selectinload(Ticket.milestones))
+            tickets = list(session.scalars(held))
+            changed += sum(set_due_at(ticket, settings) for ticket in tickets)
+        if len(tickets) < CHUNK:
+            return changed
+        after = tickets[-1].id
 
 
 @lru_cache(maxsize=4)

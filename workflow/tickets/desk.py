@@ -1,6 +1,6 @@
-"""What can happen to a ticket.
+"""Every change to a ticket, decided by the process table, with its audit row.
 
-Every change to one is made here, decided by process.py, with its audit row.
+Rules act here, and so do people, through the commands of `actions`.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,10 @@ from sqlalchemy.orm import Session
 from parsers.mail import evidence
 from workflow import process
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.customers import directory, mixed_companies
+from workflow.database.locks import lock_ticket
+from workflow.errors import AcrossCompanies, ActionNotAllowed, NoSuchTicket
 from workflow.models.core import (
     Contact,
     Message,
@@ -25,6 +28,7 @@ from workflow.models.core import (
     TicketMilestone,
     TicketRelation,
 )
+from workflow.models.milestones import list_reached
 from workflow.models.states import OutboxState, Status
 from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
 from workflow.runtime import log
@@ -32,33 +36,20 @@ from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets import merged_messages, outbox
-from workflow.tickets.deadlines import due_at
-from workflow.tickets.dues import reckon
-from workflow.tickets.untold import (
+from workflow.tickets.deadlines import due_at, set_due_at
+from workflow.tickets.outbox import (
     NO_ADDRESS_REASON,
     NOTIFY_TASK,
     NOTIFY_TASK_KIND,
-    build_notify_task,
     describe_unnotified,
+    task_row,
 )
 
-RULE = "rule"  # the actor of what no person did
 YES, NO = "Yes", "No"
 
 
-class ActionNotAllowed(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
-    """The step cannot be taken; the text says what is missing."""
-
-
-class AcrossCompanies(ActionNotAllowed):
-    """The step would bring two companies together, which a person has to confirm.
-
-    The text names both.
-    """
-
-
 class Desk:
-    """The desk under its settings. Every function takes the caller's session and never commits."""
+    """Changes tickets under the settings. No method commits: the session is the caller's."""
 
     def __init__(self, settings: Settings, signer: Signer, vault: BlobStore) -> None:
         self.settings = settings
@@ -76,8 +67,8 @@ class Desk:
         now: datetime,
         oversized: bool = False,
     ) -> None:
-        """Take a new ticket, with its contacts, into 1-Submitted: the notice is promised here."""
-        reckon(ticket, self.settings)
+        """Take a new ticket, with its contacts, into 1-Submitted, and queue its notice."""
+        set_due_at(ticket, self.settings)
         session.flush()
         audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
         first = process.STEPS[0]
@@ -114,7 +105,7 @@ class Desk:
                 None  # somebody put them on this ticket itself: a merge taken back leaves them
             )
 
-    # -- what staff do ----
+    # -- changes by staff ----
 
     def assign(
         self, session: Session, ticket: Ticket, owner: Staff, *, by: str, now: datetime
@@ -128,8 +119,10 @@ class Desk:
         for task in ticket.tasks:
             if task.follows_owner and task.done_at is None:
                 task.assignee = owner.name
-        whose = {"owner": owner.id, "before": before}
-        audit.record(session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **whose)
+        owners = {"owner": owner.id, "before": before}
+        audit.record(
+            session, "assigned", by=by, cause="assign", now=now, ticket=ticket.id, **owners
+        )
 
     def record_milestone(
         self,
@@ -142,9 +135,9 @@ class Desk:
         note: str = "",
         cause: str = "",
     ) -> bool:
-        """Record a milestone, once a period, and let the table say what follows.
+        """Record a milestone, once a period, and move the ticket on as the table says.
 
-        False if it was recorded before.
+        Return False if it was recorded before.
         """
         lock_ticket(session, ticket)
         if milestone in list_reached(ticket):
@@ -155,18 +148,17 @@ class Desk:
         if milestone is Milestone.RESOLVED:
             ticket.resolution = YES
         session.flush()
-        said = cause or str(milestone)
         audit.record(
             session,
             "reached",
             by=by,
-            cause=said,
+            cause=cause or str(milestone),
             now=now,
             ticket=ticket.id,
             milestone=milestone.name,
         )
         self._move_on(session, ticket, by, f"reached {milestone}", now)
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         return True
 
     def resolve(
@@ -185,24 +177,26 @@ class Desk:
 
     def retract_milestone(
         self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime
-    ) -> None:
-        """Take a box back.
+    ) -> bool:
+        """Take a box back; return False where it was not ticked.
 
         The ticket stays where it is: only a person moves it back, with a reason.
         """
         lock_ticket(session, ticket)
-        if milestone in list_reached(ticket):
-            self._retract(session, ticket, {milestone})
-            cause = f"untick {milestone}"
-            audit.record(
-                session,
-                "unticked",
-                by=by,
-                cause=cause,
-                now=now,
-                ticket=ticket.id,
-                milestone=milestone.name,
-            )
+        if milestone not in list_reached(ticket):
+            return False
+        self._retract(session, ticket, {milestone})
+        cause = f"untick {milestone}"
+        audit.record(
+            session,
+            "unticked",
+            by=by,
+            cause=cause,
+            now=now,
+            ticket=ticket.id,
+            milestone=milestone.name,
+        )
+        return True
 
     def recap(
         self,
@@ -214,9 +208,7 @@ class Desk:
         now: datetime,
         across_companies: bool = False,
     ) -> list[OutgoingMail]:
-        """Promise the recap mail to every contact that has an address.
-
-        The box is ticked once it is sent.
+        """Queue the recap mail to every contact that has an address; its box is ticked once sent.
 
         Contacts of another company that a merge has brought get it only with `across_companies`.
         Raises ActionNotAllowed when there is nobody to write to, AcrossCompanies when the others are of two
@@ -227,7 +219,11 @@ class Desk:
             if across_companies
             else mixed_companies.list_own_contacts(session, ticket)
         )
-        able = [contact for contact in chosen if not contact.unreachable]
+        able = [
+            contact
+            for contact in chosen
+            if not contact.unreachable and not evidence.is_unread_address(contact.email)
+        ]
         if not able:
             raise ActionNotAllowed(
                 "no contact with a working address: tell the customer otherwise, and tick the box"
@@ -245,11 +241,10 @@ class Desk:
     def reopen(
         self, session: Session, ticket: Ticket, *, by: str, cause: str, now: datetime
     ) -> None:
-        """Take a completed ticket back to 4-In Progress with new deadlines.
+        """Take up an ended ticket again.
 
-        Or a side end back to where it was.
-
-        Raises ActionNotAllowed when it is open already.
+        A completed one goes back to 4-In Progress with new deadlines, a side end back to where it
+        was. Raises ActionNotAllowed when it is open already.
         """
         lock_ticket(session, ticket)
         if ticket.status is Status.OPEN:
@@ -265,7 +260,7 @@ class Desk:
             session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period
         )
         self._move_on(session, ticket, by, cause, now)
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
 
     def merge(
         self,
@@ -285,7 +280,7 @@ class Desk:
         with the request. Raises ActionNotAllowed when it cannot be, with what to do; AcrossCompanies when
         the two are of different companies and nobody has confirmed that (`across_companies`).
         """
-        lock_ticket(session, into)  # whether it has ended decides what happens
+        lock_ticket(session, into)  # its status decides what happens
         self._require_mergeable(ticket, into)
         names = mixed_companies.find_merge_conflict(session, ticket, into)
         if names is not None and not across_companies:
@@ -299,7 +294,7 @@ class Desk:
                 session, into, by=by, cause=f"#{ticket.id}, which was open, merged into it", now=now
             )
         ticket.status, ticket.merged_into_id = Status.MERGED, into.id
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         self.relate(session, ticket, into, f"merged into #{into.id}")
         for link in ticket.contacts:
             self.add_contact(
@@ -310,10 +305,7 @@ class Desk:
 
     @staticmethod
     def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
-        """Raise ActionNotAllowed where a merge would leave a request in no list.
-
-        Or goes round in a circle.
-        """
+        """Raise ActionNotAllowed where a merge would leave a request in no list, or make a circle."""
         if ticket is into or into.status is Status.MERGED:
             raise ActionNotAllowed("merge into another ticket that is not merged itself")
         if ticket.status not in {Status.OPEN, Status.COMPLETED}:
@@ -327,9 +319,9 @@ class Desk:
     def _leave_merge(
         self, session: Session, ticket: Ticket, *, by: str, now: datetime
     ) -> list[Message]:
-        """Take a ticket out of the one it is merged into, its contacts and what came for it.
+        """Take a ticket and its contacts out of the one it is merged into.
 
-        Return that.
+        Return the messages that came for it meanwhile, which are on it again.
         """
         merge = merged_messages.get_merge(session, ticket)
         into, ticket.merged_into_id = ticket.merged_into_id, None
@@ -362,21 +354,20 @@ class Desk:
     ) -> None:
         """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
         ticket.status = status
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
 
     def move_back(
         self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime
     ) -> None:
-        """Only a person moves a ticket back, with a reason.
+        """Move a ticket back to an earlier stage; only a person does, with a reason.
 
-        What this stage and later ones wait for is open again.
-
-        Raises ActionNotAllowed when the stage is not an earlier one, or the first: its notice is sent once.
+        Milestones that this stage and later ones wait for are open again. Raises ActionNotAllowed when the
+        stage is not an earlier one, or the first: its notice is sent once.
         """
         if stage is process.STEPS[0].stage:
             raise ActionNotAllowed(
-                f"the customer has been told: move it to {process.STEPS[1].stage} at most"
+                f"the customer has been notified: move it to {process.STEPS[1].stage} at most"
             )
         order = [s.stage for s in process.STEPS]
         if order.index(stage) >= order.index(ticket.stage):
@@ -387,7 +378,7 @@ class Desk:
             ticket.resolution = None
         ticket.stage, ticket.status, ticket.completed_at = stage, Status.OPEN, None
         self._leave_merge(session, ticket, by=by, now=now)
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
         audit.record(
             session, "moved back", by=by, cause=reason, now=now, ticket=ticket.id, stage=stage.name
         )
@@ -397,7 +388,7 @@ class Desk:
     ) -> Task | None:
         """Task the telemedicine specialist or group; the consultant stays owner.
 
-        None if it was done before.
+        Return None if it was done before.
         """
         who, cause = self.settings.telemedicine, f"telemedicine, by {by}"
         text = "telemedicine: help with this ticket"
@@ -408,39 +399,39 @@ class Desk:
             outbox.notify_staff(session, task, directory.find_staff(session, who), now=now)
         return task
 
-    def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> None:
-        """Close a task; only a person does."""
+    def finish_task(self, session: Session, task: Task, *, by: str, now: datetime) -> bool:
+        """Close a task; only a person does. Return False where it was closed already."""
+        if task.done_at is not None:
+            return False
+        task.done_at, task.done_by = now, by
+        ids = {"ticket": task.ticket_id, "task": task.id}
+        audit.record(session, "task done", by=by, cause=task.kind, now=now, **ids)
+        return True
+
+    def reopen_task(self, session: Session, task: Task, *, by: str, now: datetime) -> bool:
+        """Open a task again that was closed too soon. Return False where it was open."""
         if task.done_at is None:
-            task.done_at, task.done_by = now, by
-            audit.record(
-                session,
-                "task done",
-                by=by,
-                cause=task.kind,
-                now=now,
-                ticket=task.ticket_id,
-                task=task.id,
-            )
+            return False
+        task.done_at = task.done_by = None
+        ids = {"ticket": task.ticket_id, "task": task.id}
+        audit.record(session, "task open again", by=by, cause=task.kind, now=now, **ids)
+        return True
 
     def relate(self, session: Session, ticket: Ticket, other: Ticket, reason: str) -> None:
         """Link two tickets, once."""
         if session.get(TicketRelation, (ticket.id, other.id)) is None:
             session.add(TicketRelation(ticket_id=ticket.id, other_id=other.id, reason=reason))
 
-    # -- what the rules do ----
+    # -- changes by rules ----
 
     def raise_overdue_tasks(self, session: Session, ticket: Ticket, now: datetime) -> list[Task]:
-        """Raise a task for every deadline this open ticket has missed.
-
-        One each, however late we look.
-        """
+        """Raise a task for every deadline this open ticket has missed, one each; return them."""
         if ticket.status is not Status.OPEN:
             return []
-        given = {
-            t.kind for t in ticket.tasks if t.period == ticket.period
-        }  # spares a write; the index decides
+        # spares a write; the index decides
+        raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
         missed = [d for d in process.DEADLINES if d.milestone not in list_reached(ticket)]
-        missed = [d for d in missed if self.deadline_kind(d) not in given]
+        missed = [d for d in missed if self.deadline_kind(d) not in raised]
         missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
         return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
 
@@ -456,16 +447,14 @@ class Desk:
         milestone: Milestone | None = None,
         assignee: str | None = None,
     ) -> Task | None:
-        """Give the owner (the desk lead until there is one), or who is named, a task.
+        """Give a task to `assignee`, or to the owner (the desk lead until there is one).
 
-        None if it was given before.
+        Return None if it was given before.
         """
         lock_ticket(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
         to = owner if assignee is None else assignee
-        values = build_notify_task(
-            ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to
-        )
+        values = task_row(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
         task = Task(milestone=milestone, follows_owner=assignee is None, **values)
         try:
             with session.begin_nested():
@@ -478,7 +467,7 @@ class Desk:
         return task
 
     def record_mail_sent(self, session: Session, mail: OutgoingMail, *, now: datetime) -> None:
-        """What follows from a mail that the relay has taken."""
+        """Record what follows from a mail that the relay has taken."""
         if mail.period != mail.ticket.period:
             return
         if mail.template in {Template.NOTICE, Template.OVERSIZED}:
@@ -492,7 +481,7 @@ class Desk:
             )
         elif mail.template is Template.SURVEY:
             outbox.survey_sent(session, mail.ticket, now)
-        for milestone in outbox.list_milestones(mail, self.settings):
+        for milestone in outbox.boxes_ticked_by(mail, self.settings):
             self.record_milestone(
                 session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
             )
@@ -506,11 +495,11 @@ class Desk:
         now: datetime,
         unreachable: bool = True,
     ) -> None:
-        """What follows from a mail refused for good or come back.
+        """Record what follows from a mail that was refused for good or came back.
 
-        The contact is flagged, a person is told.
-
-        `unreachable` is false where the relay is at fault: that says nothing of the address.
+        The contact is flagged as unreachable, and somebody gets a task to tell the customer
+        otherwise. `unreachable` is false where the relay is at fault: that says nothing of the
+        address.
         """
         if mail.contact is not None and unreachable:
             mail.contact.unreachable = True
@@ -530,7 +519,7 @@ class Desk:
     def record_mail_arrived(
         self, session: Session, mail: OutgoingMail, *, by: str, now: datetime
     ) -> None:
-        """Take back that a mail came back: it counts as sent, and its contact can be written to.
+        """Correct that a mail came back: it counts as sent, and its contact can be written to.
 
         The contact stays unreachable where another mail to it came back or was refused.
         """
@@ -571,7 +560,7 @@ class Desk:
 
     @staticmethod
     def deadline_kind(deadline: Deadline) -> str:
-        """Return how the task of a deadline is told from other tasks of the ticket."""
+        """Return the kind of a deadline's task, by which it is raised once a period."""
         return f"deadline:{deadline.milestone.name}"
 
     # -- the engine ----
@@ -696,7 +685,7 @@ class Desk:
             session.delete(r)
         session.flush()
         session.expire(ticket, ["milestones"])
-        reckon(ticket, self.settings)
+        set_due_at(ticket, self.settings)
 
     @staticmethod
     def _caveat(ticket: Ticket, text: str) -> None:
@@ -704,21 +693,8 @@ class Desk:
             ticket.caveats = [*ticket.caveats, text]
 
 
-def lock_ticket(session: Session, ticket: Ticket) -> None:
-    """Keep the ticket to this transaction and look at it as it is now.
-
-    Whoever decides by what a ticket has reached must see what another transaction recorded a moment
-    ago: two milestones at once would each find the other missing, and the ticket would stay where
-    it is.
-    """
-    session.flush()  # a refresh forgets what is not written yet
-    session.refresh(
-        ticket, with_for_update={"key_share": True}
-    )  # rows that only refer to the ticket need not wait
-
-
 def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str]) -> None:
-    """Raise AcrossCompanies where a mail from a ticket goes to people of more than one company."""
+    """Raise AcrossCompanies where a mail would go to people of more than one company."""
     names = mixed_companies.list_recipient_companies(session, ticket, emails)
     if len(names) > 1:
         raise AcrossCompanies(
@@ -727,23 +703,18 @@ def require_one_company(session: Session, ticket: Ticket, emails: Iterable[str])
         )
 
 
-def list_reached(ticket: Ticket) -> set[Milestone]:
-    """The milestones recorded in this period."""
-    return {r.milestone for r in ticket.milestones if r.period == ticket.period}
-
-
 def get_ticket(session: Session, number: int) -> Ticket:
-    """The ticket with this number, held as by `lock_ticket`. Raises ActionNotAllowed when there is none."""
+    """Return the ticket with this number, locked as by `lock_ticket`. Raises NoSuchTicket."""
     ticket = session.scalar(
         select(Ticket).where(Ticket.id == number).with_for_update(key_share=True)
     )
     if ticket is None:
-        raise ActionNotAllowed(f"no ticket {number}")
+        raise NoSuchTicket(number)
     return ticket
 
 
 def get_staff(session: Session, name: str) -> Staff:
-    """The person on the desk. Raises ActionNotAllowed with the command that puts one on record."""
+    """Return the person on the desk. Raises ActionNotAllowed with the command that adds one."""
     person = directory.find_staff(session, name)
     if person is None:
         raise ActionNotAllowed(

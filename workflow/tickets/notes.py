@@ -1,7 +1,4 @@
-"""What the desk notes on a ticket.
-
-Remarks on its timeline, never mailed, and questions that have been asked.
-"""
+"""Notes of the desk: remarks on a ticket's timeline, never mailed, and caveats that are settled."""
 
 from datetime import datetime
 
@@ -10,14 +7,19 @@ from sqlalchemy.orm import Session
 from parsers.item import Format
 from workflow.audit import record as audit
 from workflow.customers import phone_numbers
-from workflow.models.core import Message, Staff, Ticket
-from workflow.tickets.desk import ActionNotAllowed
+from workflow.errors import ActionNotAllowed
+from workflow.models.core import Message, Ticket
 
 LONGEST = 20_000  # characters
 
 
-def add_note(session: Session, ticket: Ticket, text: str, *, by: Staff, now: datetime) -> Message:
-    """Put a note on the timeline. Raises ActionNotAllowed when there is nothing in it, or too much."""
+def add_note(
+    session: Session, ticket: Ticket, text: str, *, by: str, email: str = "", now: datetime
+) -> Message:
+    """Put a note on the timeline; `by` and `email` are its author's.
+
+    Raises ActionNotAllowed when there is nothing in it, or too much.
+    """
     clean = "".join(c for c in text.replace("\r\n", "\n") if c.isprintable() or c in "\n\t").strip()
     if not clean:
         raise ActionNotAllowed("the note is empty: write what the next person should know")
@@ -29,8 +31,8 @@ def add_note(session: Session, ticket: Ticket, text: str, *, by: Staff, now: dat
         ticket_id=ticket.id,
         direction="note",
         format=Format.PHONE,
-        from_name=by.name,
-        from_email=by.email,
+        from_name=by,
+        from_email=email,
         text=clean,
         reply_text=clean,
         search_words=phone_numbers.build_search_words("", clean, (), Format.PHONE),
@@ -38,9 +40,7 @@ def add_note(session: Session, ticket: Ticket, text: str, *, by: Staff, now: dat
     )
     session.add(note)
     session.flush()
-    audit.record(
-        session, "note", by=by.name, cause="note", now=now, ticket=ticket.id, message=note.id
-    )
+    audit.record(session, "note", by=by, cause="note", now=now, ticket=ticket.id, message=note.id)
     return note
 
 

@@ -1,6 +1,7 @@
-"""Promising mail: an outbox row in the transaction that calls for it.
+"""The outbox: mail is queued in the transaction that calls for it, and sent after its commit.
 
-Or the reason why none may be sent.
+Here are the rows, and the reasons why an automatic mail is not queued. `workflow/mail/sender.py`
+sends what waits.
 """
 
 from collections.abc import Sequence
@@ -21,23 +22,26 @@ from workflow.process import WRITTEN_BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 
 SEND = "send"  # what wakes a worker for the outbox
+NO_ADDRESS_REASON = "no address"
+# The task where no mail can reach the customer: its text and its kind.
+NOTIFY_TASK, NOTIFY_TASK_KIND = "tell the customer by other means", "tell-customer"
 
 
 def find_obstacle(
     session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
 ) -> str:
-    """Why no automatic mail may go to this contact (RFC 3834 §2, PROCESS "Mail rules").
-
-    "" if it may.
-    """
-    found = undeliverable_reason(contact, settings, automated=ticket.automated)
-    return found or rate_limit_reason(
-        count_recent_mails(session, [contact.id], now).get(contact.id, 0), settings
-    )
+    """Return why no automatic mail may go to this contact now; "" if it may (RFC 3834 §2)."""
+    reason = undeliverable_reason(contact, settings, automated=ticket.automated)
+    if reason:
+        return reason
+    return rate_limited(recent_counts(session, [contact.id], now).get(contact.id, 0), settings)
 
 
 def undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
-    """Why no automatic mail may go to this contact, whatever went to it lately; "" if it may."""
+    """Return why no automatic mail may ever go to this contact; "" if it may.
+
+    `automated` says that the ticket was opened by automatic mail.
+    """
     if automated:
         return "automatic sender"
     if directory.is_our_address(contact.email, settings):
@@ -49,12 +53,12 @@ def undeliverable_reason(contact: Contact, settings: Settings, *, automated: boo
     return ""
 
 
-def rate_limit_reason(lately: int, settings: Settings) -> str:
-    """Why one who was written to so often within the hour gets no further automatic mail.
+def rate_limited(recent: int, settings: Settings) -> str:
+    """Return why a contact who got `recent` automatic mails within the hour gets no more.
 
-    "" if they may.
+    "" where they may get another one.
     """
-    over = lately >= settings.notices_per_sender_hour
+    over = recent >= settings.notices_per_sender_hour
     return "too many automatic mails to this address within an hour" if over else ""
 
 
@@ -68,16 +72,13 @@ def enqueue(
     now: datetime,
     text: str = "",
 ) -> OutgoingMail | None:
-    """Put a mail into the outbox.
-
-    None if this rule has already acted for ticket, period and address.
-    """
+    """Queue a mail; return None if this rule has already acted for ticket, period and address."""
     nth = (
         _count(session, ticket, template, contact) if text else 0
     )  # a person may send more than one recap
     mail = OutgoingMail(
         text=text,
-        **is_enqueued(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth),
+        **outbox_row(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth),
     )
     try:
         with session.begin_nested():
@@ -89,7 +90,7 @@ def enqueue(
     return mail
 
 
-def is_enqueued(
+def outbox_row(
     ticket: int,
     period: int,
     template: Template,
@@ -99,7 +100,10 @@ def is_enqueued(
     now: datetime,
     nth: int = 0,
 ) -> dict[str, Any]:
-    """Return what the outbox row of a mail says, by column; its text apart."""
+    """Return the columns of a queued mail, but for its text.
+
+    `nth` tells several mails of one template to one contact apart.
+    """
     return {
         "rule_key": f"{template.name}:{ticket}:{period}:{contact.id}:{nth}",
         "ticket_id": ticket,
@@ -115,9 +119,9 @@ def is_enqueued(
 
 
 def notify_staff(session: Session, task: Task, person: Staff | None, *, now: datetime) -> None:
-    """Have a task told to whose it is by mail: number, stage and link.
+    """Queue a mail about a task to whose it is, with number, stage and link.
 
-    Not where they have no address.
+    Does nothing where they have no address.
     """
     if person is None or not directory.is_valid_address(person.email):
         return
@@ -138,8 +142,8 @@ def notify_staff(session: Session, task: Task, person: Staff | None, *, now: dat
     notify_workers(session, SEND)
 
 
-def list_milestones(mail: OutgoingMail, settings: Settings) -> list[Milestone]:
-    """The boxes that a mail written by a person ticks once it is sent; a copy ticks none."""
+def boxes_ticked_by(mail: OutgoingMail, settings: Settings) -> list[Milestone]:
+    """Return the boxes that a person's mail ticks once it is sent; a copy (cc) ticks none."""
     if mail.written is not None:
         names = mail.written.ticks if mail.to in mail.written.to else []
         return [m for name in names if (m := Milestone.__members__.get(name)) is not None]
@@ -150,9 +154,9 @@ def list_milestones(mail: OutgoingMail, settings: Settings) -> list[Milestone]:
 def claim_survey(
     session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
 ) -> bool:
-    """Whether this customer's survey is ours to send: none in the last 30 × 24 h.
+    """Claim this customer's survey; return False where they had one in the last 30 × 24 h.
 
-    One winner, whoever asks at once.
+    Of several who claim it at once one gets it.
     """
     by_company = settings.survey_by == "company" and ticket.company_id
     customer = f"company:{ticket.company_id}" if by_company else f"contact:{contact.email}"
@@ -171,7 +175,7 @@ def claim_survey(
 
 
 def survey_sent(session: Session, ticket: Ticket, now: datetime) -> None:
-    """Count the days until this customer's next survey from the moment the relay took this one."""
+    """Record when the relay took a survey: the days until the next one count from then."""
     session.execute(
         update(LastSurvey).where(LastSurvey.ticket_id == ticket.id).values(claimed_at=now)
     )
@@ -191,10 +195,10 @@ def _count(session: Session, ticket: Ticket, template: Template, contact: Contac
     return session.scalar(select(func.count()).where(*mine)) or 0
 
 
-def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
-    """How many automatic mails were promised to each of these contacts within the hour.
+def recent_counts(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
+    """Return how many automatic mails were queued to each contact id within the hour.
 
-    Those without are left out.
+    Contacts without any are left out.
     """
     recent = (
         is_one_of(session, OutgoingMail.contact_id, contacts),
@@ -208,3 +212,23 @@ def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime)
         for n, count in session.execute(counted.group_by(OutgoingMail.contact_id))
         if n is not None
     }
+
+
+def task_row(
+    ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
+) -> dict[str, Any]:
+    """Return the columns of a task, for the ORM and for filing in bulk alike."""
+    return {
+        "ticket_id": ticket,
+        "period": period,
+        "kind": kind,
+        "text": text,
+        "cause": cause,
+        "created_at": now,
+        "assignee": assignee,
+    }
+
+
+def describe_unnotified(reason: str) -> str:
+    """Return the note of a milestone "Customer notified" for which no notice could be sent."""
+    return f"not possible: {reason}"

@@ -1,7 +1,4 @@
-"""Several people at one ticket.
-
-Who else looks at it, and what has changed since somebody looked.
-"""
+"""Several people at one ticket: who else looks at it, and what changed since somebody looked."""
 
 from datetime import datetime, timedelta
 
@@ -10,9 +7,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.audit.record import RULE
 from workflow.models.core import AuditEntry, Staff
 from workflow.models.presence import Presence
-from workflow.tickets.desk import RULE
 
 WATCHING = timedelta(seconds=75)  # the page says "still here" each half minute; one may be lost
 LATELY = timedelta(minutes=10)
@@ -29,9 +26,9 @@ CUSTOMER = "customer"  # answers surveys
 
 
 def record_look(session: Session, ticket: int, person: Staff, now: datetime) -> None:
-    """Note that a person looks at a ticket.
+    """Record that a person looks at a ticket; in the audit log at most once an hour.
 
-    The audit trail gets a row an hour at most (45 CFR 164.312(b)).
+    Source: 45 CFR 164.312(b).
     """
     row = session.get(Presence, (ticket, person.id))
     if row is not None:
@@ -51,10 +48,7 @@ def record_look(session: Session, ticket: int, person: Staff, now: datetime) -> 
 def list_viewers(
     session: Session, ticket: int, me: Staff, now: datetime
 ) -> list[tuple[str, datetime]]:
-    """Return who else has had the ticket on the screen within ten minutes, and when last.
-
-    The latest first.
-    """
+    """Return who else had the ticket on the screen within ten minutes, and when; latest first."""
     rows = (
         select(Staff.name, Presence.at)
         .join(Staff, Staff.id == Presence.staff_id)
@@ -65,9 +59,9 @@ def list_viewers(
 
 
 def get_version(session: Session, ticket: int) -> int:
-    """The last audit row of a ticket that changed anything: what a form carries as `seen`.
+    """Return the last audit row of a ticket that changed anything, 0 if there is none.
 
-    0 if there is none.
+    Forms carry it as `seen`, the API as the ETag.
     """
     rows = select(func.max(AuditEntry.id)).where(
         AuditEntry.ticket_id == ticket, AuditEntry.action.not_in(READING)
@@ -76,11 +70,10 @@ def get_version(session: Session, ticket: int) -> int:
 
 
 def list_changes(session: Session, ticket: int, seen: int, me: str) -> list[AuditEntry]:
-    """Return what others did to the ticket after the audit row `seen`.
+    """Return the audit rows of others' changes after the row `seen`, oldest first.
 
-    And what came from the customer; oldest first.
-
-    What I did myself in another window, and what rules do by themselves, asks nobody again.
+    Messages of the customer are among them. One's own changes in another window, and what rules do
+    by themselves, are not: they ask nobody again.
     """
     rows = select(AuditEntry).where(
         AuditEntry.ticket_id == ticket,

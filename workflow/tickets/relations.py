@@ -1,44 +1,40 @@
-"""What a person says of two tickets that may belong together.
-
-They do, they do not, or it is open again.
-"""
+"""Relations between tickets: what a person says of two that may belong together."""
 
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Ticket, TicketRelation
 from workflow.models.states import Verdict
-from workflow.tickets.desk import ActionNotAllowed
 
 
-def judge(
+def relate_tickets(
     session: Session, ticket: Ticket, other: int, verdict: Verdict, *, by: str, now: datetime
-) -> None:
-    """Say whether two tickets belong together. Raises ActionNotAllowed when nothing says that they might."""
+) -> bool:
+    """Say that two tickets belong together, do not, or that it is open again.
+
+    Return False where that was said before. Linking relates two tickets that nothing related yet.
+    Raises ActionNotAllowed when there is no such other ticket, or when nothing says that they might belong
+    together and they are not to be linked.
+    """
+    if other == ticket.id or session.get(Ticket, other) is None:
+        raise ActionNotAllowed(f"there is no other ticket #{other}")
     relation = session.get(TicketRelation, (ticket.id, other)) or session.get(
         TicketRelation, (other, ticket.id)
     )
     if relation is None:
-        raise ActionNotAllowed(f"#{ticket.id} and #{other} have nothing to do with each other")
+        if verdict is not Verdict.LINKED:
+            raise ActionNotAllowed(f"#{ticket.id} and #{other} have nothing to do with each other")
+        relation = TicketRelation(ticket_id=ticket.id, other_id=other, reason="linked by hand")
+        session.add(relation)
+        session.flush()
     if relation.verdict is verdict:
-        return
+        return False
     relation.verdict = verdict
     cause = verdict.value or "open again"
     for number in (ticket.id, other):  # it shows on both
         its = other if number == ticket.id else ticket.id
         audit.record(session, "relation", by=by, cause=cause, now=now, ticket=number, other=its)
-
-
-def link(session: Session, ticket: Ticket, other: int, *, by: str, now: datetime) -> None:
-    """Link two tickets by hand. Raises ActionNotAllowed when there is no such other ticket."""
-    if other == ticket.id or session.get(Ticket, other) is None:
-        raise ActionNotAllowed(f"there is no other ticket #{other}")
-    known = session.get(TicketRelation, (ticket.id, other)) or session.get(
-        TicketRelation, (other, ticket.id)
-    )
-    if known is None:
-        session.add(TicketRelation(ticket_id=ticket.id, other_id=other, reason="linked by hand"))
-        session.flush()
-    judge(session, ticket, other, Verdict.LINKED, by=by, now=now)
+    return True

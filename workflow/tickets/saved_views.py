@@ -1,4 +1,4 @@
-"""Lists of one's own: the query of an address under a name, kept for the person who saved it."""
+"""Saved views: a person's own lists, each a query string under a name."""
 
 from datetime import datetime
 
@@ -7,16 +7,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import SavedView
 from workflow.models.core import Staff
-from workflow.tickets.desk import ActionNotAllowed
 
 MOST = 30  # a person; more is no list to choose from
 LONGEST_NAME, LONGEST_QUERY = 60, 1000
 
 
 def list_saved_views(session: Session, person: Staff) -> list[SavedView]:
-    """The views a person has saved, by name."""
+    """Return the views a person has saved, by name."""
     mine = select(SavedView).where(SavedView.staff_id == person.id)
     return list(session.scalars(mine.order_by(func.lower(SavedView.name), SavedView.id)))
 
@@ -24,7 +24,7 @@ def list_saved_views(session: Session, person: Staff) -> list[SavedView]:
 def save_view(
     session: Session, person: Staff, name: str, query: str, *, now: datetime
 ) -> SavedView:
-    """Keep a view under a name. Raises ActionNotAllowed with what is in the way."""
+    """Save a view under a name. Raises ActionNotAllowed where the name is empty or taken, or at 30 views."""
     if len(list_saved_views(session, person)) >= MOST:
         raise ActionNotAllowed(f"you have {MOST} views already: delete one first")
     made = SavedView(
@@ -54,7 +54,7 @@ def rename_view(
 
 
 def delete_view(session: Session, person: Staff, number: int, *, now: datetime) -> SavedView:
-    """Forget a view; what it was, to save it again. Raises ActionNotAllowed where it is not theirs."""
+    """Delete a view; return it, so that it can be saved again. Raises ActionNotAllowed if not theirs."""
     found = get_own_view(session, person, number)
     session.delete(found)
     audit.record(session, "view deleted", by=person.name, cause="saved view", now=now, view=number)
@@ -62,15 +62,15 @@ def delete_view(session: Session, person: Staff, number: int, *, now: datetime) 
 
 
 def get_own_view(session: Session, person: Staff, number: int) -> SavedView:
-    """A view of this person. Raises ActionNotAllowed for everybody else's."""
+    """Return a view of this person. Raises ActionNotAllowed for everybody else's."""
     found = session.get(SavedView, number)
     if found is None or found.staff_id != person.id:
         raise ActionNotAllowed("that view is not there any more")
     return found
 
 
-def _name(said: str) -> str:
-    name = " ".join("".join(c for c in said if c.isprintable()).split())[:LONGEST_NAME].strip()
+def _name(typed: str) -> str:
+    name = " ".join("".join(c for c in typed if c.isprintable()).split())[:LONGEST_NAME].strip()
     if not name:
         raise ActionNotAllowed("give the view a name")
     return name

@@ -80,10 +80,7 @@ _INDEX_SQLITE = text(
 
 
 def is_index_table(table_name: str) -> bool:
-    """Whether a table is one in which the database keeps the words of tickets.
-
-    Made by a migration, not by a model.
-    """
+    """Return whether a table is one of the search index, made by a migration and not by a model."""
     return table_name.startswith(("ticket_words", "ticket_documents"))
 
 
@@ -107,19 +104,19 @@ class Piece:
     found: bool
 
 
-def parse_ticket_number(said: str) -> int | None:
-    """The ticket number that somebody typed as `123` or `#123`; None for anything else."""
-    match = _NUMBER.fullmatch(said)
+def parse_ticket_number(typed: str) -> int | None:
+    """Return the ticket number typed as `123` or `#123`; None for anything else."""
+    match = _NUMBER.fullmatch(typed)
     return int(match[1]) if match and match[1].isascii() else None
 
 
-def parse_phrases(said: str) -> list[Phrase]:
-    """What somebody looks for.
+def parse_phrases(typed: str) -> list[Phrase]:
+    """Parse what somebody typed into phrases, MOST_WORDS at most.
 
-    Quotes keep words together; every other sign parts words, as in what is searched.
+    Quotes keep words together; every other sign separates words, as in what is searched.
     """
     found: list[Phrase] = []
-    for quoted, plain in _PART.findall(said):
+    for quoted, plain in _PART.findall(typed):
         found += _quoted(quoted) if quoted else _plain(plain)
     return found[:MOST_WORDS]
 
@@ -132,10 +129,7 @@ def _quoted(text: str) -> list[Phrase]:
 
 
 def _plain(text: str) -> list[Phrase]:
-    """Return the phrases of what stands outside quotes.
-
-    Its telephone numbers whole, the rest word by word.
-    """
+    """Return the phrases outside quotes: telephone numbers whole, the rest word by word."""
     found: list[Phrase] = []
     at = 0
     for begin, end in phone_numbers.find_spans(text):
@@ -166,16 +160,16 @@ def _number_phrase(text: str) -> list[Phrase]:
     return _phrase(text, beginning=True, numbers=phone_numbers.list_search_forms(text))
 
 
-def fold_words(said: str) -> str:
-    """Lower case without the marks on letters: José is found by jose."""
-    letters = unicodedata.normalize("NFKD", said)
+def fold_words(text: str) -> str:
+    """Return a text in lower case, without the marks on letters: José is found by jose."""
+    letters = unicodedata.normalize("NFKD", text)
     bare = "".join(c for c in letters if not unicodedata.combining(c))
     return unicodedata.normalize("NFC", bare).lower()
 
 
-def build_condition(session: Session, said: str) -> ColumnElement[bool]:
-    """That a ticket has all of this in it; no ticket has nothing."""
-    wanted = parse_phrases(said)
+def build_condition(session: Session, typed: str) -> ColumnElement[bool]:
+    """Return the condition that a ticket has all phrases in it; false where there is none."""
+    wanted = parse_phrases(typed)
     if not wanted:
         return false()
     if session.get_bind().dialect.name == "postgresql":
@@ -187,13 +181,11 @@ def build_condition(session: Session, said: str) -> ColumnElement[bool]:
 
 
 def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
-    """The few tickets by their numbers.
+    """Return the condition for a tsquery: few tickets by their numbers, many by the index.
 
-    Of many, PostgreSQL looks through the newest until a page is full.
-
-    It cannot tell the two apart itself: what begins like this it takes for frequent, and for a word
-    that nobody has ever written it would read every ticket. So the newest tickets are looked at
-    first, then the index is asked.
+    With many hits PostgreSQL reads the newest tickets until a page is full. It cannot tell the two
+    cases apart itself: it takes a prefix for frequent, and would read every ticket for a word that
+    nobody has ever written. So the newest tickets are sampled first, then the index is asked.
     """
     known: dict[str, ColumnElement[bool]] = session.info.setdefault(
         KNOWN, {}
@@ -212,7 +204,7 @@ def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
 
 
 def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
-    """The numbers of all tickets that have it; None where those are more than FEW."""
+    """Return the numbers of all tickets that match; None where those are more than FEW."""
     newest = select(_words).order_by(_words.c.ticket_id.desc()).limit(SAMPLE).subquery()
     often = select(func.count()).select_from(newest).where(newest.c.words.bool_op("@@")(query))
     if (session.scalar(often) or 0) > SAMPLE * OFTEN:
@@ -221,20 +213,14 @@ def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
     return numbers if len(numbers) <= FEW else None
 
 
-def has_too_many_hits(session: Session, said: str) -> bool:
-    """Return whether a search has too many hits to count.
-
-    Counting them would take longer than showing the first.
-    """
-    return bool(session.info.get(MANY)) and _postgres(parse_phrases(said)) in session.info[MANY]
+def has_too_many_hits(session: Session, typed: str) -> bool:
+    """Return whether a search has too many hits to count: that takes longer than showing some."""
+    return bool(session.info.get(MANY)) and _postgres(parse_phrases(typed)) in session.info[MANY]
 
 
 @contextmanager
 def pause_index(connection: Connection) -> Iterator[None]:
-    """Leave the words of tickets as they are while many rows are written.
-
-    `index_tickets` writes them afterwards, in one go.
-    """
+    """Pause indexing while many rows are written; `index_tickets` does it afterwards, in one go."""
     begin, end = _PAUSE[connection.dialect.name]
     connection.exec_driver_sql(begin)
     yield
@@ -242,10 +228,7 @@ def pause_index(connection: Connection) -> Iterator[None]:
 
 
 def index_tickets(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
-    """Write the words of tickets that this transaction has opened.
-
-    Or that have grown, while that was paused.
-    """
+    """Index the tickets that this transaction has opened, or added to, while that was paused."""
     connection = session.connection()
     if connection.dialect.name == "postgresql":
         connection.execute(_INDEX_POSTGRES, {"numbers": list(opened)})
@@ -276,10 +259,7 @@ def _sqlite(wanted: list[Phrase]) -> str:
 def list_snippets(
     session: Session, numbers: Iterable[int], wanted: list[Phrase]
 ) -> dict[int, list[Piece]]:
-    """Of each ticket what stands around something found.
-
-    Patient data like the message it is from.
-    """
+    """Return for each ticket the text around a hit. It is patient data, as its message is."""
     rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
     return {ticket: _snippet(words, wanted) for ticket, words in rows}
 

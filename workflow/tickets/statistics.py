@@ -1,6 +1,6 @@
-"""The desk in figures, counted by the database.
+"""Statistics of the desk, counted by the database.
 
-What came, how far it got, how long it took, how content people are.
+Arrivals, progress, durations, work by person and company, and survey results.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ When = ColumnElement[datetime] | InstrumentedAttribute[datetime]
 
 @dataclass(frozen=True)
 class Window:
-    """So many days up to today, as the viewer's calendar has them."""
+    """A number of days up to today, in the viewer's calendar."""
 
     days: list[date]
     zone: ZoneInfo
@@ -86,13 +86,13 @@ class Figure:
 
 
 def make_window(now: datetime, zone: ZoneInfo, days: int) -> Window:
-    """The last so many days, today included."""
+    """Return the window of the last `days` days, today included."""
     today = now.astimezone(zone).date()
     return Window([today - timedelta(days=days - 1 - n) for n in range(days)], zone)
 
 
 def count_arrivals(session: Session, over: Window) -> Figure:
-    """Tickets opened, by door and day (by week beyond three months)."""
+    """Return the tickets opened, by channel and day (by week beyond a month)."""
     # a month of bars can still be told apart
     bounds = over.bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004
     counted = [
@@ -114,7 +114,7 @@ def count_arrivals(session: Session, over: Window) -> Figure:
 
 
 def count_funnel(session: Session, over: Window) -> Figure:
-    """Of the tickets opened in the window: how many have come at least so far."""
+    """Return how many of the tickets opened in the window have come at least to each stage."""
     query = select(Ticket.stage, func.count()).where(
         Ticket.created_at >= over.begin, Ticket.status.in_([Status.OPEN, Status.COMPLETED])
     )
@@ -128,9 +128,9 @@ def count_funnel(session: Session, over: Window) -> Figure:
 
 
 def measure_durations(session: Session, over: Window) -> Figure:
-    """Hours from receipt to each milestone of a deadline.
+    """Return the hours from receipt to each milestone of a deadline.
 
-    Median and nine in ten, with how many were counted.
+    Columns are the median, the 90th percentile, and how many were counted.
     """
     rows: list[Row] = [
         [str(d.milestone), *_percentiles(session, d.milestone, over)] for d in process.DEADLINES

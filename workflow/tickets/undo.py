@@ -1,7 +1,4 @@
-"""Taking back what was just done to a ticket.
-
-A picture of it before, put back while nothing else has happened.
-"""
+"""Undo: restore a snapshot of a ticket, as long as nobody has changed it since."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +10,8 @@ from sqlalchemy import Enum, Table, delete, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
+from workflow.database.locks import lock_ticket
+from workflow.errors import ActionNotAllowed
 from workflow.models.base import Base, UtcDateTime
 from workflow.models.core import (
     AuditEntry,
@@ -27,19 +26,14 @@ from workflow.models.presence import UndoRecord
 from workflow.models.states import OutboxState, Status
 from workflow.process import Template
 from workflow.tickets import merged_messages, outbox
-from workflow.tickets.desk import ActionNotAllowed, lock_ticket
 from workflow.tickets.presence import READING, get_version
 
 VALID = timedelta(minutes=10)
-DELAY = timedelta(
-    seconds=10
-)  # mails promised by a person's action wait so long: they can be taken back unsent
+# Mails that a person's action has queued wait so long, so that an undo can withhold them.
+DELAY = timedelta(seconds=10)
 KEPT = timedelta(days=1)
-HARMLESS = (
-    *READING,
-    "note",
-    "appended",
-)  # an undo touches neither notes nor what came in meanwhile
+# An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
+HARMLESS = (*READING, "note", "appended")
 
 Values = dict[str, Any]
 _TICKET = (
@@ -63,9 +57,13 @@ _LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 @dataclass
 class RunningAction:
-    """What is being done; `words` say what, as the page tells it and the offer to take it back."""
+    """The running action. `words` are shown on the page and on its undo button.
+
+    `undo_id` is set at the end: the number of the undo, None where nothing was changed.
+    """
 
     words: str
+    undo_id: int | None = None
 
 
 @contextmanager
@@ -78,23 +76,23 @@ def reversible(
     now: datetime,
     other: Ticket | None = None,
 ) -> Iterator[RunningAction]:
-    """Make what is done in the block one thing that `by` can take back for ten minutes.
+    """Let `by` undo for ten minutes what the block does.
 
-    `other` is a second ticket it touches, as a merge does: it is put back too, where the block
-    changed it. Mails promised in the block are held up for ten seconds. Nothing is kept where the
-    block changed nothing.
+    `other` is a second ticket that it touches, as a merge does: it is restored too, where the block
+    changed it. Mails that the block queues wait for ten seconds. Nothing is stored where the block
+    changed nothing.
     """
-    doing = RunningAction(words)
+    action = RunningAction(words)
     lock_ticket(session, ticket)
     if other is ticket:
         other = None
     if other is not None:
         lock_ticket(session, other)
-    before, seen = _picture(session, ticket, other), get_version(session, ticket.id)
+    before, seen = _snapshot(session, ticket, other), get_version(session, ticket.id)
     its_before, its_seen = (
         (_state(other), get_version(session, other.id)) if other is not None else ({}, 0)
     )
-    yield doing
+    yield action
     session.flush()
     fresh = _new_mails(session, ticket, before)
     if other is not None and (its_last := get_version(session, other.id)) > its_seen:
@@ -109,23 +107,18 @@ def reversible(
         session.execute(
             delete(UndoRecord).where(UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEPT)
         )
-        session.add(
-            UndoRecord(
-                ticket_id=ticket.id, by=by, words=doing.words, at=now, audit_id=last, before=before
-            )
+        row = UndoRecord(
+            ticket_id=ticket.id, by=by, words=action.words, at=now, audit_id=last, before=before
         )
+        session.add(row)
+        session.flush()
+        action.undo_id = row.id
 
 
 def find_undo(session: Session, ticket: int, by: str, now: datetime) -> UndoRecord | None:
-    """Return what this person can take back on the ticket now, if anything."""
+    """Return the undo of a ticket that this person can use now, if there is one."""
     found = _last(session, ticket)
     return found if found is not None and not _obstacle(session, found, by, now) else None
-
-
-def take_back_latest(session: Session, ticket: Ticket, *, by: str, now: datetime) -> str:
-    """Take back what was done to the ticket last; in words. Raises ActionNotAllowed as `undo_action` does."""
-    found = _last(session, ticket.id)
-    return undo_action(session, ticket, found.id if found else 0, by=by, now=now)
 
 
 def _last(session: Session, ticket: int) -> UndoRecord | None:
@@ -137,15 +130,16 @@ def _last(session: Session, ticket: int) -> UndoRecord | None:
     return session.scalar(rows.limit(1))
 
 
-def undo_action(session: Session, ticket: Ticket, number: int, *, by: str, now: datetime) -> str:
-    """Put the ticket back to where it was before the undo with this number.
+def undo_action(
+    session: Session, ticket: Ticket, number: int | None, *, by: str, now: datetime
+) -> str:
+    """Put the ticket back to where it was before the undo with this number, or its last (None).
 
-    What was taken back, in words.
-
-    Raises ActionNotAllowed when that is not possible any more, and says why.
+    Return the words of what was taken back. Raises ActionNotAllowed when that is not possible any more, and
+    says why.
     """
     lock_ticket(session, ticket)
-    undo = session.get(UndoRecord, number)
+    undo = session.get(UndoRecord, number) if number is not None else _last(session, ticket.id)
     if undo is None or undo.ticket_id != ticket.id:
         raise ActionNotAllowed("there is nothing to take back")
     if fault := _obstacle(session, undo, by, now):
@@ -162,10 +156,12 @@ def undo_action(session: Session, ticket: Ticket, number: int, *, by: str, now: 
     _restore_relations(session, ticket, undo.before)
     for one, before in put_back:
         _restore_rows(session, one, before, undo, by, now)
+        owner_id = one.owner_id
         _put(one, before["ticket"])
         audit.record(
             session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id
         )
+        _record_owner(session, one, owner_id, by, now)
     if ticket.status is Status.MERGED:
         _restore_messages(session, ticket, undo.before, by=by, now=now)
     else:
@@ -194,7 +190,7 @@ def _obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str
 
 
 def _message_would_be_hidden(session: Session, undo: UndoRecord) -> bool:
-    """Say whether a message has come since that would be on a ticket nobody looks at.
+    """Return whether a message has come since that an undo would leave on an ended ticket.
 
     A merged ticket that was completed before its merge would be completed again, one whose
     reopening is taken back would be merged again.
@@ -214,10 +210,7 @@ def _message_would_be_hidden(session: Session, undo: UndoRecord) -> bool:
 
 
 def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
-    """Return what somebody has done to a ticket after an audit row, in words.
-
-    "" for nothing that matters.
-    """
+    """Return in words what was done to a ticket after an audit row; "" for nothing that matters."""
     rows = select(AuditEntry.action, AuditEntry.actor).where(
         AuditEntry.ticket_id == ticket, AuditEntry.id > audit_id, AuditEntry.action.not_in(HARMLESS)
     )
@@ -225,18 +218,14 @@ def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
     return f"{since.action}, by {since.actor}" if since else ""
 
 
-# -- the picture ----
+# -- the snapshot ----
 
 
-def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
-    """What there is before something is done.
-
-    The ticket, and the contacts and relations of all that it may touch.
-    """
+def _snapshot(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
+    """Return the rows of a ticket, and contacts and relations of all that an action may touch."""
     touched = {ticket.id} | ({other.id} if other is not None else set())
-    touched |= _merged_chain(
-        session, ticket
-    )  # reopening a merged ticket takes its contacts out of these
+    # reopening a merged ticket takes its contacts out of these
+    touched |= _merged_chain(session, ticket)
     links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(touched)))
     return {
         **_state(ticket),
@@ -255,7 +244,7 @@ def _picture(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
 
 
 def _state(ticket: Ticket) -> Values:
-    """The rows of one ticket."""
+    """Return the rows of one ticket."""
     return {
         "ticket": _values(ticket, _TICKET),
         "milestones": [_values(r, _REACHED) for r in ticket.milestones],
@@ -265,7 +254,7 @@ def _state(ticket: Ticket) -> Values:
 
 
 def _merged_chain(session: Session, ticket: Ticket) -> set[int]:
-    """The tickets that a ticket is merged into, one after the other."""
+    """Return the tickets that a ticket is merged into, one after the other."""
     found: set[int] = set()
     following = ticket.merged_into_id
     while following is not None and following not in found:
@@ -287,9 +276,9 @@ def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
 
 
 def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord) -> None:
-    """Take back the mails that were promised, every one, or none and raise Missing.
+    """Withhold the mails that were queued: every one, or none and raise Missing.
 
-    Their rule keys become free: doing it again promises them again. The ticket is held already: it
+    Their rule keys become free: doing it again queues them again. The ticket is held already: it
     comes before its mails, as for whoever records what the relay said (outbox.py, `_record`), so
     that no two wait for each other.
     """
@@ -300,9 +289,8 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord
     )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     for mail in mails:
-        if (
-            mail.state is not OutboxState.WAITING or mail.attempts
-        ):  # claimed: it may be with the relay right now
+        # a mail that a sender has claimed may be with the relay right now
+        if mail.state is not OutboxState.WAITING or mail.attempts:
             raise ActionNotAllowed("its mail is on the way to the customer")
         mail.state, mail.reason = (
             OutboxState.WITHHELD,
@@ -311,6 +299,18 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord
         mail.rule_key = f"{mail.rule_key[:360]}:undone:{undo.id}"
     if any(m.template is Template.SURVEY for m in mails):
         outbox.release_survey(session, ticket)
+
+
+def _record_owner(
+    session: Session, ticket: Ticket, before: int | None, by: str, now: datetime
+) -> None:
+    """Record that an undo has changed the owner: webhooks are sent that as any other change."""
+    if ticket.owner_id == before:
+        return
+    action, detail = "unassigned", {"before": before}
+    if ticket.owner_id is not None:
+        action, detail = "assigned", {"owner": ticket.owner_id, "before": before}
+    audit.record(session, action, by=by, cause="undo", now=now, ticket=ticket.id, **detail)
 
 
 def _restore_rows(
@@ -325,7 +325,7 @@ def _restore_rows(
 
 
 def _restore_links(session: Session, before: Values) -> None:
-    """Take away the contacts that came, and put back those that went."""
+    """Remove the contacts that came, and restore those that went."""
     if "links" not in before:  # an undo of before 0016 knows their numbers only
         came = (
             TicketContact.ticket_id.in_(before["tickets"]),
@@ -353,7 +353,7 @@ def _restore_links(session: Session, before: Values) -> None:
 def _restore_messages(
     session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime
 ) -> None:
-    """Put what a reopening has moved back where it was."""
+    """Move the messages that a reopening has moved back to where they were."""
     moved: list[int] = []
     for values in before.get("messages", ()):
         message = session.get_one(Message, values["id"])
@@ -394,13 +394,13 @@ def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) 
 
 
 def _values(row: Base, names: tuple[str, ...]) -> Values:
-    """Columns of a row as JSON can hold them."""
+    """Return columns of a row as JSON can hold them."""
     values = {name: getattr(row, name) for name in names}
     return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
 
 
 def _put(row: Base, values: Values) -> None:
-    """Put columns back, each as its type has it."""
+    """Set columns to values that `_values` has returned, each as its type has it."""
     table = inspect(type(row)).local_table
     assert isinstance(table, Table)
     for name, value in values.items():

@@ -1,7 +1,4 @@
-"""What fires within a week.
-
-The deadlines of open tickets, when each falls and who will get its task.
-"""
+"""Deadlines of the next seven days: when each falls and who will get its task."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,11 +8,11 @@ from sqlalchemy.orm import Session, contains_eager, joinedload, selectinload
 
 from workflow import process
 from workflow.models.core import Company, Ticket
+from workflow.models.milestones import list_reached
 from workflow.models.states import Status
 from workflow.process import Deadline, Person
 from workflow.settings.settings import Settings
 from workflow.tickets.deadlines import due_at
-from workflow.tickets.desk import list_reached
 
 AHEAD = timedelta(days=7)
 LONGEST = 500  # tickets looked at: a list nobody reads to its end helps nobody
@@ -38,9 +35,9 @@ class UpcomingTask:
 def list_upcoming(
     session: Session, settings: Settings, now: datetime
 ) -> tuple[list[UpcomingTask], bool]:
-    """Return what falls within the next seven days, soonest first.
+    """Return the deadlines of the next seven days, soonest first.
 
-    And whether there is more than is looked at.
+    The second value says whether there are more tickets than the LONGEST that were looked at.
     """
     longest = max(d.within for d in process.DEADLINES) + (
         HOLIDAYS if settings.business_days else timedelta()

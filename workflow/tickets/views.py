@@ -1,6 +1,6 @@
 """The lists a desk works by: which tickets, in which order, page by page.
 
-For pages, commands, API and exports.
+Pages, commands, API and exports use them alike.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,7 +47,7 @@ class View:
 
 @dataclass(frozen=True)
 class Filters:
-    """What of a list is wanted; what is not said does not matter."""
+    """Filters of a list; an empty one does not narrow it."""
 
     company: str = ""  # how its name begins
     door: str = ""
@@ -58,7 +58,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class TicketQuery:
-    """Which tickets somebody wants to see."""
+    """A request for tickets: view, filters, order, words and page."""
 
     view: str = "unassigned"
     filters: Filters = field(default_factory=Filters)
@@ -69,7 +69,7 @@ class TicketQuery:
 
 @dataclass(frozen=True)
 class Count:
-    """How many there are, or at least are: nobody counts beyond MOST."""
+    """A number of tickets; `more` where it stops at MOST, beyond which nobody counts."""
 
     number: int
     more: bool = False
@@ -81,7 +81,7 @@ class Count:
 
 @dataclass(frozen=True)
 class ViewPage:
-    """One page of a list."""
+    """A page of a list."""
 
     tickets: list[Ticket]
     first: int  # the place of its first ticket in the list, from 1
@@ -152,10 +152,7 @@ GROUPS = (  # as a menu shows them; `all` is what a search looks through
 def build_select(
     session: Session, asked: TicketQuery, *, actor: str, now: datetime
 ) -> Select[Ticket]:
-    """Every ticket that is asked for, in order and without its page.
-
-    The owner and company come with each.
-    """
+    """Return the query for all tickets of a request, in order, with owner and company loaded."""
     found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
     if asked.words:
         found = found.where(search.build_condition(session, asked.words))
@@ -165,10 +162,7 @@ def build_select(
 
 
 def load_page(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> ViewPage:
-    """The page that is asked for.
-
-    Of a list that is longer than MOST, the first MOST can be paged through.
-    """
+    """Return the page of a request; the first MOST tickets of a list can be paged through."""
     at = min(max(asked.page, 1), MOST // PAGE)
     rows = (
         build_select(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
@@ -236,9 +230,8 @@ def _order(asked: TicketQuery) -> tuple[ColumnElement[Any], ...]:
             return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())
         case Sort.NEWEST:
             return (Ticket.id.desc(),)
-        case _ if (
-            asked.view == "unassigned"
-        ):  # nobody owns any of them: in this order PostgreSQL need not sort
+        case _ if asked.view == "unassigned":
+            # nobody owns any of them: in this order PostgreSQL need not sort
             return (Ticket.owner_id.asc(), Ticket.id.asc())
         case _:
             return (Ticket.id.asc(),)

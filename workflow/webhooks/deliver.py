@@ -24,11 +24,11 @@ from workflow.audit.webhook_events import WEBHOOK_QUEUE, EventType
 from workflow.context import AppContext
 from workflow.database.engine import notify_workers
 from workflow.database.visibility import is_visible
+from workflow.errors import ActionNotAllowed
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.runtime import http_client, log
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed
 
 BATCH_SIZE = 8
 TIMEOUT_SECONDS = 10.0  # for one try, name and connection included

@@ -11,10 +11,10 @@ from werkzeug.wrappers import Response
 
 from console.web.request import get_context, get_session, get_staff, now, requires
 from workflow import process
+from workflow.errors import ActionNotAllowed
 from workflow.mail import canned_responses
 from workflow.mail.canned_responses import VARIABLES, CannedResponse
 from workflow.permissions import Right
-from workflow.tickets.desk import ActionNotAllowed
 
 pages = Blueprint("mail_texts", __name__)
 

@@ -20,12 +20,12 @@ from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from parsers.secure_message.columns import FIELD_LABELS, HEADINGS_BY_FIELD
 from parsers.secure_message.preview import TablePreview
+from workflow.errors import ActionNotAllowed
 from workflow.filing import column_profiles as kept
 from workflow.filing.column_profiles import ProfileConflictError
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
 from workflow.settings.settings import validate_time_zone
-from workflow.tickets.desk import ActionNotAllowed
 
 DATE_ORDERS = {"mdy": "month/day/year", "dmy": "day/month/year", "ymd": "year/month/day"}
 MAX_NAME_LENGTH = 100

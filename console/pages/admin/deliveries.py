@@ -40,9 +40,9 @@ from ingest.replay.replay_many import enqueue_replays
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from workflow.audit import record as audit
+from workflow.errors import ActionNotAllowed
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
-from workflow.tickets.desk import ActionNotAllowed
 
 MAX_LISTED, MAX_EXPORTED = 100, 10_000
 MAX_PREVIEWED = 10  # deliveries of which is shown what would come of them

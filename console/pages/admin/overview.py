@@ -35,6 +35,7 @@ from console.web.request import (
 from workflow.audit import record as audit
 from workflow.audit import search
 from workflow.audit.search import AuditFilter
+from workflow.errors import ActionNotAllowed
 from workflow.filing import linked_files, sheet_counts
 from workflow.mail import failed
 from workflow.models.states import OutboxState
@@ -42,7 +43,6 @@ from workflow.operations import ledger, oauth_tokens
 from workflow.permissions import Right
 from workflow.settings import report
 from workflow.tickets import upcoming
-from workflow.tickets.desk import ActionNotAllowed
 
 MAIL_RETRIED = "The mail about ticket #{ticket} is tried again now."
 FILE_RETRIED = "The file of ticket #{ticket} is fetched again now."

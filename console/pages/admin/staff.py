@@ -12,10 +12,10 @@ from console.web.request import get_context, get_session, get_staff, now, requir
 from workflow.accounts import accounts
 from workflow.accounts.accounts import LastAdminError
 from workflow.accounts.invitations import VALID_FOR
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Staff
 from workflow.models.states import Role
 from workflow.permissions import RIGHTS_BY_ROLE, Right
-from workflow.tickets.desk import ActionNotAllowed
 
 # What each button does, and what is said when it is done.
 ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {

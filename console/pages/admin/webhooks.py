@@ -6,8 +6,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from console.presenters import webhooks
 from console.web.request import get_context, get_session, get_staff, is_allowed, now, requires
 from workflow.audit.webhook_events import EventType
+from workflow.errors import ActionNotAllowed
 from workflow.permissions import Right
-from workflow.tickets.desk import ActionNotAllowed
 from workflow.webhooks import deliver
 
 pages = Blueprint("hooks", __name__)

@@ -12,10 +12,11 @@ from flask import Blueprint, Response, abort, flash, redirect, render_template, 
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
+from console.pages.tickets.ticket import ACROSS
+from console.perform import actions_of
 from console.presenters import answer as answer_presenter
-from console.presenters.answer import PatientDataWarning
-from console.ticket_actions import ACROSS
 from console.web.request import (
+    actor,
     get_context,
     get_session,
     get_staff,
@@ -26,15 +27,17 @@ from console.web.request import (
 )
 from parsers.text import filenames
 from workflow.customers.callers import list_callers
+from workflow.errors import ActionNotAllowed
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
+from workflow.mail.answer import Warned
 from workflow.mail.drafts import DraftForm
 from workflow.mail.phi_check import PatientDataKind
 from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
 from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.desk import ActionNotAllowed
+from workflow.tickets.actions import SendMail
 
 MAX_ADDRESS_LENGTH = 320  # characters, at most
 ANSWER_PATH = "/tickets/<int:number>/answer"
@@ -48,7 +51,7 @@ class PageState:
 
     errors: Sequence[str] = ()
     changes: Sequence[AuditEntry] = ()
-    warnings: Sequence[PatientDataWarning] = ()
+    warnings: Sequence[Warned] = ()
     companies: Sequence[str] = ()  # whose people it goes to, where they are of more than one
     shows_preview: bool = False
     status_code: int = 200
@@ -239,7 +242,7 @@ def _send(session: Session, ticket: Ticket, written: WrittenMail, said: PageStat
         said.errors, said.status_code = faults, 422
         return
     changed = presence.list_changes(session, ticket.id, said.seen_version, get_staff().name)
-    warned = answer_presenter.find_warnings(session, ticket, written)
+    warned = mail_answer.warnings(session, ticket, written)
     agreed = not warned or request.form.get("agreed") == content_digest(written)
     companies = mail_answer.list_companies(session, ticket, written)
     across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
@@ -252,16 +255,8 @@ def _send(session: Session, ticket: Ticket, written: WrittenMail, said: PageStat
     if changed or not agreed or said.companies:
         return
     kinds = sorted({PatientDataKind(k).name for w in warned for k in w.kinds})
-    mail_answer.enqueue(
-        session,
-        get_context().desk,
-        ticket,
-        written,
-        by=get_staff().name,
-        now=now(),
-        warned=kinds,
-        across_companies=across,
-    )
+    command = SendMail(written.id, warned=kinds, across_companies=across)
+    actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
 
 
 def recipients_digest(written: WrittenMail) -> str:
@@ -287,13 +282,14 @@ def _begin_with(ticket: Ticket, written: WrittenMail, name: str) -> None:
     with get_context().store.read_only() as session:
         wording = canned_responses.find_response(session, name)
         if wording is not None:
-            answer_presenter.apply_canned_response(
+            canned_responses.begin_with(
                 canned_responses.list_responses(session),
                 ticket,
                 written,
                 wording,
-                get_context(),
-                get_staff(),
+                settings=get_context().settings,
+                signer=get_context().signer,
+                by=get_staff().name,
             )
 
 

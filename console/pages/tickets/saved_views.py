@@ -9,10 +9,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import queue
 from console.web.request import get_context, get_staff, now, requires
+from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import SavedView
 from workflow.permissions import Right
 from workflow.tickets import saved_views
-from workflow.tickets.desk import ActionNotAllowed
 
 DELETED_VIEW = "deleted_view"  # in the session: [name, query] of the one that can be brought back
 pages = Blueprint("saved_views", __name__)

@@ -5,10 +5,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
-from console.web.request import get_context, get_session, get_staff, now, parse_id, requires
-from workflow.audit import record as audit
+from console.perform import actions_of
+from console.web.request import actor, get_context, get_session, get_staff, now, parse_id, requires
+from workflow.errors import NotPermitted
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
+from workflow.tickets.actions import FinishTask, ReopenTask
 
 pages = Blueprint("tasks", __name__)
 VIEWS = {"mine": "Mine", "team": "Everybody's", "done": "Done"}
@@ -27,23 +29,15 @@ def tasks() -> str:
 
 
 @pages.post("/tasks/<int:number>/<any(done, again):what>")
-@requires(Right.WORK)
+@requires(Right.READ)  # the command says which right it takes
 def tick(number: int, what: str) -> Response:
     """Close a task, or open one again that was closed too soon."""
-    with get_context().store.transaction() as session:
-        task = session.get(Task, number, with_for_update=True) or abort(404)
-        if what == "done":
-            get_context().desk.finish_task(session, task, by=get_staff().name, now=now())
-        elif task.done_at is not None:
-            task.done_at = task.done_by = None
-            audit.record(
-                session,
-                "task open again",
-                by=get_staff().name,
-                cause=task.kind,
-                now=now(),
-                ticket=task.ticket_id,
-            )
+    task = get_session().get(Task, number) or abort(404)
+    command = FinishTask(number) if what == "done" else ReopenTask(number)
+    try:
+        actions_of(get_context()).perform(task.ticket_id, command, actor=actor(), now=now())
+    except NotPermitted:
+        abort(403)
     flash(
         "Done. Not yet? “Open again” stands under Done." if what == "done" else "It is open again.",
         "success",

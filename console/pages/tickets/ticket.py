@@ -1,5 +1,9 @@
 """The page of a ticket, and what its buttons do."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
 from flask import (
     Blueprint,
     Response,
@@ -11,14 +15,17 @@ from flask import (
     request,
     url_for,
 )
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
+from console.perform import actions_of
 from console.presenters import ticket_page
-from console.presenters.audit import describe_actor, describe_cause, describe_change, load_names
+from console.presenters.audit import describe_actor as actor_name
+from console.presenters.audit import describe_cause, describe_change, load_names
 from console.presenters.timeline import EventEntry
-from console.ticket_actions import ACROSS, ACTIONS, CONFIRMED, Action, Asked, act
 from console.web.request import (
+    actor,
     get_context,
     get_session,
     get_staff,
@@ -28,86 +35,192 @@ from console.web.request import (
     parse_id,
     requires,
 )
-from ingest.replay.duplicates import file_separately
-from ingest.replay.reprocess import UnreadableError
+from workflow.errors import (
+    AcrossCompanies,
+    ActionNotAllowed,
+    ChangedSinceSeen,
+    NoSuchTicket,
+    NotPermitted,
+)
 from workflow.models.core import AuditEntry, Message, Ticket
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right
-from workflow.tickets import presence
-from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed, get_ticket
+from workflow.tickets import actions, presence
+from workflow.tickets.actions import Command, SeenVersion
 
-SHOWN = 12  # changes told before somebody is asked again
+SHOWN = 12  # changes listed before somebody is asked again
+ACROSS, CONFIRMED = "across_companies", "yes"  # the field that confirms two companies together
 
 pages = Blueprint("ticket", __name__)
+
+
+# -- forms of the page, as commands ----
+
+
+@dataclass(frozen=True)
+class Form:
+    """The fields of a form that was sent."""
+
+    fields: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """Return a field as it was typed; "" where it was not sent."""
+        return self.fields.get(name, "")
+
+    def word(self, name: str) -> str:
+        """Return a field without space around it."""
+        return self.text(name).strip()
+
+    def number(self, name: str) -> int:
+        """Return a number typed as "#12" or "12"; 0, which nothing has, for anything else."""
+        return parse_id(self.word(name).removeprefix("#")) or 0
+
+
+def _resolve(form: Form) -> Command:
+    answer = form.word("resolution")
+    if answer not in {"yes", "no"}:
+        raise ActionNotAllowed("say Yes or No")
+    return actions.Resolve(yes=answer == "yes")
+
+
+def _end(form: Form) -> Command:
+    match form.word("status"):
+        case Status.SPAM:
+            return actions.CloseAsSpam(form.text("reason"))
+        case Status.WITHDRAWN:
+            return actions.Withdraw(form.text("reason"))
+    raise ActionNotAllowed("choose how it ends")
+
+
+def _relation(form: Form) -> Command:
+    chosen = form.word("verdict")
+    verdict = next((one for one in Verdict if one == chosen), Verdict.OPEN)
+    return actions.Relate(form.number("other"), verdict)
+
+
+@dataclass(frozen=True)
+class Button:
+    """A button of the page: the kind of command that its form asks for, and how it is built."""
+
+    kind: type[Command]  # it is shown where this kind is for a ticket in its status
+    build: Callable[[Form], Command]
+
+
+BUTTONS = {
+    "assign": Button(actions.Assign, lambda form: actions.Assign(form.number("owner"))),
+    "tick": Button(
+        actions.Tick,
+        lambda form: actions.Tick(actions.box_named(form.word("milestone")), form.text("note")),
+    ),
+    "untick": Button(
+        actions.Untick, lambda form: actions.Untick(actions.box_named(form.word("milestone")))
+    ),
+    "resolve": Button(actions.Resolve, _resolve),
+    "move-back": Button(
+        actions.MoveBack,
+        lambda form: actions.MoveBack(actions.stage_named(form.word("stage")), form.text("reason")),
+    ),
+    "reopen": Button(actions.Reopen, lambda form: actions.Reopen(form.text("reason"))),
+    "end": Button(actions.CloseAsSpam, _end),
+    "merge": Button(
+        actions.Merge,
+        lambda form: actions.Merge(form.number("into"), form.word(ACROSS) == CONFIRMED),
+    ),
+    "telemedicine": Button(actions.HandToTelemedicine, lambda _: actions.HandToTelemedicine()),
+    "finish-task": Button(actions.FinishTask, lambda form: actions.FinishTask(form.number("task"))),
+    "reopen-task": Button(actions.ReopenTask, lambda form: actions.ReopenTask(form.number("task"))),
+    "settle": Button(actions.Settle, lambda form: actions.Settle(form.text("caveat"))),
+    "note": Button(actions.AddNote, lambda form: actions.AddNote(form.text("text"))),
+    "relation": Button(actions.Relate, _relation),
+    "link": Button(
+        actions.Relate, lambda form: actions.Relate(form.number("other"), Verdict.LINKED)
+    ),
+    "not-automatic": Button(
+        actions.MarkWrittenByPerson,
+        lambda form: actions.MarkWrittenByPerson(form.number("message")),
+    ),
+    "automatic": Button(
+        actions.MarkAutomatic, lambda form: actions.MarkAutomatic(form.number("message"))
+    ),
+    "undo": Button(actions.Undo, lambda form: actions.Undo(form.number("undo"))),
+}
+
+
+def offered(ticket: Ticket, name: str) -> bool:
+    """Return whether a button is shown on the page of a ticket to who is asking."""
+    kind = BUTTONS[name].kind
+    return kind.right in actor().rights and not actions.refusal_by_status(ticket, kind)
+
+
+# -- addresses ----
 
 
 @pages.get("/tickets/<int:number>")
 @requires(Right.READ)
 def show(number: int) -> str:
-    """Everything about a ticket; that it was looked at is on record."""
+    """Show everything about a ticket, and record that it was looked at."""
     return _page(number)
 
 
 @pages.post("/tickets/<int:number>/do/<name>")
-@requires(Right.WORK)
+@requires(Right.READ)  # the command says which right it takes
 def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
-    """Do one of the actions.
+    """Carry out what a button says.
 
-    409 and the question again when others did something since the page was seen.
-
-    409 and a question too when two companies would come together: both are named, and a button
-    confirms it. 422 and the page with what was typed when it cannot be done.
+    302 to the page once it is done. 403 where the person lacks the right. 404 for a ticket or
+    button that does not exist. 409 with a question: when others changed the ticket since the page
+    was seen, and when two companies would come together, which a button confirms. 422 with the page
+    and what was typed when it cannot be done.
     """
-    action = ACTIONS.get(name) or abort(404)
+    button = BUTTONS.get(name) or abort(404)
+    expected = SeenVersion(parse_id(request.form.get("seen")) or 0)
+    command: Command | None = None
     try:
-        with get_context().store.transaction() as session:
-            ticket = _held(session, number)
-            changed = _changes(session, number) if action.asks else []
-            if not changed:
-                asked = Asked(
-                    get_context(),
-                    session,
-                    ticket,
-                    session.merge(get_staff(), load=False),
-                    now(),
-                    request.form,
-                )
-                said = act(asked, action)
+        command = button.build(Form(request.form))
+        result = actions_of(get_context()).perform(
+            number, command, actor=actor(), now=now(), expected=expected
+        )
+    except ChangedSinceSeen as changed:
+        assert command is not None  # building a command looks at no ticket
+        return _ask_again(number, command, changed.changes), 409
     except AcrossCompanies as both:
-        return _ask_across(number, action, str(both)), 409
+        assert command is not None
+        return _ask_across(number, command, str(both)), 409
+    except NotPermitted as refusal:
+        return _page(number, fault=str(refusal)), 403
     except ActionNotAllowed as missing:
+        if isinstance(missing, NoSuchTicket) and missing.number == number:
+            abort(404)
         return _page(number, fault=str(missing)), 422
-    if changed:
-        return _ask_again(number, action, changed), 409
-    if not action.reversible:  # what can be taken back says so itself, with its button
-        flash(said, "success")
-    return redirect(
-        url_for("ticket.show", number=number, _anchor="notices" if action.reversible else "main")
-    )
+    if result.undo_id is None:  # what can be undone is shown with its button
+        flash(result.words, "success")
+    anchor = "main" if result.undo_id is None else "notices"
+    return redirect(url_for("ticket.show", number=number, _anchor=anchor))
 
 
 @pages.post("/tickets/<int:number>/separate")
-@requires(Right.WORK)
+@requires(Right.READ)  # the command says which right it takes
 def separate(number: int) -> AnyResponse:
     """Make a ticket of what was taken for a duplicate, and show it."""
-    delivery = parse_id(request.form.get("delivery")) or 0
+    command = actions.FileSeparately(Form(request.form).number("delivery"))
     try:
-        opened = file_separately(get_context(), number, delivery, by=get_staff().name)
-    except (ActionNotAllowed, UnreadableError) as error:
-        flash(f"It could not be made a ticket: {error}", "error")
+        result = actions_of(get_context()).perform(number, command, actor=actor(), now=now())
+    except NotPermitted:
+        abort(403)
+    except NoSuchTicket:
+        abort(404)
+    except ActionNotAllowed as missing:
+        flash(f"It could not be made a ticket: {missing}", "error")
         return redirect(url_for("ticket.show", number=number))
-    flash(f"It is a ticket of its own now. The other one is #{number}.", "success")
-    return redirect(url_for("ticket.show", number=opened))
+    flash(f"{result.words}.", "success")
+    return redirect(url_for("ticket.show", number=result.opened))
 
 
 @pages.post("/tickets/<int:number>/pulse")
 @only_for_scripts
 @requires(Right.READ)
 def pulse(number: int) -> Response:
-    """JSON for the page that is open.
-
-    Who else looks at the ticket, what others did since it was loaded.
-    """
+    """Answer the open page: who else looks at the ticket, and what others did since it loaded."""
     mark_as_background()
     with get_context().store.transaction() as session:
         if session.get(Ticket, number) is None:
@@ -118,15 +231,12 @@ def pulse(number: int) -> Response:
         for name, at in presence.list_viewers(get_session(), number, get_staff(), now())
         if now() - at < presence.WATCHING
     ]
-    changed = [f"{c.words} ({c.by})" for c in _told(_changes(get_session(), number))]
-    return jsonify(watching=others, changed=changed)
-
-
-def _held(session: Session, number: int) -> Ticket:
-    try:
-        return get_ticket(session, number)
-    except ActionNotAllowed:
-        abort(404)
+    seen = parse_id(request.form.get("seen")) or 0
+    changes = presence.list_changes(get_session(), number, seen, get_staff().name)
+    return jsonify(
+        watching=others,
+        changed=[f"{one.words} ({one.by})" for one in _described(get_session(), changes)],
+    )
 
 
 def _page(number: int, fault: str = "") -> str:
@@ -151,57 +261,59 @@ def _page(number: int, fault: str = "") -> str:
         Verdict=Verdict,
         watching=presence.WATCHING,
         specialist=get_context().settings.telemedicine,
+        offered=partial(offered, ticket),
     )
 
 
-def _changes(session: Session, number: int) -> list[AuditEntry]:
-    return presence.list_changes(
-        session, number, parse_id(request.form.get("seen")) or 0, get_staff().name
-    )
+def _ask_again(number: int, command: Command, changes: list[int]) -> str:
+    """Render the question whether to go on, with what others did; nothing typed is lost."""
+    fields = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", "seen"}}
+    with get_context().store.read_only() as session:
+        newest = (
+            select(AuditEntry).where(AuditEntry.id.in_(changes[-SHOWN:])).order_by(AuditEntry.id)
+        )
+        rows = list(session.scalars(newest))
+        return render_template(
+            "ticket/changed.html",
+            number=number,
+            label=command.label,
+            changes=_described(session, rows),
+            kept=fields,
+            seen=max(changes),
+            written=_messages_of(session, rows),
+        )
 
 
-def _ask_again(number: int, action: Action, changed: list[AuditEntry]) -> str:
-    kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", "seen"}}
-    return render_template(
-        "ticket/changed.html",
-        number=number,
-        label=action.label,
-        changes=_told(changed[-SHOWN:]),
-        kept=kept,
-        seen=max(c.id for c in changed),
-        written=_written_since(changed),
-    )
-
-
-def _ask_across(number: int, action: Action, both: str) -> str:
-    kept = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", ACROSS}}
+def _ask_across(number: int, command: Command, both: str) -> str:
+    """Render the question whether two companies are to come together."""
+    fields = {k: v for k, v in request.form.items(multi=True) if k not in {"csrf_token", ACROSS}}
     return render_template(
         "ticket/across.html",
         number=number,
-        label=action.label,
+        label=command.label,
         both=both,
-        kept=kept,
+        kept=fields,
         field=ACROSS,
         value=CONFIRMED,
     )
 
 
-def _written_since(changed: list[AuditEntry]) -> list[Message]:
-    """The messages among the changes, to be read before going on."""
-    numbers = [c.detail["message"] for c in changed if "message" in c.detail]
-    found = [get_session().get(Message, n) for n in numbers[-SHOWN:]]
-    return [m for m in found if m is not None]
+def _messages_of(session: Session, changes: list[AuditEntry]) -> list[Message]:
+    """Return the messages among the changes, to be read before going on."""
+    numbers = [change.detail["message"] for change in changes if "message" in change.detail]
+    found = [session.get(Message, number) for number in numbers]
+    return [message for message in found if message is not None]
 
 
-def _told(changed: list[AuditEntry]) -> list[EventEntry]:
-    known = load_names(get_session(), changed)
+def _described(session: Session, changes: list[AuditEntry]) -> list[EventEntry]:
+    known = load_names(session, changes)
     return [
         EventEntry(
-            at=c.at,
-            number=c.id,
-            words=describe_change(c, known),
-            why=describe_cause(c),
-            by=describe_actor(c.actor),
+            at=change.at,
+            number=change.id,
+            words=describe_change(change, known),
+            why=describe_cause(change),
+            by=actor_name(change.actor),
         )
-        for c in changed
+        for change in changes
     ]

@@ -162,7 +162,7 @@ class Desk:
         with self.context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == by)).one()
             notes.add_note(
-                session, session.get_one(Ticket, number), text, by=person, now=self.clock()
+                session, session.get_one(Ticket, number), text, by=person.name, now=self.clock()
             )
 
     def find_address(self, number: int) -> str:

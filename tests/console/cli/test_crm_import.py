@@ -25,11 +25,11 @@ from tests.support.command import Intake
 from tests.support.context import HandClock, Woken, complete, mail, reach, staff, ticket_of
 from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import AuditEntry, Ticket
 from workflow.models.states import RowOutcome
 from workflow.process import Milestone
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed
 
 DANGEROUS = ["=1+1", "+1 555 0100", "-2", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''=x", "\uff1d1"]
 HEAD = (

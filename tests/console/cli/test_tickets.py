@@ -1,6 +1,7 @@
 """Tickets from the command line, as a consultant works on them."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from workflow.models.core import AuditEntry
 from workflow.operations import sweep
 from workflow.process import QUEUE_NAME
 from workflow.settings.settings import load_settings
+from workflow.tickets import undo
 
 KEYS = (
     "id name subject pipeline type stage status owner company contacts source format link"
@@ -79,6 +81,11 @@ def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
     )
 
 
+def after_undo(context: AppContext) -> AppContext:
+    """The same database, when the seconds are over in which a mail can be taken back."""
+    return replace(context, clock=lambda: context.clock() + undo.DELAY)
+
+
 def test_walking_a_ticket_to_completed(
     intake: Intake, new: New, shown: Shown, at_home: AppContext
 ) -> None:
@@ -95,7 +102,7 @@ def test_walking_a_ticket_to_completed(
     intake("ticket", number, "resolve", "yes")
     intake("ticket", number, "recap", "--text", "Filed again.")
     assert shown(number)["stage"] == "5-Audit"
-    sender.send_waiting(at_home)
+    sender.send_waiting(after_undo(at_home))
     found = shown(number)
     assert (found["stage"], found["status"]) == ("6-Completed", "completed")
     assert found["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"

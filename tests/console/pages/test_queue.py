@@ -140,7 +140,7 @@ def test_a_number_goes_to_its_ticket_and_words_to_those_that_have_them(
     assert "Nothing is found for" in desk.get("/search?q=unheard-of").text
 
 
-def test_an_agent_takes_a_ticket_nobody_owns_and_no_other(any_context: AppContext) -> None:
+def test_an_agent_takes_and_gives_tickets_as_on_their_pages(any_context: AppContext) -> None:
     desk, number = at_desk(any_context), ticket_of(any_context)
     page = desk.get("/").text
     assert f'value="{number}:0" aria-label="Take ticket {number}"' in page
@@ -152,11 +152,15 @@ def test_an_agent_takes_a_ticket_nobody_owns_and_no_other(any_context: AppContex
     with any_context.store.read_only() as session:
         ann = session.query(Staff).one().id
     other = at_desk(any_context, name="Bob Roe")
-    assert other.post("/queue/assign", {"take": f"{number}:{ann}"}).status_code == 403
-    assert other.post("/queue/assign", {"ticket": f"{number}:0", "to": str(ann)}).status_code == 403
     other.post("/queue/assign", {"take": f"{number}:0"})
     assert owner(any_context, number) == "Ann Lee"
     assert "somebody has changed what you saw" in other.get("/").text
+    other.post("/queue/assign", {"take": f"{number}:{ann}"})
+    assert owner(any_context, number) == "Bob Roe"
+    with any_context.store.read_only() as session:
+        bob = session.query(Staff).filter_by(name="Bob Roe").one().id
+    other.post("/queue/assign", {"ticket": f"{number}:{bob}", "to": str(ann)})
+    assert owner(any_context, number) == "Ann Lee"
 
 
 def test_a_lead_gives_many_and_takes_them_back(any_context: AppContext) -> None:
@@ -179,7 +183,9 @@ def test_a_lead_gives_many_and_takes_them_back(any_context: AppContext) -> None:
     assert "Not what you meant?" not in lead.get("/").text  # offered once
     lead.post("/queue/undo", {"mark": marks})
     assert [owner(any_context, n) for n in (first, second)] == [None, None]
-    assert lead.post("/queue/assign", {"ticket": boxes, "to": str(auditor.id)}).status_code == 400
+    assert lead.post("/queue/assign", {"ticket": boxes, "to": str(auditor.id)}).status_code == 302
+    assert "Otto only looks on" in lead.get("/").text
+    assert [owner(any_context, n) for n in (first, second)] == [None, None]
     assert lead.post("/queue/assign", {"to": str(olga.id)}).status_code == 302
     assert "Choose tickets first" in lead.get("/").text
 

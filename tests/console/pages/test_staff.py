@@ -11,10 +11,10 @@ from tests.support.signed_in_client import PASSWORD, Desk, at_desk
 from workflow.accounts import accounts
 from workflow.accounts.accounts import LAST_ADMIN_MESSAGE, LastAdminError
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account, Invitation, WebSession
 from workflow.models.core import AuditEntry, Staff
 from workflow.models.states import Role
-from workflow.tickets.desk import ActionNotAllowed
 
 LINK = re.compile(r"/join/([\w-]+)")
 

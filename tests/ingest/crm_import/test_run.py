@@ -32,6 +32,7 @@ from tests.support.context import (
 from tests.support.outgoing_mail import sending_through
 from tests.support.servers import Relay
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.filing.file_item import NO_MANAGER
 from workflow.imports.undo import undo_import
 from workflow.mail import sender
@@ -49,7 +50,6 @@ from workflow.models.states import RowOutcome, Status
 from workflow.operations import sweep
 from workflow.operations.ledger import compute_balance
 from workflow.process import TICKET_NAME, Milestone, Stage
-from workflow.tickets.desk import ActionNotAllowed
 
 LABELS = (
     "Record ID",

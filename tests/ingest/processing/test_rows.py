@@ -28,12 +28,12 @@ from tests.support.processes import INTAKE, Doors, until
 from workflow.context import AppContext
 from workflow.database.engine import Store, migrate
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Delivery, Filing, Message, Ticket
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations import ledger, status
 from workflow.operations.failed import count_overdue
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed
 
 HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")
 MANY = 2_100

@@ -43,6 +43,7 @@ from tests.support.context import (
     together,
 )
 from workflow.context import AppContext, open_context
+from workflow.errors import ActionNotAllowed
 from workflow.filing.dmarc import FORGED_CAVEAT
 from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED_ID_CAVEAT
 from workflow.mail import sender
@@ -62,7 +63,6 @@ from workflow.models.core import (
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations.ledger import compute_balance
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed
 
 FORMAT = Format.SECURE_MESSAGE
 _numbers = count(1)

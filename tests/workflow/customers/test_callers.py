@@ -132,7 +132,7 @@ def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_context: AppCon
         session.flush()
         ticket = session.get_one(Ticket, number)
         notes.add_note(
-            session, ticket, "her mobile is (646) 555-0199", by=one, now=any_context.clock()
+            session, ticket, "her mobile is (646) 555-0199", by=one.name, now=any_context.clock()
         )
     assert found(any_context, "646-555-0199") == [number]
 

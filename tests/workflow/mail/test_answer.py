@@ -28,6 +28,7 @@ from tests.support.context import (
 from tests.support.outgoing_mail import read, sending_through
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
+from workflow.errors import ActionNotAllowed
 from workflow.mail import answer as mail_answer
 from workflow.mail import compose, drafts, sender
 from workflow.mail.drafts import DraftForm
@@ -43,7 +44,6 @@ from workflow.models.core import (
 )
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.tickets.desk import ActionNotAllowed
 
 BOB, CC = "bob@practice.example", "cc@elsewhere.example"
 KEY = "k" * 24

@@ -1,35 +1,40 @@
-"""Many tickets given at once.
-
-Only those still as they were seen, and back again where nobody was faster.
-"""
+"""Many tickets assigned at once: those still as they were seen, each with its undo."""
 
 import pytest
 
+from console.perform import actions_of
 from tests.support.context import HandClock, audited, complete, staff, ticket_of, together
 from workflow.context import AppContext
-from workflow.models.core import Staff, Ticket
+from workflow.errors import ActionNotAllowed, NotPermitted
+from workflow.models.core import Ticket
+from workflow.models.states import Role
 from workflow.operations import sweep
-from workflow.tickets import assignment, saved_views
-from workflow.tickets.desk import ActionNotAllowed
+from workflow.permissions import RIGHTS_BY_ROLE
+from workflow.tickets import saved_views
+from workflow.tickets.actions import Actor, Assign, BulkResult, Order, SeenOwner, Undo
+
+AGENT = RIGHTS_BY_ROLE[Role.AGENT]
 
 
-def person(context: AppContext, name: str) -> int:
+def person(context: AppContext, name: str, role: Role = Role.AGENT) -> int:
     with context.store.transaction() as session:
-        return staff(session, name).id
+        return staff(session, name, role).id
 
 
 def give(
     context: AppContext, seen: dict[int, int | None], owner: int, by: str = "Lena"
-) -> assignment.Assigned:
-    with context.store.transaction() as session:
-        return assignment.give(
-            context.desk, session, seen, session.get_one(Staff, owner), by=by, now=context.clock()
-        )
+) -> BulkResult:
+    orders = [Order(number, Assign(owner), SeenOwner(before)) for number, before in seen.items()]
+    return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
-def take_back(context: AppContext, marks: list[int], by: str = "Lena") -> assignment.Assigned:
-    with context.store.transaction() as session:
-        return assignment.take_back(context.desk, session, marks, by=by, now=context.clock())
+def take_back(context: AppContext, given: BulkResult, by: str = "Lena") -> BulkResult:
+    orders = [Order(done.ticket, Undo(done.undo_id)) for done in given.done]
+    return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
+
+
+def numbers_of(result: BulkResult) -> list[int]:
+    return [done.ticket for done in result.done]
 
 
 def owners(context: AppContext, *numbers: int) -> list[int | None]:
@@ -37,16 +42,21 @@ def owners(context: AppContext, *numbers: int) -> list[int | None]:
         return [session.get_one(Ticket, n).owner_id for n in numbers]
 
 
-def test_only_those_still_as_they_were_seen_are_given(any_context: AppContext) -> None:
+def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
+    any_context: AppContext,
+) -> None:
     first, second, third, done = (ticket_of(any_context) for _ in range(4))
     olga, dana = person(any_context, "Olga"), person(any_context, "Dana")
     give(any_context, {second: None}, dana)
     complete(any_context, done)
     made = give(any_context, {first: None, second: None, third: None, done: None, 999: None}, olga)
-    assert (made.done, made.left) == ([first, third], [second, done, 999])
-    assert owners(any_context, first, second, third, done) == [olga, dana, olga, None]
+    assert numbers_of(made) == [first, third, done]  # a completed one, as on its page
+    assert made.left == {second: "somebody has changed what you saw", 999: "no ticket 999"}
+    assert owners(any_context, first, second, third, done) == [olga, dana, olga, olga]
     (row,) = audited(any_context, first, "assigned")
     assert (row.actor, row.detail) == ("Lena", {"owner": olga, "before": None})
+    again = give(any_context, {first: olga}, olga)
+    assert (numbers_of(again), again.left) == ([], {first: "Assigned to Olga already"})
 
 
 def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster(
@@ -58,10 +68,13 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
     made = give(any_context, {first: dana, second: None, third: None}, olga)
     give(any_context, {third: olga}, dana, by="Dana")
     give(any_context, {third: dana}, olga, by="Dana")  # as it was, but not by us
-    undone = take_back(any_context, made.marks)
-    assert (undone.done, undone.left) == ([first, second], [third])
+    undone = take_back(any_context, made)
+    assert numbers_of(undone) == [first, second]
+    assert "only Dana can take this back" not in undone.left[third]
+    assert "assigned, by Dana" in undone.left[third]
     assert owners(any_context, first, second, third) == [dana, None, olga]
-    assert take_back(any_context, made.marks).done == []
+    assert [row.detail for row in audited(any_context, second, "unassigned")] == [{"before": olga}]
+    assert numbers_of(take_back(any_context, made)) == []
 
 
 def test_only_who_gave_takes_back_and_for_ten_minutes(
@@ -69,9 +82,9 @@ def test_only_who_gave_takes_back_and_for_ten_minutes(
 ) -> None:
     number, olga = ticket_of(any_context), person(any_context, "Olga")
     made = give(any_context, {number: None}, olga)
-    assert take_back(any_context, made.marks, by="Olga").done == []
+    assert numbers_of(take_back(any_context, made, by="Olga")) == []
     clock.turn(minutes=11)
-    assert take_back(any_context, made.marks).done == []
+    assert numbers_of(take_back(any_context, made)) == []
     assert owners(any_context, number) == [olga]
 
 
@@ -81,21 +94,36 @@ def test_the_owners_tasks_come_and_go_with_the_ticket(
     number, olga = ticket_of(any_context), person(any_context, "Olga")
     clock.turn(hours=49)
     sweep.raise_tasks(any_context, clock())
+
+    def assignees() -> list[str]:
+        with any_context.store.read_only() as session:
+            return [task.assignee for task in session.get_one(Ticket, number).tasks]
+
+    before = assignees()
     made = give(any_context, {number: None}, olga)
-    with any_context.store.read_only() as session:
-        assert [t.assignee for t in session.get_one(Ticket, number).tasks] == ["Olga"]
-    take_back(any_context, made.marks)
-    with any_context.store.read_only() as session:
-        assert [t.assignee for t in session.get_one(Ticket, number).tasks] == ["Lena"]
+    assert assignees() == ["Olga"]
+    take_back(any_context, made)
+    assert assignees() == before
 
 
 def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) -> None:
     numbers = [ticket_of(any_context) for _ in range(5)]
     two = [person(any_context, name) for name in ("Olga", "Dana")]
-    made: list[assignment.Assigned] = []
+    made: list[BulkResult] = []
     seen: dict[int, int | None] = dict.fromkeys(numbers)
     assert together(*(lambda p=p: made.append(give(any_context, seen, p)) for p in two)) == []
-    assert sorted(made[0].done + made[1].done) == numbers
+    assert sorted(numbers_of(made[0]) + numbers_of(made[1])) == numbers
+
+
+def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppContext) -> None:
+    number, otto = ticket_of(any_context), person(any_context, "Otto", Role.AUDITOR)
+    assert "Otto only looks on" in give(any_context, {number: None}, otto).left[number]
+    auditor = Actor("Otto", RIGHTS_BY_ROLE[Role.AUDITOR])
+    with pytest.raises(NotPermitted):
+        actions_of(any_context).perform_each(
+            [Order(number, Assign(otto))], actor=auditor, now=any_context.clock()
+        )
+    assert owners(any_context, number) == [None]
 
 
 def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_context: AppContext) -> None:

@@ -25,11 +25,13 @@ from tests.support.context import (
 )
 from workflow import process
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.mail import sender
 from workflow.models.core import AuditEntry, OutgoingMail, Ticket, TicketRelation
+from workflow.models.milestones import list_reached
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
-from workflow.tickets.desk import ActionNotAllowed, get_staff, get_ticket, list_reached
+from workflow.tickets.desk import get_staff, get_ticket
 
 
 def desk_of(context: AppContext, number: int, what: str, **given: object) -> None:

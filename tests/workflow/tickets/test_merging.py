@@ -23,13 +23,13 @@ from tests.support.context import (
 from tests.workflow.tickets.test_undo import ME, act, picture, take_back
 from workflow.context import AppContext
 from workflow.customers import mixed_companies, records
+from workflow.errors import AcrossCompanies, ActionNotAllowed
 from workflow.mail import answer as mail_answer
 from workflow.mail import drafts, sender
 from workflow.models.core import CompanyDomain, Contact, Filing, OutgoingMail, Ticket, WrittenMail
 from workflow.models.states import Status
 from workflow.process import Milestone, Template
 from workflow.tickets import undo, views
-from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed
 
 OURS, THEIRS = "Harbor Clinic", "Meadow Dental"
 IDA, TOM = Address("Ida Bell", "ida@harbor.example"), Address("Tom Reed", "tom@meadow.example")

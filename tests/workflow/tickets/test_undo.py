@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Address
 from tests.support.context import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.mail import sender
 from workflow.mail.sender import Claim
 from workflow.models.core import (
@@ -29,7 +30,7 @@ from workflow.models.presence import UndoRecord
 from workflow.models.states import OutboxState, Status, Verdict
 from workflow.process import Milestone, Stage, Template
 from workflow.tickets import presence, relations, undo
-from workflow.tickets.desk import ActionNotAllowed, get_ticket
+from workflow.tickets.desk import get_ticket
 
 ME = "Ann Lee"
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -182,7 +183,7 @@ def test_not_related_is_taken_back(any_context: AppContext, ticket: int) -> None
         any_context,
         ticket,
         "judge",
-        lambda s, t: relations.judge(s, t, other, Verdict.UNRELATED, by=ME, now=now),
+        lambda s, t: relations.relate_tickets(s, t, other, Verdict.UNRELATED, by=ME, now=now),
     )
     assert (ticket, other, Verdict.UNRELATED) in picture(any_context, ticket)["related"]
     take_back(any_context, ticket, number)

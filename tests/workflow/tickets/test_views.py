@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from console.cli import tickets_command
+from console.cli import tickets as tickets_cli
 from tests.support.context import HandClock, complete, mail, reach, row, staff, ticket_of
 from workflow.context import AppContext
 from workflow.models.core import Staff, Ticket
 from workflow.models.states import Status
 from workflow.operations import checks, sweep
 from workflow.process import Milestone, Stage
-from workflow.tickets import dues, views
+from workflow.tickets import deadlines, views
 from workflow.tickets.views import Filters, Sort, TicketQuery
 
 
@@ -72,7 +72,7 @@ def test_every_stage_that_waits_for_something_has_a_view() -> None:
 
 
 def test_the_command_knows_every_view() -> None:
-    assert set(views.VIEWS) == set(tickets_command.VIEWS)
+    assert set(views.VIEWS) == set(tickets_cli.VIEWS)
 
 
 def test_filters_narrow_a_view(any_context: AppContext) -> None:
@@ -169,4 +169,4 @@ def test_another_setting_makes_tickets_due_at_another_time_once_the_clock_starts
     assert due(any_context, late) == timedelta(days=4, hours=-1)  # over a weekend, into summer time
     assert due(any_context, number) == timedelta(days=-2)
     looks.run_due()
-    assert dues.reckon_all(context.store, context.settings) == 0
+    assert deadlines.recompute_due_dates(context.store, context.settings) == 0

@@ -22,6 +22,7 @@ from sqlalchemy import delete, select, update
 from tests.support.context import HandClock, Woken, complete, deliver, mail, row, staff, together
 from workflow.audit.webhook_events import EVENT_OF_ACTION, EventType
 from workflow.context import AppContext
+from workflow.errors import ActionNotAllowed
 from workflow.filing import bulk
 from workflow.models.core import Delivery, Ticket
 from workflow.models.states import Status, WebhookEventState
@@ -31,7 +32,6 @@ from workflow.operations.status import collect_status
 from workflow.operations.sweep import sweep
 from workflow.process import STEPS
 from workflow.settings.settings import Settings
-from workflow.tickets.desk import ActionNotAllowed
 from workflow.webhooks import deliver as webhooks_deliver
 from workflow.webhooks.deliver import GIVE_UP_AFTER, MIN_ATTEMPTS, deliver_due
 

@@ -1,0 +1,53 @@
+"""Errors that people read: an action was refused, and the text says why or what to do first."""
+
+from collections.abc import Sequence
+
+
+class ActionNotAllowed(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
+    """The action cannot be carried out; the text says why, for whoever asked for it."""
+
+
+class NoSuchTicket(ActionNotAllowed):
+    """There is no ticket with this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"no ticket {number}")
+        self.number = number
+
+
+class NotPermitted(ActionNotAllowed):
+    """Whoever asks lacks the right that the action takes."""
+
+
+class WrongStatus(ActionNotAllowed):
+    """The action is not for a ticket in this status; `ended` says whether reopening would help."""
+
+    def __init__(self, text: str, *, ended: bool) -> None:
+        super().__init__(text)
+        self.ended = ended
+
+
+class ChangedSinceSeen(ActionNotAllowed):
+    """Others have changed the ticket since it was seen; `changes` are their audit rows, if known."""
+
+    def __init__(self, changes: Sequence[int]) -> None:
+        super().__init__("somebody has changed what you saw")
+        self.changes = list(changes)
+
+
+class VersionMismatch(ActionNotAllowed):
+    """The ticket is not at the version that the caller insists on."""
+
+    def __init__(self) -> None:
+        super().__init__("the ticket has changed since you looked")
+
+
+class SeemsPatientData(ActionNotAllowed):
+    """A mail seems to hold patient data, which somebody has to look at and confirm."""
+
+
+class AcrossCompanies(ActionNotAllowed):
+    """The action would bring two companies together, which a person has to confirm.
+
+    The text names both companies.
+    """

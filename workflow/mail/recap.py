@@ -1,0 +1,143 @@
+"""The recap mail, sent by a command: drafted, checked and queued in one step.
+
+On the answer page a person writes the same mail by hand.
+"""
+
+from sqlalchemy.orm import Session
+
+from workflow.errors import ActionNotAllowed, SeemsPatientData
+from workflow.mail import answer, canned_responses, compose, drafts
+from workflow.mail.drafts import DraftForm
+from workflow.mail.phi_check import PatientDataKind
+from workflow.models.core import Staff, Ticket, WrittenMail
+from workflow.models.states import OutboxState
+from workflow.process import Milestone
+from workflow.runtime.crypto import hash_secret
+from workflow.tickets.actions import Actor, Done, Handlers, Run, SendRecap, handler
+
+NOBODY = (
+    "no contact with a working address: tell the customer otherwise, and tick the box with a"
+    " note how"
+)
+
+
+def _send(run: Run, command: SendRecap) -> Done:
+    if run.actor.staff_id is None:
+        return _send_as_operator(run, command)
+    written = _draft(run, command, run.session.get_one(Staff, run.actor.staff_id))
+    if written.promised_at is None:
+        warned = _checked_kinds(run.session, run.ticket, written, checked=command.checked)
+        answer.enqueue(
+            run.session,
+            run.desk,
+            run.ticket,
+            written,
+            by=run.actor.name,
+            now=run.now,
+            warned=warned,
+            across_companies=command.across_companies,
+        )
+        changed = True
+    elif all(mail.state is OutboxState.WITHHELD for mail in written.mails):
+        raise ActionNotAllowed(
+            "the recap of this Idempotency-Key was taken back: send it under another one"
+        )
+    else:
+        changed = False
+    everybody = [*written.to, *written.cc]
+    return Done(f"The recap goes to {', '.join(everybody)}", changed=changed)
+
+
+def _send_as_operator(run: Run, command: SendRecap) -> Done:
+    """Send the plain recap for somebody who is not on the desk, and so has no drafts."""
+    if command.template or command.cc or command.files:
+        raise ActionNotAllowed(
+            "only somebody on the desk sends a recap with a template, copies or files"
+        )
+    if not command.text.strip():
+        raise ActionNotAllowed("the text is empty: write what the customer should know")
+    unsaved = WrittenMail(subject="", text=command.text, to=[], cc=[], files=[])
+    _checked_kinds(run.session, run.ticket, unsaved, checked=command.checked)
+    mails = run.desk.recap(
+        run.session,
+        run.ticket,
+        command.text,
+        by=run.actor.name,
+        now=run.now,
+        across_companies=command.across_companies,
+    )
+    return Done(f"The recap goes to {', '.join(mail.to for mail in mails)}")
+
+
+def _draft(run: Run, command: SendRecap, author: Staff) -> WrittenMail:
+    """Return the mail of this key: as it was sent, or drafted now to the ticket's contacts."""
+    settings, session, ticket = run.desk.settings, run.session, run.ticket
+    contacts = answer.list_recipients(session, ticket, settings)
+    across = command.across_companies
+    to = [one.email for one in contacts if one.is_default or (across and one.is_reachable)]
+    if not to:
+        raise ActionNotAllowed(NOBODY)
+    cc = [email.strip().casefold() for email in command.cc]
+    subject, text = canned_responses.usual_subject(ticket), command.text
+    if not command.template and text.strip():
+        subject, text = compose.render_recap(text.strip(), ticket.id, settings)
+    typed = DraftForm(
+        to=to, cc=[a for a in cc if a not in to], subject=subject, text=text, ticks=[]
+    )
+    key = _key(run.actor, ticket, command.key)
+    written = drafts.save_draft(session, ticket, key, typed, by=author, now=run.now)
+    if written.promised_at is None:
+        if command.template:
+            _begin_with(run, written, command.template)
+        written.ticks = [Milestone.RECAP_SENT.name] * settings.recap_ticks_box
+        for file in command.files:
+            drafts.attach_file(
+                session, run.desk.blob_store, written, file.name, file.mime, file.content
+            )
+    return written
+
+
+def _key(actor: Actor, ticket: Ticket, key: str) -> str:
+    """Return the key of the draft: nobody else's and no other ticket's, whatever the caller's."""
+    if not key:
+        return drafts.make_key()
+    return "api-" + hash_secret(f"{actor.staff_id}:{ticket.id}:{key}")[:40]
+
+
+def _begin_with(run: Run, written: WrittenMail, name: str) -> None:
+    wording = canned_responses.find_response(run.session, name)
+    offered = canned_responses.list_responses(run.session)
+    if wording is None:
+        names = ", ".join(one.name for one in offered)
+        raise ActionNotAllowed(f"there is no text of this name, but {names}")
+    canned_responses.begin_with(
+        offered,
+        run.ticket,
+        written,
+        wording,
+        settings=run.desk.settings,
+        signer=run.desk.signer,
+        by=run.actor.name,
+    )
+
+
+def _checked_kinds(
+    session: Session, ticket: Ticket, written: WrittenMail, *, checked: bool
+) -> list[str]:
+    """Return the kinds of what looks like patient data, once somebody has looked at it.
+
+    Raises SeemsPatientData while nobody has.
+    """
+    warned = answer.warnings(session, ticket, written)
+    kinds = sorted({str(kind) for one in warned for kind in one.kinds})
+    if kinds and not checked:
+        where = ", ".join(one.where for one in warned)
+        verb = "seem" if len(warned) > 1 else "seems"
+        raise SeemsPatientData(
+            f"{where} {verb} to hold {', '.join(kinds)}: leave it out, or have somebody look and"
+            " confirm that it is none"
+        )
+    return [PatientDataKind(kind).name for kind in kinds]
+
+
+HANDLERS: Handlers = dict([handler(SendRecap, _send)])

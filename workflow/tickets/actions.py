@@ -1,0 +1,803 @@
+"""Commands: every change that a person can make to a ticket, with its rules in one place.
+
+A command is a frozen dataclass. Its class says what it is called, which right it takes, in which
+states of a ticket it is allowed, whether it can be undone, and whether somebody is asked again when
+others have changed the ticket since it was seen. Its handler says what else has to hold and what
+the answer is. Pages, queue, API and command line only build commands and show the answer.
+
+`Actions.perform` checks, carries out, and records audit and undo. Handlers that need more than this
+package (corrections of a filing, mail, deliveries read again) stand beside what they need and are
+handed to `Actions`; `console.perform` puts them together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+
+from sqlalchemy.orm import Session
+
+from workflow import process
+from workflow.database.engine import Store
+from workflow.errors import (
+    ActionNotAllowed,
+    ChangedSinceSeen,
+    NotPermitted,
+    VersionMismatch,
+    WrongStatus,
+)
+from workflow.models.core import Staff, Task, Ticket
+from workflow.models.states import Role, Status, Verdict
+from workflow.permissions import RIGHTS_BY_ROLE, Right, lacking, may
+from workflow.process import Milestone, Stage
+from workflow.tickets import notes, presence, relations, undo
+from workflow.tickets.desk import NO, YES, Desk, get_ticket
+
+LONGEST_REASON = 500  # characters of a reason, or of a note how something was done
+MOST_AT_ONCE = 200  # tickets of one bulk operation
+
+ANY_STATUS = frozenset(Status)
+IN_PROCESS = frozenset({Status.OPEN, Status.COMPLETED})
+OPEN_ONLY = frozenset({Status.OPEN})
+ENDED = ANY_STATUS - OPEN_ONLY
+
+
+# -- who asks, and what they have seen ----
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks for a change, and what they may do."""
+
+    name: str
+    rights: frozenset[Right]
+    email: str = ""
+    staff_id: int | None = None  # None: an operator at the shell who is not on the desk
+
+    @classmethod
+    def person(cls, staff: Staff, rights: frozenset[Right] | None = None) -> Self:
+        """Return somebody on the desk; with fewer `rights` where a token has fewer."""
+        held = RIGHTS_BY_ROLE[staff.role] if rights is None else RIGHTS_BY_ROLE[staff.role] & rights
+        return cls(staff.name, held, staff.email, staff.id)
+
+    @classmethod
+    def operator(cls, name: str, staff: Staff | None = None) -> Self:
+        """Return who sits at the shell of this machine: an administrator, whatever their role."""
+        rights = RIGHTS_BY_ROLE[Role.ADMIN]
+        if staff is None:
+            return cls(name, rights)
+        return cls(staff.name, rights, staff.email, staff.id)
+
+
+@dataclass(frozen=True)
+class SeenVersion:
+    """The caller saw the ticket at this audit row, and is asked again about later ones."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class ExactVersions:
+    """The caller insists that the ticket is at one of these audit rows (If-Match)."""
+
+    versions: frozenset[int]
+
+
+@dataclass(frozen=True)
+class SeenOwner:
+    """The caller saw the ticket in a list, with this owner."""
+
+    owner_id: int | None
+
+
+Expected: TypeAlias = SeenVersion | ExactVersions | SeenOwner | None
+
+
+# -- the commands ----
+
+
+@dataclass(frozen=True)
+class Command:
+    """A change that somebody asks for. The class holds its rules, the instance what is asked.
+
+    Fields of free text may hold patient data and are left out of the repr.
+    """
+
+    label: ClassVar[str]  # an infinitive, for "Still …?" and for the undo button
+    right: ClassVar[Right] = Right.WORK
+    statuses: ClassVar[frozenset[Status]] = IN_PROCESS
+    undoable: ClassVar[bool] = True
+    asks_again: ClassVar[bool] = True
+
+    @property
+    def other_ticket(self) -> int | None:
+        """The number of a second ticket that it changes; an undo puts that one back, too."""
+        return None
+
+
+@dataclass(frozen=True)
+class Assign(Command):
+    """Give the ticket to its owner."""
+
+    owner_id: int
+    label = "assign the ticket"
+
+
+@dataclass(frozen=True)
+class Tick(Command):
+    """Tick a box of the process; `note` says how it was done, for the record."""
+
+    milestone: Milestone
+    note: str = field(default="", repr=False)
+    label = "tick the box"
+
+
+@dataclass(frozen=True)
+class FollowUp(Tick):
+    """Tick 4-Support Follow Up Sent."""
+
+    milestone: Milestone = Milestone.FOLLOW_UP_SENT
+
+
+@dataclass(frozen=True)
+class Untick(Command):
+    """Take a box back. The ticket stays at its stage."""
+
+    milestone: Milestone
+    label = "untick the box"
+
+
+@dataclass(frozen=True)
+class Resolve(Command):
+    """Set the property Resolution."""
+
+    yes: bool
+    label = f"set {Milestone.RESOLVED}"
+
+
+@dataclass(frozen=True)
+class MoveBack(Command):
+    """Move the ticket back to an earlier stage."""
+
+    stage: Stage
+    reason: str = field(repr=False)
+    label = "move the ticket back"
+
+
+@dataclass(frozen=True)
+class Reopen(Command):
+    """Take an ended ticket up again."""
+
+    reason: str = field(repr=False)
+    label = "reopen the ticket"
+    statuses = ENDED
+
+
+@dataclass(frozen=True)
+class CloseAsSpam(Command):
+    """Close the ticket as spam."""
+
+    reason: str = field(repr=False)
+    label = "close the ticket"
+    statuses = OPEN_ONLY
+
+
+@dataclass(frozen=True)
+class Withdraw(Command):
+    """Close the ticket as withdrawn by the customer."""
+
+    reason: str = field(repr=False)
+    label = "close the ticket"
+    statuses = OPEN_ONLY
+
+
+@dataclass(frozen=True)
+class Merge(Command):
+    """End the ticket as a duplicate of another; `across_companies` confirms two customers."""
+
+    into: int
+    across_companies: bool = False
+    label = "merge the ticket"
+
+    @property
+    def other_ticket(self) -> int | None:
+        """The ticket that goes on."""
+        return self.into
+
+
+@dataclass(frozen=True)
+class HandToTelemedicine(Command):
+    """Task the telemedicine specialist or group; the owner stays owner."""
+
+    label = "hand over"
+
+
+@dataclass(frozen=True)
+class FinishTask(Command):
+    """Say that a task of the ticket is done."""
+
+    task_id: int
+    label = "finish the task"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class ReopenTask(Command):
+    """Open a task again that was closed too soon."""
+
+    task_id: int
+    label = "open the task again"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class AddNote(Command):
+    """Put a note on the timeline that only the desk sees."""
+
+    text: str = field(repr=False)
+    label = "add the note"
+    statuses = ANY_STATUS
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class Settle(Command):
+    """Say that a caveat of the ticket was asked about."""
+
+    caveat: str = field(repr=False)
+    label = "take it off the list"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class Relate(Command):
+    """Say what another ticket is to this one: linked, unrelated, or not decided yet."""
+
+    other: int
+    verdict: Verdict
+    label = "mark the related ticket"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class MarkWrittenByPerson(Command):
+    """Correct a judgement: a person wrote this message (0: the newest that was judged)."""
+
+    message_id: int = 0
+    label = "have it count as a person's"
+    statuses = ANY_STATUS
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class MarkAutomatic(Command):
+    """Say that a program sent this message (0: the customer's newest)."""
+
+    message_id: int = 0
+    label = "have it count as automatic"
+    statuses = ANY_STATUS
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class FileSeparately(Command):
+    """Open a ticket of a delivery that was taken for a duplicate (0: the newest such delivery)."""
+
+    delivery_id: int = 0
+    label = "make it a ticket of its own"
+    statuses = ANY_STATUS
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class AttachedFile:
+    """A file that goes with a mail. `name` is safe to store and send."""
+
+    name: str
+    mime: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SendRecap(Command):
+    """Send the recap mail to the ticket's contacts; its box is ticked once it is sent."""
+
+    text: str = field(default="", repr=False)
+    template: str = ""  # the name of a canned response; "" takes the recap's fixed words
+    cc: Sequence[str] = ()
+    files: Sequence[AttachedFile] = ()
+    across_companies: bool = False
+    checked: bool = False  # somebody has looked: what seems to be patient data is none
+    key: str = ""  # the same key is the same mail, however often it is sent
+    label = "send the recap"
+
+
+@dataclass(frozen=True)
+class SendMail(Command):
+    """Send a mail that was written on the answer page, in ten seconds.
+
+    `warned` are the kinds of patient data that its writer has looked at. Changes of others are
+    asked about by that page, which shows them beside the mail; so is taking the mail back.
+    """
+
+    written_id: int
+    warned: Sequence[str] = ()
+    across_companies: bool = False
+    label = "send the mail"
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class Undo(Command):
+    """Undo what the actor did to the ticket (None: what they did last)."""
+
+    undo_id: int | None = None
+    label = "undo it"
+    statuses = ANY_STATUS
+    undoable = False
+    asks_again = False
+
+
+# -- carrying them out ----
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command being carried out, in a transaction that holds its ticket."""
+
+    desk: Desk
+    session: Session
+    ticket: Ticket
+    actor: Actor
+    now: datetime
+    prepared: object = None  # what the handler's `prepare` returned
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer of a handler: what was done, in words that begin a sentence."""
+
+    words: str
+    changed: bool = True  # False: it was so already, and nothing was recorded
+    opened: int | None = None  # the ticket that it opened, if it opened one
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command has done."""
+
+    ticket: int
+    words: str
+    changed: bool
+    undo_id: int | None  # what the actor can undo now
+    opened: int | None
+
+
+C = TypeVar("C", bound=Command)
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How a kind of command is carried out.
+
+    `prepare` gets the ticket's number and the command, and works before the transaction, so that
+    reading a delivery locks nothing.
+    """
+
+    run: Callable[[Run, Any], Done]
+    prepare: Callable[[int, Any], object] | None = None
+
+
+Handlers: TypeAlias = Mapping[type[Command], Handler]
+
+
+def handler(
+    kind: type[C],
+    run: Callable[[Run, C], Done],
+    prepare: Callable[[int, C], object] | None = None,
+) -> tuple[type[Command], Handler]:
+    """Return an entry of a table of handlers; the types of command and function have to agree."""
+    return kind, Handler(run, prepare)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command for one ticket of a bulk operation."""
+
+    ticket: int
+    command: Command
+    expected: Expected = None
+
+
+@dataclass
+class BulkResult:
+    """What a bulk operation has done, and the tickets it left as they were, with the reason."""
+
+    done: list[Result] = field(default_factory=list)
+    left: dict[int, str] = field(default_factory=dict)
+
+
+class Actions:
+    """Carries out commands on tickets."""
+
+    def __init__(self, store: Store, desk: Desk, handlers: Handlers) -> None:
+        self._store = store
+        self._desk = desk
+        self._handlers = handlers
+
+    def perform(
+        self,
+        number: int,
+        command: Command,
+        *,
+        actor: Actor,
+        now: datetime,
+        expected: Expected = None,
+    ) -> Result:
+        """Carry out a command in a transaction of its own.
+
+        Raises NoSuchTicket; NotPermitted; WrongStatus; ChangedSinceSeen and VersionMismatch where
+        the ticket is not as `expected`; AcrossCompanies where somebody has to confirm that two
+        companies come together; Missing with what stands in the way otherwise. Nothing is changed
+        then.
+        """
+        _require_right(actor, command)
+        prepared = self._prepared(number, command)
+        with self._store.transaction() as session:
+            ticket = get_ticket(session, number)
+            return self._carry_out(session, ticket, command, actor, now, expected, prepared)
+
+    def perform_in(
+        self,
+        session: Session,
+        ticket: Ticket,
+        command: Command,
+        *,
+        actor: Actor,
+        now: datetime,
+        expected: Expected = None,
+    ) -> Result:
+        """Carry out a command in the caller's transaction, which ends where it raises.
+
+        Raises as `perform` does.
+        """
+        _require_right(actor, command)
+        prepared = self._prepared(ticket.id, command)
+        return self._carry_out(session, ticket, command, actor, now, expected, prepared)
+
+    def perform_each(self, orders: Sequence[Order], *, actor: Actor, now: datetime) -> BulkResult:
+        """Carry out a command for each of many tickets, 200 at most, in one transaction.
+
+        A ticket that refuses is left as it is, and so is one where nothing is to be changed; the
+        others go on. Raises NotPermitted.
+        """
+        result = BulkResult()
+        # in the order of their numbers, so that two at once do not wait for each other
+        ordered = sorted(orders, key=lambda order: order.ticket)
+        for order in ordered[:MOST_AT_ONCE]:
+            _require_right(actor, order.command)
+        with self._store.transaction() as session:
+            for order in ordered[:MOST_AT_ONCE]:
+                try:
+                    with session.begin_nested():
+                        ticket = get_ticket(session, order.ticket)
+                        done = self._carry_out(
+                            session, ticket, order.command, actor, now, order.expected, None
+                        )
+                except ActionNotAllowed as missing:
+                    result.left[order.ticket] = str(missing)
+                    continue
+                if done.changed:
+                    result.done.append(done)
+                else:
+                    result.left[order.ticket] = done.words
+        result.left |= {o.ticket: "too many at once" for o in ordered[MOST_AT_ONCE:]}
+        return result
+
+    def _prepared(self, number: int, command: Command) -> object:
+        prepare = self._handlers[type(command)].prepare
+        return prepare(number, command) if prepare is not None else None
+
+    def _carry_out(  # one step of each of the three above
+        self,
+        session: Session,
+        ticket: Ticket,
+        command: Command,
+        actor: Actor,
+        now: datetime,
+        expected: Expected,
+        prepared: object,
+    ) -> Result:
+        _require_expected(session, ticket, command, actor, expected)
+        if refusal := refusal_by_status(ticket, command):
+            raise WrongStatus(refusal, ended=ticket.status not in IN_PROCESS)
+        run = self._handlers[type(command)].run
+        execution = Run(self._desk, session, ticket, actor, now, prepared)
+        if not command.undoable:
+            done = run(execution, command)
+            return Result(ticket.id, done.words, done.changed, None, done.opened)
+        other = session.get(Ticket, command.other_ticket) if command.other_ticket else None
+        with undo.reversible(
+            session, ticket, command.label, by=actor.name, now=now, other=other
+        ) as recording:
+            stage = ticket.stage
+            done = run(execution, command)
+            recording.words = done.words
+            if ticket.stage is not stage:
+                recording.words += f" – now at {ticket.stage}"
+        return Result(ticket.id, recording.words, done.changed, recording.undo_id, done.opened)
+
+
+# -- the rules that all commands share ----
+
+
+def _require_right(actor: Actor, command: Command) -> None:
+    if command.right not in actor.rights:
+        raise NotPermitted(lacking(command.right))
+
+
+def _require_expected(
+    session: Session, ticket: Ticket, command: Command, actor: Actor, expected: Expected
+) -> None:
+    """Hold the caller to what they saw. Raises ChangedSinceSeen, VersionMismatch."""
+    match expected:
+        case SeenVersion(version) if command.asks_again:
+            changes = presence.list_changes(session, ticket.id, version, actor.name)
+            if changes:
+                raise ChangedSinceSeen([change.id for change in changes])
+        case ExactVersions(versions):
+            if presence.get_version(session, ticket.id) not in versions:
+                raise VersionMismatch
+        case SeenOwner(owner_id):
+            if ticket.owner_id != owner_id:
+                raise ChangedSinceSeen([])
+
+
+def refusal_by_status(ticket: Ticket, command: Command | type[Command]) -> str:
+    """Return why a command is not for a ticket in this status; "" where it is."""
+    if ticket.status in command.statuses:
+        return ""
+    match ticket.status:
+        case Status.OPEN:
+            return "the ticket is open already"
+        case Status.COMPLETED:
+            return "the ticket is completed: reopen it, or move it back"
+        case Status.MERGED:
+            return f"the ticket is merged into #{ticket.merged_into_id}: go on there, or reopen it"
+        case _:
+            return f"the ticket is closed as {ticket.status}: reopen it first"
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of printable characters.
+
+    Raises ActionNotAllowed where it is longer than a reason may be.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) > LONGEST_REASON:
+        raise ActionNotAllowed(
+            f"that is longer than {LONGEST_REASON} characters: write a note instead"
+        )
+    return line
+
+
+def _required_reason(text: str) -> str:
+    if not (reason := one_line(text)):
+        raise ActionNotAllowed("say why, in a few words: the next person has to understand it")
+    return reason
+
+
+def box_named(name: str) -> Milestone:
+    """Return the box that a person ticks, by its name on the page or in the code.
+
+    Raises ActionNotAllowed where there is none.
+    """
+    for milestone in process.list_boxes():
+        if name in {milestone.name, milestone.value}:
+            return milestone
+    raise ActionNotAllowed(f"there is no such box; the boxes: {', '.join(process.list_boxes())}")
+
+
+def stage_named(name: str) -> Stage:
+    """Return a stage by its name on the page or in the code, or by its number alone.
+
+    Raises ActionNotAllowed where there is none.
+    """
+    for stage in Stage:
+        if name in {stage.name, stage.value, stage.value.partition("-")[0]}:
+            return stage
+    raise ActionNotAllowed(f"no stage is called {name}; the stages: {', '.join(Stage)}")
+
+
+def can_own(person: Staff) -> Staff:
+    """Return the person. Raises ActionNotAllowed where their role only looks on: nobody would work it."""
+    if not may(person.role, Right.WORK):
+        raise ActionNotAllowed(
+            f"{person.name} only looks on ({person.role}): choose somebody who works tickets"
+        )
+    return person
+
+
+# -- what each does ----
+
+
+def _assign(run: Run, command: Assign) -> Done:
+    owner = run.session.get(Staff, command.owner_id)
+    if owner is None:
+        raise ActionNotAllowed("choose who is to own the ticket")
+    can_own(owner)
+    if run.ticket.owner_id == owner.id:
+        return Done(f"Assigned to {owner.name} already", changed=False)
+    run.desk.assign(run.session, run.ticket, owner, by=run.actor.name, now=run.now)
+    return Done(f"Assigned to {owner.name}")
+
+
+def _tick(run: Run, command: Tick) -> Done:
+    milestone, note = _box(command.milestone), one_line(command.note)
+    recorded = run.desk.record_milestone(
+        run.session, run.ticket, milestone, by=run.actor.name, now=run.now, note=note
+    )
+    if not recorded:
+        return Done(f"{milestone} was recorded before", changed=False)
+    return Done(f"Ticked {milestone}")
+
+
+def _untick(run: Run, command: Untick) -> Done:
+    milestone = _box(command.milestone)
+    if not run.desk.retract_milestone(
+        run.session, run.ticket, milestone, by=run.actor.name, now=run.now
+    ):
+        return Done(f"{milestone} is not ticked", changed=False)
+    return Done(f"Unticked {milestone}")
+
+
+def _box(milestone: Milestone) -> Milestone:
+    return box_named(milestone.name)
+
+
+def _resolve(run: Run, command: Resolve) -> Done:
+    word = YES if command.yes else NO
+    if run.ticket.resolution == word:
+        return Done(f"{Milestone.RESOLVED} is {word} already", changed=False)
+    run.desk.resolve(run.session, run.ticket, yes=command.yes, by=run.actor.name, now=run.now)
+    return Done(f"{Milestone.RESOLVED} set to {word}")
+
+
+def _move_back(run: Run, command: MoveBack) -> Done:
+    reason = _required_reason(command.reason)
+    run.desk.move_back(
+        run.session, run.ticket, command.stage, by=run.actor.name, reason=reason, now=run.now
+    )
+    return Done("Moved back")
+
+
+def _reopen(run: Run, command: Reopen) -> Done:
+    reason = _required_reason(command.reason)
+    run.desk.reopen(run.session, run.ticket, by=run.actor.name, cause=reason, now=run.now)
+    return Done("Reopened")
+
+
+def _close_as_spam(run: Run, command: CloseAsSpam) -> Done:
+    return _close(run, Status.SPAM, command.reason)
+
+
+def _withdraw(run: Run, command: Withdraw) -> Done:
+    return _close(run, Status.WITHDRAWN, command.reason)
+
+
+def _close(run: Run, status: Status, reason: str) -> Done:
+    reason = _required_reason(reason)
+    run.desk.close(run.session, run.ticket, status, by=run.actor.name, reason=reason, now=run.now)
+    return Done(f"Closed as {status}")
+
+
+def _merge(run: Run, command: Merge) -> Done:
+    into = get_ticket(run.session, command.into)
+    run.desk.merge(
+        run.session,
+        run.ticket,
+        into,
+        by=run.actor.name,
+        now=run.now,
+        across_companies=command.across_companies,
+    )
+    return Done(f"Merged into #{into.id}")
+
+
+def _hand_to_telemedicine(run: Run, _: HandToTelemedicine) -> Done:
+    task = run.desk.create_telemedicine_task(
+        run.session, run.ticket, by=run.actor.name, now=run.now
+    )
+    if task is None:
+        return Done("It was handed over before: see its tasks", changed=False)
+    if run.ticket.owner is None:
+        return Done(f"Task for {task.assignee}")
+    return Done(f"Handed over to {task.assignee}; {run.ticket.owner.name} stays the owner")
+
+
+def _finish_task(run: Run, command: FinishTask) -> Done:
+    task = _task(run, command.task_id)
+    if not run.desk.finish_task(run.session, task, by=run.actor.name, now=run.now):
+        return Done("The task is done already", changed=False)
+    return Done(f"Task done: {task.text}")
+
+
+def _reopen_task(run: Run, command: ReopenTask) -> Done:
+    task = _task(run, command.task_id)
+    if not run.desk.reopen_task(run.session, task, by=run.actor.name, now=run.now):
+        return Done("The task is open already", changed=False)
+    return Done(f"Task open again: {task.text}")
+
+
+def _task(run: Run, number: int) -> Task:
+    for task in run.ticket.tasks:
+        if task.id == number:
+            return task
+    listed = ", ".join(str(task.id) for task in run.ticket.tasks) or "none"
+    raise ActionNotAllowed(f"ticket {run.ticket.id} has no task {number}; its tasks: {listed}")
+
+
+def _add_note(run: Run, command: AddNote) -> Done:
+    actor = run.actor
+    notes.add_note(
+        run.session, run.ticket, command.text, by=actor.name, email=actor.email, now=run.now
+    )
+    return Done("Note added. Only the desk sees it.")
+
+
+def _settle(run: Run, command: Settle) -> Done:
+    notes.settle_question(run.session, run.ticket, command.caveat, by=run.actor.name, now=run.now)
+    return Done("Settled: it is off the list of what to ask")
+
+
+RELATION_WORDS = {
+    Verdict.LINKED: "Linked with",
+    Verdict.UNRELATED: "Not related to",
+    Verdict.OPEN: "Possibly related to",
+}
+
+
+def _relate(run: Run, command: Relate) -> Done:
+    changed = relations.relate_tickets(
+        run.session, run.ticket, command.other, command.verdict, by=run.actor.name, now=run.now
+    )
+    return Done(f"{RELATION_WORDS[command.verdict]} #{command.other}", changed=changed)
+
+
+def _undo(run: Run, command: Undo) -> Done:
+    words = undo.undo_action(
+        run.session, run.ticket, command.undo_id, by=run.actor.name, now=run.now
+    )
+    return Done(f"Taken back: {words}")
+
+
+HANDLERS: Handlers = dict(
+    [
+        handler(Assign, _assign),
+        handler(Tick, _tick),
+        handler(FollowUp, _tick),
+        handler(Untick, _untick),
+        handler(Resolve, _resolve),
+        handler(MoveBack, _move_back),
+        handler(Reopen, _reopen),
+        handler(CloseAsSpam, _close_as_spam),
+        handler(Withdraw, _withdraw),
+        handler(Merge, _merge),
+        handler(HandToTelemedicine, _hand_to_telemedicine),
+        handler(FinishTask, _finish_task),
+        handler(ReopenTask, _reopen_task),
+        handler(AddNote, _add_note),
+        handler(Settle, _settle),
+        handler(Relate, _relate),
+        handler(Undo, _undo),
+    ]
+)
