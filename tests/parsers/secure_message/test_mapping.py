@@ -41,7 +41,9 @@ def under(profile: Profile, *rows: list[object], zone: str = "America/New_York")
 
 def fingerprint(*rows: list[object]) -> str:
     texts = [{at: str(text) for at, text in enumerate(row, start=1) if text} for row in rows]
-    return secure_message_columns.parse_heading(texts, 0, None, of_two=len(rows) > 1).fingerprint
+    return secure_message_columns.parse_heading(
+        texts, 0, None, has_two_rows=len(rows) > 1
+    ).fingerprint
 
 
 def saved(**more: object) -> Profile:
