@@ -120,7 +120,7 @@ def parse_export(
 
 
 def escape_formula(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula, with an apostrophe where it starts so.
+    """Return a text with an apostrophe before what a spreadsheet would take for a formula.
 
     `unescape_formula` takes the apostrophe off. A text that only looks escaped is escaped too, so
     that every text comes back as it was. Source: OWASP, "CSV Injection".

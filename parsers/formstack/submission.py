@@ -12,7 +12,7 @@ from parsers.options import DEFAULT_OPTIONS, FormMap, Options
 from parsers.text import json, normalize
 from parsers.text.json import Json
 
-# A form's label, folded by `normalize.fold_label` -> our field. Any other label is kept in `details`.
+# A form's label, folded by `normalize.fold_label` -> our field. Others are kept in `details`.
 LABELS = {
     synonym: ours
     for ours, synonyms in {
@@ -268,7 +268,7 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
 
 
 def _parse_urlencoded(raw: bytes) -> RawFields:
-    """Return names and values; bad UTF-8 or a bad percent sign costs the character, not the form."""
+    """Return names and values; a bad percent sign or bad UTF-8 costs a character, not the form."""
     if b"=" not in raw:
         raise ParseError("neither JSON nor an urlencoded form: there is no field in it")
     text = raw.decode("utf-8-sig", errors="replace")
@@ -312,16 +312,21 @@ def _assign_fields(fields: RawFields, form: FormMap | None) -> FieldAnswers:
     """
     settings = dict(form.fields) if form else {}
     readings = [_read_field(label, value, settings) for label, value in fields]
-    settled = {one.by_settings for one in readings if one.by_settings and one.is_answered}
-    if not settled.isdisjoint(NAME_FIELDS):
-        settled |= NAME_FIELDS
-    readings = [
-        replace(one, name="") if one.name in settled and not one.is_by_settings else one
-        for one in readings
-    ]
+    readings = _prefer_settings(readings)
     fields_by_type = _list_fields_by_type({one.name for one in readings if one.is_answered})
     return [
         _with_label(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
+        for one in readings
+    ]
+
+
+def _prefer_settings(readings: list[_Reading]) -> list[_Reading]:
+    """Return the fields without those that only look like one the settings name, and answered."""
+    settled = {one.by_settings for one in readings if one.by_settings and one.is_answered}
+    if not settled.isdisjoint(NAME_FIELDS):
+        settled |= NAME_FIELDS
+    return [
+        replace(one, name="") if one.name in settled and not one.is_by_settings else one
         for one in readings
     ]
 

@@ -1,4 +1,4 @@
-"""Parser of a Formstack field's value, in any shape of the webhook settings, to text for people."""
+"""Parser of a Formstack field's value, in any shape of the webhook settings."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _BOOLEANS = {True: "yes", False: "no"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A field of a form: label and value as clean text, and the field type where the form has it."""
+    """A field of a form: label and value as clean text, and its type where the form has it."""
 
     label: str
     text: str
@@ -80,11 +80,10 @@ def _split_one_line(value: str, field_type: str) -> Pairs:
 
 
 def _split_known_lines(value: str) -> Pairs:
-    """Return the sub-fields on several lines, every one of which opens with a known key; else ()."""
+    """Return the sub-fields on several lines, each of which opens with a known key; else ()."""
     lines = [_LINE.fullmatch(line) for line in value.splitlines()]
-    known = [line for line in lines if line and line[1] in SUB_KEYS]
-    is_complete = 1 < len(known) == len(lines)
-    return tuple((line[1], line[2]) for line in known) if is_complete else ()
+    sub_fields = tuple((line[1], line[2]) for line in lines if line and line[1] in SUB_KEYS)
+    return sub_fields if 1 < len(sub_fields) == len(lines) else ()
 
 
 def _split_lines(value: str, *, any_key: bool) -> Pairs:
@@ -112,15 +111,13 @@ def _split_type(value: Json) -> tuple[str, Json]:
     if not isinstance(value, tuple):
         return "", value
     members = dict(value)
-    has_value = "value" in members
-    type_keys = [key for key in TYPE_KEYS if key in members and (key == "field_type" or has_value)]
-    field_type = members[type_keys[0]] if type_keys else ""
+    type_keys = TYPE_KEYS if "value" in members else ("field_type",)
+    types = [members[key] for key in type_keys if key in members]
+    field_type = types[0].casefold() if types and isinstance(types[0], str) else ""
     rest = tuple((key, inner) for key, inner in value if key not in type_keys)
-    is_value_alone = len(rest) == 1 and rest[0][0] == "value"
-    return (
-        field_type.casefold() if isinstance(field_type, str) else "",
-        rest[0][1] if is_value_alone else rest,
-    )
+    if len(rest) == 1 and rest[0][0] == "value":
+        return field_type, rest[0][1]
+    return field_type, rest
 
 
 def _write(value: Json, field_type: str = "") -> str:

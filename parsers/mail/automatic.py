@@ -98,19 +98,23 @@ def _get_sign(name: str) -> Sign:
 def _find_field_signs(fields: Fields) -> Iterator[Sign]:
     names = {name for name, _ in fields.items}
     for name in names & evidence.SIGNS_BY_FIELD.keys():
-        for sign in evidence.SIGNS_BY_FIELD[name]:
-            if _matches_field(sign, fields, name):
-                yield sign
+        signs = evidence.SIGNS_BY_FIELD[name]
+        yield from (sign for sign in signs if _matches_field(sign, fields, name))
+    yield from _find_combined_signs(fields, names)
+    if len(fields.find_all("received")) > MAX_HOPS:
+        yield _get_sign("hops")
+    if has_null_return_path(fields):
+        yield _get_sign(evidence.NULL_SENDER)
+
+
+def _find_combined_signs(fields: Fields, names: set[str]) -> Iterator[Sign]:
+    """Yield the signs of fields that mean something only beside another one."""
     is_generated = _first_word(fields, "auto-submitted") == "auto-generated"
     if is_generated and fields.find_first("in-reply-to").strip():
         yield _get_sign("auto-submitted-answer")  # Exchange marks its out-of-office notes so
     suppresses_all = _first_word(fields, "x-auto-response-suppress") == "all"
     if "x-ms-exchange-inbox-rules-loop" in names and suppresses_all:
         yield _get_sign("inbox-rule-answer")
-    if len(fields.find_all("received")) > MAX_HOPS:
-        yield _get_sign("hops")
-    if has_null_return_path(fields):
-        yield _get_sign(evidence.NULL_SENDER)
 
 
 def _matches_field(sign: Sign, fields: Fields, name: str) -> bool:

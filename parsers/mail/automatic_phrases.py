@@ -3,7 +3,7 @@
 Each tuple holds alternatives of one regular expression; the expressions stand at the end.
 """
 
-# ruff: noqa: RUF001 - words of many languages look like letters of others
+# ruff: noqa: RUF001 - words of many languages look like those of others
 
 import re
 

@@ -261,16 +261,22 @@ def _has_text(segments: list[Segment]) -> bool:
 def _add_strays(body: Body, tree: mime.MessageTree) -> None:
     """Add the texts that stand outside of the parts, as far as the parts lack their words."""
     before, behind = _collect_texts(tree.preamble, body), _collect_texts(tree.strays, body)
-    has_text = _has_text(body.segments)
-    if has_text:
-        before = [text for text in before if not _is_preamble(text)]
-        behind = [text for text in behind if not _is_preamble(text)]
-    elif before or behind:
-        body.caveats.append("no part of the mail has text: what stands outside of them is shown")
-    body.texts_before = _remove_repeated(before, body)
-    body.texts_behind = _remove_repeated(behind, body)
-    if has_text and (body.texts_before or body.texts_behind):
+    if not _has_text(body.segments):
+        if before or behind:
+            body.caveats.append(
+                "no part of the mail has text: what stands outside of them is shown"
+            )
+        body.texts_before = _remove_repeated(before, body)
+        body.texts_behind = _remove_repeated(behind, body)
+        return
+    body.texts_before = _remove_repeated(_remove_preambles(before), body)
+    body.texts_behind = _remove_repeated(_remove_preambles(behind), body)
+    if body.texts_before or body.texts_behind:
         body.caveats.append("text outside the parts of the mail is shown too")
+
+
+def _remove_preambles(pieces: list[str]) -> list[str]:
+    return [piece for piece in pieces if not _is_preamble(piece)]
 
 
 def _list_html_caveats(segments: list[Segment]) -> list[str]:
@@ -328,18 +334,39 @@ def _collect(part: Part, body: Body, *, is_alone: bool = False) -> list[Segment]
 
 def _collect_leaf(part: Part, body: Body, *, is_alone: bool) -> list[Segment]:
     is_undivided = part.mime.startswith("multipart")
-    disposition, parameters = part.disposition
-    name = parameters.get("filename") or part.parameters.get("name")
-    form = "plain" if is_alone and is_undivided else TEXTS.get(part.mime)
-    if form is None and not name and disposition != "attachment":
-        form = _find_form_of_damaged_type(part)
     if is_undivided and not part.content.strip():
         return []
-    is_file = disposition == "attachment" or (name and not is_alone)
-    if form is None or is_file:
-        text_of_tnef = _attach(part, body, part.content)
-        return text_of_tnef or ([] if name else _collect_fallback(part, body))
+    form = "plain" if is_alone and is_undivided else _find_form(part)
+    disposition, _ = part.disposition
+    is_named_file = _find_name(part) != "" and not is_alone
+    if form is None or disposition == "attachment" or is_named_file:
+        return _collect_file(part, body)
     return _collect_text(part, body, form)
+
+
+def _find_name(part: Part) -> str:
+    _, parameters = part.disposition
+    return parameters.get("filename") or part.parameters.get("name") or ""
+
+
+def _find_form(part: Part) -> str | None:
+    """Return the form of text that a part is by its type, None where it is no text.
+
+    A type that cannot be read counts only where nothing calls the part a file.
+    """
+    form = TEXTS.get(part.mime)
+    disposition, _ = part.disposition
+    if form is None and disposition != "attachment" and not _find_name(part):
+        return _find_form_of_damaged_type(part)
+    return form
+
+
+def _collect_file(part: Part, body: Body) -> list[Segment]:
+    """Attach a part; return the text of a winmail.dat, or one that may be all the mail has."""
+    segments = _attach(part, body, part.content)
+    if segments or _find_name(part):
+        return segments
+    return _collect_fallback(part, body)
 
 
 def _collect_text(part: Part, body: Body, form: str) -> list[Segment]:
@@ -404,27 +431,27 @@ def _collect_alternative(part: Part, body: Body) -> list[Segment]:
     segments = [segment for child in part.children for segment in _collect(child, body)]
     if not segments:
         return []
-    plain = [segment.plain for segment in segments if segment.plain is not None]
     html = [segment.html for segment in segments if segment.html is not None]
     return [
         Segment(
-            plain=_join_plain_forms(plain) if plain else None,
+            plain=_join_plain_forms(segments),
             html="\n".join(html) if html else None,
             is_laid_out=all(segment.is_laid_out for segment in segments),
         )
     ]
 
 
-def _join_plain_forms(plain: list[str]) -> str:
-    """Return the plain forms of one text as one.
+def _join_plain_forms(segments: list[Segment]) -> str | None:
+    """Return the plain forms of one text as one, None where there is none.
 
     A form all of whose words others have is left out (text/enriched beside text/plain).
     """
-    shown: list[str] = []
-    for form in plain:
-        if not shown or words.find_words_only_in(form, "\n".join(shown)):
-            shown.append(form)
-    return "\n\n".join(shown)
+    forms: list[str] = []
+    for segment in segments:
+        plain = segment.plain
+        if plain is not None and (not forms or words.find_words_only_in(plain, "\n".join(forms))):
+            forms.append(plain)
+    return "\n\n".join(forms) if forms else None
 
 
 def _make_segments(part: Part, body: Body, form: str, content: bytes) -> list[Segment]:
@@ -493,8 +520,7 @@ def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
 
 def _find_file_name(part: Part, mime_type: str, content: bytes) -> str:
     """Return the name a part gives itself, or the subject of an attached message, else ""."""
-    _, parameters = part.disposition
-    name = filenames.make_safe(parameters.get("filename") or part.parameters.get("name") or "")
+    name = filenames.make_safe(_find_name(part))
     if name or mime_type != "message/rfc822":
         return name
     subject = headers.parse_header(content).fields.find_text("subject")

@@ -461,7 +461,7 @@ def is_unread_address(email: str) -> bool:
 
 
 def render_markdown() -> str:
-    """Return both tables as Markdown: effects and their evidence, and every sign with its source."""
+    """Return both tables as Markdown: effects with their evidence, signs with their source."""
     lines = ["| what happens | it takes | its words stay | to correct it |", "|---|---|---|---|"]
     lines += [
         f"| {c.effect} | {c.needs} | {c.where_readable} | {c.correction} |" for c in CONSEQUENCES

@@ -281,7 +281,7 @@ class Heading:
 
     @property
     def is_sure(self) -> bool:
-        """Whether so many headings are known that the row cannot be a request."""
+        """True where so many headings are known that the row cannot be a request."""
         known, all_headings = self.recognised_count, len(self.keys)
         is_most = known >= 3 and 3 * known >= 2 * all_headings  # noqa: PLR2004 - two of three
         return known == all_headings or is_most
@@ -337,11 +337,7 @@ class Heading:
         but no column of theirs stands in for one of the messages': the practice in a summary beside
         is another's.
         """
-        runs = [part for run in _iter_runs(self.labels) for part in self._divide(*run)]
-        tables = [block for block in runs if block.is_complete]
-        if len(tables) <= 1 and self.labels:  # blank columns separate no two tables
-            parts = self._divide(min(self.labels), max(self.labels))
-            tables = parts if len(parts) > 1 else tables
+        tables = self._list_tables()
         if not tables:
             return [self]
         if len(tables) > 1:
@@ -353,9 +349,18 @@ class Heading:
         }
         return [replace(self, columns=columns)]
 
+    def _list_tables(self) -> list["Heading"]:
+        """Return the blocks of columns that are tables of messages."""
+        blocks = [block for run in _iter_runs(self.labels) for block in self._divide(*run)]
+        tables = [block for block in blocks if block.is_complete]
+        if len(tables) <= 1 and self.labels:  # blank columns separate no two tables
+            parts = self._divide(min(self.labels), max(self.labels))
+            return parts if len(parts) > 1 else tables
+        return tables
+
     @property
     def is_complete(self) -> bool:
-        """Whether there is a column for the message text and one for who asks."""
+        """True where there is a column for the message text and one for who asks."""
         return "body" in self.columns and not self.columns.keys().isdisjoint(SENDER_FIELDS)
 
     def _divide(self, first: int, last: int) -> list["Heading"]:
@@ -585,7 +590,7 @@ def _is_certain(heading: Heading) -> bool:
 
 
 def _is_second_table(left: Heading, right: Heading) -> bool:
-    """Return whether the columns on the right are a table of their own, and none of the left one's.
+    """Return whether the columns on the right are a table of their own, not part of the left one.
 
     The very same headings for who asks and for the text are sure. In other words, "Created by" and
     "Notes" behind "From" and "Message" are columns of one table: there every field for who asks has

@@ -8,7 +8,7 @@ rejected row.
 
 import re
 from collections import deque
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -226,7 +226,7 @@ class Layout:
 
     @property
     def is_readable(self) -> bool:
-        """Whether there is a table of messages near the top."""
+        """True where there is a table of messages near the top."""
         return self.heading is not None and not self.heading.missing_fields
 
     def rewind(self) -> None:
@@ -302,18 +302,13 @@ class Layout:
                 if value.text or value.flaw:
                     values[column] = value
             if place < secure_message_columns.MAX_SEARCHED_ROWS:
-                our_columns |= {
-                    column for column, value in values.items() if value.text == REJECTION_HEADING
-                }
-            if our_columns:
-                values = {c: value for c, value in values.items() if c not in our_columns}
+                our_columns.update(_find_our_columns(values))
+            for column in our_columns & values.keys():
+                del values[column]
             yield row, values
 
     def _is_whole(self, texts: dict[int, str]) -> bool:
-        """Return whether a row has as many cells as the open heading.
-
-        A shorter one may be the upper row of another heading.
-        """
+        """Return whether a row has as many cells as the open heading, or that has two rows."""
         if self._open is None:
             return False
         return self._open.heading.has_two_rows or len(texts) == len(self._open.labels)
@@ -358,13 +353,11 @@ class Layout:
     def _classify_short(self, row: SheetRow, following: SheetRow | None) -> Iterator[RequestRow]:
         """Classify a row that may be a heading, title or footer as well."""
         texts = row.texts
-        is_repeated = self._open is not None and self._open.heading.is_repeated_in(texts)
-        heading = None
-        if not (is_repeated and self._is_whole(texts)):
-            heading = self._find_heading_at(texts, following)
-        if is_repeated and not (heading and heading.has_two_rows):
+        if self._is_repeated_alone(texts, following):
             yield from self._continue_below(row)
-        elif heading is not None and not self._adds_nothing(heading):
+            return
+        heading = self._find_heading_at(texts, following)
+        if heading is not None and not self._adds_nothing(heading):
             yield from self._begin_table(heading, row, following)
         elif self._open is None:
             yield from self._take_above(row)
@@ -373,6 +366,18 @@ class Layout:
             yield self._reject(row, DOUBTFUL_TITLE)
         else:
             yield from self._take_inside(row)
+
+    def _is_repeated_alone(self, texts: dict[int, str], following: SheetRow | None) -> bool:
+        """Return whether a row repeats the open heading, and is not part of a heading of two rows.
+
+        A row with fewer cells than the heading may be the upper row of another one.
+        """
+        if self._open is None or not self._open.heading.is_repeated_in(texts):
+            return False
+        if self._is_whole(texts):
+            return True
+        heading = self._find_heading_at(texts, following)
+        return heading is None or not heading.has_two_rows
 
     def _begin_table(
         self, heading: Heading | None, row: SheetRow, following: SheetRow | None
@@ -418,14 +423,12 @@ class Layout:
         if table is None or row.values.keys() <= table.labels or table.heading.has_two_rows:
             return None
         texts = {column: text for column, text in row.texts.items() if column not in table.labels}
-        if not self._finder.may_begin(texts):
-            return None
-        heading = self._finder.find_at(texts, {}, 0)
+        heading = self._find_heading_at(texts, None)
         if heading is None or heading.missing_fields or not heading.is_sure:
             return None
-        if any(min(texts) < column < max(texts) for column in table.labels):
+        if _is_around(texts, table.labels) or not self._goes_on(table, row, following):
             return None
-        return heading if self._goes_on(table, row, following) else None
+        return heading
 
     def _goes_on(self, table: _OpenTables, row: SheetRow, following: SheetRow | None) -> bool:
         """Return whether the open table goes on in this row.
@@ -439,7 +442,7 @@ class Layout:
         return 2 * recognised < len(inside)
 
     def _begin_beside(self, heading: Heading, row: SheetRow) -> Iterator[RequestRow]:
-        """Open a table beside the open one, and hand on the cells of the row that belong to that."""
+        """Open a table beside the open one, and hand on the row's cells that belong to the latter."""
         table = self._open
         assert table is not None
         yield from self._settle_within()
@@ -677,8 +680,8 @@ class Layout:
         The workbook declares it as such, or it is "Total" with nothing but counts.
         """
         if row.number in self._table.totals:
-            counted = (value for c, value in row.values.items() if c in table.message_columns)
-            return all(_is_count(value) or _TOTAL.fullmatch(value.text) for value in counted)
+            message_columns = table.message_columns & row.values.keys()
+            return all(_is_count_or_total(row.values[column]) for column in message_columns)
         first, *others = sorted(row.values)
         if first in table.message_columns or not _TOTAL.fullmatch(row.values[first].text):
             return False
@@ -817,6 +820,20 @@ def _is_short_title(row: SheetRow) -> bool:
     return len(text.split()) <= _MAX_TITLE_WORDS and not _SENTENCE_END.search(text)
 
 
+def _is_around(columns: Collection[int], others: Iterable[int]) -> bool:
+    """Return whether some columns stand on both sides of any of the others."""
+    return any(min(columns) < other < max(columns) for other in others)
+
+
 def _is_count(value: Value) -> bool:
     """Return whether a value is a bare number, or a formula whose value is not stored."""
     return bool(_COUNT.fullmatch(value.text)) and value.flaw in {"", UNSOLVED}
+
+
+def _is_count_or_total(value: Value) -> bool:
+    return _is_count(value) or _TOTAL.fullmatch(value.text) is not None
+
+
+def _find_our_columns(values: Mapping[int, Value]) -> list[int]:
+    """Return the columns with the heading of ours in a workbook of rejected rows."""
+    return [column for column, value in values.items() if value.text == REJECTION_HEADING]

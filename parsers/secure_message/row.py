@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise, takewhile
 from types import MappingProxyType
@@ -246,19 +246,29 @@ class RowReader:
         self, row: SheetRow, odd: list[int], content: _Content
     ) -> RejectedRow | None:
         """Return the rejected row of one that is no request; None for a request."""
-        flaws = {column: row.values[column].flaw for column in odd}
-        damaged = [column for column, flaw in flaws.items() if flaw in _DAMAGE]
-        if damaged:
-            return self._reject(row, DAMAGED.format(flaw=flaws[damaged[0]]), damaged[:1])
+        damaged = self._find_flaw(row, odd, _DAMAGE)
+        if damaged is not None:
+            return self._reject(row, DAMAGED.format(flaw=row.values[damaged].flaw), [damaged])
         bodies = self._columns["body"]
-        lost = [column for column in bodies if flaws.get(column) in _NO_TEXT]
-        if lost and not content.subject:
-            return self._reject(row, NO_VALUE.format(flaw=flaws[lost[0]]), lost[:1])
-        if not content.text and not content.subject:
-            return self._reject(row, NO_TEXT, bodies)
+        if not content.subject:
+            lost = self._find_flaw(row, bodies, _NO_TEXT)
+            if lost is not None:
+                return self._reject(row, NO_VALUE.format(flaw=row.values[lost].flaw), [lost])
+            if not content.text:
+                return self._reject(row, NO_TEXT, bodies)
         if not content.has_sender:
             senders = self._list_columns(*secure_message_columns.SENDER_FIELDS)
             return self._reject(row, NO_SENDER, senders)
+        return None
+
+    def _find_flaw(
+        self, row: SheetRow, columns: Iterable[int], flaws: Collection[str]
+    ) -> int | None:
+        """Return the first of these columns whose value has one of some flaws; None without any."""
+        for column in columns:
+            value = row.values.get(column)
+            if value is not None and value.flaw in flaws:
+                return column
         return None
 
     def _list_columns(self, *names: str) -> list[int]:
@@ -426,14 +436,16 @@ class RowReader:
             partial.add("link")
         if not content.company:  # the number may be on no record
             partial.add("company_number")
+        return partial | (self._list_cut_fields(values, odd) if odd else set())
+
+    def _list_cut_fields(self, values: dict[int, Value], odd: list[int]) -> set[str]:
+        """Return the fields whose value is too long for one line; a message text is never cut."""
         too_long = {c for c in odd if len(values[c].text) > normalize.MAX_LINE_LENGTH}
-        if too_long:
-            partial |= {
-                name
-                for name, columns in self._columns.items()
-                if name != "body" and not too_long.isdisjoint(columns)
-            }
-        return partial
+        return {
+            name
+            for name, columns in self._columns.items()
+            if name != "body" and not too_long.isdisjoint(columns)
+        }
 
     def _list_partial_times(self, values: dict[int, Value], content: _Content) -> set[str]:
         """Return those of date and time column that the item's moment has not been made of."""
@@ -510,20 +522,21 @@ def find_counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> 
 
 def _is_sequence(given: Sequence[str]) -> bool:
     """Return whether ids are consecutive numbers, all behind the same text or behind none."""
-    matches = (
-        _ENDS_IN_NUMBER.fullmatch(_strip_apostrophe(normalize.to_one_line(text)))
-        for text in given
-        if text
-    )
-    numbered = [match.groups() for match in takewhile(bool, matches) if match is not None]
-    prefixes = {prefix for prefix, _ in numbered}
-    numbers = [int(number) for _, number in numbered]
+    matches = map(_match_number, filter(None, given))
+    numbered = [match for match in takewhile(bool, matches) if match is not None]
+    prefixes = {match[1] for match in numbered}
+    numbers = [int(match[2]) for match in numbered]
     steps = {after - before for before, after in pairwise(numbers)}
     if len(prefixes) != 1 or steps not in ({1}, {-1}):
         return False
     if prefixes == {""}:
         return len(numbers) >= _MIN_COUNTED
     return len(numbers) >= _MIN_PREFIXED and 1 in {numbers[0], numbers[-1]}
+
+
+def _match_number(text: str) -> re.Match[str] | None:
+    """Match an id that ends in a number: the text before it, and the number."""
+    return _ENDS_IN_NUMBER.fullmatch(_strip_apostrophe(normalize.to_one_line(text)))
 
 
 def reject_stray(row: SheetRow, sheet: str, reason: str) -> RejectedRow:
@@ -613,19 +626,17 @@ def _is_link(text: str) -> bool:
 
 def _split_attachments(label: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield the links in a cell of attachments, each by itself, and the text that is no link."""
-    if _is_link(text) and not _SEPARATOR.search(text):
-        yield label, text
-        return
-    if not _LINK.search(text):
+    is_one_link = _is_link(text) and not _SEPARATOR.search(text)
+    if is_one_link or not _LINK.search(text):
         yield label, text
         return
     parts = [part.strip("<>\"'(),") for part in _SEPARATOR.split(text)]
-    links = [part for part in parts if _LINK.match(part)]
+    links = list(filter(_LINK.match, parts))
     if not links:
         yield label, text
         return
     for number, link in enumerate(links, start=1):
         yield (label if len(links) == 1 else f"{label} {number} of {len(links)}"), link
-    others = " ".join(part for part in parts if part and not _LINK.match(part))
+    others = " ".join(part for part in parts if part and part not in links)
     if others:
         yield label, others

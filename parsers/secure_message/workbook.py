@@ -55,7 +55,7 @@ def stream(raw: bytes, options: Options = DEFAULT_OPTIONS) -> "MessageStream":
 
 
 class MessageStream(Iterator[ParseResult]):
-    """The items and rejected rows of a file; behind the last one `sheets` has the counts of rows."""
+    """The items and rejected rows of a file; after the last one `sheets` has the counts of rows."""
 
     def __init__(self, raw: bytes, options: Options) -> None:
         self.sheets: tuple[SheetCounts, ...] = ()

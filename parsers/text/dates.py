@@ -68,16 +68,17 @@ def _day(match: re.Match[str], order: str) -> datetime:
         return _day_of_numbers(match["a"], match["b"], match["c"], order)
     groups = {key[0]: value for key, value in match.groupdict().items() if value}
     month = _MONTHS[groups["m"]] if groups["m"] in _MONTHS else int(groups["m"])
-    return datetime(_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001 - the zone comes with the time
+    # The zone comes with the time.
+    return datetime(_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001
 
 
 def _day_of_numbers(first: str, second: str, last: str, order: str) -> datetime:
     if order == "ymd" and len(first) == len(last) == len("yy"):
-        return datetime(_year(first), int(second), int(last))  # noqa: DTZ001 - the zone comes with the time
+        return datetime(_year(first), int(second), int(last))  # noqa: DTZ001
     month, day = (int(second), int(first)) if order == "dmy" else (int(first), int(second))
     if month > 12 >= day:  # noqa: PLR2004 - months of a year
         month, day = day, month
-    return datetime(_year(last), month, day)  # noqa: DTZ001 - the zone comes with the time
+    return datetime(_year(last), month, day)  # noqa: DTZ001
 
 
 def _year(digits: str) -> int:

@@ -8,7 +8,8 @@ MAX_LENGTH = 180  # characters; file systems take 255 bytes
 # Controls, zero-width and bidirectional marks (they make `exe.pdf` of `fdp.exe`), and what file
 # systems refuse.
 _UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ue000-\uf8ff]+",
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
+    r"\ufeff\ufff9-\ufffb\ue000-\uf8ff]+",
 )
 _PATH = re.compile(r"[/\\]+")
 

@@ -37,7 +37,8 @@ _ORIGIN_FIELD = re.compile(
     r"^(?:from|received|return-path|message-id)[ \t]*:", re.IGNORECASE | re.MULTILINE
 )
 _ADDRESS = re.compile(
-    r"(?<![\w.!#$%&'*+/=?^`{|}~@-])[\w.!#$%&'*+/=?^`{|}~-]{1,100}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}"
+    r"(?<![\w.!#$%&'*+/=?^`{|}~@-])[\w.!#$%&'*+/=?^`{|}~-]{1,100}"
+    r"@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}"
 )
 # Before an address that is the whole line, or stands behind the words for a recipient.
 _BEFORE_RECIPIENT = re.compile(
@@ -211,18 +212,26 @@ def find_status(text: str, reason: str, action: str) -> str:
     a cause, words that mean a cause, a status without a cause, the reply of a server (as 550).
     """
     status_class = {"delayed": "4", "delivered": "2"}.get(action, "5")
-    codes = [code for source in (reason, text) for code in _ENHANCED.finditer(source)]
-    with_cause = [code for code in codes if code[2] + code[3] != "00"]
-    fitting = [code for code in with_cause if code[1] == status_class]
-    if with_cause:
-        return (fitting or with_cause)[0][0]
-    cause = _find_cause(reason) or ("" if codes else _find_cause(text))
+    codes = [*_ENHANCED.finditer(reason), *_ENHANCED.finditer(text)]
+    code = _choose_code(codes, status_class)
+    if code is not None:
+        return code[0]
+    cause = _find_cause(reason)
+    if not cause and not codes:
+        cause = _find_cause(text)
     if cause:
         return f"{status_class}.{cause}"
     if codes:
         return codes[0][0]
     reply = _REPLY.search(text)
     return f"{reply[1]}.0.0" if reply is not None else ""
+
+
+def _choose_code(codes: list[re.Match[str]], status_class: str) -> re.Match[str] | None:
+    """Return the first status of a class that names a cause, else one of any class; or None."""
+    with_cause = [code for code in codes if code[2] + code[3] != "00"]
+    fitting = [code for code in with_cause if code[1] == status_class]
+    return next(iter(fitting or with_cause), None)
 
 
 def _find_cause(text: str) -> str:

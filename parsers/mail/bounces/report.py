@@ -1,4 +1,4 @@
-"""Parser of bounces: status reports (RFC 3464), a field of failed addresses, JSON, or plain words."""
+"""Parser of bounces: status reports (RFC 3464), a field of failed addresses, JSON, plain words."""
 
 import re
 
@@ -126,28 +126,53 @@ def _find_worst(report: str) -> BounceFacts:
 
 
 def _split_recipients(report: str) -> list[dict[str, str]]:
-    """Return the fields of each recipient (RFC 3464 §2.3), folded lines joined.
+    """Return the fields of each recipient (RFC 3464 §2.3), folded lines joined."""
+    recipients = _Recipients()
+    for line in report.replace("\r", "").split("\n"):
+        is_folded = line[:1] in {" ", "\t"} and recipients.has_open_field
+        field = None if is_folded else _FIELD.match(line)
+        if field is not None:
+            recipients.add_field(field[1].lower(), field[2])
+        elif line.strip():
+            recipients.continue_field(line.strip())
+        else:
+            recipients.end_block()
+    return [group for group in recipients.groups if group][: 2 * MAX_FAILED]
+
+
+class _Recipients:
+    """Fields of a report, a group for each recipient.
 
     Blank lines divide the recipients, but some programs leave those out: a field that comes twice
     begins a new recipient too.
     """
-    groups: list[dict[str, str]] = [{}]
-    name = ""  # of the field that a folded line would continue
-    for line in report.replace("\r", "").split("\n"):
-        is_folded = line[:1] in {" ", "\t"} and name != ""
-        field = None if is_folded else _FIELD.match(line)
-        if field is not None:
-            name = field[1].lower()
-            if name in _RECIPIENTS and name in groups[-1]:
-                groups.append({})
-            groups[-1].setdefault(name, field[2][:MAX_VALUE])
-        elif not line.strip():
-            name = ""
-            if not groups[-1].keys().isdisjoint(_RECIPIENTS):
-                groups.append({})
-        elif name:
-            groups[-1][name] = f"{groups[-1][name]} {line.strip()}"[:MAX_VALUE]
-    return [group for group in groups if group][: 2 * MAX_FAILED]
+
+    def __init__(self) -> None:
+        self.groups: list[dict[str, str]] = [{}]
+        self._name = ""  # of the field that a folded line would continue
+
+    @property
+    def has_open_field(self) -> bool:
+        """Whether a folded line would continue a field."""
+        return self._name != ""
+
+    def add_field(self, name: str, value: str) -> None:
+        if name in _RECIPIENTS and name in self.groups[-1]:
+            self.groups.append({})
+        self.groups[-1].setdefault(name, value[:MAX_VALUE])
+        self._name = name
+
+    def continue_field(self, text: str) -> None:
+        """Add text to the last field, if there is any to continue."""
+        if self._name:
+            value = self.groups[-1][self._name]
+            self.groups[-1][self._name] = f"{value} {text}"[:MAX_VALUE]
+
+    def end_block(self) -> None:
+        """End the fields of a recipient; those of the message stand in a block before."""
+        self._name = ""
+        if not self.groups[-1].keys().isdisjoint(_RECIPIENTS):
+            self.groups.append({})
 
 
 def _parse_recipient(group: dict[str, str]) -> BounceFacts:

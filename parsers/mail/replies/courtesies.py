@@ -116,7 +116,7 @@ def _is_signature_block(lines: list[str]) -> bool:
 
 
 def _split_lines(text: str) -> list[str]:
-    """Return the lines with any letters or digits, without blanks and marks around them."""
+    """Return the lines with any words or numbers, without blanks and marks around them."""
     stripped = (line.strip(" \t\u00a0*_|>") for line in text.split("\n"))
     return [line for line in stripped if any(map(str.isalnum, line))]
 

@@ -161,17 +161,15 @@ def _is_quoted_header(lines: list[str], pattern: str, start: int, end: int) -> b
     field `Sent:`, or a rule above. Sender and date alone need both an address and a time.
     """
     names = _find_field_names(lines[start:end])
-    if "from" not in names or not names & {"date", "subject", "to"}:
+    if "from" not in names or len(names) <= len({"from"}):
         return False
     block = "\n".join(line[: quote_markers.MAX_LINE] for line in lines[start:end])
-    has_rule = not {"d", "o"}.isdisjoint(pattern[max(0, start - 2) : start])
     has_address = quote_markers.ADDRESS.search(block) is not None
     has_time = quote_markers.CLOCK_TIME.search(block) is not None
+    if not {"d", "o"}.isdisjoint(pattern[max(0, start - 2) : start]):  # a rule above
+        return len(names) >= HEADER_FIELDS - 1
     if len(names) >= HEADER_FIELDS:
-        has_sent_field = quote_markers.SENT_FIELD.search(block) is not None
-        return has_rule or has_address or has_time or has_sent_field
-    if len(names) == HEADER_FIELDS - 1 and has_rule:
-        return True
+        return has_address or has_time or quote_markers.SENT_FIELD.search(block) is not None
     is_before_blank = pattern[end : end + 1] == "e"
     return "date" in names and has_address and has_time and is_before_blank
 

@@ -103,15 +103,26 @@ def remove_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: b
     quote: then only signatures are left out.
     """
     tree = text_html.parse_tree(html)
-    body = tree.body or tree.root
-    marked = tree.css(_QUOTES_AND_SIGNATURES if marks_are_proof else _SIGNATURES)
-    removed = [node for node in marked if not _is_forward(node) and not _is_typed_into(node)]
+    removed = _find_marked(tree, _QUOTES_AND_SIGNATURES if marks_are_proof else _SIGNATURES)
     if marks_are_proof:
-        unmarked = tree.css("blockquote")
-        removed += [node for node in unmarked if _ends_block(node) and not _is_forward(node)]
-    without = frozenset(node.mem_id for node in removed)
+        removed |= _find_unmarked(tree)
     until = _find_cuts(tree) if headers_are_old else frozenset()
-    return charsets.clean(text_html.node_to_text(body, without=without, until=until))
+    body = tree.body or tree.root
+    return charsets.clean(text_html.node_to_text(body, without=removed, until=until))
+
+
+def _find_marked(tree: LexborHTMLParser, selector: str) -> frozenset[int]:
+    """Return the quotes and signatures with a mark."""
+    nodes = tree.css(selector)
+    return frozenset(
+        node.mem_id for node in nodes if not _is_forward(node) and not _is_typed_into(node)
+    )
+
+
+def _find_unmarked(tree: LexborHTMLParser) -> frozenset[int]:
+    """Return the quotes without a mark that stand where programs put them."""
+    nodes = tree.css("blockquote")
+    return frozenset(node.mem_id for node in nodes if _ends_block(node) and not _is_forward(node))
 
 
 def _is_typed_into(node: LexborNode) -> bool:

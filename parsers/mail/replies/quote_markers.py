@@ -1,6 +1,6 @@
 """Marks by which mail programs announce a quote, in the languages people answer in."""
 
-# ruff: noqa: RUF001 - words of many languages look like letters of others
+# ruff: noqa: RUF001 - words of many languages look like those of others
 
 import re
 from enum import StrEnum
@@ -327,14 +327,16 @@ def _is_announced_from(lines: list[str], index: int, start: int) -> bool:
         if not piece.strip() or (last > index and _is_quoted(piece)):
             return False
         announcement = f"{announcement} {piece.strip()}".strip()[:MAX_LINE]
-        if not _may_end(lines[last]):
-            continue
-        below = next((line for line in lines[last + 1 : last + 4] if line.strip()), "")
-        has_quote = below.lstrip().startswith((">", "|"))
-        is_certain = has_quote or ADDRESS.search(announcement) or CLOCK_TIME.search(announcement)
-        if is_certain and _is_announcement(announcement, has_quote_below=has_quote):
+        if _may_end(lines[last]) and _is_certain_announcement(announcement, lines[last + 1 :]):
             return True
     return False
+
+
+def _is_certain_announcement(text: str, below: list[str]) -> bool:
+    next_line = next((line for line in below[:3] if line.strip()), "")
+    has_quote = next_line.lstrip().startswith((">", "|"))
+    is_certain = has_quote or ADDRESS.search(text) or CLOCK_TIME.search(text)
+    return bool(is_certain) and _is_announcement(text, has_quote_below=has_quote)
 
 
 def classify_lines(lines: list[str]) -> list[LineKind]:
@@ -364,15 +366,23 @@ def _classify_line(line: str, hints: tuple[str, ...]) -> LineKind:
     bare = line.strip()
     if not bare:
         return LineKind.EMPTY
-    if not bare[0].isalnum() or bare[-1] in LAST_OF_MARKS or len(bare) == 1:
-        kind = next((kind for pattern, kind in _MARK_PATTERNS if pattern.match(line)), None)
-        if kind is not None:
-            return kind
-    if len(bare) <= LONGEST_MARK and _hints_at_device(bare, hints) and DEVICE_LINE.match(line):
+    marked = _classify_mark(line) if _may_be_mark(bare) else None
+    if marked is not None:
+        return marked
+    if _may_be_device(bare, hints) and DEVICE_LINE.match(line):
         return LineKind.DEVICE
     if _may_be_field(bare) and HEADER_FIELD.match(line):
         return LineKind.HEADER
     return LineKind.TEXT
+
+
+def _may_be_mark(bare: str) -> bool:
+    return not bare[0].isalnum() or bare[-1] in LAST_OF_MARKS or len(bare) == 1
+
+
+def _classify_mark(line: str) -> LineKind | None:
+    """Return the kind of a line that is one of `_MARK_PATTERNS`, None for any other."""
+    return next((kind for pattern, kind in _MARK_PATTERNS if pattern.match(line)), None)
 
 
 _MARK_PATTERNS = (
@@ -383,10 +393,12 @@ _MARK_PATTERNS = (
 )
 
 
-def _hints_at_device(line: str, hints: tuple[str, ...]) -> bool:
-    if not line.isascii():
+def _may_be_device(bare: str, hints: tuple[str, ...]) -> bool:
+    if len(bare) > LONGEST_MARK:
+        return False
+    if not bare.isascii():
         return True
-    lower = line.lower() if hints else ""
+    lower = bare.lower() if hints else ""
     return any(hint in lower for hint in hints)
 
 
@@ -421,8 +433,9 @@ def _find_announcement(lines: list[str], kinds: list[LineKind], last: int) -> in
             break
         piece = lines[index].lstrip(" >").rstrip()
         announcement = f"{piece} {announcement}".strip()[:MAX_LINE]
-        is_pointless = first is not None and not _may_begin_above(lines, kinds, index)
-        if kinds[index] is LineKind.EMPTY or is_pointless:
+        if kinds[index] is LineKind.EMPTY:
+            continue
+        if first is not None and not _may_begin_above(lines, kinds, index):
             continue
         if _is_announcement(announcement, has_quote_below=has_quote):
             first = index
@@ -459,18 +472,23 @@ def _is_announcement(text: str, *, has_quote_below: bool) -> bool:
     """
     if DATED_ADDRESS_LINE.match(text):
         return has_quote_below or text.rstrip().endswith((":", "："))
-    if not ANNOUNCEMENT_END.search(text) or not DATE_OR_ADDRESS.search(text):
-        return False
-    if not _ends_with_writer(text):
+    if not _has_parts_of_announcement(text):
         return False
     has_start = ANNOUNCEMENT_START.match(text) is not None
-    has_address = re.search(_EMAIL, text) is not None
+    has_address = ADDRESS.search(text) is not None
     if text.endswith("wrote"):
         return has_start and has_address
     if has_start or has_address:
         return True
     has_date = re.search(_DATE, text) is not None or CLOCK_TIME.search(text) is not None
     return has_quote_below and has_date
+
+
+def _has_parts_of_announcement(text: str) -> bool:
+    """Return whether a text ends like an announcement and has a date or address, and a writer."""
+    if not ANNOUNCEMENT_END.search(text) or not DATE_OR_ADDRESS.search(text):
+        return False
+    return _ends_with_writer(text)
 
 
 def _ends_with_writer(text: str) -> bool:

@@ -164,15 +164,19 @@ def _parse_piece(piece: str, hint: str) -> list[Address]:
         return []
     bare, comments = _split_comments(piece)
     brackets = list(_ANGLE.finditer(_blank_quotes(bare)))
-    addressed = [bracket for bracket in brackets if "@" in bracket[1]]
-    is_route = any(bracket[1].strip().startswith("@") for bracket in addressed)
-    if len(addressed) > 1 and not is_route:
-        return _parse_several(bare, addressed, hint)
-    bracket = next(iter(addressed or brackets), None)
-    if bracket is None:
+    if not brackets:
         return _parse_unbracketed(bare, comments, hint)
+    addressed = [bracket for bracket in brackets if "@" in bracket[1]]
+    if len(addressed) > 1 and not any(map(_is_route, addressed)):
+        return _parse_several(bare, addressed, hint)
+    bracket = (addressed or brackets)[0]
     name = bare[: bracket.start()].strip() or bare[bracket.end() :].strip()
     return [_make_address(name or comments, bare[bracket.start(1) : bracket.end(1)], hint)]
+
+
+def _is_route(bracket: re.Match[str]) -> bool:
+    """Return whether an angle bracket begins with a source route (RFC 5322 §4.4)."""
+    return bracket[1].strip().startswith("@")
 
 
 def _parse_several(bare: str, brackets: list[re.Match[str]], hint: str) -> list[Address]:

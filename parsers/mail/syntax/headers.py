@@ -214,25 +214,34 @@ def decode_words(value: bytes, hint: str = "") -> str:
     Words are decoded once; neighbours of one charset are joined before, because senders often split
     a character between two words. Bytes that no standard allows are decoded by `hint`, a charset.
     """
-    last = value.rfind(b"?=") + 2
-    if last < 2 or b"=?" not in value:  # noqa: PLR2004 - rfind found nothing
+    last = value.rfind(b"?=")
+    if last < 0 or b"=?" not in value:
         return _tail(value, hint)
     pieces: list[tuple[str, bytes]] = []
     position = 0
-    for word in _WORD.finditer(value, 0, last):
-        gap = value[position : word.start()]
-        if gap.strip() or not pieces or not pieces[-1][0]:
-            pieces.append(("", gap))
-        label, content = word[1].decode("ascii", "replace"), _decode_word(word[2], word[3])
-        if pieces and pieces[-1][0].lower() == label.lower():
-            pieces[-1] = (label, pieces[-1][1] + content)
-        else:
-            pieces.append((label, content))
+    for word in _WORD.finditer(value, 0, last + len(b"?=")):
+        _add_word(pieces, value[position : word.start()], word)
         position = word.end()
     text = "".join(
         charsets.decode(content, label, "" if label else hint) for label, content in pieces
     )
     return text + _tail(value[position:], hint)
+
+
+def _add_word(pieces: list[tuple[str, bytes]], gap: bytes, word: re.Match[bytes]) -> None:
+    """Add an encoded word and the bytes before it to pieces: charset, "" for a gap, and content.
+
+    Blanks between two words are no text (RFC 2047 §6.2).
+    """
+    is_behind_word = bool(pieces) and pieces[-1][0] != ""
+    if gap.strip() or not is_behind_word:
+        pieces.append(("", gap))
+    label, content = word[1].decode("ascii", "replace"), _decode_word(word[2], word[3])
+    last_label, last_content = pieces[-1]
+    if last_label.lower() == label.lower():
+        pieces[-1] = (label, last_content + content)
+    else:
+        pieces.append((label, content))
 
 
 def _tail(value: bytes, hint: str) -> str:

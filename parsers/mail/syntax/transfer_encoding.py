@@ -24,7 +24,7 @@ _FOOTER_MARKS = (b"_____", b"--", b"=====")
 _FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
 _TWO_WORDS = re.compile(rb"[^\s][ \t]+[^\s]")  # on one line
 _THREE_WORDS = re.compile(rb"\s*\S+\s+\S+\s+\S")
-# A line of base64: a run of letters this long without a blank is no word.
+# A line of base64: so many characters without a blank are no word.
 _FULL_LINE = re.compile(rb"^([A-Za-z0-9+/=]{24,})[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 _RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
