@@ -1,6 +1,6 @@
-"""Text: strangers' HTML made safe and readable, and bytes decoded as what they are."""
+"""HTML of strangers sanitised and converted to text, and bytes of any charset decoded."""
 
-# ruff: noqa: RUF001 - words of many languages look like letters of others
+# ruff: noqa: RUF001 - words of many languages look like those of others
 
 import re
 import time
