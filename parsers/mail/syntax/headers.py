@@ -22,7 +22,7 @@ KNOWN_FIELDS = frozenset(
         " content-type content-transfer-encoding content-disposition content-id content-description"
         " in-reply-to references delivered-to envelope-to x-original-to dkim-signature x-mailer"
         " user-agent precedence auto-submitted list-id list-unsubscribe errors-to organization"
-        " importance x-priority thread-index thread-topic resent-from resent- date resent-to"
+        " importance x-priority thread-index thread-topic resent-from resent-date resent-to"
         " authentication-results arc-seal apparently-to status x-uidl",
     ),
 )
