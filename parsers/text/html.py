@@ -37,7 +37,7 @@ DROPPED = frozenset(
 STYLES = frozenset(
     str.split(
         "color background-color font-weight font-style font-size text-decoration text-align"
-        " vertical-align white- space margin-left padding-left border border-collapse width",
+        " vertical-align white-space margin-left padding-left border border-collapse width",
     ),
 )
 ATTRIBUTES = {
