@@ -303,8 +303,8 @@ class Layout:
                     values[column] = value
             if place < secure_message_columns.MAX_SEARCHED_ROWS:
                 our_columns.update(_find_our_columns(values))
-            for column in our_columns & values.keys():
-                del values[column]
+            if our_columns:
+                values = {c: value for c, value in values.items() if c not in our_columns}
             yield row, values
 
     def _is_whole(self, texts: dict[int, str]) -> bool:

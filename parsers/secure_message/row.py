@@ -302,8 +302,11 @@ class RowReader:
 
     def _find(self, values: dict[int, Value], name: str) -> str:
         """Return the first text of a field on one line, "" where it has none."""
-        column = self._find_column(values, name)
-        return "" if column is None else normalize.to_one_line(values[column].text)
+        for column in self._columns[name]:  # not by `_find_column`: ten times a row
+            value = values.get(column)
+            if value is not None and value.text:
+                return normalize.to_one_line(value.text)
+        return ""
 
     def _find_or_default(self, values: dict[int, Value], name: str) -> str:
         return self._find(values, name) or self._defaults.get(name, "")
@@ -386,10 +389,11 @@ class RowReader:
         the item or the text itself has that.
         """
         covered = self._list_covered(values, odd, content)
+        attachments = self._columns["attachments"]
         for column, value in values.items():
             if column not in covered and value.text:
                 label = self._name_detail(column)
-                if column in self._columns["attachments"]:
+                if column in attachments:
                     yield from _split_attachments(label, value.text)
                 else:
                     yield label, value.text
